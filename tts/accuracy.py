@@ -1,0 +1,210 @@
+"""From stored trajectories to per-problem accuracies: graded, selected, for every method and budget of a grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Sequence
+
+import numpy as np
+import pandas as pd
+
+from tts import stats
+from tts.grading import Grader, groups
+from tts.grid import Grid
+from tts.prompts import boxed_answer
+from tts.selection import aggregate
+from tts.store import Store
+
+MAJORITY_DRAWS = 100
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One problem's candidates, graded.
+
+    Attributes:
+        problem_id: the problem.
+        group: per candidate, the number of its answer; -1 for none.
+        correct: per candidate.
+        scores: per candidate, its aggregate score; None where unscored.
+        tokens: per candidate, of its own text.
+        subtree: per candidate, the first index of its path.
+        policy_tokens, prm_tokens: of the whole search.
+    """
+
+    problem_id: str
+    group: np.ndarray
+    correct: np.ndarray
+    scores: np.ndarray | None
+    tokens: np.ndarray
+    subtree: np.ndarray
+    policy_tokens: int
+    prm_tokens: int
+
+
+class Results:
+    """Reads a grid's runs from the store and answers how accurate each method is, and at what cost."""
+
+    def __init__(self, grid: Grid, store: Store):
+        self.grid, self.store = grid, store
+        self._graded: dict[tuple, list[Graded]] = {}
+        self._grader = Grader()
+
+    def graded(self, problem_set: str, spec: dict) -> list[Graded]:
+        """A run's candidates for each problem of a set, in the order of the problems.
+
+        Raises:
+            tts.store.StoreError: where the run is not stored.
+        """
+        run = self.store.run(spec)
+        key = (problem_set, run.key)
+        if key not in self._graded:
+            rows = [row for chunk in self.grid.chunks(problem_set) for row in run.read(chunk)]
+            self._graded[key] = [self._grade(row) for row in rows]
+        return self._graded[key]
+
+    def _grade(self, row: dict) -> Graded:
+        found = row["trajectories"]
+        # An answer counts where the solution ended by itself: a cut-off one has none.
+        answers = [boxed_answer(t["steps"][-1]) if t["status"] == "finished" and t["steps"] else None for t in found]
+        numbers = np.array(groups(answers, self._grader), int).reshape(-1)
+        verdict: dict[int, bool] = {-1: False}
+        for number, answer in zip(numbers.tolist(), answers):
+            if number not in verdict:
+                verdict[number] = self._grader.equal(row["answer"], answer)
+        how = self.grid.aggregate
+        scored = bool(found) and all(t["scores"] for t in found if t["steps"])
+        return Graded(
+            row["problem_id"],
+            numbers,
+            np.array([verdict[n] for n in numbers.tolist()], bool),
+            np.array([aggregate(t["scores"], how) if t["scores"] else 0.0 for t in found]) if scored else None,
+            np.array([t["tokens"] for t in found], int),
+            np.array([t["path"][0] if t["path"] else 0 for t in found], int),
+            row["policy_tokens"],
+            row["prm_tokens"],
+        )
+
+    # -- per problem -------------------------------------------------------------------------------------------
+
+    def pass_at(self, problem_set: str, policy: str, n: int) -> np.ndarray:
+        """Pass@n of each problem, ``(problems,)``; ``n = 1`` is the policy's plain accuracy when sampling."""
+        return np.array([stats.pass_at_k(g.correct, n) for g in self._pool(problem_set, policy)])
+
+    def greedy(self, problem_set: str, policy: str) -> np.ndarray:
+        """Whether CoT, greedy decoding, answers each problem; ``(problems,)``."""
+        runs = self.graded(problem_set, self.grid.spec("cot", policy))
+        return np.array([float(g.correct[0]) for g in runs])
+
+    def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        """Expected accuracy of a method at budget ``n`` on each problem, ``(problems,)``.
+
+        Best-of-n and majority come from the pool, DVTS from whole subtrees; beam search was run at ``n``.
+        """
+        if method == "cot":
+            return self.greedy(problem_set, policy)
+        if method == "pass":
+            return self.pass_at(problem_set, policy, n)
+        if method == "majority":
+            return np.array([self._vote(g, n, "majority") for g in self._pool(problem_set, policy)])
+        if method == "best_of_n":
+            runs = self.graded(problem_set, self.grid.spec("scores", policy, prm, self.grid.samples))
+            return np.array([self._vote(g, n, self.grid.vote) for g in runs])
+        if method == "beam_search":
+            runs = self.graded(problem_set, self.grid.spec("beam_search", policy, prm, n))
+            return np.array([self._vote(g, len(g.group), self.grid.vote) if len(g.group) else 0.0 for g in runs])
+        if method == "dvts":
+            runs = self.graded(problem_set, self.grid.spec("dvts", policy, prm, self.grid.samples))
+            return np.array([self._vote(self._by_subtree(g), n // self.grid.beam_width, self.grid.vote) for g in runs])
+        raise ValueError(f"unknown method {method!r}")
+
+    def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        """Expected tokens that the policy generates per problem, pruned branches included; ``(problems,)``."""
+        runs = self._runs(problem_set, policy, prm, method, n)
+        return np.array([g.policy_tokens for g in runs], float) * self._share(method, n)
+
+    def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        """Tokens that the PRM reads per problem; for a part of a pool, that part of the pool's."""
+        if method in ("cot", "majority", "pass"):
+            return np.zeros(len(self._pool(problem_set, policy)))
+        runs = self._runs(problem_set, policy, prm, method, n)
+        return np.array([g.prm_tokens for g in runs], float) * self._share(method, n)
+
+    def _share(self, method: str, n: int) -> float:
+        return n / self.grid.samples if method in ("majority", "pass", "best_of_n", "dvts") else 1.0
+
+    def _runs(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> list[Graded]:
+        if method in ("majority", "pass"):
+            return self._pool(problem_set, policy)
+        name = "scores" if method == "best_of_n" else method
+        budget = {"cot": 1, "beam_search": n}.get(method, self.grid.samples)
+        return self.graded(problem_set, self.grid.spec(name, policy, None if method == "cot" else prm, budget))
+
+    def _pool(self, problem_set: str, policy: str) -> list[Graded]:
+        return self.graded(problem_set, self.grid.spec("pool", policy, n=self.grid.samples))
+
+    def _by_subtree(self, graded: Graded) -> Graded:
+        """One candidate per subtree, in order; a subtree without a finished solution has no answer."""
+        trees = self.grid.samples // self.grid.beam_width
+        where = graded.subtree // self.grid.beam_width
+        group, correct, scores = np.full(trees, -1), np.zeros(trees, bool), np.zeros(trees)
+        group[where], correct[where] = graded.group, graded.correct
+        if graded.scores is not None:
+            scores[where] = graded.scores
+        return Graded(graded.problem_id, group, correct, scores, np.zeros(trees, int), np.arange(trees), 0, 0)
+
+    @staticmethod
+    def _vote(graded: Graded, n: int, vote: str) -> float:
+        if vote == "max":
+            return stats.best_of_n_accuracy(graded.correct, graded.scores, graded.group, n)
+        weights = np.ones(len(graded.group)) if vote == "majority" else graded.scores
+        return stats.vote_accuracy(graded.correct, weights, graded.group, n, MAJORITY_DRAWS)
+
+    # -- tables ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per problem set, policy, PRM, method and n: accuracy with its interval, and mean tokens.
+
+        Methods that need no PRM (``cot``, ``pass``, ``majority``) have an empty ``prm``.
+        """
+        rows = []
+        for problem_set in self.grid.problems:
+            for policy in self.grid.policies:
+                rows.append(self._row(problem_set, policy, "", "cot", 1))
+                for n in self.pool_budgets:
+                    rows += [self._row(problem_set, policy, "", method, n) for method in ("pass", "majority")]
+                for prm in self.grid.prms:
+                    for method in self.grid.methods:
+                        if method != "majority":
+                            budgets = self.pool_budgets if method == "best_of_n" else self.grid.budgets
+                            rows += [self._row(problem_set, policy, prm, method, n) for n in budgets]
+        return pd.DataFrame(rows)
+
+    @property
+    def pool_budgets(self) -> list[int]:
+        """Powers of two up to the pool's size, and the grid's budgets: what the pool gives for nothing."""
+        doubling = [1 << i for i in range(self.grid.samples.bit_length()) if 1 << i <= self.grid.samples]
+        return sorted({*doubling, *self.grid.budgets})
+
+    def _row(self, problem_set: str, policy: str, prm: str, method: str, n: int) -> dict:
+        values = self.accuracy(problem_set, policy, prm or None, method, n)
+        interval = stats.bootstrap(values) if len(values) > 1 else stats.Interval(float(values[0]), 0.0, 1.0, "one problem")
+        return {
+            "problems": problem_set,
+            "policy": policy,
+            "prm": prm,
+            "method": method,
+            "n": n,
+            "accuracy": interval.estimate,
+            "low": interval.low,
+            "high": interval.high,
+            "policy_tokens": self.policy_tokens(problem_set, policy, prm or None, method, n).mean(),
+            "prm_tokens": self.prm_tokens(problem_set, policy, prm or None, method, n).mean(),
+        }
+
+
+def best(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The row of highest accuracy within each group."""
+    return table.loc[table.groupby(list(by), sort=False)["accuracy"].idxmax()].reset_index(drop=True)

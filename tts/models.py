@@ -1,0 +1,115 @@
+"""Loading of models: local folders and the Hugging Face Hub, safetensors only, never remote code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+POCKET_FOLDER = Path(__file__).resolve().parent.parent / "data" / "models"
+
+
+class ModelError(ValueError):
+    """A model that cannot be found or loaded; the message says what was given and what to do."""
+
+
+def pocket_models(kind: str) -> list[str]:
+    """Names of the pocket models of a kind, ``policy`` or ``prm``, smallest first."""
+    folders = [p for p in POCKET_FOLDER.glob(f"{kind}-*") if (p / "config.json").exists()]
+    return [p.name for p in sorted(folders, key=lambda p: (read_card(p).get("parameters", 0), p.name))]
+
+
+def locate(name: str) -> str:
+    """A model's folder, where ``name`` is a folder or a pocket model's name; otherwise ``name``, for the Hub.
+
+    Raises:
+        ModelError: where it is a path that does not exist, or a name without ``/`` that is no pocket model.
+    """
+    for folder in (Path(name), POCKET_FOLDER / name):
+        if folder.is_dir():
+            if not (folder / "config.json").exists():
+                raise ModelError(f"{folder} is a folder without a config.json; expected a save_pretrained folder")
+            return str(folder)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        known = ", ".join([*pocket_models("policy"), *pocket_models("prm")]) or "none"
+        raise ModelError(f"no model {name!r}: not a folder, not a Hub name (owner/model), not a pocket model ({known})")
+    return name
+
+
+def read_card(folder: str | Path) -> dict:
+    """The suite's own card of a model that it trained; empty where there is none."""
+    path = Path(folder) / "card.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def fingerprint(location: str) -> str:
+    """What identifies a model's behaviour: a hash over a folder's weights, config and tokenizer; a Hub name as it is."""
+    folder = Path(location)
+    if not folder.is_dir():
+        return location
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in {".safetensors", ".json", ".jinja"} and path.name != "card.json":
+            digest.update(path.name.encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
+    """A model's tokenizer; a folder that declares a plain tokenizers file gets just that.
+
+    ``AutoTokenizer`` goes by the model's type instead, and would read a Qwen2 folder's file by Qwen's own rules.
+    """
+    declaration = Path(location) / "tokenizer_config.json"
+    plain = declaration.exists() and json.loads(declaration.read_text()).get("tokenizer_class") == "TokenizersBackend"
+    cls = PreTrainedTokenizerFast if plain else AutoTokenizer
+    return _guarded(location, lambda: cls.from_pretrained(location, trust_remote_code=False))
+
+
+def load_config(location: str):
+    return _guarded(location, lambda: AutoConfig.from_pretrained(location, trust_remote_code=False))
+
+
+def load_causal_lm(location: str, device: str = "cpu", dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """A causal language model, ready for inference."""
+    return load_model(AutoModelForCausalLM, location, device, dtype)
+
+
+def load_model(cls, location: str, device: str = "cpu", dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """Any transformers class from safetensors.
+
+    Raises:
+        ModelError: where the folder, its weights or its config cannot be read, or weights are missing.
+    """
+    dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
+    model, report = _guarded(
+        location,
+        lambda: cls.from_pretrained(
+            location, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        ),
+    )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"the weights of {location!r} lack {len(missing)} tensors ({', '.join(missing[:3])}, ...); "
+            "they would be random: fetch or train the model again"
+        )
+    return model.to(device).eval()
+
+
+def _guarded(location: str, load):
+    try:
+        return load()
+    except ModelError:
+        raise
+    except Exception as error:  # transformers, safetensors and the Hub raise many kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        hint = (
+            f"check the files in {location}; a truncated .safetensors must be copied or trained again"
+            if Path(location).is_dir()
+            else "with no network, download the model elsewhere and give the path of its folder"
+        )
+        raise ModelError(f"cannot load {location!r}: {reason} ({hint})") from error

@@ -1,0 +1,1 @@
+"""The pocket family: problems, tokenizer and recipes of the small models that the suite trains itself."""

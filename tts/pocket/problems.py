@@ -1,0 +1,310 @@
+"""Pocket problems: arithmetic whose every step can be checked exactly.
+
+Two families share one representation, an expression tree:
+
+- ``chain``: operations applied one after the other, written ``47,+38,*3,-19=?``;
+- ``tree``: a parenthesised expression, written ``(12+7)*(9-4)=?``, in which several next steps are
+  valid, because any sub-expression whose two sides are numbers may be worked out next.
+
+A solution is a list of steps. A *terse* step is ``47+38=85``; a *verbose* one also restates what is left,
+``47+38=85;85,*3,-19``. The last step is ``\\boxed{236}``. All numbers lie in 0..999.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from typing import Iterator, Literal, Sequence
+
+Style = Literal["terse", "verbose"]
+Family = Literal["chain", "tree"]
+Split = Literal["train", "development", "selection", "test"]
+
+LARGEST = 999
+STEP_SEPARATOR = "\n\n"
+OPERAND_SCALES = (9, 20, 50, 99)
+STYLES: tuple[Style, ...] = ("terse", "verbose")
+
+# A problem's split follows from its text alone, so no held-out problem can be trained on.
+_SPLIT_OF_BUCKET: dict[int, Split] = {0: "development", 1: "selection", 2: "test"}
+_BUCKETS = 16
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operation on two sub-expressions; a leaf is a plain ``int``."""
+
+    op: str
+    left: "Node | int"
+    right: "Node | int"
+
+
+@dataclass(frozen=True)
+class PocketProblem:
+    """A problem of either family.
+
+    Attributes:
+        family: how the expression is written, and whether the order of its steps is free.
+        expression: the expression tree.
+    """
+
+    family: Family
+    expression: Node
+
+    @property
+    def text(self) -> str:
+        return render_state(self.expression, self.family) + "=?"
+
+    @property
+    def answer(self) -> str:
+        return str(value(self.expression))
+
+    @property
+    def operations(self) -> int:
+        """Number of operations, which is the number of steps before the boxed answer."""
+        return count_operations(self.expression)
+
+    @property
+    def split(self) -> Split:
+        bucket = int.from_bytes(hashlib.sha256(self.text.encode()).digest()[:4], "big") % _BUCKETS
+        return _SPLIT_OF_BUCKET.get(bucket, "train")
+
+
+def apply(op: str, left: int, right: int) -> int:
+    return left + right if op == "+" else left - right if op == "-" else left * right
+
+
+def value(expression: Node | int) -> int:
+    if isinstance(expression, int):
+        return expression
+    return apply(expression.op, value(expression.left), value(expression.right))
+
+
+def count_operations(expression: Node | int) -> int:
+    if isinstance(expression, int):
+        return 0
+    return 1 + count_operations(expression.left) + count_operations(expression.right)
+
+
+def render_state(expression: Node | int, family: Family) -> str:
+    """The expression as text, in the way its family writes it."""
+    if isinstance(expression, int):
+        return str(expression)
+    if family == "chain":
+        return f"{render_state(expression.left, family)},{expression.op}{expression.right}"
+    sides = (f"({render_state(s, family)})" if isinstance(s, Node) else str(s) for s in (expression.left, expression.right))
+    return expression.op.join(sides)
+
+
+def reductions(expression: Node | int) -> Iterator[tuple[str, Node | int]]:
+    """Each operation that can be worked out now, as ``("47+38=85", what is left afterwards)``, left to right."""
+    if isinstance(expression, int):
+        return
+    left, right = expression.left, expression.right
+    if isinstance(left, int) and isinstance(right, int):
+        result = apply(expression.op, left, right)
+        yield f"{left}{expression.op}{right}={result}", result
+        return
+    for equation, rest in reductions(left):
+        yield equation, Node(expression.op, rest, right)
+    for equation, rest in reductions(right):
+        yield equation, Node(expression.op, left, rest)
+
+
+def valid_steps(expression: Node | int, family: Family, styles: Sequence[Style] = STYLES) -> dict[str, Node | int]:
+    """Every valid next step's text, with the expression that it leaves."""
+    if isinstance(expression, int):
+        return {f"\\boxed{{{expression}}}": expression}
+    steps: dict[str, Node | int] = {}
+    for equation, rest in reductions(expression):
+        for style in styles:
+            steps[step_text(equation, rest, family, style)] = rest
+    return steps
+
+
+def step_text(equation: str, rest: Node | int, family: Family, style: Style) -> str:
+    return equation if style == "terse" else f"{equation};{render_state(rest, family)}"
+
+
+def solve(problem: PocketProblem, style: Style, rng: random.Random) -> list[str]:
+    """A correct solution, its free choices drawn from ``rng``."""
+    state: Node | int = problem.expression
+    steps = []
+    while isinstance(state, Node):
+        equation, state = rng.choice(list(reductions(state)))
+        steps.append(step_text(equation, state, problem.family, style))
+    return [*steps, f"\\boxed{{{state}}}"]
+
+
+def first_error(problem: PocketProblem, steps: Sequence[str]) -> tuple[int, int] | None:
+    """Where a solution first goes wrong: ``(step, character)``, counted from 0, or None where every step is valid.
+
+    The character is the first one that no valid step shares; it is the step's length where the step stops
+    short of a valid one. Steps after a boxed answer are wrong.
+    """
+    state: Node | int = problem.expression
+    finished = False
+    for number, step in enumerate(steps):
+        options = {} if finished else valid_steps(state, problem.family)
+        if step not in options:
+            shared = max((_common_prefix(step, option) for option in options), default=0)
+            return number, shared
+        finished = isinstance(state, int)
+        state = options[step]
+    return None
+
+
+def _common_prefix(a: str, b: str) -> int:
+    length = 0
+    for x, y in zip(a, b):
+        if x != y:
+            break
+        length += 1
+    return length
+
+
+def parse(text: str) -> PocketProblem:
+    """The problem that ``text`` states.
+
+    Raises:
+        ValueError: where the text is not a pocket problem.
+    """
+    body = text.removesuffix("=?")
+    try:
+        if body == text:
+            raise ValueError
+        expression, family = (_parse_chain(body), "chain") if "," in body else (_parse_tree(body), "tree")
+        if not isinstance(expression, Node):
+            raise ValueError
+        return PocketProblem(family, expression)
+    except (ValueError, IndexError):
+        raise ValueError(f"not a pocket problem: {text[:80]!r}; expected, say, '47,+38,*3=?' or '(12+7)*(9-4)=?'") from None
+
+
+def _parse_chain(body: str) -> Node | int:
+    first, *rest = body.split(",")
+    expression: Node | int = _number(first)
+    for part in rest:
+        expression = Node(_operator(part[0]), expression, _number(part[1:]))
+    return expression
+
+
+def _parse_tree(body: str) -> Node | int:
+    """``side op side``, where a side is a number or a parenthesised expression."""
+    left, at = _parse_side(body, 0)
+    if at == len(body):
+        return left
+    right, end = _parse_side(body, at + 1)
+    if end != len(body):
+        raise ValueError
+    return Node(_operator(body[at]), left, right)
+
+
+def _parse_side(body: str, start: int) -> tuple[Node | int, int]:
+    if body[start] != "(":
+        end = start
+        while end < len(body) and body[end].isdigit():
+            end += 1
+        return _number(body[start:end]), end
+    depth = 0
+    for end in range(start, len(body)):
+        depth += (body[end] == "(") - (body[end] == ")")
+        if depth == 0:
+            return _parse_tree(body[start + 1 : end]), end + 1
+    raise ValueError
+
+
+def _number(digits: str) -> int:
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 3):
+        raise ValueError
+    return int(digits)
+
+
+def _operator(character: str) -> str:
+    if character not in "+-*":
+        raise ValueError
+    return character
+
+
+def random_chain(operations: int, scale: int, rng: random.Random) -> PocketProblem:
+    """A chain of ``operations`` steps with operands up to ``scale`` (factors up to 9)."""
+    state: Node | int = rng.randint(1, scale)
+    current = state
+    for _ in range(operations):
+        op, operand = _random_operation(current, scale, rng)
+        state = Node(op, state, operand)
+        current = apply(op, current, operand)
+    return PocketProblem("chain", state)
+
+
+def _random_operation(current: int, scale: int, rng: random.Random) -> tuple[str, int]:
+    while True:
+        op = rng.choice("+-*")
+        operand = rng.randint(2, 9) if op == "*" else rng.randint(1, scale)
+        if 0 <= apply(op, current, operand) <= LARGEST and not (op == "*" and current < 2):
+            return op, operand
+
+
+def random_tree(operations: int, scale: int, rng: random.Random) -> PocketProblem:
+    """A parenthesised expression of ``operations`` operations; one side of every product is at most 9."""
+    expression = _random_subtree(operations, scale, rng)
+    assert isinstance(expression, Node)
+    return PocketProblem("tree", expression)
+
+
+def _random_subtree(operations: int, scale: int, rng: random.Random) -> Node | int:
+    if operations == 0:
+        return rng.randint(1, scale)
+    left_operations = rng.randint(0, operations - 1)
+    while True:
+        left = _random_subtree(left_operations, scale, rng)
+        right = _random_subtree(operations - 1 - left_operations, scale, rng)
+        a, b = value(left), value(right)
+        ops = [op for op in "+-*" if 0 <= apply(op, a, b) <= LARGEST and not (op == "*" and not 2 <= min(a, b) <= 9)]
+        if ops:
+            return Node(rng.choice(ops), left, right)
+
+
+def random_main(rng: random.Random) -> PocketProblem:
+    """One problem of the main set: chains of 1 to 8 operations, two thirds, and trees of 2 to 6."""
+    scale = rng.choice(OPERAND_SCALES)
+    if rng.random() < 2 / 3:
+        return random_chain(rng.randint(1, 8), scale, rng)
+    return random_tree(rng.randint(2, 6), scale, rng)
+
+
+def random_hard(rng: random.Random) -> PocketProblem:
+    """One problem of the harder set: chains of 8 or 9 operations and trees of 6 or 7, with large operands."""
+    scale = rng.choice((50, 99))
+    if rng.random() < 2 / 3:
+        return random_chain(rng.randint(8, 9), scale, rng)
+    return random_tree(rng.randint(6, 7), scale, rng)
+
+
+SETS = {"pocket-main": random_main, "pocket-hard": random_hard}
+
+
+def held_out(name: str, split: Split, count: int) -> list[PocketProblem]:
+    """The first ``count`` distinct problems of a set's split; a longer list starts with the shorter one.
+
+    Raises:
+        KeyError: where ``name`` is no pocket problem set.
+    """
+    draw = SETS[name]
+    rng = random.Random(f"{name}/{split}")
+    chosen: dict[str, PocketProblem] = {}
+    while len(chosen) < count:
+        problem = draw(rng)
+        if problem.split == split:
+            chosen.setdefault(problem.text, problem)
+    return list(chosen.values())
+
+
+def training_problems(seed: int) -> Iterator[PocketProblem]:
+    """An endless stream of training problems, one in ten of them from the harder distribution."""
+    rng = random.Random(f"train/{seed}")
+    while True:
+        problem = random_hard(rng) if rng.random() < 0.1 else random_main(rng)
+        if problem.split == "train":
+            yield problem

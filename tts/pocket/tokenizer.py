@@ -1,0 +1,49 @@
+"""The pocket family's tokenizer: one token per character, plus the few multi-character marks the formats need."""
+
+from __future__ import annotations
+
+import re
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+# " ки", " +" and " -" are Math-Shepherd's step tag and labels; "<extra_0>" and ChatML's marks are Qwen2.5-Math-PRM's.
+SPECIAL = ["<pad>", "<eos>", "<unk>", "<|im_start|>", "<|im_end|>", "<extra_0>"]
+MARKS = ["\n\n", "\\boxed{", " ки", " +", " -", " ok", " no", "system", "user", "assistant"]
+CHARACTERS = list("0123456789+-*=;,()}? \n")
+
+POLICY_TEMPLATE = "{{ messages[-1]['content'] + '\\n\\n' }}"
+CHATML_TEMPLATE = (
+    "{% for m in messages if m['role'] != 'system' %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
+)
+
+
+_PIECE = r"\n\n|\\boxed\{| ки| \+| -| ok| no|system|user|assistant|<\|im_start\|>|<\|im_end\|>|<extra_0>|[\s\S]"
+_PIECES = re.compile(_PIECE)
+
+
+def pieces(text: str) -> list[str]:
+    """The text cut into the strings that are one token each."""
+    return _PIECES.findall(text)
+
+
+def build(chat_template: str = POLICY_TEMPLATE) -> PreTrainedTokenizerFast:
+    """The tokenizer of the pocket policies, or of a PRM with ``chat_template=CHATML_TEMPLATE``."""
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL, *MARKS, *CHARACTERS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        Regex(_PIECE), behavior="isolated"
+    )
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        additional_special_tokens=SPECIAL[3:],
+        chat_template=chat_template,
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )

@@ -1,0 +1,81 @@
+"""Sampling whose randomness depends on the sample alone, never on what shares its batch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: nucleus sampling's mass; 1 keeps the whole distribution.
+        max_tokens: limit of a whole solution.
+        max_step_tokens: limit of one step in a search.
+        seed: of all noise.
+    """
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    max_tokens: int = 2048
+    max_step_tokens: int = 2048
+    seed: int = 0
+
+
+def noise_key(seed: int, problem_id: str, path: tuple[int, ...]) -> int:
+    """A signed 64-bit key for one sample: the seed, the problem, and the sample indices from the root on."""
+    text = f"{seed}/{problem_id}/{'.'.join(map(str, path))}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def uniforms(keys: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """One number in [0, 1) per key and position, by SplitMix64 (Steele et al. 2014); float64, same shape as ``keys``."""
+    x = keys + (positions + 1) * _GOLDEN
+    x = (x ^ _shift(x, 30)) * _MIX_1
+    x = (x ^ _shift(x, 27)) * _MIX_2
+    x = x ^ _shift(x, 31)
+    return _shift(x, 11).double() * 2.0**-53
+
+
+def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical right shift of signed 64-bit integers."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def choose(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """The token at ``uniform`` in each row's cumulative distribution.
+
+    Args:
+        logits: ``(rows, vocabulary)``.
+        uniform: ``(rows,)`` in [0, 1); unused where ``temperature`` is 0.
+        temperature: 0 takes the largest logit.
+        top_p: keeps the smallest set of likeliest tokens whose mass reaches this.
+
+    Returns:
+        Token ids, ``(rows,)``.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    probabilities = (logits.float() / temperature).softmax(-1)
+    if top_p >= 1:
+        return _at(probabilities, uniform)
+    ordered, tokens = probabilities.sort(-1, descending=True, stable=True)
+    outside = ordered.cumsum(-1) - ordered >= top_p
+    return tokens.gather(-1, _at(ordered.masked_fill(outside, 0), uniform)[:, None])[:, 0]
+
+
+def _at(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    cumulative = weights.double().cumsum(-1)
+    passed = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(-1)
+    # Rounding may pass the last token that has any weight.
+    last = weights.shape[-1] - 1 - (weights.flip(-1) > 0).int().argmax(-1)
+    return torch.minimum(passed, last)

@@ -1,0 +1,53 @@
+"""Prompts, steps and answers: everything that is known about the text of a solution."""
+
+from __future__ import annotations
+
+import re
+from typing import Sequence
+
+STEP_SEPARATOR = "\n\n"
+
+# Llama's chat template prints today's date unless it is given one; a pinned date keeps runs reproducible.
+PINNED_DATE = "26 Jul 2024"
+
+SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
+
+
+def split_steps(text: str) -> tuple[str, ...]:
+    """A solution's steps: its parts between blank lines, blank ones left out."""
+    return tuple(part.strip() for part in re.split(r"\n\s*\n", text) if part.strip())
+
+
+def join_steps(steps: Sequence[str]) -> str:
+    return STEP_SEPARATOR.join(steps)
+
+
+def boxed_answer(text: str) -> str | None:
+    r"""The content of the last complete ``\boxed{...}``, braces balanced; None where there is none."""
+    marker = "\\boxed{"
+    start = text.rfind(marker)
+    while start >= 0:
+        depth = 1
+        for at in range(start + len(marker), len(text)):
+            depth += (text[at] == "{") - (text[at] == "}")
+            if depth == 0:
+                return text[start + len(marker) : at].strip()
+        start = text.rfind(marker, 0, start)
+    return None
+
+
+def render_prompt(tokenizer, problem: str, system: str | None = SYSTEM_PROMPT) -> str:
+    """The text that a policy continues, by the tokenizer's own chat template.
+
+    Raises:
+        ValueError: where the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise ValueError(
+            f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; "
+            "use an instruction-tuned model, or add a chat_template.jinja to its folder"
+        )
+    messages = [{"role": "user", "content": problem}]
+    if system:
+        messages.insert(0, {"role": "system", "content": system})
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE)

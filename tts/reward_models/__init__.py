@@ -1,0 +1,50 @@
+"""Process reward models: one file per family."""
+
+from __future__ import annotations
+
+from tts.models import ModelError, load_config, locate, read_card
+from tts.reward_models.base import StepScorer, check_responds
+from tts.reward_models.implicit import ImplicitPRM
+from tts.reward_models.math_shepherd import MathShepherd
+from tts.reward_models.qwen_prm import ARCHITECTURE, QwenPRM
+
+# A new family is one file beside these and one line here.
+FAMILIES = {"math-shepherd": MathShepherd, "qwen-prm": QwenPRM, "implicit": ImplicitPRM}
+
+
+def open_prm(name: str, batch: int = 64, device: str = "cpu") -> StepScorer:
+    """Opens a PRM by name.
+
+    Args:
+        name: a pocket PRM, a folder, a Hub name; ``implicit:NAME`` takes any causal LM's likelihood;
+            ``FAMILY:NAME`` says the family where it cannot be told.
+        batch: rows per forward pass.
+        device: as torch names it.
+
+    Raises:
+        tts.models.ModelError: where the model or its family is unknown, or its scores do not depend on its input.
+    """
+    family, _, rest = name.partition(":")
+    if rest and family not in FAMILIES:
+        raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {', '.join(FAMILIES)}")
+    location = locate(rest or name)
+    chosen = family if rest else _family_of(location)
+    opened = FAMILIES[chosen](location, device)
+    context = int(getattr(opened.backbone.config, "max_position_embeddings", 1 << 30))
+    return check_responds(StepScorer(name, opened, batch, context))
+
+
+def _family_of(location: str) -> str:
+    declared = read_card(location).get("family")
+    if declared in FAMILIES:
+        return declared
+    architectures = getattr(load_config(location), "architectures", None) or []
+    lowered = location.lower()
+    if ARCHITECTURE in architectures:
+        return "qwen-prm"
+    if "shepherd" in lowered:
+        return "math-shepherd"
+    raise ModelError(
+        f"cannot tell the PRM family of {location!r} from its config ({', '.join(architectures) or 'no architectures'}); "
+        f"say it as FAMILY:NAME with one of {', '.join(FAMILIES)}"
+    )

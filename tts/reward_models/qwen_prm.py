@@ -1,0 +1,55 @@
+"""Qwen2.5-Math-PRM: a two-label head at a separator token after each step (Zhang et al. 2025)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
+
+from tts.models import load_model, load_tokenizer
+from tts.prompts import SYSTEM_PROMPT
+from tts.reward_models.base import Steps
+
+SEPARATOR = "<extra_0>"
+ARCHITECTURE = "Qwen2ForProcessRewardModel"
+
+
+class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
+    """The published architecture, natively: its remote code breaks on transformers from 4.54 on."""
+
+    def __init__(self, config: Qwen2Config):
+        super().__init__(config)
+        self.model = Qwen2Model(config)
+        self.score = nn.Sequential(
+            nn.Linear(config.hidden_size, config.hidden_size), nn.ReLU(), nn.Linear(config.hidden_size, 2)
+        )
+        self.post_init()
+
+    def forward(self, **inputs) -> torch.Tensor:
+        """Two logits per token, ``(batch, tokens, 2)``: wrong and right."""
+        return self.score(self.model(**inputs).last_hidden_state)
+
+
+class QwenPRM:
+    """ChatML, the steps in the assistant's turn, each followed by ``<extra_0>``; the score is P(label 1) there."""
+
+    def __init__(self, location: str, device: str = "cpu"):
+        self.tokenizer = load_tokenizer(location)
+        self.model = load_model(Qwen2ForProcessRewardModel, location, device)
+        self.backbone = self.model.model
+
+    def render(self, problem: str, steps: Steps) -> list[int]:
+        messages = [
+            {"role": "system", "content": SYSTEM_PROMPT},
+            {"role": "user", "content": problem},
+            {"role": "assistant", "content": "".join(f"{step}{SEPARATOR}" for step in steps)},
+        ]
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        # What the template puts after the last separator cannot change a causal model's scores.
+        cut = text.rindex(SEPARATOR) + len(SEPARATOR) if steps else text.rindex("assistant\n") + len("assistant\n")
+        return self.tokenizer(text[:cut], add_special_tokens=False)["input_ids"]
+
+    def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
+        ends = torch.tensor([len(t) - 1 for t in tokens], device=hidden.device)
+        logits = self.model.score(hidden[torch.arange(len(tokens)), ends])
+        return logits.float().softmax(-1)[:, 1].tolist()

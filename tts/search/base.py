@@ -1,0 +1,85 @@
+"""What a search method is written in: candidates, and the two requests it may yield.
+
+A method is a generator. It yields :class:`Sample` ("sample n continuations of each of these") or :class:`Score`
+("score these"), receives the answer, and returns its finished candidates. It knows no model, no batch and no other
+problem; the driver sees to those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Generator, Literal, Sequence
+
+Status = Literal["open", "finished", "truncated"]
+
+
+@dataclass(eq=False)
+class Candidate:
+    """A partial or complete solution.
+
+    Attributes:
+        problem_id: the problem's id.
+        problem: the problem's text.
+        prompt: token ids of the rendered prompt.
+        tokens: token ids of the solution so far; extended, never decoded and encoded again.
+        steps: texts of the solution's steps.
+        path: sample indices from the root on; with the seed it determines the sample.
+        status: ``finished`` ended by itself, ``truncated`` was cut off by a limit, ``open`` may go on.
+        generated: tokens that the policy generated to get here from the parent.
+        scores: the PRM's score of each step, once scored.
+        text: the solution's text.
+        state: the engine's own, a parked KV cache for instance.
+    """
+
+    problem_id: str
+    problem: str
+    prompt: tuple[int, ...] = ()
+    tokens: tuple[int, ...] = ()
+    steps: tuple[str, ...] = ()
+    path: tuple[int, ...] = ()
+    status: Status = "open"
+    generated: int = 0
+    scores: tuple[float, ...] | None = None
+    text: str = ""
+    state: Any = field(default=None, repr=False)
+
+    @property
+    def last_score(self) -> float:
+        """The PRM's score of the last step, by which partial solutions are ranked."""
+        if not self.scores:
+            raise ValueError(f"candidate {self.path} of problem {self.problem_id} has not been scored")
+        return self.scores[-1]
+
+    def child(self, index: int, **changes: Any) -> "Candidate":
+        return replace(self, path=(*self.path, index), scores=None, state=None, **changes)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sample ``count`` continuations of each parent: one step, or with ``whole`` the rest of the solution.
+
+    The answer is one list of children per parent, in the order of their indices.
+    """
+
+    parents: Sequence[Candidate]
+    count: int
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """Score these candidates' steps; the answer is None, and ``candidate.scores`` is set."""
+
+    candidates: Sequence[Candidate]
+
+
+Request = Sample | Score
+Search = Generator[Request, Any, list[Candidate]]
+
+
+def distinct(children: Sequence[Candidate]) -> list[Candidate]:
+    """Siblings with the same text and status merged into the one of lowest index."""
+    seen: dict[tuple, Candidate] = {}
+    for child in children:
+        seen.setdefault((child.steps, child.status), child)
+    return list(seen.values())

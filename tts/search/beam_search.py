@@ -1,0 +1,56 @@
+"""Beam search over steps, guided by a PRM."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from tts.search.base import Candidate, Sample, Score, Search, distinct
+
+
+def beam_search(root: Candidate, n: int, width: int, max_steps: int = 40) -> Search:
+    """Beam search with budget ``n`` and beam width ``width`` (Liu et al. 2025, section 2.2).
+
+    The root samples ``n`` first steps and the ``n / width`` best stay; each is expanded into ``width``, and so on.
+    A candidate that finishes competes for the places once; the one it wins is its own from then on, so the frontier
+    shrinks and never refills, and it is never scored or expanded again. Steps cut off by a token limit drop out.
+
+    Args:
+        root: the empty solution.
+        n: budget; a positive multiple of ``width``.
+        width: continuations of each kept candidate.
+        max_steps: depth limit; candidates still open there are lost.
+
+    Returns:
+        The finished candidates that kept their places, in the order in which they finished.
+
+    Raises:
+        ValueError: where ``n`` is not a positive multiple of ``width``.
+    """
+    check_budget(n, width)
+    finished: list[Candidate] = []
+    frontier: list[Candidate] = [root]
+    count = n
+    for _ in range(max_steps):
+        children = yield Sample(frontier, count)
+        candidates = [c for siblings in children for c in distinct(siblings) if c.status != "truncated"]
+        if not candidates:
+            break
+        yield Score(candidates)
+        kept = best(candidates, n // width - len(finished))
+        finished += [c for c in kept if c.status == "finished"]
+        frontier = [c for c in kept if c.status == "open"]
+        count = width
+        if not frontier:
+            break
+    return finished
+
+
+def best(candidates: Sequence[Candidate], places: int) -> list[Candidate]:
+    """The ``places`` candidates of highest last score, in their given order; ties go to the earlier one."""
+    ranked = sorted(range(len(candidates)), key=lambda i: -candidates[i].last_score)
+    return [candidates[i] for i in sorted(ranked[:places])]
+
+
+def check_budget(n: int, width: int) -> None:
+    if width < 1 or n < width or n % width:
+        raise ValueError(f"the budget N must be a positive multiple of the beam width M; given N = {n}, M = {width}")

@@ -1,0 +1,179 @@
+"""Runs many problems' searches at once and merges what they ask for into large batches, without a barrier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable, Protocol, Sequence
+
+from tts.search.base import Candidate, Sample, Score, Search
+
+
+class Policy(Protocol):
+    """An engine that samples. It may finish requests in any order; the driver does not wait for all of them."""
+
+    def submit(self, request: "Ticket", parent: Candidate, count: int, whole: bool) -> None:
+        """Queues ``count`` continuations of ``parent``."""
+
+    def poll(self) -> list[tuple["Ticket", list[Candidate]]]:
+        """Works until at least one queued request is complete; returns the complete ones."""
+
+    @property
+    def starved(self) -> bool:
+        """Whether the engine could take more work than it has."""
+
+
+class RewardModel(Protocol):
+    """A PRM: scores steps."""
+
+    def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[tuple[str, ...]]) -> tuple[list[tuple[float, ...]], list[int]]:
+        """Scores solutions, given each one's (problem id, problem text) and steps.
+
+        Returns:
+            Per solution the step scores and the number of tokens read for it.
+        """
+
+    def forget(self, problem_id: str) -> None:
+        """Drops what is cached for a problem."""
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One parent's place in a search's request."""
+
+    running: "Running"
+    place: int
+
+
+@dataclass
+class Outcome:
+    """What a search found and what it cost.
+
+    Attributes:
+        problem_id: the problem.
+        trajectories: finished candidates (of a sampled pool also the truncated ones).
+        policy_tokens: every token that the policy generated, those of pruned branches too.
+        prm_tokens: every token that the PRM read.
+        nodes: all candidates ever sampled, where the driver was asked to record them.
+    """
+
+    problem_id: str
+    trajectories: list[Candidate]
+    policy_tokens: int
+    prm_tokens: int
+    nodes: list[Candidate] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Running:
+    """One problem's search under way."""
+
+    root: Candidate
+    search: Search
+    answers: list[list[Candidate] | None] = field(default_factory=list)
+    missing: int = 0
+    to_score: Sequence[Candidate] = ()
+    policy_tokens: int = 0
+    prm_tokens: int = 0
+    nodes: list[Candidate] = field(default_factory=list)
+
+
+class Driver:
+    """Advances searches until all are done.
+
+    Args:
+        policy: samples steps.
+        prm: scores them; None where no search asks for scores.
+        record: keep every candidate in ``Outcome.nodes``.
+        on_outcome: called with each outcome as it comes.
+        on_tokens: called with the number of newly generated tokens.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        prm: RewardModel | None = None,
+        record: bool = False,
+        on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+        on_tokens: Callable[[int], None] = lambda tokens: None,
+    ):
+        self.policy, self.prm, self.record = policy, prm, record
+        self.on_outcome, self.on_tokens = on_outcome, on_tokens
+
+    def run(self, searches: Sequence[tuple[Candidate, Search]]) -> list[Outcome]:
+        """Runs each search from its root; outcomes come in the order of ``searches``.
+
+        Raises:
+            ValueError: where two roots have the same problem id.
+        """
+        if len({root.problem_id for root, _ in searches}) < len(searches):
+            raise ValueError("two problems share an id; ids must be distinct within a run")
+        self._outcomes: dict[str, Outcome] = {}
+        self._scoring: list[Running] = []
+        self._sampling = 0
+        for root, search in searches:
+            self._advance(Running(root, search), None)
+        while self._sampling or self._scoring:
+            if self._scoring and (not self._sampling or self.policy.starved):
+                self._score_all()
+            else:
+                for ticket, children in self.policy.poll():
+                    self._receive(ticket, children)
+        return [self._outcomes[root.problem_id] for root, _ in searches]
+
+    def _advance(self, running: Running, answer: list[list[Candidate]] | None) -> None:
+        try:
+            request = running.search.send(answer)
+        except StopIteration as stop:
+            self._finish(running, stop.value)
+            return
+        if isinstance(request, Score):
+            running.to_score = request.candidates
+            self._scoring.append(running)
+        else:
+            self._submit(running, request)
+
+    def _submit(self, running: Running, request: Sample) -> None:
+        running.answers = [None] * len(request.parents)
+        running.missing = len(request.parents)
+        self._sampling += running.missing
+        for place, parent in enumerate(request.parents):
+            self.policy.submit(Ticket(running, place), parent, request.count, request.whole)
+
+    def _receive(self, ticket: Ticket, children: list[Candidate]) -> None:
+        running = ticket.running
+        generated = sum(child.generated for child in children)
+        running.policy_tokens += generated
+        self.on_tokens(generated)
+        if self.record:
+            running.nodes += children
+        running.answers[ticket.place] = children
+        running.missing -= 1
+        self._sampling -= 1
+        if not running.missing:
+            self._advance(running, running.answers)
+
+    def _score_all(self) -> None:
+        if self.prm is None:
+            raise ValueError("this search asks for scores, and no PRM was given")
+        waiting, self._scoring = self._scoring, []
+        candidates = [c for running in waiting for c in running.to_score]
+        scores, tokens = self.prm.score([(c.problem_id, c.problem) for c in candidates], [c.steps for c in candidates])
+        results = iter(zip(candidates, scores, tokens))
+        for running in waiting:
+            for _ in running.to_score:
+                candidate, candidate_scores, read = next(results)
+                candidate.scores = candidate_scores
+                running.prm_tokens += read
+        for running in waiting:
+            self._advance(running, None)
+
+    def _finish(self, running: Running, trajectories: list[Candidate]) -> None:
+        for candidate in [*trajectories, *running.nodes]:
+            candidate.state = None
+        if self.prm is not None:
+            self.prm.forget(running.root.problem_id)
+        outcome = Outcome(
+            running.root.problem_id, trajectories, running.policy_tokens, running.prm_tokens, running.nodes
+        )
+        self._outcomes[outcome.problem_id] = outcome
+        self.on_outcome(outcome)

@@ -1,0 +1,58 @@
+"""From candidates to one answer: step scores to one score (aggregate), then scores to one answer (vote)."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+
+AGGREGATES = ("min", "last", "avg", "product")
+VOTES = ("majority", "max", "vote")
+
+
+def aggregate(scores: Sequence[float], how: str) -> float:
+    """One score from a solution's step scores: PRM-Min, PRM-Last, PRM-Avg (Liu et al. 2025, section 2.3), product.
+
+    Raises:
+        ValueError: for an unknown aggregate or no scores.
+    """
+    if len(scores) == 0:
+        raise ValueError("a solution without step scores has no aggregate score")
+    match how:
+        case "min":
+            return float(min(scores))
+        case "last":
+            return float(scores[-1])
+        case "avg":
+            return float(np.mean(scores))
+        case "product":
+            return float(np.prod(scores))
+    raise ValueError(f"unknown aggregate {how!r}; choose from {', '.join(AGGREGATES)}")
+
+
+def select(groups: Sequence[int], scores: Sequence[float] | None, vote: str) -> int:
+    """The index of the selected candidate, whose answer is the answer; -1 where no candidate has an answer.
+
+    Args:
+        groups: per candidate, the number of its answer; -1 for none, which does not vote.
+        scores: per candidate, its aggregate score; not needed for a majority.
+        vote: ``majority`` (most frequent answer), ``max`` (PRM-Max, the best score), ``vote`` (PRM-Vote, scores summed
+            over equal answers). Ties go to the candidate of lower index.
+
+    Raises:
+        ValueError: for an unknown vote, or scores that are needed and missing.
+    """
+    if vote not in VOTES:
+        raise ValueError(f"unknown vote {vote!r}; choose from {', '.join(VOTES)}")
+    if vote != "majority" and scores is None:
+        raise ValueError(f"the vote {vote!r} needs scores")
+    answered = [i for i, group in enumerate(groups) if group >= 0]
+    if not answered:
+        return -1
+    if vote == "max":
+        return max(answered, key=lambda i: (scores[i], -i))
+    weights: dict[int, float] = {}
+    for i in answered:
+        weights[groups[i]] = weights.get(groups[i], 0.0) + (1.0 if vote == "majority" else scores[i])
+    winner = max(weights, key=lambda group: weights[group])  # insertion order: ties go to the first to appear
+    return next(i for i in answered if groups[i] == winner)
