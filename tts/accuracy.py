@@ -30,7 +30,7 @@ class Graded:
         scores: per candidate, its aggregate score; None where unscored.
         tokens: per candidate, of its own text.
         subtree: per candidate, the first index of its path.
-        policy_tokens, prm_tokens: of the whole search.
+        prompt_tokens, policy_tokens, prm_tokens: of the whole search.
     """
 
     problem_id: str
@@ -39,6 +39,7 @@ class Graded:
     scores: np.ndarray | None
     tokens: np.ndarray
     subtree: np.ndarray
+    prompt_tokens: int
     policy_tokens: int
     prm_tokens: int
 
@@ -82,6 +83,7 @@ class Results:
             np.array([aggregate(t["scores"], how) if t["scores"] else 0.0 for t in found]) if scored else None,
             np.array([t["tokens"] for t in found], int),
             np.array([t["path"][0] if t["path"] else 0 for t in found], int),
+            row["prompt_tokens"],
             row["policy_tokens"],
             row["prm_tokens"],
         )
@@ -124,6 +126,10 @@ class Results:
         runs = self._runs(problem_set, policy, prm, method, n)
         return np.array([g.policy_tokens for g in runs], float) * self._share(method, n)
 
+    def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
+        """Tokens of each problem's prompt, ``(problems,)``."""
+        return np.array([g.prompt_tokens for g in self._pool(problem_set, policy)], float)
+
     def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         """Tokens that the PRM reads per problem; for a part of a pool, that part of the pool's."""
         if method in ("cot", "majority", "pass"):
@@ -152,7 +158,7 @@ class Results:
         group[where], correct[where] = graded.group, graded.correct
         if graded.scores is not None:
             scores[where] = graded.scores
-        return Graded(graded.problem_id, group, correct, scores, np.zeros(trees, int), np.arange(trees), 0, 0)
+        return Graded(graded.problem_id, group, correct, scores, np.zeros(trees, int), np.arange(trees), 0, 0, 0)
 
     @staticmethod
     def _vote(graded: Graded, n: int, vote: str) -> float:

@@ -241,6 +241,7 @@ def row(problem: dict, outcome: Outcome) -> dict:
         "problem_id": problem["id"],
         "problem": problem["problem"],
         "answer": problem["answer"],
+        "prompt_tokens": outcome.prompt_tokens,
         "policy_tokens": outcome.policy_tokens,
         "prm_tokens": outcome.prm_tokens,
         "trajectories": [

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+logging.disable_progress_bar()  # transformers' own bar flickers for every small model
 
 POCKET_FOLDER = Path(__file__).resolve().parent.parent / "data" / "models"
 

@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
         ("problem_id", pa.string()),
         ("problem", pa.string()),
         ("answer", pa.string()),
+        ("prompt_tokens", pa.int64()),
         ("policy_tokens", pa.int64()),
         ("prm_tokens", pa.int64()),
         ("trajectories", pa.list_(TRAJECTORY)),

@@ -10,6 +10,15 @@ from tts.pocket.build import train_policy, train_prm
 from tts.pocket.recipes import POLICIES, PRMS
 
 
+def train(name: str, output: Path, scratch: Path) -> Path:
+    """Trains one model of the family, or finishes it; see :mod:`tts.pocket.recipes`.
+
+    Raises:
+        KeyError: where there is no such recipe.
+    """
+    return train_policy(name, output, scratch) if name in POLICIES else train_prm(name, output, scratch)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tts.pocket", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*POLICIES, *PRMS])}; all by default")
@@ -19,7 +28,6 @@ def main() -> None:
     for name in arguments.names or [*POLICIES, *PRMS]:
         if name not in POLICIES and name not in PRMS:
             parser.error(f"no recipe named {name!r}; there are {', '.join([*POLICIES, *PRMS])}")
-        train = train_policy if name in POLICIES else train_prm
         print(train(name, arguments.output, arguments.scratch))
 
 

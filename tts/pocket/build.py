@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
+from tts.models import read_card
 from tts.pocket import tokenizer as pocket_tokenizer
 from tts.pocket.corpora import LAYOUTS, UNLABELLED, Corpus, pack, policy_sequences, prm_sequences
 from tts.pocket.problems import PocketProblem, parse, training_problems
@@ -130,7 +131,10 @@ def policy_samples(name: str, models: Path, scratch: Path) -> list[tuple[PocketP
         temporary = path.with_suffix(".tmp")
         temporary.write_text("\n".join(lines) + "\n")
         temporary.replace(path)
-    return [(parse(text), steps) for text, steps in map(json.loads, path.read_text().splitlines())]
+    pairs = [(parse(text), steps) for text, steps in map(json.loads, path.read_text().splitlines())]
+    # A weak policy now and then writes a piece of another format's mark; no PRM text can hold that.
+    known = set(pocket_tokenizer.build().get_vocab())
+    return [(problem, steps) for problem, steps in pairs if all(known.issuperset(pocket_tokenizer.pieces(s)) for s in steps)]
 
 
 def new_prm(recipe: PRMRecipe, models: Path) -> torch.nn.Module:
@@ -189,6 +193,7 @@ def train_prm(name: str, output: Path, scratch: Path) -> Path:
     schedule = Schedule(batches.per_pass, 1e-3, bf16=model.config.hidden_size >= 128)
     progress = train(model, prm_loss(recipe.family), batches, schedule, scratch / name, name)
     card = training_card(model, batches.corpus.tokens, progress, recipe.seed) | {"family": recipe.family}
+    card |= {"started_from": recipe.start, "started_from_flops": read_card(output / recipe.start)["training_flops"]}
     template = pocket_tokenizer.CHATML_TEMPLATE if recipe.family == "qwen-prm" else pocket_tokenizer.POLICY_TEMPLATE
     return save(model, pocket_tokenizer.build(template), card, output / name)
 

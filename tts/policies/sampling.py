@@ -68,7 +68,7 @@ def choose(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_
     probabilities = (logits.float() / temperature).softmax(-1)
     if top_p >= 1:
         return _at(probabilities, uniform)
-    ordered, tokens = probabilities.sort(-1, descending=True, stable=True)
+    ordered, tokens = torch.sort(probabilities, dim=-1, descending=True, stable=True)
     outside = ordered.cumsum(-1) - ordered >= top_p
     return tokens.gather(-1, _at(ordered.masked_fill(outside, 0), uniform)[:, None])[:, 0]
 

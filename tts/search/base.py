@@ -77,9 +77,10 @@ Request = Sample | Score
 Search = Generator[Request, Any, list[Candidate]]
 
 
-def distinct(children: Sequence[Candidate]) -> list[Candidate]:
-    """Siblings with the same text and status merged into the one of lowest index."""
+def survivors(siblings: Sequence[Candidate]) -> list[Candidate]:
+    """Siblings that compete: cut-off and empty ones left out, equal ones merged into the one of lowest index."""
     seen: dict[tuple, Candidate] = {}
-    for child in children:
-        seen.setdefault((child.steps, child.status), child)
+    for child in siblings:
+        if child.status != "truncated" and child.steps:
+            seen.setdefault((child.steps, child.status), child)
     return list(seen.values())

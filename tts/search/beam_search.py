@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Sequence
 
-from tts.search.base import Candidate, Sample, Score, Search, distinct
+from tts.search.base import Candidate, Sample, Score, Search, survivors
 
 
 def beam_search(root: Candidate, n: int, width: int, max_steps: int = 40) -> Search:
@@ -32,7 +32,7 @@ def beam_search(root: Candidate, n: int, width: int, max_steps: int = 40) -> Sea
     count = n
     for _ in range(max_steps):
         children = yield Sample(frontier, count)
-        candidates = [c for siblings in children for c in distinct(siblings) if c.status != "truncated"]
+        candidates = [c for siblings in children for c in survivors(siblings)]
         if not candidates:
             break
         yield Score(candidates)

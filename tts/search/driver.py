@@ -51,6 +51,7 @@ class Outcome:
     Attributes:
         problem_id: the problem.
         trajectories: finished candidates (of a sampled pool also the truncated ones).
+        prompt_tokens: tokens of the rendered prompt.
         policy_tokens: every token that the policy generated, those of pruned branches too.
         prm_tokens: every token that the PRM read.
         nodes: all candidates ever sampled, where the driver was asked to record them.
@@ -58,6 +59,7 @@ class Outcome:
 
     problem_id: str
     trajectories: list[Candidate]
+    prompt_tokens: int
     policy_tokens: int
     prm_tokens: int
     nodes: list[Candidate] = field(default_factory=list)
@@ -172,8 +174,9 @@ class Driver:
             candidate.state = None
         if self.prm is not None:
             self.prm.forget(running.root.problem_id)
+        root = running.root
         outcome = Outcome(
-            running.root.problem_id, trajectories, running.policy_tokens, running.prm_tokens, running.nodes
+            root.problem_id, trajectories, len(root.prompt), running.policy_tokens, running.prm_tokens, running.nodes
         )
         self._outcomes[outcome.problem_id] = outcome
         self.on_outcome(outcome)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tts.search.base import Candidate, Sample, Score, Search, distinct
+from tts.search.base import Candidate, Sample, Score, Search, survivors
 from tts.search.beam_search import best, check_budget
 
 
@@ -24,9 +24,7 @@ def dvts(root: Candidate, n: int, width: int, max_steps: int = 40) -> Search:
     leaders: list[Candidate | None] = [None] * len(families)
     trees = list(range(len(families)))
     for step in range(max_steps):
-        groups = {
-            tree: [c for c in distinct(family) if c.status != "truncated"] for tree, family in zip(trees, families)
-        }
+        groups = {tree: survivors(family) for tree, family in zip(trees, families)}
         candidates = [c for group in groups.values() for c in group]
         if candidates:
             yield Score(candidates)

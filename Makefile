@@ -1,0 +1,39 @@
+# make reproduce | make test | make lab | make bench | make lint | make clean
+# PYTHON= another interpreter (3.11 to 3.13); TORCH_INDEX= a wheel index for torch, say one with CPU builds only.
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV ?= .venv
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin/python
+TORCH := $(shell grep '^torch==' requirements.lock)
+
+.PHONY: reproduce test lab bench lint clean
+
+reproduce: $(READY)
+	$(RUN) -m tts run --preset pocket
+
+test: $(READY)
+	HF_HUB_OFFLINE=1 $(RUN) -m pytest
+
+lab: $(READY)
+	$(VENV)/bin/jupyter lab --notebook-dir=notebooks
+
+bench: $(READY)
+	$(RUN) tests/bench.py
+
+lint: $(READY)
+	$(VENV)/bin/ruff check tts tests
+	$(VENV)/bin/ruff format --check tts tests
+
+$(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' found; install Python 3.11, 3.12 or 3.13, or say PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "error: '$(PYTHON)' is $$($(PYTHON) --version); Python 3.11, 3.12 or 3.13 is needed, say PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: '$(PYTHON)' has no venv; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) data/runs figures/pocket figures/smoke

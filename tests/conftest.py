@@ -1,0 +1,51 @@
+"""Tests are offline; tiny models with random but known weights stand in for the trained ones."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
+
+from tts.pocket import tokenizer as pocket_tokenizer
+from tts.reward_models.qwen_prm import Qwen2ForProcessRewardModel
+
+SHAPE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "intermediate_size": 48,
+    "max_position_embeddings": 256,
+}
+
+
+def _vocabulary() -> dict:
+    built = pocket_tokenizer.build()
+    return {"vocab_size": len(built), "eos_token_id": built.eos_token_id, "pad_token_id": built.pad_token_id, "bos_token_id": None}
+
+
+@pytest.fixture(scope="session")
+def tiny_lm(tmp_path_factory):
+    """A folder with a random Llama (grouped-query attention) and the pocket tokenizer."""
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE, **_vocabulary(), initializer_range=0.3))
+    folder = tmp_path_factory.mktemp("tiny-shepherd")
+    model.save_pretrained(folder)
+    pocket_tokenizer.build().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen_prm(tmp_path_factory):
+    """A folder with a random Qwen2.5-Math-PRM and a ChatML tokenizer."""
+    torch.manual_seed(1)
+    model = Qwen2ForProcessRewardModel(Qwen2Config(**SHAPE, **_vocabulary(), initializer_range=0.3))
+    folder = tmp_path_factory.mktemp("tiny-qwen-prm")
+    model.save_pretrained(folder)
+    pocket_tokenizer.build(pocket_tokenizer.CHATML_TEMPLATE).save_pretrained(folder)
+    return folder

@@ -1,0 +1,124 @@
+"""The pocket problems: what the generator promises, and the checker against errors planted by hand."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tts.pocket import tokenizer as pocket_tokenizer
+from tts.pocket.corpora import LAYOUTS, ROW, pack, policy_sequences, prm_sequences
+from tts.pocket.problems import LARGEST, SETS, first_error, held_out, parse, random_hard, random_main, solve, training_problems
+from tts.pocket.traces import Example, check_text, corrupted, plant_slip, self_checking_traces
+
+seeds = st.integers(0, 2**32)
+
+
+@settings(max_examples=200, deadline=None)
+@given(seeds, st.sampled_from([random_main, random_hard]), st.sampled_from(["terse", "verbose"]))
+def test_solutions_are_right_and_problems_read_back(seed, draw, style):
+    rng = random.Random(seed)
+    problem = draw(rng)
+    steps = solve(problem, style, rng)
+    assert first_error(problem, steps) is None
+    assert steps[-1] == f"\\boxed{{{problem.answer}}}" and len(steps) == problem.operations + 1
+    assert parse(problem.text) == problem
+    assert 0 <= int(problem.answer) <= LARGEST
+
+
+def test_several_next_steps_are_valid_in_trees():
+    problem = parse("(12+7)*(9-4)=?")
+    assert first_error(problem, ["9-4=5", "12+7=19", "19*5=95", "\\boxed{95}"]) is None
+    assert first_error(problem, ["12+7=19", "9-4=5;19*5", "19*5=95", "\\boxed{95}"]) is None
+
+
+@pytest.mark.parametrize(
+    ("steps", "where"),
+    [
+        (["47+38=85", "85*3=265", "\\boxed{265}"], (1, 6)),
+        (["47+38=8"], (0, 7)),
+        (["47+38=85", "\\boxed{85}"], (1, 0)),
+        (["47+38=85;85,*4"], (0, 13)),
+        (["47+38=85", "85*3=255", "\\boxed{255}", "\\boxed{255}"], (3, 0)),
+        (["38+47=85"], (0, 0)),
+    ],
+)
+def test_first_error_by_hand(steps, where):
+    assert first_error(parse("47,+38,*3=?"), steps) == where
+
+
+@pytest.mark.parametrize("text", ["", "=?", "47=?", "47,+38", "47,/3=?", "(12+7=?", "12+7)*2=?", "1,+\u0664=?", "2,+(3=?", "12345,+1=?"])
+def test_what_is_no_pocket_problem_is_refused(text):
+    with pytest.raises(ValueError, match="not a pocket problem"):
+        parse(text)
+
+
+def test_splits_never_meet_and_lists_grow_at_the_end():
+    for name in SETS:
+        tests = held_out(name, "test", 60)
+        assert [p.text for p in tests[:20]] == [p.text for p in held_out(name, "test", 20)]
+        assert all(p.split == "test" for p in tests) and len({p.text for p in tests}) == 60
+    stream = training_problems(0)
+    assert all(next(stream).split == "train" for _ in range(500))
+
+
+@settings(max_examples=100, deadline=None)
+@given(seeds)
+def test_planted_slips_are_wrong_and_their_checks_say_so(seed):
+    rng = random.Random(seed)
+    a, b = rng.randint(0, 99), rng.randint(1, 99)
+    for equation in (f"{a}+{b}={a + b}", f"{a + b}-{b}={a}", f"{a}*7={a * 7}"):
+        assert check_text(equation).endswith("ok")
+        wrong = plant_slip(equation, rng)
+        assert wrong != equation and check_text(wrong).endswith("no")
+
+
+def test_traces_end_right_and_slips_are_not_taught():
+    traces = self_checking_traces(3)
+    for _ in range(50):
+        trace = next(traces)
+        assert trace.steps[-1] == f"\\boxed{{{trace.problem.answer}}}"
+        for step, taught, check in zip(trace.steps, trace.taught, trace.steps[1:], strict=False):
+            assert taught or check.endswith(" no"), (step, check)
+
+
+def test_corruptions_are_about_evenly_right_and_wrong():
+    pairs = [next(stream) for stream in [corrupted(5)] for _ in range(400)]
+    wrong = sum(first_error(problem, steps) is not None for problem, steps in pairs)
+    assert 180 < wrong < 300
+
+
+def test_tokenizer_reads_back_and_agrees_with_its_pieces():
+    built = pocket_tokenizer.build()
+    text = "47,+38,*3=?\n\n47+38=85 ки\n85*3=255\n\n\\boxed{255} + -"
+    ids = built(text)["input_ids"]
+    assert built.decode(ids) == text
+    assert [built.convert_ids_to_tokens(i) for i in ids] == pocket_tokenizer.pieces(text)
+
+
+def test_policy_rows_teach_the_solution_only():
+    example = Example(parse("3,+4=?"), ["3+4=7", "\\boxed{7}"], [True, True])
+    [sequence] = policy_sequences([example])
+    prompt = len(pocket_tokenizer.pieces("3,+4=?\n\n"))
+    assert sequence.learn == [0] * (prompt - 1) + [1] * (len(sequence.ids) - prompt) + [0]
+    assert sequence.ids[-1] == pocket_tokenizer.build().eos_token_id
+
+
+@pytest.mark.parametrize("family", list(LAYOUTS))
+def test_prm_rows_label_every_token_up_to_the_first_error(family):
+    [sequence] = prm_sequences([(parse("3,+4=?"), ["3+4=8", "\\boxed{8}"])], LAYOUTS[family])
+    built = pocket_tokenizer.build()
+    labelled = [(built.convert_ids_to_tokens(i), label) for i, label in zip(sequence.ids, sequence.label) if label != 2]
+    assert labelled[:4] == [("3", 1), ("+", 1), ("4", 1), ("=", 1)]
+    assert {label for _, label in labelled[4:]} == {0}
+
+
+def test_packing_keeps_documents_apart():
+    stream = policy_sequences(self_checking_traces(0))
+    corpus = pack(stream, 5000, "test")
+    assert corpus.ids.shape[1] == ROW and corpus.tokens >= 5000
+    starts = corpus.position == 0
+    changed = (corpus.document[:, 1:] != corpus.document[:, :-1]) & (corpus.document[:, 1:] > 0)
+    assert (starts[:, 1:][corpus.document[:, 1:] > 0] == changed[corpus.document[:, 1:] > 0]).all()

@@ -1,0 +1,159 @@
+"""The transformers engine against a plain loop without cache or batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tts import prompts
+from tts.policies.sampling import Sampling, choose, noise_key, uniforms
+from tts.policies.transformers import TransformersPolicy
+from tts.search import beam_search, sample_pool
+from tts.search.base import Sample
+from tts.search.driver import Driver
+
+PROBLEMS = ["7,+8=?", "(12+7)*(9-4)=?", "47,+38,*3,-19=?", "1,+1=?", "(5+42)+(12+41)=?", "99,-98,+1=?"]
+SAMPLING = Sampling(temperature=1.0, max_tokens=40, max_step_tokens=40, seed=7)
+
+
+def plain_loop(policy, problem_id, problem, path, sampling):
+    """One sample, the whole prefix through the model for every token."""
+    ids = list(policy.root(problem_id, problem).prompt)
+    generated, key = [], torch.tensor([noise_key(sampling.seed, problem_id, path)])
+    with torch.inference_mode():
+        while len(generated) < sampling.max_tokens:
+            logits = policy.model(torch.tensor([ids + generated])).logits[:, -1]
+            noise = uniforms(key, torch.tensor([len(generated)]))
+            generated.append(int(choose(logits, noise, sampling.temperature, sampling.top_p)))
+            if generated[-1] == policy.tokenizer.eos_token_id:
+                break
+    return tuple(generated)
+
+
+def pool(policy, problems, n=3):
+    roots = [policy.root(f"p{PROBLEMS.index(p)}", p) for p in problems]
+    return {o.problem_id: o for o in Driver(policy).run([(r, sample_pool(r, n)) for r in roots])}
+
+
+@pytest.mark.parametrize("batch", [1, 4, 32])
+def test_batched_samples_equal_a_plain_loop(tiny_lm, batch):
+    policy = TransformersPolicy(str(tiny_lm), SAMPLING, batch=batch)
+    outcomes = pool(policy, PROBLEMS)
+    for number, problem in enumerate(PROBLEMS):
+        for index, candidate in enumerate(outcomes[f"p{number}"].trajectories):
+            assert candidate.tokens == plain_loop(policy, f"p{number}", problem, (index,), SAMPLING)
+            assert candidate.status == ("finished" if candidate.tokens[-1] == policy.tokenizer.eos_token_id else "truncated")
+
+
+@pytest.mark.parametrize("sampling", [Sampling(temperature=0, max_tokens=30), Sampling(temperature=0.8, top_p=0.7, max_tokens=30, seed=3)])
+def test_greedy_and_nucleus_sampling_equal_a_plain_loop(tiny_lm, sampling):
+    policy = TransformersPolicy(str(tiny_lm), sampling, batch=4)
+    outcomes = pool(policy, PROBLEMS[:3], 1)
+    for number, problem in enumerate(PROBLEMS[:3]):
+        assert outcomes[f"p{number}"].trajectories[0].tokens == plain_loop(policy, f"p{number}", problem, (0,), sampling)
+
+
+def test_order_of_problems_does_not_matter(tiny_lm):
+    policy = TransformersPolicy(str(tiny_lm), SAMPLING, batch=5)
+    forwards, backwards = pool(policy, PROBLEMS), pool(policy, PROBLEMS[::-1])
+    for problem_id, outcome in forwards.items():
+        assert [c.tokens for c in outcome.trajectories] == [c.tokens for c in backwards[problem_id].trajectories]
+
+
+def test_tokens_are_billed_exactly(tiny_lm):
+    policy = TransformersPolicy(str(tiny_lm), SAMPLING, batch=8)
+    for outcome in pool(policy, PROBLEMS).values():
+        assert outcome.policy_tokens == sum(len(c.tokens) for c in outcome.trajectories)
+
+
+def stepwise(policy, root, rounds):
+    """Follows child 0 of each step."""
+    for _ in range(rounds):
+        [[root]] = yield Sample([root], 1)
+        if root.status != "open":
+            break
+    return [root]
+
+
+def test_steps_extend_token_ids_and_reach_what_the_plain_loop_computes(tiny_lm):
+    policy = TransformersPolicy(str(tiny_lm), SAMPLING, batch=4)
+    separator = policy.tokenizer("\n\n")["input_ids"][0]
+    steps = 0
+    for number, problem in enumerate(PROBLEMS):
+        root = policy.root(f"p{number}", problem)
+        [outcome] = Driver(policy, record=True).run([(root, stepwise(policy, root, 3))])
+        before = root
+        for node in outcome.nodes:
+            assert node.tokens[: len(before.tokens)] == before.tokens
+            assert node.generated == len(node.tokens) - len(before.tokens)
+            ids = [*root.prompt, *node.tokens]
+            with torch.inference_mode():
+                logits = policy.model(torch.tensor([ids[:-1]])).logits[0]
+            for at in range(len(before.tokens), len(node.tokens)):
+                noise = uniforms(torch.tensor([noise_key(7, f"p{number}", node.path)]), torch.tensor([at]))
+                assert int(choose(logits[len(root.prompt) + at - 1][None], noise, 1.0, 1.0)) == node.tokens[at]
+            assert (node.status == "open") == (node.tokens[-1] == separator)
+            before, steps = node, steps + 1
+    assert steps > len(PROBLEMS), "no search took a second step"
+
+
+class LengthPRM:
+    """Scores by step length, so a search over random models goes on."""
+
+    def score(self, problems, steps):
+        return [tuple(1 / (1 + len(x)) for x in s) for s in steps], [0] * len(steps)
+
+    def forget(self, problem_id):
+        pass
+
+
+def test_a_search_is_the_same_alone_and_among_others(tiny_lm):
+    policy = TransformersPolicy(str(tiny_lm), SAMPLING, batch=6)
+    make = lambda i: (r := policy.root(f"p{i}", PROBLEMS[i]), beam_search(r, 8, 4, 4))  # noqa: E731
+    together = Driver(policy, LengthPRM(), record=True).run([make(i) for i in range(len(PROBLEMS))])
+    for i, outcome in enumerate(together):
+        [alone] = Driver(policy, LengthPRM(), record=True).run([make(i)])
+        assert sorted((c.path, c.tokens) for c in alone.nodes) == sorted((c.path, c.tokens) for c in outcome.nodes)
+        assert outcome.policy_tokens == sum(c.generated for c in outcome.nodes)
+
+
+def test_a_prompt_longer_than_the_context_is_refused(tiny_lm):
+    policy = TransformersPolicy(str(tiny_lm), SAMPLING)
+    with pytest.raises(ValueError, match="problem long: the prompt has 302 tokens and .* reads 256 at most"):
+        policy.root("long", "1" * 301)
+
+
+def test_a_solution_stops_at_the_context(tiny_lm):
+    policy = TransformersPolicy(str(tiny_lm), Sampling(temperature=1.0, max_tokens=10_000))
+    root = policy.root("p", "1" * 240)
+    [outcome] = Driver(policy).run([(root, sample_pool(root, 8))])
+    assert max(len(root.prompt) + len(c.tokens) for c in outcome.trajectories) <= 256
+    assert any(c.status == "truncated" for c in outcome.trajectories)
+
+
+def test_unreadable_characters_are_refused(tiny_lm):
+    with pytest.raises(ValueError, match="cannot read some of its characters: 'What is 7"):
+        TransformersPolicy(str(tiny_lm), SAMPLING).root("p", "What is 7+8?")
+
+
+def test_a_tokenizer_without_chat_template_is_refused(tiny_lm):
+    policy = TransformersPolicy(str(tiny_lm), SAMPLING)
+    policy.tokenizer.chat_template = None
+    with pytest.raises(ValueError, match="has no chat template"):
+        prompts.render_prompt(policy.tokenizer, "1+1")
+
+
+def test_noise_is_uniform_and_differs_between_samples():
+    keys = torch.tensor([noise_key(0, f"p{i}", (j,)) for i in range(50) for j in range(20)])
+    values = torch.stack([uniforms(keys, torch.full_like(keys, at)) for at in range(20)])
+    assert 0 <= values.min() and values.max() < 1 and len(values.unique()) == values.numel()
+    assert abs(values.mean() - 0.5) < 0.01 and abs(values.var() - 1 / 12) < 0.002
+    assert abs(torch.corrcoef(values)[~torch.eye(20, dtype=bool)]).max() < 0.15
+
+
+def test_choice_inverts_the_cumulative_distribution():
+    logits = torch.log(torch.tensor([[0.2, 0.5, 0.3]])).repeat(5, 1)
+    uniform = torch.tensor([0.0, 0.19, 0.21, 0.69, 0.999999], dtype=torch.float64)
+    assert choose(logits, uniform, 1.0, 1.0).tolist() == [0, 0, 1, 1, 2]
+    assert choose(logits, uniform, 1.0, 0.6).tolist() == [1, 1, 1, 2, 2]
+    assert choose(logits, uniform, 1.0, 0.4).tolist() == [1] * 5

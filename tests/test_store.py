@@ -1,0 +1,148 @@
+"""The store: nothing lost, nothing half written, and the same bytes after a crash as without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tts.grid import Grid, fill, missing
+from tts.store import Store, StoreError
+
+
+def grid(policy, prm, **changes):
+    values = {
+        "problems": {"pocket-main": 6},
+        "policies": [str(policy)],
+        "prms": [f"math-shepherd:{prm}"],
+        "samples": 4,
+        "budgets": [4],
+        "max_tokens": 40,
+        "max_steps": 4,
+        "chunk": 2,
+        "batch": 8,
+        "temperature": 1.0,
+    }
+    return Grid(**(values | changes))
+
+
+def export(store):
+    return "\n".join(store.export())
+
+
+def test_filling_twice_makes_nothing_new(tiny_lm, tmp_path):
+    store, wanted = Store(tmp_path), grid(tiny_lm, tiny_lm)
+    assert fill(wanted, store) == 5 * 3
+    before = export(store)
+    assert fill(wanted, store) == 0 and export(store) == before
+
+
+def test_more_problems_add_to_fewer(tiny_lm, tmp_path):
+    store = Store(tmp_path)
+    fill(grid(tiny_lm, tiny_lm, methods=["majority"]), store)
+    more = grid(tiny_lm, tiny_lm, methods=["majority"], problems={"pocket-main": 8})
+    assert len(missing(more, store)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "anew"), [({"seed": 1}, 6), ({"temperature": 0.5}, 3), ({"max_tokens": 41}, 6), ({"batch": 4}, 6), ({"split": "selection"}, 6)]
+)
+def test_whatever_determines_a_run_is_in_its_key(tiny_lm, tmp_path, change, anew):
+    """Another temperature leaves greedy CoT as it is."""
+    store = Store(tmp_path)
+    fill(grid(tiny_lm, tiny_lm, methods=["majority"]), store)
+    other = grid(tiny_lm, tiny_lm, methods=["majority"], **change)
+    assert len(missing(other, store)) == anew
+
+
+SCRIPT = """
+import sys
+from tts.grid import Grid, fill
+from tts.store import Store
+fill(Grid.model_validate_json(sys.argv[1]), Store(sys.argv[2]))
+"""
+
+
+def start(wanted, folder):
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, wanted.model_dump_json(), str(folder)], stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_study_continues_and_ends_with_the_same_bytes(tiny_lm, tmp_path, stop):
+    wanted = grid(tiny_lm, tiny_lm, problems={"pocket-main": 12})
+    fill(wanted, whole := Store(tmp_path / "whole"))
+    broken = Store(tmp_path / "broken")
+    for chunks in (1, 4, 9):
+        process = start(wanted, broken.folder)
+        while process.poll() is None and len(list(broken.folder.glob("*/*.parquet"))) < chunks:
+            time.sleep(0.005)
+        process.send_signal(stop)
+        process.communicate()
+    assert 0 < len(missing(wanted, broken)) < 5 * 6, "the study was not stopped in its middle"
+    assert fill(wanted, broken) > 0
+    assert export(broken) == export(whole)
+
+
+def test_a_half_written_file_is_no_chunk(tiny_lm, tmp_path):
+    store, wanted = Store(tmp_path), grid(tiny_lm, tiny_lm, methods=["majority"])
+    run = store.open(next(wanted.specs()))
+    chunk = wanted.chunks("pocket-main")[0]
+    run.path(chunk).with_suffix(".1.tmp").write_bytes(b"half")
+    assert not run.has(chunk) and list(store.export()) == []
+
+
+def test_a_damaged_file_is_named_with_its_remedy(tiny_lm, tmp_path):
+    store, wanted = Store(tmp_path), grid(tiny_lm, tiny_lm, methods=["majority"])
+    fill(wanted, store)
+    run, chunk = store.run(next(wanted.specs())), wanted.chunks("pocket-main")[0]
+    path = run.path(chunk)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(StoreError, match=f"{path.name} is damaged .* delete it and run the study again"):
+        run.read(chunk)
+
+
+def test_what_was_not_run_is_said(tiny_lm, tmp_path):
+    wanted = grid(tiny_lm, tiny_lm)
+    with pytest.raises(StoreError, match="nothing stored yet for cot of .* run the study first"):
+        Store(tmp_path).run(next(wanted.specs())).read(wanted.chunks("pocket-main")[0])
+
+
+def test_a_second_writer_is_refused(tiny_lm, tmp_path):
+    lock = Store(tmp_path).lock()
+    process = start(grid(tiny_lm, tiny_lm), tmp_path)
+    _, errors = process.communicate(timeout=120)
+    lock.release()
+    assert process.returncode != 0 and b"another process is writing" in errors
+    assert list(tmp_path.glob("*/*.parquet")) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not hasattr(os, "seteuid"), reason="needs a user that may be refused")
+def test_a_folder_that_cannot_be_written_is_said(tiny_lm, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(StoreError, match="cannot write to the store"):
+        Store(blocked / "below").open(next(grid(tiny_lm, tiny_lm).specs()))
+
+
+def test_token_counts_are_exact(tiny_lm, tmp_path):
+    """Every method's policy tokens, against a count of what the engine really decoded."""
+    from tts.grid import Engines, Work, make
+
+    wanted = grid(tiny_lm, tiny_lm)
+    store, engines, decoded = Store(tmp_path), Engines(8), []
+    policy = engines.policy(str(tiny_lm), wanted.sampling())
+    original = policy._write
+    policy._write = lambda tokens, count: (decoded.append(int(policy._active.sum())), original(tokens, count))
+    for spec in wanted.specs():
+        decoded.clear()
+        for chunk in wanted.chunks("pocket-main"):
+            rows = make(Work(spec, chunk), store, engines)
+            store.open(spec).write(chunk, rows, 0.0)
+        stored = sum(json.loads(line)["policy_tokens"] for line in store.export() if json.loads(line)["run"] == spec)
+        if spec["method"] != "scores":
+            assert stored == sum(decoded) > 0

@@ -1,0 +1,132 @@
+"""The suite as its user meets it: notebooks run for real, wrong input is refused by name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tts import study
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def tts(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "tts", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=900, **options)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The smoke preset, run as a user would, into a folder of its own."""
+    folder = tmp_path_factory.mktemp("smoke")
+    places = ["-p", f"store={folder / 'runs'}", "-p", f"figures={folder / 'figures'}"]
+    return folder, places, tts("run", "--preset", "smoke", *places)
+
+
+def test_every_notebook_runs(smoke):
+    _, _, done = smoke
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in study.notebooks():
+        assert name in done.stdout
+
+
+def test_figures_come_as_four_files_with_their_origin(smoke):
+    folder, _, _ = smoke
+    figures = folder / "figures"
+    names = {p.stem for p in figures.glob("*.png")}
+    assert {"quickstart_trees", "tts_methods_pocket-main", "policy_scaling", "difficulty_bins", "flops_accuracy"} <= names
+    for name in names:
+        assert all((figures / f"{name}.{suffix}").stat().st_size > 100 for suffix in ("pdf", "png", "csv", "json"))
+        origin = json.loads((figures / f"{name}.json").read_text())
+        assert {"parameters", "runs", "versions", "commit"} <= set(origin)
+
+
+def test_report_opens_offline(smoke):
+    page = (smoke[0] / "figures" / "report.html").read_text()
+    assert "data:image/png;base64" in page
+    assert 'src="http' not in page and "<link rel=\"stylesheet\" href=\"http" not in page
+
+
+def test_running_again_generates_nothing(smoke):
+    _, places, _ = smoke
+    again = tts("run", "--preset", "smoke", "--dry-run", *places)
+    assert again.returncode == 0 and "0 will run" in again.stdout
+    assert not any(f"{n} will run" in again.stdout for n in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "nonsense"], "no preset 'nonsense'; there are"),
+        (["02_nonsense"], "no notebook '02_nonsense'; there are 00_quickstart"),
+        (["-p", "sampels=3"], "no chosen notebook has a parameter sampels; known:"),
+        (["-p", "sampels"], "expected NAME=VALUE, found 'sampels'"),
+        (["-p", "policy=policy-9b"], "no model 'policy-9b': not a folder"),
+        (["-p", "prm=policy-94k"], "cannot tell the PRM family"),
+        (["01_tts_methods", "-p", "budgets=[6]"], "budget N = 6 is not a positive multiple of beam_width M = 4"),
+        (["01_tts_methods", "-p", "budgets=[2]"], "budget N = 2 is not a positive multiple of beam_width M = 4"),
+        (["01_tts_methods", "-p", "budgets=[128]"], "budget N = 128 is not in 1..samples = 64"),
+        (["01_tts_methods", "-p", "methods=[mcts]"], "Input should be 'majority', 'best_of_n', 'beam_search' or 'dvts'"),
+        (["01_tts_methods", "-p", "aggregate=mean"], "unknown aggregate 'mean'; choose from min, last, avg, product"),
+        (["01_tts_methods", "-p", "vote=loudest"], "unknown vote 'loudest'; choose from majority, max, vote"),
+        (["01_tts_methods", "-p", "problems={nowhere: 3}"], "unknown problem set 'nowhere'; choose from pocket-main"),
+        (["01_tts_methods", "-p", "problems={pocket-main: 0}"], "the number of problems must be at least 1; given 0"),
+    ],
+)
+def test_wrong_input_is_refused_by_name(tmp_path, arguments, message):
+    done = tts("run", *arguments, "-p", f"store={tmp_path}")
+    assert done.returncode == 2 and message in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("", "holds no problems"),
+        ('{"problem": "7,+8=?", "answer": "15"}\n{"problem": "7', "line 2: not valid JSON"),
+        ('{"problem": "7,+8=?"}', "line 1: no 'answer'"),
+        ('{"problem": "7,+8=?", "answer": ""}', "line 1: no 'answer'"),
+        ('["7,+8=?", "15"]', "line 1: expected an object with 'problem' and 'answer', found list"),
+        ('{"id": 1, "problem": "7,+8=?", "answer": 15}\n{"id": 1, "problem": "7,+9=?", "answer": 16}', "two problems share an id"),
+    ],
+)
+def test_bad_problem_files_are_refused_with_their_line(tmp_path, lines, message):
+    file = tmp_path / "problems.jsonl"
+    file.write_text(lines)
+    done = tts("run", "01_tts_methods", "-p", f"problems={{{file}: 1}}", "-p", f"store={tmp_path / 'runs'}")
+    assert done.returncode == 2 and message in done.stderr.replace("\n", " ") and "Traceback" not in done.stderr
+
+
+def test_a_problem_file_runs(tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"problem": "7,+8=?", "answer": 15}\n\n{"id": "b", "problem": "(12+7)-3=?", "answer": "16"}\n')
+    done = tts(
+        "run", "01_tts_methods", "--preset", "smoke", "-p", f"problems={{{file}: 2}}", "-p", "policy=policy-94k",
+        "-p", f"store={tmp_path / 'runs'}", "-p", f"figures={tmp_path / 'figures'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "figures" / "tts_methods_mine.png").exists() or list((tmp_path / "figures").glob("tts_methods_*.png"))
+
+
+def test_a_notebook_that_fails_is_named_and_the_others_finish(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "NOTEBOOKS", tmp_path)
+    cells = {"good": "x = 1 + 1", "bad": "raise ValueError('no such luck')", "dead": "import os; os._exit(3)"}
+    for name, source in cells.items():
+        notebook = {
+            "cells": [{"cell_type": "code", "source": source, "metadata": {}, "outputs": [], "execution_count": None}],
+            "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}, "language_info": {"name": "python"}},
+            "nbformat": 4,
+            "nbformat_minor": 4,
+        }
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps(notebook))
+    outcome = {name: study._execute_one(study.Job(name, {}), tmp_path) for name in cells}
+    assert outcome["good"] is None and outcome["bad"] == "ValueError: no such luck" and "DeadKernelError" in outcome["dead"]
+
+
+def test_lists_what_there_is():
+    done = tts("list")
+    for name in ("pocket", "01_tts_methods", "policy-94k", "prm-qwen-small", "pocket-hard", "dvts"):
+        assert name in done.stdout

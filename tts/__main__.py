@@ -1,0 +1,6 @@
+"""``python -m tts``."""
+
+from tts.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The command line: run notebooks or the whole study, list what there is, look into the store."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tts import report, study
+from tts.experiment import ParameterError
+from tts.grid import SEARCHES
+from tts.models import ModelError, pocket_models
+from tts.problems import ProblemError, problem_sets
+from tts.reward_models import FAMILIES
+from tts.store import StoreError, describe
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, ValueError)
+
+Preset = Annotated[str, typer.Option(help="a preset's name; see 'list'")]
+Overrides = Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="overrides a parameter")]
+
+
+@app.command()
+def run(
+    notebooks: Annotated[list[str] | None, typer.Argument(help="which notebooks; all of the preset by default")] = None,
+    preset: Preset = "pocket",
+    parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
+    dry_run: Annotated[bool, typer.Option(help="say what would run, and stop")] = False,
+    workers: Annotated[int, typer.Option(help="notebooks executed side by side")] = 2,
+) -> None:
+    """Runs notebooks: generates what they need, executes them, renders figures and the report."""
+    started = time.monotonic()
+    jobs = study.plan(preset, notebooks, study.parse_overrides(parameter))
+    for job in jobs:
+        console.print(f"[bold]{job.notebook}[/bold]\n{job.experiment()}", highlight=False)
+    if dry_run:
+        return
+    study.fill(jobs)
+    figures = (study.NOTEBOOKS / ({"figures": "../figures"} | study.declared(jobs[0].notebook) | jobs[0].parameters)["figures"]).resolve()
+    output = figures / "notebooks"
+    outcome = study.execute(jobs, output, workers)
+    failures = {name: reason for name, reason in outcome.items() if reason}
+    executed = [output / f"{name}.ipynb" for name in outcome if (output / f"{name}.ipynb").exists()]
+    page = report.build(executed, failures, figures / "report.html", f"Test-time scaling: preset {preset}")
+    _closing(outcome, page, figures, time.monotonic() - started)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _closing(outcome: dict[str, str | None], page: Path, figures: Path, seconds: float) -> None:
+    table = Table("notebook", "outcome")
+    for name, reason in outcome.items():
+        table.add_row(name, "[green]done[/green]" if reason is None else f"[red]{reason}[/red]")
+    console.print(table)
+    pngs = sorted(figures.glob("*.png"))
+    console.print(f"{len(pngs)} figures in {figures} (each as .pdf, .png, .csv and .json)\nreport: {page}\ntook {seconds / 60:.1f} minutes")
+    for finding in sorted(figures.glob("findings-*.txt")):
+        console.print(finding.read_text().rstrip(), highlight=False)
+
+
+@app.command("list")
+def list_() -> None:
+    """Lists presets, notebooks, policies, PRMs, problem sets and methods."""
+    rows = {
+        "presets": study.presets(),
+        "notebooks": study.notebooks(),
+        "policies": [*pocket_models("policy"), "path/to/folder", "owner/model"],
+        "PRMs": [*pocket_models("prm"), "implicit:POLICY", *(f"{family}:MODEL" for family in FAMILIES if family != "implicit")],
+        "problem sets": problem_sets(),
+        "methods": ["majority", "best_of_n", *SEARCHES],
+    }
+    for name, values in rows.items():
+        console.print(f"[bold]{name}[/bold]: {', '.join(values)}", highlight=False)
+
+
+@app.command()
+def store(
+    preset: Preset = "pocket",
+    clean: Annotated[bool, typer.Option(help="delete every stored run")] = False,
+    export: Annotated[Path | None, typer.Option(help="write the canonical export to this JSONL file")] = None,
+) -> None:
+    """Shows what the store holds and how large it is; cleans or exports it."""
+    held = study.store_of(preset)
+    if export:
+        with export.open("w", encoding="utf-8") as file:
+            count = sum(1 for _ in map(lambda line: file.write(line + "\n"), held.export()))
+        console.print(f"{count} records written to {export}")
+        return
+    if clean:
+        lock = held.lock()
+        console.print(f"deleted {held.clean()} runs from {held.folder}")
+        lock.release()
+        return
+    table = Table("run", "key", "chunks", "KiB")
+    for run, chunks, size in held.sizes():
+        table.add_row(describe(run.spec), run.key, str(chunks), f"{size / 1024:.0f}")
+    console.print(table)
+
+
+def main() -> None:
+    """Entry point: expected errors are one line on stderr and exit code 2; Ctrl-C says how to go on."""
+    try:
+        app()
+    except EXPECTED as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues where it was", file=sys.stderr)
+        raise SystemExit(130) from None

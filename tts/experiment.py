@@ -1,0 +1,94 @@
+"""What a notebook holds: a validated grid, the store behind it, its results, and where its figures go."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from pydantic import ValidationError
+
+from tts import grid as grids
+from tts.accuracy import Results
+from tts.grid import Grid
+from tts.store import Store
+
+STYLE = Path(__file__).parent / "style.mplstyle"
+_VERSIONS = ("torch", "transformers", "matplotlib", "pandas")
+
+
+class ParameterError(ValueError):
+    """Parameters that do not fit; the message names each of them."""
+
+
+class Experiment:
+    """A grid with its store and figures.
+
+    Args:
+        store: folder of the trajectories.
+        figures: folder that figures are written to.
+        parameters: fields of :class:`tts.grid.Grid`.
+
+    Raises:
+        ParameterError: for an unknown or unfit parameter.
+    """
+
+    def __init__(self, store: str | Path = "../data/runs", figures: str | Path = "../figures", **parameters: object):
+        try:
+            self.grid = Grid(**parameters)
+        except ValidationError as error:
+            raise ParameterError(explain(error)) from None
+        self.store = Store(store)
+        self.figures = Path(figures)
+
+    def __str__(self) -> str:
+        return grids.describe(self.grid, self.store)
+
+    def fill(self) -> None:
+        """Generates whatever the store lacks, with a progress bar."""
+        grids.fill(self.grid, self.store)
+
+    @cached_property
+    def results(self) -> Results:
+        return Results(self.grid, self.store)
+
+    def save(self, figure: Figure, name: str, rows: pd.DataFrame) -> list[Path]:
+        """Writes a figure as four files: ``name.pdf``, ``.png``, ``.csv`` (the plotted rows), ``.json`` (its origin)."""
+        self.figures.mkdir(parents=True, exist_ok=True)
+        paths = [self.figures / f"{name}.{suffix}" for suffix in ("pdf", "png", "csv", "json")]
+        figure.savefig(paths[0], metadata={"CreationDate": None})
+        figure.savefig(paths[1])
+        rows.to_csv(paths[2], index=False)
+        paths[3].write_text(json.dumps(self.provenance(), indent=2) + "\n")
+        return paths
+
+    def provenance(self) -> dict:
+        """Where results come from: parameters, keys of the runs, versions, commit."""
+        return {
+            "parameters": self.grid.model_dump(),
+            "runs": [self.store.run(spec).key for spec in self.grid.specs()],
+            "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+            "commit": commit(),
+        }
+
+
+def explain(error: ValidationError) -> str:
+    """A pydantic error as lines that say what is wrong, what was given and what is known."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(map(str, item["loc"])) or "parameters"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"unknown parameter {where!r}; known: {', '.join(Grid.model_fields)}")
+        else:
+            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')} (given: {item['input']!r:.120})")
+    return "\n".join(lines)
+
+
+def commit() -> str:
+    """The checkout's commit, or ``unknown`` outside of one."""
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    return found.stdout.strip() or "unknown"

@@ -1,0 +1,67 @@
+"""One problem, one search, everything recorded: what the tree drawings are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from tts import selection
+from tts.grading import Grader, groups
+from tts.grid import Engines, Grid, search_of
+from tts.prompts import boxed_answer
+from tts.search import best_of_n
+from tts.search.base import Candidate
+from tts.search.driver import Driver, Outcome
+
+
+def search(grid: Grid, engines: Engines, problem: str, method: str, n: int) -> Outcome:
+    """Runs one method on one problem with the grid's first policy and PRM, recording every candidate.
+
+    Args:
+        grid: parameters; its sampling, width and depth apply.
+        engines: the models, kept between calls.
+        problem: the problem's text.
+        method: ``best_of_n``, ``beam_search`` or ``dvts``.
+        n: budget.
+    """
+    spec = grid.spec(method, grid.policies[0], grid.prms[0], n)
+    policy, prm = engines.policy(grid.policies[0], grid.sampling()), engines.prm(grid.prms[0])
+    root = policy.root("explored", problem)
+    running = best_of_n(root, n) if method == "best_of_n" else search_of(spec, root)
+    return Driver(policy, prm, record=True).run([(root, running)])[0]
+
+
+def selected(grid: Grid, outcome: Outcome) -> Candidate | None:
+    """The candidate whose answer is the answer, by the grid's aggregate and vote; None where nothing finished."""
+    finished = [c for c in outcome.trajectories if c.status == "finished"]
+    with Grader() as grader:
+        numbers = groups([boxed_answer(c.text) for c in finished], grader)
+    scores = [selection.aggregate(c.scores, grid.aggregate) for c in finished]
+    index = selection.select(numbers, scores, grid.vote)
+    return None if index < 0 else finished[index]
+
+
+def summary(grid: Grid, outcomes: dict[str, Outcome], answer: str) -> pd.DataFrame:
+    """One row per method: its answer, whether it is right, its score, and what it cost."""
+    rows = []
+    with Grader() as grader:
+        for method, outcome in outcomes.items():
+            chosen = selected(grid, outcome)
+            given = boxed_answer(chosen.text) if chosen else None
+            rows.append(
+                {
+                    "method": method,
+                    "answer": given,
+                    "right": grader.equal(answer, given),
+                    "score": selection.aggregate(chosen.scores, grid.aggregate) if chosen else np.nan,
+                    "finished": sum(c.status == "finished" for c in outcome.trajectories),
+                    "policy tokens": outcome.policy_tokens,
+                    "PRM tokens": outcome.prm_tokens,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def steps_table(candidate: Candidate) -> pd.DataFrame:
+    """A solution's steps with their scores."""
+    return pd.DataFrame({"step": candidate.steps, "score": candidate.scores})

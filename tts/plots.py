@@ -1,0 +1,233 @@
+"""The study's figures: functions that take rows and an ``ax``, or rows and give a figure of panels."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from tts.search.base import Candidate
+
+METHODS = {
+    "cot": ("CoT (greedy)", "#7f7f7f", "s"),
+    "pass": ("Pass@N (oracle)", "#000000", "."),
+    "majority": ("Majority", "#0072B2", "o"),
+    "best_of_n": ("Best-of-N", "#E69F00", "^"),
+    "beam_search": ("Beam search", "#009E73", "D"),
+    "dvts": ("DVTS", "#D55E00", "v"),
+}
+PANEL = (2.3, 2.0)
+
+
+def short(name: str) -> str:
+    """A model's name as a panel title: without its folder and kind."""
+    return name.rsplit("/", 1)[-1].removeprefix("policy-").removeprefix("prm-").replace("implicit:policy-", "implicit ")
+
+
+def accuracy_against_n(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Accuracy over the budget N with 95 % bands, one line per method (Fig 4 and 5).
+
+    Args:
+        rows: columns method, n, accuracy, low, high, of one policy and PRM.
+        ax: to draw on.
+    """
+    for method, (label, colour, marker) in METHODS.items():
+        line = rows[rows["method"] == method].sort_values("n")
+        if line.empty:
+            continue
+        if method == "cot":
+            ax.axhline(line["accuracy"].iloc[0], color=colour, linestyle=":", label=label)
+            continue
+        dashed = {"linestyle": "--", "linewidth": 1.0} if method == "pass" else {}
+        ax.plot(line["n"], line["accuracy"], color=colour, marker=marker, label=label, **dashed)
+        if method != "pass":
+            ax.fill_between(line["n"], line["low"], line["high"], color=colour, alpha=0.12, linewidth=0)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    return ax
+
+
+def grid_of_panels(table: pd.DataFrame, row: str = "policy", column: str = "prm") -> Figure:
+    """One panel of :func:`accuracy_against_n` per policy (rows) and PRM (columns); what needs no PRM is in each."""
+    rows, columns = _values(table, row), [v for v in _values(table, column) if v]
+    figure, axes = plt.subplots(
+        len(rows), len(columns), figsize=(PANEL[0] * len(columns) + 1.2, PANEL[1] * len(rows)), squeeze=False, sharex=True, sharey="row"
+    )
+    for i, policy in enumerate(rows):
+        for j, prm in enumerate(columns):
+            part = table[(table[row] == policy) & table[column].isin([prm, ""])]
+            ax = accuracy_against_n(part, axes[i, j])
+            ax.set_title(f"{short(policy)} | {short(prm)}")
+    _finish(figure, axes, "budget N (samples)", "accuracy")
+    return figure
+
+
+def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> Axes:
+    """Accuracy of each method over the policy's size (Fig 7), with 95 % intervals.
+
+    Args:
+        table: columns policy, method, accuracy, low, high; one row per policy and method.
+        sizes: parameters of each policy.
+        ax: to draw on.
+    """
+    for method, (label, colour, marker) in METHODS.items():
+        line = table[table["method"] == method].assign(size=lambda t: t["policy"].map(sizes)).sort_values("size")
+        if not line.empty:
+            error = np.clip([line["accuracy"] - line["low"], line["high"] - line["accuracy"]], 0, None)
+            style = "--" if method in ("pass", "cot") else "-"
+            ax.errorbar(line["size"], line["accuracy"], error, color=colour, marker=marker, label=label, linestyle=style, capsize=2, elinewidth=0.8)
+    ax.set_xscale("log")
+    ax.set_xlabel("policy parameters")
+    ax.set_ylabel("accuracy")
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return ax
+
+
+def pass_at_1_histogram(values: Sequence[float], edges: Sequence[float], title: str, ax: Axes) -> Axes:
+    """Share of problems over Pass@1 (Fig 3), with the difficulty thresholds."""
+    values = np.asarray(values)
+    ax.hist(values, bins=np.linspace(0, 1, 11), weights=np.full(len(values), 1 / len(values)), color="#56B4E9", edgecolor="white")
+    for edge in edges:
+        ax.axvline(edge, color="black", linestyle="--", linewidth=0.8)
+    ax.set_title(title)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+    return ax
+
+
+def bars_by_bin(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Accuracy of each method per difficulty bin (Fig 8 and 9), with 95 % intervals.
+
+    Args:
+        table: columns bin, method, accuracy, low, high, problems.
+        ax: to draw on.
+    """
+    bins = _values(table, "bin")
+    methods = [m for m in METHODS if m in set(table["method"])]
+    width = 0.8 / len(methods)
+    for number, method in enumerate(methods):
+        label, colour, _ = METHODS[method]
+        part = table[table["method"] == method].set_index("bin").reindex(bins)
+        error = np.clip([part["accuracy"] - part["low"], part["high"] - part["accuracy"]], 0, None)
+        ax.bar(np.arange(len(bins)) + (number - (len(methods) - 1) / 2) * width, part["accuracy"], width, yerr=error, color=colour, label=label, error_kw={"elinewidth": 0.7})
+    counts = table.drop_duplicates("bin").set_index("bin")["problems"]
+    ax.set_xticks(range(len(bins)), [f"{name}\n({int(counts[name])})" for name in bins])
+    ax.set_ylim(0, 1)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.grid(axis="x", visible=False)
+    return ax
+
+
+def bins_per_policy(table: pd.DataFrame) -> Figure:
+    """One panel of :func:`bars_by_bin` per policy."""
+    policies = _values(table, "policy")
+    figure, axes = plt.subplots(1, len(policies), figsize=(2.9 * len(policies) + 1.0, 2.4), sharey=True, squeeze=False)
+    for ax, policy in zip(axes[0], policies):
+        bars_by_bin(table[table["policy"] == policy], ax)
+        ax.set_title(short(policy))
+    _finish(figure, axes, "difficulty (problems)", "accuracy")
+    return figure
+
+
+def gain_against_size(gains: pd.DataFrame, sizes: dict[str, int], column: str, ax: Axes) -> Axes:
+    """A gain over the policy's size, with its 95 % interval.
+
+    Args:
+        gains: columns policy, ``column``, and ``column`` with " low" and " high".
+        sizes: parameters of each policy.
+        column: which gain.
+        ax: to draw on.
+    """
+    line = gains.assign(size=gains["policy"].map(sizes)).sort_values("size")
+    error = np.clip([line[column] - line[f"{column} low"], line[f"{column} high"] - line[column]], 0, None)
+    ax.errorbar(line["size"], line[column], error, marker="o", capsize=2, elinewidth=0.8)
+    ax.set_xscale("log")
+    if column == "relative gain":
+        ax.set_yscale("symlog", linthresh=0.1)
+    ax.axhline(0, color="0.5", linewidth=0.8)
+    ax.set_xlabel("policy parameters")
+    ax.set_ylabel(column)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    return ax
+
+
+def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes) -> Axes:
+    """Accuracy over FLOPs (log axis), one series per policy and strategy; the Pareto front is drawn through the best.
+
+    Args:
+        table: columns policy, strategy, accuracy, low, high, and ``column``.
+        column: which FLOPs.
+        ax: to draw on.
+    """
+    sns.scatterplot(table, x=column, y="accuracy", hue="policy", style="strategy", ax=ax, s=28, zorder=3)
+    ordered = table.sort_values(column)
+    front = ordered[ordered["accuracy"] > ordered["accuracy"].shift(fill_value=-1).cummax()]
+    ax.plot(front[column], front["accuracy"], color="0.6", linewidth=0.8, drawstyle="steps-post", zorder=1)
+    ax.set_xscale("log")
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    return ax
+
+
+def search_tree(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes, title: str) -> Axes:
+    """A search as a tree: one dot per sampled step, coloured by its score, the selected solution's path in black.
+
+    Args:
+        nodes: every candidate that was sampled.
+        selected: the one whose answer is the answer.
+        ax: to draw on.
+        title: above it.
+    """
+    children: dict[tuple[int, ...], list[Candidate]] = {}
+    for node in nodes:
+        children.setdefault(node.path[:-1], []).append(node)
+    height: dict[tuple[int, ...], float] = {}
+    _place((), children, height, iter(range(len(nodes) + 1)))
+    path = selected.path if selected else None
+    for node in nodes:
+        parent, depth = node.path[:-1], len(node.path)
+        chosen = path is not None and path[:depth] == node.path
+        ax.plot([depth - 1, depth], [height[parent], height[node.path]], color="black" if chosen else "0.75", linewidth=1.8 if chosen else 0.7, zorder=2 if chosen else 1)
+    scored = [node for node in nodes if node.scores]
+    plain = [node for node in nodes if not node.scores]
+    ax.scatter([len(n.path) for n in plain], [height[n.path] for n in plain], s=14, color="0.6", zorder=3)
+    dots = ax.scatter(
+        [len(n.path) for n in scored], [height[n.path] for n in scored], s=26, zorder=3, cmap="RdYlGn", vmin=0, vmax=1,
+        c=[n.last_score for n in scored], edgecolors=["black" if n.status == "finished" else "none" for n in scored], linewidths=0.7,
+    )  # fmt: skip
+    if scored:
+        ax.figure.colorbar(dots, ax=ax, label="PRM score of the step", fraction=0.04, pad=0.02)
+    ax.scatter([0], [height[()]], s=20, color="black", zorder=3)
+    ax.set_title(title)
+    ax.set_yticks([])
+    ax.set_xlabel("step" if any(len(n.path) > 1 for n in nodes) else "sample (a whole solution each)")
+    ax.grid(visible=False)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    return ax
+
+
+def _place(path: tuple[int, ...], children: dict, height: dict, leaves) -> float:
+    below = [_place(child.path, children, height, leaves) for child in children.get(path, [])]
+    height[path] = float(np.mean(below)) if below else -float(next(leaves))
+    return height[path]
+
+
+def _values(table: pd.DataFrame, column: str) -> list:
+    return list(dict.fromkeys(table[column]))
+
+
+def _finish(figure: Figure, axes: np.ndarray, x: str, y: str) -> None:
+    handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels())))
+    figure.legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1.0, 0.5))
+    for ax in axes[-1]:
+        ax.set_xlabel(x)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(y)
+    figure.tight_layout()

@@ -1,0 +1,183 @@
+"""Presets, and the study as a whole: fill the store, execute the notebooks with papermill, bind the report."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import papermill
+import yaml
+from tqdm.auto import tqdm
+
+from tts import grid as grids
+from tts.experiment import Experiment
+from tts.grid import Grid
+from tts.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+PRESETS = NOTEBOOKS / "presets"
+TIMEOUT = 3600
+
+
+class StudyError(ValueError):
+    """A preset, notebook or parameter that does not exist or does not fit."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook with its parameters, the preset's and the user's merged."""
+
+    notebook: str
+    parameters: dict
+
+    @property
+    def source(self) -> Path:
+        return NOTEBOOKS / f"{self.notebook}.ipynb"
+
+    def experiment(self) -> Experiment:
+        """The notebook's experiment, validated, from its own defaults and the job's parameters."""
+        values = declared(self.notebook) | self.parameters
+        own = {k: v for k, v in values.items() if k in Grid.model_fields}
+        return Experiment(NOTEBOOKS / values["store"], NOTEBOOKS / values["figures"], **own)
+
+
+def notebooks() -> list[str]:
+    return sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+
+
+def presets() -> list[str]:
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def declared(notebook: str) -> dict:
+    """The parameters that a notebook declares, with their defaults.
+
+    Raises:
+        StudyError: for an unknown notebook, or a default that is not a literal.
+    """
+    path = NOTEBOOKS / f"{notebook}.ipynb"
+    if not path.exists():
+        raise StudyError(f"no notebook {notebook!r}; there are {', '.join(notebooks())}")
+    cells = json.loads(path.read_text())["cells"]
+    source = next(("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])), "")
+    values = {}
+    for statement in ast.parse(source).body:
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+            target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+            values[target.id] = ast.literal_eval(statement.value)
+    return values
+
+
+def load_preset(name: str) -> dict:
+    """A preset's content: ``notebooks`` (name to parameters) and ``common`` parameters.
+
+    Raises:
+        StudyError: for an unknown or malformed preset.
+    """
+    path = PRESETS / f"{name}.yaml"
+    if not path.exists():
+        raise StudyError(f"no preset {name!r}; there are {', '.join(presets())}")
+    try:
+        content = yaml.safe_load(path.read_text())
+        return {"common": content.get("common", {}), "notebooks": content["notebooks"]}
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise StudyError(f"{path} is not a preset: {error}") from None
+
+
+def parse_overrides(pairs: list[str]) -> dict:
+    """``["seed=1", "policy=x"]`` as parameters; ``policy`` and ``prm`` stand for lists of one.
+
+    Raises:
+        StudyError: where a pair has no ``=``.
+    """
+    overrides: dict = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator or not key.isidentifier():
+            raise StudyError(f"expected NAME=VALUE, found {pair!r}")
+        value = yaml.safe_load(text)
+        if key in ("policy", "prm"):
+            key, value = {"policy": "policies", "prm": "prms"}[key], [text]
+        overrides[key] = value
+    return overrides
+
+
+def plan(preset: str, names: list[str] | None = None, overrides: dict | None = None) -> list[Job]:
+    """The notebooks to run, each with its parameters; an override goes to every notebook that declares it.
+
+    Raises:
+        StudyError: for an unknown notebook, or a parameter that no chosen notebook declares.
+        tts.experiment.ParameterError: where parameters do not fit.
+    """
+    content, overrides = load_preset(preset), overrides or {}
+    chosen = names or list(content["notebooks"])
+    jobs = []
+    for name in chosen:
+        known = declared(name)
+        own = content["common"] | (content["notebooks"].get(name) or {})
+        unknown = set(content["notebooks"].get(name) or {}) - set(known)
+        if unknown:
+            raise StudyError(f"preset {preset!r} gives {name} parameters that it does not declare: {', '.join(sorted(unknown))}")
+        jobs.append(Job(name, {k: v for k, v in (own | overrides).items() if k in known}))
+    everywhere = set().union(*(declared(name) for name in chosen))
+    if strangers := set(overrides) - everywhere:
+        raise StudyError(f"no chosen notebook has a parameter {', '.join(sorted(strangers))}; known: {', '.join(sorted(everywhere))}")
+    for job in jobs:
+        job.experiment()
+    return jobs
+
+
+def fill(jobs: list[Job]) -> None:
+    """Generates everything that the notebooks will read, each run once."""
+    for job in jobs:
+        experiment = job.experiment()
+        if work := grids.missing(experiment.grid, experiment.store):
+            print(f"{job.notebook}: {len(work)} chunks to generate")
+            grids.fill(experiment.grid, experiment.store)
+
+
+def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | None]:
+    """Executes notebooks side by side, each in a process of its own.
+
+    Returns:
+        Per notebook None where it ran through, else what went wrong in one line; the others finish regardless.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    outcome: dict[str, str | None] = {}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(_execute_one, job, output): job.notebook for job in jobs}
+        for future in tqdm(as_completed(futures), total=len(futures), desc="notebooks", unit="notebook"):
+            try:
+                outcome[futures[future]] = future.result()
+            except Exception as error:  # a worker that died takes only its notebook along
+                outcome[futures[future]] = f"{type(error).__name__}: {error}"
+    return {job.notebook: outcome[job.notebook] for job in jobs}
+
+
+def _execute_one(job: Job, output: Path) -> str | None:
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            job.source,
+            output / f"{job.notebook}.ipynb",
+            parameters=job.parameters,
+            kernel_name="python3",
+            cwd=NOTEBOOKS,
+            progress_bar=False,
+            execution_timeout=TIMEOUT,
+        )
+    except papermill.PapermillExecutionError as error:
+        return f"{error.ename}: {error.evalue}".splitlines()[0]
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return None
+
+
+def store_of(preset: str) -> Store:
+    return Store(NOTEBOOKS / load_preset(preset)["common"].get("store", "../data/runs"))

@@ -1,0 +1,153 @@
+"""The tables that notebooks show, from results; each is also what the figure beside it plots."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from tts import stats, strategy
+from tts.accuracy import Results
+from tts.grid import SEARCHES
+
+
+def at_budget(table: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Accuracy at one budget, methods as columns, in per cent with the interval; CoT is greedy, without budget."""
+    rows = table[(table["n"] == n) | (table["method"] == "cot")].copy()
+    rows["text"] = [f"{100 * a:.1f} [{100 * lo:.0f}, {100 * hi:.0f}]" for a, lo, hi in zip(rows["accuracy"], rows["low"], rows["high"])]
+    prms = [p for p in dict.fromkeys(rows["prm"]) if p]
+    parts = [rows[rows["prm"].isin([prm, ""])].assign(prm=prm) for prm in prms] or [rows]
+    wide = pd.concat(parts).pivot(index=["problems", "policy", "prm"], columns="method", values="text")
+    order = [m for m in ("cot", "majority", "best_of_n", *SEARCHES, "pass") if m in wide]
+    return wide[order]
+
+
+def method_contrasts(results: Results, n: int) -> pd.DataFrame:
+    """Search against best-of-N, and everything guided by a PRM against majority voting, paired by problem."""
+    guided = [m for m in results.grid.methods if m != "majority"]
+    pairs = [(m, "best_of_n") for m in guided if m in SEARCHES and "best_of_n" in guided]
+    pairs += [(m, "majority") for m in guided]
+    rows = []
+    for problem_set in results.grid.problems:
+        for policy in results.grid.policies:
+            for prm in results.grid.prms:
+                for first, second in pairs:
+                    a, b = (results.accuracy(problem_set, policy, prm, m, n) for m in (first, second))
+                    rows.append({"problems": problem_set, "policy": policy, "prm": prm} | _contrast(first, second, a, b))
+    return pd.DataFrame(rows)
+
+
+def bin_contrasts(results: Results, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Search against best-of-N within each difficulty bin of each policy, paired by problem."""
+    rows = []
+    for policy, of_problem in bins.items():
+        for name in strategy.BINS:
+            inside = of_problem == name
+            for method in (m for m in results.grid.methods if m in SEARCHES):
+                a, b = (results.accuracy(problem_set, policy, prm, m, n)[inside] for m in (method, "best_of_n"))
+                found = {"verdict": "too few problems"} if len(a) < 2 else _contrast(method, "best_of_n", a, b)
+                rows.append({"policy": policy, "bin": name, "problems": int(inside.sum())} | found)
+    return pd.DataFrame(rows)
+
+
+def _contrast(first: str, second: str, a: np.ndarray, b: np.ndarray) -> dict:
+    difference = strategy.paired_difference(a, b)
+    return {
+        "claim": f"{first} > {second}",
+        "difference (points)": f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]",
+        "verdict": stats.verdict(difference),
+    }
+
+
+def by_bin(results: Results, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
+    """:func:`tts.strategy.by_bin` for each policy."""
+    return pd.concat(
+        [strategy.by_bin(results, problem_set, policy, prm, n, of_problem, results.grid.methods) for policy, of_problem in bins.items()],
+        ignore_index=True,
+    )
+
+
+def long(columns: dict[str, np.ndarray], value: str) -> pd.DataFrame:
+    """One row per policy and problem."""
+    return pd.concat([pd.DataFrame({"policy": name, value: values}) for name, values in columns.items()], ignore_index=True)
+
+
+def at_size(table: pd.DataFrame, problem_set: str, prm: str, n: int) -> pd.DataFrame:
+    """One row per policy and method at one budget, CoT among them."""
+    rows = table[(table["problems"] == problem_set) & table["prm"].isin([prm, ""])]
+    return rows[(rows["n"] == n) | (rows["method"] == "cot")].reset_index(drop=True)
+
+
+def gains(results: Results, problem_set: str, prm: str, n: int) -> pd.DataFrame:
+    """CoT, majority and the best TTS method per policy, with the gain relative and as error reduction.
+
+    The relative gain is TTS / CoT - 1 (Liu et al. 2025, Table 5); error reduction is (TTS - CoT) / (1 - CoT). The best
+    method is chosen on the problems it is reported on, as in the study, so the gain is optimistic. Intervals are paired
+    bootstraps over problems of the error reduction; with no error left, or none to reduce, there is none.
+    """
+    rows = []
+    for policy in results.grid.policies:
+        cot = results.greedy(problem_set, policy)
+        candidates = {m: results.accuracy(problem_set, policy, prm, m, n) for m in results.grid.methods}
+        method = max(candidates, key=lambda m: candidates[m].mean())
+        pairs = np.stack([cot, candidates[method]], axis=1)
+        reduction = stats.bootstrap(pairs, _error_reduction)
+        relative = stats.bootstrap(pairs, _relative_gain)
+        rows.append(
+            {
+                "policy": policy,
+                "cot": cot.mean(),
+                "majority": results.accuracy(problem_set, policy, None, "majority", n).mean(),
+                "best method": method,
+                "tts": candidates[method].mean(),
+                "relative gain": relative.estimate,
+                "relative gain low": relative.low,
+                "relative gain high": relative.high,
+                "error reduction": reduction.estimate,
+                "error reduction low": reduction.low,
+                "error reduction high": reduction.high,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _error_reduction(pairs: np.ndarray) -> float:
+    cot, tts = pairs.mean(0)
+    return (tts - cot) / (1 - cot) if cot < 1 else 0.0
+
+
+def _relative_gain(pairs: np.ndarray) -> float:
+    cot, tts = pairs.mean(0)
+    return tts / max(cot, 0.5 / len(pairs)) - 1
+
+
+def table5(published: pd.DataFrame) -> pd.DataFrame:
+    """The study's Table 5 with its performance gain recomputed, and the error reduction that follows from it."""
+    cot, tts = published["cot"], published["compute_optimal_tts"]
+    gain = ((tts / cot - 1) * 100).round(1)
+    return published.assign(
+        recomputed_gain=gain,
+        agrees=gain == published["performance_gain_percent"],
+        error_reduction_percent=((tts - cot) / (100 - cot) * 100).round(1),
+    )
+
+
+def small_against_large(results: Results, costs: pd.DataFrame, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
+    """Each smaller policy with TTS against each larger with CoT, where the smaller is at least level.
+
+    Args:
+        costs: rows of :func:`tts.costs.table`, policies in order of size.
+    """
+    policies = list(dict.fromkeys(costs["policy"]))
+    indexed = costs.set_index(["policy", "strategy"])
+    rows = []
+    for i, small in enumerate(policies):
+        for large in policies[i + 1 :]:
+            a = results.accuracy(problem_set, small, prm, method, n)
+            b = results.greedy(problem_set, large)
+            if a.mean() < b.mean():
+                continue
+            small_cost, large_cost = indexed.loc[(small, f"{method}, N = {n}")], indexed.loc[(large, "CoT")]
+            times = {c: large_cost[c] / small_cost[c] for c in ("total (study)", "total (full)", "inference (full)")}
+            row = {"small with TTS": small, "large with CoT": large} | _contrast("small", "large", a, b)
+            rows.append(row | {f"times fewer FLOPs, {c}": f"{v:.2g}" for c, v in times.items()})
+    return pd.DataFrame(rows, columns=None if rows else ["small with TTS", "large with CoT", "claim", "verdict"])
