@@ -111,8 +111,7 @@ def test_a_problem_file_runs(tmp_path):
     assert (tmp_path / "figures" / "tts_methods_mine.png").exists() or list((tmp_path / "figures").glob("tts_methods_*.png"))
 
 
-def test_a_notebook_that_fails_is_named_and_the_others_finish(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "NOTEBOOKS", tmp_path)
+def test_a_notebook_that_fails_is_named_and_the_others_finish(tmp_path):
     cells = {"good": "x = 1 + 1", "bad": "raise ValueError('no such luck')", "dead": "import os; os._exit(3)"}
     for name, source in cells.items():
         notebook = {
@@ -122,7 +121,7 @@ def test_a_notebook_that_fails_is_named_and_the_others_finish(tmp_path, monkeypa
             "nbformat_minor": 4,
         }
         (tmp_path / f"{name}.ipynb").write_text(json.dumps(notebook))
-    outcome = {name: study._execute_one(study.Job(name, {}), tmp_path) for name in cells}
+    outcome = study.execute([study.Job(name, {}, tmp_path) for name in cells], tmp_path / "executed")
     assert outcome["good"] is None and outcome["bad"] == "ValueError: no such luck" and "DeadKernelError" in outcome["dead"]
 
 

@@ -39,7 +39,7 @@ def run(
     started = time.monotonic()
     jobs = study.plan(preset, notebooks, study.parse_overrides(parameter))
     for job in jobs:
-        console.print(f"[bold]{job.notebook}[/bold]\n{job.experiment()}", highlight=False)
+        console.print(f"[bold]{job.notebook}[/bold]\n{job.experiment() or 'generates as it runs'}", highlight=False)
     if dry_run:
         return
     study.fill(jobs)

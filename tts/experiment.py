@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from tts import grid as grids
 from tts.accuracy import Results
 from tts.grid import Grid
+from tts.models import locate
+from tts.reward_models import family_of
 from tts.store import Store
 
 STYLE = Path(__file__).parent / "style.mplstyle"
@@ -47,6 +49,20 @@ class Experiment:
 
     def __str__(self) -> str:
         return grids.describe(self.grid, self.store)
+
+    def check(self) -> None:
+        """Finds every model and problem set, before anything is generated.
+
+        Raises:
+            tts.models.ModelError: for a policy or PRM that does not exist, or a PRM of no known family.
+            tts.problems.ProblemError: for a problem set that cannot be read.
+        """
+        for name in self.grid.policies:
+            locate(name)
+        for name in self.grid.prms:
+            family_of(name)
+        for name in self.grid.problems:
+            self.grid.chunks(name)
 
     def fill(self) -> None:
         """Generates whatever the store lacks, with a progress bar."""

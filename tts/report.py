@@ -25,7 +25,7 @@ def build(executed: list[Path], failures: dict[str, str], target: Path, title: s
     bound = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("\n".join(opening))])
     for path in executed:
         for cell in nbformat.read(path, as_version=4).cells:
-            bound.cells.append(_without_noise(cell))
+            bound.cells.append(_without_noise(cell, f"cell-{len(bound.cells)}"))
     bound.metadata["title"] = title
     exporter = HTMLExporter(template_name="classic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ""
@@ -35,9 +35,9 @@ def build(executed: list[Path], failures: dict[str, str], target: Path, title: s
     return target
 
 
-def _without_noise(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def _without_noise(cell: nbformat.NotebookNode, identity: str) -> nbformat.NotebookNode:
     """Progress bars and warnings go to stderr; a report does not need them."""
     if cell.cell_type == "code":
         cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
-    cell.pop("id", None)
+    cell["id"] = identity
     return cell

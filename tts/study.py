@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -35,14 +36,17 @@ class Job:
 
     notebook: str
     parameters: dict
+    folder: Path = NOTEBOOKS
 
     @property
     def source(self) -> Path:
-        return NOTEBOOKS / f"{self.notebook}.ipynb"
+        return self.folder / f"{self.notebook}.ipynb"
 
-    def experiment(self) -> Experiment:
-        """The notebook's experiment, validated, from its own defaults and the job's parameters."""
+    def experiment(self) -> Experiment | None:
+        """The notebook's experiment, validated, from its own defaults and the job's parameters; None where it has none."""
         values = declared(self.notebook) | self.parameters
+        if "problems" not in values:
+            return None
         own = {k: v for k, v in values.items() if k in Grid.model_fields}
         return Experiment(NOTEBOOKS / values["store"], NOTEBOOKS / values["figures"], **own)
 
@@ -129,7 +133,8 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
     if strangers := set(overrides) - everywhere:
         raise StudyError(f"no chosen notebook has a parameter {', '.join(sorted(strangers))}; known: {', '.join(sorted(everywhere))}")
     for job in jobs:
-        job.experiment()
+        if experiment := job.experiment():
+            experiment.check()
     return jobs
 
 
@@ -137,7 +142,7 @@ def fill(jobs: list[Job]) -> None:
     """Generates everything that the notebooks will read, each run once."""
     for job in jobs:
         experiment = job.experiment()
-        if work := grids.missing(experiment.grid, experiment.store):
+        if experiment and (work := grids.missing(experiment.grid, experiment.store)):
             print(f"{job.notebook}: {len(work)} chunks to generate")
             grids.fill(experiment.grid, experiment.store)
 
@@ -161,6 +166,8 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
 
 
 def _execute_one(job: Job, output: Path) -> str | None:
+    with (output / f"{job.notebook}.log").open("w") as log:
+        os.dup2(log.fileno(), 2)  # a kernel inherits this; its chatter belongs in a file
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         papermill.execute_notebook(
@@ -168,7 +175,7 @@ def _execute_one(job: Job, output: Path) -> str | None:
             output / f"{job.notebook}.ipynb",
             parameters=job.parameters,
             kernel_name="python3",
-            cwd=NOTEBOOKS,
+            cwd=job.folder,
             progress_bar=False,
             execution_timeout=TIMEOUT,
         )

@@ -24,17 +24,26 @@ def open_prm(name: str, batch: int = 64, device: str = "cpu") -> StepScorer:
     Raises:
         tts.models.ModelError: where the model or its family is unknown, or its scores do not depend on its input.
     """
-    family, _, rest = name.partition(":")
-    if rest and family not in FAMILIES:
-        raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {', '.join(FAMILIES)}")
-    location = locate(rest or name)
-    chosen = family if rest else _family_of(location)
-    opened = FAMILIES[chosen](location, device)
+    family, location = family_of(name)
+    opened = FAMILIES[family](location, device)
     context = int(getattr(opened.backbone.config, "max_position_embeddings", 1 << 30))
     return check_responds(StepScorer(name, opened, batch, context))
 
 
-def _family_of(location: str) -> str:
+def family_of(name: str) -> tuple[str, str]:
+    """A PRM's family and location, without loading it.
+
+    Raises:
+        tts.models.ModelError: where the model is unknown, or its family.
+    """
+    family, _, rest = name.partition(":")
+    if rest and family not in FAMILIES:
+        raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {', '.join(FAMILIES)}")
+    location = locate(rest or name)
+    return (family if rest else _declared_family(location)), location
+
+
+def _declared_family(location: str) -> str:
     declared = read_card(location).get("family")
     if declared in FAMILIES:
         return declared
