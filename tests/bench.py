@@ -56,7 +56,11 @@ def generate_seconds(engines: Engines) -> tuple[float, int]:
     for at in range(0, len(texts), GRID.batch):
         batch = tokenizer(sorted(texts, key=len)[at : at + GRID.batch], return_tensors="pt", padding=True, padding_side="left")
         out = model.generate(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], do_sample=True, temperature=0.7, max_new_tokens=GRID.max_tokens
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            do_sample=True,
+            temperature=0.7,
+            max_new_tokens=GRID.max_tokens,
         )
         tokens += int((out[:, batch["input_ids"].shape[1] :] != tokenizer.pad_token_id).sum())
     return time.perf_counter() - started, tokens

@@ -45,7 +45,18 @@ def tracked(*suffixes):
 
 
 def test_top_level_is_as_laid_out():
-    allowed = {"notebooks", "tts", "data", "figures", "tests", "docs", "environment.yml", "README.md", "pyproject.toml", "requirements.lock"}
+    allowed = {
+        "notebooks",
+        "tts",
+        "data",
+        "figures",
+        "tests",
+        "docs",
+        "environment.yml",
+        "README.md",
+        "pyproject.toml",
+        "requirements.lock",
+    }
     names = {path.relative_to(ROOT).parts[0] for path in tracked("")}
     assert {name for name in names if not name.startswith(".")} <= allowed | {"Makefile", "LICENSE"}
 

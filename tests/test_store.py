@@ -50,7 +50,8 @@ def test_more_problems_add_to_fewer(tiny_lm, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "anew"), [({"seed": 1}, 6), ({"temperature": 0.5}, 3), ({"max_tokens": 41}, 6), ({"batch": 4}, 6), ({"split": "selection"}, 6)]
+    ("change", "anew"),
+    [({"seed": 1}, 6), ({"temperature": 0.5}, 3), ({"max_tokens": 41}, 6), ({"batch": 4}, 6), ({"split": "selection"}, 6)],
 )
 def test_whatever_determines_a_run_is_in_its_key(tiny_lm, tmp_path, change, anew):
     """Another temperature leaves greedy CoT as it is."""

@@ -47,7 +47,7 @@ def test_figures_come_as_four_files_with_their_origin(smoke):
 def test_report_opens_offline(smoke):
     page = (smoke[0] / "figures" / "report.html").read_text()
     assert "data:image/png;base64" in page
-    assert 'src="http' not in page and "<link rel=\"stylesheet\" href=\"http" not in page
+    assert 'src="http' not in page and '<link rel="stylesheet" href="http' not in page
 
 
 def test_running_again_generates_nothing(smoke):

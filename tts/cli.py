@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tts import report, study
+from tts import difficulty, report, study
+from tts.estimate import Estimate, estimate
 from tts.experiment import ParameterError
-from tts.grid import SEARCHES
+from tts.grid import SEARCHES, Grid
 from tts.models import ModelError, pocket_models
 from tts.problems import ProblemError, problem_sets
 from tts.reward_models import FAMILIES
@@ -41,6 +42,7 @@ def run(
     for job in jobs:
         console.print(f"[bold]{job.notebook}[/bold]\n{job.experiment() or 'generates as it runs'}", highlight=False)
     if dry_run:
+        console.print(_estimate(jobs))
         return
     study.fill(jobs)
     figures = (study.NOTEBOOKS / ({"figures": "../figures"} | study.declared(jobs[0].notebook) | jobs[0].parameters)["figures"]).resolve()
@@ -52,6 +54,15 @@ def run(
     _closing(outcome, page, figures, time.monotonic() - started)
     if failures:
         raise typer.Exit(1)
+
+
+def _estimate(jobs: list[study.Job]) -> str:
+    """Tokens and time of what is missing, measured on a short sample of each model; shared runs count once."""
+    total, counted = Estimate(0.0, 0.0), set()
+    for job in jobs:
+        if experiment := job.experiment():
+            total += estimate(experiment.grid, experiment.store, counted)
+    return f"to generate: {total}"
 
 
 def _closing(outcome: dict[str, str | None], page: Path, figures: Path, seconds: float) -> None:
@@ -102,6 +113,20 @@ def store(
     for run, chunks, size in held.sizes():
         table.add_row(describe(run.spec), run.key, str(chunks), f"{size / 1024:.0f}")
     console.print(table)
+
+
+@app.command("difficulty")
+def difficulty_(
+    policies: Annotated[list[str], typer.Argument(help="policies to count for")],
+    problems: Annotated[str, typer.Option(help="problem set")] = "pocket-main",
+    count: Annotated[int, typer.Option(help="how many of its problems")] = 200,
+    samples: Annotated[int, typer.Option(help="separate samples a problem")] = 256,
+) -> None:
+    """Counts right samples per problem, from samples no method is judged on, and keeps the counts under data/difficulty."""
+    grid = Grid(problems={problems: count}, policies=policies, methods=["majority"], samples=samples, budgets=[1])
+    for policy in policies:
+        path = difficulty.commit_counts(difficulty.count(grid, study.store_of("pocket"), policy, problems, samples), problems)
+        console.print(f"{policy}: counts of {samples} samples for {count} problems of {problems} in {path}")
 
 
 def main() -> None:

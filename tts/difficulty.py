@@ -22,7 +22,14 @@ OTHER_SEED = 1_000_000
 
 def counting_grid(grid: Grid, policy: str, samples: int) -> Grid:
     """The grid of the separate pool: one policy, no PRM, another seed."""
-    changed = {"policies": [policy], "prms": [], "methods": ["majority"], "samples": samples, "budgets": [1], "seed": grid.seed + OTHER_SEED}
+    changed = {
+        "policies": [policy],
+        "prms": [],
+        "methods": ["majority"],
+        "samples": samples,
+        "budgets": [1],
+        "seed": grid.seed + OTHER_SEED,
+    }
     return Grid(**(grid.model_dump() | changed))
 
 

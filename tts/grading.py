@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Iterable, Sequence
 
 from tqdm.auto import tqdm
 
@@ -59,7 +59,7 @@ class Grader:
             self._process.join()
             self._process = None
 
-    def __enter__(self) -> "Grader":
+    def __enter__(self) -> Grader:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -8,9 +8,10 @@ only beam search is run per budget.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from typing import Iterator, Literal
+from functools import cache
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from tqdm.auto import tqdm
@@ -84,7 +85,7 @@ class Grid(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _budgets_fit(self) -> "Grid":
+    def _budgets_fit(self) -> Grid:
         for n in self.budgets:
             if n < 1 or n > self.samples:
                 raise ValueError(f"budget N = {n} is not in 1..samples = {self.samples}")
@@ -136,7 +137,7 @@ class Grid(BaseModel):
         return [list(rows[i : i + self.chunk]) for i in range(0, len(rows), self.chunk)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _identity_cached(name: str) -> tuple[str, str]:
     return name, fingerprint(locate(name.split(":", 1)[-1]))
 
@@ -146,7 +147,7 @@ def _identity(name: str) -> dict:
     return {"name": found, "weights": weights}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _problems(name: str, count: int, split: str) -> tuple[dict, ...]:
     return tuple(load_problems(name, count, split))
 
@@ -284,5 +285,3 @@ def describe(grid: Grid, store: Store) -> str:
         f"N = {', '.join(map(str, grid.budgets))}, problems: {sets}\n"
         f"{total - len(work)} of {total} chunks are stored in {store.folder}; {len(work)} will run"
     )
-
-

@@ -90,9 +90,7 @@ def load_model(cls, location: str, device: str = "cpu", dtype: torch.dtype | Non
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     model, report = _guarded(
         location,
-        lambda: cls.from_pretrained(
-            location, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        ),
+        lambda: cls.from_pretrained(location, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True),
     )
     missing = sorted(report["missing_keys"])
     if missing:

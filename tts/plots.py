@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -82,7 +82,9 @@ def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> Axes
         if not line.empty:
             error = np.clip([line["accuracy"] - line["low"], line["high"] - line["accuracy"]], 0, None)
             style = "--" if method in ("pass", "cot") else "-"
-            ax.errorbar(line["size"], line["accuracy"], error, color=colour, marker=marker, label=label, linestyle=style, capsize=2, elinewidth=0.8)
+            ax.errorbar(
+                line["size"], line["accuracy"], error, color=colour, marker=marker, label=label, linestyle=style, capsize=2, elinewidth=0.8
+            )
     ax.set_xscale("log")
     ax.set_xlabel("policy parameters")
     ax.set_ylabel("accuracy")
@@ -117,7 +119,15 @@ def bars_by_bin(table: pd.DataFrame, ax: Axes) -> Axes:
         label, colour, _ = METHODS[method]
         part = table[table["method"] == method].set_index("bin").reindex(bins)
         error = np.clip([part["accuracy"] - part["low"], part["high"] - part["accuracy"]], 0, None)
-        ax.bar(np.arange(len(bins)) + (number - (len(methods) - 1) / 2) * width, part["accuracy"], width, yerr=error, color=colour, label=label, error_kw={"elinewidth": 0.7})
+        ax.bar(
+            np.arange(len(bins)) + (number - (len(methods) - 1) / 2) * width,
+            part["accuracy"],
+            width,
+            yerr=error,
+            color=colour,
+            label=label,
+            error_kw={"elinewidth": 0.7},
+        )
     counts = table.drop_duplicates("bin").set_index("bin")["problems"]
     ax.set_xticks(range(len(bins)), [f"{name}\n({int(counts[name])})" for name in bins])
     ax.set_ylim(0, 1)
@@ -194,7 +204,13 @@ def search_tree(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes
     for node in nodes:
         parent, depth = node.path[:-1], len(node.path)
         chosen = path is not None and path[:depth] == node.path
-        ax.plot([depth - 1, depth], [height[parent], height[node.path]], color="black" if chosen else "0.75", linewidth=1.8 if chosen else 0.7, zorder=2 if chosen else 1)
+        ax.plot(
+            [depth - 1, depth],
+            [height[parent], height[node.path]],
+            color="black" if chosen else "0.75",
+            linewidth=1.8 if chosen else 0.7,
+            zorder=2 if chosen else 1,
+        )
     scored = [node for node in nodes if node.scores]
     plain = [node for node in nodes if not node.scores]
     ax.scatter([len(n.path) for n in plain], [height[n.path] for n in plain], s=14, color="0.6", zorder=3)

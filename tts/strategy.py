@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -31,9 +31,7 @@ def quantile_bins(pass_at_1: Sequence[float]) -> np.ndarray:
     return np.array(BINS)[ranks * len(BINS) // len(values)]
 
 
-def by_bin(
-    results: Results, problem_set: str, policy: str, prm: str, n: int, bins: np.ndarray, methods: Sequence[str]
-) -> pd.DataFrame:
+def by_bin(results: Results, problem_set: str, policy: str, prm: str, n: int, bins: np.ndarray, methods: Sequence[str]) -> pd.DataFrame:
     """Accuracy of each method in each difficulty bin, with bootstrap intervals where a bin has two problems or more."""
     rows = []
     for name in BINS:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -150,7 +151,5 @@ def _resume(model: nn.Module, optimizer: torch.optim.AdamW, folder: Path) -> Pro
             parameter.copy_(tensors[f"model.{name}"])
     for name, parameter in parameters.items():
         if f"optimizer.step.{name}" in tensors:
-            optimizer.state[parameter] = {
-                key: tensors[f"optimizer.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+            optimizer.state[parameter] = {key: tensors[f"optimizer.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
     return progress

@@ -11,9 +11,9 @@ A corpus is a set of equally shaped arrays ``(rows, length)``:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterable, Iterator
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -60,7 +60,7 @@ class Corpus:
         temporary.replace(path)
 
     @classmethod
-    def load(cls, path: Path) -> "Corpus":
+    def load(cls, path: Path) -> Corpus:
         with np.load(path, allow_pickle=False) as arrays:
             return cls(**{field: arrays[field] for field in FIELDS})
 
@@ -108,7 +108,7 @@ def policy_sequences(examples: Iterable[Example]) -> Iterator[Sequence]:
         yield Sequence(ids, targets[1:] + [0], [UNLABELLED] * len(ids))
 
 
-def prm_sequences(labelled: Iterable[tuple[PocketProblem, list[str]]], layout: "PRMLayout") -> Iterator[Sequence]:
+def prm_sequences(labelled: Iterable[tuple[PocketProblem, list[str]]], layout: PRMLayout) -> Iterator[Sequence]:
     """Solutions in a PRM's own layout, every token of them labelled; the language-model loss is on right tokens only."""
     ids_of = _encoder(pocket_tokenizer.build())
     for problem, steps in labelled:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Iterator, Literal, Sequence
+from typing import Literal
 
 Style = Literal["terse", "verbose"]
 Family = Literal["chain", "tree"]
@@ -36,8 +37,8 @@ class Node:
     """An operation on two sub-expressions; a leaf is a plain ``int``."""
 
     op: str
-    left: "Node | int"
-    right: "Node | int"
+    left: Node | int
+    right: Node | int
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,7 @@ CHARACTERS = list("0123456789+-*=;,()}? \n")
 
 POLICY_TEMPLATE = "{{ messages[-1]['content'] + '\\n\\n' }}"
 CHATML_TEMPLATE = (
-    "{% for m in messages if m['role'] != 'system' %}"
-    "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}"
+    "{% for m in messages if m['role'] != 'system' %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
 )
 
 
@@ -33,9 +31,7 @@ def build(chat_template: str = POLICY_TEMPLATE) -> PreTrainedTokenizerFast:
     """The tokenizer of the pocket policies, or of a PRM with ``chat_template=CHATML_TEMPLATE``."""
     vocabulary = {token: number for number, token in enumerate([*SPECIAL, *MARKS, *CHARACTERS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(
-        Regex(_PIECE), behavior="isolated"
-    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECE), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
 from tts.pocket.problems import (
     Node,
@@ -142,9 +142,7 @@ def _with_one_error(problem: PocketProblem, style: Style, rng: random.Random) ->
     return [*steps, f"\\boxed{{{state}}}"]
 
 
-def _one_error(
-    equation: str, state: Node, rest: Node | int, problem: PocketProblem, rng: random.Random
-) -> tuple[str, Node | int]:
+def _one_error(equation: str, state: Node, rest: Node | int, problem: PocketProblem, rng: random.Random) -> tuple[str, Node | int]:
     """A wrong equation and the state that a solver who believed it would be left with."""
     left, op, right, result = split_equation(equation)
     if rng.random() < 0.75:
@@ -163,9 +161,7 @@ def _replace(rest: Node | int, state: Node | int, equation: str, result: int) ->
         return rest
     if isinstance(rest, int):
         return result
-    left_changed = rest.left != state.left or (
-        isinstance(state.left, Node) and count_operations(rest.left) < count_operations(state.left)
-    )
+    left_changed = rest.left != state.left or (isinstance(state.left, Node) and count_operations(rest.left) < count_operations(state.left))
     if left_changed:
         return Node(rest.op, _replace(rest.left, state.left, equation, result), rest.right)
     return Node(rest.op, rest.left, _replace(rest.right, state.right, equation, result))

@@ -75,9 +75,7 @@ class TransformersPolicy:
         if unknown is not None and unknown in ids:
             raise ValueError(f"problem {problem_id}: {self.name} cannot read some of its characters: {problem[:80]!r}")
         if len(ids) >= self.context:
-            raise ValueError(
-                f"problem {problem_id}: the prompt has {len(ids)} tokens and {self.name} reads {self.context} at most"
-            )
+            raise ValueError(f"problem {problem_id}: the prompt has {len(ids)} tokens and {self.name} reads {self.context} at most")
         return Candidate(problem_id, problem, prompt=tuple(ids))
 
     # -- the driver's side -------------------------------------------------------------------------------------

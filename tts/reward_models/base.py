@@ -7,8 +7,9 @@ rendered, which class loads the weights, and how a step's score is read from the
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Sequence
+from typing import Protocol
 
 import torch
 
@@ -64,9 +65,7 @@ class StepScorer:
         self.cached = CachedModel(family.backbone, batch)
         self._trees: dict[str, dict[Steps, _Node]] = {}
 
-    def score(
-        self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]
-    ) -> tuple[list[tuple[float, ...]], list[int]]:
+    def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """Scores of each solution's steps.
 
         Args:
@@ -139,9 +138,7 @@ class StepScorer:
         blank = hidden.new_zeros(hidden.shape[-1])
         before = torch.stack([job[3].last_hidden if job[3] else blank for job in jobs])
         scored = [row for row, job in enumerate(jobs) if job[1]]
-        values = iter(
-            self.family.read(before[scored], hidden[scored], [new[r] for r in scored]) if scored else []
-        )
+        values = iter(self.family.read(before[scored], hidden[scored], [new[r] for r in scored]) if scored else [])
         for row, (problem_id, prefix, ids, parent, _) in enumerate(jobs):
             node = _Node(ids, (*parent.scores, next(values)) if prefix else ())
             node.state = self.cached.park(row, len(ids))
@@ -169,7 +166,5 @@ def check_responds(scorer: StepScorer) -> StepScorer:
         scorer.forget(problem_id)
     flat = [s for row in scores for s in row]
     if max(flat) - min(flat) < 1e-6 or any(s != s for s in flat):
-        raise ModelError(
-            f"{scorer.name}: all scores of two unrelated solutions are {flat[0]:.6g}; its weights or its head did not load"
-        )
+        raise ModelError(f"{scorer.name}: all scores of two unrelated solutions are {flat[0]:.6g}; its weights or its head did not load")
     return scorer

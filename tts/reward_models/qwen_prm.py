@@ -20,9 +20,7 @@ class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
     def __init__(self, config: Qwen2Config):
         super().__init__(config)
         self.model = Qwen2Model(config)
-        self.score = nn.Sequential(
-            nn.Linear(config.hidden_size, config.hidden_size), nn.ReLU(), nn.Linear(config.hidden_size, 2)
-        )
+        self.score = nn.Sequential(nn.Linear(config.hidden_size, config.hidden_size), nn.ReLU(), nn.Linear(config.hidden_size, 2))
         self.post_init()
 
     def forward(self, **inputs) -> torch.Tensor:

@@ -7,8 +7,9 @@ problem; the driver sees to those.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generator, Literal, Sequence
+from typing import Any, Literal
 
 Status = Literal["open", "finished", "truncated"]
 
@@ -50,7 +51,7 @@ class Candidate:
             raise ValueError(f"candidate {self.path} of problem {self.problem_id} has not been scored")
         return self.scores[-1]
 
-    def child(self, index: int, **changes: Any) -> "Candidate":
+    def child(self, index: int, **changes: Any) -> Candidate:
         return replace(self, path=(*self.path, index), scores=None, state=None, **changes)
 
 

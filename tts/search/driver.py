@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Callable, Protocol, Sequence
+from typing import Protocol
 
 from tts.search.base import Candidate, Sample, Score, Search
 
@@ -11,10 +12,10 @@ from tts.search.base import Candidate, Sample, Score, Search
 class Policy(Protocol):
     """An engine that samples. It may finish requests in any order; the driver does not wait for all of them."""
 
-    def submit(self, request: "Ticket", parent: Candidate, count: int, whole: bool) -> None:
+    def submit(self, request: Ticket, parent: Candidate, count: int, whole: bool) -> None:
         """Queues ``count`` continuations of ``parent``."""
 
-    def poll(self) -> list[tuple["Ticket", list[Candidate]]]:
+    def poll(self) -> list[tuple[Ticket, list[Candidate]]]:
         """Works until at least one queued request is complete; returns the complete ones."""
 
     @property
@@ -40,7 +41,7 @@ class RewardModel(Protocol):
 class Ticket:
     """One parent's place in a search's request."""
 
-    running: "Running"
+    running: Running
     place: int
 
 
@@ -175,8 +176,6 @@ class Driver:
         if self.prm is not None:
             self.prm.forget(running.root.problem_id)
         root = running.root
-        outcome = Outcome(
-            root.problem_id, trajectories, len(root.prompt), running.policy_tokens, running.prm_tokens, running.nodes
-        )
+        outcome = Outcome(root.problem_id, trajectories, len(root.prompt), running.policy_tokens, running.prm_tokens, running.nodes)
         self._outcomes[outcome.problem_id] = outcome
         self.on_outcome(outcome)
