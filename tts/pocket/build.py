@@ -150,6 +150,9 @@ def new_prm(recipe: PRMRecipe, models: Path) -> torch.nn.Module:
         model = LlamaForCausalLM(LlamaConfig(**shape))
     outside = model.model.load_state_dict(policy.model.state_dict(), strict=False).unexpected_keys
     assert not outside, outside
+    for layer in model.model.layers[policy.config.num_hidden_layers :]:  # new layers begin as the identity
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
     return model
 
 
