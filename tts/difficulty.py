@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from tts.accuracy import Results
-from tts.grid import Grid, fill
+from tts.grid import Grid
 from tts.models import fingerprint, locate
+from tts.runner import fill
 from tts.store import Store
 
 COUNTS = Path(__file__).resolve().parent.parent / "data" / "difficulty"

@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tts.grid import Engines, Grid, Work, make, missing
+from tts.grid import Grid
+from tts.runner import Engines, Work, make, missing
 from tts.store import Store
 
 PROBE = 24

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import ValidationError
 
-from tts import grid as grids
+from tts import runner
 from tts.accuracy import Results
 from tts.grid import Grid
 from tts.models import locate
@@ -48,7 +48,7 @@ class Experiment:
         self.figures = Path(figures)
 
     def __str__(self) -> str:
-        return grids.describe(self.grid, self.store)
+        return runner.describe(self.grid, self.store)
 
     def check(self) -> None:
         """Finds every model and problem set, before anything is generated.
@@ -66,7 +66,7 @@ class Experiment:
 
     def fill(self) -> None:
         """Generates whatever the store lacks, with a progress bar."""
-        grids.fill(self.grid, self.store)
+        runner.fill(self.grid, self.store)
 
     @cached_property
     def results(self) -> Results:

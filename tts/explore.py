@@ -7,8 +7,9 @@ import pandas as pd
 
 from tts import selection
 from tts.grading import Grader, groups
-from tts.grid import Engines, Grid, search_of
+from tts.grid import Grid
 from tts.prompts import boxed_answer
+from tts.runner import Engines, search_of
 from tts.search import best_of_n
 from tts.search.base import Candidate
 from tts.search.driver import Driver, Outcome

@@ -10,7 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from tts.search.base import Candidate
 
@@ -86,6 +86,7 @@ def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> Axes
                 line["size"], line["accuracy"], error, color=colour, marker=marker, label=label, linestyle=style, capsize=2, elinewidth=0.8
             )
     ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("policy parameters")
     ax.set_ylabel("accuracy")
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -160,6 +161,7 @@ def gain_against_size(gains: pd.DataFrame, sizes: dict[str, int], column: str, a
     error = np.clip([line[column] - line[f"{column} low"], line[f"{column} high"] - line[column]], 0, None)
     ax.errorbar(line["size"], line[column], error, marker="o", capsize=2, elinewidth=0.8)
     ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     if column == "relative gain":
         ax.set_yscale("symlog", linthresh=0.1)
     ax.axhline(0, color="0.5", linewidth=0.8)
@@ -182,11 +184,12 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes) -> Axes:
     front = ordered[ordered["accuracy"] > ordered["accuracy"].shift(fill_value=-1).cummax()]
     ax.plot(front[column], front["accuracy"], color="0.6", linewidth=0.8, drawstyle="steps-post", zorder=1)
     ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     return ax
 
 
-def search_tree(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes, title: str) -> Axes:
+def search_tree(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes, title: str, colourbar: bool = True) -> Axes:
     """A search as a tree: one dot per sampled step, coloured by its score, the selected solution's path in black.
 
     Args:
@@ -194,6 +197,7 @@ def search_tree(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes
         selected: the one whose answer is the answer.
         ax: to draw on.
         title: above it.
+        colourbar: draw the scale of the scores beside it.
     """
     children: dict[tuple[int, ...], list[Candidate]] = {}
     for node in nodes:
@@ -218,12 +222,12 @@ def search_tree(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes
         [len(n.path) for n in scored], [height[n.path] for n in scored], s=26, zorder=3, cmap="RdYlGn", vmin=0, vmax=1,
         c=[n.last_score for n in scored], edgecolors=["black" if n.status == "finished" else "none" for n in scored], linewidths=0.7,
     )  # fmt: skip
-    if scored:
+    if scored and colourbar:
         ax.figure.colorbar(dots, ax=ax, label="PRM score of the step", fraction=0.04, pad=0.02)
     ax.scatter([0], [height[()]], s=20, color="black", zorder=3)
     ax.set_title(title)
     ax.set_yticks([])
-    ax.set_xlabel("step" if any(len(n.path) > 1 for n in nodes) else "sample (a whole solution each)")
+    ax.set_xlabel("step" if any(len(n.path) > 1 for n in nodes) else "whole solution")
     ax.grid(visible=False)
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax

@@ -15,7 +15,7 @@ import papermill
 import yaml
 from tqdm.auto import tqdm
 
-from tts import grid as grids
+from tts import runner
 from tts.experiment import Experiment
 from tts.grid import Grid
 from tts.store import Store
@@ -142,9 +142,9 @@ def fill(jobs: list[Job]) -> None:
     """Generates everything that the notebooks will read, each run once."""
     for job in jobs:
         experiment = job.experiment()
-        if experiment and (work := grids.missing(experiment.grid, experiment.store)):
+        if experiment and (work := runner.missing(experiment.grid, experiment.store)):
             print(f"{job.notebook}: {len(work)} chunks to generate")
-            grids.fill(experiment.grid, experiment.store)
+            runner.fill(experiment.grid, experiment.store)
 
 
 def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | None]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 from tts.accuracy import Results
-from tts.grid import Grid, fill
+from tts.grid import Grid
 from tts.localisation import evaluate as localise
 from tts.models import POCKET_FOLDER, pocket_models, read_card
 from tts.reward_models import open_prm
+from tts.runner import fill
 from tts.store import Store
 
 HELD_OUT = {"pocket-main": 400, "pocket-hard": 60}
