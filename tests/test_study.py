@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,19 @@ def test_a_notebook_that_fails_is_named_and_the_others_finish(tmp_path):
         (tmp_path / f"{name}.ipynb").write_text(json.dumps(notebook))
     outcome = study.execute([study.Job(name, {}, tmp_path) for name in cells], tmp_path / "executed")
     assert outcome["good"] is None and outcome["bad"] == "ValueError: no such luck" and "DeadKernelError" in outcome["dead"]
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
+    places = ["-p", f"store={tmp_path / 'runs'}", "-p", f"figures={tmp_path / 'figures'}"]
+    command = [sys.executable, "-m", "tts", "run", "01_tts_methods", "--preset", "smoke", "-p", "problems={pocket-main: 60}", *places]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not list((tmp_path / "runs").glob("*/*.parquet")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and "the same command continues where it was" in errors and "Traceback" not in errors
+    again = tts("run", "01_tts_methods", "--preset", "smoke", "--dry-run", "-p", "problems={pocket-main: 60}", *places)
+    assert again.returncode == 0 and " 0 of " not in again.stdout
 
 
 def test_lists_what_there_is():

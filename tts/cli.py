@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +30,16 @@ Preset = Annotated[str, typer.Option(help="a preset's name; see 'list'")]
 Overrides = Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="overrides a parameter")]
 
 
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues where it was", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
 @app.command()
 def run(
     notebooks: Annotated[list[str] | None, typer.Argument(help="which notebooks; all of the preset by default")] = None,
@@ -44,16 +56,23 @@ def run(
     if dry_run:
         console.print(_estimate(jobs))
         return
-    study.fill(jobs)
+    with resumable():
+        study.fill(jobs)
+        outcome, page, figures = _render(jobs, preset, workers)
+    _closing(outcome, page, figures, time.monotonic() - started)
+    if any(outcome.values()):
+        raise typer.Exit(1)
+
+
+def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str, str | None], Path, Path]:
+    """Executes the notebooks and binds the report."""
     figures = (study.NOTEBOOKS / ({"figures": "../figures"} | study.declared(jobs[0].notebook) | jobs[0].parameters)["figures"]).resolve()
     output = figures / "notebooks"
     outcome = study.execute(jobs, output, workers)
     failures = {name: reason for name, reason in outcome.items() if reason}
     executed = [output / f"{name}.ipynb" for name in outcome if (output / f"{name}.ipynb").exists()]
     page = report.build(executed, failures, figures / "report.html", f"Test-time scaling: preset {preset}")
-    _closing(outcome, page, figures, time.monotonic() - started)
-    if failures:
-        raise typer.Exit(1)
+    return outcome, page, figures
 
 
 def _estimate(jobs: list[study.Job]) -> str:
@@ -124,18 +143,20 @@ def difficulty_(
 ) -> None:
     """Counts right samples per problem, from samples no method is judged on, and keeps the counts under data/difficulty."""
     grid = Grid(problems={problems: count}, policies=policies, methods=["majority"], samples=samples, budgets=[1])
+    with resumable():
+        _count(grid, policies, problems, samples)
+
+
+def _count(grid: Grid, policies: list[str], problems: str, samples: int) -> None:
     for policy in policies:
         path = difficulty.commit_counts(difficulty.count(grid, study.store_of("pocket"), policy, problems, samples), problems)
-        console.print(f"{policy}: counts of {samples} samples for {count} problems of {problems} in {path}")
+        console.print(f"{policy}: counts of {samples} samples for each problem of {problems} in {path}")
 
 
 def main() -> None:
-    """Entry point: expected errors are one line on stderr and exit code 2; Ctrl-C says how to go on."""
+    """Entry point: expected errors are one line on stderr and exit code 2."""
     try:
         app()
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("\nstopped; the same command continues where it was", file=sys.stderr)
-        raise SystemExit(130) from None

@@ -82,6 +82,13 @@ class Experiment:
         paths[3].write_text(json.dumps(self.provenance(), indent=2) + "\n")
         return paths
 
+    def note(self, name: str, lines: list[str]) -> None:
+        """Prints what was found, and keeps it for the study's closing summary."""
+        self.figures.mkdir(parents=True, exist_ok=True)
+        text = "\n".join([f"{name}:", *(f"- {line}" for line in lines)])
+        (self.figures / f"findings-{name}.txt").write_text(text + "\n")
+        print(text)
+
     def provenance(self) -> dict:
         """Where results come from: parameters, keys of the runs, versions, commit."""
         return {

@@ -52,14 +52,13 @@ def load_problems(name: str, count: int | None = None, split: str = "test", seed
         rows, prefix = _read_jsonl(Path(name)), Path(name).stem
         if count is not None and count > len(rows):
             raise ProblemError(f"{name} has {len(rows)} problems; asked for {count}")
-        rows = rows[:count]
     else:
         raise ProblemError(f"unknown problem set {name!r}; choose from {', '.join(problem_sets())}")
     for number, row in enumerate(rows):
         row.setdefault("id", f"{prefix}-{number:05d}")
     if len({row["id"] for row in rows}) < len(rows):
         raise ProblemError(f"{name}: two problems share an id")
-    return Dataset.from_list([{key: row[key] for key in ("id", "problem", "answer")} for row in rows])
+    return Dataset.from_list([{key: row[key] for key in ("id", "problem", "answer")} for row in rows[:count]])
 
 
 def fingerprint(problems: list[dict]) -> str:

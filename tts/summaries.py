@@ -1,0 +1,63 @@
+"""What was found, in sentences: worked out from the tables, printed at the end of a notebook and of the study."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from tts.accuracy import best
+from tts.plots import METHODS, short
+
+
+def methods(table: pd.DataFrame, contrasts: pd.DataFrame, n: int) -> list[str]:
+    """The best method of each policy and PRM at budget ``n``, and how many contrasts are decided."""
+    guided = table[(table["n"] == n) & (table["prm"] != "")]
+    lines = []
+    for row in best(guided, ["problems", "policy", "prm"]).itertuples():
+        same = table[(table["problems"] == row.problems) & (table["policy"] == row.policy)]
+        cot = same[same["method"] == "cot"]["accuracy"].iloc[0]
+        majority = same[(same["method"] == "majority") & (same["n"] == n)]["accuracy"].iloc[0]
+        lines.append(
+            f"{row.problems}, {short(row.policy)} with {short(row.prm)}, N = {n}: {METHODS[row.method][0]} is best with "
+            f"{row.accuracy:.1%} [{row.low:.0%}, {row.high:.0%}]; majority {majority:.1%}, CoT {cot:.1%}"
+        )
+    counts = contrasts["verdict"].value_counts()
+    lines.append("of the paired contrasts, " + ", ".join(f"{counts.get(v, 0)} {v}" for v in ("supported", "contradicted", "undecided")))
+    return lines
+
+
+def scaling(gains: pd.DataFrame) -> list[str]:
+    """How the gain over CoT changes from the smallest policy to the largest."""
+    lines = []
+    for column in ("relative gain", "error reduction"):
+        first, last = gains.iloc[0], gains.iloc[-1]
+        ends = [
+            f"{row[column]:+.0%} [{row[column + ' low']:+.0%}, {row[column + ' high']:+.0%}] at {short(row['policy'])}"
+            for row in (first, last)
+        ]
+        lines.append(f"{column} of the best method over CoT: {ends[0]}, {ends[1]}")
+    order = gains["relative gain"].is_monotonic_decreasing
+    lines.append(f"the relative gain {'falls' if order else 'does not fall'} steadily with the policy's size")
+    return lines
+
+
+def bins(contrasts: pd.DataFrame) -> list[str]:
+    """Search against best-of-N in each difficulty bin."""
+    return [
+        f"{short(row.policy)}, {row.bin} ({row.problems} problems): {row.claim}? {row.verdict}, {row.difference}"
+        for row in contrasts.rename(columns={"difference (points)": "difference"}).dropna(subset=["claim"]).itertuples()
+    ]
+
+
+def flops(comparisons: pd.DataFrame) -> list[str]:
+    """Small with TTS against large with CoT: how often level or better, and at what cost."""
+    if comparisons.empty:
+        return ["no smaller policy with test-time scaling reaches a larger one with CoT"]
+    decided = (comparisons["verdict"] == "supported").sum()
+    widest = comparisons.iloc[-1]
+    return [
+        f"{len(comparisons)} pairs in which the smaller policy with TTS is level with the larger with CoT or better, "
+        f"{decided} of them decidedly",
+        f"{short(widest['small with TTS'])} with TTS against {short(widest['large with CoT'])} with CoT: "
+        f"{widest['difference (points)']} points; times fewer total FLOPs: {widest['times fewer FLOPs, total (study)']} in "
+        f"the study's convention, {widest['times fewer FLOPs, total (full)']} with the PRM counted",
+    ]
