@@ -6,8 +6,11 @@ because parsing a hostile answer such as ``\\boxed{1000000000!}`` can ignore eve
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import re
+import select
+import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -33,8 +36,7 @@ class Grader:
     def __init__(self, seconds: float = 5.0, memory_mb: int = 2048):
         self.seconds, self.memory_mb = seconds, memory_mb
         self._verdicts: dict[tuple[str, str], bool] = {}
-        self._process: multiprocessing.process.BaseProcess | None = None
-        self._pipe = None
+        self._process: subprocess.Popen | None = None
 
     def equal(self, gold: str, answer: str | None) -> bool:
         """Whether ``answer`` is mathematically equal to ``gold``."""
@@ -56,7 +58,7 @@ class Grader:
     def close(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.join()
+            self._process.communicate()
             self._process = None
 
     def __enter__(self) -> Grader:
@@ -66,27 +68,30 @@ class Grader:
         self.close()
 
     def _judge(self, gold: str, answer: str) -> bool:
-        if self._process is None or not self._process.is_alive():
+        if self._process is None or self._process.poll() is not None:
             self._start()
         try:
-            self._pipe.send((gold, answer))
-            if self._pipe.poll(self.seconds):
-                return bool(self._pipe.recv())
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            pass
-        self.close()
-        return False
+            self._process.stdin.write(json.dumps([gold, answer]) + "\n")
+            self._process.stdin.flush()
+            reply = self._reply(self.seconds)
+        except BrokenPipeError:
+            reply = ""
+        if not reply:
+            self.close()
+        return reply == "true"
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_worker, args=(theirs, self.memory_mb), daemon=True)
-        self._process.start()
-        theirs.close()
-        if not self._pipe.poll(120):
+        command = [sys.executable, "-m", "tts.grading_worker", str(self.memory_mb)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self._process = subprocess.Popen(command, text=True, encoding="utf-8", **pipes)
+        if self._reply(120) != "ready":
             self.close()
-            raise RuntimeError("the grading process did not start within 120 seconds")
-        self._pipe.recv()
+            raise RuntimeError("the grading process did not start within 120 seconds; is math-verify installed?")
+
+    def _reply(self, seconds: float) -> str:
+        """One line from the process; empty where it died or took too long."""
+        ready, _, _ = select.select([self._process.stdout], [], [], seconds)
+        return self._process.stdout.readline().strip() if ready else ""
 
 
 def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:
@@ -123,29 +128,3 @@ def _quickly_equal(gold: str, answer: str) -> bool | None:
     if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
         return int(gold) == int(answer)
     return None
-
-
-def _worker(pipe, memory_mb: int) -> None:
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
-    except (ImportError, ValueError, OSError):  # not on every system; the time limit still holds
-        pass
-    import logging
-
-    logging.disable(logging.CRITICAL)
-    from math_verify import parse, verify
-
-    pipe.send("ready")
-    while True:
-        try:
-            gold, answer = pipe.recv()
-        except EOFError:
-            return
-        try:
-            sides = [parse(f"${text}$", parsing_timeout=None, raise_on_error=False) for text in (gold, answer)]
-            verdict = bool(sides[0]) and bool(sides[1]) and verify(*sides, timeout_seconds=None, raise_on_error=False)
-        except BaseException:  # math-verify's own timeout is one, and so is running out of memory
-            verdict = False
-        pipe.send(bool(verdict))

@@ -52,14 +52,14 @@ class Grid(BaseModel):
     samples: int = Field(64, ge=1)
     budgets: list[int] = [4, 16, 64]
     beam_width: int = Field(4, ge=1)
-    aggregate: str = "last"
+    aggregate: str = "min"
     vote: str = "max"
     temperature: float = Field(0.7, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(320, ge=1)
     max_steps: int = Field(40, ge=1)
     seed: int = 0
-    chunk: int = Field(50, ge=1)
+    chunk: int = Field(40, ge=1)
     batch: int = Field(128, ge=1)
 
     @field_validator("aggregate")
