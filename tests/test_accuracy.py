@@ -1,0 +1,166 @@
+"""From hand-written trajectories to accuracies, tables and costs."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tts import costs, flops, strategy, tables
+from tts.accuracy import Results
+from tts.grid import Grid
+from tts.models import load_config
+from tts.store import Store
+
+PUBLISHED = Path(__file__).resolve().parent.parent / "data" / "published"
+
+
+def trajectory(answer, score, path=(0,), status="finished", tokens=10):
+    steps = ["a step", f"\\boxed{{{answer}}}"] if answer is not None else ["a step", "no answer"]
+    return {"path": list(path), "steps": steps, "scores": [1.0, score] if score is not None else [], "status": status, "tokens": tokens}
+
+
+@pytest.fixture
+def written(tiny_lm, tmp_path):
+    """A store with one pool of four samples, its scores, and a DVTS run of two subtrees, for two problems."""
+    folder = tmp_path / "policy"
+    shutil.copytree(tiny_lm, folder)
+    (folder / "card.json").write_text(json.dumps({"parameters": 1000, "training_flops": 5e6}))
+    file = tmp_path / "problems.jsonl"
+    file.write_text('{"id": "a", "problem": "7,+8=?", "answer": "15"}\n{"id": "b", "problem": "1,+1=?", "answer": "2"}\n')
+    grid = Grid(
+        problems={str(file): 2},
+        policies=[str(folder)],
+        prms=[f"implicit:{folder}"],
+        samples=4,
+        budgets=[2, 4],
+        beam_width=2,
+        aggregate="min",
+    )
+    store, policy, prm = Store(tmp_path / "runs"), str(folder), f"implicit:{folder}"
+    answers = {"a": ["15", "14", "14", "15.0"], "b": ["2", None, "3", "3"]}
+    scores = {"a": [0.3, 0.9, 0.1, 0.8], "b": [0.6, 0.9, 0.5, 0.2]}
+    [chunk] = grid.chunks(str(file))
+
+    def rows(make, policy_tokens, prm_tokens):
+        common = {"prompt_tokens": 7, "policy_tokens": policy_tokens, "prm_tokens": prm_tokens}
+        return [
+            {"problem_id": p["id"], "problem": p["problem"], "answer": p["answer"], "trajectories": make(p["id"])} | common for p in chunk
+        ]
+
+    def pool(scored):
+        return lambda i: [trajectory(a, s if scored else None, (n,)) for n, (a, s) in enumerate(zip(answers[i], scores[i]))]
+
+    store.open(grid.spec("cot", policy)).write(chunk, rows(lambda i: [trajectory(answers[i][0], None)], 10, 0), 1.0)
+    store.open(grid.spec("pool", policy, n=4)).write(chunk, rows(pool(False), 40, 0), 1.0)
+    store.open(grid.spec("scores", policy, prm, 4)).write(chunk, rows(pool(True), 40, 60), 1.0)
+    trees = {"a": [trajectory("15", 0.2, (1, 0))], "b": [trajectory("3", 0.9, (0, 1)), trajectory("2", 0.4, (2, 0))]}
+    store.open(grid.spec("dvts", policy, prm, 4)).write(chunk, rows(trees.get, 50, 70), 1.0)
+    for n in (2, 4):
+        store.open(grid.spec("beam_search", policy, prm, n)).write(chunk, rows(lambda i: trees[i][:1] if i == "a" else [], 30, 30), 1.0)
+    return Results(grid, store), str(file), policy, prm
+
+
+def test_accuracies_by_hand(written):
+    results, problems, policy, prm = written
+    assert results.greedy(problems, policy).tolist() == [1, 1]
+    assert results.pass_at(problems, policy, 1).tolist() == [0.5, 0.25]
+    assert results.pass_at(problems, policy, 2).tolist() == pytest.approx([1 - 1 / 6, 1 - 3 / 6])
+    # At n = 4 problem a ties two against two and 15 appeared first; b goes to 3.
+    assert results.accuracy(problems, policy, None, "majority", 4).tolist() == [1, 0]
+    # PRM-Max takes 14 (0.9) for a; for b the best answered sample is 2 (0.6), as the one without an answer cannot win.
+    assert results.accuracy(problems, policy, prm, "best_of_n", 4).tolist() == [0, 1]
+    # Pairs of a: the right ones win where 1 is absent: {0,2}, {0,3}, {2,3} of six.
+    assert results.accuracy(problems, policy, prm, "best_of_n", 2)[0] == pytest.approx(3 / 6)
+    assert results.accuracy(problems, policy, prm, "beam_search", 4).tolist() == [1, 0]
+
+
+def test_dvts_at_a_smaller_budget_draws_whole_subtrees(written):
+    results, problems, policy, prm = written
+    # a: subtree 0 is right, subtree 1 has nothing. b: subtree 0 says 3 with the better score, subtree 1 says 2.
+    assert results.accuracy(problems, policy, prm, "dvts", 4).tolist() == [1, 0]
+    assert results.accuracy(problems, policy, prm, "dvts", 2).tolist() == [0.5, 0.5]
+
+
+def test_tokens_of_a_part_are_that_part(written):
+    results, problems, policy, prm = written
+    assert results.policy_tokens(problems, policy, prm, "best_of_n", 2).tolist() == [20, 20]
+    assert results.policy_tokens(problems, policy, prm, "dvts", 4).tolist() == [50, 50]
+    assert results.policy_tokens(problems, policy, prm, "beam_search", 2).tolist() == [30, 30]
+    assert results.prm_tokens(problems, policy, prm, "majority", 4).tolist() == [0, 0]
+    assert results.prm_tokens(problems, policy, prm, "best_of_n", 4).tolist() == [60, 60]
+
+
+def test_every_method_and_budget_is_in_the_table(written):
+    results, problems, policy, prm = written
+    counts = results.table.groupby("method").size().to_dict()
+    assert counts == {"cot": 1, "pass": 3, "majority": 3, "best_of_n": 3, "beam_search": 2, "dvts": 2}
+    assert ((results.table["low"] <= results.table["accuracy"]) & (results.table["accuracy"] <= results.table["high"])).all()
+
+
+def test_costs_by_hand(written):
+    results, problems, policy, prm = written
+    study = costs.cost(results, problems, policy, prm, "best_of_n", 4, full=False)
+    assert (study.policy_training, study.prm_training, study.prm_inference) == (5e6, 0, 0)
+    assert study.policy_inference == 2 * 1000 * 80
+    full = costs.cost(results, problems, policy, prm, "best_of_n", 4, full=True)
+    config = load_config(policy)
+    width = config.num_attention_heads * config.head_dim
+    # Eight solutions of ten tokens after prompts of seven: 2N a token, 4 L d t of attention at contexts 8 to 17.
+    decode = 8 * (2 * 1000 * 10 + 4 * config.num_hidden_layers * width * sum(range(8, 18)))
+    prefill = 2 * (2 * 1000 * 7 + 2 * config.num_hidden_layers * width * 49)
+    assert full.policy_inference == pytest.approx(decode + prefill)
+    assert (full.prm_training, full.prm_inference) == (5e6, 2 * 1000 * 120)
+
+
+def test_published_tables_recompute_to_the_printed_digits():
+    published = pd.read_csv(PUBLISHED / "table4_flops.csv")
+    assert costs.recomputed_pretraining(published)["agrees"].all()
+    table5 = tables.table5(pd.read_csv(PUBLISHED / "table5_gains_math500.csv"))
+    assert table5["agrees"].all()
+    assert table5["error_reduction_percent"].between(46, 69).all()
+
+
+def test_bins_by_hand():
+    pass_at_1 = [1.0, 0.5, 0.49, 0.1, 0.09, 0.0]
+    assert strategy.absolute_bins(pass_at_1).tolist() == ["easy", "easy", "medium", "medium", "hard", "hard"]
+    assert strategy.quantile_bins([0.9, 0.8, 0.7]).tolist() == ["easy", "medium", "hard"]
+    counts = np.unique(strategy.quantile_bins(np.zeros(100)), return_counts=True)[1]
+    assert counts.max() - counts.min() <= 1
+
+
+def test_flops_against_the_profiler(tiny_lm):
+    """2N per token and the attention term, against what torch counts, with eager attention."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import LlamaForCausalLM
+
+    model = LlamaForCausalLM.from_pretrained(tiny_lm, attn_implementation="eager")
+    config, length = model.config, 32
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.ones(1, length, dtype=torch.int64))
+    # The input embedding is looked up, not multiplied with.
+    matrices = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and "embed_tokens" not in name)
+    shape = flops.Shape(matrices, config.num_hidden_layers, config.num_attention_heads * config.head_dim)
+    # Eager attention computes the masked half too: twice the causal term.
+    causal = flops.prefill(shape, length) - 2 * matrices * length
+    assert counter.get_total_flops() == pytest.approx(2 * matrices * length + 2 * causal, rel=0.005)
+
+
+def test_decoding_sums_its_tokens():
+    shape = flops.Shape(1000, 2, 64)
+    by_token = sum(2 * 1000 + 4 * 2 * 64 * t for t in range(6, 11))
+    assert flops.decode(shape, 5, 5) == by_token
+
+
+def test_break_even():
+    cheap = flops.Cost(100.0, 50.0, 10.0, 10.0)
+    dear = flops.Cost(1000.0, 0.0, 5.0, 0.0)
+    queries = flops.break_even_queries(cheap, dear, 5)
+    assert math.isclose(cheap.training + queries * 20 / 5, dear.training + queries * 5 / 5)
+    assert flops.break_even_queries(cheap, flops.Cost(1000.0, 0.0, 50.0, 0.0), 5) is None
