@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from tts.pocket import tokenizer as pocket_tokenizer
 from tts.pocket.corpora import LAYOUTS, ROW, pack, policy_sequences, prm_sequences
-from tts.pocket.problems import LARGEST, SETS, first_error, held_out, parse, random_hard, random_main, solve, training_problems
+from tts.pocket.problems import LARGEST, SETS, first_error, held_out, parse, random_hard, random_long, random_main, solve, training_problems
 from tts.pocket.traces import Example, check_text, corrupted, plant_slip, self_checking_traces
 
 seeds = st.integers(0, 2**32)
 
 
 @settings(max_examples=200, deadline=None)
-@given(seeds, st.sampled_from([random_main, random_hard]), st.sampled_from(["terse", "verbose"]))
+@given(seeds, st.sampled_from([random_main, random_hard, random_long]), st.sampled_from(["terse", "verbose"]))
 def test_solutions_are_right_and_problems_read_back(seed, draw, style):
     rng = random.Random(seed)
     problem = draw(rng)

@@ -220,7 +220,7 @@ def search_tree(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes
     ax.scatter([len(n.path) for n in plain], [height[n.path] for n in plain], s=14, color="0.6", zorder=3)
     dots = ax.scatter(
         [len(n.path) for n in scored], [height[n.path] for n in scored], s=26, zorder=3, cmap="RdYlGn", vmin=0, vmax=1,
-        c=[n.last_score for n in scored], edgecolors=["black" if n.status == "finished" else "none" for n in scored], linewidths=0.7,
+        c=[_own_score(n, children) for n in scored], edgecolors=["black" if n.status == "finished" else "none" for n in scored], linewidths=0.7,
     )  # fmt: skip
     if scored and colourbar:
         ax.figure.colorbar(dots, ax=ax, label="PRM score of the step", fraction=0.04, pad=0.02)
@@ -231,6 +231,13 @@ def search_tree(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes
     ax.grid(visible=False)
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
+
+
+def _own_score(node: Candidate, children: dict[tuple[int, ...], list[Candidate]]) -> float:
+    """The lowest score among the steps that a node adds: one step in a search, all of them in a whole solution."""
+    siblings = children.get(node.path[:-2], []) if len(node.path) > 1 else []
+    before = next((len(parent.steps) for parent in siblings if parent.path == node.path[:-1]), 0)
+    return min(node.scores[min(before, len(node.scores) - 1) :])
 
 
 def _place(path: tuple[int, ...], children: dict, height: dict, leaves) -> float:

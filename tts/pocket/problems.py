@@ -275,12 +275,17 @@ def random_main(rng: random.Random) -> PocketProblem:
     return random_tree(rng.randint(2, 6), scale, rng)
 
 
-def random_hard(rng: random.Random) -> PocketProblem:
-    """One problem of the harder set: chains of 8 or 9 operations and trees of 6 or 7, with large operands."""
+def random_long(rng: random.Random) -> PocketProblem:
+    """One long problem for training: chains of 8 or 9 operations and trees of 6 or 7, with large operands."""
     scale = rng.choice((50, 99))
     if rng.random() < 2 / 3:
         return random_chain(rng.randint(8, 9), scale, rng)
     return random_tree(rng.randint(6, 7), scale, rng)
+
+
+def random_hard(rng: random.Random) -> PocketProblem:
+    """One problem of the harder set: trees of 4 to 6 operations with large operands, which policies find hardest."""
+    return random_tree(rng.randint(4, 6), rng.choice((50, 99)), rng)
 
 
 SETS = {"pocket-main": random_main, "pocket-hard": random_hard}
@@ -303,9 +308,9 @@ def held_out(name: str, split: Split, count: int) -> list[PocketProblem]:
 
 
 def training_problems(seed: int) -> Iterator[PocketProblem]:
-    """An endless stream of training problems, one in ten of them from the harder distribution."""
+    """An endless stream of training problems, one in ten of them long."""
     rng = random.Random(f"train/{seed}")
     while True:
-        problem = random_hard(rng) if rng.random() < 0.1 else random_main(rng)
+        problem = random_long(rng) if rng.random() < 0.1 else random_main(rng)
         if problem.split == "train":
             yield problem
