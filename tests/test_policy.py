@@ -131,6 +131,12 @@ def test_a_solution_stops_at_the_context(tiny_lm):
     assert any(c.status == "truncated" for c in outcome.trajectories)
 
 
+def test_the_prompt_ends_as_it_did_in_training(tiny_lm):
+    """A chat template whose last newline Jinja drops leaves a policy in the middle of its problem."""
+    policy = TransformersPolicy(str(tiny_lm), SAMPLING)
+    assert prompts.render_prompt(policy.tokenizer, "7,+8=?") == "7,+8=?" + prompts.STEP_SEPARATOR
+
+
 def test_unreadable_characters_are_refused(tiny_lm):
     with pytest.raises(ValueError, match="cannot read some of its characters: 'What is 7"):
         TransformersPolicy(str(tiny_lm), SAMPLING).root("p", "What is 7+8?")

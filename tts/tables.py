@@ -82,7 +82,8 @@ def gains(results: Results, problem_set: str, prm: str, n: int) -> pd.DataFrame:
 
     The relative gain is TTS / CoT - 1 (Liu et al. 2025, Table 5); error reduction is (TTS - CoT) / (1 - CoT). The best
     method is chosen on the problems it is reported on, as in the study, so the gain is optimistic. Intervals are paired
-    bootstraps over problems of the error reduction; with no error left, or none to reduce, there is none.
+    bootstraps over problems. Where CoT solves nothing, in a resample too, the relative gain takes half a problem for it, so
+    that it stays finite; where CoT makes no error, the error reduction is 0.
     """
     rows = []
     for policy in results.grid.policies:
