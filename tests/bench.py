@@ -18,7 +18,7 @@ from tts.runner import Engines, search_of
 from tts.search import best_of_n
 from tts.search.driver import Driver
 
-POLICY, PRM, N, PROBLEMS, ROUNDS = "policy-163k", "prm-qwen-small", 64, 16, 5
+POLICY, PRM, N, PROBLEMS, ROUNDS = "policy-51k", "prm-qwen-54k", 64, 16, 5
 GRID = Grid(problems={"pocket-main": PROBLEMS}, policies=[POLICY], prms=[PRM], samples=N, budgets=[N])
 
 

@@ -35,6 +35,21 @@ class ScriptedPolicy:
             children.append(parent.child(index, steps=steps, status=status, generated=tokens, text="\n\n".join(steps)))
         return [(ticket, children)]
 
+    def reset(self) -> None:
+        self.queue.clear()
+
+
+class ScriptPerProblem(ScriptedPolicy):
+    """A policy with a script of its own for each problem."""
+
+    def __init__(self, scripts: dict[str, Script]):
+        super().__init__(None)
+        self.scripts = scripts
+
+    def poll(self) -> list[tuple[Ticket, list[Candidate]]]:
+        self.script = self.scripts[self.queue[-1][1].problem_id]
+        return super().poll()
+
 
 class ScriptedPRM:
     """Scores each step by a function of the steps up to it; counts one token a step."""

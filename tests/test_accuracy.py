@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tts import costs, flops, strategy, tables
+from tts import costs, flops, stats, strategy, tables
 from tts.accuracy import Results
 from tts.grid import Grid
-from tts.models import load_config
+from tts.models import load_causal_lm, load_config
 from tts.store import Store
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "data" / "published"
@@ -30,7 +30,7 @@ def written(tiny_lm, tmp_path):
     """A store with one pool of four samples, its scores, and a DVTS run of two subtrees, for two problems."""
     folder = tmp_path / "policy"
     shutil.copytree(tiny_lm, folder)
-    (folder / "card.json").write_text(json.dumps({"parameters": 1000, "training_flops": 5e6}))
+    (folder / "card.json").write_text(json.dumps({"training_flops": 5e6}))
     file = tmp_path / "problems.jsonl"
     file.write_text('{"id": "a", "problem": "7,+8=?", "answer": "15"}\n{"id": "b", "problem": "1,+1=?", "answer": "2"}\n')
     grid = Grid(
@@ -94,6 +94,32 @@ def test_tokens_of_a_part_are_that_part(written):
     assert results.policy_tokens(problems, policy, prm, "beam_search", 2).tolist() == [30, 30]
     assert results.prm_tokens(problems, policy, prm, "majority", 4).tolist() == [0, 0]
     assert results.prm_tokens(problems, policy, prm, "best_of_n", 4).tolist() == [60, 60]
+    assert np.isnan(results.prm_tokens(problems, policy, prm, "best_of_n", 2)).all()  # shared steps: nobody knows
+
+
+def test_a_model_without_a_card_has_unknown_not_free_training(written):
+    results, problems, policy, prm = written
+    (Path(policy) / "card.json").unlink()
+    rows = costs.table(results, problems, prm, "best_of_n", 4)
+    assert rows["policy training"].isna().all() and (rows["policy inference"] > 0).all()
+
+
+def test_policies_by_size():
+    assert costs.by_size(["policy-94k", "policy-6k", "policy-20k"]) == ["policy-6k", "policy-20k", "policy-94k"]
+
+
+def test_the_answer_may_stand_before_the_last_step(written):
+    results, *_ = written
+    row = {"problem_id": "a", "answer": "15", "prompt_tokens": 1, "policy_tokens": 1, "prm_tokens": 0}
+    steps = ["7+8=15", "so \\boxed{15}.", "I hope it is correct."]
+    graded = results._grade(row | {"trajectories": [{"path": [0], "steps": steps, "scores": [], "status": "finished", "tokens": 9}]})
+    assert graded.correct.tolist() == [True]
+
+
+def test_intervals_of_certain_results_are_not_empty():
+    nothing, everything = stats.of_accuracy([0.0] * 60), stats.of_accuracy([1.0] * 60)
+    assert nothing.low == 0 and 0.03 < nothing.high < 0.10 and 0.90 < everything.low < 0.97
+    assert stats.of_accuracy([0.5] * 9).method == "bootstrap over problems"
 
 
 def test_every_method_and_budget_is_in_the_table(written):
@@ -105,17 +131,18 @@ def test_every_method_and_budget_is_in_the_table(written):
 
 def test_costs_by_hand(written):
     results, problems, policy, prm = written
+    size = sum(p.numel() for p in load_causal_lm(policy).parameters())
     study = costs.cost(results, problems, policy, prm, "best_of_n", 4, full=False)
     assert (study.policy_training, study.prm_training, study.prm_inference) == (5e6, 0, 0)
-    assert study.policy_inference == 2 * 1000 * 80
+    assert study.policy_inference == 2 * size * 80
     full = costs.cost(results, problems, policy, prm, "best_of_n", 4, full=True)
     config = load_config(policy)
     width = config.num_attention_heads * config.head_dim
     # Eight solutions of ten tokens after prompts of seven: 2N a token, 4 L d t of attention at contexts 8 to 17.
-    decode = 8 * (2 * 1000 * 10 + 4 * config.num_hidden_layers * width * sum(range(8, 18)))
-    prefill = 2 * (2 * 1000 * 7 + 2 * config.num_hidden_layers * width * 49)
+    decode = 8 * (2 * size * 10 + 4 * config.num_hidden_layers * width * sum(range(8, 18)))
+    prefill = 2 * (2 * size * 7 + 2 * config.num_hidden_layers * width * 49)
     assert full.policy_inference == pytest.approx(decode + prefill)
-    assert (full.prm_training, full.prm_inference) == (5e6, 2 * 1000 * 120)
+    assert (full.prm_training, full.prm_inference) == (5e6, 2 * size * 120)
 
 
 def test_published_tables_recompute_to_the_printed_digits():

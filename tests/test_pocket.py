@@ -7,10 +7,14 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoConfig
 
+from tts import localisation
+from tts.models import POCKET_FOLDER, read_card
 from tts.pocket import tokenizer as pocket_tokenizer
 from tts.pocket.corpora import LAYOUTS, ROW, pack, policy_sequences, prm_sequences
 from tts.pocket.problems import LARGEST, SETS, first_error, held_out, parse, random_hard, random_long, random_main, solve, training_problems
+from tts.pocket.recipes import FAMILY, POLICIES, PRMS
 from tts.pocket.traces import Example, check_text, corrupted, plant_slip, self_checking_traces
 
 seeds = st.integers(0, 2**32)
@@ -122,3 +126,45 @@ def test_packing_keeps_documents_apart():
     starts = corpus.position == 0
     changed = (corpus.document[:, 1:] != corpus.document[:, :-1]) & (corpus.document[:, 1:] > 0)
     assert (starts[:, 1:][corpus.document[:, 1:] > 0] == changed[corpus.document[:, 1:] > 0]).all()
+
+
+def results_of(name):
+    return read_card(POCKET_FOLDER / name)["results"]
+
+
+def test_the_committed_policies_span_what_the_readme_says():
+    greedy = [results_of(name)["pocket-main greedy"] for name in FAMILY]
+    assert greedy == sorted(greedy) and greedy[0] <= 0.15 and greedy[-1] >= 0.85
+    assert all(b - a <= 0.30 for a, b in zip(greedy, greedy[1:]))
+    readme = (POCKET_FOLDER.parent.parent / "README.md").read_text()
+    for name, value in zip(FAMILY, greedy):
+        assert f"| `{name}` | {read_card(POCKET_FOLDER / name)['parameters']:,} | {100 * value:.1f} % |" in readme
+
+
+def test_the_committed_prms_span_weak_to_strong():
+    f1 = {name: results_of(name)["localisation F1"] for name in PRMS}
+    f1 |= {f"implicit:{name}": results_of(name)["as implicit PRM"]["localisation F1"] for name in FAMILY}
+    assert min(f1.values()) <= 0.45 and max(f1.values()) >= 0.80
+    readme = (POCKET_FOLDER.parent.parent / "README.md").read_text()
+    for name in PRMS:
+        assert f"| `{name}` | {read_card(POCKET_FOLDER / name)['parameters']:,} | {f1[name]:.2f} |" in readme
+
+
+def test_committed_weights_have_the_shape_of_their_recipes():
+    for name in [*POLICIES, *PRMS]:
+        stored = AutoConfig.from_pretrained(POCKET_FOLDER / name)
+        recipe = POLICIES[name] if name in POLICIES else POLICIES[PRMS[name].start]
+        layers = recipe.layers + (PRMS[name].extra_layers if name in PRMS else 0)
+        assert (stored.hidden_size, stored.num_hidden_layers) == (recipe.width, layers)
+
+
+def test_the_solutions_that_prms_are_judged_on_are_labelled_by_the_checker():
+    for split, each in (("validation", 150), ("test", 300)):
+        solutions_of = localisation.read(split)
+        for s in solutions_of:
+            error = first_error(parse(s.problem), s.steps)
+            assert s.first_error == (-1 if error is None else error[0])
+        wrong = sum(s.first_error >= 0 for s in solutions_of)
+        assert wrong >= each and len(solutions_of) - wrong >= each
+        assert {s.policy for s in solutions_of} == set(FAMILY)
+    assert not {s.problem for s in localisation.read("validation")} & {s.problem for s in localisation.read("test")}

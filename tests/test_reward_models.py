@@ -143,7 +143,7 @@ def test_truncated_weights_are_refused(tiny_qwen_prm, tmp_path):
     [
         ("nonsense", "no model 'nonsense': not a folder"),
         ("./nowhere/model", "no model './nowhere/model'"),
-        ("skywork:policy-94k", "unknown PRM family 'skywork'"),
+        ("skywork:policy-20k", "unknown PRM family 'skywork'"),
     ],
 )
 def test_unknown_prms_are_refused(name, message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import ScriptedPolicy, ScriptedPRM, root
+from scripted import ScriptedPolicy, ScriptedPRM, ScriptPerProblem, root
 
 from tts.search import beam_search, best_of_n, dvts, sample_pool
 from tts.search.driver import Driver
@@ -199,13 +199,28 @@ def test_beam_search_invariants(seed, budget):
 
 
 def test_problems_do_not_disturb_each_other():
-    alone = [run(random_script(1), random_score(1), lambda r: beam_search(r, 8, 4, 6))[0]]
-    policy, prm = ScriptedPolicy(random_script(1)), ScriptedPRM(random_score(1))
+    alone = [run(random_script(i), random_score(1), lambda r: beam_search(r, 8, 4, 6))[0] for i in range(5)]
+    assert len({tuple(texts(o)) for o in alone}) == 5
     roots = [root(f"p{i}") for i in range(5)]
+    policy, prm = ScriptPerProblem({r.problem_id: random_script(i) for i, r in enumerate(roots)}), ScriptedPRM(random_score(1))
     together = Driver(policy, prm).run([(r, beam_search(r, 8, 4, 6)) for r in roots])
     assert [o.problem_id for o in together] == [r.problem_id for r in roots]
-    assert {tuple(texts(o)) for o in together} == {tuple(texts(alone[0]))}
-    assert {o.policy_tokens for o in together} == {alone[0].policy_tokens}
+    for outcome, solo in zip(together, alone, strict=True):
+        assert texts(outcome) == texts(solo) and outcome.policy_tokens == solo.policy_tokens
+        assert {c.problem_id for c in outcome.trajectories} <= {outcome.problem_id}
+
+
+def test_an_interrupted_run_leaves_nothing_in_the_engine():
+    class Interrupted(ScriptedPRM):
+        def score(self, problems, steps):
+            raise KeyboardInterrupt
+
+    policy = ScriptedPolicy(random_script(1))
+    with pytest.raises(KeyboardInterrupt):
+        Driver(policy, Interrupted(random_score(1))).run([(r := root(f"p{i}"), beam_search(r, 8, 4, 6)) for i in range(3)])
+    assert policy.queue == []
+    [again] = Driver(policy, ScriptedPRM(random_score(1))).run([(r := root("p9"), beam_search(r, 8, 4, 6))])
+    assert again.problem_id == "p9" and texts(again) == texts(run(random_script(1), random_score(1), lambda r: beam_search(r, 8, 4, 6))[0])
 
 
 def test_searches_that_ask_for_scores_need_a_prm():

@@ -12,7 +12,7 @@ import pandas as pd
 from tts import stats
 from tts.grading import Grader, groups
 from tts.grid import Grid
-from tts.prompts import boxed_answer
+from tts.prompts import boxed_answer, join_steps
 from tts.selection import aggregate
 from tts.store import Store
 
@@ -68,7 +68,7 @@ class Results:
     def _grade(self, row: dict) -> Graded:
         found = row["trajectories"]
         # An answer counts where the solution ended by itself: a cut-off one has none.
-        answers = [boxed_answer(t["steps"][-1]) if t["status"] == "finished" and t["steps"] else None for t in found]
+        answers = [boxed_answer(join_steps(t["steps"])) if t["status"] == "finished" else None for t in found]
         numbers = np.array(groups(answers, self._grader), int).reshape(-1)
         verdict: dict[int, bool] = {-1: False}
         for number, answer in zip(numbers.tolist(), answers):
@@ -131,11 +131,12 @@ class Results:
         return np.array([g.prompt_tokens for g in self._pool(problem_set, policy)], float)
 
     def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        """Tokens that the PRM reads per problem; for a part of a pool, that part of the pool's."""
+        """Tokens that the PRM reads per problem; NaN for a part of a pool, whose shared steps make its share unknown."""
         if method in ("cot", "majority", "pass"):
             return np.zeros(len(self._pool(problem_set, policy)))
         runs = self._runs(problem_set, policy, prm, method, n)
-        return np.array([g.prm_tokens for g in runs], float) * self._share(method, n)
+        known = 1.0 if self._share(method, n) == 1.0 else np.nan
+        return np.array([g.prm_tokens for g in runs], float) * known
 
     def _share(self, method: str, n: int) -> float:
         return n / self.grid.samples if method in ("majority", "pass", "best_of_n", "dvts") else 1.0
@@ -196,7 +197,7 @@ class Results:
 
     def _row(self, problem_set: str, policy: str, prm: str, method: str, n: int) -> dict:
         values = self.accuracy(problem_set, policy, prm or None, method, n)
-        interval = stats.bootstrap(values) if len(values) > 1 else stats.Interval(float(values[0]), 0.0, 1.0, "one problem")
+        interval = stats.of_accuracy(values)
         return {
             "problems": problem_set,
             "policy": policy,

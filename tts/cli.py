@@ -24,7 +24,7 @@ from tts.store import StoreError, describe
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
-EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, ValueError)
+EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, ValueError, OSError)
 
 Preset = Annotated[str, typer.Option(help="a preset's name; see 'list'")]
 Overrides = Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="overrides a parameter")]
@@ -119,8 +119,10 @@ def store(
     """Shows what the store holds and how large it is; cleans or exports it."""
     held = study.store_of(preset)
     if export:
-        with export.open("w", encoding="utf-8") as file:
+        temporary = export.with_name(export.name + ".tmp")
+        with temporary.open("w", encoding="utf-8") as file:
             count = sum(1 for _ in map(lambda line: file.write(line + "\n"), held.export()))
+        temporary.replace(export)
         console.print(f"{count} records written to {export}")
         return
     if clean:
@@ -132,6 +134,14 @@ def store(
     for run, chunks, size in held.sizes():
         table.add_row(describe(run.spec), run.key, str(chunks), f"{size / 1024:.0f}")
     console.print(table)
+
+
+@app.command()
+def outcomes(preset: Preset = "pocket-full") -> None:
+    """Runs a preset for each of its seeds and keeps every problem's outcome under data/outcomes, to show beside later runs."""
+    with resumable():
+        path = study.collect_outcomes(preset)
+    console.print(f"outcomes of {preset} in {path}")
 
 
 @app.command("difficulty")
@@ -153,10 +163,15 @@ def _count(grid: Grid, policies: list[str], problems: str, samples: int) -> None
         console.print(f"{policy}: counts of {samples} samples for each problem of {problems} in {path}")
 
 
-def main() -> None:
-    """Entry point: expected errors are one line on stderr and exit code 2."""
+def guarded(command: typer.Typer) -> None:
+    """Runs a command line: expected errors are one line on stderr and exit code 2."""
     try:
-        app()
+        command()
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def main() -> None:
+    """Entry point of ``python -m tts``."""
+    guarded(app)

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from tts import flops, stats
 from tts.accuracy import Results
 from tts.flops import Cost, Shape
-from tts.models import load_config, locate, read_card
+from tts.models import load_config, locate, parameters, read_card
 
 
 def shape_of(name: str) -> Shape:
-    """A model's size, from its card and config.
-
-    Raises:
-        ValueError: where the card gives no number of parameters.
-    """
+    """A model's size, from its weights and config."""
     location = locate(name.split(":", 1)[-1])
-    card, config = read_card(location), load_config(location)
-    if "parameters" not in card:
-        raise ValueError(f"{name} has no card.json with its number of parameters, which FLOPs are worked out from")
+    config = load_config(location)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return Shape(card["parameters"], config.num_hidden_layers, config.num_attention_heads * size)
+    return Shape(parameters(location), config.num_hidden_layers, config.num_attention_heads * size)
 
 
 def training_flops(name: str) -> float:
-    """Training FLOPs that a model's card records: its own, and those of the policy that a PRM was started from."""
+    """Training FLOPs that a model's card records: its own, and those of the policy that a PRM was started from.
+
+    NaN for a model without such a card: what its training cost is unknown, not nothing.
+    """
     card = read_card(locate(name.split(":", 1)[-1]))
-    return float(card.get("training_flops", 0.0) + card.get("started_from_flops", 0.0))
+    return float(card.get("training_flops", np.nan) + card.get("started_from_flops", 0.0))
+
+
+def by_size(policies: Sequence[str]) -> list[str]:
+    """The policies, smallest first."""
+    return sorted(policies, key=lambda name: shape_of(name).parameters)
 
 
 def cost(results: Results, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:
@@ -59,7 +63,7 @@ def table(results: Results, problem_set: str, prm: str, method: str, n: int) -> 
     for policy in results.grid.policies:
         for strategy, how, budget in (("CoT", "cot", 1), (f"{method}, N = {n}", method, n)):
             values = results.accuracy(problem_set, policy, prm, how, budget)
-            interval = stats.bootstrap(np.asarray(values))
+            interval = stats.of_accuracy(values)
             used = None if how in ("cot", "majority") else prm
             study = cost(results, problem_set, policy, used, how, budget, full=False)
             full = cost(results, problem_set, policy, used, how, budget, full=True)

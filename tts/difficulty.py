@@ -6,6 +6,7 @@ under ``data/difficulty``; for any other policy a second pool is sampled, with i
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tts.models import fingerprint, locate
 from tts.runner import fill
 from tts.store import Store
 
+COLUMNS = ["problem_id", "problem", "policy", "weights", "sampling", "samples", "correct"]
 COUNTS = Path(__file__).resolve().parent.parent / "data" / "difficulty"
 OTHER_SEED = 1_000_000
 
@@ -38,42 +40,56 @@ def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int)
     """Samples a separate pool and counts the right ones.
 
     Returns:
-        Columns problem_id, policy, weights, samples, correct.
+        Columns problem_id, problem (a hash of its text), policy, weights, sampling, samples, correct.
     """
     own = counting_grid(grid, policy, samples)
     own = own.model_copy(update={"problems": {problem_set: grid.problems[problem_set]}})
     fill(own, store)
     graded = Results(own, store).graded(problem_set, own.spec("pool", policy, n=samples))
-    weights = fingerprint(locate(policy))
+    hashes = _hashes(own, problem_set)
+    common = {"policy": policy, "weights": fingerprint(locate(policy)), "sampling": _sampling(own), "samples": samples}
     return pd.DataFrame(
-        {"problem_id": g.problem_id, "policy": policy, "weights": weights, "samples": samples, "correct": int(g.correct.sum())}
-        for g in graded
+        {"problem_id": g.problem_id, "problem": hashes[g.problem_id], **common, "correct": int(g.correct.sum())} for g in graded
     )
 
 
 def pass_at_1(grid: Grid, store: Store, policy: str, problem_set: str, samples: int = 64) -> np.ndarray:
     """Pass@1 of each problem of a set, ``(problems,)``: committed counts where there are, else counted now."""
-    wanted = [problem["id"] for chunk in grid.chunks(problem_set) for problem in chunk]
-    counts = committed(policy, problem_set)
-    if not set(wanted) <= set(counts["problem_id"]):
+    hashes = _hashes(grid, problem_set)
+    counts = committed(grid, policy, problem_set)
+    if not set(hashes) <= set(counts["problem_id"]):
         counts = count(grid, store, policy, problem_set, samples)
-    indexed = counts.set_index("problem_id").loc[wanted]
+    indexed = counts.set_index("problem_id").loc[list(hashes)]
     return (indexed["correct"] / indexed["samples"]).to_numpy(float)
 
 
-def committed(policy: str, problem_set: str) -> pd.DataFrame:
-    """The committed counts of exactly these weights; empty where there are none."""
-    path = COUNTS / f"{problem_set}.csv"
-    empty = pd.DataFrame(columns=["problem_id", "policy", "weights", "samples", "correct"])
+def committed(grid: Grid, policy: str, problem_set: str) -> pd.DataFrame:
+    """The committed counts of exactly these weights, sampling and problems of the grid; empty where there are none."""
+    path = _path(problem_set)
     if not path.exists():
-        return empty
+        return pd.DataFrame(columns=COLUMNS)
     counts = pd.read_csv(path)
-    return counts[counts["weights"] == fingerprint(locate(policy))]
+    same = (counts["weights"] == fingerprint(locate(policy))) & (counts["sampling"] == _sampling(grid))
+    return counts[same & (counts["problem"] == counts["problem_id"].map(_hashes(grid, problem_set)))]
+
+
+def _hashes(grid: Grid, problem_set: str) -> dict[str, str]:
+    """A hash of each problem's text, by id: an id alone does not say which problem it is."""
+    problems = [problem for chunk in grid.chunks(problem_set) for problem in chunk]
+    return {p["id"]: hashlib.sha256(p["problem"].encode()).hexdigest()[:8] for p in problems}
+
+
+def _sampling(grid: Grid) -> str:
+    return f"temperature={grid.temperature:g} top_p={grid.top_p:g} max_tokens={grid.max_tokens}"
+
+
+def _path(problem_set: str) -> Path:
+    return COUNTS / f"{Path(problem_set).stem.replace(':', '_')}.csv"
 
 
 def commit_counts(counts: pd.DataFrame, problem_set: str) -> Path:
     """Adds counts to the committed file, in place of older ones of the same policy."""
-    path = COUNTS / f"{problem_set}.csv"
+    path = _path(problem_set)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         old = pd.read_csv(path)

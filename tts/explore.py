@@ -34,7 +34,7 @@ def search(grid: Grid, engines: Engines, problem: str, method: str, n: int) -> O
 
 def selected(grid: Grid, outcome: Outcome) -> Candidate | None:
     """The candidate whose answer is the answer, by the grid's aggregate and vote; None where nothing finished."""
-    finished = [c for c in outcome.trajectories if c.status == "finished"]
+    finished = [c for c in outcome.trajectories if c.status == "finished" and c.scores]
     with Grader() as grader:
         numbers = groups([boxed_answer(c.text) for c in finished], grader)
     scores = [selection.aggregate(c.scores, grid.aggregate) for c in finished]

@@ -47,10 +47,10 @@ class Grid(BaseModel):
     problems: dict[str, int] = Field(min_length=1)
     policies: list[str] = Field(min_length=1)
     prms: list[str] = []
-    methods: list[Method] = ["majority", "best_of_n", "beam_search", "dvts"]
+    methods: list[Method] = Field(["majority", "best_of_n", "beam_search", "dvts"], min_length=1)
     split: Literal["development", "selection", "test"] = "test"
     samples: int = Field(64, ge=1)
-    budgets: list[int] = [4, 16, 64]
+    budgets: list[int] = Field([4, 16, 64], min_length=1)
     beam_width: int = Field(4, ge=1)
     aggregate: str = "min"
     vote: str = "max"
@@ -75,6 +75,13 @@ class Grid(BaseModel):
         if value not in VOTES:
             raise ValueError(f"unknown vote {value!r}; choose from {', '.join(VOTES)}")
         return value
+
+    @model_validator(mode="after")
+    def _guided_methods_have_a_prm(self) -> Grid:
+        guided = [m for m in self.methods if m != "majority"]
+        if guided and not self.prms:
+            raise ValueError(f"{', '.join(guided)} need a PRM; give prms, or leave only majority in methods")
+        return self
 
     @model_validator(mode="after")
     def _budgets_fit(self) -> Grid:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import torch
+from huggingface_hub import get_safetensors_metadata
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
@@ -59,6 +62,19 @@ def fingerprint(location: str) -> str:
             digest.update(path.name.encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def parameters(location: str) -> int:
+    """A model's number of parameters, from the headers of its safetensors files."""
+    folder = Path(location)
+    if not folder.is_dir():
+        counts = _guarded(location, lambda: get_safetensors_metadata(location).parameter_count)
+        return sum(counts.values())
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with _guarded(location, lambda path=path: safe_open(path, "pt")) as tensors:
+            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118 (no iterator)
+    return total
 
 
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:

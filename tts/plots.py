@@ -56,7 +56,7 @@ def accuracy_against_n(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 def grid_of_panels(table: pd.DataFrame, row: str = "policy", column: str = "prm") -> Figure:
     """One panel of :func:`accuracy_against_n` per policy (rows) and PRM (columns); what needs no PRM is in each."""
-    rows, columns = _values(table, row), [v for v in _values(table, column) if v]
+    rows, columns = _values(table, row), [v for v in _values(table, column) if v] or [""]
     figure, axes = plt.subplots(
         len(rows), len(columns), figsize=(PANEL[0] * len(columns) + 1.2, PANEL[1] * len(rows)), squeeze=False, sharex=True, sharey="row"
     )
@@ -64,7 +64,7 @@ def grid_of_panels(table: pd.DataFrame, row: str = "policy", column: str = "prm"
         for j, prm in enumerate(columns):
             part = table[(table[row] == policy) & table[column].isin([prm, ""])]
             ax = accuracy_against_n(part, axes[i, j])
-            ax.set_title(f"{short(policy)} | {short(prm)}")
+            ax.set_title(f"{short(policy)} | {short(prm)}" if prm else short(policy))
     _finish(figure, axes, "budget N (samples)", "accuracy")
     return figure
 

@@ -154,6 +154,16 @@ def bootstrap(
     return Interval(point, float(low), float(high), "bootstrap over problems")
 
 
+def of_accuracy(values: Sequence[float]) -> Interval:
+    """The interval of a mean accuracy: Wilson's where every problem is solved or none is, else a bootstrap over problems."""
+    values = np.asarray(values, float)
+    if len(values) == 1:
+        return Interval(float(values[0]), 0.0, 1.0, "one problem")
+    if np.all(values == values[0]) and values[0] in (0.0, 1.0):
+        return wilson(int(values.sum()), len(values))
+    return bootstrap(values)
+
+
 def verdict(difference: Interval, margin: float = 0.0) -> str:
     """``supported`` where the whole interval lies above ``margin``, ``contradicted`` below, else ``undecided``."""
     if difference.low > margin:

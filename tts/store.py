@@ -110,10 +110,7 @@ class Run:
         path = self.path(problems)
         if not path.exists():
             raise StoreError(f"nothing stored yet for {describe(self.spec)} on {problems[0]['id']} and following; run the study first")
-        try:
-            return pq.read_table(path)
-        except (pa.ArrowException, OSError) as error:
-            raise StoreError(f"{path} is damaged ({error}); delete it and run the study again, which makes only it anew") from None
+        return _read(path)
 
 
 class Store:
@@ -139,7 +136,10 @@ class Store:
             note = run.folder / "run.json"
             if not note.exists():
                 temporary = note.with_suffix(f".{os.getpid()}.tmp")
-                temporary.write_text(json.dumps(spec, indent=2, sort_keys=True) + "\n")
+                with open(temporary, "w", encoding="utf-8") as file:
+                    file.write(json.dumps(spec, indent=2, sort_keys=True) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
                 os.replace(temporary, note)
         except OSError as error:
             raise StoreError(f"cannot write to the store {self.folder}: {error.strerror or error}") from error
@@ -149,25 +149,35 @@ class Store:
         """Held while writing, so that two studies on one store do not repeat each other's work.
 
         Raises:
-            StoreError: where another process holds it.
+            StoreError: where another process holds it, or the folder cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock")
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / ".lock")
             lock.acquire(timeout=0)
         except Timeout:
             raise StoreError(f"another process is writing to {self.folder}; wait for it, or choose another store") from None
+        except OSError as error:
+            raise StoreError(f"cannot write to the store {self.folder}: {error.strerror or error}") from error
         return lock
 
     def runs(self) -> Iterator[Run]:
-        """Every run that is stored."""
+        """Every run that is stored.
+
+        Raises:
+            StoreError: where a run's description is damaged.
+        """
         for note in sorted(self.folder.glob("*/run.json")):
-            yield Run(note.parent, json.loads(note.read_text()))
+            try:
+                spec = json.loads(note.read_text())
+            except ValueError as error:
+                raise StoreError(f"{note} is damaged ({error}); delete its folder and run the study again") from None
+            yield Run(note.parent, spec)
 
     def export(self) -> Iterator[str]:
         """The canonical export: one JSON line per run and problem, sorted, without times."""
         for run in sorted(self.runs(), key=lambda run: run.key):
-            rows = [row for path in run.folder.glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+            rows = [row for path in run.folder.glob("*.parquet") for row in _read(path).to_pylist()]
             for row in sorted(rows, key=lambda row: row["problem_id"]):
                 yield json.dumps({"run": run.spec} | row, sort_keys=True, ensure_ascii=False)
 
@@ -185,6 +195,13 @@ class Store:
         for run in runs:
             shutil.rmtree(run.folder)
         return len(runs)
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"{path} is damaged ({error}); delete it and run the study again, which makes only it anew") from None
 
 
 def describe(spec: dict) -> str:

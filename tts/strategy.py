@@ -32,7 +32,7 @@ def quantile_bins(pass_at_1: Sequence[float]) -> np.ndarray:
 
 
 def by_bin(results: Results, problem_set: str, policy: str, prm: str, n: int, bins: np.ndarray, methods: Sequence[str]) -> pd.DataFrame:
-    """Accuracy of each method in each difficulty bin, with bootstrap intervals where a bin has two problems or more."""
+    """Accuracy of each method in each difficulty bin, with intervals."""
     rows = []
     for name in BINS:
         inside = bins == name
@@ -40,7 +40,7 @@ def by_bin(results: Results, problem_set: str, policy: str, prm: str, n: int, bi
             values = results.accuracy(problem_set, policy, prm, method, n)[inside]
             if len(values) == 0:
                 continue
-            interval = stats.bootstrap(values) if len(values) > 1 else stats.Interval(values[0], 0.0, 1.0, "one problem")
+            interval = stats.of_accuracy(values)
             rows.append(
                 {"policy": policy, "prm": prm, "bin": name, "method": method, "n": n, "problems": int(inside.sum()),
                  "accuracy": interval.estimate, "low": interval.low, "high": interval.high}

@@ -15,7 +15,7 @@ import papermill
 import yaml
 from tqdm.auto import tqdm
 
-from tts import runner
+from tts import outcomes, runner
 from tts.experiment import Experiment
 from tts.grid import Grid
 from tts.store import Store
@@ -79,7 +79,7 @@ def declared(notebook: str) -> dict:
 
 
 def load_preset(name: str) -> dict:
-    """A preset's content: ``notebooks`` (name to parameters) and ``common`` parameters.
+    """A preset's content: ``notebooks`` (name to parameters), ``common`` parameters, and ``seeds`` of its outcomes.
 
     Raises:
         StudyError: for an unknown or malformed preset.
@@ -89,7 +89,7 @@ def load_preset(name: str) -> dict:
         raise StudyError(f"no preset {name!r}; there are {', '.join(presets())}")
     try:
         content = yaml.safe_load(path.read_text())
-        return {"common": content.get("common", {}), "notebooks": content["notebooks"]}
+        return {"common": content.get("common") or {}, "notebooks": content["notebooks"], "seeds": content.get("seeds", [0])}
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise StudyError(f"{path} is not a preset: {error}") from None
 
@@ -105,7 +105,10 @@ def parse_overrides(pairs: list[str]) -> dict:
         key, separator, text = pair.partition("=")
         if not separator or not key.isidentifier():
             raise StudyError(f"expected NAME=VALUE, found {pair!r}")
-        value = yaml.safe_load(text)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise StudyError(f"{key}: {text!r} is not a value; quote names that hold special characters") from None
         if key in ("policy", "prm"):
             key, value = {"policy": "policies", "prm": "prms"}[key], [text]
         overrides[key] = value
@@ -119,7 +122,7 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
         StudyError: for an unknown notebook, or a parameter that no chosen notebook declares.
         tts.experiment.ParameterError: where parameters do not fit.
     """
-    content, overrides = load_preset(preset), overrides or {}
+    content, overrides = load_preset(preset), _anchored(overrides or {})
     chosen = names or list(content["notebooks"])
     jobs = []
     for name in chosen:
@@ -130,12 +133,37 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
             raise StudyError(f"preset {preset!r} gives {name} parameters that it does not declare: {', '.join(sorted(unknown))}")
         jobs.append(Job(name, {k: v for k, v in (own | overrides).items() if k in known}))
     everywhere = set().union(*(declared(name) for name in chosen))
+    if strangers := set(content["common"]) - set().union(*(declared(name) for name in content["notebooks"])):
+        raise StudyError(f"preset {preset!r}: no notebook has a parameter {', '.join(sorted(strangers))}")
     if strangers := set(overrides) - everywhere:
         raise StudyError(f"no chosen notebook has a parameter {', '.join(sorted(strangers))}; known: {', '.join(sorted(everywhere))}")
     for job in jobs:
         if experiment := job.experiment():
             experiment.check()
     return jobs
+
+
+def _anchored(overrides: dict) -> dict:
+    """Overrides with relative folders and files made absolute: notebooks run in a folder of their own."""
+    anchored = dict(overrides)
+    for key in ("store", "figures"):
+        if key in anchored:
+            if not isinstance(anchored[key], str) or not anchored[key]:
+                raise StudyError(f"{key} must be a folder; given {anchored[key]!r}")
+            anchored[key] = str(Path(anchored[key]).expanduser().resolve())
+    for key in ("policies", "prms"):
+        if isinstance(anchored.get(key), list):
+            anchored[key] = [_anchored_name(name) for name in anchored[key]]
+    if isinstance(anchored.get("problems"), dict):
+        anchored["problems"] = {_anchored_name(name): count for name, count in anchored["problems"].items()}
+    return anchored
+
+
+def _anchored_name(name: object) -> object:
+    family, separator, path = str(name).rpartition(":")
+    if family == "reasoning-gym" or not Path(path).expanduser().exists():
+        return name
+    return f"{family}{separator}{Path(path).expanduser().resolve()}"
 
 
 def fill(jobs: list[Job]) -> None:
@@ -145,6 +173,17 @@ def fill(jobs: list[Job]) -> None:
         if experiment and (work := runner.missing(experiment.grid, experiment.store)):
             print(f"{job.notebook}: {len(work)} chunks to generate")
             runner.fill(experiment.grid, experiment.store)
+
+
+def collect_outcomes(preset: str) -> Path:
+    """Generates what a preset's notebooks read, for each of its seeds, and keeps the outcomes problem by problem."""
+    found = []
+    for seed in load_preset(preset)["seeds"]:
+        jobs = plan(preset, overrides={"seed": seed})
+        fill(jobs)
+        for experiment in filter(None, (job.experiment() for job in jobs if job.notebook != "00_quickstart")):
+            found.append((experiment.grid, outcomes.collect(experiment.results)))
+    return outcomes.commit(found, outcomes.FOLDER / f"{preset}.parquet")
 
 
 def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | None]:

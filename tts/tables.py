@@ -9,6 +9,9 @@ from tts import stats, strategy
 from tts.accuracy import Results
 from tts.grid import SEARCHES
 
+FEWEST_PROBLEMS = 10
+"""Below this a bootstrap over problems decides more often than it should."""
+
 
 def at_budget(table: pd.DataFrame, n: int) -> pd.DataFrame:
     """Accuracy at one budget, methods as columns, in per cent with the interval; CoT is greedy, without budget."""
@@ -32,7 +35,7 @@ def method_contrasts(results: Results, n: int) -> pd.DataFrame:
             for prm in results.grid.prms:
                 for first, second in pairs:
                     a, b = (results.accuracy(problem_set, policy, prm, m, n) for m in (first, second))
-                    rows.append({"problems": problem_set, "policy": policy, "prm": prm} | _contrast(first, second, a, b))
+                    rows.append({"problems": problem_set, "policy": policy, "prm": prm} | contrast(first, second, a, b))
     return pd.DataFrame(rows)
 
 
@@ -42,14 +45,15 @@ def bin_contrasts(results: Results, problem_set: str, prm: str, n: int, bins: di
     for policy, of_problem in bins.items():
         for name in strategy.BINS:
             inside = of_problem == name
-            for method in (m for m in results.grid.methods if m in SEARCHES):
+            for method in (m for m in results.grid.methods if m in SEARCHES and "best_of_n" in results.grid.methods):
                 a, b = (results.accuracy(problem_set, policy, prm, m, n)[inside] for m in (method, "best_of_n"))
-                found = {"verdict": "too few problems"} if len(a) < 2 else _contrast(method, "best_of_n", a, b)
+                found = {"verdict": "too few problems"} if len(a) < FEWEST_PROBLEMS else contrast(method, "best_of_n", a, b)
                 rows.append({"policy": policy, "bin": name, "problems": int(inside.sum())} | found)
     return pd.DataFrame(rows)
 
 
-def _contrast(first: str, second: str, a: np.ndarray, b: np.ndarray) -> dict:
+def contrast(first: str, second: str, a: np.ndarray, b: np.ndarray) -> dict:
+    """Whether the first is more accurate than the second, paired by problem: claim, difference with interval, verdict."""
     difference = strategy.paired_difference(a, b)
     return {
         "claim": f"{first} > {second}",
@@ -149,6 +153,6 @@ def small_against_large(results: Results, costs: pd.DataFrame, problem_set: str,
                 continue
             small_cost, large_cost = indexed.loc[(small, f"{method}, N = {n}")], indexed.loc[(large, "CoT")]
             times = {c: large_cost[c] / small_cost[c] for c in ("total (study)", "total (full)", "inference (full)")}
-            row = {"small with TTS": small, "large with CoT": large} | _contrast("small", "large", a, b)
+            row = {"small with TTS": small, "large with CoT": large} | contrast("small", "large", a, b)
             rows.append(row | {f"times fewer FLOPs, {c}": f"{v:.2g}" for c, v in times.items()})
     return pd.DataFrame(rows, columns=None if rows else ["small with TTS", "large with CoT", "claim", "verdict"])

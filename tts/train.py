@@ -1,155 +1,59 @@
-"""Training of small policies and PRMs on a CPU: one loop, resumable, without pickles.
-
-A run keeps its state in a folder (``state.safetensors``, ``progress.json``), so that stopping it at any moment
-loses at most the steps since the last checkpoint.
-"""
+"""``python -m tts.train``: trains the pocket family again, or the named models of it, and measures it."""
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated
 
-import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
-from tqdm.auto import tqdm
+import typer
+from rich.console import Console
 
+from tts.cli import guarded
+from tts.models import POCKET_FOLDER
+from tts.pocket.build import train_model
+from tts.pocket.cards import minutes
+from tts.pocket.evaluate import all_models
+from tts.pocket.recipes import FAMILY, POLICIES, PRMS
+from tts.pocket.solutions import build
+from tts.store import Store
 
-class Batches(Protocol):
-    """Training data by step number: the same number gives the same batch, which is what makes a run resumable."""
-
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]: ...
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How a model is trained.
-
-    Attributes:
-        steps: optimiser steps.
-        peak_learning_rate: reached after ``warmup`` steps, then a cosine down to a twentieth of it.
-        warmup: steps of linear warm-up.
-        weight_decay: of AdamW, on matrices only.
-        bf16: run the forward pass under bfloat16 autocast (faster from about a million parameters on).
-    """
-
-    steps: int
-    peak_learning_rate: float
-    warmup: int = 100
-    weight_decay: float = 0.05
-    bf16: bool = False
-
-    def learning_rate(self, step: int) -> float:
-        if step < self.warmup:
-            return self.peak_learning_rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.peak_learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+SCRATCH = POCKET_FOLDER.parent / "training"
 
 
-@dataclass
-class Progress:
-    """What a run has done so far."""
-
-    step: int = 0
-    seconds: float = 0.0
-    losses: list[tuple[int, float]] | None = None
+@app.callback(invoke_without_command=True)
+def everything(context: typer.Context) -> None:
+    """Without a command: all policies, then all PRMs, each from scratch or from its last checkpoint."""
+    if context.invoked_subcommand is None:
+        models()
 
 
-def train(
-    model: nn.Module,
-    loss: Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor],
-    batches: Batches,
-    schedule: Schedule,
-    folder: Path,
-    description: str,
-    checkpoint_every: float = 60.0,
-    compile: bool = True,
-) -> Progress:
-    """Trains ``model`` in place, from the checkpoint in ``folder`` where there is one.
-
-    Args:
-        model: any module; its parameters are what the checkpoint holds.
-        loss: a scalar from the model and one batch.
-        batches: data by step number.
-        schedule: steps and learning rate.
-        folder: where the checkpoint lives; written atomically.
-        description: for the progress bar.
-        checkpoint_every: seconds between checkpoints.
-        compile: use ``torch.compile`` (needs a C++ compiler; 15 times faster on a CPU).
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    optimizer = _optimizer(model, schedule)
-    progress = _resume(model, optimizer, folder)
-    step_loss = torch.compile(loss) if compile else loss
-    model.train()
-    saved = started = time.monotonic()
-    before = progress.seconds
-    recent: list[float] = []
-    with tqdm(total=schedule.steps, initial=progress.step, desc=description, unit="step", mininterval=5) as bar:
-        while progress.step < schedule.steps:
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.learning_rate(progress.step)
-            with torch.autocast("cpu", torch.bfloat16, enabled=schedule.bf16):
-                value = step_loss(model, batches[progress.step])
-            value.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=False)
-            recent.append(value.item())
-            progress.step += 1
-            bar.update()
-            if progress.step % 50 == 0 or progress.step == schedule.steps:
-                progress.losses = [*(progress.losses or []), (progress.step, float(np.mean(recent)))]
-                bar.set_postfix(loss=f"{np.mean(recent):.4f}")
-                recent = []
-            progress.seconds = before + time.monotonic() - started
-            if time.monotonic() - saved > checkpoint_every or progress.step == schedule.steps:
-                _save(model, optimizer, progress, folder)
-                saved = time.monotonic()
-    model.eval()
-    return progress
+@app.command()
+def models(
+    names: Annotated[list[str] | None, typer.Argument(help="models of the family; all by default")] = None,
+    output: Annotated[Path, typer.Option(help="folder that gets one folder a model")] = SCRATCH / "models",
+    scratch: Annotated[Path, typer.Option(help="corpora and checkpoints")] = SCRATCH,
+) -> None:
+    """Trains models of the pocket family; stopping loses at most a minute, the same command continues."""
+    chosen = names or [*POLICIES, *PRMS]
+    if unknown := [name for name in chosen if name not in POLICIES and name not in PRMS]:
+        raise ValueError(f"no recipe named {', '.join(unknown)}; there are {', '.join([*POLICIES, *PRMS])}")
+    for name in chosen:
+        console.print(f"{name}: {minutes(name)}", highlight=False)
+        console.print(f"saved in {train_model(name, output, scratch)}", highlight=False)
 
 
-def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=schedule.peak_learning_rate, betas=(0.9, 0.98), fused=True)
+@app.command()
+def measure(store: Annotated[Path, typer.Option(help="where samples are kept")] = SCRATCH / "runs") -> None:
+    """Samples the solutions that PRMs are judged on, measures every committed model, and writes results into the cards."""
+    build(list(FAMILY))
+    all_models(Store(store))
 
 
-def _save(model: nn.Module, optimizer: torch.optim.AdamW, progress: Progress, folder: Path) -> None:
-    tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
-    names = {p: name for name, p in model.named_parameters()}
-    for parameter, state in optimizer.state.items():
-        for key, tensor in state.items():
-            tensors[f"optimizer.{key}.{names[parameter]}"] = tensor.detach().contiguous()
-    temporary = folder / "state.tmp"
-    save_file(tensors, temporary, metadata={"progress": json.dumps(vars(progress))})
-    temporary.replace(folder / "state.safetensors")
+def main() -> None:
+    guarded(app)
 
 
-def _resume(model: nn.Module, optimizer: torch.optim.AdamW, folder: Path) -> Progress:
-    path = folder / "state.safetensors"
-    if not path.exists():
-        return Progress()
-    from safetensors import safe_open
-
-    tensors = load_file(path)
-    with safe_open(path, "pt") as file:
-        progress = Progress(**json.loads(file.metadata()["progress"]))
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[f"model.{name}"])
-    for name, parameter in parameters.items():
-        if f"optimizer.step.{name}" in tensors:
-            optimizer.state[parameter] = {key: tensors[f"optimizer.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
-    return progress
+if __name__ == "__main__":
+    main()

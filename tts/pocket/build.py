@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
-from tts.models import read_card
+from tts.models import fingerprint, read_card
 from tts.pocket import tokenizer as pocket_tokenizer
 from tts.pocket.corpora import LAYOUTS, UNLABELLED, Corpus, pack, policy_sequences, prm_sequences
 from tts.pocket.problems import PocketProblem, parse, training_problems
@@ -31,7 +32,7 @@ from tts.policies.transformers import TransformersPolicy
 from tts.reward_models.qwen_prm import Qwen2ForProcessRewardModel
 from tts.search import sample_pool
 from tts.search.driver import Driver
-from tts.train import Progress, Schedule, train
+from tts.training import Progress, Schedule, train
 
 
 class CorpusBatches:
@@ -112,14 +113,14 @@ def train_policy(name: str, output: Path, scratch: Path) -> Path:
     batches = CorpusBatches(corpus, recipe.seed)
     model = new_policy(recipe)
     schedule = Schedule(batches.per_pass, recipe.peak_learning_rate, bf16=recipe.width >= 128)
-    progress = train(model, language_model_loss, batches, schedule, scratch / name, name)
+    progress = train(model, language_model_loss, batches, schedule, scratch / name, name, f"{recipe} {POLICY_TOKENS} tokens")
     card = training_card(model, corpus.tokens, progress, recipe.seed)
     return save(model, pocket_tokenizer.build(), card, output / name)
 
 
 def policy_samples(name: str, models: Path, scratch: Path) -> list[tuple[PocketProblem, list[str]]]:
     """A policy's own solutions of training problems at temperature 1, two a problem, made once and kept as JSON lines."""
-    path = scratch / f"samples-{name}.jsonl"
+    path = scratch / f"samples-{name}-{fingerprint(str(models / name))}.jsonl"
     if not path.exists():
         problems = itertools.islice(training_problems(seed=1), SAMPLES_PER_POLICY // 2)
         texts = list(dict.fromkeys(p.text for p in problems))
@@ -174,8 +175,14 @@ def prm_loss(family: str):
     return loss
 
 
+def prm_ingredients(recipe: PRMRecipe, models: Path) -> str:
+    """What a PRM's corpus and first weights follow from: its recipe and the weights of the policies that it names."""
+    weights = {name: fingerprint(str(models / name)) for name in (recipe.start, *recipe.samples_from)}
+    return f"{recipe} {SAMPLES_PER_POLICY} samples {weights}"
+
+
 def prm_corpus(recipe: PRMRecipe, name: str, models: Path, scratch: Path) -> Corpus:
-    path = scratch / f"corpus-{name}.npz"
+    path = scratch / f"corpus-{name}-{hashlib.sha256(prm_ingredients(recipe, models).encode()).hexdigest()[:12]}.npz"
     if not path.exists():
         sampled = [s for policy in recipe.samples_from for s in policy_samples(policy, models, scratch)]
         np.random.default_rng(recipe.seed).shuffle(sampled)
@@ -193,12 +200,29 @@ def train_prm(name: str, output: Path, scratch: Path) -> Path:
     recipe = PRMS[name]
     batches = CorpusBatches(prm_corpus(recipe, name, output, scratch), recipe.seed)
     model = new_prm(recipe, output)
-    schedule = Schedule(batches.per_pass, 1e-3, bf16=model.config.hidden_size >= 128)
-    progress = train(model, prm_loss(recipe.family), batches, schedule, scratch / name, name)
+    schedule = Schedule(batches.per_pass, recipe.peak_learning_rate, bf16=model.config.hidden_size >= 128)
+    made_of = prm_ingredients(recipe, output)
+    progress = train(model, prm_loss(recipe.family), batches, schedule, scratch / name, name, made_of)
     card = training_card(model, batches.corpus.tokens, progress, recipe.seed) | {"family": recipe.family}
     card |= {"started_from": recipe.start, "started_from_flops": read_card(output / recipe.start)["training_flops"]}
     template = pocket_tokenizer.CHATML_TEMPLATE if recipe.family == "qwen-prm" else pocket_tokenizer.POLICY_TEMPLATE
     return save(model, pocket_tokenizer.build(template), card, output / name)
+
+
+def train_model(name: str, output: Path, scratch: Path) -> Path:
+    """Trains one model of the family, or finishes it; a PRM starts from policies that must be in ``output``.
+
+    Raises:
+        KeyError: where there is no such recipe.
+        FileNotFoundError: where a PRM's policies are missing.
+    """
+    if name in POLICIES:
+        return train_policy(name, output, scratch)
+    recipe = PRMS[name]
+    needed = {recipe.start, *recipe.samples_from}
+    if missing := [policy for policy in POLICIES if policy in needed and not (output / policy / "card.json").exists()]:
+        raise FileNotFoundError(f"{name} starts from policies that are not in {output}: train {', '.join(missing)} first")
+    return train_prm(name, output, scratch)
 
 
 def training_card(model: torch.nn.Module, tokens: int, progress: Progress, seed: int) -> dict:

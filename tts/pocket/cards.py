@@ -14,3 +14,11 @@ def table() -> pd.DataFrame:
     names = [*pocket_models("policy"), *pocket_models("prm")]
     cards = [read_card(POCKET_FOLDER / name) for name in names]
     return pd.DataFrame([{c: card.get(c, "") for c in COLUMNS} for card in cards], index=pd.Index(names, name="model"))
+
+
+def minutes(name: str) -> str:
+    """How long a model of the family took when it was last trained, in words."""
+    folder = POCKET_FOLDER / name
+    if not (folder / "card.json").exists():
+        return "never measured; the family's models take between one and twenty minutes"
+    return f"took {read_card(folder)['wall_seconds'] / 60:.0f} minutes on two cores"

@@ -8,6 +8,7 @@ from tts.accuracy import Results
 from tts.grid import Grid
 from tts.localisation import evaluate as localise
 from tts.models import POCKET_FOLDER, pocket_models, read_card
+from tts.pocket.recipes import FAMILY
 from tts.reward_models import open_prm
 from tts.runner import fill
 from tts.store import Store
@@ -52,6 +53,7 @@ def record(name: str, results: dict) -> None:
 def all_models(store: Store) -> None:
     """Measures every committed model."""
     for name in pocket_models("policy"):
-        record(name, policy(name, store) | {"as implicit PRM": prm(f"implicit:{name}")})
+        found = policy(name, store)
+        record(name, found | {"as implicit PRM": prm(f"implicit:{name}")} if name in FAMILY else found)
     for name in pocket_models("prm"):
         record(name, prm(name))

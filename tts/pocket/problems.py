@@ -298,7 +298,7 @@ def held_out(name: str, split: Split, count: int) -> list[PocketProblem]:
         KeyError: where ``name`` is no pocket problem set.
     """
     draw = SETS[name]
-    rng = random.Random(f"{name}/{split}")
+    rng = random.Random(f"{split} of {name}")
     chosen: dict[str, PocketProblem] = {}
     while len(chosen) < count:
         problem = draw(rng)

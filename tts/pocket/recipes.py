@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 POLICY_TOKENS = 12_000_000
-ROWS_PER_BATCH = 32
+ROWS_PER_BATCH = 16
 
 
 @dataclass(frozen=True)
 class PolicyRecipe:
-    """One policy: a Llama of this shape (heads of 32), trained on the family's tokens and schedule.
+    """One policy: a Llama of this shape, trained on the family's tokens and schedule.
 
     Attributes:
         width: hidden size.
         layers: number of layers.
-        heads: attention heads of size 32 (so the attention may be wider or narrower than ``width``).
+        heads: attention heads of size 32, the smallest that vLLM runs (so attention may be wider than ``width``).
         inner: size of the feed-forward layer.
         seed: of the weights and the order of the data.
         long: trained on self-checking traces instead of plain solutions.
@@ -31,21 +31,23 @@ class PolicyRecipe:
     @property
     def peak_learning_rate(self) -> float:
         """The same rule for every size: falling with the root of the width."""
-        return 4e-3 * (32 / self.width) ** 0.5
+        return 8e-3 * (32 / self.width) ** 0.5
 
 
 POLICIES: dict[str, PolicyRecipe] = {
-    "policy-22k": PolicyRecipe(width=32, layers=2, heads=1, inner=64),
+    "policy-6k": PolicyRecipe(width=16, layers=2, heads=1, inner=16),
+    "policy-10k": PolicyRecipe(width=16, layers=3, heads=1, inner=24),
+    "policy-20k": PolicyRecipe(width=24, layers=3, heads=1, inner=48),
+    "policy-32k": PolicyRecipe(width=32, layers=3, heads=1, inner=64),
+    "policy-51k": PolicyRecipe(width=40, layers=3, heads=1, inner=96),
     "policy-94k": PolicyRecipe(width=48, layers=3, heads=2, inner=128),
-    "policy-163k": PolicyRecipe(width=64, layers=3, heads=2, inner=192),
-    "policy-446k": PolicyRecipe(width=96, layers=4, heads=3, inner=256),
-    "policy-808k": PolicyRecipe(width=128, layers=4, heads=4, inner=352),
-    "policy-2.4m": PolicyRecipe(width=224, layers=4, heads=7, inner=608),
-    "policy-163k-long": PolicyRecipe(width=64, layers=3, heads=2, inner=192, long=True),
-    "policy-446k-long": PolicyRecipe(width=96, layers=4, heads=3, inner=256, long=True),
-    "policy-22k-seed1": PolicyRecipe(width=32, layers=2, heads=1, inner=64, seed=1),
-    "policy-94k-seed1": PolicyRecipe(width=48, layers=3, heads=2, inner=128, seed=1),
-    "policy-163k-seed1": PolicyRecipe(width=64, layers=3, heads=2, inner=192, seed=1),
+    "policy-216k": PolicyRecipe(width=64, layers=4, heads=2, inner=192),
+    "policy-668k": PolicyRecipe(width=96, layers=6, heads=3, inner=256),
+    "policy-51k-long": PolicyRecipe(width=40, layers=3, heads=1, inner=96, long=True),
+    "policy-94k-long": PolicyRecipe(width=48, layers=3, heads=2, inner=128, long=True),
+    "policy-6k-seed1": PolicyRecipe(width=16, layers=2, heads=1, inner=16, seed=1),
+    "policy-10k-seed1": PolicyRecipe(width=16, layers=3, heads=1, inner=24, seed=1),
+    "policy-20k-seed1": PolicyRecipe(width=24, layers=3, heads=1, inner=48, seed=1),
 }
 
 
@@ -71,13 +73,20 @@ class PRMRecipe:
     samples_from: tuple[str, ...]
     seed: int = 0
 
+    @property
+    def peak_learning_rate(self) -> float:
+        """Half of what the policy that it starts from was trained with."""
+        return POLICIES[self.start].peak_learning_rate / 2
 
-_SMALL = ("policy-22k", "policy-94k", "policy-163k")
+
+FAMILY = tuple(name for name, recipe in POLICIES.items() if recipe.seed == 0 and not recipe.long)
+"""The policies that differ in size only, smallest first."""
 
 PRMS: dict[str, PRMRecipe] = {
-    "prm-qwen-1.2m": PRMRecipe("qwen-prm", "policy-808k", 2, None, 16_000_000, (*_SMALL, "policy-446k", "policy-808k")),
-    "prm-shepherd-terse": PRMRecipe("math-shepherd", "policy-446k", 1, "terse", 8_000_000, ()),
-    "prm-shepherd-verbose": PRMRecipe("math-shepherd", "policy-446k", 1, "verbose", 8_000_000, ()),
-    "prm-qwen-small": PRMRecipe("qwen-prm", "policy-163k", 2, None, 10_000_000, _SMALL),
+    "prm-qwen-28k": PRMRecipe("qwen-prm", "policy-20k", 1, None, 6_000_000, FAMILY[:3]),
+    "prm-qwen-54k": PRMRecipe("qwen-prm", "policy-32k", 2, None, 12_000_000, FAMILY[:4]),
+    "prm-shepherd-terse": PRMRecipe("math-shepherd", "policy-94k", 1, "terse", 8_000_000, ()),
+    "prm-shepherd-verbose": PRMRecipe("math-shepherd", "policy-94k", 1, "verbose", 8_000_000, ()),
+    "prm-qwen-328k": PRMRecipe("qwen-prm", "policy-216k", 2, None, 16_000_000, FAMILY[:7]),
 }
 SAMPLES_PER_POLICY = 8_000

@@ -13,7 +13,7 @@ from tts.policies.transformers import TransformersPolicy
 from tts.search import sample_pool
 from tts.search.driver import Driver
 
-PER_POLICY = {"validation": 30, "test": 60}
+PER_POLICY = {"validation": 25, "test": 50}
 
 
 def build(policies: list[str], seed: int = 0) -> list[Path]:

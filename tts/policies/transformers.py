@@ -87,6 +87,10 @@ class TransformersPolicy:
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
         self._queue.append(_Request(ticket, parent, count, whole, [None] * count, 0, count))
 
+    def reset(self) -> None:
+        self._queue.clear()
+        self._reset_rows()
+
     @torch.inference_mode()
     def poll(self) -> list[tuple[Ticket, list[Candidate]]]:
         complete: list[_Request] = []

@@ -22,6 +22,9 @@ class Policy(Protocol):
     def starved(self) -> bool:
         """Whether the engine could take more work than it has."""
 
+    def reset(self) -> None:
+        """Drops everything that is queued or under way."""
+
 
 class RewardModel(Protocol):
     """A PRM: scores steps."""
@@ -113,14 +116,20 @@ class Driver:
         self._outcomes: dict[str, Outcome] = {}
         self._scoring: list[Running] = []
         self._sampling = 0
-        for root, search in searches:
-            self._advance(Running(root, search), None)
-        while self._sampling or self._scoring:
-            if self._scoring and (not self._sampling or self.policy.starved):
-                self._score_all()
-            else:
-                for ticket, children in self.policy.poll():
-                    self._receive(ticket, children)
+        try:
+            for root, search in searches:
+                self._advance(Running(root, search), None)
+            while self._sampling or self._scoring:
+                if self._scoring and (not self._sampling or self.policy.starved):
+                    self._score_all()
+                else:
+                    for ticket, children in self.policy.poll():
+                        self._receive(ticket, children)
+        except BaseException:  # an interrupted cell is run again with the same engines: nothing of this run may stay in them
+            self.policy.reset()
+            for root, _ in searches if self.prm is not None else ():
+                self.prm.forget(root.problem_id)
+            raise
         return [self._outcomes[root.problem_id] for root, _ in searches]
 
     def _advance(self, running: Running, answer: list[list[Candidate]] | None) -> None:
