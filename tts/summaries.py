@@ -42,9 +42,12 @@ def scaling(gains: pd.DataFrame) -> list[str]:
 
 def bins(contrasts: pd.DataFrame) -> list[str]:
     """Search against best-of-N in each difficulty bin."""
+    decided = contrasts.dropna(subset=["claim"])
+    if decided.empty:
+        return ["no bin holds enough problems to compare search with best-of-N"]
     return [
         f"{short(row.policy)}, {row.bin} ({row.problems} problems): {row.claim}? {row.verdict}, {row.difference}"
-        for row in contrasts.rename(columns={"difference (points)": "difference"}).dropna(subset=["claim"]).itertuples()
+        for row in decided.rename(columns={"difference (points)": "difference"}).itertuples()
     ]
 
 

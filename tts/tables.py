@@ -49,7 +49,7 @@ def bin_contrasts(results: Results, problem_set: str, prm: str, n: int, bins: di
                 a, b = (results.accuracy(problem_set, policy, prm, m, n)[inside] for m in (method, "best_of_n"))
                 found = {"verdict": "too few problems"} if len(a) < FEWEST_PROBLEMS else contrast(method, "best_of_n", a, b)
                 rows.append({"policy": policy, "bin": name, "problems": int(inside.sum())} | found)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["policy", "bin", "problems", "claim", "difference (points)", "verdict"])
 
 
 def contrast(first: str, second: str, a: np.ndarray, b: np.ndarray) -> dict:

@@ -13,7 +13,14 @@ def table() -> pd.DataFrame:
     """One row per committed model, policies before PRMs, smallest first; a policy has no family."""
     names = [*pocket_models("policy"), *pocket_models("prm")]
     cards = [read_card(POCKET_FOLDER / name) for name in names]
-    return pd.DataFrame([{c: card.get(c, "") for c in COLUMNS} for card in cards], index=pd.Index(names, name="model"))
+    rows = [{c: card.get(c, "") for c in COLUMNS} | _headline(card.get("results", {})) for card in cards]
+    return pd.DataFrame(rows, index=pd.Index(names, name="model")).fillna("")
+
+
+def _headline(results: dict) -> dict:
+    """A policy's greedy accuracy on the main set and its F1 as an implicit PRM; a PRM's own F1."""
+    f1 = results.get("as implicit PRM", results).get("localisation F1")
+    return {"greedy": results.get("pocket-main greedy"), "localisation F1": f1}
 
 
 def minutes(name: str) -> str:
