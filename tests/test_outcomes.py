@@ -12,7 +12,7 @@ from tts.grid import Grid
 from tts.runner import fill
 from tts.store import Store
 
-POLICIES, PRM, SETS = ["policy-32k", "policy-51k"], "prm-qwen-54k", {"pocket-main": 10}
+POLICIES, PRM, SETS = ["policy-32k", "policy-51k"], "prm-qwen-328k", {"pocket-main": 10}
 
 
 @pytest.fixture(scope="module")

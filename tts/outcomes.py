@@ -106,18 +106,9 @@ def by_bin(grid: Grid, rows: pd.DataFrame, problem_set: str, prm: str, n: int) -
     rows = rows[(rows["problems"] == problem_set) & (rows["n"] == n) & rows["prm"].isin([prm, ""]) & rows["method"].isin(grid.methods)]
     for (_, policy, of_prm, method, _), values in _per_problem(rows):
         bins = bins_of(grid, policy, problem_set, len(values)).reindex(values.index)
-        for name in strategy.BINS:
-            inside = values[bins == name].to_numpy()
-            if len(inside) < tables.FEWEST_PROBLEMS:
-                continue
-            interval = stats.of_accuracy(inside)
-            found.append(
-                {"policy": policy, "prm": of_prm or prm, "bin": name, "method": method, "n": n, "problems": len(inside),
-                 "accuracy": interval.estimate, "low": interval.low, "high": interval.high}
-            )  # fmt: skip
-    columns = ["policy", "prm", "bin", "method", "n", "problems", "accuracy", "low", "high"]
-    table = pd.DataFrame(found, columns=columns)
-    return table.assign(order=table["bin"].map(strategy.BINS.index)).sort_values(["policy", "order"], kind="stable").drop(columns="order")
+        cell = {"policy": policy, "prm": of_prm or prm, "method": method, "n": n}
+        found += strategy.rows_of_bins(cell, values.to_numpy(), bins.to_numpy(), tables.FEWEST_PROBLEMS)
+    return strategy.in_order(found)
 
 
 def bins_of(grid: Grid, policy: str, problem_set: str, problems: int) -> pd.Series:
