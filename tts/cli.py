@@ -52,7 +52,7 @@ def run(
     started = time.monotonic()
     jobs = study.plan(preset, notebooks, study.parse_overrides(parameter))
     for job in jobs:
-        console.print(f"[bold]{job.notebook}[/bold]\n{job.experiment() or 'generates as it runs'}", highlight=False)
+        console.print(f"[bold]{job.notebook}[/bold]\n{job.experiment() or 'generates as it runs'}", highlight=False, soft_wrap=True)
     if dry_run:
         console.print(_estimate(jobs))
         return
@@ -92,7 +92,7 @@ def _closing(outcome: dict[str, str | None], page: Path, figures: Path, seconds:
     pngs = sorted(figures.glob("*.png"))
     console.print(f"{len(pngs)} figures in {figures} (each as .pdf, .png, .csv and .json)\nreport: {page}\ntook {seconds / 60:.1f} minutes")
     for finding in sorted(figures.glob("findings-*.txt")):
-        console.print(finding.read_text().rstrip(), highlight=False)
+        console.print(finding.read_text().rstrip(), highlight=False, soft_wrap=True)
 
 
 @app.command("list")

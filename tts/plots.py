@@ -50,11 +50,11 @@ def accuracy_against_n(rows: pd.DataFrame, ax: Axes) -> Axes:
             ax.fill_between(line["n"], line["low"], line["high"], color=colour, alpha=0.12, linewidth=0)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return ax
 
 
-def grid_of_panels(table: pd.DataFrame, row: str = "policy", column: str = "prm") -> Figure:
+def grid_of_panels(table: pd.DataFrame, title: str = "", row: str = "policy", column: str = "prm") -> Figure:
     """One panel of :func:`accuracy_against_n` per policy (rows) and PRM (columns); what needs no PRM is in each."""
     rows, columns = _values(table, row), [v for v in _values(table, column) if v] or [""]
     figure, axes = plt.subplots(
@@ -65,7 +65,7 @@ def grid_of_panels(table: pd.DataFrame, row: str = "policy", column: str = "prm"
             part = table[(table[row] == policy) & table[column].isin([prm, ""])]
             ax = accuracy_against_n(part, axes[i, j])
             ax.set_title(f"{short(policy)} | {short(prm)}" if prm else short(policy))
-    _finish(figure, axes, "budget N (samples)", "accuracy")
+    _finish(figure, axes, "budget N (samples)", "accuracy", title)
     return figure
 
 
@@ -89,7 +89,7 @@ def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> Axes
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("policy parameters")
     ax.set_ylabel("accuracy")
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax
 
@@ -101,8 +101,8 @@ def pass_at_1_histogram(values: Sequence[float], edges: Sequence[float], title: 
     for edge in edges:
         ax.axvline(edge, color="black", linestyle="--", linewidth=0.8)
     ax.set_title(title)
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return ax
 
 
@@ -132,19 +132,19 @@ def bars_by_bin(table: pd.DataFrame, ax: Axes) -> Axes:
     counts = table.drop_duplicates("bin").set_index("bin")["problems"]
     ax.set_xticks(range(len(bins)), [f"{name}\n({int(counts[name])})" for name in bins])
     ax.set_ylim(0, 1)
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.grid(axis="x", visible=False)
     return ax
 
 
-def bins_per_policy(table: pd.DataFrame) -> Figure:
+def bins_per_policy(table: pd.DataFrame, title: str = "") -> Figure:
     """One panel of :func:`bars_by_bin` per policy."""
     policies = _values(table, "policy")
     figure, axes = plt.subplots(1, len(policies), figsize=(2.9 * len(policies) + 1.0, 2.4), sharey=True, squeeze=False)
     for ax, policy in zip(axes[0], policies):
         bars_by_bin(table[table["policy"] == policy], ax)
         ax.set_title(short(policy))
-    _finish(figure, axes, "difficulty (problems)", "accuracy")
+    _finish(figure, axes, "difficulty (problems)", "accuracy", title)
     return figure
 
 
@@ -164,28 +164,38 @@ def gain_against_size(gains: pd.DataFrame, sizes: dict[str, int], column: str, a
     ax.xaxis.set_minor_formatter(NullFormatter())
     if column == "relative gain":
         ax.set_yscale("symlog", linthresh=0.1)
+        ax.set_ylim(bottom=min(-0.05, 1.2 * float(line[f"{column} low"].min())))
     ax.axhline(0, color="0.5", linewidth=0.8)
     ax.set_xlabel("policy parameters")
     ax.set_ylabel(column)
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return ax
 
 
-def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes) -> Axes:
+def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: bool = True) -> Axes:
     """Accuracy over FLOPs (log axis), one series per policy and strategy; the Pareto front is drawn through the best.
 
     Args:
         table: columns policy, strategy, accuracy, low, high, and ``column``.
-        column: which FLOPs.
+        column: which FLOPs; rows where they are unknown (NaN) are left out.
         ax: to draw on.
+        legend: draw it, to the right.
     """
-    sns.scatterplot(table, x=column, y="accuracy", hue="policy", style="strategy", ax=ax, s=28, zorder=3)
+    table = table.dropna(subset=[column])
+    if table.empty:
+        ax.text(0.5, 0.5, "no model's training FLOPs are known", ha="center", va="center", transform=ax.transAxes)
+        return ax
+    labels = {method: label for method, (label, *_) in METHODS.items()}
+    table = table.assign(policy=table["policy"].map(short), strategy=table["strategy"].replace(labels, regex=True))
+    sns.scatterplot(table, x=column, y="accuracy", hue="policy", style="strategy", ax=ax, s=28, zorder=3, legend=legend and "auto")
+    if legend:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05))
     ordered = table.sort_values(column)
     front = ordered[ordered["accuracy"] > ordered["accuracy"].shift(fill_value=-1).cummax()]
     ax.plot(front[column], front["accuracy"], color="0.6", linewidth=0.8, drawstyle="steps-post", zorder=1)
     ax.set_xscale("log")
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return ax
 
 
@@ -251,7 +261,7 @@ def _values(table: pd.DataFrame, column: str) -> list:
     return list(dict.fromkeys(table[column]))
 
 
-def _finish(figure: Figure, axes: np.ndarray, x: str, y: str) -> None:
+def _finish(figure: Figure, axes: np.ndarray, x: str, y: str, title: str) -> None:
     handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels())))
     figure.legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1.0, 0.5))
     for ax in axes[-1]:
@@ -259,3 +269,5 @@ def _finish(figure: Figure, axes: np.ndarray, x: str, y: str) -> None:
     for ax in axes[:, 0]:
         ax.set_ylabel(y)
     figure.tight_layout()
+    if title:
+        figure.suptitle(title, y=1.0, va="bottom")
