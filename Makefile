@@ -16,7 +16,7 @@ test: $(READY)
 	HF_HUB_OFFLINE=1 $(RUN) -m pytest
 
 lab: $(READY)
-	$(VENV)/bin/jupyter lab --notebook-dir=notebooks
+	$(VENV)/bin/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 bench: $(READY)
 	$(RUN) tests/bench.py

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-import pandas as pd
 
 from tts import stats
+from tts.evidence import Evidence
 from tts.grading import Grader, groups
 from tts.grid import Grid
 from tts.prompts import boxed_answer, join_steps
@@ -44,7 +42,7 @@ class Graded:
     prm_tokens: int
 
 
-class Results:
+class Results(Evidence):
     """Reads a grid's runs from the store and answers how accurate each method is, and at what cost."""
 
     def __init__(self, grid: Grid, store: Store):
@@ -168,50 +166,8 @@ class Results:
         weights = np.ones(len(graded.group)) if vote == "majority" else graded.scores
         return stats.vote_accuracy(graded.correct, weights, graded.group, n, MAJORITY_DRAWS)
 
-    # -- tables ------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """One row per problem set, policy, PRM, method and n: accuracy with its interval, and mean tokens.
-
-        Methods that need no PRM (``cot``, ``pass``, ``majority``) have an empty ``prm``.
-        """
-        rows = []
-        for problem_set in self.grid.problems:
-            for policy in self.grid.policies:
-                rows.append(self._row(problem_set, policy, "", "cot", 1))
-                for n in self.pool_budgets:
-                    rows += [self._row(problem_set, policy, "", method, n) for method in ("pass", "majority")]
-                for prm in self.grid.prms:
-                    for method in self.grid.methods:
-                        if method != "majority":
-                            budgets = self.pool_budgets if method == "best_of_n" else self.grid.budgets
-                            rows += [self._row(problem_set, policy, prm, method, n) for n in budgets]
-        return pd.DataFrame(rows)
-
     @property
     def pool_budgets(self) -> list[int]:
         """Powers of two up to the pool's size, and the grid's budgets: what the pool gives for nothing."""
         doubling = [1 << i for i in range(self.grid.samples.bit_length()) if 1 << i <= self.grid.samples]
         return sorted({*doubling, *self.grid.budgets})
-
-    def _row(self, problem_set: str, policy: str, prm: str, method: str, n: int) -> dict:
-        values = self.accuracy(problem_set, policy, prm or None, method, n)
-        interval = stats.of_accuracy(values)
-        return {
-            "problems": problem_set,
-            "policy": policy,
-            "prm": prm,
-            "method": method,
-            "n": n,
-            "accuracy": interval.estimate,
-            "low": interval.low,
-            "high": interval.high,
-            "policy_tokens": self.policy_tokens(problem_set, policy, prm or None, method, n).mean(),
-            "prm_tokens": self.prm_tokens(problem_set, policy, prm or None, method, n).mean(),
-        }
-
-
-def best(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """The row of highest accuracy within each group."""
-    return table.loc[table.groupby(list(by), sort=False)["accuracy"].idxmax()].reset_index(drop=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tts import flops, stats
-from tts.accuracy import Results
+from tts.evidence import Evidence
 from tts.flops import Cost, Shape
 from tts.models import load_config, locate, parameters, read_card
 
@@ -35,17 +35,17 @@ def by_size(policies: Sequence[str]) -> list[str]:
     return sorted(policies, key=lambda name: shape_of(name).parameters)
 
 
-def cost(results: Results, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:
+def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:
     """FLOPs of training, and of answering the whole problem set once.
 
     Args:
         full: with the PRM, the policy's prefill and attention; else the study's convention, the policy's 2ND alone.
     """
-    generated = results.policy_tokens(problem_set, policy, prm, method, n).sum()
+    generated = evidence.policy_tokens(problem_set, policy, prm, method, n).sum()
     if not full:
         return Cost(training_flops(policy), 0.0, flops.inference(shape_of(policy).parameters, generated), 0.0)
-    read = results.prm_tokens(problem_set, policy, prm, method, n).sum()
-    prompts = results.prompt_tokens(problem_set, policy)
+    read = evidence.prm_tokens(problem_set, policy, prm, method, n).sum()
+    prompts = evidence.prompt_tokens(problem_set, policy)
     solutions = n * len(prompts)
     shape = shape_of(policy)
     # A prompt is prefilled once and forked; a decoded token attends to it and, on average, to half a solution.
@@ -57,16 +57,16 @@ def cost(results: Results, problem_set: str, policy: str, prm: str | None, metho
     return Cost(training_flops(policy), training_flops(prm), decode, scoring)
 
 
-def table(results: Results, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
+def table(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
     """Each policy with CoT and with a TTS method: accuracy and FLOPs in both conventions."""
     rows = []
-    for policy in results.grid.policies:
+    for policy in evidence.grid.policies:
         for strategy, how, budget in (("CoT", "cot", 1), (f"{method}, N = {n}", method, n)):
-            values = results.accuracy(problem_set, policy, prm, how, budget)
+            values = evidence.accuracy(problem_set, policy, prm, how, budget)
             interval = stats.of_accuracy(values)
             used = None if how in ("cot", "majority") else prm
-            study = cost(results, problem_set, policy, used, how, budget, full=False)
-            full = cost(results, problem_set, policy, used, how, budget, full=True)
+            study = cost(evidence, problem_set, policy, used, how, budget, full=False)
+            full = cost(evidence, problem_set, policy, used, how, budget, full=True)
             rows.append(
                 {
                     "policy": policy,

@@ -1,48 +1,50 @@
-"""Outcomes problem by problem: those of the full grid are committed, and shown beside a fresh run.
+"""Outcomes problem by problem: those of the full run are committed, and shown beside a fresh run.
 
-A row is one problem with one policy, PRM, method, budget N and sampling seed, and the method's expected accuracy on it.
+A row is one problem with one policy, PRM, method, budget N and sampling seed: the method's expected accuracy on it, and tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from tts import difficulty, stats, strategy, tables
-from tts.accuracy import Results
-from tts.grid import SEARCHES, Grid
+from tts.evidence import Evidence, cells
+from tts.grid import Grid
 from tts.models import ModelError, fingerprint, locate
 from tts.problems import fingerprint as problem_fingerprint
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "outcomes"
-COMMITTED = FOLDER / "pocket-full.parquet"
 CELL = ["problems", "policy", "prm", "method", "n"]
-SETTINGS = ("split", "beam_width", "aggregate", "vote", "temperature", "top_p", "max_tokens", "max_steps", "samples")
+VALUES = ["accuracy", "policy_tokens", "prm_tokens", "prompt_tokens"]
+NAMES = ["problems", "policy", "prm", "method", "problem_id"]
+SETTINGS = ("split", "beam_width", "aggregate", "vote", "temperature", "top_p", "max_tokens", "max_steps")
 
 
-def collect(results: Results) -> pd.DataFrame:
+def collect(evidence: Evidence) -> pd.DataFrame:
     """Every method at every budget of a grid, one row per problem; ``prm`` is empty where none is used."""
-    grid, parts = results.grid, []
+    grid, parts = evidence.grid, []
     for problem_set in grid.problems:
-        ids = [problem["id"] for chunk in grid.chunks(problem_set) for problem in chunk]
+        ids = _ids(grid, problem_set)
         for policy in grid.policies:
-            cells = [("", "cot", 1), *(("", method, n) for n in grid.budgets for method in ("pass", "majority"))]
-            cells += [(prm, method, n) for prm in grid.prms for method in grid.methods if method != "majority" for n in grid.budgets]
-            for prm, method, n in cells:
-                values = results.accuracy(problem_set, policy, prm or None, method, n).astype(np.float32)
+            prompts = evidence.prompt_tokens(problem_set, policy)
+            for prm, method, n in cells(grid, grid.budgets):
+                asked = (problem_set, policy, prm or None, method, n)
+                values = (evidence.accuracy(*asked), evidence.policy_tokens(*asked), evidence.prm_tokens(*asked), prompts)
+                columns = {name: np.asarray(column, np.float32) for name, column in zip(VALUES, values)}
                 cell = dict(zip(CELL, (problem_set, policy, prm, method, n)))
-                parts.append(pd.DataFrame({**cell, "seed": grid.seed, "problem_id": ids, "accuracy": values}))
+                parts.append(pd.DataFrame({**cell, "seed": grid.seed, "problem_id": ids, **columns}))
     return pd.concat(parts, ignore_index=True)
 
 
-def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path = COMMITTED) -> Path:
+def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
     """Keeps the outcomes of several grids (other seeds, other policies) in one file, with settings and weights.
 
     Raises:
-        ValueError: where the grids differ in more than policies, PRMs, problems, methods, budgets and seed.
+        ValueError: where the grids differ in more than policies, PRMs, problems, methods, budgets, samples and seed.
     """
     pairs = list(grids)
     settings = [_settings(grid) for grid, _ in pairs]
@@ -50,8 +52,7 @@ def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path = COMMITTED) -
         raise ValueError(f"outcomes of different settings cannot be kept in one file: {settings}")
     names = sorted({name for grid, _ in pairs for name in (*grid.policies, *grid.prms)})
     rows = pd.concat([frame for _, frame in pairs], ignore_index=True).drop_duplicates([*CELL, "seed", "problem_id"])
-    for column in ("problems", "policy", "prm", "method", "problem_id"):
-        rows[column] = rows[column].astype("category")
+    rows[NAMES] = rows[NAMES].astype("category")
     counts = rows.groupby("problems", observed=True)["problem_id"].nunique()
     rows.attrs = {
         "settings": settings[0],
@@ -63,84 +64,88 @@ def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path = COMMITTED) -
     return path
 
 
-def committed(grid: Grid, path: Path = COMMITTED) -> pd.DataFrame:
-    """The committed rows of a grid's policies, PRMs, problem sets and methods; those of other settings or weights are left out."""
-    empty = pd.DataFrame(columns=[*CELL, "seed", "problem_id", "accuracy"])
-    if not path.exists():
-        return empty
-    rows = pd.read_parquet(path)
-    if rows.attrs["settings"] != _settings(grid):
-        return empty
-    sets = {name for name, (count, texts) in rows.attrs["problems"].items() if name in grid.problems and _texts(grid, name, count) == texts}
-    known = {name for name, weights in rows.attrs["weights"].items() if _weights(name) == weights}
-    methods = {"cot", "pass", "majority", *grid.methods}
-    wanted = rows["policy"].isin(known & set(grid.policies)) & rows["prm"].isin((known & set(grid.prms)) | {""})
-    rows = rows[wanted & rows["problems"].isin(sets) & rows["method"].isin(methods)]
-    return rows.astype({column: str for column in ("problems", "policy", "prm", "method", "problem_id")}).reset_index(drop=True)
+class Committed(Evidence):
+    """Committed outcomes as evidence: seeds averaged within a problem, on the problems that every cell of the grid holds.
+
+    Attributes:
+        grid: as much of the grid that was asked for as the outcomes cover, with their number of problems.
+        seeds: number of sampling seeds.
+    """
+
+    def __init__(self, grid: Grid, rows: pd.DataFrame):
+        self.grid, self.seeds = grid, int(rows["seed"].nunique())
+        averaged = rows.groupby([*CELL, "problem_id"], sort=False)[VALUES].mean()
+        self._cells = {cell: part.droplevel(CELL) for cell, part in averaged.groupby(level=CELL, sort=False)}
+        self._ids = {name: _ids(grid, name) for name in grid.problems}
+
+    def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        return self._values("accuracy", problem_set, policy, prm, method, n)
+
+    def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        return self._values("policy_tokens", problem_set, policy, prm, method, n)
+
+    def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        return self._values("prm_tokens", problem_set, policy, prm, method, n)
+
+    def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
+        return self._values("prompt_tokens", problem_set, policy, None, "cot", 1)
+
+    def _values(self, column: str, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        used = "" if method in ("cot", "pass", "majority") else prm
+        return self._cells[problem_set, policy, used, method, n].loc[self._ids[problem_set], column].to_numpy(float)
 
 
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy per cell with its interval, seeds averaged within a problem; the shape of :attr:`Results.table`."""
-    found = []
-    for cell, values in _per_problem(rows):
-        interval = stats.of_accuracy(values.to_numpy())
-        found.append(
-            dict(zip(CELL, cell)) | {"accuracy": interval.estimate, "low": interval.low, "high": interval.high, "count": len(values)}
-        )
-    return pd.DataFrame(found)
+def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:
+    """The committed outcomes of a grid, for as many of its policies as they hold; None where they hold none in full.
+
+    A policy is held in full where every method and budget of the grid is there, with each PRM, on each problem set.
+    Outcomes of other settings, other problems or other weights do not count.
+    """
+    rows = pd.concat([*_read(grid, folder), pd.DataFrame(columns=[*CELL, "seed", "problem_id", *VALUES])], ignore_index=True)
+    asked = {policy: {(name, policy, *cell) for name in grid.problems for cell in cells(grid, grid.budgets)} for policy in grid.policies}
+    held = set(rows[CELL].drop_duplicates().itertuples(index=False, name=None))
+    policies = [policy for policy in grid.policies if asked[policy] <= held]
+    if not policies:
+        return None
+    wanted = pd.DataFrame(sorted(set().union(*(asked[policy] for policy in policies))), columns=CELL)
+    rows = rows.drop_duplicates([*CELL, "seed", "problem_id"]).merge(wanted, on=CELL)
+    counts = {name: _common(grid, name, rows[rows["problems"] == name]) for name in grid.problems}
+    return Committed(grid.model_copy(update={"policies": policies, "problems": counts}), rows)
 
 
-def beside(fresh: pd.DataFrame, full: pd.DataFrame, n: int) -> pd.DataFrame:
+def beside(fresh: Evidence, full: Evidence, n: int) -> pd.DataFrame:
     """A fresh run's accuracies at budget ``n`` beside those of the committed full run, in per cent with intervals."""
     columns = {}
-    for name, table in (("this run", fresh), ("full run (committed)", full)):
+    for name, table in (("this run", fresh.table), ("full run (committed)", full.table)):
         rows = table[(table["n"] == n) | (table["method"] == "cot")]
         text = [f"{100 * r.accuracy:.1f} [{100 * r.low:.0f}, {100 * r.high:.0f}]" for r in rows.itertuples()]
         columns[name] = pd.Series(text, index=pd.MultiIndex.from_frame(rows[["problems", "policy", "prm", "method"]]))
     return pd.DataFrame(columns).dropna().sort_index()
 
 
-def by_bin(grid: Grid, rows: pd.DataFrame, problem_set: str, prm: str, n: int) -> pd.DataFrame:
-    """Accuracy of each method per difficulty bin (absolute thresholds, committed counts), as :func:`tts.tables.by_bin` gives it."""
-    found = []
-    rows = rows[(rows["problems"] == problem_set) & (rows["n"] == n) & rows["prm"].isin([prm, ""]) & rows["method"].isin(grid.methods)]
-    for (_, policy, of_prm, method, _), values in _per_problem(rows):
-        bins = bins_of(grid, policy, problem_set, len(values)).reindex(values.index)
-        cell = {"policy": policy, "prm": of_prm or prm, "method": method, "n": n}
-        found += strategy.rows_of_bins(cell, values.to_numpy(), bins.to_numpy(), tables.FEWEST_PROBLEMS)
-    return strategy.in_order(found)
+def _read(grid: Grid, folder: Path) -> Iterator[pd.DataFrame]:
+    """The rows of each file whose settings are the grid's, of problems and models that are still the same."""
+    for path in sorted(folder.glob("*.parquet")):
+        rows = pd.read_parquet(path)
+        if rows.attrs["settings"] != _settings(grid):
+            continue
+        known = {name for name, weights in rows.attrs["weights"].items() if _weights(name) == weights}
+        sets = {
+            name for name, (count, texts) in rows.attrs["problems"].items() if name in grid.problems and _texts(grid, name, count) == texts
+        }
+        rows = rows[rows["policy"].isin(known) & rows["prm"].isin(known | {""}) & rows["problems"].isin(sets)]
+        yield rows.astype(dict.fromkeys(NAMES, str))
 
 
-def bins_of(grid: Grid, policy: str, problem_set: str, problems: int) -> pd.Series:
-    """Difficulty bin of the first ``problems`` problems by id, from the committed counts; empty where there are none."""
-    whole = grid.model_copy(update={"problems": {problem_set: problems}})
-    counts = difficulty.committed(whole, policy, problem_set).set_index("problem_id")
-    return pd.Series(strategy.absolute_bins(counts["correct"] / counts["samples"]), index=counts.index)
+def _common(grid: Grid, problem_set: str, rows: pd.DataFrame) -> int:
+    """How many problems, from the first on, every cell holds."""
+    holders = rows.drop_duplicates([*CELL, "problem_id"])["problem_id"].value_counts()
+    whole = grid.model_copy(update={"problems": {problem_set: len(holders)}})
+    return sum(1 for _ in takewhile(lambda name: holders.get(name) == holders.max(), _ids(whole, problem_set)))
 
 
-def bin_contrasts(grid: Grid, rows: pd.DataFrame, problem_set: str, prm: str, n: int) -> pd.DataFrame:
-    """Search against best-of-N within each difficulty bin, paired by problem, as :func:`tts.tables.bin_contrasts` gives it."""
-    rows = rows[(rows["problems"] == problem_set) & (rows["n"] == n) & (rows["prm"] == prm)]
-    cells = {(cell[1], cell[3]): values for cell, values in _per_problem(rows)}
-    found = []
-    for policy in dict.fromkeys(rows["policy"]):
-        bins = bins_of(grid, policy, problem_set, rows["problem_id"].nunique())
-        for name in strategy.BINS:
-            for method in (m for m in grid.methods if m in SEARCHES):
-                if (policy, method) not in cells or (policy, "best_of_n") not in cells:
-                    continue
-                pair = pd.DataFrame({"first": cells[policy, method], "second": cells[policy, "best_of_n"]})
-                inside = pair[bins.reindex(pair.index) == name]
-                if len(inside) >= tables.FEWEST_PROBLEMS:
-                    claim = tables.contrast(method, "best_of_n", inside["first"].to_numpy(), inside["second"].to_numpy())
-                    found.append({"policy": policy, "bin": name, "problems": len(inside)} | claim)
-    return pd.DataFrame(found)
-
-
-def _per_problem(rows: pd.DataFrame) -> Iterable[tuple[tuple, pd.Series]]:
-    """Each cell with its accuracies by problem id, averaged over seeds."""
-    for cell, part in rows.groupby(CELL, sort=False):
-        yield cell, part.groupby("problem_id")["accuracy"].mean()
+def _ids(grid: Grid, problem_set: str) -> list[str]:
+    return [problem["id"] for chunk in grid.chunks(problem_set) for problem in chunk]
 
 
 def _settings(grid: Grid) -> dict:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tts import stats
-from tts.accuracy import Results
+from tts.evidence import Evidence
 
 BINS = ("easy", "medium", "hard")
 THRESHOLDS = (0.5, 0.1)
@@ -31,34 +31,16 @@ def quantile_bins(pass_at_1: Sequence[float]) -> np.ndarray:
     return np.array(BINS)[ranks * len(BINS) // len(values)]
 
 
-def by_bin(results: Results, problem_set: str, policy: str, prm: str, n: int, bins: np.ndarray, methods: Sequence[str]) -> pd.DataFrame:
-    """Accuracy of each method in each difficulty bin, with intervals; bins without problems are left out."""
+def by_bin(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, bins: np.ndarray) -> pd.DataFrame:
+    """Accuracy of each of the grid's methods in each difficulty bin, with intervals; bins without problems are left out."""
     rows = []
-    for method in methods:
-        cell = {"policy": policy, "prm": prm, "method": method, "n": n}
-        rows += rows_of_bins(cell, results.accuracy(problem_set, policy, prm, method, n), bins)
-    return in_order(rows)
-
-
-def rows_of_bins(cell: dict, values: np.ndarray, bins: np.ndarray, fewest: int = 1) -> list[dict]:
-    """One row per difficulty bin that holds at least ``fewest`` problems: the cell, problems, accuracy, low, high."""
-    rows = []
-    for name in BINS:
-        inside = np.asarray(values)[np.asarray(bins) == name]
-        if len(inside) >= fewest:
+    for name in (name for name in BINS if (bins == name).any()):
+        for method in evidence.grid.methods:
+            inside = evidence.accuracy(problem_set, policy, prm, method, n)[bins == name]
             interval = stats.of_accuracy(inside)
-            numbers = {"accuracy": interval.estimate, "low": interval.low, "high": interval.high}
-            rows.append(cell | {"bin": name, "problems": len(inside)} | numbers)
-    return rows
-
-
-def in_order(rows: list[dict]) -> pd.DataFrame:
-    """Rows of bins as a table, policy by policy, easy before hard."""
-    columns = ["policy", "prm", "bin", "method", "n", "problems", "accuracy", "low", "high"]
-    table = pd.DataFrame(rows, columns=columns)
-    ordered = table.sort_values("bin", key=lambda names: names.map(BINS.index), kind="stable")
-    policies = dict.fromkeys(table["policy"])
-    return pd.concat([ordered[ordered["policy"] == policy] for policy in policies] or [ordered], ignore_index=True)
+            numbers = {"problems": len(inside), "accuracy": interval.estimate, "low": interval.low, "high": interval.high}
+            rows.append({"policy": policy, "prm": prm, "bin": name, "method": method, "n": n} | numbers)
+    return pd.DataFrame(rows)
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray) -> stats.Interval:

@@ -181,7 +181,8 @@ def collect_outcomes(preset: str) -> Path:
     for seed in load_preset(preset)["seeds"]:
         jobs = plan(preset, overrides={"seed": seed})
         fill(jobs)
-        for experiment in filter(None, (job.experiment() for job in jobs if job.notebook != "00_quickstart")):
+        experiments = {e.grid.model_dump_json(): e for job in jobs if (e := job.experiment())}
+        for experiment in tqdm(experiments.values(), desc="outcomes", unit="grid"):
             found.append((experiment.grid, outcomes.collect(experiment.results)))
     return outcomes.commit(found, outcomes.FOLDER / f"{preset}.parquet")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from tts.accuracy import best
+from tts.evidence import best
 from tts.plots import METHODS, short
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from tts import stats, strategy
-from tts.accuracy import Results
+from tts.evidence import Evidence
 from tts.grid import SEARCHES
 
 FEWEST_PROBLEMS = 10
@@ -24,29 +24,29 @@ def at_budget(table: pd.DataFrame, n: int) -> pd.DataFrame:
     return wide[order]
 
 
-def method_contrasts(results: Results, n: int) -> pd.DataFrame:
+def method_contrasts(evidence: Evidence, n: int) -> pd.DataFrame:
     """Search against best-of-N, and everything guided by a PRM against majority voting, paired by problem."""
-    guided = [m for m in results.grid.methods if m != "majority"]
+    guided = [m for m in evidence.grid.methods if m != "majority"]
     pairs = [(m, "best_of_n") for m in guided if m in SEARCHES and "best_of_n" in guided]
     pairs += [(m, "majority") for m in guided]
     rows = []
-    for problem_set in results.grid.problems:
-        for policy in results.grid.policies:
-            for prm in results.grid.prms:
+    for problem_set in evidence.grid.problems:
+        for policy in evidence.grid.policies:
+            for prm in evidence.grid.prms:
                 for first, second in pairs:
-                    a, b = (results.accuracy(problem_set, policy, prm, m, n) for m in (first, second))
+                    a, b = (evidence.accuracy(problem_set, policy, prm, m, n) for m in (first, second))
                     rows.append({"problems": problem_set, "policy": policy, "prm": prm} | contrast(first, second, a, b))
     return pd.DataFrame(rows)
 
 
-def bin_contrasts(results: Results, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
+def bin_contrasts(evidence: Evidence, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
     """Search against best-of-N within each difficulty bin of each policy, paired by problem."""
     rows = []
     for policy, of_problem in bins.items():
         for name in strategy.BINS:
             inside = of_problem == name
-            for method in (m for m in results.grid.methods if m in SEARCHES and "best_of_n" in results.grid.methods):
-                a, b = (results.accuracy(problem_set, policy, prm, m, n)[inside] for m in (method, "best_of_n"))
+            for method in (m for m in evidence.grid.methods if m in SEARCHES and "best_of_n" in evidence.grid.methods):
+                a, b = (evidence.accuracy(problem_set, policy, prm, m, n)[inside] for m in (method, "best_of_n"))
                 found = {"verdict": "too few problems"} if len(a) < FEWEST_PROBLEMS else contrast(method, "best_of_n", a, b)
                 rows.append({"policy": policy, "bin": name, "problems": int(inside.sum())} | found)
     return pd.DataFrame(rows, columns=["policy", "bin", "problems", "claim", "difference (points)", "verdict"])
@@ -62,11 +62,10 @@ def contrast(first: str, second: str, a: np.ndarray, b: np.ndarray) -> dict:
     }
 
 
-def by_bin(results: Results, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
+def by_bin(evidence: Evidence, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
     """:func:`tts.strategy.by_bin` for each policy."""
     return pd.concat(
-        [strategy.by_bin(results, problem_set, policy, prm, n, of_problem, results.grid.methods) for policy, of_problem in bins.items()],
-        ignore_index=True,
+        [strategy.by_bin(evidence, problem_set, policy, prm, n, of_problem) for policy, of_problem in bins.items()], ignore_index=True
     )
 
 
@@ -81,7 +80,7 @@ def at_size(table: pd.DataFrame, problem_set: str, prm: str, n: int) -> pd.DataF
     return rows[(rows["n"] == n) | (rows["method"] == "cot")].reset_index(drop=True)
 
 
-def gains(results: Results, problem_set: str, prm: str, n: int) -> pd.DataFrame:
+def gains(evidence: Evidence, problem_set: str, prm: str, n: int) -> pd.DataFrame:
     """CoT, majority and the best TTS method per policy, with the gain relative and as error reduction.
 
     The relative gain is TTS / CoT - 1 (Liu et al. 2025, Table 5); error reduction is (TTS - CoT) / (1 - CoT). The best
@@ -90,9 +89,9 @@ def gains(results: Results, problem_set: str, prm: str, n: int) -> pd.DataFrame:
     that it stays finite; where CoT makes no error, the error reduction is 0.
     """
     rows = []
-    for policy in results.grid.policies:
-        cot = results.greedy(problem_set, policy)
-        candidates = {m: results.accuracy(problem_set, policy, prm, m, n) for m in results.grid.methods}
+    for policy in evidence.grid.policies:
+        cot = evidence.accuracy(problem_set, policy, None, "cot", 1)
+        candidates = {m: evidence.accuracy(problem_set, policy, prm, m, n) for m in evidence.grid.methods}
         method = max(candidates, key=lambda m: candidates[m].mean())
         pairs = np.stack([cot, candidates[method]], axis=1)
         reduction = stats.bootstrap(pairs, _error_reduction)
@@ -101,7 +100,7 @@ def gains(results: Results, problem_set: str, prm: str, n: int) -> pd.DataFrame:
             {
                 "policy": policy,
                 "cot": cot.mean(),
-                "majority": results.accuracy(problem_set, policy, None, "majority", n).mean(),
+                "majority": evidence.accuracy(problem_set, policy, None, "majority", n).mean(),
                 "best method": method,
                 "tts": candidates[method].mean(),
                 "relative gain": relative.estimate,
@@ -136,7 +135,7 @@ def table5(published: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def small_against_large(results: Results, costs: pd.DataFrame, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
+def small_against_large(evidence: Evidence, costs: pd.DataFrame, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
     """Each smaller policy with TTS against each larger with CoT, where the smaller is at least level.
 
     Args:
@@ -147,8 +146,8 @@ def small_against_large(results: Results, costs: pd.DataFrame, problem_set: str,
     rows = []
     for i, small in enumerate(policies):
         for large in policies[i + 1 :]:
-            a = results.accuracy(problem_set, small, prm, method, n)
-            b = results.greedy(problem_set, large)
+            a = evidence.accuracy(problem_set, small, prm, method, n)
+            b = evidence.accuracy(problem_set, large, None, "cot", 1)
             if a.mean() < b.mean():
                 continue
             small_cost, large_cost = indexed.loc[(small, f"{method}, N = {n}")], indexed.loc[(large, "CoT")]
