@@ -41,6 +41,7 @@ def written(tiny_lm, tmp_path):
         budgets=[2, 4],
         beam_width=2,
         aggregate="min",
+        vote="max",
     )
     store, policy, prm = Store(tmp_path / "runs"), str(folder), f"implicit:{folder}"
     answers = {"a": ["15", "14", "14", "15.0"], "b": ["2", None, "3", "3"]}

@@ -9,9 +9,9 @@ import numpy as np
 from tts import stats
 from tts.evidence import Evidence
 from tts.grading import Grader, groups
-from tts.grid import Grid
+from tts.grid import SEARCHES, Grid
 from tts.prompts import boxed_answer, join_steps
-from tts.selection import aggregate
+from tts.selection import AGGREGATES, Rule, aggregate
 from tts.store import Store
 
 MAJORITY_DRAWS = 100
@@ -25,7 +25,7 @@ class Graded:
         problem_id: the problem.
         group: per candidate, the number of its answer; -1 for none.
         correct: per candidate.
-        scores: per candidate, its aggregate score; None where unscored.
+        scores: per aggregate, each candidate's score; empty where unscored.
         tokens: per candidate, of its own text.
         subtree: per candidate, the first index of its path.
         prompt_tokens, policy_tokens, prm_tokens: of the whole search.
@@ -34,7 +34,7 @@ class Graded:
     problem_id: str
     group: np.ndarray
     correct: np.ndarray
-    scores: np.ndarray | None
+    scores: dict[str, np.ndarray]
     tokens: np.ndarray
     subtree: np.ndarray
     prompt_tokens: int
@@ -72,13 +72,12 @@ class Results(Evidence):
         for number, answer in zip(numbers.tolist(), answers):
             if number not in verdict:
                 verdict[number] = self._grader.equal(row["answer"], answer)
-        how = self.grid.aggregate
-        scored = bool(found) and all(t["scores"] for t in found if t["steps"])
+        scored = AGGREGATES if found and all(t["scores"] for t in found if t["steps"]) else ()
         return Graded(
             row["problem_id"],
             numbers,
             np.array([verdict[n] for n in numbers.tolist()], bool),
-            np.array([aggregate(t["scores"], how) if t["scores"] else 0.0 for t in found]) if scored else None,
+            {how: np.array([aggregate(t["scores"], how) if t["scores"] else 0.0 for t in found]) for how in scored},
             np.array([t["tokens"] for t in found], int),
             np.array([t["path"][0] if t["path"] else 0 for t in found], int),
             row["prompt_tokens"],
@@ -97,27 +96,31 @@ class Results(Evidence):
         runs = self.graded(problem_set, self.grid.spec("cot", policy))
         return np.array([float(g.correct[0]) for g in runs])
 
-    def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+    def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
         """Expected accuracy of a method at budget ``n`` on each problem, ``(problems,)``.
 
         Best-of-n and majority come from the pool, DVTS from whole subtrees; beam search was run at ``n``.
         """
+        rule = rule or self.grid.rule
         if method == "cot":
             return self.greedy(problem_set, policy)
         if method == "pass":
             return self.pass_at(problem_set, policy, n)
         if method == "majority":
-            return np.array([self._vote(g, n, "majority") for g in self._pool(problem_set, policy)])
+            return np.array([_vote(g, n, Rule("", "majority")) for g in self._pool(problem_set, policy)])
+        if method not in ("best_of_n", *SEARCHES):
+            raise ValueError(f"unknown method {method!r}")
+        runs = self._runs(problem_set, policy, prm, method, n)
         if method == "best_of_n":
-            runs = self.graded(problem_set, self.grid.spec("scores", policy, prm, self.grid.samples))
-            return np.array([self._vote(g, n, self.grid.vote) for g in runs])
-        if method == "beam_search":
-            runs = self.graded(problem_set, self.grid.spec("beam_search", policy, prm, n))
-            return np.array([self._vote(g, len(g.group), self.grid.vote) if len(g.group) else 0.0 for g in runs])
+            return np.array([_vote(g, n, rule) for g in runs])
         if method == "dvts":
-            runs = self.graded(problem_set, self.grid.spec("dvts", policy, prm, self.grid.samples))
-            return np.array([self._vote(self._by_subtree(g), n // self.grid.beam_width, self.grid.vote) for g in runs])
-        raise ValueError(f"unknown method {method!r}")
+            return np.array([_vote(self._by_subtree(g), n // self.grid.beam_width, rule) for g in runs])
+        return np.array([_vote(g, len(g.group), rule) if len(g.group) else 0.0 for g in runs])
+
+    def mean_score(self, problem_set: str, policy: str, prm: str, samples: int) -> np.ndarray:
+        """Mean score that the PRM gives to each problem's first ``samples`` solutions of the pool, ``(problems,)``."""
+        runs = self._runs(problem_set, policy, prm, "best_of_n", self.grid.samples)
+        return np.array([g.scores[self.grid.aggregate][:samples].mean() for g in runs])
 
     def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         """Expected tokens that the policy generates per problem, pruned branches included; ``(problems,)``."""
@@ -153,21 +156,22 @@ class Results(Evidence):
         """One candidate per subtree, in order; a subtree without a finished solution has no answer."""
         trees = self.grid.samples // self.grid.beam_width
         where = graded.subtree // self.grid.beam_width
-        group, correct, scores = np.full(trees, -1), np.zeros(trees, bool), np.zeros(trees)
+        group, correct = np.full(trees, -1), np.zeros(trees, bool)
         group[where], correct[where] = graded.group, graded.correct
-        if graded.scores is not None:
-            scores[where] = graded.scores
+        scores = {how: np.zeros(trees) for how in graded.scores or AGGREGATES}
+        for how, values in graded.scores.items():
+            scores[how][where] = values
         return Graded(graded.problem_id, group, correct, scores, np.zeros(trees, int), np.arange(trees), 0, 0, 0)
-
-    @staticmethod
-    def _vote(graded: Graded, n: int, vote: str) -> float:
-        if vote == "max":
-            return stats.best_of_n_accuracy(graded.correct, graded.scores, graded.group, n)
-        weights = np.ones(len(graded.group)) if vote == "majority" else graded.scores
-        return stats.vote_accuracy(graded.correct, weights, graded.group, n, MAJORITY_DRAWS)
 
     @property
     def pool_budgets(self) -> list[int]:
         """Powers of two up to the pool's size, and the grid's budgets: what the pool gives for nothing."""
         doubling = [1 << i for i in range(self.grid.samples.bit_length()) if 1 << i <= self.grid.samples]
         return sorted({*doubling, *self.grid.budgets})
+
+
+def _vote(graded: Graded, n: int, rule: Rule) -> float:
+    if rule.vote == "max":
+        return stats.best_of_n_accuracy(graded.correct, graded.scores[rule.aggregate], graded.group, n)
+    weights = np.ones(len(graded.group)) if rule.vote == "majority" else graded.scores[rule.aggregate]
+    return stats.vote_accuracy(graded.correct, weights, graded.group, n, MAJORITY_DRAWS)

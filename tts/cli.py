@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tts import difficulty, report, study
+from tts import adviser, difficulty, report, study
 from tts.estimate import Estimate, estimate
 from tts.experiment import ParameterError
 from tts.grid import SEARCHES, Grid
@@ -161,6 +161,54 @@ def _count(grid: Grid, policies: list[str], problems: str, samples: int) -> None
     for policy in policies:
         path = difficulty.commit_counts(difficulty.count(grid, study.store_of("pocket"), policy, problems, samples), problems)
         console.print(f"{policy}: counts of {samples} samples for each problem of {problems} in {path}")
+
+
+Policy = Annotated[str, typer.Option(help="a policy's name, folder or Hub name")]
+PRM = Annotated[str, typer.Option(help="a PRM's name, folder or Hub name")]
+Budget = Annotated[float, typer.Option(help="how much may be spent on one problem")]
+BudgetUnit = Annotated[adviser.Unit, typer.Option(help="of the budget: samples, policy tokens, or FLOPs of inference")]
+StrategyFile = Annotated[Path, typer.Option(help="a strategy.json that 05_compute_optimal wrote")]
+OWN_STRATEGY = study.ROOT / "figures" / "pocket" / "strategy.json"
+
+
+@app.command()
+def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: BudgetUnit = "samples", strategy: StrategyFile = OWN_STRATEGY) -> None:
+    """Prints what to do at a budget, per difficulty: method, rule, N, expected accuracy with its interval, cost."""
+    plan = adviser.load(strategy, policy, prm)
+    for e in plan.within(budget, unit):
+        rule = "" if e.method == "majority" else f", {e.vote} vote" if e.vote == "majority" else f", PRM-{e.aggregate}-{e.vote}"
+        console.print(
+            f"[bold]{e.difficulty}[/bold]: {e.method}{rule}, N = {e.n}; accuracy {e.accuracy:.1%} [{e.low:.0%}, {e.high:.0%}] on "
+            f"{e.problems} problems; {e.policy_tokens:.0f} policy tokens, {e.prm_tokens:.0f} PRM tokens, {e.flops:.2g} FLOPs each",
+            highlight=False,
+            soft_wrap=True,
+        )
+    learnt_on = ", ".join(f"{count} of {name}" for name, count in plan.learnt_on.items())
+    console.print(
+        f"Learnt on {learnt_on}; accuracies are cross-fitted, with 95 % bootstrap intervals. A problem is easy where the mean "
+        f"PRM score of {plan.peek} samples is {plan.thresholds[0]:.2f} or more, hard below {plan.thresholds[1]:.2f}.",
+        highlight=False,
+    )
+
+
+@app.command()
+def solve(
+    problem: Annotated[str, typer.Argument(help="its text")],
+    policy: Policy,
+    prm: PRM,
+    budget: Budget = 64,
+    unit: BudgetUnit = "samples",
+    strategy: StrategyFile = OWN_STRATEGY,
+) -> None:
+    """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers."""
+    found = adviser.solve(adviser.load(strategy, policy, prm), problem, budget, unit)
+    console.print("\n".join(found.steps), markup=False)
+    console.print(f"[bold]answer: {found.answer if found.answer is not None else 'none found'}[/bold]")
+    console.print(
+        f"judged {found.difficulty} (PRM score {found.score:.2f}); ran {found.entry.method} with N = {found.entry.n}; "
+        f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens",
+        highlight=False,
+    )
 
 
 def guarded(command: typer.Typer) -> None:

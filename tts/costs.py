@@ -10,7 +10,7 @@ import pandas as pd
 from tts import flops, stats
 from tts.evidence import Evidence
 from tts.flops import Cost, Shape
-from tts.models import load_config, locate, parameters, read_card
+from tts.models import load_config, locate, parameters, pocket_models, read_card
 
 
 def shape_of(name: str) -> Shape:
@@ -33,6 +33,13 @@ def training_flops(name: str) -> float:
 def by_size(policies: Sequence[str]) -> list[str]:
     """The policies, smallest first."""
     return sorted(policies, key=lambda name: shape_of(name).parameters)
+
+
+def study_share(policy: str) -> float:
+    """A policy's size as a share of the study's largest, 72B; the largest pocket policy plays that part in its family."""
+    family = pocket_models("policy")
+    largest = max(shape_of(name).parameters for name in family) if policy in family else 72e9
+    return shape_of(policy).parameters / largest
 
 
 def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:

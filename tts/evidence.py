@@ -11,6 +11,7 @@ import pandas as pd
 
 from tts import stats
 from tts.grid import Grid
+from tts.selection import Rule
 
 
 def cells(grid: Grid, pool_budgets: Sequence[int]) -> Iterator[tuple[str, str, int]]:
@@ -38,8 +39,12 @@ class Evidence(ABC):
     grid: Grid
 
     @abstractmethod
-    def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        """Expected accuracy of a method at budget ``n`` on each problem, ``(problems,)``."""
+    def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
+        """Expected accuracy of a method at budget ``n`` on each problem, ``(problems,)``.
+
+        Args:
+            rule: aggregate and vote in place of the grid's.
+        """
 
     @abstractmethod
     def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:

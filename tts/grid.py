@@ -18,7 +18,7 @@ from tts.models import fingerprint, locate
 from tts.policies.sampling import Sampling
 from tts.problems import load_problems
 from tts.search import beam_search, dvts
-from tts.selection import AGGREGATES, VOTES
+from tts.selection import AGGREGATES, VOTES, Rule
 
 SEARCHES = {"beam_search": beam_search, "dvts": dvts}
 Method = Literal["majority", "best_of_n", "beam_search", "dvts"]
@@ -52,8 +52,8 @@ class Grid(BaseModel):
     samples: int = Field(64, ge=1)
     budgets: list[int] = Field([4, 16, 64], min_length=1)
     beam_width: int = Field(4, ge=1)
-    aggregate: str = "min"
-    vote: str = "max"
+    aggregate: str = "product"
+    vote: str = "vote"
     temperature: float = Field(0.7, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(320, ge=1)
@@ -96,6 +96,10 @@ class Grid(BaseModel):
                         "change budgets, samples or beam_width, or leave out beam_search and dvts"
                     )
         return self
+
+    @property
+    def rule(self) -> Rule:
+        return Rule(self.aggregate, self.vote)
 
     # -- specs of runs -----------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from tts.evidence import Evidence, cells
 from tts.grid import Grid
 from tts.models import ModelError, fingerprint, locate
 from tts.problems import fingerprint as problem_fingerprint
+from tts.selection import Rule
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "outcomes"
 CELL = ["problems", "policy", "prm", "method", "n"]
@@ -78,7 +79,9 @@ class Committed(Evidence):
         self._cells = {cell: part.droplevel(CELL) for cell, part in averaged.groupby(level=CELL, sort=False)}
         self._ids = {name: _ids(grid, name) for name in grid.problems}
 
-    def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+    def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
+        if rule not in (None, self.grid.rule) and method not in ("cot", "pass", "majority"):
+            raise ValueError(f"committed outcomes hold the rule {self.grid.rule} only; asked for {rule}")
         return self._values("accuracy", problem_set, policy, prm, method, n)
 
     def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from tts.search.base import Candidate
 
@@ -145,6 +145,71 @@ def bins_per_policy(table: pd.DataFrame, title: str = "") -> Figure:
         bars_by_bin(table[table["policy"] == policy], ax)
         ax.set_title(short(policy))
     _finish(figure, axes, "difficulty (problems)", "accuracy", title)
+    return figure
+
+
+STRATEGIES = {
+    "CoT": ("0.5", ":", ""),
+    "majority": ("#0072B2", "-", "o"),
+    "the study's rule": ("#CC79A7", "-", "D"),
+    "best fixed, cross-fitted": ("#E69F00", "-", "^"),
+    "optimal, predicted difficulty, cross-fitted": ("#56B4E9", "-", "s"),
+    "optimal, oracle difficulty, cross-fitted": ("#D55E00", "-", "v"),
+    "optimal, oracle difficulty, in-sample": ("#D55E00", "--", ""),
+}
+
+
+def strategies(rows: pd.DataFrame, title: str = "") -> Figure:
+    """Accuracy of each strategy over the budget N, one panel per policy (rows) and PRM (columns).
+
+    Args:
+        rows: of :func:`tts.strategy.compare`.
+        title: above the panels.
+    """
+    policies, prms = _values(rows, "policy"), _values(rows, "prm")
+    size = (PANEL[0] * len(prms) + 2.2, PANEL[1] * len(policies))
+    figure, axes = plt.subplots(len(policies), len(prms), figsize=size, squeeze=False, sharex=True, sharey="row")
+    for (i, policy), (j, prm) in ((a, b) for a in enumerate(policies) for b in enumerate(prms)):
+        ax, part = axes[i, j], rows[(rows["policy"] == policy) & (rows["prm"] == prm)]
+        for name, (colour, line, marker) in STRATEGIES.items():
+            of = part[part["strategy"] == name].sort_values("n")
+            if of.empty:
+                continue
+            ax.plot(of["n"], of["accuracy"], color=colour, linestyle=line, marker=marker, label=name)
+            if name == "optimal, oracle difficulty, cross-fitted":
+                ax.fill_between(of["n"], of["low"], of["high"], color=colour, alpha=0.12, linewidth=0)
+        ax.set_title(f"{short(policy)} | {short(prm)}")
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    _finish(figure, axes, "budget N (samples)", "accuracy", title)
+    return figure
+
+
+def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
+    """Accuracy over policy tokens per problem, one panel per policy (rows) and PRM (columns).
+
+    Args:
+        rows: of :func:`tts.strategy.at_equal_tokens`.
+    """
+    policies, prms = _values(rows, "policy"), _values(rows, "prm")
+    size = (PANEL[0] * len(prms) + 1.6, PANEL[1] * len(policies))
+    figure, axes = plt.subplots(len(policies), len(prms), figsize=size, squeeze=False, sharex=True, sharey="row")
+    for (i, policy), (j, prm) in ((a, b) for a in enumerate(policies) for b in enumerate(prms)):
+        ax, part = axes[i, j], rows[(rows["policy"] == policy) & (rows["prm"] == prm)]
+        for method, (label, colour, marker) in (METHODS | {"adaptive": ("Adaptive", "#000000", "*")}).items():
+            of = part[part["strategy"] == method].sort_values("tokens")
+            if not of.empty:
+                ax.plot(of["tokens"], of["accuracy"], color=colour, marker=marker, label=label)
+            if method == "adaptive":
+                ax.fill_between(of["tokens"], of["low"], of["high"], color=colour, alpha=0.08, linewidth=0)
+        ax.set_title(f"{short(policy)} | {short(prm)}")
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    _finish(figure, axes, "policy tokens per problem", "accuracy", "")
     return figure
 
 

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 AGGREGATES = ("min", "last", "avg", "product")
 VOTES = ("majority", "max", "vote")
+
+
+class Rule(NamedTuple):
+    """How candidates become one answer: an aggregate and a vote."""
+
+    aggregate: str
+    vote: str
+
+    def __str__(self) -> str:
+        return self.vote if self.vote == "majority" else f"{self.aggregate}+{self.vote}"
 
 
 def aggregate(scores: Sequence[float], how: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import comb
 
 import numpy as np
@@ -65,8 +66,7 @@ def vote_accuracy(
     if n == total:
         chosen = np.ones((1, total), bool)
     else:
-        noise = np.random.default_rng(seed).random((draws, total))
-        chosen = noise.argsort(1).argsort(1) < n
+        chosen = _subsets(total, n, draws, seed)
     member = np.zeros((total, answers))
     member[groups >= 0, groups[groups >= 0]] = 1.0
     totals = (chosen * weights) @ member
@@ -77,6 +77,13 @@ def vote_accuracy(
     winner = np.where(tied, first, total + 1).argmin(1)
     empty = ~np.isfinite(totals.max(1))
     return float((right_answer[winner] & ~empty).mean())
+
+
+@lru_cache(maxsize=64)
+def _subsets(total: int, n: int, draws: int, seed: int) -> np.ndarray:
+    """``(draws, total)``, true for the ``n`` members of each random subset."""
+    noise = np.random.default_rng(seed).random((draws, total))
+    return noise.argsort(1).argsort(1) < n
 
 
 def _checked(total: int, n: int) -> int:
