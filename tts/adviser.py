@@ -16,9 +16,9 @@ from tts.accuracy import Results
 from tts.compute_optimal import fit
 from tts.grading import Grader, groups
 from tts.grid import SEARCHES
-from tts.models import fingerprint, locate
 from tts.policies.sampling import Sampling
 from tts.prompts import boxed_answer
+from tts.reward_models import weights_of
 from tts.runner import Engines
 from tts.search import best_of_n, sample_pool
 from tts.search.driver import Driver
@@ -159,7 +159,7 @@ def _spent(results: Results, problem_set: str, policy: str, prm: str, method: st
 
 
 def _identity(name: str) -> dict[str, str]:
-    return {"name": name, "weights": fingerprint(locate(name.split(":", 1)[-1]))}
+    return {"name": name, "weights": weights_of(name)}
 
 
 def save(strategies: Sequence[Strategy], path: Path) -> Path:

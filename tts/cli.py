@@ -102,7 +102,12 @@ def list_() -> None:
         "presets": study.presets(),
         "notebooks": study.notebooks(),
         "policies": [*pocket_models("policy"), "path/to/folder", "owner/model"],
-        "PRMs": [*pocket_models("prm"), "implicit:POLICY", *(f"{family}:MODEL" for family in FAMILIES if family != "implicit")],
+        "PRMs": [
+            *pocket_models("prm"),
+            "implicit:POLICY",
+            "dial:FALSE_POSITIVE,FALSE_NEGATIVE",
+            *(f"{family}:MODEL" for family in FAMILIES if family != "implicit"),
+        ],
         "problem sets": problem_sets(),
         "methods": ["majority", "best_of_n", *SEARCHES],
     }

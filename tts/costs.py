@@ -14,7 +14,9 @@ from tts.models import load_config, locate, parameters, pocket_models, read_card
 
 
 def shape_of(name: str) -> Shape:
-    """A model's size, from its weights and config."""
+    """A model's size, from its weights and config; the dialled checker is no model and has none."""
+    if name.startswith("dial:"):
+        return Shape(0)
     location = locate(name.split(":", 1)[-1])
     config = load_config(location)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -26,6 +28,8 @@ def training_flops(name: str) -> float:
 
     NaN for a model without such a card: what its training cost is unknown, not nothing.
     """
+    if name.startswith("dial:"):
+        return 0.0
     card = read_card(locate(name.split(":", 1)[-1]))
     return float(card.get("training_flops", np.nan) + card.get("started_from_flops", 0.0))
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
+
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
 from tts import selection
 from tts.grading import Grader, groups
@@ -66,3 +72,22 @@ def summary(grid: Grid, outcomes: dict[str, Outcome], answer: str) -> pd.DataFra
 def steps_table(candidate: Candidate) -> pd.DataFrame:
     """A solution's steps with their scores."""
     return pd.DataFrame({"step": candidate.steps, "score": candidate.scores})
+
+
+def coloured(steps: Sequence[str], scores: Sequence[float], threshold: float, first_error: int, title: str) -> HTML:
+    """A solution with each step on the colour of its score, red to green, and its first wrong step marked.
+
+    Args:
+        steps: the solution.
+        scores: one per step.
+        threshold: below it the PRM calls a step wrong; such scores are in bold.
+        first_error: of the checker, counted from 0; -1 for none.
+        title: above it.
+    """
+    lines = [f"<b>{escape(title)}</b>"]
+    for number, (step, score) in enumerate(zip(steps, scores)):
+        shown = f"<b>{score:.2f}</b>" if score < threshold else f"{score:.2f}"
+        mark = " &larr; the first wrong step" if number == first_error else ""
+        colour = to_hex(colormaps["RdYlGn"](0.15 + 0.7 * score))
+        lines.append(f'<span style="background:{colour};color:black;padding:0 4px">{shown}</span> <code>{escape(step)}</code>{mark}')
+    return HTML("<br>".join(lines))

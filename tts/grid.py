@@ -14,9 +14,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tts.models import fingerprint, locate
 from tts.policies.sampling import Sampling
 from tts.problems import load_problems
+from tts.reward_models import weights_of
 from tts.search import beam_search, dvts
 from tts.selection import AGGREGATES, VOTES, Rule
 
@@ -142,7 +142,7 @@ class Grid(BaseModel):
 
 @cache
 def _identity_cached(name: str) -> tuple[str, str]:
-    return name, fingerprint(locate(name.split(":", 1)[-1]))
+    return name, weights_of(name)
 
 
 def _identity(name: str) -> dict:

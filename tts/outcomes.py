@@ -14,8 +14,9 @@ import pandas as pd
 
 from tts.evidence import Evidence, cells
 from tts.grid import Grid
-from tts.models import ModelError, fingerprint, locate
+from tts.models import ModelError
 from tts.problems import fingerprint as problem_fingerprint
+from tts.reward_models import weights_of
 from tts.selection import Rule
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "outcomes"
@@ -164,6 +165,6 @@ def _texts(grid: Grid, problem_set: str, count: int) -> str:
 
 def _weights(name: str) -> str | None:
     try:
-        return fingerprint(locate(name.split(":", 1)[-1]))
+        return weights_of(name)
     except ModelError:
         return None

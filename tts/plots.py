@@ -213,6 +213,64 @@ def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: Axes) -> Axes:
+    """TTS accuracy over the PRM's localisation F1, point size by the PRM's parameters, with a fit a ln x + b (Fig 6).
+
+    Args:
+        rows: columns prm, f1, accuracy, low, high, parameters.
+        fit: a and b.
+        ax: to draw on.
+    """
+    error = np.clip([rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]], 0, None)
+    ax.errorbar(rows["f1"], rows["accuracy"], error, linestyle="none", color="0.6", elinewidth=0.8, zorder=1)
+    ax.scatter(rows["f1"], rows["accuracy"], s=12 * np.log2(rows["parameters"] / 8000), zorder=2)
+    for row in rows.itertuples():
+        ax.annotate(short(row.prm), (row.f1, row.accuracy), xytext=(5, -8), textcoords="offset points", fontsize=6)
+    x = np.linspace(rows["f1"].min(), rows["f1"].max(), 50)
+    ax.plot(x, fit[0] * np.log(x) + fit[1], color="0.4", linewidth=0.8, linestyle="--")
+    ax.set_xlabel("F1 of error localisation")
+    ax.set_ylabel("accuracy")
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    return ax
+
+
+def lines_per_prm(rows: pd.DataFrame, x: str, y: str, ax: Axes) -> Axes:
+    """One line per PRM with its 95 % band.
+
+    Args:
+        rows: columns prm, ``x``, ``y``, low, high.
+        x, y: what is drawn over what.
+        ax: to draw on.
+    """
+    for prm in _values(rows, "prm"):
+        line = rows[rows["prm"] == prm]
+        [drawn] = ax.plot(line[x], line[y], marker="o", markersize=3, label=short(prm))
+        ax.fill_between(line[x], line["low"], line["high"], color=drawn.get_color(), alpha=0.1, linewidth=0)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return ax
+
+
+def pathology_bars(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Share of each pathology, grouped by PRM, with 95 % intervals (Fig 12 to 18).
+
+    Args:
+        rows: columns prm, pathology, share, low, high.
+        ax: to draw on.
+    """
+    prms, kinds = _values(rows, "prm"), _values(rows, "pathology")
+    width = 0.8 / len(kinds)
+    for number, kind in enumerate(kinds):
+        part = rows[rows["pathology"] == kind].set_index("prm").reindex(prms)
+        error = np.clip([part["share"] - part["low"], part["high"] - part["share"]], 0, None)
+        place = np.arange(len(prms)) + (number - (len(kinds) - 1) / 2) * width
+        ax.bar(place, part["share"], width, yerr=error, label=kind, error_kw={"elinewidth": 0.7})
+    ax.set_xticks(range(len(prms)), [short(prm).replace(" ", "\n").replace("-", "\n", 1) for prm in prms])
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.grid(axis="x", visible=False)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return ax
+
+
 def gain_against_size(gains: pd.DataFrame, sizes: dict[str, int], column: str, ax: Axes) -> Axes:
     """A gain over the policy's size, with its 95 % interval.
 

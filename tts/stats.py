@@ -171,6 +171,13 @@ def of_accuracy(values: Sequence[float]) -> Interval:
     return bootstrap(values)
 
 
+def log_fit(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+    """Least squares of ``y = a ln x + b`` (Liu et al. 2025, Fig 6): a, b, and the correlation of y with ln x."""
+    logs = np.log(np.asarray(x, float))
+    a, b = np.polyfit(logs, y, 1)
+    return float(a), float(b), float(np.corrcoef(logs, y)[0, 1])
+
+
 def verdict(difference: Interval, margin: float = 0.0) -> str:
     """``supported`` where the whole interval lies above ``margin``, ``contradicted`` below, else ``undecided``."""
     if difference.low > margin:

@@ -8,6 +8,7 @@ import pandas as pd
 from tts import stats, strategy
 from tts.evidence import Evidence
 from tts.grid import SEARCHES
+from tts.selection import AGGREGATES, Rule
 
 FEWEST_PROBLEMS = 10
 """Below this a bootstrap over problems decides more often than it should."""
@@ -133,6 +134,29 @@ def table5(published: pd.DataFrame) -> pd.DataFrame:
         agrees=gain == published["performance_gain_percent"],
         error_reduction_percent=((tts - cot) / (100 - cot) * 100).round(1),
     )
+
+
+def score_by_vote(evidence: Evidence, problem_set: str, policy: str, n: int) -> pd.DataFrame:
+    """Best-of-n under every aggregate and vote, PRMs as columns, with the spread over the rules (Liu et al. 2025, Table 2)."""
+    rows = {"Majority": dict.fromkeys(evidence.grid.prms, evidence.accuracy(problem_set, policy, None, "majority", n).mean())}
+    for how in AGGREGATES:
+        for vote in ("max", "vote"):
+            rule, name = Rule(how, vote), f"PRM-{how.title()}-{vote.title()}"
+            rows[name] = {prm: evidence.accuracy(problem_set, policy, prm, "best_of_n", n, rule).mean() for prm in evidence.grid.prms}
+    table = pd.DataFrame(rows).T * 100
+    scored = table.drop(index="Majority")
+    table.loc["spread of the rules"] = scored.max() - scored.min()
+    return table
+
+
+def as_n_grows(evidence: Evidence, problem_set: str, policy: str, rule: Rule) -> pd.DataFrame:
+    """Best-of-n with one rule for each PRM and every n of the pool: columns prm, n, accuracy, low, high."""
+    rows = []
+    for prm in evidence.grid.prms:
+        for n in evidence.pool_budgets:
+            interval = stats.of_accuracy(evidence.accuracy(problem_set, policy, prm, "best_of_n", n, rule))
+            rows.append({"prm": prm, "n": n, "accuracy": interval.estimate, "low": interval.low, "high": interval.high})
+    return pd.DataFrame(rows)
 
 
 def small_against_large(evidence: Evidence, costs: pd.DataFrame, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:

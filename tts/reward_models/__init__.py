@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from tts.models import ModelError, load_config, locate, read_card
+from tts.models import ModelError, fingerprint, load_config, locate, read_card
 from tts.reward_models.base import StepScorer, check_responds
+from tts.reward_models.dial import DialledChecker, rates
 from tts.reward_models.implicit import ImplicitPRM
 from tts.reward_models.math_shepherd import MathShepherd
 from tts.reward_models.qwen_prm import ARCHITECTURE, QwenPRM
 
 # A new family is one file beside these and one line here.
 FAMILIES = {"math-shepherd": MathShepherd, "qwen-prm": QwenPRM, "implicit": ImplicitPRM}
+DIAL = "dial"
 
 
-def open_prm(name: str, batch: int = 64, device: str = "cpu") -> StepScorer:
+def open_prm(name: str, batch: int = 64, device: str = "cpu") -> StepScorer | DialledChecker:
     """Opens a PRM by name.
 
     Args:
         name: a pocket PRM, a folder, a Hub name; ``implicit:NAME`` takes any causal LM's likelihood;
-            ``FAMILY:NAME`` says the family where it cannot be told.
+            ``FAMILY:NAME`` says the family where it cannot be told; ``dial:FALSE_POSITIVE,FALSE_NEGATIVE`` is the exact
+            step checker of the pocket problems with those error rates.
         batch: rows per forward pass.
         device: as torch names it.
 
@@ -25,6 +28,8 @@ def open_prm(name: str, batch: int = 64, device: str = "cpu") -> StepScorer:
         tts.models.ModelError: where the model or its family is unknown, or its scores do not depend on its input.
     """
     family, location = family_of(name)
+    if family == DIAL:
+        return DialledChecker(name)
     opened = FAMILIES[family](location, device)
     context = int(getattr(opened.backbone.config, "max_position_embeddings", 1 << 30))
     return check_responds(StepScorer(name, opened, batch, context))
@@ -37,10 +42,24 @@ def family_of(name: str) -> tuple[str, str]:
         tts.models.ModelError: where the model is unknown, or its family.
     """
     family, _, rest = name.partition(":")
+    if family == DIAL:
+        rates(name)
+        return DIAL, name
     if rest and family not in FAMILIES:
         raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {', '.join(FAMILIES)}")
     location = locate(rest or name)
     return (family if rest else _declared_family(location)), location
+
+
+def weights_of(name: str) -> str:
+    """What identifies a policy's or a PRM's behaviour, beside its name: a hash of its files.
+
+    Raises:
+        tts.models.ModelError: where it does not exist.
+    """
+    if name.startswith(f"{DIAL}:"):
+        return "exact step checker"
+    return fingerprint(locate(name.split(":", 1)[-1]))
 
 
 def _declared_family(location: str) -> str:

@@ -1,0 +1,74 @@
+"""The exact step checker of the pocket problems, with its two error rates dialled in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from tts.models import ModelError
+from tts.pocket.problems import first_error, parse
+from tts.reward_models.base import Steps
+
+
+class DialledChecker:
+    """Judges each prefix of a solution as right or wrong, and errs at the given rates.
+
+    A prefix whose steps are all valid is rejected with probability ``false_negative``, any other is accepted with
+    probability ``false_positive``, each by a hash of problem and prefix: the same prefix always gets the same judgement,
+    errors are independent of each other. The score of an accepted prefix is uniform in [0.5, 1), of a rejected one in
+    [0, 0.5). It reads no tokens.
+
+    Args:
+        name: ``dial:FALSE_POSITIVE,FALSE_NEGATIVE``.
+
+    Raises:
+        tts.models.ModelError: where the name does not hold two rates between 0 and 1.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self.false_positive, self.false_negative = rates(name)
+        self._known: dict[str, dict[Steps, float]] = {}
+
+    def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
+        """As :meth:`tts.reward_models.base.StepScorer.score`.
+
+        Raises:
+            ValueError: for a text that is not a pocket problem.
+        """
+        scores = [self._solution(problem_id, text, solution) for (problem_id, text), solution in zip(problems, steps)]
+        return scores, [0] * len(steps)
+
+    def forget(self, problem_id: str) -> None:
+        self._known.pop(problem_id, None)
+
+    def _solution(self, problem_id: str, text: str, steps: Steps) -> tuple[float, ...]:
+        known = self._known.setdefault(problem_id, {})
+        ends = [steps[: depth + 1] for depth in range(len(steps))]
+        if any(prefix not in known for prefix in ends):
+            error = first_error(parse(text), steps)
+            right_until = len(steps) if error is None else error[0]
+            for depth, prefix in enumerate(ends):
+                known.setdefault(prefix, self._judge(text, prefix, depth < right_until))
+        return tuple(known[prefix] for prefix in ends)
+
+    def _judge(self, text: str, prefix: Steps, right: bool) -> float:
+        judgement, place = _uniform(self.name, text, *prefix)
+        accepted = judgement >= self.false_negative if right else judgement < self.false_positive
+        return 0.5 * place + (0.5 if accepted else 0.0)
+
+
+def rates(name: str) -> tuple[float, float]:
+    """False-positive and false-negative rate of ``dial:FALSE_POSITIVE,FALSE_NEGATIVE``."""
+    try:
+        false_positive, false_negative = (float(part) for part in name.removeprefix("dial:").split(","))
+        if not (0 <= false_positive <= 1 and 0 <= false_negative <= 1):
+            raise ValueError
+    except ValueError:
+        raise ModelError(f"{name!r} is not a dialled checker; expected dial:FALSE_POSITIVE,FALSE_NEGATIVE, say dial:0.1,0.2") from None
+    return false_positive, false_negative
+
+
+def _uniform(*parts: str) -> tuple[float, float]:
+    digest = hashlib.sha256("\0".join(parts).encode()).digest()
+    return tuple(int.from_bytes(digest[i : i + 8], "big") / 2**64 for i in (0, 8))
