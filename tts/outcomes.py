@@ -105,7 +105,10 @@ def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:
     A policy is held in full where every method and budget of the grid is there, with each PRM, on each problem set.
     Outcomes of other settings, other problems or other weights do not count.
     """
-    rows = pd.concat([*_read(grid, folder), pd.DataFrame(columns=[*CELL, "seed", "problem_id", *VALUES])], ignore_index=True)
+    found = list(_read(grid, folder))
+    if not found:
+        return None
+    rows = pd.concat(found, ignore_index=True)
     asked = {policy: {(name, policy, *cell) for name in grid.problems for cell in cells(grid, grid.budgets)} for policy in grid.policies}
     held = set(rows[CELL].drop_duplicates().itertuples(index=False, name=None))
     policies = [policy for policy in grid.policies if asked[policy] <= held]

@@ -310,7 +310,9 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
         return ax
     labels = {method: label for method, (label, *_) in METHODS.items()}
     table = table.assign(policy=table["policy"].map(short), strategy=table["strategy"].replace(labels, regex=True))
-    sns.scatterplot(table, x=column, y="accuracy", hue="policy", style="strategy", ax=ax, s=28, zorder=3, legend=legend and "auto")
+    sns.scatterplot(
+        table, x=column, y="accuracy", hue="policy", palette="viridis_r", style="strategy", ax=ax, s=28, zorder=3, legend=legend and "auto"
+    )
     if legend:
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05))
     ordered = table.sort_values(column)

@@ -119,19 +119,19 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
 
 def bootstrap(
     values: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray] | None = None,
+    of_means: Callable[[np.ndarray], np.ndarray] | None = None,
     clusters: Sequence[object] | None = None,
     resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap over problems, of a mean or of any statistic of per-problem rows.
+    """Percentile bootstrap over problems, of a mean or of any function of several columns' means.
 
     For a paired difference pass the per-problem differences. Problems of one cluster are drawn together.
 
     Args:
         values: ``(problems,)`` or ``(problems, columns)``.
-        statistic: maps ``(problems, ...)`` to a scalar; the mean by default.
+        of_means: maps means ``(..., columns)`` to ``(...)``; by default the mean itself, of one column.
         clusters: per problem, its cluster; each problem is its own by default.
         resamples: bootstrap samples.
         level: of the interval.
@@ -149,16 +149,14 @@ def bootstrap(
         raise ValueError(f"an interval needs at least two problems; given {len(members)}")
     rng = np.random.default_rng(seed)
     picks = rng.integers(len(members), size=(resamples, len(members)))
-    if statistic is None and clusters is None:
-        estimates = values[picks].mean(1)
-        point = float(values.mean())
+    if clusters is None:
+        means = values[picks].mean(1)
     else:
-        statistic = statistic or (lambda rows: rows.mean(0))
-        estimates = np.array([statistic(values[np.concatenate([members[i] for i in pick])]) for pick in picks])
-        point = float(statistic(values))
+        means = np.stack([values[np.concatenate([members[i] for i in pick])].mean(0) for pick in picks])
+    estimates, point = (means, values.mean(0)) if of_means is None else (of_means(means), of_means(values.mean(0)))
     tail = (1 - level) / 2 * 100
     low, high = np.percentile(estimates, [tail, 100 - tail])
-    return Interval(point, float(low), float(high), "bootstrap over problems")
+    return Interval(float(point), float(low), float(high), "bootstrap over problems")
 
 
 def of_accuracy(values: Sequence[float]) -> Interval:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -96,7 +98,7 @@ def gains(evidence: Evidence, problem_set: str, prm: str, n: int) -> pd.DataFram
         method = max(candidates, key=lambda m: candidates[m].mean())
         pairs = np.stack([cot, candidates[method]], axis=1)
         reduction = stats.bootstrap(pairs, _error_reduction)
-        relative = stats.bootstrap(pairs, _relative_gain)
+        relative = stats.bootstrap(pairs, partial(_relative_gain, least=0.5 / len(pairs)))
         rows.append(
             {
                 "policy": policy,
@@ -115,14 +117,15 @@ def gains(evidence: Evidence, problem_set: str, prm: str, n: int) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def _error_reduction(pairs: np.ndarray) -> float:
-    cot, tts = pairs.mean(0)
-    return (tts - cot) / (1 - cot) if cot < 1 else 0.0
+def _error_reduction(means: np.ndarray) -> np.ndarray:
+    """Of means of CoT and TTS, ``(..., 2)``."""
+    cot, tts = means[..., 0], means[..., 1]
+    return np.where(cot < 1, (tts - cot) / np.where(cot < 1, 1 - cot, 1.0), 0.0)
 
 
-def _relative_gain(pairs: np.ndarray) -> float:
-    cot, tts = pairs.mean(0)
-    return tts / max(cot, 0.5 / len(pairs)) - 1
+def _relative_gain(means: np.ndarray, least: float) -> np.ndarray:
+    """Of means of CoT and TTS, ``(..., 2)``; CoT counts as ``least`` at least."""
+    return means[..., 1] / np.maximum(means[..., 0], least) - 1
 
 
 def table5(published: pd.DataFrame) -> pd.DataFrame:
