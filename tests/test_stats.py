@@ -131,3 +131,10 @@ def test_votes_by_hand():
     assert select(groups, scores, "vote") == 3
     assert select([0, 1], [0.5, 0.5], "max") == 0
     assert select([-1, -1], [0.5, 0.5], "vote") == -1
+
+
+def test_log_fit_recovers_its_line_and_refuses_too_little():
+    x = np.array([0.2, 0.4, 0.8])
+    a, b, r = stats.log_fit(x, 0.3 * np.log(x) + 0.7)
+    assert (a, b, r) == pytest.approx((0.3, 0.7, 1.0))
+    assert np.isnan(stats.log_fit([0.0, 0.4, 0.8], [0.1, 0.2, 0.3])).all()

@@ -224,8 +224,9 @@ def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: A
     error = np.clip([rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]], 0, None)
     ax.errorbar(rows["f1"], rows["accuracy"], error, linestyle="none", color="0.6", elinewidth=0.8, zorder=1)
     ax.scatter(rows["f1"], rows["accuracy"], s=12 * np.log2(rows["parameters"] / 8000), zorder=2)
-    for row in rows.itertuples():
-        ax.annotate(short(row.prm), (row.f1, row.accuracy), xytext=(5, -8), textcoords="offset points", fontsize=6)
+    for number, row in enumerate(rows.sort_values("f1").itertuples()):
+        beside = (5, 5) if number % 2 else (5, -9)  # neighbours' names would lie on each other
+        ax.annotate(short(row.prm), (row.f1, row.accuracy), xytext=beside, textcoords="offset points", fontsize=6)
     x = np.linspace(rows["f1"].min(), rows["f1"].max(), 50)
     ax.plot(x, fit[0] * np.log(x) + fit[1], color="0.4", linewidth=0.8, linestyle="--")
     ax.set_xlabel("F1 of error localisation")

@@ -170,8 +170,14 @@ def of_accuracy(values: Sequence[float]) -> Interval:
 
 
 def log_fit(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
-    """Least squares of ``y = a ln x + b`` (Liu et al. 2025, Fig 6): a, b, and the correlation of y with ln x."""
-    logs = np.log(np.asarray(x, float))
+    """Least squares of ``y = a ln x + b`` (Liu et al. 2025, Fig 6): a, b, and the correlation of y with ln x.
+
+    All NaN with fewer than three different ``x`` above 0, which are all that count.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    logs, y = np.log(x[x > 0]), y[x > 0]
+    if len(set(logs)) < 3:
+        return np.nan, np.nan, np.nan
     a, b = np.polyfit(logs, y, 1)
     return float(a), float(b), float(np.corrcoef(logs, y)[0, 1])
 

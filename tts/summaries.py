@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from tts.evidence import best
@@ -64,3 +65,13 @@ def flops(comparisons: pd.DataFrame) -> list[str]:
         f"{widest['difference (points)']} points; times fewer total FLOPs: {widest['times fewer FLOPs, total (study)']} in "
         f"the study's convention, {widest['times fewer FLOPs, total (full)']} with the PRM counted",
     ]
+
+
+def quality(rows: pd.DataFrame, fit: tuple[float, float, float], policy: str, n: int) -> list[str]:
+    """How the PRMs' F1 goes with the accuracy of best-of-n, and the best PRM."""
+    a, b, r = fit
+    top = rows.loc[rows["accuracy"].idxmax()]
+    line = f"{short(policy)}, best-of-{n}: {short(top['prm'])} (F1 {top['f1']:.2f}) is the best PRM with {top['accuracy']:.1%}"
+    if np.isnan(r):
+        return [line, "too few PRMs for a fit of accuracy over F1"]
+    return [line, f"accuracy = {100 * a:.1f} ln F1 + {100 * b:.1f} per cent over {len(rows)} PRMs, r = {r:.2f}"]
