@@ -12,8 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
 
-from tts.search.base import Candidate
-
 METHODS = {
     "cot": ("CoT (greedy)", "#7f7f7f", "s"),
     "pass": ("Pass@N (oracle)", "#000000", "."),
@@ -323,64 +321,6 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return ax
-
-
-def search_tree(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes, title: str, colourbar: bool = True) -> Axes:
-    """A search as a tree: one dot per sampled step, coloured by its score, the selected solution's path in black.
-
-    Args:
-        nodes: every candidate that was sampled.
-        selected: the one whose answer is the answer.
-        ax: to draw on.
-        title: above it.
-        colourbar: draw the scale of the scores beside it.
-    """
-    children: dict[tuple[int, ...], list[Candidate]] = {}
-    for node in nodes:
-        children.setdefault(node.path[:-1], []).append(node)
-    height: dict[tuple[int, ...], float] = {}
-    _place((), children, height, iter(range(len(nodes) + 1)))
-    path = selected.path if selected else None
-    for node in nodes:
-        parent, depth = node.path[:-1], len(node.path)
-        chosen = path is not None and path[:depth] == node.path
-        ax.plot(
-            [depth - 1, depth],
-            [height[parent], height[node.path]],
-            color="black" if chosen else "0.75",
-            linewidth=1.8 if chosen else 0.7,
-            zorder=2 if chosen else 1,
-        )
-    scored = [node for node in nodes if node.scores]
-    plain = [node for node in nodes if not node.scores]
-    ax.scatter([len(n.path) for n in plain], [height[n.path] for n in plain], s=14, color="0.6", zorder=3)
-    dots = ax.scatter(
-        [len(n.path) for n in scored], [height[n.path] for n in scored], s=26, zorder=3, cmap="RdYlGn", vmin=0, vmax=1,
-        c=[_own_score(n, children) for n in scored], edgecolors=["black" if n.status == "finished" else "none" for n in scored],
-        linewidths=0.7,
-    )  # fmt: skip
-    if scored and colourbar:
-        ax.figure.colorbar(dots, ax=ax, label="PRM score of the step", fraction=0.04, pad=0.02)
-    ax.scatter([0], [height[()]], s=20, color="black", zorder=3)
-    ax.set_title(title)
-    ax.set_yticks([])
-    ax.set_xlabel("step" if any(len(n.path) > 1 for n in nodes) else "whole solution")
-    ax.grid(visible=False)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    return ax
-
-
-def _own_score(node: Candidate, children: dict[tuple[int, ...], list[Candidate]]) -> float:
-    """The lowest score among the steps that a node adds: one step in a search, all of them in a whole solution."""
-    siblings = children.get(node.path[:-2], []) if len(node.path) > 1 else []
-    before = next((len(parent.steps) for parent in siblings if parent.path == node.path[:-1]), 0)
-    return min(node.scores[min(before, len(node.scores) - 1) :])
-
-
-def _place(path: tuple[int, ...], children: dict, height: dict, leaves) -> float:
-    below = [_place(child.path, children, height, leaves) for child in children.get(path, [])]
-    height[path] = float(np.mean(below)) if below else -float(next(leaves))
-    return height[path]
 
 
 def _values(table: pd.DataFrame, column: str) -> list:
