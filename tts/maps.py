@@ -83,6 +83,7 @@ def ledger(table: pd.DataFrame) -> Figure:
     ax.set_ylim(len(claims) - 0.5, -0.5)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     ax.grid(visible=False)
     ax.legend(handles=[Patch(color=c, label=v) for v, c in VERDICTS.items()], loc="upper center", bbox_to_anchor=(0.4, -0.01), ncol=4)
     figure.tight_layout()

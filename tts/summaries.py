@@ -75,3 +75,24 @@ def quality(rows: pd.DataFrame, fit: tuple[float, float, float], policy: str, n:
     if np.isnan(r):
         return [line, "too few PRMs for a fit of accuracy over F1"]
     return [line, f"accuracy = {100 * a:.1f} ln F1 + {100 * b:.1f} per cent over {len(rows)} PRMs, r = {r:.2f}"]
+
+
+def findings(ledger: pd.DataFrame) -> list[str]:
+    """Per scope: how many claims got each verdict, and which are decided."""
+    lines = []
+    for scope, rows in ledger.groupby("scope", sort=False):
+        tested = rows[rows["verdict"] != "not tested"]
+        if tested.empty:
+            lines.append(f"{scope}: nothing tested")
+            continue
+        counts = tested["verdict"].value_counts()
+        decided = [
+            f"{verdict}: {', '.join(tested[tested['verdict'] == verdict]['claim'])}"
+            for verdict in ("supported", "contradicted")
+            if verdict in counts
+        ]
+        undecided = f"{counts.get('undecided', 0)} undecided, {len(rows) - len(tested)} not tested"
+        lines.append(
+            "; ".join([f"{scope}: {', '.join(f'{counts.get(v, 0)} {v}' for v in ('supported', 'contradicted'))}, {undecided}", *decided])
+        )
+    return lines
