@@ -265,7 +265,8 @@ def wide(ledger: pd.DataFrame) -> pd.DataFrame:
     table = shown.pivot(index="claim", columns="scope", values="text")
     order = list(dict.fromkeys(ledger["claim"]))
     named = ledger.drop_duplicates("claim").set_index("claim")[["statement", "reference"]]
-    return named.join(table).loc[order, ["statement", "reference", *dict.fromkeys(ledger["scope"])]]
+    columns = ["statement", "reference", *dict.fromkeys(ledger["scope"])]
+    return named.join(table).loc[order, columns].rename_axis(index=None, columns=None)
 
 
 def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:

@@ -15,6 +15,10 @@ from tts import findings, maps, ran
 from tts.experiment import Experiment
 
 _REMOTE = re.compile(r'<script[^>]*\bsrc="https?://[^>]*></script>|<link[^>]*href="https?://[^>]*>')
+_STYLE = """<style>
+summary { display: list-item; cursor: pointer; color: #888; font-size: 80%; }
+table.ledger td { text-align: left; vertical-align: top; }
+</style>"""
 _FOLDED = """
 {%- extends 'classic/index.html.j2' -%}
 {% block input %}{% if cell.source %}<details><summary>code</summary>{{ super() }}</details>{% endif %}{% endblock input %}
@@ -40,7 +44,7 @@ def build(
         experiments: whose runs are listed.
     """
     opening = [f"# {title}", *(f"- **{name} did not finish**: {escape(reason)}" for name, reason in failures.items())]
-    cells = [nbformat.v4.new_markdown_cell("\n".join(opening))]
+    cells = [_html(_STYLE), nbformat.v4.new_markdown_cell("\n".join(opening))]
     if ledger and ledger.exists():
         cells += [nbformat.v4.new_markdown_cell("# The study's claims"), _html(_ledger(pd.read_csv(ledger)))]
     for path in executed:
@@ -64,15 +68,17 @@ def _html(text: str) -> nbformat.NotebookNode:
 
 
 def _ledger(ledger: pd.DataFrame) -> str:
-    """The ledger with its verdicts coloured."""
-    table = findings.wide(ledger).rename_axis(None, axis=1)
+    """The ledger with its verdicts coloured; scopes without any outcome are named below it."""
+    untested = [scope for scope, rows in ledger.groupby("scope", sort=False) if (rows["verdict"] == "not tested").all()]
+    table = findings.wide(ledger[~ledger["scope"].isin(untested)])
     colour = {verdict: f"background-color: {value}" for verdict, value in maps.VERDICTS.items()}
-    scopes = list(table.columns[2:])
-    styled = table.style.map(lambda text: next((c for v, c in colour.items() if text.startswith(v)), ""), subset=scopes)
-    note = "Contrast with its 95 % interval, uncorrected; the verdict holds at the 5 % level after Holm's correction within the scope."
-    return (
-        f"<p>{note} Claims and contrasts were fixed on {escape(str(ledger['fixed'].iloc[0]))}.</p>" + styled.format(escape="html").to_html()
+    styled = table.style.map(lambda text: next((c for v, c in colour.items() if text.startswith(v)), ""), subset=list(table.columns[2:]))
+    note = (
+        "Contrast with its 95 % interval, uncorrected; the verdict holds at the 5 % level after Holm's correction within the scope. "
+        f"Claims and contrasts were fixed on {ledger['fixed'].iloc[0]}."
     )
+    missing = f"<p>No outcomes: {escape(', '.join(untested))}.</p>" if untested else ""
+    return f"<p>{escape(note)}</p>" + styled.format(escape="html").set_table_attributes('class="ledger"').to_html() + missing
 
 
 def _what_ran(experiments: Sequence[Experiment]) -> str:
