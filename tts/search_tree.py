@@ -40,7 +40,7 @@ def draw(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes, title
     plain = [node for node in nodes if not node.scores]
     ax.scatter([len(n.path) for n in plain], [height[n.path] for n in plain], s=14, color="0.6", zorder=3)
     dots = ax.scatter(
-        [len(n.path) for n in scored], [height[n.path] for n in scored], s=26, zorder=3, cmap="RdYlGn", vmin=0, vmax=1,
+        [len(n.path) for n in scored], [height[n.path] for n in scored], s=26, zorder=3, cmap="RdYlBu", vmin=0, vmax=1,
         c=[_own_score(n, children) for n in scored], edgecolors=["black" if n.status == "finished" else "none" for n in scored],
         linewidths=0.7,
     )  # fmt: skip
