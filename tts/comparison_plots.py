@@ -52,9 +52,12 @@ def difference_map(rows: pd.DataFrame, ax: Axes) -> Axes:
         rows: columns small, large, difference, low, high, verdict.
         ax: to draw on.
     """
+    if rows.empty:
+        ax.text(0.5, 0.5, "no policy is larger than another", ha="center", va="center", transform=ax.transAxes)
+        return ax
     smalls, larges = list(dict.fromkeys(rows["small"])), list(dict.fromkeys(rows["large"]))
     values = rows.pivot(index="small", columns="large", values="difference").reindex(index=smalls, columns=larges) * 100
-    limit = max(float(np.nanmax(np.abs(values))), 1.0) if len(rows) else 1.0
+    limit = max(float(np.nanmax(np.abs(values))), 1.0)
     image = ax.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
     for row in rows.itertuples():
         at = (larges.index(row.large), smalls.index(row.small))
@@ -135,3 +138,35 @@ def total_against_queries(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_xlabel("queries answered")
     ax.set_ylabel("total FLOPs")
     return ax
+
+
+def verifier_forest(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """:func:`forest` of policy + PRM minus the PRM's base model alone, in points.
+
+    Args:
+        rows: of :func:`tts.comparisons.verifier_as_solver`.
+        ax: to draw on.
+    """
+    labels = [f"{short(row.policy)} + {short(row.prm)}, against {short(row.solver)}" for row in rows.itertuples()]
+    forest(rows, labels, ax)
+    ax.set_xlabel("policy + PRM minus base model alone (points)")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return ax
+
+
+def claims_forest(rows: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
+    """:func:`forest` of the published comparisons, one panel per problem set.
+
+    Args:
+        rows: of :func:`tts.published.claims`.
+        axes: one per problem set.
+    """
+    for ax, (name, part) in zip(axes, rows.groupby("problems", sort=False)):
+        twice = part["claim"].duplicated(keep=False)
+        labels = [f"{row.claim} ({row.source})" if both else row.claim for row, both in zip(part.itertuples(), twice)]
+        forest(part, [label if row.made_by != "nobody" else f"({label})" for label, row in zip(labels, part.itertuples())], ax)
+        ax.set_title(name)
+        ax.set_xlabel("TTS minus CoT (points)")
+    axes[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes[0].figure.tight_layout()
+    return axes
