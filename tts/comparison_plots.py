@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from tts.flops import Cost
-from tts.plots import legend_below, short
+from tts.plots import METHODS, legend_below, short
 
 WAYS = {"CoT": "#7f7f7f", "TTS": "C1"}
 VERDICTS = {"supported": ("C0", "o"), "undecided": ("#7f7f7f", "s"), "contradicted": ("C1", "v")}
@@ -169,3 +171,46 @@ def claims_forest(rows: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
         ax.set_xlabel("TTS minus CoT (points)")
     legend_below(axes[0].figure, axes[-1])
     return axes
+
+
+def differences_by_set(rows: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
+    """:func:`forest` of the published external rows less the long-CoT ones, one panel per problem set.
+
+    Args:
+        rows: of :func:`tts.published.table6`.
+        axes: one per problem set.
+    """
+    for ax, (name, part) in zip(axes, rows.groupby("problems", sort=False)):
+        part = part.sort_values(["external", "internal"])
+        forest(part, [f"{row.external.split(' + ')[-1]} - {row.internal}" for row in part.itertuples()], ax)
+        ax.set_title(name)
+        ax.set_xlabel("external minus long CoT (points)")
+    legend_below(axes[0].figure, axes[-1])
+    return axes
+
+
+def internal_and_external(rows: pd.DataFrame) -> Figure:
+    """Accuracy over policy tokens per problem, one panel per size: plain policies filled, long-CoT ones open, 95 % intervals.
+
+    Args:
+        rows: of :func:`tts.long_cot.ways`.
+    """
+    sizes = list(dict.fromkeys(rows["size"]))
+    figure, axes = plt.subplots(1, len(sizes), figsize=(3.2 * len(sizes) + 0.6, 2.6), sharey=True, squeeze=False)
+    for ax, size in zip(axes[0], sizes):
+        for (policy, method), line in rows[rows["size"] == size].groupby(["policy", "method"], sort=False):
+            label, colour, marker = METHODS[method]
+            thinks = policy != size
+            error = np.clip([line["accuracy"] - line["low"], line["high"] - line["accuracy"]], 0, None)
+            ax.errorbar(
+                line["tokens"], line["accuracy"], error, color=colour, marker=marker, markerfacecolor="white" if thinks else colour,
+                linestyle="--" if thinks else "-", elinewidth=0.6, label=f"{'long' if thinks else 'plain'}: {label}",
+            )  # fmt: skip
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        ax.set_title(short(size))
+        ax.set_xlabel("policy tokens per problem")
+    axes[0, 0].set_ylabel("accuracy")
+    legend_below(figure, axes[0, 0], 4)
+    return figure

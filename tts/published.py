@@ -118,6 +118,30 @@ def table5() -> pd.DataFrame:
     )
 
 
+def table6() -> pd.DataFrame:
+    """Each external row of Table 6 less each long-CoT row, with interval and verdict.
+
+    Returns:
+        Columns external, internal, problems, TTS, CoT (accuracies in per cent), difference, low, high (shares), verdict.
+    """
+    rows = read("table6").melt(["model", "group"], list(PROBLEMS), "problems", "accuracy")
+    sides = {group: rows[rows["group"] == group].drop(columns="group") for group in ("TTS", "long CoT")}
+    external = sides["TTS"].rename(columns={"model": "external", "accuracy": "TTS"})
+    internal = sides["long CoT"].rename(columns={"model": "internal", "accuracy": "CoT"})
+    return _with_differences(external.merge(internal, on="problems"))
+
+
+def _with_differences(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with columns TTS, CoT and problems, and what the difference is."""
+    differences = [difference(row.TTS, row.CoT, row.problems) for row in rows.itertuples()]
+    return rows.assign(
+        difference=[d.estimate for d in differences],
+        low=[d.low for d in differences],
+        high=[d.high for d in differences],
+        verdict=[stats.verdict(d) for d in differences],
+    )
+
+
 def accuracies() -> pd.DataFrame:
     """All accuracies of Tables 3, 5 and 6: columns model, strategy (CoT or TTS), problems, accuracy (per cent), source."""
     table3, table5, table6 = read("table3"), read("table5"), read("table6")
@@ -155,13 +179,7 @@ def claims() -> pd.DataFrame:
     large = sources[sources["strategy"] == "CoT"].drop(columns=["strategy", "source"]).rename(columns={"model": "large", "accuracy": "CoT"})
     made = read("fig1").rename(columns={"problem_set": "problems"})
     found = made.merge(small, on=["small", "problems"]).merge(large, on=["large", "problems"])
-    differences = [difference(row.TTS, row.CoT, row.problems) for row in found.itertuples()]
-    return found.assign(
-        difference=[d.estimate for d in differences],
-        low=[d.low for d in differences],
-        high=[d.high for d in differences],
-        verdict=[stats.verdict(d) for d in differences],
-    )
+    return _with_differences(found)
 
 
 CONVENTIONS = ("the study's", "active parameters", "full, 7B PRM", "full, 72B PRM")

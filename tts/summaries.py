@@ -110,6 +110,15 @@ def quality(rows: pd.DataFrame, fit: tuple[float, float, float], policy: str, n:
     return [line, f"accuracy = {100 * a:.1f} ln F1 + {100 * b:.1f} per cent over {len(rows)} PRMs, r = {r:.2f}"]
 
 
+def long_cot(contrasts: pd.DataFrame, method: str, n: int) -> list[str]:
+    """Internal against external scaling, size by size."""
+    lines = []
+    for size, rows in contrasts.groupby("size", sort=False):
+        found = [f"{row['contrast']} {_points(row)} points ({row['verdict']})" for _, row in rows.iterrows()]
+        lines.append(f"{short(size)}, external by {METHODS[method][0]} with N = {n}: {', '.join(found)}")
+    return lines
+
+
 def findings(ledger: pd.DataFrame) -> list[str]:
     """Per scope: how many claims got each verdict, and which are decided."""
     lines = []
