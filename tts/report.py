@@ -36,8 +36,13 @@ def build(executed: list[Path], failures: dict[str, str], target: Path, title: s
 
 
 def _without_noise(cell: nbformat.NotebookNode, identity: str) -> nbformat.NotebookNode:
-    """Progress bars and warnings go to stderr; a report does not need them."""
+    """Progress bars and warnings go to stderr; a report does not need them. A widget needs a kernel, which a report has not."""
     if cell.cell_type == "code":
-        cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+        cell.outputs = [
+            o
+            for o in cell.outputs
+            if not (o.output_type == "stream" and o.name == "stderr")
+            and "application/vnd.jupyter.widget-view+json" not in o.get("data", {})
+        ]
     cell["id"] = identity
     return cell

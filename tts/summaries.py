@@ -75,3 +75,13 @@ def quality(rows: pd.DataFrame, fit: tuple[float, float, float], policy: str, n:
     if np.isnan(r):
         return [line, "too few PRMs for a fit of accuracy over F1"]
     return [line, f"accuracy = {100 * a:.1f} ln F1 + {100 * b:.1f} per cent over {len(rows)} PRMs, r = {r:.2f}"]
+
+
+def losses(overview: pd.DataFrame) -> list[str]:
+    """Per method, how many of a few explored problems it got right, and how it lost the others."""
+    lines = []
+    for method, rows in overview.groupby("method", sort=False):
+        counts = rows["kind"].value_counts()
+        lost = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "found")
+        lines.append(f"{METHODS[method][0]}: {counts.get('found', 0)} of {len(rows)} explored problems right; lost: {lost or 'none'}")
+    return lines
