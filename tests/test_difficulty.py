@@ -37,6 +37,12 @@ def test_committed_counts_need_the_same_weights_sampling_and_problems(counts):
     assert difficulty.committed(GRID, "policy-6k", "pocket-main").empty and len(pd.read_csv(path)) == 6
 
 
+def test_counts_of_other_problems_are_kept_beside(counts):
+    others = counts.assign(problem_id=counts["problem_id"].str.replace("test", "selection"))
+    path = difficulty.commit_counts(others, "pocket-main")
+    assert len(pd.read_csv(path)) == 12 and len(difficulty.committed(GRID, "policy-6k", "pocket-main")) == 6
+
+
 def test_pass_at_1_counts_what_is_not_committed(counts, tmp_path):
     found = difficulty.pass_at_1(GRID, Store(tmp_path / "runs"), "policy-6k", "pocket-main")
     assert found.tolist() == (counts["correct"] / 8).tolist()

@@ -98,6 +98,14 @@ def test_outcomes_of_different_settings_are_not_kept_in_one_file(fresh, tmp_path
     pd.testing.assert_frame_equal(again.table, kept.reset_index(drop=True), rtol=1e-5)
 
 
+def test_what_another_file_holds_is_not_kept_twice(fresh, tmp_path):
+    grid, rows, _ = fresh
+    outcomes.commit([(grid, rows[rows["method"] != "dvts"])], tmp_path / "a.parquet")
+    path = outcomes.commit([(grid, rows)], tmp_path / "b.parquet")
+    assert set(pd.read_parquet(path)["method"]) == {"dvts"}
+    assert outcomes.committed(grid, tmp_path).grid.methods == grid.methods
+
+
 def test_problems_that_not_every_budget_holds_are_left_out(fresh, tmp_path):
     grid, rows, _ = fresh
     few = rows[(rows["n"] != 64) | rows["problem_id"].isin(sorted(set(rows["problem_id"]))[:4])]

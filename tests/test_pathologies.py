@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tts.localisation import Labelled
-from tts.pathologies import by_length, shares, step_error_rates, verdicts
+from tts.pathologies import by_length, error_rates, shares, verdicts
 
 SOLUTIONS = [
     Labelled("p", ("aa", "bbbb"), -1, "x"),
@@ -27,9 +27,9 @@ def test_each_kind_by_hand():
     assert ((table["low"] < table["share"]) & (table["share"] < table["high"])).all()
 
 
-def test_step_error_rates_by_hand():
-    # Wrong prefixes: 2 in each of the last four, accepted: 0.9 | 0.9 0.9 | 0.9 0.9 | 0.9. Right ones: 4 + 4, rejected: 0.2 and 0.3.
-    assert step_error_rates(SCORES, SOLUTIONS, 0.5) == pytest.approx((6 / 8, 2 / 8))
+def test_error_rates_by_hand():
+    # First wrong steps: 0.1, 0.9, 0.9, 0.9, three accepted. Right ones: 4 + 4, rejected: 0.2 and 0.3.
+    assert error_rates(SCORES, SOLUTIONS, 0.5) == pytest.approx((3 / 4, 2 / 8))
 
 
 def test_scores_of_right_steps_by_length():

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from processes import heed_ctrl_c
 
 from tts.grid import Grid
 from tts.runner import fill, missing
@@ -71,7 +72,8 @@ fill(Grid.model_validate_json(sys.argv[1]), Store(sys.argv[2]))
 
 
 def start(wanted, folder):
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, wanted.model_dump_json(), str(folder)], stderr=subprocess.PIPE)
+    command = [sys.executable, "-c", SCRIPT, wanted.model_dump_json(), str(folder)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])

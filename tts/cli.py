@@ -142,10 +142,14 @@ def store(
 
 
 @app.command()
-def outcomes(preset: Preset = "pocket-full") -> None:
+def outcomes(
+    preset: Preset = "pocket-full",
+    parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
+    name: Annotated[str, typer.Option(help="of the file; the preset's by default")] = "",
+) -> None:
     """Runs a preset for each of its seeds and keeps every problem's outcome under data/outcomes, to show beside later runs."""
     with resumable():
-        path = study.collect_outcomes(preset)
+        path = study.collect_outcomes(preset, study.parse_overrides(parameter), name)
     console.print(f"outcomes of {preset} in {path}")
 
 
@@ -155,9 +159,10 @@ def difficulty_(
     problems: Annotated[str, typer.Option(help="problem set")] = "pocket-main",
     count: Annotated[int, typer.Option(help="how many of its problems")] = 200,
     samples: Annotated[int, typer.Option(help="separate samples a problem")] = 256,
+    split: Annotated[str, typer.Option(help="development, selection or test problems")] = "test",
 ) -> None:
     """Counts right samples per problem, from samples no method is judged on, and keeps the counts under data/difficulty."""
-    grid = Grid(problems={problems: count}, policies=policies, methods=["majority"], samples=samples, budgets=[1])
+    grid = Grid(problems={problems: count}, policies=policies, methods=["majority"], samples=samples, budgets=[1], split=split)
     with resumable():
         _count(grid, policies, problems, samples)
 

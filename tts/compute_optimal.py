@@ -53,6 +53,14 @@ def resampled_problems(problems: int, resamples: int = RESAMPLES, seed: int = 0)
     return np.vstack([np.ones((1, problems), int), drawn])
 
 
+def resampled_means(values: np.ndarray) -> np.ndarray:
+    """The mean of ``(problems,)`` values on the problems as they are, then on each resample, ``(1 + resamples,)``.
+
+    Resample by resample the same problems as in :func:`fit`, so that differences of the two are paired.
+    """
+    return resampled_problems(len(values)) @ values / len(values)
+
+
 def folds_of(bins: Sequence[str], seed: int = 0) -> np.ndarray:
     """The fold of each problem, ``(problems,)``: random, and as even as can be within each bin."""
     bins, rng = np.asarray(bins), np.random.default_rng(seed)

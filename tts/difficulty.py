@@ -88,11 +88,11 @@ def _path(problem_set: str) -> Path:
 
 
 def commit_counts(counts: pd.DataFrame, problem_set: str) -> Path:
-    """Adds counts to the committed file, in place of older ones of the same policy."""
+    """Adds counts to the committed file, in place of older ones of the same policy and problems."""
     path = _path(problem_set)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         old = pd.read_csv(path)
-        counts = pd.concat([old[~old["policy"].isin(counts["policy"])], counts])
+        counts = pd.concat([old, counts]).drop_duplicates(["policy", "problem_id"], keep="last")
     counts.sort_values(["policy", "problem_id"]).to_csv(path, index=False)
     return path

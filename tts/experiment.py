@@ -47,6 +47,10 @@ class Experiment:
         self.store = Store(store)
         self.figures = Path(figures)
 
+    def variant(self, **changes: object) -> Experiment:
+        """An experiment with other parameters, on the same store and figures."""
+        return Experiment(self.store.folder, self.figures, **(self.grid.model_dump() | changes))
+
     def __str__(self) -> str:
         return runner.describe(self.grid, self.store)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from tts.evidence import Evidence, cells
 from tts.grid import Grid
@@ -21,6 +22,7 @@ from tts.selection import Rule
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "outcomes"
 CELL = ["problems", "policy", "prm", "method", "n"]
+KEY = [*CELL, "seed", "problem_id"]
 VALUES = ["accuracy", "policy_tokens", "prm_tokens", "prompt_tokens"]
 NAMES = ["problems", "policy", "prm", "method", "problem_id"]
 SETTINGS = ("split", "beam_width", "aggregate", "vote", "temperature", "top_p", "max_tokens", "max_steps")
@@ -45,6 +47,8 @@ def collect(evidence: Evidence) -> pd.DataFrame:
 def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
     """Keeps the outcomes of several grids (other seeds, other policies) in one file, with settings and weights.
 
+    What another file of the folder holds already, with the same settings, is left out.
+
     Raises:
         ValueError: where the grids differ in more than policies, PRMs, problems, methods, budgets, samples and seed.
     """
@@ -53,7 +57,10 @@ def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
     if any(other != settings[0] for other in settings):
         raise ValueError(f"outcomes of different settings cannot be kept in one file: {settings}")
     names = sorted({name for grid, _ in pairs for name in (*grid.policies, *grid.prms)})
-    rows = pd.concat([frame for _, frame in pairs], ignore_index=True).drop_duplicates([*CELL, "seed", "problem_id"])
+    rows = pd.concat([frame for _, frame in pairs], ignore_index=True).drop_duplicates(KEY)
+    for other in (other for other in path.parent.glob("*.parquet") if other != path and _attributes(other)["settings"] == settings[0]):
+        known = pd.MultiIndex.from_frame(pd.read_parquet(other, columns=KEY).astype(dict.fromkeys(NAMES, str)))
+        rows = rows[~pd.MultiIndex.from_frame(rows[KEY]).isin(known)].copy()
     rows[NAMES] = rows[NAMES].astype("category")
     counts = rows.groupby("problems", observed=True)["problem_id"].nunique()
     rows.attrs = {
@@ -115,7 +122,7 @@ def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:
     if not policies:
         return None
     wanted = pd.DataFrame(sorted(set().union(*(asked[policy] for policy in policies))), columns=CELL)
-    rows = rows.drop_duplicates([*CELL, "seed", "problem_id"]).merge(wanted, on=CELL)
+    rows = rows.drop_duplicates(KEY).merge(wanted, on=CELL)
     counts = {name: _common(grid, name, rows[rows["problems"] == name]) for name in grid.problems}
     return Committed(grid.model_copy(update={"policies": policies, "problems": counts}), rows)
 
@@ -133,15 +140,19 @@ def beside(fresh: Evidence, full: Evidence, n: int) -> pd.DataFrame:
 def _read(grid: Grid, folder: Path) -> Iterator[pd.DataFrame]:
     """The rows of each file whose settings are the grid's, of problems and models that are still the same."""
     for path in sorted(folder.glob("*.parquet")):
-        rows = pd.read_parquet(path)
-        if rows.attrs["settings"] != _settings(grid):
+        about = _attributes(path)
+        if about["settings"] != _settings(grid):
             continue
-        known = {name for name, weights in rows.attrs["weights"].items() if _weights(name) == weights}
-        sets = {
-            name for name, (count, texts) in rows.attrs["problems"].items() if name in grid.problems and _texts(grid, name, count) == texts
-        }
+        known = {name for name, weights in about["weights"].items() if _weights(name) == weights}
+        sets = {name for name, (count, texts) in about["problems"].items() if name in grid.problems and _texts(grid, name, count) == texts}
+        rows = pd.read_parquet(path)
         rows = rows[rows["policy"].isin(known) & rows["prm"].isin(known | {""}) & rows["problems"].isin(sets)]
         yield rows.astype(dict.fromkeys(NAMES, str))
+
+
+def _attributes(path: Path) -> dict:
+    """What :func:`commit` wrote beside a file's rows: settings, weights, problems."""
+    return pq.read_schema(path).pandas_metadata["attributes"]
 
 
 def _common(grid: Grid, problem_set: str, rows: pd.DataFrame) -> int:

@@ -95,20 +95,21 @@ def shares(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> p
     return pd.DataFrame(rows)
 
 
-def step_error_rates(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> tuple[float, float]:
-    """False-positive and false-negative rate over steps, the two numbers of :mod:`tts.reward_models.dial`.
+def error_rates(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> tuple[float, float]:
+    """False-positive and false-negative rate, the two numbers of :mod:`tts.reward_models.dial`.
 
-    A step is right while all up to it are; from the first wrong one on, the prefix is wrong.
+    At the step where a solution turns wrong, and at the right steps before it. Steps after the first wrong one do not count: a
+    search that keeps it has already lost, and some PRMs judge each step by itself.
 
     Returns:
-        Share of the wrong prefixes that are accepted; share of the right ones that are rejected.
+        Share of the first wrong steps that are accepted; share of the right steps that are rejected.
     """
-    right, wrong = [], []
+    accepted, rejected = [], []
     for row, solution in zip(scores, solutions):
         until = len(row) if solution.first_error < 0 else solution.first_error
-        right += [score < threshold for score in row[:until]]
-        wrong += [score >= threshold for score in row[until:]]
-    return float(np.mean(wrong)), float(np.mean(right))
+        rejected += [score < threshold for score in row[:until]]
+        accepted += [score >= threshold for score in row[until : until + 1]]
+    return float(np.mean(accepted)), float(np.mean(rejected))
 
 
 def by_length(scores: Scores, solutions: Sequence[Labelled], edges: Sequence[int]) -> pd.DataFrame:

@@ -176,16 +176,21 @@ def fill(jobs: list[Job]) -> None:
             runner.fill(experiment.grid, experiment.store)
 
 
-def collect_outcomes(preset: str) -> Path:
-    """Generates what a preset's notebooks read, for each of its seeds, and keeps the outcomes problem by problem."""
+def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "") -> Path:
+    """Generates what a preset's notebooks read, for each of its seeds, and keeps the outcomes problem by problem.
+
+    Args:
+        overrides: of the preset's parameters, say another rule.
+        name: of the file, without its suffix; the preset's by default.
+    """
     found = []
     for seed in load_preset(preset)["seeds"]:
-        jobs = plan(preset, overrides={"seed": seed})
+        jobs = plan(preset, overrides=(overrides or {}) | {"seed": seed})
         fill(jobs)
         experiments = {e.grid.model_dump_json(): e for job in jobs if (e := job.experiment())}
         for experiment in tqdm(experiments.values(), desc="outcomes", unit="grid"):
             found.append((experiment.grid, outcomes.collect(experiment.results)))
-    return outcomes.commit(found, outcomes.FOLDER / f"{preset}.parquet")
+    return outcomes.commit(found, outcomes.FOLDER / f"{name or preset}.parquet")
 
 
 def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | None]:

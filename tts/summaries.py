@@ -35,7 +35,7 @@ def scaling(gains: pd.DataFrame) -> list[str]:
             f"{row[column]:+.0%} [{row[column + ' low']:+.0%}, {row[column + ' high']:+.0%}] at {short(row['policy'])}"
             for row in (first, last)
         ]
-        lines.append(f"{column} of the best method over CoT: {ends[0]}, {ends[1]}")
+        lines.append(f"{column} of compute-optimal TTS over CoT: {ends[0]}, {ends[1]}")
     order = gains["relative gain"].is_monotonic_decreasing
     lines.append(f"the relative gain {'falls' if order else 'does not fall'} steadily with the policy's size")
     return lines
