@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.stats import norm
 
 from tts import compute_optimal, costs, localisation, stats, strategy
 from tts.evidence import Evidence
@@ -31,11 +32,12 @@ class Finding:
     """What a check found.
 
     Attributes:
-        estimate, low, high: of the contrast, with its 95 % interval; both ends equal the estimate where it is exact.
+        estimate, low, high: of the contrast, with its 95 % interval.
         margin: the claim is that the contrast lies above it.
         unit: ``points`` (of accuracy, as a share of 1), ``ratio`` or ``share``.
         method: of the interval.
         detail: what was compared.
+        exact: the estimate is a ratio of known numbers, without a sampling error.
     """
 
     estimate: float
@@ -45,6 +47,7 @@ class Finding:
     method: str
     detail: str
     margin: float = 0.0
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,10 @@ class Scope:
         """A method's accuracy on each problem, ``(problems,)``, at the scope's budget.
 
         Raises:
-            NotTested: where no grid holds it.
+            NotTested: where no grid holds it, or too few problems.
         """
+        if self.count < FEWEST_PROBLEMS:
+            raise NotTested(f"{self.count} problems are too few for a verdict; give at least {FEWEST_PROBLEMS}")
         budget = 1 if method == "cot" else self.n
         return self.holder(policy, method, prm, evidence).accuracy(self.problem_set, policy, prm, method, budget)[: self.count]
 
@@ -149,7 +154,7 @@ def interaction(scope: Scope, method: str, over: str, first: dict, second: dict)
     cut = 2 * len(parts[0])
     interval = stats.bootstrap(columns, lambda means: _average(means[..., :cut]) - _average(means[..., cut:]))
     ends = [f"{value:+.1%}" for value in (_average(columns[:, :cut].mean(0)), _average(columns[:, cut:].mean(0)))]
-    places = ["; ".join([n, *[" and ".join(w["bins"])] * ("bins" in w)]) for n, w in zip(named, (first, second))]
+    places = ["; ".join([n, *([" and ".join(w["bins"])] if w.get("bins") else [])]) for n, w in zip(named, (first, second))]
     return _points(interval, f"{method} - {over}: {ends[0]} ({places[0]}) less {ends[1]} ({places[1]})")
 
 
@@ -228,9 +233,12 @@ def compute_optimal_over_majority(scope: Scope) -> Finding:
 
 
 def certainty(finding: Finding) -> float:
-    """How many standard errors a contrast lies above its margin."""
-    error = (finding.high - finding.low) / 2 / 1.96
-    return (finding.estimate - finding.margin) / error if error > 0 else np.inf * np.sign(finding.estimate - finding.margin)
+    """How many standard errors a contrast lies above its margin; the error is that of the interval's side towards the margin."""
+    above = finding.estimate - finding.margin
+    if above == 0:
+        return 0.0
+    error = (finding.estimate - finding.low if above > 0 else finding.high - finding.estimate) / norm.ppf(0.975)
+    return above / error if error > 0 else np.inf * np.sign(above)
 
 
 def relative_gain(scope: Scope) -> Finding:

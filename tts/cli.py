@@ -26,6 +26,8 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 console = Console()
 EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, ValueError, OSError)
 
+FINDINGS = "09_findings"
+
 Preset = Annotated[str, typer.Option(help="a preset's name; see 'list'")]
 Overrides = Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="overrides a parameter")]
 
@@ -71,7 +73,9 @@ def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str,
     outcome = study.execute(jobs, output, workers)
     failures = {name: reason for name, reason in outcome.items() if reason}
     executed = [output / f"{name}.ipynb" for name in outcome if (output / f"{name}.ipynb").exists()]
-    page = report.build(executed, failures, figures / "report.html", f"Test-time scaling: preset {preset}")
+    experiments = [experiment for job in jobs if (experiment := job.experiment())]
+    ledger = figures / "findings.csv" if FINDINGS in outcome and not outcome[FINDINGS] else None
+    page = report.build(executed, failures, figures / "report.html", f"Test-time scaling: preset {preset}", ledger, experiments)
     return outcome, page, figures
 
 

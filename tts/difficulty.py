@@ -55,11 +55,18 @@ def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int)
 
 def pass_at_1(grid: Grid, store: Store, policy: str, problem_set: str, samples: int = 64) -> np.ndarray:
     """Pass@1 of each problem of a set, ``(problems,)``: committed counts where there are, else counted now."""
-    hashes = _hashes(grid, problem_set)
+    known = known_pass_at_1(grid, policy, problem_set)
+    return _pass_at_1(count(grid, store, policy, problem_set, samples), grid, problem_set) if known is None else known
+
+
+def known_pass_at_1(grid: Grid, policy: str, problem_set: str) -> np.ndarray | None:
+    """As :func:`pass_at_1` from committed counts; None where they do not hold every problem."""
     counts = committed(grid, policy, problem_set)
-    if not set(hashes) <= set(counts["problem_id"]):
-        counts = count(grid, store, policy, problem_set, samples)
-    indexed = counts.set_index("problem_id").loc[list(hashes)]
+    return _pass_at_1(counts, grid, problem_set) if set(_hashes(grid, problem_set)) <= set(counts["problem_id"]) else None
+
+
+def _pass_at_1(counts: pd.DataFrame, grid: Grid, problem_set: str) -> np.ndarray:
+    indexed = counts.set_index("problem_id").loc[list(_hashes(grid, problem_set))]
     return (indexed["correct"] / indexed["samples"]).to_numpy(float)
 
 

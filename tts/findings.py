@@ -11,7 +11,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -49,6 +48,11 @@ class Check(BaseModel):
     @property
     def parameters(self) -> dict:
         return dict(self.model_extra or {})
+
+    def __str__(self) -> str:
+        if self.missing:
+            return f"not tested: {self.missing}"
+        return ", ".join([self.check, *(f"{name} {value}" for name, value in self.parameters.items())])
 
 
 class Claim(BaseModel):
@@ -145,12 +149,7 @@ def _committed_scope(ledger: Ledger, roles: Roles | None, grid: Grid) -> Scope |
     evidence = _held(ledger, roles, grid, ledger.rule)
     if not evidence:
         return None
-    counted = {}
-    for policy in roles.policies:
-        counts = difficulty.committed(evidence[0].grid, policy, roles.problem_set)
-        if len(counts) >= evidence[0].grid.problems[roles.problem_set]:
-            counted[policy] = (counts["correct"] / counts["samples"]).to_numpy(float)
-    return scope(ledger, roles, evidence, counted, _held(ledger, roles, grid, _other_rule(ledger)))
+    return scope(ledger, roles, evidence, _held(ledger, roles, grid, other_rule(ledger)))
 
 
 def _held(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> list[Evidence]:
@@ -164,23 +163,23 @@ def _held(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> lis
     return [held for held in found if held is not None]
 
 
-def _other_rule(ledger: Ledger) -> dict[str, str]:
-    """The rule that the voting claim compares with; the ledger's own where there is no such claim."""
+def other_rule(ledger: Ledger) -> dict[str, str]:
+    """The rule that the voting claim compares with, as parameters of a grid; the ledger's own where there is no such claim."""
     return next((c.measured.parameters["against"] for c in ledger.claims.values() if c.measured.check == "voting"), ledger.rule)
 
 
-def scope(
-    ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], pass_at_1: dict[str, np.ndarray], other_rule: Sequence[Evidence] = ()
-) -> Scope:
-    """A scope from evidence and roles.
+def scope(ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], otherwise: Sequence[Evidence] = (), n: int | None = None) -> Scope:
+    """A scope from evidence and roles; difficulty comes from the committed counts, for the policies that have them.
 
     Args:
         evidence: grids that between them hold the roles' policies and PRMs.
-        pass_at_1: per policy, from samples that no method is judged on.
-        other_rule: evidence under the voting claim's other rule.
+        otherwise: evidence under the voting claim's other rule.
+        n: the budget; the ledger's by default.
     """
+    known = {policy: difficulty.known_pass_at_1(evidence[0].grid, policy, roles.problem_set) for policy in roles.policies}
+    counted = {policy: values for policy, values in known.items() if values is not None}
     parts = {name: getattr(roles, name) for name in ("problem_set", "policies", "searchers", "prms", "long")}
-    return Scope(evidence, **parts, n=ledger.n, good=roles.good_prm, weak=roles.weak_prm, pass_at_1=pass_at_1, other_rule=other_rule)
+    return Scope(evidence, **parts, n=n or ledger.n, good=roles.good_prm, weak=roles.weak_prm, pass_at_1=counted, other_rule=otherwise)
 
 
 def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
@@ -218,9 +217,9 @@ def _run(check: Check, scope_name: str, scope: Scope | None) -> Finding | str:
 
 
 def _with_verdicts(ledger: Ledger, scope_name: str, found: dict[str, Finding | str]) -> list[dict]:
-    measured = {name: f for name, f in found.items() if isinstance(f, Finding) and f.high > f.low}
-    raw = [2 * norm.sf(abs(checks.certainty(f))) for f in measured.values()]
-    corrected = dict(zip(measured, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
+    uncertain = {name: f for name, f in found.items() if isinstance(f, Finding) and not f.exact}
+    raw = [2 * norm.sf(abs(checks.certainty(f))) for f in uncertain.values()]
+    corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
     rows = []
     for name, claim in ledger.claims.items():
         finding = found[name]
@@ -228,7 +227,7 @@ def _with_verdicts(ledger: Ledger, scope_name: str, found: dict[str, Finding | s
         if isinstance(finding, str):
             rows.append(row | {"verdict": "not tested", "detail": finding, "fixed": str(ledger.fixed)})
             continue
-        p = corrected.get(name, 0.0)  # what is exact is certain
+        p = corrected.get(name, 0.0)
         side = "supported" if finding.estimate > finding.margin else "contradicted"
         numbers = {key: getattr(finding, key) for key in ("estimate", "low", "high", "unit", "margin")}
         verdict = side if p < 1 - ledger.level else "undecided"
@@ -251,13 +250,23 @@ def formatted(row: dict | pd.Series) -> str:
     return point if low == high else f"{point} [{low}, {high}]"
 
 
+def described(ledger: Ledger) -> pd.DataFrame:
+    """One row per claim: statement, reference, and its check in each kind of scope."""
+    rows = [
+        {"claim": name, "statement": c.statement, "reference": c.reference, "published": str(c.published), "measured": str(c.measured)}
+        for name, c in ledger.claims.items()
+    ]
+    return pd.DataFrame(rows).set_index("claim")
+
+
 def wide(ledger: pd.DataFrame) -> pd.DataFrame:
     """One row per claim, scopes as columns: verdict and contrast."""
     shown = ledger.assign(text=[f"{row['verdict']} {formatted(row)}".strip() for _, row in ledger.iterrows()])
     table = shown.pivot(index="claim", columns="scope", values="text")
     order = list(dict.fromkeys(ledger["claim"]))
     named = ledger.drop_duplicates("claim").set_index("claim")[["statement", "reference"]]
-    return named.join(table).loc[order, ["statement", "reference", *dict.fromkeys(ledger["scope"])]]
+    columns = ["statement", "reference", *dict.fromkeys(ledger["scope"])]
+    return named.join(table).loc[order, columns].rename_axis(index=None, columns=None)
 
 
 def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:

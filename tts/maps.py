@@ -35,7 +35,8 @@ def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) ->
     axes[0, 0].set_ylabel("false negatives\n(right steps rejected)")
     won = [m for m in METHODS if m in set(table["best"])]
     legend = [Patch(color=METHODS[m][1], label=f"{METHODS[m][0]} wins") for m in won]
-    legend += [Line2D([], [], linestyle="none", marker=f"${i}$", color="black", label=short(p)) for i, p in enumerate(places, 1)]
+    circle = {"linestyle": "none", "marker": "o", "markersize": 6, "color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6}
+    legend += [Line2D([], [], **circle, label=f"{number}: {short(prm)}") for number, prm in enumerate(places, 1)]
     figure.legend(handles=legend, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     return figure
@@ -47,7 +48,7 @@ def _fields(rows: pd.DataFrame, ax: Axes) -> None:
         i, j = xs.index(row["false positive"]), ys.index(row["false negative"])
         alpha = 0.75 if row["decided"] else 0.25
         ax.add_patch(plt.Rectangle((i - 0.5, j - 0.5), 1, 1, color=METHODS[row["best"]][1], alpha=alpha, linewidth=0))
-        ax.text(i, j, f"{100 * row[row['best']]:.0f}", ha="center", va="center", fontsize=7)
+        ax.text(i - 0.45, j + 0.42, f"{100 * row[row['best']]:.0f}", ha="left", va="top", fontsize=6)
     ax.set_xticks(range(len(xs)), [f"{x:.0%}" for x in xs])
     ax.set_yticks(range(len(ys)), [f"{y:.0%}" for y in ys])
     ax.set_xlim(-0.5, len(xs) - 0.5)
@@ -83,6 +84,7 @@ def ledger(table: pd.DataFrame) -> Figure:
     ax.set_ylim(len(claims) - 0.5, -0.5)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     ax.grid(visible=False)
     ax.legend(handles=[Patch(color=c, label=v) for v, c in VERDICTS.items()], loc="upper center", bbox_to_anchor=(0.4, -0.01), ncol=4)
     figure.tight_layout()

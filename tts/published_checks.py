@@ -74,7 +74,9 @@ def table4(first: str, second: str, times: float) -> Finding:
     """How many times fewer total FLOPs, exactly; more than ``times`` or not."""
     total = _table("table4_flops")["total_flops"]
     ratio = float(total[second] / total[first])
-    return Finding(ratio, ratio, ratio, "ratio", "exact", f"{second} {total[second]:.3g} over {first} {total[first]:.3g} FLOPs", times)
+    return Finding(
+        ratio, ratio, ratio, "ratio", "exact", f"{second} {total[second]:.3g} over {first} {total[first]:.3g} FLOPs", times, True
+    )
 
 
 def table5_all(first: str, second: str) -> Finding:

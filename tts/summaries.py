@@ -85,3 +85,24 @@ def losses(overview: pd.DataFrame) -> list[str]:
         lost = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "found")
         lines.append(f"{METHODS[method][0]}: {counts.get('found', 0)} of {len(rows)} explored problems right; lost: {lost or 'none'}")
     return lines
+
+
+def findings(ledger: pd.DataFrame) -> list[str]:
+    """Per scope: how many claims got each verdict, and which are decided."""
+    lines = []
+    for scope, rows in ledger.groupby("scope", sort=False):
+        tested = rows[rows["verdict"] != "not tested"]
+        if tested.empty:
+            lines.append(f"{scope}: nothing tested")
+            continue
+        counts = tested["verdict"].value_counts()
+        decided = [
+            f"{verdict}: {', '.join(tested[tested['verdict'] == verdict]['claim'])}"
+            for verdict in ("supported", "contradicted")
+            if verdict in counts
+        ]
+        undecided = f"{counts.get('undecided', 0)} undecided, {len(rows) - len(tested)} not tested"
+        lines.append(
+            "; ".join([f"{scope}: {', '.join(f'{counts.get(v, 0)} {v}' for v in ('supported', 'contradicted'))}, {undecided}", *decided])
+        )
+    return lines
