@@ -16,7 +16,7 @@ from tts.grid import Grid
 from tts.plots import METHODS
 from tts.runner import Engines
 
-_CELL = "padding:1px 8px;text-align:left;color:black"
+_CELL = "padding:0 6px;text-align:left;color:black;white-space:nowrap"
 
 
 class Searches:
@@ -47,7 +47,7 @@ def telling(searches: Sequence[Followed]) -> Followed:
 
 
 def page(followed: Followed, step: int) -> str:
-    """The candidates of a step as an HTML table: score, text, right or wrong, fate; what won a place in bold.
+    """The candidates of a step as an HTML table: score, text, right or wrong, fate; what won a place in bold; the fates explained.
 
     Args:
         followed: the search.
@@ -56,33 +56,36 @@ def page(followed: Followed, step: int) -> str:
     rows, lost = at_step(followed, step), set() if followed.loss.kind == "found" else last_right(followed.steps)
     head = "".join(f'<th style="{_CELL}">{name}</th>' for name in ("sample", "score", "step", "so far", "fate"))
     lines = [_line(row, row.path in lost) for row in rows.itertuples()]
-    return f'<table style="border-collapse:collapse;background:white">\n<tr>{head}</tr>\n' + "\n".join(lines) + "\n</table>"
+    fates = "<br>".join(f"{fate}: {meaning}" for fate, meaning in FATES.items() if (rows["fate"] == fate).any())
+    caption = f'<caption style="caption-side:bottom;text-align:left;padding:6px;color:#555">{fates}</caption>'
+    style = "border-collapse:collapse;background:white;line-height:1.45"
+    return f'<table style="{style}">{caption}\n<tr>{head}</tr>\n' + "\n".join(lines) + "\n</table>"
 
 
 def _line(row, lost: bool) -> str:
-    fate = f"merged with {row.into}" if row.into else f"{row.fate}: {FATES[row.fate]}"
+    fate = f"merged with {row.into}" if row.into else row.fate
     if row.selected:
-        fate += "; on the way to the answer"
+        fate += ", leads to the answer"
     if lost:
-        fate += "; <b>the last right step</b>"
+        fate += ", <b>the last right step</b>"
     so_far = {True: "right", False: "wrong"}.get(row.right, "not known")
     score = "" if pd.isna(row.score) else f"{row.score:.2f}"
     text = f"<code>{escape(row.text) or '(end)'}</code>"
     style = "font-weight:bold" if row.fate in WON else "color:#555"
     cells = [row.path, score, text, so_far, fate]
-    colours = ["", f";background:{explore.shade(row.score)}" if score else "", "", "", ""]
+    colours = ["", f";background:{explore.shade(row.score)};color:black" if score else "", "", "", ""]
     shown = "".join(f'<td style="{_CELL};{style}{colour}">{cell}</td>' for cell, colour in zip(cells, colours))
     return f'<tr style="outline:{"2px solid #0072B2" if lost else "none"}">{shown}</tr>'
 
 
 def tree(followed: Followed, step: int) -> bytes:
     """The search's tree up to a step as a PNG, what is right so far ringed in blue."""
-    figure = Figure(figsize=(4.6, 3.6), dpi=100, layout="constrained")
+    figure = Figure(figsize=(4.2, 3.8), layout="constrained")
     right = followed.steps[followed.steps["right"].eq(True)]["path"]
     ringed = {tuple(map(int, path.split("."))) for path in right}
     search_tree.draw(followed.nodes, followed.selected, figure.subplots(), METHODS[followed.method][0], until=step, ringed=ringed)
     png = BytesIO()
-    figure.savefig(png, format="png", bbox_inches=figure.bbox_inches)
+    figure.savefig(png, format="png", dpi=200, bbox_inches=figure.bbox_inches)
     return png.getvalue()
 
 
@@ -109,7 +112,7 @@ class Explorer:
         self.back = ipywidgets.Button(description="back", icon="arrow-left", layout=ipywidgets.Layout(width="90px"))
         self.on = ipywidgets.Button(description="on", icon="arrow-right", layout=ipywidgets.Layout(width="90px"))
         self.lost = ipywidgets.Button(description="where it was lost", icon="search")
-        self.verdict, self.table, self.tree = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.Image(format="png")
+        self.verdict, self.table, self.tree = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.Image(format="png", width=420)
         choice = ipywidgets.HBox([self.problem, self.method])
         moves = ipywidgets.HBox([self.step, self.back, self.on, self.lost])
         below = ipywidgets.HBox([self.table, self.tree], layout=ipywidgets.Layout(flex_flow="row wrap", align_items="flex-start"))

@@ -67,7 +67,8 @@ def draw(
     ax.set_yticks([])
     if until is not None:
         ax.set_xlim(-0.3, deepest + 0.3)
-        ax.set_ylim(min(height.values()) - 1, max(height.values()) + 1)
+        low, high = min(height.values()), max(height.values())
+        ax.set_ylim(low - 0.5 - 0.04 * (high - low), high + 0.5 + 0.04 * (high - low))
     ax.set_xlabel("step" if deepest > 1 else "whole solution")
     ax.grid(visible=False)
     ax.xaxis.get_major_locator().set_params(integer=True)
