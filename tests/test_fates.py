@@ -260,5 +260,5 @@ def test_example_overview_and_drawing():
     assert list(overview["kind"]) == ["found", "not sampled", "pruned"]
     assert losses(overview) == ["Beam search: 1 of 3 explored problems right; lost: 1 not sampled, 1 pruned"]
     texts = {t.get_text() for t in draw(pruned, "title").axes[0].texts}
-    assert {"step 1", "step 3", "✓ 5*4=20", "✗ 5*4=21", "0.10", "×2"} <= texts
+    assert {"step 1", "step 3", "✓ 5*4=20", "✗ 5*4=21", "✗ answer 42", "0.10", "×2"} <= texts
     assert tree(found, 1).startswith(b"\x89PNG")

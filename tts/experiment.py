@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from tts import runner
+from tts import runner, style
 from tts.accuracy import Results
 from tts.grid import Grid
 from tts.models import locate
 from tts.reward_models import family_of
 from tts.store import Store
 
-STYLE = Path(__file__).parent / "style.mplstyle"
 _VERSIONS = ("torch", "transformers", "matplotlib", "pandas")
 
 
@@ -78,6 +77,7 @@ class Experiment:
 
     def save(self, figure: Figure, name: str, rows: pd.DataFrame) -> list[Path]:
         """Writes a figure as four files: ``name.pdf``, ``.png``, ``.csv`` (the plotted rows), ``.json`` (its origin)."""
+        style.fit(figure)
         self.figures.mkdir(parents=True, exist_ok=True)
         paths = [self.figures / f"{name}.{suffix}" for suffix in ("pdf", "png", "csv", "json")]
         figure.savefig(paths[0], metadata={"CreationDate": None})
@@ -103,13 +103,27 @@ class Experiment:
         }
 
 
-def explain(error: ValidationError) -> str:
+def check_look(look: dict) -> None:
+    """Refuses a look of figures before anything is generated for them.
+
+    Raises:
+        ParameterError: for a field that is unknown or does not fit.
+    """
+    if not isinstance(look, dict):
+        raise ParameterError(f"look must be a mapping with {', '.join(style.Look.model_fields)}; given {look!r}")
+    try:
+        style.Look(**look)
+    except ValidationError as error:
+        raise ParameterError(explain(error, style.Look)) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel] = Grid) -> str:
     """A pydantic error as lines that say what is wrong, what was given and what is known."""
     lines = []
     for item in error.errors():
         where = ".".join(map(str, item["loc"])) or "parameters"
         if item["type"] == "extra_forbidden":
-            lines.append(f"unknown parameter {where!r}; known: {', '.join(Grid.model_fields)}")
+            lines.append(f"unknown parameter {where!r}; known: {', '.join(model.model_fields)}")
         else:
             lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')} (given: {item['input']!r:.120})")
     return "\n".join(lines)

@@ -75,7 +75,7 @@ def steps_table(candidate: Candidate) -> pd.DataFrame:
 
 
 def coloured(steps: Sequence[str], scores: Sequence[float], threshold: float, first_error: int, title: str) -> HTML:
-    """A solution with each step on the colour of its score, red to green, and its first wrong step marked.
+    """A solution with each step on the colour of its score, red to blue, and its first wrong step marked.
 
     Args:
         steps: the solution.
@@ -93,5 +93,5 @@ def coloured(steps: Sequence[str], scores: Sequence[float], threshold: float, fi
 
 
 def shade(score: float) -> str:
-    """The colour of a score on which black text can be read, red to green; grey for NaN."""
-    return "#dddddd" if np.isnan(score) else to_hex(colormaps["RdYlGn"](0.15 + 0.7 * score))
+    """The colour of a score on which black text can be read, red to blue; grey for NaN."""
+    return "#dddddd" if np.isnan(score) else to_hex(colormaps["RdYlBu"](0.15 + 0.7 * score))

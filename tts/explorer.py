@@ -15,6 +15,7 @@ from tts.fates import FATES, WON, Followed, at_step, follow, last_right
 from tts.grid import Grid
 from tts.plots import METHODS
 from tts.runner import Engines
+from tts.search_tree import RIGHT
 
 _CELL = "padding:0 6px;text-align:left;color:black;white-space:nowrap"
 
@@ -75,11 +76,11 @@ def _line(row, lost: bool) -> str:
     cells = [row.path, score, text, so_far, fate]
     colours = ["", f";background:{explore.shade(row.score)};color:black" if score else "", "", "", ""]
     shown = "".join(f'<td style="{_CELL};{style}{colour}">{cell}</td>' for cell, colour in zip(cells, colours))
-    return f'<tr style="outline:{"2px solid #0072B2" if lost else "none"}">{shown}</tr>'
+    return f'<tr style="outline:{f"2px solid {RIGHT}" if lost else "none"}">{shown}</tr>'
 
 
 def tree(followed: Followed, step: int) -> bytes:
-    """The search's tree up to a step as a PNG, what is right so far ringed in blue."""
+    """The search's tree up to a step as a PNG, what is right so far ringed in purple."""
     figure = Figure(figsize=(4.2, 3.8), layout="constrained")
     right = followed.steps[followed.steps["right"].eq(True)]["path"]
     ringed = {tuple(map(int, path.split("."))) for path in right}

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from tts import findings
 from tts.plots import METHODS, short
 
-VERDICTS = {"supported": "#a6d8b8", "contradicted": "#f2b0a0", "undecided": "#e8e4d0", "not tested": "#f4f4f4"}
+VERDICTS = {"supported": "#a9cfe8", "contradicted": "#f3bd8b", "undecided": "#e9e6d8", "not tested": "#f6f6f6"}
 
 
 def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) -> Figure:
@@ -31,14 +31,13 @@ def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) ->
         _fields(table[table["policy"] == policy], ax)
         _prms(table, places, ax)
         ax.set_title(short(policy))
-        ax.set_xlabel("false positives (wrong steps accepted)")
-    axes[0, 0].set_ylabel("false negatives\n(right steps rejected)")
+        ax.set_xlabel("wrong steps accepted")
+    axes[0, 0].set_ylabel("right steps rejected")
     won = [m for m in METHODS if m in set(table["best"])]
     legend = [Patch(color=METHODS[m][1], label=f"{METHODS[m][0]} wins") for m in won]
     circle = {"linestyle": "none", "marker": "o", "markersize": 6, "color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6}
     legend += [Line2D([], [], **circle, label=f"{number}: {short(prm)}") for number, prm in enumerate(places, 1)]
-    figure.legend(handles=legend, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.tight_layout()
+    figure.legend(handles=legend, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=4)
     return figure
 
 
@@ -86,6 +85,5 @@ def ledger(table: pd.DataFrame) -> Figure:
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.grid(visible=False)
-    ax.legend(handles=[Patch(color=c, label=v) for v, c in VERDICTS.items()], loc="upper center", bbox_to_anchor=(0.4, -0.01), ncol=4)
-    figure.tight_layout()
+    figure.legend(handles=[Patch(color=c, label=v) for v, c in VERDICTS.items()], loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=4)
     return figure

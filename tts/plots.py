@@ -15,10 +15,10 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFor
 METHODS = {
     "cot": ("CoT (greedy)", "#7f7f7f", "s"),
     "pass": ("Pass@N (oracle)", "#000000", "."),
-    "majority": ("Majority", "#0072B2", "o"),
-    "best_of_n": ("Best-of-N", "#E69F00", "^"),
-    "beam_search": ("Beam search", "#009E73", "D"),
-    "dvts": ("DVTS", "#D55E00", "v"),
+    "majority": ("Majority", "C0", "o"),
+    "best_of_n": ("Best-of-N", "C4", "^"),
+    "beam_search": ("Beam search", "C2", "D"),
+    "dvts": ("DVTS", "C1", "v"),
 }
 PANEL = (2.3, 2.0)
 
@@ -88,14 +88,14 @@ def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> Axes
     ax.set_xlabel("policy parameters")
     ax.set_ylabel("accuracy")
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    legend_below(ax.figure, ax)
     return ax
 
 
 def pass_at_1_histogram(values: Sequence[float], edges: Sequence[float], title: str, ax: Axes) -> Axes:
     """Share of problems over Pass@1 (Fig 3), with the difficulty thresholds."""
     values = np.asarray(values)
-    ax.hist(values, bins=np.linspace(0, 1, 11), weights=np.full(len(values), 1 / len(values)), color="#56B4E9", edgecolor="white")
+    ax.hist(values, bins=np.linspace(0, 1, 11), weights=np.full(len(values), 1 / len(values)), color="C5", edgecolor="white")
     for edge in edges:
         ax.axvline(edge, color="black", linestyle="--", linewidth=0.8)
     ax.set_title(title)
@@ -148,12 +148,12 @@ def bins_per_policy(table: pd.DataFrame, title: str = "") -> Figure:
 
 STRATEGIES = {
     "CoT": ("0.5", ":", ""),
-    "majority": ("#0072B2", "-", "o"),
-    "the study's rule": ("#CC79A7", "-", "D"),
-    "best fixed, cross-fitted": ("#E69F00", "-", "^"),
-    "optimal, predicted difficulty, cross-fitted": ("#56B4E9", "-", "s"),
-    "optimal, oracle difficulty, cross-fitted": ("#D55E00", "-", "v"),
-    "optimal, oracle difficulty, in-sample": ("#D55E00", "--", ""),
+    "majority": ("C0", "-", "o"),
+    "the study's rule": ("C3", "-", "D"),
+    "best fixed, cross-fitted": ("C4", "-", "^"),
+    "optimal, predicted difficulty, cross-fitted": ("C5", "-", "s"),
+    "optimal, oracle difficulty, cross-fitted": ("C1", "-", "v"),
+    "optimal, oracle difficulty, in-sample": ("C1", "--", ""),
 }
 
 
@@ -221,14 +221,13 @@ def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: A
     """
     error = np.clip([rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]], 0, None)
     ax.errorbar(rows["f1"], rows["accuracy"], error, linestyle="none", color="0.6", elinewidth=0.8, zorder=1)
-    ax.scatter(rows["f1"], rows["accuracy"], s=12 * np.log2(rows["parameters"] / 8000), zorder=2)
-    for number, row in enumerate(rows.sort_values("f1").itertuples()):
-        beside = (5, 5) if number % 2 else (5, -9)  # neighbours' names would lie on each other
-        ax.annotate(short(row.prm), (row.f1, row.accuracy), xytext=beside, textcoords="offset points", fontsize=6)
+    for row in rows.sort_values("f1").itertuples():
+        ax.scatter(row.f1, row.accuracy, s=12 * np.log2(row.parameters / 8000), zorder=2, label=short(row.prm))
     x = np.linspace(rows["f1"].min(), rows["f1"].max(), 50)
     ax.plot(x, fit[0] * np.log(x) + fit[1], color="0.4", linewidth=0.8, linestyle="--")
     ax.set_xlabel("F1 of error localisation")
     ax.set_ylabel("accuracy")
+    legend_below(ax.figure, ax)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return ax
 
@@ -245,7 +244,7 @@ def lines_per_prm(rows: pd.DataFrame, x: str, y: str, ax: Axes) -> Axes:
         line = rows[rows["prm"] == prm]
         [drawn] = ax.plot(line[x], line[y], marker="o", markersize=3, label=short(prm))
         ax.fill_between(line[x], line["low"], line["high"], color=drawn.get_color(), alpha=0.1, linewidth=0)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    legend_below(ax.figure, ax)
     return ax
 
 
@@ -266,7 +265,7 @@ def pathology_bars(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_xticks(range(len(prms)), [short(prm).replace(" ", "\n").replace("-", "\n", 1) for prm in prms])
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.grid(axis="x", visible=False)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    legend_below(ax.figure, ax)
     return ax
 
 
@@ -313,7 +312,8 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
         table, x=column, y="accuracy", hue="policy", palette="viridis_r", style="strategy", ax=ax, s=28, zorder=3, legend=legend and "auto"
     )
     if legend:
-        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05))
+        legend_below(ax.figure, ax, 4)
+        ax.get_legend().remove()
     ordered = table.sort_values(column)
     front = ordered[ordered["accuracy"] > ordered["accuracy"].shift(fill_value=-1).cummax()]
     ax.plot(front[column], front["accuracy"], color="0.6", linewidth=0.8, drawstyle="steps-post", zorder=1)
@@ -323,17 +323,22 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
     return ax
 
 
+def legend_below(figure: Figure, ax: Axes, columns: int = 0) -> None:
+    """An axes' legend under the whole figure, where it takes none of a column's width; up to five entries of a wide one in a row."""
+    handles = dict(zip(*reversed(ax.get_legend_handles_labels())))
+    fitting = len(handles) if len(handles) <= 5 and figure.get_figwidth() > 5 else 3
+    figure.legend(handles.values(), handles.keys(), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=columns or fitting)
+
+
 def _values(table: pd.DataFrame, column: str) -> list:
     return list(dict.fromkeys(table[column]))
 
 
 def _finish(figure: Figure, axes: np.ndarray, x: str, y: str, title: str) -> None:
-    handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels())))
-    figure.legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend_below(figure, axes[0, 0])
     for ax in axes[-1]:
         ax.set_xlabel(x)
     for ax in axes[:, 0]:
         ax.set_ylabel(y)
-    figure.tight_layout()
     if title:
-        figure.suptitle(title, y=1.0, va="bottom")
+        figure.suptitle(title)

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 
 from tts.search.base import Candidate
 
+RIGHT = "#AA3377"  # what is right; neither on the scale of the scores nor a method's colour
+
 
 def draw(
     nodes: Sequence[Candidate],
@@ -28,7 +30,7 @@ def draw(
         title: above it.
         colourbar: draw the scale of the scores beside it.
         until: the last step to draw, everything in its final place; None for all.
-        ringed: paths of the candidates that get a blue ring.
+        ringed: paths of the candidates that get a purple ring.
     """
     children: dict[tuple[int, ...], list[Candidate]] = {}
     for node in nodes:
@@ -52,14 +54,12 @@ def draw(
     plain = [node for node in nodes if not node.scores]
     ax.scatter([len(n.path) for n in plain], [height[n.path] for n in plain], s=14, color="0.6", zorder=3)
     dots = ax.scatter(
-        [len(n.path) for n in scored], [height[n.path] for n in scored], s=26, zorder=3, cmap="RdYlGn", vmin=0, vmax=1,
+        [len(n.path) for n in scored], [height[n.path] for n in scored], s=26, zorder=3, cmap="RdYlBu", vmin=0, vmax=1,
         c=[_own_score(n, children) for n in scored], edgecolors=["black" if n.status == "finished" else "none" for n in scored],
         linewidths=0.7,
     )  # fmt: skip
     around = [node.path for node in nodes if node.path in ringed]
-    ax.scatter(
-        [len(p) for p in around], [height[p] for p in around], s=70, facecolors="none", edgecolors="#0072B2", linewidths=1.2, zorder=4
-    )
+    ax.scatter([len(p) for p in around], [height[p] for p in around], s=70, facecolors="none", edgecolors=RIGHT, linewidths=1.2, zorder=4)
     if scored and colourbar:
         ax.figure.colorbar(dots, ax=ax, label="PRM score of the step", fraction=0.04, pad=0.02)
     ax.scatter([0], [height[()]], s=20, color="black", zorder=3)

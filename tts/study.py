@@ -16,7 +16,7 @@ import yaml
 from tqdm.auto import tqdm
 
 from tts import outcomes, runner
-from tts.experiment import Experiment
+from tts.experiment import Experiment, check_look
 from tts.grid import Grid
 from tts.store import Store
 
@@ -140,6 +140,7 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
     for job in jobs:
         if experiment := job.experiment():
             experiment.check()
+        check_look(job.parameters.get("look", {}))
     return jobs
 
 
