@@ -8,16 +8,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+from transformers import MixtralConfig, MixtralForCausalLM
 
-from tts import costs, flops, stats, strategy, tables
+from tts import costs, flops, stats, strategy
 from tts.accuracy import Results
 from tts.grid import Grid
 from tts.models import load_causal_lm, load_config
 from tts.store import Store
-
-PUBLISHED = Path(__file__).resolve().parent.parent / "data" / "published"
 
 
 def trajectory(answer, score, path=(0,), status="finished", tokens=10):
@@ -102,7 +100,7 @@ def test_a_model_without_a_card_has_unknown_not_free_training(written):
     results, problems, policy, prm = written
     (Path(policy) / "card.json").unlink()
     rows = costs.table(results, problems, prm, "best_of_n", 4)
-    assert rows["policy training"].isna().all() and (rows["policy inference"] > 0).all()
+    assert rows["policy training"].isna().all() and (rows["policy decode"] > 0).all()
 
 
 def test_policies_by_size():
@@ -135,23 +133,34 @@ def test_costs_by_hand(written):
     size = sum(p.numel() for p in load_causal_lm(policy).parameters())
     study = costs.cost(results, problems, policy, prm, "best_of_n", 4, full=False)
     assert (study.policy_training, study.prm_training, study.prm_inference) == (5e6, 0, 0)
-    assert study.policy_inference == 2 * size * 80
+    assert (study.decode, study.inference, study.deployed) == (2 * size * 80, 2 * size * 80, size)
     full = costs.cost(results, problems, policy, prm, "best_of_n", 4, full=True)
     config = load_config(policy)
     width = config.num_attention_heads * config.head_dim
-    # Eight solutions of ten tokens after prompts of seven: 2N a token, 4 L d t of attention at contexts 8 to 17.
-    decode = 8 * (2 * size * 10 + 4 * config.num_hidden_layers * width * sum(range(8, 18)))
-    prefill = 2 * (2 * size * 7 + 2 * config.num_hidden_layers * width * 49)
-    assert full.policy_inference == pytest.approx(decode + prefill)
-    assert (full.prm_training, full.prm_inference) == (5e6, 2 * size * 120)
+    # Eight solutions of ten tokens after prompts of seven, 4 L d t of attention at contexts 8 to 17; the PRM's 120 tokens at their mean.
+    looked = 8 * sum(range(8, 18)) + 2 * 49 / 2 + 120 * 12.5
+    assert (full.prefill, full.decode, full.prm_inference) == (2 * size * 14, 2 * size * 80, 2 * size * 120)
+    assert full.attention == pytest.approx(4 * config.num_hidden_layers * width * looked)
+    # A policy that is its own implicit PRM is trained once and deployed once.
+    assert (full.training, full.deployed) == (5e6, size)
 
 
-def test_published_tables_recompute_to_the_printed_digits():
-    published = pd.read_csv(PUBLISHED / "table4_flops.csv")
-    assert costs.recomputed_pretraining(published)["agrees"].all()
-    table5 = tables.table5(pd.read_csv(PUBLISHED / "table5_gains_math500.csv"))
-    assert table5["agrees"].all()
-    assert table5["error_reduction_percent"].between(46, 69).all()
+def test_a_prm_adds_what_its_policy_has_not_paid_for(written, tmp_path):
+    results, problems, policy, prm = written
+    other = tmp_path / "other"
+    shutil.copytree(policy, other)
+    (other / "card.json").write_text(json.dumps({"training_flops": 3e6}))
+    size = costs.shape_of(policy).parameters
+    spec = results.grid.spec("scores", policy, f"implicit:{other}", 4)
+    [chunk] = results.grid.chunks(problems)
+    results.store.open(spec).write(chunk, list(results.store.run(results.grid.spec("scores", policy, prm, 4)).read(chunk)), 1.0)
+    full = costs.cost(results, problems, policy, f"implicit:{other}", "best_of_n", 4, full=True)
+    assert (full.policy_training, full.prm_training, full.deployed) == (5e6, 3e6, 2 * size)
+
+
+def test_the_base_model_of_a_prm():
+    assert costs.solver_of("implicit:policy-216k") == "policy-216k" and costs.solver_of("prm-qwen-54k") == "policy-32k"
+    assert costs.solver_of("dial:0.1,0.1") is None
 
 
 def test_bins_by_hand():
@@ -176,19 +185,49 @@ def test_flops_against_the_profiler(tiny_lm):
     matrices = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and "embed_tokens" not in name)
     shape = flops.Shape(matrices, config.num_hidden_layers, config.num_attention_heads * config.head_dim)
     # Eager attention computes the masked half too: twice the causal term.
-    causal = flops.prefill(shape, length) - 2 * matrices * length
+    causal = flops.attention(shape, length**2 / 2)
     assert counter.get_total_flops() == pytest.approx(2 * matrices * length + 2 * causal, rel=0.005)
 
 
-def test_decoding_sums_its_tokens():
+def test_answering_sums_its_tokens():
     shape = flops.Shape(1000, 2, 64)
-    by_token = sum(2 * 1000 + 4 * 2 * 64 * t for t in range(6, 11))
-    assert flops.decode(shape, 5, 5) == by_token
+    found = flops.answering(shape, [5.0], generated=5, solution=5)
+    assert found.decode == 5 * 2 * 1000 and found.prefill == 5 * 2 * 1000
+    assert found.attention == 4 * 2 * 64 * (sum(range(6, 11)) + 5 * 5 / 2)
+
+
+def test_a_mixture_of_experts_computes_with_its_active_parameters():
+    dense, mixture = flops.Shape(400), flops.Shape(1000, idle=600)
+    a, b = (flops.answering(shape, [7.0], generated=10, solution=10) for shape in (dense, mixture))
+    assert a.inference == b.inference and (a.deployed, b.deployed) == (400, 1000)
+
+
+def test_active_parameters_of_a_mixture_from_its_weights(tmp_path):
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    model = MixtralForCausalLM(MixtralConfig(**sizes, vocab_size=40, num_local_experts=4, num_experts_per_tok=1))
+    model.save_pretrained(tmp_path)
+    shape = costs.shape_of(str(tmp_path))
+    # Three of four experts idle in each of two layers, each with three matrices of 16 x 24.
+    assert shape.idle == 2 * 3 * 3 * 16 * 24 and shape.parameters == model.num_parameters()
 
 
 def test_break_even():
-    cheap = flops.Cost(100.0, 50.0, 10.0, 10.0)
-    dear = flops.Cost(1000.0, 0.0, 5.0, 0.0)
+    cheap = flops.Cost(100.0, 50.0, decode=10.0, prm_inference=10.0)
+    dear = flops.Cost(1000.0, decode=5.0)
     queries = flops.break_even_queries(cheap, dear, 5)
     assert math.isclose(cheap.training + queries * 20 / 5, dear.training + queries * 5 / 5)
-    assert flops.break_even_queries(cheap, flops.Cost(1000.0, 0.0, 50.0, 0.0), 5) is None
+    assert flops.break_even_queries(cheap, flops.Cost(1000.0, decode=50.0), 5) is None
+
+
+def test_break_even_in_words():
+    small, large = flops.Cost(100.0, decode=20.0), flops.Cost(400.0, decode=5.0)
+    assert flops.cheaper(small, large, 5) == "up to 100 queries" and flops.cheaper(large, small, 5) == "from 100 queries on"
+    assert flops.cheaper(small, flops.Cost(400.0, decode=20.0), 5) == "at any number"
+    assert flops.cheaper(flops.Cost(400.0, decode=20.0), small, 5) == "at no number"
+    assert flops.cheaper(small, flops.Cost(math.nan, decode=5.0), 5) == "unknown"
+
+
+def test_three_claims_apart():
+    small = flops.Cost(100.0, 100.0, decode=10.0, prm_inference=30.0, deployed=20.0)
+    found = flops.against(small, flops.Cost(900.0, decode=60.0, deployed=10.0), 5)
+    assert [found[f"times fewer {claim}"] for claim in ("total FLOPs", "inference FLOPs", "deployed parameters")] == [4.0, 1.5, 0.5]

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from statsmodels.stats.proportion import confint_proportions_2indep
 
-from tts import checks, findings, published_checks
+from tts import checks, findings
 from tts.checks import Finding, NotTested, Scope
 from tts.evidence import Evidence
 from tts.grid import Grid
@@ -140,13 +139,6 @@ def test_certainty_goes_by_the_side_towards_the_margin(finding, errors):
 @pytest.mark.parametrize(("share", "size"), [(0.009, "small"), (0.097, "small"), (0.1, "middle"), (0.44, "middle"), (0.45, "large")])
 def test_size_classes_are_the_studys(share, size):
     assert checks.size_class(share) == size  # 7B and 32B of 72B are 0.0972 and 0.4444
-
-
-def test_two_published_accuracies_have_newcombes_interval():
-    found = published_checks.combination([72.2, 71.4], [1, -1], 500, "")
-    low, high = confint_proportions_2indep(361, 500, 357, 500, method="newcomb")
-    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
-    assert found.estimate == pytest.approx(0.008)
 
 
 def test_the_title_is_undecided_and_r1_below_a_hundred_times():

@@ -152,9 +152,9 @@ def _spent(results: Results, problem_set: str, policy: str, prm: str, method: st
     generated = float(results.policy_tokens(problem_set, policy, prm, method, n)[inside].mean())
     read = float(results.prm_tokens(problem_set, policy, prm, method, n)[inside].mean())
     read = generated if np.isnan(read) else read
-    total = flops.inference(costs.shape_of(policy).parameters, generated)
+    total = flops.inference(costs.shape_of(policy).active, generated)
     if method != "majority":
-        total += flops.inference(costs.shape_of(prm).parameters, read)
+        total += flops.inference(costs.shape_of(prm).active, read)
     return {"policy_tokens": generated, "prm_tokens": read, "flops": total}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from tts import flops, stats
 from tts.evidence import Evidence
 from tts.flops import Cost, Shape
-from tts.models import load_config, locate, parameters, pocket_models, read_card
+from tts.models import POCKET_FOLDER, idle_parameters, load_config, locate, parameters, pocket_models, read_card
 
 
 def shape_of(name: str) -> Shape:
@@ -20,7 +21,7 @@ def shape_of(name: str) -> Shape:
     location = locate(name.split(":", 1)[-1])
     config = load_config(location)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return Shape(parameters(location), config.num_hidden_layers, config.num_attention_heads * size)
+    return Shape(parameters(location), config.num_hidden_layers, config.num_attention_heads * size, idle_parameters(location, config))
 
 
 def training_flops(name: str) -> float:
@@ -46,26 +47,44 @@ def study_share(policy: str) -> float:
     return shape_of(policy).parameters / largest
 
 
+def solver_of(prm: str) -> str | None:
+    """The policy that a PRM is, or was started from, and that could answer by itself; None where no card says.
+
+    For ``implicit:NAME`` that is NAME; for a PRM that the suite trained its card names it.
+    """
+    family, _, name = prm.rpartition(":")
+    if family == "implicit":
+        return name
+    return None if family == "dial" else read_card(locate(name)).get("started_from")
+
+
 def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:
     """FLOPs of training, and of answering the whole problem set once.
 
     Args:
-        full: with the PRM, the policy's prefill and attention; else the study's convention, the policy's 2ND alone.
+        full: with the PRM, prefill, attention, and a mixture of experts by its active parameters; else the study's convention,
+            the policy's 2ND with all parameters.
     """
-    generated = evidence.policy_tokens(problem_set, policy, prm, method, n).sum()
+    shape, generated = shape_of(policy), evidence.policy_tokens(problem_set, policy, prm, method, n).sum()
+    trained = training_flops(policy)
     if not full:
-        return Cost(training_flops(policy), 0.0, flops.inference(shape_of(policy).parameters, generated), 0.0)
-    read = evidence.prm_tokens(problem_set, policy, prm, method, n).sum()
-    prompts = evidence.prompt_tokens(problem_set, policy)
-    solutions = n * len(prompts)
-    shape = shape_of(policy)
-    # A prompt is prefilled once and forked; a decoded token attends to it and, on average, to half a solution.
-    decode = solutions * flops.decode(shape, prompts.mean(), generated / solutions)
-    decode += sum(flops.prefill(shape, length) for length in prompts)
-    if not prm or not read:
-        return Cost(training_flops(policy), 0.0, decode, 0.0)
-    scoring = flops.inference(shape_of(prm).parameters, read)
-    return Cost(training_flops(policy), training_flops(prm), decode, scoring)
+        return Cost(trained, decode=flops.inference(shape.parameters, generated), deployed=shape.parameters)
+    prompts = evidence.prompt_tokens(problem_set, policy).tolist()
+    solution = generated / (n * len(prompts))
+    read = evidence.prm_tokens(problem_set, policy, prm, method, n).sum() if prm else 0.0
+    if not read:
+        return replace(flops.answering(shape, prompts, generated, solution), policy_training=trained)
+    answering = flops.answering(shape, prompts, generated, solution, shape_of(prm), read)
+    if prm.startswith("implicit:") and _same(solver_of(prm), policy):
+        return replace(answering, policy_training=trained, deployed=shape.parameters)
+    added = training_flops(prm)
+    if _same(solver_of(prm), policy):
+        added -= trained
+    return replace(answering, policy_training=trained, prm_training=added)
+
+
+def _same(solver: str | None, policy: str) -> bool:
+    return solver is not None and POCKET_FOLDER / solver == POCKET_FOLDER / policy
 
 
 def table(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
@@ -87,23 +106,15 @@ def table(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -
                     "high": interval.high,
                     "policy training": full.policy_training,
                     "PRM training": full.prm_training,
-                    "policy inference": full.policy_inference,
+                    "policy prefill": full.prefill,
+                    "policy decode": full.decode,
                     "PRM inference": full.prm_inference,
+                    "attention": full.attention,
                     "total (study)": study.total,
                     "total (full)": full.total,
+                    "inference (study)": study.inference,
                     "inference (full)": full.inference,
+                    "deployed parameters": full.deployed,
                 }
             )
     return pd.DataFrame(rows)
-
-
-def recomputed_pretraining(published: pd.DataFrame) -> pd.DataFrame:
-    """The study's Table 4 with its pre-training column worked out again as 6ND (parameters and tokens inferred)."""
-    sizes = {
-        "Llama-3.2-3B-Instruct": (3e9, 9e12),
-        "Llama-3.1-405B-Instruct": (405e9, 15e12),
-        "DeepSeek-R1-Distill-Qwen-7B": (7e9, 18e12),
-        "DeepSeek-R1": (671e9, 14.8e12),
-    }
-    again = [flops.pretraining(*sizes[model]) for model in published["model"]]
-    return published.assign(recomputed=again, agrees=[f"{a:.2e}" == f"{p:.2e}" for a, p in zip(again, published["pretraining_flops"])])

@@ -6,6 +6,8 @@ Sources: Kaplan et al. 2020, section 2.1 (forward 2N per token, attention apart)
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -14,14 +16,21 @@ class Shape:
     """What a forward pass costs depends on.
 
     Attributes:
-        parameters: active per token; for a mixture of experts fewer than it has.
+        parameters: all of them, which must be in memory.
         layers: transformer layers.
-        attention_width: heads times head size.
+        attention_width: heads times head size; the mean of keys and values where they differ.
+        idle: parameters that a token does not meet, of the experts of a mixture that it is not sent to.
     """
 
     parameters: int
     layers: int = 0
     attention_width: int = 0
+    idle: int = 0
+
+    @property
+    def active(self) -> int:
+        """Parameters that each token meets."""
+        return self.parameters - self.idle
 
 
 def pretraining(parameters: float, tokens: float) -> float:
@@ -34,29 +43,35 @@ def inference(parameters: float, tokens: float) -> float:
     return 2.0 * parameters * tokens
 
 
-def prefill(shape: Shape, length: float) -> float:
-    """A causal forward pass over ``length`` tokens: 2 N T + 2 L d T^2."""
-    return 2.0 * shape.parameters * length + 2.0 * shape.layers * shape.attention_width * length**2
-
-
-def decode(shape: Shape, start: float, tokens: float) -> float:
-    """``tokens`` decoded one by one from a context of ``start``: 2 N + 4 L d t each, t the context then."""
-    contexts = tokens * start + tokens * (tokens + 1) / 2
-    return 2.0 * shape.parameters * tokens + 4.0 * shape.layers * shape.attention_width * contexts
+def attention(shape: Shape, contexts: float) -> float:
+    """4 L d a token and position that it looks at; ``contexts`` is the sum of what all tokens look at (Kaplan et al. 2020, Table 1)."""
+    return 4.0 * shape.layers * shape.attention_width * contexts
 
 
 @dataclass(frozen=True)
 class Cost:
-    """FLOPs of answering a set of problems, by part."""
+    """FLOPs of training and of answering a set of problems, in parts that do not overlap, and what must be in memory.
 
-    policy_training: float
-    prm_training: float
-    policy_inference: float
-    prm_inference: float
+    Attributes:
+        policy_training, prm_training: each model once.
+        prefill: of the prompts, the policy's 2N a token.
+        decode: of the solutions, the policy's 2N a token.
+        prm_inference: of what the PRM reads, its 2N a token.
+        attention: of policy and PRM, over prompts and solutions.
+        deployed: parameters of policy and PRM.
+    """
+
+    policy_training: float = 0.0
+    prm_training: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+    prm_inference: float = 0.0
+    attention: float = 0.0
+    deployed: float = 0.0
 
     @property
     def inference(self) -> float:
-        return self.policy_inference + self.prm_inference
+        return self.prefill + self.decode + self.prm_inference + self.attention
 
     @property
     def training(self) -> float:
@@ -65,6 +80,32 @@ class Cost:
     @property
     def total(self) -> float:
         return self.training + self.inference
+
+
+def answering(
+    policy: Shape, prompts: Sequence[float], generated: float, solution: float, prm: Shape | None = None, read: float = 0.0
+) -> Cost:
+    """Everything that answering takes, training apart.
+
+    A prompt is prefilled once and forked; a token that is generated or scored looks at its prompt and, on average, at half a
+    solution before it.
+
+    Args:
+        prompts: tokens of each prompt.
+        generated: tokens that the policy generates for all of them.
+        solution: tokens of a solution, on average.
+        read: tokens that the PRM reads.
+    """
+    context = sum(prompts) / len(prompts) + (solution + 1) / 2
+    attended = attention(policy, sum(length**2 for length in prompts) / 2 + generated * context)
+    scorer = prm or Shape(0)
+    return Cost(
+        prefill=inference(policy.active, sum(prompts)),
+        decode=inference(policy.active, generated),
+        prm_inference=inference(scorer.active, read),
+        attention=attended + attention(scorer, read * context),
+        deployed=policy.parameters + scorer.parameters,
+    )
 
 
 def break_even_queries(first: Cost, second: Cost, queries: int) -> float | None:
@@ -78,3 +119,30 @@ def break_even_queries(first: Cost, second: Cost, queries: int) -> float | None:
     if per_query == 0 or training / per_query <= 0:
         return None
     return training / per_query
+
+
+def cheaper(first: Cost, second: Cost, queries: int) -> str:
+    """In words, at which numbers of queries the first has cost less in total, given costs measured over ``queries``."""
+    if math.isnan(first.total) or math.isnan(second.total):
+        return "unknown"
+    even = break_even_queries(first, second, queries)
+    if even is None:
+        # Neither is dearer at first and cheaper later on, so that one of them is at least level in both.
+        lower = (first.training, first.inference) < (second.training, second.inference)
+        return "at any number" if lower else "at no number"
+    even = float(f"{even:.2g}")
+    count = f"{even:,g}" if even < 1e6 else f"{even:.1e}"
+    return f"up to {count} queries" if first.training < second.training else f"from {count} queries on"
+
+
+def against(small: Cost, large: Cost, queries: int) -> dict[str, float | str]:
+    """Three claims apart, each as a ratio above 1 where it holds: total FLOPs, inference FLOPs, deployed parameters.
+
+    And at which numbers of queries the small one is cheaper in total; costs are measured over ``queries``.
+    """
+    return {
+        "times fewer total FLOPs": large.total / small.total,
+        "times fewer inference FLOPs": large.inference / small.inference,
+        "times fewer deployed parameters": large.deployed / small.deployed,
+        "small is cheaper in total": cheaper(small, large, queries),
+    }

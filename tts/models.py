@@ -10,7 +10,15 @@ from pathlib import Path
 import torch
 from huggingface_hub import get_safetensors_metadata
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging
 
 logging.disable_progress_bar()  # transformers' own bar flickers for every small model
@@ -66,15 +74,33 @@ def fingerprint(location: str) -> str:
 
 def parameters(location: str) -> int:
     """A model's number of parameters, from the headers of its safetensors files."""
+    return sum(_sizes(location).values())
+
+
+def idle_parameters(location: str, config: PreTrainedConfig) -> int:
+    """Parameters of the experts that a token is not sent to; 0 for a model that is no mixture of experts.
+
+    The routed experts are the tensors named ``.experts.``, as in Mixtral, Qwen and DeepSeek; shared ones are not idle.
+    """
+    counts = (getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
+    experts, used = next((count for count in counts if count), None), getattr(config, "num_experts_per_tok", None)
+    if not experts or not used:
+        return 0
+    routed = sum(size for name, size in _sizes(location).items() if ".experts." in name)
+    return routed * (experts - used) // experts
+
+
+def _sizes(location: str) -> dict[str, int]:
+    """Number of entries of each of a model's tensors, by name."""
     folder = Path(location)
     if not folder.is_dir():
-        counts = _guarded(location, lambda: get_safetensors_metadata(location).parameter_count)
-        return sum(counts.values())
-    total = 0
+        files = _guarded(location, lambda: get_safetensors_metadata(location).files_metadata)
+        return {name: math.prod(tensor.shape) for file in files.values() for name, tensor in file.tensors.items()}
+    sizes = {}
     for path in sorted(folder.glob("*.safetensors")):
         with _guarded(location, lambda path=path: safe_open(path, "pt")) as tensors:
-            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118 (no iterator)
-    return total
+            sizes |= {name: math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118 (no iterator)
+    return sizes
 
 
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:

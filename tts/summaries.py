@@ -52,19 +52,52 @@ def bins(contrasts: pd.DataFrame) -> list[str]:
     ]
 
 
-def flops(comparisons: pd.DataFrame) -> list[str]:
-    """Small with TTS against large with CoT: how often level or better, and at what cost."""
+def small_against_large(pairs: pd.DataFrame, solvers: pd.DataFrame) -> list[str]:
+    """Small with TTS against large with CoT, and against the PRM's base model: how many are decided, and the widest."""
+    lines = [f"{len(pairs)} pairs of a smaller policy with TTS and a larger one with CoT: {_counts(pairs)}"]
+    won = pairs[pairs["verdict"] == "supported"]
+    if len(won):
+        row = won.loc[won["times larger"].idxmax()]
+        lines.append(
+            f"the largest ratio of sizes that is decided: {short(row['small'])} with {row['how']} {row['TTS']:.1%} beats "
+            f"{short(row['large'])}, {row['times larger']:.1f} times its size, {row['CoT']:.1%} ({_points(row)} points)"
+        )
+    else:
+        lines.append("no smaller policy decidedly beats a larger one")
+    tested = solvers[solvers["verdict"] != "not tested"]
+    for prm, part in tested.groupby("prm", sort=False):
+        best = part.loc[part["difference"].idxmax()]
+        lines.append(
+            f"policy + {short(prm)} against {short(best['solver'])} alone, {len(part)} policies: {_counts(part)}; best for "
+            f"{short(best['policy'])}, {_points(best)} points"
+        )
+    return lines
+
+
+def _counts(rows: pd.DataFrame) -> str:
+    counts = rows["verdict"].value_counts()
+    return ", ".join(f"{counts.get(name, 0)} {name}" for name in ("supported", "undecided", "contradicted"))
+
+
+def _points(row: pd.Series) -> str:
+    return f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+
+
+def flops(comparisons: pd.DataFrame, claims: pd.DataFrame) -> list[str]:
+    """Small with TTS against large with CoT: how often level or better, and which of the three claims on cost hold."""
     if comparisons.empty:
         return ["no smaller policy with test-time scaling reaches a larger one with CoT"]
-    decided = (comparisons["verdict"] == "supported").sum()
-    widest = comparisons.iloc[-1]
-    return [
-        f"{len(comparisons)} pairs in which the smaller policy with TTS is level with the larger with CoT or better, "
-        f"{decided} of them decidedly",
-        f"{short(widest['small with TTS'])} with TTS against {short(widest['large with CoT'])} with CoT: "
-        f"{widest['difference (points)']} points; times fewer total FLOPs: {widest['times fewer FLOPs, total (study)']} in "
-        f"the study's convention, {widest['times fewer FLOPs, total (full)']} with the PRM counted",
+    pairs = comparisons.drop_duplicates(["small with TTS", "large with CoT"])
+    lines = [
+        f"{len(pairs)} pairs in which the smaller policy with TTS is level with the larger with CoT or better, "
+        f"{(pairs['verdict'] == 'supported').sum()} of them decidedly"
     ]
+    for claim, part in claims.groupby("claim", sort=False):
+        found = [
+            f"{row.counted}: in {row.holds} of {row.comparisons} ({row.least:.2g} to {row.most:.2g} times)" for row in part.itertuples()
+        ]
+        lines.append(f"{claim}: {'; '.join(found)}")
+    return lines
 
 
 def quality(rows: pd.DataFrame, fit: tuple[float, float, float], policy: str, n: int) -> list[str]:

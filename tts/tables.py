@@ -125,17 +125,6 @@ def gains(
     return pd.DataFrame(rows)
 
 
-def table5(published: pd.DataFrame) -> pd.DataFrame:
-    """The study's Table 5 with its performance gain recomputed, and the error reduction that follows from it."""
-    cot, tts = published["cot"], published["compute_optimal_tts"]
-    gain = ((tts / cot - 1) * 100).round(1)
-    return published.assign(
-        recomputed_gain=gain,
-        agrees=gain == published["performance_gain_percent"],
-        error_reduction_percent=((tts - cot) / (100 - cot) * 100).round(1),
-    )
-
-
 def score_by_vote(evidence: Evidence, problem_set: str, policy: str, n: int) -> pd.DataFrame:
     """Best-of-n under every aggregate and vote, PRMs as columns, with the spread over the rules (Liu et al. 2025, Table 2)."""
     rows = {"Majority": dict.fromkeys(evidence.grid.prms, evidence.accuracy(problem_set, policy, None, "majority", n).mean())}
@@ -157,25 +146,3 @@ def as_n_grows(evidence: Evidence, problem_set: str, policy: str, rule: Rule) ->
             interval = stats.of_accuracy(evidence.accuracy(problem_set, policy, prm, "best_of_n", n, rule))
             rows.append({"prm": prm, "n": n, "accuracy": interval.estimate, "low": interval.low, "high": interval.high})
     return pd.DataFrame(rows)
-
-
-def small_against_large(evidence: Evidence, costs: pd.DataFrame, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
-    """Each smaller policy with TTS against each larger with CoT, where the smaller is at least level.
-
-    Args:
-        costs: rows of :func:`tts.costs.table`, policies in order of size.
-    """
-    policies = list(dict.fromkeys(costs["policy"]))
-    indexed = costs.set_index(["policy", "strategy"])
-    rows = []
-    for i, small in enumerate(policies):
-        for large in policies[i + 1 :]:
-            a = evidence.accuracy(problem_set, small, prm, method, n)
-            b = evidence.accuracy(problem_set, large, None, "cot", 1)
-            if a.mean() < b.mean():
-                continue
-            small_cost, large_cost = indexed.loc[(small, f"{method}, N = {n}")], indexed.loc[(large, "CoT")]
-            times = {c: large_cost[c] / small_cost[c] for c in ("total (study)", "total (full)", "inference (full)")}
-            row = {"small with TTS": small, "large with CoT": large} | contrast("small", "large", a, b)
-            rows.append(row | {f"times fewer FLOPs, {c}": f"{v:.2g}" for c, v in times.items()})
-    return pd.DataFrame(rows, columns=None if rows else ["small with TTS", "large with CoT", "claim", "verdict"])
