@@ -1,19 +1,27 @@
-# make reproduce | make test | make lab | make bench | make lint | make clean
-# PYTHON= another interpreter (3.11 to 3.13); TORCH_INDEX= a wheel index for torch, say one with CPU builds only.
+# make reproduce | make test | make test-browser | make lab | make bench | make lint | make clean
+# PYTHON= another interpreter (3.11 to 3.13); TORCH_INDEX= a wheel index for torch, say one with CPU builds only;
+# CHROMIUM= the browser of test-browser.
 PYTHON ?= python3
 TORCH_INDEX ?=
 VENV ?= .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
+CHROMIUM ?=
+BROWSER_VENV ?= .venv-browser
+BROWSER_READY := $(BROWSER_VENV)/.ready
 TORCH := $(shell grep '^torch==' requirements.lock)
+PLAYWRIGHT := $(shell grep -o 'playwright==[0-9.]*' pyproject.toml)
 
-.PHONY: reproduce test lab bench lint clean
+.PHONY: reproduce test test-browser lab bench lint clean
 
 reproduce: $(READY)
 	$(RUN) -m tts run --preset pocket
 
 test: $(READY)
 	HF_HUB_OFFLINE=1 $(RUN) -m pytest
+
+test-browser: $(READY) $(BROWSER_READY)
+	$(BROWSER_VENV)/bin/python tests/browser.py --jupyter $(VENV)/bin/jupyter $(if $(CHROMIUM),--chromium $(CHROMIUM))
 
 lab: $(READY)
 	$(VENV)/bin/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -35,5 +43,10 @@ $(READY): requirements.lock pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
+$(BROWSER_READY): pyproject.toml
+	$(PYTHON) -m venv $(BROWSER_VENV)
+	$(BROWSER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PLAYWRIGHT)
+	@touch $@
+
 clean:
-	rm -rf $(VENV) data/runs figures/pocket figures/smoke
+	rm -rf $(VENV) $(BROWSER_VENV) data/runs figures/pocket figures/smoke

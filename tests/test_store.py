@@ -71,9 +71,9 @@ fill(Grid.model_validate_json(sys.argv[1]), Store(sys.argv[2]))
 """
 
 
-def start(wanted, folder):
+def start(wanted, folder, stdout=None):
     command = [sys.executable, "-c", SCRIPT, wanted.model_dump_json(), str(folder)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c)
+    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
@@ -116,13 +116,21 @@ def test_what_was_not_run_is_said(tiny_lm, tmp_path):
         Store(tmp_path).run(next(wanted.specs())).read(wanted.chunks("pocket-main")[0])
 
 
-def test_a_second_writer_is_refused(tiny_lm, tmp_path):
+def test_a_second_writer_waits_for_the_first(tiny_lm, tmp_path):
     lock = Store(tmp_path).lock()
-    process = start(grid(tiny_lm, tiny_lm), tmp_path)
-    _, errors = process.communicate(timeout=120)
-    lock.release()
-    assert process.returncode != 0 and b"another process is writing" in errors
+    process = start(grid(tiny_lm, tiny_lm), tmp_path, stdout=subprocess.PIPE)
+    assert b"another process is writing" in process.stdout.readline()
     assert list(tmp_path.glob("*/*.parquet")) == []
+    lock.release()
+    process.communicate(timeout=120)
+    assert process.returncode == 0 and missing(grid(tiny_lm, tiny_lm), Store(tmp_path)) == []
+
+
+def test_what_cannot_wait_is_refused(tmp_path):
+    lock = Store(tmp_path).lock()
+    with pytest.raises(StoreError, match="another process is writing to .*; wait for it, or choose another store"):
+        Store(tmp_path).lock()
+    lock.release()
 
 
 def test_a_folder_that_cannot_be_written_is_said(tiny_lm, tmp_path):

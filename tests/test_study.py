@@ -54,6 +54,7 @@ def test_report_opens_offline(smoke):
     page = (smoke[0] / "figures" / "report.html").read_text()
     assert "data:image/png;base64" in page
     assert 'src="http' not in page and '<link rel="stylesheet" href="http' not in page
+    assert "vnd.jupyter.widget" not in page, "a widget has no kernel there"
 
 
 def test_report_begins_with_the_ledger_and_ends_with_what_ran(smoke):

@@ -75,7 +75,7 @@ def steps_table(candidate: Candidate) -> pd.DataFrame:
 
 
 def coloured(steps: Sequence[str], scores: Sequence[float], threshold: float, first_error: int, title: str) -> HTML:
-    """A solution with each step on the colour of its score, red to green, and its first wrong step marked.
+    """A solution with each step on the colour of its score, red to blue, and its first wrong step marked.
 
     Args:
         steps: the solution.
@@ -88,6 +88,10 @@ def coloured(steps: Sequence[str], scores: Sequence[float], threshold: float, fi
     for number, (step, score) in enumerate(zip(steps, scores)):
         shown = f"<b>{score:.2f}</b>" if score < threshold else f"{score:.2f}"
         mark = " &larr; the first wrong step" if number == first_error else ""
-        colour = to_hex(colormaps["RdYlBu"](0.15 + 0.7 * score))
-        lines.append(f'<span style="background:{colour};color:black;padding:0 4px">{shown}</span> <code>{escape(step)}</code>{mark}')
+        lines.append(f'<span style="background:{shade(score)};color:black;padding:0 4px">{shown}</span> <code>{escape(step)}</code>{mark}')
     return HTML("<br>".join(lines))
+
+
+def shade(score: float) -> str:
+    """The colour of a score on which black text can be read, red to blue; grey for NaN."""
+    return "#dddddd" if np.isnan(score) else to_hex(colormaps["RdYlBu"](0.15 + 0.7 * score))

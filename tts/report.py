@@ -93,7 +93,12 @@ def _what_ran(experiments: Sequence[Experiment]) -> str:
 
 
 def _without_noise(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Progress bars and warnings go to stderr; a report does not need them."""
+    """Progress bars and warnings go to stderr; a report does not need them. A widget needs a kernel, which a report has not."""
     if cell.cell_type == "code":
-        cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+        cell.outputs = [
+            o
+            for o in cell.outputs
+            if not (o.output_type == "stream" and o.name == "stderr")
+            and "application/vnd.jupyter.widget-view+json" not in o.get("data", {})
+        ]
     return cell

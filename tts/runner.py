@@ -38,14 +38,14 @@ def missing(grid: Grid, store: Store) -> list[Work]:
 
 
 def fill(grid: Grid, store: Store) -> int:
-    """Makes what is missing; returns the number of chunks made.
+    """Makes what is missing, after another process that writes to the store; returns the number of chunks that were missing.
 
     Stopping it at any moment loses the chunk under way only.
     """
     work = missing(grid, store)
     if not work:
         return 0
-    lock = store.lock()
+    lock = store.lock(wait=True)  # notebooks run side by side, and what one makes another may need
     engines = Engines(grid.batch)
     try:
         with tqdm(total=len(work), desc="study", unit="chunk", smoothing=0) as bar:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from tts.search.base import Candidate
 
+RIGHT = "#AA3377"  # what is right; neither on the scale of the scores nor a method's colour
 
-def draw(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes, title: str, colourbar: bool = True) -> Axes:
+
+def draw(
+    nodes: Sequence[Candidate],
+    selected: Candidate | None,
+    ax: Axes,
+    title: str,
+    colourbar: bool = True,
+    until: int | None = None,
+    ringed: Collection[tuple[int, ...]] = (),
+) -> Axes:
     """A search as a tree: one dot per sampled step, coloured by its score, the selected solution's path in black.
 
     Args:
@@ -19,6 +29,8 @@ def draw(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes, title
         ax: to draw on.
         title: above it.
         colourbar: draw the scale of the scores beside it.
+        until: the last step to draw, everything in its final place; None for all.
+        ringed: paths of the candidates that get a purple ring.
     """
     children: dict[tuple[int, ...], list[Candidate]] = {}
     for node in nodes:
@@ -26,6 +38,8 @@ def draw(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes, title
     height: dict[tuple[int, ...], float] = {}
     _place((), children, height, iter(range(len(nodes) + 1)))
     path = selected.path if selected else None
+    deepest = max((len(node.path) for node in nodes), default=1)
+    nodes = [node for node in nodes if until is None or len(node.path) <= until]
     for node in nodes:
         parent, depth = node.path[:-1], len(node.path)
         chosen = path is not None and path[:depth] == node.path
@@ -44,12 +58,18 @@ def draw(nodes: Sequence[Candidate], selected: Candidate | None, ax: Axes, title
         c=[_own_score(n, children) for n in scored], edgecolors=["black" if n.status == "finished" else "none" for n in scored],
         linewidths=0.7,
     )  # fmt: skip
+    around = [node.path for node in nodes if node.path in ringed]
+    ax.scatter([len(p) for p in around], [height[p] for p in around], s=70, facecolors="none", edgecolors=RIGHT, linewidths=1.2, zorder=4)
     if scored and colourbar:
         ax.figure.colorbar(dots, ax=ax, label="PRM score of the step", fraction=0.04, pad=0.02)
     ax.scatter([0], [height[()]], s=20, color="black", zorder=3)
     ax.set_title(title)
     ax.set_yticks([])
-    ax.set_xlabel("step" if any(len(n.path) > 1 for n in nodes) else "whole solution")
+    if until is not None:
+        ax.set_xlim(-0.3, deepest + 0.3)
+        low, high = min(height.values()), max(height.values())
+        ax.set_ylim(low - 0.5 - 0.04 * (high - low), high + 0.5 + 0.04 * (high - low))
+    ax.set_xlabel("step" if deepest > 1 else "whole solution")
     ax.grid(visible=False)
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax

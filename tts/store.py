@@ -145,8 +145,11 @@ class Store:
             raise StoreError(f"cannot write to the store {self.folder}: {error.strerror or error}") from error
         return run
 
-    def lock(self) -> FileLock:
+    def lock(self, wait: bool = False) -> FileLock:
         """Held while writing, so that two studies on one store do not repeat each other's work.
+
+        Args:
+            wait: for another process that holds it, and say so; else refuse.
 
         Raises:
             StoreError: where another process holds it, or the folder cannot be written.
@@ -154,7 +157,13 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / ".lock")
-            lock.acquire(timeout=0)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if not wait:
+                    raise
+                print(f"another process is writing to {self.folder}; waiting for it (Ctrl-C stops)", flush=True)
+                lock.acquire()
         except Timeout:
             raise StoreError(f"another process is writing to {self.folder}; wait for it, or choose another store") from None
         except OSError as error:

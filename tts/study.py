@@ -155,8 +155,9 @@ def _anchored(overrides: dict) -> dict:
     for key in ("policies", "prms"):
         if isinstance(anchored.get(key), list):
             anchored[key] = [_anchored_name(name) for name in anchored[key]]
-    if isinstance(anchored.get("problems"), dict):
-        anchored["problems"] = {_anchored_name(name): count for name, count in anchored["problems"].items()}
+    for key in ("problems", "explored"):
+        if isinstance(anchored.get(key), dict):
+            anchored[key] = {_anchored_name(name): count for name, count in anchored[key].items()}
     return anchored
 
 

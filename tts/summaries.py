@@ -119,6 +119,16 @@ def long_cot(contrasts: pd.DataFrame, method: str, n: int) -> list[str]:
     return lines
 
 
+def losses(overview: pd.DataFrame) -> list[str]:
+    """Per method, how many of a few explored problems it got right, and how it lost the others."""
+    lines = []
+    for method, rows in overview.groupby("method", sort=False):
+        counts = rows["kind"].value_counts()
+        lost = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "found")
+        lines.append(f"{METHODS[method][0]}: {counts.get('found', 0)} of {len(rows)} explored problems right; lost: {lost or 'none'}")
+    return lines
+
+
 def findings(ledger: pd.DataFrame) -> list[str]:
     """Per scope: how many claims got each verdict, and which are decided."""
     lines = []
