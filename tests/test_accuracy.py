@@ -12,7 +12,7 @@ import pytest
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from tts import costs, flops, stats, strategy
-from tts.accuracy import Results
+from tts.accuracy import Results, grade
 from tts.grid import Grid
 from tts.models import load_causal_lm, load_config
 from tts.store import Store
@@ -111,7 +111,9 @@ def test_the_answer_may_stand_before_the_last_step(written):
     results, *_ = written
     row = {"problem_id": "a", "answer": "15", "prompt_tokens": 1, "policy_tokens": 1, "prm_tokens": 0}
     steps = ["7+8=15", "so \\boxed{15}.", "I hope it is correct."]
-    graded = results._grade(row | {"trajectories": [{"path": [0], "steps": steps, "scores": [], "status": "finished", "tokens": 9}]})
+    graded = grade(
+        row | {"trajectories": [{"path": [0], "steps": steps, "scores": [], "status": "finished", "tokens": 9}]}, results._grader
+    )
     assert graded.correct.tolist() == [True]
 
 

@@ -42,6 +42,30 @@ class Graded:
     prm_tokens: int
 
 
+def grade(row: dict, grader: Grader) -> Graded:
+    """A stored row's candidates, graded; equal answers share a number and a verdict."""
+    found = row["trajectories"]
+    # An answer counts where the solution ended by itself: a cut-off one has none.
+    answers = [boxed_answer(join_steps(t["steps"])) if t["status"] == "finished" else None for t in found]
+    numbers = np.array(groups(answers, grader), int).reshape(-1)
+    verdict: dict[int, bool] = {-1: False}
+    for number, answer in zip(numbers.tolist(), answers):
+        if number not in verdict:
+            verdict[number] = grader.equal(row["answer"], answer)
+    scored = AGGREGATES if found and all(t["scores"] for t in found if t["steps"]) else ()
+    return Graded(
+        row["problem_id"],
+        numbers,
+        np.array([verdict[n] for n in numbers.tolist()], bool),
+        {how: np.array([aggregate(t["scores"], how) if t["scores"] else 0.0 for t in found]) for how in scored},
+        np.array([t["tokens"] for t in found], int),
+        np.array([t["path"][0] if t["path"] else 0 for t in found], int),
+        row["prompt_tokens"],
+        row["policy_tokens"],
+        row["prm_tokens"],
+    )
+
+
 class Results(Evidence):
     """Reads a grid's runs from the store and answers how accurate each method is, and at what cost."""
 
@@ -60,30 +84,8 @@ class Results(Evidence):
         key = (problem_set, run.key)
         if key not in self._graded:
             rows = [row for chunk in self.grid.chunks(problem_set) for row in run.read(chunk)]
-            self._graded[key] = [self._grade(row) for row in rows]
+            self._graded[key] = [grade(row, self._grader) for row in rows]
         return self._graded[key]
-
-    def _grade(self, row: dict) -> Graded:
-        found = row["trajectories"]
-        # An answer counts where the solution ended by itself: a cut-off one has none.
-        answers = [boxed_answer(join_steps(t["steps"])) if t["status"] == "finished" else None for t in found]
-        numbers = np.array(groups(answers, self._grader), int).reshape(-1)
-        verdict: dict[int, bool] = {-1: False}
-        for number, answer in zip(numbers.tolist(), answers):
-            if number not in verdict:
-                verdict[number] = self._grader.equal(row["answer"], answer)
-        scored = AGGREGATES if found and all(t["scores"] for t in found if t["steps"]) else ()
-        return Graded(
-            row["problem_id"],
-            numbers,
-            np.array([verdict[n] for n in numbers.tolist()], bool),
-            {how: np.array([aggregate(t["scores"], how) if t["scores"] else 0.0 for t in found]) for how in scored},
-            np.array([t["tokens"] for t in found], int),
-            np.array([t["path"][0] if t["path"] else 0 for t in found], int),
-            row["prompt_tokens"],
-            row["policy_tokens"],
-            row["prm_tokens"],
-        )
 
     # -- per problem -------------------------------------------------------------------------------------------
 
@@ -107,15 +109,17 @@ class Results(Evidence):
         if method == "pass":
             return self.pass_at(problem_set, policy, n)
         if method == "majority":
-            return np.array([_vote(g, n, Rule("", "majority")) for g in self._pool(problem_set, policy)])
+            return np.array([vote_of(g, n, Rule("", "majority")) for g in self._pool(problem_set, policy)])
         if method not in ("best_of_n", *SEARCHES):
             raise ValueError(f"unknown method {method!r}")
         runs = self._runs(problem_set, policy, prm, method, n)
         if method == "best_of_n":
-            return np.array([_vote(g, n, rule) for g in runs])
+            return np.array([vote_of(g, n, rule) for g in runs])
         if method == "dvts":
-            return np.array([_vote(self._by_subtree(g), n // self.grid.beam_width, rule) for g in runs])
-        return np.array([_vote(g, len(g.group), rule) if len(g.group) else 0.0 for g in runs])
+            return np.array(
+                [vote_of(by_subtree(g, self.grid.samples, self.grid.beam_width), n // self.grid.beam_width, rule) for g in runs]
+            )
+        return np.array([vote_of(g, len(g.group), rule) if len(g.group) else 0.0 for g in runs])
 
     def mean_score(self, problem_set: str, policy: str, prm: str, samples: int) -> np.ndarray:
         """Mean score that the PRM gives to each problem's first ``samples`` solutions of the pool, ``(problems,)``."""
@@ -152,17 +156,6 @@ class Results(Evidence):
     def _pool(self, problem_set: str, policy: str) -> list[Graded]:
         return self.graded(problem_set, self.grid.spec("pool", policy, n=self.grid.samples))
 
-    def _by_subtree(self, graded: Graded) -> Graded:
-        """One candidate per subtree, in order; a subtree without a finished solution has no answer."""
-        trees = self.grid.samples // self.grid.beam_width
-        where = graded.subtree // self.grid.beam_width
-        group, correct = np.full(trees, -1), np.zeros(trees, bool)
-        group[where], correct[where] = graded.group, graded.correct
-        scores = {how: np.zeros(trees) for how in graded.scores or AGGREGATES}
-        for how, values in graded.scores.items():
-            scores[how][where] = values
-        return Graded(graded.problem_id, group, correct, scores, np.zeros(trees, int), np.arange(trees), 0, 0, 0)
-
     @property
     def pool_budgets(self) -> list[int]:
         """Powers of two up to the pool's size, and the grid's budgets: what the pool gives for nothing."""
@@ -170,7 +163,20 @@ class Results(Evidence):
         return sorted({*doubling, *self.grid.budgets})
 
 
-def _vote(graded: Graded, n: int, rule: Rule) -> float:
+def by_subtree(graded: Graded, n: int, width: int) -> Graded:
+    """DVTS with budget ``n``: one candidate per subtree, in order; a subtree without a finished solution has no answer."""
+    trees = n // width
+    where = graded.subtree // width
+    group, correct = np.full(trees, -1), np.zeros(trees, bool)
+    group[where], correct[where] = graded.group, graded.correct
+    scores = {how: np.zeros(trees) for how in graded.scores or AGGREGATES}
+    for how, values in graded.scores.items():
+        scores[how][where] = values
+    return Graded(graded.problem_id, group, correct, scores, np.zeros(trees, int), np.arange(trees), 0, 0, 0)
+
+
+def vote_of(graded: Graded, n: int, rule: Rule) -> float:
+    """Expected accuracy of what a rule selects from ``n`` of the candidates."""
     if rule.vote == "max":
         return stats.best_of_n_accuracy(graded.correct, graded.scores[rule.aggregate], graded.group, n)
     weights = np.ones(len(graded.group)) if rule.vote == "majority" else graded.scores[rule.aggregate]

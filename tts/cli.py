@@ -13,14 +13,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tts import adviser, difficulty, report, study
+from tts import adviser, difficulty, report, run_comparison, study
 from tts.estimate import Estimate, estimate
 from tts.experiment import ParameterError
 from tts.grid import SEARCHES, Grid
 from tts.models import ModelError, pocket_models
 from tts.problems import ProblemError, problem_sets
 from tts.reward_models import FAMILIES
-from tts.store import StoreError, describe
+from tts.store import Store, StoreError, describe
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -139,10 +139,41 @@ def store(
         console.print(f"deleted {held.clean()} runs from {held.folder}")
         lock.release()
         return
-    table = Table("run", "key", "chunks", "KiB")
+    table = Table("run", "seed", "key", "chunks", "KiB")
     for run, chunks, size in held.sizes():
-        table.add_row(describe(run.spec), run.key, str(chunks), f"{size / 1024:.0f}")
+        table.add_row(describe(run.spec), str(run.spec["sampling"]["seed"]), run.key, str(chunks), f"{size / 1024:.0f}")
     console.print(table)
+
+
+@app.command()
+def compare(
+    run_a: Annotated[str, typer.Argument(help="a run's key as 'store' lists it, or its beginning")],
+    run_b: Annotated[str, typer.Argument(help="another run's key")],
+    preset: Preset = "pocket",
+    store: Annotated[Path | None, typer.Option(help="folder of the store; the preset's by default")] = None,
+    aggregate: Annotated[str, typer.Option(help="step scores to one score")] = "product",
+    vote: Annotated[str, typer.Option(help="candidates to one answer")] = "vote",
+) -> None:
+    """Compares two stored runs: paired difference in accuracy on the problems that both hold, and tokens."""
+    held = Store(store) if store else study.store_of(preset)
+    rule = Grid(problems={"any": 1}, policies=["any"], methods=["majority"], samples=1, budgets=[1], aggregate=aggregate, vote=vote).rule
+    found = run_comparison.compare(run_comparison.find(held, run_a), run_comparison.find(held, run_b), rule)
+    table = Table("run", "accuracy (%)", "policy tokens", "PRM tokens", title=f"{found.problems} common problems")
+    for side in (found.first, found.second):
+        i = side.accuracy
+        shown = f"{100 * i.estimate:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]"
+        table.add_row(side.name, shown, f"{side.policy_tokens:,.0f}", f"{side.prm_tokens:,.0f}")
+    console.print(table)
+    if found.difference is None:
+        console.print(found.verdict)
+        return
+    d = found.difference
+    console.print(
+        f"first less second: {100 * d.estimate:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}] points ({d.method}, paired, 95 %); "
+        f"that the first is more accurate is {found.verdict}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()

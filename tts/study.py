@@ -234,4 +234,4 @@ def _execute_one(job: Job, output: Path) -> str | None:
 
 
 def store_of(preset: str) -> Store:
-    return Store(NOTEBOOKS / load_preset(preset)["common"].get("store", "../data/runs"))
+    return Store((NOTEBOOKS / load_preset(preset)["common"].get("store", "../data/runs")).resolve())
