@@ -12,9 +12,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tts.grid import Grid
 from tts.problems import load_problems
-from tts.runner import Engines, search_of
+from tts.runs.grid import Grid
+from tts.runs.runner import Engines, search_of
 from tts.search import best_of_n
 from tts.search.driver import Driver
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from transformers import MixtralConfig, MixtralForCausalLM
 
-from tts import costs, flops, stats, strategy
-from tts.accuracy import Results, grade
-from tts.grid import Grid
+from tts.advice import strategy
+from tts.analysis import costs, flops, stats
+from tts.analysis.accuracy import Results, grade
 from tts.models import load_causal_lm, load_config
-from tts.store import Store
+from tts.runs.grid import Grid
+from tts.runs.store import Store
 
 
 def trajectory(answer, score, path=(0,), status="finished", tokens=10):

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from tts import adviser
-from tts.accuracy import Results
+from tts.advice import adviser
+from tts.analysis.accuracy import Results
 from tts.cli import app, guarded
-from tts.grid import Grid
-from tts.runner import fill
-from tts.store import Store
+from tts.runs.grid import Grid
+from tts.runs.runner import fill
+from tts.runs.store import Store
 
 POLICY, PRM = "policy-20k", "implicit:policy-51k"
 

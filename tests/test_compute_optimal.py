@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tts.compute_optimal import FOLDS, efficiency_gain, fit, folds_of, resampled_problems
+from tts.advice.compute_optimal import FOLDS, efficiency_gain, fit, folds_of, resampled_problems
 
 
 def by_loops(values, bins, fold, weights, crossed):

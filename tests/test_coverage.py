@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from tts import compute_optimal, stats
+from tts.advice import compute_optimal
+from tts.analysis import stats
 from tts.selection import select
 
 # One problem: answer 0 is right, 1 and 2 are wrong, -1 is none; the PRM likes right answers better, not always. Scores are

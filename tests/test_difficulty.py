@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from tts import difficulty
-from tts.grid import Grid
-from tts.store import Store
+from tts.analysis import difficulty
+from tts.runs.grid import Grid
+from tts.runs.store import Store
 
 GRID = Grid(problems={"pocket-main": 6}, policies=["policy-6k"], methods=["majority"], samples=4, budgets=[4])
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import ScriptedPolicy, ScriptedPRM, root
 
-from tts.explorer import Explorer, Searches, page, telling, tree
-from tts.fates import at_step, candidate_steps, follow, last_right, lost, unrolled, where_lost
-from tts.grid import Grid
+from tts.analysis.fates import at_step, candidate_steps, follow, last_right, lost, unrolled, where_lost
+from tts.report.explorer import Explorer, Searches, page, telling, tree
+from tts.report.search_steps import draw
+from tts.report.summaries import losses
+from tts.runs.grid import Grid
 from tts.search import beam_search, best_of_n, dvts
 from tts.search.driver import Driver
-from tts.search_steps import draw
-from tts.summaries import losses
 
 PROBLEM, ANSWER = "2,+3,*4=?", "20"
 GRID = Grid(problems={"pocket-main": 1}, policies=["scripted"], methods=["majority"], aggregate="last", vote="max")
@@ -242,7 +242,7 @@ def test_searches_run_once(monkeypatch):
         asked.append((problem, method, n))
         return Driver(policy, prm, record=True).run([(start := root(), best_of_n(start, n))])[0]
 
-    monkeypatch.setattr("tts.explore.search", search)
+    monkeypatch.setattr("tts.report.explore.search", search)
     searches = Searches(GRID, None, 2)
     assert searches(PROBLEM, ANSWER, "best_of_n") is searches(PROBLEM, ANSWER, "best_of_n")
     assert asked == [(PROBLEM, "best_of_n", 2)]

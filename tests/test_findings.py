@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from tts import checks, findings
-from tts.checks import Finding, NotTested, Scope
-from tts.evidence import Evidence
-from tts.grid import Grid
+from tts.analysis.evidence import Evidence
+from tts.claims import checks, findings
+from tts.claims.checks import Finding, NotTested, Scope
+from tts.runs.grid import Grid
 
 SMALL, LARGE = "policy-6k", "policy-668k"
 GOOD, WEAK = "implicit:policy-216k", "prm-shepherd-terse"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tts.localisation import Labelled, at_threshold, best_threshold, read
+from tts.analysis.localisation import Labelled, at_threshold, best_threshold, read
 from tts.pocket.problems import first_error, parse
 
 SOLUTIONS = [

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tts import difficulty, outcomes, strategy
-from tts.accuracy import Results
-from tts.grid import Grid
+from tts.advice import strategy
+from tts.analysis import difficulty, outcomes
+from tts.analysis.accuracy import Results
 from tts.models import pocket_models
-from tts.runner import fill
-from tts.store import Store
+from tts.runs.grid import Grid
+from tts.runs.runner import fill
+from tts.runs.store import Store
 
 POLICIES, PRM, SETS = ["policy-32k", "policy-51k"], "prm-qwen-328k", {"pocket-main": 10}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tts.localisation import Labelled
-from tts.pathologies import by_length, error_rates, shares, verdicts
+from tts.analysis.localisation import Labelled
+from tts.analysis.pathologies import by_length, error_rates, shares, verdicts
 
 SOLUTIONS = [
     Labelled("p", ("aa", "bbbb"), -1, "x"),

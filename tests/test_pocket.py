@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
-from tts import localisation
+from tts.analysis import localisation
 from tts.models import POCKET_FOLDER, read_card
 from tts.pocket import tokenizer as pocket_tokenizer
 from tts.pocket.corpora import LAYOUTS, ROW, pack, policy_sequences, prm_sequences

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from tts import published
+from tts.claims import published
 
 Z = 1.959963984540054
 

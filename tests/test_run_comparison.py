@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tts.cli import app
-from tts.run_comparison import compare, find
+from tts.runs.comparison import compare, find
+from tts.runs.store import Store, StoreError
 from tts.selection import Rule
-from tts.store import Store, StoreError
 
 RULE = Rule("product", "vote")
 

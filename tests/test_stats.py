@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tts import stats
+from tts.analysis import stats
 from tts.selection import aggregate, select
 
 

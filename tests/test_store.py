@@ -11,9 +11,9 @@ import time
 import pytest
 from processes import heed_ctrl_c
 
-from tts.grid import Grid
-from tts.runner import fill, missing
-from tts.store import Store, StoreError
+from tts.runs.grid import Grid
+from tts.runs.runner import fill, missing
+from tts.runs.store import Store, StoreError
 
 
 def grid(policy, prm, **changes):
@@ -64,9 +64,9 @@ def test_whatever_determines_a_run_is_in_its_key(tiny_lm, tmp_path, change, anew
 
 SCRIPT = """
 import sys
-from tts.grid import Grid
-from tts.runner import fill
-from tts.store import Store
+from tts.runs.grid import Grid
+from tts.runs.runner import fill
+from tts.runs.store import Store
 fill(Grid.model_validate_json(sys.argv[1]), Store(sys.argv[2]))
 """
 
@@ -142,7 +142,7 @@ def test_a_folder_that_cannot_be_written_is_said(tiny_lm, tmp_path):
 
 def test_token_counts_are_exact(tiny_lm, tmp_path):
     """Every method's policy tokens, against a count of what the engine really decoded."""
-    from tts.runner import Engines, Work, make
+    from tts.runs.runner import Engines, Work, make
 
     wanted = grid(tiny_lm, tiny_lm)
     store, engines, decoded = Store(tmp_path), Engines(8), []

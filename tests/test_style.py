@@ -8,9 +8,9 @@ import matplotlib.pyplot as plt
 import pytest
 from PIL import Image
 
-from tts import style
 from tts.experiment import ParameterError, check_look
-from tts.plots import METHODS, legend_below
+from tts.report import style
+from tts.report.plots import METHODS, legend_below
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tts import verifier_map
-from tts.evidence import Evidence
-from tts.grid import Grid
+from tts.advice import verifier_map
+from tts.analysis.evidence import Evidence
+from tts.runs.grid import Grid
 
 METHODS = ["majority", "best_of_n", "beam_search", "dvts"]
 

@@ -13,14 +13,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tts import adviser, difficulty, report, run_comparison, study
-from tts.estimate import Estimate, estimate
+from tts import study
+from tts.advice import adviser
+from tts.analysis import difficulty
 from tts.experiment import ParameterError
-from tts.grid import SEARCHES, Grid
 from tts.models import ModelError, pocket_models
+from tts.paths import ROOT
 from tts.problems import ProblemError, problem_sets
+from tts.report import html
 from tts.reward_models import FAMILIES
-from tts.store import Store, StoreError, describe
+from tts.runs import comparison
+from tts.runs.estimate import Estimate, estimate
+from tts.runs.grid import SEARCHES, Grid
+from tts.runs.store import Store, StoreError, describe
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -75,7 +80,7 @@ def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str,
     executed = [output / f"{name}.ipynb" for name in outcome if (output / f"{name}.ipynb").exists()]
     experiments = [experiment for job in jobs if (experiment := job.experiment())]
     ledger = figures / "findings.csv" if FINDINGS in outcome and not outcome[FINDINGS] else None
-    page = report.build(executed, failures, figures / "report.html", f"Test-time scaling: preset {preset}", ledger, experiments)
+    page = html.build(executed, failures, figures / "report.html", f"Test-time scaling: preset {preset}", ledger, experiments)
     return outcome, page, figures
 
 
@@ -157,7 +162,7 @@ def compare(
     """Compares two stored runs: paired difference in accuracy on the problems that both hold, and tokens."""
     held = Store(store) if store else study.store_of(preset)
     rule = Grid(problems={"any": 1}, policies=["any"], methods=["majority"], samples=1, budgets=[1], aggregate=aggregate, vote=vote).rule
-    found = run_comparison.compare(run_comparison.find(held, run_a), run_comparison.find(held, run_b), rule)
+    found = comparison.compare(comparison.find(held, run_a), comparison.find(held, run_b), rule)
     table = Table("run", "accuracy (%)", "policy tokens", "PRM tokens", title=f"{found.problems} common problems")
     for side in (found.first, found.second):
         i = side.accuracy
@@ -213,7 +218,7 @@ PRM = Annotated[str, typer.Option(help="a PRM's name, folder or Hub name")]
 Budget = Annotated[float, typer.Option(help="how much may be spent on one problem")]
 BudgetUnit = Annotated[adviser.Unit, typer.Option(help="of the budget: samples, policy tokens, or FLOPs of inference")]
 StrategyFile = Annotated[Path, typer.Option(help="a strategy.json that 05_compute_optimal wrote")]
-OWN_STRATEGY = study.ROOT / "figures" / "pocket" / "strategy.json"
+OWN_STRATEGY = ROOT / "figures" / "pocket" / "strategy.json"
 
 
 @app.command()

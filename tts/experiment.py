@@ -12,12 +12,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ValidationError
 
-from tts import runner, style
-from tts.accuracy import Results
-from tts.grid import Grid
+from tts.analysis.accuracy import Results
 from tts.models import locate
+from tts.paths import ROOT
+from tts.report import style
 from tts.reward_models import family_of
-from tts.store import Store
+from tts.runs import runner
+from tts.runs.grid import Grid
+from tts.runs.store import Store
 
 _VERSIONS = ("torch", "transformers", "matplotlib", "pandas")
 
@@ -32,7 +34,7 @@ class Experiment:
     Args:
         store: folder of the trajectories.
         figures: folder that figures are written to.
-        parameters: fields of :class:`tts.grid.Grid`.
+        parameters: fields of :class:`tts.runs.grid.Grid`.
 
     Raises:
         ParameterError: for an unknown or unfit parameter.
@@ -131,5 +133,5 @@ def explain(error: ValidationError, model: type[BaseModel] = Grid) -> str:
 
 def commit() -> str:
     """The checkout's commit, or ``unknown`` outside of one."""
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False)
     return found.stdout.strip() or "unknown"

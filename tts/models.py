@@ -21,9 +21,11 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from tts.paths import DATA
+
 logging.disable_progress_bar()  # transformers' own bar flickers for every small model
 
-POCKET_FOLDER = Path(__file__).resolve().parent.parent / "data" / "models"
+POCKET_FOLDER = DATA / "models"
 
 
 class ModelError(ValueError):

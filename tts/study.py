@@ -15,13 +15,13 @@ import papermill
 import yaml
 from tqdm.auto import tqdm
 
-from tts import outcomes, runner
+from tts.analysis import outcomes
 from tts.experiment import Experiment, check_look
-from tts.grid import Grid
-from tts.store import Store
+from tts.paths import NOTEBOOKS
+from tts.runs import runner
+from tts.runs.grid import Grid
+from tts.runs.store import Store
 
-ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = ROOT / "notebooks"
 PRESETS = NOTEBOOKS / "presets"
 TIMEOUT = 3600
 

@@ -15,7 +15,7 @@ from tts.pocket.cards import minutes
 from tts.pocket.evaluate import all_models
 from tts.pocket.recipes import FAMILY, POLICIES, PRMS
 from tts.pocket.solutions import build
-from tts.store import Store
+from tts.runs.store import Store
 
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
 console = Console()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 
-from tts.accuracy import Results
-from tts.grid import Grid
-from tts.localisation import evaluate as localise
+from tts.analysis.accuracy import Results
+from tts.analysis.localisation import evaluate as localise
 from tts.models import POCKET_FOLDER, pocket_models, read_card
 from tts.pocket.recipes import FAMILY
 from tts.reward_models import open_prm
-from tts.runner import fill
-from tts.store import Store
+from tts.runs.grid import Grid
+from tts.runs.runner import fill
+from tts.runs.store import Store
 
 HELD_OUT = {"pocket-main": 400, "pocket-hard": 60}
 

@@ -6,7 +6,7 @@ import json
 import random
 from pathlib import Path
 
-from tts.localisation import SOLUTIONS
+from tts.analysis.localisation import SOLUTIONS
 from tts.pocket.problems import first_error, held_out, parse
 from tts.policies.sampling import Sampling
 from tts.policies.transformers import TransformersPolicy

@@ -1,0 +1,208 @@
+"""The compute-optimal strategy: which choice at which difficulty, made on other problems than it is judged on.
+
+Liu et al. 2025, section 3: for a policy, a PRM, a difficulty and a budget, the method with the best expected accuracy. The
+study chooses and reports on the same problems; cross-fitting chooses on four fifths and reports on the fifth that is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tts.analysis.stats import Interval, wilson
+
+FOLDS = 5
+RESAMPLES = 1000
+METHOD = "bootstrap over problems, the choice repeated in each resample"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A strategy that was chosen, and how accurate it is.
+
+    Attributes:
+        estimates: ``(1 + resamples,)``, its accuracy on the problems as they are, then on each resample of them.
+        of_bin: per bin, the same on its problems alone.
+        choice: per bin, the number of the candidate chosen on all problems: what to use on new ones.
+        stability: per bin, the share of resamples in which the same one is chosen.
+        cost: mean over the problems of what the chosen candidates cost, chosen as for the accuracy.
+    """
+
+    estimates: np.ndarray
+    of_bin: dict[str, Interval]
+    choice: dict[str, int]
+    stability: dict[str, float]
+    cost: float
+
+    @property
+    def accuracy(self) -> Interval:
+        return interval(self.estimates)
+
+
+def interval(estimates: np.ndarray, method: str = METHOD) -> Interval:
+    """The 95 % percentile interval of an estimate (the first entry) and its resamples (the others)."""
+    low, high = np.percentile(estimates[1:], [2.5, 97.5])
+    return Interval(float(estimates[0]), float(low), float(high), method)
+
+
+def resampled_problems(problems: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """How often each problem is drawn, ``(1 + resamples, problems)``; once each in the first row."""
+    drawn = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=resamples)
+    return np.vstack([np.ones((1, problems), int), drawn])
+
+
+def resampled_means(values: np.ndarray) -> np.ndarray:
+    """The mean of ``(problems,)`` values on the problems as they are, then on each resample, ``(1 + resamples,)``.
+
+    Resample by resample the same problems as in :func:`fit`, so that differences of the two are paired.
+    """
+    return resampled_problems(len(values)) @ values / len(values)
+
+
+def folds_of(bins: Sequence[str], seed: int = 0) -> np.ndarray:
+    """The fold of each problem, ``(problems,)``: random, and as even as can be within each bin."""
+    bins, rng = np.asarray(bins), np.random.default_rng(seed)
+    fold, dealt = np.zeros(len(bins), int), 0
+    for name in dict.fromkeys(bins):
+        inside = rng.permutation(np.flatnonzero(bins == name))
+        fold[inside] = (np.arange(len(inside)) + dealt) % FOLDS
+        dealt += len(inside)
+    return fold
+
+
+def fit(
+    values: np.ndarray,
+    bins: Sequence[str],
+    crossed: bool = True,
+    costs: np.ndarray | None = None,
+    price: float = 0.0,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Fitted:
+    """Chooses the best candidate of each bin, anew in every resample of the problems.
+
+    Copies of a problem share its fold, so that none is both chosen on and judged on.
+
+    Args:
+        values: ``(candidates, problems)``, each candidate's expected accuracy on each problem.
+        bins: ``(problems,)``, each problem's difficulty; all the same gives the best fixed method.
+        crossed: judge on problems that the choice was not made on; else on the same ones, as the study does.
+        costs: ``(candidates, problems)``, what each candidate costs, say in tokens; nothing by default.
+        price: accuracy that a unit of cost must bring; the choice is by accuracy less price times cost.
+        resamples: of the bootstrap.
+        seed: of folds and resamples.
+
+    Raises:
+        ValueError: with fewer problems than folds, where nothing can be held out.
+    """
+    values, bins = np.asarray(values, float), np.asarray(bins)
+    costs = np.zeros_like(values) if costs is None else np.asarray(costs, float)
+    worth = values - price * costs
+    if values.shape[1] < FOLDS:
+        raise ValueError(f"choosing a strategy needs at least {FOLDS} problems; given {values.shape[1]}")
+    names = list(dict.fromkeys(bins))
+    cell = np.array([names.index(name) for name in bins]) * FOLDS + folds_of(bins, seed)
+    member = np.eye(len(names) * FOLDS)[cell]
+    weights = resampled_problems(values.shape[1], resamples, seed)
+    right, chosen = np.zeros((len(weights), len(names))), np.zeros((len(weights), len(names)), int)
+    for at in range(0, len(weights), 100):
+        part = slice(at, at + 100)
+        sums = _sums(worth, member, weights[part])
+        right[part] = _judged(_sums(values, member, weights[part]) if price else sums, _best(sums, crossed))
+        chosen[part] = sums.sum(3).argmax(1)
+    count = weights @ member.reshape(len(bins), len(names), FOLDS).sum(2)
+    kept = (chosen[1:] == chosen[0]).mean(0)
+    best = _best(_sums(worth, member, weights[:1]), crossed)
+    cost = float(_judged(_sums(costs, member, weights[:1]), best).sum()) / values.shape[1]
+    of_bin = {name: _of_bin(right[:, i], count[:, i]) for i, name in enumerate(names)}
+    return Fitted(right.sum(1) / weights.sum(1), of_bin, dict(zip(names, chosen[0].tolist())), dict(zip(names, kept.tolist())), cost)
+
+
+def _of_bin(right: np.ndarray, count: np.ndarray) -> Interval:
+    """The interval of a bin's accuracy; Wilson's where all of its problems are solved or none is, as resamples say nothing then."""
+    if right[0] in (0.0, count[0]):
+        return wilson(int(right[0]), int(count[0]))
+    held = count > 0  # a resample may hold no problem of a small bin
+    return interval(right[held] / count[held])
+
+
+def _sums(values: np.ndarray, member: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted sums over the problems of each bin and fold, ``(resamples, candidates, bins, folds)``.
+
+    Args:
+        values: ``(candidates, problems)``.
+        member: ``(problems, bins * folds)``, one where a problem lies.
+        weights: ``(resamples, problems)``.
+    """
+    sums = np.stack([(weights * value) @ member for value in values], 1)
+    return sums.reshape(*sums.shape[:2], -1, FOLDS)
+
+
+def _best(sums: np.ndarray, crossed: bool) -> np.ndarray:
+    """The candidate to use in each bin and fold, ``(resamples, 1, bins, folds)``, chosen on the other folds or on all."""
+    whole = sums.sum(3, keepdims=True)
+    seen = whole - sums if crossed else np.broadcast_to(whole, sums.shape)
+    # Where the other folds cannot tell a bin's candidates apart, what is best over all their bins.
+    unknown = np.isclose(seen, seen[:, :1]).all(1, keepdims=True)
+    return np.where(unknown, seen.sum(2, keepdims=True), seen).argmax(1, keepdims=True)
+
+
+def _judged(sums: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Sums of the chosen candidates per bin, ``(resamples, bins)``."""
+    return np.take_along_axis(sums, best, 1).sum((1, 3))
+
+
+@dataclass(frozen=True)
+class Gain:
+    """An efficiency gain with its interval.
+
+    Attributes:
+        value: how many times less compute-optimal TTS needs.
+        bound: ``""``, ``">"`` where TTS is that accurate at its smallest budget already, ``"<"`` where it never is.
+        interval: 95 %, of the value; censored resamples enter with their bound.
+    """
+
+    value: float
+    bound: str
+    interval: Interval
+
+    def __str__(self) -> str:
+        return f"{self.bound}{self.value:.3g} [{self.interval.low:.3g}, {self.interval.high:.3g}]"
+
+
+def efficiency_gain(
+    budgets: Sequence[float], majority: np.ndarray, standard_error: float, tts_budgets: Sequence[float], tts: np.ndarray
+) -> Gain:
+    """Budget at which majority voting peaks, over the one at which compute-optimal TTS is as accurate (Liu et al. 2025, Table 5).
+
+    The peak is the smallest budget within one standard error of majority's maximum, since a curve that has flattened peaks
+    anywhere; TTS is interpolated over the logarithm of the budget.
+
+    Args:
+        budgets: of majority voting, in samples or tokens, rising.
+        majority: ``(budgets, 1 + resamples)``, its accuracy.
+        standard_error: of its accuracy at the maximum.
+        tts_budgets: of compute-optimal TTS, in the same unit, rising.
+        tts: ``(tts_budgets, 1 + resamples)``, its accuracy on the same resamples.
+    """
+    found = [_gain(budgets, majority[:, i], standard_error, tts_budgets, tts[:, i]) for i in range(majority.shape[1])]
+    values = np.array([value for value, _ in found])
+    return Gain(values[0], found[0][1], interval(values))
+
+
+def _gain(
+    budgets: Sequence[float], majority: np.ndarray, margin: float, tts_budgets: Sequence[float], tts: np.ndarray
+) -> tuple[float, str]:
+    peak = int(np.argmax(majority >= majority.max() - margin))
+    target = majority[peak]
+    reached = np.flatnonzero(tts >= target)
+    if len(reached) == 0:
+        return budgets[peak] / tts_budgets[-1], "<"
+    at = int(reached[0])
+    if at == 0:
+        return budgets[peak] / tts_budgets[0], ">"
+    share = (target - tts[at - 1]) / (tts[at] - tts[at - 1])
+    needed = np.exp(np.interp(share, [0, 1], np.log([tts_budgets[at - 1], tts_budgets[at]])))
+    return budgets[peak] / float(needed), ""

@@ -1,0 +1,183 @@
+"""From stored trajectories to per-problem accuracies: graded, selected, for every method and budget of a grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tts.analysis import stats
+from tts.analysis.evidence import Evidence
+from tts.grading import Grader, groups
+from tts.prompts import boxed_answer, join_steps
+from tts.runs.grid import SEARCHES, Grid
+from tts.runs.store import Store
+from tts.selection import AGGREGATES, Rule, aggregate
+
+MAJORITY_DRAWS = 100
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One problem's candidates, graded.
+
+    Attributes:
+        problem_id: the problem.
+        group: per candidate, the number of its answer; -1 for none.
+        correct: per candidate.
+        scores: per aggregate, each candidate's score; empty where unscored.
+        tokens: per candidate, of its own text.
+        subtree: per candidate, the first index of its path.
+        prompt_tokens, policy_tokens, prm_tokens: of the whole search.
+    """
+
+    problem_id: str
+    group: np.ndarray
+    correct: np.ndarray
+    scores: dict[str, np.ndarray]
+    tokens: np.ndarray
+    subtree: np.ndarray
+    prompt_tokens: int
+    policy_tokens: int
+    prm_tokens: int
+
+
+def grade(row: dict, grader: Grader) -> Graded:
+    """A stored row's candidates, graded; equal answers share a number and a verdict."""
+    found = row["trajectories"]
+    # An answer counts where the solution ended by itself: a cut-off one has none.
+    answers = [boxed_answer(join_steps(t["steps"])) if t["status"] == "finished" else None for t in found]
+    numbers = np.array(groups(answers, grader), int).reshape(-1)
+    verdict: dict[int, bool] = {-1: False}
+    for number, answer in zip(numbers.tolist(), answers):
+        if number not in verdict:
+            verdict[number] = grader.equal(row["answer"], answer)
+    scored = AGGREGATES if found and all(t["scores"] for t in found if t["steps"]) else ()
+    return Graded(
+        row["problem_id"],
+        numbers,
+        np.array([verdict[n] for n in numbers.tolist()], bool),
+        {how: np.array([aggregate(t["scores"], how) if t["scores"] else 0.0 for t in found]) for how in scored},
+        np.array([t["tokens"] for t in found], int),
+        np.array([t["path"][0] if t["path"] else 0 for t in found], int),
+        row["prompt_tokens"],
+        row["policy_tokens"],
+        row["prm_tokens"],
+    )
+
+
+class Results(Evidence):
+    """Reads a grid's runs from the store and answers how accurate each method is, and at what cost."""
+
+    def __init__(self, grid: Grid, store: Store):
+        self.grid, self.store = grid, store
+        self._graded: dict[tuple, list[Graded]] = {}
+        self._grader = Grader()
+
+    def graded(self, problem_set: str, spec: dict) -> list[Graded]:
+        """A run's candidates for each problem of a set, in the order of the problems.
+
+        Raises:
+            tts.runs.store.StoreError: where the run is not stored.
+        """
+        run = self.store.run(spec)
+        key = (problem_set, run.key)
+        if key not in self._graded:
+            rows = [row for chunk in self.grid.chunks(problem_set) for row in run.read(chunk)]
+            self._graded[key] = [grade(row, self._grader) for row in rows]
+        return self._graded[key]
+
+    # -- per problem -------------------------------------------------------------------------------------------
+
+    def pass_at(self, problem_set: str, policy: str, n: int) -> np.ndarray:
+        """Pass@n of each problem, ``(problems,)``; ``n = 1`` is the policy's plain accuracy when sampling."""
+        return np.array([stats.pass_at_k(g.correct, n) for g in self._pool(problem_set, policy)])
+
+    def greedy(self, problem_set: str, policy: str) -> np.ndarray:
+        """Whether CoT, greedy decoding, answers each problem; ``(problems,)``."""
+        runs = self.graded(problem_set, self.grid.spec("cot", policy))
+        return np.array([float(g.correct[0]) for g in runs])
+
+    def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
+        """Expected accuracy of a method at budget ``n`` on each problem, ``(problems,)``.
+
+        Best-of-n and majority come from the pool, DVTS from whole subtrees; beam search was run at ``n``.
+        """
+        rule = rule or self.grid.rule
+        if method == "cot":
+            return self.greedy(problem_set, policy)
+        if method == "pass":
+            return self.pass_at(problem_set, policy, n)
+        if method == "majority":
+            return np.array([vote_of(g, n, Rule("", "majority")) for g in self._pool(problem_set, policy)])
+        if method not in ("best_of_n", *SEARCHES):
+            raise ValueError(f"unknown method {method!r}")
+        runs = self._runs(problem_set, policy, prm, method, n)
+        if method == "best_of_n":
+            return np.array([vote_of(g, n, rule) for g in runs])
+        if method == "dvts":
+            return np.array(
+                [vote_of(by_subtree(g, self.grid.samples, self.grid.beam_width), n // self.grid.beam_width, rule) for g in runs]
+            )
+        return np.array([vote_of(g, len(g.group), rule) if len(g.group) else 0.0 for g in runs])
+
+    def mean_score(self, problem_set: str, policy: str, prm: str, samples: int) -> np.ndarray:
+        """Mean score that the PRM gives to each problem's first ``samples`` solutions of the pool, ``(problems,)``."""
+        runs = self._runs(problem_set, policy, prm, "best_of_n", self.grid.samples)
+        return np.array([g.scores[self.grid.aggregate][:samples].mean() for g in runs])
+
+    def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        """Expected tokens that the policy generates per problem, pruned branches included; ``(problems,)``."""
+        runs = self._runs(problem_set, policy, prm, method, n)
+        return np.array([g.policy_tokens for g in runs], float) * self._share(method, n)
+
+    def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
+        """Tokens of each problem's prompt, ``(problems,)``."""
+        return np.array([g.prompt_tokens for g in self._pool(problem_set, policy)], float)
+
+    def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        """Tokens that the PRM reads per problem; NaN for a part of a pool, whose shared steps make its share unknown."""
+        if method in ("cot", "majority", "pass"):
+            return np.zeros(len(self._pool(problem_set, policy)))
+        runs = self._runs(problem_set, policy, prm, method, n)
+        known = 1.0 if self._share(method, n) == 1.0 else np.nan
+        return np.array([g.prm_tokens for g in runs], float) * known
+
+    def _share(self, method: str, n: int) -> float:
+        return n / self.grid.samples if method in ("majority", "pass", "best_of_n", "dvts") else 1.0
+
+    def _runs(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> list[Graded]:
+        if method in ("majority", "pass"):
+            return self._pool(problem_set, policy)
+        name = "scores" if method == "best_of_n" else method
+        budget = {"cot": 1, "beam_search": n}.get(method, self.grid.samples)
+        return self.graded(problem_set, self.grid.spec(name, policy, None if method == "cot" else prm, budget))
+
+    def _pool(self, problem_set: str, policy: str) -> list[Graded]:
+        return self.graded(problem_set, self.grid.spec("pool", policy, n=self.grid.samples))
+
+    @property
+    def pool_budgets(self) -> list[int]:
+        """Powers of two up to the pool's size, and the grid's budgets: what the pool gives for nothing."""
+        doubling = [1 << i for i in range(self.grid.samples.bit_length()) if 1 << i <= self.grid.samples]
+        return sorted({*doubling, *self.grid.budgets})
+
+
+def by_subtree(graded: Graded, n: int, width: int) -> Graded:
+    """DVTS with budget ``n``: one candidate per subtree, in order; a subtree without a finished solution has no answer."""
+    trees = n // width
+    where = graded.subtree // width
+    group, correct = np.full(trees, -1), np.zeros(trees, bool)
+    group[where], correct[where] = graded.group, graded.correct
+    scores = {how: np.zeros(trees) for how in graded.scores or AGGREGATES}
+    for how, values in graded.scores.items():
+        scores[how][where] = values
+    return Graded(graded.problem_id, group, correct, scores, np.zeros(trees, int), np.arange(trees), 0, 0, 0)
+
+
+def vote_of(graded: Graded, n: int, rule: Rule) -> float:
+    """Expected accuracy of what a rule selects from ``n`` of the candidates."""
+    if rule.vote == "max":
+        return stats.best_of_n_accuracy(graded.correct, graded.scores[rule.aggregate], graded.group, n)
+    weights = np.ones(len(graded.group)) if rule.vote == "majority" else graded.scores[rule.aggregate]
+    return stats.vote_accuracy(graded.correct, weights, graded.group, n, MAJORITY_DRAWS)

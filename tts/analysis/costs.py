@@ -1,0 +1,120 @@
+"""What a policy with a strategy costs on a problem set, in FLOPs, from stored token counts and the models' cards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from tts.analysis import flops, stats
+from tts.analysis.evidence import Evidence
+from tts.analysis.flops import Cost, Shape
+from tts.models import POCKET_FOLDER, idle_parameters, load_config, locate, parameters, pocket_models, read_card
+
+
+def shape_of(name: str) -> Shape:
+    """A model's size, from its weights and config; the dialled checker is no model and has none."""
+    if name.startswith("dial:"):
+        return Shape(0)
+    location = locate(name.split(":", 1)[-1])
+    config = load_config(location)
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Shape(parameters(location), config.num_hidden_layers, config.num_attention_heads * size, idle_parameters(location, config))
+
+
+def training_flops(name: str) -> float:
+    """Training FLOPs that a model's card records: its own, and those of the policy that a PRM was started from.
+
+    NaN for a model without such a card: what its training cost is unknown, not nothing.
+    """
+    if name.startswith("dial:"):
+        return 0.0
+    card = read_card(locate(name.split(":", 1)[-1]))
+    return float(card.get("training_flops", np.nan) + card.get("started_from_flops", 0.0))
+
+
+def by_size(policies: Sequence[str]) -> list[str]:
+    """The policies, smallest first."""
+    return sorted(policies, key=lambda name: shape_of(name).parameters)
+
+
+def study_share(policy: str) -> float:
+    """A policy's size as a share of the study's largest, 72B; the largest pocket policy plays that part in its family."""
+    family = pocket_models("policy")
+    largest = max(shape_of(name).parameters for name in family) if policy in family else 72e9
+    return shape_of(policy).parameters / largest
+
+
+def solver_of(prm: str) -> str | None:
+    """The policy that a PRM is, or was started from, and that could answer by itself; None where no card says.
+
+    For ``implicit:NAME`` that is NAME; for a PRM that the suite trained its card names it.
+    """
+    family, _, name = prm.rpartition(":")
+    if family == "implicit":
+        return name
+    return None if family == "dial" else read_card(locate(name)).get("started_from")
+
+
+def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:
+    """FLOPs of training, and of answering the whole problem set once.
+
+    Args:
+        full: with the PRM, prefill, attention, and a mixture of experts by its active parameters; else the study's convention,
+            the policy's 2ND with all parameters.
+    """
+    shape, generated = shape_of(policy), evidence.policy_tokens(problem_set, policy, prm, method, n).sum()
+    trained = training_flops(policy)
+    if not full:
+        return Cost(trained, decode=flops.inference(shape.parameters, generated), deployed=shape.parameters)
+    prompts = evidence.prompt_tokens(problem_set, policy).tolist()
+    solution = generated / (n * len(prompts))
+    read = evidence.prm_tokens(problem_set, policy, prm, method, n).sum() if prm else 0.0
+    if not read:
+        return replace(flops.answering(shape, prompts, generated, solution), policy_training=trained)
+    answering = flops.answering(shape, prompts, generated, solution, shape_of(prm), read)
+    if prm.startswith("implicit:") and _same(solver_of(prm), policy):
+        return replace(answering, policy_training=trained, deployed=shape.parameters)
+    added = training_flops(prm)
+    if _same(solver_of(prm), policy):
+        added -= trained
+    return replace(answering, policy_training=trained, prm_training=added)
+
+
+def _same(solver: str | None, policy: str) -> bool:
+    return solver is not None and POCKET_FOLDER / solver == POCKET_FOLDER / policy
+
+
+def table(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
+    """Each policy with CoT and with a TTS method: accuracy and FLOPs in both conventions."""
+    rows = []
+    for policy in evidence.grid.policies:
+        for strategy, how, budget in (("CoT", "cot", 1), (f"{method}, N = {n}", method, n)):
+            values = evidence.accuracy(problem_set, policy, prm, how, budget)
+            interval = stats.of_accuracy(values)
+            used = None if how in ("cot", "majority") else prm
+            study = cost(evidence, problem_set, policy, used, how, budget, full=False)
+            full = cost(evidence, problem_set, policy, used, how, budget, full=True)
+            rows.append(
+                {
+                    "policy": policy,
+                    "strategy": strategy,
+                    "accuracy": interval.estimate,
+                    "low": interval.low,
+                    "high": interval.high,
+                    "policy training": full.policy_training,
+                    "PRM training": full.prm_training,
+                    "policy prefill": full.prefill,
+                    "policy decode": full.decode,
+                    "PRM inference": full.prm_inference,
+                    "attention": full.attention,
+                    "total (study)": study.total,
+                    "total (full)": full.total,
+                    "inference (study)": study.inference,
+                    "inference (full)": full.inference,
+                    "deployed parameters": full.deployed,
+                }
+            )
+    return pd.DataFrame(rows)

@@ -1,0 +1,106 @@
+"""Pass@1 of each problem for a policy, from samples that no method's accuracy uses.
+
+Bins made from the samples that a method is judged on would be circular. The counts of the pocket policies are committed
+under ``data/difficulty``; for any other policy a second pool is sampled, with its own seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tts.analysis.accuracy import Results
+from tts.models import fingerprint, locate
+from tts.paths import DATA
+from tts.runs.grid import Grid
+from tts.runs.runner import fill
+from tts.runs.store import Store
+
+COLUMNS = ["problem_id", "problem", "policy", "weights", "sampling", "samples", "correct"]
+COUNTS = DATA / "difficulty"
+OTHER_SEED = 1_000_000
+
+
+def counting_grid(grid: Grid, policy: str, samples: int) -> Grid:
+    """The grid of the separate pool: one policy, no PRM, another seed."""
+    changed = {
+        "policies": [policy],
+        "prms": [],
+        "methods": ["majority"],
+        "samples": samples,
+        "budgets": [1],
+        "seed": grid.seed + OTHER_SEED,
+    }
+    return Grid(**(grid.model_dump() | changed))
+
+
+def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int) -> pd.DataFrame:
+    """Samples a separate pool and counts the right ones.
+
+    Returns:
+        Columns problem_id, problem (a hash of its text), policy, weights, sampling, samples, correct.
+    """
+    own = counting_grid(grid, policy, samples)
+    own = own.model_copy(update={"problems": {problem_set: grid.problems[problem_set]}})
+    fill(own, store)
+    graded = Results(own, store).graded(problem_set, own.spec("pool", policy, n=samples))
+    hashes = _hashes(own, problem_set)
+    common = {"policy": policy, "weights": fingerprint(locate(policy)), "sampling": _sampling(own), "samples": samples}
+    return pd.DataFrame(
+        {"problem_id": g.problem_id, "problem": hashes[g.problem_id], **common, "correct": int(g.correct.sum())} for g in graded
+    )
+
+
+def pass_at_1(grid: Grid, store: Store, policy: str, problem_set: str, samples: int = 64) -> np.ndarray:
+    """Pass@1 of each problem of a set, ``(problems,)``: committed counts where there are, else counted now."""
+    known = known_pass_at_1(grid, policy, problem_set)
+    return _pass_at_1(count(grid, store, policy, problem_set, samples), grid, problem_set) if known is None else known
+
+
+def known_pass_at_1(grid: Grid, policy: str, problem_set: str) -> np.ndarray | None:
+    """As :func:`pass_at_1` from committed counts; None where they do not hold every problem."""
+    counts = committed(grid, policy, problem_set)
+    return _pass_at_1(counts, grid, problem_set) if set(_hashes(grid, problem_set)) <= set(counts["problem_id"]) else None
+
+
+def _pass_at_1(counts: pd.DataFrame, grid: Grid, problem_set: str) -> np.ndarray:
+    indexed = counts.set_index("problem_id").loc[list(_hashes(grid, problem_set))]
+    return (indexed["correct"] / indexed["samples"]).to_numpy(float)
+
+
+def committed(grid: Grid, policy: str, problem_set: str) -> pd.DataFrame:
+    """The committed counts of exactly these weights, sampling and problems of the grid; empty where there are none."""
+    path = _path(problem_set)
+    if not path.exists():
+        return pd.DataFrame(columns=COLUMNS)
+    counts = pd.read_csv(path)
+    same = (counts["weights"] == fingerprint(locate(policy))) & (counts["sampling"] == _sampling(grid))
+    return counts[same & (counts["problem"] == counts["problem_id"].map(_hashes(grid, problem_set)))]
+
+
+def _hashes(grid: Grid, problem_set: str) -> dict[str, str]:
+    """A hash of each problem's text, by id: an id alone does not say which problem it is."""
+    problems = [problem for chunk in grid.chunks(problem_set) for problem in chunk]
+    return {p["id"]: hashlib.sha256(p["problem"].encode()).hexdigest()[:8] for p in problems}
+
+
+def _sampling(grid: Grid) -> str:
+    return f"temperature={grid.temperature:g} top_p={grid.top_p:g} max_tokens={grid.max_tokens}"
+
+
+def _path(problem_set: str) -> Path:
+    return COUNTS / f"{Path(problem_set).stem.replace(':', '_')}.csv"
+
+
+def commit_counts(counts: pd.DataFrame, problem_set: str) -> Path:
+    """Adds counts to the committed file, in place of older ones of the same policy and problems."""
+    path = _path(problem_set)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        old = pd.read_csv(path)
+        counts = pd.concat([old, counts]).drop_duplicates(["policy", "problem_id"], keep="last")
+    counts.sort_values(["policy", "problem_id"]).to_csv(path, index=False)
+    return path

@@ -1,0 +1,97 @@
+"""What tables and figures are made from, whether it was run just now or is committed: accuracies and token counts per problem."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from tts.analysis import stats
+from tts.runs.grid import Grid
+from tts.selection import Rule
+
+
+def cells(grid: Grid, pool_budgets: Sequence[int]) -> Iterator[tuple[str, str, int]]:
+    """PRM, method and budget of everything that a grid says about a policy; the PRM is empty where none is used.
+
+    Args:
+        pool_budgets: budgets of what comes from the pool of samples (Pass@N, majority, best-of-N).
+    """
+    yield "", "cot", 1
+    for n in pool_budgets:
+        yield from (("", method, n) for method in ("pass", "majority"))
+    for prm in grid.prms:
+        for method in grid.methods:
+            if method != "majority":
+                yield from ((prm, method, n) for n in (pool_budgets if method == "best_of_n" else grid.budgets))
+
+
+class Evidence(ABC):
+    """A grid, and how accurate each of its methods is on each problem, at what cost in tokens.
+
+    Methods are ``cot`` (greedy, n = 1), ``pass`` (Pass@n), ``majority``, ``best_of_n``, ``beam_search`` and ``dvts``; the
+    first three need no PRM. Arrays hold one entry per problem, in the order of the problems.
+    """
+
+    grid: Grid
+
+    @abstractmethod
+    def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
+        """Expected accuracy of a method at budget ``n`` on each problem, ``(problems,)``.
+
+        Args:
+            rule: aggregate and vote in place of the grid's.
+        """
+
+    @abstractmethod
+    def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        """Expected tokens that the policy generates per problem, pruned branches included; ``(problems,)``."""
+
+    @abstractmethod
+    def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        """Tokens that the PRM reads per problem; NaN where they are not known, as for a part of a pool."""
+
+    @abstractmethod
+    def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
+        """Tokens of each problem's prompt, ``(problems,)``."""
+
+    @property
+    def pool_budgets(self) -> list[int]:
+        """Budgets of what comes from the pool of samples."""
+        return sorted(self.grid.budgets)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per problem set, policy, PRM, method and n: problems, accuracy with its interval, mean tokens."""
+        rows = [
+            self._row(problem_set, policy, *cell)
+            for problem_set in self.grid.problems
+            for policy in self.grid.policies
+            for cell in cells(self.grid, self.pool_budgets)
+        ]
+        return pd.DataFrame(rows)
+
+    def _row(self, problem_set: str, policy: str, prm: str, method: str, n: int) -> dict:
+        values = self.accuracy(problem_set, policy, prm or None, method, n)
+        interval = stats.of_accuracy(values)
+        return {
+            "problems": problem_set,
+            "policy": policy,
+            "prm": prm,
+            "method": method,
+            "n": n,
+            "count": len(values),
+            "accuracy": interval.estimate,
+            "low": interval.low,
+            "high": interval.high,
+            "policy_tokens": self.policy_tokens(problem_set, policy, prm or None, method, n).mean(),
+            "prm_tokens": self.prm_tokens(problem_set, policy, prm or None, method, n).mean(),
+        }
+
+
+def best(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The row of highest accuracy within each group."""
+    return table.loc[table.groupby(list(by), sort=False)["accuracy"].idxmax()].reset_index(drop=True)

@@ -1,0 +1,158 @@
+"""How a PRM errs, measured on solutions whose first wrong step is known (Liu et al. 2025, Fig 12 to 18).
+
+With a threshold below which a step is called wrong, a right solution is *over-criticised* where a step is called wrong; in a
+wrong solution the error is *neglected* where no step is, *mislocated* where the first one called wrong is another one, else found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import pandas as pd
+
+from tts.analysis import localisation, stats
+from tts.analysis.localisation import Labelled, Localisation
+from tts.pocket.problems import STYLES
+from tts.pocket.tokenizer import pieces
+from tts.pocket.traces import corrupted
+from tts.reward_models import open_prm
+
+KINDS = ("over-criticism", "error neglect", "called too early", "called too late")
+
+Scores = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A PRM with its step scores on the fixed test solutions.
+
+    Attributes:
+        name: the PRM.
+        localisation: shares of found errors and of accepted right solutions, at the threshold chosen on validation.
+        scores: per solution, its step scores.
+    """
+
+    name: str
+    localisation: Localisation
+    scores: list[tuple[float, ...]]
+
+    @property
+    def threshold(self) -> float:
+        return self.localisation.threshold
+
+
+def judge(name: str, solutions: Sequence[Labelled]) -> Judged:
+    """Scores the solutions with a PRM, its threshold chosen on the validation solutions."""
+    prm, validation = open_prm(name), localisation.read("validation")
+    threshold = localisation.best_threshold(localisation.score_all(prm, validation), validation)
+    scores = localisation.score_all(prm, solutions)
+    return Judged(name, localisation.at_threshold(scores, solutions, threshold), scores)
+
+
+def by_writer(judged: Judged, solutions: Sequence[Labelled]) -> dict[str, float]:
+    """F1 on the solutions of each policy that wrote them."""
+    found = {}
+    for writer in dict.fromkeys(s.policy for s in solutions):
+        own = [i for i, s in enumerate(solutions) if s.policy == writer]
+        if {solutions[i].first_error < 0 for i in own} == {True, False}:
+            scores, theirs = [judged.scores[i] for i in own], [solutions[i] for i in own]
+            found[writer] = localisation.at_threshold(scores, theirs, judged.threshold).f1
+    return found
+
+
+def verdicts(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> list[str]:
+    """Per solution: ``right`` (accepted or found), or one of :data:`KINDS`."""
+    found = []
+    for row, solution in zip(scores, solutions):
+        called = next((i for i, score in enumerate(row) if score < threshold), -1)
+        if called == solution.first_error:
+            found.append("right")
+        elif solution.first_error < 0:
+            found.append("over-criticism")
+        elif called < 0:
+            found.append("error neglect")
+        else:
+            found.append("called too early" if called < solution.first_error else "called too late")
+    return found
+
+
+def shares(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> pd.DataFrame:
+    """How often each pathology shows: over-criticism among right solutions, the others among wrong ones.
+
+    Returns:
+        Columns pathology, of (how many solutions it is a share of), share, low, high (Wilson, 95 %).
+    """
+    labels = np.array(verdicts(scores, solutions, threshold))
+    wrong = np.array([s.first_error >= 0 for s in solutions])
+    rows = []
+    for kind in KINDS:
+        group = labels[~wrong] if kind == "over-criticism" else labels[wrong]
+        interval = stats.wilson(int((group == kind).sum()), len(group))
+        rows.append({"pathology": kind, "of": len(group), "share": interval.estimate, "low": interval.low, "high": interval.high})
+    return pd.DataFrame(rows)
+
+
+def error_rates(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> tuple[float, float]:
+    """False-positive and false-negative rate, the two numbers of :mod:`tts.reward_models.dial`.
+
+    At the step where a solution turns wrong, and at the right steps before it. Steps after the first wrong one do not count: a
+    search that keeps it has already lost, and some PRMs judge each step by itself.
+
+    Returns:
+        Share of the first wrong steps that are accepted; share of the right steps that are rejected.
+    """
+    accepted, rejected = [], []
+    for row, solution in zip(scores, solutions):
+        until = len(row) if solution.first_error < 0 else solution.first_error
+        rejected += [score < threshold for score in row[:until]]
+        accepted += [score >= threshold for score in row[until : until + 1]]
+    return float(np.mean(accepted)), float(np.mean(rejected))
+
+
+def by_length(scores: Scores, solutions: Sequence[Labelled], edges: Sequence[int]) -> pd.DataFrame:
+    """Mean score of right steps by their length in characters: a PRM without length bias gives a flat line.
+
+    Args:
+        edges: of the classes of length, rising; a step belongs to the last edge that it reaches.
+
+    Returns:
+        Columns length (the class's lower edge), steps, score, low, high (bootstrap over solutions, 95 %).
+    """
+    found: dict[int, dict[int, list[float]]] = {}
+    for number, (row, solution) in enumerate(zip(scores, solutions)):
+        until = len(row) if solution.first_error < 0 else solution.first_error
+        for score, step in zip(row[:until], solution.steps):
+            reached = max((edge for edge in edges if edge <= len(step)), default=edges[0])
+            found.setdefault(reached, {}).setdefault(number, []).append(score)
+    rows = []
+    for edge in sorted(found):
+        values = [score for of_one in found[edge].values() for score in of_one]
+        clusters = [number for number, of_one in found[edge].items() for _ in of_one]
+        if len(found[edge]) < 2:
+            continue
+        interval = stats.bootstrap(np.array(values), clusters=clusters, resamples=500)
+        rows.append({"length": edge, "steps": len(values), "score": interval.estimate, "low": interval.low, "high": interval.high})
+    return pd.DataFrame(rows)
+
+
+def examples(judged: Judged, solutions: Sequence[Labelled]) -> dict[str, int]:
+    """The number of the first solution that shows each pathology."""
+    labels = verdicts(judged.scores, solutions, judged.threshold)
+    return {kind: labels.index(kind) for kind in KINDS if kind in labels}
+
+
+def training_lengths(sample: int = 2000) -> pd.DataFrame:
+    """Tokens per solution and per step of what PRMs of each step style are trained on (Liu et al. 2025, Table 1).
+
+    Args:
+        sample: solutions counted for each style.
+    """
+    rows = {}
+    for style in STYLES:
+        steps = [solution for _, solution in islice(corrupted(0, style), sample)]
+        per_step = [len(pieces(step)) for solution in steps for step in solution]
+        rows[style] = {"tokens per solution": sum(per_step) / sample, "tokens per step": float(np.mean(per_step))}
+    return pd.DataFrame(rows)

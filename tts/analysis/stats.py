@@ -1,0 +1,189 @@
+"""Statistics of test-time scaling: pool estimators for every n, and intervals paired by problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import comb
+
+import numpy as np
+from statsmodels.stats.proportion import proportion_confint
+
+
+def pass_at_k(correct: Sequence[bool], k: int) -> float:
+    """Probability that a random subset of ``k`` samples holds a right one (Chen et al. 2021, equation 1).
+
+    Raises:
+        ValueError: where ``k`` is not in 1..len(correct).
+    """
+    n, right = _checked(len(correct), k), int(np.sum(correct))
+    return 1.0 - comb(n - right, k) / comb(n, k)
+
+
+def best_of_n_accuracy(correct: Sequence[bool], scores: Sequence[float], groups: Sequence[int], n: int) -> float:
+    """Expected accuracy of PRM-Max over all subsets of ``n`` samples, exactly.
+
+    With the answered samples ranked by score (ties to the lower index), the one of rank r is selected by the
+    C(N-1-r, n-1) subsets that hold it and none ranked above it.
+
+    Args:
+        correct: per sample, right or wrong.
+        scores: per sample, its aggregate score.
+        groups: per sample, the number of its answer; -1 for none.
+        n: size of the subsets.
+    """
+    total = _checked(len(correct), n)
+    ranked = sorted((i for i in range(total) if groups[i] >= 0), key=lambda i: (-scores[i], i))
+    chosen = sum(comb(total - 1 - rank, n - 1) for rank, i in enumerate(ranked) if correct[i])
+    return chosen / comb(total, n)
+
+
+def vote_accuracy(
+    correct: Sequence[bool], weights: Sequence[float], groups: Sequence[int], n: int, draws: int = 200, seed: int = 0
+) -> float:
+    """Expected accuracy of a (weighted) vote over subsets of ``n`` samples: exact for ``n = N``, else by seeded draws.
+
+    Ties go to the answer whose first sample comes first in the pool.
+
+    Args:
+        correct: per sample, right or wrong.
+        weights: per sample, its vote; ones for a majority.
+        groups: per sample, the number of its answer; -1 for none, which does not vote.
+        n: size of the subsets.
+        draws: subsets drawn.
+        seed: of the draws.
+    """
+    total = _checked(len(correct), n)
+    groups, correct, weights = np.asarray(groups), np.asarray(correct, bool), np.asarray(weights, float)
+    answers = int(groups.max(initial=-1)) + 1
+    if answers == 0:
+        return 0.0
+    if n == 1:
+        return float((correct & (groups >= 0)).mean())
+    right_answer = np.zeros(answers, bool)
+    right_answer[groups[groups >= 0]] = correct[groups >= 0]
+    if n == total:
+        chosen = np.ones((1, total), bool)
+    else:
+        chosen = _subsets(total, n, draws, seed)
+    member = np.zeros((total, answers))
+    member[groups >= 0, groups[groups >= 0]] = 1.0
+    totals = (chosen * weights) @ member
+    totals[(chosen @ member) == 0] = -np.inf
+    # A drawn subset is ordered by pool index: the first of its tied answers to appear wins.
+    first = np.where(chosen[:, :, None] & (member[None] > 0), np.arange(total)[None, :, None], total).min(1)
+    tied = totals >= totals.max(1, keepdims=True) - 1e-12
+    winner = np.where(tied, first, total + 1).argmin(1)
+    empty = ~np.isfinite(totals.max(1))
+    return float((right_answer[winner] & ~empty).mean())
+
+
+@lru_cache(maxsize=64)
+def _subsets(total: int, n: int, draws: int, seed: int) -> np.ndarray:
+    """``(draws, total)``, true for the ``n`` members of each random subset."""
+    noise = np.random.default_rng(seed).random((draws, total))
+    return noise.argsort(1).argsort(1) < n
+
+
+def _checked(total: int, n: int) -> int:
+    if not 1 <= n <= total:
+        raise ValueError(f"a pool of {total} samples has no subsets of {n}")
+    return total
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval and the method that gave it."""
+
+    estimate: float
+    low: float
+    high: float
+    method: str
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
+    """Wilson's score interval of a plain proportion.
+
+    Raises:
+        ValueError: without trials.
+    """
+    if trials < 1:
+        raise ValueError("a proportion of no trials has no interval")
+    low, high = proportion_confint(successes, trials, 1 - level, method="wilson")
+    return Interval(successes / trials, float(low), float(high), "Wilson")
+
+
+def bootstrap(
+    values: np.ndarray,
+    of_means: Callable[[np.ndarray], np.ndarray] | None = None,
+    clusters: Sequence[object] | None = None,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap over problems, of a mean or of any function of several columns' means.
+
+    For a paired difference pass the per-problem differences. Problems of one cluster are drawn together.
+
+    Args:
+        values: ``(problems,)`` or ``(problems, columns)``.
+        of_means: maps means ``(..., columns)`` to ``(...)``; by default the mean itself, of one column.
+        clusters: per problem, its cluster; each problem is its own by default.
+        resamples: bootstrap samples.
+        level: of the interval.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: with fewer than two clusters, where there is no interval to give.
+    """
+    values = np.asarray(values, float)
+    members = [np.array([i]) for i in range(len(values))]
+    if clusters is not None:
+        names = list(dict.fromkeys(clusters))
+        members = [np.array([i for i, c in enumerate(clusters) if c == name]) for name in names]
+    if len(members) < 2:
+        raise ValueError(f"an interval needs at least two problems; given {len(members)}: give more in the parameter problems")
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(len(members), size=(resamples, len(members)))
+    if clusters is None:
+        means = values[picks].mean(1)
+    else:
+        means = np.stack([values[np.concatenate([members[i] for i in pick])].mean(0) for pick in picks])
+    estimates, point = (means, values.mean(0)) if of_means is None else (of_means(means), of_means(values.mean(0)))
+    tail = (1 - level) / 2 * 100
+    low, high = np.percentile(estimates, [tail, 100 - tail])
+    return Interval(float(point), float(low), float(high), "bootstrap over problems")
+
+
+def of_accuracy(values: Sequence[float]) -> Interval:
+    """The interval of a mean accuracy: Wilson's where every problem is solved or none is, else a bootstrap over problems."""
+    values = np.asarray(values, float)
+    if len(values) == 1:
+        return Interval(float(values[0]), 0.0, 1.0, "one problem")
+    if np.all(values == values[0]) and values[0] in (0.0, 1.0):
+        return wilson(int(values.sum()), len(values))
+    return bootstrap(values)
+
+
+def log_fit(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+    """Least squares of ``y = a ln x + b`` (Liu et al. 2025, Fig 6): a, b, and the correlation of y with ln x.
+
+    All NaN with fewer than three different ``x`` above 0, which are all that count.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    logs, y = np.log(x[x > 0]), y[x > 0]
+    if len(set(logs)) < 3:
+        return np.nan, np.nan, np.nan
+    a, b = np.polyfit(logs, y, 1)
+    return float(a), float(b), float(np.corrcoef(logs, y)[0, 1])
+
+
+def verdict(difference: Interval, margin: float = 0.0) -> str:
+    """``supported`` where the whole interval lies above ``margin``, ``contradicted`` below, else ``undecided``."""
+    if difference.low > margin:
+        return "supported"
+    return "contradicted" if difference.high < margin else "undecided"

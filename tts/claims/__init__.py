@@ -1,0 +1,1 @@
+"""The study's claims and published tables, and what became of them."""

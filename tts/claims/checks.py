@@ -1,0 +1,333 @@
+"""The study's claims as contrasts of accuracies that were measured, each with its interval.
+
+A check takes a :class:`Scope` and its parameters from ``claims.yaml``, and returns a :class:`Finding`. Policies are averaged within
+a problem, so that the interval is one over problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.stats import norm
+
+from tts.advice import compute_optimal, strategy
+from tts.analysis import costs, localisation, stats
+from tts.analysis.evidence import Evidence
+from tts.models import locate, read_card
+from tts.report.plots import short
+from tts.report.tables import FEWEST_PROBLEMS
+from tts.reward_models import open_prm
+from tts.selection import Rule
+
+METHODS = ("majority", "best_of_n", "beam_search", "dvts")
+
+
+class NotTested(Exception):
+    """A claim that a scope cannot test; the message says why."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        estimate, low, high: of the contrast, with its 95 % interval.
+        margin: the claim is that the contrast lies above it.
+        unit: ``points`` (of accuracy, as a share of 1), ``ratio`` or ``share``.
+        method: of the interval.
+        detail: what was compared.
+        exact: the estimate is a ratio of known numbers, without a sampling error.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    unit: str
+    method: str
+    detail: str
+    margin: float = 0.0
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The evidence for a scope and what plays which part in it.
+
+    Attributes:
+        evidence: one or more grids; the first that holds a cell answers for it.
+        problem_set: the one that claims are tested on.
+        n: the budget.
+        policies: by size, smallest first.
+        searchers: those that ran with every PRM.
+        prms: by name; ``good`` and ``weak`` stand for two of them.
+        long: each plain policy's long-CoT counterpart.
+        pass_at_1: per policy, each problem's Pass@1 from separate samples.
+        other_rule: evidence under another rule, for the voting claim.
+    """
+
+    evidence: Sequence[Evidence]
+    problem_set: str
+    n: int
+    policies: Sequence[str]
+    searchers: Sequence[str]
+    prms: Sequence[str]
+    good: str
+    weak: str
+    long: dict[str, str] = field(default_factory=dict)
+    pass_at_1: dict[str, np.ndarray] = field(default_factory=dict)
+    other_rule: Sequence[Evidence] = ()
+
+    def values(self, policy: str, method: str, prm: str | None = None, evidence: Sequence[Evidence] | None = None) -> np.ndarray:
+        """A method's accuracy on each problem, ``(problems,)``, at the scope's budget.
+
+        Raises:
+            NotTested: where no grid holds it, or too few problems.
+        """
+        if self.count < FEWEST_PROBLEMS:
+            raise NotTested(f"{self.count} problems are too few for a verdict; give at least {FEWEST_PROBLEMS}")
+        budget = 1 if method == "cot" else self.n
+        return self.holder(policy, method, prm, evidence).accuracy(self.problem_set, policy, prm, method, budget)[: self.count]
+
+    @property
+    def count(self) -> int:
+        """Problems that all of the evidence holds, the first ones of the set."""
+        return min(held.grid.problems[self.problem_set] for held in (*self.evidence, *self.other_rule))
+
+    def holder(self, policy: str, method: str, prm: str | None = None, evidence: Sequence[Evidence] | None = None) -> Evidence:
+        """The first evidence that holds a policy with a method and a PRM."""
+        for held in self.evidence if evidence is None else evidence:
+            grid = held.grid
+            known = method in ("cot", "pass", *grid.methods) and (method in ("cot", "pass", "majority") or prm in grid.prms)
+            if known and policy in grid.policies and (method == "cot" or self.n in grid.budgets):
+                return held
+        raise NotTested(f"no run of {method} for {short(policy)}" + (f" with {short(prm)}" if prm else "") + f" at N = {self.n}")
+
+    def methods(self, policy: str) -> dict[str, np.ndarray]:
+        """Accuracy per problem of every method that ran with the good PRM."""
+        found = {}
+        for method in METHODS:
+            try:
+                found[method] = self.values(policy, method, None if method == "majority" else self.good)
+            except NotTested:
+                continue
+        if not found:
+            raise NotTested(f"no run of {short(policy)} with {short(self.good)} at N = {self.n}")
+        return found
+
+    def of_size(self, size: str) -> list[str]:
+        """Policies of a size class by the study's thresholds, as shares of the largest policy (Liu et al. 2025, section 4.2)."""
+        largest = max(costs.shape_of(p).parameters for p in self.policies)
+        classes = {p: size_class(costs.shape_of(p).parameters / largest) for p in self.policies}
+        return [p for p in self.policies if classes[p] == size]
+
+    def bins(self, policy: str) -> np.ndarray:
+        if policy not in self.pass_at_1:
+            raise NotTested(f"the difficulty of the problems for {short(policy)} was not counted")
+        return strategy.absolute_bins(self.pass_at_1[policy][: self.count])
+
+
+def size_class(share: float) -> str:
+    """``small`` below 7B of 72B, ``large`` above 32B of 72B, else ``middle``."""
+    return "small" if share < 7 / 72 else "large" if share > 32 / 72 else "middle"
+
+
+Part = tuple[np.ndarray, np.ndarray]
+"""A policy's differences per problem, and which problems count."""
+
+
+def advantage(
+    scope: Scope, method: str, over: str, size: str | None = None, prm: str = "good", bins: Sequence[str] | None = None
+) -> Finding:
+    """How much more accurate a method is than another, averaged over policies, on the problems of some bins."""
+    parts, named = _parts(scope, method, over, size, prm, bins)
+    columns = np.stack([c for part in parts for c in part], 1)
+    interval = stats.bootstrap(columns, lambda means: _average(means))
+    where = f" on {' and '.join(bins)} problems" if bins else ""
+    return _points(interval, f"{method} - {over}{where}, {named}")
+
+
+def interaction(scope: Scope, method: str, over: str, first: dict, second: dict) -> Finding:
+    """By how much more a method is better than another in a first circumstance than in a second."""
+    parts, named = zip(*(_parts(scope, method, over, **_defaults(where)) for where in (first, second)))
+    columns = np.stack([c for part in (*parts[0], *parts[1]) for c in part], 1)
+    cut = 2 * len(parts[0])
+    interval = stats.bootstrap(columns, lambda means: _average(means[..., :cut]) - _average(means[..., cut:]))
+    ends = [f"{value:+.1%}" for value in (_average(columns[:, :cut].mean(0)), _average(columns[:, cut:].mean(0)))]
+    places = ["; ".join([n, *([" and ".join(w["bins"])] if w.get("bins") else [])]) for n, w in zip(named, (first, second))]
+    return _points(interval, f"{method} - {over}: {ends[0]} ({places[0]}) less {ends[1]} ({places[1]})")
+
+
+def _defaults(where: dict) -> dict:
+    return {"size": None, "prm": "good", "bins": None} | where
+
+
+def _parts(scope: Scope, method: str, over: str, size: str | None, prm: str, bins: Sequence[str] | None) -> tuple[list[Part], str]:
+    """Each policy's differences, the policies being those of a size class or else the searchers."""
+    name = {"good": scope.good, "weak": scope.weak}[prm]
+    parts, used, missing = [], [], ""
+    for policy in scope.of_size(size) if size else scope.searchers:
+        try:
+            a, b = (scope.values(policy, m, None if m == "majority" else name) for m in (method, over))
+            inside = np.isin(scope.bins(policy), bins) if bins else np.ones(len(a), bool)
+        except NotTested as reason:
+            missing = str(reason)
+            continue
+        if inside.sum() >= FEWEST_PROBLEMS:
+            parts.append(((a - b) * inside, inside.astype(float)))
+            used.append(short(policy))
+    if not parts:
+        raise NotTested(missing or f"fewer than {FEWEST_PROBLEMS} problems in {' and '.join(bins or ['all'])} for any policy")
+    return parts, f"{', '.join(used)} with {short(name)}"
+
+
+def _average(means: np.ndarray) -> np.ndarray:
+    """Mean over policies of differences on the problems that count, from columns (difference, counts) per policy."""
+    return (means[..., 0::2] / np.maximum(means[..., 1::2], 1e-12)).mean(-1)
+
+
+def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Finding:
+    """The largest policy that is ``ratio`` times smaller than the largest, with test-time scaling, less the largest with CoT.
+
+    The method is chosen cross-fitted among those that ran with the good PRM.
+
+    Args:
+        ratio: how many times smaller, at least.
+        of: ``parameters``, or ``flops`` in total by the study's convention.
+    """
+    large = scope.policies[-1]
+    times = {p: _times(scope, p, large, of) for p in scope.policies[:-1]}
+    fitting = [p for p in scope.policies[:-1] if times[p] >= ratio]
+    if not fitting:
+        raise NotTested(f"no policy has {ratio:g} times fewer {of} than {short(large)}; the most is {max(times.values(), default=1):.3g}")
+    small = fitting[-1]
+    fitted = _chosen(scope, small)
+    estimates = fitted.estimates - compute_optimal.resampled_means(scope.values(large, "cot"))
+    detail = f"{short(small)} with TTS {fitted.estimates[0]:.1%} less {short(large)} with CoT, {times[small]:.3g} times the {of}"
+    return _points(compute_optimal.interval(estimates), detail)
+
+
+def _times(scope: Scope, small: str, large: str, of: str) -> float:
+    if of == "parameters":
+        return costs.shape_of(large).parameters / costs.shape_of(small).parameters
+    held, other = scope.holder(small, "best_of_n", scope.good), scope.holder(large, "cot")
+    tts = costs.cost(held, scope.problem_set, small, scope.good, "best_of_n", scope.n, full=False)
+    return costs.cost(other, scope.problem_set, large, None, "cot", 1, full=False).total / tts.total
+
+
+def _chosen(scope: Scope, policy: str) -> compute_optimal.Fitted:
+    """The cross-fitted choice of a method for a policy with the good PRM, by difficulty where that was counted."""
+    table = np.stack(list(scope.methods(policy).values()))
+    if table.shape[1] < compute_optimal.FOLDS:
+        raise NotTested(f"{table.shape[1]} problems are too few to choose a method on others")
+    return compute_optimal.fit(table, scope.bins(policy) if policy in scope.pass_at_1 else np.full(table.shape[1], "all"))
+
+
+def compute_optimal_over_majority(scope: Scope) -> Finding:
+    """The cross-fitted compute-optimal strategy less majority voting, for the policy for which that is least certain."""
+    found = []
+    for policy in scope.policies:
+        estimates = _chosen(scope, policy).estimates - compute_optimal.resampled_means(scope.values(policy, "majority"))
+        found.append(_points(compute_optimal.interval(estimates), f"least certain of {len(scope.policies)} policies: {short(policy)}"))
+    return min(found, key=certainty)
+
+
+def certainty(finding: Finding) -> float:
+    """How many standard errors a contrast lies above its margin; the error is that of the interval's side towards the margin."""
+    above = finding.estimate - finding.margin
+    if above == 0:
+        return 0.0
+    error = (finding.estimate - finding.low if above > 0 else finding.high - finding.estimate) / norm.ppf(0.975)
+    return above / error if error > 0 else np.inf * np.sign(above)
+
+
+def relative_gain(scope: Scope) -> Finding:
+    """The relative gain of compute-optimal test-time scaling over CoT, of the smallest policy less that of the largest."""
+    gains = []
+    for policy in (scope.policies[0], scope.policies[-1]):
+        cot = compute_optimal.resampled_means(scope.values(policy, "cot"))
+        least = 0.5 / len(scope.values(policy, "cot"))  # half a problem, so that a policy that solves none has a gain
+        gains.append(_chosen(scope, policy).estimates / np.maximum(cot, least) - 1)
+    i = compute_optimal.interval(gains[0] - gains[1])
+    detail = f"{gains[0][0]:+.0%} for {short(scope.policies[0])}, {gains[1][0]:+.0%} for {short(scope.policies[-1])}"
+    return Finding(i.estimate, i.low, i.high, "ratio", i.method, detail)
+
+
+def efficiency(scope: Scope) -> Finding:
+    """How many times fewer samples than majority voting, for the searcher for which that is least certain; above 1 or not."""
+    found = []
+    for policy in scope.searchers:
+        held = scope.holder(policy, "majority")
+        candidates = strategy.choices(held.grid.methods, [held.grid.rule])
+        at = strategy.Setting(scope.problem_set, policy, scope.good, scope.n)
+        gain = strategy.efficiency(scope.holder(policy, "best_of_n", scope.good), at, candidates, scope.bins(policy))["in samples"]
+        i, detail = gain.interval, f"{short(policy)} with {short(scope.good)}: {gain}"
+        found.append(Finding(gain.value, i.low, i.high, "ratio", i.method, detail, margin=1.0))
+    return min(found, key=certainty)
+
+
+def prm_quality(scope: Scope, method: str) -> Finding:
+    """The slope of accuracy over ln F1 of error localisation, averaged over the searchers (Liu et al. 2025, Fig 6)."""
+    f1 = np.array([localisation_f1(prm) for prm in scope.prms])
+    if len(set(f1[f1 > 0])) < 3:
+        raise NotTested(f"a fit needs three PRMs of different F1; there are {len(set(f1[f1 > 0]))}")
+    columns = np.stack([np.mean([scope.values(p, method, prm) for p in scope.searchers], 0) for prm in scope.prms], 1)
+    x = np.log(f1) - np.log(f1).mean()
+    interval = stats.bootstrap(columns, lambda means: means @ x / (x @ x))
+    named = ", ".join(f"{short(prm)} {value:.2f}" for prm, value in zip(scope.prms, f1))
+    return _points(interval, f"accuracy per unit of ln F1; F1: {named}")
+
+
+def localisation_f1(prm: str) -> float:
+    """A PRM's F1 of error localisation, from its card where it has one, else measured."""
+    family, separator, name = prm.rpartition(":")
+    held = {} if family == "dial" else read_card(locate(name)).get("results", {})
+    held = held.get("as implicit PRM", {}) if family == "implicit" else {} if separator else held
+    return held["localisation F1"] if "localisation F1" in held else localisation.evaluate(open_prm(prm))["chosen"].f1
+
+
+def voting(scope: Scope, against: dict) -> Finding:
+    """How far best-of-N moves between two rules with the weak PRM, less how far with the good one (Liu et al. 2025, Table 2)."""
+    if not scope.other_rule:
+        raise NotTested(f"no outcomes under the rule {Rule(**against)}")
+    columns = []
+    for prm in (scope.weak, scope.good):
+        pairs = [(scope.values(p, "best_of_n", prm), scope.values(p, "best_of_n", prm, scope.other_rule)) for p in scope.searchers]
+        columns.append(np.mean([a - b for a, b in pairs], 0))
+    interval = stats.bootstrap(np.stack(columns, 1), lambda means: np.abs(means[..., 0]) - np.abs(means[..., 1]))
+    moved = " and ".join(f"{short(prm)} {c.mean():+.1%}" for prm, c in zip((scope.weak, scope.good), columns))
+    return _points(interval, f"the rule instead of {Rule(**against)} moves best-of-N by: {moved}")
+
+
+def external_over_internal(scope: Scope) -> Finding:
+    """Plain policies with test-time scaling less their long-CoT counterparts with CoT, averaged over the pairs."""
+    if not scope.long:
+        raise NotTested("no policy has a long-CoT counterpart of its size")
+    pairs = [(_chosen(scope, plain), scope.values(other, "cot")) for plain, other in scope.long.items()]
+    estimates = [fitted.estimates - compute_optimal.resampled_means(alone) for fitted, alone in pairs]
+    detail = f"{', '.join(map(short, scope.long))} with TTS and {short(scope.good)} less their long-CoT counterparts with CoT"
+    return _points(compute_optimal.interval(np.mean(estimates, 0)), detail)
+
+
+def mostly_solved(scope: Scope, pass_at_1: float, above: float) -> Finding:
+    """The share of problems that the largest policy solves in more than ``pass_at_1`` of its samples; above a share or not."""
+    largest = scope.policies[-1]
+    if largest not in scope.pass_at_1:
+        raise NotTested(f"the difficulty of the problems for {short(largest)} was not counted")
+    solved = scope.pass_at_1[largest][: scope.count] > pass_at_1
+    i = stats.wilson(int(solved.sum()), len(solved))
+    return Finding(i.estimate, i.low, i.high, "share", i.method, f"problems with Pass@1 above {pass_at_1:.0%}, {short(largest)}", above)
+
+
+def _points(interval: stats.Interval, detail: str) -> Finding:
+    return Finding(interval.estimate, interval.low, interval.high, "points", interval.method, detail)
+
+
+CHECKS: dict[str, Callable[..., Finding]] = {
+    check.__name__: check
+    for check in (
+        advantage, compute_optimal_over_majority, efficiency, external_over_internal, interaction, mostly_solved, prm_quality,
+        relative_gain, small_over_large, voting,
+    )
+}  # fmt: skip

@@ -1,0 +1,210 @@
+"""A small policy with test-time scaling against a larger one that answers alone: accuracy paired by problem, and FLOPs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tts.advice import compute_optimal, strategy
+from tts.analysis import costs, flops, stats
+from tts.analysis.evidence import Evidence
+from tts.analysis.stats import Interval
+from tts.selection import Rule
+
+CLAIMS = ("times fewer total FLOPs", "times fewer inference FLOPs", "times fewer deployed parameters")
+
+
+@dataclass(frozen=True)
+class Answering:
+    """One way of answering a problem set.
+
+    Attributes:
+        how: CoT, or the method and rule chosen on all problems.
+        accuracy: with its 95 % interval.
+        estimates: ``(1 + resamples,)``, the accuracy on the problems as they are, then on each resample of them.
+    """
+
+    how: str
+    accuracy: Interval
+    estimates: np.ndarray
+
+    def minus(self, other: Answering) -> Interval:
+        """The difference in accuracy, paired by problem: both are taken on the same resamples."""
+        return compute_optimal.interval(self.estimates - other.estimates)
+
+
+def guided(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, rules: Sequence[Rule] | None = None) -> Answering:
+    """A policy with its best TTS method and rule at budget ``n``, cross-fitted: chosen on other problems than it is judged on.
+
+    Difficulty is unknown, so that one choice serves all problems; it is made anew in each resample.
+
+    Args:
+        rules: that may be chosen; all by default.
+
+    Raises:
+        ValueError: with too few problems to hold some out.
+    """
+    candidates = strategy.choices(evidence.grid.methods, rules)
+    values = strategy.values(evidence, problem_set, policy, prm, n, candidates)
+    fitted = compute_optimal.fit(values, ["all"] * values.shape[1])
+    return Answering(str(candidates[fitted.choice["all"]]), fitted.of_bin["all"], fitted.estimates)
+
+
+def alone(evidence: Evidence, problem_set: str, policy: str) -> Answering:
+    """A policy with CoT, on the same resamples as :func:`guided`."""
+    values = evidence.accuracy(problem_set, policy, None, "cot", 1)
+    weights = compute_optimal.resampled_problems(len(values))
+    return Answering("CoT", stats.of_accuracy(values), weights @ values / weights.sum(1))
+
+
+def answers(evidence: Evidence, problem_set: str, prm: str, n: int, rules: Sequence[Rule] | None = None) -> dict[str, dict[str, Answering]]:
+    """Each policy of the grid with CoT and with TTS."""
+    return {
+        policy: {"CoT": alone(evidence, problem_set, policy), "TTS": guided(evidence, problem_set, policy, prm, n, rules)}
+        for policy in evidence.grid.policies
+    }
+
+
+def bars(found: dict[str, dict[str, Answering]]) -> pd.DataFrame:
+    """What :func:`answers` found, one row per policy and way: columns policy, strategy, how, accuracy, low, high."""
+    return pd.DataFrame(
+        {"policy": policy, "strategy": name, "how": way.how}
+        | {"accuracy": way.accuracy.estimate, "low": way.accuracy.low, "high": way.accuracy.high}
+        for policy, ways in found.items()
+        for name, way in ways.items()
+    )
+
+
+def pairs(found: dict[str, dict[str, Answering]]) -> pd.DataFrame:
+    """Every policy with TTS against every larger one with CoT.
+
+    Returns:
+        Columns small, how, large, times larger, TTS, CoT, difference, low, high, verdict.
+    """
+    sizes = {policy: costs.shape_of(policy).parameters for policy in found}
+    rows = [
+        {"small": small, "how": found[small]["TTS"].how, "large": large, "times larger": sizes[large] / sizes[small]}
+        | _compared(found[small]["TTS"], found[large]["CoT"])
+        for small in found
+        for large in found
+        if sizes[small] < sizes[large]
+    ]
+    return pd.DataFrame(rows, columns=["small", "how", "large", "times larger", *_COMPARED])
+
+
+_COMPARED = ["TTS", "CoT", "difference", "low", "high", "verdict"]
+
+
+def _compared(first: Answering, second: Answering) -> dict:
+    difference = first.minus(second)
+    values = (first.accuracy.estimate, second.accuracy.estimate, difference.estimate, difference.low, difference.high)
+    return dict(zip(_COMPARED, (*values, stats.verdict(difference))))
+
+
+def verifier_as_solver(
+    guides: Sequence[Evidence], solvers: Evidence, problem_set: str, n: int, rules: Sequence[Rule] | None = None
+) -> pd.DataFrame:
+    """Each policy with each PRM against the PRM's base model answering alone with CoT, paired by problem.
+
+    Args:
+        guides: evidence of the policies with their PRMs.
+        solvers: evidence that holds the base models' CoT, on the same problems.
+
+    Returns:
+        Columns policy, prm, solver, how, TTS, CoT, difference, low, high, verdict; ``not tested`` where the base model is not
+        known or not among the policies of ``solvers``.
+    """
+    rows = []
+    for evidence in guides:
+        for prm in evidence.grid.prms:
+            solver = costs.solver_of(prm)
+            for policy in evidence.grid.policies:
+                way = guided(evidence, problem_set, policy, prm, n, rules)
+                row = {"policy": policy, "prm": prm, "solver": solver or "unknown", "how": way.how, "TTS": way.accuracy.estimate}
+                if solver in solvers.grid.policies:
+                    row |= _compared(way, alone(solvers, problem_set, solver))
+                rows.append(row | {"verdict": row.get("verdict", "not tested")})
+    table = pd.DataFrame(rows, columns=["policy", "prm", "solver", "how", *_COMPARED])
+    return table.drop_duplicates(["policy", "prm"]).reset_index(drop=True)
+
+
+def flops_comparisons(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
+    """Each smaller policy with a TTS method against each larger one with CoT, where the smaller is at least level.
+
+    Returns:
+        Two rows per pair, by what is counted (the study's convention; in full): the paired difference in points with its
+        verdict, and the columns of :func:`tts.analysis.flops.against`.
+    """
+    policies, rows = costs.by_size(evidence.grid.policies), []
+    for i, small in enumerate(policies):
+        for large in policies[i + 1 :]:
+            a = evidence.accuracy(problem_set, small, prm, method, n)
+            b = evidence.accuracy(problem_set, large, None, "cot", 1)
+            if a.mean() < b.mean():
+                continue
+            difference = strategy.paired_difference(a, b)
+            points = f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+            common = {"small with TTS": small, "large with CoT": large, "difference (points)": points, "verdict": stats.verdict(difference)}
+            for counted, full in (("the study's", False), ("full", True)):
+                ways = ways_of(evidence, problem_set, (small, large), prm, method, n, full)
+                rows.append(common | {"counted": counted} | flops.against(*ways.values(), len(a)))
+    names = ["small with TTS", "large with CoT", "difference (points)", "verdict", "counted", *CLAIMS, "small is cheaper in total"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def ways_of(
+    evidence: Evidence, problem_set: str, pair: tuple[str, str], prm: str, method: str, n: int, full: bool
+) -> dict[str, flops.Cost]:
+    """What a pair's smaller policy with TTS and its larger one with CoT cost, by name."""
+    used = None if method == "majority" else prm
+    return {
+        f"{pair[0]}, TTS": costs.cost(evidence, problem_set, pair[0], used, method, n, full),
+        f"{pair[1]}, CoT": costs.cost(evidence, problem_set, pair[1], None, "cot", 1, full),
+    }
+
+
+def flops_claims(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """The three claims apart: in how many comparisons each holds (a ratio above 1), and the range of the ratio.
+
+    Args:
+        comparisons: of :func:`flops_comparisons`, or the published ones.
+
+    Returns:
+        Columns claim, counted, comparisons, holds, least, most.
+    """
+    rows = []
+    for claim in CLAIMS:
+        for counted, part in comparisons.groupby("counted", sort=False):
+            ratio = part[claim].astype(float)
+            numbers = {"comparisons": len(ratio), "holds": int((ratio > 1).sum()), "least": ratio.min(), "most": ratio.max()}
+            rows.append({"claim": claim.replace("times fewer", "fewer"), "counted": counted} | numbers)
+    return pd.DataFrame(rows, columns=["claim", "counted", "comparisons", "holds", "least", "most"])
+
+
+def widest(comparisons: pd.DataFrame) -> tuple[str, str] | None:
+    """The supported pair of the largest difference in deployed parameters, else any that is level; None where there is none."""
+    decided = comparisons[comparisons["verdict"] == "supported"]
+    among = decided if len(decided) else comparisons
+    if among.empty:
+        return None
+    ratios = among[among["counted"] == "the study's"].set_index(["small with TTS", "large with CoT"])["times fewer deployed parameters"]
+    return ratios.idxmax()
+
+
+def totals(ways: dict[str, flops.Cost], queries: int) -> pd.DataFrame:
+    """Total FLOPs of each way over the number of queries answered, around where inference catches up with training.
+
+    Args:
+        ways: by name, measured over ``queries``; one whose training is unknown is left out.
+
+    Returns:
+        Columns way, queries, total.
+    """
+    known = {name: cost for name, cost in ways.items() if np.isfinite(cost.total)}
+    centre = np.median([cost.training * queries / cost.inference for cost in known.values()]) if known else 1.0
+    grid = max(centre, 1.0) * np.logspace(-3, 3, 61)
+    parts = [pd.DataFrame({"way": name, "queries": grid, "total": c.training + c.inference / queries * grid}) for name, c in known.items()]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["way", "queries", "total"])

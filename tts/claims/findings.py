@@ -1,0 +1,286 @@
+"""The claims ledger: each claim of the study as a check, with one verdict per scope.
+
+Claims, their contrasts and what plays which part in a scope stand in ``notebooks/claims.yaml``, with the date on which they were
+fixed. A verdict holds at the ledger's level after Holm's correction over the claims of its scope.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from scipy.stats import norm
+from statsmodels.stats.multitest import multipletests
+
+from tts.analysis import difficulty, outcomes
+from tts.analysis.evidence import Evidence
+from tts.claims import checks, published_checks
+from tts.claims.checks import Finding, NotTested, Scope
+from tts.paths import NOTEBOOKS
+from tts.runs.grid import Grid
+
+CLAIMS = NOTEBOOKS / "claims.yaml"
+SCOPES = ("published", "pocket", "laptop", "imported")
+VERDICTS = ("supported", "contradicted", "undecided", "not tested")
+
+
+class ClaimsError(ValueError):
+    """A claims file that cannot be used; the message says where and why."""
+
+
+class Check(BaseModel):
+    """Which check, with its parameters; or why there is none."""
+
+    model_config = ConfigDict(extra="allow")
+
+    check: str = ""
+    missing: str = ""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Check:
+        if bool(self.check) == bool(self.missing):
+            raise ValueError("give either check (with its parameters) or missing (why there is none)")
+        return self
+
+    @property
+    def parameters(self) -> dict:
+        return dict(self.model_extra or {})
+
+    def __str__(self) -> str:
+        if self.missing:
+            return f"not tested: {self.missing}"
+        return ", ".join([self.check, *(f"{name} {value}" for name, value in self.parameters.items())])
+
+
+class Claim(BaseModel):
+    """A claim of the study.
+
+    Attributes:
+        statement: what it says.
+        reference: where in the paper.
+        published: its check on the published numbers.
+        measured: its check on any scope's outcomes.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    statement: str
+    reference: str
+    published: Check
+    measured: Check
+
+
+class Roles(BaseModel):
+    """What plays which part in a scope; fields as in :class:`tts.claims.checks.Scope`.
+
+    Attributes:
+        split: of the problems.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    problem_set: str
+    split: str = "test"
+    policies: list[str]
+    searchers: list[str]
+    prms: list[str]
+    good_prm: str
+    weak_prm: str
+    long: dict[str, str] = {}
+
+
+class Ledger(BaseModel):
+    """The content of ``claims.yaml``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fixed: datetime.date
+    rule: dict[str, str]
+    n: int
+    level: float
+    correction: str
+    scopes: dict[str, Roles]
+    claims: dict[str, Claim]
+
+    @model_validator(mode="after")
+    def _checks_exist(self) -> Ledger:
+        for name, claim in self.claims.items():
+            for kind, check, known in (
+                ("published", claim.published, published_checks.CHECKS),
+                ("measured", claim.measured, checks.CHECKS),
+            ):
+                if check.check and check.check not in known:
+                    raise ValueError(f"claim {name!r}, {kind}: no check {check.check!r}; known: {', '.join(known)}")
+        return self
+
+
+def read(path: Path = CLAIMS) -> Ledger:
+    """The claims file.
+
+    Raises:
+        ClaimsError: where it is missing, malformed, or names a check that does not exist.
+    """
+    try:
+        return Ledger(**yaml.safe_load(path.read_text()))
+    except FileNotFoundError:
+        raise ClaimsError(f"no claims file {path}") from None
+    except (yaml.YAMLError, TypeError) as error:
+        raise ClaimsError(f"{path} is not a claims file: {error}") from None
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()]
+        raise ClaimsError(f"{path}: " + "; ".join(lines)) from None
+
+
+def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
+    """The evidence of each measured scope from committed outcomes; None where they do not hold it.
+
+    Args:
+        grid: whose settings apply; split, rule, policies and PRMs are the scope's.
+    """
+    return {name: _committed_scope(ledger, ledger.scopes.get(name), grid) for name in SCOPES if name != "published"}
+
+
+def _committed_scope(ledger: Ledger, roles: Roles | None, grid: Grid) -> Scope | None:
+    if roles is None:
+        return None
+    evidence = _held(ledger, roles, grid, ledger.rule)
+    if not evidence:
+        return None
+    return scope(ledger, roles, evidence, _held(ledger, roles, grid, other_rule(ledger)))
+
+
+def _held(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> list[Evidence]:
+    """Committed outcomes of the searchers with every PRM, and of every policy with the good one."""
+    common = rule | {"split": roles.split, "problems": {roles.problem_set: 1}, "methods": list(checks.METHODS), "samples": ledger.n}
+    asked = (
+        {"policies": roles.searchers, "prms": roles.prms, "budgets": [n for n in (4, 16, 64, 256) if n <= ledger.n]},
+        {"policies": [*roles.policies, *roles.long.values()], "prms": [roles.good_prm], "budgets": [ledger.n]},
+    )
+    found = [outcomes.committed(Grid(**(grid.model_dump() | common | own))) for own in asked]
+    return [held for held in found if held is not None]
+
+
+def other_rule(ledger: Ledger) -> dict[str, str]:
+    """The rule that the voting claim compares with, as parameters of a grid; the ledger's own where there is no such claim."""
+    return next((c.measured.parameters["against"] for c in ledger.claims.values() if c.measured.check == "voting"), ledger.rule)
+
+
+def scope(ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], otherwise: Sequence[Evidence] = (), n: int | None = None) -> Scope:
+    """A scope from evidence and roles; difficulty comes from the committed counts, for the policies that have them.
+
+    Args:
+        evidence: grids that between them hold the roles' policies and PRMs.
+        otherwise: evidence under the voting claim's other rule.
+        n: the budget; the ledger's by default.
+    """
+    known = {policy: difficulty.known_pass_at_1(evidence[0].grid, policy, roles.problem_set) for policy in roles.policies}
+    counted = {policy: values for policy, values in known.items() if values is not None}
+    parts = {name: getattr(roles, name) for name in ("problem_set", "policies", "searchers", "prms", "long")}
+    return Scope(evidence, **parts, n=n or ledger.n, good=roles.good_prm, weak=roles.weak_prm, pass_at_1=counted, other_rule=otherwise)
+
+
+def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
+    """The ledger: one row per claim and scope, published among them.
+
+    Args:
+        scopes: per name its evidence, None where there is none.
+
+    Returns:
+        Columns claim, statement, reference, scope, verdict, estimate, low, high (95 %, not corrected), unit, margin, interval (its
+        method), p (two-sided, corrected within the scope), detail (what was compared, or why the claim is not tested), fixed.
+    """
+    rows = []
+    for name in ("published", *scopes):
+        found = {}
+        for claim_id, claim in ledger.claims.items():
+            check = claim.published if name == "published" else claim.measured
+            found[claim_id] = _run(check, name, None if name == "published" else scopes[name])
+        rows += _with_verdicts(ledger, name, found)
+    return pd.DataFrame(rows)
+
+
+def _run(check: Check, scope_name: str, scope: Scope | None) -> Finding | str:
+    """What a check finds, or why it cannot."""
+    if check.missing:
+        return check.missing
+    if scope_name == "published":
+        return published_checks.CHECKS[check.check](**check.parameters)
+    if scope is None:
+        return f"no outcomes of the scope {scope_name!r}"
+    try:
+        return checks.CHECKS[check.check](scope, **check.parameters)
+    except NotTested as reason:
+        return str(reason)
+
+
+def _with_verdicts(ledger: Ledger, scope_name: str, found: dict[str, Finding | str]) -> list[dict]:
+    uncertain = {name: f for name, f in found.items() if isinstance(f, Finding) and not f.exact}
+    raw = [2 * norm.sf(abs(checks.certainty(f))) for f in uncertain.values()]
+    corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
+    rows = []
+    for name, claim in ledger.claims.items():
+        finding = found[name]
+        row = {"claim": name, "statement": claim.statement, "reference": claim.reference, "scope": scope_name}
+        if isinstance(finding, str):
+            rows.append(row | {"verdict": "not tested", "detail": finding, "fixed": str(ledger.fixed)})
+            continue
+        p = corrected.get(name, 0.0)
+        side = "supported" if finding.estimate > finding.margin else "contradicted"
+        numbers = {key: getattr(finding, key) for key in ("estimate", "low", "high", "unit", "margin")}
+        verdict = side if p < 1 - ledger.level else "undecided"
+        rest = {"interval": finding.method, "p": p, "detail": finding.detail, "fixed": str(ledger.fixed)}
+        rows.append(row | {"verdict": verdict} | numbers | rest)
+    return rows
+
+
+def formatted(row: dict | pd.Series) -> str:
+    """A row's contrast with its interval, in its unit."""
+    if row["verdict"] == "not tested":
+        return ""
+    values = [row[name] for name in ("estimate", "low", "high")]
+    if row["unit"] == "points":
+        point, low, high = (f"{100 * value:+.1f}" for value in values)
+    elif row["unit"] == "share":
+        point, low, high = (f"{100 * value:.0f} %" for value in values)
+    else:
+        point, low, high = (f"{value:.3g}" for value in values)
+    return point if low == high else f"{point} [{low}, {high}]"
+
+
+def described(ledger: Ledger) -> pd.DataFrame:
+    """One row per claim: statement, reference, and its check in each kind of scope."""
+    rows = [
+        {"claim": name, "statement": c.statement, "reference": c.reference, "published": str(c.published), "measured": str(c.measured)}
+        for name, c in ledger.claims.items()
+    ]
+    return pd.DataFrame(rows).set_index("claim")
+
+
+def wide(ledger: pd.DataFrame) -> pd.DataFrame:
+    """One row per claim, scopes as columns: verdict and contrast."""
+    shown = ledger.assign(text=[f"{row['verdict']} {formatted(row)}".strip() for _, row in ledger.iterrows()])
+    table = shown.pivot(index="claim", columns="scope", values="text")
+    order = list(dict.fromkeys(ledger["claim"]))
+    named = ledger.drop_duplicates("claim").set_index("claim")[["statement", "reference"]]
+    columns = ["statement", "reference", *dict.fromkeys(ledger["scope"])]
+    return named.join(table).loc[order, columns].rename_axis(index=None, columns=None)
+
+
+def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:
+    """Writes the ledger as ``findings.json`` and ``findings.csv``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "findings.json", folder / "findings.csv"]
+    paths[0].write_text(json.dumps(json.loads(ledger.to_json(orient="records")), indent=1, ensure_ascii=False) + "\n")
+    ledger.to_csv(paths[1], index=False)
+    return paths
+
+
+def counts(ledger: pd.DataFrame) -> pd.DataFrame:
+    """How many claims got each verdict, per scope."""
+    table = pd.crosstab(ledger["scope"], ledger["verdict"])
+    return table.reindex(index=list(dict.fromkeys(ledger["scope"])), columns=list(VERDICTS), fill_value=0)

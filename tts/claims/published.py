@@ -1,0 +1,241 @@
+"""The study's published tables, and what follows from them: intervals, verdicts, FLOPs, disagreements.
+
+The numbers are those of Liu et al. 2025 (arXiv 2502.06703), under ``data/published``. Nothing here was measured by this suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from tts.analysis import flops, stats
+from tts.analysis.flops import Cost, Shape
+from tts.analysis.stats import Interval
+from tts.paths import DATA
+
+FOLDER = DATA / "published"
+PROBLEMS = {"MATH-500": 500, "AIME24": 30}
+PROMPT_TOKENS = 200
+"""Assumed of a prompt of MATH-500; the study does not give it."""
+
+
+class PublishedError(ValueError):
+    """A table or problem set that was not published."""
+
+
+def read(name: str) -> pd.DataFrame:
+    """A published table by the first part of its file's name: ``table3``, ``fig6``, ``sizes``.
+
+    Raises:
+        PublishedError: where there is no such table; it names those that there are.
+    """
+    files = {path.stem.split("_")[0]: path for path in sorted(FOLDER.glob("*.csv"))}
+    if name not in files:
+        raise PublishedError(f"no published table {name!r}; there are {', '.join(files)}")
+    return pd.read_csv(files[name])
+
+
+def accuracy(percent: float, problem_set: str) -> Interval:
+    """Wilson's 95 % interval of a published accuracy, as a share; half a right answer, from an average of runs, enters as it is.
+
+    Raises:
+        PublishedError: for a problem set whose number of problems is not known.
+    """
+    return stats.wilson(percent / 100 * _problems(problem_set), _problems(problem_set))
+
+
+def difference(first: float, second: float, problem_set: str) -> Interval:
+    """First minus second of two published accuracies in per cent, as a share, with a 95 % interval; see :func:`combination`.
+
+    Raises:
+        PublishedError: for a problem set whose number of problems is not known.
+    """
+    return combination([first, second], [1, -1], problem_set)
+
+
+def combination(accuracies: Sequence[float], signs: Sequence[float], problem_set: str) -> Interval:
+    """A signed sum of published accuracies, as a share, with its 95 % interval.
+
+    Wilson's limits of each are combined by their distances from it (Zou and Donner 2008, equation 2); of two accuracies this is
+    Newcombe's hybrid score interval (1998, method 10). They count as independent proportions: all are of the same problems, but
+    which ones each model solved was not published, so a paired interval, as a rule narrower, cannot be had.
+
+    Args:
+        accuracies: in per cent.
+        signs: 1 or -1 for each.
+        problem_set: that each was measured on.
+
+    Raises:
+        PublishedError: for a problem set whose number of problems is not known.
+    """
+    estimate = below = above = 0.0
+    for percent, sign in zip(accuracies, signs):
+        wilson = accuracy(percent, problem_set)
+        ends = sorted((sign * wilson.low, sign * wilson.high))
+        share = sign * percent / 100
+        estimate, below, above = estimate + share, below + (share - ends[0]) ** 2, above + (ends[1] - share) ** 2
+    return Interval(estimate, estimate - below**0.5, estimate + above**0.5, "Wilson's intervals combined (MOVER), unpaired")
+
+
+def _problems(problem_set: str) -> int:
+    if problem_set not in PROBLEMS:
+        raise PublishedError(f"no number of problems is known for {problem_set!r}; there are {', '.join(PROBLEMS)}")
+    return PROBLEMS[problem_set]
+
+
+def table3() -> pd.DataFrame:
+    """Table 3 with an interval for each accuracy: columns model, group, problems, accuracy, low, high (in per cent)."""
+    rows = read("table3").melt(["model", "group"], list(PROBLEMS), "problems", "accuracy").dropna()
+    intervals = [accuracy(row.accuracy, row.problems) for row in rows.itertuples()]
+    return rows.assign(low=[100 * i.low for i in intervals], high=[100 * i.high for i in intervals]).reset_index(drop=True)
+
+
+def table4() -> pd.DataFrame:
+    """Table 4 with pre-training worked out again as 6ND, and inference with the active parameters only.
+
+    Parameters and tokens are those of ``sizes.csv``, inferred. Inference is quoted; the tokens behind it follow as FLOPs / 2N.
+    """
+    table, size = read("table4"), read("sizes").set_index("model")
+    size = size.loc[table["model"]].reset_index(drop=True)
+    again = flops.pretraining(size["parameters"], size["pretraining_tokens"])
+    agrees = [f"{a:.2e}" == f"{p:.2e}" for a, p in zip(again, table["pretraining_flops"])]
+    inferred = table["inference_flops"] / (2 * size["parameters"])
+    active = flops.inference(size["active_parameters"], inferred)
+    return table.assign(recomputed_pretraining=again, agrees=agrees, inferred_tokens=inferred, inference_active_parameters=active)
+
+
+def table5() -> pd.DataFrame:
+    """Table 5 with its performance gain recomputed, and the error reduction that follows from it."""
+    table = read("table5")
+    cot, tts = table["cot"], table["compute_optimal_tts"]
+    gain = ((tts / cot - 1) * 100).round(1)
+    return table.assign(
+        recomputed_gain=gain,
+        agrees=gain == table["performance_gain_percent"],
+        error_reduction_percent=((tts - cot) / (100 - cot) * 100).round(1),
+    )
+
+
+def table6() -> pd.DataFrame:
+    """Each external row of Table 6 less each long-CoT row, with interval and verdict.
+
+    Returns:
+        Columns external, internal, problems, TTS, CoT (accuracies in per cent), difference, low, high (shares), verdict.
+    """
+    rows = read("table6").melt(["model", "group"], list(PROBLEMS), "problems", "accuracy")
+    sides = {group: rows[rows["group"] == group].drop(columns="group") for group in ("TTS", "long CoT")}
+    external = sides["TTS"].rename(columns={"model": "external", "accuracy": "TTS"})
+    internal = sides["long CoT"].rename(columns={"model": "internal", "accuracy": "CoT"})
+    return _with_differences(external.merge(internal, on="problems"))
+
+
+def _with_differences(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with columns TTS, CoT and problems, and what the difference is."""
+    differences = [difference(row.TTS, row.CoT, row.problems) for row in rows.itertuples()]
+    return rows.assign(
+        difference=[d.estimate for d in differences],
+        low=[d.low for d in differences],
+        high=[d.high for d in differences],
+        verdict=[stats.verdict(d) for d in differences],
+    )
+
+
+def accuracies() -> pd.DataFrame:
+    """All accuracies of Tables 3, 5 and 6: columns model, strategy (CoT or TTS), problems, accuracy (per cent), source."""
+    table3, table5, table6 = read("table3"), read("table5"), read("table6")
+    parts = [
+        table.assign(source=name, strategy=table["group"].str.contains("TTS").map({True: "TTS", False: "CoT"}))
+        for name, table in (("Table 3", table3), ("Table 6", table6))
+    ]
+    names = {"cot": "CoT", "compute_optimal_tts": "TTS"}
+    of_table5 = table5.melt("model", list(names), "strategy", "MATH-500").replace({"strategy": names})
+    parts.append(of_table5.assign(source="Table 5"))
+    rows = pd.concat(parts).melt(["model", "strategy", "source"], list(PROBLEMS), "problems", "accuracy").dropna()
+    return rows[["model", "strategy", "problems", "accuracy", "source"]].sort_values("source", kind="stable").reset_index(drop=True)
+
+
+def disagreements() -> pd.DataFrame:
+    """What two tables give for the same model, strategy and problems, side by side: both accuracies in per cent, and whether they agree."""
+    rows, key = accuracies(), ["model", "strategy", "problems"]
+    both = rows.merge(rows, on=key, suffixes=("", " again"))
+    both = both[both["source"] < both["source again"]]
+    return both.assign(agrees=both["accuracy"] == both["accuracy again"]).sort_values("agrees", kind="stable").reset_index(drop=True)
+
+
+def claims() -> pd.DataFrame:
+    """The comparisons of Fig 1, and the verifier as solver, each with difference, interval and verdict.
+
+    Where tables disagree on an accuracy there is a row for each value.
+
+    Returns:
+        Columns claim, made_by, problems, small, TTS, large, CoT (accuracies in per cent), source (of the small model's
+        accuracy), difference, low, high (shares), verdict.
+    """
+    rows = accuracies()
+    sources = rows.groupby(["model", "strategy", "problems", "accuracy"], sort=False)["source"].agg(", ".join).reset_index()
+    small = sources[sources["strategy"] == "TTS"].drop(columns="strategy").rename(columns={"model": "small", "accuracy": "TTS"})
+    large = sources[sources["strategy"] == "CoT"].drop(columns=["strategy", "source"]).rename(columns={"model": "large", "accuracy": "CoT"})
+    made = read("fig1").rename(columns={"problem_set": "problems"})
+    found = made.merge(small, on=["small", "problems"]).merge(large, on=["large", "problems"])
+    return _with_differences(found)
+
+
+CONVENTIONS = ("the study's", "active parameters", "full, 7B PRM", "full, 72B PRM")
+"""What is counted: 6ND and 2ND with all parameters and no PRM; the same with active ones; everything, with a PRM."""
+
+
+def counted(convention: str) -> dict[str, Cost]:
+    """What the models of Table 4 cost on MATH-500, by one of the conventions.
+
+    In full: active parameters, attention, prompts of 200 tokens (assumed), and for TTS a PRM with its training, which reads each
+    token once. Solutions of TTS are taken to be as long as those of the larger model in the same comparison.
+
+    Raises:
+        PublishedError: for an unknown convention.
+    """
+    if convention not in CONVENTIONS:
+        raise PublishedError(f"no convention {convention!r}; there are {', '.join(CONVENTIONS)}")
+    table, sizes = table4(), read("sizes").set_index("model")
+    found, solution = {}, 0.0
+    for row in table.iloc[::-1].itertuples():  # the larger of each comparison comes second, and gives the length of a solution
+        alone, size = row.strategy == "CoT", sizes.loc[row.model]
+        solution = row.inferred_tokens / PROBLEMS["MATH-500"] if alone else solution
+        prm = None if alone or not convention.startswith("full") else sizes.loc[f"Qwen2.5-Math-PRM-{convention.split()[1]}"]
+        found[row.model] = _counted(size, prm, convention, row.inferred_tokens, solution)
+    return {model: found[model] for model in table["model"]}
+
+
+def _counted(size: pd.Series, prm: pd.Series | None, convention: str, tokens: float, solution: float) -> Cost:
+    if convention == "the study's":
+        trained, decode = flops.pretraining(size["parameters"], size["pretraining_tokens"]), flops.inference(size["parameters"], tokens)
+        return Cost(trained, decode=decode, deployed=size["parameters"])
+    trained = flops.pretraining(size["active_parameters"], size["pretraining_tokens"])
+    if convention == "active parameters":
+        return Cost(trained, decode=flops.inference(size["active_parameters"], tokens), deployed=size["parameters"])
+    prompts = [PROMPT_TOKENS] * PROBLEMS["MATH-500"]
+    if prm is None:
+        return replace(flops.answering(_shape(size), prompts, tokens, solution), policy_training=trained)
+    prm_trained = flops.pretraining(prm["active_parameters"], prm["pretraining_tokens"])
+    cost = flops.answering(_shape(size), prompts, tokens, solution, _shape(prm), tokens + sum(prompts))
+    return replace(cost, policy_training=trained, prm_training=prm_trained)
+
+
+def _shape(size: pd.Series) -> Shape:
+    return Shape(size["parameters"], size["layers"], size["attention_width"], size["parameters"] - size["active_parameters"])
+
+
+def flops_comparisons() -> pd.DataFrame:
+    """Table 4's comparisons by each convention: total and inference FLOPs, deployed parameters, and the break-even.
+
+    Returns:
+        One row per comparison and convention, with the columns of :func:`tts.analysis.flops.against`.
+    """
+    rows = []
+    for convention in CONVENTIONS:
+        found = list(counted(convention).items())
+        for (small, small_cost), (large, large_cost) in zip(found[::2], found[1::2]):
+            against = flops.against(small_cost, large_cost, PROBLEMS["MATH-500"])
+            rows.append({"small with TTS": small, "large with CoT": large, "counted": convention} | against)
+    return pd.DataFrame(rows).sort_values("small with TTS", ascending=False, kind="stable").reset_index(drop=True)

@@ -1,0 +1,1 @@
+"""What a reader sees: tables, sentences, figures, the search explorer, the HTML report."""

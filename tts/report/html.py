@@ -1,0 +1,106 @@
+"""One HTML file from executed notebooks, which opens offline: no scripts, fonts or styles from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from nbconvert import HTMLExporter
+
+from tts.claims import findings
+from tts.experiment import Experiment
+from tts.report import maps
+from tts.runs import ran
+
+_REMOTE = re.compile(r'<script[^>]*\bsrc="https?://[^>]*></script>|<link[^>]*href="https?://[^>]*>')
+_STYLE = """<style>
+summary { display: list-item; cursor: pointer; color: #888; font-size: 80%; }
+table.ledger td { text-align: left; vertical-align: top; }
+</style>"""
+_FOLDED = """
+{%- extends 'classic/index.html.j2' -%}
+{% block input %}{% if cell.source %}<details><summary>code</summary>{{ super() }}</details>{% endif %}{% endblock input %}
+"""
+
+
+def build(
+    executed: Sequence[Path],
+    failures: dict[str, str],
+    target: Path,
+    title: str,
+    ledger: Path | None = None,
+    experiments: Sequence[Experiment] = (),
+) -> Path:
+    """Binds executed notebooks into one page: the ledger on top, the notebooks with their code folded, what ran at the end.
+
+    Args:
+        executed: notebooks with outputs, in order.
+        failures: per notebook that failed, why; named at the top.
+        target: the HTML file.
+        title: of the page.
+        ledger: the ``findings.csv`` that one of the notebooks wrote.
+        experiments: whose runs are listed.
+    """
+    opening = [f"# {title}", *(f"- **{name} did not finish**: {escape(reason)}" for name, reason in failures.items())]
+    cells = [_html(_STYLE), nbformat.v4.new_markdown_cell("\n".join(opening))]
+    if ledger and ledger.exists():
+        cells += [nbformat.v4.new_markdown_cell("# The study's claims"), _html(_ledger(pd.read_csv(ledger)))]
+    for path in executed:
+        cells += [_without_noise(cell) for cell in nbformat.read(path, as_version=4).cells]
+    if experiments:
+        cells += [nbformat.v4.new_markdown_cell("# What ran"), _html(_what_ran(experiments))]
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"
+    bound = nbformat.v4.new_notebook(cells=cells, metadata={"title": title})
+    exporter = HTMLExporter(template_name="classic", raw_template=_FOLDED, exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ""
+    page, _ = exporter.from_notebook_node(bound)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(_REMOTE.sub("", page), encoding="utf-8")
+    return target
+
+
+def _html(text: str) -> nbformat.NotebookNode:
+    """A cell that shows HTML and has no code."""
+    return nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", {"text/html": text})])
+
+
+def _ledger(ledger: pd.DataFrame) -> str:
+    """The ledger with its verdicts coloured; scopes without any outcome are named below it."""
+    untested = [scope for scope, rows in ledger.groupby("scope", sort=False) if (rows["verdict"] == "not tested").all()]
+    table = findings.wide(ledger[~ledger["scope"].isin(untested)])
+    colour = {verdict: f"background-color: {value}" for verdict, value in maps.VERDICTS.items()}
+    styled = table.style.map(lambda text: next((c for v, c in colour.items() if text.startswith(v)), ""), subset=list(table.columns[2:]))
+    note = (
+        "Contrast with its 95 % interval, uncorrected; the verdict holds at the 5 % level after Holm's correction within the scope. "
+        f"Claims and contrasts were fixed on {ledger['fixed'].iloc[0]}."
+    )
+    missing = f"<p>No outcomes: {escape(', '.join(untested))}.</p>" if untested else ""
+    return f"<p>{escape(note)}</p>" + styled.format(escape="html").set_table_attributes('class="ledger"').to_html() + missing
+
+
+def _what_ran(experiments: Sequence[Experiment]) -> str:
+    held = ran.runs(experiments)
+    shown = {"FLOPs": "{:.2e}".format, "seconds": "{:.0f}".format}
+    tables = [("models", ran.models(experiments)), ("runs", held)]
+    folded = [
+        f"<details><summary>{name}: {len(table)}</summary>{table.to_html(index=False, formatters=shown)}</details>"
+        for name, table in tables
+    ]
+    return f"<p>{escape(ran.environment())}</p><p>{escape(ran.total(held))}</p>" + "".join(folded)
+
+
+def _without_noise(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Progress bars and warnings go to stderr; a report does not need them. A widget needs a kernel, which a report has not."""
+    if cell.cell_type == "code":
+        cell.outputs = [
+            o
+            for o in cell.outputs
+            if not (o.output_type == "stream" and o.name == "stderr")
+            and "application/vnd.jupyter.widget-view+json" not in o.get("data", {})
+        ]
+    return cell

@@ -1,0 +1,117 @@
+"""The drawing of one search step by step: every distinct candidate with its text, its score and its fate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyBboxPatch, Patch
+
+from tts.analysis.fates import WON, Followed, at_step, last_right
+from tts.prompts import boxed_answer
+from tts.report.explore import shade
+from tts.report.search_tree import RIGHT
+
+COLUMNS, ROWS = 8, 20
+_INCHES, _FONT, _SMALL = 6.85, 5.0, 4.2  # two columns of a paper; points
+_WIDTH, _HEIGHT = 0.8, 0.76  # of a box, in units of a column and a row
+_LETTER = 0.602 * _FONT / 72  # inches, of DejaVu Sans Mono
+
+
+def draw(followed: Followed, title: str) -> Figure:
+    """One column per step, the candidates that won a place on top, each column in the order of the scores.
+
+    Equal siblings are drawn once, with their number. Frames tell the fate, colours the score, ticks and crosses whether all is
+    right so far; the last right candidates have a purple frame where the right answer was lost. Only the first eight steps are
+    drawn, of a column its first twenty candidates, and of a step what fits into its box.
+
+    Args:
+        followed: a search, of :func:`tts.analysis.fates.follow`.
+        title: above it; where the right answer was lost is added.
+    """
+    lost = set() if followed.loss.kind == "found" else last_right(followed.steps)
+    every = [_distinct(at_step(followed, step)) for step in range(1, min(followed.depth, COLUMNS) + 1)]
+    columns = [column[(np.arange(len(column)) < ROWS) | column["path"].isin(lost)] for column in every]
+    rows = max(len(column) for column in columns) + any(len(a) < len(b) for a, b in zip(columns, every))
+    figure, ax = plt.subplots(figsize=(_INCHES, 0.165 * rows + 0.8), dpi=170)
+    longest = int(_WIDTH * _INCHES / max(len(columns), 4) / _LETTER) - 7  # beside mark and score
+    places = {row.path: (step, -place) for step, column in enumerate(columns) for place, row in enumerate(column.itertuples())}
+    copied = {row.path for column in columns for row in column.itertuples() if row.copies > 1}
+    for step, (column, complete) in enumerate(zip(columns, every)):
+        for row in column.itertuples():
+            _join(places, copied, row, ax)
+            _box(row, places[row.path], row.path in lost, longest, ax)
+        ax.text(step, 1.0, f"step {step + 1}" + (" ..." if step + 1 == COLUMNS < followed.depth else ""), ha="center", va="center")
+        if len(column) < len(complete):
+            ax.text(step, -len(column), f"and {len(complete) - len(column)} more", ha="center", va="center", fontsize=_FONT, color="0.4")
+    ax.set_xlim(-0.5, max(len(columns), 4) - 0.5)
+    ax.set_ylim(-rows + 0.4, 1.5)
+    ax.axis("off")
+    ax.set_title(f"{title}: {followed.loss}")
+    figure.legend(handles=_legend(bool(lost)), loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=7, columnspacing=1.4)
+    return figure
+
+
+def _distinct(rows: pd.DataFrame) -> pd.DataFrame:
+    """Merged candidates folded into the one that they were merged with, as its number of copies."""
+    copies = rows["into"].value_counts()
+    own = rows[rows["fate"] != "merged"]
+    return own.assign(copies=[1 + int(copies.get(path, 0)) for path in own["path"]])
+
+
+def _join(places: dict[str, tuple[int, int]], copied: set[str], row, ax: Axes) -> None:
+    parent = row.path.rpartition(".")[0]
+    if parent in places:
+        (x, y), (to_x, to_y) = places[parent], places[row.path]
+        colour, width = ("black", 1.2) if row.selected else ("0.55" if row.fate in WON else "0.85", 0.6)
+        start = x + _WIDTH / 2 + (0.1 if parent in copied else 0)  # past the number of copies
+        ax.plot([start, to_x - _WIDTH / 2], [y, to_y], color=colour, linewidth=width, zorder=2.8 if row.selected else 1)
+
+
+def _box(row, place: tuple[int, int], lost: bool, longest: int, ax: Axes) -> None:
+    x, y = place
+    edge, width = (RIGHT, 1.8) if lost else ("black", 0.9) if row.fate in WON else ("0.7", 0.4)
+    style = "round,pad=0,rounding_size=0.12" if row.fate == "finished" else "square,pad=0"
+    frame = {"edgecolor": edge, "linewidth": width, "linestyle": "-" if row.fate in WON or lost else ":", "mutation_aspect": 3}
+    ax.add_patch(
+        FancyBboxPatch((x - _WIDTH / 2, y - _HEIGHT / 2), _WIDTH, _HEIGHT, boxstyle=style, facecolor=shade(row.score), zorder=3, **frame)
+    )
+    mark = {True: "✓", False: "✗"}.get(row.right, " ")
+    score = "" if pd.isna(row.score) else f"{row.score:.2f}"
+    colour = "black" if row.fate in WON or lost else "0.25"
+    ax.text(
+        x - _WIDTH / 2 + 0.02,
+        y,
+        f"{mark} {_short(row.text, longest)}",
+        va="center_baseline",
+        fontsize=_FONT,
+        family="monospace",
+        color=colour,
+        zorder=4,
+    )
+    ax.text(x + _WIDTH / 2 - 0.02, y, score, va="center_baseline", ha="right", fontsize=_FONT, color=colour, zorder=4)
+    if row.copies > 1:
+        ax.text(x + _WIDTH / 2 + 0.01, y, f"×{row.copies}", va="center_baseline", fontsize=_SMALL, color="0.4", zorder=4)
+
+
+def _short(text: str, longest: int) -> str:
+    """A step cut to a length; of a terse one the operation without the rest of the expression, of a last one the answer."""
+    answer = boxed_answer(text)
+    if answer is not None and text.startswith("\\boxed"):
+        text = f"answer {answer}"
+    operation, rest, _ = text.partition(";")
+    return (operation or "(end)") + "…" * bool(rest) if len(operation) + len(rest) <= longest else operation[: longest - 1] + "…"
+
+
+def _legend(lost: bool) -> list:
+    return [
+        Patch(facecolor="white", edgecolor="black", linewidth=0.9, label="kept or finished"),
+        Patch(facecolor="white", edgecolor="0.7", linewidth=0.6, linestyle=":", label="pruned or cut off"),
+        *([Patch(facecolor="white", edgecolor=RIGHT, linewidth=1.8, label="the last right step")] if lost else []),
+        Line2D([], [], color="black", linewidth=1.2, label="way to the answer"),
+        Line2D([], [], linestyle="none", marker="$✓$", color="black", label="right so far"),
+        Line2D([], [], linestyle="none", marker="$✗$", color="black", label="wrong"),
+    ]

@@ -1,0 +1,150 @@
+"""What was found, in sentences: worked out from the tables, printed at the end of a notebook and of the study."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from tts.analysis.evidence import best
+from tts.report.plots import METHODS, short
+
+
+def methods(table: pd.DataFrame, contrasts: pd.DataFrame, n: int) -> list[str]:
+    """The best method of each policy and PRM at budget ``n``, and how many contrasts are decided."""
+    guided = table[(table["n"] == n) & (table["prm"] != "")]
+    lines = []
+    for row in best(guided, ["problems", "policy", "prm"]).itertuples():
+        same = table[(table["problems"] == row.problems) & (table["policy"] == row.policy)]
+        cot = same[same["method"] == "cot"]["accuracy"].iloc[0]
+        majority = same[(same["method"] == "majority") & (same["n"] == n)]["accuracy"].iloc[0]
+        lines.append(
+            f"{row.problems}, {short(row.policy)} with {short(row.prm)}, N = {n}: {METHODS[row.method][0]} is best with "
+            f"{row.accuracy:.1%} [{row.low:.0%}, {row.high:.0%}]; majority {majority:.1%}, CoT {cot:.1%}"
+        )
+    counts = contrasts["verdict"].value_counts()
+    lines.append("of the paired contrasts, " + ", ".join(f"{counts.get(v, 0)} {v}" for v in ("supported", "contradicted", "undecided")))
+    return lines
+
+
+def scaling(gains: pd.DataFrame) -> list[str]:
+    """How the gain over CoT changes from the smallest policy to the largest."""
+    lines = []
+    for column in ("relative gain", "error reduction"):
+        first, last = gains.iloc[0], gains.iloc[-1]
+        ends = [
+            f"{row[column]:+.0%} [{row[column + ' low']:+.0%}, {row[column + ' high']:+.0%}] at {short(row['policy'])}"
+            for row in (first, last)
+        ]
+        lines.append(f"{column} of compute-optimal TTS over CoT: {ends[0]}, {ends[1]}")
+    order = gains["relative gain"].is_monotonic_decreasing
+    lines.append(f"the relative gain {'falls' if order else 'does not fall'} steadily with the policy's size")
+    return lines
+
+
+def bins(contrasts: pd.DataFrame) -> list[str]:
+    """Search against best-of-N in each difficulty bin."""
+    decided = contrasts.dropna(subset=["claim"])
+    if decided.empty:
+        return ["no bin holds enough problems to compare search with best-of-N"]
+    return [
+        f"{short(row.policy)}, {row.bin} ({row.problems} problems): {row.claim}? {row.verdict}, {row.difference}"
+        for row in decided.rename(columns={"difference (points)": "difference"}).itertuples()
+    ]
+
+
+def small_against_large(pairs: pd.DataFrame, solvers: pd.DataFrame) -> list[str]:
+    """Small with TTS against large with CoT, and against the PRM's base model: how many are decided, and the widest."""
+    lines = [f"{len(pairs)} pairs of a smaller policy with TTS and a larger one with CoT: {_counts(pairs)}"]
+    won = pairs[pairs["verdict"] == "supported"]
+    if len(won):
+        row = won.loc[won["times larger"].idxmax()]
+        lines.append(
+            f"the largest ratio of sizes that is decided: {short(row['small'])} with {row['how']} {row['TTS']:.1%} beats "
+            f"{short(row['large'])}, {row['times larger']:.1f} times its size, {row['CoT']:.1%} ({_points(row)} points)"
+        )
+    else:
+        lines.append("no smaller policy decidedly beats a larger one")
+    tested = solvers[solvers["verdict"] != "not tested"]
+    for prm, part in tested.groupby("prm", sort=False):
+        best = part.loc[part["difference"].idxmax()]
+        lines.append(
+            f"policy + {short(prm)} against {short(best['solver'])} alone, {len(part)} policies: {_counts(part)}; best for "
+            f"{short(best['policy'])}, {_points(best)} points"
+        )
+    return lines
+
+
+def _counts(rows: pd.DataFrame) -> str:
+    counts = rows["verdict"].value_counts()
+    return ", ".join(f"{counts.get(name, 0)} {name}" for name in ("supported", "undecided", "contradicted"))
+
+
+def _points(row: pd.Series) -> str:
+    return f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+
+
+def flops(comparisons: pd.DataFrame, claims: pd.DataFrame) -> list[str]:
+    """Small with TTS against large with CoT: how often level or better, and which of the three claims on cost hold."""
+    if comparisons.empty:
+        return ["no smaller policy with test-time scaling reaches a larger one with CoT"]
+    pairs = comparisons.drop_duplicates(["small with TTS", "large with CoT"])
+    lines = [
+        f"{len(pairs)} pairs in which the smaller policy with TTS is level with the larger with CoT or better, "
+        f"{(pairs['verdict'] == 'supported').sum()} of them decidedly"
+    ]
+    for claim, part in claims.groupby("claim", sort=False):
+        found = [
+            f"{row.counted}: in {row.holds} of {row.comparisons} ({row.least:.2g} to {row.most:.2g} times)" for row in part.itertuples()
+        ]
+        lines.append(f"{claim}: {'; '.join(found)}")
+    return lines
+
+
+def quality(rows: pd.DataFrame, fit: tuple[float, float, float], policy: str, n: int) -> list[str]:
+    """How the PRMs' F1 goes with the accuracy of best-of-n, and the best PRM."""
+    a, b, r = fit
+    top = rows.loc[rows["accuracy"].idxmax()]
+    line = f"{short(policy)}, best-of-{n}: {short(top['prm'])} (F1 {top['f1']:.2f}) is the best PRM with {top['accuracy']:.1%}"
+    if np.isnan(r):
+        return [line, "too few PRMs for a fit of accuracy over F1"]
+    return [line, f"accuracy = {100 * a:.1f} ln F1 + {100 * b:.1f} per cent over {len(rows)} PRMs, r = {r:.2f}"]
+
+
+def long_cot(contrasts: pd.DataFrame, method: str, n: int) -> list[str]:
+    """Internal against external scaling, size by size."""
+    lines = []
+    for size, rows in contrasts.groupby("size", sort=False):
+        found = [f"{row['contrast']} {_points(row)} points ({row['verdict']})" for _, row in rows.iterrows()]
+        lines.append(f"{short(size)}, external by {METHODS[method][0]} with N = {n}: {', '.join(found)}")
+    return lines
+
+
+def losses(overview: pd.DataFrame) -> list[str]:
+    """Per method, how many of a few explored problems it got right, and how it lost the others."""
+    lines = []
+    for method, rows in overview.groupby("method", sort=False):
+        counts = rows["kind"].value_counts()
+        lost = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "found")
+        lines.append(f"{METHODS[method][0]}: {counts.get('found', 0)} of {len(rows)} explored problems right; lost: {lost or 'none'}")
+    return lines
+
+
+def findings(ledger: pd.DataFrame) -> list[str]:
+    """Per scope: how many claims got each verdict, and which are decided."""
+    lines = []
+    for scope, rows in ledger.groupby("scope", sort=False):
+        tested = rows[rows["verdict"] != "not tested"]
+        if tested.empty:
+            lines.append(f"{scope}: nothing tested")
+            continue
+        counts = tested["verdict"].value_counts()
+        decided = [
+            f"{verdict}: {', '.join(tested[tested['verdict'] == verdict]['claim'])}"
+            for verdict in ("supported", "contradicted")
+            if verdict in counts
+        ]
+        undecided = f"{counts.get('undecided', 0)} undecided, {len(rows) - len(tested)} not tested"
+        lines.append(
+            "; ".join([f"{scope}: {', '.join(f'{counts.get(v, 0)} {v}' for v in ('supported', 'contradicted'))}, {undecided}", *decided])
+        )
+    return lines

@@ -1,0 +1,149 @@
+"""The tables that notebooks show, from results; each is also what the figure beside it plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from tts.advice import compute_optimal, strategy
+from tts.analysis import stats
+from tts.analysis.evidence import Evidence
+from tts.runs.grid import SEARCHES
+from tts.selection import AGGREGATES, Rule
+
+FEWEST_PROBLEMS = 10
+"""Below this a bootstrap over problems decides more often than it should."""
+
+
+def at_budget(table: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Accuracy at one budget, methods as columns, in per cent with the interval; CoT is greedy, without budget."""
+    rows = table[(table["n"] == n) | (table["method"] == "cot")].copy()
+    rows["text"] = [f"{100 * a:.1f} [{100 * lo:.0f}, {100 * hi:.0f}]" for a, lo, hi in zip(rows["accuracy"], rows["low"], rows["high"])]
+    prms = [p for p in dict.fromkeys(rows["prm"]) if p]
+    parts = [rows[rows["prm"].isin([prm, ""])].assign(prm=prm) for prm in prms] or [rows]
+    wide = pd.concat(parts).pivot(index=["problems", "policy", "prm"], columns="method", values="text")
+    order = [m for m in ("cot", "majority", "best_of_n", *SEARCHES, "pass") if m in wide]
+    return wide[order]
+
+
+def method_contrasts(evidence: Evidence, n: int) -> pd.DataFrame:
+    """Search against best-of-N, and everything guided by a PRM against majority voting, paired by problem."""
+    guided = [m for m in evidence.grid.methods if m != "majority"]
+    pairs = [(m, "best_of_n") for m in guided if m in SEARCHES and "best_of_n" in guided]
+    pairs += [(m, "majority") for m in guided]
+    rows = []
+    for problem_set in evidence.grid.problems:
+        for policy in evidence.grid.policies:
+            for prm in evidence.grid.prms:
+                for first, second in pairs:
+                    a, b = (evidence.accuracy(problem_set, policy, prm, m, n) for m in (first, second))
+                    rows.append({"problems": problem_set, "policy": policy, "prm": prm} | contrast(first, second, a, b))
+    return pd.DataFrame(rows)
+
+
+def bin_contrasts(evidence: Evidence, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Search against best-of-N within each difficulty bin of each policy, paired by problem."""
+    rows = []
+    for policy, of_problem in bins.items():
+        for name in strategy.BINS:
+            inside = of_problem == name
+            for method in (m for m in evidence.grid.methods if m in SEARCHES and "best_of_n" in evidence.grid.methods):
+                a, b = (evidence.accuracy(problem_set, policy, prm, m, n)[inside] for m in (method, "best_of_n"))
+                found = {"verdict": "too few problems"} if len(a) < FEWEST_PROBLEMS else contrast(method, "best_of_n", a, b)
+                rows.append({"policy": policy, "bin": name, "problems": int(inside.sum())} | found)
+    return pd.DataFrame(rows, columns=["policy", "bin", "problems", "claim", "difference (points)", "verdict"])
+
+
+def contrast(first: str, second: str, a: np.ndarray, b: np.ndarray) -> dict:
+    """Whether the first is more accurate than the second, paired by problem: claim, difference with interval, verdict."""
+    difference = strategy.paired_difference(a, b)
+    return {
+        "claim": f"{first} > {second}",
+        "difference (points)": f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]",
+        "verdict": stats.verdict(difference),
+    }
+
+
+def by_bin(evidence: Evidence, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
+    """:func:`tts.advice.strategy.by_bin` for each policy."""
+    return pd.concat(
+        [strategy.by_bin(evidence, problem_set, policy, prm, n, of_problem) for policy, of_problem in bins.items()], ignore_index=True
+    )
+
+
+def long(columns: dict[str, np.ndarray], value: str) -> pd.DataFrame:
+    """One row per policy and problem."""
+    return pd.concat([pd.DataFrame({"policy": name, value: values}) for name, values in columns.items()], ignore_index=True)
+
+
+def at_size(table: pd.DataFrame, problem_set: str, prm: str, n: int) -> pd.DataFrame:
+    """One row per policy and method at one budget, CoT among them."""
+    rows = table[(table["problems"] == problem_set) & table["prm"].isin([prm, ""])]
+    return rows[(rows["n"] == n) | (rows["method"] == "cot")].reset_index(drop=True)
+
+
+def gains(
+    evidence: Evidence,
+    problem_set: str,
+    prm: str,
+    n: int,
+    candidates: Sequence[strategy.Choice],
+    bins: dict[str, np.ndarray] | None = None,
+) -> pd.DataFrame:
+    """CoT, majority and compute-optimal TTS per policy, with the gain relative and as error reduction (Liu et al. 2025, Table 5).
+
+    The relative gain is TTS / CoT - 1; error reduction is (TTS - CoT) / (1 - CoT). Compute-optimal TTS is cross-fitted: method and
+    rule are chosen on other problems than they are judged on; the in-sample figure, the study's way, stands beside it. Intervals:
+    bootstrap over problems with the choice repeated. Where CoT solves nothing, in a resample too, the relative gain takes half a
+    problem for it, so that it stays finite; where CoT makes no error, the error reduction is 0.
+
+    Args:
+        candidates: what is chosen among.
+        bins: per policy, each problem's difficulty as known beforehand; by default one choice for all problems.
+    """
+    rows = []
+    for policy in evidence.grid.policies:
+        cot = evidence.accuracy(problem_set, policy, None, "cot", 1)
+        known = bins[policy] if bins else np.full(len(cot), "all")
+        values = strategy.values(evidence, problem_set, policy, prm, n, candidates)
+        fitted, before = compute_optimal.fit(values, known), compute_optimal.resampled_means(cot)
+        reduction = np.where(before < 1, (fitted.estimates - before) / np.where(before < 1, 1 - before, 1.0), 0.0)
+        relative = fitted.estimates / np.maximum(before, 0.5 / len(cot)) - 1
+        row = {
+            "policy": policy,
+            "cot": cot.mean(),
+            "majority": evidence.accuracy(problem_set, policy, None, "majority", n).mean(),
+            "compute-optimal": fitted.accuracy.estimate,
+            "in-sample": compute_optimal.fit(values, known, crossed=False).accuracy.estimate,
+            "most chosen": str(candidates[max(fitted.choice.values(), key=list(fitted.choice.values()).count)]),
+        }
+        for name, estimates in (("relative gain", relative), ("error reduction", reduction)):
+            interval = compute_optimal.interval(estimates)
+            row |= {name: interval.estimate, f"{name} low": interval.low, f"{name} high": interval.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def score_by_vote(evidence: Evidence, problem_set: str, policy: str, n: int) -> pd.DataFrame:
+    """Best-of-n under every aggregate and vote, PRMs as columns, with the spread over the rules (Liu et al. 2025, Table 2)."""
+    rows = {"Majority": dict.fromkeys(evidence.grid.prms, evidence.accuracy(problem_set, policy, None, "majority", n).mean())}
+    for how in AGGREGATES:
+        for vote in ("max", "vote"):
+            rule, name = Rule(how, vote), f"PRM-{how.title()}-{vote.title()}"
+            rows[name] = {prm: evidence.accuracy(problem_set, policy, prm, "best_of_n", n, rule).mean() for prm in evidence.grid.prms}
+    table = pd.DataFrame(rows).T * 100
+    scored = table.drop(index="Majority")
+    table.loc["spread of the rules"] = scored.max() - scored.min()
+    return table
+
+
+def as_n_grows(evidence: Evidence, problem_set: str, policy: str, rule: Rule) -> pd.DataFrame:
+    """Best-of-n with one rule for each PRM and every n of the pool: columns prm, n, accuracy, low, high."""
+    rows = []
+    for prm in evidence.grid.prms:
+        for n in evidence.pool_budgets:
+            interval = stats.of_accuracy(evidence.accuracy(problem_set, policy, prm, "best_of_n", n, rule))
+            rows.append({"prm": prm, "n": n, "accuracy": interval.estimate, "low": interval.low, "high": interval.high})
+    return pd.DataFrame(rows)

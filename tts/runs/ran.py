@@ -1,0 +1,78 @@
+"""What ran: the stored runs behind a study, with their models, tokens, FLOPs and wall time."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from tts.analysis import costs, flops
+from tts.experiment import Experiment, commit
+
+VERSIONS = ("torch", "transformers", "tokenizers", "datasets", "numpy", "pandas", "matplotlib", "papermill")
+
+
+def runs(experiments: Sequence[Experiment]) -> pd.DataFrame:
+    """Every stored run that the experiments read, once.
+
+    Returns:
+        Columns method, policy, PRM, N, seed, problems, policy tokens, PRM tokens, FLOPs (2 x parameters x tokens, the PRM's
+        included; the policy's prompts as read once a problem), seconds (wall time of generation).
+    """
+    chunks, specs = {}, {}
+    for experiment in experiments:
+        for spec in experiment.grid.specs():
+            run = experiment.store.run(spec)
+            specs[run.folder] = spec
+            held = chunks.setdefault(run.folder, {})
+            held |= {run.path(c): None for name in experiment.grid.problems for c in experiment.grid.chunks(name) if run.has(c)}
+    return pd.DataFrame([_run(specs[folder], list(held)) for folder, held in chunks.items() if held])
+
+
+def _run(spec: dict, paths: list) -> dict:
+    tables = [pq.read_table(path, columns=["prompt_tokens", "policy_tokens", "prm_tokens"]) for path in paths]
+    prompts, written, read = (sum(sum(t[name].to_pylist()) for t in tables) for name in tables[0].column_names)
+    policy, prm = spec["policy"]["name"], spec["prm"]["name"] if spec["prm"] else ""
+    spent = flops.inference(costs.shape_of(policy).parameters, prompts + written) if spec["method"] != "scores" else 0.0
+    return {
+        "method": {"pool": "samples", "scores": "PRM scores of samples"}.get(spec["method"], spec["method"]),
+        "policy": policy,
+        "PRM": prm,
+        "N": spec["n"],
+        "seed": spec["sampling"]["seed"],
+        "problems": sum(t.num_rows for t in tables),
+        "policy tokens": written if spec["method"] != "scores" else 0,
+        "PRM tokens": read,
+        "FLOPs": spent + (flops.inference(costs.shape_of(prm).parameters, read) if prm else 0.0),
+        "seconds": sum(float(t.schema.metadata[b"seconds"]) for t in tables),
+    }
+
+
+def models(experiments: Sequence[Experiment]) -> pd.DataFrame:
+    """Every policy and PRM of the experiments: parameters and the hash of its weights."""
+    named = {}
+    for experiment in experiments:
+        for spec in experiment.grid.specs():
+            named |= {m["name"]: m["weights"] for m in (spec["policy"], spec["prm"]) if m}
+    rows = [{"model": name, "parameters": costs.shape_of(name).parameters, "weights": weights} for name, weights in named.items()]
+    return pd.DataFrame(rows)
+
+
+def environment() -> str:
+    """Python, the machine, the libraries' versions and the suite's commit, in one line."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
+    return f"Python {platform.python_version()} on {platform.system()} {platform.machine()}; {versions}; commit {commit()}"
+
+
+def total(table: pd.DataFrame) -> str:
+    """The sums over a table of :func:`runs`, in one line."""
+    if table.empty:
+        return "no stored run"
+    sums = table[["policy tokens", "PRM tokens", "FLOPs", "seconds"]].sum()
+    return (
+        f"{len(table)} runs: {sums['policy tokens']:,.0f} policy tokens, {sums['PRM tokens']:,.0f} PRM tokens, {sums['FLOPs']:.3g} FLOPs, "
+        f"{sums['seconds'] / 60:.1f} minutes of generation"
+    )
