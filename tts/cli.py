@@ -79,7 +79,7 @@ def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str,
     failures = {name: reason for name, reason in outcome.items() if reason}
     executed = [output / f"{name}.ipynb" for name in outcome if (output / f"{name}.ipynb").exists()]
     experiments = [experiment for job in jobs if (experiment := job.experiment())]
-    ledger = figures / "findings.csv" if FINDINGS in outcome and not outcome[FINDINGS] else None
+    ledger = figures / "ledger.csv" if FINDINGS in outcome and not outcome[FINDINGS] else None
     page = html.build(executed, failures, figures / "report.html", f"Test-time scaling: preset {preset}", ledger, experiments)
     return outcome, page, figures
 

@@ -272,9 +272,9 @@ def wide(ledger: pd.DataFrame) -> pd.DataFrame:
 
 
 def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:
-    """Writes the ledger as ``findings.json`` and ``findings.csv``."""
+    """Writes the ledger as ``ledger.json`` and ``ledger.csv``."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "findings.json", folder / "findings.csv"]
+    paths = [folder / "ledger.json", folder / "ledger.csv"]
     paths[0].write_text(json.dumps(json.loads(ledger.to_json(orient="records")), indent=1, ensure_ascii=False) + "\n")
     ledger.to_csv(paths[1], index=False)
     return paths

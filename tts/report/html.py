@@ -42,7 +42,7 @@ def build(
         failures: per notebook that failed, why; named at the top.
         target: the HTML file.
         title: of the page.
-        ledger: the ``findings.csv`` that one of the notebooks wrote.
+        ledger: the ``ledger.csv`` that one of the notebooks wrote.
         experiments: whose runs are listed.
     """
     opening = [f"# {title}", *(f"- **{name} did not finish**: {escape(reason)}" for name, reason in failures.items())]
