@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel, ValidationError
 
 from tts.analysis.accuracy import Results
-from tts.models import locate
 from tts.paths import ROOT
+from tts.policies import check_policy
 from tts.report import style
 from tts.reward_models import family_of
 from tts.runs import runner
@@ -63,7 +63,7 @@ class Experiment:
             tts.problems.ProblemError: for a problem set that cannot be read.
         """
         for name in self.grid.policies:
-            locate(name)
+            check_policy(name)
         for name in self.grid.prms:
             family_of(name)
         for name in self.grid.problems:

@@ -14,9 +14,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tts import policies, reward_models
 from tts.policies.sampling import Sampling
 from tts.problems import load_problems
-from tts.reward_models import weights_of
 from tts.search import beam_search, dvts
 from tts.selection import AGGREGATES, VOTES, Rule
 
@@ -111,11 +111,11 @@ class Grid(BaseModel):
         """What determines a run's trajectories, apart from the problems."""
         spec = {
             "method": method,
-            "policy": _identity(policy),
-            "prm": _identity(prm) if prm else None,
+            "policy": _policy(policy),
+            "prm": _prm(prm) if prm else None,
             "n": n,
             "sampling": asdict(self.sampling(0.0 if method == "cot" else None)),
-            "engine": {"name": "transformers", "batch": self.batch, "chunk": self.chunk},
+            "engine": {"name": policies.engine_of(policy)[0], "batch": self.batch, "chunk": self.chunk},
         }
         if method in SEARCHES:
             spec |= {"width": self.beam_width, "max_steps": self.max_steps}
@@ -141,13 +141,13 @@ class Grid(BaseModel):
 
 
 @cache
-def _identity_cached(name: str) -> tuple[str, str]:
-    return name, weights_of(name)
+def _policy(name: str) -> dict:
+    return {"name": name, "weights": policies.weights_of(name)}
 
 
-def _identity(name: str) -> dict:
-    found, weights = _identity_cached(name)
-    return {"name": found, "weights": weights}
+@cache
+def _prm(name: str) -> dict:
+    return {"name": name, "weights": reward_models.weights_of(name)}
 
 
 @cache

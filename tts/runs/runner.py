@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
+from tts.policies import open_policy
 from tts.policies.sampling import Sampling
-from tts.policies.transformers import TransformersPolicy
 from tts.reward_models import open_prm
 from tts.reward_models.base import StepScorer
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.store import Store
 from tts.search import sample_pool
 from tts.search.base import Candidate, Search
-from tts.search.driver import Driver, Outcome
+from tts.search.driver import Driver, Outcome, Policy
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,16 @@ class Engines:
 
     def __init__(self, batch: int):
         self.batch = batch
-        self._policy: TransformersPolicy | None = None
+        self._policies: dict[str, Policy] = {}
         self._prms: dict[str, StepScorer] = {}
 
-    def policy(self, name: str, sampling: Sampling) -> TransformersPolicy:
-        if self._policy is None or self._policy.name != name:
-            self._policy = TransformersPolicy(name, sampling, self.batch)
-        self._policy.sampling = sampling
-        return self._policy
+    def policy(self, name: str, sampling: Sampling) -> Policy:
+        if name not in self._policies:
+            self._policies.clear()  # before the next one is loaded
+            self._policies[name] = open_policy(name, sampling, self.batch)
+        policy = self._policies[name]
+        policy.sampling = sampling
+        return policy
 
     def prm(self, name: str) -> StepScorer:
         if name not in self._prms:

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tts.search.base import Candidate, Sample, Score, Search
 
+if TYPE_CHECKING:
+    from tts.policies.sampling import Sampling
+
 
 class Policy(Protocol):
-    """An engine that samples. It may finish requests in any order; the driver does not wait for all of them."""
+    """An engine that samples. It may finish requests in any order; the driver does not wait for all of them.
+
+    Attributes:
+        sampling: temperature, limits and seed; may be exchanged between runs.
+    """
+
+    sampling: Sampling
+
+    def root(self, problem_id: str, problem: str) -> Candidate:
+        """The empty solution of a problem.
+
+        Raises:
+            ValueError: where the prompt does not leave room for an answer.
+        """
 
     def submit(self, request: Ticket, parent: Candidate, count: int, whole: bool) -> None:
         """Queues ``count`` continuations of ``parent``."""
