@@ -309,12 +309,12 @@ def test_placement_follows_the_machine(tiny_lm, tmp_path, monkeypatch):
 def test_a_sentencepiece_file_is_read_as_sentencepiece_does(tmp_path):
     sentencepiece = pytest.importorskip("sentencepiece")
     (tmp_path / "text.txt").write_text("\n".join(published_prms.CORPUS))
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(tmp_path / "text.txt"), model_prefix=str(tmp_path / "tokenizer"), vocab_size=350, model_type="bpe", byte_fallback=True
-    )
+    options = {"vocab_size": 350, "model_type": "bpe", "byte_fallback": True, "normalization_rule_name": "identity"}
+    options |= {"remove_extra_whitespaces": False, "minloglevel": 2}
+    sentencepiece.SentencePieceTrainer.train(input=str(tmp_path / "text.txt"), model_prefix=str(tmp_path / "tokenizer"), **options)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mistral"}))
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>"}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", "add_bos_token": True}))
     reference = sentencepiece.SentencePieceProcessor(str(tmp_path / "tokenizer.model"))
     tokenizer = load_tokenizer(str(tmp_path))
-    for text in ("+ -", "First, 47 + 38 = 85. ки\nThen", "What is\n ки"):
+    for text in ("+ -", "First, 47 + 38 = 85.  ки\nThen", "What is\n ки", "a   b"):
         assert tokenizer(text)["input_ids"] == [reference.bos_id(), *reference.encode(text)]
