@@ -57,8 +57,24 @@ def locate(name: str) -> str:
 
 def read_card(folder: str | Path) -> dict:
     """The suite's own card of a model that it trained; empty where there is none."""
-    path = Path(folder) / "card.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return _read_json(Path(folder) / "card.json") or {}
+
+
+def _read_json(path: Path) -> dict | None:
+    """A JSON object from a file of a model's folder; None where there is no such file.
+
+    Raises:
+        ModelError: where it is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+        return content
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged ({error}); fetch or train the model again; one of this suite: git checkout") from None
 
 
 def fingerprint(location: str) -> str:
@@ -110,8 +126,8 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
 
     ``AutoTokenizer`` goes by the model's type instead, and would read a Qwen2 folder's file by Qwen's own rules.
     """
-    declaration = Path(location) / "tokenizer_config.json"
-    plain = declaration.exists() and json.loads(declaration.read_text()).get("tokenizer_class") == "TokenizersBackend"
+    declaration = _read_json(Path(location) / "tokenizer_config.json") or {}
+    plain = declaration.get("tokenizer_class") == "TokenizersBackend"
     cls = PreTrainedTokenizerFast if plain else AutoTokenizer
     return _guarded(location, lambda: cls.from_pretrained(location, trust_remote_code=False))
 
@@ -131,6 +147,7 @@ def load_model(cls, location: str, device: str = "cpu", dtype: torch.dtype | Non
     Raises:
         ModelError: where the folder, its weights or its config cannot be read, or weights are missing.
     """
+    _check_weights(Path(location))
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     model, report = _guarded(
         location,
@@ -143,6 +160,23 @@ def load_model(cls, location: str, device: str = "cpu", dtype: torch.dtype | Non
             "they would be random: fetch or train the model again"
         )
     return model.to(device).eval()
+
+
+def weights_hash(folder: Path) -> str:
+    """What a card records of the weights, so that a flipped byte is noticed, which safetensors cannot."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _check_weights(folder: Path) -> None:
+    recorded = read_card(folder).get("weights_sha256")
+    if recorded and recorded != weights_hash(folder):
+        raise ModelError(
+            f"the weights in {folder} are not those that its card.json records: they were damaged or exchanged; "
+            "restore them, say with git checkout, or delete the card's weights_sha256 if they are meant to differ"
+        )
 
 
 def _guarded(location: str, load):
