@@ -79,8 +79,24 @@ def folder_of(location: str, weights: bool = False) -> Path:
 
 def read_card(folder: str | Path) -> dict:
     """The suite's own card of a model that it trained; empty where there is none."""
-    path = Path(folder) / "card.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return _read_json(Path(folder) / "card.json") or {}
+
+
+def _read_json(path: Path) -> dict | None:
+    """A JSON object from a file of a model's folder; None where there is no such file.
+
+    Raises:
+        ModelError: where it is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+        return content
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged ({error}); fetch or train the model again; one of this suite: git checkout") from None
 
 
 def fingerprint(location: str) -> str:
@@ -143,8 +159,7 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
         ModelError: where it cannot be read.
     """
     folder = folder_of(location)
-    declaration = folder / "tokenizer_config.json"
-    declared = json.loads(declaration.read_text()).get("tokenizer_class") if declaration.exists() else None
+    declared = (_read_json(folder / "tokenizer_config.json") or {}).get("tokenizer_class")
     if declared in {"LlamaTokenizer", "LlamaTokenizerFast"} and not (folder / "tokenizer.json").exists():
         return _guarded(location, lambda: sentencepiece_file.read(folder))
     cls = PreTrainedTokenizerFast if declared == "TokenizersBackend" else AutoTokenizer
@@ -203,6 +218,7 @@ def load_model(cls, location: str, device: str | None = None) -> PreTrainedModel
         ModelError: where the folder, its weights or its config cannot be read, weights are missing, or the device is too small.
     """
     folder = folder_of(location, weights=True)
+    _check_weights(folder)
     device, dtype = placement(location, device)
     options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     model, report = _guarded(location, lambda: cls.from_pretrained(folder, **options))
@@ -217,6 +233,23 @@ def load_model(cls, location: str, device: str | None = None) -> PreTrainedModel
     except torch.OutOfMemoryError:
         size = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**30
         raise ModelError(f"{location} does not fit on {device}: its weights alone take {size:.0f} GiB") from None
+
+
+def weights_hash(folder: Path) -> str:
+    """What a card records of the weights, so that a flipped byte is noticed, which safetensors cannot."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _check_weights(folder: Path) -> None:
+    recorded = read_card(folder).get("weights_sha256")
+    if recorded and recorded != weights_hash(folder):
+        raise ModelError(
+            f"the weights in {folder} are not those that its card.json records: they were damaged or exchanged; "
+            "restore them, say with git checkout, or delete the card's weights_sha256 if they are meant to differ"
+        )
 
 
 def _guarded(location: str, load):
