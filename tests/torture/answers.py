@@ -34,12 +34,12 @@ def payloads(canary: Path) -> list[str]:
     return [
         f"__import__('os').system('touch {canary}')",
         f"__import__('pathlib').Path('{canary}').touch()",
-        f"eval(\"{touch}\")",
-        f"exec(\"{touch}\")",
+        f'eval("{touch}")',
+        f'exec("{touch}")',
         f"[{touch} for _ in [0]]",
         f"(lambda: {touch})()",
         f"{touch}.write('x')",
-        f"sympify(\"{touch}\")",
+        f'sympify("{touch}")',
         f"1 if {touch} else 2",
         f"$(touch {canary})",
         f"`touch {canary}`",
@@ -47,7 +47,7 @@ def payloads(canary: Path) -> list[str]:
         f"| touch {canary}",
         f"\\write18{{touch {canary}}}",
         f"\\immediate\\write18{{touch {canary}}}",
-        f"\\input{{|\"touch {canary}\"}}",
+        f'\\input{{|"touch {canary}"}}',
         f"{{{{ {touch} }}}}",
         f"{{% import os %}}{touch}",
         f"f'{{{touch}}}'",
@@ -69,7 +69,9 @@ def answer(rng: random.Random, canary: Path) -> str:
         case 0:  # commands in any order
             return "".join(rng.choice(COMMANDS) for _ in range(rng.randrange(1, 60)))
         case 1:  # deep nesting
-            opening, closing = rng.choice([("{", "}"), ("(", ")"), ("\\frac{1}{", "}"), ("\\sqrt{", "}"), ("\\left(", "\\right)"), ("-(", ")"), ("x^{", "}")])
+            opening, closing = rng.choice(
+                [("{", "}"), ("(", ")"), ("\\frac{1}{", "}"), ("\\sqrt{", "}"), ("\\left(", "\\right)"), ("-(", ")"), ("x^{", "}")]
+            )
             depth = rng.choice([5, 20, 40, 80, 120, 2000])
             return opening * depth + "1" + closing * (depth - rng.choice([0, 0, 1]))
         case 2:  # numbers without end
@@ -90,7 +92,9 @@ def answer(rng: random.Random, canary: Path) -> str:
         case 8 | 9:
             return rng.choice(payloads(canary))
         case 10:  # a payload inside of what is parsed
-            return rng.choice(["\\frac{%s}{2}", "\\sqrt{%s}", "(%s,2)", "\\text{%s}", "x=%s", "\\{%s\\}", "1+%s", "%s\\%%"]) % rng.choice(payloads(canary))
+            return rng.choice(["\\frac{%s}{2}", "\\sqrt{%s}", "(%s,2)", "\\text{%s}", "x=%s", "\\{%s\\}", "1+%s", "%s\\%%"]) % rng.choice(
+                payloads(canary)
+            )
         case 11:  # mutations of what is right
             text = list(rng.choice(GOLDS))
             for _ in range(rng.randrange(1, 6)):
@@ -101,7 +105,10 @@ def answer(rng: random.Random, canary: Path) -> str:
             many = ",".join(str(rng.randrange(100)) for _ in range(rng.randrange(2, 160)))
             return rng.choice(["\\{%s\\}", "(%s)", "[%s]", "\\begin{pmatrix}%s\\end{pmatrix}", "%s"]) % many
         case _:
-            return "".join(chr(rng.choice([rng.randrange(32, 127), rng.randrange(0x10000), rng.randrange(0x110000)])) for _ in range(rng.randrange(1, 80)))
+            return "".join(
+                chr(rng.choice([rng.randrange(32, 127), rng.randrange(0x10000), rng.randrange(0x110000)]))
+                for _ in range(rng.randrange(1, 80))
+            )
 
 
 def solution(rng: random.Random, boxed: str) -> str:
@@ -109,9 +116,17 @@ def solution(rng: random.Random, boxed: str) -> str:
     long = rng.random()
     if long < 0.002:
         boxed += rng.choice(["1", "{", "\\boxed{", " ", "(", "\n"]) * 1_000_000  # a line of megabytes
-    return rng.choice(["so \\boxed{%s}", "\\boxed{%s", "\\boxed{%s}}", "\\boxed{1} \\boxed{%s}", "\n\n\\boxed{%s}\n\n", "%s \\boxed{", "\\boxed{\\boxed{%s}}"]) % (
-        boxed.replace("%", "%")
-    )
+    return rng.choice(
+        [
+            "so \\boxed{%s}",
+            "\\boxed{%s",
+            "\\boxed{%s}}",
+            "\\boxed{1} \\boxed{%s}",
+            "\n\n\\boxed{%s}\n\n",
+            "%s \\boxed{",
+            "\\boxed{\\boxed{%s}}",
+        ]
+    ) % (boxed.replace("%", "%"))
 
 
 def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: int = 20) -> Tally:
