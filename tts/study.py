@@ -15,6 +15,7 @@ import papermill
 import yaml
 from tqdm.auto import tqdm
 
+from tts import hub, problems
 from tts.analysis import outcomes
 from tts.experiment import Experiment, check_look
 from tts.paths import NOTEBOOKS
@@ -115,12 +116,16 @@ def parse_overrides(pairs: list[str]) -> dict:
     return overrides
 
 
-def plan(preset: str, names: list[str] | None = None, overrides: dict | None = None) -> list[Job]:
+def plan(preset: str, names: list[str] | None = None, overrides: dict | None = None, check: bool = True) -> list[Job]:
     """The notebooks to run, each with its parameters; an override goes to every notebook that declares it.
+
+    Args:
+        check: that every model and problem set can be found.
 
     Raises:
         StudyError: for an unknown notebook, or a parameter that no chosen notebook declares.
         tts.experiment.ParameterError: where parameters do not fit.
+        tts.hub.HubError: where something would have to be downloaded and the Hub cannot be reached.
     """
     content, overrides = load_preset(preset), _anchored(overrides or {})
     chosen = names or list(content["notebooks"])
@@ -138,10 +143,19 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
     if strangers := set(overrides) - everywhere:
         raise StudyError(f"no chosen notebook has a parameter {', '.join(sorted(strangers))}; known: {', '.join(sorted(everywhere))}")
     for job in jobs:
-        if experiment := job.experiment():
-            experiment.check()
         check_look(job.parameters.get("look", {}))
+    experiments = [experiment for job in jobs if (experiment := job.experiment())]
+    if check:
+        hub.require(*absent(experiments))
+        for experiment in experiments:
+            experiment.check()
     return jobs
+
+
+def absent(experiments: list[Experiment]) -> tuple[list[str], list[str], list[str]]:
+    """Problem sets, policies and PRMs of experiments that would have to be downloaded."""
+    named = [dict.fromkeys(name for e in experiments for name in getattr(e.grid, kind)) for kind in ("problems", "policies", "prms")]
+    return problems.absent(named[0]), hub.absent(named[1]), hub.absent(named[2])
 
 
 def _anchored(overrides: dict) -> dict:

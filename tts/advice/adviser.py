@@ -69,7 +69,7 @@ class Strategy(BaseModel):
 
     Attributes:
         policy, prm: name and weights.
-        sampling: temperature, top_p, max_tokens, max_steps.
+        sampling: temperature, top_p, max_tokens, max_step_tokens, max_steps.
         beam_width: M.
         peek: samples from which the difficulty of a problem is predicted.
         thresholds: mean PRM score of those above which a problem is easy, and below which it is hard.
@@ -139,7 +139,8 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
     return Strategy(
         policy=_identity(policy),
         prm=_identity(prm),
-        sampling={name: getattr(grid, name) for name in ("temperature", "top_p", "max_tokens", "max_steps")},
+        sampling={name: getattr(grid, name) for name in ("temperature", "top_p", "max_tokens", "max_steps")}
+        | {"max_step_tokens": grid.sampling().max_step_tokens},
         beam_width=grid.beam_width,
         peek=peek,
         thresholds=(float(scores[bins == "easy"].min()), float(scores[bins == "medium"].min())),
@@ -231,7 +232,8 @@ def solve(plan: Strategy, problem: str, budget: float, unit: Unit = "samples", s
         StrategyError: where the budget buys nothing.
     """
     entries = {e.difficulty: e for e in plan.within(budget, unit)}
-    sampling = Sampling(plan.sampling["temperature"], plan.sampling["top_p"], *[int(plan.sampling["max_tokens"])] * 2, seed)
+    limits = int(plan.sampling["max_tokens"]), int(plan.sampling.get("max_step_tokens", plan.sampling["max_tokens"]))
+    sampling = Sampling(plan.sampling["temperature"], plan.sampling["top_p"], *limits, seed)
     engines = Engines(batch=128)
     policy, prm = engines.policy(plan.policy["name"], sampling), engines.prm(plan.prm["name"])
     root = policy.root("asked", problem)

@@ -21,6 +21,7 @@ from tts.search import beam_search, dvts
 from tts.selection import AGGREGATES, VOTES, Rule
 
 SEARCHES = {"beam_search": beam_search, "dvts": dvts}
+STEP_TOKENS = 2048  # Liu et al. 2025, section 4.1
 Method = Literal["majority", "best_of_n", "beam_search", "dvts"]
 
 
@@ -29,7 +30,7 @@ class Grid(BaseModel):
 
     Attributes:
         problems: problem set and how many of its problems, ``{"pocket-main": 200}``.
-        split: development, selection or test.
+        split: development, selection or test; all, for the study's sets.
         policies: names, folders or Hub names.
         prms: likewise; ``implicit:NAME`` takes a causal LM's likelihood.
         methods: of those that are compared.
@@ -38,6 +39,7 @@ class Grid(BaseModel):
         beam_width: M.
         aggregate, vote: the one selection rule of all methods.
         temperature, top_p, max_tokens, max_steps, seed: of sampling and search.
+        max_step_tokens: of one step of a search; by default the study's 2048, or max_tokens where that is less.
         chunk: problems per unit of work.
         batch: sequences decoded at once.
     """
@@ -48,7 +50,7 @@ class Grid(BaseModel):
     policies: list[str] = Field(min_length=1)
     prms: list[str] = []
     methods: list[Method] = Field(["majority", "best_of_n", "beam_search", "dvts"], min_length=1)
-    split: Literal["development", "selection", "test"] = "test"
+    split: Literal["development", "selection", "test", "all"] = "test"
     samples: int = Field(64, ge=1)
     budgets: list[int] = Field([4, 16, 64], min_length=1)
     beam_width: int = Field(4, ge=1)
@@ -57,6 +59,7 @@ class Grid(BaseModel):
     temperature: float = Field(0.7, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(320, ge=1)
+    max_step_tokens: int | None = Field(None, ge=1)
     max_steps: int = Field(40, ge=1)
     seed: int = 0
     chunk: int = Field(40, ge=1)
@@ -105,7 +108,8 @@ class Grid(BaseModel):
 
     def sampling(self, temperature: float | None = None) -> Sampling:
         chosen = self.temperature if temperature is None else temperature
-        return Sampling(chosen, self.top_p, self.max_tokens, self.max_tokens, self.seed)
+        step = min(self.max_tokens, self.max_step_tokens or STEP_TOKENS)
+        return Sampling(chosen, self.top_p, self.max_tokens, step, self.seed)
 
     def spec(self, method: str, policy: str, prm: str | None = None, n: int = 1) -> dict:
         """What determines a run's trajectories, apart from the problems."""
