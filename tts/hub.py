@@ -52,5 +52,6 @@ def require(problem_sets: list[str], policies: list[str], prms: list[str]) -> No
         what = "; ".join(f"{kind} {', '.join(names)}" for kind, names in needed.items() if names)
         raise HubError(
             f"the Hugging Face Hub cannot be reached ({reason}), and this machine does not have: {what}; "
-            "give local files and folders instead (math500:path/to/problems.jsonl, path/to/model)"
+            "give local files and folders instead (math500:path/to/problems.jsonl, path/to/model); "
+            "'python -m tts estimate' says without them what a preset would take"
         )
