@@ -97,7 +97,7 @@ def test_without_network_a_local_copy_is_asked_for(cache):
 @pytest.mark.parametrize("answers", [False, True])
 def test_a_hub_that_refuses_or_hangs_is_given_up_within_seconds(cache, monkeypatch, answers):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "PATIENCE", 0.5)
+    monkeypatch.setattr(hub, "DEADLINE", 0.5)
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         if answers:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from tts import hub
 from tts.pocket.problems import SETS as POCKET_SETS
 from tts.pocket.problems import held_out
 
+MOST = 100_000  # problems that are generated; a larger number is a slip
 SPLITS = ("development", "selection", "test", "all")
 REASONING_GYM = "reasoning-gym:"
 FILES = (".jsonl", ".parquet")
@@ -40,7 +42,7 @@ class Published:
 
     @property
     def is_cached(self) -> bool:
-        return hub.is_cached(self.repository, self.file, "dataset", self.revision)
+        return isinstance(try_to_load_from_cache(self.repository, self.file, repo_type="dataset", revision=self.revision), str)
 
 
 PUBLISHED = {
@@ -100,6 +102,8 @@ def _rows(name: str, count: int | None, split: str, seed: int) -> tuple[list[dic
         return _read(Path(name)), Path(name).stem
     if name not in POCKET_SETS and not name.startswith(REASONING_GYM):
         raise ProblemError(f"unknown problem set {name!r}; choose from {', '.join(problem_sets())}")
+    if count is not None and count > MOST:
+        raise ProblemError(f"the number of problems of {name} must be at most {MOST}; given {count}")
     if split == "all":
         raise ProblemError(f"{name} has no split 'all': its problems are drawn for development, selection or test")
     if name in POCKET_SETS:
@@ -158,13 +162,25 @@ def _read(path: Path) -> list[dict]:
     if not path.exists():
         raise ProblemError(f"no file {path}; expected JSON lines with 'problem' and 'answer'")
     if path.suffix == ".parquet":
-        rows = [_checked_row(row, f"{path}, row {number}") for number, row in enumerate(Dataset.from_parquet(str(path)), 1)]
-    else:
-        lines = enumerate(path.read_text(encoding="utf-8").split("\n"), 1)  # a text may hold other kinds of line breaks
-        rows = [_checked_line(line, f"{path}, line {number}") for number, line in lines if line.strip()]
+        return [_checked_row(row, f"{path}, row {number}") for number, row in enumerate(_table(path), 1)]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ProblemError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise ProblemError(f"{path} cannot be read: {error.strerror}; expected a file of JSON lines with 'problem' and 'answer'") from None
+    # Other line separators may stand inside a JSON string.
+    rows = [_checked_line(line, f"{path}, line {number}") for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise ProblemError(f"{path} holds no problems; expected JSON lines with 'problem' and 'answer'")
     return rows
+
+
+def _table(path: Path) -> Dataset:
+    try:
+        return Dataset.from_parquet(str(path))
+    except Exception as error:  # datasets raises its own kinds and pyarrow's
+        raise ProblemError(f"{path} is not a Parquet file that can be read; copy or download it again") from error
 
 
 def _checked_line(line: str, where: str) -> dict:
@@ -172,18 +188,24 @@ def _checked_line(line: str, where: str) -> dict:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise ProblemError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested by the thousand
+        raise ProblemError(f"{where}: not JSON that can be read ({error})") from None
     if not isinstance(row, dict):
         raise ProblemError(f"{where}: expected an object with 'problem' and 'answer', found {type(row).__name__}")
     return _checked_row(row, where)
 
 
 def _checked_row(row: dict, where: str) -> dict:
-    # The study's repository calls AIME24's answers by the second name.
-    answer = row.get("answer", row.get("extracted_groundtruth"))
-    checked = {}
-    for key, value in (("problem", row.get("problem")), ("answer", answer)):
-        checked[key] = "" if value is None else str(value)
-        if not checked[key].strip():
+    if "answer" not in row and "extracted_groundtruth" in row:  # as the study's repository calls the answers of AIME24
+        row = row | {"answer": row["extracted_groundtruth"]}
+    for key in ("problem", "answer", "id", "unique_id"):
+        value = row.get(key)
+        if isinstance(value, (bool, list, dict)):
+            raise ProblemError(f"{where}: {key!r} must be text or a number, found {json.dumps(value):.80}")
+        if re.search("[\ud800-\udfff]", str(value)):
+            raise ProblemError(f"{where}: {key!r} holds half a character (a lone surrogate), which no model can read")
+        if key in ("problem", "answer") and not str("" if value is None else value).strip():
             raise ProblemError(f"{where}: no {key!r}")
+    checked = {"problem": str(row["problem"]), "answer": str(row["answer"])}
     identity = row.get("id", row.get("unique_id"))
     return checked if identity is None else checked | {"id": str(identity)}

@@ -21,7 +21,7 @@ import torch
 from tts import policies, reward_models
 from tts.models import ModelError
 from tts.paths import ROOT
-from tts.runs.runner import CLUSTER, Engines, Made, Work, make_from, pool_of
+from tts.runs.runner import CLUSTER, Engines, Made, Work, make_from, pool_of, warn
 from tts.runs.store import Store, describe
 
 RETRIES = 3  # of one chunk, when the process or node that makes it dies
@@ -90,7 +90,9 @@ def make_all(work: list[Work], store: Store, batch: int, announce: Callable[[Wor
                 done, _ = ray.wait(list(running), num_returns=1, timeout=PATIENCE)
                 for reference in done:
                     actor, item = running.pop(reference)
-                    yield Made(item, *_result(ray, reference, item))
+                    rows, seconds, warnings = _result(ray, reference, item)
+                    warn(warnings)
+                    yield Made(item, rows, seconds)
                     idle.append(actor)
         finally:
             for actor in actors:
@@ -106,7 +108,7 @@ def _next(waiting: list[Work], store: Store, actor: _Actor | None = None) -> Wor
     return None
 
 
-def _result(ray: Any, reference: Any, item: Work) -> tuple[list[dict], float]:
+def _result(ray: Any, reference: Any, item: Work) -> tuple[list[dict], float, list[str]]:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -191,8 +193,8 @@ class Worker:
         torch.set_num_threads(threads)
         self.engines = Engines(batch)
 
-    def make(self, work: Work, pool: list[dict] | None) -> tuple[list[dict], float]:
-        """A chunk's rows and the seconds that it took.
+    def make(self, work: Work, pool: list[dict] | None) -> tuple[list[dict], float, list[str]]:
+        """A chunk's rows, the seconds that it took, and warnings.
 
         Raises:
             ModelError: where this node has other weights of the same name than the driver.
@@ -202,7 +204,7 @@ class Worker:
             _check_weights(work.spec["prm"], reward_models.weights_of)
         started = time.monotonic()
         rows = make_from(work, pool, self.engines)
-        return rows, time.monotonic() - started
+        return rows, time.monotonic() - started, self.engines.unread()
 
 
 _checked: set[str] = set()

@@ -17,7 +17,6 @@ from tts.analysis.flops import Shape
 from tts.claims import published
 from tts.models import ModelError
 from tts.runs.grid import Grid
-from tts.runs.store import digest
 
 ALONE = "samples"  # the column of what needs no PRM: CoT, and the pool of majority vote and Pass@N
 
@@ -64,32 +63,30 @@ def table(grids: Iterable[Grid], assumed: Assumptions) -> pd.DataFrame:
     Raises:
         tts.models.ModelError: for a model whose size is not known.
     """
-    counts: dict[tuple[str, str], tuple[dict, int]] = {}
+    counts: dict[tuple, int] = {}
     for grid in grids:
-        for spec in grid.specs():
+        for run in grid.runs():
             for problem_set, count in grid.problems.items():
-                key = digest(spec | {"split": grid.split}), problem_set
-                counts[key] = spec, max(count, counts[key][1] if key in counts else 0)
-    rows = [_row(spec, problem_set, count, assumed) for (_, problem_set), (spec, count) in counts.items()]
+                key = *run, problem_set, grid.split, grid.sampling()
+                counts[key] = max(count, counts.get(key, 0))
+    rows = [_row(*run, problem_set, count, assumed) for (*run, problem_set, _, _), count in counts.items()]
     return pd.DataFrame(rows).groupby(["policy", "prm"], sort=False, as_index=False).sum()
 
 
-def _row(spec: dict, problem_set: str, problems: int, assumed: Assumptions) -> dict:
+def _row(method: str, policy: str, prm: str | None, n: int, problem_set: str, problems: int, assumed: Assumptions) -> dict:
     solution, prompts = assumed.solution(problem_set), [assumed.prompt] * problems
-    solutions = spec["n"] * problems * solution
-    policy, prm = spec["policy"]["name"], spec["prm"]["name"] if spec["prm"] else ALONE
-    generated = 0.0 if spec["method"] == "scores" else solutions
-    read = sum(prompts) + solutions if spec["prm"] else 0.0
+    solutions = n * problems * solution
+    generated = 0.0 if method == "scores" else solutions
+    read = sum(prompts) + solutions if prm else 0.0
     generating = flops.answering(size_of(policy), prompts, generated, solution).inference if generated else 0.0
-    scoring = flops.answering(Shape(0), prompts, 0.0, solution, size_of(prm), read).inference if read else 0.0
-    seconds = (generating / assumed.decoding + scoring / assumed.reading) / assumed.peak
+    scoring = flops.answering(Shape(0), prompts, 0.0, solution, size_of(prm), read).inference if prm else 0.0
     return {
         "policy": policy,
-        "prm": prm,
+        "prm": prm or ALONE,
         "generated": generated,
         "read": read,
         "flops": generating + scoring,
-        "hours": seconds / 3600,
+        "hours": (generating / assumed.decoding + scoring / assumed.reading) / assumed.peak / 3600,
     }
 
 

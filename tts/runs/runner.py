@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -79,11 +80,14 @@ def fill(grid: Grid, store: Store) -> int:
 def make_all(work: list[Work], store: Store, batch: int, announce: Callable[[Work], None]) -> Iterator[Made]:
     """Makes chunks one after the other, in this process."""
     engines = Engines(batch)
-    for item in work:
-        announce(item)
-        started = time.monotonic()
-        rows = make(item, store, engines)
-        yield Made(item, rows, time.monotonic() - started)
+    try:
+        for item in work:
+            announce(item)
+            started = time.monotonic()
+            rows = make(item, store, engines)
+            yield Made(item, rows, time.monotonic() - started)
+    finally:
+        warn(engines.unread())
 
 
 def _spread(*arguments: object) -> Iterator[Made]:
@@ -112,6 +116,16 @@ class Engines:
         if name not in self._prms:
             self._prms[name] = open_prm(name)
         return self._prms[name]
+
+    def unread(self) -> list[str]:
+        """A line for each PRM with steps that did not fit its context since this was asked last."""
+        scorers = (prm for prm in self._prms.values() if isinstance(prm, StepScorer))
+        return [line for prm in scorers if (line := prm.report_unread())]
+
+
+def warn(lines: list[str]) -> None:
+    for line in lines:
+        tqdm.write(f"warning: {line}", file=sys.stderr)
 
 
 def make(work: Work, store: Store, engines: Engines) -> list[dict]:
