@@ -55,7 +55,7 @@ def chunks(store):
     return len(list(store.folder.glob("*/*.parquet")))
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited too long"
@@ -81,7 +81,7 @@ def test_stopped_driver_and_killed_process_and_node_lose_nothing(nodes, one_thre
     driver = start(made.address, there)
     wait_for(lambda: chunks(there) >= 2 or driver.poll() is not None)
     driver.send_signal(signal.SIGINT)
-    _, errors = driver.communicate(timeout=120)
+    _, errors = driver.communicate(timeout=300)
     assert driver.returncode == 130 and "the same command continues where it was" in errors and "Traceback" not in errors
     assert 2 <= chunks(there) < CHUNKS
 

@@ -126,7 +126,7 @@ def estimate_(
     reading: Annotated[float, typer.Option(help="share of them that a PRM reaches")] = 0.4,
 ) -> None:
     """Estimates tokens and GPU hours of a preset from the FLOPs model, before anything is spent; needs no model."""
-    jobs = study.plan(preset, notebooks, study.parse_overrides(parameter), check=False)
+    jobs = study.plan(preset, notebooks, study.parse_overrides(parameter), look_up=False)
     lengths = {name: float(count) for name, count in study.parse_overrides(tokens).items()}
     assumed = forecast.Assumptions(forecast.Assumptions().tokens | lengths, peak=peak * 1e12, decoding=decoding, reading=reading)
     found = forecast.table([experiment.grid for job in jobs if (experiment := job.experiment())], assumed)

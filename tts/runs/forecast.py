@@ -67,7 +67,7 @@ def table(grids: Iterable[Grid], assumed: Assumptions) -> pd.DataFrame:
     for grid in grids:
         for run in grid.runs():
             for problem_set, count in grid.problems.items():
-                key = *run, problem_set, grid.split, grid.sampling()
+                key = *run, problem_set, grid.split, grid.sampling(0.0 if run[0] == "cot" else None)
                 counts[key] = max(count, counts.get(key, 0))
     rows = [_row(*run, problem_set, count, assumed) for (*run, problem_set, _, _), count in counts.items()]
     return pd.DataFrame(rows).groupby(["policy", "prm"], sort=False, as_index=False).sum()
