@@ -98,8 +98,9 @@ def _estimate(jobs: list[study.Job]) -> str:
     experiments = [experiment for job in jobs if (experiment := job.experiment())]
     if models := [name for names in study.absent(experiments)[1:] for name in names]:
         return f"not on this machine, and not measured: {', '.join(models)}; 'estimate' says without them what they would take"
-    for experiment in experiments:
-        total += estimate(experiment.grid, experiment.store, counted)
+    for job in jobs:
+        for grid in job.grids():
+            total += estimate(grid, job.experiment().store, counted)
     return f"to generate: {total}"
 
 
@@ -129,7 +130,7 @@ def estimate_(
     jobs = study.plan(preset, notebooks, study.parse_overrides(parameter), look_up=False)
     lengths = {name: float(count) for name, count in study.parse_overrides(tokens).items()}
     assumed = forecast.Assumptions(forecast.Assumptions().tokens | lengths, peak=peak * 1e12, decoding=decoding, reading=reading)
-    found = forecast.table([experiment.grid for job in jobs if (experiment := job.experiment())], assumed)
+    found = forecast.table([grid for job in jobs for grid in job.grids()], assumed)
     print(assumed, forecast.markdown(found), sep="\n\n")
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm.auto import tqdm
 
 from tts import hub, problems
-from tts.analysis import outcomes
+from tts.analysis import difficulty, outcomes
 from tts.experiment import Experiment
 from tts.parameters import check, declared, explain
 from tts.paths import NOTEBOOKS
@@ -51,6 +51,13 @@ class Job:
             return None
         own = {k: v for k, v in values.items() if k in Grid.model_fields}
         return Experiment(NOTEBOOKS / values["store"], NOTEBOOKS / values["figures"], **own)
+
+    def grids(self) -> list[Grid]:
+        """What the notebook has generated first: its experiment's grid, and the separate samples by which it tells difficulties."""
+        if not (experiment := self.experiment()):
+            return []
+        samples = (declared(self.notebook) | self.parameters).get("difficulty_samples")
+        return [experiment.grid, *(difficulty.separate_grids(experiment.grid, samples) if samples else [])]
 
 
 def presets() -> list[str]:
@@ -185,10 +192,11 @@ def _expanded(path: str) -> Path:
 def fill(jobs: list[Job]) -> None:
     """Generates everything that the notebooks will read, each run once."""
     for job in jobs:
-        experiment = job.experiment()
-        if experiment and (work := runner.missing(experiment.grid, experiment.store)):
-            print(f"{job.notebook}: {len(work)} chunks to generate")
-            runner.fill(experiment.grid, experiment.store)
+        for grid in job.grids():
+            store = job.experiment().store
+            if work := runner.missing(grid, store):
+                print(f"{job.notebook}: {len(work)} chunks to generate")
+                runner.fill(grid, store)
 
 
 def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "") -> Path:
