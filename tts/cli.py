@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -24,14 +24,14 @@ from tts.paths import ROOT
 from tts.problems import ProblemError, problem_sets
 from tts.report import html
 from tts.reward_models import FAMILIES
-from tts.runs import comparison
+from tts.runs import cluster, comparison, forecast
 from tts.runs.estimate import Estimate, estimate
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.store import Store, StoreError, describe
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
-EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, ValueError, OSError)
+EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, cluster.ClusterError, ValueError, OSError)
 
 FINDINGS = "09_findings"
 
@@ -56,9 +56,14 @@ def run(
     parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
     dry_run: Annotated[bool, typer.Option(help="say what would run, and stop")] = False,
     workers: Annotated[int, typer.Option(min=1, help="notebooks executed side by side")] = 2,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="generate in this process, or spread over a Ray cluster")] = "local",
+    address: Annotated[str | None, typer.Option(help="of the cluster's head, host:port; by default this machine's cluster")] = None,
+    gpus: Annotated[float | None, typer.Option(help="of each of the cluster's actors; by default 1 where there are any")] = None,
 ) -> None:
     """Runs notebooks: generates what they need, executes them, renders figures and the report."""
     started = time.monotonic()
+    if engine == "local" and (address or gpus is not None):
+        raise cluster.ClusterError("--address and --gpus are of a cluster; say --engine ray too")
     jobs = study.plan(preset, notebooks, study.parse_overrides(parameter))
     for job in jobs:
         shown = escape(str(job.experiment() or "generates as it runs"))
@@ -66,7 +71,7 @@ def run(
     if dry_run:
         console.print(_estimate(jobs))
         return
-    with resumable():
+    with resumable(), cluster.using(address, gpus) if engine == "ray" else nullcontext():
         study.fill(jobs)
         outcome, page, figures = _render(jobs, preset, workers)
     _closing(outcome, page, figures, time.monotonic() - started)
@@ -90,9 +95,12 @@ def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str,
 def _estimate(jobs: list[study.Job]) -> str:
     """Tokens and time of what is missing, measured on a short sample of each model; shared runs count once."""
     total, counted = Estimate(0.0, 0.0), set()
+    experiments = [experiment for job in jobs if (experiment := job.experiment())]
+    if models := [name for names in study.absent(experiments)[1:] for name in names]:
+        return f"not on this machine, and not measured: {', '.join(models)}; 'estimate' says without them what they would take"
     for job in jobs:
-        if experiment := job.experiment():
-            total += estimate(experiment.grid, experiment.store, counted)
+        for grid in job.grids():
+            total += estimate(grid, job.experiment().store, counted)
     return f"to generate: {total}"
 
 
@@ -106,6 +114,24 @@ def _closing(outcome: dict[str, str | None], page: Path, figures: Path, seconds:
     console.print(f"{places}\ntook {seconds / 60:.1f} minutes")
     for finding in sorted(figures.glob("findings-*.txt")):
         console.print(escape(finding.read_text().rstrip()), highlight=False, soft_wrap=True)
+
+
+@app.command("estimate")
+def estimate_(
+    notebooks: Annotated[list[str] | None, typer.Argument(help="which notebooks; all of the preset by default")] = None,
+    preset: Preset = "paper",
+    parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
+    tokens: Annotated[list[str], typer.Option(metavar="SET=TOKENS", help="of a solution of a problem set")] = [],  # noqa: B006
+    peak: Annotated[float, typer.Option(help="TFLOP/s of one GPU; an H100 has 989 in bf16")] = 989,
+    decoding: Annotated[float, typer.Option(help="share of them that generating reaches")] = 0.1,
+    reading: Annotated[float, typer.Option(help="share of them that a PRM reaches")] = 0.4,
+) -> None:
+    """Estimates tokens and GPU hours of a preset from the FLOPs model, before anything is spent; needs no model."""
+    jobs = study.plan(preset, notebooks, study.parse_overrides(parameter), look_up=False)
+    lengths = {name: float(count) for name, count in study.parse_overrides(tokens).items()}
+    assumed = forecast.Assumptions(forecast.Assumptions().tokens | lengths, peak=peak * 1e12, decoding=decoding, reading=reading)
+    found = forecast.table([grid for job in jobs for grid in job.grids()], assumed)
+    print(assumed, forecast.markdown(found), sep="\n\n")
 
 
 @app.command("list")

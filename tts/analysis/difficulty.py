@@ -14,8 +14,8 @@ import pandas as pd
 
 from tts.analysis.accuracy import Results
 from tts.files import write_text
-from tts.models import fingerprint, locate
 from tts.paths import DATA
+from tts.policies import weights_of
 from tts.runs.grid import Grid
 from tts.runs.runner import fill
 from tts.runs.store import Store
@@ -42,18 +42,28 @@ def counting_grid(grid: Grid, policy: str, samples: int) -> Grid:
     return Grid(**(grid.model_dump() | changed))
 
 
+def separate_grids(grid: Grid, samples: int) -> list[Grid]:
+    """What :func:`pass_at_1` has to sample for a grid's first problem set: a grid for each policy whose counts are not committed."""
+    name = next(iter(grid.problems))
+    policies = grid.policies if not _path(name).exists() else [p for p in grid.policies if known_pass_at_1(grid, p, name) is None]
+    return [_separate(grid, policy, name, samples) for policy in policies]
+
+
+def _separate(grid: Grid, policy: str, problem_set: str, samples: int) -> Grid:
+    return counting_grid(grid, policy, samples).model_copy(update={"problems": {problem_set: grid.problems[problem_set]}})
+
+
 def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int) -> pd.DataFrame:
     """Samples a separate pool and counts the right ones.
 
     Returns:
         Columns problem_id, problem (a hash of its text), policy, weights, sampling, samples, correct.
     """
-    own = counting_grid(grid, policy, samples)
-    own = own.model_copy(update={"problems": {problem_set: grid.problems[problem_set]}})
+    own = _separate(grid, policy, problem_set, samples)
     fill(own, store)
     graded = Results(own, store).graded(problem_set, own.spec("pool", policy, n=samples))
     hashes = _hashes(own, problem_set)
-    common = {"policy": policy, "weights": fingerprint(locate(policy)), "sampling": _sampling(own), "samples": samples}
+    common = {"policy": policy, "weights": weights_of(policy), "sampling": _sampling(own), "samples": samples}
     return pd.DataFrame(
         {"problem_id": g.problem_id, "problem": hashes[g.problem_id], **common, "correct": int(g.correct.sum())} for g in graded
     )
@@ -82,7 +92,7 @@ def committed(grid: Grid, policy: str, problem_set: str) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS)
     counts = _read(path)
-    same = (counts["weights"] == fingerprint(locate(policy))) & (counts["sampling"] == _sampling(grid))
+    same = (counts["weights"] == weights_of(policy)) & (counts["sampling"] == _sampling(grid))
     return counts[same & (counts["problem"] == counts["problem_id"].map(_hashes(grid, problem_set)))]
 
 

@@ -199,7 +199,8 @@ def _ids(grid: Grid, problem_set: str) -> list[str]:
 
 
 def _settings(grid: Grid) -> dict:
-    return {name: getattr(grid, name) for name in SETTINGS}
+    own = {"max_step_tokens": grid.max_step_tokens} if grid.max_step_tokens else {}
+    return {name: getattr(grid, name) for name in SETTINGS} | own
 
 
 def _texts(grid: Grid, problem_set: str, count: int) -> str:
