@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from torture.report import Tally, complaint, tts
-
 from tts.runs.grid import Grid
 from tts.runs.runner import fill, missing
 from tts.runs.store import Store, StoreError

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from torture.report import ROOT, Tally
 from tqdm import tqdm
 
+from torture.report import ROOT, Tally
 from tts.runs.grid import Grid
 from tts.runs.runner import fill, missing
 from tts.runs.store import Store, read_chunk
@@ -81,7 +81,9 @@ class Chunks:
 def beam_search(grid: Grid, whole: str, folder: Path, kills: int, seed: int) -> Tally:
     """Kills a filling store at random moments of a run's length, and at each moment of the store's own writing."""
     rng, started = random.Random(seed), time.monotonic()
-    tally = Tally("kill -9 of a beam search", {"kills at random moments": 0, "kills inside the store's writes": 0, "torn files left and swept": 0})
+    tally = Tally(
+        "kill -9 of a beam search", {"kills at random moments": 0, "kills inside the store's writes": 0, "torn files left and swept": 0}
+    )
     store, finished = Store(folder / "search-0"), 0
     begun = time.monotonic()
     start(grid, folder / "search-timing").wait()
@@ -125,7 +127,10 @@ def _check_whole(grid: Grid, store: Store, whole: str) -> None:
 def study(folder: Path, kills: int, seed: int, arguments: tuple[str, ...] = ("--preset", "smoke")) -> Tally:
     """Kills the whole study, its workers alone surviving in half of the cases, and continues it each time."""
     rng, started = random.Random(seed), time.monotonic()
-    tally = Tally("kill -9 of the study", {"kills": 0, "with no chunk stored yet": 0, "while generating": 0, "while executing notebooks": 0, "runs that ended first": 0})
+    tally = Tally(
+        "kill -9 of the study",
+        {"kills": 0, "with no chunk stored yet": 0, "while generating": 0, "while executing notebooks": 0, "runs that ended first": 0},
+    )
     reference = folder / "whole"
     begun = time.monotonic()
     done = subprocess.run(_study(reference, arguments), cwd=ROOT, capture_output=True, text=True)
@@ -150,7 +155,13 @@ def study(folder: Path, kills: int, seed: int, arguments: tuple[str, ...] = ("--
                 process.wait()
                 held.check_kept()
                 tally.counts["kills"] += 1
-                tally.counts["with no chunk stored yet" if not held.paths else "while generating" if len(held.paths) < total else "while executing notebooks"] += 1
+                tally.counts[
+                    "with no chunk stored yet"
+                    if not held.paths
+                    else "while generating"
+                    if len(held.paths) < total
+                    else "while executing notebooks"
+                ] += 1
                 _wait_for_end(children)
                 bar.update()
             if len(list(place.glob("runs/*/*.parquet"))) == total and rng.random() < 0.4:
@@ -158,7 +169,11 @@ def study(folder: Path, kills: int, seed: int, arguments: tuple[str, ...] = ("--
                 finished += 1
                 place = folder / f"study-{finished}"
     _finish(place, arguments, whole)
-    tally.counts |= {"exports equal to the unbroken run's": finished + 1, "chunks of a whole store": total, "unbroken run (s)": round(length)}
+    tally.counts |= {
+        "exports equal to the unbroken run's": finished + 1,
+        "chunks of a whole store": total,
+        "unbroken run (s)": round(length),
+    }
     tally.seconds = time.monotonic() - started
     return tally
 

@@ -33,7 +33,9 @@ class Tally:
 
 def tts(*arguments: str, **options) -> subprocess.CompletedProcess:
     """The command line, as a user runs it."""
-    return subprocess.run([sys.executable, "-m", "tts", *arguments], capture_output=True, text=True, timeout=600, **({"cwd": ROOT} | options))
+    return subprocess.run(
+        [sys.executable, "-m", "tts", *arguments], capture_output=True, text=True, timeout=600, **({"cwd": ROOT} | options)
+    )
 
 
 def complaint(done: subprocess.CompletedProcess, *named: str) -> str:
