@@ -25,7 +25,7 @@ def campaign() -> Tally:
     PLACES.mkdir()
     (PRESETS / "elsewhere.yaml").write_text(f"common: {{store: {PLACES / 'runs'}}}\nnotebooks: {{01_tts_methods: {{}}}}\n")
     strategy, problems = PLACES / "strategy.json", PLACES / "problems.jsonl"
-    problems.write_text('{"problem": "7,+8=?", "answer": "15"}\n')
+    problems.write_text('{"problem": "7,+8=?", "answer": "15"}\n{"problem": "7,+9=?", "answer": "16"}\n')
     whole = forked(command_line(*RUN))
     assert whole.code == 0, whole.out + whole.err
     content = json.loads(json.dumps(STRATEGY))

@@ -249,7 +249,7 @@ def cases(strategy: Path, problems: Path) -> list[Case]:
             "nested without end": replaced("[" * 100_000),
         }.items()
     ]
-    own = command_line(*RUN[:6], "-p", f"problems={{{problems}: 1}}", *RUN[10:])
+    own = command_line(*RUN[:6], "-p", f"problems={{{problems}: 2}}", *RUN[10:])
     line = '{"problem": "7,+8=?", "answer": "15"}\n'
     files = [
         Case(f"problems {name}", problems, replaced(text), own, said)
