@@ -19,6 +19,7 @@ from tts.runs.store import Store, read_chunk
 
 # Where the store's own writing dies: how many bytes of a chunk are on the disk, or between which two system calls.
 MOMENTS = ("before the file is opened", "half of its bytes written", "all written, not flushed", "flushed, not renamed", "just renamed")
+STUDY = ("01_tts_methods", "03_policy_scaling", "--preset", "smoke")
 FILL = "import sys; from tts.runs.grid import Grid; from tts.runs.runner import fill; from tts.runs.store import Store"
 RUN = "fill(Grid.model_validate_json(sys.argv[1]), Store(sys.argv[2]))"
 SABOTAGE = """
@@ -124,7 +125,7 @@ def _check_whole(grid: Grid, store: Store, whole: str) -> None:
     assert not list(store.folder.glob("*/*.tmp")), "half-written files stay"
 
 
-def study(folder: Path, kills: int, seed: int, arguments: tuple[str, ...] = ("--preset", "smoke")) -> Tally:
+def study(folder: Path, kills: int, seed: int, arguments: tuple[str, ...] = STUDY) -> Tally:
     """Kills the whole study, its workers alone surviving in half of the cases, and continues it each time."""
     rng, started = random.Random(seed), time.monotonic()
     tally = Tally(

@@ -45,9 +45,8 @@ def kill_the_process_of(marker: Path) -> Callable[[], None]:
             time.sleep(0.05)
         for pid in descendants(os.getpid()):
             try:
-                if "tts.notebook_process" in Path(f"/proc/{pid}/cmdline").read_text() and any(
-                    _works_in(marker.parent, c) for c in descendants(pid)
-                ):
+                executes = "tts.notebook_process" in Path(f"/proc/{pid}/cmdline").read_text()
+                if executes and any(_works_in(marker.parent, kernel) for kernel in descendants(pid)):
                     os.kill(pid, signal.SIGKILL)
             except OSError:
                 continue
@@ -60,6 +59,10 @@ def _works_in(folder: Path, pid: int) -> bool:
         return Path(f"/proc/{pid}/cwd").resolve() == folder.resolve()
     except OSError:
         return False
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
 def execute(folder: Path, names: list[str], limit: int = 8, workers: int = 2) -> tuple[dict[str, str | None], str]:
@@ -109,13 +112,9 @@ def campaign(folder: Path) -> Tally:
     started = time.monotonic()
     outcome, page = execute(folder, list(SOURCES))
     check(outcome, page)
-    left = [
-        pid
-        for pid in descendants(os.getpid())
-        if _works_in(folder / "ignores_interrupts", pid) or _works_in(folder / "process_is_killed", pid)
-    ]
     deadline = time.monotonic() + 10
-    while (left := [pid for pid in left if _works_in(folder, pid)]) and time.monotonic() < deadline:
+    while left := [pid for pid in _processes() if any(_works_in(folder / name, pid) for name in SOURCES)]:
+        assert time.monotonic() < deadline, f"kernels go on without their study: {left}"
         time.sleep(0.2)
     tally = Tally("kernels and notebooks that die", {"notebooks": len(outcome), "that died, named and in the report": len(SAID)})
     tally.counts["that finished beside them"] = sum(reason is None for reason in outcome.values())
