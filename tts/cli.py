@@ -163,6 +163,8 @@ def store(
     """Shows what the store holds and how large it is; cleans or exports it."""
     held = study.store_of(preset)
     if export:
+        if not export.parent.is_dir():
+            raise StoreError(f"no folder {export.parent} to write {export.name} to; make it, or choose another")
         with replacing(export) as temporary, temporary.open("w", encoding="utf-8") as file:
             count = sum(1 for _ in map(lambda line: file.write(line + "\n"), held.export()))
         console.print(escape(f"{count} records written to {export}"))

@@ -177,7 +177,7 @@ def _anchored(overrides: dict) -> dict:
 def _anchored_name(name: object) -> object:
     family, separator, path = str(name).rpartition(":")
     try:
-        if family == "reasoning-gym" or not _expanded(path).exists():
+        if family == "reasoning-gym" or not path or not _expanded(path).exists():
             return name
     except OSError:  # too long to be a path: its own check will say what it is not
         return name
