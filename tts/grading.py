@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 LONGEST_ANSWER = 500
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 # Space between two digits stays: "3 1/2" is not 31/2.
-_NOISE = re.compile(r"\\[ ,;!]|\\(?:left|right)(?![a-zA-Z])|\\text\s*\{\s*\}|\$|(?<!\d)\s+|\s+(?!\d)|\.$")
+_NOISE = re.compile(r"\\[ ,;!]|\\(?:left|right)(?![a-zA-Z])|\\text\s*\{\s*\}|\\?\$|(?<!\d)\s+|\s+(?!\d)|\.$")
 
 
 class Grader:

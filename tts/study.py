@@ -81,10 +81,13 @@ def declared(notebook: str) -> dict:
 def load_preset(name: str) -> dict:
     """A preset's content: ``notebooks`` (name to parameters), ``common`` parameters, and ``seeds`` of its outcomes.
 
+    Args:
+        name: of one of the suite's presets, or a preset file.
+
     Raises:
         StudyError: for an unknown or malformed preset.
     """
-    path = PRESETS / f"{name}.yaml"
+    path = Path(name) if name.endswith(".yaml") else PRESETS / f"{name}.yaml"
     if not path.exists():
         raise StudyError(f"no preset {name!r}; there are {', '.join(presets())}")
     try:

@@ -12,6 +12,7 @@ from tts.reward_models.qwen_prm import ARCHITECTURE, QwenPRM
 # A new family is one file beside these and one line here.
 FAMILIES = {"math-shepherd": MathShepherd, "qwen-prm": QwenPRM, "implicit": ImplicitPRM}
 DIAL = "dial"
+IMPORTED = "imported"
 
 
 def open_prm(name: str, batch: int = 64, device: str = "cpu") -> StepScorer | DialledChecker:
@@ -30,6 +31,8 @@ def open_prm(name: str, batch: int = 64, device: str = "cpu") -> StepScorer | Di
     family, location = family_of(name)
     if family == DIAL:
         return DialledChecker(name)
+    if family == IMPORTED:
+        raise ModelError(f"{name} was imported: there are its stored scores, and no model that could give others")
     opened = FAMILIES[family](location, device)
     context = int(getattr(opened.backbone.config, "max_position_embeddings", 1 << 30))
     return check_responds(StepScorer(name, opened, batch, context))
@@ -45,6 +48,8 @@ def family_of(name: str) -> tuple[str, str]:
     if family == DIAL:
         rates(name)
         return DIAL, name
+    if family == IMPORTED:
+        return IMPORTED, rest
     if rest and family not in FAMILIES:
         raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {', '.join(FAMILIES)}")
     location = locate(rest or name)

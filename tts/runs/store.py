@@ -7,12 +7,14 @@ whole or not at all. So a run that is cut off continues where it was, and a long
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -106,11 +108,50 @@ class Run:
         """How long the chunk took to make."""
         return float(self._table(problems).schema.metadata[b"seconds"])
 
+    def all_rows(self) -> list[dict]:
+        """The rows of every chunk that is stored."""
+        return [row for path in sorted(self.folder.glob("*.parquet")) for row in _read(path).to_pylist()]
+
     def _table(self, problems: Sequence[dict]) -> pa.Table:
         path = self.path(problems)
         if not path.exists():
             raise StoreError(f"nothing stored yet for {describe(self.spec)} on {problems[0]['id']} and following; run the study first")
         return _read(path)
+
+
+class ImportedRun(Run):
+    """A run that was made elsewhere: one file with all of its problems, so that any part of them is a chunk."""
+
+    def path(self, problems: Sequence[dict]) -> Path:
+        return self.folder / "all.parquet"
+
+    def has(self, problems: Sequence[dict]) -> bool:
+        return self.path(problems).exists() and {_identity(p) for p in problems} <= set(self._held())
+
+    def read(self, problems: Sequence[dict]) -> list[dict]:
+        """Its rows of these problems.
+
+        Raises:
+            StoreError: where it lacks one of them, or is damaged.
+        """
+        held = self._held() if self.path(problems).exists() else {}
+        missing = [p["id"] for p in problems if _identity(p) not in held]
+        if missing:
+            raise StoreError(f"{describe(self.spec)} lacks {len(missing)} problems, {missing[0]} first; ask for fewer, or import again")
+        return copy.deepcopy([held[_identity(p)] for p in problems])
+
+    def _held(self) -> dict[tuple, dict]:
+        path = self.path([])
+        return _rows_of(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _rows_of(path: Path, changed: int) -> dict[tuple, dict]:
+    return {(row["problem_id"], row["problem"], row["answer"]): row for row in _read(path).to_pylist()}
+
+
+def _identity(problem: dict) -> tuple:
+    return problem["id"], problem["problem"], problem["answer"]
 
 
 class Store:
@@ -121,8 +162,7 @@ class Store:
 
     def run(self, spec: dict) -> Run:
         """The run of a spec; nothing is written before its first chunk, but for the spec itself."""
-        run = Run(self.folder / f"{_name(spec)}-{digest(spec)}", spec)
-        return run
+        return _run(self.folder / f"{_name(spec)}-{digest(spec)}", spec)
 
     def open(self, spec: dict) -> Run:
         """The run of a spec, its folder made and its spec written beside its chunks.
@@ -181,13 +221,12 @@ class Store:
                 spec = json.loads(note.read_text())
             except ValueError as error:
                 raise StoreError(f"{note} is damaged ({error}); delete its folder and run the study again") from None
-            yield Run(note.parent, spec)
+            yield _run(note.parent, spec)
 
     def export(self) -> Iterator[str]:
         """The canonical export: one JSON line per run and problem, sorted, without times."""
         for run in sorted(self.runs(), key=lambda run: run.key):
-            rows = [row for path in run.folder.glob("*.parquet") for row in _read(path).to_pylist()]
-            for row in sorted(rows, key=lambda row: row["problem_id"]):
+            for row in sorted(run.all_rows(), key=lambda row: row["problem_id"]):
                 yield json.dumps({"run": run.spec} | row, sort_keys=True, ensure_ascii=False)
 
     def sizes(self) -> list[tuple[Run, int, int]]:
@@ -203,7 +242,12 @@ class Store:
         runs = list(self.runs())
         for run in runs:
             shutil.rmtree(run.folder)
+        shutil.rmtree(self.folder / "imported", ignore_errors=True)  # what describes imported runs
         return len(runs)
+
+
+def _run(folder: Path, spec: dict) -> Run:
+    return ImportedRun(folder, spec) if spec.get("engine", {}).get("name") == "imported" else Run(folder, spec)
 
 
 def _read(path: Path) -> pa.Table:
