@@ -18,7 +18,7 @@ from tts import exchange, study
 from tts.advice import adviser
 from tts.analysis import difficulty
 from tts.exchange import importing, plain, summary
-from tts.exchange.runs import renamed
+from tts.exchange.records import printable
 from tts.experiment import ParameterError
 from tts.models import ModelError, pocket_models
 from tts.paths import ROOT
@@ -171,14 +171,12 @@ def import_(
     held = Store(store) if store else study.store_of(preset)
     found, unknown = exchange.read(folder)
     for one in found:
-        if one.format != exchange.compute_optimal_tts.NAME and (policy or prm):
-            renamed(one, policy, prm)
-        done = importing.import_into(held, one, name_of(folder, one, len(found), name), folder)
+        done = importing.import_into(held, one, name_of(folder, one, len(found), name), folder, policy, prm)
         for line in summary.lines(done):
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
     if unknown:
         named = ", ".join(path.name for path in unknown[:20])
-        console.print(f"{len(unknown)} files in no known format: {named}", highlight=False, soft_wrap=True, markup=False)
+        console.print(printable(f"{len(unknown)} files in no known format: {named}"), highlight=False, soft_wrap=True, markup=False)
 
 
 def name_of(folder: Path, found: exchange.Found, of: int, given: str) -> str:

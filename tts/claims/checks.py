@@ -101,9 +101,8 @@ class Scope:
         for held in self.evidence if evidence is None else evidence:
             grid = held.grid
             known = method in ("cot", "pass", *grid.methods) and (method in ("cot", "pass", "majority") or prm in grid.prms)
-            if not known or policy not in grid.policies or not (method == "cot" or self.n in grid.budgets):
-                continue
-            if grid.holds(policy, prm, method, 1 if method == "cot" else self.n):
+            asked = known and policy in grid.policies and (method == "cot" or self.n in grid.budgets)
+            if asked and grid.holds(policy, prm, method, 1 if method == "cot" else self.n):
                 return held
         raise NotTested(f"no run of {method} for {short(policy)}" + (f" with {short(prm)}" if prm else "") + f" at N = {self.n}")
 
@@ -125,7 +124,7 @@ class Scope:
         Imported policies, which may be one or two of a family, are shares of the study's largest.
         """
         theirs = all(map(is_imported, self.policies))
-        largest = None if theirs else max(costs.shape_of(p).parameters for p in self.policies)
+        largest = max(costs.shape_of(p).parameters for p in self.policies)
         shares = {p: costs.study_share(p) if theirs else costs.shape_of(p).parameters / largest for p in self.policies}
         if np.isnan(list(shares.values())).any():
             raise NotTested("the size of an imported policy is unknown")
@@ -159,8 +158,6 @@ def advantage(
 
 def interaction(scope: Scope, method: str, over: str, first: dict, second: dict) -> Finding:
     """By how much more a method is better than another in a first circumstance than in a second."""
-    if first | {"prm": ""} == second | {"prm": ""} and scope.good == scope.weak:
-        raise NotTested(f"there is one PRM, {short(scope.good)}, so that none is the weaker one")
     parts, named = zip(*(_parts(scope, method, over, **_defaults(where)) for where in (first, second)))
     columns = np.stack([c for part in (*parts[0], *parts[1]) for c in part], 1)
     cut = 2 * len(parts[0])
@@ -178,7 +175,7 @@ def _parts(scope: Scope, method: str, over: str, size: str | None, prm: str, bin
     """Each policy's differences, the policies being those of a size class or else the searchers."""
     name = {"good": scope.good, "weak": scope.weak}[prm]
     if prm == "weak" and name == scope.good:
-        raise NotTested(f"there is one PRM, {short(name)}, so that none is the weak one")
+        raise NotTested(f"no other PRM than {short(name)} plays the weak one")
     parts, used, missing = [], [], ""
     for policy in scope.of_size(size) if size else scope.searchers:
         try:
@@ -309,7 +306,7 @@ def voting(scope: Scope, against: dict) -> Finding:
     if not scope.other_rule:
         raise NotTested(f"no outcomes under the rule {Rule(**against)}")
     if scope.weak == scope.good:
-        raise NotTested(f"there is one PRM, {short(scope.good)}")
+        raise NotTested(f"no other PRM than {short(scope.good)} plays the weak one")
     columns = []
     for prm in (scope.weak, scope.good):
         pairs = [(scope.values(p, "best_of_n", prm), scope.values(p, "best_of_n", prm, scope.other_rule)) for p in scope.searchers]

@@ -171,7 +171,10 @@ def _held(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> lis
 
 
 def imported_scopes(ledger: Ledger, store: Store) -> dict[str, Scope]:
-    """The scope ``imported`` from a store's largest import that has enough problems and step scores; empty where there is none."""
+    """The scope ``imported`` from a store's largest import that has enough problems and step scores; empty where there is none.
+
+    How good its PRMs are is not known: the first plays the good one, and none the weak one.
+    """
     held = sorted(imported.all_of(store.folder), key=lambda source: (-source.count, source.name))
     for preset in (preset for source in held for preset in presets.build(source, store.folder)):
         if FINDINGS in preset.notebooks:
@@ -179,7 +182,7 @@ def imported_scopes(ledger: Ledger, store: Store) -> dict[str, Scope]:
             grid = Grid(**own)
             roles = Roles(
                 problem_set=next(iter(grid.problems)), policies=grid.policies, searchers=grid.policies, prms=grid.prms,
-                good_prm=grid.prms[0], weak_prm=grid.prms[-1],
+                good_prm=grid.prms[0], weak_prm=grid.prms[0],
             )  # fmt: skip
             otherwise = Results(Grid(**(own | other_rule(ledger))), store)
             n = max(grid.budgets)

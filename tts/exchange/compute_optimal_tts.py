@@ -17,6 +17,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tts.exchange.records import (
@@ -202,5 +203,4 @@ def _with_subtree(record: Record) -> list[Record]:
     """A beam search with one place is also one subtree of DVTS."""
     if record.method != "beam_search" or record.n != record.width or len(record.solutions) != 1:
         return [record]
-    common = {name: getattr(record, name) for name in Record.__dataclass_fields__}
-    return [record, Record(**(common | {"method": "dvts", "n": None, "seed": 0, "recorded": ()}))]
+    return [record, replace(record, method="dvts", n=None, seed=0, recorded=())]

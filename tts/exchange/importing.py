@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from tts.exchange import grades, presets
 from tts.exchange.records import ExchangeError, Found
-from tts.exchange.runs import Assembled, ImportedRun, assemble
+from tts.exchange.runs import Assembled, ImportedRun, assemble, renamed
 from tts.grading import Grader
 from tts.runs import imported
 from tts.runs.imported import FOLDER, MANIFEST, PREFIX, Import
@@ -39,7 +39,7 @@ class Done:
     differences: list[grades.Difference]
 
 
-def import_into(store: Store, found: Found, name: str, root: Path) -> Done:
+def import_into(store: Store, found: Found, name: str, root: Path, policy: str = "", prm: str = "") -> Done:
     """Writes one problem set's runs into a store; again with the same files changes nothing.
 
     Runs are written one after the other, each whole; what was stopped before its end can be done again.
@@ -49,6 +49,7 @@ def import_into(store: Store, found: Found, name: str, root: Path) -> Done:
         found: of a reader.
         name: of the import.
         root: the folder or file that was read, by which an import is known again.
+        policy, prm: names of the models, where the format has none.
 
     Raises:
         ExchangeError: where nothing can be used, or another folder was imported under that name.
@@ -57,7 +58,7 @@ def import_into(store: Store, found: Found, name: str, root: Path) -> Done:
         raise ExchangeError(f"{name!r} is no name for an import; use letters, digits, dots and dashes")
     folder = store.folder / FOLDER / name
     _check_name(folder, name, root)
-    built = assemble(found, name)
+    built = assemble(renamed(found, policy, prm), name)
     if not built.runs:
         reasons = "".join(f"\n  {skip.source}: {skip.reason}" for skip in found.skipped[:10])
         raise ExchangeError(f"none of the {len(found.skipped)} records of {root} can be used:{reasons}")

@@ -12,7 +12,7 @@ import yaml
 from tts.advice.compute_optimal import FOLDS
 from tts.analysis import costs
 from tts.report.tables import FEWEST_PROBLEMS
-from tts.runs.grid import SEARCHES
+from tts.runs.grid import SEARCHES, Grid
 from tts.runs.imported import Import
 
 FINDINGS = "09_findings"
@@ -104,7 +104,7 @@ def _preset(
         "methods": level,
         "samples": max((n for method, n in cells if method == "majority"), default=max(everywhere)),
         "budgets": shared,
-        "beam_width": widths[0] if widths else 1,
+        "beam_width": widths[0] if widths else Grid.model_fields["beam_width"].default,
         "aggregate": "product",
         "vote": "vote",
         "store": str(store),
@@ -119,7 +119,7 @@ def _preset(
         "05_compute_optimal": {"peek": min(4, common["samples"])},
         "06_small_vs_large": {"more_prms": [], "more_policies": []},
         "07_flops_comparison": {"method": level[-1]},
-        FINDINGS: {"searchers": list(policies), "search_prms": list(prms), "weak_prm": prms[-1] if prms else "", "long_cot": {}},
+        FINDINGS: {"searchers": list(policies), "search_prms": list(prms), "weak_prm": prms[0] if prms else "", "long_cot": {}},
     }
     served = {name: parameters for name, parameters in own.items() if name not in reasons}
     head = f"# Written by `python -m tts import` for the import {source.name}: what its data hold, and nothing else.\n"

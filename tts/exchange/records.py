@@ -128,6 +128,7 @@ class Found:
         records: in the order of the files.
         skipped: what could not be used.
         notes: what was made of quirks.
+        unnamed: whether the format has no names of models.
     """
 
     format: str
@@ -135,6 +136,7 @@ class Found:
     records: list[Record] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unnamed: bool = False
 
     def skip(self, source: object, reason: str) -> None:
         self.skipped.append(Skip(str(source), reason))
@@ -143,6 +145,16 @@ class Found:
 def problem_key(text: str) -> str:
     """What tells problems apart: the text but for its spacing."""
     return " ".join(text.split())
+
+
+def clean_name(name: str) -> str:
+    """A model's name without what a file name, a figure's title or a terminal might take for something else, 100 characters at most."""
+    return re.sub(r"[^\w.:/+@,#~-]+", "-", name)[:100] or "unnamed"
+
+
+def printable(text: str) -> str:
+    """A line for a terminal, without control characters."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict | None, str]]:
@@ -157,6 +169,11 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict | None, str]]:
             continue
         try:
             row = json.loads(line)
+            if "\\ud" in line.lower():
+                json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            yield number, None, "holds half a surrogate pair, which is no text"
+            continue
         except (ValueError, RecursionError) as error:
             end = "the file ends within it" if number == len(lines) else "not valid JSON"
             yield number, None, f"{end} ({str(error).splitlines()[0]})"

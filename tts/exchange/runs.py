@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from tts.exchange.records import Found, Record, Solution, problem_key
+from tts.exchange.records import Found, Record, Solution, clean_name, problem_key
 from tts.grading import Grader
 
 METHODS = {"cot": "cot", "beam_search": "beam_search", "dvts": "dvts"}
@@ -229,12 +228,14 @@ def _trajectory(solution: Solution, number: int) -> dict:
     }
 
 
-def renamed(found: Found, policy: str | None, prm: str | None) -> Found:
-    """Records with the names that the user gave, where the format has none of its own."""
-    found.records = [replace(r, policy=policy or r.policy, prm=(prm or r.prm) if r.prm else None) for r in found.records]
+def renamed(found: Found, policy: str = "", prm: str = "") -> Found:
+    """Records with the names that the user gave, where the format has none of its own, and without what no name may hold."""
+    if found.unnamed:
+        found.records = [replace(r, policy=policy or r.policy, prm=(prm or r.prm) if r.prm else None) for r in found.records]
+        named = dict.fromkeys(f"{r.policy}{f' with {r.prm}' if r.prm else ''}" for r in found.records)
+        if not policy or not prm:
+            found.notes.append(f"the files name neither policy nor PRM: called {'; '.join(named)}; --policy and --prm give other names")
+    for model in dict.fromkeys(name for r in found.records for name in (r.policy, r.prm) if name and clean_name(name) != name):
+        found.notes.append(f"{model!r} is called {clean_name(model)!r}")
+    found.records = [replace(r, policy=clean_name(r.policy), prm=clean_name(r.prm) if r.prm else None) for r in found.records]
     return found
-
-
-def names(runs: Sequence[ImportedRun], what: str) -> list[str]:
-    """The policies or PRMs of runs, each once."""
-    return list(dict.fromkeys(getattr(run, what) for run in runs if getattr(run, what)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tts.exchange.records import (
@@ -41,7 +42,7 @@ def is_row(row: dict) -> bool:
 
 def read(paths: list[Path], root: Path) -> Iterator[Found]:
     """What the files hold, as one problem set."""
-    found = Found(NAME)
+    found = Found(NAME, unnamed=True)
     for path in paths:
         _read_file(path, root, found)
     if paths:
@@ -53,7 +54,6 @@ def _read_file(path: Path, root: Path, found: Found) -> None:
     approach = named[1] if named else "best_of_n"
     relative = path.relative_to(root) if path != root else Path(path.name)
     policy = path.resolve().parent.name
-    found.notes.append(f"{relative} names neither policy nor PRM: called {policy!r} and 'prm' here; --policy and --prm name them")
     if not named:
         found.notes.append(f"{relative} does not name its approach: taken as best_of_n")
     if approach != "best_of_n":
@@ -75,7 +75,7 @@ def _read_file(path: Path, root: Path, found: Found) -> None:
             found.skip(source, f"id {record.problem_id!r} is already that of another problem")
             continue
         before.append(row)
-        found.records.append(record if approach == "best_of_n" else _with_seed(record, len(before) - 1))
+        found.records.append(record if approach == "best_of_n" else replace(record, seed=len(before) - 1))
 
 
 def _record(row: dict, source: str, approach: str, policy: str, found: Found) -> Record | None:
@@ -86,6 +86,8 @@ def _record(row: dict, source: str, approach: str, policy: str, found: Found) ->
     answer = row.get("answer") if row.get("answer") not in (None, "") else boxed_answer(str(row.get("solution") or ""))
     if answer is None or not str(answer).strip():
         return found.skip(source, "no answer, nor a solution with a boxed one")
+    if approach != "best_of_n" and len(row["completions"]) % WIDTH:
+        return found.skip(source, f"{len(row['completions'])} completions, which is no multiple of the beam width M = {WIDTH}")
     texts, scores, tokens = row["completions"], row.get("scores"), row.get("completion_tokens")
     scores = scores if isinstance(scores, list) and len(scores) == len(texts) else [()] * len(texts)
     tokens = tokens if isinstance(tokens, list) and len(tokens) == len(texts) else [None] * len(texts)
@@ -116,13 +118,9 @@ def _record(row: dict, source: str, approach: str, policy: str, found: Found) ->
 
 def _leaders(solutions: list[Solution]) -> tuple[Solution, ...]:
     """Of each subtree the continuation with the best last score, as its selection has it."""
-    trees = [solutions[i : i + WIDTH] for i in range(0, len(solutions), WIDTH)]
-    return tuple(max(tree, key=lambda s: s.scores[-1] if s.scores else -1.0) for tree in trees)
-
-
-def _with_seed(record: Record, seed: int) -> Record:
-    common = {name: getattr(record, name) for name in Record.__dataclass_fields__}
-    return Record(**(common | {"seed": seed}))
+    firsts = range(0, len(solutions), WIDTH)
+    best = [max(solutions[i : i + WIDTH], key=lambda s: s.scores[-1] if s.scores else -1.0) for i in firsts]
+    return tuple(replace(solution, path=(i,)) for i, solution in zip(firsts, best))
 
 
 def _recorded(row: dict, n: int) -> tuple[Recorded, ...]:

@@ -12,6 +12,7 @@ from tts.analysis import costs
 from tts.exchange.importing import Done
 from tts.exchange.presets import Preset
 from tts.runs.imported import Import, original
+from tts.runs.store import Store
 
 STUDY_BUDGETS = (4, 16, 64, 256)
 LISTED = 20
@@ -79,8 +80,6 @@ def missing(source: Import) -> list[str]:
 
 
 def _tokens(source: Import) -> Iterator[str]:
-    from tts.runs.store import Store
-
     store, absent = Store(source.folder.parent.parent), {}
     for held in source.runs:
         for row in store.run(held.spec).all_rows():

@@ -30,9 +30,7 @@ def short(name: str) -> str:
 
 def panel_title(policy: str, prm: str) -> str:
     """Policy and PRM above a panel, on two lines where the names are long."""
-    if not prm:
-        return short(policy)
-    names = short(policy), short(prm)
+    names = [short(name) for name in (policy, prm) if name]
     return ("\n" if sum(map(len, names)) > 32 else " | ").join(names)
 
 
@@ -68,8 +66,7 @@ def grid_of_panels(table: pd.DataFrame, title: str = "", row: str = "policy", co
     )
     for i, policy in enumerate(rows):
         for j, prm in enumerate(columns):
-            part = table[(table[row] == policy) & table[column].isin([prm, ""])]
-            ax = accuracy_against_n(part, axes[i, j])
+            ax = accuracy_against_n(table[(table[row] == policy) & table[column].isin([prm, ""])], axes[i, j])
             ax.set_title(panel_title(policy, prm))
     _finish(figure, axes, "budget N (samples)", "accuracy", title)
     return figure

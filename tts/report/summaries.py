@@ -105,7 +105,9 @@ def flops(comparisons: pd.DataFrame, claims: pd.DataFrame) -> list[str]:
     ]
     for claim, part in claims.groupby("claim", sort=False):
         found = [
-            f"{row.counted}: in {row.holds} of {row.comparisons} ({row.least:.2g} to {row.most:.2g} times)" for row in part.itertuples()
+            f"{row.counted}: "
+            + (f"in {row.holds} of {row.comparisons} ({row.least:.2g} to {row.most:.2g} times)" if row.comparisons else "not known")
+            for row in part.itertuples()
         ]
         lines.append(f"{claim}: {'; '.join(found)}")
     return lines
