@@ -81,7 +81,7 @@ def grid_of(done, **changes):
 
 def rows_of(store, method, **wanted):
     [run] = [r for r in store.runs() if r.spec["method"] == method and all(r.spec[k] == v for k, v in wanted.items())]
-    return {row["problem_id"]: row for row in run.all_rows()}
+    return {row["problem_id"]: row for row in run.rows()}
 
 
 # -- the study's code ------------------------------------------------------------------------------------------
