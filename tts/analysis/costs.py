@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,14 +12,34 @@ import pandas as pd
 from tts.analysis import flops, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.flops import Cost, Shape
-from tts.models import POCKET_FOLDER, idle_parameters, load_config, locate, parameters, pocket_models, read_card
+from tts.models import POCKET_FOLDER, ModelError, idle_parameters, load_config, locate, parameters, pocket_models, read_card
+from tts.policies import SERVER, engine_of, model_of
 
 
 def shape_of(name: str) -> Shape:
-    """A model's size, from its weights and config; the dialled checker is no model and has none."""
+    """A model's size, from its weights and config; the dialled checker is no model and has none.
+
+    A served model whose files are not on this machine has the size that its name states, ``7B``.
+
+    Raises:
+        tts.models.ModelError: where nothing says how large it is.
+    """
     if name.startswith("dial:"):
         return Shape(0)
-    location = locate(name.split(":", 1)[-1])
+    try:
+        return _measured(_location(name))
+    except ModelError:
+        stated = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)[bB](?![a-zA-Z])", model_of(name)) if engine_of(name)[0] == SERVER else None
+        if not stated:
+            raise
+        return Shape(round(float(stated[1]) * 1e9))
+
+
+def _location(name: str) -> str:
+    return locate(model_of(name) if engine_of(name)[0] == SERVER else name.rpartition(":")[2])
+
+
+def _measured(location: str) -> Shape:
     config = load_config(location)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shape(parameters(location), config.num_hidden_layers, config.num_attention_heads * size, idle_parameters(location, config))
@@ -31,7 +52,12 @@ def training_flops(name: str) -> float:
     """
     if name.startswith("dial:"):
         return 0.0
-    card = read_card(locate(name.split(":", 1)[-1]))
+    try:
+        card = read_card(_location(name))
+    except ModelError:
+        if engine_of(name)[0] != SERVER:
+            raise
+        card = {}
     return float(card.get("training_flops", np.nan) + card.get("started_from_flops", 0.0))
 
 

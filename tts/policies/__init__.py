@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 
 from tts.models import fingerprint, locate
 from tts.policies.sampling import Sampling
-from tts.policies.transformers import TransformersPolicy
 from tts.search.driver import Policy
 
 # A new engine is one file beside these and one line here; a policy asks for it by the prefix of its name, as in ``ENGINE:NAME``.
-ENGINES: dict[str, Callable[..., Policy]] = {"transformers": TransformersPolicy}
+# Imported when first used: an engine may need a package that the others do not.
+ENGINES = {
+    "transformers": "tts.policies.transformers:TransformersPolicy",
+    "openai": "tts.policies.openai:OpenAIPolicy",
+    "vllm": "tts.policies.vllm:VLLMPolicy",
+}
 DEFAULT = "transformers"
+SERVER = "openai"  # whose names are addresses
+AS_SERVED = "as served"  # instead of a hash: nobody but the server knows which weights it has
 
 
 def engine_of(name: str) -> tuple[str, str]:
     """The engine that runs a policy, and the policy's name without the engine's."""
+    if name.startswith(("http://", "https://")):
+        return SERVER, name
     engine, _, rest = name.partition(":")
     return (engine, rest) if rest and engine in ENGINES else (DEFAULT, name)
 
@@ -24,30 +32,63 @@ def open_policy(name: str, sampling: Sampling, batch: int) -> Policy:
     """Opens a policy by name.
 
     Args:
-        name: a pocket policy, a folder, a Hub name; ``ENGINE:NAME`` runs it by another engine.
+        name: a pocket policy, a folder, a Hub name; ``ENGINE:NAME`` runs it by another engine, ``http(s)://HOST:PORT/v1#MODEL``
+            by a server.
         sampling: temperature, limits and seed.
         batch: sequences decoded at once.
 
     Raises:
         tts.models.ModelError: where it cannot be loaded.
     """
-    engine, _ = engine_of(name)
-    return ENGINES[engine](name.removeprefix(f"{engine}:"), sampling, batch)
+    engine, rest = engine_of(name)
+    module, _, kind = ENGINES[engine].partition(":")
+    return getattr(import_module(module), kind)(rest, sampling, batch)
 
 
 def check_policy(name: str) -> None:
-    """Finds a policy without loading it.
+    """Finds a policy without loading it; a server is not asked, for what it made once can be read without it.
 
     Raises:
         tts.models.ModelError: where it does not exist.
     """
-    locate(engine_of(name)[1])
+    engine, rest = engine_of(name)
+    if engine == SERVER:
+        from tts.policies.server import Address
+
+        Address.parse(rest)
+    else:
+        locate(rest)
+
+
+def check_ready(name: str) -> None:
+    """Asks a policy's server, if it has one, whether it is there and has the model.
+
+    Raises:
+        tts.models.ModelError: where it is not.
+    """
+    engine, rest = engine_of(name)
+    if engine == SERVER:
+        from tts.policies.openai import check_served
+
+        check_served(rest)
 
 
 def weights_of(name: str) -> str:
-    """What identifies a policy's behaviour, beside its name: a hash of its files.
+    """What identifies a policy's behaviour, beside its name: a hash of its files; for a served one nothing does.
 
     Raises:
         tts.models.ModelError: where it does not exist.
     """
-    return fingerprint(locate(engine_of(name)[1]))
+    engine, rest = engine_of(name)
+    return AS_SERVED if engine == SERVER else fingerprint(locate(rest))
+
+
+def model_of(name: str) -> str:
+    """The model that a policy's name means, by the name under which its files may be found on this machine."""
+    engine, rest = engine_of(name)
+    if engine != SERVER:
+        return rest
+    from tts.policies.server import Address
+
+    address = Address.parse(rest)
+    return address.tokenizer or address.model

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
-from tts.policies import open_policy
+from tts.policies import DEFAULT, check_ready, open_policy
 from tts.policies.sampling import Sampling
 from tts.reward_models import open_prm
 from tts.reward_models.base import StepScorer
@@ -45,6 +45,8 @@ def fill(grid: Grid, store: Store) -> int:
     work = missing(grid, store)
     if not work:
         return 0
+    for name in dict.fromkeys(item.spec["policy"]["name"] for item in work if item.spec["method"] != "scores"):
+        check_ready(name)
     lock = store.lock(wait=True)  # notebooks run side by side, and what one makes another may need
     engines = Engines(grid.batch)
     try:
@@ -55,7 +57,7 @@ def fill(grid: Grid, store: Store) -> int:
                     bar.set_postfix_str(f"{item.spec['method']} {item.spec['policy']['name']} N={item.spec['n']}")
                     started = time.monotonic()
                     rows = make(item, store, engines)
-                    run.write(item.chunk, rows, time.monotonic() - started)
+                    run.write(item.chunk, rows, time.monotonic() - started, engines.limits(item.spec))
                 bar.update()
     finally:
         lock.release()
@@ -77,6 +79,10 @@ class Engines:
         policy = self._policies[name]
         policy.sampling = sampling
         return policy
+
+    def limits(self, spec: dict) -> tuple[str, ...]:
+        """What the engine that samples for a spec cannot do; scores of a pool sample nothing."""
+        return getattr(self._policies.get(spec["policy"]["name"]), "limits", ()) if spec["method"] != "scores" else ()
 
     def prm(self, name: str) -> StepScorer:
         if name not in self._prms:
@@ -110,6 +116,7 @@ def row(problem: dict, outcome: Outcome) -> dict:
         "problem_id": problem["id"],
         "problem": problem["problem"],
         "answer": problem["answer"],
+        "prompt": outcome.prompt,
         "prompt_tokens": outcome.prompt_tokens,
         "policy_tokens": outcome.policy_tokens,
         "prm_tokens": outcome.prm_tokens,
@@ -144,12 +151,14 @@ def _score_pool(work: Work, store: Store, engines: Engines) -> list[dict]:
 
 
 def describe(grid: Grid, store: Store) -> str:
-    """What will run, in two lines."""
+    """What will run, in two lines, and a line for each thing that an engine could not do for what is stored."""
     work = missing(grid, store)
     total = sum(1 for _ in grid.specs()) * sum(len(grid.chunks(name)) for name in grid.problems)
     sets = ", ".join(f"{count} of {name} ({grid.split})" for name, count in grid.problems.items())
+    others = [spec for spec in grid.specs() if spec["engine"]["name"] != DEFAULT]
+    limits = dict.fromkeys(f"\n{spec['policy']['name']}: {limit}" for spec in others for limit in store.run(spec).limits())
     return (
         f"{len(grid.policies)} policies, {len(grid.prms)} PRMs, methods {', '.join(grid.methods)}, "
         f"N = {', '.join(map(str, grid.budgets))}, problems: {sets}\n"
         f"{total - len(work)} of {total} chunks are stored in {store.folder}; {len(work)} will run"
-    )
+    ) + "".join(limits)

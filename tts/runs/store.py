@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
         ("problem_id", pa.string()),
         ("problem", pa.string()),
         ("answer", pa.string()),
+        ("prompt", pa.string()),  # as rendered; null in chunks made before it was kept, and in imported ones
         ("prompt_tokens", pa.int64()),
         ("policy_tokens", pa.int64()),
         ("prm_tokens", pa.int64()),
@@ -74,8 +75,12 @@ class Run:
     def has(self, problems: Sequence[dict]) -> bool:
         return self.path(problems).exists()
 
-    def write(self, problems: Sequence[dict], rows: list[dict], seconds: float) -> None:
+    def write(self, problems: Sequence[dict], rows: list[dict], seconds: float, limits: Sequence[str] = ()) -> None:
         """Commits a chunk: a temporary file, flushed, then renamed.
+
+        Args:
+            seconds: that it took to make.
+            limits: what the engine could not do, in words.
 
         Raises:
             StoreError: where the folder cannot be written.
@@ -84,7 +89,8 @@ class Run:
         temporary = target.with_suffix(f".{os.getpid()}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({"seconds": f"{seconds:.3f}"})
+            notes = {"seconds": f"{seconds:.3f}"} | ({"limits": json.dumps(list(limits))} if limits else {})
+            table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(notes)
             with open(temporary, "wb") as file:
                 pq.write_table(table, file, compression="zstd")
                 file.flush()
@@ -105,6 +111,14 @@ class Run:
     def seconds(self, problems: Sequence[dict]) -> float:
         """How long the chunk took to make."""
         return float(self._table(problems).schema.metadata[b"seconds"])
+
+    def limits(self) -> list[str]:
+        """What the engine could not do when it made any of the run's chunks; "not reproducible", for instance."""
+        found = {}
+        for path in sorted(self.folder.glob("*.parquet")):
+            metadata = pq.read_schema(path).metadata or {}
+            found |= dict.fromkeys(json.loads(metadata.get(b"limits", "[]")))
+        return list(found)
 
     def _table(self, problems: Sequence[dict]) -> pa.Table:
         path = self.path(problems)
@@ -208,7 +222,10 @@ class Store:
 
 def _read(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path)
+        table = pq.read_table(path)
+        if "prompt" not in table.column_names:
+            table = table.add_column(SCHEMA.get_field_index("prompt"), "prompt", pa.nulls(len(table), pa.string()))
+        return table
     except (pa.ArrowException, OSError) as error:
         raise StoreError(f"{path} is damaged ({error}); delete it and run the study again, which makes only it anew") from None
 
@@ -220,7 +237,9 @@ def describe(spec: dict) -> str:
 
 
 def _name(spec: dict) -> str:
-    parts = [spec["method"], Path(spec["policy"]["name"]).name]
+    # Of an address that is the model's name; a "?" or ":" is no part of a file's name everywhere.
+    policy = spec["policy"]["name"].partition("?")[0].rpartition("#")[2].replace(":", "-")
+    parts = [spec["method"], Path(policy).name]
     if spec.get("prm"):
         parts.append(Path(spec["prm"]["name"].replace(":", "-")).name)
     return "-".join([*parts, str(spec["n"])])
