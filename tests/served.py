@@ -126,7 +126,7 @@ class Served:
             card = {"id": self.name, "object": "model", "created": 0, "owned_by": "tests"}
             return 200, {"object": "list", "data": [card | ({"max_model_len": self.policy.context} if self.ids else {})]}
         if path == "/v1/completions":
-            own = {"include_stop_str_in_output", "return_token_ids"} & set(body)
+            own = {"include_stop_str_in_output", "return_token_ids", "top_k"} & set(body)
             if self.strict and own:
                 return 400, {"error": {"message": f"Unrecognized request argument supplied: {own.pop()}"}}
             if not self.ids:

@@ -106,8 +106,9 @@ def test_a_server_that_tells_everything_has_no_limits(server, folder):
 def test_a_server_of_texts_still_samples_whole_solutions(serve, folder):
     server = serve(ids=False, strict=True)
     policy = opened(named(server, folder))
-    text, steps = policy.limits
-    assert text.startswith("prefixes are sent as text") and steps.startswith("cannot search by steps")
+    sampling, text, steps = policy.limits
+    assert sampling.startswith("sampling is not the asked-for one") and text.startswith("prefixes are sent as text")
+    assert steps.startswith("cannot search by steps")
     assert policy.context == 256, "from the config beside the tokenizer"
     reference = TransformersPolicy(str(folder), Sampling(temperature=0, max_tokens=40))
     policy.sampling = reference.sampling

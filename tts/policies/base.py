@@ -168,8 +168,8 @@ class RequestPolicy:
         """Works or waits until there are answers."""
         raise NotImplementedError
 
-    def _abort(self) -> None:
-        """Drops every question, and returns when the engine works on none."""
+    def _abort(self, numbers: list[int]) -> None:
+        """Drops these questions, which are all that there are, and returns when the engine works on none."""
         raise NotImplementedError
 
     # -- the driver's side -------------------------------------------------------------------------------------
@@ -192,9 +192,9 @@ class RequestPolicy:
         return [(request.ticket, request.children) for request in complete]
 
     def reset(self) -> None:
+        self._abort(list(self._under_way))
         self._under_way.clear()
         self._complete.clear()
-        self._abort()
 
     # -- samples -----------------------------------------------------------------------------------------------
 

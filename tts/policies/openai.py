@@ -93,7 +93,7 @@ class OpenAIPolicy(RequestPolicy):
                 raise told
         return answers
 
-    def _abort(self) -> None:
+    def _abort(self, numbers: list[int]) -> None:
         for future in self._futures.values():
             future.cancel()
         self._futures.clear()

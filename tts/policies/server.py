@@ -15,8 +15,9 @@ from tts.policies.sampling import Sampling
 KEY = "OPENAI_API_KEY"  # read from the environment, never stored or printed
 PATIENCE = "TTS_REQUEST_SECONDS"  # time limit of one request with its retries
 _OPTIONS = {"tokenizer", "context"}
-# Beyond OpenAI's own: which tokens were generated, and where the stop string goes. vLLM knows them.
-_EXTRAS = {"return_token_ids": True, "include_stop_str_in_output": True}
+# Beyond OpenAI's own, as vLLM has them: tell the tokens, keep the stop string, and sample from the whole distribution, where a
+# server would else apply the model's generation_config (Qwen2.5's has top_k 20 and a repetition penalty).
+_EXTRAS = {"return_token_ids": True, "include_stop_str_in_output": True, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 _TOO_LONG = "; where it is too long, add ?context= and the server's limit to the policy's name"
 _AGAIN = "what is stored stays; run the same command again once the server works"
 
@@ -72,12 +73,14 @@ class Abilities:
         ids: takes and tells token ids.
         endings: tells a step that ended at a blank line from one that was the last.
         seeds: the same seed gives the same sample, and another seed another.
+        extras: takes what OpenAI's API does not have, so that nothing of the server's own is added to the sampling.
         context: tokens that the model reads, where the server says so.
     """
 
     ids: bool = False
     endings: bool = False
     seeds: bool = True
+    extras: bool = True
     context: int | None = None
 
     @property
@@ -85,6 +88,7 @@ class Abilities:
         """What it cannot do, in words."""
         cannot = {
             "not reproducible: the server ignores seeds": not self.seeds,
+            "sampling is not the asked-for one where the server has a top_k or penalties of its own": not self.extras,
             "prefixes are sent as text, which the server encodes again; tokens of single solutions are estimated": not self.ids,
             "cannot search by steps: the server does not say what ended one": not self.endings,
         }
@@ -145,7 +149,7 @@ class Server:
             raise ServerError(f"the tokenizer of {tokenizer.name_or_path!r} is not the one that {self.address.url} has for its model")
         self.abilities = Abilities(ids, context=getattr(card, "max_model_len", None))
         endings = await self._tells_endings(first.choices[0])
-        self.abilities = replace(self.abilities, endings=endings, seeds=await self._heeds_seeds())
+        self.abilities = replace(self.abilities, endings=endings, seeds=await self._heeds_seeds(), extras=bool(self._extras))
         return self.abilities
 
     async def find_model(self):

