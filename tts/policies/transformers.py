@@ -41,14 +41,14 @@ class TransformersPolicy:
         name: a pocket policy, a folder or a Hub name.
         sampling: temperature, limits and seed.
         batch: sequences decoded at once.
-        device: as torch names it.
+        device: as torch names it; by default as :func:`tts.models.placement` chooses.
 
     Raises:
         tts.models.ModelError: where the model cannot be loaded.
         ValueError: where its tokenizer has no chat template.
     """
 
-    def __init__(self, name: str, sampling: Sampling, batch: int = 128, device: str = "cpu"):
+    def __init__(self, name: str, sampling: Sampling, batch: int = 128, device: str | None = None):
         self.name, self.sampling, self.batch = name, sampling, batch
         self.location = locate(name)
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(self.location)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tts.models import ModelError, fingerprint, load_config, locate, read_card
 from tts.reward_models.base import StepScorer, check_responds
 from tts.reward_models.dial import DialledChecker, rates
 from tts.reward_models.implicit import ImplicitPRM
 from tts.reward_models.math_shepherd import MathShepherd
-from tts.reward_models.qwen_prm import ARCHITECTURE, QwenPRM
+from tts.reward_models.qwen_prm import QwenPRM
+from tts.reward_models.rlhflow import RLHFlow
+from tts.reward_models.skywork import Skywork
 
 # A new family is one file beside these and one line here.
-FAMILIES = {"math-shepherd": MathShepherd, "qwen-prm": QwenPRM, "implicit": ImplicitPRM}
+FAMILIES = {"math-shepherd": MathShepherd, "qwen-prm": QwenPRM, "rlhflow": RLHFlow, "skywork": Skywork, "implicit": ImplicitPRM}
 DIAL = "dial"
 
 
-def open_prm(name: str, batch: int = 64, device: str = "cpu") -> StepScorer | DialledChecker:
+def open_prm(name: str, batch: int = 64, device: str | None = None) -> StepScorer | DialledChecker:
     """Opens a PRM by name.
 
     Args:
@@ -22,7 +26,7 @@ def open_prm(name: str, batch: int = 64, device: str = "cpu") -> StepScorer | Di
             ``FAMILY:NAME`` says the family where it cannot be told; ``dial:FALSE_POSITIVE,FALSE_NEGATIVE`` is the exact
             step checker of the pocket problems with those error rates.
         batch: rows per forward pass.
-        device: as torch names it.
+        device: as torch names it; by default as :func:`tts.models.placement` chooses.
 
     Raises:
         tts.models.ModelError: where the model or its family is unknown, or its scores do not depend on its input.
@@ -52,7 +56,7 @@ def family_of(name: str) -> tuple[str, str]:
 
 
 def weights_of(name: str) -> str:
-    """What identifies a policy's or a PRM's behaviour, beside its name: a hash of its files.
+    """What identifies a PRM's behaviour, beside its name: a hash of its files; of a Hub model its commit.
 
     Raises:
         tts.models.ModelError: where it does not exist.
@@ -67,12 +71,21 @@ def _declared_family(location: str) -> str:
     if declared in FAMILIES:
         return declared
     architectures = getattr(load_config(location), "architectures", None) or []
-    lowered = location.lower()
-    if ARCHITECTURE in architectures:
-        return "qwen-prm"
-    if "shepherd" in lowered:
-        return "math-shepherd"
+    called = _called(location).lower()
+    by_architecture = (family for family, cls in FAMILIES.items() if set(cls.architectures) & set(architectures))
+    by_name = (family for family, cls in FAMILIES.items() if any(name in called for name in cls.names))
+    for family in (*by_architecture, *by_name):
+        return family
     raise ModelError(
-        f"cannot tell the PRM family of {location!r} from its config ({', '.join(architectures) or 'no architectures'}); "
+        f"cannot tell the PRM family of {location!r} from its config ({', '.join(architectures) or 'no architectures'}) or its name; "
         f"say it as FAMILY:NAME with one of {', '.join(FAMILIES)}"
     )
+
+
+def _called(location: str) -> str:
+    """What a model is called: its folder's name or its Hub name, which a folder in the Hub's cache has two levels up."""
+    path = Path(location)
+    if not path.is_dir():
+        return location
+    path = path.resolve()
+    return path.parent.parent.name if path.parent.name == "snapshots" else path.name

@@ -10,9 +10,11 @@ from tts.reward_models.base import Steps
 
 
 class ImplicitPRM:
-    """The geometric mean of a step's token probabilities under the model, its separator included."""
+    """The geometric mean of a step's token probabilities under the model, without the token that ends with its separator."""
 
-    def __init__(self, location: str, device: str = "cpu"):
+    architectures = names = ()
+
+    def __init__(self, location: str, device: str | None = None):
         self.tokenizer = load_tokenizer(location)
         self.model = load_causal_lm(location, device)
         self.backbone = self.model.base_model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 
@@ -61,6 +62,7 @@ def fill(grid: Grid, store: Store) -> int:
                 bar.update()
     finally:
         lock.release()
+        engines.report_unread()
     return len(work)
 
 
@@ -88,6 +90,12 @@ class Engines:
         if name not in self._prms:
             self._prms[name] = open_prm(name)
         return self._prms[name]
+
+    def report_unread(self) -> None:
+        """Warns of each PRM's steps that did not fit its context."""
+        for prm in self._prms.values():
+            if isinstance(prm, StepScorer) and (line := prm.report_unread()):
+                print(f"warning: {line}", file=sys.stderr)
 
 
 def make(work: Work, store: Store, engines: Engines) -> list[dict]:
