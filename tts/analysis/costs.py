@@ -13,7 +13,7 @@ from tts.analysis import flops, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.flops import Cost, Shape
 from tts.models import POCKET_FOLDER, ModelError, idle_parameters, load_config, locate, parameters, pocket_models, read_card
-from tts.policies import SERVER, engine_of, model_of
+from tts.policies import address_in, model_of
 
 
 def shape_of(name: str) -> Shape:
@@ -27,16 +27,12 @@ def shape_of(name: str) -> Shape:
     if name.startswith("dial:"):
         return Shape(0)
     try:
-        return _measured(_location(name))
+        return _measured(locate(model_of(name)))
     except ModelError:
-        stated = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)[bB](?![a-zA-Z])", model_of(name)) if engine_of(name)[0] == SERVER else None
+        stated = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)[bB](?![a-zA-Z])", model_of(name)) if address_in(name) else None
         if not stated:
             raise
         return Shape(round(float(stated[1]) * 1e9))
-
-
-def _location(name: str) -> str:
-    return locate(model_of(name) if engine_of(name)[0] == SERVER else name.rpartition(":")[2])
 
 
 def _measured(location: str) -> Shape:
@@ -53,9 +49,9 @@ def training_flops(name: str) -> float:
     if name.startswith("dial:"):
         return 0.0
     try:
-        card = read_card(_location(name))
+        card = read_card(locate(model_of(name)))
     except ModelError:
-        if engine_of(name)[0] != SERVER:
+        if not address_in(name):
             raise
         card = {}
     return float(card.get("training_flops", np.nan) + card.get("started_from_flops", 0.0))
@@ -78,10 +74,10 @@ def solver_of(prm: str) -> str | None:
 
     For ``implicit:NAME`` that is NAME; for a PRM that the suite trained its card names it.
     """
-    family, _, name = prm.rpartition(":")
+    family, name = prm.partition(":")[0], model_of(prm)
     if family == "implicit":
         return name
-    return None if family == "dial" else read_card(locate(name)).get("started_from")
+    return None if family == "dial" or address_in(prm) else read_card(locate(name)).get("started_from")
 
 
 def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:

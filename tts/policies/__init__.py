@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 
 from tts.models import fingerprint, locate
@@ -83,12 +84,17 @@ def weights_of(name: str) -> str:
     return AS_SERVED if engine == SERVER else fingerprint(locate(rest))
 
 
+def address_in(name: str) -> str | None:
+    """The address that a policy's or a PRM's name holds, where a server has the model."""
+    found = re.search(r"https?://.*", name)
+    return found[0] if found else None
+
+
 def model_of(name: str) -> str:
-    """The model that a policy's name means, by the name under which its files may be found on this machine."""
-    engine, rest = engine_of(name)
-    if engine != SERVER:
-        return rest
+    """The model that a policy's or a PRM's name means, by the name under which its files may be found on this machine."""
+    if not (served := address_in(name)):
+        return name.rpartition(":")[2]
     from tts.policies.server import Address
 
-    address = Address.parse(rest)
+    address = Address.parse(served)
     return address.tokenizer or address.model

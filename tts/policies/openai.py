@@ -40,7 +40,7 @@ class OpenAIPolicy(RequestPolicy):
         self.address = Address.parse(name)
         self.tokenizer = _find_tokenizer(self.address)
         self.server = Server(self.address, retries)
-        self._loop = _Loop(self.server)
+        self._loop = Loop(self.server)
         abilities = self._loop.run(self.server.open(self.tokenizer))
         super().__init__(name, sampling, batch, _context(self.address, abilities.context))
         self.abilities, self.limits = abilities, abilities.limits
@@ -107,7 +107,7 @@ def check_served(name: str) -> None:
         tts.models.ModelError: where one of them is not there.
     """
     server = Server(Address.parse(name))
-    _Loop(server).run(server.find_model())
+    Loop(server).run(server.find_model())
 
 
 async def _settled() -> None:
@@ -115,7 +115,7 @@ async def _settled() -> None:
     await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
 
 
-class _Loop:
+class Loop:
     """An event loop in a thread of its own, for a server: a notebook's own thread has one that is running already."""
 
     def __init__(self, server: Server):

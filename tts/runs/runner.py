@@ -12,6 +12,7 @@ from tts.policies import DEFAULT, check_ready, open_policy
 from tts.policies.sampling import Sampling
 from tts.reward_models import open_prm
 from tts.reward_models.base import StepScorer
+from tts.reward_models.vllm import PassScorer
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.store import Store
 from tts.search import sample_pool
@@ -94,7 +95,7 @@ class Engines:
     def report_unread(self) -> None:
         """Warns of each PRM's steps that did not fit its context."""
         for prm in self._prms.values():
-            if isinstance(prm, StepScorer) and (line := prm.report_unread()):
+            if isinstance(prm, StepScorer | PassScorer) and (line := prm.report_unread()):
                 print(f"warning: {line}", file=sys.stderr)
 
 
