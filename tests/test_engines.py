@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import os
 import re
 import shutil
@@ -11,15 +13,19 @@ import threading
 import time
 
 import pytest
+import torch
 from contract import PROBLEMS, SAMPLING, EngineContract, LengthPRM, pools, roots, save_model
 from served import KEY, Served
 
-from tts import policies, prompts
+from tts import policies, prompts, reward_models, study
+from tts.analysis import costs
 from tts.models import ModelError
 from tts.policies.openai import OpenAIPolicy
 from tts.policies.sampling import Sampling
 from tts.policies.server import Address, ServerError
 from tts.policies.transformers import TransformersPolicy
+from tts.reward_models.qwen_prm import QwenPRM
+from tts.reward_models.vllm import PassScorer
 from tts.runs.grid import Grid
 from tts.runs.runner import describe, fill, missing
 from tts.runs.store import Store
@@ -261,6 +267,66 @@ def test_the_time_limit_must_be_a_number(server, folder, monkeypatch):
     monkeypatch.setenv("TTS_REQUEST_SECONDS", "soon")
     with pytest.raises(ServerError, match="TTS_REQUEST_SECONDS must be a number of seconds; given 'soon'"):
         opened(named(server, folder))
+
+
+def test_a_notebooks_own_event_loop_is_not_in_the_way(server, folder):
+    async def cell():
+        return pools(opened(named(server, folder)), 2)
+
+    assert asyncio.run(cell()) == pools(opened(named(server, folder)), 2)
+
+
+def test_relative_folders_in_addresses_are_made_absolute(monkeypatch, tmp_path):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert study._anchored_name("http://h:1/v1#m?tokenizer=mine&context=5") == f"http://h:1/v1#m?tokenizer={tmp_path}/mine&context=5"
+    assert study._anchored_name("vllm:mine") == f"vllm:{tmp_path}/mine"
+
+
+def test_a_served_models_size_is_its_files_or_what_its_name_states():
+    assert costs.shape_of("http://h/v1#policy-51k") == costs.shape_of("vllm:policy-51k") == costs.shape_of("policy-51k")
+    assert costs.shape_of("https://h:8/v1#Qwen2.5-1.5B-Instruct").parameters == 1_500_000_000
+    assert math.isnan(costs.training_flops("https://h:8/v1#Qwen2.5-1.5B-Instruct"))
+    with refusing("no model 'gpt-x'"):
+        costs.shape_of("https://h:8/v1#gpt-x")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vllm:skywork:policy-6k", "vLLM does not run PRMs of the family skywork here, only qwen-prm, math-shepherd, rlhflow"),
+        ("nonsense:http://h/v1#m", "unknown PRM family 'nonsense'"),
+        ("qwen-prm:http://h/v1", "expected http://HOST:PORT/v1#MODEL"),
+    ],
+)
+def test_prms_that_no_engine_runs_are_refused(name, message):
+    with refusing(message):
+        reward_models.open_prm(name)
+
+
+@pytest.mark.parametrize("rows", ["every token", "tags only"])
+def test_a_prm_by_another_engine_scores_as_the_adapter_does(tiny_qwen_prm, rows):
+    """The same weights, each solution read in one pass and the score picked by position."""
+    adapter = reward_models.open_prm(f"qwen-prm:{tiny_qwen_prm}")
+    family = QwenPRM(str(tiny_qwen_prm), weights=False)
+
+    def read(inputs):
+        with torch.inference_mode():
+            logits = [adapter.family.model(input_ids=torch.tensor([ids]))[0] for ids in inputs]
+        keep = [[True] * len(ids) if rows == "every token" else [i == family.tag for i in ids] for ids in inputs]
+        return [row[torch.tensor(k)].tolist() for row, k in zip(logits, keep)]
+
+    scorer = PassScorer("other", family, 1, read, adapter.context)
+    problems = [("p", "7,+8=?"), ("p", "7,+8=?"), ("q", "1,+1=?"), ("q", "1,+1=?")]
+    steps = [("7+8=15", "\\boxed{15}"), ("7+8=16",), ("1+1=2", "2", "\\boxed{2}"), ()]
+    (ours, tokens), (theirs, _) = scorer.score(problems, steps), adapter.score(problems, steps)
+    assert all(a == pytest.approx(b, abs=1e-5) for a, b in zip(ours, theirs)) and [len(s) for s in ours] == [2, 1, 3, 0]
+    assert tokens == [len(family.render(text, s)) if s else 0 for (_, text), s in zip(problems, steps)]
+    assert scorer.score(problems, steps) == (ours, [0] * 4), "what was read is read again"
+    long = ("7+8=15", "1" * 300, "\\boxed{15}")
+    [scores], [read_tokens] = scorer.score([("p", "7,+8=?")], [long])
+    assert scores == (pytest.approx(ours[0][0], abs=1e-5), 0.0, 0.0) and read_tokens == len(family.render("7,+8=?", long[:1]))
+    assert scorer.report_unread() == "other reads 256 tokens at most; 2 steps that end beyond that scored 0"
 
 
 # -- prompts ---------------------------------------------------------------------------------------------------------

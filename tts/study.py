@@ -6,6 +6,7 @@ import ast
 import json
 import logging
 import os
+import re
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 from tts.analysis import outcomes
 from tts.experiment import Experiment, check_look
 from tts.paths import NOTEBOOKS
+from tts.policies import address_in
 from tts.runs import runner
 from tts.runs.grid import Grid
 from tts.runs.store import Store
@@ -162,6 +164,8 @@ def _anchored(overrides: dict) -> dict:
 
 
 def _anchored_name(name: object) -> object:
+    if address_in(str(name)):  # of a server, which may be given a folder's tokenizer
+        return re.sub(r"(?<=[?&]tokenizer=)[^&]+", lambda found: str(_anchored_name(found[0])), str(name))
     family, separator, path = str(name).rpartition(":")
     if family == "reasoning-gym" or not Path(path).expanduser().exists():
         return name

@@ -56,8 +56,8 @@ def check_policy(name: str) -> None:
     if engine == SERVER:
         from tts.policies.server import Address
 
-        Address.parse(rest)
-    else:
+        rest = Address.parse(rest).tokenizer
+    if rest:
         locate(rest)
 
 
