@@ -18,7 +18,7 @@ from tts.search.base import Sample
 from tts.search.driver import Driver
 
 PROBLEMS = ["7,+8=?", "(12+7)*(9-4)=?", "47,+38,*3,-19=?", "1,+1=?"]
-SAMPLING = Sampling(temperature=1.0, max_tokens=40, max_step_tokens=30, seed=7)
+SAMPLING = Sampling(temperature=1.0, max_tokens=40, max_step_tokens=30, seed=11)
 INNER = [";\n\n", "\n\n1"]  # tokens with a blank line inside, as "." has one in the vocabularies of Llama 3 and Qwen2.5
 NEAR_TIE = 1e-3  # in logits: what rounding may turn round
 
@@ -149,7 +149,7 @@ class EngineContract:
         assert all(len(set(pool)) >= 7 for pool in first)
         assert pools(policy, 8) == first
         assert pools(policy, 4, PROBLEMS[:2]) == [pool[:4] for pool in first[:2]], "a sample depends on what shares its batch"
-        policy.sampling = Sampling(temperature=1.0, max_tokens=40, max_step_tokens=30, seed=8)
+        policy.sampling = Sampling(temperature=1.0, max_tokens=40, max_step_tokens=30, seed=12)
         assert all(len(set(a) & set(b)) <= 2 for a, b in zip(pools(policy, 8), first)), "another seed gives the same samples"
 
     def test_greedy_solutions_are_those_of_the_transformers_engine(self, reference):

@@ -35,7 +35,7 @@ from tts.search.driver import Driver
 os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "TTS_VLLM": '{"enforce_eager": true, "block_size": 32}'}
 
 POLICY, QWEN, SHEPHERD = "policy-51k", "prm-qwen-54k", "prm-shepherd-terse"
-PROBLEMS = list(load_problems("pocket-main", 60))
+PROBLEMS = list(load_problems("pocket-main", 200))
 
 
 @pytest.fixture(scope="session")
@@ -138,8 +138,8 @@ def pocket(request, serve):
     return open_policy(serve(POCKET_FOLDER / POLICY, POLICY, "--max-num-seqs", "16"), SAMPLING, 16)
 
 
-def run(policy, search, prm=None, record=False):
-    roots = [policy.root(p["id"], p["problem"]) for p in PROBLEMS]
+def run(policy, search, prm=None, record=False, problems=PROBLEMS):
+    roots = [policy.root(p["id"], p["problem"]) for p in problems]
     return Driver(policy, prm, record).run([(root, search(root)) for root in roots])
 
 
@@ -161,15 +161,16 @@ def test_greedy_answers_are_those_of_the_transformers_engine(pocket):
 
 
 @pytest.mark.parametrize("method", [beam_search, dvts])
-def test_searches_find_more_than_greedy(pocket, method):
+def test_searches_run_and_find_answers(pocket, method):
     pocket.sampling = Sampling(temperature=0.7, max_tokens=320, max_step_tokens=320)
-    outcomes = run(pocket, lambda root: method(root, 16, 4, 40), open_prm("implicit:policy-216k"), record=True)
+    problems = PROBLEMS[:60]
+    outcomes = run(pocket, lambda root: method(root, 16, 4, 40), open_prm("implicit:policy-216k"), True, problems)
     for outcome in outcomes:
         assert outcome.policy_tokens == sum(c.generated for c in outcome.nodes)
     best = [max(o.trajectories, key=lambda c: min(c.scores), default=None) for o in outcomes]
-    right = sum(c is not None and boxed_answer(c.text) == p["answer"] for c, p in zip(best, PROBLEMS))
-    print(f"\n{type(pocket).__name__}, {method.__name__}, N = 16, implicit:policy-216k: {right} of {len(PROBLEMS)} right")
-    assert right > 0.6 * len(PROBLEMS)
+    right = sum(c is not None and boxed_answer(c.text) == p["answer"] for c, p in zip(best, problems))
+    print(f"\n{type(pocket).__name__}, {method.__name__}, N = 16, implicit:policy-216k: {right} of {len(problems)} right")
+    assert right > 0.6 * len(problems)
 
 
 def solutions():

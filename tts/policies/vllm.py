@@ -1,9 +1,15 @@
-"""The vLLM engine, in process: ``vllm:NAME``. It batches continuously and finds cached prefixes by itself."""
+"""The vLLM engine, without a server: ``vllm:NAME``. It batches continuously and finds cached prefixes by itself.
+
+vLLM computes in a process of its own, which it starts and ends; one engine a process, as several would share its global state.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from tts import prompts
 from tts.models import ModelError, folder_of, load_config, load_tokenizer, locate
@@ -58,7 +64,13 @@ class VLLMPolicy(RequestPolicy):
         self.engine.add_request(str(number), {"prompt_token_ids": list(asked.prompt)}, parameters)
 
     def _receive(self) -> list[tuple[int, Told]]:
-        return [(int(output.request_id), self._told(output.outputs[0])) for output in self.engine.step() if output.finished]
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            outputs = self.engine.step()
+        except EngineDeadError:
+            raise ModelError(f"vLLM's process for {self.name} has ended, out of memory perhaps; run the same command again") from None
+        return [(int(output.request_id), self._told(output.outputs[0])) for output in outputs if output.finished]
 
     def _told(self, output) -> Told:
         ending: Ending = "limit" if output.finish_reason == "length" else "step" if isinstance(output.stop_reason, str) else "end"
@@ -66,7 +78,9 @@ class VLLMPolicy(RequestPolicy):
         return Told(tokens, self.tokenizer.decode(tokens, skip_special_tokens=True), ending, len(tokens))
 
     def _abort(self, numbers: list[int]) -> None:
-        if numbers:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        with suppress(EngineDeadError):  # nothing is under way there either
             self.engine.abort_request([str(number) for number in numbers])
 
 
@@ -76,7 +90,7 @@ def engine_arguments(location: str) -> dict:
     Raises:
         tts.models.ModelError: where vLLM is not installed, or the environment's are no JSON object.
     """
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # else what is batched together depends on timing
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork of a process with threads may hang
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     try:
         import vllm  # noqa: F401
@@ -101,7 +115,22 @@ def start_engine(location: str, **arguments):
     from vllm import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
+    folder = str(folder_of(location, weights=True))
+    with starting(location):
+        return LLMEngine.from_engine_args(EngineArgs(model=folder, **arguments))
+
+
+@contextmanager
+def starting(location: str) -> Iterator[None]:
+    """Starts vLLM's process out of reach of Ctrl-C, which goes to all processes and would end an engine that is wanted again.
+
+    Raises:
+        tts.models.ModelError: where vLLM refuses an argument, or cannot load the model.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return LLMEngine.from_engine_args(EngineArgs(model=str(folder_of(location, weights=True)), **arguments))
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"vLLM cannot run {location!r} with {arguments}: {error}") from None
+        yield
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(f"vLLM cannot run {location!r}: {error}; {OPTIONS} in the environment may hold other arguments") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

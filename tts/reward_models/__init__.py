@@ -14,7 +14,7 @@ from tts.reward_models.math_shepherd import MathShepherd
 from tts.reward_models.qwen_prm import QwenPRM
 from tts.reward_models.rlhflow import RLHFlow
 from tts.reward_models.skywork import Skywork
-from tts.reward_models.vllm import GOOD, PassScorer, in_process, served
+from tts.reward_models.vllm import GOOD, PassScorer, served, started
 
 # A new family is one file beside these and one line here.
 FAMILIES = {"math-shepherd": MathShepherd, "qwen-prm": QwenPRM, "rlhflow": RLHFlow, "skywork": Skywork, "implicit": ImplicitPRM}
@@ -53,7 +53,7 @@ def _by_vllm(name: str, family: str, location: str, batch: int) -> PassScorer:
     if address_in(location):
         read, context = served(Address.parse(location), batch)
     else:
-        read, context = in_process(location, family, rendering)
+        read, context = started(location, family, rendering)
     return PassScorer(name, rendering, GOOD[family], read, context)
 
 

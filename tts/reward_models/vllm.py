@@ -1,4 +1,4 @@
-"""PRMs that vLLM runs, in process (``vllm:NAME``) or behind its server (``FAMILY:http://HOST:PORT/v1#MODEL``).
+"""PRMs that vLLM runs, by itself (``vllm:NAME``) or behind its server (``FAMILY:http://HOST:PORT/v1#MODEL``).
 
 The families' rendering is theirs; vLLM gives two logits at each token (its task ``token_classify``).
 """
@@ -13,7 +13,7 @@ import torch
 from tts.models import ModelError, folder_of, load_config
 from tts.policies.openai import Loop
 from tts.policies.server import Address, Server
-from tts.policies.vllm import engine_arguments
+from tts.policies.vllm import engine_arguments, starting
 from tts.reward_models.base import Family, Steps
 
 GOOD = {"qwen-prm": 1, "math-shepherd": 0, "rlhflow": 0}  # which of the two labels says that a step is right
@@ -88,13 +88,16 @@ class PassScorer:
         return float(torch.tensor(rows[end]).softmax(-1)[self.good])
 
 
-def in_process(location: str, family: str, rendering: Family) -> tuple[Read, int]:
-    """vLLM in this process as a reader of a PRM, and its context.
+def started(location: str, family: str, rendering: Family) -> tuple[Read, int]:
+    """vLLM as a reader of a PRM, and its context.
 
     Raises:
         tts.models.ModelError: where vLLM is not installed, or cannot load the model.
     """
-    arguments = engine_arguments(location) | {"runner": "pooling", "pooler_config": {"tok_pooling_type": "ALL"}}
+    arguments: dict = engine_arguments(location) | {
+        "runner": "pooling",
+        "pooler_config": {"task": "token_classify", "tok_pooling_type": "ALL"},
+    }
     if family != "qwen-prm":
         [architecture] = load_config(location).architectures
         labels = rendering.tokenizer.convert_ids_to_tokens(rendering.labels)
@@ -103,10 +106,9 @@ def in_process(location: str, family: str, rendering: Family) -> tuple[Read, int
         arguments |= {"convert": "classify", "hf_overrides": overrides}
     from vllm import LLM, PoolingParams
 
-    try:
-        llm = LLM(model=str(folder_of(location, weights=True)), **arguments)
-    except ValueError as error:
-        raise ModelError(f"vLLM cannot run {location!r}: {error}") from None
+    folder = str(folder_of(location, weights=True))
+    with starting(location):
+        llm = LLM(model=folder, **arguments)
 
     def read(inputs: list[list[int]]) -> list[list[list[float]]]:
         prompts = [{"prompt_token_ids": ids} for ids in inputs]
