@@ -11,13 +11,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from tts import study
+from tts import parameters, study
 from tts.advice import adviser
 from tts.analysis import difficulty
-from tts.experiment import ParameterError
+from tts.files import replacing
 from tts.models import ModelError, pocket_models
+from tts.parameters import ParameterError, declared, grid_of
 from tts.paths import ROOT
 from tts.problems import ProblemError, problem_sets
 from tts.report import html
@@ -53,13 +55,14 @@ def run(
     preset: Preset = "pocket",
     parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
     dry_run: Annotated[bool, typer.Option(help="say what would run, and stop")] = False,
-    workers: Annotated[int, typer.Option(help="notebooks executed side by side")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="notebooks executed side by side")] = 2,
 ) -> None:
     """Runs notebooks: generates what they need, executes them, renders figures and the report."""
     started = time.monotonic()
     jobs = study.plan(preset, notebooks, study.parse_overrides(parameter))
     for job in jobs:
-        console.print(f"[bold]{job.notebook}[/bold]\n{job.experiment() or 'generates as it runs'}", highlight=False, soft_wrap=True)
+        shown = escape(str(job.experiment() or "generates as it runs"))
+        console.print(f"[bold]{job.notebook}[/bold]\n{shown}", highlight=False, soft_wrap=True)
     if dry_run:
         console.print(_estimate(jobs))
         return
@@ -73,7 +76,7 @@ def run(
 
 def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str, str | None], Path, Path]:
     """Executes the notebooks and binds the report."""
-    figures = (study.NOTEBOOKS / ({"figures": "../figures"} | study.declared(jobs[0].notebook) | jobs[0].parameters)["figures"]).resolve()
+    figures = (study.NOTEBOOKS / ({"figures": "../figures"} | declared(jobs[0].notebook) | jobs[0].parameters)["figures"]).resolve()
     output = figures / "notebooks"
     outcome = study.execute(jobs, output, workers)
     failures = {name: reason for name, reason in outcome.items() if reason}
@@ -96,12 +99,13 @@ def _estimate(jobs: list[study.Job]) -> str:
 def _closing(outcome: dict[str, str | None], page: Path, figures: Path, seconds: float) -> None:
     table = Table("notebook", "outcome")
     for name, reason in outcome.items():
-        table.add_row(name, "[green]done[/green]" if reason is None else f"[red]{reason}[/red]")
+        table.add_row(name, "[green]done[/green]" if reason is None else f"[red]{escape(reason)}[/red]")
     console.print(table)
     pngs = sorted(figures.glob("*.png"))
-    console.print(f"{len(pngs)} figures in {figures} (each as .pdf, .png, .csv and .json)\nreport: {page}\ntook {seconds / 60:.1f} minutes")
+    places = escape(f"{len(pngs)} figures in {figures} (each as .pdf, .png, .csv and .json)\nreport: {page}")
+    console.print(f"{places}\ntook {seconds / 60:.1f} minutes")
     for finding in sorted(figures.glob("findings-*.txt")):
-        console.print(finding.read_text().rstrip(), highlight=False, soft_wrap=True)
+        console.print(escape(finding.read_text().rstrip()), highlight=False, soft_wrap=True)
 
 
 @app.command("list")
@@ -109,7 +113,7 @@ def list_() -> None:
     """Lists presets, notebooks, policies, PRMs, problem sets and methods."""
     rows = {
         "presets": study.presets(),
-        "notebooks": study.notebooks(),
+        "notebooks": parameters.notebooks(),
         "policies": [*pocket_models("policy"), "path/to/folder", "owner/model", "vllm:MODEL", "http://HOST:PORT/v1#MODEL"],
         "PRMs": [
             *pocket_models("prm"),
@@ -135,20 +139,18 @@ def store(
     """Shows what the store holds and how large it is; cleans or exports it."""
     held = study.store_of(preset)
     if export:
-        temporary = export.with_name(export.name + ".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
+        with replacing(export) as temporary, temporary.open("w", encoding="utf-8") as file:
             count = sum(1 for _ in map(lambda line: file.write(line + "\n"), held.export()))
-        temporary.replace(export)
-        console.print(f"{count} records written to {export}")
+        console.print(escape(f"{count} records written to {export}"))
         return
     if clean:
         lock = held.lock()
-        console.print(f"deleted {held.clean()} runs from {held.folder}")
+        console.print(escape(f"deleted {held.clean()} runs from {held.folder}"))
         lock.release()
         return
     table = Table("run", "seed", "key", "chunks", "KiB")
     for run, chunks, size in held.sizes():
-        table.add_row(describe(run.spec), str(run.spec["sampling"]["seed"]), run.key, str(chunks), f"{size / 1024:.0f}")
+        table.add_row(escape(describe(run.spec)), str(run.spec["sampling"]["seed"]), run.key, str(chunks), f"{size / 1024:.0f}")
     console.print(table)
 
 
@@ -163,13 +165,13 @@ def compare(
 ) -> None:
     """Compares two stored runs: paired difference in accuracy on the problems that both hold, and tokens."""
     held = Store(store) if store else study.store_of(preset)
-    rule = Grid(problems={"any": 1}, policies=["any"], methods=["majority"], samples=1, budgets=[1], aggregate=aggregate, vote=vote).rule
+    rule = grid_of(problems={"any": 1}, policies=["any"], methods=["majority"], samples=1, budgets=[1], aggregate=aggregate, vote=vote).rule
     found = comparison.compare(comparison.find(held, run_a), comparison.find(held, run_b), rule)
     table = Table("run", "accuracy (%)", "policy tokens", "PRM tokens", title=f"{found.problems} common problems")
     for side in (found.first, found.second):
         i = side.accuracy
         shown = f"{100 * i.estimate:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]"
-        table.add_row(side.name, shown, f"{side.policy_tokens:,.0f}", f"{side.prm_tokens:,.0f}")
+        table.add_row(escape(side.name), shown, f"{side.policy_tokens:,.0f}", f"{side.prm_tokens:,.0f}")
     console.print(table)
     if found.difference is None:
         console.print(found.verdict)
@@ -192,7 +194,7 @@ def outcomes(
     """Runs a preset for each of its seeds and keeps every problem's outcome under data/outcomes, to show beside later runs."""
     with resumable():
         path = study.collect_outcomes(preset, study.parse_overrides(parameter), name)
-    console.print(f"outcomes of {preset} in {path}")
+    console.print(escape(f"outcomes of {preset} in {path}"))
 
 
 @app.command("difficulty")
@@ -204,7 +206,7 @@ def difficulty_(
     split: Annotated[str, typer.Option(help="development, selection or test problems")] = "test",
 ) -> None:
     """Counts right samples per problem, from samples no method is judged on, and keeps the counts under data/difficulty."""
-    grid = Grid(problems={problems: count}, policies=policies, methods=["majority"], samples=samples, budgets=[1], split=split)
+    grid = grid_of(problems={problems: count}, policies=policies, methods=["majority"], samples=samples, budgets=[1], split=split)
     with resumable():
         _count(grid, policies, problems, samples)
 
@@ -212,7 +214,7 @@ def difficulty_(
 def _count(grid: Grid, policies: list[str], problems: str, samples: int) -> None:
     for policy in policies:
         path = difficulty.commit_counts(difficulty.count(grid, study.store_of("pocket"), policy, problems, samples), problems)
-        console.print(f"{policy}: counts of {samples} samples for each problem of {problems} in {path}")
+        console.print(escape(f"{policy}: counts of {samples} samples for each problem of {problems} in {path}"))
 
 
 Policy = Annotated[str, typer.Option(help="a policy's name, folder or Hub name")]
@@ -255,7 +257,7 @@ def solve(
     """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers."""
     found = adviser.solve(adviser.load(strategy, policy, prm), problem, budget, unit)
     console.print("\n".join(found.steps), markup=False)
-    console.print(f"[bold]answer: {found.answer if found.answer is not None else 'none found'}[/bold]")
+    console.print(f"[bold]answer: {escape(found.answer) if found.answer is not None else 'none found'}[/bold]")
     console.print(
         f"judged {found.difficulty} (PRM score {found.score:.2f}); ran {found.entry.method} with N = {found.entry.n}; "
         f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens",
@@ -268,8 +270,13 @@ def guarded(command: typer.Typer) -> None:
     try:
         command()
     except EXPECTED as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _printable(text: str) -> str:
+    """A message without the control characters that an input may hold: they would move a terminal's cursor or colour it."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -18,7 +17,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    LlamaTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -26,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from tts import hub
+from tts import hub, sentencepiece_file
 from tts.hub import ModelError
 from tts.paths import DATA
 
@@ -81,8 +79,24 @@ def folder_of(location: str, weights: bool = False) -> Path:
 
 def read_card(folder: str | Path) -> dict:
     """The suite's own card of a model that it trained; empty where there is none."""
-    path = Path(folder) / "card.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return _read_json(Path(folder) / "card.json") or {}
+
+
+def _read_json(path: Path) -> dict | None:
+    """A JSON object from a file of a model's folder; None where there is no such file.
+
+    Raises:
+        ModelError: where it is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+        return content
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged ({error}); fetch or train the model again; one of this suite: git checkout") from None
 
 
 def fingerprint(location: str) -> str:
@@ -138,23 +152,17 @@ def _sizes(location: str) -> dict[str, int]:
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     """A model's tokenizer.
 
-    ``AutoTokenizer`` goes by the model's type. It would read the plain tokenizers file of a Qwen2 folder by Qwen's own rules, and
-    a Mistral folder's sentencepiece file without the space that sentencepiece puts before the first word: these are read as what
-    they say they are.
+    ``AutoTokenizer`` goes by the model's type, and would read the plain tokenizers file of a Qwen2 folder by Qwen's own rules, and
+    a Mistral folder's sentencepiece file without the space before the first word. Both are read as what they are.
 
     Raises:
         ModelError: where it cannot be read.
     """
     folder = folder_of(location)
-    declaration = folder / "tokenizer_config.json"
-    declared = json.loads(declaration.read_text()).get("tokenizer_class") if declaration.exists() else None
-    cls = AutoTokenizer
-    if declared == "TokenizersBackend":
-        cls = PreTrainedTokenizerFast
-    elif not (folder / "tokenizer.json").exists() and declared in {"LlamaTokenizer", "LlamaTokenizerFast"}:
-        if not (find_spec("sentencepiece") and find_spec("google")):
-            raise ModelError(f"the tokenizer of {location!r} is a sentencepiece file: pip install sentencepiece protobuf")
-        cls = LlamaTokenizer
+    declared = (_read_json(folder / "tokenizer_config.json") or {}).get("tokenizer_class")
+    if declared in {"LlamaTokenizer", "LlamaTokenizerFast"} and not (folder / "tokenizer.json").exists():
+        return _guarded(location, lambda: sentencepiece_file.read(folder))
+    cls = PreTrainedTokenizerFast if declared == "TokenizersBackend" else AutoTokenizer
     return _guarded(location, lambda: cls.from_pretrained(folder, trust_remote_code=False))
 
 
@@ -210,6 +218,7 @@ def load_model(cls, location: str, device: str | None = None) -> PreTrainedModel
         ModelError: where the folder, its weights or its config cannot be read, weights are missing, or the device is too small.
     """
     folder = folder_of(location, weights=True)
+    _check_weights(folder)
     device, dtype = placement(location, device)
     options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     model, report = _guarded(location, lambda: cls.from_pretrained(folder, **options))
@@ -224,6 +233,23 @@ def load_model(cls, location: str, device: str | None = None) -> PreTrainedModel
     except torch.OutOfMemoryError:
         size = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**30
         raise ModelError(f"{location} does not fit on {device}: its weights alone take {size:.0f} GiB") from None
+
+
+def weights_hash(folder: Path) -> str:
+    """What a card records of the weights, so that a flipped byte is noticed, which safetensors cannot."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _check_weights(folder: Path) -> None:
+    recorded = read_card(folder).get("weights_sha256")
+    if recorded and recorded != weights_hash(folder):
+        raise ModelError(
+            f"the weights in {folder} are not those that its card.json records: they were damaged or exchanged; "
+            "restore them, say with git checkout, or delete the card's weights_sha256 if they are meant to differ"
+        )
 
 
 def _guarded(location: str, load):

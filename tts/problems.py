@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from datasets import Dataset
@@ -11,6 +12,7 @@ from datasets import Dataset
 from tts.pocket.problems import SETS as POCKET_SETS
 from tts.pocket.problems import held_out
 
+MOST = 100_000  # problems that are generated; a larger number is a slip
 SPLITS = ("development", "selection", "test")
 REASONING_GYM = "reasoning-gym:"
 
@@ -42,6 +44,8 @@ def load_problems(name: str, count: int | None = None, split: str = "test", seed
         raise ProblemError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
     if count is not None and count < 1:
         raise ProblemError(f"the number of problems must be at least 1; given {count}")
+    if count is not None and count > MOST and not name.endswith(".jsonl"):
+        raise ProblemError(f"the number of problems of {name} must be at most {MOST}; given {count}")
     if name in POCKET_SETS:
         rows = [{"problem": p.text, "answer": p.answer} for p in held_out(name, split, count or 200)]
         prefix = f"{name}-{split}"
@@ -81,8 +85,14 @@ def _reasoning_gym(task: str, count: int, seed: str) -> list[dict]:
 def _read_jsonl(path: Path) -> list[dict]:
     if not path.exists():
         raise ProblemError(f"no file {path}; expected JSON lines with 'problem' and 'answer'")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ProblemError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise ProblemError(f"{path} cannot be read: {error.strerror}; expected a file of JSON lines with 'problem' and 'answer'") from None
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # other line separators may stand inside a JSON string
         if line.strip():
             rows.append(_checked_row(line, f"{path}, line {number}"))
     if not rows:
@@ -95,10 +105,17 @@ def _checked_row(line: str, where: str) -> dict:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise ProblemError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested by the thousand
+        raise ProblemError(f"{where}: not JSON that can be read ({error})") from None
     if not isinstance(row, dict):
         raise ProblemError(f"{where}: expected an object with 'problem' and 'answer', found {type(row).__name__}")
-    for key in ("problem", "answer"):
-        if not str(row.get(key) if row.get(key) is not None else "").strip():
+    for key in ("problem", "answer", "id", "unique_id"):
+        value = row.get(key)
+        if isinstance(value, (bool, list, dict)):
+            raise ProblemError(f"{where}: {key!r} must be text or a number, found {json.dumps(value):.80}")
+        if re.search("[\ud800-\udfff]", str(value)):
+            raise ProblemError(f"{where}: {key!r} holds half a character (a lone surrogate), which no model can read")
+        if key in ("problem", "answer") and not str("" if value is None else value).strip():
             raise ProblemError(f"{where}: no {key!r}")
     checked = {"problem": str(row["problem"]), "answer": str(row["answer"])}
     identity = row.get("id", row.get("unique_id"))

@@ -13,6 +13,8 @@ STEP_SEPARATOR = "\n\n"
 # Llama's chat template prints today's date unless it is given one; a pinned date keeps runs reproducible.
 PINNED_DATE = "26 Jul 2024"
 
+_BRACE = re.compile(r"\\boxed\{|[{}]")
+
 SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
 
 # What Llama 3 was evaluated with on MATH, and the study after it.
@@ -75,16 +77,16 @@ def join_steps(steps: Sequence[str]) -> str:
 
 def boxed_answer(text: str) -> str | None:
     r"""The content of the last complete ``\boxed{...}``, braces balanced; None where there is none."""
-    marker = "\\boxed{"
-    start = text.rfind(marker)
-    while start >= 0:
-        depth = 1
-        for at in range(start + len(marker), len(text)):
-            depth += (text[at] == "{") - (text[at] == "}")
-            if depth == 0:
-                return text[start + len(marker) : at].strip()
-        start = text.rfind(marker, 0, start)
-    return None
+    open_braces: list[tuple[int, bool]] = []  # where its content begins, and whether \boxed stands before it
+    last = (-1, -1)
+    for brace in _BRACE.finditer(text):  # one pass: a hostile text may open thousands of boxes and close none
+        if brace[0] != "}":
+            open_braces.append((brace.end(), len(brace[0]) > 1))
+        elif open_braces:
+            start, boxed = open_braces.pop()
+            if boxed and start > last[0]:
+                last = (start, brace.start())
+    return text[last[0] : last[1]].strip() if last[0] >= 0 else None
 
 
 def style_of(template: str | None, name: str = "") -> Style:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tts.analysis.accuracy import Results
+from tts.files import write_text
 from tts.models import fingerprint, locate
 from tts.paths import DATA
 from tts.runs.grid import Grid
@@ -22,6 +23,10 @@ from tts.runs.store import Store
 COLUMNS = ["problem_id", "problem", "policy", "weights", "sampling", "samples", "correct"]
 COUNTS = DATA / "difficulty"
 OTHER_SEED = 1_000_000
+
+
+class CountsError(ValueError):
+    """Committed counts that cannot be read; the message names the file and the remedy."""
 
 
 def counting_grid(grid: Grid, policy: str, samples: int) -> Grid:
@@ -76,7 +81,7 @@ def committed(grid: Grid, policy: str, problem_set: str) -> pd.DataFrame:
     path = _path(problem_set)
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS)
-    counts = pd.read_csv(path)
+    counts = _read(path)
     same = (counts["weights"] == fingerprint(locate(policy))) & (counts["sampling"] == _sampling(grid))
     return counts[same & (counts["problem"] == counts["problem_id"].map(_hashes(grid, problem_set)))]
 
@@ -98,9 +103,20 @@ def _path(problem_set: str) -> Path:
 def commit_counts(counts: pd.DataFrame, problem_set: str) -> Path:
     """Adds counts to the committed file, in place of older ones of the same policy and problems."""
     path = _path(problem_set)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
-        old = pd.read_csv(path)
-        counts = pd.concat([old, counts]).drop_duplicates(["policy", "problem_id"], keep="last")
-    counts.sort_values(["policy", "problem_id"]).to_csv(path, index=False)
+        counts = pd.concat([_read(path), counts]).drop_duplicates(["policy", "problem_id"], keep="last")
+    write_text(path, counts.sort_values(["policy", "problem_id"]).to_csv(index=False))
     return path
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        counts = pd.read_csv(path)
+        if missing := [name for name in COLUMNS if name not in counts.columns]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        if not (counts["correct"].between(0, counts["samples"]) & (counts["samples"] > 0)).all():
+            raise ValueError("a count is not between 0 and its number of samples")
+        return counts
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise CountsError(f"{path} is damaged ({reason:.200}); restore it, say with git checkout, or delete it") from None

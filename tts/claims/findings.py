@@ -21,6 +21,7 @@ from tts.analysis import difficulty, outcomes
 from tts.analysis.evidence import Evidence
 from tts.claims import checks, published_checks
 from tts.claims.checks import Finding, NotTested, Scope
+from tts.files import write_text
 from tts.paths import NOTEBOOKS
 from tts.runs.grid import Grid
 
@@ -126,14 +127,14 @@ def read(path: Path = CLAIMS) -> Ledger:
         ClaimsError: where it is missing, malformed, or names a check that does not exist.
     """
     try:
-        return Ledger(**yaml.safe_load(path.read_text()))
+        return Ledger.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise ClaimsError(f"no claims file {path}") from None
-    except (yaml.YAMLError, TypeError) as error:
-        raise ClaimsError(f"{path} is not a claims file: {error}") from None
+        raise ClaimsError(f"no claims file {path}; restore it, say with git checkout") from None
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()]
         raise ClaimsError(f"{path}: " + "; ".join(lines)) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ClaimsError(f"{path} is not a claims file: {' '.join(str(error).split())}; restore it, say with git checkout") from None
 
 
 def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
@@ -273,10 +274,9 @@ def wide(ledger: pd.DataFrame) -> pd.DataFrame:
 
 def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:
     """Writes the ledger as ``ledger.json`` and ``ledger.csv``."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "ledger.json", folder / "ledger.csv"]
-    paths[0].write_text(json.dumps(json.loads(ledger.to_json(orient="records")), indent=1, ensure_ascii=False) + "\n")
-    ledger.to_csv(paths[1], index=False)
+    write_text(paths[0], json.dumps(json.loads(ledger.to_json(orient="records")), indent=1, ensure_ascii=False) + "\n")
+    write_text(paths[1], ledger.to_csv(index=False))
     return paths
 
 

@@ -20,6 +20,7 @@ from tts.problems import load_problems
 from tts.search import beam_search, dvts
 from tts.selection import AGGREGATES, VOTES, Rule
 
+MOST = 1 << 16  # samples or rows, beyond which a number is a slip rather than a wish
 SEARCHES = {"beam_search": beam_search, "dvts": dvts}
 Method = Literal["majority", "best_of_n", "beam_search", "dvts"]
 
@@ -49,18 +50,34 @@ class Grid(BaseModel):
     prms: list[str] = []
     methods: list[Method] = Field(["majority", "best_of_n", "beam_search", "dvts"], min_length=1)
     split: Literal["development", "selection", "test"] = "test"
-    samples: int = Field(64, ge=1)
+    samples: int = Field(64, ge=1, le=MOST)
     budgets: list[int] = Field([4, 16, 64], min_length=1)
     beam_width: int = Field(4, ge=1)
     aggregate: str = "product"
     vote: str = "vote"
-    temperature: float = Field(0.7, ge=0)
+    temperature: float = Field(0.7, ge=0, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(320, ge=1)
-    max_steps: int = Field(40, ge=1)
+    max_tokens: int = Field(320, ge=1, le=1 << 20)
+    max_steps: int = Field(40, ge=1, le=1 << 20)
     seed: int = 0
     chunk: int = Field(40, ge=1)
-    batch: int = Field(128, ge=1)
+    batch: int = Field(128, ge=1, le=MOST)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, values: object) -> object:
+        for name, value in values.items() if isinstance(values, dict) else ():
+            held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+            if any(isinstance(item, bool) for item in held):
+                raise ValueError(f"{name}: true and false are no values for it")
+        return values
+
+    @field_validator("policies", "prms", "methods", "budgets")
+    @classmethod
+    def _once_each(cls, value: list) -> list:
+        if repeated := sorted({item for item in value if value.count(item) > 1}):
+            raise ValueError(f"each may be given once; given more than once: {', '.join(map(str, repeated))}")
+        return value
 
     @field_validator("aggregate")
     @classmethod

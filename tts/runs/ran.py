@@ -7,12 +7,11 @@ import platform
 from collections.abc import Sequence
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from tts.analysis import costs, flops
 from tts.experiment import Experiment, commit
 from tts.policies import DEFAULT
-from tts.runs.store import Run
+from tts.runs.store import Run, read_chunk
 
 VERSIONS = ("torch", "transformers", "tokenizers", "datasets", "numpy", "pandas", "matplotlib", "papermill")
 
@@ -37,8 +36,8 @@ def runs(experiments: Sequence[Experiment]) -> pd.DataFrame:
 
 def _run(run: Run, paths: list) -> dict:
     spec = run.spec
-    tables = [pq.read_table(path, columns=["prompt_tokens", "policy_tokens", "prm_tokens"]) for path in paths]
-    prompts, written, read = (sum(sum(t[name].to_pylist()) for t in tables) for name in tables[0].column_names)
+    tables = [read_chunk(path) for path in paths]
+    prompts, written, read = (sum(sum(t[name].to_pylist()) for t in tables) for name in ("prompt_tokens", "policy_tokens", "prm_tokens"))
     policy, prm = spec["policy"]["name"], spec["prm"]["name"] if spec["prm"] else ""
     spent = flops.inference(costs.shape_of(policy).parameters, prompts + written) if spec["method"] != "scores" else 0.0
     return {
