@@ -143,12 +143,14 @@ def list_() -> None:
     rows = {
         "presets": study.presets(),
         "notebooks": parameters.notebooks(),
-        "policies": [*pocket_models("policy"), "path/to/folder", "owner/model"],
+        "policies": [*pocket_models("policy"), "path/to/folder", "owner/model", "vllm:MODEL", "http://HOST:PORT/v1#MODEL"],
         "PRMs": [
             *pocket_models("prm"),
             "implicit:POLICY",
             "dial:FALSE_POSITIVE,FALSE_NEGATIVE",
             *(f"{family}:MODEL" for family in FAMILIES if family != "implicit"),
+            "vllm:PRM",
+            "FAMILY:http://HOST:PORT/v1#MODEL",
         ],
         "problem sets": problem_sets(),
         "methods": ["majority", "best_of_n", *SEARCHES],
