@@ -21,15 +21,16 @@ class ProblemError(ValueError):
 
 def problem_sets() -> list[str]:
     """The names that :func:`load_problems` takes, apart from files."""
-    return [*POCKET_SETS, f"{REASONING_GYM}TASK", "path/to/problems.jsonl"]
+    return [*POCKET_SETS, f"{REASONING_GYM}TASK[,OPTION=VALUE...]", "path/to/problems.jsonl"]
 
 
 def load_problems(name: str, count: int | None = None, split: str = "test", seed: int = 0) -> Dataset:
     """Problems of a set, in the order of their ids; a longer list starts with the shorter one.
 
     Args:
-        name: ``pocket-main``, ``pocket-hard``, ``reasoning-gym:TASK``, or a JSONL file with ``problem`` and ``answer``
-            (and optionally ``id``) on each line.
+        name: ``pocket-main``, ``pocket-hard``, ``reasoning-gym:TASK`` (with the task's own options after commas, as in
+            ``reasoning-gym:leg_counting,max_animals=5``), or a JSONL file with ``problem`` and ``answer`` (and optionally
+            ``id``) on each line.
         count: how many; None takes a whole file, or 200.
         split: of the pocket sets and reasoning-gym: development, selection or test.
         seed: of reasoning-gym.
@@ -46,7 +47,8 @@ def load_problems(name: str, count: int | None = None, split: str = "test", seed
         rows = [{"problem": p.text, "answer": p.answer} for p in held_out(name, split, count or 200)]
         prefix = f"{name}-{split}"
     elif name.startswith(REASONING_GYM):
-        rows = _reasoning_gym(name.removeprefix(REASONING_GYM), count or 200, f"{split}/{seed}")
+        tasks = reasoning_gym_tasks(name, count or 200, split, seed)
+        rows = [{"problem": task["question"], "answer": str(task["answer"])} for task in tasks]
         prefix = f"{name}-{split}-{seed}"
     elif name.endswith(".jsonl"):
         rows, prefix = _read_jsonl(Path(name)), Path(name).stem
@@ -67,15 +69,31 @@ def fingerprint(problems: list[dict]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _reasoning_gym(task: str, count: int, seed: str) -> list[dict]:
+def reasoning_gym_tasks(name: str, count: int, split: str, seed: int = 0) -> list[dict]:
+    """Tasks as reasoning-gym makes them: ``question``, ``answer`` and ``metadata``; parameters as of :func:`load_problems`.
+
+    Raises:
+        ProblemError: for an unknown task or option, or a value that does not fit.
+    """
     import reasoning_gym
 
-    number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big")
+    task, *options = name.removeprefix(REASONING_GYM).split(",")
+    number = int.from_bytes(hashlib.sha256(f"{split}/{seed}".encode()).digest()[:4], "big")
     try:
-        dataset = reasoning_gym.create_dataset(task, size=count, seed=number)
-    except ValueError as error:
-        raise ProblemError(f"reasoning-gym has no task {task!r}: {error}") from None
-    return [{"problem": row["question"], "answer": str(row["answer"])} for row in dataset]
+        chosen = dict(_option(name, option) for option in options)
+        return list(reasoning_gym.create_dataset(task, size=count, seed=number, **chosen))
+    except (ValueError, TypeError, AssertionError) as error:
+        raise ProblemError(f"reasoning-gym cannot make {name!r}: {error}") from None
+
+
+def _option(name: str, text: str) -> tuple[str, object]:
+    key, separator, value = text.partition("=")
+    if not separator or not key.isidentifier() or key in ("size", "seed"):
+        raise ProblemError(f"{name!r}: expected OPTION=VALUE after a comma, found {text!r}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
 
 
 def _read_jsonl(path: Path) -> list[dict]:
