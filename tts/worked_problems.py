@@ -49,7 +49,7 @@ def load_worked(name: str, count: int, skip: int = 0, split: str = "development"
 def _written(name: str, count: int, split: str) -> list[str]:
     task = name.removeprefix(REASONING_GYM).split(",")[0]
     if task not in WRITERS:
-        raise ProblemError(f"no worked solutions for {name!r}; there are some for {', '.join(WRITERS)}, or give a JSONL file with solutions")
+        raise ProblemError(f"no worked solutions for {name!r}; there are for {', '.join(WRITERS)}, or give a JSONL file with solutions")
     tasks = reasoning_gym_tasks(name, count, split)
     return [join_steps([*WRITERS[task](one), f"\\boxed{{{one['answer']}}}"]) for one in tasks]
 

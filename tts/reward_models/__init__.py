@@ -8,9 +8,10 @@ from tts.reward_models.dial import DialledChecker, rates
 from tts.reward_models.implicit import ImplicitPRM
 from tts.reward_models.math_shepherd import MathShepherd
 from tts.reward_models.qwen_prm import ARCHITECTURE, QwenPRM
+from tts.reward_models.step_head import StepHead
 
 # A new family is one file beside these and one line here.
-FAMILIES = {"math-shepherd": MathShepherd, "qwen-prm": QwenPRM, "implicit": ImplicitPRM}
+FAMILIES = {"math-shepherd": MathShepherd, "qwen-prm": QwenPRM, "step-head": StepHead, "implicit": ImplicitPRM}
 DIAL = "dial"
 
 
