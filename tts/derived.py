@@ -63,9 +63,20 @@ def identity(folder: Path) -> str | None:
     return json.loads(path.read_text())["identity"] if path.exists() else None
 
 
+def expected_identity(folder: Path) -> str | None:
+    """The identity that an adapter's or a head's folder will have once it is made, from the base that its card names."""
+    base = models.read_card(folder).get("base_weights")
+    made = base and ((folder / ADAPTER).exists() or (folder / STEP_HEAD).exists())
+    return _number([models.files_hash(folder), base]) if made else None
+
+
+def _number(parts: list[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
 def _made(kind: str, parts: list[str], make: Callable[[Path], None]) -> str:
     """The folder for these parts; ``make`` fills it once, even with several processes that ask for it."""
-    number = hashlib.sha256("\0".join([kind, *parts]).encode()).hexdigest()[:16]
+    number = _number(parts)
     folder = CACHE / f"{kind}-{number}"
     if not folder.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -141,8 +152,7 @@ def _based(folder: Path, base: str, make: Callable[[Path, str, Path], None]) -> 
     found, expected = models.fingerprint(location), models.read_card(folder).get("base_weights")
     if expected and found != expected:
         raise ModelError(f"{folder} was trained on weights {expected} of {base!r}; {location} holds {found}: give the base that it names")
-    own = models.fingerprint(str(folder))
-    return _made(folder.name, [own, found], lambda target: make(folder, location, target))
+    return _made(folder.name, [models.files_hash(folder), found], lambda target: make(folder, location, target))
 
 
 def _merge(folder: Path, base: str, target: Path) -> None:

@@ -38,6 +38,11 @@ def pocket_models(kind: str) -> list[str]:
     return [p.name for p in sorted(folders, key=lambda p: (read_card(p).get("parameters", 0), p.name))]
 
 
+def named_folder(name: str) -> Path | None:
+    """The folder that a name means, as it is on disk: a path, or a model that comes with the suite; None for other names."""
+    return next((folder for folder in (Path(name), POCKET_FOLDER / name) if folder.is_dir()), None)
+
+
 def locate(name: str) -> str:
     """A model's folder, where ``name`` is a folder or a pocket model's name; otherwise ``name``, for the Hub.
 
@@ -48,15 +53,13 @@ def locate(name: str) -> str:
     """
     from tts.derived import derived  # which loads models itself
 
-    if made := derived(name):
+    folder = named_folder(name)
+    if made := derived(str(folder or name)):
         return made
-    for folder in (Path(name), POCKET_FOLDER / name):
-        if folder.is_dir():
-            if made := derived(str(folder)):
-                return made
-            if not (folder / "config.json").exists():
-                raise ModelError(f"{folder} is a folder without a config.json; expected a save_pretrained folder")
-            return str(folder)
+    if folder:
+        if not (folder / "config.json").exists():
+            raise ModelError(f"{folder} is a folder without a config.json; expected a save_pretrained folder, or an adapter's")
+        return str(folder)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         known = ", ".join([*pocket_models("policy"), *pocket_models("prm")]) or "none"
         raise ModelError(f"no model {name!r}: not a folder, not a Hub name (owner/model), not a pocket model ({known})")
@@ -78,6 +81,23 @@ def fingerprint(location: str) -> str:
         return location
     if made := identity(folder):
         return made
+    return files_hash(folder)
+
+
+def weights_of(name: str) -> str:
+    """:func:`fingerprint` of what a name means; an adapter's or a head's without its base, whose hash its card holds.
+
+    Raises:
+        ModelError: where it does not exist.
+    """
+    from tts.derived import expected_identity
+
+    folder = named_folder(name)
+    return (expected_identity(folder) if folder else None) or fingerprint(locate(name))
+
+
+def files_hash(folder: Path) -> str:
+    """A hash over a folder's weights, config and tokenizer."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in {".safetensors", ".json", ".jinja"} and path.name != "card.json":

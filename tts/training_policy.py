@@ -15,8 +15,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from tts.analysis.costs import shape_of
 from tts.derived import reference
-from tts.models import fingerprint, load_causal_lm, load_tokenizer, locate, parameters, read_card
+from tts.models import fingerprint, load_causal_lm, load_tokenizer, locate, read_card
 from tts.prompts import render_prompt
 from tts.training import Progress, Schedule, train
 
@@ -160,13 +161,16 @@ def adapter_card(
     pretrained_tokens: float,
 ) -> dict:
     """What the adapter is and cost. FLOPs per token: forward and backward through the base 4N, the adapter's own gradients 6N."""
-    size, own = parameters(location), sum(p.numel() for p in model.parameters() if p.requires_grad)
+    shape, own = shape_of(location), sum(p.numel() for p in model.parameters() if p.requires_grad)
+    size = shape.parameters
     tokens = recipe.passes * sum(len(ids) for ids, _ in batches.examples)
     known = read_card(location).get("training_flops", 6 * size * pretrained_tokens)
     return {
         "base": base,
         "base_weights": fingerprint(location),
         "parameters": size,
+        "layers": shape.layers,
+        "attention_width": shape.attention_width,
         "adapter_parameters": own,
         "examples": len(batches.examples),
         "training_tokens": tokens,

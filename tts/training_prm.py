@@ -16,8 +16,9 @@ from scipy.stats import rankdata
 from torch import nn
 from tqdm.auto import tqdm
 
+from tts.analysis.costs import shape_of
 from tts.derived import reference
-from tts.models import fingerprint, load_causal_lm, load_tokenizer, locate, parameters, read_card
+from tts.models import fingerprint, load_causal_lm, load_tokenizer, locate, read_card
 from tts.reward_models.base import Steps, StepScorer
 from tts.reward_models.step_head import DECLARATION, WEIGHTS, Head, at_ends, bottom, render
 from tts.training import Progress, Schedule, train
@@ -217,7 +218,8 @@ def _card(
     policy: str, location: str, head: Head, rows: Sequence[dict], rollouts: RolloutRecipe, recipe: HeadRecipe, progress: Progress
 ) -> dict:
     """What the PRM is and cost; FLOPs are those of sampling labels (2N a token, its prompts left out) and of the head's training."""
-    size, own = parameters(location), sum(p.numel() for p in head.parameters())
+    shape, own = shape_of(location), sum(p.numel() for p in head.parameters())
+    size = shape.parameters
     sampled = sum(row["tokens"] for row in rows)
     steps = sum(len(solution["values"]) for row in rows for solution in row["solutions"])
     below = read_card(location)
@@ -226,6 +228,8 @@ def _card(
         "base": policy,
         "base_weights": fingerprint(location),
         "parameters": size + own,
+        "layers": shape.layers,
+        "attention_width": shape.attention_width,
         "head_parameters": own,
         "problems": len(rows),
         "labelled_steps": steps,

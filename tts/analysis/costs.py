@@ -11,17 +11,25 @@ import pandas as pd
 from tts.analysis import flops, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.flops import Cost, Shape
-from tts.models import POCKET_FOLDER, idle_parameters, load_config, locate, parameters, pocket_models, read_card
+from tts.models import POCKET_FOLDER, idle_parameters, load_config, locate, named_folder, parameters, pocket_models, read_card
 
 
 def shape_of(name: str) -> Shape:
-    """A model's size, from its weights and config; the dialled checker is no model and has none."""
+    """A model's size, from its card, or else its weights and config; the dialled checker is no model and has none."""
     if name.startswith("dial:"):
         return Shape(0)
+    card = _card(name)
+    if "attention_width" in card:  # an adapter's or a head's, whose base need not be here
+        return Shape(card["parameters"], card["layers"], card["attention_width"])
     location = locate(name.split(":", 1)[-1])
     config = load_config(location)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shape(parameters(location), config.num_hidden_layers, config.num_attention_heads * size, idle_parameters(location, config))
+
+
+def _card(name: str) -> dict:
+    plain = name.split(":", 1)[-1]
+    return read_card(named_folder(plain) or locate(plain))
 
 
 def training_flops(name: str) -> float:
@@ -31,7 +39,7 @@ def training_flops(name: str) -> float:
     """
     if name.startswith("dial:"):
         return 0.0
-    card = read_card(locate(name.split(":", 1)[-1]))
+    card = _card(name)
     return float(card.get("training_flops", np.nan) + card.get("started_from_flops", 0.0))
 
 
@@ -55,7 +63,7 @@ def solver_of(prm: str) -> str | None:
     family, _, name = prm.rpartition(":")
     if family == "implicit":
         return name
-    return None if family == "dial" else read_card(locate(name)).get("started_from")
+    return None if family == "dial" else _card(name).get("started_from")
 
 
 def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:

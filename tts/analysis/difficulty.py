@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from tts.analysis.accuracy import Results
-from tts.models import fingerprint, locate
 from tts.paths import DATA
+from tts.policies import weights_of
 from tts.runs.grid import Grid
 from tts.runs.runner import fill
 from tts.runs.store import Store
@@ -48,7 +48,7 @@ def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int)
     fill(own, store)
     graded = Results(own, store).graded(problem_set, own.spec("pool", policy, n=samples))
     hashes = _hashes(own, problem_set)
-    common = {"policy": policy, "weights": fingerprint(locate(policy)), "sampling": _sampling(own), "samples": samples}
+    common = {"policy": policy, "weights": weights_of(policy), "sampling": _sampling(own), "samples": samples}
     return pd.DataFrame(
         {"problem_id": g.problem_id, "problem": hashes[g.problem_id], **common, "correct": int(g.correct.sum())} for g in graded
     )
@@ -77,7 +77,7 @@ def committed(grid: Grid, policy: str, problem_set: str) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS)
     counts = pd.read_csv(path)
-    same = (counts["weights"] == fingerprint(locate(policy))) & (counts["sampling"] == _sampling(grid))
+    same = (counts["weights"] == weights_of(policy)) & (counts["sampling"] == _sampling(grid))
     return counts[same & (counts["problem"] == counts["problem_id"].map(_hashes(grid, problem_set)))]
 
 

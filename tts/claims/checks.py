@@ -269,6 +269,8 @@ def efficiency(scope: Scope) -> Finding:
 
 def prm_quality(scope: Scope, method: str) -> Finding:
     """The slope of accuracy over ln F1 of error localisation, averaged over the searchers (Liu et al. 2025, Fig 6)."""
+    if len(scope.prms) < 3:
+        raise NotTested(f"a fit needs three PRMs; there are {len(scope.prms)}")
     f1 = np.array([localisation_f1(prm) for prm in scope.prms])
     if len(set(f1[f1 > 0])) < 3:
         raise NotTested(f"a fit needs three PRMs of different F1; there are {len(set(f1[f1 > 0]))}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tts.models import fingerprint, locate
+from tts import models
+from tts.models import locate
 from tts.policies.sampling import Sampling
 from tts.policies.transformers import TransformersPolicy
 from tts.search.driver import Policy
@@ -50,4 +51,4 @@ def weights_of(name: str) -> str:
     Raises:
         tts.models.ModelError: where it does not exist.
     """
-    return fingerprint(locate(engine_of(name)[1]))
+    return models.weights_of(engine_of(name)[1])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tts.models import ModelError, fingerprint, load_config, locate, read_card
+from tts import models
+from tts.models import ModelError, load_config, locate, read_card
 from tts.reward_models.base import StepScorer, check_responds
 from tts.reward_models.dial import DialledChecker, rates
 from tts.reward_models.implicit import ImplicitPRM
@@ -60,7 +61,7 @@ def weights_of(name: str) -> str:
     """
     if name.startswith(f"{DIAL}:"):
         return "exact step checker"
-    return fingerprint(locate(name.split(":", 1)[-1]))
+    return models.weights_of(name.split(":", 1)[-1])
 
 
 def _declared_family(location: str) -> str:
