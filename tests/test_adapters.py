@@ -21,7 +21,8 @@ from tts.training_policy import AdapterRecipe, ExampleBatches, new_adapter, solu
 from tts.worked_problems import load_worked
 
 RECIPE = AdapterRecipe(rank=2, learning_rate=1e-2, batch=2, passes=2)
-WORKED = [{"problem": f"{a},+{b}=?", "solution": f"{a}+{b}={a + b}\n\n\\boxed{{{a + b}}}"} for a, b in [(1, 2), (13, 4), (5, 5), (60, 7), (8, 9)]]
+PAIRS = [(1, 2), (13, 4), (5, 5), (60, 7), (8, 9)]
+WORKED = [{"problem": f"{a},+{b}=?", "solution": f"{a}+{b}={a + b}\n\n\\boxed{{{a + b}}}"} for a, b in PAIRS]
 
 
 @pytest.fixture(autouse=True)

@@ -66,8 +66,8 @@ def identity(folder: Path) -> str | None:
 def expected_identity(folder: Path) -> str | None:
     """The identity that an adapter's or a head's folder will have once it is made, from the base that its card names."""
     base = models.read_card(folder).get("base_weights")
-    made = base and ((folder / ADAPTER).exists() or (folder / STEP_HEAD).exists())
-    return _number([models.files_hash(folder), base]) if made else None
+    needs_base = (folder / ADAPTER).exists() or (folder / STEP_HEAD).exists()
+    return _number([models.files_hash(folder), base]) if base and needs_base and not identity(folder) else None
 
 
 def _number(parts: list[str]) -> str:
