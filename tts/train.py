@@ -74,7 +74,10 @@ def policy(
     scratch: Scratch = SCRATCH,
 ) -> None:
     """Trains a LoRA adapter on worked solutions (steps split by a blank line); stopping loses at most a minute."""
-    from tts.training_policy import AdapterRecipe, train_adapter
+    try:
+        from tts.training_policy import AdapterRecipe, train_adapter
+    except ImportError as error:
+        raise ValueError(f"training an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
     from tts.worked_problems import load_worked
 
     recipe = AdapterRecipe(rank, learning_rate, batch, passes, seed)

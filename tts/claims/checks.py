@@ -61,7 +61,7 @@ class Scope:
         n: the budget.
         policies: by size, smallest first.
         searchers: those that ran with every PRM.
-        prms: by name; ``good`` and ``weak`` stand for two of them.
+        prms: by name; ``good`` and ``weak`` stand for two of them, ``weak`` may be empty.
         long: each plain policy's long-CoT counterpart.
         pass_at_1: per policy, each problem's Pass@1 from separate samples.
         other_rule: evidence under another rule, for the voting claim.
@@ -117,10 +117,15 @@ class Scope:
         return found
 
     def of_size(self, size: str) -> list[str]:
-        """Policies of a size class by the study's thresholds, as shares of the largest policy (Liu et al. 2025, section 4.2)."""
+        """Policies of a size class by the study's thresholds (Liu et al. 2025, section 4.2), as shares of the largest policy.
+
+        Where there is one policy only, that is the study's largest.
+        """
         largest = max(costs.shape_of(p).parameters for p in self.policies)
-        classes = {p: size_class(costs.shape_of(p).parameters / largest) for p in self.policies}
-        return [p for p in self.policies if classes[p] == size]
+        shares = {p: costs.shape_of(p).parameters / largest for p in self.policies}
+        if len(shares) == 1:
+            shares = {p: costs.study_share(p) for p in shares}
+        return [p for p in self.policies if size_class(shares[p]) == size]
 
     def bins(self, policy: str) -> np.ndarray:
         if policy not in self.pass_at_1:
@@ -166,6 +171,8 @@ def _defaults(where: dict) -> dict:
 def _parts(scope: Scope, method: str, over: str, size: str | None, prm: str, bins: Sequence[str] | None) -> tuple[list[Part], str]:
     """Each policy's differences, the policies being those of a size class or else the searchers."""
     name = {"good": scope.good, "weak": scope.weak}[prm]
+    if not name:
+        raise NotTested(f"no {prm} PRM in this scope")
     parts, used, missing = [], [], ""
     for policy in scope.of_size(size) if size else scope.searchers:
         try:
@@ -293,6 +300,8 @@ def voting(scope: Scope, against: dict) -> Finding:
     """How far best-of-N moves between two rules with the weak PRM, less how far with the good one (Liu et al. 2025, Table 2)."""
     if not scope.other_rule:
         raise NotTested(f"no outcomes under the rule {Rule(**against)}")
+    if not scope.weak:
+        raise NotTested("two PRMs are compared; there is one")
     columns = []
     for prm in (scope.weak, scope.good):
         pairs = [(scope.values(p, "best_of_n", prm), scope.values(p, "best_of_n", prm, scope.other_rule)) for p in scope.searchers]
