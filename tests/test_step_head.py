@@ -65,10 +65,13 @@ def script(steps, index):
 def test_a_step_is_worth_the_share_of_its_continuations_that_come_out_right():
     tree = Tree()
     [outcome] = Driver(ScriptedPolicy(script)).run([(root(), search(root(), RolloutRecipe(solutions=2, rollouts=4), tree))])
-    first, second = sorted(valued(tree, lambda c: c.steps[-1] == "\\boxed{1}"), key=lambda row: row["steps"])
+    first, second, *rolled = valued(tree, lambda c: c.steps[-1] == "\\boxed{1}")
     assert first == {"steps": ["first 0", "bad", "\\boxed{2}"], "values": [0.0, 0.0, 0.0]}
     # own continuation right, and rollouts 0 and 2 of four: 3 of 5; from a good second step all
     assert second == {"steps": ["first 1", "good", "\\boxed{1}"], "values": [0.6, 1.0, 1.0]}
+    # rollouts are solutions too: what they share keeps its value, what is their own is worth how it came out
+    assert len(rolled) == 4 * 4 and {"steps": ["first 1", "bad", "\\boxed{2}"], "values": [0.6, 0.0, 0.0]} in rolled
+    assert rolled.count({"steps": ["first 1", "good", "\\boxed{1}"], "values": [0.6, 1.0, 1.0]}) == 2 + 4
     assert outcome.policy_tokens == 2 * (2 + 2 + 1) + 2 * 4 * (2 + 1) + 2 * 4 * 1
 
 

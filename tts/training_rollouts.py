@@ -45,7 +45,7 @@ def labelled(policy: str, problems: Sequence[dict], recipe: RolloutRecipe, path:
     """Solutions of each problem with a value for every step, kept as JSON lines in ``path``; what is there is not made again.
 
     Returns:
-        Rows of id, problem, answer, tokens (generated for it), and solutions: each with its steps and values in [0, 1].
+        Rows of id, problem, answer, tokens (generated for it), and solutions as of :func:`valued`.
     """
     known = _read(path)
     waiting = [p for p in problems if p["id"] not in known]
@@ -109,13 +109,23 @@ def search(root: Candidate, recipe: RolloutRecipe, tree: Tree) -> Search:
 
 
 def valued(tree: Tree, right: Callable[[Candidate], bool]) -> list[dict]:
-    """Each finished solution's steps and their values; a solution's own outcome counts among its steps' rollouts."""
-    shares = {path: [right(c) for c in rolled] for path, rolled in tree.rollouts.items()}
+    """Each finished solution's steps and their values, the rollouts being solutions too.
+
+    A step that was rolled out from is worth the share of its rollouts, and of the solution that it is part of, that came out
+    right; any other the outcome of its own solution: a rollout of one.
+    """
+    values = {}
+    for path, rolled in tree.rollouts.items():
+        through = [c for c in tree.solutions if c.path[: len(path)] == path]
+        outcomes = [right(c) for c in (*through, *rolled)]
+        values[path] = sum(outcomes) / len(outcomes)
+    ways = [(c, c.path) for c in tree.solutions] + [(c, path) for path, rolled in tree.rollouts.items() for c in rolled]
     found = []
-    for solution in (c for c in tree.solutions if c.status == "finished" and c.steps):
-        own = right(solution)
-        seen = [[own, *shares.get(solution.path[: depth + 1], [])] for depth in range(len(solution.steps))]
-        found.append({"steps": list(solution.steps), "values": [sum(outcomes) / len(outcomes) for outcomes in seen]})
+    for candidate, path in ways:
+        if candidate.status == "finished" and candidate.steps:
+            own = float(right(candidate))
+            steps = [values.get(path[: depth + 1], own) if depth < len(path) else own for depth in range(len(candidate.steps))]
+            found.append({"steps": list(candidate.steps), "values": steps})
     return found
 
 
