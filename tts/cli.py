@@ -16,6 +16,7 @@ from rich.table import Table
 from tts import study
 from tts.advice import adviser
 from tts.analysis import difficulty
+from tts.derived import ADAPTER, STEP_HEAD, trained_here
 from tts.experiment import ParameterError
 from tts.models import ModelError, pocket_models
 from tts.paths import ROOT
@@ -32,6 +33,7 @@ console = Console()
 EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, ValueError, OSError)
 
 FINDINGS = "09_findings"
+POLICY_FORMS = ["path/to/folder", "owner/model", "path/to/file.gguf", "pypi:PACKAGE==VERSION"]
 
 Preset = Annotated[str, typer.Option(help="a preset's name; see 'list'")]
 Overrides = Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="overrides a parameter")]
@@ -110,9 +112,10 @@ def list_() -> None:
     rows = {
         "presets": study.presets(),
         "notebooks": study.notebooks(),
-        "policies": [*pocket_models("policy"), "path/to/folder", "owner/model"],
+        "policies": [*pocket_models("policy"), *trained_here(ADAPTER), *POLICY_FORMS],
         "PRMs": [
             *pocket_models("prm"),
+            *trained_here(STEP_HEAD),
             "implicit:POLICY",
             "dial:FALSE_POSITIVE,FALSE_NEGATIVE",
             *(f"{family}:MODEL" for family in FAMILIES if family != "implicit"),

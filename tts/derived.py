@@ -59,6 +59,11 @@ def derived(name: str) -> str | None:
     return None
 
 
+def trained_here(kind: str) -> list[str]:
+    """Names of the suite's own models that need a base, adapters or step heads."""
+    return sorted(path.parent.name for path in models.POCKET_FOLDER.glob(f"*/{kind}"))
+
+
 def identity(folder: Path) -> str | None:
     """What identifies a folder that was made from another model; None for any other folder."""
     path = folder / IDENTITY

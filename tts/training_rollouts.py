@@ -19,7 +19,7 @@ from tts.prompts import boxed_answer
 from tts.search.base import Candidate, Sample, Search
 from tts.search.driver import Driver, Policy
 
-CHUNK = 8  # problems that are labelled together; what a crash loses
+CHUNK = 16  # problems that are labelled together; what a crash loses
 
 
 @dataclass(frozen=True)

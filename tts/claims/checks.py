@@ -251,6 +251,8 @@ def certainty(finding: Finding) -> float:
 
 def relative_gain(scope: Scope) -> Finding:
     """The relative gain of compute-optimal test-time scaling over CoT, of the smallest policy less that of the largest."""
+    if len(scope.policies) < 2:
+        raise NotTested("there is one policy")
     gains = []
     for policy in (scope.policies[0], scope.policies[-1]):
         cot = compute_optimal.resampled_means(scope.values(policy, "cot"))
