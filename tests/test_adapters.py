@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from tts import derived, models, training_policy
 from tts.models import ModelError, load_causal_lm, locate
@@ -16,6 +18,7 @@ from tts.policies.sampling import Sampling
 from tts.problems import ProblemError
 from tts.search import sample_pool
 from tts.search.driver import Driver
+from tts.train import app
 from tts.training import train
 from tts.training_policy import AdapterRecipe, ExampleBatches, new_adapter, solution_loss, tokenise, train_adapter
 from tts.worked_problems import load_worked
@@ -198,3 +201,27 @@ def test_a_file_with_solutions_and_what_is_skipped(tmp_path):
 def test_options_of_reasoning_gym_that_do_not_fit_are_refused(name, message):
     with pytest.raises(ProblemError, match=message):
         load_worked(name, 2)
+
+
+# -- the commands ------------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_train_an_adapter_and_say_why_a_prm_would_learn_nothing(tiny_lm, tmp_path):
+    problems = tmp_path / "worked.jsonl"
+    problems.write_text("".join(json.dumps(row | {"answer": "a"}) + "\n" for row in WORKED))
+    places = ["--problems", str(problems), "--scratch", str(tmp_path / "scratch")]
+    small = ["--examples", "4", "--skip", "1", "--batch", "2", "--rank", "2"]
+    done = CliRunner().invoke(app, ["policy", str(tiny_lm), *places, "--output", str(tmp_path / "mine"), *small])
+    assert done.exit_code == 0 and "it is a policy like any other" in done.output, done.output
+    assert models.read_card(tmp_path / "mine")["examples"] == 4
+    few = ["--count", "2", "--max-tokens", "20", "--batch", "4"]
+    done = CliRunner().invoke(app, ["prm", str(tmp_path / "mine"), *places, "--output", str(tmp_path / "prm"), *few])
+    assert isinstance(done.exception, ValueError), done.output
+    assert re.search("finished no solution|which teaches nothing", str(done.exception))
+
+
+def test_a_base_that_does_not_exist_is_named(tmp_path):
+    problems = tmp_path / "worked.jsonl"
+    problems.write_text(json.dumps(WORKED[0] | {"answer": "3"}) + "\n")
+    done = CliRunner().invoke(app, ["policy", "nowhere", "--problems", str(problems), "--output", str(tmp_path / "x"), "--examples", "1"])
+    assert isinstance(done.exception, ModelError) and "no model 'nowhere'" in str(done.exception)

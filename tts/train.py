@@ -83,7 +83,7 @@ def policy(
     recipe = AdapterRecipe(rank, learning_rate, batch, passes, seed)
     with resumable():
         folder = train_adapter(base, load_worked(problems, examples, skip, split), recipe, output, scratch / output.name, pretrained_tokens)
-    console.print(f"saved in {folder}; it is a policy like any other: python -m tts run 01_tts_methods -p policy={folder}", highlight=False)
+    console.print(f"saved in {folder}; it is a policy like any other: python -m tts run 01_tts_methods -p policy={folder}", soft_wrap=True)
 
 
 @app.command()
@@ -116,7 +116,7 @@ def prm(
     head = HeadRecipe(inner, layers, learning_rate, passes, seed=seed)
     with resumable():
         folder = train_step_head(policy, chosen, labels, head, output, scratch / output.name, batch)
-    console.print(f"saved in {folder}; it is a PRM like any other: python -m tts run 01_tts_methods -p prm={folder}", highlight=False)
+    console.print(f"saved in {folder}; it is a PRM like any other: python -m tts run 01_tts_methods -p prm={folder}", soft_wrap=True)
 
 
 def main() -> None:
