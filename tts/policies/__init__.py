@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from importlib import import_module
 
-from tts.models import ModelError, fingerprint, locate
+from tts import models
+from tts.models import ModelError, locate
 from tts.policies.sampling import Sampling
 from tts.search.driver import Policy
 
@@ -19,6 +20,8 @@ ENGINES = {
 IMPORTED = "imported"  # no engine: stored solutions, and no model that could write others
 DEFAULT = "transformers"
 SERVER = "openai"  # whose names are addresses
+# Engines and PRM families before a model's name; "pypi:" and "gguf:" are part of it.
+_PREFIXES = re.compile(r"^(?:(?!pypi:|gguf:)[a-z-]+:)+")
 AS_SERVED = "as served"  # instead of a hash: nobody but the server knows which weights it has
 
 
@@ -86,7 +89,7 @@ def weights_of(name: str) -> str:
         tts.models.ModelError: where it does not exist.
     """
     engine, rest = engine_of(name)
-    return AS_SERVED if engine == SERVER else fingerprint(locate(rest))
+    return AS_SERVED if engine == SERVER else models.weights_of(rest)
 
 
 def address_in(name: str) -> str | None:
@@ -98,7 +101,7 @@ def address_in(name: str) -> str | None:
 def model_of(name: str) -> str:
     """The model that a policy's or a PRM's name means, by the name under which its files may be found on this machine."""
     if not (served := address_in(name)):
-        return name.rpartition(":")[2]
+        return _PREFIXES.sub("", name)
     from tts.policies.server import Address
 
     address = Address.parse(served)

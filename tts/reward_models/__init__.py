@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tts.models import ModelError, fingerprint, load_config, locate, read_card
+from tts import models
+from tts.models import ModelError, load_config, locate, read_card
 from tts.policies import AS_SERVED, address_in, model_of
 from tts.policies.server import Address
 from tts.reward_models.base import StepScorer, check_responds
@@ -14,10 +15,18 @@ from tts.reward_models.math_shepherd import MathShepherd
 from tts.reward_models.qwen_prm import QwenPRM
 from tts.reward_models.rlhflow import RLHFlow
 from tts.reward_models.skywork import Skywork
+from tts.reward_models.step_head import StepHead
 from tts.reward_models.vllm import GOOD, PassScorer, served, started
 
 # A new family is one file beside these and one line here.
-FAMILIES = {"math-shepherd": MathShepherd, "qwen-prm": QwenPRM, "rlhflow": RLHFlow, "skywork": Skywork, "implicit": ImplicitPRM}
+FAMILIES = {
+    "math-shepherd": MathShepherd,
+    "qwen-prm": QwenPRM,
+    "rlhflow": RLHFlow,
+    "skywork": Skywork,
+    "step-head": StepHead,
+    "implicit": ImplicitPRM,
+}
 DIAL = "dial"
 IMPORTED = "imported"
 VLLM = "vllm:"
@@ -97,7 +106,7 @@ def weights_of(name: str) -> str:
     """
     if name.startswith(f"{DIAL}:"):
         return "exact step checker"
-    return AS_SERVED if address_in(name) else fingerprint(locate(model_of(name)))
+    return AS_SERVED if address_in(name) else models.weights_of(model_of(name))
 
 
 def _declared_family(location: str) -> str:
