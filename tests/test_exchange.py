@@ -531,7 +531,7 @@ def test_the_ledger_has_a_scope_for_imported_runs(tmp_path):
         "prm-quality": "not in the data",
         "poor-prm": "no other PRM",
         "shrinking-gain": "one policy",
-        "small-hard": "size of an imported policy is unknown",
+        "small-hard": "size of a policy is unknown",
         "absolute-bins": "was not counted",
     }.items():
         assert judged.loc[claim, "verdict"] == "not tested" and why in judged.loc[claim, "detail"], claim

@@ -32,9 +32,11 @@ PRM = "RLHFlow/Llama3.1-8B-PRM-Mistral-Data"
 def own_cache(monkeypatch, tmp_path):
     """Every test has an empty cache, and forgets what names were resolved to."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    hub.resolve.cache_clear()
+    for asked in (hub.resolve, hub.unreachable):
+        asked.cache_clear()
     yield tmp_path / "hub"
-    hub.resolve.cache_clear()
+    for asked in (hub.resolve, hub.unreachable):
+        asked.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +256,8 @@ def test_no_network_is_one_line_within_seconds(monkeypatch, capsys):
         cli.main()
     assert stop.value.code == 2 and time.monotonic() - started < 10
     [line] = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("error: cannot get 'Qwen/Qwen2.5-7B' from the Hugging Face Hub: ") and "give the path of its folder" in line
+    assert line.startswith("error: the Hugging Face Hub cannot be reached (") and "implicit:Qwen/Qwen2.5-7B" in line
+    assert "give local files and folders instead" in line
 
 
 # -- folders ---------------------------------------------------------------------------------------------------
@@ -303,7 +306,9 @@ def test_placement_follows_the_machine(tiny_lm, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert placement(str(half)) == ("cuda", torch.bfloat16)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert placement(str(half)) == ("cpu", torch.float32)
+    for fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda fast=fast: fast)
+        assert placement(str(half)) == ("cpu", dtype) and placement(str(tiny_lm)) == ("cpu", torch.float32)
 
 
 def test_a_sentencepiece_file_is_read_as_sentencepiece_does(tmp_path):

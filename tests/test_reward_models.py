@@ -370,7 +370,9 @@ def test_unknown_prms_are_refused(name, message):
 def test_a_causal_lm_of_no_known_family_is_refused(tiny_lm, tmp_path):
     folder = tmp_path / "plain"
     shutil.copytree(tiny_lm, folder)
-    with pytest.raises(ModelError, match="say it as FAMILY:NAME with one of math-shepherd, qwen-prm, rlhflow, skywork, implicit"):
+    with pytest.raises(
+        ModelError, match="say it as FAMILY:NAME with one of math-shepherd, qwen-prm, rlhflow, skywork, step-head, implicit"
+    ):
         open_prm(str(folder))
 
 

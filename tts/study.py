@@ -24,6 +24,7 @@ from tts.paths import NOTEBOOKS
 from tts.policies import address_in
 from tts.runs import runner
 from tts.runs.grid import Grid
+from tts.runs.imported import is_imported
 from tts.runs.store import Store
 
 PRESETS = NOTEBOOKS / "presets"
@@ -158,7 +159,8 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
 
 def absent(experiments: list[Experiment]) -> tuple[list[str], list[str], list[str]]:
     """Problem sets, policies and PRMs of experiments that would have to be downloaded."""
-    named = [dict.fromkeys(name for e in experiments for name in getattr(e.grid, kind)) for kind in ("problems", "policies", "prms")]
+    kinds = ("problems", "policies", "prms")
+    named = [dict.fromkeys(n for e in experiments for n in getattr(e.grid, kind) if not is_imported(n)) for kind in kinds]
     return problems.absent(named[0]), hub.absent(named[1]), hub.absent(named[2])
 
 
