@@ -96,8 +96,8 @@ def _commands(preset: Preset, source: Import, number: int) -> Iterator[str]:
     shown = os.path.relpath(path) if not os.path.relpath(path).startswith("..") else str(path)
     policies, prms = (", ".join(map(original, names)) for names in (preset.policies, preset.prms))
     yield f"{policies}{f' with {prms}' if prms else ''}, {preset.problems} problems; notebooks that this does not serve:"
-    for name, reason in preset.without.items():
-        yield f"  {name} {reason}"
+    for reason in dict.fromkeys(preset.without.values()):
+        yield f"  {', '.join(name for name, why in preset.without.items() if why == reason)}: {reason}"
     if preset.notebooks:
         yield "to render figures:"
         yield f"  python -m tts run --preset {_quoted(shown)}"

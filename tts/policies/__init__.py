@@ -52,9 +52,10 @@ def check_policy(name: str) -> None:
 
 
 def weights_of(name: str) -> str:
-    """What identifies a policy's behaviour, beside its name: a hash of its files.
+    """What identifies a policy's behaviour, beside its name: a hash of its files; of an imported one its name.
 
     Raises:
         tts.models.ModelError: where it does not exist.
     """
-    return fingerprint(locate(engine_of(name)[1]))
+    engine, location = engine_of(name)
+    return name if engine == "imported" else fingerprint(locate(location))

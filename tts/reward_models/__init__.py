@@ -57,13 +57,15 @@ def family_of(name: str) -> tuple[str, str]:
 
 
 def weights_of(name: str) -> str:
-    """What identifies a policy's or a PRM's behaviour, beside its name: a hash of its files.
+    """What identifies a policy's or a PRM's behaviour, beside its name: a hash of its files; of an imported one its name.
 
     Raises:
         tts.models.ModelError: where it does not exist.
     """
     if name.startswith(f"{DIAL}:"):
         return "exact step checker"
+    if name.startswith(f"{IMPORTED}:"):
+        return name
     return fingerprint(locate(name.split(":", 1)[-1]))
 
 
