@@ -81,7 +81,7 @@ def grid_of(done, **changes):
 
 def rows_of(store, method, **wanted):
     [run] = [r for r in store.runs() if r.spec["method"] == method and all(r.spec[k] == v for k, v in wanted.items())]
-    return {row["problem_id"]: row for row in run.all_rows()}
+    return {row["problem_id"]: row for row in run.rows()}
 
 
 # -- the study's code ------------------------------------------------------------------------------------------
@@ -495,7 +495,7 @@ def test_what_is_not_in_the_data_is_an_error_that_lists_what_is(study, tmp_path)
         grid_of(done, problems={"pocket-main": 2})
     with pytest.raises(ValueError, match="has scores of imported solutions only; policy-6k needs"):
         grid_of(done, policies=["policy-6k"])
-    assert reward_models.weights_of("imported:x/a/b") == policies.weights_of("imported:x/a/b") == "imported:x/a/b"
+    assert reward_models.weights_of("imported:x/a/b") == policies.weights_of("imported:x/a/b") == "imported"
     for opened in (lambda: open_policy("imported:x/Pol-1B", Sampling(), 1), lambda: open_prm("imported:x/Some-PRM-7B")):
         with pytest.raises(ValueError, match="was imported: there are its stored"):
             opened()
@@ -576,7 +576,7 @@ def test_the_ledger_has_a_scope_for_imported_runs(tmp_path):
         "prm-quality": "not in the data",
         "poor-prm": "no other PRM",
         "shrinking-gain": "one policy",
-        "small-hard": "size of an imported policy is unknown",
+        "small-hard": "the size of a policy is unknown",
         "absolute-bins": "was not counted",
     }.items():
         assert judged.loc[claim, "verdict"] == "not tested" and why in judged.loc[claim, "detail"], claim

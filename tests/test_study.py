@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from processes import heed_ctrl_c
 
-from tts import study
+from tts import parameters, study
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,7 +35,7 @@ def smoke(tmp_path_factory):
 def test_every_notebook_runs(smoke):
     _, _, done = smoke
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in study.notebooks():
+    for name in parameters.notebooks():
         assert name in done.stdout
 
 
@@ -68,7 +68,7 @@ def test_report_begins_with_the_ledger_and_ends_with_what_ran(smoke):
 def test_running_again_generates_nothing(smoke):
     _, places, _ = smoke
     again = tts("run", "--preset", "smoke", "--dry-run", *places)
-    with_problems = [name for name in study.notebooks() if "problems" in study.declared(name)]
+    with_problems = [name for name in parameters.notebooks() if "problems" in parameters.declared(name)]
     left = re.findall(r"(\d+) will run", again.stdout)
     assert again.returncode == 0 and len(left) == len(with_problems) and set(left) == {"0"}, again.stdout
 

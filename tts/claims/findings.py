@@ -24,6 +24,7 @@ from tts.claims import checks, published_checks
 from tts.claims.checks import Finding, NotTested, Scope
 from tts.exchange import presets
 from tts.exchange.presets import FINDINGS
+from tts.files import write_text
 from tts.paths import NOTEBOOKS
 from tts.runs import imported
 from tts.runs.grid import Grid
@@ -85,17 +86,20 @@ class Roles(BaseModel):
 
     Attributes:
         split: of the problems.
+        n: the budget, where it is not the ledger's.
+        weak_prm: empty where there is none.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     problem_set: str
     split: str = "test"
+    n: int | None = None
     policies: list[str]
     searchers: list[str]
     prms: list[str]
     good_prm: str
-    weak_prm: str
+    weak_prm: str = ""
     long: dict[str, str] = {}
 
 
@@ -131,14 +135,14 @@ def read(path: Path = CLAIMS) -> Ledger:
         ClaimsError: where it is missing, malformed, or names a check that does not exist.
     """
     try:
-        return Ledger(**yaml.safe_load(path.read_text()))
+        return Ledger.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise ClaimsError(f"no claims file {path}") from None
-    except (yaml.YAMLError, TypeError) as error:
-        raise ClaimsError(f"{path} is not a claims file: {error}") from None
+        raise ClaimsError(f"no claims file {path}; restore it, say with git checkout") from None
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()]
         raise ClaimsError(f"{path}: " + "; ".join(lines)) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ClaimsError(f"{path} is not a claims file: {' '.join(str(error).split())}; restore it, say with git checkout") from None
 
 
 def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
@@ -161,10 +165,11 @@ def _committed_scope(ledger: Ledger, roles: Roles | None, grid: Grid) -> Scope |
 
 def _held(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> list[Evidence]:
     """Committed outcomes of the searchers with every PRM, and of every policy with the good one."""
-    common = rule | {"split": roles.split, "problems": {roles.problem_set: 1}, "methods": list(checks.METHODS), "samples": ledger.n}
+    n = roles.n or ledger.n
+    common = rule | {"split": roles.split, "problems": {roles.problem_set: 1}, "methods": list(checks.METHODS), "samples": n}
     asked = (
-        {"policies": roles.searchers, "prms": roles.prms, "budgets": [n for n in (4, 16, 64, 256) if n <= ledger.n]},
-        {"policies": [*roles.policies, *roles.long.values()], "prms": [roles.good_prm], "budgets": [ledger.n]},
+        {"policies": roles.searchers, "prms": roles.prms, "budgets": [smaller for smaller in (4, 16, 64, 256) if smaller <= n]},
+        {"policies": [*roles.policies, *roles.long.values()], "prms": [roles.good_prm], "budgets": [n]},
     )
     found = [outcomes.committed(Grid(**(grid.model_dump() | common | own))) for own in asked]
     return [held for held in found if held is not None]
@@ -202,12 +207,14 @@ def scope(ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], otherwise:
     Args:
         evidence: grids that between them hold the roles' policies and PRMs.
         otherwise: evidence under the voting claim's other rule.
-        n: the budget; the ledger's by default.
+        n: the budget; the roles' or the ledger's by default.
     """
     known = {policy: difficulty.known_pass_at_1(evidence[0].grid, policy, roles.problem_set) for policy in roles.policies}
     counted = {policy: values for policy, values in known.items() if values is not None}
     parts = {name: getattr(roles, name) for name in ("problem_set", "policies", "searchers", "prms", "long")}
-    return Scope(evidence, **parts, n=n or ledger.n, good=roles.good_prm, weak=roles.weak_prm, pass_at_1=counted, other_rule=otherwise)
+    return Scope(
+        evidence, **parts, n=n or roles.n or ledger.n, good=roles.good_prm, weak=roles.weak_prm, pass_at_1=counted, other_rule=otherwise
+    )
 
 
 def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
@@ -299,10 +306,9 @@ def wide(ledger: pd.DataFrame) -> pd.DataFrame:
 
 def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:
     """Writes the ledger as ``ledger.json`` and ``ledger.csv``."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "ledger.json", folder / "ledger.csv"]
-    paths[0].write_text(json.dumps(json.loads(ledger.to_json(orient="records")), indent=1, ensure_ascii=False) + "\n")
-    ledger.to_csv(paths[1], index=False)
+    write_text(paths[0], json.dumps(json.loads(ledger.to_json(orient="records")), indent=1, ensure_ascii=False) + "\n")
+    write_text(paths[1], ledger.to_csv(index=False))
     return paths
 
 

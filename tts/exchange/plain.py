@@ -170,7 +170,7 @@ def rows(store: Store) -> Iterator[dict]:
     """Everything in a store, one row per run and problem, sorted, without times."""
     runs = [run for run in store.runs() if any(run.folder.glob("*.parquet"))]
     for run in sorted(runs, key=_order):
-        for row in sorted(run.all_rows(), key=lambda row: row["problem_id"]):
+        for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
             yield _row(run.spec, row)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from tts.analysis import stats
@@ -91,7 +90,7 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
 
 
 def _rows(run: Run) -> dict[str, dict]:
-    return {row["problem_id"]: row for path in sorted(run.folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()}
+    return {row["problem_id"]: row for row in run.rows()}
 
 
 def _accuracy(spec: dict, row: dict, rule: Rule, grader: Grader, bar: tqdm) -> float:

@@ -21,7 +21,9 @@ from tts.runs import imported
 from tts.search import beam_search, dvts
 from tts.selection import AGGREGATES, VOTES, Rule
 
+MOST = 1 << 16  # samples or rows, beyond which a number is a slip rather than a wish
 SEARCHES = {"beam_search": beam_search, "dvts": dvts}
+STEP_TOKENS = 2048  # Liu et al. 2025, section 4.1
 Method = Literal["majority", "best_of_n", "beam_search", "dvts"]
 
 
@@ -30,7 +32,7 @@ class Grid(BaseModel):
 
     Attributes:
         problems: problem set and how many of its problems, ``{"pocket-main": 200}``.
-        split: development, selection or test.
+        split: development, selection or test; all, for the study's sets.
         policies: names, folders or Hub names.
         prms: likewise; ``implicit:NAME`` takes a causal LM's likelihood.
         methods: of those that are compared.
@@ -39,6 +41,7 @@ class Grid(BaseModel):
         beam_width: M.
         aggregate, vote: the one selection rule of all methods.
         temperature, top_p, max_tokens, max_steps, seed: of sampling and search.
+        max_step_tokens: of one step of a search; by default the study's 2048, or max_tokens where that is less.
         chunk: problems per unit of work.
         batch: sequences decoded at once.
     """
@@ -49,19 +52,36 @@ class Grid(BaseModel):
     policies: list[str] = Field(min_length=1)
     prms: list[str] = []
     methods: list[Method] = Field(["majority", "best_of_n", "beam_search", "dvts"], min_length=1)
-    split: Literal["development", "selection", "test"] = "test"
-    samples: int = Field(64, ge=1)
+    split: Literal["development", "selection", "test", "all"] = "test"
+    samples: int = Field(64, ge=1, le=MOST)
     budgets: list[int] = Field([4, 16, 64], min_length=1)
     beam_width: int = Field(4, ge=1)
     aggregate: str = "product"
     vote: str = "vote"
-    temperature: float = Field(0.7, ge=0)
+    temperature: float = Field(0.7, ge=0, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(320, ge=1)
-    max_steps: int = Field(40, ge=1)
+    max_tokens: int = Field(320, ge=1, le=1 << 20)
+    max_step_tokens: int | None = Field(None, ge=1, le=1 << 20)
+    max_steps: int = Field(40, ge=1, le=1 << 20)
     seed: int = 0
     chunk: int = Field(40, ge=1)
-    batch: int = Field(128, ge=1)
+    batch: int = Field(128, ge=1, le=MOST)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, values: object) -> object:
+        for name, value in values.items() if isinstance(values, dict) else ():
+            held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+            if any(isinstance(item, bool) for item in held):
+                raise ValueError(f"{name}: true and false are no values for it")
+        return values
+
+    @field_validator("policies", "prms", "methods", "budgets")
+    @classmethod
+    def _once_each(cls, value: list) -> list:
+        if repeated := sorted({item for item in value if value.count(item) > 1}):
+            raise ValueError(f"each may be given once; given more than once: {', '.join(map(str, repeated))}")
+        return value
 
     @field_validator("aggregate")
     @classmethod
@@ -123,7 +143,8 @@ class Grid(BaseModel):
 
     def sampling(self, temperature: float | None = None) -> Sampling:
         chosen = self.temperature if temperature is None else temperature
-        return Sampling(chosen, self.top_p, self.max_tokens, self.max_tokens, self.seed)
+        step = min(self.max_tokens, self.max_step_tokens or STEP_TOKENS)
+        return Sampling(chosen, self.top_p, self.max_tokens, step, self.seed)
 
     def spec(self, method: str, policy: str, prm: str | None = None, n: int = 1) -> dict:
         """What determines a run's trajectories, apart from the problems."""
@@ -143,18 +164,22 @@ class Grid(BaseModel):
 
     def specs(self) -> Iterator[dict]:
         """All runs of the grid, those of a policy together, a pool before its scores."""
+        return (self.spec(*run) for run in self.runs())
+
+    def runs(self) -> Iterator[tuple[str, str, str | None, int]]:
+        """Method, policy, PRM and N of each of :meth:`specs`, whether or not the models can be found."""
         for policy in self.policies:
             if self.holds(policy, None, "cot", 1):
-                yield self.spec("cot", policy)
+                yield "cot", policy, None, 1
             if self.holds(policy, None, "majority", 1):
-                yield self.spec("pool", policy, n=self.samples)
+                yield "pool", policy, None, self.samples
             for prm in self.prms:
                 if "best_of_n" in self.methods:
-                    yield self.spec("scores", policy, prm, self.samples)
+                    yield "scores", policy, prm, self.samples
                 if "beam_search" in self.methods:
-                    yield from (self.spec("beam_search", policy, prm, n) for n in self.budgets if self.holds(policy, prm, "beam_search", n))
+                    yield from (("beam_search", policy, prm, n) for n in self.budgets if self.holds(policy, prm, "beam_search", n))
                 if "dvts" in self.methods:
-                    yield self.spec("dvts", policy, prm, self.samples)
+                    yield "dvts", policy, prm, self.samples
 
     # -- what was imported -------------------------------------------------------------------------------------
 
