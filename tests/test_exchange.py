@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from tts import cli, exchange
+from tts import cli, exchange, policies, reward_models
 from tts.analysis import costs
 from tts.analysis.accuracy import Results
 from tts.claims import findings
@@ -387,6 +387,50 @@ def test_grades_of_single_completions(tmp_path):
     assert done.grades == 3 and [d.source for d in done.differences] == ["mine.jsonl, line 2, completion 0"]
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 99) | st.floats() | st.sampled_from(["", "x", "1", "\\boxed{1}"]),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_content_of_a_field_stops_an_import(tmp_path_factory, data):
+    """Whatever a stranger's field holds, the record is used or listed, and the others are imported."""
+    place = tmp_path_factory.mktemp("odd")
+    pool = folder(place / "output", "MATH_best_of_n")
+    whole = json.loads(record(pool, 0, 0, [1]).read_text(encoding="utf-8"))
+    odd = whole | {data.draw(st.sampled_from(sorted(whole))): data.draw(JSON)}
+    odd["output"] = (
+        [whole["output"][0] | {data.draw(st.sampled_from(sorted(whole["output"][0]))): data.draw(JSON)}]
+        if odd["output"] is whole["output"]
+        else odd["output"]
+    )
+    (pool / "question_0" / "record_1.jsonl").write_text(json.dumps(odd))
+    sal(
+        place / "sal" / "best_of_n_completions.jsonl",
+        [sal_row(1, [1, 2]), (row := sal_row(2, [1, 2])) | {data.draw(st.sampled_from(sorted(row))): data.draw(JSON)}],
+    )
+    (place / "plain.jsonl").write_text(
+        "\n".join(
+            map(
+                json.dumps,
+                [
+                    (row := plain_rows(1)[0]) | {"id": "a"},
+                    row | {data.draw(st.sampled_from(["id", "n", "seed", "policy", "prm", "width", *row])): data.draw(JSON)},
+                ],
+            )
+        )
+    )
+    store = Store(place / "runs")
+    found, _ = exchange.read(place)
+    assert [f.format for f in found] == ["compute-optimal-tts", "search-and-learn", "plain"]
+    for number, one in enumerate(found):
+        done = importing.import_into(store, one, f"x{number}", place)
+        assert done.source.count >= 1 and list(summary.lines(done))
+
+
 # -- the store -------------------------------------------------------------------------------------------------
 
 
@@ -451,6 +495,7 @@ def test_what_is_not_in_the_data_is_an_error_that_lists_what_is(study, tmp_path)
         grid_of(done, problems={"pocket-main": 2})
     with pytest.raises(ValueError, match="has scores of imported solutions only; policy-6k needs"):
         grid_of(done, policies=["policy-6k"])
+    assert reward_models.weights_of("imported:x/a/b") == policies.weights_of("imported:x/a/b") == "imported"
     for opened in (lambda: open_policy("imported:x/Pol-1B", Sampling(), 1), lambda: open_prm("imported:x/Some-PRM-7B")):
         with pytest.raises(ValueError, match="was imported: there are its stored"):
             opened()
@@ -531,7 +576,7 @@ def test_the_ledger_has_a_scope_for_imported_runs(tmp_path):
         "prm-quality": "not in the data",
         "poor-prm": "no other PRM",
         "shrinking-gain": "one policy",
-        "small-hard": "size of a policy is unknown",
+        "small-hard": "the size of a policy is unknown",
         "absolute-bins": "was not counted",
     }.items():
         assert judged.loc[claim, "verdict"] == "not tested" and why in judged.loc[claim, "detail"], claim
@@ -547,7 +592,7 @@ def test_policies_of_known_size_with_cot_serve_every_comparison(tmp_path):
     [preset] = imported_from(tmp_path / "mine.jsonl", Store(tmp_path / "runs")).presets
     assert [imported.original(p) for p in preset.policies] == ["Tiny-0.5B", "Llama-3.2-3B-Instruct"]
     assert {"03_policy_scaling", "06_small_vs_large", "07_flops_comparison"} <= set(preset.notebooks)
-    assert preset.without["09_findings"] == "gives no verdict on fewer than 10 problems"
+    assert preset.without["09_findings"] == "there is no verdict on fewer than 10 problems"
     assert costs.shape_of(preset.policies[0]).parameters == 5e8 and np.isnan(costs.shape_of(preset.policies[0]).layers)
     assert costs.training_flops(preset.policies[1]) == 6 * 3e9 * 9e12 and np.isnan(costs.training_flops(preset.policies[0]))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -15,12 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tts import exchange, parameters, study
+from tts import parameters, study
 from tts.advice import adviser
 from tts.analysis import difficulty
 from tts.derived import ADAPTER, STEP_HEAD, trained_here
-from tts.exchange import importing, plain, summary
-from tts.exchange.records import printable
+from tts.exchange import plain, summary
 from tts.files import replacing
 from tts.models import ModelError, pocket_models
 from tts.parameters import ParameterError, declared, grid_of
@@ -204,20 +202,8 @@ def import_(
 ) -> None:
     """Imports runs that were made with other tools, and says what they hold, what could not be used, and how to render figures."""
     held = Store(store) if store else study.store_of(preset)
-    found, unknown = exchange.read(folder)
-    for one in found:
-        done = importing.import_into(held, one, name_of(folder, one, len(found), name), folder, policy, prm)
-        for line in summary.lines(done):
-            console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
-    if unknown:
-        named = ", ".join(path.name for path in unknown[:20])
-        console.print(printable(f"{len(unknown)} files in no known format: {named}"), highlight=False, soft_wrap=True, markup=False)
-
-
-def name_of(folder: Path, found: exchange.Found, of: int, given: str) -> str:
-    """An import's name: the given one, or the folder's; with the problem set's, or the format's, where a folder holds several."""
-    base = given or re.sub(r"[^\w.-]+", "-", folder.resolve().stem if folder.is_file() else folder.resolve().name).strip("-.") or "import"
-    return f"{base}-{found.name or found.format}" if of > 1 or (found.name and not given) else base
+    for line in summary.import_all(held, folder, name, policy, prm):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()

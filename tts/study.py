@@ -159,9 +159,9 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
 
 def absent(experiments: list[Experiment]) -> tuple[list[str], list[str], list[str]]:
     """Problem sets, policies and PRMs of experiments that would have to be downloaded."""
-    kinds = ("problems", "policies", "prms")
-    named = [dict.fromkeys(n for e in experiments for n in getattr(e.grid, kind) if not is_imported(n)) for kind in kinds]
-    return problems.absent(named[0]), hub.absent(named[1]), hub.absent(named[2])
+    named = [dict.fromkeys(name for e in experiments for name in getattr(e.grid, kind)) for kind in ("problems", "policies", "prms")]
+    models = [[name for name in names if not is_imported(name)] for names in named[1:]]
+    return problems.absent(named[0]), hub.absent(models[0]), hub.absent(models[1])
 
 
 def _anchored(overrides: dict) -> dict:

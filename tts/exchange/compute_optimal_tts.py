@@ -101,6 +101,11 @@ def _questions(runs: list[Path], root: Path) -> dict[int, str]:
 def _read_run(folder: Path, root: Path, texts: dict[int, str], found: Found) -> None:
     config = _config(folder, root, found)
     _, method = _run_of(folder)
+    name = "/".join(folder.parts[-4:])
+    if method == "best_of_n" and folder.name == "1_1_1":
+        found.notes.append(f"{name}: each record is one sample; a question's records together are a pool, not best-of-N")
+    if method == "beam_search" and folder.name.endswith("_1"):
+        found.notes.append(f"{name}: a question's records are repetitions (seeds) of beam search, and together the subtrees of DVTS")
     known = set()
     for question, number, path in sorted(_records(folder)):
         known.add(path)

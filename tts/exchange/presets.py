@@ -136,26 +136,26 @@ def _budgets(cells: Cells, methods: Sequence[str]) -> list[int]:
 def _reasons(policies: Sequence[str], prms: Sequence[str], cells: Cells, problems: int) -> dict[str, str]:
     """Per notebook that the data cannot serve, why not."""
     reasons = {
-        "00_quickstart": "samples anew",
-        "08_long_cot": "compares pairs of a plain policy and a long-CoT one of its size, which no name tells; give long_policies yourself",
-        "10_train_pocket": "is about the pocket models",
+        "00_quickstart": "it samples anew",
+        "08_long_cot": "no name tells which policy is the long-CoT counterpart of which; give policies and long_policies yourself",
+        "10_train_pocket": "it is about the pocket models",
     }
     held = {method for method, _ in cells}
     known = [p for p in policies if np.isfinite(costs.shape_of(p).parameters)]
-    sized = "compares policies of different sizes; of these the size of " + f"{len(known)} of {len(policies)} is known"
-    scored = "needs samples with step scores"
+    sized = f"policies of different, known sizes are compared; here is {len(policies)}, of known size {len(known)}"
+    scored = "samples with step scores are needed"
     if "best_of_n" not in held or not prms:
         reasons |= dict.fromkeys(("02_reward_models", "03_policy_scaling", "05_compute_optimal", FINDINGS), scored)
         reasons |= dict.fromkeys(("06_small_vs_large", "07_flops_comparison"), scored)
     if "majority" not in held:
-        reasons |= {"04_difficulty_bins": "needs a pool of samples"}
+        reasons |= {"04_difficulty_bins": "a pool of samples is needed"}
     if len(known) < 2 or len(known) < len(policies):
         reasons |= dict.fromkeys(("03_policy_scaling", "06_small_vs_large", "07_flops_comparison"), sized)
     elif "cot" not in held:
-        reasons |= dict.fromkeys(("06_small_vs_large", "07_flops_comparison"), "compares with CoT (greedy), which is not in the data")
+        reasons |= dict.fromkeys(("06_small_vs_large", "07_flops_comparison"), "CoT (greedy) is compared with, which is not in the data")
     if problems < FOLDS:
-        fewer = f"needs {FOLDS} problems to choose a strategy on others than it is judged on"
+        fewer = f"{FOLDS} problems are needed to choose a strategy on others than it is judged on"
         reasons |= dict.fromkeys(("03_policy_scaling", "05_compute_optimal", "06_small_vs_large"), fewer)
     if problems < FEWEST_PROBLEMS:
-        reasons |= {FINDINGS: f"gives no verdict on fewer than {FEWEST_PROBLEMS} problems"}
+        reasons |= {FINDINGS: f"there is no verdict on fewer than {FEWEST_PROBLEMS} problems"}
     return dict(sorted(reasons.items()))

@@ -54,6 +54,9 @@ def _read_file(path: Path, root: Path, found: Found) -> None:
     approach = named[1] if named else "best_of_n"
     relative = path.relative_to(root) if path != root else Path(path.name)
     policy = path.resolve().parent.name
+    found.notes.append(f"{relative} does not say which completions were cut off: all count as finished")
+    if approach == "beam_search":
+        found.notes.append(f"{relative}: this beam search refills its places as candidates finish, the study's does not")
     if not named:
         found.notes.append(f"{relative} does not name its approach: taken as best_of_n")
     if approach != "best_of_n":

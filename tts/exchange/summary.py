@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tts.analysis import costs
+from tts.exchange import importing, read
 from tts.exchange.importing import Done
 from tts.exchange.presets import Preset
+from tts.exchange.records import printable
 from tts.runs.imported import Import, original
 from tts.runs.store import Store
 
 STUDY_BUDGETS = (4, 16, 64, 256)
 LISTED = 20
+
+
+def import_all(store: Store, folder: Path, name: str = "", policy: str = "", prm: str = "") -> Iterator[str]:
+    """Imports all that a folder, or a file, holds, and says of each problem set what :func:`lines` says, ready for a terminal.
+
+    Args:
+        name: of the import; the folder's by default, with the problem set's, or the format's where it holds several.
+        policy, prm: names of the models, where the format has none.
+
+    Raises:
+        ExchangeError: where there is nothing to import.
+    """
+    found, unknown = read(folder)
+    place = folder.resolve()
+    base = name or re.sub(r"[^\w.-]+", "-", place.stem if place.is_file() else place.name).strip("-.") or "import"
+    for one in found:
+        several = len(found) > 1 or (one.name and not name)
+        done = importing.import_into(store, one, f"{base}-{one.name or one.format}" if several else base, folder, policy, prm)
+        yield from map(printable, lines(done))
+    if unknown:
+        yield printable(f"{len(unknown)} files in no known format: {', '.join(path.name for path in unknown[:LISTED])}")
 
 
 def lines(done: Done) -> Iterator[str]:
@@ -96,8 +120,8 @@ def _commands(preset: Preset, source: Import, number: int) -> Iterator[str]:
     shown = os.path.relpath(path) if not os.path.relpath(path).startswith("..") else str(path)
     policies, prms = (", ".join(map(original, names)) for names in (preset.policies, preset.prms))
     yield f"{policies}{f' with {prms}' if prms else ''}, {preset.problems} problems; notebooks that this does not serve:"
-    for name, reason in preset.without.items():
-        yield f"  {name} {reason}"
+    for reason in dict.fromkeys(preset.without.values()):
+        yield f"  {', '.join(name for name, why in preset.without.items() if why == reason)}: {reason}"
     if preset.notebooks:
         yield "to render figures:"
         yield f"  python -m tts run --preset {_quoted(shown)}"

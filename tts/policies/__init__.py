@@ -83,12 +83,14 @@ def check_ready(name: str) -> None:
 
 
 def weights_of(name: str) -> str:
-    """What identifies a policy's behaviour, beside its name: a hash of its files; for a served one nothing does.
+    """What identifies a policy's behaviour, beside its name: a hash of its files; for a served or an imported one nothing does.
 
     Raises:
         tts.models.ModelError: where it does not exist.
     """
     engine, rest = engine_of(name)
+    if engine == IMPORTED:
+        return IMPORTED
     return AS_SERVED if engine == SERVER else models.weights_of(rest)
 
 

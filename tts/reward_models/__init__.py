@@ -75,6 +75,8 @@ def family_of(name: str) -> tuple[str, str]:
     Raises:
         tts.models.ModelError: where the model is unknown, or its family.
     """
+    if name.startswith(f"{IMPORTED}:"):
+        return IMPORTED, name.removeprefix(f"{IMPORTED}:")
     name = name.removeprefix(VLLM)
     if address := address_in(name):
         Address.parse(address)
@@ -84,8 +86,6 @@ def family_of(name: str) -> tuple[str, str]:
     if family == DIAL:
         rates(name)
         return DIAL, name
-    if family == IMPORTED:
-        return IMPORTED, rest
     if rest:
         _known(family, name)
     location = locate(rest or name)
@@ -106,6 +106,8 @@ def weights_of(name: str) -> str:
     """
     if name.startswith(f"{DIAL}:"):
         return "exact step checker"
+    if name.startswith(f"{IMPORTED}:"):
+        return IMPORTED
     return AS_SERVED if address_in(name) else models.weights_of(model_of(name))
 
 
