@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from tts import cli, hub, policies, reward_models
 from tts.models import ModelError, fingerprint, load_causal_lm, load_config, load_tokenizer, locate, parameters, placement
 from tts.reward_models import family_of, open_prm
+from tts.runs.grid import Grid
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OLDER = "fedcba9876543210fedcba9876543210fedcba98"
@@ -78,6 +79,8 @@ def test_the_commit_is_what_identifies_the_weights(own_cache, rlhflow):
     assert fingerprint(locate(PRM)) == COMMIT
     assert policies.weights_of(PRM) == reward_models.weights_of(PRM) == reward_models.weights_of(f"rlhflow:{PRM}") == COMMIT
     assert reward_models.weights_of(f"{PRM}@{OLDER}") == OLDER
+    spec = Grid(problems={"pocket-main": 1}, policies=[PRM], prms=[f"{PRM}@{OLDER}"]).spec("scores", PRM, f"{PRM}@{OLDER}", 4)
+    assert (spec["policy"]["weights"], spec["prm"]["weights"]) == (COMMIT, OLDER)
     assert load_tokenizer(locate(f"{PRM}@{OLDER}")).bos_token == "<|begin_of_text|>"
 
 
