@@ -33,9 +33,15 @@ PRM = "RLHFlow/Llama3.1-8B-PRM-Mistral-Data"
 def own_cache(monkeypatch, tmp_path):
     """Every test has an empty cache, and forgets what names were resolved to."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    hub.resolve.cache_clear()
+    forget_answers()
     yield tmp_path / "hub"
+    forget_answers()
+
+
+def forget_answers() -> None:
+    """As a new process."""
     hub.resolve.cache_clear()
+    hub.unreachable.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +202,7 @@ def test_a_model_is_downloaded_at_one_commit_and_stays_there(own_cache, serve, r
     fetched = {path.rpartition("/")[2] for path in server.asked if "/resolve/" in path}
     assert fetched == {path.name for path in rlhflow.iterdir()}
     before = len(server.asked)
-    hub.resolve.cache_clear()  # as another process
+    forget_answers()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert open_prm(PRM).score([("a", "1+1=?")], [("2.",)]) == scores and len(server.asked) == before
     assert locate(PRM) == f"{PRM}@{COMMIT}"
@@ -257,7 +263,9 @@ def test_no_network_is_one_line_within_seconds(monkeypatch, capsys):
         cli.main()
     assert stop.value.code == 2 and time.monotonic() - started < 10
     [line] = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("error: cannot get 'Qwen/Qwen2.5-7B' from the Hugging Face Hub: ") and "give the path of its folder" in line
+    assert line.startswith("error: the Hugging Face Hub cannot be reached") and "PRMs implicit:Qwen/Qwen2.5-7B; give local files" in line
+    with pytest.raises(ModelError, match="cannot get 'Qwen/Qwen2.5-7B' from the Hugging Face Hub: .*give the path of its folder instead"):
+        open_prm("implicit:Qwen/Qwen2.5-7B")
 
 
 # -- folders ---------------------------------------------------------------------------------------------------

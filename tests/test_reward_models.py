@@ -16,7 +16,7 @@ from tts.pocket import tokenizer as pocket_tokenizer
 from tts.prompts import split_steps
 from tts.reward_models import family_of, open_prm
 from tts.reward_models.base import StepScorer
-from tts.runs.runner import Engines
+from tts.runs.runner import Engines, warn
 
 PROBLEM = ("a", "47,+38,*3=?")
 STEPS = ("47+38=85", "85*3=255", "\\boxed{255}")
@@ -234,8 +234,8 @@ def test_a_run_warns_once_of_what_a_prm_did_not_read(tiny_qwen_prm, capsys):
     engines = Engines(8)
     for _ in range(2):
         engines.prm(str(tiny_qwen_prm)).score([PROBLEM], [("1" * 400, "85")])
-    engines.report_unread()
-    engines.report_unread()
+    warn(engines.unread())
+    warn(engines.unread())
     [line] = capsys.readouterr().err.splitlines()
     assert line == f"warning: {tiny_qwen_prm} reads 256 tokens at most; 2 steps that end beyond that scored 0"
 
