@@ -118,7 +118,7 @@ class SmallHub(http.server.ThreadingHTTPServer):
 
     def __init__(self, folder: Path, name: str):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder, self.name, self.asked = folder, name, []
+        self.folder, self.name, self.asked, self.gated = folder, name, [], False
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -140,6 +140,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.say({"id": name, "sha": COMMIT, "siblings": [{"rfilename": p.name} for p in files]})
         elif path == f"/api/models/{name}/tree/{COMMIT}":
             self.say([{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": _etag(p)} for p in files])
+        elif self.server.gated:
+            self.send(403, b"", **{"X-Error-Code": "GatedRepo"})
         elif path.startswith(f"/{name}/resolve/{COMMIT}/"):
             file = self.server.folder / path.rpartition("/")[2]
             if file.exists():
@@ -230,6 +232,12 @@ def test_a_model_that_the_hub_does_not_have_is_refused(serve, rlhflow):
     serve(rlhflow, PRM)
     with pytest.raises(ModelError, match="no model 'nobody/nothing': neither a folder nor"):
         locate("nobody/nothing")
+
+
+def test_a_gated_model_says_how_to_get_access(serve, rlhflow):
+    serve(rlhflow, PRM).gated = True
+    with pytest.raises(ModelError, match="is gated: accept its licence on https://huggingface.co/RLHFlow/.*'hf auth login'"):
+        open_prm(PRM)
 
 
 def test_a_pickle_is_not_fetched_but_refused(serve, rlhflow, tmp_path):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
 
+from tts import models
 from tts.models import ModelError, load_tokenizer
 from tts.pocket import tokenizer as pocket_tokenizer
 from tts.prompts import split_steps
@@ -149,6 +150,17 @@ def test_extending_cached_prefixes_changes_no_score_and_reads_each_token_once(re
     render = whole.family.render
     once = len(render(PROBLEM[1], STEPS)) + len(render(PROBLEM[1], OTHER)) - len(render(PROBLEM[1], STEPS[:1]))
     assert tokens == sum(tokens_whole) == once
+
+
+@families
+def test_half_precision_as_on_a_gpu_gives_about_the_same_scores(request, monkeypatch, family, fixture, by_hand):
+    folder = request.getfixturevalue(fixture)
+    monkeypatch.setattr(models, "placement", lambda location, device=None: ("cpu", torch.bfloat16))
+    prm = open_prm(f"{family}{folder}")
+    assert prm.family.backbone.dtype == torch.bfloat16
+    monkeypatch.undo()
+    [scores], _ = prm.score([PROBLEM], [STEPS])
+    assert list(scores) == pytest.approx(by_hand(folder, PROBLEM[1], STEPS), abs=0.1)
 
 
 @families

@@ -38,6 +38,7 @@ class QwenPRM:
         token_id(self.tokenizer, SEPARATOR, location, "qwen-prm")
         self.model = load_model(Qwen2ForProcessRewardModel, location, device)
         self.backbone = self.model.model
+        self._head = self.model.score.float()
 
     def render(self, problem: str, steps: Steps) -> list[int]:
         messages = [
@@ -51,4 +52,4 @@ class QwenPRM:
         return self.tokenizer(text[:cut], add_special_tokens=False)["input_ids"]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
-        return self.model.score(last(hidden, tokens)).float().softmax(-1)[:, 1].tolist()
+        return self._head(last(hidden, tokens).float()).softmax(-1)[:, 1].tolist()
