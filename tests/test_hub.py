@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from tts import cli, hub, policies, reward_models
 from tts.models import ModelError, fingerprint, load_causal_lm, load_config, load_tokenizer, locate, parameters, placement
 from tts.reward_models import family_of, open_prm
+from tts.runs.grid import Grid
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OLDER = "fedcba9876543210fedcba9876543210fedcba98"
@@ -32,11 +33,15 @@ PRM = "RLHFlow/Llama3.1-8B-PRM-Mistral-Data"
 def own_cache(monkeypatch, tmp_path):
     """Every test has an empty cache, and forgets what names were resolved to."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    for asked in (hub.resolve, hub.unreachable):
-        asked.cache_clear()
+    forget_answers()
     yield tmp_path / "hub"
-    for asked in (hub.resolve, hub.unreachable):
-        asked.cache_clear()
+    forget_answers()
+
+
+def forget_answers() -> None:
+    """As a new process."""
+    hub.resolve.cache_clear()
+    hub.unreachable.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,8 @@ def test_the_commit_is_what_identifies_the_weights(own_cache, rlhflow):
     assert fingerprint(locate(PRM)) == COMMIT
     assert policies.weights_of(PRM) == reward_models.weights_of(PRM) == reward_models.weights_of(f"rlhflow:{PRM}") == COMMIT
     assert reward_models.weights_of(f"{PRM}@{OLDER}") == OLDER
+    spec = Grid(problems={"pocket-main": 1}, policies=[PRM], prms=[f"{PRM}@{OLDER}"]).spec("scores", PRM, f"{PRM}@{OLDER}", 4)
+    assert (spec["policy"]["weights"], spec["prm"]["weights"]) == (COMMIT, OLDER)
     assert load_tokenizer(locate(f"{PRM}@{OLDER}")).bos_token == "<|begin_of_text|>"
 
 
@@ -111,7 +118,7 @@ class SmallHub(http.server.ThreadingHTTPServer):
 
     def __init__(self, folder: Path, name: str):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder, self.name, self.asked = folder, name, []
+        self.folder, self.name, self.asked, self.gated = folder, name, [], False
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -133,6 +140,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.say({"id": name, "sha": COMMIT, "siblings": [{"rfilename": p.name} for p in files]})
         elif path == f"/api/models/{name}/tree/{COMMIT}":
             self.say([{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": _etag(p)} for p in files])
+        elif self.server.gated:
+            self.send(403, b"", **{"X-Error-Code": "GatedRepo"})
         elif path.startswith(f"/{name}/resolve/{COMMIT}/"):
             file = self.server.folder / path.rpartition("/")[2]
             if file.exists():
@@ -195,7 +204,7 @@ def test_a_model_is_downloaded_at_one_commit_and_stays_there(own_cache, serve, r
     fetched = {path.rpartition("/")[2] for path in server.asked if "/resolve/" in path}
     assert fetched == {path.name for path in rlhflow.iterdir()}
     before = len(server.asked)
-    hub.resolve.cache_clear()  # as another process
+    forget_answers()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert open_prm(PRM).score([("a", "1+1=?")], [("2.",)]) == scores and len(server.asked) == before
     assert locate(PRM) == f"{PRM}@{COMMIT}"
@@ -223,6 +232,12 @@ def test_a_model_that_the_hub_does_not_have_is_refused(serve, rlhflow):
     serve(rlhflow, PRM)
     with pytest.raises(ModelError, match="no model 'nobody/nothing': neither a folder nor"):
         locate("nobody/nothing")
+
+
+def test_a_gated_model_says_how_to_get_access(serve, rlhflow):
+    serve(rlhflow, PRM).gated = True
+    with pytest.raises(ModelError, match="is gated: accept its licence on https://huggingface.co/RLHFlow/.*'hf auth login'"):
+        open_prm(PRM)
 
 
 def test_a_pickle_is_not_fetched_but_refused(serve, rlhflow, tmp_path):
@@ -256,8 +271,9 @@ def test_no_network_is_one_line_within_seconds(monkeypatch, capsys):
         cli.main()
     assert stop.value.code == 2 and time.monotonic() - started < 10
     [line] = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("error: the Hugging Face Hub cannot be reached (") and "implicit:Qwen/Qwen2.5-7B" in line
-    assert "give local files and folders instead" in line
+    assert line.startswith("error: the Hugging Face Hub cannot be reached") and "PRMs implicit:Qwen/Qwen2.5-7B; give local files" in line
+    with pytest.raises(ModelError, match="cannot get 'Qwen/Qwen2.5-7B' from the Hugging Face Hub: .*give the path of its folder instead"):
+        open_prm("implicit:Qwen/Qwen2.5-7B")
 
 
 # -- folders ---------------------------------------------------------------------------------------------------

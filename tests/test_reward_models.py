@@ -11,11 +11,13 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
 
+from tts import models
 from tts.models import ModelError, load_tokenizer
 from tts.pocket import tokenizer as pocket_tokenizer
 from tts.prompts import split_steps
 from tts.reward_models import family_of, open_prm
 from tts.reward_models.base import StepScorer
+from tts.runs.runner import Engines, warn
 
 PROBLEM = ("a", "47,+38,*3=?")
 STEPS = ("47+38=85", "85*3=255", "\\boxed{255}")
@@ -151,6 +153,17 @@ def test_extending_cached_prefixes_changes_no_score_and_reads_each_token_once(re
 
 
 @families
+def test_half_precision_as_on_a_gpu_gives_about_the_same_scores(request, monkeypatch, family, fixture, by_hand):
+    folder = request.getfixturevalue(fixture)
+    monkeypatch.setattr(models, "placement", lambda location, device=None: ("cpu", torch.bfloat16))
+    prm = open_prm(f"{family}{folder}")
+    assert prm.family.backbone.dtype == torch.bfloat16
+    monkeypatch.undo()
+    [scores], _ = prm.score([PROBLEM], [STEPS])
+    assert list(scores) == pytest.approx(by_hand(folder, PROBLEM[1], STEPS), abs=0.1)
+
+
+@families
 def test_prefixes_that_were_dropped_are_computed_again(request, family, fixture, by_hand):
     folder = request.getfixturevalue(fixture)
     prm = open_prm(f"{family}{folder}")
@@ -227,6 +240,16 @@ def test_little_memory_costs_tokens_but_changes_no_score(request, family, fixtur
         held = [len(node.ids) for node in tight._trees["a"].values() if node.state is not None]
         assert sum(held) <= 150 and tight.cached.slots * tight.cached.cache.storage.shape[3] <= 128
     assert read["tight"] > read["ample"]
+
+
+def test_a_run_warns_once_of_what_a_prm_did_not_read(tiny_qwen_prm, capsys):
+    engines = Engines(8)
+    for _ in range(2):
+        engines.prm(str(tiny_qwen_prm)).score([PROBLEM], [("1" * 400, "85")])
+    warn(engines.unread())
+    warn(engines.unread())
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"warning: {tiny_qwen_prm} reads 256 tokens at most; 2 steps that end beyond that scored 0"
 
 
 def test_a_problem_beyond_the_context_has_no_scores_but_0(tiny_qwen_prm):

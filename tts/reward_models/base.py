@@ -134,6 +134,7 @@ class StepScorer:
     def _score_part(
         self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps], kept: dict[str, set[Steps]]
     ) -> tuple[list[tuple[float, ...]], list[int]]:
+        """As :meth:`score`; ``kept`` are the solutions whose caches stay."""
         charged = [0] * len(steps)
         levels: dict[int, dict[tuple[str, Steps], int]] = defaultdict(dict)
         texts = dict(problems)
@@ -152,7 +153,7 @@ class StepScorer:
         return [self._trees[problem_id][solution].scores for (problem_id, _), solution in zip(problems, steps)], charged
 
     def _drop_oldest(self) -> None:
-        """Drops the caches of the steps scored first beyond what memory is there."""
+        """Drops caches of steps beyond what memory is set aside for them, the first problems' first."""
         nodes = [node for tree in self._trees.values() for node in tree.values() if node.state is not None]
         excess = sum(len(node.ids) for node in nodes) - self._tokens_kept
         for node in nodes:

@@ -40,6 +40,7 @@ class QwenPRM:
             return
         self.model = load_model(Qwen2ForProcessRewardModel, location, device)
         self.backbone = self.model.model
+        self._head = self.model.score.float()
 
     def render(self, problem: str, steps: Steps) -> list[int]:
         messages = [
@@ -53,4 +54,4 @@ class QwenPRM:
         return self.tokenizer(text[:cut], add_special_tokens=False)["input_ids"]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
-        return self.model.score(last(hidden, tokens)).float().softmax(-1)[:, 1].tolist()
+        return self._head(last(hidden, tokens).float()).softmax(-1)[:, 1].tolist()

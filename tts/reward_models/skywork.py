@@ -42,6 +42,7 @@ class Skywork:
         self.newline = token_id(self.tokenizer, "\n", location, "skywork")
         self.model = load_model(Qwen2ForPrmModel, location, device)
         self.backbone = self.model.model
+        self._head = self.model.v_head["summary"].float()
 
     def render(self, problem: str, steps: Steps) -> list[int]:
         ids = self._encode(f"{self.tokenizer.bos_token}{problem}\n")
@@ -53,4 +54,4 @@ class Skywork:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
-        return self.model.v_head["summary"](last(hidden, tokens)).float().sigmoid()[:, 0].tolist()
+        return self._head(last(hidden, tokens).float()).sigmoid()[:, 0].tolist()
