@@ -166,6 +166,7 @@ def test_another_models_tokenizer_is_refused(server, folder, tmp_path):
     ("name", "message"),
     [
         ("http://localhost:8000/v1", "expected http://HOST:PORT/v1#MODEL"),
+        ("http://localhost:8000#m", "expected http://HOST:PORT/v1#MODEL"),
         ("http://me:sk-secret@localhost:8000/v1#m", "the address of localhost holds a key or a query; give the key in .* OPENAI_API_KEY"),
         ("http://localhost:8000/v1#m?tokeniser=x", "unknown tokeniser after '\\?'; known: context, tokenizer"),
         ("http://localhost:8000/v1#m?context=many", "context must be a number of tokens; given 'many'"),
@@ -193,7 +194,7 @@ def test_no_server_is_said_within_seconds(server, folder, tmp_path):
     started = time.monotonic()
     with refusing("no server at http://127.0.0.1:.*; start it, or check the address"):
         fill(grid(name, tmp_path), Store(tmp_path))
-    assert time.monotonic() - started < 10 and list(tmp_path.glob("*/*.parquet")) == []
+    assert time.monotonic() - started < 30 and list(tmp_path.glob("*/*.parquet")) == []
 
 
 def test_an_unknown_model_is_said_with_those_that_are_served(server, tmp_path):
@@ -210,7 +211,7 @@ NO_CHOICES = {"choices": [], "id": "1", "object": "text_completion", "created": 
     [
         ((500, OUT_OF_MEMORY), "answered 500 2 times: .*out of memory, said by \\*\\*\\*.*command again"),
         ((200, NO_CHOICES), "returned 0 samples where 1 was asked"),
-        ("hang", "did not answer within 1.5 s \\(TTS_REQUEST_SECONDS is the limit\\)"),
+        ("hang", "did not answer within 4 s \\(TTS_REQUEST_SECONDS is the limit\\)"),
         ((401, {"error": {"message": "wrong key sk-secret"}}), "refuses the key \\(401\\); set OPENAI_API_KEY"),
         ((400, {"error": {"message": "too long"}}), "refuses a request: .*too long.*add \\?context="),
         ((404, {"error": {"message": "no completions here"}}), "has no /v1/completions: .*is the address right"),
@@ -222,7 +223,7 @@ NO_CHOICES = {"choices": [], "id": "1", "object": "text_completion", "created": 
 def test_a_failing_server_is_an_error_in_words_and_loses_nothing(server, folder, tmp_path, monkeypatch, fault, message):
     """The chunks before it stay, the one under way is made by the next run, and the whole equals an unbroken run."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("TTS_REQUEST_SECONDS", "1.5")
+    monkeypatch.setenv("TTS_REQUEST_SECONDS", "4" if fault == "hang" else "60")
     monkeypatch.setattr(OpenAIPolicy.__init__, "__defaults__", (8, 1))
     wanted, store, whole = grid(named(server, folder), tmp_path), Store(tmp_path / "broken"), Store(tmp_path / "whole")
     server.fault = lambda body: fault if list(store.folder.glob("*/*.parquet")) else None
@@ -253,8 +254,14 @@ def test_a_passing_fault_is_tried_again(server, folder):
 
 def test_ctrl_c_reaches_a_run_that_waits_for_a_hanging_server(server, folder):
     policy = opened(named(server, folder))
-    server.fault = lambda body: "hang"
-    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    interrupt, first = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)), threading.Lock()
+
+    def hang(body):
+        if first.acquire(blocking=False):
+            interrupt.start()
+        return "hang"
+
+    server.fault = hang
     with pytest.raises(KeyboardInterrupt):
         pools(policy, 4)
     assert server.abandoned.wait(10), "the connection was left open"
