@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tts import parameters, study
+from tts import exchange, parameters, study
 from tts.advice import adviser
 from tts.analysis import difficulty
+from tts.derived import ADAPTER, STEP_HEAD, trained_here
+from tts.exchange import importing, plain, summary
+from tts.exchange.records import printable
 from tts.files import replacing
 from tts.models import ModelError, pocket_models
 from tts.parameters import ParameterError, declared, grid_of
@@ -24,18 +28,19 @@ from tts.paths import ROOT
 from tts.problems import ProblemError, problem_sets
 from tts.report import html
 from tts.reward_models import FAMILIES
-from tts.runs import comparison
+from tts.runs import cluster, comparison, forecast
 from tts.runs.estimate import Estimate, estimate
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.store import Store, StoreError, describe
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
-EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, ValueError, OSError)
+EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, cluster.ClusterError, ValueError, OSError)
 
 FINDINGS = "09_findings"
+POLICY_FORMS = ["path/to/folder", "owner/model", "path/to/file.gguf", "pypi:PACKAGE==VERSION", "vllm:MODEL", "http://HOST:PORT/v1#MODEL"]
 
-Preset = Annotated[str, typer.Option(help="a preset's name; see 'list'")]
+Preset = Annotated[str, typer.Option(help="a preset's name, see 'list', or a preset file")]
 Overrides = Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="overrides a parameter")]
 
 
@@ -56,9 +61,14 @@ def run(
     parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
     dry_run: Annotated[bool, typer.Option(help="say what would run, and stop")] = False,
     workers: Annotated[int, typer.Option(min=1, help="notebooks executed side by side")] = 2,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="generate in this process, or spread over a Ray cluster")] = "local",
+    address: Annotated[str | None, typer.Option(help="of the cluster's head, host:port; by default this machine's cluster")] = None,
+    gpus: Annotated[float | None, typer.Option(help="of each of the cluster's actors; by default 1 where there are any")] = None,
 ) -> None:
     """Runs notebooks: generates what they need, executes them, renders figures and the report."""
     started = time.monotonic()
+    if engine == "local" and (address or gpus is not None):
+        raise cluster.ClusterError("--address and --gpus are of a cluster; say --engine ray too")
     jobs = study.plan(preset, notebooks, study.parse_overrides(parameter))
     for job in jobs:
         shown = escape(str(job.experiment() or "generates as it runs"))
@@ -66,7 +76,7 @@ def run(
     if dry_run:
         console.print(_estimate(jobs))
         return
-    with resumable():
+    with resumable(), cluster.using(address, gpus) if engine == "ray" else nullcontext():
         study.fill(jobs)
         outcome, page, figures = _render(jobs, preset, workers)
     _closing(outcome, page, figures, time.monotonic() - started)
@@ -90,9 +100,12 @@ def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str,
 def _estimate(jobs: list[study.Job]) -> str:
     """Tokens and time of what is missing, measured on a short sample of each model; shared runs count once."""
     total, counted = Estimate(0.0, 0.0), set()
+    experiments = [experiment for job in jobs if (experiment := job.experiment())]
+    if models := [name for names in study.absent(experiments)[1:] for name in names]:
+        return f"not on this machine, and not measured: {', '.join(models)}; 'estimate' says without them what they would take"
     for job in jobs:
-        if experiment := job.experiment():
-            total += estimate(experiment.grid, experiment.store, counted)
+        for grid in job.grids():
+            total += estimate(grid, job.experiment().store, counted)
     return f"to generate: {total}"
 
 
@@ -108,15 +121,34 @@ def _closing(outcome: dict[str, str | None], page: Path, figures: Path, seconds:
         console.print(escape(finding.read_text().rstrip()), highlight=False, soft_wrap=True)
 
 
+@app.command("estimate")
+def estimate_(
+    notebooks: Annotated[list[str] | None, typer.Argument(help="which notebooks; all of the preset by default")] = None,
+    preset: Preset = "paper",
+    parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
+    tokens: Annotated[list[str], typer.Option(metavar="SET=TOKENS", help="of a solution of a problem set")] = [],  # noqa: B006
+    peak: Annotated[float, typer.Option(help="TFLOP/s of one GPU; an H100 has 989 in bf16")] = 989,
+    decoding: Annotated[float, typer.Option(help="share of them that generating reaches")] = 0.1,
+    reading: Annotated[float, typer.Option(help="share of them that a PRM reaches")] = 0.4,
+) -> None:
+    """Estimates tokens and GPU hours of a preset from the FLOPs model, before anything is spent; needs no model."""
+    jobs = study.plan(preset, notebooks, study.parse_overrides(parameter), look_up=False)
+    lengths = {name: float(count) for name, count in study.parse_overrides(tokens).items()}
+    assumed = forecast.Assumptions(forecast.Assumptions().tokens | lengths, peak=peak * 1e12, decoding=decoding, reading=reading)
+    found = forecast.table([grid for job in jobs for grid in job.grids()], assumed)
+    print(assumed, forecast.markdown(found), sep="\n\n")
+
+
 @app.command("list")
 def list_() -> None:
     """Lists presets, notebooks, policies, PRMs, problem sets and methods."""
     rows = {
         "presets": study.presets(),
         "notebooks": parameters.notebooks(),
-        "policies": [*pocket_models("policy"), "path/to/folder", "owner/model", "vllm:MODEL", "http://HOST:PORT/v1#MODEL"],
+        "policies": [*pocket_models("policy"), *trained_here(ADAPTER), *POLICY_FORMS],
         "PRMs": [
             *pocket_models("prm"),
+            *trained_here(STEP_HEAD),
             "implicit:POLICY",
             "dial:FALSE_POSITIVE,FALSE_NEGATIVE",
             *(f"{family}:MODEL" for family in FAMILIES if family != "implicit"),
@@ -139,6 +171,8 @@ def store(
     """Shows what the store holds and how large it is; cleans or exports it."""
     held = study.store_of(preset)
     if export:
+        if not export.parent.is_dir():
+            raise StoreError(f"no folder {export.parent} to write {export.name} to; make it, or choose another")
         with replacing(export) as temporary, temporary.open("w", encoding="utf-8") as file:
             count = sum(1 for _ in map(lambda line: file.write(line + "\n"), held.export()))
         console.print(escape(f"{count} records written to {export}"))
@@ -154,12 +188,55 @@ def store(
     console.print(table)
 
 
+StoreFolder = Annotated[Path | None, typer.Option("--store", help="folder of the store; the preset's by default")]
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[
+        Path, typer.Argument(help="output of the study's code or of search-and-learn, or plain JSON lines (docs/formats.md)")
+    ],
+    preset: Preset = "pocket",
+    store: StoreFolder = None,
+    name: Annotated[str, typer.Option(help="of the import; the folder's by default")] = "",
+    policy: Annotated[str, typer.Option(help="the policy's name, where the format has none")] = "",
+    prm: Annotated[str, typer.Option(help="the PRM's name, where the format has none")] = "",
+) -> None:
+    """Imports runs that were made with other tools, and says what they hold, what could not be used, and how to render figures."""
+    held = Store(store) if store else study.store_of(preset)
+    found, unknown = exchange.read(folder)
+    for one in found:
+        done = importing.import_into(held, one, name_of(folder, one, len(found), name), folder, policy, prm)
+        for line in summary.lines(done):
+            console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
+    if unknown:
+        named = ", ".join(path.name for path in unknown[:20])
+        console.print(printable(f"{len(unknown)} files in no known format: {named}"), highlight=False, soft_wrap=True, markup=False)
+
+
+def name_of(folder: Path, found: exchange.Found, of: int, given: str) -> str:
+    """An import's name: the given one, or the folder's; with the problem set's, or the format's, where a folder holds several."""
+    base = given or re.sub(r"[^\w.-]+", "-", folder.resolve().stem if folder.is_file() else folder.resolve().name).strip("-.") or "import"
+    return f"{base}-{found.name or found.format}" if of > 1 or (found.name and not given) else base
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="to write; it ends in .jsonl or .parquet")],
+    preset: Preset = "pocket",
+    store: StoreFolder = None,
+) -> None:
+    """Writes everything in a store to one file, in the plain format (docs/formats.md), which 'import' reads."""
+    held = Store(store) if store else study.store_of(preset)
+    console.print(f"{plain.write(plain.rows(held), file)} records written to {file}", highlight=False, soft_wrap=True)
+
+
 @app.command()
 def compare(
     run_a: Annotated[str, typer.Argument(help="a run's key as 'store' lists it, or its beginning")],
     run_b: Annotated[str, typer.Argument(help="another run's key")],
     preset: Preset = "pocket",
-    store: Annotated[Path | None, typer.Option(help="folder of the store; the preset's by default")] = None,
+    store: StoreFolder = None,
     aggregate: Annotated[str, typer.Option(help="step scores to one score")] = "product",
     vote: Annotated[str, typer.Option(help="candidates to one answer")] = "vote",
 ) -> None:

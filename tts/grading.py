@@ -22,16 +22,21 @@ from tqdm.auto import tqdm
 
 LONGEST_ANSWER = 500
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
-# Space between two digits stays: "3 1/2" is not 31/2.
-_NOISE = re.compile(r"\\[ ,;!]|\\(?:left|right)(?![a-zA-Z])|\\text\s*\{\s*\}|\$|(?<!\d)\s+|\s+(?!\d)|\.$")
+_WITH_BASE = re.compile(r"([0-9A-Z]*\d[0-9A-Z]*)_(?:\{(\d+)\}|(\d+))")
+# Space stays between two digits ("3 1/2" is not 31/2) and, as one blank, between a command and a letter ("\pi r" is not "\pir").
+# The second backslash of a matrix's row break begins no spacing command.
+_NOISE = re.compile(
+    r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])|(?<!\\)\\[ ,;!]|\\(?:left|right)(?![a-zA-Z])|\\text\s*\{\s*\}|\\?\$|(?<!\d)\s+|\s+(?!\d)|\.$"
+)
 
 
 class Grader:
     """Decides whether answers equal gold answers; keeps every verdict, so each distinct pair is judged once.
 
-    Convention: what math-verify 0.9 accepts, with the gold answer first. It ignores units and percent signs and takes
-    ``x=5`` for ``5``; a decimal does not equal a surd. No answer is wrong, and so is one over 500 characters or one
-    that cannot be judged within the limits.
+    Convention: what math-verify 0.9 accepts, with the gold answer first. It ignores units, degree and percent signs, takes
+    ``x=5`` for ``5`` and ``\\{1,2\\}`` for ``(1,2)``, and compares words without regard to case; a decimal does not equal a surd,
+    nor an inequality an interval. Numbers in a base are equal where their digits are, and their bases unless one is left out.
+    No answer is wrong, and so is one over 500 characters or one that cannot be judged within the limits.
 
     Args:
         seconds: limit for one pair.
@@ -159,7 +164,7 @@ def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:
 @lru_cache(maxsize=100_000)
 def normalise(answer: str) -> str:
     """Spacing commands, dollar signs and a full stop at the end removed; nothing that changes a value."""
-    return _NOISE.sub("", answer.strip())
+    return _NOISE.sub(lambda found: f"{found[1]} " if found[1] else "", answer.strip())
 
 
 def _quickly_equal(gold: str, answer: str) -> bool | None:
@@ -169,4 +174,8 @@ def _quickly_equal(gold: str, answer: str) -> bool | None:
         return False
     if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
         return int(gold) == int(answer)
+    bases = _WITH_BASE.fullmatch(gold), _WITH_BASE.fullmatch(answer)
+    if any(bases):
+        digits, of = zip(*((found[1], found[2] or found[3]) if found else (text, None) for found, text in zip(bases, (gold, answer))))
+        return digits[0] == digits[1] and (None in of or of[0] == of[1])
     return None

@@ -10,12 +10,13 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.utils import get_session
 
 DEADLINE = 10.0  # seconds for the request that shows whether the Hub can be reached
 
@@ -49,6 +50,48 @@ class ModelError(ValueError):
 def is_name(name: str) -> bool:
     """Whether a name has the form ``owner/model`` or ``owner/model@revision``."""
     return _NAME.fullmatch(name) is not None
+
+
+@cache
+def unreachable() -> str | None:
+    """Why the Hub cannot be reached, in a few words; None where it answers. Asked once a process."""
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        _within(DEADLINE, lambda: get_session().head(constants.ENDPOINT, timeout=DEADLINE))
+    except Exception as error:  # the client's library and its errors differ between releases of huggingface_hub
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None
+
+
+def absent(models: Iterable[str]) -> list[str]:
+    """Those of the models that would have to be downloaded; each may have its engine or family before it, as in ``FAMILY:NAME``."""
+    named = ((model, model.rpartition(":")[2]) for model in models)
+    return [model for model, name in named if is_name(name) and not Path(name).is_dir() and not _is_cached(name)]
+
+
+def _is_cached(name: str) -> bool:
+    repo, _, revision = name.partition("@")
+    revision = revision or REVISIONS.get(repo, "main")
+    reference = _storage(repo) / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    return (_storage(repo) / "snapshots" / commit / "config.json").exists()
+
+
+def require(problem_sets: list[str], policies: list[str], prms: list[str]) -> None:
+    """Refuses what would have to be downloaded while nothing can be.
+
+    Raises:
+        ModelError: where there is any of it and the Hub does not answer within seconds; it names all of it.
+    """
+    needed = {"problem sets": problem_sets, "policies": policies, "PRMs": prms}
+    if any(needed.values()) and (reason := unreachable()):
+        what = "; ".join(f"{kind} {', '.join(names)}" for kind, names in needed.items() if names)
+        raise ModelError(
+            f"the Hugging Face Hub cannot be reached ({reason}), and this machine does not have: {what}; "
+            "give local files and folders instead (math500:path/to/problems.jsonl, path/to/model); "
+            "'python -m tts estimate' says without them what a preset would take"
+        )
 
 
 @cache

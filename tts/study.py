@@ -16,7 +16,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm.auto import tqdm
 
-from tts.analysis import outcomes
+from tts import hub, problems
+from tts.analysis import difficulty, outcomes
 from tts.experiment import Experiment
 from tts.parameters import check, declared, explain
 from tts.paths import NOTEBOOKS
@@ -53,6 +54,13 @@ class Job:
         own = {k: v for k, v in values.items() if k in Grid.model_fields}
         return Experiment(NOTEBOOKS / values["store"], NOTEBOOKS / values["figures"], **own)
 
+    def grids(self) -> list[Grid]:
+        """What the notebook has generated first: its experiment's grid, and the separate samples by which it tells difficulties."""
+        if not (experiment := self.experiment()):
+            return []
+        samples = (declared(self.notebook) | self.parameters).get("difficulty_samples")
+        return [experiment.grid, *(difficulty.separate_grids(experiment.grid, samples) if samples else [])]
+
 
 def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
@@ -69,12 +77,15 @@ class _Preset(BaseModel):
 def load_preset(name: str) -> dict:
     """A preset's content: ``notebooks`` (name to parameters), ``common`` parameters, and ``seeds`` of its outcomes.
 
+    Args:
+        name: of one of the suite's presets, or a preset file.
+
     Raises:
         StudyError: for an unknown or malformed preset.
     """
-    path = PRESETS / f"{name}.yaml"
-    if name not in presets():
-        raise StudyError(f"no preset {name!r:.200}; there are {', '.join(presets())}")
+    path = Path(name) if name.endswith(".yaml") else PRESETS / f"{name}.yaml"
+    if name not in presets() and not (name.endswith(".yaml") and path.is_file()):
+        raise StudyError(f"no preset {name!r:.200}; there are {', '.join(presets())}, or give a .yaml file")
     try:
         preset = _Preset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
@@ -107,13 +118,17 @@ def parse_overrides(pairs: list[str]) -> dict:
     return overrides
 
 
-def plan(preset: str, names: list[str] | None = None, overrides: dict | None = None) -> list[Job]:
+def plan(preset: str, names: list[str] | None = None, overrides: dict | None = None, look_up: bool = True) -> list[Job]:
     """The notebooks to run, each with its parameters; an override goes to every notebook that declares it.
+
+    Args:
+        look_up: find every model and problem set, and check all values.
 
     Raises:
         tts.parameters.NotebookError: for an unknown notebook.
         StudyError: for a parameter that no chosen notebook declares.
         tts.parameters.ParameterError: where parameters do not fit.
+        tts.models.ModelError: where something would have to be downloaded and the Hub cannot be reached.
     """
     content, overrides = load_preset(preset), _anchored(overrides or {})
     chosen = names or list(content["notebooks"])
@@ -132,11 +147,19 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
         raise StudyError(f"preset {preset!r}: no notebook has a parameter {', '.join(sorted(strangers))}")
     if strangers := set(overrides) - everywhere:
         raise StudyError(f"no chosen notebook has a parameter {', '.join(sorted(strangers))}; known: {', '.join(sorted(everywhere))}")
-    for job in jobs:
-        check(job.notebook, declared(job.notebook) | job.parameters)
-        if experiment := job.experiment():
-            experiment.check()
+    if look_up:
+        hub.require(*absent([experiment for job in jobs if (experiment := job.experiment())]))
+        for job in jobs:
+            check(job.notebook, declared(job.notebook) | job.parameters)
+            if experiment := job.experiment():
+                experiment.check()
     return jobs
+
+
+def absent(experiments: list[Experiment]) -> tuple[list[str], list[str], list[str]]:
+    """Problem sets, policies and PRMs of experiments that would have to be downloaded."""
+    named = [dict.fromkeys(name for e in experiments for name in getattr(e.grid, kind)) for kind in ("problems", "policies", "prms")]
+    return problems.absent(named[0]), hub.absent(named[1]), hub.absent(named[2])
 
 
 def _anchored(overrides: dict) -> dict:
@@ -161,7 +184,7 @@ def _anchored_name(name: object) -> object:
         return re.sub(r"(?<=[?&]tokenizer=)[^&]+", lambda found: str(_anchored_name(found[0])), str(name))
     family, separator, path = str(name).rpartition(":")
     try:
-        if family == "reasoning-gym" or not _expanded(path).exists():
+        if family == "reasoning-gym" or not path or not _expanded(path).exists():
             return name
     except OSError:  # too long to be a path: its own check will say what it is not
         return name
@@ -176,10 +199,11 @@ def _expanded(path: str) -> Path:
 def fill(jobs: list[Job]) -> None:
     """Generates everything that the notebooks will read, each run once."""
     for job in jobs:
-        experiment = job.experiment()
-        if experiment and (work := runner.missing(experiment.grid, experiment.store)):
-            print(f"{job.notebook}: {len(work)} chunks to generate")
-            runner.fill(experiment.grid, experiment.store)
+        for grid in job.grids():
+            store = job.experiment().store
+            if work := runner.missing(grid, store):
+                print(f"{job.notebook}: {len(work)} chunks to generate")
+                runner.fill(grid, store)
 
 
 def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "") -> Path:

@@ -21,7 +21,7 @@ from tts.parameters import explain
 from tts.policies.sampling import Sampling
 from tts.prompts import boxed_answer
 from tts.reward_models import weights_of
-from tts.runs.grid import SEARCHES, Method
+from tts.runs.grid import SEARCHES, STEP_TOKENS, Method
 from tts.runs.runner import Engines
 from tts.search import best_of_n, sample_pool
 from tts.search.driver import Driver
@@ -56,6 +56,7 @@ class Limits(BaseModel):
     temperature: float = Field(ge=0, allow_inf_nan=False)
     top_p: float = Field(gt=0, le=1)
     max_tokens: int = Field(ge=1)
+    max_step_tokens: int | None = Field(None, ge=1)
     max_steps: int = Field(ge=1)
 
 
@@ -258,7 +259,8 @@ def solve(plan: Strategy, problem: str, budget: float, unit: Unit = "samples", s
         StrategyError: where the budget buys nothing.
     """
     entries = {e.difficulty: e for e in plan.within(budget, unit)}
-    sampling = Sampling(plan.sampling.temperature, plan.sampling.top_p, *[plan.sampling.max_tokens] * 2, seed)
+    limits = plan.sampling.max_tokens, plan.sampling.max_step_tokens or min(plan.sampling.max_tokens, STEP_TOKENS)
+    sampling = Sampling(plan.sampling.temperature, plan.sampling.top_p, *limits, seed)
     engines = Engines(batch=128)
     policy, prm = engines.policy(plan.policy.name, sampling), engines.prm(plan.prm.name)
     root = policy.root("asked", problem)

@@ -14,9 +14,10 @@ import pandas as pd
 
 from tts.analysis.accuracy import Results
 from tts.files import write_text
-from tts.models import fingerprint, locate
 from tts.paths import DATA
+from tts.policies import weights_of
 from tts.runs.grid import Grid
+from tts.runs.imported import is_imported, original
 from tts.runs.runner import fill
 from tts.runs.store import Store
 
@@ -42,31 +43,49 @@ def counting_grid(grid: Grid, policy: str, samples: int) -> Grid:
     return Grid(**(grid.model_dump() | changed))
 
 
+def separate_grids(grid: Grid, samples: int) -> list[Grid]:
+    """What :func:`pass_at_1` has to sample for a grid's first problem set: a grid for each policy whose counts are not committed."""
+    name = next(iter(grid.problems))
+    policies = grid.policies if not _path(name).exists() else [p for p in grid.policies if known_pass_at_1(grid, p, name) is None]
+    return [_separate(grid, policy, name, samples) for policy in policies]
+
+
+def _separate(grid: Grid, policy: str, problem_set: str, samples: int) -> Grid:
+    return counting_grid(grid, policy, samples).model_copy(update={"problems": {problem_set: grid.problems[problem_set]}})
+
+
 def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int) -> pd.DataFrame:
     """Samples a separate pool and counts the right ones.
 
     Returns:
         Columns problem_id, problem (a hash of its text), policy, weights, sampling, samples, correct.
     """
-    own = counting_grid(grid, policy, samples)
-    own = own.model_copy(update={"problems": {problem_set: grid.problems[problem_set]}})
+    own = _separate(grid, policy, problem_set, samples)
     fill(own, store)
     graded = Results(own, store).graded(problem_set, own.spec("pool", policy, n=samples))
     hashes = _hashes(own, problem_set)
-    common = {"policy": policy, "weights": fingerprint(locate(policy)), "sampling": _sampling(own), "samples": samples}
+    common = {"policy": policy, "weights": weights_of(policy), "sampling": _sampling(own), "samples": samples}
     return pd.DataFrame(
         {"problem_id": g.problem_id, "problem": hashes[g.problem_id], **common, "correct": int(g.correct.sum())} for g in graded
     )
 
 
 def pass_at_1(grid: Grid, store: Store, policy: str, problem_set: str, samples: int = 64) -> np.ndarray:
-    """Pass@1 of each problem of a set, ``(problems,)``: committed counts where there are, else counted now."""
+    """Pass@1 of each problem of a set, ``(problems,)``: committed counts where there are, else counted now.
+
+    An imported policy cannot be sampled anew: its own pool counts, and that is said.
+    """
+    if is_imported(policy):
+        print(f"{original(policy)}: its difficulty is circular, from the very samples that methods are judged on: there are no others")
+        return Results(grid, store).pass_at(problem_set, policy, 1)
     known = known_pass_at_1(grid, policy, problem_set)
     return _pass_at_1(count(grid, store, policy, problem_set, samples), grid, problem_set) if known is None else known
 
 
 def known_pass_at_1(grid: Grid, policy: str, problem_set: str) -> np.ndarray | None:
     """As :func:`pass_at_1` from committed counts; None where they do not hold every problem."""
+    if is_imported(policy):
+        return None
     counts = committed(grid, policy, problem_set)
     return _pass_at_1(counts, grid, problem_set) if set(_hashes(grid, problem_set)) <= set(counts["problem_id"]) else None
 
@@ -82,7 +101,7 @@ def committed(grid: Grid, policy: str, problem_set: str) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS)
     counts = _read(path)
-    same = (counts["weights"] == fingerprint(locate(policy))) & (counts["sampling"] == _sampling(grid))
+    same = (counts["weights"] == weights_of(policy)) & (counts["sampling"] == _sampling(grid))
     return counts[same & (counts["problem"] == counts["problem_id"].map(_hashes(grid, problem_set)))]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from importlib import import_module
 
-from tts.models import fingerprint, locate
+from tts import models
+from tts.models import ModelError, locate
 from tts.policies.sampling import Sampling
 from tts.search.driver import Policy
 
@@ -16,8 +17,11 @@ ENGINES = {
     "openai": "tts.policies.openai:OpenAIPolicy",
     "vllm": "tts.policies.vllm:VLLMPolicy",
 }
+IMPORTED = "imported"  # no engine: stored solutions, and no model that could write others
 DEFAULT = "transformers"
 SERVER = "openai"  # whose names are addresses
+# Engines and PRM families before a model's name; "pypi:" and "gguf:" are part of it.
+_PREFIXES = re.compile(r"^(?:(?!pypi:|gguf:)[a-z-]+:)+")
 AS_SERVED = "as served"  # instead of a hash: nobody but the server knows which weights it has
 
 
@@ -26,7 +30,7 @@ def engine_of(name: str) -> tuple[str, str]:
     if name.startswith(("http://", "https://")):
         return SERVER, name
     engine, _, rest = name.partition(":")
-    return (engine, rest) if rest and engine in ENGINES else (DEFAULT, name)
+    return (engine, rest) if rest and engine in (*ENGINES, IMPORTED) else (DEFAULT, name)
 
 
 def open_policy(name: str, sampling: Sampling, batch: int) -> Policy:
@@ -42,6 +46,8 @@ def open_policy(name: str, sampling: Sampling, batch: int) -> Policy:
         tts.models.ModelError: where it cannot be loaded.
     """
     engine, rest = engine_of(name)
+    if engine == IMPORTED:
+        raise ModelError(f"{name} was imported: there are its stored solutions, and no model that could write others")
     module, _, kind = ENGINES[engine].partition(":")
     return getattr(import_module(module), kind)(rest, sampling, batch)
 
@@ -53,6 +59,8 @@ def check_policy(name: str) -> None:
         tts.models.ModelError: where it does not exist.
     """
     engine, rest = engine_of(name)
+    if engine == IMPORTED:
+        return
     if engine == SERVER:
         from tts.policies.server import Address
 
@@ -81,7 +89,7 @@ def weights_of(name: str) -> str:
         tts.models.ModelError: where it does not exist.
     """
     engine, rest = engine_of(name)
-    return AS_SERVED if engine == SERVER else fingerprint(locate(rest))
+    return AS_SERVED if engine == SERVER else models.weights_of(rest)
 
 
 def address_in(name: str) -> str | None:
@@ -93,7 +101,7 @@ def address_in(name: str) -> str | None:
 def model_of(name: str) -> str:
     """The model that a policy's or a PRM's name means, by the name under which its files may be found on this machine."""
     if not (served := address_in(name)):
-        return name.rpartition(":")[2]
+        return _PREFIXES.sub("", name)
     from tts.policies.server import Address
 
     address = Address.parse(served)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tts.models import ModelError, fingerprint, load_config, locate, read_card
+from tts import models
+from tts.models import ModelError, load_config, locate, read_card
 from tts.policies import AS_SERVED, address_in, model_of
 from tts.policies.server import Address
 from tts.reward_models.base import StepScorer, check_responds
@@ -14,11 +15,20 @@ from tts.reward_models.math_shepherd import MathShepherd
 from tts.reward_models.qwen_prm import QwenPRM
 from tts.reward_models.rlhflow import RLHFlow
 from tts.reward_models.skywork import Skywork
+from tts.reward_models.step_head import StepHead
 from tts.reward_models.vllm import GOOD, PassScorer, served, started
 
 # A new family is one file beside these and one line here.
-FAMILIES = {"math-shepherd": MathShepherd, "qwen-prm": QwenPRM, "rlhflow": RLHFlow, "skywork": Skywork, "implicit": ImplicitPRM}
+FAMILIES = {
+    "math-shepherd": MathShepherd,
+    "qwen-prm": QwenPRM,
+    "rlhflow": RLHFlow,
+    "skywork": Skywork,
+    "step-head": StepHead,
+    "implicit": ImplicitPRM,
+}
 DIAL = "dial"
+IMPORTED = "imported"
 VLLM = "vllm:"
 
 
@@ -39,6 +49,8 @@ def open_prm(name: str, batch: int = 64, device: str | None = None) -> StepScore
     family, location = family_of(name)
     if family == DIAL:
         return DialledChecker(name)
+    if family == IMPORTED:
+        raise ModelError(f"{name} was imported: there are its stored scores, and no model that could give others")
     if name.startswith(VLLM) or address_in(name):
         return check_responds(_by_vllm(name, family, location, batch))
     opened = FAMILIES[family](location, device)
@@ -72,6 +84,8 @@ def family_of(name: str) -> tuple[str, str]:
     if family == DIAL:
         rates(name)
         return DIAL, name
+    if family == IMPORTED:
+        return IMPORTED, rest
     if rest:
         _known(family, name)
     location = locate(rest or name)
@@ -92,7 +106,7 @@ def weights_of(name: str) -> str:
     """
     if name.startswith(f"{DIAL}:"):
         return "exact step checker"
-    return AS_SERVED if address_in(name) else fingerprint(locate(model_of(name)))
+    return AS_SERVED if address_in(name) else models.weights_of(model_of(name))
 
 
 def _declared_family(location: str) -> str:
