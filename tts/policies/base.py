@@ -18,7 +18,7 @@ Ending = Literal["end", "step", "limit"]  # by itself, at a blank line, by the l
 
 # Seeds are taken from a hash, as consecutive ones overlap where an engine counts on from a seed for its n samples. 31 bits are
 # what every server takes; two of a problem's 256 samples share one in 70,000 problems.
-_SEED_BITS = (1 << 31) - 1
+SEEDS = (1 << 31) - 1
 
 
 def root_of(tokenizer: PreTrainedTokenizerBase, name: str, context: int, problem_id: str, problem: str) -> Candidate:
@@ -208,7 +208,7 @@ class RequestPolicy:
             return
         # A further question of the same sample must not repeat the noise of the first; no index is negative.
         path = (*parent.path, sample.number, *[-1] * sample.questions)
-        seed = noise_key(sampling.seed, parent.problem_id, path) & _SEED_BITS
+        seed = noise_key(sampling.seed, parent.problem_id, path) & SEEDS
         prompt = (*parent.prompt, *parent.tokens, *sample.tokens)
         number = next(self._numbers)
         self._under_way[number] = sample

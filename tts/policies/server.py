@@ -52,7 +52,7 @@ class Address:
         url, _, fragment = name.partition("#")
         model, _, query = fragment.partition("?")
         parts = urlsplit(url)
-        if not parts.hostname or not model:
+        if not parts.hostname or not parts.path.strip("/") or not model:
             raise ServerError(f"{url!r}: expected http://HOST:PORT/v1#MODEL, with the model's name as the server lists it")
         if parts.username or parts.password or parts.query:
             raise ServerError(f"the address of {parts.hostname} holds a key or a query; give the key in the environment as {KEY}")
