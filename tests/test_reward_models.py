@@ -210,6 +210,25 @@ def test_steps_beyond_the_context_score_0_and_are_counted(request, family, fixtu
     assert grown == [*found, 0] and prm.unread == 1 and read == [0, 0]
 
 
+@pytest.mark.parametrize(("family", "fixture"), [("skywork:", "tiny_skywork"), ("implicit:", "tiny_lm")])
+def test_little_memory_costs_tokens_but_changes_no_score(request, family, fixture):
+    ample = open_prm(f"{family}{request.getfixturevalue(fixture)}")
+    token = 2 * 2 * 32 * 4  # keys and values of two layers with one head of 32 numbers
+    tight = StepScorer("tight", ample.family, batch=8, context=ample.context, memory=150 * token)
+    solutions = [(STEPS[0], f"{number}*3=255", OTHER[2]) for number in range(83, 88)]
+    read = {"ample": 0, "tight": 0}
+    for depth in (1, 3):
+        for name, prm in (("ample", ample), ("tight", tight)):
+            scores, tokens = prm.score([PROBLEM] * 5, [steps[:depth] for steps in solutions])
+            read[name] += sum(tokens)
+            if name == "ample":
+                expected = scores
+        assert [pytest.approx(row, abs=1e-5) for row in expected] == scores
+        held = [len(node.ids) for node in tight._trees["a"].values() if node.state is not None]
+        assert sum(held) <= 150 and tight.cached.slots * tight.cached.cache.storage.shape[3] <= 128
+    assert read["tight"] > read["ample"]
+
+
 def test_a_problem_beyond_the_context_has_no_scores_but_0(tiny_qwen_prm):
     prm = open_prm(str(tiny_qwen_prm))
     assert prm.score([("long", "1" * 300)] * 2, [STEPS, ()])[0] == [(0, 0, 0), ()]
@@ -236,9 +255,9 @@ def test_skywork_reads_a_step_of_several_lines_as_one_line(tiny_skywork):
 def test_skywork_reads_at_a_newline_of_its_own(tiny_skywork):
     """A byte-level tokenizer merges the end of a sentence with the newline after it; a step's newline stays apart."""
     prm = open_prm(str(tiny_skywork))
-    ids = prm.family.render("What is 47+38?", ("It is 85.", "So \\boxed{85}."))
+    ids = prm.family.render("What is 47+38?", ("It is 85.", "So: 85."))
     tokens = prm.family.tokenizer.convert_ids_to_tokens(ids)
-    assert tokens.count("Ċ") == 2 and "?Ċ" in tokens and tokens[-2:] == ["}.", "Ċ"] and tokens[0] == "<|endoftext|>"
+    assert tokens.count("Ċ") == 2 and "?Ċ" in tokens and tokens[-2:] == [".", "Ċ"] and tokens[0] == "<|endoftext|>"
 
 
 def test_rlhflow_renders_the_authors_conversation(tiny_rlhflow):

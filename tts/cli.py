@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tts import parameters, study
+from tts import exchange, parameters, study
 from tts.advice import adviser
 from tts.analysis import difficulty
+from tts.exchange import importing, plain, summary
+from tts.exchange.records import printable
 from tts.files import replacing
 from tts.models import ModelError, pocket_models
 from tts.parameters import ParameterError, declared, grid_of
@@ -35,7 +38,7 @@ EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreErr
 
 FINDINGS = "09_findings"
 
-Preset = Annotated[str, typer.Option(help="a preset's name; see 'list'")]
+Preset = Annotated[str, typer.Option(help="a preset's name, see 'list', or a preset file")]
 Overrides = Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="overrides a parameter")]
 
 
@@ -163,6 +166,8 @@ def store(
     """Shows what the store holds and how large it is; cleans or exports it."""
     held = study.store_of(preset)
     if export:
+        if not export.parent.is_dir():
+            raise StoreError(f"no folder {export.parent} to write {export.name} to; make it, or choose another")
         with replacing(export) as temporary, temporary.open("w", encoding="utf-8") as file:
             count = sum(1 for _ in map(lambda line: file.write(line + "\n"), held.export()))
         console.print(escape(f"{count} records written to {export}"))
@@ -178,12 +183,55 @@ def store(
     console.print(table)
 
 
+StoreFolder = Annotated[Path | None, typer.Option("--store", help="folder of the store; the preset's by default")]
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[
+        Path, typer.Argument(help="output of the study's code or of search-and-learn, or plain JSON lines (docs/formats.md)")
+    ],
+    preset: Preset = "pocket",
+    store: StoreFolder = None,
+    name: Annotated[str, typer.Option(help="of the import; the folder's by default")] = "",
+    policy: Annotated[str, typer.Option(help="the policy's name, where the format has none")] = "",
+    prm: Annotated[str, typer.Option(help="the PRM's name, where the format has none")] = "",
+) -> None:
+    """Imports runs that were made with other tools, and says what they hold, what could not be used, and how to render figures."""
+    held = Store(store) if store else study.store_of(preset)
+    found, unknown = exchange.read(folder)
+    for one in found:
+        done = importing.import_into(held, one, name_of(folder, one, len(found), name), folder, policy, prm)
+        for line in summary.lines(done):
+            console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
+    if unknown:
+        named = ", ".join(path.name for path in unknown[:20])
+        console.print(printable(f"{len(unknown)} files in no known format: {named}"), highlight=False, soft_wrap=True, markup=False)
+
+
+def name_of(folder: Path, found: exchange.Found, of: int, given: str) -> str:
+    """An import's name: the given one, or the folder's; with the problem set's, or the format's, where a folder holds several."""
+    base = given or re.sub(r"[^\w.-]+", "-", folder.resolve().stem if folder.is_file() else folder.resolve().name).strip("-.") or "import"
+    return f"{base}-{found.name or found.format}" if of > 1 or (found.name and not given) else base
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="to write; it ends in .jsonl or .parquet")],
+    preset: Preset = "pocket",
+    store: StoreFolder = None,
+) -> None:
+    """Writes everything in a store to one file, in the plain format (docs/formats.md), which 'import' reads."""
+    held = Store(store) if store else study.store_of(preset)
+    console.print(f"{plain.write(plain.rows(held), file)} records written to {file}", highlight=False, soft_wrap=True)
+
+
 @app.command()
 def compare(
     run_a: Annotated[str, typer.Argument(help="a run's key as 'store' lists it, or its beginning")],
     run_b: Annotated[str, typer.Argument(help="another run's key")],
     preset: Preset = "pocket",
-    store: Annotated[Path | None, typer.Option(help="folder of the store; the preset's by default")] = None,
+    store: StoreFolder = None,
     aggregate: Annotated[str, typer.Option(help="step scores to one score")] = "product",
     vote: Annotated[str, typer.Option(help="candidates to one answer")] = "vote",
 ) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, get_safetensors_metadata, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import get_session
 
@@ -139,10 +139,14 @@ def fetch(location: str, weights: bool = False) -> Path:
 
 
 def sizes(location: str) -> dict[str, int]:
-    """Number of entries of each of a resolved name's tensors, read from the headers of its files on the Hub."""
+    """Number of entries of each of a resolved name's tensors, read from the headers of its files on the Hub.
+
+    Raises:
+        ModelError: where the Hub cannot be reached, or refuses.
+    """
     repo, _, commit = location.partition("@")
     _reach(location)
-    files = _ask(location, lambda: get_safetensors_metadata(repo, revision=commit).files_metadata)
+    files = _ask(location, lambda: HfApi().get_safetensors_metadata(repo, revision=commit).files_metadata)
     return {name: tensor.parameter_count for file in files.values() for name, tensor in file.tensors.items()}
 
 
@@ -197,7 +201,7 @@ def _ask(name: str, request: Callable):
     except Exception as error:  # the Hub's client raises many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         repo = name.partition("@")[0]
-        cached = sorted(folder.name for folder in (_storage(repo) / "snapshots").glob("*"))
+        cached = sorted(folder.name for folder in (_storage(repo) / "snapshots").glob("*") if folder.name not in name)
         known = f"; in the cache: {', '.join(f'{repo}@{commit}' for commit in cached)}" if cached else ""
         raise ModelError(
             f"cannot get {name!r} from the Hugging Face Hub: {reason} (with no network, download the model elsewhere, say by "

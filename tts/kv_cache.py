@@ -8,6 +8,11 @@ from transformers import Cache, PreTrainedModel
 _GRAIN = 32  # attention windows are rounded up to this, so that few different shapes occur
 
 
+def capacity_for(window: int) -> int:
+    """Positions that a slot is given so that it holds ``window`` of them."""
+    return max(128, 1 << (window - 1).bit_length())
+
+
 class SlotCache(Cache):
     """Keys and values of all layers in one tensor ``(2 * layers, slots, kv_heads, capacity, head_size)``.
 
@@ -45,7 +50,7 @@ class SlotCache(Cache):
         if self.storage is not None and self.storage.shape[3] >= window:
             return
         layers, heads, _, size = like.shape
-        capacity = max(128, 1 << (window - 1).bit_length())
+        capacity = capacity_for(window)
         grown = like.new_zeros(layers, self.slots, heads, capacity, size)
         if self.storage is not None:
             grown[..., : self.storage.shape[3], :] = self.storage

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -18,7 +17,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    LlamaTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -26,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from tts import hub
+from tts import hub, sentencepiece_file
 from tts.hub import ModelError
 from tts.paths import DATA
 
@@ -154,22 +152,17 @@ def _sizes(location: str) -> dict[str, int]:
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     """A model's tokenizer.
 
-    ``AutoTokenizer`` goes by the model's type. It would read the plain tokenizers file of a Qwen2 folder by Qwen's own rules, and
-    a Mistral folder's sentencepiece file without the space that sentencepiece puts before the first word: these are read as what
-    they say they are.
+    ``AutoTokenizer`` goes by the model's type, and would read the plain tokenizers file of a Qwen2 folder by Qwen's own rules, and
+    a Mistral folder's sentencepiece file without the space before the first word. Both are read as what they are.
 
     Raises:
         ModelError: where it cannot be read.
     """
     folder = folder_of(location)
     declared = (_read_json(folder / "tokenizer_config.json") or {}).get("tokenizer_class")
-    cls = AutoTokenizer
-    if declared == "TokenizersBackend":
-        cls = PreTrainedTokenizerFast
-    elif not (folder / "tokenizer.json").exists() and declared in {"LlamaTokenizer", "LlamaTokenizerFast"}:
-        if not (find_spec("sentencepiece") and find_spec("google")):
-            raise ModelError(f"the tokenizer of {location!r} is a sentencepiece file: pip install sentencepiece protobuf")
-        cls = LlamaTokenizer
+    if declared in {"LlamaTokenizer", "LlamaTokenizerFast"} and not (folder / "tokenizer.json").exists():
+        return _guarded(location, lambda: sentencepiece_file.read(folder))
+    cls = PreTrainedTokenizerFast if declared == "TokenizersBackend" else AutoTokenizer
     return _guarded(location, lambda: cls.from_pretrained(folder, trust_remote_code=False))
 
 

@@ -118,7 +118,7 @@ def check_look(look: object) -> None:
     try:
         Look.model_validate(look)
     except ValidationError as error:
-        raise ParameterError(explain(error, Look)) from None
+        raise ParameterError(f"look: {explain(error, Look)}") from None
 
 
 def _check_kind(name: str, value: object, default: object) -> None:

@@ -75,12 +75,15 @@ class _Preset(BaseModel):
 def load_preset(name: str) -> dict:
     """A preset's content: ``notebooks`` (name to parameters), ``common`` parameters, and ``seeds`` of its outcomes.
 
+    Args:
+        name: of one of the suite's presets, or a preset file.
+
     Raises:
         StudyError: for an unknown or malformed preset.
     """
-    path = PRESETS / f"{name}.yaml"
-    if name not in presets():
-        raise StudyError(f"no preset {name!r:.200}; there are {', '.join(presets())}")
+    path = Path(name) if name.endswith(".yaml") else PRESETS / f"{name}.yaml"
+    if name not in presets() and not (name.endswith(".yaml") and path.is_file()):
+        raise StudyError(f"no preset {name!r:.200}; there are {', '.join(presets())}, or give a .yaml file")
     try:
         preset = _Preset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
@@ -177,7 +180,7 @@ def _anchored(overrides: dict) -> dict:
 def _anchored_name(name: object) -> object:
     family, separator, path = str(name).rpartition(":")
     try:
-        if family == "reasoning-gym" or not _expanded(path).exists():
+        if family == "reasoning-gym" or not path or not _expanded(path).exists():
             return name
     except OSError:  # too long to be a path: its own check will say what it is not
         return name

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import random
 import resource
 import time
 from pathlib import Path
 
-from torture.report import Tally
 from tqdm import tqdm
 
+from torture.report import Tally
 from tts.analysis.accuracy import grade
 from tts.grading import Grader, groups
 from tts.prompts import boxed_answer, split_steps
 from tts.selection import AGGREGATES, VOTES, aggregate, select
 
 GOLDS = ("42", "\\frac{1}{2}", "(1,2)", "x^2+2x+1", "\\sqrt{2}", "\\{1,2,3\\}", "\\text{yes}", "10^{100}")
-COMMANDS = [
-    "\\frac", "\\sqrt", "\\sum", "\\int", "\\prod", "\\lim", "\\binom", "\\log", "\\sin", "\\left(", "\\right)", "\\begin{pmatrix}",
-    "\\end{pmatrix}", "\\cdot", "\\infty", "\\pi", "\\text", "\\mathrm", "\\overline", "\\cup", "\\in", "\\le", "\\ne", "\\to", "\\pm", "\\%",
-    "\\boxed", "\\dots", "\\mid", "\\{", "\\}", "^", "_", "{", "}", "(", ")", "[", "]", "&", "\\\\", "$", "!", "|", "=", "<", ",", ";", ".", "'",
-    "x", "y", "e", "i", "0", "1", "7", "12", "999", "-", "+", "*", "/", "%", "^{", "_{", " ", "\n",
-]  # fmt: skip
+COMMANDS = (
+    r"""
+\frac \sqrt \sum \int \prod \lim \binom \log \sin \left( \right) \begin{pmatrix} \end{pmatrix} \cdot \infty \pi \text \mathrm \overline
+\cup \in \le \ne \to \pm \% \boxed \dots \mid \{ \} ^ _ { } ( ) [ ] & \\ $ ! | = < , ; . ' x y e i 0 1 7 12 999 - + * / % ^{ _{
+""".split()
+    + [" ", "\n"]
+)
 CONTROLS = [chr(i) for i in range(32)] + ["\x7f", "\x85", "\u2028", "\u2029", "\ufeff", "\ufffd", "\ud800", "\udfff", "\U0010ffff"]
 BIDI = ["\u202a", "\u202b", "\u202d", "\u202e", "\u2066", "\u2067", "\u2069", "\u200f", "\u200b", "\u0301" * 40, "٣", "４", "²", "ﷺ"]
 ANSI = ["\x1b[31m", "\x1b[2J", "\x1b]0;title\x07", "\x1b[1;1H", "\x9b31m", "\r", "\b" * 5]
@@ -34,12 +34,12 @@ def payloads(canary: Path) -> list[str]:
     return [
         f"__import__('os').system('touch {canary}')",
         f"__import__('pathlib').Path('{canary}').touch()",
-        f"eval(\"{touch}\")",
-        f"exec(\"{touch}\")",
+        f'eval("{touch}")',
+        f'exec("{touch}")',
         f"[{touch} for _ in [0]]",
         f"(lambda: {touch})()",
         f"{touch}.write('x')",
-        f"sympify(\"{touch}\")",
+        f'sympify("{touch}")',
         f"1 if {touch} else 2",
         f"$(touch {canary})",
         f"`touch {canary}`",
@@ -47,7 +47,7 @@ def payloads(canary: Path) -> list[str]:
         f"| touch {canary}",
         f"\\write18{{touch {canary}}}",
         f"\\immediate\\write18{{touch {canary}}}",
-        f"\\input{{|\"touch {canary}\"}}",
+        f'\\input{{|"touch {canary}"}}',
         f"{{{{ {touch} }}}}",
         f"{{% import os %}}{touch}",
         f"f'{{{touch}}}'",
@@ -57,7 +57,7 @@ def payloads(canary: Path) -> list[str]:
         f"\\mathrm{{{touch}}}+1",
         f"x_{{{touch}}}",
         f"1/0*{touch}",
-        f"().__class__.__base__.__subclasses__()",
+        "().__class__.__base__.__subclasses__()",
         f"\\operatorname{{__import__('os').system('touch {canary}')}}",
     ]
 
@@ -69,18 +69,51 @@ def answer(rng: random.Random, canary: Path) -> str:
         case 0:  # commands in any order
             return "".join(rng.choice(COMMANDS) for _ in range(rng.randrange(1, 60)))
         case 1:  # deep nesting
-            opening, closing = rng.choice([("{", "}"), ("(", ")"), ("\\frac{1}{", "}"), ("\\sqrt{", "}"), ("\\left(", "\\right)"), ("-(", ")"), ("x^{", "}")])
+            opening, closing = rng.choice(
+                [("{", "}"), ("(", ")"), ("\\frac{1}{", "}"), ("\\sqrt{", "}"), ("\\left(", "\\right)"), ("-(", ")"), ("x^{", "}")]
+            )
             depth = rng.choice([5, 20, 40, 80, 120, 2000])
             return opening * depth + "1" + closing * (depth - rng.choice([0, 0, 1]))
         case 2:  # numbers without end
-            return rng.choice(["9^{9^{9}}", "9^9^9^9", "10^{10^{10}}", "2^{999999999}", "(10^{99999})^{99999}", "7" * rng.choice([20, 400, 499]),
-                               "0." + "3" * 480, "1e999999999", "\\frac{1}{10^{999999}}", "99999999^{99999999} + 1", "2**10**9"])  # fmt: skip
+            return rng.choice(
+                [
+                    "9^{9^{9}}",
+                    "9^9^9^9",
+                    "10^{10^{10}}",
+                    "2^{999999999}",
+                    "(10^{99999})^{99999}",
+                    "7" * rng.choice([20, 400, 499]),
+                    "0." + "3" * 480,
+                    "1e999999999",
+                    "\\frac{1}{10^{999999}}",
+                    "99999999^{99999999} + 1",
+                    "2**10**9",
+                ]
+            )
         case 3:  # factorials and combinatorics
-            return rng.choice(["1000000000!", "((9!)!)!", "\\binom{10^{9}}{10^{8}}", "100000!!", "\\prod_{k=1}^{10^{9}} k", "\\sum_{k=1}^{10^{12}} k^{k}",
-                               "\\Gamma(10^{12})", f"{rng.randrange(10**6, 10**12)}!"])  # fmt: skip
+            return rng.choice(
+                [
+                    "1000000000!",
+                    "((9!)!)!",
+                    "\\binom{10^{9}}{10^{8}}",
+                    "100000!!",
+                    "\\prod_{k=1}^{10^{9}} k",
+                    "\\sum_{k=1}^{10^{12}} k^{k}",
+                    "\\Gamma(10^{12})",
+                    f"{rng.randrange(10**6, 10**12)}!",
+                ]
+            )
         case 4:  # calculus that does not end
-            return rng.choice(["\\int_0^{\\infty} e^{x^{x^{x}}} dx", "\\lim_{x\\to 0} \\sin(1/x)^{1/x}", "\\sum_{n=1}^{\\infty} \\sin(n!)",
-                               "\\int \\frac{x^{50}+1}{x^{49}+x^{7}+3} dx", "\\frac{d}{dx}" * 20 + "x^{x^x}", "\\sqrt[99999]{\\pi^{99999}}"])  # fmt: skip
+            return rng.choice(
+                [
+                    "\\int_0^{\\infty} e^{x^{x^{x}}} dx",
+                    "\\lim_{x\\to 0} \\sin(1/x)^{1/x}",
+                    "\\sum_{n=1}^{\\infty} \\sin(n!)",
+                    "\\int \\frac{x^{50}+1}{x^{49}+x^{7}+3} dx",
+                    "\\frac{d}{dx}" * 20 + "x^{x^x}",
+                    "\\sqrt[99999]{\\pi^{99999}}",
+                ]
+            )
         case 5:
             return "".join(rng.choice(CONTROLS) for _ in range(rng.randrange(1, 30))) + rng.choice(["42", "\\frac{1}{2}", ""])
         case 6:
@@ -90,7 +123,9 @@ def answer(rng: random.Random, canary: Path) -> str:
         case 8 | 9:
             return rng.choice(payloads(canary))
         case 10:  # a payload inside of what is parsed
-            return rng.choice(["\\frac{%s}{2}", "\\sqrt{%s}", "(%s,2)", "\\text{%s}", "x=%s", "\\{%s\\}", "1+%s", "%s\\%%"]) % rng.choice(payloads(canary))
+            return rng.choice(["\\frac{%s}{2}", "\\sqrt{%s}", "(%s,2)", "\\text{%s}", "x=%s", "\\{%s\\}", "1+%s", "%s\\%%"]) % rng.choice(
+                payloads(canary)
+            )
         case 11:  # mutations of what is right
             text = list(rng.choice(GOLDS))
             for _ in range(rng.randrange(1, 6)):
@@ -101,7 +136,10 @@ def answer(rng: random.Random, canary: Path) -> str:
             many = ",".join(str(rng.randrange(100)) for _ in range(rng.randrange(2, 160)))
             return rng.choice(["\\{%s\\}", "(%s)", "[%s]", "\\begin{pmatrix}%s\\end{pmatrix}", "%s"]) % many
         case _:
-            return "".join(chr(rng.choice([rng.randrange(32, 127), rng.randrange(0x10000), rng.randrange(0x110000)])) for _ in range(rng.randrange(1, 80)))
+            return "".join(
+                chr(rng.choice([rng.randrange(32, 127), rng.randrange(0x10000), rng.randrange(0x110000)]))
+                for _ in range(rng.randrange(1, 80))
+            )
 
 
 def solution(rng: random.Random, boxed: str) -> str:
@@ -109,9 +147,17 @@ def solution(rng: random.Random, boxed: str) -> str:
     long = rng.random()
     if long < 0.002:
         boxed += rng.choice(["1", "{", "\\boxed{", " ", "(", "\n"]) * 1_000_000  # a line of megabytes
-    return rng.choice(["so \\boxed{%s}", "\\boxed{%s", "\\boxed{%s}}", "\\boxed{1} \\boxed{%s}", "\n\n\\boxed{%s}\n\n", "%s \\boxed{", "\\boxed{\\boxed{%s}}"]) % (
-        boxed.replace("%", "%")
-    )
+    return rng.choice(
+        [
+            "so \\boxed{%s}",
+            "\\boxed{%s",
+            "\\boxed{%s}}",
+            "\\boxed{1} \\boxed{%s}",
+            "\n\n\\boxed{%s}\n\n",
+            "%s \\boxed{",
+            "\\boxed{\\boxed{%s}}",
+        ]
+    ) % (boxed.replace("%", "%"))
 
 
 def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: int = 20) -> Tally:
@@ -140,9 +186,16 @@ def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: in
             chosen = {select(numbers, [aggregate(s, how) for s in scores], vote) for how in AGGREGATES for vote in VOTES}
             assert all(-1 <= index < len(texts) for index in chosen)
             row = {
-                "problem_id": "p", "answer": rng.choice(GOLDS), "prompt_tokens": 1, "policy_tokens": 1, "prm_tokens": 1,
-                "trajectories": [{"steps": [t], "status": "finished", "scores": s, "tokens": 1, "path": [i]} for i, (t, s) in enumerate(zip(texts, scores))],
-            }  # fmt: skip
+                "problem_id": "p",
+                "answer": rng.choice(GOLDS),
+                "prompt_tokens": 1,
+                "policy_tokens": 1,
+                "prm_tokens": 1,
+                "trajectories": [
+                    {"steps": [t], "status": "finished", "scores": s, "tokens": 1, "path": [i]}
+                    for i, (t, s) in enumerate(zip(texts, scores))
+                ],
+            }
             graded = grade(row, grader)
             tally.counts["graded right"] += int(graded.correct.sum())
             tally.counts["answers"] += len(texts)

@@ -8,16 +8,22 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from tts.analysis import flops, stats
+from tts.analysis import flops, sizes, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.flops import Cost, Shape
 from tts.models import POCKET_FOLDER, idle_parameters, load_config, locate, parameters, pocket_models, read_card
+from tts.runs.imported import is_imported, original
 
 
 def shape_of(name: str) -> Shape:
-    """A model's size, from its weights and config; the dialled checker is no model and has none."""
+    """A model's size, from its weights and config; the dialled checker is no model and has none.
+
+    Of an imported model only its name is known; a size that it does not tell is NaN.
+    """
     if name.startswith("dial:"):
         return Shape(0)
+    if is_imported(name):
+        return sizes.shape_of(original(name))
     location = locate(name.split(":", 1)[-1])
     config = load_config(location)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -31,17 +37,22 @@ def training_flops(name: str) -> float:
     """
     if name.startswith("dial:"):
         return 0.0
+    if is_imported(name):
+        return sizes.training_flops(original(name))
     card = read_card(locate(name.split(":", 1)[-1]))
     return float(card.get("training_flops", np.nan) + card.get("started_from_flops", 0.0))
 
 
 def by_size(policies: Sequence[str]) -> list[str]:
-    """The policies, smallest first."""
-    return sorted(policies, key=lambda name: shape_of(name).parameters)
+    """The policies, smallest first; those of unknown size last, in their order."""
+    return sorted(policies, key=lambda name: np.nan_to_num(shape_of(name).parameters, nan=np.inf))
 
 
 def study_share(policy: str) -> float:
-    """A policy's size as a share of the study's largest, 72B; the largest pocket policy plays that part in its family."""
+    """A policy's size as a share of the study's largest, 72B; the largest pocket policy plays that part in its family.
+
+    NaN for an imported policy of unknown size.
+    """
     family = pocket_models("policy")
     largest = max(shape_of(name).parameters for name in family) if policy in family else 72e9
     return shape_of(policy).parameters / largest
@@ -52,6 +63,8 @@ def solver_of(prm: str) -> str | None:
 
     For ``implicit:NAME`` that is NAME; for a PRM that the suite trained its card names it.
     """
+    if is_imported(prm):
+        return None
     family, _, name = prm.rpartition(":")
     if family == "implicit":
         return name

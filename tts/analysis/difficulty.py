@@ -17,6 +17,7 @@ from tts.files import write_text
 from tts.paths import DATA
 from tts.policies import weights_of
 from tts.runs.grid import Grid
+from tts.runs.imported import is_imported, original
 from tts.runs.runner import fill
 from tts.runs.store import Store
 
@@ -70,13 +71,21 @@ def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int)
 
 
 def pass_at_1(grid: Grid, store: Store, policy: str, problem_set: str, samples: int = 64) -> np.ndarray:
-    """Pass@1 of each problem of a set, ``(problems,)``: committed counts where there are, else counted now."""
+    """Pass@1 of each problem of a set, ``(problems,)``: committed counts where there are, else counted now.
+
+    An imported policy cannot be sampled anew: its own pool counts, and that is said.
+    """
+    if is_imported(policy):
+        print(f"{original(policy)}: its difficulty is circular, from the very samples that methods are judged on: there are no others")
+        return Results(grid, store).pass_at(problem_set, policy, 1)
     known = known_pass_at_1(grid, policy, problem_set)
     return _pass_at_1(count(grid, store, policy, problem_set, samples), grid, problem_set) if known is None else known
 
 
 def known_pass_at_1(grid: Grid, policy: str, problem_set: str) -> np.ndarray | None:
     """As :func:`pass_at_1` from committed counts; None where they do not hold every problem."""
+    if is_imported(policy):
+        return None
     counts = committed(grid, policy, problem_set)
     return _pass_at_1(counts, grid, problem_set) if set(_hashes(grid, problem_set)) <= set(counts["problem_id"]) else None
 

@@ -43,7 +43,7 @@ def collect(evidence: Evidence) -> pd.DataFrame:
         ids = _ids(grid, problem_set)
         for policy in grid.policies:
             prompts = evidence.prompt_tokens(problem_set, policy)
-            for prm, method, n in cells(grid, grid.budgets):
+            for prm, method, n in cells(grid, policy, grid.budgets):
                 asked = (problem_set, policy, prm or None, method, n)
                 values = (evidence.accuracy(*asked), evidence.policy_tokens(*asked), evidence.prm_tokens(*asked), prompts)
                 columns = {name: np.asarray(column, np.float32) for name, column in zip(VALUES, values)}
@@ -127,7 +127,9 @@ def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:
     if not found:
         return None
     rows = pd.concat(found, ignore_index=True)
-    asked = {policy: {(name, policy, *cell) for name in grid.problems for cell in cells(grid, grid.budgets)} for policy in grid.policies}
+    asked = {
+        policy: {(name, policy, *cell) for name in grid.problems for cell in cells(grid, policy, grid.budgets)} for policy in grid.policies
+    }
     held = set(rows[CELL].drop_duplicates().itertuples(index=False, name=None))
     policies = [policy for policy in grid.policies if asked[policy] <= held]
     if not policies:

@@ -18,12 +18,17 @@ from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
 from tts.analysis import difficulty, outcomes
+from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence
 from tts.claims import checks, published_checks
 from tts.claims.checks import Finding, NotTested, Scope
+from tts.exchange import presets
+from tts.exchange.presets import FINDINGS
 from tts.files import write_text
 from tts.paths import NOTEBOOKS
+from tts.runs import imported
 from tts.runs.grid import Grid
+from tts.runs.store import Store
 
 CLAIMS = NOTEBOOKS / "claims.yaml"
 SCOPES = ("published", "pocket", "laptop", "imported")
@@ -164,6 +169,27 @@ def _held(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> lis
     )
     found = [outcomes.committed(Grid(**(grid.model_dump() | common | own))) for own in asked]
     return [held for held in found if held is not None]
+
+
+def imported_scopes(ledger: Ledger, store: Store) -> dict[str, Scope]:
+    """The scope ``imported`` from a store's largest import that has enough problems and step scores; empty where there is none.
+
+    How good its PRMs are is not known: the first plays the good one, and none the weak one.
+    """
+    held = sorted(imported.all_of(store.folder), key=lambda source: (-source.count, source.name))
+    for preset in (preset for source in held for preset in presets.build(source, store.folder)):
+        if FINDINGS in preset.notebooks:
+            own = {k: v for k, v in preset.common.items() if k in Grid.model_fields} | ledger.rule
+            grid = Grid(**own)
+            roles = Roles(
+                problem_set=next(iter(grid.problems)), policies=grid.policies, searchers=grid.policies, prms=grid.prms,
+                good_prm=grid.prms[0], weak_prm=grid.prms[0],
+            )  # fmt: skip
+            otherwise = Results(Grid(**(own | other_rule(ledger))), store)
+            n = max(grid.budgets)
+            print(f"imported: {preset.problems} problems of {Path(roles.problem_set).stem}, N = {n}")
+            return {"imported": scope(ledger, roles, [Results(grid, store)], [otherwise], n)}
+    return {}
 
 
 def other_rule(ledger: Ledger) -> dict[str, str]:

@@ -47,7 +47,7 @@ def build(
         ledger: the ``ledger.csv`` that one of the notebooks wrote.
         experiments: whose runs are listed.
     """
-    opening = [f"# {title}", *(f"- **{name} did not finish**: {escape(reason)}" for name, reason in failures.items())]
+    opening = [f"# {escape(title)}", *(f"- **{name} did not finish**: {escape(reason)}" for name, reason in failures.items())]
     cells = [_html(_STYLE), nbformat.v4.new_markdown_cell("\n".join(opening))]
     if ledger and ledger.exists():
         cells += [nbformat.v4.new_markdown_cell("# The study's claims"), _html(_ledger(pd.read_csv(ledger)))]

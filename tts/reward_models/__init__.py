@@ -16,6 +16,7 @@ from tts.reward_models.skywork import Skywork
 # A new family is one file beside these and one line here.
 FAMILIES = {"math-shepherd": MathShepherd, "qwen-prm": QwenPRM, "rlhflow": RLHFlow, "skywork": Skywork, "implicit": ImplicitPRM}
 DIAL = "dial"
+IMPORTED = "imported"
 
 
 def open_prm(name: str, batch: int = 64, device: str | None = None) -> StepScorer | DialledChecker:
@@ -34,6 +35,8 @@ def open_prm(name: str, batch: int = 64, device: str | None = None) -> StepScore
     family, location = family_of(name)
     if family == DIAL:
         return DialledChecker(name)
+    if family == IMPORTED:
+        raise ModelError(f"{name} was imported: there are its stored scores, and no model that could give others")
     opened = FAMILIES[family](location, device)
     context = int(getattr(opened.backbone.config, "max_position_embeddings", 1 << 30))
     return check_responds(StepScorer(name, opened, batch, context))
@@ -49,6 +52,8 @@ def family_of(name: str) -> tuple[str, str]:
     if family == DIAL:
         rates(name)
         return DIAL, name
+    if family == IMPORTED:
+        return IMPORTED, rest
     if rest and family not in FAMILIES:
         raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {', '.join(FAMILIES)}")
     location = locate(rest or name)

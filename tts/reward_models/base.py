@@ -6,14 +6,15 @@ rendered, which class loads the weights, and how a step's score is read from the
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
 
-from tts.kv_cache import CachedModel
+from tts.kv_cache import CachedModel, capacity_for
 from tts.models import ModelError
 
 Steps = tuple[str, ...]
@@ -71,20 +72,25 @@ class StepScorer:
     A step that ends beyond the model's context scores 0, and so do all after it: a PRM does not vouch for what it cannot read,
     and one overlong solution must not stop a study of days. The steps before it keep their exact scores.
 
+    Caches are kept within a share of the device's memory, the batch's and the kept ones each: a large model forwards fewer rows at
+    once, scores fewer solutions side by side, and reads a step from the start whose beginning had to be dropped. No score changes.
+
     Args:
         name: for messages and records.
         family: rendering and reading.
         batch: rows per forward pass.
         context: longest input in tokens.
+        memory: bytes that each of the two may take; a quarter of the device's by default.
 
     Attributes:
         unread: steps that scored 0 because they lie beyond the context, since :meth:`report_unread` was called last.
     """
 
-    def __init__(self, name: str, family: Family, batch: int = 64, context: int = 1 << 30):
+    def __init__(self, name: str, family: Family, batch: int = 64, context: int = 1 << 30, memory: int | None = None):
         self.name, self.family, self.batch, self.context = name, family, batch, context
         self.unread = 0
         self.cached = CachedModel(family.backbone, batch)
+        self._tokens_kept = (memory or _memory_of(self.cached.device) // 4) // _bytes_per_token(family.backbone)
         self._trees: dict[str, dict[Steps, _Node]] = {}
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
@@ -98,13 +104,41 @@ class StepScorer:
             Per solution, one score in [0, 1] per step; and the number of tokens forwarded for it (a step shared by
             several solutions is charged to the first of them).
         """
-        charged = [0] * len(steps)
         kept: dict[str, set[Steps]] = defaultdict(set)
+        for (problem_id, _), solution in zip(problems, steps):
+            kept[problem_id].add(solution)
+        scores: list[tuple[float, ...]] = []
+        charged: list[int] = []
+        for first, stop in self._parts(problems, steps):
+            part_scores, part_charged = self._score_part(problems[first:stop], steps[first:stop], kept)
+            scores += part_scores
+            charged += part_charged
+            self._drop_oldest()
+        for problem_id, solutions in kept.items():
+            tree = self._trees[problem_id]
+            self._trees[problem_id] = {key: node for key, node in tree.items() if key in solutions or not key}
+        return scores, charged
+
+    def _parts(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> Iterator[tuple[int, int]]:
+        """Cuts solutions into parts whose caches fit into memory; a text has at most as many tokens as characters and marks."""
+        first, tokens = 0, 0
+        for at, ((_, text), solution) in enumerate(zip(problems, steps)):
+            longest = min(self.context, len(text) + sum(map(len, solution)) + 16 * (len(solution) + 4))
+            if at > first and tokens + longest > self._tokens_kept:
+                yield first, at
+                first, tokens = at, 0
+            tokens += longest
+        if len(steps):
+            yield first, len(steps)
+
+    def _score_part(
+        self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps], kept: dict[str, set[Steps]]
+    ) -> tuple[list[tuple[float, ...]], list[int]]:
+        charged = [0] * len(steps)
         levels: dict[int, dict[tuple[str, Steps], int]] = defaultdict(dict)
         texts = dict(problems)
         for number, ((problem_id, _), solution) in enumerate(zip(problems, steps)):
             tree = self._trees.setdefault(problem_id, {})
-            kept[problem_id].add(solution)
             for depth in range(len(solution), -1, -1):
                 node = tree.get(solution[:depth])
                 if node is not None and (depth == len(solution) or node.state is not None or not node.fits):
@@ -115,11 +149,17 @@ class StepScorer:
             for problem_id, prefix in levels.get(depth - 1, {}):
                 if prefix and prefix not in kept[problem_id]:
                     self._trees[problem_id][prefix].state = None  # its children are scored: no more use
-        scores = [self._trees[problem_id][solution].scores for (problem_id, _), solution in zip(problems, steps)]
-        for problem_id, solutions in kept.items():
-            tree = self._trees[problem_id]
-            self._trees[problem_id] = {key: node for key, node in tree.items() if key in solutions or not key}
-        return scores, charged
+        return [self._trees[problem_id][solution].scores for (problem_id, _), solution in zip(problems, steps)], charged
+
+    def _drop_oldest(self) -> None:
+        """Drops the caches of the steps scored first beyond what memory is there."""
+        nodes = [node for tree in self._trees.values() for node in tree.values() if node.state is not None]
+        excess = sum(len(node.ids) for node in nodes) - self._tokens_kept
+        for node in nodes:
+            if excess <= 0:
+                return
+            excess -= len(node.ids)
+            node.state = None
 
     def forget(self, problem_id: str) -> None:
         self._trees.pop(problem_id, None)
@@ -146,8 +186,17 @@ class StepScorer:
             jobs.append((problem_id, prefix, ids, parent, start))
             charged[number] += len(ids) - start
         order = sorted(range(len(jobs)), key=lambda i: (len(jobs[i][2]) - jobs[i][4], len(jobs[i][2]), i))
-        for at in range(0, len(order), self.batch):
-            self._forward([jobs[i] for i in order[at : at + self.batch]])
+        rows = self._rows(max((len(ids) for _, _, ids, *_ in jobs), default=0))
+        for at in range(0, len(order), rows):
+            self._forward([jobs[i] for i in order[at : at + rows]])
+
+    def _rows(self, longest: int) -> int:
+        """How many rows of so many tokens are forwarded at once; the batch's cache is made anew where that changes."""
+        fitting = max(1, self._tokens_kept // capacity_for(longest))
+        rows = min(self.batch, 1 << (fitting.bit_length() - 1))
+        if rows != self.cached.slots:
+            self.cached = CachedModel(self.family.backbone, rows)
+        return rows
 
     def _forward(self, jobs: list[tuple[str, Steps, list[int], _Node | None, int]]) -> None:
         device = self.cached.device
@@ -182,6 +231,21 @@ class StepScorer:
             problem_id, prefix, *_ = jobs[row]
             node = self._trees[problem_id][prefix]
             node.scores = (*node.scores, value)
+
+
+def _bytes_per_token(backbone: torch.nn.Module) -> int:
+    """What a token takes in a KV cache."""
+    config = backbone.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * size * backbone.dtype.itemsize
+
+
+def _memory_of(device: torch.device) -> int:
+    """Bytes of a device's memory, in use or not."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _new_from(known: list[int], ids: list[int]) -> int:

@@ -107,5 +107,5 @@ def _accuracy(spec: dict, row: dict, rule: Rule, grader: Grader, bar: tqdm) -> f
 
 def _side(run: Run, rows: list[dict], values: np.ndarray) -> Side:
     name = f"{describe(run.spec)}, seed {run.spec['sampling']['seed']} ({run.key})"
-    tokens = [float(np.mean([row[kind] for row in rows])) for kind in ("policy_tokens", "prm_tokens")]
+    tokens = [float(np.mean(np.array([row[kind] for row in rows], float))) for kind in ("policy_tokens", "prm_tokens")]
     return Side(name, stats.of_accuracy(values), *tokens)

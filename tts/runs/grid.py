@@ -7,7 +7,7 @@ only beam search is run per budget.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import Literal
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from tts import policies, reward_models
 from tts.policies.sampling import Sampling
 from tts.problems import load_problems
+from tts.runs import imported
 from tts.search import beam_search, dvts
 from tts.selection import AGGREGATES, VOTES, Rule
 
@@ -105,6 +106,12 @@ class Grid(BaseModel):
 
     @model_validator(mode="after")
     def _budgets_fit(self) -> Grid:
+        ours = [policy for policy in self.policies if not imported.is_imported(policy)]
+        if theirs := [prm for prm in self.prms if imported.is_imported(prm)]:
+            if ours:
+                raise ValueError(f"{theirs[0]} has scores of imported solutions only; {ours[0]} needs a PRM that can be run")
+        if len(ours) < len(self.policies):
+            return self._imported_data_suffice()
         for n in self.budgets:
             if n < 1 or n > self.samples:
                 raise ValueError(f"budget N = {n} is not in 1..samples = {self.samples}")
@@ -115,6 +122,17 @@ class Grid(BaseModel):
                         f"budget N = {n} is not a positive multiple of beam_width M = {self.beam_width}; "
                         "change budgets, samples or beam_width, or leave out beam_search and dvts"
                     )
+        return self
+
+    def _imported_data_suffice(self) -> Grid:
+        """Imported data need not fit a grid of budgets, but must say something of each method."""
+        for policy in filter(imported.is_imported, self.policies):
+            for method in self.methods:
+                for prm in self.prms if method != "majority" else [None]:
+                    if not any(self.holds(policy, prm, method, n) for n in self.budgets):
+                        wanted = f"{method} of {imported.original(policy)}" + (f" with {imported.original(prm)}" if prm else "")
+                        asked = f"N = {', '.join(map(str, self.budgets))}, seed {self.seed}"
+                        raise ValueError(f"{wanted} at {asked} is not in the imported data; {self._import_of(policy).listed()}")
         return self
 
     @property
@@ -130,6 +148,8 @@ class Grid(BaseModel):
 
     def spec(self, method: str, policy: str, prm: str | None = None, n: int = 1) -> dict:
         """What determines a run's trajectories, apart from the problems."""
+        if source := self._import_of(policy):
+            return source.spec(method, policy, prm, n, self.seed, self._asked_of(source))
         spec = {
             "method": method,
             "policy": _policy(policy),
@@ -149,15 +169,43 @@ class Grid(BaseModel):
     def runs(self) -> Iterator[tuple[str, str, str | None, int]]:
         """Method, policy, PRM and N of each of :meth:`specs`, whether or not the models can be found."""
         for policy in self.policies:
-            yield "cot", policy, None, 1
-            yield "pool", policy, None, self.samples
+            if self.holds(policy, None, "cot", 1):
+                yield "cot", policy, None, 1
+            if self.holds(policy, None, "majority", 1):
+                yield "pool", policy, None, self.samples
             for prm in self.prms:
                 if "best_of_n" in self.methods:
                     yield "scores", policy, prm, self.samples
                 if "beam_search" in self.methods:
-                    yield from (("beam_search", policy, prm, n) for n in self.budgets)
+                    yield from (("beam_search", policy, prm, n) for n in self.budgets if self.holds(policy, prm, "beam_search", n))
                 if "dvts" in self.methods:
                     yield "dvts", policy, prm, self.samples
+
+    # -- what was imported -------------------------------------------------------------------------------------
+
+    def holds(self, policy: str, prm: str | None, method: str, n: int) -> bool:
+        """Whether there can be an accuracy of a method at a budget: of an imported policy only where its data have it."""
+        source = self._import_of(policy)
+        return source is None or source.holds(method, policy, prm, n, self.seed, self._asked_of(source))
+
+    def offered(self, policies: Sequence[str], prms: Sequence[str], methods: Sequence[str]) -> list[str]:
+        """Those of some methods of which each policy with each PRM has, or can have, a run at one of the budgets."""
+        pairs = [(policy, prm) for policy in policies for prm in prms]
+        return [m for m in methods if all(any(self.holds(*pair, m, n) for n in self.budgets) for pair in pairs)]
+
+    def size(self, method: str, policy: str, prm: str | None = None) -> int:
+        """N of a policy's pool, its scores or its DVTS run (``pool``, ``scores``, ``dvts``)."""
+        return self.spec(method, policy, prm, self.samples)["n"] if self._import_of(policy) else self.samples
+
+    def width(self, policy: str, prm: str) -> int:
+        """M of a policy's DVTS run."""
+        return self.spec("dvts", policy, prm, self.samples)["width"] if self._import_of(policy) else self.beam_width
+
+    def _import_of(self, policy: str) -> imported.Import | None:
+        return imported.of(self.problems, policy) if imported.is_imported(policy) else None
+
+    def _asked_of(self, source: imported.Import) -> int:
+        return self.problems[next(name for name in self.problems if imported.beside(name) == source)]
 
     def chunks(self, problem_set: str) -> list[list[dict]]:
         """The problems of a set in units of work."""

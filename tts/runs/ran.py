@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from tts.analysis import costs, flops
@@ -34,7 +35,9 @@ def runs(experiments: Sequence[Experiment]) -> pd.DataFrame:
 
 def _run(spec: dict, paths: list) -> dict:
     tables = [read_chunk(path) for path in paths]
-    prompts, written, read = (sum(sum(t[name].to_pylist()) for t in tables) for name in ("prompt_tokens", "policy_tokens", "prm_tokens"))
+    columns = ("prompt_tokens", "policy_tokens", "prm_tokens")
+    counts = (np.concatenate([t[name].to_numpy().astype(float) for t in tables]) for name in columns)
+    prompts, written, read = (int(total) if np.isfinite(total := count.sum()) else total for count in counts)  # NaN: not recorded
     policy, prm = spec["policy"]["name"], spec["prm"]["name"] if spec["prm"] else ""
     spent = flops.inference(costs.shape_of(policy).parameters, prompts + written) if spec["method"] != "scores" else 0.0
     return {
@@ -71,8 +74,7 @@ def total(table: pd.DataFrame) -> str:
     """The sums over a table of :func:`runs`, in one line."""
     if table.empty:
         return "no stored run"
-    sums = table[["policy tokens", "PRM tokens", "FLOPs", "seconds"]].sum()
-    return (
-        f"{len(table)} runs: {sums['policy tokens']:,.0f} policy tokens, {sums['PRM tokens']:,.0f} PRM tokens, {sums['FLOPs']:.3g} FLOPs, "
-        f"{sums['seconds'] / 60:.1f} minutes of generation"
-    )
+    sums = table[["policy tokens", "PRM tokens", "FLOPs", "seconds"]].sum(skipna=False)
+    shown = [("policy tokens", ",.0f"), ("PRM tokens", ",.0f"), ("FLOPs", ".3g")]
+    counts = ", ".join(f"{format(sums[name], how) if np.isfinite(sums[name]) else 'an unknown number of'} {name}" for name, how in shown)
+    return f"{len(table)} runs: {counts}, {sums['seconds'] / 60:.1f} minutes of generation"

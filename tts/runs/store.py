@@ -7,12 +7,14 @@ whole or not at all. So a run that is cut off continues where it was, and a long
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -127,6 +129,41 @@ class Run:
         return read_chunk(path)
 
 
+class ImportedRun(Run):
+    """A run that was made elsewhere: one file with all of its problems, so that any part of them is a chunk."""
+
+    def path(self, problems: Sequence[dict]) -> Path:
+        return self.folder / "all.parquet"
+
+    def has(self, problems: Sequence[dict]) -> bool:
+        return self.path(problems).exists() and {_identity(p) for p in problems} <= set(self._held())
+
+    def read(self, problems: Sequence[dict]) -> list[dict]:
+        """Its rows of these problems.
+
+        Raises:
+            StoreError: where it lacks one of them, or is damaged.
+        """
+        held = self._held() if self.path(problems).exists() else {}
+        missing = [p["id"] for p in problems if _identity(p) not in held]
+        if missing:
+            raise StoreError(f"{describe(self.spec)} lacks {len(missing)} problems, {missing[0]} first; ask for fewer, or import again")
+        return copy.deepcopy([held[_identity(p)] for p in problems])
+
+    def _held(self) -> dict[tuple, dict]:
+        path = self.path([])
+        return _rows_of(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _rows_of(path: Path, changed: int) -> dict[tuple, dict]:
+    return {(row["problem_id"], row["problem"], row["answer"]): row for row in read_chunk(path).to_pylist()}
+
+
+def _identity(problem: dict) -> tuple:
+    return problem["id"], problem["problem"], problem["answer"]
+
+
 class Store:
     """All runs below one folder."""
 
@@ -135,8 +172,7 @@ class Store:
 
     def run(self, spec: dict) -> Run:
         """The run of a spec; nothing is written before its first chunk, but for the spec itself."""
-        run = Run(self.folder / f"{_name(spec)}-{digest(spec)}", spec)
-        return run
+        return _run(self.folder / f"{_name(spec)}-{digest(spec)}", spec)
 
     def open(self, spec: dict) -> Run:
         """The run of a spec, its folder made and its spec written beside its chunks.
@@ -199,7 +235,7 @@ class Store:
                 raise StoreError(
                     f"{note} is damaged ({error}); delete this file and run the study again, which writes only it anew"
                 ) from None
-            yield Run(note.parent, spec)
+            yield _run(note.parent, spec)
 
     def export(self) -> Iterator[str]:
         """The canonical export: one JSON line per run and problem, sorted, without times."""
@@ -220,7 +256,12 @@ class Store:
         runs = list(self.runs())
         for run in runs:
             shutil.rmtree(run.folder)
+        shutil.rmtree(self.folder / "imported", ignore_errors=True)  # what describes imported runs
         return len(runs)
+
+
+def _run(folder: Path, spec: dict) -> Run:
+    return ImportedRun(folder, spec) if spec.get("engine", {}).get("name") == "imported" else Run(folder, spec)
 
 
 def read_chunk(path: Path) -> pa.Table:
