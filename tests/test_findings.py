@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -73,6 +74,22 @@ def test_advantage_averages_over_the_policies_of_a_size():
     assert checks.advantage(scope(values), "best_of_n", "dvts", size="large").estimate == pytest.approx(0.25)
     with pytest.raises(NotTested, match="fewer than 10 problems in all for any policy"):
         checks.advantage(scope(values), "dvts", "best_of_n", size="middle")
+
+
+def test_a_policy_alone_goes_by_the_studys_sizes_and_has_no_weak_prm():
+    values = {(SMALL, GOOD, "dvts"): ones(10)}
+    alone = scope(values, policies=[SMALL], prms=[GOOD], weak="")
+    assert checks.advantage(alone, "dvts", "best_of_n", size="small").estimate == pytest.approx(0.5)
+    with pytest.raises(NotTested, match="fewer than 10 problems in all"):
+        checks.advantage(alone, "dvts", "best_of_n", size="large")
+    for check in (
+        lambda: checks.advantage(alone, "majority", "beam_search", prm="weak"),
+        lambda: checks.relative_gain(alone),
+        lambda: checks.prm_quality(alone, "best_of_n"),
+        lambda: checks.voting(replace(alone, other_rule=alone.evidence), {"aggregate": "min", "vote": "max"}),
+    ):
+        with pytest.raises(NotTested, match="no weak PRM|there is one policy|there are 1|there is one"):
+            check()
 
 
 def test_interaction_is_a_difference_of_differences():

@@ -18,6 +18,7 @@ from rich.table import Table
 from tts import exchange, parameters, study
 from tts.advice import adviser
 from tts.analysis import difficulty
+from tts.derived import ADAPTER, STEP_HEAD, trained_here
 from tts.exchange import importing, plain, summary
 from tts.exchange.records import printable
 from tts.files import replacing
@@ -37,6 +38,7 @@ console = Console()
 EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, cluster.ClusterError, ValueError, OSError)
 
 FINDINGS = "09_findings"
+POLICY_FORMS = ["path/to/folder", "owner/model", "path/to/file.gguf", "pypi:PACKAGE==VERSION", "vllm:MODEL", "http://HOST:PORT/v1#MODEL"]
 
 Preset = Annotated[str, typer.Option(help="a preset's name, see 'list', or a preset file")]
 Overrides = Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="overrides a parameter")]
@@ -143,12 +145,15 @@ def list_() -> None:
     rows = {
         "presets": study.presets(),
         "notebooks": parameters.notebooks(),
-        "policies": [*pocket_models("policy"), "path/to/folder", "owner/model"],
+        "policies": [*pocket_models("policy"), *trained_here(ADAPTER), *POLICY_FORMS],
         "PRMs": [
             *pocket_models("prm"),
+            *trained_here(STEP_HEAD),
             "implicit:POLICY",
             "dial:FALSE_POSITIVE,FALSE_NEGATIVE",
             *(f"{family}:MODEL" for family in FAMILIES if family != "implicit"),
+            "vllm:PRM",
+            "FAMILY:http://HOST:PORT/v1#MODEL",
         ],
         "problem sets": problem_sets(),
         "methods": ["majority", "best_of_n", *SEARCHES],

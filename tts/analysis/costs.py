@@ -11,23 +11,55 @@ import pandas as pd
 from tts.analysis import flops, sizes, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.flops import Cost, Shape
-from tts.models import POCKET_FOLDER, idle_parameters, load_config, locate, parameters, pocket_models, read_card
+from tts.models import (
+    POCKET_FOLDER,
+    ModelError,
+    idle_parameters,
+    load_config,
+    locate,
+    named_folder,
+    parameters,
+    pocket_models,
+    read_card,
+)
+from tts.policies import address_in, model_of
 from tts.runs.imported import is_imported, original
 
 
 def shape_of(name: str) -> Shape:
-    """A model's size, from its weights and config; the dialled checker is no model and has none.
+    """A model's size, from its card, or else its weights and config; the dialled checker is no model and has none.
 
-    Of an imported model only its name is known; a size that it does not tell is NaN.
+    Of an imported model, and of a served one whose files are not on this machine, only the name is known; a size that it does not
+    tell is NaN.
     """
     if name.startswith("dial:"):
         return Shape(0)
     if is_imported(name):
         return sizes.shape_of(original(name))
-    location = locate(name.split(":", 1)[-1])
+    try:
+        card = _card(name)
+        if "attention_width" in card:  # an adapter's or a head's, whose base need not be here
+            return Shape(card["parameters"], card["layers"], card["attention_width"])
+        return _measured(locate(model_of(name)))
+    except ModelError:
+        if not address_in(name):
+            raise
+        return sizes.shape_of(model_of(name))
+
+
+def _card(name: str) -> dict:
+    return read_card(named_folder(model_of(name)) or locate(model_of(name)))
+
+
+def _measured(location: str) -> Shape:
     config = load_config(location)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shape(parameters(location), config.num_hidden_layers, config.num_attention_heads * size, idle_parameters(location, config))
+
+
+def _card(name: str) -> dict:
+    plain = name.split(":", 1)[-1]
+    return read_card(named_folder(plain) or locate(plain))
 
 
 def training_flops(name: str) -> float:
@@ -39,7 +71,12 @@ def training_flops(name: str) -> float:
         return 0.0
     if is_imported(name):
         return sizes.training_flops(original(name))
-    card = read_card(locate(name.split(":", 1)[-1]))
+    try:
+        card = _card(name)
+    except ModelError:
+        if not address_in(name):
+            raise
+        return sizes.training_flops(model_of(name))
     return float(card.get("training_flops", np.nan) + card.get("started_from_flops", 0.0))
 
 
@@ -65,10 +102,10 @@ def solver_of(prm: str) -> str | None:
     """
     if is_imported(prm):
         return None
-    family, _, name = prm.rpartition(":")
+    family, name = prm.partition(":")[0], model_of(prm)
     if family == "implicit":
         return name
-    return None if family == "dial" else read_card(locate(name)).get("started_from")
+    return None if family == "dial" or address_in(prm) else _card(name).get("started_from")
 
 
 def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:

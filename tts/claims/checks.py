@@ -62,7 +62,7 @@ class Scope:
         n: the budget.
         policies: by size, smallest first.
         searchers: those that ran with every PRM.
-        prms: by name; ``good`` and ``weak`` stand for two of them.
+        prms: by name; ``good`` and ``weak`` stand for two of them, ``weak`` may be empty.
         long: each plain policy's long-CoT counterpart.
         pass_at_1: per policy, each problem's Pass@1 from separate samples.
         other_rule: evidence under another rule, for the voting claim.
@@ -121,13 +121,13 @@ class Scope:
     def of_size(self, size: str) -> list[str]:
         """Policies of a size class by the study's thresholds, as shares of the largest policy (Liu et al. 2025, section 4.2).
 
-        Imported policies, which may be one or two of a family, are shares of the study's largest.
+        Imported policies, which may be one or two of a family, and a single policy are shares of the study's largest.
         """
-        theirs = all(map(is_imported, self.policies))
+        alone = len(self.policies) == 1 or all(map(is_imported, self.policies))
         largest = max(costs.shape_of(p).parameters for p in self.policies)
-        shares = {p: costs.study_share(p) if theirs else costs.shape_of(p).parameters / largest for p in self.policies}
+        shares = {p: costs.study_share(p) if alone else costs.shape_of(p).parameters / largest for p in self.policies}
         if np.isnan(list(shares.values())).any():
-            raise NotTested("the size of an imported policy is unknown")
+            raise NotTested("the size of a policy is unknown")
         return [p for p in self.policies if size_class(shares[p]) == size]
 
     def bins(self, policy: str) -> np.ndarray:
@@ -174,6 +174,8 @@ def _defaults(where: dict) -> dict:
 def _parts(scope: Scope, method: str, over: str, size: str | None, prm: str, bins: Sequence[str] | None) -> tuple[list[Part], str]:
     """Each policy's differences, the policies being those of a size class or else the searchers."""
     name = {"good": scope.good, "weak": scope.weak}[prm]
+    if not name:
+        raise NotTested(f"no {prm} PRM in this scope")
     if prm == "weak" and name == scope.good:
         raise NotTested(f"no other PRM than {short(name)} plays the weak one")
     parts, used, missing = [], [], ""
@@ -283,6 +285,8 @@ def prm_quality(scope: Scope, method: str) -> Finding:
     """The slope of accuracy over ln F1 of error localisation, averaged over the searchers (Liu et al. 2025, Fig 6)."""
     if any(map(is_imported, scope.prms)):
         raise NotTested("how well imported PRMs locate errors is not in the data")
+    if len(scope.prms) < 3:
+        raise NotTested(f"a fit needs three PRMs; there are {len(scope.prms)}")
     f1 = np.array([localisation_f1(prm) for prm in scope.prms])
     if len(set(f1[f1 > 0])) < 3:
         raise NotTested(f"a fit needs three PRMs of different F1; there are {len(set(f1[f1 > 0]))}")
@@ -305,7 +309,7 @@ def voting(scope: Scope, against: dict) -> Finding:
     """How far best-of-N moves between two rules with the weak PRM, less how far with the good one (Liu et al. 2025, Table 2)."""
     if not scope.other_rule:
         raise NotTested(f"no outcomes under the rule {Rule(**against)}")
-    if scope.weak == scope.good:
+    if scope.weak in ("", scope.good):
         raise NotTested(f"no other PRM than {short(scope.good)} plays the weak one")
     columns = []
     for prm in (scope.weak, scope.good):

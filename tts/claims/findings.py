@@ -86,17 +86,20 @@ class Roles(BaseModel):
 
     Attributes:
         split: of the problems.
+        n: the budget, where it is not the ledger's.
+        weak_prm: empty where there is none.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     problem_set: str
     split: str = "test"
+    n: int | None = None
     policies: list[str]
     searchers: list[str]
     prms: list[str]
     good_prm: str
-    weak_prm: str
+    weak_prm: str = ""
     long: dict[str, str] = {}
 
 
@@ -162,10 +165,11 @@ def _committed_scope(ledger: Ledger, roles: Roles | None, grid: Grid) -> Scope |
 
 def _held(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> list[Evidence]:
     """Committed outcomes of the searchers with every PRM, and of every policy with the good one."""
-    common = rule | {"split": roles.split, "problems": {roles.problem_set: 1}, "methods": list(checks.METHODS), "samples": ledger.n}
+    n = roles.n or ledger.n
+    common = rule | {"split": roles.split, "problems": {roles.problem_set: 1}, "methods": list(checks.METHODS), "samples": n}
     asked = (
-        {"policies": roles.searchers, "prms": roles.prms, "budgets": [n for n in (4, 16, 64, 256) if n <= ledger.n]},
-        {"policies": [*roles.policies, *roles.long.values()], "prms": [roles.good_prm], "budgets": [ledger.n]},
+        {"policies": roles.searchers, "prms": roles.prms, "budgets": [smaller for smaller in (4, 16, 64, 256) if smaller <= n]},
+        {"policies": [*roles.policies, *roles.long.values()], "prms": [roles.good_prm], "budgets": [n]},
     )
     found = [outcomes.committed(Grid(**(grid.model_dump() | common | own))) for own in asked]
     return [held for held in found if held is not None]
@@ -203,12 +207,14 @@ def scope(ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], otherwise:
     Args:
         evidence: grids that between them hold the roles' policies and PRMs.
         otherwise: evidence under the voting claim's other rule.
-        n: the budget; the ledger's by default.
+        n: the budget; the roles' or the ledger's by default.
     """
     known = {policy: difficulty.known_pass_at_1(evidence[0].grid, policy, roles.problem_set) for policy in roles.policies}
     counted = {policy: values for policy, values in known.items() if values is not None}
     parts = {name: getattr(roles, name) for name in ("problem_set", "policies", "searchers", "prms", "long")}
-    return Scope(evidence, **parts, n=n or ledger.n, good=roles.good_prm, weak=roles.weak_prm, pass_at_1=counted, other_rule=otherwise)
+    return Scope(
+        evidence, **parts, n=n or roles.n or ledger.n, good=roles.good_prm, weak=roles.weak_prm, pass_at_1=counted, other_rule=otherwise
+    )
 
 
 def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:

@@ -24,8 +24,15 @@ PANEL = (2.3, 2.0)
 
 
 def short(name: str) -> str:
-    """A model's name as a panel title: without its folder and kind."""
-    return name.rsplit("/", 1)[-1].removeprefix("policy-").removeprefix("prm-").replace("implicit:policy-", "implicit ")
+    """A model's name as a panel title: without its folder, server and kind."""
+    return (
+        name.partition("?")[0]
+        .replace("#", "/")
+        .rsplit("/", 1)[-1]
+        .removeprefix("policy-")
+        .removeprefix("prm-")
+        .replace("implicit:policy-", "implicit ")
+    )
 
 
 def panel_title(policy: str, prm: str) -> str:

@@ -21,7 +21,7 @@ Steps = tuple[str, ...]
 
 
 class Family(Protocol):
-    """What a PRM family's file provides.
+    """What a PRM family's file provides; opened with ``weights=False`` it renders only.
 
     Attributes:
         architectures: those of a config that tell the family.

@@ -14,12 +14,14 @@ class MathShepherd:
     architectures = ()
     names = ("shepherd",)
 
-    def __init__(self, location: str, device: str | None = None):
+    def __init__(self, location: str, device: str | None = None, weights: bool = True):
         self.tokenizer = load_tokenizer(location)
-        self.tag, *labels = (token_id(self.tokenizer, text, location, "math-shepherd") for text in (" ки", " +", " -"))
+        self.tag, *self.labels = (token_id(self.tokenizer, text, location, "math-shepherd") for text in (" ки", " +", " -"))
+        if not weights:
+            return
         self.model = load_causal_lm(location, device)
         self.backbone = self.model.base_model
-        self._head = self.model.get_output_embeddings().weight[labels].float()
+        self._head = self.model.get_output_embeddings().weight[self.labels].float()
 
     def render(self, problem: str, steps: Steps) -> list[int]:
         tagged = "\n".join(f"{step.strip()} ки" for step in steps)

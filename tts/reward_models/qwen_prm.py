@@ -33,9 +33,11 @@ class QwenPRM:
     architectures = ("Qwen2ForProcessRewardModel",)
     names = ()
 
-    def __init__(self, location: str, device: str | None = None):
+    def __init__(self, location: str, device: str | None = None, weights: bool = True):
         self.tokenizer = load_tokenizer(location)
-        token_id(self.tokenizer, SEPARATOR, location, "qwen-prm")
+        self.tag = token_id(self.tokenizer, SEPARATOR, location, "qwen-prm")
+        if not weights:
+            return
         self.model = load_model(Qwen2ForProcessRewardModel, location, device)
         self.backbone = self.model.model
 

@@ -90,9 +90,9 @@ def make_all(work: list[Work], store: Store, batch: int, announce: Callable[[Wor
                 done, _ = ray.wait(list(running), num_returns=1, timeout=PATIENCE)
                 for reference in done:
                     actor, item = running.pop(reference)
-                    rows, seconds, warnings = _result(ray, reference, item)
-                    warn(warnings)
-                    yield Made(item, rows, seconds)
+                    made = _result(ray, reference, item)
+                    warn(made.warnings)
+                    yield made
                     idle.append(actor)
         finally:
             for actor in actors:
@@ -108,7 +108,7 @@ def _next(waiting: list[Work], store: Store, actor: _Actor | None = None) -> Wor
     return None
 
 
-def _result(ray: Any, reference: Any, item: Work) -> tuple[list[dict], float, list[str]]:
+def _result(ray: Any, reference: Any, item: Work) -> Made:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -193,8 +193,8 @@ class Worker:
         torch.set_num_threads(threads)
         self.engines = Engines(batch)
 
-    def make(self, work: Work, pool: list[dict] | None) -> tuple[list[dict], float, list[str]]:
-        """A chunk's rows, the seconds that it took, and warnings.
+    def make(self, work: Work, pool: list[dict] | None) -> Made:
+        """Makes a chunk.
 
         Raises:
             ModelError: where this node has other weights of the same name than the driver.
@@ -204,7 +204,7 @@ class Worker:
             _check_weights(work.spec["prm"], reward_models.weights_of)
         started = time.monotonic()
         rows = make_from(work, pool, self.engines)
-        return rows, time.monotonic() - started, self.engines.unread()
+        return Made(work, rows, time.monotonic() - started, self.engines.limits(work.spec), tuple(self.engines.unread()))
 
 
 _checked: set[str] = set()

@@ -11,7 +11,8 @@ import pandas as pd
 
 from tts.analysis import costs, flops
 from tts.experiment import Experiment, commit
-from tts.runs.store import read_chunk
+from tts.policies import DEFAULT
+from tts.runs.store import Run, read_chunk
 
 VERSIONS = ("torch", "transformers", "tokenizers", "datasets", "numpy", "pandas", "matplotlib", "papermill")
 
@@ -20,8 +21,9 @@ def runs(experiments: Sequence[Experiment]) -> pd.DataFrame:
     """Every stored run that the experiments read, once.
 
     Returns:
-        Columns method, policy, PRM, N, seed, problems, policy tokens, PRM tokens, FLOPs (2 x parameters x tokens, the PRM's
-        included; the policy's prompts as read once a problem), seconds (wall time of generation).
+        Columns method, policy, PRM, N, seed, engine, engine's limits (what it could not do), problems, policy tokens, PRM tokens,
+        FLOPs (2 x parameters x tokens, the PRM's included; the policy's prompts as read once a problem), seconds (wall time of
+        generation).
     """
     chunks, specs = {}, {}
     for experiment in experiments:
@@ -30,10 +32,11 @@ def runs(experiments: Sequence[Experiment]) -> pd.DataFrame:
             specs[run.folder] = spec
             held = chunks.setdefault(run.folder, {})
             held |= {run.path(c): None for name in experiment.grid.problems for c in experiment.grid.chunks(name) if run.has(c)}
-    return pd.DataFrame([_run(specs[folder], list(held)) for folder, held in chunks.items() if held])
+    return pd.DataFrame([_run(Run(folder, specs[folder]), list(held)) for folder, held in chunks.items() if held])
 
 
-def _run(spec: dict, paths: list) -> dict:
+def _run(run: Run, paths: list) -> dict:
+    spec = run.spec
     tables = [read_chunk(path) for path in paths]
     columns = ("prompt_tokens", "policy_tokens", "prm_tokens")
     counts = (np.concatenate([t[name].to_numpy().astype(float) for t in tables]) for name in columns)
@@ -46,6 +49,8 @@ def _run(spec: dict, paths: list) -> dict:
         "PRM": prm,
         "N": spec["n"],
         "seed": spec["sampling"]["seed"],
+        "engine": spec["engine"]["name"],
+        "engine's limits": "; ".join(run.limits()) if spec["engine"]["name"] != DEFAULT else "",
         "problems": sum(t.num_rows for t in tables),
         "policy tokens": written if spec["method"] != "scores" else 0,
         "PRM tokens": read,

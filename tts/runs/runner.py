@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
-from tts.policies import open_policy
+from tts.policies import DEFAULT, check_ready, open_policy
 from tts.policies.sampling import Sampling
 from tts.reward_models import open_prm
 from tts.reward_models.base import StepScorer
+from tts.reward_models.vllm import PassScorer
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.store import Run, Store
 from tts.search import sample_pool
@@ -45,11 +46,21 @@ def missing(grid: Grid, store: Store) -> list[Work]:
 
 @dataclass(frozen=True)
 class Made:
-    """A chunk that was made: its rows, and how long it took."""
+    """A chunk that was made.
+
+    Attributes:
+        work: what it is.
+        rows: of the store.
+        seconds: that it took.
+        limits: what the engine could not do for it, in words.
+        warnings: about what happened meanwhile.
+    """
 
     work: Work
     rows: list[dict]
     seconds: float
+    limits: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def fill(grid: Grid, store: Store) -> int:
@@ -60,6 +71,8 @@ def fill(grid: Grid, store: Store) -> int:
     work = missing(grid, store)
     if not work:
         return 0
+    for name in dict.fromkeys(item.spec["policy"]["name"] for item in work if item.spec["method"] != "scores"):
+        check_ready(name)
     lock = store.lock(wait=True)  # notebooks run side by side, and what one makes another may need
     try:
         with tqdm(total=len(work), desc="study", unit="chunk", smoothing=0) as bar:
@@ -70,7 +83,7 @@ def fill(grid: Grid, store: Store) -> int:
             left = [item for item in work if not store.run(item.spec).has(item.chunk)]
             bar.update(len(work) - len(left))
             for made in (_spread if os.environ.get(CLUSTER) else make_all)(left, store, grid.batch, announce):
-                store.open(made.work.spec).write(made.work.chunk, made.rows, made.seconds)
+                store.open(made.work.spec).write(made.work.chunk, made.rows, made.seconds, made.limits)
                 bar.update()
     finally:
         lock.release()
@@ -85,7 +98,7 @@ def make_all(work: list[Work], store: Store, batch: int, announce: Callable[[Wor
             announce(item)
             started = time.monotonic()
             rows = make(item, store, engines)
-            yield Made(item, rows, time.monotonic() - started)
+            yield Made(item, rows, time.monotonic() - started, engines.limits(item.spec))
     finally:
         warn(engines.unread())
 
@@ -112,6 +125,10 @@ class Engines:
         policy.sampling = sampling
         return policy
 
+    def limits(self, spec: dict) -> tuple[str, ...]:
+        """What the engine that samples for a spec cannot do; scores of a pool sample nothing."""
+        return getattr(self._policies.get(spec["policy"]["name"]), "limits", ()) if spec["method"] != "scores" else ()
+
     def prm(self, name: str) -> StepScorer:
         if name not in self._prms:
             warn(self.unread())
@@ -121,11 +138,11 @@ class Engines:
 
     def unread(self) -> list[str]:
         """A line for each PRM with steps that did not fit its context since this was asked last."""
-        scorers = (prm for prm in self._prms.values() if isinstance(prm, StepScorer))
+        scorers = (prm for prm in self._prms.values() if isinstance(prm, StepScorer | PassScorer))
         return [line for prm in scorers if (line := prm.report_unread())]
 
 
-def warn(lines: list[str]) -> None:
+def warn(lines: Iterable[str]) -> None:
     for line in lines:
         tqdm.write(f"warning: {line}", file=sys.stderr)
 
@@ -167,6 +184,7 @@ def row(problem: dict, outcome: Outcome) -> dict:
         "problem_id": problem["id"],
         "problem": problem["problem"],
         "answer": problem["answer"],
+        "prompt": outcome.prompt,
         "prompt_tokens": outcome.prompt_tokens,
         "policy_tokens": outcome.policy_tokens,
         "prm_tokens": outcome.prm_tokens,
@@ -199,12 +217,14 @@ def _score_pool(spec: dict, pool: list[dict], engines: Engines) -> list[dict]:
 
 
 def describe(grid: Grid, store: Store) -> str:
-    """What will run, in two lines."""
+    """What will run, in two lines, and a line for each thing that an engine could not do for what is stored."""
     work = missing(grid, store)
     total = sum(1 for _ in grid.specs()) * sum(len(grid.chunks(name)) for name in grid.problems)
     sets = ", ".join(f"{count} of {name} ({grid.split})" for name, count in grid.problems.items())
+    others = [spec for spec in grid.specs() if spec["engine"]["name"] != DEFAULT]
+    limits = dict.fromkeys(f"\n{spec['policy']['name']}: {limit}" for spec in others for limit in store.run(spec).limits())
     return (
         f"{len(grid.policies)} policies, {len(grid.prms)} PRMs, methods {', '.join(grid.methods)}, "
         f"N = {', '.join(map(str, grid.budgets))}, problems: {sets}\n"
         f"{total - len(work)} of {total} chunks are stored in {store.folder}; {len(work)} will run"
-    )
+    ) + "".join(limits)

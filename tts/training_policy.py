@@ -1,0 +1,191 @@
+"""A LoRA adapter (Hu et al. 2022) for any causal language model, trained on worked solutions; resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from tts.analysis.costs import shape_of
+from tts.derived import reference
+from tts.models import fingerprint, load_causal_lm, load_tokenizer, locate, read_card
+from tts.prompts import render_prompt
+from tts.training import Progress, Schedule, train
+
+MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@dataclass(frozen=True)
+class AdapterRecipe:
+    """How an adapter is trained.
+
+    Attributes:
+        rank: of the adapter's matrices.
+        learning_rate: its peak.
+        batch: examples per step.
+        passes: over the examples.
+        seed: of the adapter's first weights and the order of the examples.
+    """
+
+    rank: int = 8
+    learning_rate: float = 1e-3
+    batch: int = 16
+    passes: int = 1
+    seed: int = 0
+
+
+class ExampleBatches:
+    """Examples in a seeded order by step number, of about equal length within a batch so that little is padding.
+
+    Args:
+        examples: token ids of each, and how many of them at the start are the prompt.
+        batch: examples per step; what does not fill the last batch of a pass is left out of it.
+        seed: of the order.
+    """
+
+    WINDOW = 16  # batches that are sorted by length together
+
+    def __init__(self, examples: Sequence[tuple[list[int], int]], batch: int, seed: int):
+        if len(examples) < batch:
+            raise ValueError(f"{len(examples)} examples do not fill a batch of {batch}; give more examples or a smaller batch")
+        self.examples, self.batch, self.seed = examples, batch, seed
+        self.per_pass = len(examples) // batch
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        number, at = divmod(step, self.per_pass)
+        rows = [self.examples[i] for i in self._order(number)[at]]
+        longest = max(len(ids) for ids, _ in rows)
+        ids = torch.zeros(len(rows), longest, dtype=torch.int64)
+        learn = torch.zeros(len(rows), longest, dtype=torch.bool)
+        for row, (tokens, prompt) in enumerate(rows):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            learn[row, prompt : len(tokens)] = True
+        return {"ids": ids, "learn": learn}
+
+    def _order(self, number: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([self.seed, number])
+        order = rng.permutation(len(self.examples))[: self.per_pass * self.batch]
+        batches = []
+        for at in range(0, len(order), self.batch * self.WINDOW):
+            window = sorted(order[at : at + self.batch * self.WINDOW], key=lambda i: len(self.examples[i][0]))
+            batches += [window[i : i + self.batch] for i in range(0, len(window), self.batch)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def tokenise(tokenizer: PreTrainedTokenizerBase, problems: Sequence[dict]) -> list[tuple[list[int], int]]:
+    """Each worked problem's prompt, solution and end of sequence as the policy will see them, and the prompt's length."""
+    examples = []
+    for problem in problems:
+        prompt = tokenizer(render_prompt(tokenizer, problem["problem"]), add_special_tokens=False)["input_ids"]
+        solution = tokenizer(problem["solution"], add_special_tokens=False)["input_ids"]
+        examples.append((prompt + solution + [tokenizer.eos_token_id], len(prompt)))
+    return examples
+
+
+def solution_loss(model: PeftModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean cross-entropy of the solutions' tokens; logits are computed for those only, the vocabulary is large."""
+    causal = model.get_base_model()
+    hidden = causal.base_model(input_ids=batch["ids"], use_cache=False).last_hidden_state
+    learn = batch["learn"][:, 1:]
+    logits = causal.get_output_embeddings()(hidden[:, :-1][learn])
+    return F.cross_entropy(logits.float(), batch["ids"][:, 1:][learn])
+
+
+def train_adapter(
+    base: str, problems: Sequence[dict], recipe: AdapterRecipe, output: Path, scratch: Path, pretrained_tokens: float = 0.0
+) -> Path:
+    """Trains an adapter and saves it as a peft folder with the base's name, hash, and a card.
+
+    Args:
+        base: a policy's name, as the suite takes it.
+        problems: with ``problem`` and ``solution``.
+        recipe: how.
+        output: the adapter's folder.
+        scratch: where the checkpoint lives meanwhile.
+        pretrained_tokens: that the base was trained on, if known; for counts of FLOPs.
+
+    Raises:
+        tts.models.ModelError: where the base cannot be loaded.
+        ValueError: where it has no chat template, or its layers none of the matrices that are adapted.
+    """
+    location = locate(base)
+    examples = tokenise(load_tokenizer(location), problems)
+    batches = ExampleBatches(examples, recipe.batch, recipe.seed)
+    model = new_adapter(location, recipe)
+    steps = batches.per_pass * recipe.passes
+    schedule = Schedule(steps, recipe.learning_rate, warmup=max(1, steps // 20), weight_decay=0.0, bf16=_half(model), muon=False)
+    made_of = f"{recipe} on {fingerprint(location)} with {_hash(examples)}"
+    progress = train(model, solution_loss, batches, schedule, scratch, output.name, made_of, compile=False)
+    card = adapter_card(model, base, location, batches, recipe, progress, pretrained_tokens)
+    return save_adapter(model, base, card, output)
+
+
+def new_adapter(location: str, recipe: AdapterRecipe) -> PeftModel:
+    """A base with a fresh adapter on every matrix of its layers; only the adapter learns, in float32."""
+    base = load_causal_lm(location)
+    present = {name.rsplit(".", 1)[-1] for name, module in base.named_modules() if isinstance(module, nn.Linear)}
+    targets = [name for name in MATRICES if name in present]
+    if not targets:
+        raise ValueError(f"{location}: none of its layers has a matrix named {', '.join(MATRICES)}; such a model cannot be adapted")
+    torch.manual_seed(recipe.seed)
+    return get_peft_model(base, LoraConfig(r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules=targets, task_type="CAUSAL_LM"))
+
+
+def save_adapter(model: PeftModel, base: str, card: dict, output: Path) -> Path:
+    """Writes the adapter in bfloat16; its config and card name the base as the suite finds it again, not by a path."""
+    for parameter in (p for p in model.parameters() if p.requires_grad):
+        parameter.data = parameter.data.bfloat16()
+    model.peft_config["default"].base_model_name_or_path = reference(base)
+    model.save_pretrained(output)
+    (output / "README.md").unlink(missing_ok=True)  # peft's empty form; the card says what there is to say
+    (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    return output
+
+
+def adapter_card(
+    model: PeftModel,
+    base: str,
+    location: str,
+    batches: ExampleBatches,
+    recipe: AdapterRecipe,
+    progress: Progress,
+    pretrained_tokens: float,
+) -> dict:
+    """What the adapter is and cost. FLOPs per token: forward and backward through the base 4N, the adapter's own gradients 6N."""
+    shape, own = shape_of(location), sum(p.numel() for p in model.parameters() if p.requires_grad)
+    size = shape.parameters
+    tokens = recipe.passes * sum(len(ids) for ids, _ in batches.examples)
+    known = read_card(location).get("training_flops", 6 * size * pretrained_tokens)
+    return {
+        "base": base,
+        "base_weights": fingerprint(location),
+        "parameters": size,
+        "layers": shape.layers,
+        "attention_width": shape.attention_width,
+        "adapter_parameters": own,
+        "examples": len(batches.examples),
+        "training_tokens": tokens,
+        "training_flops": (4 * size + 6 * own) * tokens,
+        "started_from": base,
+        "started_from_flops": known,
+        "seed": recipe.seed,
+        "wall_seconds": round(progress.seconds),
+        "final_loss": progress.losses[-1][1] if progress.losses else None,
+    }
+
+
+def _half(model: nn.Module) -> bool:
+    return next(model.parameters()).dtype == torch.bfloat16
+
+
+def _hash(examples: Sequence[tuple[list[int], int]]) -> str:
+    return hashlib.sha256(json.dumps(examples).encode()).hexdigest()[:16]

@@ -1,0 +1,133 @@
+"""Labels for a PRM by Monte-Carlo rollouts, without a human or a checker, in the manner of Math-Shepherd (Wang et al. 2024).
+
+A step is worth the share of solutions, continued from it by the policy itself, that reach the right answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from tts.grading import Grader
+from tts.policies import open_policy
+from tts.policies.sampling import Sampling
+from tts.prompts import boxed_answer
+from tts.search.base import Candidate, Sample, Search
+from tts.search.driver import Driver, Policy
+
+CHUNK = 16  # problems that are labelled together; what a crash loses
+
+
+@dataclass(frozen=True)
+class RolloutRecipe:
+    """How solutions are sampled and labelled.
+
+    Attributes:
+        solutions: a problem, whose steps are labelled.
+        rollouts: from each step; the solution's own continuation is one more.
+        temperature: of all of them.
+        max_tokens: limit of a solution.
+        seed: of all sampling.
+    """
+
+    solutions: int = 2
+    rollouts: int = 4
+    temperature: float = 0.7
+    max_tokens: int = 320
+    seed: int = 0
+
+
+def labelled(policy: str, problems: Sequence[dict], recipe: RolloutRecipe, path: Path, batch: int) -> list[dict]:
+    """Solutions of each problem with a value for every step, kept as JSON lines in ``path``; what is there is not made again.
+
+    Returns:
+        Rows of id, problem, answer, tokens (generated for it), and solutions as of :func:`valued`.
+    """
+    known = _read(path)
+    waiting = [p for p in problems if p["id"] not in known]
+    if waiting:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        engine = open_policy(policy, Sampling(recipe.temperature, 1.0, recipe.max_tokens, recipe.max_tokens, recipe.seed), batch)
+        with Grader() as grader, tqdm(total=len(problems), initial=len(known), desc="rollouts", unit="problem") as bar:
+            for at in range(0, len(waiting), CHUNK):
+                rows = _label(engine, waiting[at : at + CHUNK], recipe, grader)
+                with path.open("a", encoding="utf-8") as file:
+                    file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+                known |= {row["id"]: row for row in rows}
+                bar.update(len(rows))
+    return [known[p["id"]] for p in problems]
+
+
+def _read(path: Path) -> dict[str, dict]:
+    """Rows by problem id; a last line that was cut off by a crash is dropped from the file too."""
+    if not path.exists():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole, encoding="utf-8")
+    return {row["id"]: row for row in map(json.loads, whole.splitlines())}
+
+
+@dataclass
+class Tree:
+    """A problem's sampled solutions, and the rollouts from each prefix of theirs by its path."""
+
+    solutions: list[Candidate] = field(default_factory=list)
+    rollouts: dict[tuple[int, ...], list[Candidate]] = field(default_factory=dict)
+
+
+def _label(engine: Policy, problems: Sequence[dict], recipe: RolloutRecipe, grader: Grader) -> list[dict]:
+    trees = [Tree() for _ in problems]
+    roots = [engine.root(problem["id"], problem["problem"]) for problem in problems]
+    outcomes = Driver(engine).run([(root, search(root, recipe, tree)) for root, tree in zip(roots, trees)])
+    rows = []
+    for problem, tree, outcome in zip(problems, trees, outcomes):
+        solutions = valued(tree, lambda c, gold=problem["answer"]: _right(c, gold, grader))
+        rows.append({key: problem[key] for key in ("id", "problem", "answer")} | {"tokens": outcome.policy_tokens, "solutions": solutions})
+    return rows
+
+
+def search(root: Candidate, recipe: RolloutRecipe, tree: Tree) -> Search:
+    """Samples solutions step by step, then rollouts from every step that is not a last one; what comes is put into ``tree``."""
+    [level] = yield Sample([root], recipe.solutions)
+    prefixes: list[Candidate] = []
+    while level:
+        tree.solutions += [c for c in level if c.status != "open"]
+        going = [c for c in level if c.status == "open"]
+        prefixes += going
+        level = [child for [child] in (yield Sample(going, 1))] if going else []
+    # A path of their own, or the first rollout would draw what the solution itself drew.
+    fresh = [replace(c, path=(*c.path, -1)) for c in prefixes]
+    answers = (yield Sample(fresh, recipe.rollouts, whole=True)) if fresh else []
+    tree.rollouts |= {prefix.path: rolled for prefix, rolled in zip(prefixes, answers)}
+    return [*tree.solutions, *(c for rolled in answers for c in rolled)]
+
+
+def valued(tree: Tree, right: Callable[[Candidate], bool]) -> list[dict]:
+    """Each finished solution's steps and their values, the rollouts being solutions too.
+
+    A step that was rolled out from is worth the share of its rollouts, and of the solution that it is part of, that came out
+    right; any other the outcome of its own solution: a rollout of one.
+    """
+    values = {}
+    for path, rolled in tree.rollouts.items():
+        through = [c for c in tree.solutions if c.path[: len(path)] == path]
+        outcomes = [right(c) for c in (*through, *rolled)]
+        values[path] = sum(outcomes) / len(outcomes)
+    ways = [(c, c.path) for c in tree.solutions] + [(c, path) for path, rolled in tree.rollouts.items() for c in rolled]
+    found = []
+    for candidate, path in ways:
+        if candidate.status == "finished" and candidate.steps:
+            own = float(right(candidate))
+            steps = [values.get(path[: depth + 1], own) if depth < len(path) else own for depth in range(len(candidate.steps))]
+            found.append({"steps": list(candidate.steps), "values": steps})
+    return found
+
+
+def _right(candidate: Candidate, gold: str, grader: Grader) -> bool:
+    return candidate.status == "finished" and grader.equal(gold, boxed_answer(candidate.text))

@@ -1,0 +1,67 @@
+"""Problems with worked solutions, for policies to be trained on: steps split by a blank line, the answer in a box."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tts.problems import REASONING_GYM, ProblemError, load_problems, reasoning_gym_tasks
+from tts.prompts import join_steps
+
+
+def leg_counting(task: dict) -> list[str]:
+    """Steps of reasoning-gym's ``leg_counting``: per kind of animal its legs, and the total so far."""
+    from reasoning_gym.arithmetic.leg_counting import ANIMALS
+
+    steps, total = [], 0
+    for animal, count in task["metadata"]["animals"].items():
+        legs = count * ANIMALS[animal]
+        total += legs
+        steps.append(f"{animal}: {count}*{ANIMALS[animal]}={legs}, total {total}")
+    return steps
+
+
+# A task whose solutions can be worked out is one function above and one line here.
+WRITERS: dict[str, Callable[[dict], list[str]]] = {"leg_counting": leg_counting}
+
+
+def load_worked(name: str, count: int, skip: int = 0, split: str = "development") -> list[dict]:
+    """Problems with a ``solution`` each, beside the columns of :func:`tts.problems.load_problems`.
+
+    Args:
+        name: ``reasoning-gym:TASK`` for a task of ``WRITERS``, or a JSONL file whose lines have a ``solution`` too.
+        count: how many.
+        skip: leaves out as many at the start.
+        split: of reasoning-gym.
+
+    Raises:
+        ProblemError: where there are no solutions for such problems, or too few problems.
+    """
+    problems = list(load_problems(name, skip + count, split))
+    if name.startswith(REASONING_GYM):
+        solutions = _written(name, skip + count, split)
+    else:
+        solutions = _read(Path(name))
+    return [problem | {"solution": solution} for problem, solution in list(zip(problems, solutions))[skip:]]
+
+
+def _written(name: str, count: int, split: str) -> list[str]:
+    task = name.removeprefix(REASONING_GYM).split(",")[0]
+    if task not in WRITERS:
+        raise ProblemError(f"no worked solutions for {name!r}; there are for {', '.join(WRITERS)}, or give a JSONL file with solutions")
+    tasks = reasoning_gym_tasks(name, count, split)
+    return [join_steps([*WRITERS[task](one), f"\\boxed{{{one['answer']}}}"]) for one in tasks]
+
+
+def _read(path: Path) -> list[str]:
+    if path.suffix != ".jsonl":
+        raise ProblemError(f"no worked solutions for {str(path)!r}; give a JSONL file with 'problem', 'answer' and 'solution' on each line")
+    solutions = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            solution = str(json.loads(line).get("solution") or "").strip()
+            if not solution:
+                raise ProblemError(f"{path}, line {number}: no 'solution' to train on")
+            solutions.append(solution)
+    return solutions
