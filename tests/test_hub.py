@@ -175,6 +175,7 @@ def serve(monkeypatch):
 
 
 def go_online(monkeypatch, endpoint: str) -> None:
+    hub.unreachable.cache_clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
@@ -254,7 +255,9 @@ def test_no_network_is_one_line_within_seconds(monkeypatch, capsys):
         cli.main()
     assert stop.value.code == 2 and time.monotonic() - started < 10
     [line] = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("error: the Hugging Face Hub cannot be reached (") and "does not have: PRMs implicit:Qwen/Qwen2.5-7B; give" in line
+    assert (
+        line.startswith("error: the Hugging Face Hub cannot be reached (") and "does not have: PRMs implicit:Qwen/Qwen2.5-7B; give" in line
+    )
 
 
 # -- folders ---------------------------------------------------------------------------------------------------

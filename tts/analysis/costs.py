@@ -57,11 +57,6 @@ def _measured(location: str) -> Shape:
     return Shape(parameters(location), config.num_hidden_layers, config.num_attention_heads * size, idle_parameters(location, config))
 
 
-def _card(name: str) -> dict:
-    plain = name.split(":", 1)[-1]
-    return read_card(named_folder(plain) or locate(plain))
-
-
 def training_flops(name: str) -> float:
     """Training FLOPs that a model's card records: its own, and those of the policy that a PRM was started from.
 
