@@ -255,9 +255,8 @@ def test_no_network_is_one_line_within_seconds(monkeypatch, capsys):
         cli.main()
     assert stop.value.code == 2 and time.monotonic() - started < 10
     [line] = capsys.readouterr().err.strip().splitlines()
-    assert (
-        line.startswith("error: the Hugging Face Hub cannot be reached (") and "does not have: PRMs implicit:Qwen/Qwen2.5-7B; give" in line
-    )
+    assert line.startswith("error: the Hugging Face Hub cannot be reached (")
+    assert "does not have: PRMs implicit:Qwen/Qwen2.5-7B; give local files and folders" in line
 
 
 # -- folders ---------------------------------------------------------------------------------------------------
