@@ -22,10 +22,13 @@ import torch
 from tts import policies, reward_models
 from tts.models import ModelError
 from tts.paths import ROOT
+from tts.policies import server, vllm
 from tts.runs.runner import CLUSTER, Engines, Made, Work, make_from, pool_of, warn
 from tts.runs.store import Store, describe
 
 RETRIES = 3  # of one chunk by Ray when the process or node that makes it dies, and then by another actor as often
+# What actors take from this process's environment; never a key, for Ray writes these into its logs.
+INHERITED = ("HF_HUB_OFFLINE", "HF_HOME", "HF_ENDPOINT", vllm.OPTIONS, server.PATIENCE)
 PATIENCE = 5.0  # seconds until the cluster is looked at again, for nodes that came or went
 
 
@@ -258,9 +261,8 @@ def _connected(address: str | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    inherited = ("HF_HUB_OFFLINE", "HF_HOME", "HF_ENDPOINT")
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    variables = {"PYTHONPATH": path} | {name: os.environ[name] for name in inherited if name in os.environ}
+    variables = {"PYTHONPATH": path} | {name: os.environ[name] for name in INHERITED if name in os.environ}
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": variables})
     except (ConnectionError, RuntimeError, ValueError) as error:
