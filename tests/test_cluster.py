@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -64,7 +65,11 @@ def wait_for(condition, seconds=300):
 
 def busy():
     """Ids of the processes that make a chunk, of the cluster that this process started."""
-    return [p.pid for p in psutil.Process().children(recursive=True) if "ray::Worker.make" in " ".join(p.cmdline())]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            found += [process.pid] if "ray::Worker.make" in " ".join(process.cmdline()) else []
+    return found
 
 
 def start(address, store):

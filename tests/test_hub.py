@@ -186,6 +186,7 @@ def serve(monkeypatch):
 
 
 def go_online(monkeypatch, endpoint: str) -> None:
+    hub.unreachable.cache_clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")

@@ -23,6 +23,9 @@ from tqdm.auto import tqdm
 LONGEST_ANSWER = 500
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _WITH_BASE = re.compile(r"([0-9A-Z]*\d[0-9A-Z]*)_(?:\{(\d+)\}|(\d+))")
+_WORDS = re.compile(r"\\(?:text|textbf|mbox|mathrm)\s*\{[^{}]*\}")
+_VARIABLE = re.compile(r"(?<![\\a-zA-Z])[a-z]{1,2}(?![a-zA-Z])")
+_OPERATION = re.compile(r"[-+*/^]|\\(?:cdot|times|d?frac|sqrt)|\d[a-z]|(?<![\\a-zA-Z])[a-z]{2}(?![a-zA-Z])")
 # Space stays between two digits ("3 1/2" is not 31/2) and, as one blank, between a command and a letter ("\pi r" is not "\pir").
 # The second backslash of a matrix's row break begins no spacing command.
 _NOISE = re.compile(
@@ -34,8 +37,9 @@ class Grader:
     """Decides whether answers equal gold answers; keeps every verdict, so each distinct pair is judged once.
 
     Convention: what math-verify 0.9 accepts, with the gold answer first. It ignores units, degree and percent signs, takes
-    ``x=5`` for ``5`` and ``\\{1,2\\}`` for ``(1,2)``, and compares words without regard to case; a decimal does not equal a surd,
-    nor an inequality an interval. Numbers in a base are equal where their digits are, and their bases unless one is left out.
+    ``x=5`` for ``5`` (but not ``2x=5``) and ``\\{1,2\\}`` for ``(1,2)``, and compares words without regard to case; a decimal does
+    not equal a surd, nor an inequality an interval. Numbers in a base are equal where their digits are, and their bases unless one
+    is left out.
     No answer is wrong, and so is one over 500 characters or one that cannot be judged within the limits.
 
     Args:
@@ -178,4 +182,13 @@ def _quickly_equal(gold: str, answer: str) -> bool | None:
     if any(bases):
         digits, of = zip(*((found[1], found[2] or found[3]) if found else (text, None) for found, text in zip(bases, (gold, answer))))
         return digits[0] == digits[1] and (None in of or of[0] == of[1])
+    if ("=" in gold) != ("=" in answer) and (_says_more_than_a_value(gold) or _says_more_than_a_value(answer)):
+        return False  # math-verify would compare an equation's right side alone
     return None
+
+
+def _says_more_than_a_value(text: str) -> bool:
+    """Whether it is an equation whose left side is more than a name or numbers: ``2x=6``, not ``x=3``, ``f(2)=3`` or ``1+2=3``."""
+    left, sign, right = text.partition("=")
+    left = _WORDS.sub("", left)
+    return bool(sign) and "=" not in right and bool(_VARIABLE.search(left) or re.search(r"\d[a-z]", left)) and bool(_OPERATION.search(left))

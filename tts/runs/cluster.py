@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +22,13 @@ import torch
 from tts import policies, reward_models
 from tts.models import ModelError
 from tts.paths import ROOT
+from tts.policies import server, vllm
 from tts.runs.runner import CLUSTER, Engines, Made, Work, make_from, pool_of, warn
 from tts.runs.store import Store, describe
 
-RETRIES = 3  # of one chunk, when the process or node that makes it dies
+RETRIES = 3  # of one chunk by Ray when the process or node that makes it dies, and then by another actor as often
+# What actors take from this process's environment; never a key, for Ray writes these into its logs.
+INHERITED = ("HF_HUB_OFFLINE", "HF_HOME", "HF_ENDPOINT", vllm.OPTIONS, server.PATIENCE)
 PATIENCE = 5.0  # seconds until the cluster is looked at again, for nodes that came or went
 
 
@@ -63,62 +67,87 @@ def make_all(work: list[Work], store: Store, batch: int, announce: Callable[[Wor
     """
     setting = json.loads(os.environ[CLUSTER])
     with _connected(setting["address"]) as ray:
-        room, waiting = _Room.of(ray, setting["gpus"]), list(work)
-        actors: set[_Actor] = set()
-        running: dict[Any, tuple[_Actor, Work]] = {}
-        idle: list[_Actor] = []
+        spread = _Spread(ray, _Room.of(ray, setting["gpus"]), work, store, batch, announce)
         try:
-            while waiting or running:
-                slots = room.slots(ray)
-                for actor in idle:
-                    item = _next(waiting, store, actor) if len(actors) <= slots else None
-                    if item is None:  # its place is free for another model, or for an actor whose node died
-                        actors.discard(actor)
-                        actor.stop(ray)
-                    else:
-                        announce(item)
-                        running[actor.start(item, store)] = actor, item
-                while len(actors) < slots and (item := _next(waiting, store)):
-                    actor = _Actor.of(ray, room, item, batch)
-                    actors.add(actor)
-                    announce(item)
-                    running[actor.start(item, store)] = actor, item
-                idle = []
-                if not running:  # every node is gone; others may come
-                    time.sleep(PATIENCE)
-                    continue
-                done, _ = ray.wait(list(running), num_returns=1, timeout=PATIENCE)
-                for reference in done:
-                    actor, item = running.pop(reference)
-                    made = _result(ray, reference, item)
-                    warn(made.warnings)
-                    yield made
-                    idle.append(actor)
+            while spread.waiting or spread.running:
+                spread.hand_out()
+                yield from spread.collect()
         finally:
-            for actor in actors:
-                actor.stop(ray)
+            spread.stop()
 
 
-def _next(waiting: list[Work], store: Store, actor: _Actor | None = None) -> Work | None:
-    """Takes the first chunk whose pool, if it needs one, is stored, and that the actor's models serve."""
-    for place, item in enumerate(waiting):
-        pool = pool_of(item, store)
-        if (pool is None or pool.has(item.chunk)) and (actor is None or actor.serves(item)):
-            return waiting.pop(place)
-    return None
+class _Spread:
+    """Chunks that wait, actors, and which of them makes which chunk."""
 
+    def __init__(self, ray: Any, room: _Room, work: list[Work], store: Store, batch: int, announce: Callable[[Work], None]):
+        self.ray, self.room, self.store, self.batch, self.announce = ray, room, store, batch, announce
+        self.waiting = list(work)
+        self.running: dict[Any, tuple[_Actor, Work]] = {}
+        self._actors: set[_Actor] = set()
+        self._lost: Counter[int] = Counter()
 
-def _result(ray: Any, reference: Any, item: Work) -> Made:
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from error
-    except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ClusterError(
-            f"{describe(item.spec)}: no process of the cluster could make the chunk from {item.chunk[0]['id']} on ({reason}); "
-            f"every node needs this checkout at {ROOT}, the same packages, and memory for the models"
-        ) from None
+    def hand_out(self) -> None:
+        """Gives each idle actor a chunk, or its place to another one, as far as there is room for actors."""
+        slots = self.room.slots(self.ray)
+        for actor in self._actors - {actor for actor, _ in self.running.values()}:
+            item = self._next(actor) if len(self._actors) <= slots else None
+            if item is None:  # its place is free for other models, or for an actor whose node died
+                self._dismiss(actor)
+            else:
+                self._start(actor, item)
+        while len(self._actors) < slots and (item := self._next()):
+            actor = _Actor.of(self.ray, self.room, item, self.batch)
+            self._actors.add(actor)
+            self._start(actor, item)
+
+    def collect(self) -> Iterator[Made]:
+        """The chunks that are done, after waiting for at least one; a lost one waits for another actor."""
+        if not self.running:  # every node is gone; others may come
+            time.sleep(PATIENCE)
+            return
+        done, _ = self.ray.wait(list(self.running), num_returns=1, timeout=PATIENCE)
+        for reference in done:
+            actor, item = self.running.pop(reference)
+            try:
+                made = self.ray.get(reference)
+            except self.ray.exceptions.RayTaskError as error:
+                raise error.cause from error
+            except self.ray.exceptions.RayError as error:  # Ray gave up, say on a node that is dead and not yet known to be
+                self._dismiss(actor)
+                self._wait_again(item, error)
+                continue
+            warn(made.warnings)
+            yield made
+
+    def stop(self) -> None:
+        for actor in list(self._actors):
+            self._dismiss(actor)
+
+    def _start(self, actor: _Actor, item: Work) -> None:
+        self.announce(item)
+        self.running[actor.start(item, self.store)] = actor, item
+
+    def _dismiss(self, actor: _Actor) -> None:
+        self._actors.discard(actor)
+        self.ray.kill(actor.handle)
+
+    def _next(self, actor: _Actor | None = None) -> Work | None:
+        """Takes the first chunk whose pool, if it needs one, is stored, and that the actor's models serve."""
+        for place, item in enumerate(self.waiting):
+            pool = pool_of(item, self.store)
+            if (pool is None or pool.has(item.chunk)) and (actor is None or actor.serves(item)):
+                return self.waiting.pop(place)
+        return None
+
+    def _wait_again(self, item: Work, error: Exception) -> None:
+        self._lost[id(item)] += 1
+        if self._lost[id(item)] > RETRIES:
+            reason = str(error).strip().splitlines()[0]
+            raise ClusterError(
+                f"{describe(item.spec)}: no process of the cluster could make the chunk from {item.chunk[0]['id']} on ({reason}); "
+                f"every node needs this checkout at {ROOT}, the same packages, and memory for the models"
+            )
+        self.waiting.insert(0, item)
 
 
 @dataclass(frozen=True)
@@ -172,9 +201,6 @@ class _Actor:
         self.prm = self.prm or _prm(item)
         pool = pool_of(item, store)
         return self.handle.make.remote(item, pool.read(item.chunk) if pool else None)
-
-    def stop(self, ray: Any) -> None:
-        ray.kill(self.handle)
 
 
 def _prm(item: Work) -> str | None:
@@ -235,9 +261,8 @@ def _connected(address: str | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    inherited = ("HF_HUB_OFFLINE", "HF_HOME", "HF_ENDPOINT")
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    variables = {"PYTHONPATH": path} | {name: os.environ[name] for name in inherited if name in os.environ}
+    variables = {"PYTHONPATH": path} | {name: os.environ[name] for name in INHERITED if name in os.environ}
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": variables})
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -5,17 +5,19 @@ The dry run's estimate (:mod:`tts.runs.estimate`) measures instead, with the mod
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 
 import pandas as pd
 
-from tts.analysis import costs, flops
+from tts.analysis import costs, flops, sizes
 from tts.analysis.flops import Shape
-from tts.claims import published
 from tts.models import ModelError
+from tts.paths import DATA
 from tts.runs.grid import Grid
 
 ALONE = "samples"  # the column of what needs no PRM: CoT, and the pool of majority vote and Pass@N
@@ -97,15 +99,12 @@ def size_of(model: str) -> Shape:
     Raises:
         ModelError: where neither knows it.
     """
-    sizes = published.read("sizes").set_index("model")
-    name = re.split(r"[:/#]", model)[-1]
-    if name in sizes.index:
-        row = sizes.loc[name]
-        return Shape(row["parameters"], row["layers"], row["attention_width"], row["parameters"] - row["active_parameters"])
-    try:
-        return costs.shape_of(model)
-    except ModelError as error:
-        raise ModelError(f"the size of {model!r} is not known; add a row for {name} to {published.FOLDER / 'sizes.csv'}") from error
+    shape = sizes.shape_of(name := re.split(r"[:/#]", model)[-1])
+    with suppress(ModelError):
+        shape = costs.shape_of(model) if math.isnan(shape.layers) else shape
+    if math.isnan(shape.layers):
+        raise ModelError(f"the size of {model!r} is not known; add a row for {name} to {DATA / 'published' / 'sizes.csv'}")
+    return shape
 
 
 def markdown(found: pd.DataFrame) -> str:

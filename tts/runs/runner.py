@@ -110,7 +110,7 @@ def _spread(*arguments: object) -> Iterator[Made]:
 
 
 class Engines:
-    """The models in memory: one policy at a time, and the PRMs used with it."""
+    """The models in memory: one policy and one PRM at a time."""
 
     def __init__(self, batch: int):
         self.batch = batch
@@ -131,6 +131,8 @@ class Engines:
 
     def prm(self, name: str) -> StepScorer:
         if name not in self._prms:
+            warn(self.unread())
+            self._prms.clear()
             self._prms[name] = open_prm(name)
         return self._prms[name]
 
