@@ -129,7 +129,9 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     declaration = _read_json(Path(location) / "tokenizer_config.json") or {}
     plain = declaration.get("tokenizer_class") == "TokenizersBackend"
     cls = PreTrainedTokenizerFast if plain else AutoTokenizer
-    return _guarded(location, lambda: cls.from_pretrained(location, trust_remote_code=False))
+    tokenizer = _guarded(location, lambda: cls.from_pretrained(location, trust_remote_code=False))
+    _guarded(location, lambda: tokenizer("0"))  # a damaged vocabulary shows at the first use only
+    return tokenizer
 
 
 def load_config(location: str):

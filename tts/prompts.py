@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from jinja2 import TemplateError
+
 STEP_SEPARATOR = "\n\n"
 
 # Llama's chat template prints today's date unless it is given one; a pinned date keeps runs reproducible.
@@ -42,7 +44,7 @@ def render_prompt(tokenizer, problem: str, system: str | None = SYSTEM_PROMPT) -
     """The text that a policy continues, by the tokenizer's own chat template.
 
     Raises:
-        ValueError: where the tokenizer has no chat template.
+        ValueError: where the tokenizer has no chat template, or one that cannot be used.
     """
     if not tokenizer.chat_template:
         raise ValueError(
@@ -52,4 +54,9 @@ def render_prompt(tokenizer, problem: str, system: str | None = SYSTEM_PROMPT) -
     messages = [{"role": "user", "content": problem}]
     if system:
         messages.insert(0, {"role": "system", "content": system})
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE)
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE)
+    except TemplateError as error:
+        raise ValueError(
+            f"the chat template of {tokenizer.name_or_path!r} cannot be used ({error}); restore its chat_template.jinja or tokenizer_config.json"
+        ) from None

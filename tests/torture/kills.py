@@ -144,7 +144,7 @@ def study(folder: Path, kills: int, seed: int, arguments: tuple[str, ...] = STUD
         while tally.counts["kills"] < kills:
             process = subprocess.Popen(_study(place, arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
-                process.wait(rng.uniform(3, length))
+                process.wait(length * rng.betavariate(1, 3))  # more of them early, while chunks are made
                 tally.counts["runs that ended first"] += 1
             except subprocess.TimeoutExpired:
                 held = Chunks(store_of(place))
@@ -165,7 +165,7 @@ def study(folder: Path, kills: int, seed: int, arguments: tuple[str, ...] = STUD
                 ] += 1
                 _wait_for_end(children)
                 bar.update()
-            if len(list(place.glob("runs/*/*.parquet"))) == total and rng.random() < 0.4:
+            if len(list(place.glob("runs/*/*.parquet"))) == total and rng.random() < 0.2:
                 _finish(place, arguments, whole)
                 finished += 1
                 place = folder / f"study-{finished}"
