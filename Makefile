@@ -1,6 +1,6 @@
-# make reproduce | make test | make test-browser | make lab | make bench | make lint | make clean
+# make reproduce | make test | make test-browser | make torture | make lab | make bench | make lint | make clean
 # PYTHON= another interpreter (3.11 to 3.13); TORCH_INDEX= a wheel index for torch, say one with CPU builds only;
-# CHROMIUM= the browser of test-browser.
+# CHROMIUM= the browser of test-browser; PARTS= parts of torture (study search processes disks answers parameters damage notebooks).
 PYTHON ?= python3
 TORCH_INDEX ?=
 VENV ?= .venv
@@ -12,7 +12,9 @@ BROWSER_READY := $(BROWSER_VENV)/.ready
 TORCH := $(shell grep '^torch==' requirements.lock)
 PLAYWRIGHT := $(shell grep -o 'playwright==[0-9.]*' pyproject.toml)
 
-.PHONY: reproduce test test-browser lab bench lint clean
+PARTS ?=
+
+.PHONY: reproduce test test-browser torture lab bench lint clean
 
 reproduce: $(READY)
 	$(RUN) -m tts run --preset pocket
@@ -22,6 +24,9 @@ test: $(READY)
 
 test-browser: $(READY) $(BROWSER_READY)
 	$(BROWSER_VENV)/bin/python tests/browser.py --jupyter $(VENV)/bin/jupyter $(if $(CHROMIUM),--chromium $(CHROMIUM))
+
+torture: $(READY)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/tests $(RUN) -m torture $(PARTS)
 
 lab: $(READY)
 	$(VENV)/bin/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)

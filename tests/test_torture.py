@@ -53,9 +53,8 @@ def test_a_store_killed_while_it_writes_loses_that_chunk_only(short, tmp_path, m
 
 
 def test_an_endless_judgement_ends_with_the_study_that_asked_for_it(tmp_path):
-    code = (
-        "from tts.grading import Grader; g = Grader(seconds=600); g._start(); print(g._judge_pid, flush=True); g.equal('42', '9^{9^{9}}!')"
-    )
+    judging = "g = Grader(seconds=600); g._start(); print(g._judge_pid, flush=True); g.equal('42', '9^{9^{9}}!')"
+    code = f"from tts.grading import Grader; {judging}"
     asking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     judge = int(asking.stdout.readline())
     time.sleep(0.5)
@@ -151,7 +150,7 @@ def test_wrong_parameters_are_refused_by_name_and_nothing_is_written(tmp_path):
 # -- damaged files -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("damage", [truncated(0.5), EMPTY, BINARY, flipped(0.3), flipped(0.6, 1), flipped(0.98)])
+@pytest.mark.parametrize("damage", [truncated(0.5), EMPTY, BINARY, flipped(0.3), flipped(0.98)])
 def test_damaged_chunks_are_named(short, tiny_lm, tmp_path, damage):
     wanted, _ = short
     store = Store(tmp_path)

@@ -58,5 +58,5 @@ def render_prompt(tokenizer, problem: str, system: str | None = SYSTEM_PROMPT) -
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE)
     except TemplateError as error:
         raise ValueError(
-            f"the chat template of {tokenizer.name_or_path!r} cannot be used ({error}); restore its chat_template.jinja or tokenizer_config.json"
+            f"the chat template of {tokenizer.name_or_path!r} cannot be used ({error}); restore its chat_template.jinja"
         ) from None

@@ -22,9 +22,15 @@ from tts.runs.store import Store
 SEED = 20261124
 REPORT = ROOT / "docs" / "torture.md"
 SEARCH = Grid(
-    problems={"pocket-main": 12}, policies=["policy-20k"], prms=["prm-qwen-28k"], methods=["beam_search"], samples=8, budgets=[4, 8], chunk=2,
+    problems={"pocket-main": 12},
+    policies=["policy-20k"],
+    prms=["prm-qwen-28k"],
+    methods=["beam_search"],
+    samples=8,
+    budgets=[4, 8],
+    chunk=2,
     max_tokens=160,
-)  # fmt: skip
+)
 
 
 def whole(folder: Path) -> str:
@@ -49,7 +55,7 @@ PARTS: dict[str, Callable[[Path], Tally | str]] = {
     "search": lambda folder: kills.beam_search(SEARCH, whole(folder), folder, 25, SEED),
     "processes": lambda folder: kills.two_processes(SEARCH, whole(folder), folder, 4, SEED),
     "disks": lambda folder: disks.campaign(SEARCH, whole(folder), folder),
-    "answers": lambda folder: answers.campaign(10_000, SEED, folder),
+    "answers": lambda folder: answers.campaign(10_000, SEED, folder, seconds=1.0, pool=8),
     "parameters": parameters.campaign,
     "damage": damaged,
     "notebooks": notebooks.campaign,
