@@ -43,8 +43,8 @@ def whole(folder: Path) -> str:
 def damaged(folder: Path) -> str:
     """The damage, in a copy of the checkout whose files may be damaged."""
     copy = folder / "checkout"
-    ignored = shutil.ignore_patterns(".*", "runs", "training", "figures", "__pycache__")
-    shutil.copytree(ROOT, copy, ignore=ignored)
+    left_out = {ROOT / "data" / "runs", ROOT / "data" / "training", ROOT / "figures"}
+    shutil.copytree(ROOT, copy, ignore=lambda place, names: [n for n in names if n.startswith(".") or Path(place, n) in left_out])
     command = [sys.executable, "-c", "from torture.damage import campaign; print(campaign())"]
     paths = {"PYTHONPATH": f"{copy}{os.pathsep}{copy / 'tests'}"}
     return subprocess.run(command, cwd=copy, env=os.environ | paths, stdout=subprocess.PIPE, text=True, check=True).stdout
