@@ -45,8 +45,9 @@ def short(tiny_lm, tmp_path_factory):
 def test_a_store_killed_while_it_writes_loses_that_chunk_only(short, tmp_path, moment):
     wanted, whole = short
     store = Store(tmp_path)
-    killed = kills.start(wanted, tmp_path, moment, 3)
-    assert killed.wait(120) == -signal.SIGKILL
+    killed = kills.start(wanted, tmp_path, moment, 3, how="spawn")
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     assert len(list(tmp_path.glob("*/*.parquet"))) == 2 and len(list(tmp_path.glob("*/*.tmp"))) == 1
     assert fill(wanted, store) == 4 and export(store) == whole
     assert not list(tmp_path.glob("*/*.tmp")), "what the killed writer left is swept by the next"
