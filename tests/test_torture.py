@@ -15,7 +15,7 @@ import pytest
 import torch
 from test_store import export, grid
 from torture import answers, disks, kills, notebooks, parameters
-from torture.damaged_files import BINARY, EMPTY, edited, flipped, truncated
+from torture.damages import BINARY, EMPTY, edited, flipped, truncated
 
 from tts.analysis import difficulty, outcomes
 from tts.files import replacing, write_text
@@ -41,11 +41,10 @@ def short(tiny_lm, tmp_path_factory):
     return wanted, export(store)
 
 
-@pytest.mark.parametrize("moment", [1, 3], ids=lambda number: kills.MOMENTS[number])
-def test_a_store_killed_while_it_writes_loses_that_chunk_only(short, tmp_path, moment):
+def test_a_store_killed_while_it_writes_loses_that_chunk_only(short, tmp_path):
     wanted, whole = short
     store = Store(tmp_path)
-    killed = kills.start(wanted, tmp_path, moment, 3, how="spawn")
+    killed = kills.start(wanted, tmp_path, kills.MOMENTS.index("half of its bytes written"), 3, how="spawn")
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
     assert len(list(tmp_path.glob("*/*.parquet"))) == 2 and len(list(tmp_path.glob("*/*.tmp"))) == 1

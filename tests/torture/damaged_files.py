@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from torture.damages import BINARY, EMPTY, Damage, edited, flipped, removed, replaced, substituted, truncated, unrecorded
 from torture.invoke import command_line
 from tts.analysis import difficulty, localisation, outcomes
 from tts.claims import findings, published
@@ -17,7 +17,6 @@ from tts.cli import guarded
 from tts.paths import DATA, NOTEBOOKS, ROOT
 from tts.runs.grid import Grid
 
-Damage = Callable[[Path], None]
 MODELS, PRESETS = DATA / "models", NOTEBOOKS / "presets"
 POLICY, PRM = MODELS / "policy-6k", MODELS / "prm-qwen-28k"
 PLACES = ROOT / "data" / "places"
@@ -49,62 +48,6 @@ class Case(NamedTuple):
     met_by: Callable[[], None]
     said: tuple[str, ...] = ()
     names_file: bool = True
-
-
-# -- kinds of damage ---------------------------------------------------------------------------------------------
-
-
-def truncated(share: float) -> Damage:
-    return lambda path: path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-
-
-def flipped(place: float, bits: int = 0xFF) -> Damage:
-    def damage(path: Path) -> None:
-        content = bytearray(path.read_bytes())
-        content[int(place * (len(content) - 1))] ^= bits
-        path.write_bytes(content)
-
-    return damage
-
-
-def replaced(text: str | bytes) -> Damage:
-    return lambda path: path.write_bytes(text if isinstance(text, bytes) else text.encode())
-
-
-def edited(change: Callable[[dict], object]) -> Damage:
-    def damage(path: Path) -> None:
-        content = json.loads(path.read_text())
-        change(content)
-        path.write_text(json.dumps(content))
-
-    return damage
-
-
-def substituted(old: str, new: str) -> Damage:
-    def damage(path: Path) -> None:
-        text = path.read_text()
-        assert old in text, f"{old!r} is not in {path}"
-        path.write_text(text.replace(old, new))
-
-    return damage
-
-
-def removed(path: Path) -> None:
-    path.unlink()
-
-
-def unrecorded(damage: Damage) -> Damage:
-    """Weights that no card knows, as those of a stranger's model."""
-
-    def both(path: Path) -> None:
-        damage(path)
-        edited(lambda card: card.pop("weights_sha256"))(path.parent / "card.json")
-
-    return both
-
-
-BINARY = replaced(bytes(range(256)) * 4)
-EMPTY = replaced("")
 
 
 # -- who meets it ------------------------------------------------------------------------------------------------
