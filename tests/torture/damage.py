@@ -7,6 +7,8 @@ import random
 import shutil
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
@@ -37,31 +39,40 @@ def campaign() -> Tally:
     strategy.write_text(json.dumps(content))
     sound = cases(strategy, problems)
     for met_by in {id(case.met_by): case.met_by for case in sound}.values():
-        undamaged = forked(met_by)
+        with _kept():
+            undamaged = forked(met_by)
         assert undamaged.code == 0, f"refused without any damage: {undamaged.err}"
-    (PLACES / "export.jsonl").unlink()  # written while nothing was damaged
     tally = Tally("damaged files", {"files damaged": 0} | _flips())
     for case in tqdm(sound, desc="damaged files", unit="file"):
-        kept = shutil.copytree(PLACES, ROOT / "data" / "kept", symlinks=True)
         contents = {path: path.read_bytes() for path in case.path.parent.iterdir() if path.is_file()}
-        case.damage(case.path)
-        before = tree(PLACES) | {"data": str(tree(MODELS)), "notebooks": str(tree(NOTEBOOKS))}
-        problem = refusal(forked(case.met_by), *([str(case.path)] if case.names_file else []), *case.said)
-        after = tree(PLACES) | {"data": str(tree(MODELS)), "notebooks": str(tree(NOTEBOOKS))}
-        if changed := [name for name, digest in before.items() if after.get(name) != digest and not name.startswith("figures/")]:
-            problem = f"{problem or ''} it overwrote {changed}"
-        if any((PLACES / name).exists() for name in ("canary", "export.jsonl")):
-            problem = f"{problem or ''} it wrote an export, or executed something"
+        with _kept():
+            case.damage(case.path)
+            before = tree(PLACES) | {"data": str(tree(MODELS)), "notebooks": str(tree(NOTEBOOKS))}
+            problem = refusal(forked(case.met_by), *([str(case.path)] if case.names_file else []), *case.said)
+            after = tree(PLACES) | {"data": str(tree(MODELS)), "notebooks": str(tree(NOTEBOOKS))}
+            if changed := [name for name, digest in before.items() if after.get(name) != digest and not name.startswith("figures/")]:
+                problem = f"{problem or ''} it overwrote {changed}"
+            if any((PLACES / name).exists() for name in ("canary", "export.jsonl")):
+                problem = f"{problem or ''} it wrote an export, or executed something"
         if problem:
             wrong.append(f"{case.name}: {problem}")
-        shutil.rmtree(PLACES)
-        kept.rename(PLACES)
         for path, content in contents.items():
             path.write_bytes(content)
         tally.counts["files damaged"] += 1
     assert not wrong, "\n".join(wrong)
     tally.seconds = time.monotonic() - started
     return tally
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Puts the store and the figures back as they were."""
+    kept = shutil.copytree(PLACES, ROOT / "data" / "kept", symlinks=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(PLACES)
+        kept.rename(PLACES)
 
 
 def _flips() -> dict[str, int]:
