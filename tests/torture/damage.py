@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
@@ -13,6 +17,7 @@ from torture.invoke import command_line, forked, refusal, tree
 from torture.report import Tally
 from tts.models import fingerprint
 from tts.paths import NOTEBOOKS, ROOT
+from tts.runs.store import StoreError, read_chunk
 
 
 def campaign() -> Tally:
@@ -34,26 +39,54 @@ def campaign() -> Tally:
     strategy.write_text(json.dumps(content))
     sound = cases(strategy, problems)
     for met_by in {id(case.met_by): case.met_by for case in sound}.values():
-        undamaged = forked(met_by)
+        with _kept():
+            undamaged = forked(met_by)
         assert undamaged.code == 0, f"refused without any damage: {undamaged.err}"
-    tally = Tally("damaged files", {"files damaged": 0})
+    tally = Tally("damaged files", {"files damaged": 0} | _flips())
     for case in tqdm(sound, desc="damaged files", unit="file"):
-        kept = shutil.copytree(PLACES, ROOT / "data" / "kept", symlinks=True)
-        content = case.path.read_bytes()
-        case.damage(case.path)
-        before = tree(PLACES) | {"data": str(tree(MODELS)), "notebooks": str(tree(NOTEBOOKS))}
-        problem = refusal(forked(case.met_by), *([str(case.path)] if case.names_file else []), *case.said)
-        after = tree(PLACES) | {"data": str(tree(MODELS)), "notebooks": str(tree(NOTEBOOKS))}
-        if changed := [name for name, digest in before.items() if after.get(name) != digest and not name.startswith("figures/")]:
-            problem = f"{problem or ''} it overwrote {changed}"
-        if any((PLACES / name).exists() for name in ("canary", "export.jsonl")):
-            problem = f"{problem or ''} it wrote an export, or executed something"
+        contents = {path: path.read_bytes() for path in case.path.parent.iterdir() if path.is_file()}
+        with _kept():
+            case.damage(case.path)
+            before = tree(PLACES) | {"data": str(tree(MODELS)), "notebooks": str(tree(NOTEBOOKS))}
+            problem = refusal(forked(case.met_by), *([str(case.path)] if case.names_file else []), *case.said)
+            after = tree(PLACES) | {"data": str(tree(MODELS)), "notebooks": str(tree(NOTEBOOKS))}
+            if changed := [name for name, digest in before.items() if after.get(name) != digest and not name.startswith("figures/")]:
+                problem = f"{problem or ''} it overwrote {changed}"
+            if any((PLACES / name).exists() for name in ("canary", "export.jsonl")):
+                problem = f"{problem or ''} it wrote an export, or executed something"
         if problem:
             wrong.append(f"{case.name}: {problem}")
-        shutil.rmtree(PLACES)
-        kept.rename(PLACES)
-        case.path.write_bytes(content)
+        for path, content in contents.items():
+            path.write_bytes(content)
         tally.counts["files damaged"] += 1
     assert not wrong, "\n".join(wrong)
     tally.seconds = time.monotonic() - started
     return tally
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Puts the store and the figures back as they were."""
+    kept = shutil.copytree(PLACES, ROOT / "data" / "kept", symlinks=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(PLACES)
+        kept.rename(PLACES)
+
+
+def _flips() -> dict[str, int]:
+    """One bit of every byte of a stored chunk, one after the other: said to be damaged, or the rows are the same."""
+    path, rng = next((PLACES / "runs").glob("pool-*/*.parquet")), random.Random(0)
+    whole, rows, counts = path.read_bytes(), read_chunk(path).to_pylist(), Counter()
+    for at in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << rng.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            assert read_chunk(path).to_pylist() == rows, f"a flipped bit in byte {at} of {path} changed a result silently"
+            counts["flipped bits of a chunk that change nothing"] += 1
+        except StoreError:
+            counts["flipped bits of a chunk that are said"] += 1
+    path.write_bytes(whole)
+    return dict(counts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from torture.damages import BINARY, EMPTY, Damage, edited, flipped, removed, replaced, substituted, truncated, unrecorded
 from torture.invoke import command_line
 from tts.analysis import difficulty, localisation, outcomes
 from tts.claims import findings, published
@@ -17,7 +17,6 @@ from tts.cli import guarded
 from tts.paths import DATA, NOTEBOOKS, ROOT
 from tts.runs.grid import Grid
 
-Damage = Callable[[Path], None]
 MODELS, PRESETS = DATA / "models", NOTEBOOKS / "presets"
 POLICY, PRM = MODELS / "policy-6k", MODELS / "prm-qwen-28k"
 PLACES = ROOT / "data" / "places"
@@ -51,52 +50,6 @@ class Case(NamedTuple):
     names_file: bool = True
 
 
-# -- kinds of damage ---------------------------------------------------------------------------------------------
-
-
-def truncated(share: float) -> Damage:
-    return lambda path: path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-
-
-def flipped(place: float, bits: int = 0xFF) -> Damage:
-    def damage(path: Path) -> None:
-        content = bytearray(path.read_bytes())
-        content[int(place * (len(content) - 1))] ^= bits
-        path.write_bytes(content)
-
-    return damage
-
-
-def replaced(text: str | bytes) -> Damage:
-    return lambda path: path.write_bytes(text if isinstance(text, bytes) else text.encode())
-
-
-def edited(change: Callable[[dict], object]) -> Damage:
-    def damage(path: Path) -> None:
-        content = json.loads(path.read_text())
-        change(content)
-        path.write_text(json.dumps(content))
-
-    return damage
-
-
-def substituted(old: str, new: str) -> Damage:
-    def damage(path: Path) -> None:
-        text = path.read_text()
-        assert old in text, f"{old!r} is not in {path}"
-        path.write_text(text.replace(old, new))
-
-    return damage
-
-
-def removed(path: Path) -> None:
-    path.unlink()
-
-
-BINARY = replaced(bytes(range(256)) * 4)
-EMPTY = replaced("")
-
-
 # -- who meets it ------------------------------------------------------------------------------------------------
 
 
@@ -114,59 +67,60 @@ def cases(strategy: Path, problems: Path) -> list[Case]:
     """
     run, listed = command_line(*RUN), command_line("list")
     weights, config, card, tokenizer = (POLICY / name for name in ("model.safetensors", "config.json", "card.json", "tokenizer.json"))
+    fresh = command_line(*RUN, "-p", "seed=7")  # of which nothing is stored
     models = [
-        Case("weights cut in half", weights, truncated(0.5), run, ("policy-6k", "again"), False),
-        Case("weights cut to nothing", weights, EMPTY, run, ("policy-6k", "again"), False),
-        Case("weights without their last byte", weights, truncated(0.9999), run, ("policy-6k", "again"), False),
-        Case("weights with a flipped length", weights, flipped(0.0), run, ("policy-6k",), False),
-        Case("weights with a flipped header", weights, flipped(0.001), run, ("policy-6k",), False),
-        Case("weights with a flipped byte", weights, flipped(0.7), run, ("policy-6k", "card.json", "restore"), False),
-        Case("weights with one flipped bit", weights, flipped(0.9, 1), run, ("policy-6k", "card.json", "restore"), False),
-        Case("a PRM's weights with a flipped byte", PRM / "model.safetensors", flipped(0.5), run, ("prm-qwen-28k", "card.json"), False),
-        Case("a PRM's weights cut short", PRM / "model.safetensors", truncated(0.9), run, ("prm-qwen-28k", "again"), False),
+        Case("weights cut in half", weights, unrecorded(truncated(0.5)), fresh, ("policy-6k", "again"), False),
+        Case("weights cut to nothing", weights, unrecorded(EMPTY), fresh, ("policy-6k", "again"), False),
+        Case("weights without their last byte", weights, unrecorded(truncated(0.9999)), fresh, ("policy-6k", "again"), False),
+        Case("weights with a flipped length", weights, unrecorded(flipped(0.0)), fresh, ("policy-6k",), False),
+        Case("weights with a flipped header", weights, unrecorded(flipped(0.001)), fresh, ("policy-6k",), False),
+        Case("weights with a flipped byte", weights, flipped(0.7), fresh, ("policy-6k", "card.json", "restore"), False),
+        Case("weights with one flipped bit", weights, flipped(0.9, 1), fresh, ("policy-6k", "card.json", "restore"), False),
+        Case("a PRM's weights with a flipped byte", PRM / "model.safetensors", flipped(0.5), fresh, ("prm-qwen-28k", "card.json"), False),
+        Case("a PRM's weights cut short", PRM / "model.safetensors", unrecorded(truncated(0.9)), fresh, ("prm-qwen-28k", "again"), False),
         Case(
             "another model's weights",
             weights,
             lambda p: shutil.copy(MODELS / "policy-6k-seed1" / p.name, p),
-            run,
+            fresh,
             ("policy-6k", "exchanged"),
             False,
         ),
-        Case("no weights", weights, removed, run, ("policy-6k",), False),
-        Case("config cut short", config, truncated(0.5), run, ("policy-6k",), False),
-        Case("config that is empty", config, EMPTY, run, ("policy-6k",), False),
-        Case("config that is a list", config, replaced("[]"), run, ("policy-6k",), False),
-        Case("config that is no text", config, BINARY, run, ("policy-6k",), False),
-        Case("config of another width", config, edited(lambda c: c.update(hidden_size=64)), run, ("policy-6k",), False),
-        Case("config of an unknown kind", config, edited(lambda c: c.update(model_type="nonsense")), run, ("policy-6k",), False),
+        Case("no weights", weights, removed, fresh, ("policy-6k",), False),
+        Case("config cut short", config, truncated(0.5), fresh, ("policy-6k",), False),
+        Case("config that is empty", config, EMPTY, fresh, ("policy-6k",), False),
+        Case("config that is a list", config, replaced("[]"), fresh, ("policy-6k",), False),
+        Case("config that is no text", config, BINARY, fresh, ("policy-6k",), False),
+        Case("config of another width", config, edited(lambda c: c.update(hidden_size=64)), fresh, ("policy-6k",), False),
+        Case("config of an unknown kind", config, edited(lambda c: c.update(model_type="nonsense")), fresh, ("policy-6k",), False),
         Case(
             "config that asks for remote code",
             config,
             edited(lambda c: c.update(model_type="x", auto_map={"AutoConfig": "evil.Evil"})),
-            run,
+            fresh,
             ("policy-6k",),
             False,
         ),
-        Case("config of no layers", config, edited(lambda c: c.update(num_hidden_layers="two")), run, ("policy-6k",), False),
-        Case("no config", config, removed, run, ("policy-6k", "config.json"), False),
+        Case("config of no layers", config, edited(lambda c: c.update(num_hidden_layers="two")), fresh, ("policy-6k",), False),
+        Case("no config", config, removed, fresh, ("policy-6k", "config.json"), False),
         Case("card cut short, listed", card, truncated(0.5), listed, ("git checkout",)),
-        Case("card cut short, run", card, truncated(0.3), run, ("git checkout",)),
-        Case("card that is a list", card, replaced("[1]"), run, ("git checkout",)),
-        Case("card that is no text", card, BINARY, run, ("git checkout",)),
-        Case("a PRM's card cut short", PRM / "card.json", truncated(0.5), run, ("git checkout",)),
-        Case("tokenizer cut short", tokenizer, truncated(0.5), run, ("policy-6k",), False),
-        Case("tokenizer that is empty", tokenizer, EMPTY, run, ("policy-6k",), False),
-        Case("tokenizer that is no text", tokenizer, BINARY, run, ("policy-6k",), False),
-        Case("tokenizer without a vocabulary", tokenizer, edited(lambda c: c["model"].update(vocab={})), run, ("policy-6k",), False),
-        Case("no tokenizer", tokenizer, removed, run, ("policy-6k",), False),
-        Case("tokenizer's declaration cut short", POLICY / "tokenizer_config.json", truncated(0.5), run, ("again",)),
-        Case("tokenizer's declaration that is a list", POLICY / "tokenizer_config.json", replaced("[]"), run, ("again",)),
-        Case("no chat template", POLICY / "chat_template.jinja", removed, run, ("policy-6k", "chat template"), False),
+        Case("card cut short, run", card, truncated(0.3), fresh, ("git checkout",)),
+        Case("card that is a list", card, replaced("[1]"), fresh, ("git checkout",)),
+        Case("card that is no text", card, BINARY, fresh, ("git checkout",)),
+        Case("a PRM's card cut short", PRM / "card.json", truncated(0.5), fresh, ("git checkout",)),
+        Case("tokenizer cut short", tokenizer, truncated(0.5), fresh, ("policy-6k",), False),
+        Case("tokenizer that is empty", tokenizer, EMPTY, fresh, ("policy-6k",), False),
+        Case("tokenizer that is no text", tokenizer, BINARY, fresh, ("policy-6k",), False),
+        Case("tokenizer without a vocabulary", tokenizer, edited(lambda c: c["model"].update(vocab={})), fresh, ("policy-6k",), False),
+        Case("no tokenizer", tokenizer, removed, fresh, ("policy-6k",), False),
+        Case("tokenizer's declaration cut short", POLICY / "tokenizer_config.json", truncated(0.5), fresh, ("again",)),
+        Case("tokenizer's declaration that is a list", POLICY / "tokenizer_config.json", replaced("[]"), fresh, ("again",)),
+        Case("no chat template", POLICY / "chat_template.jinja", removed, fresh, ("policy-6k", "chat template"), False),
         Case(
             "chat template cut short",
             POLICY / "chat_template.jinja",
             replaced("{% for message in"),
-            run,
+            fresh,
             ("policy-6k", "chat_template.jinja"),
             False,
         ),
@@ -183,7 +137,6 @@ def cases(strategy: Path, problems: Path) -> list[Case]:
                 "cut short": truncated(0.6),
                 "that is empty": EMPTY,
                 "with a flipped byte": flipped(0.3),
-                "with one flipped bit": flipped(0.5, 4),
                 "with a flipped footer": flipped(0.98),
                 "that is no parquet": BINARY,
             }.items()

@@ -89,8 +89,9 @@ def refusal(result: Result, *named: str) -> str | None:
     missing = [name for name in named if "".join(name.split()) not in flat]
     if missing:
         return f"its message does not say {missing}: {result.err[-400:]}"
-    if any(not (c.isprintable() or c.isspace()) for c in result.err):
-        return f"its message holds control characters: {result.err[-200:]!r}"
+    message = result.err.rpartition("error: ")[2]  # a progress bar may stand before it
+    if any(not (c.isprintable() or c.isspace()) for c in message):
+        return f"its message holds control characters: {message[-200:]!r}"
     return None
 
 

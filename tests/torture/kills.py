@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from torture.report import ROOT, Tally
@@ -20,44 +23,59 @@ from tts.runs.store import Store, read_chunk
 # Where the store's own writing dies: how many bytes of a chunk are on the disk, or between which two system calls.
 MOMENTS = ("before the file is opened", "half of its bytes written", "all written, not flushed", "flushed, not renamed", "just renamed")
 STUDY = ("01_tts_methods", "03_policy_scaling", "--preset", "smoke")
-FILL = "import sys; from tts.runs.grid import Grid; from tts.runs.runner import fill; from tts.runs.store import Store"
-RUN = "fill(Grid.model_validate_json(sys.argv[1]), Store(sys.argv[2]))"
-SABOTAGE = """
-import os, signal
-import pyarrow.parquet as pq
-moment, countdown = int(sys.argv[3]), [int(sys.argv[4])]
-def die(*ignored):
-    os.kill(os.getpid(), signal.SIGKILL)
-def due(path):
-    countdown[0] -= str(path).endswith(".parquet") or ".parquet." in str(path)
-    return countdown[0] == 0
-original_write, original_fsync, original_replace = pq.write_table, os.fsync, os.replace
-def write(table, path, **options):
-    if moment <= 2 and due(path):
-        if moment == 1:
-            original_write(table, str(path) + ".whole", **options)
-            content = open(str(path) + ".whole", "rb").read()
-            os.unlink(str(path) + ".whole")
-            with open(path, "wb") as file:
-                file.write(content[: len(content) // 2])
-        elif moment == 2:
-            original_write(table, path, **options)
-        die()
-    original_write(table, path, **options)
-def replace(source, target):
-    if moment == 3 and due(source):
-        die()
-    original_replace(source, target)
-    if moment == 4 and due(target):
-        die()
-pq.write_table, os.replace = write, replace
-"""
 
 
-def start(grid: Grid, folder: Path, *sabotage: int) -> subprocess.Popen:
-    code = "\n".join([FILL, SABOTAGE if sabotage else "", RUN])
-    command = [sys.executable, "-c", code, grid.model_dump_json(), str(folder), *map(str, sabotage)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+def start(grid: Grid, folder: Path, *sabotage: int, how: str = "fork") -> BaseProcess:
+    """Fills a store in another process.
+
+    Args:
+        grid: what to run.
+        folder: of the store.
+        sabotage: at which of ``MOMENTS``, and while which chunk, the process kills itself.
+        how: ``fork`` starts at once, and needs a parent whose torch has one thread; ``spawn`` starts afresh.
+    """
+    process = get_context(how).Process(target=_fill, args=(grid.model_dump_json(), str(folder), *sabotage), daemon=True)
+    process.start()
+    return process
+
+
+def _fill(parameters: str, folder: str, *sabotage: int) -> None:
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    if sabotage:
+        _sabotage(*sabotage)
+    fill(Grid.model_validate_json(parameters), Store(folder))
+
+
+def _sabotage(moment: int, chunk: int) -> None:
+    """Lets this process kill itself while it writes its n-th chunk."""
+    write, replace, left = pq.write_table, os.replace, [chunk]
+
+    def due(path: object) -> bool:
+        left[0] -= ".parquet" in str(path)
+        return left[0] == 0
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def deadly_write(table: object, path: Path, **options: object) -> None:
+        if moment <= 2 and due(path):
+            if moment:
+                write(table, path, **options)
+            if moment == 1:
+                os.truncate(path, path.stat().st_size // 2)
+            die()
+        write(table, path, **options)
+
+    def deadly_replace(source: Path, target: Path) -> None:
+        if moment == 3 and due(source):
+            die()
+        replace(source, target)
+        if moment == 4 and due(target):
+            die()
+
+    pq.write_table, os.replace = deadly_write, deadly_replace
 
 
 def export(store: Store) -> str:
@@ -87,30 +105,25 @@ def beam_search(grid: Grid, whole: str, folder: Path, kills: int, seed: int) -> 
     )
     store, finished = Store(folder / "search-0"), 0
     begun = time.monotonic()
-    start(grid, folder / "search-timing").wait()
+    start(grid, folder / "search-timing").join()
     length = time.monotonic() - begun
-    for number in tqdm(range(2 * kills), desc="kills of a beam search", unit="kill"):
-        sabotage = (rng.randrange(len(MOMENTS)), rng.randrange(1, 4)) if number % 2 else ()
-        process = start(grid, store.folder, *sabotage)
-        if sabotage:
-            process.wait()
-            held = Chunks(store)
-        else:
-            try:
-                process.wait(rng.uniform(0.3, 1.0) * length)
-            except subprocess.TimeoutExpired:
-                pass
+    with tqdm(total=2 * kills, desc="kills of a beam search", unit="kill") as bar:
+        while bar.n < 2 * kills:
+            inside = tally.counts["kills inside the store's writes"] < tally.counts["kills at random moments"]
+            process = start(grid, store.folder, *((rng.randrange(len(MOMENTS)), rng.randrange(1, 4)) if inside else ()))
+            process.join(None if inside else rng.uniform(0.05, 1.0) * length)
             held = Chunks(store)
             process.kill()
-            process.wait()
-        if process.returncode == -signal.SIGKILL:
-            tally.counts["kills inside the store's writes" if sabotage else "kills at random moments"] += 1
-        held.check_kept()
-        tally.counts["torn files left and swept"] += len(list(store.folder.glob("*/*.tmp")))
-        if not missing(grid, store):
-            _check_whole(grid, store, whole)
-            finished += 1
-            store = Store(folder / f"search-{finished}")
+            process.join()
+            if process.exitcode == -signal.SIGKILL:
+                tally.counts["kills inside the store's writes" if inside else "kills at random moments"] += 1
+                bar.update()
+            held.check_kept()
+            tally.counts["torn files left and swept"] += len(list(store.folder.glob("*/*.tmp")))
+            if not missing(grid, store):
+                _check_whole(grid, store, whole)
+                finished += 1
+                store = Store(folder / f"search-{finished}")
     _check_whole(grid, store, whole)
     tally.counts["exports equal to the unbroken run's"] = finished + 1
     tally.seconds = time.monotonic() - started
@@ -144,7 +157,7 @@ def study(folder: Path, kills: int, seed: int, arguments: tuple[str, ...] = STUD
         while tally.counts["kills"] < kills:
             process = subprocess.Popen(_study(place, arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
-                process.wait(rng.uniform(3, length))
+                process.wait(length * rng.betavariate(1, 3))  # more of them early, while chunks are made
                 tally.counts["runs that ended first"] += 1
             except subprocess.TimeoutExpired:
                 held = Chunks(store_of(place))
@@ -165,7 +178,7 @@ def study(folder: Path, kills: int, seed: int, arguments: tuple[str, ...] = STUD
                 ] += 1
                 _wait_for_end(children)
                 bar.update()
-            if len(list(place.glob("runs/*/*.parquet"))) == total and rng.random() < 0.4:
+            if len(list(place.glob("runs/*/*.parquet"))) == total and rng.random() < 0.2:
                 _finish(place, arguments, whole)
                 finished += 1
                 place = folder / f"study-{finished}"
@@ -240,12 +253,14 @@ def two_processes(grid: Grid, whole: str, folder: Path, rounds: int, seed: int) 
         store = Store(folder / f"both-{number}")
         pair = [start(grid, store.folder), start(grid, store.folder)]
         if number % 2:
-            while pair[0].poll() is None and not list(store.folder.glob("*/*.parquet")):
+            while pair[0].is_alive() and not list(store.folder.glob("*/*.parquet")):
                 time.sleep(0.01)
             time.sleep(rng.random())
             pair[0].kill()
             tally.counts["in which the first was killed"] += 1
-        codes = [process.wait(300) for process in pair]
+        for process in pair:
+            process.join()
+        codes = [process.exitcode for process in pair]
         assert codes[1] == 0 and codes[0] in (0, -signal.SIGKILL), codes
         assert not missing(grid, store) and export(store) == whole
         tally.counts["rounds"] += 1

@@ -142,7 +142,7 @@ def policy_samples(name: str, models: Path, scratch: Path) -> list[tuple[PocketP
 def new_prm(recipe: PRMRecipe, models: Path) -> torch.nn.Module:
     """A PRM in its family's architecture, its lower layers and embeddings those of ``recipe.start``."""
     torch.manual_seed(recipe.seed)
-    policy = LlamaForCausalLM.from_pretrained(models / recipe.start)
+    policy = LlamaForCausalLM.from_pretrained(models / recipe.start, use_safetensors=True)
     shape = policy.config.to_diff_dict()
     shape = {k: v for k, v in shape.items() if k not in {"architectures", "model_type", "transformers_version", "dtype"}}
     shape["num_hidden_layers"] = policy.config.num_hidden_layers + recipe.extra_layers

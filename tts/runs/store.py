@@ -249,9 +249,7 @@ class Store:
                 if not note.parent.name.endswith(f"-{digest(spec)}"):
                     raise ValueError("it does not describe the run that its folder is named after")
             except (ValueError, RecursionError) as error:
-                raise StoreError(
-                    f"{note} is damaged ({error}); delete this file and run the study again, which writes only it anew"
-                ) from None
+                raise StoreError(f"{note} is damaged ({error}); delete it and run the study again, which makes only it anew") from None
             yield _run(note.parent, spec)
 
     def export(self) -> Iterator[str]:
