@@ -26,7 +26,7 @@ from tts.training_rollouts import RolloutRecipe, Tree, labelled, search, valued
 
 PROBLEMS = [{"id": f"p{i}", "problem": text, "answer": "1"} for i, text in enumerate(["7,+8=?", "1,+1=?", "(5+42)+(12+41)=?", "9,-8=?"])]
 ROLLOUTS = RolloutRecipe(solutions=2, rollouts=2, temperature=1.0, max_tokens=60, seed=5)
-RECIPE = HeadRecipe(inner=4, passes=3, batch=4, held_out=0.25)
+RECIPE = HeadRecipe("hidden", inner=4, passes=3, batch=4, held_out=0.25)
 STEPS = ("47+38=85", "85*3=255", "\\boxed{255}")
 
 
@@ -127,19 +127,27 @@ def test_scores_equal_those_worked_out_by_hand_whole_or_step_by_step(step_head):
     assert found == pytest.approx(by_hand(step_head, "7,+8=?", STEPS), abs=1e-5)
 
 
-def test_a_head_on_lower_layers_reads_those(tiny_lm, rows, tmp_path, monkeypatch):
+def test_confidence_is_that_of_the_steps_tokens_without_separators(tiny_lm, rows, tmp_path, monkeypatch):
     monkeypatch.setattr("tts.training_prm.labelled", lambda *arguments: rows)
-    recipe = HeadRecipe(inner=4, passes=3, batch=4, layers=1)
-    folder = train_step_head(str(tiny_lm), PROBLEMS, ROLLOUTS, recipe, tmp_path / "low", tmp_path / "scratch")
+    recipe = HeadRecipe("confidence", inner=4, passes=3, batch=4)
+    folder = train_step_head(str(tiny_lm), PROBLEMS, ROLLOUTS, recipe, tmp_path / "sure", tmp_path / "scratch")
     model, tokenizer = load_causal_lm(str(tiny_lm)), load_tokenizer(str(tiny_lm))
-    ids = torch.tensor([tokenizer(render_prompt(tokenizer, "7,+8=?") + "7+8=15\n\n")["input_ids"]])
-    head = Head(32, 4)
+    head = Head(5, 4)
     head.load_state_dict(load_file(folder / "step_head.safetensors"))
-    with torch.inference_mode():
-        low = model.model(ids, output_hidden_states=True).hidden_states[1]
-        expected = head(model.model.norm(low)[0, -1]).sigmoid().item()
-    [[found]], _ = open_prm(str(folder)).score([("a", "7,+8=?")], [("7+8=15",)])
-    assert found == pytest.approx(expected, abs=1e-5)
+    expected, text = [], render_prompt(tokenizer, "7,+8=?")
+    for step in STEPS:
+        before, own = (tokenizer(part)["input_ids"] for part in (text, step))
+        with torch.inference_mode():
+            logs = model(torch.tensor([before + own])).logits[0].log_softmax(-1)
+            at = range(len(before) - 1, len(before) + len(own) - 1)
+            likely = torch.stack([logs[i, token] for i, token in zip(at, own)])
+            entropy = torch.stack([-(logs[i].exp() * logs[i]).sum() for i in at])
+            inputs = torch.stack([likely.mean(), likely.min(), likely.sum(), entropy.mean(), entropy.max()])
+            expected.append(head(inputs).sigmoid().item())
+        text += f"{step}\n\n"
+    for batch in (64, 2):
+        [found], _ = open_prm(str(folder), batch=batch).score([("a", "7,+8=?")], [STEPS])
+        assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_training_goes_on_where_it_was_and_ends_with_the_same_head(step_head, tiny_lm, rows, tmp_path, monkeypatch):
@@ -156,7 +164,7 @@ def test_training_goes_on_where_it_was_and_ends_with_the_same_head(step_head, ti
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
         stopping.setattr(training_prm._Shuffled, "__getitem__", stops)
         train_step_head(*arguments)
-    monkeypatch.setattr(training_prm, "_states", None)  # hidden states are there already, and not computed again
+    monkeypatch.setattr(training_prm, "_states", None)  # what the head reads is there already, and not computed again
     resumed = load_file(train_step_head(*arguments) / "step_head.safetensors")
     for name, tensor in load_file(step_head / "step_head.safetensors").items():
         torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0)
@@ -178,6 +186,13 @@ def test_a_head_that_does_not_fit_its_declaration_is_refused(step_head):
     declared = json.loads((step_head / "step_head.json").read_text())
     (step_head / "step_head.json").write_text(json.dumps(declared | {"inner": 8}))
     with pytest.raises(ModelError, match="the head in .* does not fit: .*; train it again"):
+        open_prm(str(step_head))
+
+
+def test_inputs_that_are_unknown_are_refused(step_head):
+    declared = json.loads((step_head / "step_head.json").read_text())
+    (step_head / "step_head.json").write_text(json.dumps(declared | {"inputs": "feelings"}))
+    with pytest.raises(ModelError, match="unknown inputs 'feelings'; known: hidden, confidence"):
         open_prm(str(step_head))
 
 

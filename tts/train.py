@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
@@ -98,8 +98,8 @@ def prm(
     rollouts: Annotated[int, typer.Option(help="from each step of a solution")] = 4,
     temperature: Annotated[float, typer.Option(help="of all samples")] = 0.7,
     max_tokens: Annotated[int, typer.Option(help="limit of a solution")] = 320,
-    inner: Annotated[int, typer.Option(help="size of the head's layer between")] = 64,
-    layers: Annotated[int, typer.Option(help="of the policy below the head; 0 takes all")] = 0,
+    inputs: Annotated[str, typer.Option(help="what the head reads: the step's confidence, or the hidden state at its end")] = "confidence",
+    inner: Annotated[int, typer.Option(help="size of the head's layer between")] = 16,
     passes: Annotated[int, typer.Option(help="over the labelled steps")] = 30,
     learning_rate: Annotated[float, typer.Option(help="its peak")] = 1e-3,
     batch: Annotated[int, typer.Option(help="sequences sampled at once")] = 64,
@@ -108,12 +108,15 @@ def prm(
 ) -> None:
     """Trains a step head on rollouts (Math-Shepherd's labels): samples, labels, head; stopping loses at most a minute."""
     from tts.problems import load_problems
+    from tts.reward_models.step_head import Inputs
     from tts.training_prm import HeadRecipe, train_step_head
     from tts.training_rollouts import RolloutRecipe
 
     chosen = list(load_problems(problems, skip + count, split))[skip:]
     labels = RolloutRecipe(solutions, rollouts, temperature, max_tokens, seed)
-    head = HeadRecipe(inner, layers, learning_rate, passes, seed=seed)
+    if inputs not in get_args(Inputs):
+        raise ValueError(f"unknown inputs {inputs!r}; choose from {', '.join(get_args(Inputs))}")
+    head = HeadRecipe(inputs, inner, learning_rate, passes, seed=seed)
     with resumable():
         folder = train_step_head(policy, chosen, labels, head, output, scratch / output.name, batch)
     console.print(f"saved in {folder}; it is a PRM like any other: python -m tts run 01_tts_methods -p prm={folder}", soft_wrap=True)

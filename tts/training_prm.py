@@ -1,4 +1,4 @@
-"""A step head for any causal language model, trained on Monte-Carlo rollouts: labels, hidden states, head; each part resumable."""
+"""A step head for any causal language model, trained on Monte-Carlo rollouts: labels, what the head reads, head; each part resumable."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ from tqdm.auto import tqdm
 
 from tts.analysis.costs import shape_of
 from tts.derived import reference
+<<<<<<< HEAD
 from tts.models import fingerprint, load_causal_lm, load_tokenizer, locate, read_card
 from tts.reward_models.base import Steps, StepScorer, last
 from tts.reward_models.step_head import DECLARATION, WEIGHTS, Head, bottom, render
+=======
+from tts.models import fingerprint, locate, read_card
+from tts.reward_models.base import StepScorer
+from tts.reward_models.step_head import DECLARATION, WEIGHTS, Head, Inputs, StepReader
+>>>>>>> laptop
 from tts.training import Progress, Schedule, train
 from tts.training_rollouts import RolloutRecipe, labelled
 
-CHUNK = 32  # problems whose hidden states are computed together; what a crash loses
+CHUNK = 16  # problems whose solutions are read together; what a crash loses
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,8 @@ class HeadRecipe:
     """How a step head is trained.
 
     Attributes:
+        inputs: what it reads, see :mod:`tts.reward_models.step_head`.
         inner: size of the layer between.
-        layers: of the policy below it; 0 takes all.
         learning_rate: its peak.
         passes: over the steps.
         batch: steps of solutions per step of training.
@@ -41,8 +47,8 @@ class HeadRecipe:
         seed: of its first weights and of the order.
     """
 
-    inner: int = 64
-    layers: int = 0
+    inputs: Inputs = "confidence"
+    inner: int = 16
     learning_rate: float = 1e-3
     passes: int = 30
     batch: int = 64
@@ -50,18 +56,15 @@ class HeadRecipe:
     seed: int = 0
 
 
-class _Reader:
-    """Reads no score but the hidden state that a head would score, through the very code that PRMs are scored with."""
-
-    def __init__(self, location: str, layers: int):
-        self.tokenizer = load_tokenizer(location)
-        self.backbone = bottom(load_causal_lm(location).base_model, layers)
-
-    def render(self, problem: str, steps: Steps) -> list[int]:
-        return render(self.tokenizer, problem, steps)
+class _Collector(StepReader):
+    """Reads no score but what a head would score, through the very code that PRMs are scored with."""
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[torch.Tensor]:
+<<<<<<< HEAD
         return list(last(hidden, tokens).float())
+=======
+        return list(self.inputs_of(before, hidden, tokens))
+>>>>>>> laptop
 
 
 def train_step_head(
@@ -73,7 +76,7 @@ def train_step_head(
     scratch: Path,
     batch: int = 64,
 ) -> Path:
-    """Labels the policy's own solutions by rollouts, trains a head on its hidden states, and saves it with a card.
+    """Labels the policy's own solutions by rollouts, trains a head on what it says of them, and saves it with a card.
 
     Args:
         policy: a policy's name; the head works with its weights only.
@@ -81,7 +84,7 @@ def train_step_head(
         rollouts: how solutions are labelled.
         recipe: how the head is trained.
         output: the PRM's folder.
-        scratch: labels, hidden states and the checkpoint.
+        scratch: labels, what the head reads, and the checkpoint.
         batch: sequences decoded or read at once.
 
     Raises:
@@ -93,7 +96,7 @@ def train_step_head(
     rows = labelled(policy, problems, rollouts, scratch / f"rollouts-{made_of}.jsonl", batch)
     rows = [row for row in rows if row["solutions"]]
     check(rows, policy)
-    states = hidden_states(location, recipe.layers, rows, scratch / f"states-{made_of}-{recipe.layers}-{_hash(rows)}", batch)
+    states = step_inputs(location, recipe.inputs, rows, scratch / f"{recipe.inputs}-{made_of}-{_hash(rows)}", batch)
     head, progress, learnt_from, judged_on = _fit(rows, states, recipe, scratch, made_of)
     card = _card(policy, location, head, rows, rollouts, recipe, progress) | judged(head, *judged_on)
     return save(head, policy, recipe, card | {"training_steps": len(learnt_from[0])}, output)
@@ -107,16 +110,16 @@ def check(rows: Sequence[dict], policy: str) -> None:
         raise ValueError(f"every step of {policy}'s solutions has the value {values[0]:g}, which teaches nothing: choose other problems")
 
 
-def hidden_states(location: str, layers: int, rows: Sequence[dict], folder: Path, batch: int) -> list[torch.Tensor]:
-    """Per problem the hidden state at the end of each labelled step, ``(steps, width)`` in float32; kept in ``folder``."""
+def step_inputs(location: str, inputs: Inputs, rows: Sequence[dict], folder: Path, batch: int) -> list[torch.Tensor]:
+    """Per problem what a head reads at each labelled step, ``(steps, width)`` in float32; kept in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{at:06d}.safetensors" for at in range(0, len(rows), CHUNK)]
     scorer = None
-    with tqdm(total=len(rows), desc="hidden states", unit="problem") as bar:
+    with tqdm(total=len(rows), desc="steps read", unit="problem") as bar:
         for number, path in enumerate(paths):
             chunk = rows[number * CHUNK : (number + 1) * CHUNK]
             if not path.exists():
-                scorer = scorer or StepScorer(location, _Reader(location, layers), batch)
+                scorer = scorer or StepScorer(location, _Collector(location, inputs), batch)
                 temporary = path.with_suffix(".tmp")
                 save_file({str(i): states for i, states in enumerate(_states(scorer, chunk))}, temporary)
                 temporary.replace(path)
@@ -208,7 +211,7 @@ def auc(scores: np.ndarray, right: np.ndarray) -> float | None:
 def save(head: Head, policy: str, recipe: HeadRecipe, card: dict, output: Path) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in head.state_dict().items()}, output / WEIGHTS)
-    declaration = {"base": reference(policy), "layers": recipe.layers, "inner": recipe.inner}
+    declaration = {"base": reference(policy), "inputs": recipe.inputs, "inner": recipe.inner}
     (output / DECLARATION).write_text(json.dumps(declaration, indent=2) + "\n")
     (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     return output
