@@ -18,15 +18,9 @@ from tqdm.auto import tqdm
 
 from tts.analysis.costs import shape_of
 from tts.derived import reference
-<<<<<<< HEAD
-from tts.models import fingerprint, load_causal_lm, load_tokenizer, locate, read_card
-from tts.reward_models.base import Steps, StepScorer, last
-from tts.reward_models.step_head import DECLARATION, WEIGHTS, Head, bottom, render
-=======
 from tts.models import fingerprint, locate, read_card
 from tts.reward_models.base import StepScorer
 from tts.reward_models.step_head import DECLARATION, WEIGHTS, Head, Inputs, StepReader
->>>>>>> laptop
 from tts.training import Progress, Schedule, train
 from tts.training_rollouts import RolloutRecipe, labelled
 
@@ -60,11 +54,7 @@ class _Collector(StepReader):
     """Reads no score but what a head would score, through the very code that PRMs are scored with."""
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[torch.Tensor]:
-<<<<<<< HEAD
-        return list(last(hidden, tokens).float())
-=======
         return list(self.inputs_of(before, hidden, tokens))
->>>>>>> laptop
 
 
 def train_step_head(
