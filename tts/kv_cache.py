@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from transformers import Cache, PreTrainedModel
 from tts import llama_forward
 
 _GRAIN = 32  # attention windows are rounded up to this, so that few different shapes occur
+_BLOCK = 64  # rows that are looked at together; neighbours of equal window are joined
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,33 @@ class State:
 
     keys: torch.Tensor
     values: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Span:
+    """Neighbouring rows, and how many positions of the longest of them are looked at."""
+
+    first: int
+    stop: int
+    window: int
+
+
+def spans_of(lengths: Sequence[int]) -> list[Span]:
+    """The rows in spans that are short where their neighbours are; ``lengths`` is each row's."""
+    spans: list[Span] = []
+    for first in range(0, len(lengths), _BLOCK):
+        stop = min(first + _BLOCK, len(lengths))
+        window = -(-max(lengths[first:stop]) // _GRAIN) * _GRAIN
+        if spans and spans[-1].window == window:
+            spans[-1] = Span(spans[-1].first, stop, window)
+        else:
+            spans.append(Span(first, stop, window))
+    return spans
+
+
+def positions_read(lengths: Sequence[int]) -> int:
+    """How many positions attention looks at for rows of these lengths in this order."""
+    return sum((span.stop - span.first) * span.window for span in spans_of(lengths))
 
 
 class SlotCache(Cache):
@@ -34,26 +63,34 @@ class SlotCache(Cache):
         self.layer_count, self.slots = layers, slots
         self.keys: torch.Tensor | None = None
         self.values: torch.Tensor | None = None
-        self.window = 0
+        self.spans: list[Span] = []
         self._positions = self._rows = torch.empty(0)
 
-    def prepare(self, positions: torch.Tensor, window: int) -> None:
-        """Says where the next forward pass writes: ``positions`` is ``(rows, new tokens)``; ``window`` bounds them."""
+    @property
+    def window(self) -> int:
+        return max(span.window for span in self.spans)
+
+    def prepare(self, positions: torch.Tensor) -> None:
+        """Says where the next forward pass writes: ``positions`` is ``(rows, new tokens)``."""
         self._positions = positions
         self._rows = torch.arange(len(positions), device=positions.device)[:, None]
-        self.window = window
+        self.spans = spans_of((positions[:, -1] + 1).tolist())
 
-    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stores new keys and values ``(rows, new, kv_heads, size)`` and returns views of all that the rows have."""
+    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Stores new keys and values ``(rows, new, kv_heads, size)``."""
         self.reserve(self.window, values.transpose(1, 2))
         self.keys[layer][self._rows, :, :, self._positions] = keys
         self.values[layer][self._rows, :, self._positions] = values
-        rows = len(keys)
-        return self.keys[layer][:rows, ..., : self.window], self.values[layer][:rows, :, : self.window]
+
+    def read(self, layer: int, span: Span) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views of keys ``(rows * kv_heads, size, window)`` and values ``(rows * kv_heads, window, size)``."""
+        keys, values = (tensor[layer, span.first : span.stop].flatten(0, 1) for tensor in (self.keys, self.values))
+        return keys[..., : span.window], values[:, : span.window]
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
-        keys, values = self.write(layer_idx, key_states.transpose(1, 2), value_states.transpose(1, 2))
-        return keys.transpose(2, 3), values
+        self.write(layer_idx, key_states.transpose(1, 2), value_states.transpose(1, 2))
+        rows = len(key_states)
+        return self.keys[layer_idx, :rows, ..., : self.window].transpose(2, 3), self.values[layer_idx, :rows, :, : self.window]
 
     def reserve(self, window: int, like: torch.Tensor) -> None:
         """Makes room for ``window`` positions; ``like`` is ``(any, kv_heads, any, size)``."""
@@ -61,7 +98,7 @@ class SlotCache(Cache):
         if capacity >= window:
             return
         _, heads, _, size = like.shape
-        room = max(128, 1 << (window - 1).bit_length())
+        room = max(128, 1 << (window - 1).bit_length()) + 16  # no power of two, whose rows would share cache lines
         keys = like.new_zeros(self.layer_count, self.slots, heads, size, room)
         values = like.new_zeros(self.layer_count, self.slots, heads, room, size)
         if capacity:
@@ -94,7 +131,7 @@ class CachedModel:
         return other
 
     @torch.inference_mode()
-    def extend(self, tokens: torch.Tensor, start: torch.Tensor, longest: int) -> torch.Tensor:
+    def extend(self, tokens: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
         """Appends ``tokens`` ``(rows, new)`` to the first rows' sequences.
 
         Rows may be padded at the end: what padding writes lies past the sequence and is overwritten later.
@@ -102,13 +139,12 @@ class CachedModel:
         Args:
             tokens: token ids, right-padded.
             start: ``(rows,)``, each row's length before.
-            longest: at least ``max(start) + new``.
 
         Returns:
             The last hidden states, ``(rows, new, width)``.
         """
         positions = start[:, None] + torch.arange(tokens.shape[1], device=start.device)
-        self.cache.prepare(positions, -(-longest // _GRAIN) * _GRAIN)
+        self.cache.prepare(positions)
         return self._forward(tokens, positions, self.cache)
 
     def _module_forward(self, tokens: torch.Tensor, positions: torch.Tensor, cache: SlotCache) -> torch.Tensor:
@@ -133,7 +169,13 @@ class CachedModel:
         self.cache.keys[:, where, ..., :length] = state.keys[:, None, ..., :length]
         self.cache.values[:, where, :, :length] = state.values[:, None, :, :length]
 
-    def move(self, origin: torch.Tensor, to: torch.Tensor, window: int) -> None:
-        """Copies the first ``window`` positions of some rows over others."""
-        for tensor in (self.cache.keys[..., :window], self.cache.values[:, :, :, :window]):
-            tensor[:, to] = tensor[:, origin]
+    def move(self, origin: Sequence[int], to: Sequence[int], lengths: Sequence[int]) -> None:
+        """Copies rows over others, of each the first ``lengths``; cheapest where neighbours are of like length."""
+        copies = []
+        for at in range(0, len(origin), _BLOCK):
+            block, window = torch.tensor(origin[at : at + _BLOCK]), max(lengths[at : at + _BLOCK])
+            target = torch.tensor(list(to[at : at + _BLOCK]))
+            copies.append((target, self.cache.keys[:, block, ..., :window], self.cache.values[:, block, :, :window]))
+        for target, keys, values in copies:
+            self.cache.keys[:, target, ..., : keys.shape[-1]] = keys
+            self.cache.values[:, target, :, : keys.shape[-1]] = values

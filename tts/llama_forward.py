@@ -82,44 +82,50 @@ class LlamaForward:
         cos, sin = self._angles(cache.window, positions)
         hidden = F.embedding(tokens.flatten(), self.backbone.embed_tokens.weight)
         width = hidden.shape[1:]
-        hidden_mask = torch.arange(cache.window, device=tokens.device) > positions[..., None]
-        mask = torch.zeros(hidden_mask.shape, dtype=hidden.dtype, device=tokens.device).masked_fill_(hidden_mask, -torch.inf)
-        mask = mask[:, None, :, None]
+        masks = [self._mask(positions[span.first : span.stop], span.window, hidden.dtype) for span in cache.spans]
         rotated = self.heads + self.kv_heads
         for number, layer in enumerate(self._layers):
             qkv = F.linear(F.rms_norm(hidden, width, layer.before_attention, self.epsilon), layer.qkv, layer.qkv_bias)
             qkv = qkv.view(rows, new, -1, self.size)
             qk = qkv[:, :, :rotated]
             qk = torch.addcmul(qk * cos, qk.roll(self.size // 2, -1), sin)
-            keys, values = cache.write(number, qk[:, :, self.heads :], qkv[:, :, rotated:])
-            attended = self._attend(qk[:, :, : self.heads], keys, values, mask)
-            hidden = torch.addmm(hidden, attended, layer.out)
+            cache.write(number, qk[:, :, self.heads :], qkv[:, :, rotated:])
+            attended = [
+                self._attend(qk[span.first : span.stop, :, : self.heads], *cache.read(number, span), mask)
+                for span, mask in zip(cache.spans, masks)
+            ]
+            hidden = torch.addmm(hidden, torch.cat(attended) if len(attended) > 1 else attended[0], layer.out)
             gate, up = F.linear(
                 F.rms_norm(hidden, width, layer.before_mlp, self.epsilon), layer.gate_up, layer.gate_up_bias
             ).chunk(2, -1)
             hidden = torch.addmm(hidden, layer.activation(gate) * up, layer.down)
         return F.rms_norm(hidden, width, self.backbone.norm.weight, self.epsilon).view(rows, new, -1)
 
+    def _mask(self, positions: torch.Tensor, window: int, dtype: torch.dtype) -> torch.Tensor:
+        """0 where a query sees and minus infinity where not, ``(rows * kv_heads, new * group, window)``."""
+        rows, new = positions.shape
+        later = torch.arange(window, device=positions.device) > positions[..., None]
+        mask = torch.zeros(later.shape, dtype=dtype, device=positions.device).masked_fill_(later, -torch.inf)
+        group = self.heads // self.kv_heads
+        return mask[:, None, :, None].expand(-1, self.kv_heads, -1, group, -1).reshape(rows * self.kv_heads, new * group, window)
+
     def _attend(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Grouped-query attention.
 
         Args:
             queries: ``(rows, new, heads, size)``.
-            keys: ``(rows, kv_heads, size, window)``.
-            values: ``(rows, kv_heads, window, size)``.
-            mask: ``(rows, 1, new, 1, window)``, added.
+            keys: ``(rows * kv_heads, size, window)``.
+            values: ``(rows * kv_heads, window, size)``.
+            mask: ``(rows * kv_heads, new * group, window)``, added.
 
         Returns:
             ``(rows * new, heads * size)``.
         """
         rows, new, _, size = queries.shape
-        group = self.heads // self.kv_heads
-        # Queries that share keys form one matrix.
-        grouped = queries.reshape(rows, new, self.kv_heads, group, size).transpose(1, 2).reshape(rows, self.kv_heads, new * group, size)
-        scores = (grouped @ keys).view(rows, self.kv_heads, new, group, -1)
-        weights = torch.add(mask, scores, alpha=size**-0.5).softmax(-1, dtype=torch.float32).to(values.dtype)
-        attended = weights.flatten(2, 3) @ values
-        return attended.view(rows, self.kv_heads, new, group, size).transpose(1, 2).reshape(rows * new, -1)
+        grouped = queries.reshape(rows, new, self.kv_heads, -1, size).transpose(1, 2)  # queries of the same keys form one matrix
+        scores = torch.baddbmm(mask, grouped.reshape(rows * self.kv_heads, -1, size), keys, alpha=size**-0.5)
+        attended = scores.softmax(-1, dtype=torch.float32).to(values.dtype) @ values
+        return attended.view(rows, self.kv_heads, new, -1, size).transpose(1, 2).reshape(rows * new, -1)
 
     def _angles(self, window: int, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and signed sines at ``positions``, ``(rows, new, 1, size)``: half the head is negated as it is rolled."""

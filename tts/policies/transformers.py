@@ -130,7 +130,7 @@ class TransformersPolicy:
         padded = torch.zeros(len(texts), longest, dtype=torch.int64, device=self.device)
         for row, ids in enumerate(texts):
             padded[row, : len(ids)] = torch.tensor(ids)
-        scratch.extend(padded, torch.zeros(len(texts), dtype=torch.int64, device=self.device), longest)
+        scratch.extend(padded, torch.zeros(len(texts), dtype=torch.int64, device=self.device))
         for row, (parent, ids) in enumerate(zip(cold, texts)):
             parent.state = scratch.park(row, len(ids))
 

@@ -134,7 +134,7 @@ class StepScorer:
         for row, (*_, parent, shared) in enumerate(jobs):
             if shared:
                 self.cached.load([row], parent.state, shared)
-        hidden = self.cached.extend(tokens, starts, max(s + width for s in starts.tolist()))
+        hidden = self.cached.extend(tokens, starts)
         blank = hidden.new_zeros(hidden.shape[-1])
         before = torch.stack([job[3].last_hidden if job[3] else blank for job in jobs])
         scored = [row for row, job in enumerate(jobs) if job[1]]
