@@ -7,7 +7,7 @@ rendered, which class loads the weights, and how a step's score is read from the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,7 +69,7 @@ class StepScorer:
         """Scores of each solution's steps.
 
         Args:
-            problems: each solution's (problem id, problem text).
+            problems: each solution's (problem id, problem text); a problem's solutions are best given side by side.
             steps: each solution's steps; a solution without steps gets no scores.
 
         Returns:
@@ -79,11 +79,23 @@ class StepScorer:
         Raises:
             ValueError: where a rendered solution is longer than the model's context.
         """
+        scores: list[tuple[float, ...]] = []
+        charged: list[int] = []
+        for first, stop in _parts(problems, 4 * self.batch):
+            part_scores, part_charged = self._score_part(problems[first:stop], steps[first:stop])
+            scores += part_scores
+            charged += part_charged
+        return scores, charged
+
+    def _score_part(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
+        """The same for few enough solutions that the cached steps of two levels fit into memory."""
         charged = [0] * len(steps)
         kept: dict[str, set[Steps]] = defaultdict(set)
         levels: dict[int, dict[tuple[str, Steps], int]] = defaultdict(dict)
         texts = dict(problems)
         for number, ((problem_id, _), solution) in enumerate(zip(problems, steps)):
+            if solution in kept[problem_id]:
+                continue
             tree = self._trees.setdefault(problem_id, {})
             kept[problem_id].add(solution)
             for depth in range(len(solution), -1, -1):
@@ -126,24 +138,29 @@ class StepScorer:
     def _forward(self, jobs: list[tuple[str, Steps, list[int], _Node | None, int]]) -> None:
         device = self.cached.device
         new = [ids[shared:] for _, _, ids, _, shared in jobs]
-        starts = torch.tensor([shared for *_, shared in jobs], device=device)
         width = max(map(len, new))
-        tokens = torch.zeros(len(jobs), width, dtype=torch.int64, device=device)
-        for row, ids in enumerate(new):
-            tokens[row, : len(ids)] = torch.tensor(ids)
+        tokens = torch.tensor([ids + [0] * (width - len(ids)) for ids in new], device=device)
         for row, (*_, parent, shared) in enumerate(jobs):
             if shared:
                 self.cached.load([row], parent.state, shared)
-        hidden = self.cached.extend(tokens, starts)
+        hidden = self.cached.extend(tokens, torch.tensor([shared for *_, shared in jobs], device=device))
         blank = hidden.new_zeros(hidden.shape[-1])
         before = torch.stack([job[3].last_hidden if job[3] else blank for job in jobs])
         scored = [row for row, job in enumerate(jobs) if job[1]]
         values = iter(self.family.read(before[scored], hidden[scored], [new[r] for r in scored]) if scored else [])
+        last = hidden[torch.arange(len(jobs)), torch.tensor([len(ids) - 1 for ids in new])].unbind()
         for row, (problem_id, prefix, ids, parent, _) in enumerate(jobs):
-            node = _Node(ids, (*parent.scores, next(values)) if prefix else ())
-            node.state = self.cached.park(row, len(ids))
-            node.last_hidden = hidden[row, len(new[row]) - 1].clone()
+            node = _Node(ids, (*parent.scores, next(values)) if prefix else (), self.cached.park(row, len(ids)), last[row])
             self._trees[problem_id][prefix] = node
+
+
+def _parts(problems: Sequence[tuple[str, str]], size: int) -> Iterator[tuple[int, int]]:
+    """Cuts solutions into parts of at least ``size`` between problems."""
+    first = 0
+    for at in range(1, len(problems) + 1):
+        if at == len(problems) or (at - first >= size and problems[at] != problems[at - 1]):
+            yield first, at
+            first = at
 
 
 def _shared_prefix(known: list[int], ids: list[int]) -> int:

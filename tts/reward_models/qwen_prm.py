@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
+
 import torch
 from torch import nn
-from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
+from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 
 from tts.models import load_model, load_tokenizer
 from tts.prompts import SYSTEM_PROMPT
@@ -35,19 +37,25 @@ class QwenPRM:
         self.tokenizer = load_tokenizer(location)
         self.model = load_model(Qwen2ForProcessRewardModel, location, device)
         self.backbone = self.model.model
+        self._opening = lru_cache(1 << 12)(partial(_opening, self.tokenizer))
 
     def render(self, problem: str, steps: Steps) -> list[int]:
-        messages = [
-            {"role": "system", "content": SYSTEM_PROMPT},
-            {"role": "user", "content": problem},
-            {"role": "assistant", "content": "".join(f"{step}{SEPARATOR}" for step in steps)},
-        ]
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False)
         # What the template puts after the last separator cannot change a causal model's scores.
-        cut = text.rindex(SEPARATOR) + len(SEPARATOR) if steps else text.rindex("assistant\n") + len("assistant\n")
-        return self.tokenizer(text[:cut], add_special_tokens=False)["input_ids"]
+        text = self._opening(problem) + "".join(step + SEPARATOR for step in steps)
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         ends = torch.tensor([len(t) - 1 for t in tokens], device=hidden.device)
         logits = self.model.score(hidden[torch.arange(len(tokens)), ends])
         return logits.float().softmax(-1)[:, 1].tolist()
+
+
+def _opening(tokenizer: PreTrainedTokenizerBase, problem: str) -> str:
+    """The conversation up to the assistant's first character."""
+    messages = [
+        {"role": "system", "content": SYSTEM_PROMPT},
+        {"role": "user", "content": problem},
+        {"role": "assistant", "content": SEPARATOR},
+    ]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    return text[: text.rindex(SEPARATOR)]

@@ -80,7 +80,7 @@ class Engines:
 
     def prm(self, name: str) -> StepScorer:
         if name not in self._prms:
-            self._prms[name] = open_prm(name)
+            self._prms[name] = open_prm(name, self.batch)
         return self._prms[name]
 
 
@@ -93,7 +93,7 @@ def make(work: Work, store: Store, engines: Engines) -> list[dict]:
     prm = engines.prm(spec["prm"]["name"]) if spec["prm"] else None
     roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
     with tqdm(desc="tokens", unit="token", unit_scale=True, leave=False, delay=2) as bar:
-        outcomes = Driver(policy, prm, on_tokens=bar.update).run([(root, search_of(spec, root)) for root in roots])
+        outcomes = Driver(policy, prm, room=4 * engines.batch, on_tokens=bar.update).run([(root, search_of(spec, root)) for root in roots])
     return [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
 
 
