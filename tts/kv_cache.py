@@ -17,7 +17,7 @@ _BLOCK = 64  # rows that are looked at together; neighbours of equal window are 
 
 @dataclass(frozen=True)
 class State:
-    """A parked sequence: ``keys`` ``(layers, kv_heads, size, length)``, ``values`` ``(layers, kv_heads, length, size)``."""
+    """A parked sequence: ``keys`` and ``values``, each ``(layers, kv_heads, length, size)``."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -51,11 +51,10 @@ def positions_read(lengths: Sequence[int]) -> int:
 
 
 class SlotCache(Cache):
-    """Keys ``(layers, slots, kv_heads, size, capacity)`` and values ``(layers, slots, kv_heads, capacity, size)``.
+    """Keys and values of all layers, each ``(layers, slots, kv_heads, capacity, size)``.
 
-    Rows of a batch are always the first slots, so attention reads views, never copies. Keys are stored transposed, as
-    the product with a single query wants them. Allocated at first use, when the model shows its shapes; capacity grows
-    with the longest sequence.
+    Rows of a batch are always the first slots, so attention reads views, never copies. Allocated at first use, when
+    the model shows its shapes; capacity grows with the longest sequence.
     """
 
     def __init__(self, layers: int, slots: int):
@@ -79,32 +78,31 @@ class SlotCache(Cache):
     def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Stores new keys and values ``(rows, new, kv_heads, size)``."""
         self.reserve(self.window, values.transpose(1, 2))
-        self.keys[layer][self._rows, :, :, self._positions] = keys
+        self.keys[layer][self._rows, :, self._positions] = keys
         self.values[layer][self._rows, :, self._positions] = values
 
     def read(self, layer: int, span: Span) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views of keys ``(rows * kv_heads, size, window)`` and values ``(rows * kv_heads, window, size)``."""
+        """Views of keys and values, each ``(rows * kv_heads, window, size)``."""
         keys, values = (tensor[layer, span.first : span.stop].flatten(0, 1) for tensor in (self.keys, self.values))
-        return keys[..., : span.window], values[:, : span.window]
+        return keys[:, : span.window], values[:, : span.window]
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
         self.write(layer_idx, key_states.transpose(1, 2), value_states.transpose(1, 2))
         rows = len(key_states)
-        return self.keys[layer_idx, :rows, ..., : self.window].transpose(2, 3), self.values[layer_idx, :rows, :, : self.window]
+        return self.keys[layer_idx, :rows, :, : self.window], self.values[layer_idx, :rows, :, : self.window]
 
     def reserve(self, window: int, like: torch.Tensor) -> None:
         """Makes room for ``window`` positions; ``like`` is ``(any, kv_heads, any, size)``."""
-        capacity = 0 if self.keys is None else self.keys.shape[-1]
+        capacity = 0 if self.keys is None else self.keys.shape[3]
         if capacity >= window:
             return
         _, heads, _, size = like.shape
-        room = max(128, 1 << (window - 1).bit_length()) + 16  # no power of two, whose rows would share cache lines
-        keys = like.new_zeros(self.layer_count, self.slots, heads, size, room)
-        values = like.new_zeros(self.layer_count, self.slots, heads, room, size)
-        if capacity:
-            keys[..., :capacity] = self.keys
-            values[..., :capacity, :] = self.values
-        self.keys, self.values = keys, values
+        room = max(128, 1 << (window - 1).bit_length())
+        for name in ("keys", "values"):
+            grown = like.new_zeros(self.layer_count, self.slots, heads, room, size)
+            if capacity:
+                grown[..., :capacity, :] = getattr(self, name)
+            setattr(self, name, grown)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0
@@ -157,7 +155,7 @@ class CachedModel:
         """A copy of the first ``length`` positions of a row, to be loaded again later; None for none."""
         if not length:
             return None
-        return State(self.cache.keys[:, row, ..., :length].clone(), self.cache.values[:, row, :, :length].clone())
+        return State(self.cache.keys[:, row, :, :length].clone(), self.cache.values[:, row, :, :length].clone())
 
     def load(self, rows: list[int], state: State | None, length: int | None = None) -> None:
         """Puts a parked state, or its first ``length`` positions, into each of ``rows``: this is how a sequence forks."""
@@ -166,7 +164,7 @@ class CachedModel:
         length = state.values.shape[2] if length is None else length
         self.cache.reserve(length + 1, state.values)
         where = slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] + 1 == len(rows) else torch.tensor(rows)
-        self.cache.keys[:, where, ..., :length] = state.keys[:, None, ..., :length]
+        self.cache.keys[:, where, :, :length] = state.keys[:, None, :, :length]
         self.cache.values[:, where, :, :length] = state.values[:, None, :, :length]
 
     def move(self, origin: Sequence[int], to: Sequence[int], lengths: Sequence[int]) -> None:
@@ -175,7 +173,7 @@ class CachedModel:
         for at in range(0, len(origin), _BLOCK):
             block, window = torch.tensor(origin[at : at + _BLOCK]), max(lengths[at : at + _BLOCK])
             target = torch.tensor(list(to[at : at + _BLOCK]))
-            copies.append((target, self.cache.keys[:, block, ..., :window], self.cache.values[:, block, :, :window]))
+            copies.append((target, self.cache.keys[:, block, :, :window], self.cache.values[:, block, :, :window]))
         for target, keys, values in copies:
-            self.cache.keys[:, target, ..., : keys.shape[-1]] = keys
-            self.cache.values[:, target, :, : keys.shape[-1]] = values
+            self.cache.keys[:, target, :, : keys.shape[3]] = keys
+            self.cache.values[:, target, :, : values.shape[3]] = values

@@ -2,7 +2,7 @@
 
 A small model's time goes into the calls of a module tree and into attention kernels made for long queries. Here
 projections of the same input are one matrix product, rotary angles come from a table, and a token attends by two plain
-matrix products over keys that are stored transposed.
+matrix products.
 """
 
 from __future__ import annotations
@@ -114,8 +114,7 @@ class LlamaForward:
 
         Args:
             queries: ``(rows, new, heads, size)``.
-            keys: ``(rows * kv_heads, size, window)``.
-            values: ``(rows * kv_heads, window, size)``.
+            keys, values: ``(rows * kv_heads, window, size)``.
             mask: ``(rows * kv_heads, new * group, window)``, added.
 
         Returns:
@@ -123,7 +122,7 @@ class LlamaForward:
         """
         rows, new, _, size = queries.shape
         grouped = queries.reshape(rows, new, self.kv_heads, -1, size).transpose(1, 2)  # queries of the same keys form one matrix
-        scores = torch.baddbmm(mask, grouped.reshape(rows * self.kv_heads, -1, size), keys, alpha=size**-0.5)
+        scores = torch.baddbmm(mask, grouped.reshape(rows * self.kv_heads, -1, size), keys.transpose(1, 2), alpha=size**-0.5)
         attended = scores.softmax(-1, dtype=torch.float32).to(values.dtype) @ values
         return attended.view(rows, self.kv_heads, new, -1, size).transpose(1, 2).reshape(rows * new, -1)
 
