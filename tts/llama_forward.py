@@ -105,7 +105,7 @@ class LlamaForward:
         """0 where a query sees and minus infinity where not, ``(rows * kv_heads, new * group, window)``."""
         rows, new = positions.shape
         later = torch.arange(window, device=positions.device) > positions[..., None]
-        mask = torch.zeros(later.shape, dtype=dtype, device=positions.device).masked_fill_(later, -torch.inf)
+        mask = torch.where(later, -torch.inf, 0.0).to(dtype)
         group = self.heads // self.kv_heads
         return mask[:, None, :, None].expand(-1, self.kv_heads, -1, group, -1).reshape(rows * self.kv_heads, new * group, window)
 

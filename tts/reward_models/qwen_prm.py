@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from itertools import chain
 
 import torch
 from torch import nn
@@ -38,11 +39,12 @@ class QwenPRM:
         self.model = load_model(Qwen2ForProcessRewardModel, location, device)
         self.backbone = self.model.model
         self._opening = lru_cache(1 << 12)(partial(_opening, self.tokenizer))
+        self._encoded = lru_cache(1 << 16)(partial(self.tokenizer.encode, add_special_tokens=False))
 
     def render(self, problem: str, steps: Steps) -> list[int]:
-        # What the template puts after the last separator cannot change a causal model's scores.
-        text = self._opening(problem) + "".join(step + SEPARATOR for step in steps)
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        # A tokenizer cuts a text at its special tokens first, so that steps can be encoded one by one.
+        ids = self._encoded(self._opening(problem))
+        return list(chain(ids, *(self._encoded(step + SEPARATOR) for step in steps)))
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         ends = torch.tensor([len(t) - 1 for t in tokens], device=hidden.device)
@@ -51,7 +53,7 @@ class QwenPRM:
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase, problem: str) -> str:
-    """The conversation up to the assistant's first character."""
+    """The conversation up to the assistant's first character; what the template puts after the steps cannot change their scores."""
     messages = [
         {"role": "system", "content": SYSTEM_PROMPT},
         {"role": "user", "content": problem},
