@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-from transformers import ContinuousBatchingConfig, DynamicCache, GenerationConfig, PreTrainedModel
+from transformers import ContinuousBatchingConfig, DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tts import prompts
 from tts.policies.transformers import TransformersPolicy
-from tts.reward_models.base import StepScorer
+from tts.reward_models.base import Family
 from tts.search import beam_search, dvts
 from tts.search.base import Candidate, Sample, Score
 
@@ -26,31 +26,37 @@ def encoded(policy: TransformersPolicy, problems: Sequence[dict]) -> list[list[i
 
 
 @torch.inference_mode()
-def generate(policy: TransformersPolicy, requests: Sequence[list[int]], batch: int, **limits: object) -> list[list[int]]:
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[list[int]],
+    batch: int,
+    ends: Sequence[int] = (),
+    **kw,
+) -> list[list[int]]:
     """``generate`` in padded batches; what each request got, up to its first end."""
-    pad, ends = policy.tokenizer.pad_token_id, limits.pop("ends", [policy.tokenizer.eos_token_id])
-    answers = []
+    pad, stops, answers = tokenizer.pad_token_id, [tokenizer.eos_token_id, *ends], []
     for at in range(0, len(requests), batch):
         part = requests[at : at + batch]
         longest = max(map(len, part))
         ids = torch.tensor([[pad] * (longest - len(r)) + r for r in part])
         mask = torch.tensor([[0] * (longest - len(r)) + [1] * len(r) for r in part])
-        out = policy.model.generate(input_ids=ids, attention_mask=mask, do_sample=True, eos_token_id=ends, pad_token_id=pad, **limits)
+        out = model.generate(input_ids=ids, attention_mask=mask, do_sample=True, eos_token_id=stops, pad_token_id=pad, **kw)
         answers += [[t for t in row if t != pad] for row in out[:, longest:].tolist()]
     return answers
 
 
-def generate_batch(policy: TransformersPolicy, requests: Sequence[list[int]], max_tokens: int, at_once: int) -> int:
-    """Tokens that ``generate_batch`` (continuous batching) generated for the requests."""
-    sampling = GenerationConfig(
-        max_new_tokens=max_tokens,
-        do_sample=True,
-        temperature=policy.sampling.temperature,
-        eos_token_id=policy.tokenizer.eos_token_id,
-        pad_token_id=policy.tokenizer.pad_token_id,
-    )
-    config = ContinuousBatchingConfig(num_blocks=4 * at_once, page_size=128, max_batch_tokens=at_once)
-    outputs = policy.model.generate_batch(list(requests), generation_config=sampling, continuous_batching_config=config)
+def generate_batch(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[list[int]], max_tokens: int, temperature: float
+) -> int:
+    """Tokens that ``generate_batch`` (continuous batching) generated for the requests.
+
+    A small batch, for its attention on a processor is over all sequences at once.
+    """
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    sampling = GenerationConfig(max_new_tokens=max_tokens, do_sample=True, temperature=temperature, **ends)
+    config = ContinuousBatchingConfig(num_blocks=256, page_size=64, max_batch_tokens=32)
+    outputs = model.generate_batch(list(requests), generation_config=sampling, continuous_batching_config=config)
     return sum(len(output.generated_tokens) for output in outputs.values())
 
 
@@ -68,58 +74,64 @@ def forward_loop(model: PreTrainedModel, batch: int, prompt: int, steps: int) ->
 SEARCHES: dict[str, Callable] = {"beam_search": beam_search, "dvts": dvts}
 
 
-def plain_search(policy: TransformersPolicy, scorer: StepScorer, method: str, problem: dict, n: int, width: int) -> list[Candidate]:
+def plain_search(
+    policy: TransformersPolicy, model: PreTrainedModel, family: Family, method: str, problem: dict, n: int, width: int
+) -> list[Candidate]:
     """One problem's search by rounds of ``generate`` and of whole-prefix scoring.
 
     The rounds' logic is the suite's own method, so that both sides do the same search; only how its requests are
     answered is the plain way.
+
+    Args:
+        policy: for its tokenizer and limits; ``model``, its weights as transformers runs them.
+        family: the PRM, whose module is run as transformers runs it.
+        method, problem, n, width: of the search.
     """
-    search = SEARCHES[method](policy.root(problem["id"], problem["problem"]), n, width)
-    answer = None
+    search, answer = SEARCHES[method](policy.root(problem["id"], problem["problem"]), n, width), None
     while True:
         try:
             request = search.send(answer)
         except StopIteration as stop:
             return stop.value
-        answer = _sample(policy, request) if isinstance(request, Sample) else _score(scorer, request)
+        answer = _sample(policy, model, request) if isinstance(request, Sample) else _score(family, request)
 
 
-def _sample(policy: TransformersPolicy, request: Sample) -> list[list[Candidate]]:
-    separator, end = policy.tokenizer.encode(prompts.STEP_SEPARATOR, add_special_tokens=False)[0], policy.tokenizer.eos_token_id
-    texts = [prompts.render_prompt(policy.tokenizer, p.problem) + p.text for p in request.parents for _ in range(request.count)]
-    ids = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
-    room = policy.sampling.max_tokens - max(len(p.tokens) for p in request.parents)
-    answers = iter(
-        generate(policy, ids, len(ids), ends=[end, separator], max_new_tokens=max(1, room), temperature=policy.sampling.temperature)
-    )
-    return [[_child(policy, parent, i, next(answers), separator) for i in range(request.count)] for parent in request.parents]
+def _sample(policy: TransformersPolicy, model: PreTrainedModel, request: Sample) -> list[list[Candidate]]:
+    tokenizer, sampling = policy.tokenizer, policy.sampling
+    separator = tokenizer.encode(prompts.STEP_SEPARATOR, add_special_tokens=False)[0]
+    texts = [prompts.render_prompt(tokenizer, p.problem) + p.text for p in request.parents for _ in range(request.count)]
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    room = max(1, sampling.max_tokens - max(len(p.tokens) for p in request.parents))
+    answers = iter(generate(model, tokenizer, ids, len(ids), [separator], max_new_tokens=room, temperature=sampling.temperature))
+    return [[_child(tokenizer, parent, i, next(answers), separator) for i in range(request.count)] for parent in request.parents]
 
 
-def _child(policy: TransformersPolicy, parent: Candidate, index: int, tokens: list[int], separator: int) -> Candidate:
-    text = policy.tokenizer.decode(tokens, skip_special_tokens=True)
+def _child(tokenizer: PreTrainedTokenizerBase, parent: Candidate, index: int, tokens: list[int], separator: int) -> Candidate:
+    text = tokenizer.decode(tokens, skip_special_tokens=True)
     last = tokens[-1] if tokens else None
-    status = "finished" if last == policy.tokenizer.eos_token_id else "open" if last == separator and text.strip() else "truncated"
+    status = "finished" if last == tokenizer.eos_token_id else "open" if last == separator and text.strip() else "truncated"
     steps = parent.steps + tuple(filter(None, [text.strip()]))
     generated = parent.tokens + tuple(tokens)
     return parent.child(index, tokens=generated, steps=steps, status=status, generated=len(tokens), text=parent.text + text)
 
 
 @torch.inference_mode()
-def _score(scorer: StepScorer, request: Score) -> None:
-    """The whole conversation of every candidate, rendered, encoded and read from its beginning; the last step's score."""
-    family = scorer.family
+def _score(family: Family, request: Score) -> None:
+    """The whole conversation of every candidate, rendered, encoded and read from its beginning; its last step's score."""
     ids = [family.render(c.problem, c.steps) for c in request.candidates]
     starts = [len(family.render(c.problem, c.steps[:-1])) for c in request.candidates]
     longest = max(map(len, ids))
     padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
     hidden = family.backbone(input_ids=padded, use_cache=False).last_hidden_state  # right-padded: a causal model needs no mask
-    for row, (candidate, tokens, start) in enumerate(zip(request.candidates, ids, starts)):
-        [score] = family.read(hidden[row : row + 1, start - 1], hidden[row : row + 1, start : len(tokens)], [tokens[start:]])
-        candidate.scores = (*(candidate.scores or ()), score)
+    before = hidden[range(len(ids)), [start - 1 for start in starts]]
+    width = max(len(row) - start for row, start in zip(ids, starts))
+    new = torch.stack([torch.cat([h, h.new_zeros(width, h.shape[-1])])[start : start + width] for h, start in zip(hidden, starts)])
+    for candidate, score in zip(request.candidates, family.read(before, new, [row[start:] for row, start in zip(ids, starts)])):
+        candidate.scores = (score,)
 
 
 def seconds(work: Callable[[], int]) -> tuple[float, int]:
     """Wall time of some work, and what it says it did."""
-    started = time.process_time()
+    started = time.perf_counter()
     done = work()
-    return time.process_time() - started, done
+    return time.perf_counter() - started, done

@@ -86,7 +86,7 @@ def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str,
 
 def _estimate(jobs: list[study.Job]) -> str:
     """Tokens and time of what is missing, measured on a short sample of each model; shared runs count once."""
-    total, counted = Estimate(0.0, 0.0), set()
+    total, counted = Estimate(), set()
     for job in jobs:
         if experiment := job.experiment():
             total += estimate(experiment.grid, experiment.store, counted)

@@ -45,6 +45,11 @@ def spans_of(lengths: Sequence[int]) -> list[Span]:
     return spans
 
 
+def capacity_for(length: int) -> int:
+    """Positions that are allocated where sequences of this length occur."""
+    return max(128, 1 << (length - 1).bit_length())
+
+
 def positions_read(lengths: Sequence[int]) -> int:
     """How many positions attention looks at for rows of these lengths in this order."""
     return sum((span.stop - span.first) * span.window for span in spans_of(lengths))
@@ -97,7 +102,7 @@ class SlotCache(Cache):
         if capacity >= window:
             return
         _, heads, _, size = like.shape
-        room = max(128, 1 << (window - 1).bit_length())
+        room = capacity_for(window)
         for name in ("keys", "values"):
             grown = like.new_zeros(self.layer_count, self.slots, heads, room, size)
             if capacity:
@@ -121,6 +126,14 @@ class CachedModel:
         self.device = backbone.device
         self.cache = SlotCache(backbone.config.get_text_config().num_hidden_layers, slots)
         self._forward = llama_forward.LlamaForward(backbone) if llama_forward.supports(backbone) else self._module_forward
+
+    @property
+    def token_bytes(self) -> int:
+        """What the cache of one token takes."""
+        config = self.backbone.config.get_text_config()
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        return 2 * config.num_hidden_layers * heads * size * self.backbone.dtype.itemsize
 
     def with_slots(self, slots: int) -> CachedModel:
         """The same model over an empty cache."""

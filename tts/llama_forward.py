@@ -95,9 +95,7 @@ class LlamaForward:
                 for span, mask in zip(cache.spans, masks)
             ]
             hidden = torch.addmm(hidden, torch.cat(attended) if len(attended) > 1 else attended[0], layer.out)
-            gate, up = F.linear(
-                F.rms_norm(hidden, width, layer.before_mlp, self.epsilon), layer.gate_up, layer.gate_up_bias
-            ).chunk(2, -1)
+            gate, up = F.linear(F.rms_norm(hidden, width, layer.before_mlp, self.epsilon), layer.gate_up, layer.gate_up_bias).chunk(2, -1)
             hidden = torch.addmm(hidden, layer.activation(gate) * up, layer.down)
         return F.rms_norm(hidden, width, self.backbone.norm.weight, self.epsilon).view(rows, new, -1)
 

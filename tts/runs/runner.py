@@ -93,8 +93,15 @@ def make(work: Work, store: Store, engines: Engines) -> list[dict]:
     prm = engines.prm(spec["prm"]["name"]) if spec["prm"] else None
     roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
     with tqdm(desc="tokens", unit="token", unit_scale=True, leave=False, delay=2) as bar:
-        outcomes = Driver(policy, prm, room=4 * engines.batch, on_tokens=bar.update).run([(root, search_of(spec, root)) for root in roots])
+        outcomes = Driver(policy, prm, room=room(engines.batch), on_tokens=bar.update).run(
+            [(root, search_of(spec, root)) for root in roots]
+        )
     return [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
+
+
+def room(batch: int) -> int:
+    """Candidates that searches under way may hold: enough that the batch stays full while some of them are scored."""
+    return 4 * batch
 
 
 def search_of(spec: dict, root: Candidate) -> Search:
@@ -131,16 +138,22 @@ def _score_pool(work: Work, store: Store, engines: Engines) -> list[dict]:
     spec = work.spec
     pool = store.run(spec | {"method": "pool", "prm": None}).read(work.chunk)
     prm = engines.prm(spec["prm"]["name"])
-    problems = [(r["problem_id"], r["problem"]) for r in pool for _ in r["trajectories"]]
-    steps = [tuple(t["steps"]) for r in pool for t in r["trajectories"]]
-    results = iter(zip(*prm.score(problems, steps)))
-    for stored in pool:
-        prm.forget(stored["problem_id"])
-        for trajectory in stored["trajectories"]:
+    at_once = max(1, room(engines.batch) // spec["n"])
+    for first in range(0, len(pool), at_once):
+        score_rows(pool[first : first + at_once], prm)
+    return pool
+
+
+def score_rows(rows: list[dict], prm: StepScorer) -> None:
+    """Puts a PRM's scores into a pool's rows."""
+    problems = [(r["problem_id"], r["problem"]) for r in rows for _ in r["trajectories"]]
+    results = iter(zip(*prm.score(problems, [tuple(t["steps"]) for r in rows for t in r["trajectories"]])))
+    for row in rows:
+        prm.forget(row["problem_id"])
+        for trajectory in row["trajectories"]:
             scores, read = next(results)
             trajectory["scores"] = list(scores)
-            stored["prm_tokens"] += read
-    return pool
+            row["prm_tokens"] += read
 
 
 def describe(grid: Grid, store: Store) -> str:

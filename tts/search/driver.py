@@ -172,6 +172,10 @@ class Driver:
         held = len(request.parents) * request.count
         self._held += held - running.held
         running.held = held
+        if self.record:  # whatever a recorded candidate has parked would stay until the end; the engine can compute it again
+            going_on = set(map(id, request.parents))
+            for node in running.nodes:
+                node.state = node.state if id(node) in going_on else None
         running.answers = [None] * len(request.parents)
         running.missing = len(request.parents)
         self._sampling += running.missing
