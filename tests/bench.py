@@ -1,7 +1,8 @@
 """``make bench``: what search, sampling and scoring cost against their floors and against other ways; ratios first.
 
 Sides of a ratio alternate, so that a noisy machine disturbs both alike; medians of the rounds' ratios are what to quote.
-``make bench QUICK=1`` is a fast look at fewer problems and rounds. Nothing is kept.
+``make bench QUICK=1`` is a fast look at fewer problems and rounds; names of sections (see ``main``) as arguments run
+these alone. Nothing is kept.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from baselines import encoded, forward_loop, generate, generate_batch, plain_search, seconds
-from rich.console import Console
-from rich.table import Table
 from tqdm.auto import tqdm
 
 from tts.kv_cache import CachedModel
@@ -43,7 +42,7 @@ GRID = Grid(problems={"pocket-main": 1}, policies=["policy-51k"], prms=PRMS, sam
 
 
 def problems(count: int) -> list[dict]:
-    return load_problems("pocket-main", count, "development")
+    return list(load_problems("pocket-main", count, "development"))
 
 
 def run(engines: Engines, policy: str, prm: str | None, method: str, n: int, count: int) -> tuple[float, list[Outcome]]:
@@ -75,13 +74,14 @@ def alternate(sides: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
 
 
 class Report:
-    """The table, a row for each figure."""
+    """A row for each figure, printed as it comes."""
 
     def __init__(self, title: str):
-        self.table = Table("figure", "median", "lowest", "highest", "wanted", title=title)
+        print(f"{title}\n{'median':>10} {'lowest':>10} {'highest':>10}  {'wanted':14} figure", flush=True)
 
     def row(self, label: str, values: Sequence[float], wanted: str = "", form: str = ".2f") -> None:
-        self.table.add_row(label, *(f"{v:{form}}" for v in (statistics.median(values), min(values), max(values))), wanted)
+        shown = (f"{v:10{form}}" for v in (statistics.median(values), min(values), max(values)))
+        print(" ".join(shown), f" {wanted:14} {label}", flush=True)
 
     def ratio(self, label: str, above: Sequence[float], below: Sequence[float], wanted: str) -> None:
         self.row(label, [a / b for a, b in zip(above, below)], wanted)
@@ -227,8 +227,8 @@ def estimates(report: Report) -> None:
     report.row("dry run's estimate over what it took: tokens", tokens, "0.70 to 1.30")
 
 
-def differing_samples() -> tuple[int, int]:
-    """Samples whose tokens change when the batch is smaller and the problems come in reverse order, and their number.
+def differing_samples(report: Report) -> None:
+    """Samples whose tokens change when the batch is smaller and the problems come in reverse order.
 
     Rounding differs between batches; a sample changes where that moves its noise across a token's boundary.
     """
@@ -239,25 +239,26 @@ def differing_samples() -> tuple[int, int]:
         spec = GRID.spec("pool", "policy-51k", n=N)
         outcomes = Driver(policy).run([(root, search_of(spec, root)) for root in roots])
         pools.append({(o.problem_id, c.path): c.tokens for o in outcomes for c in o.trajectories})
-    return sum(pools[0][key] != pools[1][key] for key in pools[0]), len(pools[0])
+    differing = sum(pools[0][key] != pools[1][key] for key in pools[0])
+    report.row(f"samples of {len(pools[0]):,} that differ with another batch size and order of problems", [differing], form=".0f")
 
 
-def main() -> None:
+def main(sections: Sequence[str]) -> None:
     engines = Engines(GRID.batch)
     report = Report(f"N = {N}, {PROBLEMS} problems, {ROUNDS} rounds, {torch.get_num_threads()} threads, batch {GRID.batch}")
-    for policy, prm in PAIRS:
-        search_against_best_of_n(report, engines, policy, prm)
-    prm_tokens(report, engines)
-    for policy, prm in PAIRS:
-        sampling(report, engines, policy, POOL if policy == PAIRS[0][0] else PROBLEMS)
-        against_plain_search(report, engines, policy, prm)
-    slopes(report, engines, *PAIRS[0])
-    memory(report)
-    estimates(report)
-    differing, total = differing_samples()
-    report.row(f"samples of {total:,} that differ with another batch size and order of problems", [differing], form=".0f")
-    Console(width=150).print(report.table)
+    every: dict[str, Callable[[], None]] = {
+        "search": lambda: [search_against_best_of_n(report, engines, *pair) for pair in PAIRS],
+        "prm": lambda: prm_tokens(report, engines),
+        "sampling": lambda: [sampling(report, engines, p, POOL if p == PAIRS[0][0] else PROBLEMS) for p, _ in PAIRS],
+        "plain": lambda: [against_plain_search(report, engines, *pair) for pair in PAIRS],
+        "slopes": lambda: slopes(report, engines, *PAIRS[0]),
+        "memory": lambda: memory(report),
+        "estimates": lambda: estimates(report),
+        "differing": lambda: differing_samples(report),
+    }
+    for name in sections or every:
+        every[name]()
 
 
 if __name__ == "__main__":
-    peak(*map(int, sys.argv[2:])) if sys.argv[1:2] == ["peak"] else main()
+    peak(*map(int, sys.argv[2:])) if sys.argv[1:2] == ["peak"] else main(sys.argv[1:])

@@ -91,11 +91,11 @@ def test_what_it_does_not_know_is_left_to_the_module():
     assert not supports(adapted.base_model)
 
 
-def test_neighbours_of_equal_window_are_one_span(monkeypatch):
+def test_neighbours_of_like_length_are_one_span(monkeypatch):
     monkeypatch.setattr(kv_cache, "_BLOCK", 2)
-    spans = [(s.first, s.stop, s.window) for s in spans_of([1, 32, 3, 20, 33, 2, 5])]
-    assert spans == [(0, 4, 32), (4, 6, 64), (6, 7, 32)]
-    assert positions_read([1, 32, 3, 20, 33, 2, 5]) == 5 * 32 + 2 * 64
+    lengths = [1, 32, 3, 20, 70, 2, 5]
+    assert [(s.first, s.stop, s.window) for s in spans_of(lengths)] == [(0, 4, 32), (4, 6, 70), (6, 7, 5)]
+    assert positions_read(lengths) == 4 * 32 + 2 * 70 + 5
 
 
 def test_sorting_rows_by_length_changes_no_sample(tiny_lm, monkeypatch):

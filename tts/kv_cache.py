@@ -11,8 +11,8 @@ from transformers import Cache, PreTrainedModel
 
 from tts import llama_forward
 
-_GRAIN = 32  # attention windows are rounded up to this, so that few different shapes occur
-_BLOCK = 64  # rows that are looked at together; neighbours of equal window are joined
+_GRAIN = 32  # positions by which neighbours must differ before they are looked at apart
+_BLOCK = 64  # rows that are looked at together at least
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ def spans_of(lengths: Sequence[int]) -> list[Span]:
     spans: list[Span] = []
     for first in range(0, len(lengths), _BLOCK):
         stop = min(first + _BLOCK, len(lengths))
-        window = -(-max(lengths[first:stop]) // _GRAIN) * _GRAIN
-        if spans and spans[-1].window == window:
-            spans[-1] = Span(spans[-1].first, stop, window)
+        window = max(lengths[first:stop])
+        if spans and abs(spans[-1].window - window) < _GRAIN:
+            spans[-1] = Span(spans[-1].first, stop, max(spans[-1].window, window))
         else:
             spans.append(Span(first, stop, window))
     return spans

@@ -98,14 +98,17 @@ class StepScorer:
                 continue
             tree = self._trees.setdefault(problem_id, {})
             kept[problem_id].add(solution)
+            missing: list[Steps] = []
             for depth in range(len(solution), -1, -1):
                 node = tree.get(solution[:depth])
                 if node is not None and (depth == len(solution) or node.state is not None):
                     break
-                levels[depth].setdefault((problem_id, solution[:depth]), number)
-        for depth in sorted(levels):
-            self._score_level(texts, levels[depth], charged)
-            for problem_id, prefix in levels.get(depth - 1, {}):
+                missing.append(solution[:depth])
+            for level, prefix in enumerate(reversed(missing)):  # problems at different depths share their forward passes
+                levels[level].setdefault((problem_id, prefix), number)
+        for level in range(len(levels)):
+            self._score_level(texts, levels[level], charged)
+            for problem_id, prefix in levels.get(level - 1, {}):
                 if prefix and prefix not in kept[problem_id]:
                     self._trees[problem_id][prefix].state = None  # its children are scored: no more use
         scores = [self._trees[problem_id][solution].scores for (problem_id, _), solution in zip(problems, steps)]
