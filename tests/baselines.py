@@ -16,7 +16,7 @@ from tts import prompts
 from tts.policies.transformers import TransformersPolicy
 from tts.reward_models.base import Family
 from tts.search import beam_search, dvts
-from tts.search.base import Candidate, Sample, Score
+from tts.search.base import Candidate, Sample
 
 
 def encoded(policy: TransformersPolicy, problems: Sequence[dict]) -> list[list[int]]:
@@ -75,7 +75,7 @@ SEARCHES: dict[str, Callable] = {"beam_search": beam_search, "dvts": dvts}
 
 
 def plain_search(
-    policy: TransformersPolicy, model: PreTrainedModel, family: Family, method: str, problem: dict, n: int, width: int
+    policy: TransformersPolicy, model: PreTrainedModel, family: Family, method: str, problem: dict, n: int, width: int, prm_batch: int
 ) -> list[Candidate]:
     """One problem's search by rounds of ``generate`` and of whole-prefix scoring.
 
@@ -86,6 +86,7 @@ def plain_search(
         policy: for its tokenizer and limits; ``model``, its weights as transformers runs them.
         family: the PRM, whose module is run as transformers runs it.
         method, problem, n, width: of the search.
+        prm_batch: conversations read at once; search-and-learn's default is 4.
     """
     search, answer = SEARCHES[method](policy.root(problem["id"], problem["problem"]), n, width), None
     while True:
@@ -93,7 +94,7 @@ def plain_search(
             request = search.send(answer)
         except StopIteration as stop:
             return stop.value
-        answer = _sample(policy, model, request) if isinstance(request, Sample) else _score(family, request)
+        answer = _sample(policy, model, request) if isinstance(request, Sample) else _score(family, request.candidates, prm_batch)
 
 
 def _sample(policy: TransformersPolicy, model: PreTrainedModel, request: Sample) -> list[list[Candidate]]:
@@ -116,18 +117,20 @@ def _child(tokenizer: PreTrainedTokenizerBase, parent: Candidate, index: int, to
 
 
 @torch.inference_mode()
-def _score(family: Family, request: Score) -> None:
+def _score(family: Family, candidates: Sequence[Candidate], batch: int) -> None:
     """The whole conversation of every candidate, rendered, encoded and read from its beginning; its last step's score."""
-    ids = [family.render(c.problem, c.steps) for c in request.candidates]
-    starts = [len(family.render(c.problem, c.steps[:-1])) for c in request.candidates]
-    longest = max(map(len, ids))
-    padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
-    hidden = family.backbone(input_ids=padded, use_cache=False).last_hidden_state  # right-padded: a causal model needs no mask
-    before = hidden[range(len(ids)), [start - 1 for start in starts]]
-    width = max(len(row) - start for row, start in zip(ids, starts))
-    new = torch.stack([torch.cat([h, h.new_zeros(width, h.shape[-1])])[start : start + width] for h, start in zip(hidden, starts)])
-    for candidate, score in zip(request.candidates, family.read(before, new, [row[start:] for row, start in zip(ids, starts)])):
-        candidate.scores = (score,)
+    for at in range(0, len(candidates), batch):
+        part = candidates[at : at + batch]
+        ids = [family.render(c.problem, c.steps) for c in part]
+        starts = [len(family.render(c.problem, c.steps[:-1])) for c in part]
+        longest, width = max(map(len, ids)), max(len(row) - start for row, start in zip(ids, starts))
+        padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])  # at the end: a causal model needs no mask
+        hidden = family.backbone(input_ids=padded, use_cache=False).last_hidden_state
+        before = hidden[range(len(ids)), [start - 1 for start in starts]]
+        columns = (torch.tensor(starts)[:, None] + torch.arange(width)).clamp(max=longest - 1)
+        new = hidden.gather(1, columns[..., None].expand(-1, -1, hidden.shape[-1]))
+        for candidate, score in zip(part, family.read(before, new, [row[start:] for row, start in zip(ids, starts)])):
+            candidate.scores = (score,)
 
 
 def seconds(work: Callable[[], int]) -> tuple[float, int]:

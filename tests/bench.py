@@ -45,10 +45,10 @@ def problems(count: int) -> list[dict]:
     return list(load_problems("pocket-main", count, "development"))
 
 
-def run(engines: Engines, policy: str, prm: str | None, method: str, n: int, count: int) -> tuple[float, list[Outcome]]:
-    """Wall time and outcomes of one method over ``count`` problems."""
+def run(engines: Engines, policy: str, prm: str | None, method: str, n: int, chosen: int | Sequence[dict]) -> tuple[float, list[Outcome]]:
+    """Wall time and outcomes of one method over that many problems, or these."""
     sampler, scorer = engines.policy(policy, GRID.sampling()), engines.prm(prm) if prm else None
-    roots = [sampler.root(p["id"], p["problem"]) for p in problems(count)]
+    roots = [sampler.root(p["id"], p["problem"]) for p in (problems(chosen) if isinstance(chosen, int) else chosen)]
     spec = GRID.spec(method, policy, prm, n)
     searches = [(root, best_of_n(root, n) if method == "best_of_n" else search_of(spec, root)) for root in roots]
     started = time.perf_counter()
@@ -166,19 +166,26 @@ def own_forward_loop(cached: CachedModel, model: torch.nn.Module, batch: int, pr
 
 
 def against_plain_search(report: Report, engines: Engines, policy: str, prm: str) -> None:
+    """The same problems on both sides: plainly one after the other, ours each several times under different ids."""
     sampler, scorer = engines.policy(policy, GRID.sampling()), engines.prm(prm)
     module, reader = load_causal_lm(locate(policy)), type(scorer.family)(locate(prm.split(":")[-1]))
+    chosen = problems(PROBLEMS)[:: PROBLEMS // PLAIN]
+    copies = [p | {"id": f"{p['id']}-{copy}"} for copy in range(PROBLEMS // PLAIN) for p in chosen]
     for method in ("beam_search", "dvts"):
 
-        def plainly(method=method) -> float:
-            started = time.perf_counter()
-            for problem in problems(PROBLEMS)[:: PROBLEMS // PLAIN]:
-                plain_search(sampler, module, reader, method, problem, N, GRID.beam_width)
-            return PLAIN / (time.perf_counter() - started)
+        def ours(method=method) -> float:
+            return len(copies) / run(engines, policy, prm, method, N, copies)[0]
 
-        rates = alternate({"ours": lambda m=method: PROBLEMS / run(engines, policy, prm, m, N, PROBLEMS)[0], "plain": plainly})
+        def plainly(prm_batch: int, method=method) -> float:
+            started = time.perf_counter()
+            for problem in chosen:
+                plain_search(sampler, module, reader, method, problem, N, GRID.beam_width, prm_batch)
+            return len(chosen) / (time.perf_counter() - started)
+
+        rates = alternate({"ours": ours, "PRM batches of 4": lambda p=plainly: p(4), f"of {N}": lambda p=plainly: p(N)})
         label = f"{METHODS[method]} over the published tools' loop, problems per second: {policy}, {prm}"
-        report.ratio(label, rates["ours"], rates["plain"], "10 or more")
+        for side, wanted in (("PRM batches of 4", "10 or more"), (f"of {N}", "")):
+            report.ratio(f"{label}, {side}", rates["ours"], rates[side], wanted)
 
 
 def slopes(report: Report, engines: Engines, policy: str, prm: str) -> None:
