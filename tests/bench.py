@@ -1,115 +1,271 @@
-"""``make bench``: what a search costs per token against best-of-N, and sampling against ``generate``; ratios only.
+"""``make bench``: what search, sampling and scoring cost against their floors and against other ways; ratios first.
 
-Runs alternate, so that a noisy machine disturbs both sides alike; medians of the ratios are what to quote.
+Sides of a ratio alternate, so that a noisy machine disturbs both alike; medians of the rounds' ratios are what to quote.
+``make bench QUICK=1`` is a fast look at fewer problems and rounds; names of sections (see ``main``) as arguments run
+these alone. Nothing is kept.
 """
 
 from __future__ import annotations
 
+import os
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from baselines import encoded, forward_loop, generate, generate_batch, plain_search, seconds
+from tqdm.auto import tqdm
 
+from tts.kv_cache import CachedModel
+from tts.models import load_causal_lm, locate
 from tts.problems import load_problems
+from tts.runs.estimate import estimate
 from tts.runs.grid import Grid
-from tts.runs.runner import Engines, search_of
+from tts.runs.runner import Engines, fill, room, search_of
+from tts.runs.store import Store
 from tts.search import best_of_n
-from tts.search.driver import Driver
+from tts.search.driver import Driver, Outcome
 
-POLICY, PRM, N, PROBLEMS, ROUNDS = "policy-51k", "prm-qwen-54k", 64, 16, 5
-GRID = Grid(problems={"pocket-main": PROBLEMS}, policies=[POLICY], prms=[PRM], samples=N, budgets=[N])
+QUICK = bool(os.environ.get("QUICK"))
+ROUNDS, PROBLEMS, POOL, PLAIN = (2, 8, 16, 1) if QUICK else (5, 32, 200, 4)
+N, SIZES, COUNTS = 64, [4, 16, 64] if QUICK else [4, 16, 64, 256], [4, 8, 16] if QUICK else [8, 16, 32, 64]
+PAIRS = [("policy-51k", "prm-qwen-54k"), ("policy-668k", "prm-qwen-54k")]
+PRMS = ["prm-qwen-54k", "prm-shepherd-verbose", "implicit:policy-51k"]
+METHODS = {"best_of_n": "best-of-N", "beam_search": "beam search", "dvts": "DVTS"}
+GRID = Grid(problems={"pocket-main": 1}, policies=["policy-51k"], prms=PRMS, samples=max(SIZES), budgets=SIZES)
 
 
-def search_seconds(engines: Engines, method: str) -> tuple[float, int]:
-    """Wall time and generated tokens of one method over all problems."""
-    policy, prm = engines.policy(POLICY, GRID.sampling()), engines.prm(PRM)
-    searches = []
-    for problem in load_problems("pocket-main", PROBLEMS, "development"):
-        root = policy.root(problem["id"], problem["problem"])
-        spec = GRID.spec(method, POLICY, PRM, N)
-        searches.append((root, best_of_n(root, N) if method == "best_of_n" else search_of(spec, root)))
+def problems(count: int) -> list[dict]:
+    return list(load_problems("pocket-main", count, "development"))
+
+
+def run(engines: Engines, policy: str, prm: str | None, method: str, n: int, chosen: int | Sequence[dict]) -> tuple[float, list[Outcome]]:
+    """Wall time and outcomes of one method over that many problems, or these."""
+    sampler, scorer = engines.policy(policy, GRID.sampling()), engines.prm(prm) if prm else None
+    roots = [sampler.root(p["id"], p["problem"]) for p in (problems(chosen) if isinstance(chosen, int) else chosen)]
+    spec = GRID.spec(method, policy, prm, n)
+    searches = [(root, best_of_n(root, n) if method == "best_of_n" else search_of(spec, root)) for root in roots]
     started = time.perf_counter()
-    outcomes = Driver(policy, prm).run(searches)
-    return time.perf_counter() - started, sum(o.policy_tokens for o in outcomes)
+    outcomes = Driver(sampler, scorer, room=room(GRID.batch)).run(searches)
+    return time.perf_counter() - started, outcomes
 
 
-def pool_seconds(engines: Engines) -> tuple[float, int]:
-    """Wall time and tokens of a pool of samples, by this suite's loop."""
-    policy = engines.policy(POLICY, GRID.sampling())
-    problems = load_problems("pocket-main", PROBLEMS, "development")
-    roots = [policy.root(p["id"], p["problem"]) for p in problems]
-    spec = GRID.spec("pool", POLICY, n=N)
-    started = time.perf_counter()
-    outcomes = Driver(policy).run([(root, search_of(spec, root)) for root in roots])
-    return time.perf_counter() - started, sum(o.policy_tokens for o in outcomes)
+def speed(engines: Engines, policy: str, prm: str | None, method: str, n: int = N, count: int = PROBLEMS) -> float:
+    """Generated tokens per second."""
+    elapsed, outcomes = run(engines, policy, prm, method, n, count)
+    return sum(o.policy_tokens for o in outcomes) / elapsed
+
+
+def alternate(sides: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Each side's figure in each round; one round before them, uncounted, pays for warming up."""
+    figures: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in tqdm(range(ROUNDS + 1), desc=", ".join(sides), leave=False):
+        for name, side in sides.items():
+            value = side()
+            if turn:
+                figures[name].append(value)
+    return figures
+
+
+class Report:
+    """A row for each figure, printed as it comes."""
+
+    def __init__(self, title: str):
+        print(f"{title}\n{'median':>10} {'lowest':>10} {'highest':>10}  {'wanted':14} figure", flush=True)
+
+    def row(self, label: str, values: Sequence[float], wanted: str = "", form: str = ".2f") -> None:
+        shown = (f"{v:10{form}}" for v in (statistics.median(values), min(values), max(values)))
+        print(" ".join(shown), f" {wanted:14} {label}", flush=True)
+
+    def ratio(self, label: str, above: Sequence[float], below: Sequence[float], wanted: str) -> None:
+        self.row(label, [a / b for a, b in zip(above, below)], wanted)
+
+
+def search_against_best_of_n(report: Report, engines: Engines, policy: str, prm: str) -> None:
+    rates = alternate({m: lambda m=m: speed(engines, policy, prm, m) for m in METHODS})
+    for method in ("beam_search", "dvts"):
+        label = f"{METHODS[method]} over best-of-N, wall time per generated token: {policy}, {prm}"
+        report.ratio(label, rates["best_of_n"], rates[method], "1.20 or less")
+
+
+def prm_tokens(report: Report, engines: Engines) -> None:
+    """Tokens read over the tokens of each problem's and each distinct step's rendering, once; of what best-of-N and searches score."""
+    for prm in PRMS:
+        family, ratios = engines.prm(prm).family, []
+        for method in METHODS:
+            scored: set[tuple[str, tuple[str, ...]]] = set()
+            scorer, read = engines.prm(prm), 0
+            plain = scorer.score
+
+            def watched(texts, steps, plain=plain, scored=scored):
+                scored.update((text, s[:depth]) for (_, text), s in zip(texts, steps) for depth in range(len(s) + 1))
+                return plain(texts, steps)
+
+            scorer.score = watched
+            try:
+                read = sum(o.prm_tokens for o in run(engines, "policy-51k", prm, method, N, PROBLEMS)[1])
+            finally:
+                del scorer.score
+            length = {key: len(family.render(*key)) for key in scored}
+            once = sum(size - (length[text, steps[:-1]] if steps else 0) for (text, steps), size in length.items())
+            ratios.append(read / once)
+        report.row(
+            f"tokens read by {prm} over its rendering, once; lowest and highest of {', '.join(METHODS)}", ratios, "1.05 or less", ".3f"
+        )
+
+
+def sampling(report: Report, engines: Engines, name: str, count: int) -> None:
+    """A pool of N samples a problem against transformers' ways on a model of its own, and against bare forward passes."""
+    policy = engines.policy(name, GRID.sampling())
+    prompts = encoded(policy, problems(count))
+    requests = [ids for ids in prompts for _ in range(N)]
+    few = requests[:: max(1, len(requests) // 64)][:64]
+    limits = {"max_new_tokens": GRID.max_tokens, "temperature": GRID.temperature}
+    model = load_causal_lm(locate(name))
+    own = CachedModel(load_causal_lm(locate(name)).base_model, GRID.batch)
+    _, outcomes = run(engines, name, None, "pool", N, count)
+    lengths = [(o.prompt_tokens, len(c.tokens)) for o in outcomes for c in o.trajectories]
+    prompt = round(statistics.mean(p for p, _ in lengths))
+    # As many steps as give the bare loop the mean context that the pool's tokens have.
+    steps = 2 * round(sum(t * (p + t / 2) for p, t in lengths) / sum(t for _, t in lengths) - prompt)
+
+    def rate(work: Callable[[], int]) -> float:
+        elapsed, tokens = seconds(work)
+        return tokens / elapsed
+
+    rates = alternate(
+        {
+            "pool": lambda: speed(engines, name, None, "pool", N, count),
+            "generate": lambda: rate(lambda: sum(map(len, generate(model, policy.tokenizer, requests, GRID.batch, **limits)))),
+            "generate_batch": lambda: rate(lambda: generate_batch(model, policy.tokenizer, few, GRID.max_tokens, GRID.temperature)),
+            "the module's forward passes alone": lambda: rate(lambda: forward_loop(model, GRID.batch, prompt, steps)),
+            "our forward passes alone": lambda: rate(lambda: own_forward_loop(own, model, GRID.batch, prompt, steps)),
+        }
+    )
+    for side, wanted in zip(rates, ("", "3 or more", "2 or more", "0.90 or more", "")):
+        report.row(f"{name}, {side}: tokens per second", rates[side], form=",.0f")
+        if wanted or side.startswith("our"):
+            report.ratio(f"{name}, pool of N = {N} over {side}, tokens per second", rates["pool"], rates[side], wanted)
 
 
 @torch.inference_mode()
-def generate_seconds(engines: Engines) -> tuple[float, int]:
-    """The same requests by transformers' ``generate``, in batches of the same size, problems sorted by length."""
-    policy = engines.policy(POLICY, GRID.sampling())
-    tokenizer, model = policy.tokenizer, policy.model
-    texts = [p["problem"] + "\n\n" for p in load_problems("pocket-main", PROBLEMS, "development") for _ in range(N)]
-    tokens = 0
-    started = time.perf_counter()
-    for at in range(0, len(texts), GRID.batch):
-        batch = tokenizer(sorted(texts, key=len)[at : at + GRID.batch], return_tensors="pt", padding=True, padding_side="left")
-        out = model.generate(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            do_sample=True,
-            temperature=0.7,
-            max_new_tokens=GRID.max_tokens,
-        )
-        tokens += int((out[:, batch["input_ids"].shape[1] :] != tokenizer.pad_token_id).sum())
-    return time.perf_counter() - started, tokens
+def own_forward_loop(cached: CachedModel, model: torch.nn.Module, batch: int, prompt: int, steps: int) -> int:
+    tokens, start = torch.randint(5, 30, (batch, prompt)), torch.zeros(batch, dtype=torch.int64)
+    head = model.get_output_embeddings()
+    for _ in range(steps):
+        hidden = cached.extend(tokens, start)
+        start = start + tokens.shape[1]
+        tokens = head(hidden[:, -1]).argmax(-1)[:, None]
+    return batch * steps
 
 
-def differing_samples() -> tuple[int, int]:
-    """Samples whose tokens change when the batch is smaller and the problems come in reverse order, and their number.
+def against_plain_search(report: Report, engines: Engines, policy: str, prm: str) -> None:
+    """The same problems on both sides: plainly one after the other, ours each several times under different ids."""
+    sampler, scorer = engines.policy(policy, GRID.sampling()), engines.prm(prm)
+    module, reader = load_causal_lm(locate(policy)), type(scorer.family)(locate(prm.split(":")[-1]))
+    chosen = problems(PROBLEMS)[:: PROBLEMS // PLAIN]
+    copies = [p | {"id": f"{p['id']}-{copy}"} for copy in range(PROBLEMS // PLAIN) for p in chosen]
+    for method in ("beam_search", "dvts"):
+
+        def ours(method=method) -> float:
+            return len(copies) / run(engines, policy, prm, method, N, copies)[0]
+
+        def plainly(prm_batch: int, method=method) -> float:
+            started = time.perf_counter()
+            for problem in chosen:
+                plain_search(sampler, module, reader, method, problem, N, GRID.beam_width, prm_batch)
+            return len(chosen) / (time.perf_counter() - started)
+
+        rates = alternate({"ours": ours, "PRM batches of 4": lambda p=plainly: p(4), f"of {N}": lambda p=plainly: p(N)})
+        label = f"{METHODS[method]} over the published tools' loop, problems per second: {policy}, {prm}"
+        for side, wanted in (("PRM batches of 4", "10 or more"), (f"of {N}", "")):
+            report.ratio(f"{label}, {side}", rates["ours"], rates[side], wanted)
+
+
+def slopes(report: Report, engines: Engines, policy: str, prm: str) -> None:
+    """Of the log of wall time over the log of N, and over the log of the number of problems."""
+    for method in METHODS:
+        times = alternate({f"N = {n}": lambda n=n, m=method: run(engines, policy, prm, m, n, COUNTS[0])[0] for n in SIZES})
+        report.row(f"{METHODS[method]}, log-log slope of wall time over N = {SIZES[0]}..{SIZES[-1]}", _slopes(SIZES, times), "1.05 or less")
+        times = alternate({f"{c} problems": lambda c=c, m=method: run(engines, policy, prm, m, 16, c)[0] for c in COUNTS})
+        label = f"{METHODS[method]}, log-log slope of wall time over {COUNTS[0]}..{COUNTS[-1]} problems"
+        report.row(label, _slopes(COUNTS, times), "1.05 or less")
+
+
+def _slopes(sizes: Sequence[int], times: dict[str, list[float]]) -> list[float]:
+    return [float(np.polyfit(np.log(sizes), np.log(values), 1)[0]) for values in zip(*times.values())]
+
+
+def memory(report: Report) -> None:
+    """Peak memory of a process of its own, which must not grow with the number of problems."""
+    for n, count in ((N, COUNTS[0]), (N, COUNTS[-1]), (SIZES[-1], COUNTS[0])):
+        command = [sys.executable, __file__, "peak", str(n), str(count)]
+        peak = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        report.row(f"beam search with N = {n} on {count} problems: peak memory in MiB", [peak], form=".0f")
+
+
+def peak(n: int, count: int) -> None:
+    run(Engines(GRID.batch), *PAIRS[0], "beam_search", n, count)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def estimates(report: Report) -> None:
+    """A small study's estimate against what it then takes."""
+    small = Grid(problems={"pocket-main": PROBLEMS}, policies=["policy-32k", "policy-51k"], prms=PRMS[:1], split="development")
+    tokens, times = [], []
+    for _ in range(1 if QUICK else 3):
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store(Path(folder))
+            said = estimate(small, store, set())
+            started = time.perf_counter()
+            fill(small, store)
+            times.append(said.seconds / (time.perf_counter() - started))
+            rows = [
+                row for spec in small.specs() if spec["method"] != "scores" for row in store.run(spec).read(small.chunks("pocket-main")[0])
+            ]
+            tokens.append(said.tokens / sum(row["policy_tokens"] for row in rows))
+    report.row("dry run's estimate over what it took: seconds", times, "0.70 to 1.30")
+    report.row("dry run's estimate over what it took: tokens", tokens, "0.70 to 1.30")
+
+
+def differing_samples(report: Report) -> None:
+    """Samples whose tokens change when the batch is smaller and the problems come in reverse order.
 
     Rounding differs between batches; a sample changes where that moves its noise across a token's boundary.
     """
-    problems = list(load_problems("pocket-main", 157, "development"))
     pools = []
     for batch, order in ((GRID.batch, 1), (GRID.batch // 2 - 5, -1)):
-        policy = Engines(batch).policy(POLICY, GRID.sampling())
-        roots = [policy.root(p["id"], p["problem"]) for p in problems[::order]]
-        outcomes = Driver(policy).run([(root, search_of(GRID.spec("pool", POLICY, n=N), root)) for root in roots])
+        policy = Engines(batch).policy("policy-51k", GRID.sampling())
+        roots = [policy.root(p["id"], p["problem"]) for p in problems(POOL)[::order]]
+        spec = GRID.spec("pool", "policy-51k", n=N)
+        outcomes = Driver(policy).run([(root, search_of(spec, root)) for root in roots])
         pools.append({(o.problem_id, c.path): c.tokens for o in outcomes for c in o.trajectories})
-    return sum(pools[0][key] != pools[1][key] for key in pools[0]), len(pools[0])
+    differing = sum(pools[0][key] != pools[1][key] for key in pools[0])
+    report.row(f"samples of {len(pools[0]):,} that differ with another batch size and order of problems", [differing], form=".0f")
 
 
-def main() -> None:
+def main(sections: Sequence[str]) -> None:
     engines = Engines(GRID.batch)
-    sides = {
-        "best-of-N": lambda: search_seconds(engines, "best_of_n"),
-        "beam search": lambda: search_seconds(engines, "beam_search"),
-        "DVTS": lambda: search_seconds(engines, "dvts"),
-        "pool": lambda: pool_seconds(engines),
-        "generate": lambda: generate_seconds(engines),
+    report = Report(f"N = {N}, {PROBLEMS} problems, {ROUNDS} rounds, {torch.get_num_threads()} threads, batch {GRID.batch}")
+    every: dict[str, Callable[[], None]] = {
+        "search": lambda: [search_against_best_of_n(report, engines, *pair) for pair in PAIRS],
+        "prm": lambda: prm_tokens(report, engines),
+        "sampling": lambda: [sampling(report, engines, p, POOL if p == PAIRS[0][0] else PROBLEMS) for p, _ in PAIRS],
+        "plain": lambda: [against_plain_search(report, engines, *pair) for pair in PAIRS],
+        "slopes": lambda: slopes(report, engines, *PAIRS[0]),
+        "memory": lambda: memory(report),
+        "estimates": lambda: estimates(report),
+        "differing": lambda: differing_samples(report),
     }
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(ROUNDS):
-        for name, side in sides.items():
-            seconds, tokens = side()
-            rates[name].append(tokens / seconds)
-    table = Table("figure", "median", "lowest", "highest", title=f"{POLICY} with {PRM}, N = {N}, {PROBLEMS} problems, {ROUNDS} rounds")
-    for name, values in rates.items():
-        table.add_row(f"{name}: tokens per second", *(f"{v:,.0f}" for v in (statistics.median(values), min(values), max(values))))
-    for label, above, below in (
-        ("beam search over best-of-N, wall time per generated token", "best-of-N", "beam search"),
-        ("DVTS over best-of-N, wall time per generated token", "best-of-N", "DVTS"),
-        ("pool over generate, tokens per second", "pool", "generate"),
-    ):
-        ratios = [a / b for a, b in zip(rates[above], rates[below])]
-        table.add_row(label, *(f"{v:.2f}" for v in (statistics.median(ratios), min(ratios), max(ratios))))
-    differing, total = differing_samples()
-    table.add_row(f"samples of {total:,} that differ with another batch size and order of problems", str(differing), "", "")
-    Console(width=120).print(table)
+    for name in sections or every:
+        every[name]()
 
 
 if __name__ == "__main__":
-    main()
+    peak(*map(int, sys.argv[2:])) if sys.argv[1:2] == ["peak"] else main(sys.argv[1:])

@@ -231,3 +231,34 @@ def test_searches_that_ask_for_scores_need_a_prm():
 def test_ids_must_be_distinct():
     with pytest.raises(ValueError, match="ids must be distinct"):
         Driver(ScriptedPolicy(named)).run([(r := root(), sample_pool(r, 1)), (s := root(), sample_pool(s, 1))])
+
+
+def test_a_search_waits_until_there_is_room_for_its_candidates():
+    held, most = 0, []
+
+    class Counting(ScriptedPolicy):
+        def submit(self, ticket, parent, count, whole):
+            nonlocal held
+            held += count
+            most.append(held)
+            super().submit(ticket, parent, count, whole)
+
+        def poll(self):
+            nonlocal held
+            answers = super().poll()
+            held -= sum(len(children) for _, children in answers)
+            return answers
+
+    def script(steps, index):
+        return (f"{len(steps)}.{index}", "finished" if len(steps) == 2 else "open", 1)
+
+    def outcomes(room):
+        most.clear()
+        searches = [(r := root(f"p{i}"), beam_search(r, 8, 4)) for i in range(10)]
+        driver = Driver(Counting(script), ScriptedPRM(lambda steps: len(steps[-1])), room=room)
+        return [[(c.path, c.steps) for c in o.trajectories] for o in driver.run(searches)]
+
+    unbounded = outcomes(None)
+    assert max(most) == 80
+    assert outcomes(16) == unbounded and max(most) == 16
+    assert outcomes(1) == unbounded and max(most) == 8, "a search larger than the room runs alone"

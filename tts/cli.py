@@ -97,7 +97,7 @@ def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str,
 
 def _estimate(jobs: list[study.Job]) -> str:
     """Tokens and time of what is missing, measured on a short sample of each model; shared runs count once."""
-    total, counted = Estimate(0.0, 0.0), set()
+    total, counted = Estimate(), set()
     experiments = [experiment for job in jobs if (experiment := job.experiment())]
     if models := [name for names in study.absent(experiments)[1:] for name in names]:
         return f"not on this machine, and not measured: {', '.join(models)}; 'estimate' says without them what they would take"

@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+
 import torch
 from transformers import Cache, PreTrainedModel
 
-_GRAIN = 32  # attention windows are rounded up to this, so that few different shapes occur
+from tts import llama_forward
+
+_GRAIN = 32  # positions by which neighbours must differ before they are looked at apart
+_BLOCK = 64  # rows that are looked at together at least
 
 
-def capacity_for(window: int) -> int:
-    """Positions that a slot is given so that it holds ``window`` of them."""
-    return max(128, 1 << (window - 1).bit_length())
+@dataclass(frozen=True)
+class State:
+    """A parked sequence: ``keys`` and ``values``, each ``(layers, kv_heads, length, size)``."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Span:
+    """Neighbouring rows, and how many positions of the longest of them are looked at."""
+
+    first: int
+    stop: int
+    window: int
+
+
+def spans_of(lengths: Sequence[int]) -> list[Span]:
+    """The rows in spans that are short where their neighbours are; ``lengths`` is each row's."""
+    spans: list[Span] = []
+    for first in range(0, len(lengths), _BLOCK):
+        stop = min(first + _BLOCK, len(lengths))
+        window = max(lengths[first:stop])
+        if spans and abs(spans[-1].window - window) < _GRAIN:
+            spans[-1] = Span(spans[-1].first, stop, max(spans[-1].window, window))
+        else:
+            spans.append(Span(first, stop, window))
+    return spans
+
+
+def capacity_for(length: int) -> int:
+    """Positions that are allocated where sequences of this length occur."""
+    return max(128, 1 << (length - 1).bit_length())
+
+
+def positions_read(lengths: Sequence[int]) -> int:
+    """How many positions attention looks at for rows of these lengths in this order."""
+    return sum((span.stop - span.first) * span.window for span in spans_of(lengths))
 
 
 class SlotCache(Cache):
-    """Keys and values of all layers in one tensor ``(2 * layers, slots, kv_heads, capacity, head_size)``.
+    """Keys and values of all layers, each ``(layers, slots, kv_heads, capacity, size)``.
 
     Rows of a batch are always the first slots, so attention reads views, never copies. Allocated at first use, when
     the model shows its shapes; capacity grows with the longest sequence.
@@ -23,45 +65,56 @@ class SlotCache(Cache):
     def __init__(self, layers: int, slots: int):
         super().__init__(layers=[])
         self.layer_count, self.slots = layers, slots
-        self.storage: torch.Tensor | None = None
-        self._positions = torch.empty(0)
-        self._rows = torch.empty(0)
-        self._window = 0
+        self.keys: torch.Tensor | None = None
+        self.values: torch.Tensor | None = None
+        self.spans: list[Span] = []
+        self._positions = self._rows = torch.empty(0)
 
-    def prepare(self, positions: torch.Tensor, window: int) -> None:
-        """Says where the next forward pass writes: ``positions`` is ``(rows, new tokens)``; ``window`` bounds them."""
+    @property
+    def window(self) -> int:
+        return max(span.window for span in self.spans)
+
+    def prepare(self, positions: torch.Tensor) -> None:
+        """Says where the next forward pass writes: ``positions`` is ``(rows, new tokens)``."""
         self._positions = positions
         self._rows = torch.arange(len(positions), device=positions.device)[:, None]
-        self._window = window
+        self.spans = spans_of((positions[:, -1] + 1).tolist())
+
+    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Stores new keys and values ``(rows, new, kv_heads, size)``."""
+        self.reserve(self.window, values.transpose(1, 2))
+        self.keys[layer][self._rows, :, self._positions] = keys
+        self.values[layer][self._rows, :, self._positions] = values
+
+    def read(self, layer: int, span: Span) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views of keys and values, each ``(rows * kv_heads, window, size)``."""
+        keys, values = (tensor[layer, span.first : span.stop].flatten(0, 1) for tensor in (self.keys, self.values))
+        return keys[:, : span.window], values[:, : span.window]
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
-        _, heads, _, size = key_states.shape
-        self.reserve(self._window, key_states.new_empty(2 * self.layer_count, heads, 0, size))
+        self.write(layer_idx, key_states.transpose(1, 2), value_states.transpose(1, 2))
         rows = len(key_states)
-        views = []
-        for number, states in ((layer_idx, key_states), (self.layer_count + layer_idx, value_states)):
-            layer = self.storage[number]
-            layer[self._rows, :, self._positions] = states.transpose(1, 2)
-            views.append(layer[:rows, :, : self._window])
-        return tuple(views)
+        return self.keys[layer_idx, :rows, :, : self.window], self.values[layer_idx, :rows, :, : self.window]
 
     def reserve(self, window: int, like: torch.Tensor) -> None:
-        """Makes room for ``window`` positions; ``like`` is ``(2 * layers, kv_heads, any, head_size)``."""
-        if self.storage is not None and self.storage.shape[3] >= window:
+        """Makes room for ``window`` positions; ``like`` is ``(any, kv_heads, any, size)``."""
+        capacity = 0 if self.keys is None else self.keys.shape[3]
+        if capacity >= window:
             return
-        layers, heads, _, size = like.shape
-        capacity = capacity_for(window)
-        grown = like.new_zeros(layers, self.slots, heads, capacity, size)
-        if self.storage is not None:
-            grown[..., : self.storage.shape[3], :] = self.storage
-        self.storage = grown
+        _, heads, _, size = like.shape
+        room = capacity_for(window)
+        for name in ("keys", "values"):
+            grown = like.new_zeros(self.layer_count, self.slots, heads, room, size)
+            if capacity:
+                grown[..., :capacity, :] = getattr(self, name)
+            setattr(self, name, grown)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0
 
 
 class CachedModel:
-    """A causal transformer over a :class:`SlotCache`.
+    """A causal transformer over a :class:`SlotCache`: Llama and Qwen2 by :mod:`tts.llama_forward`, others by their own module.
 
     Args:
         backbone: the model without its head (``model.base_model``).
@@ -76,9 +129,24 @@ class CachedModel:
         self.sliding_window: int | None = getattr(config, "sliding_window", None)
         kinds = set(getattr(config, "layer_types", None) or ["sliding_attention" if self.sliding_window else "full_attention"])
         self._layer_kinds = sorted(kinds)
+        self._forward = llama_forward.LlamaForward(backbone) if llama_forward.supports(backbone) else self._module_forward
+
+    @property
+    def token_bytes(self) -> int:
+        """What the cache of one token takes."""
+        config = self.backbone.config.get_text_config()
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        return 2 * config.num_hidden_layers * heads * size * self.backbone.dtype.itemsize
+
+    def with_slots(self, slots: int) -> CachedModel:
+        """The same model over an empty cache."""
+        other = copy(self)
+        other.slots, other.cache = slots, SlotCache(self.cache.layer_count, slots)
+        return other
 
     @torch.inference_mode()
-    def extend(self, tokens: torch.Tensor, start: torch.Tensor, longest: int) -> torch.Tensor:
+    def extend(self, tokens: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
         """Appends ``tokens`` ``(rows, new)`` to the first rows' sequences.
 
         Rows may be padded at the end: what padding writes lies past the sequence and is overwritten later.
@@ -86,41 +154,48 @@ class CachedModel:
         Args:
             tokens: token ids, right-padded.
             start: ``(rows,)``, each row's length before.
-            longest: at least ``max(start) + new``.
 
         Returns:
             The last hidden states, ``(rows, new, width)``.
         """
         positions = start[:, None] + torch.arange(tokens.shape[1], device=start.device)
-        window = -(-longest // _GRAIN) * _GRAIN
-        self.cache.prepare(positions, window)
-        keys = torch.arange(window, device=start.device)
+        self.cache.prepare(positions)
+        return self._forward(tokens, positions, self.cache)
+
+    def _module_forward(self, tokens: torch.Tensor, positions: torch.Tensor, cache: SlotCache) -> torch.Tensor:
+        keys = torch.arange(cache.window, device=tokens.device)
         visible = keys <= positions[:, None, :, None]
         masks = {"full_attention": visible}
         if "sliding_attention" in self._layer_kinds:
             masks["sliding_attention"] = visible & (keys > positions[:, None, :, None] - self.sliding_window)
         mask = masks[self._layer_kinds[0]] if len(self._layer_kinds) == 1 else masks
         return self.backbone(
-            input_ids=tokens, position_ids=positions, attention_mask=mask, past_key_values=self.cache, use_cache=True
+            input_ids=tokens, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
         ).last_hidden_state
 
-    def park(self, row: int, length: int) -> torch.Tensor | None:
+    def park(self, row: int, length: int) -> State | None:
         """A copy of the first ``length`` positions of a row, to be loaded again later; None for none."""
-        return self.cache.storage[:, row, :, :length].clone() if length else None
+        if not length:
+            return None
+        return State(self.cache.keys[:, row, :, :length].clone(), self.cache.values[:, row, :, :length].clone())
 
-    def load(self, rows: list[int], state: torch.Tensor | None) -> None:
-        """Puts a parked state into each of ``rows``: this is how a sequence forks."""
+    def load(self, rows: list[int], state: State | None, length: int | None = None) -> None:
+        """Puts a parked state, or its first ``length`` positions, into each of ``rows``: this is how a sequence forks."""
         if state is None:
             return
-        length = state.shape[2]
-        self.cache.reserve(length + 1, state)
-        if len(rows) == 1:
-            self.cache.storage[:, rows[0], :, :length] = state
-        elif rows[-1] - rows[0] + 1 == len(rows):
-            self.cache.storage[:, rows[0] : rows[-1] + 1, :, :length] = state[:, None]
-        else:
-            self.cache.storage[:, torch.tensor(rows), :, :length] = state[:, None]
+        length = state.values.shape[2] if length is None else length
+        self.cache.reserve(length + 1, state.values)
+        where = slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] + 1 == len(rows) else torch.tensor(rows)
+        self.cache.keys[:, where, :, :length] = state.keys[:, None, :, :length]
+        self.cache.values[:, where, :, :length] = state.values[:, None, :, :length]
 
-    def compact(self, keep: torch.Tensor, window: int) -> None:
-        """Moves the rows ``keep`` to the front, in their order; only the first ``window`` positions matter."""
-        self.cache.storage[:, : len(keep), :, :window] = self.cache.storage[:, keep, :, :window]
+    def move(self, origin: Sequence[int], to: Sequence[int], lengths: Sequence[int]) -> None:
+        """Copies rows over others, of each the first ``lengths``; cheapest where neighbours are of like length."""
+        copies = []
+        for at in range(0, len(origin), _BLOCK):
+            block, window = torch.tensor(origin[at : at + _BLOCK]), max(lengths[at : at + _BLOCK])
+            target = torch.tensor(list(to[at : at + _BLOCK]))
+            copies.append((target, self.cache.keys[:, block, :, :window], self.cache.values[:, block, :, :window]))
+        for target, keys, values in copies:
+            self.cache.keys[:, target, :, : keys.shape[3]] = keys
+            self.cache.values[:, target, :, : values.shape[3]] = values

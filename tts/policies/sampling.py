@@ -74,8 +74,6 @@ def choose(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_
 
 
 def _at(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    cumulative = weights.double().cumsum(-1)
-    passed = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(-1)
-    # Rounding may pass the last token that has any weight.
-    last = weights.shape[-1] - 1 - (weights.flip(-1) > 0).int().argmax(-1)
-    return torch.minimum(passed, last)
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
+    # Below 1, even the largest double times the sum rounds to less than the sum, so the place found has weight.
+    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]

@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 
 import torch
 
-from tts.kv_cache import CachedModel, capacity_for
+from tts.kv_cache import CachedModel, State, capacity_for
 from tts.models import ModelError
 
 Steps = tuple[str, ...]
@@ -59,7 +59,7 @@ class _Node:
     ids: list[int]
     scores: tuple[float, ...]
     fits: bool = True
-    state: torch.Tensor | None = None
+    state: State | None = None
     last_hidden: torch.Tensor | None = None
 
 
@@ -90,14 +90,14 @@ class StepScorer:
         self.name, self.family, self.batch, self.context = name, family, batch, context
         self.unread = 0
         self.cached = CachedModel(family.backbone, batch)
-        self._tokens_kept = (memory or _memory_of(self.cached.device) // 4) // _bytes_per_token(family.backbone)
+        self._tokens_kept = (memory or _memory_of(self.cached.device) // 4) // self.cached.token_bytes
         self._trees: dict[str, dict[Steps, _Node]] = {}
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """Scores of each solution's steps.
 
         Args:
-            problems: each solution's (problem id, problem text).
+            problems: each solution's (problem id, problem text); a problem's solutions are best given side by side.
             steps: each solution's steps; a solution without steps gets no scores.
 
         Returns:
@@ -140,14 +140,17 @@ class StepScorer:
         texts = dict(problems)
         for number, ((problem_id, _), solution) in enumerate(zip(problems, steps)):
             tree = self._trees.setdefault(problem_id, {})
+            missing: list[Steps] = []
             for depth in range(len(solution), -1, -1):
                 node = tree.get(solution[:depth])
                 if node is not None and (depth == len(solution) or node.state is not None or not node.fits):
                     break
-                levels[depth].setdefault((problem_id, solution[:depth]), number)
-        for depth in sorted(levels):
-            self._score_level(texts, levels[depth], charged)
-            for problem_id, prefix in levels.get(depth - 1, {}):
+                missing.append(solution[:depth])
+            for level, prefix in enumerate(reversed(missing)):  # problems at different depths share their forward passes
+                levels[level].setdefault((problem_id, prefix), number)
+        for level in range(len(levels)):
+            self._score_level(texts, levels[level], charged)
+            for problem_id, prefix in levels.get(level - 1, {}):
                 if prefix and prefix not in kept[problem_id]:
                     self._trees[problem_id][prefix].state = None  # its children are scored: no more use
         return [self._trees[problem_id][solution].scores for (problem_id, _), solution in zip(problems, steps)], charged
@@ -196,21 +199,18 @@ class StepScorer:
         fitting = max(1, self._tokens_kept // capacity_for(longest))
         rows = min(self.batch, 1 << (fitting.bit_length() - 1))
         if rows != self.cached.slots:
-            self.cached = CachedModel(self.family.backbone, rows)
+            self.cached = self.cached.with_slots(rows)
         return rows
 
     def _forward(self, jobs: list[tuple[str, Steps, list[int], _Node | None, int]]) -> None:
         device = self.cached.device
         new = [ids[start:] for _, _, ids, _, start in jobs]
-        starts = torch.tensor([start for *_, start in jobs], device=device)
         width = max(map(len, new))
-        tokens = torch.zeros(len(jobs), width, dtype=torch.int64, device=device)
-        for row, ids in enumerate(new):
-            tokens[row, : len(ids)] = torch.tensor(ids)
+        tokens = torch.tensor([ids + [0] * (width - len(ids)) for ids in new], device=device)
         for row, (*_, parent, start) in enumerate(jobs):
             if start:
-                self.cached.load([row], parent.state[:, :, :start])
-        hidden = self.cached.extend(tokens, starts, max(s + width for s in starts.tolist()))
+                self.cached.load([row], parent.state, start)
+        hidden = self.cached.extend(tokens, torch.tensor([start for *_, start in jobs], device=device))
         for row, (problem_id, prefix, ids, parent, _) in enumerate(jobs):
             self._trees[problem_id][prefix] = _Node(
                 ids,
@@ -232,14 +232,6 @@ class StepScorer:
             problem_id, prefix, *_ = jobs[row]
             node = self._trees[problem_id][prefix]
             node.scores = (*node.scores, value)
-
-
-def _bytes_per_token(backbone: torch.nn.Module) -> int:
-    """What a token takes in a KV cache."""
-    config = backbone.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * heads * size * backbone.dtype.itemsize
 
 
 def _memory_of(device: torch.device) -> int:

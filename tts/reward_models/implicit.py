@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
+
 import torch
 
 from tts.models import load_causal_lm, load_tokenizer
@@ -20,10 +22,11 @@ class ImplicitPRM:
         self.tokenizer = load_tokenizer(location)
         self.model = load_causal_lm(location, device)
         self.backbone = self.model.base_model
+        self._prompt = lru_cache(1 << 12)(partial(render_prompt, self.tokenizer))
         self.head = self.model.get_output_embeddings()
 
     def render(self, problem: str, steps: Steps) -> list[int]:
-        text = render_prompt(self.tokenizer, problem) + "".join(step + STEP_SEPARATOR for step in steps)
+        text = self._prompt(problem) + "".join(step + STEP_SEPARATOR for step in steps)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:

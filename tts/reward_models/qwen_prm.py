@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
+from itertools import chain
+
 import torch
 from torch import nn
-from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
+from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 
 from tts.models import load_model, load_tokenizer, token_id
 from tts.prompts import SYSTEM_PROMPT
@@ -36,6 +39,8 @@ class QwenPRM:
     def __init__(self, location: str, device: str | None = None, weights: bool = True):
         self.tokenizer = load_tokenizer(location)
         self.tag = token_id(self.tokenizer, SEPARATOR, location, "qwen-prm")
+        self._opening = lru_cache(1 << 12)(partial(_opening, self.tokenizer))
+        self._encoded = lru_cache(1 << 16)(partial(self.tokenizer.encode, add_special_tokens=False))
         if not weights:
             return
         self.model = load_model(Qwen2ForProcessRewardModel, location, device)
@@ -43,15 +48,20 @@ class QwenPRM:
         self._head = self.model.score.float()
 
     def render(self, problem: str, steps: Steps) -> list[int]:
-        messages = [
-            {"role": "system", "content": SYSTEM_PROMPT},
-            {"role": "user", "content": problem},
-            {"role": "assistant", "content": "".join(f"{step.strip()}{SEPARATOR}" for step in steps)},
-        ]
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False)
-        # What the template puts after the last separator cannot change a causal model's scores.
-        cut = text.rindex(SEPARATOR) + len(SEPARATOR) if steps else text.rindex("assistant\n") + len("assistant\n")
-        return self.tokenizer(text[:cut], add_special_tokens=False)["input_ids"]
+        # A tokenizer cuts a text at its special tokens first, so that steps can be encoded one by one.
+        ids = self._encoded(self._opening(problem))
+        return list(chain(ids, *(self._encoded(step.strip() + SEPARATOR) for step in steps)))
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         return self._head(last(hidden, tokens).float()).softmax(-1)[:, 1].tolist()
+
+
+def _opening(tokenizer: PreTrainedTokenizerBase, problem: str) -> str:
+    """The conversation up to the assistant's first character; what the template puts after the steps cannot change their scores."""
+    messages = [
+        {"role": "system", "content": SYSTEM_PROMPT},
+        {"role": "user", "content": problem},
+        {"role": "assistant", "content": SEPARATOR},
+    ]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    return text[: text.rindex(SEPARATOR)]

@@ -1,6 +1,6 @@
-"""What a study will take before it is started: tokens and time of the chunks that are missing.
+"""What a study will take before it is started: tokens, time and memory of the chunks that are missing.
 
-Lengths and speeds are measured on a short sample of each policy and PRM, on this machine, now.
+Lengths and speeds are measured on a short run of each method with each policy and PRM, on this machine, now.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tts.kv_cache import CachedModel, capacity_for
+from tts.policies.sampling import Sampling
 from tts.runs.grid import Grid
-from tts.runs.runner import Engines, Work, make, missing
+from tts.runs.runner import Engines, Work, make, missing, room, score_rows
 from tts.runs.store import Store
 
-PROBE = 24
+PROBE_PROBLEMS, PROBE_N = 24, 16
 
 
 @dataclass(frozen=True)
@@ -23,29 +25,25 @@ class Estimate:
     Attributes:
         tokens: that policies will generate.
         seconds: that it will take.
+        cache_bytes: what the models' caches may come to at most, models not counted; ``batch`` bounds it.
     """
 
-    tokens: float
-    seconds: float
+    tokens: float = 0.0
+    seconds: float = 0.0
+    cache_bytes: int = 0
 
     def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(self.tokens + other.tokens, self.seconds + other.seconds)
+        return Estimate(self.tokens + other.tokens, self.seconds + other.seconds, max(self.cache_bytes, other.cache_bytes))
 
     def __str__(self) -> str:
-        return f"about {self.tokens / 1e6:.2f} million tokens, {self.seconds / 60:.1f} minutes"
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A policy's mean solution length, and its and a PRM's seconds for one solution."""
-
-    tokens: float
-    sampling: float
-    scoring: float
+        return (
+            f"about {self.tokens / 1e6:.2f} million tokens, {self.seconds / 60:.1f} minutes; "
+            f"caches of at most {self.cache_bytes / 2**20:,.0f} MiB (set by batch)"
+        )
 
 
 def estimate(grid: Grid, store: Store, counted: set[Path]) -> Estimate:
-    """Tokens and time of the grid's missing chunks; nothing is written.
+    """Tokens, time and memory of the grid's missing chunks; nothing is written.
 
     Args:
         grid: what is to run.
@@ -55,47 +53,68 @@ def estimate(grid: Grid, store: Store, counted: set[Path]) -> Estimate:
     Raises:
         tts.models.ModelError: where a model cannot be loaded.
     """
-    total = Estimate(0.0, 0.0)
-    rates: dict[tuple[str, str | None], Rate] = {}
+    total = Estimate()
+    probes: dict[tuple, Estimate] = {}  # of one solution
+    caches: dict[tuple, int] = {}
     engines = Engines(grid.batch)
     for work in missing(grid, store):
         target = store.run(work.spec).path(work.chunk)
         if target in counted:
             continue
         counted.add(target)
-        prm = work.spec["prm"]["name"] if work.spec["prm"] else None
-        key = (work.spec["policy"]["name"], prm)
-        if key not in rates:
-            rates[key] = _probe(grid, store, engines, *key)
-        total += _of(work, rates[key])
+        spec = work.spec
+        models = (spec["method"], spec["policy"]["name"], spec["prm"] and spec["prm"]["name"])
+        key = (*models, min(spec["n"], PROBE_N))
+        if key not in probes:
+            probes[key] = _probe(grid, store, engines, spec)
+        if (*models, spec["n"]) not in caches:
+            caches[*models, spec["n"]] = _cache_bytes(grid, engines, spec)
+        solutions, one = spec["n"] * len(work.chunk), probes[key]
+        total += Estimate(solutions * one.tokens, solutions * one.seconds, caches[*models, spec["n"]])
     return total
 
 
-def _of(work: Work, rate: Rate) -> Estimate:
-    solutions = work.spec["n"] * len(work.chunk)
-    if work.spec["method"] == "scores":
-        return Estimate(0.0, solutions * rate.scoring)
-    return Estimate(solutions * rate.tokens, solutions * (rate.sampling + (rate.scoring if work.spec["prm"] else 0.0)))
+def _probe(grid: Grid, store: Store, engines: Engines, spec: dict) -> Estimate:
+    """What one solution takes: the same work on a few problems with a smaller N."""
+    chunk = grid.chunks(next(iter(grid.problems)))[0][:PROBE_PROBLEMS]
+    small = spec | {"n": min(spec["n"], PROBE_N)}
+    pool = small | {"method": "pool", "prm": None}
+    make(Work(pool | {"n": 1}, chunk[:1]), store, engines)  # the first call pays for loading and warming up
+    if spec["method"] == "scores":
+        return _probe_scores(make(Work(pool, chunk), store, engines), engines, spec)
+    if spec["prm"]:
+        engines.prm(spec["prm"]["name"])
+    started = time.perf_counter()
+    rows = make(Work(small, chunk), store, engines)
+    solutions = small["n"] * len(chunk)
+    return Estimate(sum(r["policy_tokens"] for r in rows) / solutions, (time.perf_counter() - started) / solutions)
 
 
-def _probe(grid: Grid, store: Store, engines: Engines, policy: str, prm: str | None) -> Rate:
-    """Samples a few solutions of the first problems, and scores them, to see how long that takes."""
-    name = next(iter(grid.problems))
-    chunk = grid.chunks(name)[0][:PROBE]
-    per_problem = max(1, grid.batch // len(chunk))
-    spec = grid.spec("pool", policy, n=per_problem)
-    make(Work(spec | {"n": 1}, chunk[:2]), store, engines)  # the first call pays for loading and warming up
-    started = time.monotonic()
-    rows = make(Work(spec, chunk), store, engines)
-    sampling = time.monotonic() - started
-    solutions = per_problem * len(chunk)
-    scoring = 0.0
-    if prm:
-        scorer = engines.prm(prm)
-        problems = [(r["problem_id"], r["problem"]) for r in rows for _ in r["trajectories"]]
-        started = time.monotonic()
-        scorer.score(problems, [tuple(t["steps"]) for r in rows for t in r["trajectories"]])
-        scoring = time.monotonic() - started
-        for problem_id, _ in problems:
-            scorer.forget(problem_id)
-    return Rate(sum(r["policy_tokens"] for r in rows) / solutions, sampling / solutions, scoring / solutions)
+def _probe_scores(rows: list[dict], engines: Engines, spec: dict) -> Estimate:
+    """Scoring of a pool, whose tokens its own run has."""
+    prm = engines.prm(spec["prm"]["name"])
+    started = time.perf_counter()
+    score_rows(rows, prm)
+    return Estimate(0.0, (time.perf_counter() - started) / sum(len(row["trajectories"]) for row in rows))
+
+
+def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
+    """Of the policy's and the PRM's caches: the batch's rows, and what the searches under way park, all at the greatest length."""
+    policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
+    problems = [p for name in grid.problems for chunk in grid.chunks(name) for p in chunk]
+    prompt = max(len(policy.root(p["id"], p["problem"]).prompt) for p in problems)
+    candidates = room(grid.batch) + spec["n"]
+    parked = int(candidates * (1 + 1 / spec["width"])) if "width" in spec else 0  # children, and the parents of those under way
+    total = _bytes(getattr(policy, "cached", None), prompt + grid.max_tokens, parked)
+    if spec["prm"]:
+        prm = engines.prm(spec["prm"]["name"])
+        opening = max(len(prm.family.render(p["problem"], ())) for p in problems) if hasattr(prm, "family") else 0
+        # A step's marks may take a few tokens more than the policy's blank line; two levels of a tree are parked at once.
+        total += _bytes(getattr(prm, "cached", None), opening + grid.max_tokens + 2 * grid.max_steps, 2 * candidates)
+    return total
+
+
+def _bytes(cached: CachedModel | None, longest: int, parked: int) -> int:
+    if cached is None:  # another engine's memory is its own
+        return 0
+    return cached.token_bytes * (cached.slots * capacity_for(longest) + parked * longest)

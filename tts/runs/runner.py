@@ -133,7 +133,7 @@ class Engines:
         if name not in self._prms:
             warn(self.unread())
             self._prms.clear()
-            self._prms[name] = open_prm(name)
+            self._prms[name] = open_prm(name, self.batch)
         return self._prms[name]
 
     def unread(self) -> list[str]:
@@ -167,8 +167,15 @@ def make_from(work: Work, pool: list[dict] | None, engines: Engines) -> list[dic
     prm = engines.prm(spec["prm"]["name"]) if spec["prm"] else None
     roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
     with tqdm(desc="tokens", unit="token", unit_scale=True, leave=False, delay=2) as bar:
-        outcomes = Driver(policy, prm, on_tokens=bar.update).run([(root, search_of(spec, root)) for root in roots])
+        outcomes = Driver(policy, prm, room=room(engines.batch), on_tokens=bar.update).run(
+            [(root, search_of(spec, root)) for root in roots]
+        )
     return [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
+
+
+def room(batch: int) -> int:
+    """Candidates that searches under way may hold: enough that the batch stays full while some of them are scored."""
+    return 4 * batch
 
 
 def search_of(spec: dict, root: Candidate) -> Search:
@@ -204,16 +211,22 @@ def row(problem: dict, outcome: Outcome) -> dict:
 def _score_pool(spec: dict, pool: list[dict], engines: Engines) -> list[dict]:
     """The stored pool's rows with a PRM's scores; the policy's tokens are the pool's, counted there."""
     prm = engines.prm(spec["prm"]["name"])
-    problems = [(r["problem_id"], r["problem"]) for r in pool for _ in r["trajectories"]]
-    steps = [tuple(t["steps"]) for r in pool for t in r["trajectories"]]
-    results = iter(zip(*prm.score(problems, steps)))
-    for stored in pool:
-        prm.forget(stored["problem_id"])
-        for trajectory in stored["trajectories"]:
+    at_once = max(1, room(engines.batch) // spec["n"])
+    for first in range(0, len(pool), at_once):
+        score_rows(pool[first : first + at_once], prm)
+    return pool
+
+
+def score_rows(rows: list[dict], prm: StepScorer) -> None:
+    """Puts a PRM's scores into a pool's rows."""
+    problems = [(r["problem_id"], r["problem"]) for r in rows for _ in r["trajectories"]]
+    results = iter(zip(*prm.score(problems, [tuple(t["steps"]) for r in rows for t in r["trajectories"]])))
+    for row in rows:
+        prm.forget(row["problem_id"])
+        for trajectory in row["trajectories"]:
             scores, read = next(results)
             trajectory["scores"] = list(scores)
-            stored["prm_tokens"] += read
-    return pool
+            row["prm_tokens"] += read
 
 
 def describe(grid: Grid, store: Store) -> str:

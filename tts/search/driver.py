@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -95,6 +97,7 @@ class Running:
     search: Search
     answers: list[list[Candidate] | None] = field(default_factory=list)
     missing: int = 0
+    held: int = 0
     to_score: Sequence[Candidate] = ()
     policy_tokens: int = 0
     prm_tokens: int = 0
@@ -108,6 +111,8 @@ class Driver:
         policy: samples steps.
         prm: scores them; None where no search asks for scores.
         record: keep every candidate in ``Outcome.nodes``.
+        room: candidates that the searches under way may hold together; a search that finds this many held waits, so that
+            parked caches stay within ``room`` and one search's own. None for no bound.
         on_outcome: called with each outcome as it comes.
         on_tokens: called with the number of newly generated tokens.
     """
@@ -117,10 +122,12 @@ class Driver:
         policy: Policy,
         prm: RewardModel | None = None,
         record: bool = False,
+        room: int | None = None,
         on_outcome: Callable[[Outcome], None] = lambda outcome: None,
         on_tokens: Callable[[int], None] = lambda tokens: None,
     ):
         self.policy, self.prm, self.record = policy, prm, record
+        self.room = math.inf if room is None else room
         self.on_outcome, self.on_tokens = on_outcome, on_tokens
 
     def run(self, searches: Sequence[tuple[Candidate, Search]]) -> list[Outcome]:
@@ -133,12 +140,13 @@ class Driver:
             raise ValueError("two problems share an id; ids must be distinct within a run")
         self._outcomes: dict[str, Outcome] = {}
         self._scoring: list[Running] = []
-        self._sampling = 0
+        self._sampling = self._held = 0
+        waiting = deque(Running(root, search) for root, search in searches)
         try:
-            for root, search in searches:
-                self._advance(Running(root, search), None)
-            while self._sampling or self._scoring:
-                if self._scoring and (not self._sampling or self.policy.starved):
+            while waiting or self._sampling or self._scoring:
+                if waiting and self._held < self.room:
+                    self._advance(waiting.popleft(), None)
+                elif self._scoring and (not self._sampling or self.policy.starved or self._many_to_score()):
                     self._score_all()
                 else:
                     for ticket, children in self.policy.poll():
@@ -163,6 +171,13 @@ class Driver:
             self._submit(running, request)
 
     def _submit(self, running: Running, request: Sample) -> None:
+        held = len(request.parents) * request.count
+        self._held += held - running.held
+        running.held = held
+        if self.record:  # whatever a recorded candidate has parked would stay until the end; the engine can compute it again
+            going_on = set(map(id, request.parents))
+            for node in running.nodes:
+                node.state = node.state if id(node) in going_on else None
         running.answers = [None] * len(request.parents)
         running.missing = len(request.parents)
         self._sampling += running.missing
@@ -181,6 +196,9 @@ class Driver:
         self._sampling -= 1
         if not running.missing:
             self._advance(running, running.answers)
+
+    def _many_to_score(self) -> bool:
+        return 4 * sum(len(running.to_score) for running in self._scoring) >= self.room
 
     def _score_all(self) -> None:
         if self.prm is None:
@@ -202,6 +220,7 @@ class Driver:
             candidate.state = None
         if self.prm is not None:
             self.prm.forget(running.root.problem_id)
+        self._held -= running.held
         root = running.root
         costs = len(root.prompt), running.policy_tokens, running.prm_tokens
         outcome = Outcome(root.problem_id, trajectories, *costs, running.nodes, root.rendered)

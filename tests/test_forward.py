@@ -1,0 +1,114 @@
+"""The forward pass in few operations against transformers' own, and the cases that it leaves to that."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import SHAPE
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from tts import kv_cache
+from tts.kv_cache import CachedModel, positions_read, spans_of
+from tts.llama_forward import supports
+from tts.policies.sampling import Sampling
+from tts.policies.transformers import TransformersPolicy
+from tts.search import sample_pool
+from tts.search.driver import Driver
+
+WIDE = SHAPE | {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 50, "initializer_range": 0.3}
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+def made(name: str) -> nn.Module:
+    torch.manual_seed(3)
+    if name == "llama":
+        model = LlamaForCausalLM(LlamaConfig(**WIDE))
+    elif name == "llama 3":
+        model = LlamaForCausalLM(LlamaConfig(**WIDE, rope_parameters=LLAMA3_ROPE))
+    elif name == "qwen2":
+        model = Qwen2ForCausalLM(Qwen2Config(**WIDE))
+    else:
+        model = MistralForCausalLM(MistralConfig(**WIDE, sliding_window=None))
+    for parameter in model.parameters():  # norms of one and biases of zero would hide a mistake
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model.eval()
+
+
+@pytest.mark.parametrize(("name", "fast"), [("llama", True), ("llama 3", True), ("qwen2", True), ("mistral", False)])
+def test_sequences_extended_piece_by_piece_equal_the_whole_forward_pass(name, fast, monkeypatch):
+    monkeypatch.setattr(kv_cache, "_BLOCK", 3)  # several spans of rows
+    model = made(name)
+    assert supports(model.base_model) == fast
+    lengths = [5, 9, 40, 41, 100, 150, 7]
+    whole = torch.randint(0, 50, (len(lengths), 170))
+    with torch.inference_mode():
+        expected = model.base_model(whole).last_hidden_state
+    cached = CachedModel(model.base_model, len(lengths) + 1)
+    start = torch.zeros(len(lengths), dtype=torch.int64)
+    cached.extend(whole[:, :150], start)  # right-padded: what lies past a row's length is overwritten
+    start += torch.tensor(lengths)
+    for new in (1, 4, 1, 1):
+        at = start[:, None] + torch.arange(new)
+        hidden = cached.extend(whole.gather(1, at), start)
+        reference = expected.gather(1, at[..., None].expand(-1, -1, expected.shape[-1]))
+        torch.testing.assert_close(hidden, reference, atol=2e-4, rtol=2e-4)
+        start += new
+
+
+def test_the_modules_weights_are_views_of_the_joined_ones_and_compute_the_same():
+    model = made("qwen2")
+    tokens = torch.randint(0, 50, (2, 20))
+    with torch.inference_mode():
+        before = model(tokens).logits
+        CachedModel(model.base_model, 2)
+        again = CachedModel(model.base_model, 2)  # joined once more, as two engines on one model do
+        torch.testing.assert_close(model(tokens).logits, before)
+        torch.testing.assert_close(model.lm_head(again.extend(tokens, torch.zeros(2, dtype=torch.int64))), before, atol=2e-4, rtol=2e-4)
+    attention = model.base_model.layers[0].self_attn
+    assert attention.q_proj.weight.untyped_storage().data_ptr() == attention.v_proj.weight.untyped_storage().data_ptr()
+
+
+class Adapter(nn.Linear):
+    """A linear layer that does something else too, as LoRA's do."""
+
+
+def test_what_it_does_not_know_is_left_to_the_module():
+    sliding = Qwen2Config(**WIDE, use_sliding_window=True, sliding_window=16, max_window_layers=0)
+    assert not supports(Qwen2ForCausalLM(sliding).base_model)
+    dynamic = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
+    assert not supports(LlamaForCausalLM(LlamaConfig(**WIDE, rope_parameters=dynamic)).base_model)
+    assert not supports(LlamaForCausalLM(LlamaConfig(**WIDE, attention_bias=True)).base_model)
+    adapted = made("llama")
+    adapted.base_model.layers[1].mlp.up_proj = Adapter(SHAPE["hidden_size"], SHAPE["intermediate_size"], bias=False)
+    assert not supports(adapted.base_model)
+
+
+def test_neighbours_of_like_length_are_one_span(monkeypatch):
+    monkeypatch.setattr(kv_cache, "_BLOCK", 2)
+    lengths = [1, 32, 3, 20, 70, 2, 5]
+    assert [(s.first, s.stop, s.window) for s in spans_of(lengths)] == [(0, 4, 32), (4, 6, 70), (6, 7, 5)]
+    assert positions_read(lengths) == 4 * 32 + 2 * 70 + 5
+
+
+def test_sorting_rows_by_length_changes_no_sample(tiny_lm, monkeypatch):
+    sampling = Sampling(temperature=1.0, max_tokens=60, seed=5)
+
+    def pools(policy):
+        roots = [policy.root(f"p{i}", text) for i, text in enumerate(["7,+8=?", "1" * 90, "47,+38,*3=?", "2" * 60])]
+        return [[c.tokens for c in o.trajectories] for o in Driver(policy).run([(root, sample_pool(root, 9)) for root in roots])]
+
+    expected = pools(TransformersPolicy(str(tiny_lm), sampling, batch=40))
+    monkeypatch.setattr(kv_cache, "_BLOCK", 2)
+    policy, sorted_rows = TransformersPolicy(str(tiny_lm), sampling, batch=12), []
+    move = policy.cached.move
+    monkeypatch.setattr(policy.cached, "move", lambda origin, *rest: (sorted_rows.append(len(origin)), move(origin, *rest)))
+    assert pools(policy) == expected
+    assert any(count > 6 for count in sorted_rows), "no run of rows was ever sorted"

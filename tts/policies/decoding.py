@@ -1,0 +1,178 @@
+"""Sequences that are decoded together, one token for all at a time; they enter, end and leave while others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from tts.kv_cache import CachedModel, State, positions_read
+from tts.policies.sampling import Sampling, choose, uniforms
+
+_SORTED_EVERY = 16  # steps
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Where solutions and steps end: one flag per token id each."""
+
+    ends: torch.Tensor
+    holds_break: torch.Tensor
+    starts_newline: torch.Tensor
+    ends_newline: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Sequences that start from the same tokens.
+
+    Attributes:
+        state: the cache of all these tokens but the last; None where there is just one.
+        length: how many tokens the cache holds.
+        last: the last token.
+        done: how many of them the solution already has.
+        limit: of tokens to be generated.
+        stepwise: whether a step's end is an end.
+        keys: each sequence's key of its noise.
+        owners: each sequence's owner, to be told by.
+    """
+
+    state: State | None
+    length: int
+    last: int
+    done: int
+    limit: int
+    stepwise: bool
+    keys: Sequence[int]
+    owners: Sequence[object]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A sequence at an end: its own, a step's, or its limit's; where the owner does not remove it, it goes on."""
+
+    row: int
+    owner: object
+    tokens: tuple[int, ...]
+    length: int
+    ended: bool
+    boundary: bool
+    full: bool
+
+
+class DecodingBatch:
+    """Rows over a :class:`tts.kv_cache.CachedModel`; a row's noise depends on its key and position alone.
+
+    Args:
+        model: gives the head.
+        cached: the model's cache; its slots bound the rows.
+        marks: of the vocabulary.
+    """
+
+    def __init__(self, model: PreTrainedModel, cached: CachedModel, marks: Marks):
+        self.cached, self.marks = cached, marks
+        self.head = model.get_output_embeddings()
+        self.clear()
+
+    def clear(self) -> None:
+        device, size = self.cached.device, self.cached.slots
+        self.active = self._steps = 0
+        self._owners: list[object | None] = []  # None is a gap
+        # last token (not yet in the cache), tokens in the cache, solution tokens before, tokens generated, their limit,
+        # noise key, stepwise, active: in one tensor, so that entering and moving are one operation each.
+        self._numbers = torch.zeros(8, size, dtype=torch.int64, device=device)
+        self._generated = torch.zeros(size, 64, dtype=torch.int64, device=device)
+
+    @property
+    def free(self) -> int:
+        return self.cached.slots - self.active
+
+    def enter(self, forks: Sequence[Fork]) -> None:
+        """Adds sequences; no more than are ``free``."""
+        entering = sum(len(fork.keys) for fork in forks)
+        self._owners += [None] * (self.active + entering - len(self._owners))
+        gaps = iter([row for row, owner in enumerate(self._owners) if owner is None])
+        taken, numbers = [], []
+        for fork in forks:
+            rows = [next(gaps) for _ in fork.keys]
+            self.cached.load(rows, fork.state)
+            for row, key, owner in zip(rows, fork.keys, fork.owners):
+                self._owners[row] = owner
+                numbers.append((fork.last, fork.length, fork.done, 0, fork.limit, key, fork.stepwise, 1))
+            taken += rows
+        device = self._numbers.device
+        self._numbers[:, torch.tensor(taken, device=device)] = torch.tensor(numbers, device=device).T
+        self.active += entering
+
+    def step(self, sampling: Sampling) -> list[Stop]:
+        """Decodes one token for every row; returns the rows that came to an end by it."""
+        self._steps += 1
+        if self._steps % _SORTED_EVERY == 0:
+            self._sort()
+        rows = len(self._owners)
+        last, length, done, count, limit, keys, stepwise, active = self._numbers[:, :rows]
+        hidden = self.cached.extend(last[:, None], length)
+        tokens = choose(self.head(hidden[:, 0]), uniforms(keys, done + count), sampling.temperature, sampling.top_p)
+        marks = self.marks
+        breaks = marks.holds_break[tokens] | (marks.ends_newline[last] & marks.starts_newline[tokens] & (count > 0))
+        self._write(tokens, count)
+        last.copy_(tokens)
+        self._numbers[[1, 3], :rows] += 1
+        ended, boundary, full = marks.ends[tokens], breaks & (stepwise > 0), count >= limit
+        stopped = ((ended | boundary | full) & (active > 0)).nonzero()[:, 0]
+        return self._stops(stopped, length, count, torch.stack([ended, boundary, full], 1)) if len(stopped) else []
+
+    def _write(self, tokens: torch.Tensor, count: torch.Tensor) -> None:
+        if int(count.max()) >= self._generated.shape[1]:
+            self._generated = torch.cat([self._generated, torch.zeros_like(self._generated)], dim=1)
+        self._generated[: len(tokens)].scatter_(1, count[:, None], tokens[:, None])
+
+    def _stops(self, stopped: torch.Tensor, length: torch.Tensor, count: torch.Tensor, why: torch.Tensor) -> list[Stop]:
+        columns = (stopped, self._generated[stopped], length[stopped], count[stopped], why[stopped])
+        return [
+            Stop(row, self._owners[row], tuple(tokens[:generated]), at, *reasons)
+            for row, tokens, at, generated, reasons in zip(*(column.tolist() for column in columns))
+        ]
+
+    def park(self, stop: Stop) -> State | None:
+        """The cache of a row at its end, to start forks from."""
+        return self.cached.park(stop.row, stop.length)
+
+    def remove(self, stops: Sequence[Stop], refill: bool) -> None:
+        """Takes rows out.
+
+        Args:
+            stops: whose rows.
+            refill: whether others wait to take their places; if not, the last rows move into the gaps.
+        """
+        for stop in stops:
+            self._owners[stop.row] = None
+        self._numbers[:, torch.tensor([stop.row for stop in stops], device=self._numbers.device)] = 0
+        self.active -= len(stops)
+        if not refill and self.active < 0.9 * len(self._owners):
+            self._close_gaps()
+
+    def _close_gaps(self) -> None:
+        gaps = [row for row in range(self.active) if self._owners[row] is None]
+        self._move([row for row in range(self.active, len(self._owners)) if self._owners[row] is not None], gaps)
+        self._numbers[:, self.active :] = 0
+        del self._owners[self.active :]
+
+    def _sort(self) -> None:
+        """Puts rows of like length together where that saves attention a fair part of what it reads."""
+        lengths = self._numbers[1, : len(self._owners)].tolist()
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        if positions_read(lengths) > 1.3 * positions_read([lengths[row] for row in order]):
+            self._move(order, range(len(order)))
+
+    def _move(self, origin: Sequence[int], to: Sequence[int]) -> None:
+        if not origin:
+            return
+        rows, places = (torch.tensor(list(r), device=self._numbers.device) for r in (origin, to))
+        self.cached.move(origin, to, self._numbers[1, rows].tolist())
+        self._numbers[:, places] = self._numbers[:, rows]
+        self._generated[places] = self._generated[rows]
+        for place, owner in [(place, self._owners[row]) for row, place in zip(origin, to)]:
+            self._owners[place] = owner
