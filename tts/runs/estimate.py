@@ -15,7 +15,7 @@ from tts.runs.grid import Grid
 from tts.runs.runner import Engines, Work, make, missing, room, score_rows
 from tts.runs.store import Store
 
-PROBE_PROBLEMS, PROBE_N = 24, 16
+PROBE_PROBLEMS, PROBE_N = 20, 32
 
 
 @dataclass(frozen=True)
@@ -53,49 +53,67 @@ def estimate(grid: Grid, store: Store, counted: set[Path]) -> Estimate:
     Raises:
         tts.models.ModelError: where a model cannot be loaded.
     """
-    total = Estimate()
-    probes: dict[tuple, Estimate] = {}  # of one solution
-    caches: dict[tuple, int] = {}
-    engines = Engines(grid.batch)
+    total, probes = Estimate(), _Probes(grid, store)
     for work in missing(grid, store):
         target = store.run(work.spec).path(work.chunk)
         if target in counted:
             continue
         counted.add(target)
-        spec = work.spec
-        models = (spec["method"], spec["policy"]["name"], spec["prm"] and spec["prm"]["name"])
-        key = (*models, min(spec["n"], PROBE_N))
-        if key not in probes:
-            probes[key] = _probe(grid, store, engines, spec)
-        if (*models, spec["n"]) not in caches:
-            caches[*models, spec["n"]] = _cache_bytes(grid, engines, spec)
-        solutions, one = spec["n"] * len(work.chunk), probes[key]
-        total += Estimate(solutions * one.tokens, solutions * one.seconds, caches[*models, spec["n"]])
+        solutions, one = work.spec["n"] * len(work.chunk), probes.solution(work.spec)
+        total += Estimate(solutions * one.tokens, solutions * one.seconds, probes.cache_bytes(work.spec))
     return total
 
 
-def _probe(grid: Grid, store: Store, engines: Engines, spec: dict) -> Estimate:
-    """What one solution takes: the same work on a few problems with a smaller N."""
-    chunk = grid.chunks(next(iter(grid.problems)))[0][:PROBE_PROBLEMS]
-    small = spec | {"n": min(spec["n"], PROBE_N)}
-    pool = small | {"method": "pool", "prm": None}
-    make(Work(pool | {"n": 1}, chunk[:1]), store, engines)  # the first call pays for loading and warming up
-    if spec["method"] == "scores":
-        return _probe_scores(make(Work(pool, chunk), store, engines), engines, spec)
-    if spec["prm"]:
-        engines.prm(spec["prm"]["name"])
-    started = time.perf_counter()
-    rows = make(Work(small, chunk), store, engines)
-    solutions = small["n"] * len(chunk)
-    return Estimate(sum(r["policy_tokens"] for r in rows) / solutions, (time.perf_counter() - started) / solutions)
+class _Probes:
+    """What one solution takes: the same work on a few problems with a smaller N, once for each method, policy and PRM."""
+
+    def __init__(self, grid: Grid, store: Store):
+        self.grid, self.store, self.engines = grid, store, Engines(grid.batch)
+        problems = [problem for chunk in grid.chunks(next(iter(grid.problems))) for problem in chunk]
+        self.chunk = problems[:: max(1, len(problems) // PROBE_PROBLEMS)][:PROBE_PROBLEMS]
+        self._solutions: dict[tuple, Estimate] = {}
+        self._pools: dict[str, list[dict]] = {}
+        self._caches: dict[tuple, int] = {}
+
+    def solution(self, spec: dict) -> Estimate:
+        key = (*_models(spec), min(spec["n"], PROBE_N))
+        if key not in self._solutions:
+            self._solutions[key] = self._scoring(spec) if spec["method"] == "scores" else self._making(spec)
+        return self._solutions[key]
+
+    def _making(self, spec: dict) -> Estimate:
+        small = spec | {"n": min(spec["n"], PROBE_N)}
+        self._make(spec | {"method": "pool", "prm": None, "n": 1}, self.chunk[:1])  # the first call pays for loading and warming up
+        if spec["prm"]:
+            self.engines.prm(spec["prm"]["name"])
+        started = time.perf_counter()
+        rows = self._make(small, self.chunk)
+        seconds, solutions = time.perf_counter() - started, small["n"] * len(self.chunk)
+        if spec["method"] == "pool":
+            self._pools[spec["policy"]["name"]] = rows
+        return Estimate(sum(r["policy_tokens"] for r in rows) / solutions, seconds / solutions)
+
+    def _scoring(self, spec: dict) -> Estimate:
+        """Of a pool, whose tokens its own run has."""
+        if spec["policy"]["name"] not in self._pools:
+            self._making(spec | {"method": "pool", "prm": None})
+        rows, prm = self._pools[spec["policy"]["name"]], self.engines.prm(spec["prm"]["name"])
+        started = time.perf_counter()
+        score_rows(rows, prm)
+        return Estimate(0.0, (time.perf_counter() - started) / sum(len(row["trajectories"]) for row in rows))
+
+    def _make(self, spec: dict, chunk: list[dict]) -> list[dict]:
+        return make(Work(spec, chunk), self.store, self.engines)
+
+    def cache_bytes(self, spec: dict) -> int:
+        key = (*_models(spec), spec["n"])
+        if key not in self._caches:
+            self._caches[key] = _cache_bytes(self.grid, self.engines, spec)
+        return self._caches[key]
 
 
-def _probe_scores(rows: list[dict], engines: Engines, spec: dict) -> Estimate:
-    """Scoring of a pool, whose tokens its own run has."""
-    prm = engines.prm(spec["prm"]["name"])
-    started = time.perf_counter()
-    score_rows(rows, prm)
-    return Estimate(0.0, (time.perf_counter() - started) / sum(len(row["trajectories"]) for row in rows))
+def _models(spec: dict) -> tuple:
+    return spec["method"], spec["policy"]["name"], spec["prm"] and spec["prm"]["name"]
 
 
 def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
@@ -109,8 +127,8 @@ def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
     if spec["prm"]:
         prm = engines.prm(spec["prm"]["name"])
         opening = max(len(prm.family.render(p["problem"], ())) for p in problems) if hasattr(prm, "family") else 0
-        # A step's marks may take a few tokens more than the policy's blank line; two levels of a tree are parked at once.
-        total += _bytes(getattr(prm, "cached", None), opening + grid.max_tokens + 2 * grid.max_steps, 2 * candidates)
+        # A step's marks may take a few tokens more than the policy's blank line; of a whole pool, two levels are parked at once.
+        total += _bytes(getattr(prm, "cached", None), opening + grid.max_tokens + 2 * grid.max_steps, parked or 2 * candidates)
     return total
 
 
