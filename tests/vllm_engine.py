@@ -114,7 +114,9 @@ class TestInProcess(EngineContract):
 def engine_processes():
     """vLLM's processes that this one started, its servers apart."""
     alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in alive if "spawn_main" in " ".join(child.cmdline())]
+    found = [child for child in alive if "EngineCore" in " ".join(child.cmdline())]
+    assert found, [child.cmdline() for child in alive]
+    return found
 
 
 class TestServer(EngineContract):

@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 
 from tts import prompts
 from tts.models import ModelError, folder_of, load_config, load_tokenizer, locate
@@ -61,16 +62,23 @@ class VLLMPolicy(RequestPolicy):
             include_stop_str_in_output=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        self.engine.add_request(str(number), {"prompt_token_ids": list(asked.prompt)}, parameters)
+        with self._alive():
+            self.engine.add_request(str(number), {"prompt_token_ids": list(asked.prompt)}, parameters)
 
     def _receive(self) -> list[tuple[int, Told]]:
+        with self._alive():
+            outputs = self.engine.step()
+        return [(int(output.request_id), self._told(output.outputs[0])) for output in outputs if output.finished]
+
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
         from vllm.v1.engine.exceptions import EngineDeadError
+        from zmq import ZMQError
 
         try:
-            outputs = self.engine.step()
-        except EngineDeadError:
+            yield
+        except (EngineDeadError, ZMQError):
             raise ModelError(f"vLLM's process for {self.name} has ended, out of memory perhaps; run the same command again") from None
-        return [(int(output.request_id), self._told(output.outputs[0])) for output in outputs if output.finished]
 
     def _told(self, output) -> Told:
         ending: Ending = "limit" if output.finish_reason == "length" else "step" if isinstance(output.stop_reason, str) else "end"
@@ -78,9 +86,7 @@ class VLLMPolicy(RequestPolicy):
         return Told(tokens, self.tokenizer.decode(tokens, skip_special_tokens=True), ending, len(tokens))
 
     def _abort(self, numbers: list[int]) -> None:
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        with suppress(EngineDeadError):  # nothing is under way there either
+        with suppress(ModelError), self._alive():  # where it has ended, nothing is under way either
             self.engine.abort_request([str(number) for number in numbers])
 
 
@@ -127,6 +133,7 @@ def starting(location: str) -> Iterator[None]:
     Raises:
         tts.models.ModelError: where vLLM refuses an argument, or cannot load the model.
     """
+    resource_tracker.ensure_running()  # which would unblock the signal again when the first process is spawned
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
