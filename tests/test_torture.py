@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from torture.damages import BINARY, EMPTY, edited, flipped, truncated
 
 from tts.analysis import difficulty, outcomes
 from tts.files import replacing, write_text
+from tts.grading import Grader
 from tts.models import ModelError, load_causal_lm, load_tokenizer, read_card, weights_hash
 from tts.problems import ProblemError, load_problems
 from tts.prompts import boxed_answer
@@ -115,6 +118,25 @@ def test_a_killed_process_and_an_endless_notebook_are_named_and_the_others_finis
 def test_hostile_answers(tmp_path):
     found = answers.campaign(160, 5, tmp_path, seconds=0.5)
     assert found.counts["pairs judged"] > 200 and found.counts["judges restarted"] > 0, "nothing hostile got to the judge"
+
+
+def test_a_busy_machine_makes_no_right_answer_wrong():
+    """The judge gets no processor for four times its limit."""
+    with Grader(seconds=0.5) as grader:
+        assert grader.equal("\\frac{1}{3}", "\\frac{2}{6}")
+        judge = grader._judge_pid
+        os.kill(judge, signal.SIGSTOP)
+        threading.Timer(2, os.kill, (judge, signal.SIGCONT)).start()
+        assert grader.equal("\\frac{3}{4}", "\\frac{6}{8}") and grader._judge_pid == judge
+
+
+def test_a_text_that_no_judge_survived_is_put_before_no_other():
+    with Grader(seconds=0.3) as grader:
+        assert not grader.equal("42", "9^{9^{9}}!")
+        judge = grader._judge_pid
+        assert not any(grader.equal(gold, "9^{9^{9}}!") for gold in ("\\frac{1}{2}", "(1,2)", "x+1"))
+        assert grader._judge_pid == judge, "judged again"
+        assert grader.equal("\\frac{1}{2}", "\\frac{2}{4}")
 
 
 def test_the_last_complete_box_as_defined():

@@ -21,6 +21,7 @@ from functools import lru_cache
 from tqdm.auto import tqdm
 
 LONGEST_ANSWER = 500
+PATIENCE = 20  # wall time over processor time: on a busy machine a judge may wait for its turn that long
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _WITH_BASE = re.compile(r"([0-9A-Z]*\d[0-9A-Z]*)_(?:\{(\d+)\}|(\d+))")
 _WORDS = re.compile(r"\\(?:text|textbf|mbox|mathrm)\s*\{[^{}]*\}")
@@ -43,7 +44,7 @@ class Grader:
     No answer is wrong, and so is one over 500 characters or one that cannot be judged within the limits.
 
     Args:
-        seconds: limit for one pair.
+        seconds: of processor time, limit for one pair.
         memory_mb: limit of the judging process.
     """
 
@@ -90,7 +91,7 @@ class Grader:
             return False
         if self._process is None:
             self._start()
-        deadline, parsed = time.monotonic() + self.seconds, 0
+        deadline, parsed = time.monotonic() + PATIENCE * self.seconds, 0
         try:
             self._process.stdin.write(json.dumps([gold, answer]).encode() + b"\n")
             self._process.stdin.flush()
@@ -106,7 +107,7 @@ class Grader:
         return False
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "tts.grading_worker", str(self.memory_mb)]
+        command = [sys.executable, "-m", "tts.grading_worker", str(self.memory_mb), str(self.seconds)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self._unread = b""
         if not self._is_ready(self._reply(time.monotonic() + 120)):

@@ -13,7 +13,7 @@ import sys
 from functools import lru_cache
 
 
-def main(memory_mb: int) -> None:
+def main(memory_mb: int, seconds: float) -> None:
     try:
         import resource
 
@@ -37,22 +37,28 @@ def main(memory_mb: int) -> None:
         judge = os.fork()
         if not judge:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            _judge(replies)
+            _judge(replies, seconds)
             os._exit(0)
         _, status = os.waitpid(judge, 0)
         if status == 0:  # there is nothing more to judge
             return
 
 
-def _judge(replies: int) -> None:
-    """Says "ready" with its process id; then per pair "parsed" for each side and the verdict."""
+def _judge(replies: int, seconds: float) -> None:
+    """Says "ready" with its process id; then per pair "parsed" for each side and the verdict.
+
+    The system kills it where a pair takes more than ``seconds`` of processor time, so that a busy machine changes no verdict.
+    """
     os.write(replies, f"ready {os.getpid()}\n".encode())
     for line in sys.stdin:
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         sides = []
         for text in json.loads(line):
             sides.append(_understood(text))
             os.write(replies, b"parsed\n")
-        os.write(replies, b"true\n" if _verified(*sides) else b"false\n")
+        verdict = _verified(*sides)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        os.write(replies, b"true\n" if verdict else b"false\n")
 
 
 @lru_cache(maxsize=4096)
@@ -79,4 +85,4 @@ def _verified(gold: list, answer: list) -> bool:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), float(sys.argv[2]))

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from torture.report import Tally
 from tts.analysis.accuracy import grade
-from tts.grading import Grader, groups
+from tts.grading import PATIENCE, Grader, groups
 from tts.prompts import boxed_answer, split_steps
 from tts.selection import AGGREGATES, VOTES, aggregate, select
 
@@ -211,7 +211,7 @@ def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: in
         "judge's largest memory (MiB)": grader.memory >> 10,
         "own memory (MiB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
     }
-    assert grader.slowest < seconds + 3, f"one pair took {grader.slowest:.1f} s"
+    assert grader.slowest < PATIENCE * seconds + 10, f"one pair took {grader.slowest:.1f} s"
     assert grader.memory >> 10 <= 1024, "the judge outgrew its limit"
     tally.seconds = time.monotonic() - started
     return tally

@@ -139,57 +139,56 @@ def _check_whole(grid: Grid, store: Store, whole: str) -> None:
 
 
 def study(folder: Path, kills: int, seed: int, arguments: tuple[str, ...] = STUDY) -> Tally:
-    """Kills the whole study, its workers alone surviving in half of the cases, and continues it each time."""
+    """Kills the whole study in each of its phases, in half of the cases with all that it started, and continues it each time."""
     rng, started = random.Random(seed), time.monotonic()
-    tally = Tally(
-        "kill -9 of the study",
-        {"kills": 0, "with no chunk stored yet": 0, "while generating": 0, "while executing notebooks": 0, "runs that ended first": 0},
-    )
-    reference = folder / "whole"
-    begun = time.monotonic()
-    done = subprocess.run(_study(reference, arguments), cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    length = time.monotonic() - begun
-    store_of = lambda place: Store(place / "runs")  # noqa: E731
-    whole, total = export(store_of(reference)), len(list(reference.glob("runs/*/*.parquet")))
-    place, finished = folder / "study-0", 0
+    counts = {"kills": 0, "before a new chunk was stored": 0, "while generating": 0, "while executing notebooks": 0}
+    tally = Tally("kill -9 of the study", counts)
+    reference, place, finished = folder / "whole", folder / "study-0", 0
+    process, total, begun = _begin(reference, arguments), 0, time.monotonic()
+    while process.poll() is None:
+        if (now := len(Chunks(Store(reference / "runs")).paths)) > total:
+            total, filled = now, time.monotonic()
+        time.sleep(0.05)
+    assert process.returncode == 0, f"the unbroken study ended with {process.returncode}"
+    length, executing = time.monotonic() - begun, time.monotonic() - filled
+    whole = export(Store(reference / "runs"))
     with tqdm(total=kills, desc="kills of the study", unit="kill") as bar:
-        while tally.counts["kills"] < kills:
-            process = subprocess.Popen(_study(place, arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while counts["kills"] < kills:
+            store, process = Store(place / "runs"), _begin(place, arguments)
+            before = len(Chunks(store).paths)
+            aim = before + rng.randrange(total - before + 1)  # chunks to wait for
+            while process.poll() is None and len(Chunks(store).paths) < aim:
+                time.sleep(0.01)
+            delay = executing if aim == total else 1.0
             try:
-                process.wait(length * rng.betavariate(1, 3))  # more of them early, while chunks are made
-                tally.counts["runs that ended first"] += 1
+                process.wait(rng.uniform(0, delay))
             except subprocess.TimeoutExpired:
-                held = Chunks(store_of(place))
-                children = descendants(process.pid)
+                held, children = Chunks(store), descendants(process.pid)
                 process.kill()
                 if rng.random() < 0.5:  # the out-of-memory killer takes one process, a closed container takes all
                     for child in children:
                         _kill(child)
                 process.wait()
                 held.check_kept()
-                tally.counts["kills"] += 1
-                tally.counts[
-                    "with no chunk stored yet"
-                    if not held.paths
-                    else "while generating"
-                    if len(held.paths) < total
-                    else "while executing notebooks"
-                ] += 1
+                new, all_there = len(held.paths) > before, len(held.paths) == total
+                phase = "while executing notebooks" if all_there else "while generating" if new else "before a new chunk was stored"
+                counts["kills"] += 1
+                counts[phase] += 1
                 _wait_for_end(children)
                 bar.update()
-            if len(list(place.glob("runs/*/*.parquet"))) == total and rng.random() < 0.2:
+            if len(Chunks(store).paths) == total and rng.random() < 0.7:
                 _finish(place, arguments, whole)
                 finished += 1
                 place = folder / f"study-{finished}"
     _finish(place, arguments, whole)
-    tally.counts |= {
-        "exports equal to the unbroken run's": finished + 1,
-        "chunks of a whole store": total,
-        "unbroken run (s)": round(length),
-    }
+    more = {"exports equal to the unbroken run's": finished + 1, "chunks of a whole store": total, "unbroken run (s)": round(length)}
+    tally.counts |= more
     tally.seconds = time.monotonic() - started
     return tally
+
+
+def _begin(place: Path, arguments: tuple[str, ...]) -> subprocess.Popen:
+    return subprocess.Popen(_study(place, arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _study(place: Path, arguments: tuple[str, ...]) -> list[str]:
