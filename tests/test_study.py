@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from processes import heed_ctrl_c
+from torture.invoke import command_line, in_process
 
-from tts import study
+from tts import parameters, study
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,7 +36,7 @@ def smoke(tmp_path_factory):
 def test_every_notebook_runs(smoke):
     _, _, done = smoke
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in study.notebooks():
+    for name in parameters.notebooks():
         assert name in done.stdout
 
 
@@ -68,7 +69,7 @@ def test_report_begins_with_the_ledger_and_ends_with_what_ran(smoke):
 def test_running_again_generates_nothing(smoke):
     _, places, _ = smoke
     again = tts("run", "--preset", "smoke", "--dry-run", *places)
-    with_problems = [name for name in study.notebooks() if "problems" in study.declared(name)]
+    with_problems = [name for name in parameters.notebooks() if "problems" in parameters.declared(name)]
     left = re.findall(r"(\d+) will run", again.stdout)
     assert again.returncode == 0 and len(left) == len(with_problems) and set(left) == {"0"}, again.stdout
 
@@ -97,9 +98,9 @@ def test_running_again_generates_nothing(smoke):
     ],
 )
 def test_wrong_input_is_refused_by_name(tmp_path, arguments, message):
-    done = tts("run", *arguments, "-p", f"store={tmp_path}")
-    assert done.returncode == 2 and message in done.stderr.replace("\n", " ")
-    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+    done = in_process(command_line("run", *arguments, "-p", f"store={tmp_path}"))
+    assert done.code == 2 and message in done.err.replace("\n", " ")
+    assert "Traceback" not in done.err and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -116,8 +117,8 @@ def test_wrong_input_is_refused_by_name(tmp_path, arguments, message):
 def test_bad_problem_files_are_refused_with_their_line(tmp_path, lines, message):
     file = tmp_path / "problems.jsonl"
     file.write_text(lines)
-    done = tts("run", "01_tts_methods", "-p", f"problems={{{file}: 1}}", "-p", f"store={tmp_path / 'runs'}")
-    assert done.returncode == 2 and message in done.stderr.replace("\n", " ") and "Traceback" not in done.stderr
+    done = in_process(command_line("run", "01_tts_methods", "-p", f"problems={{{file}: 1}}", "-p", f"store={tmp_path / 'runs'}"))
+    assert done.code == 2 and message in done.err.replace("\n", " ") and "Traceback" not in done.err
 
 
 def test_relative_problem_files_and_model_folders_run(tmp_path):

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 from PIL import Image
 
-from tts.experiment import ParameterError, check_look
+from tts.parameters import ParameterError, check_look
 from tts.report import style
 from tts.report.plots import METHODS, legend_below
 

@@ -7,6 +7,8 @@ from scripted import ScriptedPolicy, ScriptedPRM
 from scripted import root as new_root
 from transformers import LlamaConfig, LlamaModel
 
+from tts.policies.base import SEEDS, Asked, RequestPolicy, Told
+from tts.policies.sampling import Sampling, noise_key
 from tts.reward_models.base import StepScorer, check_responds
 from tts.search.base import Candidate, Sample, Score, Search, survivors
 from tts.search.driver import Driver
@@ -61,25 +63,30 @@ def test_prm_family_template():
     assert tokens == [len("1+1\na\nb\n"), len("c\n")]
 
 
-class Echo:
-    """An engine: it queues requests, and ``poll`` returns the complete ones. Here each step repeats the problem."""
-
-    starved = True
+class Echo(RequestPolicy):
+    """An engine: it takes questions, answers them in any order, and drops them when told to. Here each step repeats the seed."""
 
     def __init__(self):
-        self.queue = []
+        super().__init__("echo", Sampling(max_tokens=100, max_step_tokens=8), batch=4, context=200)
+        self.asked = {}
 
-    def submit(self, ticket, parent, count, whole):
-        self.queue.append((ticket, parent, count))
+    def _send(self, number: int, asked: Asked) -> None:
+        self.asked[number] = asked
 
-    def poll(self):
-        done, self.queue = self.queue, []
-        return [
-            (ticket, [parent.child(i, steps=(*parent.steps, parent.problem), status="finished", generated=1) for i in range(count)])
-            for ticket, parent, count in done
-        ]
+    def _receive(self) -> list[tuple[int, Told]]:
+        number, asked = self.asked.popitem()
+        tokens = tuple(map(int, f"{asked.seed}"))[: asked.limit]
+        return [(number, Told(tokens, "".join(map(str, tokens)), "step" if len(asked.prompt) < 20 else "end", len(tokens)))]
+
+    def _abort(self, numbers: list[int]) -> None:
+        self.asked.clear()
 
 
 def test_engine_template():
-    [outcome] = Driver(Echo(), ScriptedPRM(lambda steps: 1.0)).run([(root := new_root(), greedy_steps(root, 3))])
-    assert [c.steps for c in outcome.trajectories] == [("a problem",)] and outcome.policy_tokens == 3
+    policy, prm = Echo(), ScriptedPRM(lambda steps: float(steps[-1]))
+    [outcome] = Driver(policy, prm).run([(root := new_root(), greedy_steps(root, 3))])
+    [best] = outcome.trajectories
+    seeds = [[noise_key(0, "p", (*best.path[:depth], i)) & SEEDS for i in range(3)] for depth in range(4)]
+    assert best.steps == tuple(str(max(f"{seed}"[:8] for seed in level)) for level in seeds)
+    assert best.path == tuple(max(range(3), key=lambda i: f"{level[i]}"[:8]) for level in seeds)
+    assert len(best.tokens) == 4 * 8 and outcome.policy_tokens == 3 * len(best.tokens) and policy.starved

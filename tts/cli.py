@@ -5,37 +5,40 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from tts import study
+from tts import parameters, study
 from tts.advice import adviser
 from tts.analysis import difficulty
 from tts.derived import ADAPTER, STEP_HEAD, trained_here
-from tts.experiment import ParameterError
+from tts.exchange import plain, summary
+from tts.files import replacing
 from tts.models import ModelError, pocket_models
+from tts.parameters import ParameterError, declared, grid_of
 from tts.paths import ROOT
 from tts.problems import ProblemError, problem_sets
 from tts.report import html
 from tts.reward_models import FAMILIES
-from tts.runs import comparison
+from tts.runs import cluster, comparison, forecast
 from tts.runs.estimate import Estimate, estimate
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.store import Store, StoreError, describe
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
-EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, ValueError, OSError)
+EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, cluster.ClusterError, ValueError, OSError)
 
 FINDINGS = "09_findings"
-POLICY_FORMS = ["path/to/folder", "owner/model", "path/to/file.gguf", "pypi:PACKAGE==VERSION"]
+POLICY_FORMS = ["path/to/folder", "owner/model", "path/to/file.gguf", "pypi:PACKAGE==VERSION", "vllm:MODEL", "http://HOST:PORT/v1#MODEL"]
 
-Preset = Annotated[str, typer.Option(help="a preset's name; see 'list'")]
+Preset = Annotated[str, typer.Option(help="a preset's name, see 'list', or a preset file")]
 Overrides = Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="overrides a parameter")]
 
 
@@ -55,17 +58,23 @@ def run(
     preset: Preset = "pocket",
     parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
     dry_run: Annotated[bool, typer.Option(help="say what would run, and stop")] = False,
-    workers: Annotated[int, typer.Option(help="notebooks executed side by side")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="notebooks executed side by side")] = 2,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="generate in this process, or spread over a Ray cluster")] = "local",
+    address: Annotated[str | None, typer.Option(help="of the cluster's head, host:port; by default this machine's cluster")] = None,
+    gpus: Annotated[float | None, typer.Option(help="of each of the cluster's actors; by default 1 where there are any")] = None,
 ) -> None:
     """Runs notebooks: generates what they need, executes them, renders figures and the report."""
     started = time.monotonic()
+    if engine == "local" and (address or gpus is not None):
+        raise cluster.ClusterError("--address and --gpus are of a cluster; say --engine ray too")
     jobs = study.plan(preset, notebooks, study.parse_overrides(parameter))
     for job in jobs:
-        console.print(f"[bold]{job.notebook}[/bold]\n{job.experiment() or 'generates as it runs'}", highlight=False, soft_wrap=True)
+        shown = escape(str(job.experiment() or "generates as it runs"))
+        console.print(f"[bold]{job.notebook}[/bold]\n{shown}", highlight=False, soft_wrap=True)
     if dry_run:
         console.print(_estimate(jobs))
         return
-    with resumable():
+    with resumable(), cluster.using(address, gpus) if engine == "ray" else nullcontext():
         study.fill(jobs)
         outcome, page, figures = _render(jobs, preset, workers)
     _closing(outcome, page, figures, time.monotonic() - started)
@@ -75,7 +84,7 @@ def run(
 
 def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str, str | None], Path, Path]:
     """Executes the notebooks and binds the report."""
-    figures = (study.NOTEBOOKS / ({"figures": "../figures"} | study.declared(jobs[0].notebook) | jobs[0].parameters)["figures"]).resolve()
+    figures = (study.NOTEBOOKS / ({"figures": "../figures"} | declared(jobs[0].notebook) | jobs[0].parameters)["figures"]).resolve()
     output = figures / "notebooks"
     outcome = study.execute(jobs, output, workers)
     failures = {name: reason for name, reason in outcome.items() if reason}
@@ -89,21 +98,43 @@ def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str,
 def _estimate(jobs: list[study.Job]) -> str:
     """Tokens and time of what is missing, measured on a short sample of each model; shared runs count once."""
     total, counted = Estimate(0.0, 0.0), set()
+    experiments = [experiment for job in jobs if (experiment := job.experiment())]
+    if models := [name for names in study.absent(experiments)[1:] for name in names]:
+        return f"not on this machine, and not measured: {', '.join(models)}; 'estimate' says without them what they would take"
     for job in jobs:
-        if experiment := job.experiment():
-            total += estimate(experiment.grid, experiment.store, counted)
+        for grid in job.grids():
+            total += estimate(grid, job.experiment().store, counted)
     return f"to generate: {total}"
 
 
 def _closing(outcome: dict[str, str | None], page: Path, figures: Path, seconds: float) -> None:
     table = Table("notebook", "outcome")
     for name, reason in outcome.items():
-        table.add_row(name, "[green]done[/green]" if reason is None else f"[red]{reason}[/red]")
+        table.add_row(name, "[green]done[/green]" if reason is None else f"[red]{escape(reason)}[/red]")
     console.print(table)
     pngs = sorted(figures.glob("*.png"))
-    console.print(f"{len(pngs)} figures in {figures} (each as .pdf, .png, .csv and .json)\nreport: {page}\ntook {seconds / 60:.1f} minutes")
+    places = escape(f"{len(pngs)} figures in {figures} (each as .pdf, .png, .csv and .json)\nreport: {page}")
+    console.print(f"{places}\ntook {seconds / 60:.1f} minutes")
     for finding in sorted(figures.glob("findings-*.txt")):
-        console.print(finding.read_text().rstrip(), highlight=False, soft_wrap=True)
+        console.print(escape(finding.read_text().rstrip()), highlight=False, soft_wrap=True)
+
+
+@app.command("estimate")
+def estimate_(
+    notebooks: Annotated[list[str] | None, typer.Argument(help="which notebooks; all of the preset by default")] = None,
+    preset: Preset = "paper",
+    parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
+    tokens: Annotated[list[str], typer.Option(metavar="SET=TOKENS", help="of a solution of a problem set")] = [],  # noqa: B006
+    peak: Annotated[float, typer.Option(help="TFLOP/s of one GPU; an H100 has 989 in bf16")] = 989,
+    decoding: Annotated[float, typer.Option(help="share of them that generating reaches")] = 0.1,
+    reading: Annotated[float, typer.Option(help="share of them that a PRM reaches")] = 0.4,
+) -> None:
+    """Estimates tokens and GPU hours of a preset from the FLOPs model, before anything is spent; needs no model."""
+    jobs = study.plan(preset, notebooks, study.parse_overrides(parameter), look_up=False)
+    lengths = {name: float(count) for name, count in study.parse_overrides(tokens).items()}
+    assumed = forecast.Assumptions(forecast.Assumptions().tokens | lengths, peak=peak * 1e12, decoding=decoding, reading=reading)
+    found = forecast.table([grid for job in jobs for grid in job.grids()], assumed)
+    print(assumed, forecast.markdown(found), sep="\n\n")
 
 
 @app.command("list")
@@ -111,7 +142,7 @@ def list_() -> None:
     """Lists presets, notebooks, policies, PRMs, problem sets and methods."""
     rows = {
         "presets": study.presets(),
-        "notebooks": study.notebooks(),
+        "notebooks": parameters.notebooks(),
         "policies": [*pocket_models("policy"), *trained_here(ADAPTER), *POLICY_FORMS],
         "PRMs": [
             *pocket_models("prm"),
@@ -119,6 +150,8 @@ def list_() -> None:
             "implicit:POLICY",
             "dial:FALSE_POSITIVE,FALSE_NEGATIVE",
             *(f"{family}:MODEL" for family in FAMILIES if family != "implicit"),
+            "vllm:PRM",
+            "FAMILY:http://HOST:PORT/v1#MODEL",
         ],
         "problem sets": problem_sets(),
         "methods": ["majority", "best_of_n", *SEARCHES],
@@ -136,21 +169,52 @@ def store(
     """Shows what the store holds and how large it is; cleans or exports it."""
     held = study.store_of(preset)
     if export:
-        temporary = export.with_name(export.name + ".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
+        if not export.parent.is_dir():
+            raise StoreError(f"no folder {export.parent} to write {export.name} to; make it, or choose another")
+        with replacing(export) as temporary, temporary.open("w", encoding="utf-8") as file:
             count = sum(1 for _ in map(lambda line: file.write(line + "\n"), held.export()))
-        temporary.replace(export)
-        console.print(f"{count} records written to {export}")
+        console.print(escape(f"{count} records written to {export}"))
         return
     if clean:
         lock = held.lock()
-        console.print(f"deleted {held.clean()} runs from {held.folder}")
+        console.print(escape(f"deleted {held.clean()} runs from {held.folder}"))
         lock.release()
         return
     table = Table("run", "seed", "key", "chunks", "KiB")
     for run, chunks, size in held.sizes():
-        table.add_row(describe(run.spec), str(run.spec["sampling"]["seed"]), run.key, str(chunks), f"{size / 1024:.0f}")
+        table.add_row(escape(describe(run.spec)), str(run.spec["sampling"]["seed"]), run.key, str(chunks), f"{size / 1024:.0f}")
     console.print(table)
+
+
+StoreFolder = Annotated[Path | None, typer.Option("--store", help="folder of the store; the preset's by default")]
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[
+        Path, typer.Argument(help="output of the study's code or of search-and-learn, or plain JSON lines (docs/formats.md)")
+    ],
+    preset: Preset = "pocket",
+    store: StoreFolder = None,
+    name: Annotated[str, typer.Option(help="of the import; the folder's by default")] = "",
+    policy: Annotated[str, typer.Option(help="the policy's name, where the format has none")] = "",
+    prm: Annotated[str, typer.Option(help="the PRM's name, where the format has none")] = "",
+) -> None:
+    """Imports runs that were made with other tools, and says what they hold, what could not be used, and how to render figures."""
+    held = Store(store) if store else study.store_of(preset)
+    for line in summary.import_all(held, folder, name, policy, prm):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="to write; it ends in .jsonl or .parquet")],
+    preset: Preset = "pocket",
+    store: StoreFolder = None,
+) -> None:
+    """Writes everything in a store to one file, in the plain format (docs/formats.md), which 'import' reads."""
+    held = Store(store) if store else study.store_of(preset)
+    console.print(f"{plain.write(plain.rows(held), file)} records written to {file}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -158,19 +222,19 @@ def compare(
     run_a: Annotated[str, typer.Argument(help="a run's key as 'store' lists it, or its beginning")],
     run_b: Annotated[str, typer.Argument(help="another run's key")],
     preset: Preset = "pocket",
-    store: Annotated[Path | None, typer.Option(help="folder of the store; the preset's by default")] = None,
+    store: StoreFolder = None,
     aggregate: Annotated[str, typer.Option(help="step scores to one score")] = "product",
     vote: Annotated[str, typer.Option(help="candidates to one answer")] = "vote",
 ) -> None:
     """Compares two stored runs: paired difference in accuracy on the problems that both hold, and tokens."""
     held = Store(store) if store else study.store_of(preset)
-    rule = Grid(problems={"any": 1}, policies=["any"], methods=["majority"], samples=1, budgets=[1], aggregate=aggregate, vote=vote).rule
+    rule = grid_of(problems={"any": 1}, policies=["any"], methods=["majority"], samples=1, budgets=[1], aggregate=aggregate, vote=vote).rule
     found = comparison.compare(comparison.find(held, run_a), comparison.find(held, run_b), rule)
     table = Table("run", "accuracy (%)", "policy tokens", "PRM tokens", title=f"{found.problems} common problems")
     for side in (found.first, found.second):
         i = side.accuracy
         shown = f"{100 * i.estimate:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]"
-        table.add_row(side.name, shown, f"{side.policy_tokens:,.0f}", f"{side.prm_tokens:,.0f}")
+        table.add_row(escape(side.name), shown, f"{side.policy_tokens:,.0f}", f"{side.prm_tokens:,.0f}")
     console.print(table)
     if found.difference is None:
         console.print(found.verdict)
@@ -193,7 +257,7 @@ def outcomes(
     """Runs a preset for each of its seeds and keeps every problem's outcome under data/outcomes, to show beside later runs."""
     with resumable():
         path = study.collect_outcomes(preset, study.parse_overrides(parameter), name)
-    console.print(f"outcomes of {preset} in {path}")
+    console.print(escape(f"outcomes of {preset} in {path}"))
 
 
 @app.command("difficulty")
@@ -205,7 +269,7 @@ def difficulty_(
     split: Annotated[str, typer.Option(help="development, selection or test problems")] = "test",
 ) -> None:
     """Counts right samples per problem, from samples no method is judged on, and keeps the counts under data/difficulty."""
-    grid = Grid(problems={problems: count}, policies=policies, methods=["majority"], samples=samples, budgets=[1], split=split)
+    grid = grid_of(problems={problems: count}, policies=policies, methods=["majority"], samples=samples, budgets=[1], split=split)
     with resumable():
         _count(grid, policies, problems, samples)
 
@@ -213,7 +277,7 @@ def difficulty_(
 def _count(grid: Grid, policies: list[str], problems: str, samples: int) -> None:
     for policy in policies:
         path = difficulty.commit_counts(difficulty.count(grid, study.store_of("pocket"), policy, problems, samples), problems)
-        console.print(f"{policy}: counts of {samples} samples for each problem of {problems} in {path}")
+        console.print(escape(f"{policy}: counts of {samples} samples for each problem of {problems} in {path}"))
 
 
 Policy = Annotated[str, typer.Option(help="a policy's name, folder or Hub name")]
@@ -256,7 +320,7 @@ def solve(
     """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers."""
     found = adviser.solve(adviser.load(strategy, policy, prm), problem, budget, unit)
     console.print("\n".join(found.steps), markup=False)
-    console.print(f"[bold]answer: {found.answer if found.answer is not None else 'none found'}[/bold]")
+    console.print(f"[bold]answer: {escape(found.answer) if found.answer is not None else 'none found'}[/bold]")
     console.print(
         f"judged {found.difficulty} (PRM score {found.score:.2f}); ran {found.entry.method} with N = {found.entry.n}; "
         f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens",
@@ -269,8 +333,13 @@ def guarded(command: typer.Typer) -> None:
     try:
         command()
     except EXPECTED as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _printable(text: str) -> str:
+    """A message without the control characters that an input may hold: they would move a terminal's cursor or colour it."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def main() -> None:

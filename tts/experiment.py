@@ -10,22 +10,18 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from pydantic import BaseModel, ValidationError
 
 from tts.analysis.accuracy import Results
+from tts.files import replacing, write_text
+from tts.parameters import grid_of
 from tts.paths import ROOT
 from tts.policies import check_policy
 from tts.report import style
 from tts.reward_models import family_of
 from tts.runs import runner
-from tts.runs.grid import Grid
 from tts.runs.store import Store
 
 _VERSIONS = ("torch", "transformers", "matplotlib", "pandas")
-
-
-class ParameterError(ValueError):
-    """Parameters that do not fit; the message names each of them."""
 
 
 class Experiment:
@@ -37,14 +33,11 @@ class Experiment:
         parameters: fields of :class:`tts.runs.grid.Grid`.
 
     Raises:
-        ParameterError: for an unknown or unfit parameter.
+        tts.parameters.ParameterError: for an unknown or unfit parameter.
     """
 
     def __init__(self, store: str | Path = "../data/runs", figures: str | Path = "../figures", **parameters: object):
-        try:
-            self.grid = Grid(**parameters)
-        except ValidationError as error:
-            raise ParameterError(explain(error)) from None
+        self.grid = grid_of(**parameters)
         self.store = Store(store)
         self.figures = Path(figures)
 
@@ -80,19 +73,18 @@ class Experiment:
     def save(self, figure: Figure, name: str, rows: pd.DataFrame) -> list[Path]:
         """Writes a figure as four files: ``name.pdf``, ``.png``, ``.csv`` (the plotted rows), ``.json`` (its origin)."""
         style.fit(figure)
-        self.figures.mkdir(parents=True, exist_ok=True)
         paths = [self.figures / f"{name}.{suffix}" for suffix in ("pdf", "png", "csv", "json")]
-        figure.savefig(paths[0], metadata={"CreationDate": None})
-        figure.savefig(paths[1])
-        rows.to_csv(paths[2], index=False)
-        paths[3].write_text(json.dumps(self.provenance(), indent=2) + "\n")
+        for path in paths[:2]:
+            with replacing(path) as temporary:
+                figure.savefig(temporary, format=path.suffix[1:], metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
+        write_text(paths[2], rows.to_csv(index=False))
+        write_text(paths[3], json.dumps(self.provenance(), indent=2) + "\n")
         return paths
 
     def note(self, name: str, lines: list[str]) -> None:
         """Prints what was found, and keeps it for the study's closing summary."""
-        self.figures.mkdir(parents=True, exist_ok=True)
         text = "\n".join([f"{name}:", *(f"- {line}" for line in lines)])
-        (self.figures / f"findings-{name}.txt").write_text(text + "\n")
+        write_text(self.figures / f"findings-{name}.txt", text + "\n")
         print(text)
 
     def provenance(self) -> dict:
@@ -103,32 +95,6 @@ class Experiment:
             "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
             "commit": commit(),
         }
-
-
-def check_look(look: dict) -> None:
-    """Refuses a look of figures before anything is generated for them.
-
-    Raises:
-        ParameterError: for a field that is unknown or does not fit.
-    """
-    if not isinstance(look, dict):
-        raise ParameterError(f"look must be a mapping with {', '.join(style.Look.model_fields)}; given {look!r}")
-    try:
-        style.Look(**look)
-    except ValidationError as error:
-        raise ParameterError(explain(error, style.Look)) from None
-
-
-def explain(error: ValidationError, model: type[BaseModel] = Grid) -> str:
-    """A pydantic error as lines that say what is wrong, what was given and what is known."""
-    lines = []
-    for item in error.errors():
-        where = ".".join(map(str, item["loc"])) or "parameters"
-        if item["type"] == "extra_forbidden":
-            lines.append(f"unknown parameter {where!r}; known: {', '.join(model.model_fields)}")
-        else:
-            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')} (given: {item['input']!r:.120})")
-    return "\n".join(lines)
 
 
 def commit() -> str:

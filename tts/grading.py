@@ -7,27 +7,40 @@ because parsing a hostile answer such as ``\\boxed{1000000000!}`` can ignore eve
 from __future__ import annotations
 
 import json
+import os
 import re
 import select
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 from tqdm.auto import tqdm
 
 LONGEST_ANSWER = 500
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
-# Space between two digits stays: "3 1/2" is not 31/2.
-_NOISE = re.compile(r"\\[ ,;!]|\\(?:left|right)(?![a-zA-Z])|\\text\s*\{\s*\}|\$|(?<!\d)\s+|\s+(?!\d)|\.$")
+_WITH_BASE = re.compile(r"([0-9A-Z]*\d[0-9A-Z]*)_(?:\{(\d+)\}|(\d+))")
+_WORDS = re.compile(r"\\(?:text|textbf|mbox|mathrm)\s*\{[^{}]*\}")
+_VARIABLE = re.compile(r"(?<![\\a-zA-Z])[a-z]{1,2}(?![a-zA-Z])")
+_OPERATION = re.compile(r"[-+*/^]|\\(?:cdot|times|d?frac|sqrt)|\d[a-z]|(?<![\\a-zA-Z])[a-z]{2}(?![a-zA-Z])")
+# Space stays between two digits ("3 1/2" is not 31/2) and, as one blank, between a command and a letter ("\pi r" is not "\pir").
+# The second backslash of a matrix's row break begins no spacing command.
+_NOISE = re.compile(
+    r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])|(?<!\\)\\[ ,;!]|\\(?:left|right)(?![a-zA-Z])|\\text\s*\{\s*\}|\\?\$|(?<!\d)\s+|\s+(?!\d)|\.$"
+)
 
 
 class Grader:
     """Decides whether answers equal gold answers; keeps every verdict, so each distinct pair is judged once.
 
-    Convention: what math-verify 0.9 accepts, with the gold answer first. It ignores units and percent signs and takes
-    ``x=5`` for ``5``; a decimal does not equal a surd. No answer is wrong, and so is one over 500 characters or one
-    that cannot be judged within the limits.
+    Convention: what math-verify 0.9 accepts, with the gold answer first. It ignores units, degree and percent signs, takes
+    ``x=5`` for ``5`` (but not ``2x=5``) and ``\\{1,2\\}`` for ``(1,2)``, and compares words without regard to case; a decimal does
+    not equal a surd, nor an inequality an interval. Numbers in a base are equal where their digits are, and their bases unless one
+    is left out.
+    No answer is wrong, and so is one over 500 characters or one that cannot be judged within the limits.
 
     Args:
         seconds: limit for one pair.
@@ -37,7 +50,10 @@ class Grader:
     def __init__(self, seconds: float = 5.0, memory_mb: int = 2048):
         self.seconds, self.memory_mb = seconds, memory_mb
         self._verdicts: dict[tuple[str, str], bool] = {}
+        self._hopeless: set[str] = set()  # texts that no judge survived
         self._process: subprocess.Popen | None = None
+        self._judge_pid = 0
+        self._unread = b""
 
     def equal(self, gold: str, answer: str | None) -> bool:
         """Whether ``answer`` is mathematically equal to ``gold``."""
@@ -58,6 +74,7 @@ class Grader:
 
     def close(self) -> None:
         if self._process is not None:
+            self._kill_judge()
             self._process.kill()
             self._process.communicate()
             self._process = None
@@ -69,30 +86,63 @@ class Grader:
         self.close()
 
     def _judge(self, gold: str, answer: str) -> bool:
-        if self._process is None or self._process.poll() is not None:
+        if not self._hopeless.isdisjoint((gold, answer)):
+            return False
+        if self._process is None:
             self._start()
+        deadline, parsed = time.monotonic() + self.seconds, 0
         try:
-            self._process.stdin.write(json.dumps([gold, answer]) + "\n")
+            self._process.stdin.write(json.dumps([gold, answer]).encode() + b"\n")
             self._process.stdin.flush()
-            reply = self._reply(self.seconds)
+            while (reply := self._reply(deadline)) == "parsed":
+                parsed += 1
         except BrokenPipeError:
             reply = ""
-        if not reply:
-            self.close()
-        return reply == "true"
+        if reply in ("true", "false"):
+            return reply == "true"
+        if parsed < 2:  # no other pair needs to wait for the side that is to blame
+            self._hopeless.add((gold, answer)[parsed])
+        self._restart(reply)
+        return False
 
     def _start(self) -> None:
         command = [sys.executable, "-m", "tts.grading_worker", str(self.memory_mb)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(command, text=True, encoding="utf-8", **pipes)
-        if self._reply(120) != "ready":
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._unread = b""
+        if not self._is_ready(self._reply(time.monotonic() + 120)):
             self.close()
             raise RuntimeError("the grading process did not start within 120 seconds; is math-verify installed?")
 
-    def _reply(self, seconds: float) -> str:
+    def _restart(self, reply: str) -> None:
+        """Another judge after one that died, or was too slow and is killed; all of it anew where even that fails."""
+        if not self._is_ready(reply):  # else it died by itself, and its successor has reported already
+            self._kill_judge()
+            if not self._is_ready(self._reply(time.monotonic() + 10)):
+                self.close()
+
+    def _is_ready(self, reply: str) -> bool:
+        word, _, pid = reply.partition(" ")
+        if word == "ready":
+            self._judge_pid = int(pid)
+        return word == "ready"
+
+    def _kill_judge(self) -> None:
+        if self._judge_pid and self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._judge_pid, signal.SIGKILL)
+        self._judge_pid = 0
+
+    def _reply(self, deadline: float) -> str:
         """One line from the process; empty where it died or took too long."""
-        ready, _, _ = select.select([self._process.stdout], [], [], seconds)
-        return self._process.stdout.readline().strip() if ready else ""
+        pipe = self._process.stdout.fileno()
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+            piece = os.read(pipe, 4096) if ready else b""
+            if not piece:
+                return ""
+            self._unread += piece
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.decode()
 
 
 def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:
@@ -118,7 +168,7 @@ def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:
 @lru_cache(maxsize=100_000)
 def normalise(answer: str) -> str:
     """Spacing commands, dollar signs and a full stop at the end removed; nothing that changes a value."""
-    return _NOISE.sub("", answer.strip())
+    return _NOISE.sub(lambda found: f"{found[1]} " if found[1] else "", answer.strip())
 
 
 def _quickly_equal(gold: str, answer: str) -> bool | None:
@@ -128,4 +178,17 @@ def _quickly_equal(gold: str, answer: str) -> bool | None:
         return False
     if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
         return int(gold) == int(answer)
+    bases = _WITH_BASE.fullmatch(gold), _WITH_BASE.fullmatch(answer)
+    if any(bases):
+        digits, of = zip(*((found[1], found[2] or found[3]) if found else (text, None) for found, text in zip(bases, (gold, answer))))
+        return digits[0] == digits[1] and (None in of or of[0] == of[1])
+    if ("=" in gold) != ("=" in answer) and (_says_more_than_a_value(gold) or _says_more_than_a_value(answer)):
+        return False  # math-verify would compare an equation's right side alone
     return None
+
+
+def _says_more_than_a_value(text: str) -> bool:
+    """Whether it is an equation whose left side is more than a name or numbers: ``2x=6``, not ``x=3``, ``f(2)=3`` or ``1+2=3``."""
+    left, sign, right = text.partition("=")
+    left = _WORDS.sub("", left)
+    return bool(sign) and "=" not in right and bool(_VARIABLE.search(left) or re.search(r"\d[a-z]", left)) and bool(_OPERATION.search(left))

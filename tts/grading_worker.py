@@ -1,10 +1,16 @@
-"""The process that judges answers for :mod:`tts.grading`: a pair a line in, a verdict a line out; made to be killed."""
+"""The process that judges answers for :mod:`tts.grading`: a pair a line in, a verdict a line out; made to be killed.
+
+It imports math-verify once and forks the judge that works; a judge that was killed is replaced in milliseconds.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import sys
+from functools import lru_cache
 
 
 def main(memory_mb: int) -> None:
@@ -15,17 +21,61 @@ def main(memory_mb: int) -> None:
     except (ImportError, ValueError, OSError):  # not on every system; the time limit still holds
         pass
     logging.disable(logging.CRITICAL)
-    from math_verify import parse, verify
+    replies = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints must not pass for a verdict
+    _verified(_understood("1"), _understood("2"))  # loads grammars before the first fork
+    parent, judge = os.getppid(), 0
 
-    print("ready", flush=True)
+    def end_with_parent(*_: object) -> None:
+        if os.getppid() != parent:
+            os.kill(judge, signal.SIGKILL)  # it may be in the middle of something endless
+            os._exit(1)
+
+    signal.signal(signal.SIGALRM, end_with_parent)
+    signal.setitimer(signal.ITIMER_REAL, 1, 1)
+    while True:
+        judge = os.fork()
+        if not judge:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            _judge(replies)
+            os._exit(0)
+        _, status = os.waitpid(judge, 0)
+        if status == 0:  # there is nothing more to judge
+            return
+
+
+def _judge(replies: int) -> None:
+    """Says "ready" with its process id; then per pair "parsed" for each side and the verdict."""
+    os.write(replies, f"ready {os.getpid()}\n".encode())
     for line in sys.stdin:
-        gold, answer = json.loads(line)
-        try:
-            sides = [parse(f"${text}$", parsing_timeout=None, raise_on_error=False) for text in (gold, answer)]
-            verdict = all(sides) and verify(*sides, timeout_seconds=None, raise_on_error=False)
-        except BaseException:  # math-verify's own timeout is one, and so is running out of memory
-            verdict = False
-        print(json.dumps(bool(verdict)), flush=True)
+        sides = []
+        for text in json.loads(line):
+            sides.append(_understood(text))
+            os.write(replies, b"parsed\n")
+        os.write(replies, b"true\n" if _verified(*sides) else b"false\n")
+
+
+@lru_cache(maxsize=4096)
+def _understood(text: str) -> list:
+    """What math-verify makes of an answer. A comparison with 1 shows now, and once, whether its value can be worked out at all."""
+    from math_verify import parse
+
+    try:
+        found = parse(f"${text}$", parsing_timeout=None, raise_on_error=False)
+    except BaseException:  # math-verify's own timeout is one, and so is running out of memory
+        return []
+    if text != "1":
+        _verified(_understood("1"), found)
+    return found
+
+
+def _verified(gold: list, answer: list) -> bool:
+    from math_verify import verify
+
+    try:
+        return bool(gold and answer and verify(gold, answer, timeout_seconds=None, raise_on_error=False))
+    except BaseException:
+        return False
 
 
 if __name__ == "__main__":

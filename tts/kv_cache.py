@@ -8,6 +8,11 @@ from transformers import Cache, PreTrainedModel
 _GRAIN = 32  # attention windows are rounded up to this, so that few different shapes occur
 
 
+def capacity_for(window: int) -> int:
+    """Positions that a slot is given so that it holds ``window`` of them."""
+    return max(128, 1 << (window - 1).bit_length())
+
+
 class SlotCache(Cache):
     """Keys and values of all layers in one tensor ``(2 * layers, slots, kv_heads, capacity, head_size)``.
 
@@ -45,7 +50,7 @@ class SlotCache(Cache):
         if self.storage is not None and self.storage.shape[3] >= window:
             return
         layers, heads, _, size = like.shape
-        capacity = max(128, 1 << (window - 1).bit_length())
+        capacity = capacity_for(window)
         grown = like.new_zeros(layers, self.slots, heads, capacity, size)
         if self.storage is not None:
             grown[..., : self.storage.shape[3], :] = self.storage
@@ -66,7 +71,11 @@ class CachedModel:
     def __init__(self, backbone: PreTrainedModel, slots: int):
         self.backbone, self.slots = backbone, slots
         self.device = backbone.device
-        self.cache = SlotCache(backbone.config.get_text_config().num_hidden_layers, slots)
+        config = backbone.config.get_text_config()
+        self.cache = SlotCache(config.num_hidden_layers, slots)
+        self.sliding_window: int | None = getattr(config, "sliding_window", None)
+        kinds = set(getattr(config, "layer_types", None) or ["sliding_attention" if self.sliding_window else "full_attention"])
+        self._layer_kinds = sorted(kinds)
 
     @torch.inference_mode()
     def extend(self, tokens: torch.Tensor, start: torch.Tensor, longest: int) -> torch.Tensor:
@@ -85,9 +94,14 @@ class CachedModel:
         positions = start[:, None] + torch.arange(tokens.shape[1], device=start.device)
         window = -(-longest // _GRAIN) * _GRAIN
         self.cache.prepare(positions, window)
-        visible = torch.arange(window, device=start.device) <= positions[:, None, :, None]
+        keys = torch.arange(window, device=start.device)
+        visible = keys <= positions[:, None, :, None]
+        masks = {"full_attention": visible}
+        if "sliding_attention" in self._layer_kinds:
+            masks["sliding_attention"] = visible & (keys > positions[:, None, :, None] - self.sliding_window)
+        mask = masks[self._layer_kinds[0]] if len(self._layer_kinds) == 1 else masks
         return self.backbone(
-            input_ids=tokens, position_ids=positions, attention_mask=visible, past_key_values=self.cache, use_cache=True
+            input_ids=tokens, position_ids=positions, attention_mask=mask, past_key_values=self.cache, use_cache=True
         ).last_hidden_state
 
     def park(self, row: int, length: int) -> torch.Tensor | None:

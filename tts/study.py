@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import ast
 import json
-import logging
 import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-import papermill
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm.auto import tqdm
 
-from tts.analysis import outcomes
-from tts.experiment import Experiment, check_look
+from tts import hub, problems
+from tts.analysis import difficulty, outcomes
+from tts.experiment import Experiment
+from tts.parameters import check, declared, explain
 from tts.paths import NOTEBOOKS
+from tts.policies import address_in
 from tts.runs import runner
 from tts.runs.grid import Grid
+from tts.runs.imported import is_imported
 from tts.runs.store import Store
 
 PRESETS = NOTEBOOKS / "presets"
@@ -50,48 +55,45 @@ class Job:
         own = {k: v for k, v in values.items() if k in Grid.model_fields}
         return Experiment(NOTEBOOKS / values["store"], NOTEBOOKS / values["figures"], **own)
 
-
-def notebooks() -> list[str]:
-    return sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    def grids(self) -> list[Grid]:
+        """What the notebook has generated first: its experiment's grid, and the separate samples by which it tells difficulties."""
+        if not (experiment := self.experiment()):
+            return []
+        samples = (declared(self.notebook) | self.parameters).get("difficulty_samples")
+        return [experiment.grid, *(difficulty.separate_grids(experiment.grid, samples) if samples else [])]
 
 
 def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def declared(notebook: str) -> dict:
-    """The parameters that a notebook declares, with their defaults.
+class _Preset(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
-    Raises:
-        StudyError: for an unknown notebook, or a default that is not a literal.
-    """
-    path = NOTEBOOKS / f"{notebook}.ipynb"
-    if not path.exists():
-        raise StudyError(f"no notebook {notebook!r}; there are {', '.join(notebooks())}")
-    cells = json.loads(path.read_text())["cells"]
-    source = next(("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])), "")
-    values = {}
-    for statement in ast.parse(source).body:
-        if isinstance(statement, (ast.Assign, ast.AnnAssign)):
-            target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
-            values[target.id] = ast.literal_eval(statement.value)
-    return values
+    notebooks: dict[str, dict[str, Any] | None]
+    common: dict[str, Any] | None = None
+    seeds: list[int] = [0]
 
 
 def load_preset(name: str) -> dict:
     """A preset's content: ``notebooks`` (name to parameters), ``common`` parameters, and ``seeds`` of its outcomes.
 
+    Args:
+        name: of one of the suite's presets, or a preset file.
+
     Raises:
         StudyError: for an unknown or malformed preset.
     """
-    path = PRESETS / f"{name}.yaml"
-    if not path.exists():
-        raise StudyError(f"no preset {name!r}; there are {', '.join(presets())}")
+    path = Path(name) if name.endswith(".yaml") else PRESETS / f"{name}.yaml"
+    if name not in presets() and not (name.endswith(".yaml") and path.is_file()):
+        raise StudyError(f"no preset {name!r:.200}; there are {', '.join(presets())}, or give a .yaml file")
     try:
-        content = yaml.safe_load(path.read_text())
-        return {"common": content.get("common") or {}, "notebooks": content["notebooks"], "seeds": content.get("seeds", [0])}
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        raise StudyError(f"{path} is not a preset: {error}") from None
+        preset = _Preset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise StudyError(f"{path} is not a preset: {explain(error, _Preset)}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise StudyError(f"{path} is not a preset: {' '.join(str(error).split())}") from None
+    return {"common": preset.common or {}, "notebooks": preset.notebooks, "seeds": preset.seeds}
 
 
 def parse_overrides(pairs: list[str]) -> dict:
@@ -111,19 +113,28 @@ def parse_overrides(pairs: list[str]) -> dict:
             raise StudyError(f"{key}: {text!r} is not a value; quote names that hold special characters") from None
         if key in ("policy", "prm"):
             key, value = {"policy": "policies", "prm": "prms"}[key], [text]
+        elif key in ("problem", "answer") and not isinstance(value, str):
+            value = text  # the answer 279 is text, and so is 042
         overrides[key] = value
     return overrides
 
 
-def plan(preset: str, names: list[str] | None = None, overrides: dict | None = None) -> list[Job]:
+def plan(preset: str, names: list[str] | None = None, overrides: dict | None = None, look_up: bool = True) -> list[Job]:
     """The notebooks to run, each with its parameters; an override goes to every notebook that declares it.
 
+    Args:
+        look_up: find every model and problem set, and check all values.
+
     Raises:
-        StudyError: for an unknown notebook, or a parameter that no chosen notebook declares.
-        tts.experiment.ParameterError: where parameters do not fit.
+        tts.parameters.NotebookError: for an unknown notebook.
+        StudyError: for a parameter that no chosen notebook declares.
+        tts.parameters.ParameterError: where parameters do not fit.
+        tts.models.ModelError: where something would have to be downloaded and the Hub cannot be reached.
     """
     content, overrides = load_preset(preset), _anchored(overrides or {})
     chosen = names or list(content["notebooks"])
+    if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):
+        raise StudyError(f"each notebook runs once; given more than once: {', '.join(repeated)}")
     jobs = []
     for name in chosen:
         known = declared(name)
@@ -137,11 +148,20 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
         raise StudyError(f"preset {preset!r}: no notebook has a parameter {', '.join(sorted(strangers))}")
     if strangers := set(overrides) - everywhere:
         raise StudyError(f"no chosen notebook has a parameter {', '.join(sorted(strangers))}; known: {', '.join(sorted(everywhere))}")
-    for job in jobs:
-        if experiment := job.experiment():
-            experiment.check()
-        check_look(job.parameters.get("look", {}))
+    if look_up:
+        hub.require(*absent([experiment for job in jobs if (experiment := job.experiment())]))
+        for job in jobs:
+            check(job.notebook, declared(job.notebook) | job.parameters)
+            if experiment := job.experiment():
+                experiment.check()
     return jobs
+
+
+def absent(experiments: list[Experiment]) -> tuple[list[str], list[str], list[str]]:
+    """Problem sets, policies and PRMs of experiments that would have to be downloaded."""
+    named = [dict.fromkeys(name for e in experiments for name in getattr(e.grid, kind)) for kind in ("problems", "policies", "prms")]
+    models = [[name for name in names if not is_imported(name)] for names in named[1:]]
+    return problems.absent(named[0]), hub.absent(models[0]), hub.absent(models[1])
 
 
 def _anchored(overrides: dict) -> dict:
@@ -151,7 +171,7 @@ def _anchored(overrides: dict) -> dict:
         if key in anchored:
             if not isinstance(anchored[key], str) or not anchored[key]:
                 raise StudyError(f"{key} must be a folder; given {anchored[key]!r}")
-            anchored[key] = str(Path(anchored[key]).expanduser().resolve())
+            anchored[key] = str(_expanded(anchored[key]).resolve())
     for key in ("policies", "prms"):
         if isinstance(anchored.get(key), list):
             anchored[key] = [_anchored_name(name) for name in anchored[key]]
@@ -162,19 +182,30 @@ def _anchored(overrides: dict) -> dict:
 
 
 def _anchored_name(name: object) -> object:
+    if address_in(str(name)):  # of a server, which may be given a folder's tokenizer
+        return re.sub(r"(?<=[?&]tokenizer=)[^&]+", lambda found: str(_anchored_name(found[0])), str(name))
     family, separator, path = str(name).rpartition(":")
-    if family == "reasoning-gym" or not Path(path).expanduser().exists():
+    try:
+        if family == "reasoning-gym" or not path or not _expanded(path).exists():
+            return name
+    except OSError:  # too long to be a path: its own check will say what it is not
         return name
-    return f"{family}{separator}{Path(path).expanduser().resolve()}"
+    return f"{family}{separator}{_expanded(path).resolve()}"
+
+
+def _expanded(path: str) -> Path:
+    """A path with ``~`` resolved; as it is where there is no such user."""
+    return Path(os.path.expanduser(path))
 
 
 def fill(jobs: list[Job]) -> None:
     """Generates everything that the notebooks will read, each run once."""
     for job in jobs:
-        experiment = job.experiment()
-        if experiment and (work := runner.missing(experiment.grid, experiment.store)):
-            print(f"{job.notebook}: {len(work)} chunks to generate")
-            runner.fill(experiment.grid, experiment.store)
+        for grid in job.grids():
+            store = job.experiment().store
+            if work := runner.missing(grid, store):
+                print(f"{job.notebook}: {len(work)} chunks to generate")
+                runner.fill(grid, store)
 
 
 def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "") -> Path:
@@ -195,42 +226,55 @@ def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "")
 
 
 def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | None]:
-    """Executes notebooks side by side, each in a process of its own.
+    """Executes notebooks side by side, each in a process of its own, which takes only its notebook along when it dies.
 
     Returns:
         Per notebook None where it ran through, else what went wrong in one line; the others finish regardless.
+
+    Raises:
+        StudyError: where the output cannot be written.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for job in jobs:
+            (output / f"{job.notebook}.ipynb").unlink(missing_ok=True)  # what an earlier run left must not pass for this one's
+    except OSError as error:
+        raise StudyError(
+            f"cannot write to {output}: {error.strerror}; make it writable, or choose another with -p figures=FOLDER"
+        ) from None
     outcome: dict[str, str | None] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_execute_one, job, output): job.notebook for job in jobs}
-        for future in tqdm(as_completed(futures), total=len(futures), desc="notebooks", unit="notebook"):
-            try:
+    running: set[subprocess.Popen] = set()
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(_execute_one, job, output, running): job.notebook for job in jobs}
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures), desc="notebooks", unit="notebook"):
                 outcome[futures[future]] = future.result()
-            except Exception as error:  # a worker that died takes only its notebook along
-                outcome[futures[future]] = f"{type(error).__name__}: {error}"
+        except BaseException:  # Ctrl-C: nothing that we started goes on without us
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(running):
+                process.kill()
+            raise
     return {job.notebook: outcome[job.notebook] for job in jobs}
 
 
-def _execute_one(job: Job, output: Path) -> str | None:
-    with (output / f"{job.notebook}.log").open("w") as log:
-        os.dup2(log.fileno(), 2)  # a kernel inherits this; its chatter belongs in a file
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    try:
-        papermill.execute_notebook(
-            job.source,
-            output / f"{job.notebook}.ipynb",
-            parameters=job.parameters,
-            kernel_name="python3",
-            cwd=job.folder,
-            progress_bar=False,
-            execution_timeout=TIMEOUT,
-        )
-    except papermill.PapermillExecutionError as error:
-        return f"{error.ename}: {error.evalue}".splitlines()[0]
-    except Exception as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    return None
+def _execute_one(job: Job, output: Path, running: set[subprocess.Popen]) -> str | None:
+    paths = {"source": job.source, "folder": job.folder, "target": output / f"{job.notebook}.ipynb", "log": output / f"{job.notebook}.log"}
+    order = {name: str(path) for name, path in paths.items()} | {"parameters": job.parameters, "timeout": TIMEOUT}
+    command = [sys.executable, "-m", "tts.notebook_process"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        running.add(process)
+        try:
+            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.flush()
+            reply = process.stdout.readline()
+        except BrokenPipeError:
+            reply = ""
+        status = process.wait()
+        running.discard(process)
+    if reply:
+        return json.loads(reply)
+    killed = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return f"its process {killed} before the notebook was done; {paths['log']} may say why"
 
 
 def store_of(preset: str) -> Store:

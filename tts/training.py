@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
@@ -168,12 +168,16 @@ def _resume(model: nn.Module, optimizers: list[torch.optim.Optimizer], folder: P
     path = folder / "state.safetensors"
     if not path.exists():
         return Progress()
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise TrainingError(f"{path} is damaged ({error}); delete {folder} to train afresh") from None
     if metadata.get("recipe") != recipe:
         raise TrainingError(f"{path} was made by another recipe; delete {folder} to train afresh, or choose another scratch folder")
     progress = Progress(**json.loads(metadata["progress"]))
-    tensors, parameters = load_file(path), {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"model.{name}"])

@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tts.advice import strategy
 from tts.advice.compute_optimal import fit
 from tts.analysis import costs, flops
 from tts.analysis.accuracy import Results
+from tts.files import write_text
 from tts.grading import Grader, groups
+from tts.parameters import explain
 from tts.policies.sampling import Sampling
 from tts.prompts import boxed_answer
 from tts.reward_models import weights_of
-from tts.runs.grid import SEARCHES
+from tts.runs.grid import SEARCHES, STEP_TOKENS, Method
 from tts.runs.runner import Engines
 from tts.search import best_of_n, sample_pool
 from tts.search.driver import Driver
-from tts.selection import aggregate, select
+from tts.selection import AGGREGATES, VOTES, aggregate, select
 
 Unit = Literal["samples", "tokens", "flops"]
 VERSION = 1
@@ -31,6 +33,31 @@ VERSION = 1
 
 class StrategyError(ValueError):
     """A strategy that cannot be read, or does not belong to these models, or a budget that buys nothing."""
+
+
+Share = Annotated[float, Field(ge=-1e-9, le=1 + 1e-9)]  # means and products of floats may miss the ends
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Model(BaseModel):
+    """A policy or PRM by name and weights."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    weights: str
+
+
+class Limits(BaseModel):
+    """Of sampling and search, as in :class:`tts.runs.grid.Grid`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    temperature: float = Field(ge=0, allow_inf_nan=False)
+    top_p: float = Field(gt=0, le=1)
+    max_tokens: int = Field(ge=1)
+    max_step_tokens: int | None = Field(None, ge=1)
+    max_steps: int = Field(ge=1)
 
 
 class Entry(BaseModel):
@@ -48,17 +75,17 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     difficulty: Literal["easy", "medium", "hard"]
-    method: str
-    aggregate: str
-    vote: str
-    n: int
-    accuracy: float
-    low: float
-    high: float
-    problems: int
-    policy_tokens: float
-    prm_tokens: float
-    flops: float
+    method: Method
+    aggregate: Literal["", *AGGREGATES]
+    vote: Literal[*VOTES]
+    n: int = Field(ge=1)
+    accuracy: Share
+    low: Share
+    high: Share
+    problems: int = Field(ge=1)
+    policy_tokens: Amount
+    prm_tokens: Amount
+    flops: Amount
 
     def cost(self, unit: Unit) -> float:
         return {"samples": float(self.n), "tokens": self.policy_tokens, "flops": self.flops}[unit]
@@ -68,8 +95,8 @@ class Strategy(BaseModel):
     """What was learnt for one policy and one PRM.
 
     Attributes:
-        policy, prm: name and weights.
-        sampling: temperature, top_p, max_tokens, max_steps.
+        policy, prm: what it holds for.
+        sampling: limits of sampling and search.
         beam_width: M.
         peek: samples from which the difficulty of a problem is predicted.
         thresholds: mean PRM score of those above which a problem is easy, and below which it is hard.
@@ -80,15 +107,15 @@ class Strategy(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    policy: dict[str, str]
-    prm: dict[str, str]
-    sampling: dict[str, float]
-    beam_width: int
-    peek: int
-    thresholds: tuple[float, float]
-    aggregate: str
+    policy: Model
+    prm: Model
+    sampling: Limits
+    beam_width: int = Field(ge=1)
+    peek: int = Field(ge=1)
+    thresholds: tuple[Share, Share]
+    aggregate: Literal[*AGGREGATES]
     learnt_on: dict[str, int]
-    entries: list[Entry]
+    entries: list[Entry] = Field(min_length=1)
 
     def difficulty(self, score: float) -> str:
         """Difficulty of a problem whose first samples have this mean score."""
@@ -139,7 +166,7 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
     return Strategy(
         policy=_identity(policy),
         prm=_identity(prm),
-        sampling={name: getattr(grid, name) for name in ("temperature", "top_p", "max_tokens", "max_steps")},
+        sampling=Limits(**{name: getattr(grid, name) for name in Limits.model_fields}),
         beam_width=grid.beam_width,
         peek=peek,
         thresholds=(float(scores[bins == "easy"].min()), float(scores[bins == "medium"].min())),
@@ -159,14 +186,13 @@ def _spent(results: Results, problem_set: str, policy: str, prm: str, method: st
     return {"policy_tokens": generated, "prm_tokens": read, "flops": total}
 
 
-def _identity(name: str) -> dict[str, str]:
-    return {"name": name, "weights": weights_of(name)}
+def _identity(name: str) -> Model:
+    return Model(name=name, weights=weights_of(name))
 
 
 def save(strategies: Sequence[Strategy], path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {"version": VERSION, "strategies": [s.model_dump() for s in strategies]}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_text(path, json.dumps(content, indent=1) + "\n")
     return path
 
 
@@ -179,22 +205,24 @@ def load(path: Path, policy: str, prm: str) -> Strategy:
     if not path.exists():
         raise StrategyError(f"no strategy file {path}; run `python -m tts run 05_compute_optimal -p policy={policy} -p prm={prm}`")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         if content["version"] != VERSION:
             raise StrategyError(
                 f"{path} has version {content['version']}; this suite reads {VERSION}: write it again with 05_compute_optimal"
             )
         strategies = [Strategy(**s) for s in content["strategies"]]
-    except (json.JSONDecodeError, ValidationError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+    except StrategyError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = explain(error, Strategy) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
         raise StrategyError(f"{path} is not a strategy file ({reason}); write it again with 05_compute_optimal") from None
     wanted = (_identity(policy), _identity(prm))
     for found in strategies:
-        if (found.policy["name"], found.prm["name"]) == (policy, prm):
+        if (found.policy.name, found.prm.name) == (policy, prm):
             if (found.policy, found.prm) != wanted:
                 raise StrategyError(f"{path} was made with other weights of {policy} or {prm}; run 05_compute_optimal again")
             return found
-    held = "; ".join(f"{s.policy['name']} with {s.prm['name']}" for s in strategies) or "none"
+    held = "; ".join(f"{s.policy.name} with {s.prm.name}" for s in strategies) or "none"
     raise StrategyError(f"{path} holds no strategy for {policy} with {prm}; it holds {held}")
 
 
@@ -231,15 +259,16 @@ def solve(plan: Strategy, problem: str, budget: float, unit: Unit = "samples", s
         StrategyError: where the budget buys nothing.
     """
     entries = {e.difficulty: e for e in plan.within(budget, unit)}
-    sampling = Sampling(plan.sampling["temperature"], plan.sampling["top_p"], *[int(plan.sampling["max_tokens"])] * 2, seed)
+    limits = plan.sampling.max_tokens, plan.sampling.max_step_tokens or min(plan.sampling.max_tokens, STEP_TOKENS)
+    sampling = Sampling(plan.sampling.temperature, plan.sampling.top_p, *limits, seed)
     engines = Engines(batch=128)
-    policy, prm = engines.policy(plan.policy["name"], sampling), engines.prm(plan.prm["name"])
+    policy, prm = engines.policy(plan.policy.name, sampling), engines.prm(plan.prm.name)
     root = policy.root("asked", problem)
     peeked = Driver(policy, prm).run([(root, best_of_n(root, plan.peek))])[0]
     score = float(np.mean([aggregate(c.scores, plan.aggregate) if c.scores else 0.0 for c in peeked.trajectories]))
     entry = entries[plan.difficulty(score)]
     if entry.method in SEARCHES:
-        running = SEARCHES[entry.method](root, entry.n, plan.beam_width, int(plan.sampling["max_steps"]))
+        running = SEARCHES[entry.method](root, entry.n, plan.beam_width, plan.sampling.max_steps)
     else:
         running = sample_pool(root, entry.n) if entry.method == "majority" else best_of_n(root, entry.n)
     outcome = Driver(policy, prm).run([(root, running)])[0]

@@ -38,10 +38,13 @@ def quantile_bins(pass_at_1: Sequence[float]) -> np.ndarray:
 
 
 def by_bin(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, bins: np.ndarray) -> pd.DataFrame:
-    """Accuracy of each of the grid's methods in each difficulty bin, with intervals; bins without problems are left out."""
+    """Accuracy of each of the grid's methods in each difficulty bin, with intervals.
+
+    Bins without problems are left out, and so are methods that imported data do not have at that budget.
+    """
     rows = []
     for name in (name for name in BINS if (bins == name).any()):
-        for method in evidence.grid.methods:
+        for method in (m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)):
             inside = evidence.accuracy(problem_set, policy, prm, method, n)[bins == name]
             interval = stats.of_accuracy(inside)
             numbers = {"problems": len(inside), "accuracy": interval.estimate, "low": interval.low, "high": interval.high}
@@ -127,10 +130,11 @@ def compare(
     table = values(evidence, at.problem_set, at.policy, at.prm, at.n, candidates)
     same = np.full(len(oracle), "all")
     methods = evidence.grid.methods
-    rule = [study_method(at.share, name) for name in oracle]
+    rule = [study_method(at.share, name) for name in oracle] if np.isfinite(at.share) else ["the size is unknown"]
     by_rule = {m: evidence.accuracy(at.problem_set, at.policy, at.prm, m, at.n) for m in sorted(set(rule) & set(methods))}
+    alone, by_itself = evidence.alone(at.problem_set, at.policy)
     rows = {
-        "CoT": stats.of_accuracy(evidence.accuracy(at.problem_set, at.policy, None, "cot", 1)),
+        alone: stats.of_accuracy(by_itself),
         "majority": stats.of_accuracy(evidence.accuracy(at.problem_set, at.policy, None, "majority", at.n)),
         "best fixed, cross-fitted": compute_optimal.fit(table, same).accuracy,
         "optimal, oracle difficulty, cross-fitted": compute_optimal.fit(table, oracle).accuracy,

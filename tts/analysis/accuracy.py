@@ -26,9 +26,9 @@ class Graded:
         group: per candidate, the number of its answer; -1 for none.
         correct: per candidate.
         scores: per aggregate, each candidate's score; empty where unscored.
-        tokens: per candidate, of its own text.
+        tokens: per candidate, of its own text; NaN where it is not recorded.
         subtree: per candidate, the first index of its path.
-        prompt_tokens, policy_tokens, prm_tokens: of the whole search.
+        prompt_tokens, policy_tokens, prm_tokens: of the whole search; None where they are not recorded.
     """
 
     problem_id: str
@@ -37,9 +37,9 @@ class Graded:
     scores: dict[str, np.ndarray]
     tokens: np.ndarray
     subtree: np.ndarray
-    prompt_tokens: int
-    policy_tokens: int
-    prm_tokens: int
+    prompt_tokens: int | None
+    policy_tokens: int | None
+    prm_tokens: int | None
 
 
 def grade(row: dict, grader: Grader) -> Graded:
@@ -58,7 +58,7 @@ def grade(row: dict, grader: Grader) -> Graded:
         numbers,
         np.array([verdict[n] for n in numbers.tolist()], bool),
         {how: np.array([aggregate(t["scores"], how) if t["scores"] else 0.0 for t in found]) for how in scored},
-        np.array([t["tokens"] for t in found], int),
+        np.array([t["tokens"] for t in found], float),
         np.array([t["path"][0] if t["path"] else 0 for t in found], int),
         row["prompt_tokens"],
         row["policy_tokens"],
@@ -116,9 +116,8 @@ class Results(Evidence):
         if method == "best_of_n":
             return np.array([vote_of(g, n, rule) for g in runs])
         if method == "dvts":
-            return np.array(
-                [vote_of(by_subtree(g, self.grid.samples, self.grid.beam_width), n // self.grid.beam_width, rule) for g in runs]
-            )
+            total, width = self.grid.size("dvts", policy, prm), self.grid.width(policy, prm)
+            return np.array([vote_of(by_subtree(g, total, width), n // width, rule) for g in runs])
         return np.array([vote_of(g, len(g.group), rule) if len(g.group) else 0.0 for g in runs])
 
     def mean_score(self, problem_set: str, policy: str, prm: str, samples: int) -> np.ndarray:
@@ -129,7 +128,7 @@ class Results(Evidence):
     def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         """Expected tokens that the policy generates per problem, pruned branches included; ``(problems,)``."""
         runs = self._runs(problem_set, policy, prm, method, n)
-        return np.array([g.policy_tokens for g in runs], float) * self._share(method, n)
+        return np.array([g.policy_tokens for g in runs], float) * self._share(policy, prm, method, n)
 
     def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
         """Tokens of each problem's prompt, ``(problems,)``."""
@@ -140,11 +139,13 @@ class Results(Evidence):
         if method in ("cot", "majority", "pass"):
             return np.zeros(len(self._pool(problem_set, policy)))
         runs = self._runs(problem_set, policy, prm, method, n)
-        known = 1.0 if self._share(method, n) == 1.0 else np.nan
+        known = 1.0 if self._share(policy, prm, method, n) == 1.0 else np.nan
         return np.array([g.prm_tokens for g in runs], float) * known
 
-    def _share(self, method: str, n: int) -> float:
-        return n / self.grid.samples if method in ("majority", "pass", "best_of_n", "dvts") else 1.0
+    def _share(self, policy: str, prm: str | None, method: str, n: int) -> float:
+        if method in ("majority", "pass"):
+            return n / self.grid.size("pool", policy)
+        return n / self.grid.size("scores" if method == "best_of_n" else method, policy, prm) if method in ("best_of_n", "dvts") else 1.0
 
     def _runs(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> list[Graded]:
         if method in ("majority", "pass"):

@@ -8,28 +8,53 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from tts.analysis import flops, stats
+from tts.analysis import flops, sizes, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.flops import Cost, Shape
-from tts.models import POCKET_FOLDER, idle_parameters, load_config, locate, named_folder, parameters, pocket_models, read_card
+from tts.models import (
+    POCKET_FOLDER,
+    ModelError,
+    idle_parameters,
+    load_config,
+    locate,
+    named_folder,
+    parameters,
+    pocket_models,
+    read_card,
+)
+from tts.policies import address_in, model_of
+from tts.runs.imported import is_imported, original
 
 
 def shape_of(name: str) -> Shape:
-    """A model's size, from its card, or else its weights and config; the dialled checker is no model and has none."""
+    """A model's size, from its card, or else its weights and config; the dialled checker is no model and has none.
+
+    Of an imported model, and of a served one whose files are not on this machine, only the name is known; a size that it does not
+    tell is NaN.
+    """
     if name.startswith("dial:"):
         return Shape(0)
-    card = _card(name)
-    if "attention_width" in card:  # an adapter's or a head's, whose base need not be here
-        return Shape(card["parameters"], card["layers"], card["attention_width"])
-    location = locate(name.split(":", 1)[-1])
-    config = load_config(location)
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return Shape(parameters(location), config.num_hidden_layers, config.num_attention_heads * size, idle_parameters(location, config))
+    if is_imported(name):
+        return sizes.shape_of(original(name))
+    try:
+        card = _card(name)
+        if "attention_width" in card:  # an adapter's or a head's, whose base need not be here
+            return Shape(card["parameters"], card["layers"], card["attention_width"])
+        return _measured(locate(model_of(name)))
+    except ModelError:
+        if not address_in(name):
+            raise
+        return sizes.shape_of(model_of(name))
 
 
 def _card(name: str) -> dict:
-    plain = name.split(":", 1)[-1]
-    return read_card(named_folder(plain) or locate(plain))
+    return read_card(named_folder(model_of(name)) or locate(model_of(name)))
+
+
+def _measured(location: str) -> Shape:
+    config = load_config(location)
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Shape(parameters(location), config.num_hidden_layers, config.num_attention_heads * size, idle_parameters(location, config))
 
 
 def training_flops(name: str) -> float:
@@ -39,17 +64,27 @@ def training_flops(name: str) -> float:
     """
     if name.startswith("dial:"):
         return 0.0
-    card = _card(name)
+    if is_imported(name):
+        return sizes.training_flops(original(name))
+    try:
+        card = _card(name)
+    except ModelError:
+        if not address_in(name):
+            raise
+        return sizes.training_flops(model_of(name))
     return float(card.get("training_flops", np.nan) + card.get("started_from_flops", 0.0))
 
 
 def by_size(policies: Sequence[str]) -> list[str]:
-    """The policies, smallest first."""
-    return sorted(policies, key=lambda name: shape_of(name).parameters)
+    """The policies, smallest first; those of unknown size last, in their order."""
+    return sorted(policies, key=lambda name: np.nan_to_num(shape_of(name).parameters, nan=np.inf))
 
 
 def study_share(policy: str) -> float:
-    """A policy's size as a share of the study's largest, 72B; the largest pocket policy plays that part in its family."""
+    """A policy's size as a share of the study's largest, 72B; the largest pocket policy plays that part in its family.
+
+    NaN for an imported policy of unknown size.
+    """
     family = pocket_models("policy")
     largest = max(shape_of(name).parameters for name in family) if policy in family else 72e9
     return shape_of(policy).parameters / largest
@@ -60,10 +95,12 @@ def solver_of(prm: str) -> str | None:
 
     For ``implicit:NAME`` that is NAME; for a PRM that the suite trained its card names it.
     """
-    family, _, name = prm.rpartition(":")
+    if is_imported(prm):
+        return None
+    family, name = prm.partition(":")[0], model_of(prm)
     if family == "implicit":
         return name
-    return None if family == "dial" else _card(name).get("started_from")
+    return None if family == "dial" or address_in(prm) else _card(name).get("started_from")
 
 
 def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:

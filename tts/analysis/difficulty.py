@@ -13,15 +13,21 @@ import numpy as np
 import pandas as pd
 
 from tts.analysis.accuracy import Results
+from tts.files import write_text
 from tts.paths import DATA
 from tts.policies import weights_of
 from tts.runs.grid import Grid
+from tts.runs.imported import is_imported, original
 from tts.runs.runner import fill
 from tts.runs.store import Store
 
 COLUMNS = ["problem_id", "problem", "policy", "weights", "sampling", "samples", "correct"]
 COUNTS = DATA / "difficulty"
 OTHER_SEED = 1_000_000
+
+
+class CountsError(ValueError):
+    """Committed counts that cannot be read; the message names the file and the remedy."""
 
 
 def counting_grid(grid: Grid, policy: str, samples: int) -> Grid:
@@ -37,14 +43,24 @@ def counting_grid(grid: Grid, policy: str, samples: int) -> Grid:
     return Grid(**(grid.model_dump() | changed))
 
 
+def separate_grids(grid: Grid, samples: int) -> list[Grid]:
+    """What :func:`pass_at_1` has to sample for a grid's first problem set: a grid for each policy whose counts are not committed."""
+    name = next(iter(grid.problems))
+    policies = grid.policies if not _path(name).exists() else [p for p in grid.policies if known_pass_at_1(grid, p, name) is None]
+    return [_separate(grid, policy, name, samples) for policy in policies]
+
+
+def _separate(grid: Grid, policy: str, problem_set: str, samples: int) -> Grid:
+    return counting_grid(grid, policy, samples).model_copy(update={"problems": {problem_set: grid.problems[problem_set]}})
+
+
 def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int) -> pd.DataFrame:
     """Samples a separate pool and counts the right ones.
 
     Returns:
         Columns problem_id, problem (a hash of its text), policy, weights, sampling, samples, correct.
     """
-    own = counting_grid(grid, policy, samples)
-    own = own.model_copy(update={"problems": {problem_set: grid.problems[problem_set]}})
+    own = _separate(grid, policy, problem_set, samples)
     fill(own, store)
     graded = Results(own, store).graded(problem_set, own.spec("pool", policy, n=samples))
     hashes = _hashes(own, problem_set)
@@ -55,13 +71,21 @@ def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int)
 
 
 def pass_at_1(grid: Grid, store: Store, policy: str, problem_set: str, samples: int = 64) -> np.ndarray:
-    """Pass@1 of each problem of a set, ``(problems,)``: committed counts where there are, else counted now."""
+    """Pass@1 of each problem of a set, ``(problems,)``: committed counts where there are, else counted now.
+
+    An imported policy cannot be sampled anew: its own pool counts, and that is said.
+    """
+    if is_imported(policy):
+        print(f"{original(policy)}: its difficulty is circular, from the very samples that methods are judged on: there are no others")
+        return Results(grid, store).pass_at(problem_set, policy, 1)
     known = known_pass_at_1(grid, policy, problem_set)
     return _pass_at_1(count(grid, store, policy, problem_set, samples), grid, problem_set) if known is None else known
 
 
 def known_pass_at_1(grid: Grid, policy: str, problem_set: str) -> np.ndarray | None:
     """As :func:`pass_at_1` from committed counts; None where they do not hold every problem."""
+    if is_imported(policy):
+        return None
     counts = committed(grid, policy, problem_set)
     return _pass_at_1(counts, grid, problem_set) if set(_hashes(grid, problem_set)) <= set(counts["problem_id"]) else None
 
@@ -76,7 +100,7 @@ def committed(grid: Grid, policy: str, problem_set: str) -> pd.DataFrame:
     path = _path(problem_set)
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS)
-    counts = pd.read_csv(path)
+    counts = _read(path)
     same = (counts["weights"] == weights_of(policy)) & (counts["sampling"] == _sampling(grid))
     return counts[same & (counts["problem"] == counts["problem_id"].map(_hashes(grid, problem_set)))]
 
@@ -98,9 +122,20 @@ def _path(problem_set: str) -> Path:
 def commit_counts(counts: pd.DataFrame, problem_set: str) -> Path:
     """Adds counts to the committed file, in place of older ones of the same policy and problems."""
     path = _path(problem_set)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
-        old = pd.read_csv(path)
-        counts = pd.concat([old, counts]).drop_duplicates(["policy", "problem_id"], keep="last")
-    counts.sort_values(["policy", "problem_id"]).to_csv(path, index=False)
+        counts = pd.concat([_read(path), counts]).drop_duplicates(["policy", "problem_id"], keep="last")
+    write_text(path, counts.sort_values(["policy", "problem_id"]).to_csv(index=False))
     return path
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        counts = pd.read_csv(path)
+        if missing := [name for name in COLUMNS if name not in counts.columns]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        if not (counts["correct"].between(0, counts["samples"]) & (counts["samples"] > 0)).all():
+            raise ValueError("a count is not between 0 and its number of samples")
+        return counts
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise CountsError(f"{path} is damaged ({reason:.200}); restore it, say with git checkout, or delete it") from None

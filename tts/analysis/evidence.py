@@ -14,12 +14,19 @@ from tts.runs.grid import Grid
 from tts.selection import Rule
 
 
-def cells(grid: Grid, pool_budgets: Sequence[int]) -> Iterator[tuple[str, str, int]]:
+def cells(grid: Grid, policy: str, pool_budgets: Sequence[int]) -> Iterator[tuple[str, str, int]]:
     """PRM, method and budget of everything that a grid says about a policy; the PRM is empty where none is used.
 
     Args:
+        policy: of an imported one, what its data hold.
         pool_budgets: budgets of what comes from the pool of samples (Pass@N, majority, best-of-N).
     """
+    for prm, method, n in _asked(grid, pool_budgets):
+        if grid.holds(policy, prm or None, method, n):
+            yield prm, method, n
+
+
+def _asked(grid: Grid, pool_budgets: Sequence[int]) -> Iterator[tuple[str, str, int]]:
     yield "", "cot", 1
     for n in pool_budgets:
         yield from (("", method, n) for method in ("pass", "majority"))
@@ -63,6 +70,16 @@ class Evidence(ABC):
         """Budgets of what comes from the pool of samples."""
         return sorted(self.grid.budgets)
 
+    def alone(self, problem_set: str, policy: str) -> tuple[str, np.ndarray]:
+        """How accurate a policy is without test-time scaling: ``CoT``, or ``Pass@1`` where imported data have no greedy solutions.
+
+        Returns:
+            Which of the two, and the accuracy on each problem, ``(problems,)``.
+        """
+        if self.grid.holds(policy, None, "cot", 1):
+            return "CoT", self.accuracy(problem_set, policy, None, "cot", 1)
+        return "Pass@1", self.accuracy(problem_set, policy, None, "pass", 1)
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row per problem set, policy, PRM, method and n: problems, accuracy with its interval, mean tokens."""
@@ -70,7 +87,7 @@ class Evidence(ABC):
             self._row(problem_set, policy, *cell)
             for problem_set in self.grid.problems
             for policy in self.grid.policies
-            for cell in cells(self.grid, self.pool_budgets)
+            for cell in cells(self.grid, policy, self.pool_budgets)
         ]
         return pd.DataFrame(rows)
 

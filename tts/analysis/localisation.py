@@ -53,9 +53,19 @@ class Localisation:
 
 
 def read(split: str) -> list[Labelled]:
-    """The committed solutions: ``validation`` for thresholds, ``test`` for figures."""
-    rows = map(json.loads, (SOLUTIONS / f"{split}.jsonl").read_text().splitlines())
-    return [Labelled(r["problem"], tuple(r["steps"]), r["first_error"], r["policy"]) for r in rows]
+    """The committed solutions: ``validation`` for thresholds, ``test`` for figures.
+
+    Raises:
+        ValueError: where their file is damaged.
+    """
+    path, rows = SOLUTIONS / f"{split}.jsonl", []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            r = json.loads(line)
+            rows.append(Labelled(r["problem"], tuple(r["steps"]), r["first_error"], r["policy"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}, line {len(rows) + 1} is damaged ({error}); restore the file, say with git checkout") from None
+    return rows
 
 
 def score_all(prm: StepScorer, solutions: Sequence[Labelled]) -> list[tuple[float, ...]]:

@@ -6,14 +6,17 @@ A row is one problem with one policy, PRM, method, budget N and sampling seed: t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tts.analysis.evidence import Evidence, cells
+from tts.files import replacing
 from tts.models import ModelError
 from tts.paths import DATA
 from tts.problems import fingerprint as problem_fingerprint
@@ -29,6 +32,10 @@ NAMES = ["problems", "policy", "prm", "method", "problem_id"]
 SETTINGS = ("split", "beam_width", "aggregate", "vote", "temperature", "top_p", "max_tokens", "max_steps")
 
 
+class OutcomesError(ValueError):
+    """Committed outcomes that cannot be read; the message names the file and the remedy."""
+
+
 def collect(evidence: Evidence) -> pd.DataFrame:
     """Every method at every budget of a grid, one row per problem; ``prm`` is empty where none is used."""
     grid, parts = evidence.grid, []
@@ -36,7 +43,7 @@ def collect(evidence: Evidence) -> pd.DataFrame:
         ids = _ids(grid, problem_set)
         for policy in grid.policies:
             prompts = evidence.prompt_tokens(problem_set, policy)
-            for prm, method, n in cells(grid, grid.budgets):
+            for prm, method, n in cells(grid, policy, grid.budgets):
                 asked = (problem_set, policy, prm or None, method, n)
                 values = (evidence.accuracy(*asked), evidence.policy_tokens(*asked), evidence.prm_tokens(*asked), prompts)
                 columns = {name: np.asarray(column, np.float32) for name, column in zip(VALUES, values)}
@@ -60,7 +67,7 @@ def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
     names = sorted({name for grid, _ in pairs for name in (*grid.policies, *grid.prms)})
     rows = pd.concat([frame for _, frame in pairs], ignore_index=True).drop_duplicates(KEY)
     for other in (other for other in path.parent.glob("*.parquet") if other != path and _attributes(other)["settings"] == settings[0]):
-        known = pd.MultiIndex.from_frame(pd.read_parquet(other, columns=KEY).astype(dict.fromkeys(NAMES, str)))
+        known = pd.MultiIndex.from_frame(_rows(other)[KEY].astype(dict.fromkeys(NAMES, str)))
         rows = rows[~pd.MultiIndex.from_frame(rows[KEY]).isin(known)].copy()
     rows[NAMES] = rows[NAMES].astype("category")
     counts = rows.groupby("problems", observed=True)["problem_id"].nunique()
@@ -69,8 +76,8 @@ def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
         "weights": {name: _weights(name) for name in names},
         "problems": {name: [int(count), _texts(pairs[0][0], name, int(count))] for name, count in counts.items()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows.to_parquet(path, index=False, compression="zstd")
+    with replacing(path) as temporary:
+        rows.to_parquet(temporary, index=False, compression="zstd", write_page_checksum=True)
     return path
 
 
@@ -112,12 +119,17 @@ def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:
 
     A policy is held in full where every method and budget of the grid is there, with each PRM, on each problem set.
     Outcomes of other settings, other problems or other weights do not count.
+
+    Raises:
+        OutcomesError: where a file is damaged.
     """
     found = list(_read(grid, folder))
     if not found:
         return None
     rows = pd.concat(found, ignore_index=True)
-    asked = {policy: {(name, policy, *cell) for name in grid.problems for cell in cells(grid, grid.budgets)} for policy in grid.policies}
+    asked = {
+        policy: {(name, policy, *cell) for name in grid.problems for cell in cells(grid, policy, grid.budgets)} for policy in grid.policies
+    }
     held = set(rows[CELL].drop_duplicates().itertuples(index=False, name=None))
     policies = [policy for policy in grid.policies if asked[policy] <= held]
     if not policies:
@@ -146,14 +158,35 @@ def _read(grid: Grid, folder: Path) -> Iterator[pd.DataFrame]:
             continue
         known = {name for name, weights in about["weights"].items() if _weights(name) == weights}
         sets = {name for name, (count, texts) in about["problems"].items() if name in grid.problems and _texts(grid, name, count) == texts}
-        rows = pd.read_parquet(path)
+        rows = _rows(path)
         rows = rows[rows["policy"].isin(known) & rows["prm"].isin(known | {""}) & rows["problems"].isin(sets)]
         yield rows.astype(dict.fromkeys(NAMES, str))
 
 
 def _attributes(path: Path) -> dict:
     """What :func:`commit` wrote beside a file's rows: settings, weights, problems."""
-    return pq.read_schema(path).pandas_metadata["attributes"]
+    with _readable(path):
+        found = pq.read_schema(path).pandas_metadata["attributes"]
+        if not {"settings", "weights", "problems"} <= set(found):
+            raise ValueError("it does not say what its outcomes are of")
+        return found
+
+
+def _rows(path: Path) -> pd.DataFrame:
+    with _readable(path):
+        rows = pd.read_parquet(path, page_checksum_verification=True)
+        if missing := [name for name in (*KEY, *VALUES) if name not in rows.columns]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        return rows
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise OutcomesError(f"{path} is damaged ({reason:.200}); restore it, say with git checkout, or delete it") from None
 
 
 def _common(grid: Grid, problem_set: str, rows: pd.DataFrame) -> int:
@@ -168,7 +201,8 @@ def _ids(grid: Grid, problem_set: str) -> list[str]:
 
 
 def _settings(grid: Grid) -> dict:
-    return {name: getattr(grid, name) for name in SETTINGS}
+    own = {"max_step_tokens": grid.max_step_tokens} if grid.max_step_tokens else {}
+    return {name: getattr(grid, name) for name in SETTINGS} | own
 
 
 def _texts(grid: Grid, problem_set: str, count: int) -> str:

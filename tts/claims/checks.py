@@ -19,6 +19,7 @@ from tts.models import locate, read_card
 from tts.report.plots import short
 from tts.report.tables import FEWEST_PROBLEMS
 from tts.reward_models import open_prm
+from tts.runs.imported import is_imported
 from tts.selection import Rule
 
 METHODS = ("majority", "best_of_n", "beam_search", "dvts")
@@ -100,7 +101,8 @@ class Scope:
         for held in self.evidence if evidence is None else evidence:
             grid = held.grid
             known = method in ("cot", "pass", *grid.methods) and (method in ("cot", "pass", "majority") or prm in grid.prms)
-            if known and policy in grid.policies and (method == "cot" or self.n in grid.budgets):
+            asked = known and policy in grid.policies and (method == "cot" or self.n in grid.budgets)
+            if asked and grid.holds(policy, prm, method, 1 if method == "cot" else self.n):
                 return held
         raise NotTested(f"no run of {method} for {short(policy)}" + (f" with {short(prm)}" if prm else "") + f" at N = {self.n}")
 
@@ -117,14 +119,15 @@ class Scope:
         return found
 
     def of_size(self, size: str) -> list[str]:
-        """Policies of a size class by the study's thresholds (Liu et al. 2025, section 4.2), as shares of the largest policy.
+        """Policies of a size class by the study's thresholds, as shares of the largest policy (Liu et al. 2025, section 4.2).
 
-        Where there is one policy only, that is the study's largest.
+        Imported policies, which may be one or two of a family, and a single policy are shares of the study's largest.
         """
+        alone = len(self.policies) == 1 or all(map(is_imported, self.policies))
         largest = max(costs.shape_of(p).parameters for p in self.policies)
-        shares = {p: costs.shape_of(p).parameters / largest for p in self.policies}
-        if len(shares) == 1:
-            shares = {p: costs.study_share(p) for p in shares}
+        shares = {p: costs.study_share(p) if alone else costs.shape_of(p).parameters / largest for p in self.policies}
+        if np.isnan(list(shares.values())).any():
+            raise NotTested("the size of a policy is unknown")
         return [p for p in self.policies if size_class(shares[p]) == size]
 
     def bins(self, policy: str) -> np.ndarray:
@@ -173,6 +176,8 @@ def _parts(scope: Scope, method: str, over: str, size: str | None, prm: str, bin
     name = {"good": scope.good, "weak": scope.weak}[prm]
     if not name:
         raise NotTested(f"no {prm} PRM in this scope")
+    if prm == "weak" and name == scope.good:
+        raise NotTested(f"no other PRM than {short(name)} plays the weak one")
     parts, used, missing = [], [], ""
     for policy in scope.of_size(size) if size else scope.searchers:
         try:
@@ -252,7 +257,7 @@ def certainty(finding: Finding) -> float:
 def relative_gain(scope: Scope) -> Finding:
     """The relative gain of compute-optimal test-time scaling over CoT, of the smallest policy less that of the largest."""
     if len(scope.policies) < 2:
-        raise NotTested("there is one policy")
+        raise NotTested(f"there is one policy, {short(scope.policies[0])}")
     gains = []
     for policy in (scope.policies[0], scope.policies[-1]):
         cot = compute_optimal.resampled_means(scope.values(policy, "cot"))
@@ -278,6 +283,8 @@ def efficiency(scope: Scope) -> Finding:
 
 def prm_quality(scope: Scope, method: str) -> Finding:
     """The slope of accuracy over ln F1 of error localisation, averaged over the searchers (Liu et al. 2025, Fig 6)."""
+    if any(map(is_imported, scope.prms)):
+        raise NotTested("how well imported PRMs locate errors is not in the data")
     if len(scope.prms) < 3:
         raise NotTested(f"a fit needs three PRMs; there are {len(scope.prms)}")
     f1 = np.array([localisation_f1(prm) for prm in scope.prms])
@@ -302,8 +309,8 @@ def voting(scope: Scope, against: dict) -> Finding:
     """How far best-of-N moves between two rules with the weak PRM, less how far with the good one (Liu et al. 2025, Table 2)."""
     if not scope.other_rule:
         raise NotTested(f"no outcomes under the rule {Rule(**against)}")
-    if not scope.weak:
-        raise NotTested("two PRMs are compared; there is one")
+    if scope.weak in ("", scope.good):
+        raise NotTested(f"no other PRM than {short(scope.good)} plays the weak one")
     columns = []
     for prm in (scope.weak, scope.good):
         pairs = [(scope.values(p, "best_of_n", prm), scope.values(p, "best_of_n", prm, scope.other_rule)) for p in scope.searchers]

@@ -167,7 +167,7 @@ def ways_of(
 
 
 def flops_claims(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """The three claims apart: in how many comparisons each holds (a ratio above 1), and the range of the ratio.
+    """The three claims apart: in how many comparisons each holds (a ratio above 1), of those where it is known, and the ratio's range.
 
     Args:
         comparisons: of :func:`flops_comparisons`, or the published ones.
@@ -178,7 +178,7 @@ def flops_claims(comparisons: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for claim in CLAIMS:
         for counted, part in comparisons.groupby("counted", sort=False):
-            ratio = part[claim].astype(float)
+            ratio = part[claim].astype(float).dropna()
             numbers = {"comparisons": len(ratio), "holds": int((ratio > 1).sum()), "least": ratio.min(), "most": ratio.max()}
             rows.append({"claim": claim.replace("times fewer", "fewer"), "counted": counted} | numbers)
     return pd.DataFrame(rows, columns=["claim", "counted", "comparisons", "holds", "least", "most"])

@@ -18,11 +18,17 @@ from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
 from tts.analysis import difficulty, outcomes
+from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence
 from tts.claims import checks, published_checks
 from tts.claims.checks import Finding, NotTested, Scope
+from tts.exchange import presets
+from tts.exchange.presets import FINDINGS
+from tts.files import write_text
 from tts.paths import NOTEBOOKS
+from tts.runs import imported
 from tts.runs.grid import Grid
+from tts.runs.store import Store
 
 CLAIMS = NOTEBOOKS / "claims.yaml"
 SCOPES = ("published", "pocket", "laptop", "imported")
@@ -129,14 +135,14 @@ def read(path: Path = CLAIMS) -> Ledger:
         ClaimsError: where it is missing, malformed, or names a check that does not exist.
     """
     try:
-        return Ledger(**yaml.safe_load(path.read_text()))
+        return Ledger.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise ClaimsError(f"no claims file {path}") from None
-    except (yaml.YAMLError, TypeError) as error:
-        raise ClaimsError(f"{path} is not a claims file: {error}") from None
+        raise ClaimsError(f"no claims file {path}; restore it, say with git checkout") from None
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()]
         raise ClaimsError(f"{path}: " + "; ".join(lines)) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ClaimsError(f"{path} is not a claims file: {' '.join(str(error).split())}; restore it, say with git checkout") from None
 
 
 def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
@@ -167,6 +173,27 @@ def _held(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> lis
     )
     found = [outcomes.committed(Grid(**(grid.model_dump() | common | own))) for own in asked]
     return [held for held in found if held is not None]
+
+
+def imported_scopes(ledger: Ledger, store: Store) -> dict[str, Scope]:
+    """The scope ``imported`` from a store's largest import that has enough problems and step scores; empty where there is none.
+
+    How good its PRMs are is not known: the first plays the good one, and none the weak one.
+    """
+    held = sorted(imported.all_of(store.folder), key=lambda source: (-source.count, source.name))
+    for preset in (preset for source in held for preset in presets.build(source, store.folder)):
+        if FINDINGS in preset.notebooks:
+            own = {k: v for k, v in preset.common.items() if k in Grid.model_fields} | ledger.rule
+            grid = Grid(**own)
+            roles = Roles(
+                problem_set=next(iter(grid.problems)), policies=grid.policies, searchers=grid.policies, prms=grid.prms,
+                good_prm=grid.prms[0], weak_prm=grid.prms[0],
+            )  # fmt: skip
+            otherwise = Results(Grid(**(own | other_rule(ledger))), store)
+            n = max(grid.budgets)
+            print(f"imported: {preset.problems} problems of {Path(roles.problem_set).stem}, N = {n}")
+            return {"imported": scope(ledger, roles, [Results(grid, store)], [otherwise], n)}
+    return {}
 
 
 def other_rule(ledger: Ledger) -> dict[str, str]:
@@ -279,10 +306,9 @@ def wide(ledger: pd.DataFrame) -> pd.DataFrame:
 
 def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:
     """Writes the ledger as ``ledger.json`` and ``ledger.csv``."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "ledger.json", folder / "ledger.csv"]
-    paths[0].write_text(json.dumps(json.loads(ledger.to_json(orient="records")), indent=1, ensure_ascii=False) + "\n")
-    ledger.to_csv(paths[1], index=False)
+    write_text(paths[0], json.dumps(json.loads(ledger.to_json(orient="records")), indent=1, ensure_ascii=False) + "\n")
+    write_text(paths[1], ledger.to_csv(index=False))
     return paths
 
 

@@ -34,7 +34,10 @@ def read(name: str) -> pd.DataFrame:
     files = {path.stem.split("_")[0]: path for path in sorted(FOLDER.glob("*.csv"))}
     if name not in files:
         raise PublishedError(f"no published table {name!r}; there are {', '.join(files)}")
-    return pd.read_csv(files[name])
+    try:
+        return pd.read_csv(files[name])
+    except ValueError as error:
+        raise PublishedError(f"{files[name]} is damaged ({error}); restore it, say with git checkout") from None
 
 
 def accuracy(percent: float, problem_set: str) -> Interval:

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
-from tts.models import fingerprint, read_card
+from tts.files import write_text
+from tts.models import fingerprint, read_card, weights_hash
 from tts.pocket import tokenizer as pocket_tokenizer
 from tts.pocket.corpora import LAYOUTS, UNLABELLED, Corpus, pack, policy_sequences, prm_sequences
 from tts.pocket.problems import PocketProblem, parse, training_problems
@@ -141,7 +142,7 @@ def policy_samples(name: str, models: Path, scratch: Path) -> list[tuple[PocketP
 def new_prm(recipe: PRMRecipe, models: Path) -> torch.nn.Module:
     """A PRM in its family's architecture, its lower layers and embeddings those of ``recipe.start``."""
     torch.manual_seed(recipe.seed)
-    policy = LlamaForCausalLM.from_pretrained(models / recipe.start)
+    policy = LlamaForCausalLM.from_pretrained(models / recipe.start, use_safetensors=True)
     shape = policy.config.to_diff_dict()
     shape = {k: v for k, v in shape.items() if k not in {"architectures", "model_type", "transformers_version", "dtype"}}
     shape["num_hidden_layers"] = policy.config.num_hidden_layers + recipe.extra_layers
@@ -241,5 +242,5 @@ def training_card(model: torch.nn.Module, tokens: int, progress: Progress, seed:
 def save(model, tokenizer, card: dict, folder: Path) -> Path:
     model.to(torch.float32).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    write_text(folder / "card.json", json.dumps(card | {"weights_sha256": weights_hash(folder)}, indent=2) + "\n")
     return folder

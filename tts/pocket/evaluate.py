@@ -6,6 +6,7 @@ import json
 
 from tts.analysis.accuracy import Results
 from tts.analysis.localisation import evaluate as localise
+from tts.files import write_text
 from tts.models import POCKET_FOLDER, pocket_models, read_card
 from tts.pocket.recipes import FAMILY
 from tts.reward_models import open_prm
@@ -47,7 +48,7 @@ def prm(name: str) -> dict:
 def record(name: str, results: dict) -> None:
     """Adds results to a model's card."""
     path = POCKET_FOLDER / name / "card.json"
-    path.write_text(json.dumps(read_card(path.parent) | {"results": results}, indent=2) + "\n")
+    write_text(path, json.dumps(read_card(path.parent) | {"results": results}, indent=2) + "\n")
 
 
 def all_models(store: Store) -> None:

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 from tts.analysis.localisation import SOLUTIONS
+from tts.files import write_text
 from tts.pocket.problems import first_error, held_out, parse
 from tts.policies.sampling import Sampling
 from tts.policies.transformers import TransformersPolicy
@@ -31,8 +32,7 @@ def build(policies: list[str], seed: int = 0) -> list[Path]:
         wanted = PER_POLICY[split] * len(policies)
         rows = [row for right in (True, False) for row in _round_robin(kinds[right], wanted)]
         path = SOLUTIONS / f"{split}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
         paths.append(path)
     return paths
 

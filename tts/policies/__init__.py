@@ -2,53 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from importlib import import_module
 
 from tts import models
-from tts.models import locate
+from tts.models import ModelError, locate
 from tts.policies.sampling import Sampling
-from tts.policies.transformers import TransformersPolicy
 from tts.search.driver import Policy
 
 # A new engine is one file beside these and one line here; a policy asks for it by the prefix of its name, as in ``ENGINE:NAME``.
-ENGINES: dict[str, Callable[..., Policy]] = {"transformers": TransformersPolicy}
+# Imported when first used: an engine may need a package that the others do not.
+ENGINES = {
+    "transformers": "tts.policies.transformers:TransformersPolicy",
+    "openai": "tts.policies.openai:OpenAIPolicy",
+    "vllm": "tts.policies.vllm:VLLMPolicy",
+}
+IMPORTED = "imported"  # no engine: stored solutions, and no model that could write others
 DEFAULT = "transformers"
+SERVER = "openai"  # whose names are addresses
+# Engines and PRM families before a model's name; "pypi:" and "gguf:" are part of it.
+_PREFIXES = re.compile(r"^(?:(?!pypi:|gguf:)[a-z-]+:)+")
+AS_SERVED = "as served"  # instead of a hash: nobody but the server knows which weights it has
 
 
 def engine_of(name: str) -> tuple[str, str]:
     """The engine that runs a policy, and the policy's name without the engine's."""
+    if name.startswith(("http://", "https://")):
+        return SERVER, name
     engine, _, rest = name.partition(":")
-    return (engine, rest) if rest and engine in ENGINES else (DEFAULT, name)
+    return (engine, rest) if rest and engine in (*ENGINES, IMPORTED) else (DEFAULT, name)
 
 
 def open_policy(name: str, sampling: Sampling, batch: int) -> Policy:
     """Opens a policy by name.
 
     Args:
-        name: a pocket policy, a folder, a Hub name; ``ENGINE:NAME`` runs it by another engine.
+        name: a pocket policy, a folder, a Hub name; ``ENGINE:NAME`` runs it by another engine, ``http(s)://HOST:PORT/v1#MODEL``
+            by a server.
         sampling: temperature, limits and seed.
         batch: sequences decoded at once.
 
     Raises:
         tts.models.ModelError: where it cannot be loaded.
     """
-    engine, _ = engine_of(name)
-    return ENGINES[engine](name.removeprefix(f"{engine}:"), sampling, batch)
+    engine, rest = engine_of(name)
+    if engine == IMPORTED:
+        raise ModelError(f"{name} was imported: there are its stored solutions, and no model that could write others")
+    module, _, kind = ENGINES[engine].partition(":")
+    return getattr(import_module(module), kind)(rest, sampling, batch)
 
 
 def check_policy(name: str) -> None:
-    """Finds a policy without loading it.
+    """Finds a policy without loading it; a server is not asked, for what it made once can be read without it.
 
     Raises:
         tts.models.ModelError: where it does not exist.
     """
-    locate(engine_of(name)[1])
+    engine, rest = engine_of(name)
+    if engine == IMPORTED:
+        return
+    if engine == SERVER:
+        from tts.policies.server import Address
+
+        rest = Address.parse(rest).tokenizer
+    if rest:
+        locate(rest)
+
+
+def check_ready(name: str) -> None:
+    """Asks a policy's server, if it has one, whether it is there and has the model.
+
+    Raises:
+        tts.models.ModelError: where it is not.
+    """
+    engine, rest = engine_of(name)
+    if engine == SERVER:
+        from tts.policies.openai import check_served
+
+        check_served(rest)
 
 
 def weights_of(name: str) -> str:
-    """What identifies a policy's behaviour, beside its name: a hash of its files.
+    """What identifies a policy's behaviour, beside its name: a hash of its files; for a served or an imported one nothing does.
 
     Raises:
         tts.models.ModelError: where it does not exist.
     """
-    return models.weights_of(engine_of(name)[1])
+    engine, rest = engine_of(name)
+    if engine == IMPORTED:
+        return IMPORTED
+    return AS_SERVED if engine == SERVER else models.weights_of(rest)
+
+
+def address_in(name: str) -> str | None:
+    """The address that a policy's or a PRM's name holds, where a server has the model."""
+    found = re.search(r"https?://.*", name)
+    return found[0] if found else None
+
+
+def model_of(name: str) -> str:
+    """The model that a policy's or a PRM's name means, by the name under which its files may be found on this machine."""
+    if not (served := address_in(name)):
+        return _PREFIXES.sub("", name)
+    from tts.policies.server import Address
+
+    address = Address.parse(served)
+    return address.tokenizer or address.model

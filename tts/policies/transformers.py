@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tts import prompts
 from tts.kv_cache import CachedModel
 from tts.models import load_causal_lm, load_tokenizer, locate
+from tts.policies.base import child_of, room_after, root_of
 from tts.policies.sampling import Sampling, choose, noise_key, uniforms
 from tts.search.base import Candidate
 from tts.search.driver import Ticket
@@ -40,14 +41,14 @@ class TransformersPolicy:
         name: a pocket policy, a folder or a Hub name.
         sampling: temperature, limits and seed.
         batch: sequences decoded at once.
-        device: as torch names it.
+        device: as torch names it; by default as :func:`tts.models.placement` chooses.
 
     Raises:
         tts.models.ModelError: where the model cannot be loaded.
         ValueError: where its tokenizer has no chat template.
     """
 
-    def __init__(self, name: str, sampling: Sampling, batch: int = 128, device: str = "cpu"):
+    def __init__(self, name: str, sampling: Sampling, batch: int = 128, device: str | None = None):
         self.name, self.sampling, self.batch = name, sampling, batch
         self.location = locate(name)
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(self.location)
@@ -69,14 +70,7 @@ class TransformersPolicy:
         Raises:
             ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
         """
-        text = prompts.render_prompt(self.tokenizer, problem)
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        unknown = self.tokenizer.unk_token_id
-        if unknown is not None and unknown in ids:
-            raise ValueError(f"problem {problem_id}: {self.name} cannot read some of its characters: {problem[:80]!r}")
-        if len(ids) >= self.context:
-            raise ValueError(f"problem {problem_id}: the prompt has {len(ids)} tokens and {self.name} reads {self.context} at most")
-        return Candidate(problem_id, problem, prompt=tuple(ids))
+        return root_of(self.tokenizer, self.name, self.context, problem_id, problem)
 
     # -- the driver's side -------------------------------------------------------------------------------------
 
@@ -229,18 +223,10 @@ class TransformersPolicy:
         self._close_gaps()
 
     def _child(self, request: _Request, number: int, generated: list[int], ended: bool, boundary: bool) -> Candidate:
-        parent = request.parent
         text = self.tokenizer.decode(generated, skip_special_tokens=True)
-        status = "finished" if ended else "open" if boundary and text.strip() else "truncated"
-        new_steps = prompts.split_steps(text) if request.whole else tuple(filter(None, [text.strip()]))
-        return parent.child(
-            number,
-            tokens=(*parent.tokens, *generated),
-            steps=(*parent.steps, *new_steps),
-            status=status,
-            generated=len(generated),
-            text=parent.text + text,
-        )
+        room = room_after(request.parent, len(generated), self.sampling, self.context)
+        ending = "end" if ended else "step" if boundary and room > 0 else "limit"
+        return child_of(request.parent, number, generated, text, ending, request.whole, len(generated))
 
     def _close_gaps(self) -> None:
         """Moves the rows together where nothing waits to fill the gaps and at least a quarter of them is empty."""

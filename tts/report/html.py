@@ -13,8 +13,10 @@ from nbconvert import HTMLExporter
 
 from tts.claims import findings
 from tts.experiment import Experiment
+from tts.files import write_text
 from tts.report import maps
 from tts.runs import ran
+from tts.runs.store import StoreError
 
 _REMOTE = re.compile(r'<script[^>]*\bsrc="https?://[^>]*></script>|<link[^>]*href="https?://[^>]*>')
 _STYLE = """<style>
@@ -45,12 +47,12 @@ def build(
         ledger: the ``ledger.csv`` that one of the notebooks wrote.
         experiments: whose runs are listed.
     """
-    opening = [f"# {title}", *(f"- **{name} did not finish**: {escape(reason)}" for name, reason in failures.items())]
+    opening = [f"# {escape(title)}", *(f"- **{name} did not finish**: {escape(reason)}" for name, reason in failures.items())]
     cells = [_html(_STYLE), nbformat.v4.new_markdown_cell("\n".join(opening))]
     if ledger and ledger.exists():
         cells += [nbformat.v4.new_markdown_cell("# The study's claims"), _html(_ledger(pd.read_csv(ledger)))]
     for path in executed:
-        cells += [_without_noise(cell) for cell in nbformat.read(path, as_version=4).cells]
+        cells += _cells(path)
     if experiments:
         cells += [nbformat.v4.new_markdown_cell("# What ran"), _html(_what_ran(experiments))]
     for number, cell in enumerate(cells):
@@ -59,9 +61,16 @@ def build(
     exporter = HTMLExporter(template_name="classic", raw_template=_FOLDED, exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ""
     page, _ = exporter.from_notebook_node(bound)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(_REMOTE.sub("", page), encoding="utf-8")
+    write_text(target, _REMOTE.sub("", page))
     return target
+
+
+def _cells(path: Path) -> list[nbformat.NotebookNode]:
+    """A notebook's cells; a word on it where its process died while writing it."""
+    try:
+        return [_without_noise(cell) for cell in nbformat.read(path, as_version=4).cells]
+    except (ValueError, OSError):
+        return [nbformat.v4.new_markdown_cell(f"# {path.stem}\nIt was cut off while it was written; nothing of it can be shown.")]
 
 
 def _html(text: str) -> nbformat.NotebookNode:
@@ -84,7 +93,10 @@ def _ledger(ledger: pd.DataFrame) -> str:
 
 
 def _what_ran(experiments: Sequence[Experiment]) -> str:
-    held = ran.runs(experiments)
+    try:
+        held = ran.runs(experiments)
+    except StoreError as error:
+        return f"<p>What ran cannot be listed: {escape(str(error))}</p>"
     shown = {"FLOPs": "{:.2e}".format, "seconds": "{:.0f}".format}
     tables = [("models", ran.models(experiments)), ("runs", held)]
     folded = [

@@ -24,8 +24,21 @@ PANEL = (2.3, 2.0)
 
 
 def short(name: str) -> str:
-    """A model's name as a panel title: without its folder and kind."""
-    return name.rsplit("/", 1)[-1].removeprefix("policy-").removeprefix("prm-").replace("implicit:policy-", "implicit ")
+    """A model's name as a panel title: without its folder, server and kind."""
+    return (
+        name.partition("?")[0]
+        .replace("#", "/")
+        .rsplit("/", 1)[-1]
+        .removeprefix("policy-")
+        .removeprefix("prm-")
+        .replace("implicit:policy-", "implicit ")
+    )
+
+
+def panel_title(policy: str, prm: str) -> str:
+    """Policy and PRM above a panel, on two lines where the names are long."""
+    names = [short(name) for name in (policy, prm) if name]
+    return ("\n" if sum(map(len, names)) > 32 else " | ").join(names)
 
 
 def accuracy_against_n(rows: pd.DataFrame, ax: Axes) -> Axes:
@@ -60,9 +73,8 @@ def grid_of_panels(table: pd.DataFrame, title: str = "", row: str = "policy", co
     )
     for i, policy in enumerate(rows):
         for j, prm in enumerate(columns):
-            part = table[(table[row] == policy) & table[column].isin([prm, ""])]
-            ax = accuracy_against_n(part, axes[i, j])
-            ax.set_title(f"{short(policy)} | {short(prm)}" if prm else short(policy))
+            ax = accuracy_against_n(table[(table[row] == policy) & table[column].isin([prm, ""])], axes[i, j])
+            ax.set_title(panel_title(policy, prm))
     _finish(figure, axes, "budget N (samples)", "accuracy", title)
     return figure
 
@@ -148,6 +160,7 @@ def bins_per_policy(table: pd.DataFrame, title: str = "") -> Figure:
 
 STRATEGIES = {
     "CoT": ("0.5", ":", ""),
+    "Pass@1": ("0.5", "-.", "x"),
     "majority": ("C0", "-", "o"),
     "the study's rule": ("C3", "-", "D"),
     "best fixed, cross-fitted": ("C4", "-", "^"),
@@ -176,7 +189,7 @@ def strategies(rows: pd.DataFrame, title: str = "") -> Figure:
             ax.plot(of["n"], of["accuracy"], color=colour, linestyle=line, marker=marker, label=name)
             if name == "optimal, oracle difficulty, cross-fitted":
                 ax.fill_between(of["n"], of["low"], of["high"], color=colour, alpha=0.12, linewidth=0)
-        ax.set_title(f"{short(policy)} | {short(prm)}")
+        ax.set_title(panel_title(policy, prm))
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -201,7 +214,7 @@ def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
                 ax.plot(of["tokens"], of["accuracy"], color=colour, marker=marker, label=label)
             if method == "adaptive":
                 ax.fill_between(of["tokens"], of["low"], of["high"], color=colour, alpha=0.08, linewidth=0)
-        ax.set_title(f"{short(policy)} | {short(prm)}")
+        ax.set_title(panel_title(policy, prm))
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

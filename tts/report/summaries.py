@@ -10,32 +10,43 @@ from tts.report.plots import METHODS, short
 
 
 def methods(table: pd.DataFrame, contrasts: pd.DataFrame, n: int) -> list[str]:
-    """The best method of each policy and PRM at budget ``n``, and how many contrasts are decided."""
-    guided = table[(table["n"] == n) & (table["prm"] != "")]
+    """The best method of each policy and PRM at budget ``n``, and how many contrasts are decided.
+
+    Of imported data, which may hold methods at different budgets, at the largest one at which most of them are held.
+    """
+    cell = ["problems", "policy", "prm"]
+    guided = table[(table["n"] <= n) & (table["prm"] != "")]
+    guided = guided.assign(held=guided.groupby([*cell, "n"])["method"].transform("nunique"))
+    guided = guided[guided["held"] == guided.groupby(cell)["held"].transform("max")]
+    guided = guided[guided["n"] == guided.groupby(cell)["n"].transform("max")]
     lines = []
-    for row in best(guided, ["problems", "policy", "prm"]).itertuples():
+    for row in best(guided, cell).itertuples():
         same = table[(table["problems"] == row.problems) & (table["policy"] == row.policy)]
-        cot = same[same["method"] == "cot"]["accuracy"].iloc[0]
-        majority = same[(same["method"] == "majority") & (same["n"] == n)]["accuracy"].iloc[0]
+        cot, single = (same[(same["method"] == m) & (same["n"] == 1)]["accuracy"] for m in ("cot", "pass"))
+        majority = same[(same["method"] == "majority") & (same["n"] == row.n)]["accuracy"]
+        beside = [f"majority {majority.iloc[0]:.1%}" if len(majority) else "majority not in the data"]
+        beside += [f"CoT {cot.iloc[0]:.1%}"] if len(cot) else [f"Pass@1 {single.iloc[0]:.1%}"] if len(single) else []
         lines.append(
-            f"{row.problems}, {short(row.policy)} with {short(row.prm)}, N = {n}: {METHODS[row.method][0]} is best with "
-            f"{row.accuracy:.1%} [{row.low:.0%}, {row.high:.0%}]; majority {majority:.1%}, CoT {cot:.1%}"
+            f"{short(row.problems)}, {short(row.policy)} with {short(row.prm)}, N = {row.n}: {METHODS[row.method][0]} is best with "
+            f"{row.accuracy:.1%} [{row.low:.0%}, {row.high:.0%}]; {', '.join(beside)}"
         )
     counts = contrasts["verdict"].value_counts()
-    lines.append("of the paired contrasts, " + ", ".join(f"{counts.get(v, 0)} {v}" for v in ("supported", "contradicted", "undecided")))
+    verdicts = ("supported", "contradicted", "undecided", *(v for v in counts.index if v == "not in the data at one budget"))
+    lines.append("of the paired contrasts, " + ", ".join(f"{counts.get(v, 0)} {v}" for v in verdicts))
     return lines
 
 
 def scaling(gains: pd.DataFrame) -> list[str]:
     """How the gain over CoT changes from the smallest policy to the largest."""
     lines = []
+    alone = " and ".join(name for column, name in (("cot", "CoT"), ("Pass@1", "Pass@1")) if column in gains)
     for column in ("relative gain", "error reduction"):
         first, last = gains.iloc[0], gains.iloc[-1]
         ends = [
             f"{row[column]:+.0%} [{row[column + ' low']:+.0%}, {row[column + ' high']:+.0%}] at {short(row['policy'])}"
             for row in (first, last)
         ]
-        lines.append(f"{column} of compute-optimal TTS over CoT: {ends[0]}, {ends[1]}")
+        lines.append(f"{column} of compute-optimal TTS over {alone}: {ends[0]}, {ends[1]}")
     order = gains["relative gain"].is_monotonic_decreasing
     lines.append(f"the relative gain {'falls' if order else 'does not fall'} steadily with the policy's size")
     return lines
@@ -94,7 +105,9 @@ def flops(comparisons: pd.DataFrame, claims: pd.DataFrame) -> list[str]:
     ]
     for claim, part in claims.groupby("claim", sort=False):
         found = [
-            f"{row.counted}: in {row.holds} of {row.comparisons} ({row.least:.2g} to {row.most:.2g} times)" for row in part.itertuples()
+            f"{row.counted}: "
+            + (f"in {row.holds} of {row.comparisons} ({row.least:.2g} to {row.most:.2g} times)" if row.comparisons else "not known")
+            for row in part.itertuples()
         ]
         lines.append(f"{claim}: {'; '.join(found)}")
     return lines

@@ -18,18 +18,33 @@ FEWEST_PROBLEMS = 10
 
 
 def at_budget(table: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Accuracy at one budget, methods as columns, in per cent with the interval; CoT is greedy, without budget."""
-    rows = table[(table["n"] == n) | (table["method"] == "cot")].copy()
-    rows["text"] = [f"{100 * a:.1f} [{100 * lo:.0f}, {100 * hi:.0f}]" for a, lo, hi in zip(rows["accuracy"], rows["low"], rows["high"])]
+    """Accuracy at one budget, methods as columns, in per cent with the interval; CoT is greedy, without budget.
+
+    Imported data may not have a method at the budget, but at a smaller one: then it stands there with its own N. Where they have no
+    greedy solutions there is Pass@1.
+    """
+    below = table[table["n"] <= n]
+    rows = below.loc[below.groupby(["problems", "policy", "prm", "method"], sort=False)["n"].idxmax()].copy()
+    alone = below[(below["method"] == "pass") & (below["n"] == 1)].assign(method="Pass@1")
+    greedy = set(rows[rows["method"] == "cot"]["policy"])
+    rows = pd.concat([rows, alone[~alone["policy"].isin(greedy)]])
+    rows["text"] = [
+        f"{100 * row.accuracy:.1f} [{100 * row.low:.0f}, {100 * row.high:.0f}]"
+        + ("" if row.n == n or row.method in ("cot", "Pass@1") else f" (N = {row.n})")
+        for row in rows.itertuples()
+    ]
     prms = [p for p in dict.fromkeys(rows["prm"]) if p]
     parts = [rows[rows["prm"].isin([prm, ""])].assign(prm=prm) for prm in prms] or [rows]
     wide = pd.concat(parts).pivot(index=["problems", "policy", "prm"], columns="method", values="text")
-    order = [m for m in ("cot", "majority", "best_of_n", *SEARCHES, "pass") if m in wide]
+    order = [m for m in ("cot", "Pass@1", "majority", "best_of_n", *SEARCHES, "pass") if m in wide]
     return wide[order]
 
 
 def method_contrasts(evidence: Evidence, n: int) -> pd.DataFrame:
-    """Search against best-of-N, and everything guided by a PRM against majority voting, paired by problem."""
+    """Search against best-of-N, and everything guided by a PRM against majority voting, paired by problem.
+
+    Of imported data, which may not hold both at ``n``, at the largest smaller budget of the grid at which they do.
+    """
     guided = [m for m in evidence.grid.methods if m != "majority"]
     pairs = [(m, "best_of_n") for m in guided if m in SEARCHES and "best_of_n" in guided]
     pairs += [(m, "majority") for m in guided]
@@ -38,9 +53,18 @@ def method_contrasts(evidence: Evidence, n: int) -> pd.DataFrame:
         for policy in evidence.grid.policies:
             for prm in evidence.grid.prms:
                 for first, second in pairs:
-                    a, b = (evidence.accuracy(problem_set, policy, prm, m, n) for m in (first, second))
-                    rows.append({"problems": problem_set, "policy": policy, "prm": prm} | contrast(first, second, a, b))
-    return pd.DataFrame(rows)
+                    row = {"problems": problem_set, "policy": policy, "prm": prm}
+                    both = (
+                        k for k in evidence.grid.budgets if k <= n and all(evidence.grid.holds(policy, prm, m, k) for m in (first, second))
+                    )
+                    at = max(both, default=None)
+                    if at is None:
+                        rows.append(row | {"claim": f"{first} > {second}", "verdict": "not in the data at one budget"})
+                        continue
+                    a, b = (evidence.accuracy(problem_set, policy, prm, m, at) for m in (first, second))
+                    found = contrast(first, second, a, b)
+                    rows.append(row | found | ({} if at == n else {"claim": f"{found['claim']} (N = {at})"}))
+    return pd.DataFrame(rows, columns=["problems", "policy", "prm", "claim", "difference (points)", "verdict"])
 
 
 def bin_contrasts(evidence: Evidence, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -49,7 +73,8 @@ def bin_contrasts(evidence: Evidence, problem_set: str, prm: str, n: int, bins: 
     for policy, of_problem in bins.items():
         for name in strategy.BINS:
             inside = of_problem == name
-            for method in (m for m in evidence.grid.methods if m in SEARCHES and "best_of_n" in evidence.grid.methods):
+            held = [m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)]
+            for method in (m for m in held if m in SEARCHES and "best_of_n" in held):
                 a, b = (evidence.accuracy(problem_set, policy, prm, m, n)[inside] for m in (method, "best_of_n"))
                 found = {"verdict": "too few problems"} if len(a) < FEWEST_PROBLEMS else contrast(method, "best_of_n", a, b)
                 rows.append({"policy": policy, "bin": name, "problems": int(inside.sum())} | found)
@@ -97,7 +122,8 @@ def gains(
     The relative gain is TTS / CoT - 1; error reduction is (TTS - CoT) / (1 - CoT). Compute-optimal TTS is cross-fitted: method and
     rule are chosen on other problems than they are judged on; the in-sample figure, the study's way, stands beside it. Intervals:
     bootstrap over problems with the choice repeated. Where CoT solves nothing, in a resample too, the relative gain takes half a
-    problem for it, so that it stays finite; where CoT makes no error, the error reduction is 0.
+    problem for it, so that it stays finite; where CoT makes no error, the error reduction is 0. Imported data without greedy
+    solutions have Pass@1 in place of CoT, in a column of that name.
 
     Args:
         candidates: what is chosen among.
@@ -105,7 +131,7 @@ def gains(
     """
     rows = []
     for policy in evidence.grid.policies:
-        cot = evidence.accuracy(problem_set, policy, None, "cot", 1)
+        alone, cot = evidence.alone(problem_set, policy)
         known = bins[policy] if bins else np.full(len(cot), "all")
         values = strategy.values(evidence, problem_set, policy, prm, n, candidates)
         fitted, before = compute_optimal.fit(values, known), compute_optimal.resampled_means(cot)
@@ -113,7 +139,7 @@ def gains(
         relative = fitted.estimates / np.maximum(before, 0.5 / len(cot)) - 1
         row = {
             "policy": policy,
-            "cot": cot.mean(),
+            {"CoT": "cot"}.get(alone, alone): cot.mean(),
             "majority": evidence.accuracy(problem_set, policy, None, "majority", n).mean(),
             "compute-optimal": fitted.accuracy.estimate,
             "in-sample": compute_optimal.fit(values, known, crossed=False).accuracy.estimate,

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tts import models
 from tts.models import ModelError, load_config, locate, read_card
+from tts.policies import AS_SERVED, address_in, model_of
+from tts.policies.server import Address
 from tts.reward_models.base import StepScorer, check_responds
 from tts.reward_models.dial import DialledChecker, rates
 from tts.reward_models.implicit import ImplicitPRM
 from tts.reward_models.math_shepherd import MathShepherd
-from tts.reward_models.qwen_prm import ARCHITECTURE, QwenPRM
+from tts.reward_models.qwen_prm import QwenPRM
+from tts.reward_models.rlhflow import RLHFlow
+from tts.reward_models.skywork import Skywork
 from tts.reward_models.step_head import StepHead
+from tts.reward_models.vllm import GOOD, PassScorer, served, started
 
 # A new family is one file beside these and one line here.
-FAMILIES = {"math-shepherd": MathShepherd, "qwen-prm": QwenPRM, "step-head": StepHead, "implicit": ImplicitPRM}
+FAMILIES = {
+    "math-shepherd": MathShepherd,
+    "qwen-prm": QwenPRM,
+    "rlhflow": RLHFlow,
+    "skywork": Skywork,
+    "step-head": StepHead,
+    "implicit": ImplicitPRM,
+}
 DIAL = "dial"
+IMPORTED = "imported"
+VLLM = "vllm:"
 
 
-def open_prm(name: str, batch: int = 64, device: str = "cpu") -> StepScorer | DialledChecker:
+def open_prm(name: str, batch: int = 64, device: str | None = None) -> StepScorer | PassScorer | DialledChecker:
     """Opens a PRM by name.
 
     Args:
         name: a pocket PRM, a folder, a Hub name; ``implicit:NAME`` takes any causal LM's likelihood;
             ``FAMILY:NAME`` says the family where it cannot be told; ``dial:FALSE_POSITIVE,FALSE_NEGATIVE`` is the exact
-            step checker of the pocket problems with those error rates.
+            step checker of the pocket problems with those error rates; ``vllm:NAME`` runs a PRM by vLLM,
+            ``FAMILY:http://HOST:PORT/v1#MODEL`` by a vLLM server.
         batch: rows per forward pass.
-        device: as torch names it.
+        device: as torch names it; by default as :func:`tts.models.placement` chooses.
 
     Raises:
         tts.models.ModelError: where the model or its family is unknown, or its scores do not depend on its input.
@@ -32,9 +49,24 @@ def open_prm(name: str, batch: int = 64, device: str = "cpu") -> StepScorer | Di
     family, location = family_of(name)
     if family == DIAL:
         return DialledChecker(name)
+    if family == IMPORTED:
+        raise ModelError(f"{name} was imported: there are its stored scores, and no model that could give others")
+    if name.startswith(VLLM) or address_in(name):
+        return check_responds(_by_vllm(name, family, location, batch))
     opened = FAMILIES[family](location, device)
     context = int(getattr(opened.backbone.config, "max_position_embeddings", 1 << 30))
     return check_responds(StepScorer(name, opened, batch, context))
+
+
+def _by_vllm(name: str, family: str, location: str, batch: int) -> PassScorer:
+    if family not in GOOD:
+        raise ModelError(f"vLLM does not run PRMs of the family {family} here, only {', '.join(GOOD)}; leave {VLLM!r} out of {name!r}")
+    rendering = FAMILIES[family](locate(model_of(location)) if address_in(location) else location, weights=False)
+    if address_in(location):
+        read, context = served(Address.parse(location), batch)
+    else:
+        read, context = started(location, family, rendering)
+    return PassScorer(name, rendering, GOOD[family], read, context)
 
 
 def family_of(name: str) -> tuple[str, str]:
@@ -43,25 +75,40 @@ def family_of(name: str) -> tuple[str, str]:
     Raises:
         tts.models.ModelError: where the model is unknown, or its family.
     """
+    if name.startswith(f"{IMPORTED}:"):
+        return IMPORTED, name.removeprefix(f"{IMPORTED}:")
+    name = name.removeprefix(VLLM)
+    if address := address_in(name):
+        Address.parse(address)
+        family = name.removesuffix(address).rstrip(":") or _declared_family(locate(model_of(address)))
+        return _known(family, name), address
     family, _, rest = name.partition(":")
     if family == DIAL:
         rates(name)
         return DIAL, name
-    if rest and family not in FAMILIES:
-        raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {', '.join(FAMILIES)}")
+    if rest:
+        _known(family, name)
     location = locate(rest or name)
     return (family if rest else _declared_family(location)), location
 
 
+def _known(family: str, name: str) -> str:
+    if family not in FAMILIES:
+        raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {', '.join(FAMILIES)}")
+    return family
+
+
 def weights_of(name: str) -> str:
-    """What identifies a policy's or a PRM's behaviour, beside its name: a hash of its files.
+    """What identifies a PRM's behaviour, beside its name: a hash of its files; of a Hub model its commit.
 
     Raises:
         tts.models.ModelError: where it does not exist.
     """
     if name.startswith(f"{DIAL}:"):
         return "exact step checker"
-    return models.weights_of(name.split(":", 1)[-1])
+    if name.startswith(f"{IMPORTED}:"):
+        return IMPORTED
+    return AS_SERVED if address_in(name) else models.weights_of(model_of(name))
 
 
 def _declared_family(location: str) -> str:
@@ -69,12 +116,21 @@ def _declared_family(location: str) -> str:
     if declared in FAMILIES:
         return declared
     architectures = getattr(load_config(location), "architectures", None) or []
-    lowered = location.lower()
-    if ARCHITECTURE in architectures:
-        return "qwen-prm"
-    if "shepherd" in lowered:
-        return "math-shepherd"
+    called = _called(location).lower()
+    by_architecture = (family for family, cls in FAMILIES.items() if set(cls.architectures) & set(architectures))
+    by_name = (family for family, cls in FAMILIES.items() if any(name in called for name in cls.names))
+    for family in (*by_architecture, *by_name):
+        return family
     raise ModelError(
-        f"cannot tell the PRM family of {location!r} from its config ({', '.join(architectures) or 'no architectures'}); "
+        f"cannot tell the PRM family of {location!r} from its config ({', '.join(architectures) or 'no architectures'}) or its name; "
         f"say it as FAMILY:NAME with one of {', '.join(FAMILIES)}"
     )
+
+
+def _called(location: str) -> str:
+    """What a model is called: its folder's name or its Hub name, which a folder in the Hub's cache has two levels up."""
+    path = Path(location)
+    if not path.is_dir():
+        return location
+    path = path.resolve()
+    return path.parent.parent.name if path.parent.name == "snapshots" else path.name

@@ -8,11 +8,15 @@ from tts.models import load_causal_lm, load_tokenizer
 from tts.prompts import STEP_SEPARATOR, render_prompt
 from tts.reward_models.base import Steps
 
+_LOGITS = 1 << 27  # at once; a large vocabulary's for a whole batch do not fit into memory
+
 
 class ImplicitPRM:
-    """The geometric mean of a step's token probabilities under the model, its separator included."""
+    """The geometric mean of a step's token probabilities under the model, without the token that ends with its separator."""
 
-    def __init__(self, location: str, device: str = "cpu"):
+    architectures = names = ()
+
+    def __init__(self, location: str, device: str | None = None):
         self.tokenizer = load_tokenizer(location)
         self.model = load_causal_lm(location, device)
         self.backbone = self.model.base_model
@@ -24,11 +28,12 @@ class ImplicitPRM:
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         previous = torch.cat([before[:, None], hidden[:, :-1]], dim=1)
-        log_probabilities = self.head(previous).float().log_softmax(-1)
         scores = []
-        for row, ids in enumerate(tokens):
-            # The last token is the separator, which the final step of a solution does not have.
-            counted = ids[:-1] or ids
-            picked = log_probabilities[row, torch.arange(len(counted)), torch.tensor(counted, device=hidden.device)]
-            scores.append(picked.mean().exp().item())
+        rows = max(1, _LOGITS // (previous.shape[1] * self.head.weight.shape[0]))
+        for first in range(0, len(tokens), rows):
+            log_probabilities = self.head(previous[first : first + rows]).float().log_softmax(-1)
+            for own, ids in zip(log_probabilities, tokens[first : first + rows]):
+                # The last token is the separator, which the final step of a solution does not have.
+                counted = torch.tensor(ids[:-1] or ids, device=own.device)
+                scores.append(own[: len(counted)].gather(-1, counted[:, None]).mean().exp().item())
         return scores

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import torch
 
-from tts.models import ModelError, load_causal_lm, load_tokenizer
-from tts.reward_models.base import Steps
+from tts.models import load_causal_lm, load_tokenizer, token_id
+from tts.reward_models.base import Steps, last
 
 
 class MathShepherd:
     """``"{problem} {step} ки\\n{step} ки"``; the score is P("+") against "-" at the tag itself."""
 
-    def __init__(self, location: str, device: str = "cpu"):
+    architectures = ()
+    names = ("shepherd",)
+
+    def __init__(self, location: str, device: str | None = None, weights: bool = True):
         self.tokenizer = load_tokenizer(location)
+        self.tag, *self.labels = (token_id(self.tokenizer, text, location, "math-shepherd") for text in (" ки", " +", " -"))
+        if not weights:
+            return
         self.model = load_causal_lm(location, device)
         self.backbone = self.model.base_model
-        self.tag, self.good, self.bad = (self._single(mark, location) for mark in ("ки", "+", "-"))
-        self._head = self.model.get_output_embeddings().weight[[self.good, self.bad]]
-
-    def _single(self, mark: str, location: str) -> int:
-        ids = self.tokenizer(f"1 {mark}", add_special_tokens=False)["input_ids"]
-        if self.tokenizer.decode(ids[-1:]).strip() != mark:
-            raise ModelError(f"the tokenizer of {location!r} has no single token for {mark!r}: not a Math-Shepherd PRM")
-        return ids[-1]
+        self._head = self.model.get_output_embeddings().weight[self.labels].float()
 
     def render(self, problem: str, steps: Steps) -> list[int]:
-        text = f"{problem} " + "\n".join(f"{step} ки" for step in steps)
-        return self.tokenizer(text)["input_ids"]
+        tagged = "\n".join(f"{step.strip()} ки" for step in steps)
+        return self.tokenizer(f"{problem} {tagged}" if steps else problem)["input_ids"]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
-        ends = torch.tensor([len(t) - 1 for t in tokens], device=hidden.device)
-        logits = hidden[torch.arange(len(tokens)), ends] @ self._head.T
-        return logits.float().softmax(-1)[:, 0].tolist()
+        return (last(hidden, tokens).float() @ self._head.T).softmax(-1)[:, 0].tolist()

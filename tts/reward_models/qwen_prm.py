@@ -6,12 +6,11 @@ import torch
 from torch import nn
 from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 
-from tts.models import load_model, load_tokenizer
+from tts.models import load_model, load_tokenizer, token_id
 from tts.prompts import SYSTEM_PROMPT
-from tts.reward_models.base import Steps
+from tts.reward_models.base import Steps, last
 
 SEPARATOR = "<extra_0>"
-ARCHITECTURE = "Qwen2ForProcessRewardModel"
 
 
 class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
@@ -31,16 +30,23 @@ class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
 class QwenPRM:
     """ChatML, the steps in the assistant's turn, each followed by ``<extra_0>``; the score is P(label 1) there."""
 
-    def __init__(self, location: str, device: str = "cpu"):
+    architectures = ("Qwen2ForProcessRewardModel",)
+    names = ()
+
+    def __init__(self, location: str, device: str | None = None, weights: bool = True):
         self.tokenizer = load_tokenizer(location)
+        self.tag = token_id(self.tokenizer, SEPARATOR, location, "qwen-prm")
+        if not weights:
+            return
         self.model = load_model(Qwen2ForProcessRewardModel, location, device)
         self.backbone = self.model.model
+        self._head = self.model.score.float()
 
     def render(self, problem: str, steps: Steps) -> list[int]:
         messages = [
             {"role": "system", "content": SYSTEM_PROMPT},
             {"role": "user", "content": problem},
-            {"role": "assistant", "content": "".join(f"{step}{SEPARATOR}" for step in steps)},
+            {"role": "assistant", "content": "".join(f"{step.strip()}{SEPARATOR}" for step in steps)},
         ]
         text = self.tokenizer.apply_chat_template(messages, tokenize=False)
         # What the template puts after the last separator cannot change a causal model's scores.
@@ -48,6 +54,4 @@ class QwenPRM:
         return self.tokenizer(text[:cut], add_special_tokens=False)["input_ids"]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
-        ends = torch.tensor([len(t) - 1 for t in tokens], device=hidden.device)
-        logits = self.model.score(hidden[torch.arange(len(tokens)), ends])
-        return logits.float().softmax(-1)[:, 1].tolist()
+        return self._head(last(hidden, tokens).float()).softmax(-1)[:, 1].tolist()

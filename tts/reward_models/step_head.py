@@ -17,7 +17,7 @@ from torch import nn
 
 from tts.models import ModelError, load_causal_lm, load_tokenizer
 from tts.prompts import STEP_SEPARATOR, render_prompt
-from tts.reward_models.base import Steps
+from tts.reward_models.base import Steps, last
 
 DECLARATION = "step_head.json"
 WEIGHTS = "step_head.safetensors"
@@ -45,7 +45,9 @@ class Head(nn.Module):
 class StepReader:
     """What a head is given: the policy's own prompt, then the steps, each followed by a blank line."""
 
-    def __init__(self, location: str, inputs: Inputs, device: str = "cpu"):
+    architectures = names = ()
+
+    def __init__(self, location: str, inputs: Inputs, device: str | None = None):
         self.inputs = inputs
         self.tokenizer = load_tokenizer(location)
         model = load_causal_lm(location, device)
@@ -60,8 +62,7 @@ class StepReader:
     def inputs_of(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
         """The head's inputs, ``(rows, width)`` in float32; arguments as of :meth:`tts.reward_models.base.Family.read`."""
         if self.inputs == "hidden":
-            ends = torch.tensor([len(t) - 1 for t in tokens], device=hidden.device)
-            return hidden[torch.arange(len(tokens)), ends].float()
+            return last(hidden, tokens).float()
         previous = torch.cat([before[:, None], hidden[:, :-1]], dim=1)
         parts = [self._confidence(previous[at : at + ROWS], tokens[at : at + ROWS]) for at in range(0, len(tokens), ROWS)]
         return torch.cat(parts)
@@ -84,14 +85,14 @@ class StepReader:
 class StepHead(StepReader):
     """The PRM: a reader and its head; the score is the probability that the solution will come out right."""
 
-    def __init__(self, location: str, device: str = "cpu"):
+    def __init__(self, location: str, device: str | None = None):
         declared = json.loads((Path(location) / DECLARATION).read_text())
         if declared.get("inputs") not in get_args(Inputs):
             raise ModelError(f"{location}/{DECLARATION}: unknown inputs {declared.get('inputs')!r}; known: {', '.join(get_args(Inputs))}")
         super().__init__(location, declared["inputs"], device)
-        self.head = Head(self.width, declared["inner"]).to(device)
+        self.head = Head(self.width, declared["inner"]).to(self.backbone.device)
         try:
-            self.head.load_state_dict(load_file(Path(location) / WEIGHTS, device=device))
+            self.head.load_state_dict(load_file(Path(location) / WEIGHTS, device=str(self.backbone.device)))
         except (RuntimeError, OSError, KeyError) as error:
             raise ModelError(f"the head in {location} does not fit: {str(error).splitlines()[0]}; train it again") from error
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from tts.analysis import stats
@@ -91,7 +90,7 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
 
 
 def _rows(run: Run) -> dict[str, dict]:
-    return {row["problem_id"]: row for path in sorted(run.folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()}
+    return {row["problem_id"]: row for row in run.rows()}
 
 
 def _accuracy(spec: dict, row: dict, rule: Rule, grader: Grader, bar: tqdm) -> float:
@@ -108,5 +107,5 @@ def _accuracy(spec: dict, row: dict, rule: Rule, grader: Grader, bar: tqdm) -> f
 
 def _side(run: Run, rows: list[dict], values: np.ndarray) -> Side:
     name = f"{describe(run.spec)}, seed {run.spec['sampling']['seed']} ({run.key})"
-    tokens = [float(np.mean([row[kind] for row in rows])) for kind in ("policy_tokens", "prm_tokens")]
+    tokens = [float(np.mean(np.array([row[kind] for row in rows], float))) for kind in ("policy_tokens", "prm_tokens")]
     return Side(name, stats.of_accuracy(values), *tokens)

@@ -7,7 +7,7 @@ only beam search is run per budget.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import Literal
@@ -17,10 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from tts import policies, reward_models
 from tts.policies.sampling import Sampling
 from tts.problems import load_problems
+from tts.runs import imported
 from tts.search import beam_search, dvts
 from tts.selection import AGGREGATES, VOTES, Rule
 
+MOST = 1 << 16  # samples or rows, beyond which a number is a slip rather than a wish
 SEARCHES = {"beam_search": beam_search, "dvts": dvts}
+STEP_TOKENS = 2048  # Liu et al. 2025, section 4.1
 Method = Literal["majority", "best_of_n", "beam_search", "dvts"]
 
 
@@ -29,7 +32,7 @@ class Grid(BaseModel):
 
     Attributes:
         problems: problem set and how many of its problems, ``{"pocket-main": 200}``.
-        split: development, selection or test.
+        split: development, selection or test; all, for the study's sets.
         policies: names, folders or Hub names.
         prms: likewise; ``implicit:NAME`` takes a causal LM's likelihood.
         methods: of those that are compared.
@@ -38,6 +41,7 @@ class Grid(BaseModel):
         beam_width: M.
         aggregate, vote: the one selection rule of all methods.
         temperature, top_p, max_tokens, max_steps, seed: of sampling and search.
+        max_step_tokens: of one step of a search; by default the study's 2048, or max_tokens where that is less.
         chunk: problems per unit of work.
         batch: sequences decoded at once.
     """
@@ -48,19 +52,36 @@ class Grid(BaseModel):
     policies: list[str] = Field(min_length=1)
     prms: list[str] = []
     methods: list[Method] = Field(["majority", "best_of_n", "beam_search", "dvts"], min_length=1)
-    split: Literal["development", "selection", "test"] = "test"
-    samples: int = Field(64, ge=1)
+    split: Literal["development", "selection", "test", "all"] = "test"
+    samples: int = Field(64, ge=1, le=MOST)
     budgets: list[int] = Field([4, 16, 64], min_length=1)
     beam_width: int = Field(4, ge=1)
     aggregate: str = "product"
     vote: str = "vote"
-    temperature: float = Field(0.7, ge=0)
+    temperature: float = Field(0.7, ge=0, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(320, ge=1)
-    max_steps: int = Field(40, ge=1)
+    max_tokens: int = Field(320, ge=1, le=1 << 20)
+    max_step_tokens: int | None = Field(None, ge=1, le=1 << 20)
+    max_steps: int = Field(40, ge=1, le=1 << 20)
     seed: int = 0
     chunk: int = Field(40, ge=1)
-    batch: int = Field(128, ge=1)
+    batch: int = Field(128, ge=1, le=MOST)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, values: object) -> object:
+        for name, value in values.items() if isinstance(values, dict) else ():
+            held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+            if any(isinstance(item, bool) for item in held):
+                raise ValueError(f"{name}: true and false are no values for it")
+        return values
+
+    @field_validator("policies", "prms", "methods", "budgets")
+    @classmethod
+    def _once_each(cls, value: list) -> list:
+        if repeated := sorted({item for item in value if value.count(item) > 1}):
+            raise ValueError(f"each may be given once; given more than once: {', '.join(map(str, repeated))}")
+        return value
 
     @field_validator("aggregate")
     @classmethod
@@ -85,6 +106,12 @@ class Grid(BaseModel):
 
     @model_validator(mode="after")
     def _budgets_fit(self) -> Grid:
+        ours = [policy for policy in self.policies if not imported.is_imported(policy)]
+        if theirs := [prm for prm in self.prms if imported.is_imported(prm)]:
+            if ours:
+                raise ValueError(f"{theirs[0]} has scores of imported solutions only; {ours[0]} needs a PRM that can be run")
+        if len(ours) < len(self.policies):
+            return self._imported_data_suffice()
         for n in self.budgets:
             if n < 1 or n > self.samples:
                 raise ValueError(f"budget N = {n} is not in 1..samples = {self.samples}")
@@ -97,6 +124,17 @@ class Grid(BaseModel):
                     )
         return self
 
+    def _imported_data_suffice(self) -> Grid:
+        """Imported data need not fit a grid of budgets, but must say something of each method."""
+        for policy in filter(imported.is_imported, self.policies):
+            for method in self.methods:
+                for prm in self.prms if method != "majority" else [None]:
+                    if not any(self.holds(policy, prm, method, n) for n in self.budgets):
+                        wanted = f"{method} of {imported.original(policy)}" + (f" with {imported.original(prm)}" if prm else "")
+                        asked = f"N = {', '.join(map(str, self.budgets))}, seed {self.seed}"
+                        raise ValueError(f"{wanted} at {asked} is not in the imported data; {self._import_of(policy).listed()}")
+        return self
+
     @property
     def rule(self) -> Rule:
         return Rule(self.aggregate, self.vote)
@@ -105,10 +143,13 @@ class Grid(BaseModel):
 
     def sampling(self, temperature: float | None = None) -> Sampling:
         chosen = self.temperature if temperature is None else temperature
-        return Sampling(chosen, self.top_p, self.max_tokens, self.max_tokens, self.seed)
+        step = min(self.max_tokens, self.max_step_tokens or STEP_TOKENS)
+        return Sampling(chosen, self.top_p, self.max_tokens, step, self.seed)
 
     def spec(self, method: str, policy: str, prm: str | None = None, n: int = 1) -> dict:
         """What determines a run's trajectories, apart from the problems."""
+        if source := self._import_of(policy):
+            return source.spec(method, policy, prm, n, self.seed, self._asked_of(source))
         spec = {
             "method": method,
             "policy": _policy(policy),
@@ -123,16 +164,48 @@ class Grid(BaseModel):
 
     def specs(self) -> Iterator[dict]:
         """All runs of the grid, those of a policy together, a pool before its scores."""
+        return (self.spec(*run) for run in self.runs())
+
+    def runs(self) -> Iterator[tuple[str, str, str | None, int]]:
+        """Method, policy, PRM and N of each of :meth:`specs`, whether or not the models can be found."""
         for policy in self.policies:
-            yield self.spec("cot", policy)
-            yield self.spec("pool", policy, n=self.samples)
+            if self.holds(policy, None, "cot", 1):
+                yield "cot", policy, None, 1
+            if self.holds(policy, None, "majority", 1):
+                yield "pool", policy, None, self.samples
             for prm in self.prms:
                 if "best_of_n" in self.methods:
-                    yield self.spec("scores", policy, prm, self.samples)
+                    yield "scores", policy, prm, self.samples
                 if "beam_search" in self.methods:
-                    yield from (self.spec("beam_search", policy, prm, n) for n in self.budgets)
+                    yield from (("beam_search", policy, prm, n) for n in self.budgets if self.holds(policy, prm, "beam_search", n))
                 if "dvts" in self.methods:
-                    yield self.spec("dvts", policy, prm, self.samples)
+                    yield "dvts", policy, prm, self.samples
+
+    # -- what was imported -------------------------------------------------------------------------------------
+
+    def holds(self, policy: str, prm: str | None, method: str, n: int) -> bool:
+        """Whether there can be an accuracy of a method at a budget: of an imported policy only where its data have it."""
+        source = self._import_of(policy)
+        return source is None or source.holds(method, policy, prm, n, self.seed, self._asked_of(source))
+
+    def offered(self, policies: Sequence[str], prms: Sequence[str], methods: Sequence[str]) -> list[str]:
+        """Those of some methods of which each policy with each PRM has, or can have, a run at one of the budgets."""
+        pairs = [(policy, prm) for policy in policies for prm in prms]
+        return [m for m in methods if all(any(self.holds(*pair, m, n) for n in self.budgets) for pair in pairs)]
+
+    def size(self, method: str, policy: str, prm: str | None = None) -> int:
+        """N of a policy's pool, its scores or its DVTS run (``pool``, ``scores``, ``dvts``)."""
+        return self.spec(method, policy, prm, self.samples)["n"] if self._import_of(policy) else self.samples
+
+    def width(self, policy: str, prm: str) -> int:
+        """M of a policy's DVTS run."""
+        return self.spec("dvts", policy, prm, self.samples)["width"] if self._import_of(policy) else self.beam_width
+
+    def _import_of(self, policy: str) -> imported.Import | None:
+        return imported.of(self.problems, policy) if imported.is_imported(policy) else None
+
+    def _asked_of(self, source: imported.Import) -> int:
+        return self.problems[next(name for name in self.problems if imported.beside(name) == source)]
 
     def chunks(self, problem_set: str) -> list[list[dict]]:
         """The problems of a set in units of work."""

@@ -6,11 +6,13 @@ import importlib.metadata
 import platform
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from tts.analysis import costs, flops
 from tts.experiment import Experiment, commit
+from tts.policies import DEFAULT
+from tts.runs.store import Run, read_chunk
 
 VERSIONS = ("torch", "transformers", "tokenizers", "datasets", "numpy", "pandas", "matplotlib", "papermill")
 
@@ -19,8 +21,9 @@ def runs(experiments: Sequence[Experiment]) -> pd.DataFrame:
     """Every stored run that the experiments read, once.
 
     Returns:
-        Columns method, policy, PRM, N, seed, problems, policy tokens, PRM tokens, FLOPs (2 x parameters x tokens, the PRM's
-        included; the policy's prompts as read once a problem), seconds (wall time of generation).
+        Columns method, policy, PRM, N, seed, engine, engine's limits (what it could not do), problems, policy tokens, PRM tokens,
+        FLOPs (2 x parameters x tokens, the PRM's included; the policy's prompts as read once a problem), seconds (wall time of
+        generation).
     """
     chunks, specs = {}, {}
     for experiment in experiments:
@@ -29,12 +32,15 @@ def runs(experiments: Sequence[Experiment]) -> pd.DataFrame:
             specs[run.folder] = spec
             held = chunks.setdefault(run.folder, {})
             held |= {run.path(c): None for name in experiment.grid.problems for c in experiment.grid.chunks(name) if run.has(c)}
-    return pd.DataFrame([_run(specs[folder], list(held)) for folder, held in chunks.items() if held])
+    return pd.DataFrame([_run(Run(folder, specs[folder]), list(held)) for folder, held in chunks.items() if held])
 
 
-def _run(spec: dict, paths: list) -> dict:
-    tables = [pq.read_table(path, columns=["prompt_tokens", "policy_tokens", "prm_tokens"]) for path in paths]
-    prompts, written, read = (sum(sum(t[name].to_pylist()) for t in tables) for name in tables[0].column_names)
+def _run(run: Run, paths: list) -> dict:
+    spec = run.spec
+    tables = [read_chunk(path) for path in paths]
+    columns = ("prompt_tokens", "policy_tokens", "prm_tokens")
+    counts = (np.concatenate([t[name].to_numpy().astype(float) for t in tables]) for name in columns)
+    prompts, written, read = (int(total) if np.isfinite(total := count.sum()) else total for count in counts)  # NaN: not recorded
     policy, prm = spec["policy"]["name"], spec["prm"]["name"] if spec["prm"] else ""
     spent = flops.inference(costs.shape_of(policy).parameters, prompts + written) if spec["method"] != "scores" else 0.0
     return {
@@ -43,6 +49,8 @@ def _run(spec: dict, paths: list) -> dict:
         "PRM": prm,
         "N": spec["n"],
         "seed": spec["sampling"]["seed"],
+        "engine": spec["engine"]["name"],
+        "engine's limits": "; ".join(run.limits()) if spec["engine"]["name"] != DEFAULT else "",
         "problems": sum(t.num_rows for t in tables),
         "policy tokens": written if spec["method"] != "scores" else 0,
         "PRM tokens": read,
@@ -71,8 +79,7 @@ def total(table: pd.DataFrame) -> str:
     """The sums over a table of :func:`runs`, in one line."""
     if table.empty:
         return "no stored run"
-    sums = table[["policy tokens", "PRM tokens", "FLOPs", "seconds"]].sum()
-    return (
-        f"{len(table)} runs: {sums['policy tokens']:,.0f} policy tokens, {sums['PRM tokens']:,.0f} PRM tokens, {sums['FLOPs']:.3g} FLOPs, "
-        f"{sums['seconds'] / 60:.1f} minutes of generation"
-    )
+    sums = table[["policy tokens", "PRM tokens", "FLOPs", "seconds"]].sum(skipna=False)
+    shown = [("policy tokens", ",.0f"), ("PRM tokens", ",.0f"), ("FLOPs", ".3g")]
+    counts = ", ".join(f"{format(sums[name], how) if np.isfinite(sums[name]) else 'an unknown number of'} {name}" for name, how in shown)
+    return f"{len(table)} runs: {counts}, {sums['seconds'] / 60:.1f} minutes of generation"

@@ -1,21 +1,28 @@
-"""Fills the store with what a grid asks for, one chunk after the other."""
+"""Fills the store with what a grid asks for, one chunk after the other, or spread over a cluster (:mod:`tts.runs.cluster`)."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
-from tts.policies import open_policy
+from tts.policies import DEFAULT, check_ready, open_policy
 from tts.policies.sampling import Sampling
 from tts.reward_models import open_prm
 from tts.reward_models.base import StepScorer
+from tts.reward_models.vllm import PassScorer
 from tts.runs.grid import SEARCHES, Grid
-from tts.runs.store import Store
+from tts.runs.store import Run, Store
 from tts.search import sample_pool
 from tts.search.base import Candidate, Search
 from tts.search.driver import Driver, Outcome, Policy
+
+# Set where :mod:`tts.runs.cluster` spreads the work; notebooks inherit it.
+CLUSTER = "TTS_CLUSTER"
 
 
 @dataclass(frozen=True)
@@ -37,33 +44,73 @@ def missing(grid: Grid, store: Store) -> list[Work]:
     ]
 
 
+@dataclass(frozen=True)
+class Made:
+    """A chunk that was made.
+
+    Attributes:
+        work: what it is.
+        rows: of the store.
+        seconds: that it took.
+        limits: what the engine could not do for it, in words.
+        warnings: about what happened meanwhile.
+    """
+
+    work: Work
+    rows: list[dict]
+    seconds: float
+    limits: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 def fill(grid: Grid, store: Store) -> int:
     """Makes what is missing, after another process that writes to the store; returns the number of chunks that were missing.
 
-    Stopping it at any moment loses the chunk under way only.
+    Only this process writes to the store. Stopping it at any moment loses the chunks under way only.
     """
     work = missing(grid, store)
     if not work:
         return 0
+    for name in dict.fromkeys(item.spec["policy"]["name"] for item in work if item.spec["method"] != "scores"):
+        check_ready(name)
     lock = store.lock(wait=True)  # notebooks run side by side, and what one makes another may need
-    engines = Engines(grid.batch)
     try:
         with tqdm(total=len(work), desc="study", unit="chunk", smoothing=0) as bar:
-            for item in work:
-                run = store.open(item.spec)
-                if not run.has(item.chunk):
-                    bar.set_postfix_str(f"{item.spec['method']} {item.spec['policy']['name']} N={item.spec['n']}")
-                    started = time.monotonic()
-                    rows = make(item, store, engines)
-                    run.write(item.chunk, rows, time.monotonic() - started)
+
+            def announce(item: Work) -> None:
+                bar.set_postfix_str(f"{item.spec['method']} {item.spec['policy']['name']} N={item.spec['n']}")
+
+            left = [item for item in work if not store.run(item.spec).has(item.chunk)]
+            bar.update(len(work) - len(left))
+            for made in (_spread if os.environ.get(CLUSTER) else make_all)(left, store, grid.batch, announce):
+                store.open(made.work.spec).write(made.work.chunk, made.rows, made.seconds, made.limits)
                 bar.update()
     finally:
         lock.release()
     return len(work)
 
 
+def make_all(work: list[Work], store: Store, batch: int, announce: Callable[[Work], None]) -> Iterator[Made]:
+    """Makes chunks one after the other, in this process."""
+    engines = Engines(batch)
+    try:
+        for item in work:
+            announce(item)
+            started = time.monotonic()
+            rows = make(item, store, engines)
+            yield Made(item, rows, time.monotonic() - started, engines.limits(item.spec))
+    finally:
+        warn(engines.unread())
+
+
+def _spread(*arguments: object) -> Iterator[Made]:
+    from tts.runs import cluster  # which imports this module
+
+    return cluster.make_all(*arguments)
+
+
 class Engines:
-    """The models in memory: one policy at a time, and the PRMs used with it."""
+    """The models in memory: one policy and one PRM at a time."""
 
     def __init__(self, batch: int):
         self.batch = batch
@@ -78,17 +125,44 @@ class Engines:
         policy.sampling = sampling
         return policy
 
+    def limits(self, spec: dict) -> tuple[str, ...]:
+        """What the engine that samples for a spec cannot do; scores of a pool sample nothing."""
+        return getattr(self._policies.get(spec["policy"]["name"]), "limits", ()) if spec["method"] != "scores" else ()
+
     def prm(self, name: str) -> StepScorer:
         if name not in self._prms:
+            warn(self.unread())
+            self._prms.clear()
             self._prms[name] = open_prm(name)
         return self._prms[name]
+
+    def unread(self) -> list[str]:
+        """A line for each PRM with steps that did not fit its context since this was asked last."""
+        scorers = (prm for prm in self._prms.values() if isinstance(prm, StepScorer | PassScorer))
+        return [line for prm in scorers if (line := prm.report_unread())]
+
+
+def warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        tqdm.write(f"warning: {line}", file=sys.stderr)
 
 
 def make(work: Work, store: Store, engines: Engines) -> list[dict]:
     """Runs one chunk and returns its rows."""
+    pool = pool_of(work, store)
+    return make_from(work, pool.read(work.chunk) if pool else None, engines)
+
+
+def pool_of(work: Work, store: Store) -> Run | None:
+    """The run whose samples a chunk's scores are of; None where it is not about scores."""
+    return store.run(work.spec | {"method": "pool", "prm": None}) if work.spec["method"] == "scores" else None
+
+
+def make_from(work: Work, pool: list[dict] | None, engines: Engines) -> list[dict]:
+    """:func:`make` without a store: of scores, with the pool's rows given."""
     spec = work.spec
-    if spec["method"] == "scores":
-        return _score_pool(work, store, engines)
+    if pool is not None:
+        return _score_pool(spec, pool, engines)
     policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
     prm = engines.prm(spec["prm"]["name"]) if spec["prm"] else None
     roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
@@ -110,6 +184,7 @@ def row(problem: dict, outcome: Outcome) -> dict:
         "problem_id": problem["id"],
         "problem": problem["problem"],
         "answer": problem["answer"],
+        "prompt": outcome.prompt,
         "prompt_tokens": outcome.prompt_tokens,
         "policy_tokens": outcome.policy_tokens,
         "prm_tokens": outcome.prm_tokens,
@@ -126,10 +201,8 @@ def row(problem: dict, outcome: Outcome) -> dict:
     }
 
 
-def _score_pool(work: Work, store: Store, engines: Engines) -> list[dict]:
+def _score_pool(spec: dict, pool: list[dict], engines: Engines) -> list[dict]:
     """The stored pool's rows with a PRM's scores; the policy's tokens are the pool's, counted there."""
-    spec = work.spec
-    pool = store.run(spec | {"method": "pool", "prm": None}).read(work.chunk)
     prm = engines.prm(spec["prm"]["name"])
     problems = [(r["problem_id"], r["problem"]) for r in pool for _ in r["trajectories"]]
     steps = [tuple(t["steps"]) for r in pool for t in r["trajectories"]]
@@ -144,12 +217,14 @@ def _score_pool(work: Work, store: Store, engines: Engines) -> list[dict]:
 
 
 def describe(grid: Grid, store: Store) -> str:
-    """What will run, in two lines."""
+    """What will run, in two lines, and a line for each thing that an engine could not do for what is stored."""
     work = missing(grid, store)
     total = sum(1 for _ in grid.specs()) * sum(len(grid.chunks(name)) for name in grid.problems)
     sets = ", ".join(f"{count} of {name} ({grid.split})" for name, count in grid.problems.items())
+    others = [spec for spec in grid.specs() if spec["engine"]["name"] != DEFAULT]
+    limits = dict.fromkeys(f"\n{spec['policy']['name']}: {limit}" for spec in others for limit in store.run(spec).limits())
     return (
         f"{len(grid.policies)} policies, {len(grid.prms)} PRMs, methods {', '.join(grid.methods)}, "
         f"N = {', '.join(map(str, grid.budgets))}, problems: {sets}\n"
         f"{total - len(work)} of {total} chunks are stored in {store.folder}; {len(work)} will run"
-    )
+    ) + "".join(limits)

@@ -7,18 +7,21 @@ whole or not at all. So a run that is cut off continues where it was, and a long
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from tts.files import replacing, write_text
 from tts.problems import fingerprint
 
 TRAJECTORY = pa.struct(
@@ -35,12 +38,16 @@ SCHEMA = pa.schema(
         ("problem_id", pa.string()),
         ("problem", pa.string()),
         ("answer", pa.string()),
+        ("prompt", pa.string()),  # as rendered; null in chunks made before it was kept, and in imported ones
         ("prompt_tokens", pa.int64()),
         ("policy_tokens", pa.int64()),
         ("prm_tokens", pa.int64()),
         ("trajectories", pa.list_(TRAJECTORY)),
     ]
 )
+
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")  # in a file's name; ids come from strangers
 
 
 class StoreError(RuntimeError):
@@ -69,29 +76,35 @@ class Run:
 
     def path(self, problems: Sequence[dict]) -> Path:
         """The file of a chunk of problems."""
-        return self.folder / f"{problems[0]['id'].replace('/', '_')}-{len(problems)}-{fingerprint(list(problems))}.parquet"
+        first = _UNSAFE.sub("_", problems[0]["id"])[:60]
+        return self.folder / f"{first}-{len(problems)}-{fingerprint(list(problems))}.parquet"
+
+    @property
+    def note(self) -> Path:
+        """The file that says what the run is."""
+        return self.folder / "run.json"
 
     def has(self, problems: Sequence[dict]) -> bool:
-        return self.path(problems).exists()
+        """Whether a chunk is stored; without the run's note no reader would know whose it is."""
+        return self.path(problems).exists() and self.note.exists()
 
-    def write(self, problems: Sequence[dict], rows: list[dict], seconds: float) -> None:
+    def write(self, problems: Sequence[dict], rows: list[dict], seconds: float, limits: Sequence[str] = ()) -> None:
         """Commits a chunk: a temporary file, flushed, then renamed.
+
+        Args:
+            seconds: that it took to make.
+            limits: what the engine could not do, in words.
 
         Raises:
             StoreError: where the folder cannot be written.
         """
         target = self.path(problems)
-        temporary = target.with_suffix(f".{os.getpid()}.tmp")
+        notes = {"seconds": f"{seconds:.3f}"} | ({"limits": json.dumps(list(limits))} if limits else {})
+        table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(notes)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({"seconds": f"{seconds:.3f}"})
-            with open(temporary, "wb") as file:
-                pq.write_table(table, file, compression="zstd")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
+            with replacing(target) as temporary:
+                pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise StoreError(f"cannot write {target}: {error.strerror or error}; free space or choose another store") from error
 
     def read(self, problems: Sequence[dict]) -> list[dict]:
@@ -106,11 +119,66 @@ class Run:
         """How long the chunk took to make."""
         return float(self._table(problems).schema.metadata[b"seconds"])
 
+    def limits(self) -> list[str]:
+        """What the engine could not do when it made any of the run's chunks; "not reproducible", for instance."""
+        found = {}
+        for path in sorted(self.folder.glob("*.parquet")):
+            try:
+                metadata = pq.read_schema(path).metadata or {}
+            except (pa.ArrowException, OSError):
+                continue  # damaged: whoever reads its rows is told so
+            found |= dict.fromkeys(json.loads(metadata.get(b"limits", "[]")))
+        return list(found)
+
+    def rows(self) -> Iterator[dict]:
+        """Every row that the run holds, chunk by chunk.
+
+        Raises:
+            StoreError: where a chunk is damaged.
+        """
+        for path in sorted(self.folder.glob("*.parquet")):
+            yield from read_chunk(path).to_pylist()
+
     def _table(self, problems: Sequence[dict]) -> pa.Table:
         path = self.path(problems)
         if not path.exists():
             raise StoreError(f"nothing stored yet for {describe(self.spec)} on {problems[0]['id']} and following; run the study first")
-        return _read(path)
+        return read_chunk(path)
+
+
+class ImportedRun(Run):
+    """A run that was made elsewhere: one file with all of its problems, so that any part of them is a chunk."""
+
+    def path(self, problems: Sequence[dict]) -> Path:
+        return self.folder / "all.parquet"
+
+    def has(self, problems: Sequence[dict]) -> bool:
+        return self.path(problems).exists() and {_identity(p) for p in problems} <= set(self._held())
+
+    def read(self, problems: Sequence[dict]) -> list[dict]:
+        """Its rows of these problems.
+
+        Raises:
+            StoreError: where it lacks one of them, or is damaged.
+        """
+        held = self._held() if self.path(problems).exists() else {}
+        missing = [p["id"] for p in problems if _identity(p) not in held]
+        if missing:
+            raise StoreError(f"{describe(self.spec)} lacks {len(missing)} problems, {missing[0]} first; ask for fewer, or import again")
+        return copy.deepcopy([held[_identity(p)] for p in problems])
+
+    def _held(self) -> dict[tuple, dict]:
+        path = self.path([])
+        return _rows_of(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _rows_of(path: Path, changed: int) -> dict[tuple, dict]:
+    return {(row["problem_id"], row["problem"], row["answer"]): row for row in read_chunk(path).to_pylist()}
+
+
+def _identity(problem: dict) -> tuple:
+    return problem["id"], problem["problem"], problem["answer"]
 
 
 class Store:
@@ -121,8 +189,7 @@ class Store:
 
     def run(self, spec: dict) -> Run:
         """The run of a spec; nothing is written before its first chunk, but for the spec itself."""
-        run = Run(self.folder / f"{_name(spec)}-{digest(spec)}", spec)
-        return run
+        return _run(self.folder / f"{_name(spec)}-{digest(spec)}", spec)
 
     def open(self, spec: dict) -> Run:
         """The run of a spec, its folder made and its spec written beside its chunks.
@@ -132,21 +199,16 @@ class Store:
         """
         run = self.run(spec)
         try:
-            run.folder.mkdir(parents=True, exist_ok=True)
-            note = run.folder / "run.json"
-            if not note.exists():
-                temporary = note.with_suffix(f".{os.getpid()}.tmp")
-                with open(temporary, "w", encoding="utf-8") as file:
-                    file.write(json.dumps(spec, indent=2, sort_keys=True) + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, note)
+            if not run.note.exists():
+                write_text(run.note, json.dumps(spec, indent=2, sort_keys=True) + "\n")
         except OSError as error:
-            raise StoreError(f"cannot write to the store {self.folder}: {error.strerror or error}") from error
+            raise StoreError(self._unwritable(error)) from error
         return run
 
     def lock(self, wait: bool = False) -> FileLock:
         """Held while writing, so that two studies on one store do not repeat each other's work.
+
+        Who gets it deletes what a killed writer left half written.
 
         Args:
             wait: for another process that holds it, and say so; else refuse.
@@ -164,11 +226,16 @@ class Store:
                     raise
                 print(f"another process is writing to {self.folder}; waiting for it (Ctrl-C stops)", flush=True)
                 lock.acquire()
+            for leftover in self.folder.glob("*/*.tmp"):
+                leftover.unlink(missing_ok=True)
         except Timeout:
             raise StoreError(f"another process is writing to {self.folder}; wait for it, or choose another store") from None
         except OSError as error:
-            raise StoreError(f"cannot write to the store {self.folder}: {error.strerror or error}") from error
+            raise StoreError(self._unwritable(error)) from error
         return lock
+
+    def _unwritable(self, error: OSError) -> str:
+        return f"cannot write to the store {self.folder}: {error.strerror or error}; make it writable, or choose another store"
 
     def runs(self) -> Iterator[Run]:
         """Every run that is stored.
@@ -178,16 +245,17 @@ class Store:
         """
         for note in sorted(self.folder.glob("*/run.json")):
             try:
-                spec = json.loads(note.read_text())
-            except ValueError as error:
-                raise StoreError(f"{note} is damaged ({error}); delete its folder and run the study again") from None
-            yield Run(note.parent, spec)
+                spec = json.loads(note.read_text(encoding="utf-8"))
+                if not note.parent.name.endswith(f"-{digest(spec)}"):
+                    raise ValueError("it does not describe the run that its folder is named after")
+            except (ValueError, RecursionError) as error:
+                raise StoreError(f"{note} is damaged ({error}); delete it and run the study again, which makes only it anew") from None
+            yield _run(note.parent, spec)
 
     def export(self) -> Iterator[str]:
         """The canonical export: one JSON line per run and problem, sorted, without times."""
         for run in sorted(self.runs(), key=lambda run: run.key):
-            rows = [row for path in run.folder.glob("*.parquet") for row in _read(path).to_pylist()]
-            for row in sorted(rows, key=lambda row: row["problem_id"]):
+            for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
                 yield json.dumps({"run": run.spec} | row, sort_keys=True, ensure_ascii=False)
 
     def sizes(self) -> list[tuple[Run, int, int]]:
@@ -203,14 +271,30 @@ class Store:
         runs = list(self.runs())
         for run in runs:
             shutil.rmtree(run.folder)
+        shutil.rmtree(self.folder / "imported", ignore_errors=True)  # what describes imported runs
         return len(runs)
 
 
-def _read(path: Path) -> pa.Table:
+def _run(folder: Path, spec: dict) -> Run:
+    return ImportedRun(folder, spec) if spec.get("engine", {}).get("name") == "imported" else Run(folder, spec)
+
+
+def read_chunk(path: Path) -> pa.Table:
+    """A stored chunk, its pages' checksums verified.
+
+    Raises:
+        StoreError: where it is damaged.
+    """
     try:
-        return pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path} is damaged ({error}); delete it and run the study again, which makes only it anew") from None
+        table = pq.read_table(path, page_checksum_verification=True)
+        if "prompt" not in table.column_names:
+            table = table.add_column(SCHEMA.get_field_index("prompt"), "prompt", pa.nulls(len(table), pa.string()))
+        if not table.schema.equals(SCHEMA) or b"seconds" not in (table.schema.metadata or {}):
+            raise ValueError("its columns are not a chunk's")
+        return table
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(f"{path} is damaged ({reason}); delete it and run the study again, which makes only it anew") from None
 
 
 def describe(spec: dict) -> str:
@@ -220,7 +304,9 @@ def describe(spec: dict) -> str:
 
 
 def _name(spec: dict) -> str:
-    parts = [spec["method"], Path(spec["policy"]["name"]).name]
+    # Of an address that is the model's name; a "?" or ":" is no part of a file's name everywhere.
+    policy = spec["policy"]["name"].partition("?")[0].rpartition("#")[2].replace(":", "-")
+    parts = [spec["method"], Path(policy).name[:60]]
     if spec.get("prm"):
-        parts.append(Path(spec["prm"]["name"].replace(":", "-")).name)
+        parts.append(Path(spec["prm"]["name"].partition("?")[0].replace(":", "-")).name[:60])
     return "-".join([*parts, str(spec["n"])])

@@ -22,6 +22,7 @@ class Candidate:
         problem_id: the problem's id.
         problem: the problem's text.
         prompt: token ids of the rendered prompt.
+        rendered: its text.
         tokens: token ids of the solution so far; extended, never decoded and encoded again.
         steps: texts of the solution's steps.
         path: sample indices from the root on; with the seed it determines the sample.
@@ -42,6 +43,7 @@ class Candidate:
     generated: int = 0
     scores: tuple[float, ...] | None = None
     text: str = ""
+    rendered: str = field(default="", repr=False)
     state: Any = field(default=None, repr=False)
 
     @property

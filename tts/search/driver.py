@@ -75,6 +75,7 @@ class Outcome:
         policy_tokens: every token that the policy generated, those of pruned branches too.
         prm_tokens: every token that the PRM read.
         nodes: all candidates ever sampled, where the driver was asked to record them.
+        prompt: the rendered prompt.
     """
 
     problem_id: str
@@ -83,6 +84,7 @@ class Outcome:
     policy_tokens: int
     prm_tokens: int
     nodes: list[Candidate] = field(default_factory=list)
+    prompt: str = ""
 
 
 @dataclass(eq=False)
@@ -201,6 +203,7 @@ class Driver:
         if self.prm is not None:
             self.prm.forget(running.root.problem_id)
         root = running.root
-        outcome = Outcome(root.problem_id, trajectories, len(root.prompt), running.policy_tokens, running.prm_tokens, running.nodes)
+        costs = len(root.prompt), running.policy_tokens, running.prm_tokens
+        outcome = Outcome(root.problem_id, trajectories, *costs, running.nodes, root.rendered)
         self._outcomes[outcome.problem_id] = outcome
         self.on_outcome(outcome)

@@ -1,0 +1,269 @@
+"""``kill -9`` at random moments, of the study and of a beam search, the store's own writes included; two processes on one store."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from torture.report import ROOT, Tally
+from tts.runs.grid import Grid
+from tts.runs.runner import fill, missing
+from tts.runs.store import Store, read_chunk
+
+# Where the store's own writing dies: how many bytes of a chunk are on the disk, or between which two system calls.
+MOMENTS = ("before the file is opened", "half of its bytes written", "all written, not flushed", "flushed, not renamed", "just renamed")
+STUDY = ("01_tts_methods", "03_policy_scaling", "--preset", "smoke")
+
+
+def start(grid: Grid, folder: Path, *sabotage: int, how: str = "fork") -> BaseProcess:
+    """Fills a store in another process.
+
+    Args:
+        grid: what to run.
+        folder: of the store.
+        sabotage: at which of ``MOMENTS``, and while which chunk, the process kills itself.
+        how: ``fork`` starts at once, and needs a parent whose torch has one thread; ``spawn`` starts afresh.
+    """
+    process = get_context(how).Process(target=_fill, args=(grid.model_dump_json(), str(folder), *sabotage), daemon=True)
+    process.start()
+    return process
+
+
+def _fill(parameters: str, folder: str, *sabotage: int) -> None:
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    if sabotage:
+        _sabotage(*sabotage)
+    fill(Grid.model_validate_json(parameters), Store(folder))
+
+
+def _sabotage(moment: int, chunk: int) -> None:
+    """Lets this process kill itself while it writes its n-th chunk."""
+    write, replace, left = pq.write_table, os.replace, [chunk]
+
+    def due(path: object) -> bool:
+        left[0] -= ".parquet" in str(path)
+        return left[0] == 0
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def deadly_write(table: object, path: Path, **options: object) -> None:
+        if moment <= 2 and due(path):
+            if moment:
+                write(table, path, **options)
+            if moment == 1:
+                os.truncate(path, path.stat().st_size // 2)
+            die()
+        write(table, path, **options)
+
+    def deadly_replace(source: Path, target: Path) -> None:
+        if moment == 3 and due(source):
+            die()
+        replace(source, target)
+        if moment == 4 and due(target):
+            die()
+
+    pq.write_table, os.replace = deadly_write, deadly_replace
+
+
+def export(store: Store) -> str:
+    return "\n".join(store.export())
+
+
+class Chunks:
+    """What a store holds, so that what a kill takes from it shows."""
+
+    def __init__(self, store: Store):
+        self.store = store
+        self.paths = set(store.folder.glob("*/*.parquet"))
+
+    def check_kept(self) -> None:
+        """Everything that was there before the kill is there, and can be read."""
+        now = set(self.store.folder.glob("*/*.parquet"))
+        assert self.paths <= now, f"lost: {self.paths - now}"
+        for path in now:
+            read_chunk(path)
+
+
+def beam_search(grid: Grid, whole: str, folder: Path, kills: int, seed: int) -> Tally:
+    """Kills a filling store at random moments of a run's length, and at each moment of the store's own writing."""
+    rng, started = random.Random(seed), time.monotonic()
+    tally = Tally(
+        "kill -9 of a beam search", {"kills at random moments": 0, "kills inside the store's writes": 0, "torn files left and swept": 0}
+    )
+    store, finished = Store(folder / "search-0"), 0
+    begun = time.monotonic()
+    start(grid, folder / "search-timing").join()
+    length = time.monotonic() - begun
+    with tqdm(total=2 * kills, desc="kills of a beam search", unit="kill") as bar:
+        while bar.n < 2 * kills:
+            inside = tally.counts["kills inside the store's writes"] < tally.counts["kills at random moments"]
+            process = start(grid, store.folder, *((rng.randrange(len(MOMENTS)), rng.randrange(1, 4)) if inside else ()))
+            process.join(None if inside else rng.uniform(0.05, 1.0) * length)
+            held = Chunks(store)
+            process.kill()
+            process.join()
+            if process.exitcode == -signal.SIGKILL:
+                tally.counts["kills inside the store's writes" if inside else "kills at random moments"] += 1
+                bar.update()
+            held.check_kept()
+            tally.counts["torn files left and swept"] += len(list(store.folder.glob("*/*.tmp")))
+            if not missing(grid, store):
+                _check_whole(grid, store, whole)
+                finished += 1
+                store = Store(folder / f"search-{finished}")
+    _check_whole(grid, store, whole)
+    tally.counts["exports equal to the unbroken run's"] = finished + 1
+    tally.seconds = time.monotonic() - started
+    return tally
+
+
+def _check_whole(grid: Grid, store: Store, whole: str) -> None:
+    left = len(missing(grid, store))
+    assert fill(grid, store) == left
+    assert export(store) == whole, f"the export of {store.folder} differs from the unbroken run's"
+    store.lock().release()
+    assert not list(store.folder.glob("*/*.tmp")), "half-written files stay"
+
+
+def study(folder: Path, kills: int, seed: int, arguments: tuple[str, ...] = STUDY) -> Tally:
+    """Kills the whole study, its workers alone surviving in half of the cases, and continues it each time."""
+    rng, started = random.Random(seed), time.monotonic()
+    tally = Tally(
+        "kill -9 of the study",
+        {"kills": 0, "with no chunk stored yet": 0, "while generating": 0, "while executing notebooks": 0, "runs that ended first": 0},
+    )
+    reference = folder / "whole"
+    begun = time.monotonic()
+    done = subprocess.run(_study(reference, arguments), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    length = time.monotonic() - begun
+    store_of = lambda place: Store(place / "runs")  # noqa: E731
+    whole, total = export(store_of(reference)), len(list(reference.glob("runs/*/*.parquet")))
+    place, finished = folder / "study-0", 0
+    with tqdm(total=kills, desc="kills of the study", unit="kill") as bar:
+        while tally.counts["kills"] < kills:
+            process = subprocess.Popen(_study(place, arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                process.wait(length * rng.betavariate(1, 3))  # more of them early, while chunks are made
+                tally.counts["runs that ended first"] += 1
+            except subprocess.TimeoutExpired:
+                held = Chunks(store_of(place))
+                children = descendants(process.pid)
+                process.kill()
+                if rng.random() < 0.5:  # the out-of-memory killer takes one process, a closed container takes all
+                    for child in children:
+                        _kill(child)
+                process.wait()
+                held.check_kept()
+                tally.counts["kills"] += 1
+                tally.counts[
+                    "with no chunk stored yet"
+                    if not held.paths
+                    else "while generating"
+                    if len(held.paths) < total
+                    else "while executing notebooks"
+                ] += 1
+                _wait_for_end(children)
+                bar.update()
+            if len(list(place.glob("runs/*/*.parquet"))) == total and rng.random() < 0.2:
+                _finish(place, arguments, whole)
+                finished += 1
+                place = folder / f"study-{finished}"
+    _finish(place, arguments, whole)
+    tally.counts |= {
+        "exports equal to the unbroken run's": finished + 1,
+        "chunks of a whole store": total,
+        "unbroken run (s)": round(length),
+    }
+    tally.seconds = time.monotonic() - started
+    return tally
+
+
+def _study(place: Path, arguments: tuple[str, ...]) -> list[str]:
+    places = ["-p", f"store={place / 'runs'}", "-p", f"figures={place / 'figures'}"]
+    return [sys.executable, "-m", "tts", "run", *arguments, *places]
+
+
+def _finish(place: Path, arguments: tuple[str, ...], whole: str) -> None:
+    done = subprocess.run(_study(place, arguments), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert export(Store(place / "runs")) == whole, f"the export of {place} differs from the unbroken run's"
+    assert not list(place.glob("**/*.tmp")), "half-written files stay"
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of all that a process started, and they in turn."""
+    found = []
+    for child in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            for number in map(int, child.read_text().split()):
+                found += [number, *descendants(number)]
+        except OSError:
+            continue
+    return found
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _wait_for_end(pids: list[int], seconds: float = 60) -> None:
+    """Nothing that a killed study started goes on without it."""
+    deadline = time.monotonic() + seconds
+    while alive := [pid for pid in pids if _runs(pid)]:
+        assert time.monotonic() < deadline, f"still running {seconds:.0f} s after their study was killed: {[_command(p) for p in alive]}"
+        time.sleep(0.2)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:200]
+    except OSError:
+        return "gone"
+
+
+def two_processes(grid: Grid, whole: str, folder: Path, rounds: int, seed: int) -> Tally:
+    """Two writers on one store: one waits for the other, or takes over from it when it is killed."""
+    rng, started = random.Random(seed), time.monotonic()
+    tally = Tally("two processes on one store", {"rounds": 0, "in which the first was killed": 0})
+    for number in range(rounds):
+        store = Store(folder / f"both-{number}")
+        pair = [start(grid, store.folder), start(grid, store.folder)]
+        if number % 2:
+            while pair[0].is_alive() and not list(store.folder.glob("*/*.parquet")):
+                time.sleep(0.01)
+            time.sleep(rng.random())
+            pair[0].kill()
+            tally.counts["in which the first was killed"] += 1
+        for process in pair:
+            process.join()
+        codes = [process.exitcode for process in pair]
+        assert codes[1] == 0 and codes[0] in (0, -signal.SIGKILL), codes
+        assert not missing(grid, store) and export(store) == whole
+        tally.counts["rounds"] += 1
+    tally.counts["exports equal to the unbroken run's"] = rounds
+    tally.seconds = time.monotonic() - started
+    return tally

@@ -1,0 +1,60 @@
+"""Grades of imported solutions: this suite's, and where they differ from those that were recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tqdm.auto import tqdm
+
+from tts.exchange.records import Record, Recorded
+from tts.grading import Grader, groups
+from tts.prompts import boxed_answer
+from tts.selection import Rule, aggregate, select
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A recorded verdict that this suite does not share."""
+
+    source: str
+    rule: Rule
+    gold: str
+    answer: str | None
+    here: bool
+    recorded: bool
+
+    def __str__(self) -> str:
+        words = {True: "right", False: "wrong"}
+        return (
+            f"{self.source}: {self.rule} gives {'no boxed answer' if self.answer is None else repr(self.answer)}, gold {self.gold!r}: "
+            f"{words[self.here]} here, {words[self.recorded]} as recorded"
+        )
+
+
+def compare(records: Iterable[Record], grader: Grader) -> tuple[int, list[Difference]]:
+    """Recomputes every recorded verdict; returns how many there are, and those that differ."""
+    count, differences = 0, []
+    for record in tqdm(list(records), desc="grading", unit="record", leave=False, delay=2):
+        answers = [boxed_answer(s.text) if s.status == "finished" else None for s in record.solutions]
+        for recorded in record.recorded:
+            one = recorded.solution
+            answer = _selected(record, answers, recorded.rule, grader) if one is None else answers[one]
+            here, there = grader.equal(record.answer, answer), _recorded(record, recorded, grader)
+            count += 1
+            if here != there:
+                source = record.source if one is None else f"{record.source}, completion {one}"
+                differences.append(Difference(source, recorded.rule, record.answer, answer, here, there))
+    return count, differences
+
+
+def _selected(record: Record, answers: list[str | None], rule: Rule, grader: Grader) -> str | None:
+    scores = None
+    if rule.vote != "majority":
+        scores = [aggregate(s.scores, rule.aggregate) if s.scores else 0.0 for s in record.solutions]
+    chosen = select(groups(answers, grader), scores, rule.vote)
+    return None if chosen < 0 else answers[chosen]
+
+
+def _recorded(record: Record, recorded: Recorded, grader: Grader) -> bool:
+    return grader.equal(record.answer, recorded.answer) if recorded.correct is None else recorded.correct

@@ -1,0 +1,246 @@
+"""The suite's own exchange format, ``docs/formats.md``: JSON lines, one problem of one run a line. Reader and writer."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tts.exchange.records import (
+    METHODS,
+    ExchangeError,
+    Found,
+    Record,
+    Recorded,
+    Solution,
+    clean_scores,
+    json_lines,
+    steps_and_scores,
+    whole_number,
+)
+from tts.prompts import join_steps
+from tts.runs.imported import original
+from tts.runs.store import Run, Store
+from tts.selection import Rule
+
+NAME = "plain"
+STATUSES = ("finished", "truncated", "open")
+_METHOD = {"pool": "samples", "scores": "samples"}
+_COUNTS = ("prompt_tokens", "policy_tokens", "prm_tokens")
+
+_COMPLETION = pa.struct(
+    [
+        ("text", pa.string()),
+        ("steps", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float64())),
+        ("tokens", pa.int64()),
+        ("status", pa.string()),
+        ("path", pa.list_(pa.int32())),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("problem", pa.string()),
+        ("answer", pa.string()),
+        ("method", pa.string()),
+        ("policy", pa.string()),
+        ("prm", pa.string()),
+        ("n", pa.int64()),
+        ("seed", pa.int64()),
+        ("width", pa.int64()),
+        ("sampling", pa.string()),
+        ("prompt_tokens", pa.int64()),
+        ("policy_tokens", pa.int64()),
+        ("prm_tokens", pa.int64()),
+        ("completions", pa.list_(_COMPLETION)),
+    ]
+)
+"""Of the parquet export; ``sampling`` is JSON text there, for its fields differ between engines."""
+
+
+def is_row(row: dict) -> bool:
+    """Whether a JSON line is in this format."""
+    held = row.get("completions")
+    return "problem" in row and "answer" in row and isinstance(held, list) and all(isinstance(c, dict) for c in held)
+
+
+def read(paths: list[Path], root: Path) -> Iterator[Found]:
+    """What the files hold, as one problem set."""
+    found = Found(NAME)
+    for path in paths:
+        relative = path.relative_to(root) if path != root else Path(path.name)
+        for line, row, problem in json_lines(path):
+            source = f"{relative}, line {line}"
+            try:
+                if row is None:
+                    raise ExchangeError(problem)
+                found.records.append(_record(row, source, path.stem))
+            except ExchangeError as error:
+                found.skip(source, str(error))
+    if paths:
+        yield found
+
+
+def _record(row: dict, source: str, default_policy: str) -> Record:
+    """One line as a record.
+
+    Raises:
+        ExchangeError: where a field is missing or does not fit.
+    """
+    if not is_row(row):
+        raise ExchangeError("no problem, answer and list of completions")
+    for key in ("problem", "answer"):
+        if not str(row[key] if row[key] is not None else "").strip():
+            raise ExchangeError(f"an empty {key}")
+    method = row.get("method", "samples")
+    if method not in METHODS:
+        raise ExchangeError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    solutions = tuple(_solution(c, number) for number, c in enumerate(row["completions"]))
+    n, width, seed = (_count(row, key) for key in ("n", "width", "seed"))
+    if method in ("beam_search", "dvts") and (not n or not width or n % width):
+        raise ExchangeError(f"{method} needs n and width, n a multiple of width; given {row.get('n')!r} and {row.get('width')!r}")
+    if method == "dvts" and any(not s.path for s in solutions):
+        raise ExchangeError("dvts needs a path for each completion, whose first index divided by width is its subtree")
+    sampling = row.get("sampling") if row.get("sampling") is not None else {}
+    if not isinstance(sampling, dict):
+        raise ExchangeError(f"sampling must be an object; given {sampling!r:.60}")
+    prm = row.get("prm") or ("prm" if any(s.scores for s in solutions) else None)
+    return Record(
+        problem=str(row["problem"]),
+        answer=str(row["answer"]),
+        method=method,
+        policy=str(row.get("policy") or default_policy),
+        solutions=solutions,
+        source=source,
+        prm=None if prm is None else str(prm),
+        n=n,
+        seed=seed or 0,
+        width=width if method in ("beam_search", "dvts") else None,
+        sampling=sampling,
+        problem_id=None if row.get("id") is None else str(row["id"]),
+        recorded=_recorded(solutions),
+        **{key: _count(row, key) for key in _COUNTS},
+    )
+
+
+def _recorded(solutions: tuple[Solution, ...]) -> tuple[Recorded, ...]:
+    """The grade of each solution, by its number, where all have one."""
+    return tuple(Recorded(Rule("", "majority"), s.correct, solution=i) for i, s in enumerate(solutions) if s.correct is not None)
+
+
+def _solution(completion: dict, number: int) -> Solution:
+    text, steps, given = completion.get("text"), completion.get("steps"), completion.get("scores")
+    scores = clean_scores(given)
+    if given and not scores:
+        raise ExchangeError(f"completion {number}: scores must be finite numbers; given {given!r:.60}")
+    if steps is not None:
+        if not isinstance(steps, list) or not all(isinstance(s, str) for s in steps):
+            raise ExchangeError(f"completion {number}: steps must be a list of texts")
+        steps = tuple(steps)
+    elif isinstance(text, str):
+        steps, scores = steps_and_scores(text, scores)
+    else:
+        raise ExchangeError(f"completion {number}: no text")
+    status, path, correct = completion.get("status", "finished"), completion.get("path") or [], completion.get("correct")
+    if status not in STATUSES:
+        raise ExchangeError(f"completion {number}: unknown status {status!r}; known: {', '.join(STATUSES)}")
+    if not isinstance(path, list) or any(whole_number(i) is None for i in path):
+        raise ExchangeError(f"completion {number}: path must be a list of sample indices")
+    if correct is not None and not isinstance(correct, bool):
+        raise ExchangeError(f"completion {number}: correct must be true or false")
+    return Solution(steps, scores, _count(completion, "tokens"), status, tuple(path), correct)
+
+
+def _count(row: dict, key: str) -> int | None:
+    value = row.get(key)
+    if value is not None and whole_number(value) is None:
+        raise ExchangeError(f"{key} must be a whole number; given {value!r:.40}")
+    return value
+
+
+# -- the other way ---------------------------------------------------------------------------------------------
+
+
+def rows(store: Store) -> Iterator[dict]:
+    """Everything in a store, one row per run and problem, sorted, without times."""
+    runs = [run for run in store.runs() if any(run.folder.glob("*.parquet"))]
+    for run in sorted(runs, key=_order):
+        for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
+            yield _row(run.spec, row)
+
+
+def _order(run: Run) -> str:
+    return json.dumps(_header(run.spec), sort_keys=True)
+
+
+def _header(spec: dict) -> dict:
+    sampling = {key: value for key, value in spec["sampling"].items() if key != "seed"}
+    return {
+        "method": _METHOD.get(spec["method"], spec["method"]),
+        "policy": original(spec["policy"]["name"]),
+        "prm": original(spec["prm"]["name"]) if spec["prm"] else None,
+        "n": spec["n"],
+        "seed": spec["sampling"]["seed"],
+        "width": spec.get("width"),
+        "sampling": sampling,
+    }
+
+
+def _row(spec: dict, row: dict) -> dict:
+    completions = [
+        {"text": join_steps(t["steps"])} | {key: t[key] for key in ("steps", "scores", "tokens", "status", "path")}
+        for t in row["trajectories"]
+    ]
+    named = {"id": row["problem_id"], "problem": row["problem"], "answer": row["answer"]}
+    return named | _header(spec) | {key: row[key] for key in _COUNTS} | {"completions": completions}
+
+
+def write(exported: Iterable[dict], target: Path) -> int:
+    """Writes rows as JSON lines or, where the file's name ends so, parquet; returns how many.
+
+    Raises:
+        ExchangeError: for another ending, or where the file cannot be written.
+    """
+    if target.suffix not in (".jsonl", ".parquet"):
+        raise ExchangeError(f"{target}: give a file that ends in .jsonl or .parquet")
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    try:
+        count = _write_jsonl(exported, temporary) if target.suffix == ".jsonl" else _write_parquet(exported, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        raise ExchangeError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def _write_jsonl(exported: Iterable[dict], path: Path) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for row in exported:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def _write_parquet(exported: Iterable[dict], path: Path, batch: int = 500) -> int:
+    count, held = 0, []
+
+    def flush() -> None:
+        writer.write_table(pa.Table.from_pylist(held, SCHEMA))
+        held.clear()
+
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        for row in exported:
+            held.append(row | {"sampling": json.dumps(row["sampling"], sort_keys=True)})
+            count += 1
+            if len(held) == batch:
+                flush()
+        if held:
+            flush()
+    return count

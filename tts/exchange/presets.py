@@ -1,0 +1,161 @@
+"""Presets for imported data: which notebooks it serves, with exactly the methods, budgets and PRMs that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from tts.advice.compute_optimal import FOLDS
+from tts.analysis import costs
+from tts.report.tables import FEWEST_PROBLEMS
+from tts.runs.grid import SEARCHES, Grid
+from tts.runs.imported import Import
+
+FINDINGS = "09_findings"
+METHODS = ("majority", "best_of_n", *SEARCHES)
+Cells = frozenset[tuple[str, int]]
+"""Methods and budgets of which the data says something."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A preset file for some of an import's policies and PRMs.
+
+    Attributes:
+        policies, prms: which.
+        problems: how many, those that all of their runs hold.
+        cells: what the data holds of them.
+        common: parameters of all notebooks.
+        notebooks: that can run, with parameters of their own.
+        without: why the others cannot.
+        text: of the file.
+    """
+
+    policies: tuple[str, ...]
+    prms: tuple[str, ...]
+    problems: int
+    cells: Cells
+    common: dict
+    notebooks: dict[str, dict]
+    without: dict[str, str]
+    text: str
+
+
+def build(source: Import, store: Path) -> list[Preset]:
+    """One preset for each group of policies and PRMs of which the data hold the same, the largest group first."""
+    by_cells: dict[tuple[str | None, Cells, int], list[str]] = {}
+    for policy, prm in _pairs(source):
+        problems = _problems(source, policy, prm)
+        by_cells.setdefault((prm, _cells(source, policy, prm, problems), problems), []).append(policy)
+    groups: dict[tuple, list[str]] = {}
+    for (prm, cells, problems), policies in by_cells.items():
+        groups.setdefault((tuple(costs.by_size(policies)), cells, problems), []).extend([prm] if prm else [])
+    ordered = sorted(groups.items(), key=lambda group: (-len(group[0][0]) * max(1, len(group[1])), -group[0][2]))
+    return [
+        _preset(source, store, policies, tuple(prms), cells, problems, number)
+        for number, ((policies, cells, problems), prms) in enumerate(ordered, 1)
+        if cells
+    ]
+
+
+def _pairs(source: Import) -> list[tuple[str, str | None]]:
+    """Each policy with each PRM that it has a run with; policies without one by themselves."""
+    pairs = list(dict.fromkeys((h.spec["policy"]["name"], (h.spec["prm"] or {}).get("name")) for h in source.runs))
+    guided = {policy for policy, prm in pairs if prm}
+    return [(policy, prm) for policy, prm in pairs if prm or policy not in guided]
+
+
+def _runs(source: Import, policy: str, prm: str | None) -> list:
+    return [h for h in source.runs if h.spec["policy"]["name"] == policy and (h.spec["prm"] or {"name": prm})["name"] == prm]
+
+
+def _problems(source: Import, policy: str, prm: str | None) -> int:
+    """Problems that the runs hold in common; one that holds less than half of the most does not count."""
+    counts = [held.problems for held in _runs(source, policy, prm)]
+    return min(count for count in counts if count >= max(counts) / 2)
+
+
+def _cells(source: Import, policy: str, prm: str | None, problems: int) -> Cells:
+    runs = _runs(source, policy, prm)
+    largest = max(held.spec["n"] for held in runs)
+    budgets = {1 << i for i in range(largest.bit_length())} | {held.spec["n"] for held in runs}
+    asked = [(method, n) for method in ("cot", *METHODS) for n in sorted(budgets)]
+    return frozenset((m, n) for m, n in asked if source.holds(m, policy, None if m in ("cot", "majority") else prm, n, 0, problems))
+
+
+def _preset(
+    source: Import, store: Path, policies: tuple[str, ...], prms: tuple[str, ...], cells: Cells, problems: int, number: int
+) -> Preset:
+    methods = [method for method in METHODS if any(held == method for held, _ in cells)]
+    everywhere = _budgets(cells, methods)
+    level = [method for method in ("majority", "best_of_n") if method in methods] or methods
+    shared = [n for n in everywhere if all((method, n) in cells for method in level)] or everywhere[-1:]
+    level += [m for m in SEARCHES if m in methods and m not in level and (m, shared[-1]) in cells]
+    shared = [n for n in shared if all((method, n) in cells for method in level)]
+    widths = [held.spec["width"] for held in source.runs if held.spec.get("width")]
+    common = {
+        "problems": {source.problem_set: problems},
+        "policies": list(policies),
+        "prms": list(prms),
+        "methods": level,
+        "samples": max((n for method, n in cells if method == "majority"), default=max(everywhere)),
+        "budgets": shared,
+        "beam_width": widths[0] if widths else Grid.model_fields["beam_width"].default,
+        "aggregate": "product",
+        "vote": "vote",
+        "store": str(store),
+        "figures": f"../figures/{source.name}{number if number > 1 else ''}",
+    }
+    reasons = _reasons(policies, prms, cells, problems)
+    own = {
+        "01_tts_methods": {"methods": methods, "budgets": everywhere},
+        "02_reward_models": {"policies": list(policies[:1]), "methods": ["majority", "best_of_n"], "dials": []},
+        "03_policy_scaling": {"peek": min(4, common["samples"])},
+        "04_difficulty_bins": {},
+        "05_compute_optimal": {"peek": min(4, common["samples"])},
+        "06_small_vs_large": {"more_prms": [], "more_policies": []},
+        "07_flops_comparison": {"method": level[-1]},
+        FINDINGS: {"searchers": list(policies), "search_prms": list(prms), "weak_prm": prms[0] if prms else "", "long_cot": {}},
+    }
+    served = {name: parameters for name, parameters in own.items() if name not in reasons}
+    head = f"# Written by `python -m tts import` for the import {source.name}: what its data hold, and nothing else.\n"
+    text = head + yaml.safe_dump({"common": common, "notebooks": served}, sort_keys=False, allow_unicode=True, width=120)
+    return Preset(policies, prms, problems, cells, common, served, reasons, text)
+
+
+def _budgets(cells: Cells, methods: Sequence[str]) -> list[int]:
+    """Budgets at which something is held of some method; 1 only where nothing else is."""
+    found = sorted({n for method, n in cells if method in methods})
+    return [n for n in found if n > 1] or found
+
+
+def _reasons(policies: Sequence[str], prms: Sequence[str], cells: Cells, problems: int) -> dict[str, str]:
+    """Per notebook that the data cannot serve, why not."""
+    reasons = {
+        "00_quickstart": "it samples anew",
+        "08_long_cot": "no name tells which policy is the long-CoT counterpart of which; give policies and long_policies yourself",
+        "10_train_pocket": "it is about the pocket models",
+    }
+    held = {method for method, _ in cells}
+    known = [p for p in policies if np.isfinite(costs.shape_of(p).parameters)]
+    sized = f"policies of different, known sizes are compared; here is {len(policies)}, of known size {len(known)}"
+    scored = "samples with step scores are needed"
+    if "best_of_n" not in held or not prms:
+        reasons |= dict.fromkeys(("02_reward_models", "03_policy_scaling", "05_compute_optimal", FINDINGS), scored)
+        reasons |= dict.fromkeys(("06_small_vs_large", "07_flops_comparison"), scored)
+    if "majority" not in held:
+        reasons |= {"04_difficulty_bins": "a pool of samples is needed"}
+    if len(known) < 2 or len(known) < len(policies):
+        reasons |= dict.fromkeys(("03_policy_scaling", "06_small_vs_large", "07_flops_comparison"), sized)
+    elif "cot" not in held:
+        reasons |= dict.fromkeys(("06_small_vs_large", "07_flops_comparison"), "CoT (greedy) is compared with, which is not in the data")
+    if problems < FOLDS:
+        fewer = f"{FOLDS} problems are needed to choose a strategy on others than it is judged on"
+        reasons |= dict.fromkeys(("03_policy_scaling", "05_compute_optimal", "06_small_vs_large"), fewer)
+    if problems < FEWEST_PROBLEMS:
+        reasons |= {FINDINGS: f"there is no verdict on fewer than {FEWEST_PROBLEMS} problems"}
+    return dict(sorted(reasons.items()))

@@ -1,0 +1,230 @@
+"""Names on the Hugging Face Hub: a name becomes one commit, whose files lie in the Hub's own cache.
+
+Only configs, tokenizers and safetensors are fetched, so neither a pickle nor code can arrive. What the cache holds needs no
+network; where the network is needed and missing, that is said within seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.utils import get_session
+
+DEADLINE = 10.0  # seconds for the request that shows whether the Hub can be reached
+
+# The commit of a name without a revision. Of the study's other models no commit was confirmed when this was written: theirs is
+# the one at first use.
+REVISIONS = {
+    "Qwen/Qwen2.5-0.5B-Instruct": "7ae557604adf67be50417f59c2c2f167def9a775",
+    "Qwen/Qwen2.5-1.5B-Instruct": "989aa7980e4cf806f80c7fef2b1adb7bc71aa306",
+    "Qwen/Qwen2.5-3B-Instruct": "aa8e72537993ba99e69dfaafa59ed015b17504d1",
+    "Qwen/Qwen2.5-7B-Instruct": "a09a35458c702b33eeacc393d103063234e8bc28",
+    "Qwen/Qwen2.5-14B-Instruct": "cf98f3b3bbb457ad9e2bb7baf9a0125b6b88caa8",
+    "Qwen/Qwen2.5-32B-Instruct": "5ede1c97bbab6ce5cda5812749b4c0bdf79b18dd",
+    "Qwen/Qwen2.5-72B-Instruct": "495f39366efef23836d0cfae4fbe635880d2be31",
+    "Qwen/Qwen2.5-Math-PRM-7B": "0610740060112df12585d00a1c5f4624d2f59051",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": "ad9f0ae0864d7fbcd1cd905e3c6c5b069cc8b562",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": "916b56a44061fd5cd7d6a8fb632557ed4f724f60",
+    "meta-llama/Llama-3.1-8B-Instruct": "0e9e39f249a16976918f6564b8830bc894c89659",
+    "meta-llama/Llama-3.2-1B-Instruct": "9213176726f574b556790deb65791e0c5aa438b6",
+    "meta-llama/Llama-3.2-3B-Instruct": "0cb88a4f764b7a12671c53f0838cd831a0843b95",
+}
+
+_SMALL = ("*.json", "*.jinja", "*.model", "*.txt")  # configs, tokenizers, the index of the weights
+_NAME = re.compile(r"[\w.-]+/[\w.-]+(@\S+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class ModelError(ValueError):
+    """A model that cannot be found or loaded; the message says what was given and what to do."""
+
+
+def is_name(name: str) -> bool:
+    """Whether a name has the form ``owner/model`` or ``owner/model@revision``."""
+    return _NAME.fullmatch(name) is not None
+
+
+@cache
+def unreachable() -> str | None:
+    """Why the Hub cannot be reached, in a few words; None where it answers. Asked once a process."""
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        _within(DEADLINE, lambda: get_session().head(constants.ENDPOINT, timeout=DEADLINE))
+    except Exception as error:  # the client's library and its errors differ between releases of huggingface_hub
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None
+
+
+def absent(models: Iterable[str]) -> list[str]:
+    """Those of the models that would have to be downloaded; each may have its engine or family before it, as in ``FAMILY:NAME``."""
+    named = ((model, model.rpartition(":")[2]) for model in models)
+    return [model for model, name in named if is_name(name) and not Path(name).is_dir() and not _is_cached(name)]
+
+
+def _is_cached(name: str) -> bool:
+    repo, _, revision = name.partition("@")
+    revision = revision or REVISIONS.get(repo, "main")
+    reference = _storage(repo) / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    return (_storage(repo) / "snapshots" / commit / "config.json").exists()
+
+
+def require(problem_sets: list[str], policies: list[str], prms: list[str]) -> None:
+    """Refuses what would have to be downloaded while nothing can be.
+
+    Raises:
+        ModelError: where there is any of it and the Hub does not answer within seconds; it names all of it.
+    """
+    needed = {"problem sets": problem_sets, "policies": policies, "PRMs": prms}
+    if any(needed.values()) and (reason := unreachable()):
+        what = "; ".join(f"{kind} {', '.join(names)}" for kind, names in needed.items() if names)
+        raise ModelError(
+            f"the Hugging Face Hub cannot be reached ({reason}), and this machine does not have: {what}; "
+            "give local files and folders instead (math500:path/to/problems.jsonl, path/to/model); "
+            "'python -m tts estimate' says without them what a preset would take"
+        )
+
+
+@cache
+def resolve(name: str) -> str:
+    """The name with its commit, ``owner/model@commit``.
+
+    A revision is a branch, a tag, a commit, or ``refs/pr/NUMBER``. Without one it is that of :data:`REVISIONS`, else the main
+    branch. A branch stays at the commit that the cache knows it by, so that a study goes on with the weights it began with.
+
+    Raises:
+        ModelError: where the commit is in no cache and the Hub does not tell it.
+    """
+    repo, _, revision = name.partition("@")
+    revision = revision or REVISIONS.get(repo, "main")
+    if _COMMIT.fullmatch(revision):
+        return f"{repo}@{revision}"
+    reference = _storage(repo) / "refs" / revision
+    if not reference.is_file():
+        commit = _ask(name, lambda: _within(DEADLINE, lambda: HfApi().model_info(repo, revision=revision, timeout=DEADLINE).sha))
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        temporary = reference.with_name(f"{reference.name}.{os.getpid()}.tmp")
+        temporary.write_text(commit)
+        os.replace(temporary, reference)
+    return f"{repo}@{reference.read_text().strip()}"
+
+
+def fetch(location: str, weights: bool = False) -> Path:
+    """The folder of a resolved name, downloaded where the cache lacks it.
+
+    Args:
+        location: as :func:`resolve` returns it.
+        weights: with the weights; else config and tokenizer only.
+
+    Raises:
+        ModelError: where the Hub cannot be reached, or refuses.
+    """
+    repo, _, commit = location.partition("@")
+    folder = _storage(repo) / "snapshots" / commit
+    if not (folder / "config.json").exists() or not any(folder.glob("tokenizer*")):
+        _download(location, _SMALL)
+    if weights and missing_weights(folder):
+        _download(location, _SMALL)  # a cache that others filled may lack the index
+        _download(location, weight_files(folder))
+    return folder
+
+
+def sizes(location: str) -> dict[str, int]:
+    """Number of entries of each of a resolved name's tensors, read from the headers of its files on the Hub.
+
+    Raises:
+        ModelError: where the Hub cannot be reached, or refuses.
+    """
+    repo, _, commit = location.partition("@")
+    _reach(location)
+    files = _ask(location, lambda: HfApi().get_safetensors_metadata(repo, revision=commit).files_metadata)
+    return {name: tensor.parameter_count for file in files.values() for name, tensor in file.tensors.items()}
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the safetensors files that a folder's weights are in: one, or those of its index.
+
+    Raises:
+        ModelError: for an index that cannot be read.
+    """
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        return ["model.safetensors"]
+    try:
+        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError):
+        raise ModelError(f"{index} is damaged; copy or download it again") from None
+
+
+def missing_weights(folder: Path) -> list[str]:
+    """Those of :func:`weight_files` that are not there."""
+    return [name for name in weight_files(folder) if not (folder / name).exists()]
+
+
+def _storage(repo: str) -> Path:
+    return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+
+
+def _download(location: str, patterns: Sequence[str]) -> None:
+    repo, _, commit = location.partition("@")
+    _reach(location)
+    options = {"revision": commit, "allow_patterns": list(patterns), "ignore_patterns": ["*/*"]}
+    _ask(location, lambda: snapshot_download(repo, **options))
+
+
+def _reach(location: str) -> None:
+    """One bounded request before the Hub client's own, which may be repeated for minutes."""
+    repo, _, commit = location.partition("@")
+    _ask(location, lambda: _within(DEADLINE, lambda: HfApi().model_info(repo, revision=commit, timeout=DEADLINE)))
+
+
+def _ask(name: str, request: Callable):
+    """A request's answer; its errors in one line that says what to do."""
+    try:
+        return request()
+    except GatedRepoError:
+        repo = name.partition("@")[0]
+        raise ModelError(f"{repo} is gated: accept its licence on https://huggingface.co/{repo}, then run 'hf auth login'") from None
+    except RevisionNotFoundError:
+        raise ModelError(f"no revision {name.partition('@')[2]!r} of {name.partition('@')[0]} on the Hub") from None
+    except RepositoryNotFoundError:
+        raise ModelError(f"no model {name!r}: neither a folder nor, for all that the Hub says without a login, a model there") from None
+    except Exception as error:  # the Hub's client raises many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        repo = name.partition("@")[0]
+        cached = sorted(folder.name for folder in (_storage(repo) / "snapshots").glob("*") if folder.name not in name)
+        known = f"; in the cache: {', '.join(f'{repo}@{commit}' for commit in cached)}" if cached else ""
+        raise ModelError(
+            f"cannot get {name!r} from the Hugging Face Hub: {reason} (with no network, download the model elsewhere, say by "
+            f"'hf download {repo} --local-dir FOLDER', and give the path of its folder instead{known})"
+        ) from error
+
+
+def _within(seconds: float, request: Callable):
+    """The request's answer, or a TimeoutError: the time limits of resolving a host and of trying each of its addresses add up."""
+    answers: list = []
+
+    def run() -> None:
+        try:
+            answers.append((request(), None))
+        except Exception as error:
+            answers.append((None, error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not answers:
+        raise TimeoutError(f"no answer within {seconds:.0f} seconds")
+    answer, error = answers[0]
+    if error:
+        raise error
+    return answer

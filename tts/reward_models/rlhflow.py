@@ -1,0 +1,42 @@
+"""RLHFlow's PRMs: a causal LM that answers each step, one turn of a conversation, with "+" or "-" (Xiong et al. 2024)."""
+
+from __future__ import annotations
+
+import torch
+
+from tts.models import ModelError, load_causal_lm, load_tokenizer, token_id
+from tts.prompts import PINNED_DATE
+from tts.reward_models.base import Steps, last
+
+
+class RLHFlow:
+    """Llama's chat template; each step is a user's turn, the problem before the first, and the earlier ones were answered "+".
+
+    The score is P("+") against "-" where the answer to the last step begins. The authors give no system message, so the template's
+    own stands there, with its date, which is pinned to the one that the published template has by default.
+    """
+
+    architectures = ()
+    names = ("llama3.1-8b-prm", "rlhflow-prm")
+
+    def __init__(self, location: str, device: str | None = None, weights: bool = True):
+        self.tokenizer = load_tokenizer(location)
+        if not self.tokenizer.chat_template:
+            raise ModelError(f"the tokenizer of {location!r} has no chat template: not a PRM of the family rlhflow")
+        self.labels = [token_id(self.tokenizer, text, location, "rlhflow") for text in ("+", "-")]
+        if not weights:
+            return
+        self.model = load_causal_lm(location, device)
+        self.backbone = self.model.base_model
+        self._head = self.model.get_output_embeddings().weight[self.labels].float()
+
+    def render(self, problem: str, steps: Steps) -> list[int]:
+        turns = [f"{problem} {steps[0].strip()}", *(step.strip() for step in steps[1:])] if steps else [problem]
+        messages = [{"role": role, "content": text} for turn in turns for role, text in (("user", turn), ("assistant", "+"))]
+        text = self.tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE)
+        if not steps:  # a step follows within the same turn
+            text = text[: text.rindex(problem.strip()) + len(problem.strip())]
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
+        return (last(hidden, tokens).float() @ self._head.T).softmax(-1)[:, 0].tolist()

@@ -1,0 +1,57 @@
+"""Skywork-o1-Open-PRM: a value head at the newline after each step (Skywork o1 team 2024)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
+
+from tts.models import ModelError, load_model, load_tokenizer, token_id
+from tts.reward_models.base import Steps, last
+
+
+class Qwen2ForPrmModel(Qwen2PreTrainedModel):
+    """The published architecture, natively; its language model head is left out, for no score needs it."""
+
+    _keys_to_ignore_on_load_unexpected = ["lm_head"]
+
+    def __init__(self, config: Qwen2Config):
+        super().__init__(config)
+        self.model = Qwen2Model(config)
+        self.v_head = nn.ModuleDict({"summary": nn.Linear(config.hidden_size, 1)})
+        self.post_init()
+
+    def forward(self, **inputs) -> torch.Tensor:
+        """One value per token, ``(batch, tokens)``: the logit of being right."""
+        return self.v_head["summary"](self.model(**inputs).last_hidden_state)[..., 0]
+
+
+class Skywork:
+    """The bos token, the problem and a newline; then each step in one line, and a newline, at which the score is read.
+
+    Steps are encoded one by one: whatever a step ends with, its newline is a token of its own.
+    """
+
+    architectures = ("Qwen2ForPrmModel",)
+    names = ("skywork-o1-open-prm", "skywork-prm")
+
+    def __init__(self, location: str, device: str | None = None):
+        self.tokenizer = load_tokenizer(location)
+        if not self.tokenizer.bos_token:
+            raise ModelError(f"the tokenizer of {location!r} has no bos token: not a PRM of the family skywork")
+        self.newline = token_id(self.tokenizer, "\n", location, "skywork")
+        self.model = load_model(Qwen2ForPrmModel, location, device)
+        self.backbone = self.model.model
+        self._head = self.model.v_head["summary"].float()
+
+    def render(self, problem: str, steps: Steps) -> list[int]:
+        ids = self._encode(f"{self.tokenizer.bos_token}{problem}\n")
+        for step in steps:
+            ids += [*self._encode(step.replace("\n", " ").strip()), self.newline]
+        return ids
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
+        return self._head(last(hidden, tokens).float()).sigmoid()[:, 0].tolist()

@@ -1,0 +1,140 @@
+"""PRMs that vLLM runs, by itself (``vllm:NAME``) or behind its server (``FAMILY:http://HOST:PORT/v1#MODEL``).
+
+The families' rendering is theirs; vLLM gives two logits at each token (its task ``token_classify``).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import torch
+
+from tts.models import ModelError, folder_of, load_config
+from tts.policies.openai import Loop
+from tts.policies.server import Address, Server
+from tts.policies.vllm import engine_arguments, starting
+from tts.reward_models.base import Family, Steps
+
+GOOD = {"qwen-prm": 1, "math-shepherd": 0, "rlhflow": 0}  # which of the two labels says that a step is right
+
+# Inputs to rows of two logits: one row a token, or one a step tag where a server returns only those.
+Read = Callable[[list[list[int]]], list[list[list[float]]]]
+
+
+class PassScorer:
+    """A PRM of any of these families, by an engine that reads each solution in one pass.
+
+    vLLM classifies tokens without its prefix cache, so a step costs all before it again; the tokens are counted so. Solutions
+    that were scored before are not read again. A step that ends beyond the context scores 0, as do all after it.
+
+    Args:
+        name: for messages and records.
+        family: rendering, opened without weights.
+        good: the label that says that a step is right.
+        read: the engine.
+        context: longest input in tokens.
+    """
+
+    def __init__(self, name: str, family: Family, good: int, read: Read, context: int):
+        self.name, self.family, self.good, self.read, self.context = name, family, good, read, context
+        self.unread = 0
+        self._known: dict[str, dict[Steps, tuple[float, ...]]] = defaultdict(dict)
+
+    def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
+        """Scores of each solution's steps, and the number of tokens read for it; as :meth:`tts.reward_models.base.StepScorer.score`."""
+        charged = [0] * len(steps)
+        inputs: list[list[int]] = []
+        places: dict[tuple[str, Steps], list[tuple[int, int]]] = {}  # each step's input and position
+        for number, ((problem_id, problem), solution) in enumerate(zip(problems, steps)):
+            if solution in self._known[problem_id] or (problem_id, solution) in places:
+                continue
+            needed, places[problem_id, solution] = self._inputs(problem, solution, len(inputs))
+            charged[number] = sum(map(len, needed))
+            inputs += needed
+        rows = self.read(inputs) if inputs else []
+        for (problem_id, solution), ends in places.items():
+            self.unread += len(solution) - len(ends)
+            read = tuple(self._probability(inputs[i], rows[i], end) for i, end in ends)
+            self._known[problem_id][solution] = (*read, *[0.0] * (len(solution) - len(ends)))
+        return [self._known[problem_id][solution] for (problem_id, _), solution in zip(problems, steps)], charged
+
+    def forget(self, problem_id: str) -> None:
+        self._known.pop(problem_id, None)
+
+    def report_unread(self) -> str | None:
+        """What is to be said of steps beyond the context since the last report; None where there were none."""
+        steps, self.unread = self.unread, 0
+        return f"{self.name} reads {self.context} tokens at most; {steps} steps that end beyond that scored 0" if steps else None
+
+    def _inputs(self, problem: str, solution: Steps, first: int) -> tuple[list[list[int]], list[tuple[int, int]]]:
+        """The longest rendering holds all the shorter ones, but where a tokenizer merges the end of one with what follows."""
+        renderings = [self.family.render(problem, solution[: i + 1]) for i in range(len(solution))]
+        fitting = [ids for i, ids in enumerate(renderings) if max(map(len, renderings[: i + 1])) <= self.context]
+        needed: list[list[int]] = []
+        ends: list[tuple[int, int]] = []
+        for ids in reversed(fitting):
+            if not needed or needed[-1][: len(ids)] != ids:
+                needed.append(ids)
+            ends.append((first + len(needed) - 1, len(ids) - 1))
+        return needed, ends[::-1]
+
+    def _probability(self, ids: list[int], rows: list[list[float]], end: int) -> float:
+        if len(rows) < len(ids):
+            tag = getattr(self.family, "tag", None)
+            if len(rows) != ids.count(tag):
+                raise ModelError(f"{self.name}: {len(rows)} rows for {len(ids)} tokens; start the server with tok_pooling_type ALL")
+            end = ids[: end + 1].count(tag) - 1
+        return float(torch.tensor(rows[end]).softmax(-1)[self.good])
+
+
+def started(location: str, family: str, rendering: Family) -> tuple[Read, int]:
+    """vLLM as a reader of a PRM, and its context.
+
+    Raises:
+        tts.models.ModelError: where vLLM is not installed, or cannot load the model.
+    """
+    arguments: dict = engine_arguments(location) | {
+        "runner": "pooling",
+        "pooler_config": {"task": "token_classify", "tok_pooling_type": "ALL"},
+    }
+    if family != "qwen-prm":
+        [architecture] = load_config(location).architectures
+        labels = rendering.tokenizer.convert_ids_to_tokens(rendering.labels)
+        overrides = {"classifier_from_token": labels, "method": "no_post_processing", "num_labels": 2}
+        overrides["architectures"] = [architecture.replace("ForCausalLM", "ForSequenceClassification")]
+        arguments |= {"convert": "classify", "hf_overrides": overrides}
+    from vllm import LLM, PoolingParams
+
+    folder = str(folder_of(location, weights=True))
+    with starting(location):
+        llm = LLM(model=folder, **arguments)
+
+    def read(inputs: list[list[int]]) -> list[list[list[float]]]:
+        prompts = [{"prompt_token_ids": ids} for ids in inputs]
+        logits = PoolingParams(use_activation=False)
+        return [o.outputs.data.tolist() for o in llm.encode(prompts, logits, pooling_task="token_classify", use_tqdm=False)]
+
+    return read, llm.model_config.max_model_len
+
+
+def served(address: Address, batch: int) -> tuple[Read, int]:
+    """A vLLM server on loopback or elsewhere as a reader of a PRM, and its context.
+
+    Raises:
+        tts.models.ModelError: where it is not there or does not have the model.
+    """
+    server = Server(address)
+    loop = Loop(server)
+    card = loop.run(server.find_model())
+    context = address.context or getattr(card, "max_model_len", None)
+    if not context:
+        raise ModelError(f"{address.url} does not say how long a context {address.model} reads; add it to the name, ?context=4096")
+
+    def read(inputs: list[list[int]]) -> list[list[list[float]]]:
+        rows: list[list[list[float]]] = []
+        for at in range(0, len(inputs), batch):
+            rows += loop.run(server.classify_tokens(inputs[at : at + batch]))
+        return rows
+
+    return read, context

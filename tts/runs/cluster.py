@@ -1,0 +1,276 @@
+"""Spreads a study over a Ray cluster: one chunk of problems per task, one policy and one PRM per actor.
+
+Where an actor runs, and that it is started again with its chunk when its process or its node dies, is Ray's business; this
+module hands an actor its next chunk. A chunk is a pure function of its spec, its problems and, for scores, the pool's rows,
+so it may be made twice. Workers return rows; the driver alone writes to the store, which needs no shared file system.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tts import policies, reward_models
+from tts.models import ModelError
+from tts.paths import ROOT
+from tts.policies import server, vllm
+from tts.runs.runner import CLUSTER, Engines, Made, Work, make_from, pool_of, warn
+from tts.runs.store import Store, describe
+
+RETRIES = 3  # of one chunk by Ray when the process or node that makes it dies, and then by another actor as often
+# What actors take from this process's environment; never a key, for Ray writes these into its logs.
+INHERITED = ("HF_HUB_OFFLINE", "HF_HOME", "HF_ENDPOINT", vllm.OPTIONS, server.PATIENCE)
+PATIENCE = 5.0  # seconds until the cluster is looked at again, for nodes that came or went
+
+
+class ClusterError(RuntimeError):
+    """A cluster that cannot be used; the message says what to do."""
+
+
+@contextmanager
+def using(address: str | None = None, gpus: float | None = None) -> Iterator[None]:
+    """While it lasts, this process and the notebooks it starts spread what they generate over a cluster.
+
+    Args:
+        address: ``host:port`` of the cluster's head; by default a cluster that this machine is part of, or else this machine.
+        gpus: for each actor; by default one where any node has GPUs.
+
+    Raises:
+        ClusterError: where Ray is not installed, there is no cluster at the address, or no node has room for an actor.
+    """
+    with _connected(address) as ray:
+        room = _Room.of(ray, gpus)
+        if not room.slots(ray):
+            raise ClusterError(f"no node of the Ray cluster has {room}; choose --gpus to fit the nodes that 'ray status' lists")
+        os.environ[CLUSTER] = json.dumps({"address": ray.get_runtime_context().gcs_address, "gpus": gpus})
+        try:
+            yield
+        finally:
+            del os.environ[CLUSTER]
+
+
+def make_all(work: list[Work], store: Store, batch: int, announce: Callable[[Work], None]) -> Iterator[Made]:
+    """Makes chunks on the cluster, in the order in which they get done; the caller stores each before it asks for the next.
+
+    Raises:
+        ClusterError: where a chunk's process died again and again.
+        Exception: what a chunk raised, as it would here.
+    """
+    setting = json.loads(os.environ[CLUSTER])
+    with _connected(setting["address"]) as ray:
+        spread = _Spread(ray, _Room.of(ray, setting["gpus"]), work, store, batch, announce)
+        try:
+            while spread.waiting or spread.running:
+                spread.hand_out()
+                yield from spread.collect()
+        finally:
+            spread.stop()
+
+
+class _Spread:
+    """Chunks that wait, actors, and which of them makes which chunk."""
+
+    def __init__(self, ray: Any, room: _Room, work: list[Work], store: Store, batch: int, announce: Callable[[Work], None]):
+        self.ray, self.room, self.store, self.batch, self.announce = ray, room, store, batch, announce
+        self.waiting = list(work)
+        self.running: dict[Any, tuple[_Actor, Work]] = {}
+        self._actors: set[_Actor] = set()
+        self._lost: Counter[int] = Counter()
+
+    def hand_out(self) -> None:
+        """Gives each idle actor a chunk, or its place to another one, as far as there is room for actors."""
+        slots = self.room.slots(self.ray)
+        for actor in self._actors - {actor for actor, _ in self.running.values()}:
+            item = self._next(actor) if len(self._actors) <= slots else None
+            if item is None:  # its place is free for other models, or for an actor whose node died
+                self._dismiss(actor)
+            else:
+                self._start(actor, item)
+        while len(self._actors) < slots and (item := self._next()):
+            actor = _Actor.of(self.ray, self.room, item, self.batch)
+            self._actors.add(actor)
+            self._start(actor, item)
+
+    def collect(self) -> Iterator[Made]:
+        """The chunks that are done, after waiting for at least one; a lost one waits for another actor."""
+        if not self.running:  # every node is gone; others may come
+            time.sleep(PATIENCE)
+            return
+        done, _ = self.ray.wait(list(self.running), num_returns=1, timeout=PATIENCE)
+        for reference in done:
+            actor, item = self.running.pop(reference)
+            try:
+                made = self.ray.get(reference)
+            except self.ray.exceptions.RayTaskError as error:
+                raise error.cause from error
+            except self.ray.exceptions.RayError as error:  # Ray gave up, say on a node that is dead and not yet known to be
+                self._dismiss(actor)
+                self._wait_again(item, error)
+                continue
+            warn(made.warnings)
+            yield made
+
+    def stop(self) -> None:
+        for actor in list(self._actors):
+            self._dismiss(actor)
+
+    def _start(self, actor: _Actor, item: Work) -> None:
+        self.announce(item)
+        self.running[actor.start(item, self.store)] = actor, item
+
+    def _dismiss(self, actor: _Actor) -> None:
+        self._actors.discard(actor)
+        self.ray.kill(actor.handle)
+
+    def _next(self, actor: _Actor | None = None) -> Work | None:
+        """Takes the first chunk whose pool, if it needs one, is stored, and that the actor's models serve."""
+        for place, item in enumerate(self.waiting):
+            pool = pool_of(item, self.store)
+            if (pool is None or pool.has(item.chunk)) and (actor is None or actor.serves(item)):
+                return self.waiting.pop(place)
+        return None
+
+    def _wait_again(self, item: Work, error: Exception) -> None:
+        self._lost[id(item)] += 1
+        if self._lost[id(item)] > RETRIES:
+            reason = str(error).strip().splitlines()[0]
+            raise ClusterError(
+                f"{describe(item.spec)}: no process of the cluster could make the chunk from {item.chunk[0]['id']} on ({reason}); "
+                f"every node needs this checkout at {ROOT}, the same packages, and memory for the models"
+            )
+        self.waiting.insert(0, item)
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What each actor takes of a node."""
+
+    cpus: int
+    gpus: float
+
+    @classmethod
+    def of(cls, ray: Any, gpus: float | None) -> _Room:
+        """One CPU beside GPUs; else as many as this process has threads, so that sums are made in the same order, or a node has."""
+        nodes = _nodes(ray)
+        wanted = float(any(node.get("GPU") for node in nodes)) if gpus is None else gpus
+        most = 1 if wanted else max((int(node.get("CPU", 0)) for node in nodes), default=0)
+        return cls(max(1, min(torch.get_num_threads(), most)), wanted)
+
+    def slots(self, ray: Any) -> int:
+        """For how many actors the nodes that are alive have room."""
+        by_cpu = [int(node.get("CPU", 0) // self.cpus) for node in _nodes(ray)]
+        by_gpu = [int(node.get("GPU", 0) // self.gpus) if self.gpus else count for node, count in zip(_nodes(ray), by_cpu)]
+        return sum(map(min, by_cpu, by_gpu))
+
+    def __str__(self) -> str:
+        return f"{self.cpus} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+
+
+@dataclass(eq=False)
+class _Actor:
+    """A process with models, as the driver sees it.
+
+    Attributes:
+        handle: Ray's.
+        policy: the policy of its chunks.
+        prm: the one PRM that it holds; None as long as it needed none.
+    """
+
+    handle: Any
+    policy: str
+    prm: str | None = None
+
+    @classmethod
+    def of(cls, ray: Any, room: _Room, item: Work, batch: int) -> _Actor:
+        options = {"num_cpus": room.cpus, "num_gpus": room.gpus, "max_restarts": -1, "max_task_retries": RETRIES}
+        return cls(ray.remote(**options)(Worker).remote(batch, room.cpus), item.spec["policy"]["name"])
+
+    def serves(self, item: Work) -> bool:
+        return item.spec["policy"]["name"] == self.policy and (self.prm is None or _prm(item) in (None, self.prm))
+
+    def start(self, item: Work, store: Store) -> Any:
+        self.prm = self.prm or _prm(item)
+        pool = pool_of(item, store)
+        return self.handle.make.remote(item, pool.read(item.chunk) if pool else None)
+
+
+def _prm(item: Work) -> str | None:
+    return item.spec["prm"]["name"] if item.spec["prm"] else None
+
+
+class Worker:
+    """What runs in an actor's process: the models, loaded when they are first needed.
+
+    Args:
+        batch: sequences decoded at once.
+        threads: of torch.
+    """
+
+    def __init__(self, batch: int, threads: int):
+        torch.set_num_threads(threads)
+        self.engines = Engines(batch)
+
+    def make(self, work: Work, pool: list[dict] | None) -> Made:
+        """Makes a chunk.
+
+        Raises:
+            ModelError: where this node has other weights of the same name than the driver.
+        """
+        _check_weights(work.spec["policy"], policies.weights_of)
+        if work.spec["prm"]:
+            _check_weights(work.spec["prm"], reward_models.weights_of)
+        started = time.monotonic()
+        rows = make_from(work, pool, self.engines)
+        return Made(work, rows, time.monotonic() - started, self.engines.limits(work.spec), tuple(self.engines.unread()))
+
+
+_checked: set[str] = set()
+
+
+def _check_weights(model: dict, weights_of: Callable[[str], str]) -> None:
+    """Compares once a process, since it means reading the whole model."""
+    if model["name"] in _checked:
+        return
+    if weights_of(model["name"]) != model["weights"]:
+        raise ModelError(f"{model['name']} on node {os.uname().nodename} is another model than where the study was started; copy it anew")
+    _checked.add(model["name"])
+
+
+def _nodes(ray: Any) -> list[dict]:
+    """The resources of the nodes that are alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[Any]:
+    """Ray, connected to a cluster, or started on this machine; left as it was found."""
+    if importlib.util.find_spec("ray") is None:
+        raise ClusterError("--engine ray needs Ray: pip install 'ray>=2.50' into this environment and that of every node")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    variables = {"PYTHONPATH": path} | {name: os.environ[name] for name in INHERITED if name in os.environ}
+    try:
+        ray.init(address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": variables})
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"cannot reach a Ray cluster at {address or 'this machine'}: {str(error).strip().splitlines()[0]}; "
+            "start one with 'ray start --head', and give the address that it prints"
+        ) from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
