@@ -1,8 +1,8 @@
 """A step head: what a policy's hidden states say at each step, through two small layers, as in Qwen2.5-Math-PRM, to one score.
 
-A head reads one of two things. ``hidden``: the hidden state at the step's end. ``confidence``: five numbers that the policy's own
-output layer makes of the hidden states within the step, how likely and how certain its tokens were; with labels for a hundred
-problems only this told right from wrong solutions of the same problem.
+A head reads one of two things. ``hidden``: the hidden state at the step's end, which takes labels of many problems; from eighty it
+learnt which problems are hard, and nothing of which solutions are right. ``confidence``: five numbers that the policy's own output
+layer makes of the hidden states within the step, how likely and how certain its tokens were.
 """
 
 from __future__ import annotations
