@@ -113,7 +113,8 @@ class TestInProcess(EngineContract):
 
 def engine_processes():
     """vLLM's processes that this one started, its servers apart."""
-    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in alive if "spawn_main" in " ".join(child.cmdline())]
 
 
 class TestServer(EngineContract):

@@ -22,13 +22,13 @@ from tts.runs.store import Store
 SEED = 20261124
 REPORT = ROOT / "docs" / "torture.md"
 SEARCH = Grid(
-    problems={"pocket-main": 12},
+    problems={"pocket-main": 6},
     policies=["policy-20k"],
     prms=["prm-qwen-28k"],
     methods=["beam_search"],
-    samples=8,
-    budgets=[4, 8],
-    chunk=2,
+    samples=4,
+    budgets=[4],
+    chunk=1,
     max_tokens=160,
 )
 

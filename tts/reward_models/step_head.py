@@ -45,8 +45,6 @@ class Head(nn.Module):
 class StepReader:
     """What a head is given: the policy's own prompt, then the steps, each followed by a blank line."""
 
-    architectures = names = ()
-
     def __init__(self, location: str, inputs: Inputs, device: str | None = None):
         self.inputs = inputs
         self.tokenizer = load_tokenizer(location)

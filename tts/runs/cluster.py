@@ -265,11 +265,10 @@ def _connected(address: str | None) -> Iterator[Any]:
     variables = {"PYTHONPATH": path} | {name: os.environ[name] for name in INHERITED if name in os.environ}
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": variables})
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(
-            f"cannot reach a Ray cluster at {address or 'this machine'}: {str(error).strip().splitlines()[0]}; "
-            "start one with 'ray start --head', and give the address that it prints"
-        ) from None
+    except Exception as error:  # Ray raises many kinds, plain ones among them
+        what = f"reach a Ray cluster at {address}" if address else "start Ray on this machine"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ClusterError(f"cannot {what}: {reason}; start one with 'ray start --head', and give the address that it prints") from None
     try:
         yield ray
     finally:
