@@ -1,8 +1,8 @@
 """A step head: what a policy's hidden states say at each step, through two small layers, as in Qwen2.5-Math-PRM, to one score.
 
-A head reads one of two things. ``hidden``: the hidden state at the step's end. ``confidence``: five numbers that the policy's own
-output layer makes of the hidden states within the step, how likely and how certain its tokens were; with labels for a hundred
-problems only this told right from wrong solutions of the same problem.
+A head reads one of two things. ``hidden``: the hidden state at the step's end, which takes labels of many problems; from eighty it
+learnt which problems are hard, and nothing of which solutions are right. ``confidence``: five numbers that the policy's own output
+layer makes of the hidden states within the step, how likely and how certain its tokens were.
 """
 
 from __future__ import annotations
@@ -82,8 +82,6 @@ class StepReader:
 
 class StepHead(StepReader):
     """The PRM: a reader and its head; the score is the probability that the solution will come out right."""
-
-    architectures = names = ()
 
     def __init__(self, location: str, device: str | None = None):
         declared = json.loads((Path(location) / DECLARATION).read_text())
