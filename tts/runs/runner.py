@@ -80,6 +80,9 @@ def fill(grid: Grid, store: Store) -> int:
             def announce(item: Work) -> None:
                 bar.set_postfix_str(f"{item.spec['method']} {item.spec['policy']['name']} N={item.spec['n']}")
 
+            for item in work:
+                if store.run(item.spec).path(item.chunk).exists():
+                    store.open(item.spec)  # the run's note was lost, and is all that is missing
             left = [item for item in work if not store.run(item.spec).has(item.chunk)]
             bar.update(len(work) - len(left))
             for made in (_spread if os.environ.get(CLUSTER) else make_all)(left, store, grid.batch, announce):
