@@ -77,9 +77,9 @@ def _record(name: str, counted: str) -> None:
     """Puts a part's last counts in its place of the report."""
     text = REPORT.read_text(encoding="utf-8")
     stamp = f"{datetime.date.today()}, commit {commit()[:12]}"
-    place = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+    place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
     assert place.search(text), f"{REPORT} has no place for {name}"
-    REPORT.write_text(place.sub(lambda found: f"{found[1]}{counted.strip()}\n- last run: {stamp}{found[2]}", text), encoding="utf-8")
+    REPORT.write_text(place.sub(lambda found: f"{found[1]}{counted.strip()}\n- last run: {stamp}\n{found[2]}", text), encoding="utf-8")
 
 
 if __name__ == "__main__":
