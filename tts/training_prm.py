@@ -210,8 +210,11 @@ def save(head: Head, policy: str, recipe: HeadRecipe, card: dict, output: Path) 
 def _card(
     policy: str, location: str, head: Head, rows: Sequence[dict], rollouts: RolloutRecipe, recipe: HeadRecipe, progress: Progress
 ) -> dict:
-    """What the PRM is and cost; FLOPs are those of sampling labels (2N a token, its prompts left out) and of the head's training; wall time is
-    the head's alone, sampling takes far longer."""
+    """What the PRM is and cost.
+
+    FLOPs are those of sampling labels (2N a token, prompts left out) and of the head's training. Wall time is the head's alone;
+    sampling takes far longer.
+    """
     shape, own = shape_of(location), sum(p.numel() for p in head.parameters())
     size = shape.parameters
     sampled = sum(row["tokens"] for row in rows)
