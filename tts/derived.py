@@ -110,10 +110,9 @@ def _dequantised(path: Path) -> str:
     def make(folder: Path) -> None:
         print(f"dequantising {path.name}, once", file=sys.stderr)
         try:
-            where = {"gguf_file": path.name, "trust_remote_code": False}
             unpacked = {"dtype": torch.bfloat16, "quantization_config": GgufConfig(dequantize=True)}
-            model = AutoModelForCausalLM.from_pretrained(path.parent, **where, **unpacked)
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, **where)
+            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False, **unpacked)
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
         except ImportError as error:
             raise ModelError(f"reading a GGUF file needs the package gguf: pip install 'tts-notebooks[gguf]' ({error})") from error
         except Exception as error:  # gguf, transformers and numpy raise many kinds
@@ -175,7 +174,7 @@ def _merge(folder: Path, base: str, target: Path) -> None:
     stored = models.load_config(base).dtype or torch.float32
     causal = models.load_causal_lm(base, dtype=torch.float32)
     try:
-        merged = PeftModel.from_pretrained(causal, folder).merge_and_unload()
+        merged = PeftModel.from_pretrained(causal, folder, use_safetensors=True).merge_and_unload()
     except Exception as error:  # peft, torch and safetensors raise many kinds
         raise ModelError(f"cannot merge the adapter in {folder} into {base}: {str(error).splitlines()[0]}") from error
     merged.to(stored).save_pretrained(target)

@@ -254,8 +254,8 @@ def load_model(cls, location: str, device: str | None = None, dtype: torch.dtype
     folder = folder_of(location, weights=True)
     _check_weights(folder)
     device, chosen = placement(location, device)
-    options = {"dtype": dtype or chosen, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
-    model, report = _guarded(location, lambda: cls.from_pretrained(folder, **options))
+    options = {"dtype": dtype or chosen, "output_loading_info": True}
+    model, report = _guarded(location, lambda: cls.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **options))
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(

@@ -66,11 +66,7 @@ def check(notebook: str, values: Mapping[str, object]) -> None:
         tts.problems.ProblemError: for a problem set that cannot be read.
     """
     defaults = declared(notebook)
-    for name, default in defaults.items():
-        if name == "look":
-            check_look(values[name])
-        else:
-            _check_kind(name, values[name], default)
+    check_kinds(notebook, values)
     for name in defaults:
         if name in _NAMED:
             _NAMED[name](values[name])
@@ -81,6 +77,19 @@ def check(notebook: str, values: Mapping[str, object]) -> None:
         grid_of(**own)
     if "long_policies" in defaults and (long := len(values["long_policies"])) != (plain := len(values["policies"])):
         raise ParameterError(f"long_policies must be as many as policies, in the same order; given {long} and {plain}")
+
+
+def check_kinds(notebook: str, values: Mapping[str, object]) -> None:
+    """Refuses values of another kind than the declared defaults'; looks nothing up. Arguments as of :func:`check`.
+
+    Raises:
+        ParameterError: for a value that does not fit.
+    """
+    for name, default in declared(notebook).items():
+        if name == "look":
+            check_look(values[name])
+        else:
+            _check_kind(name, values[name], default)
 
 
 def grid_of(**parameters: object) -> Grid:

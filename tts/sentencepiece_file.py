@@ -31,6 +31,6 @@ def read(folder: Path) -> LlamaTokenizer:
         halves = ((piece[:at], piece[at:]) for at in range(1, len(piece)))
         merges += [(pieces.get_score(number), half) for half in halves if half[0] in vocabulary and half[1] in vocabulary]
     ordered = [half for _, half in sorted(merges, key=lambda merge: -merge[0])]
-    tokenizer = LlamaTokenizer.from_pretrained(folder)
+    tokenizer = LlamaTokenizer.from_pretrained(folder, trust_remote_code=False)
     tokenizer.backend_tokenizer.model = BPE(vocabulary, ordered, fuse_unk=True, byte_fallback=True)
     return tokenizer

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from tts import hub, problems
 from tts.analysis import difficulty, outcomes
 from tts.experiment import Experiment
-from tts.parameters import check, declared, explain
+from tts.parameters import check, check_kinds, declared, explain
 from tts.paths import NOTEBOOKS
 from tts.policies import address_in
 from tts.runs import runner
@@ -148,6 +148,8 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
         raise StudyError(f"preset {preset!r}: no notebook has a parameter {', '.join(sorted(strangers))}")
     if strangers := set(overrides) - everywhere:
         raise StudyError(f"no chosen notebook has a parameter {', '.join(sorted(strangers))}; known: {', '.join(sorted(everywhere))}")
+    for job in jobs:
+        check_kinds(job.notebook, declared(job.notebook) | job.parameters)
     if look_up:
         hub.require(*absent([experiment for job in jobs if (experiment := job.experiment())]))
         for job in jobs:

@@ -83,6 +83,8 @@ class StepReader:
 class StepHead(StepReader):
     """The PRM: a reader and its head; the score is the probability that the solution will come out right."""
 
+    architectures = names = ()
+
     def __init__(self, location: str, device: str | None = None):
         declared = json.loads((Path(location) / DECLARATION).read_text())
         if declared.get("inputs") not in get_args(Inputs):
