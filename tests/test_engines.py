@@ -69,7 +69,7 @@ class TestTransformers(EngineContract):
         return TransformersPolicy(self.folder, sampling, batch)
 
     def under_way(self, policy):
-        return len(policy._queue) + policy._active_count
+        return len(policy._queue) + policy._decoding.active
 
 
 class TestServer(EngineContract):

@@ -25,6 +25,6 @@ def test_extending_equals_the_models_own_forward_pass(model, config):
     backbone = model(config).eval()
     cached, tokens = CachedModel(backbone, 3), torch.randint(50, (3, 20))
     expected = backbone(input_ids=tokens).last_hidden_state
-    first = cached.extend(tokens[:, :7], torch.zeros(3, dtype=torch.int64), 7)
-    second = cached.extend(tokens[:, 7:], torch.full((3,), 7), 20)
+    first = cached.extend(tokens[:, :7], torch.zeros(3, dtype=torch.int64))
+    second = cached.extend(tokens[:, 7:], torch.full((3,), 7))
     assert torch.allclose(torch.cat([first, second], dim=1), expected, atol=1e-5)

@@ -148,8 +148,9 @@ def test_token_counts_are_exact(tiny_lm, tmp_path):
     wanted = grid(tiny_lm, tiny_lm)
     store, engines, decoded = Store(tmp_path), Engines(8), []
     policy = engines.policy(str(tiny_lm), wanted.sampling())
-    original = policy._write
-    policy._write = lambda tokens, count: (decoded.append(int(policy._active.sum())), original(tokens, count))
+    decoding = policy._decoding
+    original = decoding._write
+    decoding._write = lambda tokens, count: (decoded.append(decoding.active), original(tokens, count))
     for spec in wanted.specs():
         decoded.clear()
         for chunk in wanted.chunks("pocket-main"):

@@ -91,6 +91,8 @@ class DecodingBatch:
 
     def enter(self, forks: Sequence[Fork]) -> None:
         """Adds sequences; no more than are ``free``."""
+        if not self.active:
+            self._steps = 0  # what is decoded must not depend on what was decoded before
         entering = sum(len(fork.keys) for fork in forks)
         self._owners += [None] * (self.active + entering - len(self._owners))
         gaps = iter([row for row, owner in enumerate(self._owners) if owner is None])
