@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from tts import derived, models, training_policy
+from tts import derived, models
 from tts.models import ModelError, load_causal_lm, locate
 from tts.policies import open_policy, weights_of
 from tts.policies.sampling import Sampling
@@ -19,9 +19,9 @@ from tts.problems import ProblemError
 from tts.search import sample_pool
 from tts.search.driver import Driver
 from tts.train import app
-from tts.training import train
-from tts.training_policy import AdapterRecipe, ExampleBatches, new_adapter, solution_loss, tokenise, train_adapter
-from tts.worked_problems import load_worked
+from tts.training.adapter import AdapterRecipe, ExampleBatches, new_adapter, solution_loss, tokenise, train_adapter
+from tts.training.loop import train
+from tts.training.worked_problems import load_worked
 
 RECIPE = AdapterRecipe(rank=2, learning_rate=1e-2, batch=2, passes=2)
 PAIRS = [(1, 2), (13, 4), (5, 5), (60, 7), (8, 9)]
@@ -56,7 +56,7 @@ def test_a_merged_adapter_is_its_base_plus_b_a_times_alpha_over_rank(tiny_lm, ad
 
 
 def test_a_stopped_run_continues_to_the_same_adapter(tiny_lm, adapter, tmp_path, monkeypatch):
-    monkeypatch.setattr(training_policy, "train", partial(train, checkpoint_every=0.0))
+    monkeypatch.setattr("tts.training.adapter.train", partial(train, checkpoint_every=0.0))
     whole = ExampleBatches.__getitem__
 
     def stops(self, step):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from scripted import ScriptedPolicy, root
 from torch import nn
 
-from tts import derived, training, training_prm, training_rollouts
+from tts import derived
 from tts.analysis import costs
 from tts.models import ModelError, load_causal_lm, load_tokenizer, read_card
 from tts.policies import open_policy
@@ -21,8 +21,9 @@ from tts.prompts import render_prompt
 from tts.reward_models import family_of, open_prm, weights_of
 from tts.reward_models.step_head import Head
 from tts.search.driver import Driver
-from tts.training_prm import HeadRecipe, auc, check, fold, judged, train_step_head
-from tts.training_rollouts import RolloutRecipe, Tree, labelled, search, valued
+from tts.training import loop, prm, rollouts
+from tts.training.prm import HeadRecipe, auc, check, fold, judged, train_step_head
+from tts.training.rollouts import RolloutRecipe, Tree, labelled, search, valued
 
 PROBLEMS = [{"id": f"p{i}", "problem": text, "answer": "1"} for i, text in enumerate(["7,+8=?", "1,+1=?", "(5+42)+(12+41)=?", "9,-8=?"])]
 ROLLOUTS = RolloutRecipe(solutions=2, rollouts=2, temperature=1.0, max_tokens=60, seed=5)
@@ -45,7 +46,7 @@ def rows():
 
 @pytest.fixture
 def step_head(tiny_lm, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("tts.training_prm.labelled", lambda *arguments: rows)
+    monkeypatch.setattr("tts.training.prm.labelled", lambda *arguments: rows)
     return train_step_head(str(tiny_lm), PROBLEMS, ROLLOUTS, RECIPE, tmp_path / "step-head", tmp_path / "scratch")
 
 
@@ -87,15 +88,13 @@ def test_rollouts_draw_anew_and_not_what_their_solution_drew(tiny_lm):
 
 
 def test_labels_go_on_after_a_crash_and_are_those_of_an_unbroken_run(tiny_lm, tmp_path, monkeypatch):
-    monkeypatch.setattr(training_rollouts, "CHUNK", 1)
+    monkeypatch.setattr(rollouts, "CHUNK", 1)
     unbroken = labelled(str(tiny_lm), PROBLEMS, ROLLOUTS, tmp_path / "unbroken.jsonl", 8)
     path = tmp_path / "cut.jsonl"
     lines = (tmp_path / "unbroken.jsonl").read_text().splitlines(keepends=True)
     path.write_text(lines[0] + lines[1][:20])  # the crash came in the middle of the second line
-    made, label = [], training_rollouts._label
-    monkeypatch.setattr(
-        training_rollouts, "_label", lambda engine, chunk, *rest: made.append(chunk[0]["id"]) or label(engine, chunk, *rest)
-    )
+    made, label = [], rollouts._label
+    monkeypatch.setattr(rollouts, "_label", lambda engine, chunk, *rest: made.append(chunk[0]["id"]) or label(engine, chunk, *rest))
     assert labelled(str(tiny_lm), PROBLEMS, ROLLOUTS, path, 8) == unbroken
     assert made == ["p1", "p2", "p3"] and path.read_text() == "".join(lines)
 
@@ -128,7 +127,7 @@ def test_scores_equal_those_worked_out_by_hand_whole_or_step_by_step(step_head):
 
 
 def test_confidence_is_that_of_the_steps_tokens_without_separators(tiny_lm, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("tts.training_prm.labelled", lambda *arguments: rows)
+    monkeypatch.setattr("tts.training.prm.labelled", lambda *arguments: rows)
     recipe = HeadRecipe("confidence", inner=4, passes=3, batch=4)
     folder = train_step_head(str(tiny_lm), PROBLEMS, ROLLOUTS, recipe, tmp_path / "sure", tmp_path / "scratch")
     model, tokenizer = load_causal_lm(str(tiny_lm)), load_tokenizer(str(tiny_lm))
@@ -151,9 +150,9 @@ def test_confidence_is_that_of_the_steps_tokens_without_separators(tiny_lm, rows
 
 
 def test_training_goes_on_where_it_was_and_ends_with_the_same_head(step_head, tiny_lm, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("tts.training_prm.labelled", lambda *arguments: rows)
-    monkeypatch.setattr(training_prm, "train", partial(training.train, checkpoint_every=0.0))
-    whole = training_prm._Shuffled.__getitem__
+    monkeypatch.setattr("tts.training.prm.labelled", lambda *arguments: rows)
+    monkeypatch.setattr(prm, "train", partial(loop.train, checkpoint_every=0.0))
+    whole = prm._Shuffled.__getitem__
 
     def stops(self, step):
         if step == 5:
@@ -162,9 +161,9 @@ def test_training_goes_on_where_it_was_and_ends_with_the_same_head(step_head, ti
 
     arguments = (str(tiny_lm), PROBLEMS, ROLLOUTS, RECIPE, tmp_path / "again", tmp_path / "other")
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
-        stopping.setattr(training_prm._Shuffled, "__getitem__", stops)
+        stopping.setattr(prm._Shuffled, "__getitem__", stops)
         train_step_head(*arguments)
-    monkeypatch.setattr(training_prm, "_states", None)  # what the head reads is there already, and not computed again
+    monkeypatch.setattr(prm, "_states", None)  # what the head reads is there already, and not computed again
     resumed = load_file(train_step_head(*arguments) / "step_head.safetensors")
     for name, tensor in load_file(step_head / "step_head.safetensors").items():
         torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0)

@@ -27,7 +27,7 @@ from tts.problems import ProblemError, load_problems
 from tts.prompts import boxed_answer
 from tts.runs.runner import fill, missing
 from tts.runs.store import Store, StoreError
-from tts.training import Schedule, TrainingError, train
+from tts.training.loop import Schedule, TrainingError, train
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,7 +13,7 @@ from tts.pocket.build import CorpusBatches, language_model_loss, new_policy, tra
 from tts.pocket.corpora import pack, policy_sequences
 from tts.pocket.recipes import FAMILY, POLICIES, PRMS, ROWS_PER_BATCH, PolicyRecipe
 from tts.pocket.traces import solutions
-from tts.training import Schedule, TrainingError, train
+from tts.training.loop import Schedule, TrainingError, train
 
 TINY = PolicyRecipe(width=16, layers=1, heads=1, inner=16)
 

@@ -75,10 +75,10 @@ def policy(
 ) -> None:
     """Trains a LoRA adapter on worked solutions (steps split by a blank line); stopping loses at most a minute."""
     try:
-        from tts.training_policy import AdapterRecipe, train_adapter
+        from tts.training.adapter import AdapterRecipe, train_adapter
     except ImportError as error:
         raise ValueError(f"training an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
-    from tts.worked_problems import load_worked
+    from tts.training.worked_problems import load_worked
 
     recipe = AdapterRecipe(rank, learning_rate, batch, passes, seed)
     with resumable():
@@ -109,8 +109,8 @@ def prm(
     """Trains a step head on rollouts (Math-Shepherd's labels): samples, labels, head; stopping loses at most a minute."""
     from tts.problems import load_problems
     from tts.reward_models.step_head import Inputs
-    from tts.training_prm import HeadRecipe, train_step_head
-    from tts.training_rollouts import RolloutRecipe
+    from tts.training.prm import HeadRecipe, train_step_head
+    from tts.training.rollouts import RolloutRecipe
 
     chosen = list(load_problems(problems, skip + count, split))[skip:]
     labels = RolloutRecipe(solutions, rollouts, temperature, max_tokens, seed)

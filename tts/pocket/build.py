@@ -33,7 +33,7 @@ from tts.policies.transformers import TransformersPolicy
 from tts.reward_models.qwen_prm import Qwen2ForProcessRewardModel
 from tts.search import sample_pool
 from tts.search.driver import Driver
-from tts.training import Progress, Schedule, train
+from tts.training.loop import Progress, Schedule, train
 
 
 class CorpusBatches:

@@ -21,8 +21,8 @@ from tts.derived import reference
 from tts.models import fingerprint, locate, read_card
 from tts.reward_models.base import StepScorer
 from tts.reward_models.step_head import DECLARATION, WEIGHTS, Head, Inputs, StepReader
-from tts.training import Progress, Schedule, train
-from tts.training_rollouts import RolloutRecipe, labelled
+from tts.training.loop import Progress, Schedule, train
+from tts.training.rollouts import RolloutRecipe, labelled
 
 CHUNK = 16  # problems whose solutions are read together; what a crash loses
 

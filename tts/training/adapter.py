@@ -19,7 +19,7 @@ from tts.analysis.costs import shape_of
 from tts.derived import reference
 from tts.models import fingerprint, load_causal_lm, load_tokenizer, locate, read_card
 from tts.prompts import render_prompt
-from tts.training import Progress, Schedule, train
+from tts.training.loop import Progress, Schedule, train
 
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
