@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_store import export, grid
-from torture import answers, disks, kills, notebooks, parameters
+from torture import answers, disks, kills, notebooks, parameters, processes
 from torture.damages import BINARY, EMPTY, edited, flipped, truncated
 
 from tts.analysis import difficulty, outcomes
@@ -64,9 +64,9 @@ def test_an_endless_judgement_ends_with_the_study_that_asked_for_it(tmp_path):
     asking.kill()
     asking.communicate()
     deadline = time.monotonic() + 20
-    while kills._runs(judge) and time.monotonic() < deadline:
+    while processes.runs(judge) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not kills._runs(judge)
+    assert not processes.runs(judge)
 
 
 # -- disks -------------------------------------------------------------------------------------------------------

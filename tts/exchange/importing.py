@@ -17,7 +17,7 @@ from tts.exchange.runs import Assembled, ImportedRun, assemble, renamed
 from tts.grading import Grader
 from tts.runs import imported
 from tts.runs.imported import FOLDER, MANIFEST, PREFIX, Import
-from tts.runs.store import Store
+from tts.runs.store import ELSEWHERE, Store
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _write_run(store: Store, run: ImportedRun, built: Assembled, name: str) -> d
         "prm": model(run.prm),
         "n": run.n,
         "sampling": run.sampling | {"seed": run.seed},
-        "engine": {"name": "imported"},
+        "engine": ELSEWHERE,
     }
     if run.width:
         spec["width"] = run.width

@@ -23,7 +23,7 @@ from tts.exchange.records import (
     whole_number,
 )
 from tts.prompts import join_steps
-from tts.runs.imported import original
+from tts.runs.imported import is_imported, original
 from tts.runs.store import Run, Store
 from tts.selection import Rule
 
@@ -169,13 +169,21 @@ def _count(row: dict, key: str) -> int | None:
 def rows(store: Store) -> Iterator[dict]:
     """Everything in a store, one row per run and problem, sorted, without times."""
     runs = [run for run in store.runs() if any(run.folder.glob("*.parquet"))]
-    for run in sorted(runs, key=_order):
+    headers = _headers(runs)
+    for run in sorted(runs, key=lambda run: json.dumps(headers[run.key], sort_keys=True)):
         for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
-            yield _row(run.spec, row)
+            yield _row(headers[run.key], row)
 
 
-def _order(run: Run) -> str:
-    return json.dumps(_header(run.spec), sort_keys=True)
+def _headers(runs: list[Run]) -> dict[str, dict]:
+    """What tells runs apart, by key; a PRM that scored imported samples here has its weights, if one of its name came along."""
+    headers = {run.key: _header(run.spec) for run in runs}
+    here = [run for run in runs if run.spec["prm"] and is_imported(run.spec["policy"]["name"]) > is_imported(run.spec["prm"]["name"])]
+    others = [headers[run.key] for run in runs if run not in here]
+    for run in here:
+        if (header := headers[run.key]) in others:
+            headers[run.key] = header | {"prm": f"{header['prm']}@{run.spec['prm']['weights'][:12]}"}
+    return headers
 
 
 def _header(spec: dict) -> dict:
@@ -191,13 +199,13 @@ def _header(spec: dict) -> dict:
     }
 
 
-def _row(spec: dict, row: dict) -> dict:
+def _row(header: dict, row: dict) -> dict:
     completions = [
         {"text": join_steps(t["steps"])} | {key: t[key] for key in ("steps", "scores", "tokens", "status", "path")}
         for t in row["trajectories"]
     ]
     named = {"id": row["problem_id"], "problem": row["problem"], "answer": row["answer"]}
-    return named | _header(spec) | {key: row[key] for key in _COUNTS} | {"completions": completions}
+    return named | header | {key: row[key] for key in _COUNTS} | {"completions": completions}
 
 
 def write(exported: Iterable[dict], target: Path) -> int:

@@ -19,6 +19,7 @@ from tts.runs.store import Store
 
 STUDY_BUDGETS = (4, 16, 64, 256)
 LISTED = 20
+RESCORED = "02_reward_models"
 
 
 def import_all(store: Store, folder: Path, name: str = "", policy: str = "", prm: str = "") -> Iterator[str]:
@@ -88,7 +89,7 @@ def missing(source: Import) -> list[str]:
     else:
         found.append("independent samples: no majority, no Pass@n, no best-of-n, no difficulty")
     if not any(spec["prm"] for spec in specs):
-        found.append("step scores: no best-of-n")
+        found.append("step scores: no best-of-n, but with a PRM that can be run")
     for method, title in (("beam_search", "beam search"), ("dvts", "DVTS")):
         budgets = sorted({spec["n"] for spec in specs if spec["method"] == method})
         absent = [n for n in STUDY_BUDGETS if n not in budgets and not (method == "dvts" and budgets and n <= max(budgets))]
@@ -126,6 +127,9 @@ def _commands(preset: Preset, source: Import, number: int) -> Iterator[str]:
         yield "to render figures:"
         yield f"  python -m tts run --preset {_quoted(shown)}"
         yield f"  python -m tts run {next(iter(preset.notebooks))} --preset {_quoted(shown)}"
+    if any(method == "majority" for method, _ in preset.cells):
+        yield "to have the samples scored by a PRM that can be run, for best-of-n:"
+        yield f"  python -m tts run {RESCORED} --preset {_quoted(shown)} -p prm=PRM -p 'methods=[majority, best_of_n]' -p 'dials=[]'"
 
 
 def _quoted(path: str | Path) -> str:

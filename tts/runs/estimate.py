@@ -12,7 +12,8 @@ from pathlib import Path
 from tts.kv_cache import CachedModel, capacity_for
 from tts.policies.sampling import Sampling
 from tts.runs.grid import Grid
-from tts.runs.runner import Engines, Work, make, missing, room, score_rows
+from tts.runs.imported import is_imported
+from tts.runs.runner import Engines, Work, make, missing, pool_of, room, score_rows
 from tts.runs.store import Store
 
 PROBE_PROBLEMS, PROBE_N = 20, 32
@@ -95,9 +96,12 @@ class _Probes:
 
     def _scoring(self, spec: dict) -> Estimate:
         """Of a pool, whose tokens its own run has."""
-        if spec["policy"]["name"] not in self._pools:
+        name = spec["policy"]["name"]
+        if name not in self._pools and is_imported(name):
+            self._pools[name] = pool_of(Work(spec, self.chunk), self.store).read(self.chunk)
+        elif name not in self._pools:
             self._making(spec | {"method": "pool", "prm": None})
-        rows, prm = self._pools[spec["policy"]["name"]], self.engines.prm(spec["prm"]["name"])
+        rows, prm = self._pools[name], self.engines.prm(spec["prm"]["name"])
         started = time.perf_counter()
         score_rows(rows, prm)
         return Estimate(0.0, (time.perf_counter() - started) / sum(len(row["trajectories"]) for row in rows))
@@ -118,12 +122,14 @@ def _models(spec: dict) -> tuple:
 
 def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
     """Of the policy's and the PRM's caches: the batch's rows, and what the searches under way park, all at the greatest length."""
-    policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
     problems = [p for name in grid.problems for chunk in grid.chunks(name) for p in chunk]
-    prompt = max(len(policy.root(p["id"], p["problem"]).prompt) for p in problems)
     candidates = room(grid.batch) + spec["n"]
     parked = int(candidates * (1 + 1 / spec["width"])) if "width" in spec else 0  # children, and the parents of those under way
-    total = _bytes(getattr(policy, "cached", None), prompt + grid.max_tokens, parked)
+    total = 0
+    if not is_imported(spec["policy"]["name"]):
+        policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
+        prompt = max(len(policy.root(p["id"], p["problem"]).prompt) for p in problems)
+        total = _bytes(getattr(policy, "cached", None), prompt + grid.max_tokens, parked)
     if spec["prm"]:
         prm = engines.prm(spec["prm"]["name"])
         opening = max(len(prm.family.render(p["problem"], ())) for p in problems) if hasattr(prm, "family") else 0

@@ -16,7 +16,8 @@ from tts.reward_models import open_prm
 from tts.reward_models.base import StepScorer
 from tts.reward_models.vllm import PassScorer
 from tts.runs.grid import SEARCHES, Grid
-from tts.runs.store import Run, Store
+from tts.runs.imported import is_imported
+from tts.runs.store import ELSEWHERE, Run, Store
 from tts.search import sample_pool
 from tts.search.base import Candidate, Search
 from tts.search.driver import Driver, Outcome, Policy
@@ -158,7 +159,10 @@ def make(work: Work, store: Store, engines: Engines) -> list[dict]:
 
 def pool_of(work: Work, store: Store) -> Run | None:
     """The run whose samples a chunk's scores are of; None where it is not about scores."""
-    return store.run(work.spec | {"method": "pool", "prm": None}) if work.spec["method"] == "scores" else None
+    if work.spec["method"] != "scores":
+        return None
+    pool = work.spec | {"method": "pool", "prm": None}
+    return store.run(pool | {"engine": ELSEWHERE} if is_imported(pool["policy"]["name"]) else pool)
 
 
 def make_from(work: Work, pool: list[dict] | None, engines: Engines) -> list[dict]:
@@ -226,6 +230,7 @@ def score_rows(rows: list[dict], prm: StepScorer) -> None:
     results = iter(zip(*prm.score(problems, [tuple(t["steps"]) for r in rows for t in r["trajectories"]])))
     for row in rows:
         prm.forget(row["problem_id"])
+        row["prm_tokens"] = 0
         for trajectory in row["trajectories"]:
             scores, read = next(results)
             trajectory["scores"] = list(scores)

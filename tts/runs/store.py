@@ -47,6 +47,8 @@ SCHEMA = pa.schema(
 )
 
 
+ELSEWHERE = {"name": "imported"}
+"""The engine of runs that were made elsewhere; of scores that were given here to imported samples it has more fields."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")  # in a file's name; ids come from strangers
 
 
@@ -276,7 +278,7 @@ class Store:
 
 
 def _run(folder: Path, spec: dict) -> Run:
-    return ImportedRun(folder, spec) if spec.get("engine", {}).get("name") == "imported" else Run(folder, spec)
+    return ImportedRun(folder, spec) if spec.get("engine") == ELSEWHERE else Run(folder, spec)
 
 
 def read_chunk(path: Path) -> pa.Table:
