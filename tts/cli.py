@@ -26,7 +26,7 @@ from tts.paths import ROOT
 from tts.problems import ProblemError, problem_sets
 from tts.report import html
 from tts.reward_models import FAMILIES
-from tts.runs import cluster, comparison, forecast
+from tts.runs import cluster, comparison, forecast, imported
 from tts.runs.estimate import Estimate, estimate
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.store import Store, StoreError, describe
@@ -168,6 +168,7 @@ def store(
 ) -> None:
     """Shows what the store holds and how large it is; cleans or exports it."""
     held = study.store_of(preset)
+    _say_what_is_unfinished(held)
     if export:
         if not export.parent.is_dir():
             raise StoreError(f"no folder {export.parent} to write {export.name} to; make it, or choose another")
@@ -184,6 +185,11 @@ def store(
     for run, chunks, size in held.sizes():
         table.add_row(escape(describe(run.spec)), str(run.spec["sampling"]["seed"]), run.key, str(chunks), f"{size / 1024:.0f}")
     console.print(table)
+
+
+def _say_what_is_unfinished(held: Store) -> None:
+    for name in imported.unfinished(held):
+        print(f"warning: the import {name} was not finished, and a part of it is here; import its files again", file=sys.stderr)
 
 
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="folder of the store; the preset's by default")]
@@ -214,6 +220,7 @@ def export(
 ) -> None:
     """Writes everything in a store to one file, in the plain format (docs/formats.md), which 'import' reads."""
     held = Store(store) if store else study.store_of(preset)
+    _say_what_is_unfinished(held)
     console.print(f"{plain.write(plain.rows(held), file)} records written to {file}", highlight=False, soft_wrap=True)
 
 

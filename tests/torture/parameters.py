@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -103,7 +104,7 @@ BY_PAPERMILL = [
     ("09_findings", "weak_prm", "prm-9b", "no model 'prm-9b'"),
     ("10_train_pocket", "scratch", "", "scratch must not be empty"),
 ]
-SET_UP = 3  # code cells that may run before a refusal: parameters, injected parameters, set-up
+SET_UP = 4  # code cells that may run before a refusal: parameters, injected parameters, set-up, and what says what will run
 LIMIT = 120  # seconds, within which every set is refused
 PLACES = ("store", "figures")
 
@@ -114,8 +115,9 @@ def for_papermill() -> list[tuple[str, dict, list[str]]]:
     for arguments, said in cases():
         try:
             given = parse_overrides(arguments[arguments.index("-p") + 1 :][:1]) if "-p" in arguments and arguments[0] == "run" else {}
-        except StudyError:
-            continue  # no YAML: papermill's user writes Python or YAML of his own
+            json.dumps(given)
+        except (StudyError, TypeError, RecursionError):
+            continue  # no YAML, or nothing that a notebook file can hold: papermill refuses it itself
         if given and set(given) <= set(known := declared(arguments[1])):
             preset = load_preset("smoke") if "smoke" in arguments else {"common": {}, "notebooks": {}}
             around = preset["common"] | (preset["notebooks"].get(arguments[1]) or {})

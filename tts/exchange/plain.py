@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tts.exchange.records import (
     steps_and_scores,
     whole_number,
 )
+from tts.files import replacing
 from tts.prompts import join_steps
 from tts.runs.imported import is_imported, original
 from tts.runs.store import Run, Store
@@ -216,15 +216,11 @@ def write(exported: Iterable[dict], target: Path) -> int:
     """
     if target.suffix not in (".jsonl", ".parquet"):
         raise ExchangeError(f"{target}: give a file that ends in .jsonl or .parquet")
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
-        count = _write_jsonl(exported, temporary) if target.suffix == ".jsonl" else _write_parquet(exported, temporary)
-        temporary.replace(target)
+        with replacing(target) as temporary:
+            return _write_jsonl(exported, temporary) if target.suffix == ".jsonl" else _write_parquet(exported, temporary)
     except OSError as error:
         raise ExchangeError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
 
 
 def _write_jsonl(exported: Iterable[dict], path: Path) -> int:

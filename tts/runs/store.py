@@ -49,6 +49,7 @@ SCHEMA = pa.schema(
 
 ELSEWHERE = {"name": "imported"}
 """The engine of runs that were made elsewhere; of scores that were given here to imported samples it has more fields."""
+ALL = "all.parquet"  # the one file of a run that was imported
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")  # in a file's name; ids come from strangers
 
 
@@ -141,6 +142,12 @@ class Run:
         for path in sorted(self.folder.glob("*.parquet")):
             yield from read_chunk(path).to_pylist()
 
+    def remove(self) -> None:
+        """Deletes the run, its chunks first: what a kill leaves of it still says what it is."""
+        for path in self.folder.glob("*.parquet"):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.folder)
+
     def _table(self, problems: Sequence[dict]) -> pa.Table:
         path = self.path(problems)
         if not path.exists():
@@ -152,7 +159,7 @@ class ImportedRun(Run):
     """A run that was made elsewhere: one file with all of its problems, so that any part of them is a chunk."""
 
     def path(self, problems: Sequence[dict]) -> Path:
-        return self.folder / "all.parquet"
+        return self.folder / ALL
 
     def has(self, problems: Sequence[dict]) -> bool:
         return self.path(problems).exists() and {_identity(p) for p in problems} <= set(self._held())
@@ -228,8 +235,9 @@ class Store:
                     raise
                 print(f"another process is writing to {self.folder}; waiting for it (Ctrl-C stops)", flush=True)
                 lock.acquire()
-            for leftover in self.folder.glob("*/*.tmp"):
-                leftover.unlink(missing_ok=True)
+            for pattern in ("*/*.tmp", "imported/*/*.tmp"):
+                for leftover in self.folder.glob(pattern):
+                    leftover.unlink(missing_ok=True)
         except Timeout:
             raise StoreError(f"another process is writing to {self.folder}; wait for it, or choose another store") from None
         except OSError as error:
@@ -271,9 +279,9 @@ class Store:
     def clean(self) -> int:
         """Deletes all runs; returns how many."""
         runs = list(self.runs())
-        for run in runs:
-            shutil.rmtree(run.folder)
         shutil.rmtree(self.folder / "imported", ignore_errors=True)  # what describes imported runs
+        for run in runs:
+            run.remove()
         return len(runs)
 
 
@@ -296,7 +304,8 @@ def read_chunk(path: Path) -> pa.Table:
         return table
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise StoreError(f"{path} is damaged ({reason}); delete it and run the study again, which makes only it anew") from None
+        again = "import its files again" if path.name == ALL else "run the study again, which makes only it anew"
+        raise StoreError(f"{path} is damaged ({reason}); delete it and {again}") from None
 
 
 def describe(spec: dict) -> str:
