@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import random
@@ -53,6 +54,16 @@ def test_a_store_killed_while_it_writes_loses_that_chunk_only(short, tmp_path):
     assert len(list(tmp_path.glob("*/*.parquet"))) == 2 and len(list(tmp_path.glob("*/*.tmp"))) == 1
     assert fill(wanted, store) == 4 and export(store) == whole
     assert not list(tmp_path.glob("*/*.tmp")), "what the killed writer left is swept by the next"
+
+
+def test_an_import_that_is_killed_is_none_and_is_completed_by_doing_it_again(tmp_path):
+    """At every seventh step of its writing, in forks of a process that has no threads."""
+    code = "import sys; from torture.import_kills import *; print(at_every_step(Importing(Path(sys.argv[1])), 7))"
+    paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=ROOT, env=os.environ | paths)
+    assert done.returncode == 0, done.stderr
+    found = ast.literal_eval(done.stdout)
+    assert found["kills"] >= 18 and found["nothing"] >= 8 and found["older"] >= 5, found
 
 
 def test_an_endless_judgement_ends_with_the_study_that_asked_for_it(tmp_path):
