@@ -18,7 +18,7 @@ from tqdm import tqdm
 from torture.invoke import Result, command_line, forked, in_process, overwritten, refusal, tree
 from torture.report import ROOT, Tally
 from tts.parameters import declared
-from tts.study import StudyError, load_preset, parse_overrides
+from tts.study import load_preset, parse_overrides
 
 TABLE = Path(__file__).parent / "wrong_parameters.txt"
 
@@ -116,7 +116,7 @@ def for_papermill() -> list[tuple[str, dict, list[str]]]:
         try:
             given = parse_overrides(arguments[arguments.index("-p") + 1 :][:1]) if "-p" in arguments and arguments[0] == "run" else {}
             json.dumps(given)
-        except (StudyError, TypeError, RecursionError):
+        except (ValueError, TypeError, RecursionError):
             continue  # no YAML, or nothing that a notebook file can hold: papermill refuses it itself
         if given and set(given) <= set(known := declared(arguments[1])):
             preset = load_preset("smoke") if "smoke" in arguments else {"common": {}, "notebooks": {}}
