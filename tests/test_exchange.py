@@ -336,6 +336,9 @@ def test_what_is_exported_comes_back_the_same(tmp_path_factory, rows, again):
     plain.write(back, place / "b.parquet")
     read = pq.read_table(place / "b.parquet").to_pylist()
     assert [row | {"sampling": json.loads(row["sampling"])} for row in read] == back
+    again = Store(place / "again")
+    imported_from(place / "b.parquet", again)
+    assert list(plain.rows(again)) == back
 
 
 def plain_rows(count=3):
@@ -377,6 +380,35 @@ def test_a_line_that_does_not_fit_is_skipped_by_number(tmp_path, change, reason)
     done = imported_from(tmp_path / "mine.jsonl", Store(tmp_path / "runs"))
     [skip] = done.found.skipped
     assert reason in skip.reason and skip.source == "mine.jsonl, line 2" and done.source.count == 3
+
+
+def test_a_damaged_byte_costs_its_own_line_only(tmp_path):
+    lines = [json.dumps(row).encode() for row in plain_rows(4)]
+    lines[0] = b'{"not": "of this format"}'
+    lines[1] = lines[1].replace(b"p1", b"\xff1")
+    (tmp_path / "mine.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(lines))
+    done = imported_from(tmp_path / "mine.jsonl", Store(tmp_path / "runs"))
+    assert done.source.count == 2 and [skip.source for skip in done.found.skipped] == ["mine.jsonl, line 1", "mine.jsonl, line 2"]
+    assert "can't decode byte 0xff" in done.found.skipped[1].reason
+
+
+def test_one_record_without_scores_takes_the_others_from_no_pool(tmp_path):
+    rows = [sal_row(i, [1, 2]) for i in range(3)]
+    path = sal(tmp_path / "P" / "best_of_n_completions.jsonl", [rows[0], rows[1] | {"scores": None}, rows[2]])
+    store = Store(tmp_path / "runs")
+    imported_from(path, store)
+    assert len(rows_of(store, "pool")) == 3
+    assert set(rows_of(store, "scores")) == {"test/0.json", "test/2.json"}
+
+
+def test_a_useless_file_does_not_stop_the_others(tmp_path):
+    sal(tmp_path / "in" / "P" / "best_of_n_completions.jsonl", [sal_row(i, [1, 2], answer=None) for i in range(2)])
+    (tmp_path / "in" / "mine.jsonl").write_text("\n".join(map(json.dumps, plain_rows())))
+    told = tts("import", tmp_path / "in", "--store", tmp_path / "runs")
+    assert "3 problems, format plain" in told and "none of the 2 records of search-and-learn" in told and "no answer" in told
+    (tmp_path / "in" / "mine.jsonl").unlink()
+    with pytest.raises(ExchangeError, match="(?s)none of the 2 records of search-and-learn in .*line 2: no answer"):
+        list(summary.import_all(Store(tmp_path / "other"), tmp_path / "in"))
 
 
 def test_grades_of_single_completions(tmp_path):

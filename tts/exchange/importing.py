@@ -19,6 +19,10 @@ from tts.runs.imported import FOLDER, MANIFEST, PREFIX, Held, Import
 from tts.runs.store import ELSEWHERE, Store
 
 
+class NothingUsable(ExchangeError):
+    """Records of a known format, none of which can be used; the message says why."""
+
+
 @dataclass(frozen=True)
 class Done:
     """What an import has written.
@@ -61,7 +65,9 @@ def import_into(store: Store, found: Found, name: str, root: Path, policy: str =
     built = assemble(renamed(found, policy, prm), name)
     if not built.runs:
         reasons = "".join(f"\n  {skip.source}: {skip.reason}" for skip in found.skipped[:10])
-        raise ExchangeError(f"none of the {len(found.skipped)} records of {root} can be used:{reasons}")
+        more = f"\n  ... and {len(found.skipped) - 10} more" if len(found.skipped) > 10 else ""
+        of = f"{found.name or found.format} in {root}"
+        raise NothingUsable(f"none of the {len(found.skipped)} records of {of} can be used:{reasons}{more}")
     with Grader() as grader:
         count, differences = grades.compare(built.used, grader)
     lock = store.lock(wait=True)

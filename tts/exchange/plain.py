@@ -74,7 +74,7 @@ def read(paths: list[Path], root: Path) -> Iterator[Found]:
     found = Found(NAME)
     for path in paths:
         relative = path.relative_to(root) if path != root else Path(path.name)
-        for line, row, problem in json_lines(path):
+        for line, row, problem in lines(path):
             source = f"{relative}, line {line}"
             try:
                 if row is None:
@@ -84,6 +84,21 @@ def read(paths: list[Path], root: Path) -> Iterator[Found]:
                 found.skip(source, str(error))
     if paths:
         yield found
+
+
+def lines(path: Path) -> Iterator[tuple[int, dict | None, str]]:
+    """Each line of a JSON lines file, or row of a parquet export: its number, the object, or None and what is wrong with it."""
+    if path.suffix != ".parquet":
+        yield from json_lines(path)
+        return
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(500) for row in batch.to_pylist())
+            for number, row in enumerate(rows, 1):
+                yield number, row | ({"sampling": json.loads(row["sampling"])} if row.get("sampling") else {}), ""
+    except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
+        yield number + 1, None, f"cannot be read from here on ({' '.join(str(error).split()):.200})"
 
 
 def _record(row: dict, source: str, default_policy: str) -> Record:
@@ -97,7 +112,7 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
     for key in ("problem", "answer"):
         if not str(row[key] if row[key] is not None else "").strip():
             raise ExchangeError(f"an empty {key}")
-    method = row.get("method", "samples")
+    method = "samples" if row.get("method") is None else row["method"]
     if method not in METHODS:
         raise ExchangeError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     solutions = tuple(_solution(c, number) for number, c in enumerate(row["completions"]))
@@ -146,7 +161,8 @@ def _solution(completion: dict, number: int) -> Solution:
         steps, scores = steps_and_scores(text, scores)
     else:
         raise ExchangeError(f"completion {number}: no text")
-    status, path, correct = completion.get("status", "finished"), completion.get("path") or [], completion.get("correct")
+    status, path, correct = completion.get("status"), completion.get("path") or [], completion.get("correct")
+    status = "finished" if status is None else status
     if status not in STATUSES:
         raise ExchangeError(f"completion {number}: unknown status {status!r}; known: {', '.join(STATUSES)}")
     if not isinstance(path, list) or any(whole_number(i) is None for i in path):

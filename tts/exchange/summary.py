@@ -33,12 +33,20 @@ def import_all(store: Store, folder: Path, name: str = "", policy: str = "", prm
         ExchangeError: where there is nothing to import.
     """
     found, unknown = read(folder)
-    place = folder.resolve()
+    place, useless = folder.resolve(), []
     base = name or re.sub(r"[^\w.-]+", "-", place.stem if place.is_file() else place.name).strip("-.") or "import"
     for one in found:
         several = len(found) > 1 or (one.name and not name)
-        done = importing.import_into(store, one, f"{base}-{one.name or one.format}" if several else base, folder, policy, prm)
+        try:
+            done = importing.import_into(store, one, f"{base}-{one.name or one.format}" if several else base, folder, policy, prm)
+        except importing.NothingUsable as error:
+            useless.append(error)
+            continue
         yield from map(printable, lines(done))
+    if len(useless) == len(found):
+        raise useless[0]
+    for error in useless:
+        yield from map(printable, str(error).splitlines())
     if unknown:
         yield printable(f"{len(unknown)} files in no known format: {', '.join(path.name for path in unknown[:LISTED])}")
 
