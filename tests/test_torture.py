@@ -115,6 +115,25 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_killed_writer_of_a_file_left_is_swept_by_the_next(tmp_path):
+    path = tmp_path / "report [1].html"
+    code = """
+import os, sys
+from pathlib import Path
+from tts.files import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_text('half')
+    os.kill(os.getpid(), 9)
+"""
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", code, path], cwd=ROOT).returncode == -signal.SIGKILL
+    other = tmp_path / f"{path.name}.{os.getppid()}.tmp"
+    other.write_text("of a process that is still writing")
+    assert len(list(tmp_path.iterdir())) == 2, "the second swept what the first left"
+    write_text(path, "whole")
+    assert path.read_text() == "whole" and set(tmp_path.iterdir()) == {path, other}
+
+
 # -- notebooks ---------------------------------------------------------------------------------------------------
 
 

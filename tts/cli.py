@@ -326,8 +326,8 @@ def solve(
 ) -> None:
     """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers."""
     found = adviser.solve(adviser.load(strategy, policy, prm), problem, budget, unit)
-    console.print("\n".join(found.steps), markup=False)
-    console.print(f"[bold]answer: {escape(found.answer) if found.answer is not None else 'none found'}[/bold]")
+    console.print(_printable("\n".join(found.steps)), markup=False)
+    console.print(f"[bold]answer: {escape(_printable(found.answer)) if found.answer is not None else 'none found'}[/bold]")
     console.print(
         f"judged {found.difficulty} (PRM score {found.score:.2f}); ran {found.entry.method} with N = {found.entry.n}; "
         f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens",
