@@ -56,11 +56,17 @@ class Job:
         return Experiment(NOTEBOOKS / values["store"], NOTEBOOKS / values["figures"], **own)
 
     def grids(self) -> list[Grid]:
-        """What the notebook has generated first: its experiment's grid, and the separate samples by which it tells difficulties."""
+        """What the notebook has generated first: its experiment's grid, its variants, and the separate samples that tell difficulties."""
         if not (experiment := self.experiment()):
             return []
-        samples = (declared(self.notebook) | self.parameters).get("difficulty_samples")
-        return [experiment.grid, *(difficulty.separate_grids(experiment.grid, samples) if samples else [])]
+        asked = (declared(self.notebook) | self.parameters).get
+        further = [
+            *([experiment.dialled(asked("dials"))] if asked("dials") else []),
+            *([experiment.thinking(asked("long_policies"), asked("long_samples"))] if asked("long_policies") else []),
+            *([experiment.once(list(asked("long_cot").values()))] if asked("long_cot") else []),
+        ]
+        separate = difficulty.separate_grids(experiment.grid, asked("difficulty_samples")) if asked("difficulty_samples") else []
+        return [experiment.grid, *(other.grid for other in further), *separate]
 
 
 def presets() -> list[str]:
@@ -202,12 +208,12 @@ def _expanded(path: str) -> Path:
 
 def fill(jobs: list[Job]) -> None:
     """Generates everything that the notebooks will read, each run once."""
+    grids: dict[Path, list[Grid]] = {}
     for job in jobs:
-        for grid in job.grids():
-            store = job.experiment().store
-            if work := runner.missing(grid, store):
-                print(f"{job.notebook}: {len(work)} chunks to generate")
-                runner.fill(grid, store)
+        if experiment := job.experiment():
+            grids.setdefault(experiment.store.folder, []).extend(job.grids())
+    for folder, needed in grids.items():
+        runner.fill(needed[0], Store(folder), *needed[1:])
 
 
 def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "") -> Path:
