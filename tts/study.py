@@ -252,8 +252,9 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
         ) from None
     outcome: dict[str, str | None] = {}
     running: set[subprocess.Popen] = set()
+    threads = max(1, (os.cpu_count() or 1) // max(1, min(workers, len(jobs))))  # with all cores each, they would wait for each other
     with ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(_execute_one, job, output, running): job.notebook for job in jobs}
+        futures = {pool.submit(_execute_one, job, output, running, threads): job.notebook for job in jobs}
         try:
             for future in tqdm(as_completed(futures), total=len(futures), desc="notebooks", unit="notebook"):
                 outcome[futures[future]] = future.result()
@@ -265,11 +266,12 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
     return {job.notebook: outcome[job.notebook] for job in jobs}
 
 
-def _execute_one(job: Job, output: Path, running: set[subprocess.Popen]) -> str | None:
+def _execute_one(job: Job, output: Path, running: set[subprocess.Popen], threads: int) -> str | None:
     paths = {"source": job.source, "folder": job.folder, "target": output / f"{job.notebook}.ipynb", "log": output / f"{job.notebook}.log"}
     order = {name: str(path) for name, path in paths.items()} | {"parameters": job.parameters, "timeout": TIMEOUT}
     command = [sys.executable, "-m", "tts.notebook_process"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    variables = {"OMP_NUM_THREADS": str(threads)} | os.environ
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as process:
         running.add(process)
         try:
             process.stdin.write(json.dumps(order) + "\n")
