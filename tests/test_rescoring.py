@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 
 import numpy as np
@@ -17,7 +18,8 @@ from tts.exchange import importing, plain
 from tts.runs import runner
 from tts.runs.estimate import estimate
 from tts.runs.grid import Grid
-from tts.runs.store import Store
+from tts.runs.processes import side_by_side
+from tts.runs.store import Store, StoreError
 
 PROBLEMS = {"a": ("3,+5=?", 8), "b": ("4,+9=?", 13), "c": ("2,*6=?", 12)}
 
@@ -163,3 +165,24 @@ def test_on_the_command_line_with_a_notebook(import_of, tmp_path, monkeypatch, c
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2 and "can be scored, but not continued" in capsys.readouterr().err
+
+
+def test_processes_share_the_scoring(import_of, tiny_qwen_prm, monkeypatch):
+    source, store = import_of(lines())
+    grid = grid_of(source, [tiny_qwen_prm], chunk=1)
+    monkeypatch.delenv("TTS_PROCESSES", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    assert side_by_side(grid.specs()) == (2, 1)
+    assert runner.fill(grid, store) == 3 and runner.missing(grid, store) == []
+
+
+def test_what_was_imported_and_is_gone_is_said(import_of):
+    source, store = import_of(lines())
+    grid = grid_of(source, [source.runs[-1].spec["prm"]["name"]])
+    for run in list(store.runs()):
+        run.remove()
+        gone = f"{run.spec['method']} of imported:mine/their-1B.* was imported and is no longer in .*; import its files again"
+        with pytest.raises(StoreError, match=gone):
+            runner.fill(grid, store)
+        import_of(lines())
+        assert runner.fill(grid, store) == 0

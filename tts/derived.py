@@ -18,9 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 from filelock import FileLock
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from tts import models
 from tts.models import ModelError
@@ -108,6 +106,9 @@ def _dequantised(path: Path) -> str:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
 
     def make(folder: Path) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
         print(f"dequantising {path.name}, once", file=sys.stderr)
         try:
             unpacked = {"dtype": torch.bfloat16, "quantization_config": GgufConfig(dequantize=True)}
@@ -165,6 +166,8 @@ def _based(folder: Path, base: str, make: Callable[[Path, str, Path], None]) -> 
 
 def _merge(folder: Path, base: str, target: Path) -> None:
     """Adds an adapter's B A (times alpha over rank) to its base's matrices."""
+    import torch
+
     try:
         from peft import PeftModel
     except ImportError as error:
