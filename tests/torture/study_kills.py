@@ -15,14 +15,14 @@ from tqdm import tqdm
 from torture.kills import MOMENTS, Chunks, export
 from torture.processes import descendants, kill, wait_for_end
 from torture.report import ROOT, Tally
-from torture.study_phases import PHASES
+from torture.study_phases import PHASES, REPORT
 from tts.runs.store import Store
 
 STUDY = ("01_tts_methods", "03_policy_scaling", "--preset", "smoke")
 STARTING, GENERATING, EXECUTING, BINDING = PHASES
-WRITING = "writing a chunk"
+WRITING, TEARING = "writing a chunk", "writing the report"
 # One store's kills, in an order in which each continues what the one before it left.
-ROUND = (STARTING, GENERATING, WRITING, STARTING, WRITING, GENERATING, WRITING, GENERATING, EXECUTING, BINDING, EXECUTING, BINDING)
+ROUND = (STARTING, GENERATING, WRITING, STARTING, WRITING, GENERATING, WRITING, GENERATING, EXECUTING, TEARING, EXECUTING, BINDING)
 
 
 class Running:
@@ -30,10 +30,10 @@ class Running:
 
     Args:
         place: of its store, figures and notes.
-        deadly: at which of ``MOMENTS``, and while which chunk, it kills itself.
+        deadly: where it kills itself, as :mod:`torture.study_phases` takes it.
     """
 
-    def __init__(self, place: Path, *deadly: int):
+    def __init__(self, place: Path, *deadly: int | str):
         self.store, self.notes = Store(place / "runs"), place / "phases.txt"
         place.mkdir(exist_ok=True)
         self.notes.unlink(missing_ok=True)
@@ -89,14 +89,14 @@ def campaign(folder: Path, kills: int, seed: int) -> Tally:
             phase = _kill_while(aim, place, taken, total, rng, all_of_it)
             if phase:
                 killed[phase] += 1
-                alone += not all_of_it and phase != WRITING
+                alone += not all_of_it and phase not in (WRITING, TEARING)
                 bar.update()
                 bar.set_postfix_str(phase)
             if not left or bar.n == kills:
                 _finish(place, whole)
                 finished, left = finished + 1, list(ROUND)
                 place = folder / f"study-{finished}"
-    more = {f"while {phase}": killed[phase] for phase in (STARTING, GENERATING, WRITING, EXECUTING, BINDING)}
+    more = {f"while {phase}": killed[phase] for phase in (STARTING, GENERATING, WRITING, EXECUTING, BINDING, TEARING)}
     more |= {"of the study's process alone": alone, "exports equal to the unbroken run's": finished, "chunks of a whole store": total}
     tally = Tally("kill -9 of the study", {"kills": kills} | more | {"unbroken run (s)": round(sum(taken.values()))})
     tally.seconds = time.monotonic() - started
@@ -116,15 +116,20 @@ def _unbroken(place: Path) -> tuple[dict[str, float], str, int]:
 def _kill_while(aim: str, place: Path, taken: dict[str, float], total: int, rng: random.Random, all_of_it: bool) -> str | None:
     """Starts the study and kills it in a phase; returns the one that it was in, None where it ended before or had nothing to write."""
     before = len(Chunks(Store(place / "runs")).paths)
+    if aim == TEARING:
+        running = Running(place, REPORT, "-")
+        running.process.wait()
+        assert running.process.returncode == -signal.SIGKILL and list(place.glob("figures/report.html.*.tmp"))
+        return TEARING
     if aim == WRITING:
         running = Running(place, rng.randrange(len(MOMENTS)), rng.randrange(1, 3))
-        if not running.reaches(EXECUTING):
-            assert running.process.returncode == -signal.SIGKILL
-            Chunks(running.store).check_kept()
-            return WRITING
-        return running.shot(rng.uniform(0, taken[EXECUTING]), all_of_it)
+        if running.reaches(EXECUTING):
+            return running.shot(rng.uniform(0, taken[EXECUTING]), all_of_it)
+        assert running.process.returncode == -signal.SIGKILL
+        Chunks(running.store).check_kept()
+        return WRITING
     running = Running(place)
-    if not running.reaches(aim, min(total, before + rng.randrange(3)) if aim == GENERATING else 0):
+    if not running.reaches(aim, min(total, before + rng.randrange(2)) if aim == GENERATING else 0):
         assert running.process.returncode == 0
         return None
     return running.shot(rng.uniform(0, taken[aim] / total if aim == GENERATING else taken[aim]), all_of_it)
