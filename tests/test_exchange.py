@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from io import BytesIO
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +22,7 @@ from tts.exchange import importing, plain, summary
 from tts.exchange.records import ExchangeError
 from tts.policies import open_policy
 from tts.policies.sampling import Sampling
+from tts.report import plots
 from tts.reward_models import open_prm
 from tts.runs import imported, runner
 from tts.runs.grid import Grid
@@ -411,6 +414,23 @@ def test_a_useless_file_does_not_stop_the_others(tmp_path):
         list(summary.import_all(Store(tmp_path / "other"), tmp_path / "in"))
 
 
+def test_token_counts_of_samples_are_summed_and_unknown_ones_are_no_axis(tmp_path):
+    rows = json.loads(json.dumps(plain_rows(2)))
+    del rows[1]["completions"][0]["tokens"]
+    rows[0]["completions"][1]["tokens"] = 3
+    rows.append(rows[0] | {"problem": "p2", "policy_tokens": None})
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    store = Store(tmp_path / "runs")
+    imported_from(tmp_path / "mine.jsonl", store)
+    assert [row["policy_tokens"] for row in rows_of(store, "pool").values()] == [7, None, None]
+    cells = {"policy": "a", "strategy": "adaptive", "accuracy": 0.5, "low": 0.4, "high": 0.6}
+    table = pd.DataFrame([cells | {"prm": "known", "tokens": 9.0}, cells | {"prm": "unknown", "tokens": np.nan}])
+    for shown, said in ((table, [False, True]), (table[1:], [True])):
+        figure = plots.accuracy_against_tokens(shown)
+        figure.savefig(BytesIO(), format="png")
+        assert ["token counts are not known" in [text.get_text() for text in ax.texts] for ax in figure.axes] == said
+
+
 def test_grades_of_single_completions(tmp_path):
     rows = plain_rows()
     rows[1]["answer"] = "3"
@@ -504,6 +524,30 @@ def test_an_import_that_is_stopped_leaves_a_store_that_works(study, tmp_path, mo
     monkeypatch.setattr(Run, "write", write)
     imported_from(study, store)
     assert list(store.export()) == list(whole.export())
+
+
+def test_a_part_of_an_import_is_said_to_be_one(study, tmp_path):
+    store = Store(tmp_path / "runs")
+    done = imported_from(study, store)
+    manifest = done.source.folder / "import.json"
+    content = manifest.read_text()
+    for damaged in (content[:100], "[1]", '{"runs": 5}', '{"name": "x"}'):
+        manifest.write_text(damaged)
+        with pytest.raises(StoreError, match=f"{manifest} is damaged .*; delete it and import the data again"):
+            grid_of(done, methods=["majority"])
+        with pytest.raises(StoreError, match="delete it and import the data again"):
+            imported.all_of(store.folder)
+    manifest.unlink()
+    with pytest.raises(StoreError, match=f"the import x was not finished: {manifest.parent} has no import.json; import its files again"):
+        grid_of(done, methods=["majority"])
+    told = tts("export", tmp_path / "all.jsonl", "--store", store.folder)
+    assert "warning: the import x was not finished" in told and imported.unfinished(store) == ["x"]
+    imported_from(study, store)
+    assert (
+        manifest.read_text() == content
+        and imported.unfinished(store) == []
+        and runner.missing(grid_of(done, methods=["majority"]), store) == []
+    )
 
 
 def test_a_name_belongs_to_one_folder(study, tmp_path):

@@ -170,7 +170,8 @@ def store(
 ) -> None:
     """Shows what the store holds and how large it is; cleans or exports it."""
     held = study.store_of(preset)
-    _say_what_is_unfinished(held)
+    if not clean:
+        _say_what_is_unfinished(held)
     if export:
         if not export.parent.is_dir():
             raise StoreError(f"no folder {export.parent} to write {export.name} to; make it, or choose another")

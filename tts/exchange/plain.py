@@ -125,6 +125,10 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
     if not isinstance(sampling, dict):
         raise ExchangeError(f"sampling must be an object; given {sampling!r:.60}")
     prm = row.get("prm") or ("prm" if any(s.scores for s in solutions) else None)
+    counts = {key: _count(row, key) for key in _COUNTS}
+    tokens = [s.tokens for s in solutions]
+    if "policy_tokens" not in row and method in ("samples", "cot") and None not in tokens:
+        counts["policy_tokens"] = sum(tokens)
     return Record(
         problem=str(row["problem"]),
         answer=str(row["answer"]),
@@ -139,7 +143,7 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
         sampling=sampling,
         problem_id=None if row.get("id") is None else str(row["id"]),
         recorded=_recorded(solutions),
-        **{key: _count(row, key) for key in _COUNTS},
+        **counts,
     )
 
 
