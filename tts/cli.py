@@ -201,7 +201,7 @@ StoreFolder = Annotated[Path | None, typer.Option("--store", help="folder of the
 @app.command("import")
 def import_(
     folder: Annotated[
-        Path, typer.Argument(help="output of the study's code or of search-and-learn, or plain JSON lines (docs/formats.md)")
+        Path, typer.Argument(help="output of the study's code or of search-and-learn, or plain JSON lines or parquet (docs/formats.md)")
     ],
     preset: Preset = "pocket",
     store: StoreFolder = None,
