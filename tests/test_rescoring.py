@@ -137,7 +137,9 @@ def test_the_estimate_counts_what_a_prm_reads(import_of, tiny_qwen_prm):
     assert found.tokens == 0 and found.seconds > 0 and found.cache_bytes > 0
 
 
-def test_changed_files_take_the_scores_that_were_given_to_them_along(import_of, tiny_qwen_prm):
+def test_changed_files_take_the_scores_that_were_given_to_them_along(import_of, tiny_qwen_prm, monkeypatch):
+    dropped, drop = [], importing._drop_older
+    monkeypatch.setattr(importing, "_drop_older", lambda *given: dropped.append(drop(*given)) or dropped[-1])
     source, store = import_of(lines())
     runner.fill(grid_of(source, [tiny_qwen_prm]), store)
     rows = lines()
@@ -145,6 +147,7 @@ def test_changed_files_take_the_scores_that_were_given_to_them_along(import_of, 
     assert import_of(rows)[0].digest == source.digest and len(list(store.runs())) == 3, "blanks at a text's end are no change"
     rows[0]["completions"][1]["text"] += " or so"
     changed, _ = import_of(rows)
+    assert dropped == [[], [], [f"scores of imported:mine/their-1B with {tiny_qwen_prm}, N = 3"]]
     assert changed.digest != source.digest and {run.spec["policy"]["weights"] for run in store.runs()} == {changed.digest}
     assert runner.fill(grid_of(changed, [tiny_qwen_prm]), store) == 2
 

@@ -16,7 +16,7 @@ from tts.files import write_text
 from tts.grading import Grader
 from tts.runs import imported
 from tts.runs.imported import FOLDER, MANIFEST, PREFIX, Held, Import
-from tts.runs.store import ELSEWHERE, Store
+from tts.runs.store import ELSEWHERE, Store, describe
 
 
 class NothingUsable(ExchangeError):
@@ -33,6 +33,7 @@ class Done:
         presets: files to run notebooks with, one for each group of policies of which the same is known.
         grades: number of recorded verdicts.
         differences: those that this suite does not share.
+        dropped: scores that were given here to what these files replace, in words; deleted with it.
     """
 
     found: Found
@@ -40,6 +41,7 @@ class Done:
     presets: list[presets.Preset]
     grades: int
     differences: list[grades.Difference]
+    dropped: list[str]
 
 
 def import_into(store: Store, found: Found, name: str, root: Path, policy: str = "", prm: str = "") -> Done:
@@ -80,10 +82,10 @@ def import_into(store: Store, found: Found, name: str, root: Path, policy: str =
         manifest |= {"problems": source.count, "runs": [vars(run) for run in held], "notes": found.notes}
         manifest |= {"skipped": [vars(skip) for skip in found.skipped], "grades": count, "differences": [str(d) for d in differences]}
         _write_folder(source, built.problems, written, manifest)
-        _drop_older(store, name, built.digest)
+        dropped = _drop_older(store, name, built.digest)
     finally:
         lock.release()
-    return Done(found, source, written, count, differences)
+    return Done(found, source, written, count, differences, dropped)
 
 
 def _check_name(folder: Path, name: str, root: Path) -> None:
@@ -132,12 +134,13 @@ def _write_run(store: Store, run: ImportedRun, built: Assembled, name: str) -> H
     return Held(spec, built.leading(run))
 
 
-def _drop_older(store: Store, name: str, digest: str) -> None:
-    """Removes the runs of what was imported under the same name before its files changed."""
-    for run in list(store.runs()):
-        policy = run.spec["policy"]
-        if policy["name"].startswith(f"{PREFIX}{name}/") and policy["weights"] != digest:
-            run.remove()
+def _drop_older(store: Store, name: str, digest: str) -> list[str]:
+    """Removes the runs of what was imported under the same name before its files changed; names those that were scored here."""
+    policies = ((run, run.spec["policy"]) for run in list(store.runs()))
+    older = [run for run, policy in policies if policy["name"].startswith(f"{PREFIX}{name}/") and policy["weights"] != digest]
+    for run in older:
+        run.remove()
+    return [describe(run.spec) for run in older if run.spec["engine"] != ELSEWHERE]
 
 
 def _write(path: Path, text: str) -> None:

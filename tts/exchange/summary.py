@@ -60,6 +60,7 @@ def lines(done: Done) -> Iterator[str]:
         yield f"  {held}"
     yield from _counted("notes", found.notes, source)
     yield from _counted("not used", [f"{skip.source}: {skip.reason}" for skip in found.skipped], source)
+    yield from _counted("scores given here to what these files replace, deleted with it", done.dropped, source)
     if done.grades:
         yield f"{done.grades} recorded grades recomputed, {len(done.differences)} differ"
         yield from _counted("different grades", list(map(str, done.differences)), source)
