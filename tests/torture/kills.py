@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -40,6 +41,7 @@ def _fill(parameters: str, folder: str, *sabotage: int) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
+    tqdm.set_lock(threading.RLock())  # forks share the other, and a killed one would keep it
     if sabotage:
         sabotage_writes(*sabotage)
     fill(Grid.model_validate_json(parameters), Store(folder))
