@@ -61,6 +61,7 @@ def searched(text: str, problem: str):
     return outcome, follow(GRID, outcome, problem, "20", "beam_search")
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")
 @pytest.mark.parametrize("text", HOSTILE)
 def test_explorer_and_drawings(text):
     outcome, followed = searched(text, text)
