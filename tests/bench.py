@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import profiling
 import torch
 from baselines import encoded, forward_loop, generate, generate_batch, plain_search, seconds
 from tqdm.auto import tqdm
@@ -272,6 +273,18 @@ def differing_samples(report: Report) -> None:
     report.row(f"samples of {len(pools[0]):,} that differ with another batch size and order of problems", [differing], form=".0f")
 
 
+def profiled(engines: Engines) -> dict[str, Callable[[], object]]:
+    """What is profiled: sampling and beam search of either policy of the pairs."""
+    works = {"pool": (None, "pool"), "best-of-N": (1, "best_of_n"), "beam search": (1, "beam_search")}
+    return {
+        f"{label}, {policy.removeprefix('policy-')}": lambda policy=policy, prm=prm if guided else None, method=method: run(
+            engines, policy, prm, method, N, PROBLEMS
+        )
+        for policy, prm in PAIRS
+        for label, (guided, method) in works.items()
+    }
+
+
 def main(sections: Sequence[str]) -> None:
     engines = Engines(GRID.batch)
     report = Report(f"N = {N}, {PROBLEMS} problems, {ROUNDS} rounds, {torch.get_num_threads()} threads, batch {GRID.batch}")
@@ -286,6 +299,7 @@ def main(sections: Sequence[str]) -> None:
             "memory": lambda: memory(report),
             "estimates": lambda: estimates(report),
             "differing": lambda: differing_samples(report),
+            "profile": lambda: print(profiling.table(profiled(engines))),
         }
         for name in sections or every:
             every[name]()
