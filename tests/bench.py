@@ -239,22 +239,32 @@ def peak(n: int, count: int) -> None:
 
 
 def estimates(report: Report) -> None:
-    """A small study's estimate against what it then takes."""
-    small = Grid(problems={"pocket-main": PROBLEMS}, policies=["policy-32k", "policy-51k"], prms=PRMS[:1], split="development")
-    tokens, times = [], []
-    for _ in range(1 if QUICK else 3):
-        with tempfile.TemporaryDirectory() as folder:
-            store = Store(Path(folder))
-            said = estimate(small, store, set())
-            started = time.perf_counter()
-            fill(small, store)
-            times.append(said.seconds / (time.perf_counter() - started))
-            rows = [
-                row for spec in small.specs() if spec["method"] != "scores" for row in store.run(spec).read(small.chunks("pocket-main")[0])
-            ]
-            tokens.append(said.tokens / sum(row["policy_tokens"] for row in rows))
-    report.row("dry run's estimate over what it took: seconds", times, "0.70 to 1.30")
-    report.row("dry run's estimate over what it took: tokens", tokens, "0.70 to 1.30")
+    """Small studies' estimates against what they then take: of short and of long solutions, of a small and of a larger PRM."""
+    grids = {
+        "pocket-main": Grid(problems={"pocket-main": PROBLEMS}, policies=["policy-32k", "policy-51k"], prms=PRMS[:1], split="development"),
+        "pocket-hard": Grid(
+            problems={"pocket-hard": PROBLEMS}, policies=["policy-94k"], prms=["implicit:policy-216k"], split="development", chunk=8
+        ),
+    }
+    for name, small in grids.items():
+        tokens, times = [], []
+        for _ in range(1 if QUICK else 3):
+            with tempfile.TemporaryDirectory() as folder:
+                store = Store(Path(folder))
+                said = estimate(small, store, set())
+                started = time.perf_counter()
+                fill(small, store)
+                times.append(said.seconds / (time.perf_counter() - started))
+                rows = [
+                    row
+                    for spec in small.specs()
+                    if spec["method"] != "scores"
+                    for chunk in small.chunks(name)
+                    for row in store.run(spec).read(chunk)
+                ]
+                tokens.append(said.tokens / sum(row["policy_tokens"] for row in rows))
+        report.row(f"dry run's estimate over what it took, {name}: seconds", times, "0.70 to 1.30")
+        report.row(f"dry run's estimate over what it took, {name}: tokens", tokens, "0.70 to 1.30")
 
 
 def differing_samples(report: Report) -> None:
