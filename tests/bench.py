@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import profiling
 import torch
 from baselines import encoded, forward_loop, generate, generate_batch, plain_search, seconds
 from tqdm.auto import tqdm
@@ -238,22 +239,32 @@ def peak(n: int, count: int) -> None:
 
 
 def estimates(report: Report) -> None:
-    """A small study's estimate against what it then takes."""
-    small = Grid(problems={"pocket-main": PROBLEMS}, policies=["policy-32k", "policy-51k"], prms=PRMS[:1], split="development")
-    tokens, times = [], []
-    for _ in range(1 if QUICK else 3):
-        with tempfile.TemporaryDirectory() as folder:
-            store = Store(Path(folder))
-            said = estimate(small, store, set())
-            started = time.perf_counter()
-            fill(small, store)
-            times.append(said.seconds / (time.perf_counter() - started))
-            rows = [
-                row for spec in small.specs() if spec["method"] != "scores" for row in store.run(spec).read(small.chunks("pocket-main")[0])
-            ]
-            tokens.append(said.tokens / sum(row["policy_tokens"] for row in rows))
-    report.row("dry run's estimate over what it took: seconds", times, "0.70 to 1.30")
-    report.row("dry run's estimate over what it took: tokens", tokens, "0.70 to 1.30")
+    """Small studies' estimates against what they then take: of short and of long solutions, of a small and of a larger PRM."""
+    grids = {
+        "pocket-main": Grid(problems={"pocket-main": PROBLEMS}, policies=["policy-32k", "policy-51k"], prms=PRMS[:1], split="development"),
+        "pocket-hard": Grid(
+            problems={"pocket-hard": PROBLEMS}, policies=["policy-94k"], prms=["implicit:policy-216k"], split="development", chunk=8
+        ),
+    }
+    for name, small in grids.items():
+        tokens, times = [], []
+        for _ in range(1 if QUICK else 3):
+            with tempfile.TemporaryDirectory() as folder:
+                store = Store(Path(folder))
+                said = estimate(small, store, set())
+                started = time.perf_counter()
+                fill(small, store)
+                times.append(said.seconds / (time.perf_counter() - started))
+                rows = [
+                    row
+                    for spec in small.specs()
+                    if spec["method"] != "scores"
+                    for chunk in small.chunks(name)
+                    for row in store.run(spec).read(chunk)
+                ]
+                tokens.append(said.tokens / sum(row["policy_tokens"] for row in rows))
+        report.row(f"dry run's estimate over what it took, {name}: seconds", times, "0.70 to 1.30")
+        report.row(f"dry run's estimate over what it took, {name}: tokens", tokens, "0.70 to 1.30")
 
 
 def differing_samples(report: Report) -> None:
@@ -272,6 +283,18 @@ def differing_samples(report: Report) -> None:
     report.row(f"samples of {len(pools[0]):,} that differ with another batch size and order of problems", [differing], form=".0f")
 
 
+def profiled(engines: Engines) -> dict[str, Callable[[], object]]:
+    """What is profiled: sampling and beam search of either policy of the pairs."""
+    works = {"pool": (None, "pool"), "best-of-N": (1, "best_of_n"), "beam search": (1, "beam_search")}
+    return {
+        f"{label}, {policy.removeprefix('policy-')}": lambda policy=policy, prm=prm if guided else None, method=method: run(
+            engines, policy, prm, method, N, PROBLEMS
+        )
+        for policy, prm in PAIRS
+        for label, (guided, method) in works.items()
+    }
+
+
 def main(sections: Sequence[str]) -> None:
     engines = Engines(GRID.batch)
     report = Report(f"N = {N}, {PROBLEMS} problems, {ROUNDS} rounds, {torch.get_num_threads()} threads, batch {GRID.batch}")
@@ -286,6 +309,7 @@ def main(sections: Sequence[str]) -> None:
             "memory": lambda: memory(report),
             "estimates": lambda: estimates(report),
             "differing": lambda: differing_samples(report),
+            "profile": lambda: print(profiling.table(profiled(engines))),
         }
         for name in sections or every:
             every[name]()

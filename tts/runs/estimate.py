@@ -74,7 +74,7 @@ def estimate(grid: Grid, store: Store, counted: set[Path]) -> Estimate:
             total += Estimate(solutions * one.tokens, solutions * one.seconds, probes.cache_bytes(work.spec))
     finally:
         torch.set_num_threads(before)
-    return Estimate(total.tokens, total.seconds / count, total.cache_bytes * count)
+    return Estimate(total.tokens, total.seconds / count + probes.starting, total.cache_bytes * count)
 
 
 class _Probes:
@@ -86,6 +86,7 @@ class _Probes:
         self._solutions: dict[tuple, Estimate] = {}
         self._pools: dict[tuple, list[dict]] = {}
         self._caches: dict[tuple, int] = {}
+        self.starting = 0.0  # seconds that it took until the first model was ready, as it will in each process
 
     def solution(self, work: Work) -> Estimate:
         """Of a chunk of work; policies write longer solutions of harder problems."""
@@ -99,7 +100,9 @@ class _Probes:
 
     def _making(self, spec: dict, few: list[dict]) -> Estimate:
         small = spec | {"n": min(spec["n"], PROBE_N)}
+        started = time.perf_counter()
         self._make(spec | {"method": "pool", "prm": None, "n": 1}, few[:1])  # the first call pays for loading and warming up
+        self.starting = self.starting or time.perf_counter() - started
         if spec["prm"]:
             self.engines.prm(spec["prm"]["name"])
         started = time.perf_counter()
