@@ -116,7 +116,8 @@ class _Probes:
         """Of a pool, whose tokens its own run has."""
         pool = spec["policy"]["name"], few[0]["id"]
         if pool not in self._pools and is_imported(pool[0]):
-            self._pools[pool] = pool_of(Work(spec, few), self.store).read(few)
+            stored = pool_of(Work(spec, few), self.store).read(few)
+            self._pools[pool] = [row | {"trajectories": row["trajectories"][:PROBE_N]} for row in stored]
         elif pool not in self._pools:
             self._making(spec | {"method": "pool", "prm": None}, few)
         rows, prm = self._pools[pool], self.engines.prm(spec["prm"]["name"])
