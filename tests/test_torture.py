@@ -27,8 +27,9 @@ from tts.grading import Grader
 from tts.models import ModelError, load_causal_lm, load_tokenizer, read_card, weights_hash
 from tts.problems import ProblemError, load_problems
 from tts.prompts import boxed_answer
+from tts.runs import seal
 from tts.runs.runner import fill, missing
-from tts.runs.store import Store, StoreError
+from tts.runs.store import Store, StoreError, read_chunk
 from tts.training.loop import Schedule, TrainingError, train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -212,6 +213,27 @@ def test_damaged_chunks_are_named(short, tiny_lm, tmp_path, damage):
     damage(path)
     with pytest.raises(StoreError, match=f"{path.name} is damaged .*; delete it and run the study again"):
         list(store.export())
+
+
+def test_no_flipped_bit_of_a_chunk_changes_a_row(short, tmp_path):
+    """Every bit of the footer, which no page's checksum covers; but for the checksum's own name and place all are said."""
+    wanted, _ = short
+    store, spec, problem = Store(tmp_path), next(wanted.specs()), {"problem": "1+1", "answer": "2"}
+    row = problem | {"problem_id": "p", "prompt": "", "prompt_tokens": 1, "policy_tokens": 1, "prm_tokens": 0, "trajectories": []}
+    store.open(spec).write([problem | {"id": "p"}], [row], 1.0)
+    path = next(tmp_path.glob("*/*.parquet"))
+    whole, unsaid = path.read_bytes(), 0
+    assert read_chunk(path).to_pylist() == [row]
+    footer = range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole))
+    for at in footer:
+        for bit in range(8):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            try:
+                assert read_chunk(path).to_pylist() == [row], f"bit {bit} of byte {at}"
+                unsaid += 1
+            except StoreError:
+                continue
+    assert unsaid < 8 * len(seal.KEY) + 16 < len(footer) / 10
 
 
 @pytest.mark.parametrize("damage", [truncated(0.5), EMPTY, BINARY, edited(lambda spec: spec.update(n=3))])

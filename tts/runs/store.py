@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from tts.files import replacing, write_text
 from tts.problems import fingerprint
+from tts.runs import seal
 
 TRAJECTORY = pa.struct(
     [
@@ -102,11 +103,12 @@ class Run:
             StoreError: where the folder cannot be written.
         """
         target = self.path(problems)
-        notes = {"seconds": f"{seconds:.3f}"} | ({"limits": json.dumps(list(limits))} if limits else {})
+        notes = {"seconds": f"{seconds:.3f}", seal.KEY: seal.BLANK} | ({"limits": json.dumps(list(limits))} if limits else {})
         table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(notes)
         try:
             with replacing(target) as temporary:
                 pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+                seal.seal(temporary)
         except OSError as error:
             raise StoreError(f"cannot write {target}: {error.strerror or error}; free space or choose another store") from error
 
@@ -290,13 +292,17 @@ def _run(folder: Path, spec: dict) -> Run:
 
 
 def read_chunk(path: Path) -> pa.Table:
-    """A stored chunk, its pages' checksums verified.
+    """A stored chunk, its checksum verified.
 
     Raises:
         StoreError: where it is damaged.
     """
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        content = path.read_bytes()
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        if not seal.is_whole(content, file.metadata.metadata or {}):
+            raise ValueError("its bytes are not those that were written")
+        table = file.read()
         if "prompt" not in table.column_names:
             table = table.add_column(SCHEMA.get_field_index("prompt"), "prompt", pa.nulls(len(table), pa.string()))
         if not table.schema.equals(SCHEMA) or b"seconds" not in (table.schema.metadata or {}):
