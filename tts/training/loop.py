@@ -103,6 +103,7 @@ def train(
     optimizers = _optimizers(model, schedule)
     progress = _resume(model, optimizers, folder, recipe)
     step_loss = torch.compile(loss) if compile else loss
+    device = next(model.parameters()).device
     model.train()
     saved = started = time.monotonic()
     before = progress.seconds
@@ -111,8 +112,9 @@ def train(
         while progress.step < schedule.steps:
             for group in itertools.chain.from_iterable(o.param_groups for o in optimizers):
                 group["lr"] = schedule.learning_rate(progress.step)
-            with torch.autocast("cpu", torch.bfloat16, enabled=schedule.bf16):
-                value = step_loss(model, batches[progress.step])
+            batch = {name: tensor.to(device) for name, tensor in batches[progress.step].items()}
+            with torch.autocast(device.type, torch.bfloat16, enabled=schedule.bf16):
+                value = step_loss(model, batch)
             value.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in optimizers:
