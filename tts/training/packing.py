@@ -26,6 +26,19 @@ class Packed:
     parents: list[int]
     ends: list[int]
 
+    def path(self, at: int) -> list[int]:
+        """The tokens up to one of them, the first first."""
+        found = []
+        while at >= 0:
+            found.append(at)
+            at = self.parents[at]
+        return found[::-1]
+
+    def beyond(self, first: int, last: int) -> list[int]:
+        """The tokens on the way to ``last`` that are not on the way to ``first``."""
+        known = set(self.path(first))
+        return [at for at in self.path(last) if at not in known]
+
     def positions(self) -> torch.Tensor:
         """How many tokens each stands behind, ``(tokens,)``."""
         depths: list[int] = []
@@ -61,8 +74,9 @@ def pack(sequences: Sequence[Sequence[int]]) -> Packed:
 
 
 def collate(trees: Sequence[Packed]) -> dict[str, torch.Tensor]:
-    """Trees side by side: ``ids`` and ``positions`` of ``(trees, tokens)``, ``mask`` of ``(trees, 1, tokens, tokens)``, and ``ends``
-    of ``(sequences, 2)``, each packed sequence's tree and last token. Padding attends to itself alone.
+    """Trees side by side: ``ids`` and ``positions`` of ``(trees, tokens)``, ``mask`` of ``(trees, 1, tokens, tokens)``.
+
+    Padding attends to itself alone.
     """
     longest = max(len(tree.ids) for tree in trees)
     ids = torch.zeros(len(trees), longest, dtype=torch.int64)
@@ -73,5 +87,4 @@ def collate(trees: Sequence[Packed]) -> dict[str, torch.Tensor]:
         ids[row, :size] = torch.tensor(tree.ids)
         positions[row, :size] = tree.positions()
         mask[row, 0, :size, :size] = tree.mask()
-    ends = torch.tensor([(row, end) for row, tree in enumerate(trees) for end in tree.ends])
-    return {"ids": ids, "positions": positions, "mask": mask, "ends": ends}
+    return {"ids": ids, "positions": positions, "mask": mask}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tts.analysis.costs import shape_of
 from tts.derived import STEP_HEAD
 from tts.models import fingerprint, load_tokenizer, locate, read_card
 from tts.reward_models.base import StepScorer
-from tts.reward_models.step_head import Head, StepHead, render
+from tts.reward_models.step_head import Head, StepHead, confidence, likelihoods, render, separator_length
 from tts.selection import aggregate
 from tts.training.adapter import half, new_adapter, save_adapter
 from tts.training.batches import ByLength
@@ -49,9 +49,10 @@ class PRMRecipe:
 
     rank: int = 8
     upper: int | None = None
-    inner: int = 64
-    learning_rate: float = 5e-4
-    batch: int = 4
+    inner: int = 16
+    learning_rate: float = 1e-3
+    language: float = 0.3
+    batch: int = 2
     passes: int = 2
     held_out: float = 0.2
     seed: int = 0
@@ -90,9 +91,10 @@ def train_prm(
     batches = TreeBatches(load_tokenizer(location), rows[apart:], recipe)
     prm = AdaptedHead(location, recipe)
     steps = batches.order.per_pass * recipe.passes
-    schedule = Schedule(steps, recipe.learning_rate, warmup=max(1, steps // 20), weight_decay=0.0, bf16=half(prm), muon=False)
+    warmup = max(1, steps // 20)
+    schedule = Schedule(steps, recipe.learning_rate, warmup, weight_decay=0.0, bf16=half(prm), muon=False, head=10.0)
     identity = f"{recipe} {made_of} {_hash(json.dumps(rows, sort_keys=True))}"
-    progress = train(prm, value_loss, batches, schedule, scratch / "prm", output.name, identity, compile=False)
+    progress = train(prm, loss_of(recipe), batches, schedule, scratch / "prm", output.name, identity, compile=False)
     card = _card(prm, policy, location, rows, batches, rollouts, recipe, progress)
     save(prm, policy, card, output)
     made = locate(str(output))
@@ -109,49 +111,104 @@ def check(rows: Sequence[dict], policy: str) -> None:
         raise ValueError(f"every step of {policy}'s solutions has the value {values[0]:g}, which teaches nothing: choose other problems")
 
 
+@dataclass(frozen=True)
+class Example:
+    """A labelled problem.
+
+    Attributes:
+        tree: of its prompt and solutions.
+        own: of each distinct step its tokens, without the blank line at its end.
+        values: of each distinct step.
+        right: the tokens of solutions that came out right.
+    """
+
+    tree: Packed
+    own: list[list[int]]
+    values: list[float]
+    right: list[int]
+
+
+def example(tokenizer: PreTrainedTokenizerBase, row: dict) -> Example:
+    """A labelled problem as the PRM will read it."""
+    values, right = {}, []
+    for solution in row["solutions"]:
+        steps = tuple(solution["steps"])
+        values |= {steps[: depth + 1]: value for depth, value in enumerate(solution["values"])}
+        right += [steps] if solution["values"][-1] == 1 else []
+    tree = pack([render(tokenizer, row["problem"], steps) for steps in [(), *values]])
+    ends, separator = dict(zip([(), *values], tree.ends)), separator_length(tokenizer)
+    own = [tree.beyond(ends[steps[:-1]], ends[steps]) for steps in values]
+    learnt = sorted({token for steps in right for token in tree.beyond(ends[()], ends[steps])})
+    return Example(tree, [tokens[:-separator] or tokens for tokens in own], list(values.values()), learnt)
+
+
 class TreeBatches:
-    """Problems' trees with the values of their distinct steps, by step number."""
+    """Labelled problems side by side, by step number.
+
+    Beside what :func:`tts.training.packing.collate` gives, a batch has ``read``, the tokens whose likelihood is wanted, as tree and
+    token ``(tokens, 2)``; ``before``, the token before each; ``own`` ``(steps, most tokens of a step)`` and ``right``, indices into
+    those; ``counted``, which of ``own`` are no padding; and the steps' ``values``.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], recipe: PRMRecipe):
-        self.trees, self.values = zip(*(tree_of(tokenizer, row) for row in rows))
-        self.order = ByLength([len(tree.ids) for tree in self.trees], recipe.batch, recipe.seed)
+        self.examples = [example(tokenizer, row) for row in rows]
+        self.order = ByLength([len(one.tree.ids) for one in self.examples], recipe.batch, recipe.seed)
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        chosen = self.order[step]
-        values = [value for i in chosen for value in self.values[i]]
-        return collate([self.trees[i] for i in chosen]) | {"values": torch.tensor(values)}
+        return batched([self.examples[i] for i in self.order[step]])
 
 
-def tree_of(tokenizer: PreTrainedTokenizerBase, row: dict) -> tuple[Packed, list[float]]:
-    """A labelled problem's distinct beginnings of solutions as one tree, and the value of each."""
-    values = {}
-    for solution in row["solutions"]:
-        for depth, value in enumerate(solution["values"], 1):
-            values[tuple(solution["steps"][:depth])] = value
-    return pack([render(tokenizer, row["problem"], steps) for steps in values]), list(values.values())
+def batched(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """Examples as :class:`TreeBatches` gives them."""
+    read = [(row, at) for row, one in enumerate(examples) for at in sorted({*one.right, *(token for own in one.own for token in own)})]
+    index = {place: number for number, place in enumerate(read)}
+    own = [[index[row, at] for at in tokens] for row, one in enumerate(examples) for tokens in one.own]
+    width = max(map(len, own))
+    return collate([one.tree for one in examples]) | {
+        "read": torch.tensor(read),
+        "before": torch.tensor([examples[row].tree.parents[at] for row, at in read]),
+        "own": torch.tensor([tokens + [0] * (width - len(tokens)) for tokens in own]),
+        "counted": torch.tensor([[at < len(tokens) for at in range(width)] for tokens in own]),
+        "right": torch.tensor([index[row, at] for row, one in enumerate(examples) for at in one.right], dtype=torch.int64),
+        "values": torch.tensor([value for one in examples for value in one.values]),
+    }
 
 
 class AdaptedHead(nn.Module):
-    """A causal language model's layers under a fresh adapter, and a head on top; both learn."""
+    """A causal language model under a fresh adapter, and a head on how sure it is of each step; both learn."""
 
     def __init__(self, location: str, recipe: PRMRecipe):
         super().__init__()
         self.adapted = new_adapter(location, recipe.rank, recipe.seed, recipe.upper)
-        self.head = Head(self.adapted.config.get_text_config().hidden_size, recipe.inner).to(self.adapted.device)
+        self.head = Head(recipe.inner).to(self.adapted.device)
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Logits ``(sequences,)`` at the ends of packed sequences; ``batch`` is as :func:`tts.training.packing.collate` makes it."""
+    def hidden(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The last layer's states of packed trees, ``(trees, tokens, width)``."""
         backbone = self.adapted.get_base_model().base_model
         unseen = (~batch["mask"]).to(backbone.dtype) * torch.finfo(backbone.dtype).min
         inputs = {"input_ids": batch["ids"], "position_ids": batch["positions"], "attention_mask": unseen}
-        hidden = backbone(**inputs, use_cache=False).last_hidden_state
-        with torch.autocast(hidden.device.type, enabled=False):
-            return self.head(hidden[batch["ends"][:, 0], batch["ends"][:, 1]].float())
+        return backbone(**inputs, use_cache=False).last_hidden_state
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits ``(steps,)``, and the log-probability of each token that was read."""
+        trees, tokens = batch["read"].unbind(1)
+        logits = self.adapted.get_base_model().get_output_embeddings()(self.hidden(batch)[trees, batch["before"]])
+        likely, entropy = likelihoods(logits, batch["ids"][trees, tokens])
+        with torch.autocast(likely.device.type, enabled=False):
+            return self.head(confidence(likely[batch["own"]], entropy[batch["own"]], batch["counted"])), likely
 
 
-def value_loss(prm: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Cross-entropy between the PRM's probability and the share of rollouts that came out right; each distinct step counts once."""
-    return F.binary_cross_entropy_with_logits(prm(batch), batch["values"])
+def loss_of(recipe: PRMRecipe) -> Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]:
+    """Cross-entropy between the PRM's probability of each distinct step and the share of rollouts that came out right, and that of
+    the language model on right solutions: one that solves more of the problems is surer of the right steps.
+    """
+
+    def loss(prm: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        logits, likely = prm(batch)
+        value = F.binary_cross_entropy_with_logits(logits, batch["values"])
+        return value - recipe.language * likely[batch["right"]].mean() if len(batch["right"]) else value
+
+    return loss
 
 
 def judged(scorer: StepScorer, rows: Sequence[dict]) -> dict:
@@ -215,7 +272,7 @@ def _card(
     head = sum(p.numel() for p in prm.head.parameters())
     own = head + sum(p.numel() for p in prm.adapted.parameters() if p.requires_grad)
     sampled = sum(row["tokens"] for row in rows)
-    packed = recipe.passes * sum(len(tree.ids) for tree in batches.trees)
+    packed = recipe.passes * sum(len(one.tree.ids) for one in batches.examples)
     through = 2 + 2 * (recipe.upper or shape.layers) / shape.layers
     below = read_card(location)
     return {
