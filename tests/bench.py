@@ -27,7 +27,8 @@ from tts.models import load_causal_lm, locate
 from tts.problems import load_problems
 from tts.runs.estimate import estimate
 from tts.runs.grid import Grid
-from tts.runs.runner import Engines, fill, room, search_of
+from tts.runs.making import Engines, room, search_of
+from tts.runs.runner import fill
 from tts.runs.store import Store
 from tts.search import best_of_n
 from tts.search.driver import Driver, Outcome

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TTS_PROCESSES", "1")  # starting processes for a handful of tiny chunks takes longer than making them
 
 import pytest
 import torch

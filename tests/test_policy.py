@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tts import prompts
-from tts.policies.sampling import Sampling, choose, noise_key, uniforms
+from tts.policies.drawing import choose, uniforms
+from tts.policies.sampling import Sampling, noise_key
 from tts.policies.transformers import TransformersPolicy
 from tts.search import beam_search, sample_pool
 from tts.search.base import Sample

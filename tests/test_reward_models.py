@@ -17,7 +17,7 @@ from tts.pocket import tokenizer as pocket_tokenizer
 from tts.prompts import split_steps
 from tts.reward_models import family_of, open_prm
 from tts.reward_models.base import StepScorer
-from tts.runs.runner import Engines, warn
+from tts.runs.making import Engines, warn
 
 PROBLEM = ("a", "47,+38,*3=?")
 STEPS = ("47+38=85", "85*3=255", "\\boxed{255}")

@@ -143,7 +143,7 @@ def test_a_folder_that_cannot_be_written_is_said(tiny_lm, tmp_path):
 
 def test_token_counts_are_exact(tiny_lm, tmp_path):
     """Every method's policy tokens, against a count of what the engine really decoded."""
-    from tts.runs.runner import Engines, Work, make
+    from tts.runs.making import Engines, Work, make, pool_of
 
     wanted = grid(tiny_lm, tiny_lm)
     store, engines, decoded = Store(tmp_path), Engines(8), []
@@ -154,8 +154,9 @@ def test_token_counts_are_exact(tiny_lm, tmp_path):
     for spec in wanted.specs():
         decoded.clear()
         for chunk in wanted.chunks("pocket-main"):
-            rows = make(Work(spec, chunk), store, engines)
-            store.open(spec).write(chunk, rows, 0.0)
+            pool = pool_of(Work(spec, chunk), store)
+            made = make(Work(spec, chunk), pool.read(chunk) if pool else None, engines)
+            store.open(spec).write(chunk, made.rows, 0.0)
         stored = sum(json.loads(line)["policy_tokens"] for line in store.export() if json.loads(line)["run"] == spec)
         if spec["method"] != "scores":
             assert stored == sum(decoded) > 0

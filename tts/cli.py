@@ -24,16 +24,16 @@ from tts.models import ModelError, pocket_models
 from tts.parameters import ParameterError, declared, grid_of
 from tts.paths import ROOT
 from tts.problems import ProblemError, problem_sets
-from tts.report import html
 from tts.reward_models import FAMILIES
 from tts.runs import cluster, comparison, forecast
 from tts.runs.estimate import Estimate, estimate
 from tts.runs.grid import SEARCHES, Grid
+from tts.runs.processes import WorkerError
 from tts.runs.store import Store, StoreError, describe
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
-EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, cluster.ClusterError, ValueError, OSError)
+EXPECTED = (study.StudyError, ParameterError, ModelError, ProblemError, StoreError, cluster.ClusterError, WorkerError, ValueError, OSError)
 
 FINDINGS = "09_findings"
 POLICY_FORMS = ["path/to/folder", "owner/model", "path/to/file.gguf", "pypi:PACKAGE==VERSION", "vllm:MODEL", "http://HOST:PORT/v1#MODEL"]
@@ -84,6 +84,8 @@ def run(
 
 def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str, str | None], Path, Path]:
     """Executes the notebooks and binds the report."""
+    from tts.report import html  # nbconvert takes a second
+
     figures = (study.NOTEBOOKS / ({"figures": "../figures"} | declared(jobs[0].notebook) | jobs[0].parameters)["figures"]).resolve()
     output = figures / "notebooks"
     outcome = study.execute(jobs, output, workers)

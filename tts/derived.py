@@ -16,9 +16,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from filelock import FileLock
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from tts import models
 from tts.models import ModelError
@@ -103,6 +101,9 @@ def _dequantised(path: Path) -> str:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
 
     def make(folder: Path) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
         print(f"dequantising {path.name}, once", file=sys.stderr)
         try:
             unpacked = {"dtype": torch.bfloat16, "quantization_config": GgufConfig(dequantize=True)}
@@ -160,6 +161,8 @@ def _based(folder: Path, base: str, make: Callable[[Path, str, Path], None]) -> 
 
 def _merge(folder: Path, base: str, target: Path) -> None:
     """Adds an adapter's B A (times alpha over rank) to its base's matrices; a step head comes along."""
+    import torch
+
     try:
         from peft import PeftModel
     except ImportError as error:

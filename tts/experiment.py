@@ -45,6 +45,18 @@ class Experiment:
         """An experiment with other parameters, on the same store and figures."""
         return Experiment(self.store.folder, self.figures, **(self.grid.model_dump() | changes))
 
+    def dialled(self, dials: list[str]) -> Experiment:
+        """Exact step checkers with given error rates as PRMs, on few samples."""
+        return self.variant(prms=dials, methods=["majority", "best_of_n", "dvts"], samples=16, budgets=[16])
+
+    def thinking(self, policies: list[str], samples: int) -> Experiment:
+        """Long-CoT policies on the same problems, at those budgets that fit their samples."""
+        return self.variant(policies=policies, samples=samples, budgets=[n for n in self.grid.budgets if n <= samples])
+
+    def once(self, policies: list[str]) -> Experiment:
+        """Other policies, one sample a problem."""
+        return self.variant(policies=policies, methods=["majority"], samples=1, budgets=[1])
+
     def __str__(self) -> str:
         return runner.describe(self.grid, self.store)
 

@@ -9,26 +9,19 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import safe_open
 from tqdm.auto import tqdm
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
-from transformers.utils import logging
 
-from tts import hub, sentencepiece_file
+from tts import hub
 from tts.hub import ModelError
 from tts.paths import DATA
 
-logging.disable_progress_bar()  # transformers' own bar flickers for every small model
+# torch and transformers take seconds to import, and most of what is done with names, cards and hashes needs neither.
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 POCKET_FOLDER = DATA / "models"
 
@@ -174,7 +167,7 @@ def _sizes(location: str) -> dict[str, int]:
         return hub.sizes(location)
     sizes = {}
     for path in files:
-        with _guarded(location, lambda path=path: safe_open(path, "pt")) as tensors:
+        with _guarded(location, lambda path=path: safe_open(path, "np")) as tensors:
             sizes |= {name: math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118 (no iterator)
     return sizes
 
@@ -188,6 +181,10 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: where it cannot be read.
     """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    from tts import sentencepiece_file
+
     folder = folder_of(location)
     declared = (_read_json(folder / "tokenizer_config.json") or {}).get("tokenizer_class")
     if declared in {"LlamaTokenizer", "LlamaTokenizerFast"} and not (folder / "tokenizer.json").exists():
@@ -217,6 +214,8 @@ def token_id(tokenizer: PreTrainedTokenizerBase, text: str, location: str, famil
 
 def load_config(location: str) -> PreTrainedConfig:
     """A model's config, without its weights."""
+    from transformers import AutoConfig
+
     folder = folder_of(location)
     return _guarded(location, lambda: AutoConfig.from_pretrained(folder, trust_remote_code=False))
 
@@ -232,6 +231,8 @@ def placement(location: str, device: str | None = None) -> tuple[str, torch.dtyp
         location: of the model.
         device: as torch names it; chosen by default.
     """
+    import torch
+
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     stored = getattr(load_config(location), "dtype", None)
     if device == "cpu":
@@ -242,6 +243,8 @@ def placement(location: str, device: str | None = None) -> tuple[str, torch.dtyp
 
 def load_causal_lm(location: str, device: str | None = None, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """A causal language model, ready for inference, placed as :func:`placement` says but for what is given."""
+    from transformers import AutoModelForCausalLM
+
     return load_model(AutoModelForCausalLM, location, device, dtype)
 
 
@@ -251,6 +254,10 @@ def load_model(cls, location: str, device: str | None = None, dtype: torch.dtype
     Raises:
         ModelError: where the folder, its weights or its config cannot be read, weights are missing, or the device is too small.
     """
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # transformers' own bar flickers for every small model
     folder = folder_of(location, weights=True)
     _check_weights(folder)
     device, chosen = placement(location, device)

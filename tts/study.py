@@ -56,11 +56,17 @@ class Job:
         return Experiment(NOTEBOOKS / values["store"], NOTEBOOKS / values["figures"], **own)
 
     def grids(self) -> list[Grid]:
-        """What the notebook has generated first: its experiment's grid, and the separate samples by which it tells difficulties."""
+        """What the notebook has generated first: its experiment's grid, its variants, and the separate samples that tell difficulties."""
         if not (experiment := self.experiment()):
             return []
-        samples = (declared(self.notebook) | self.parameters).get("difficulty_samples")
-        return [experiment.grid, *(difficulty.separate_grids(experiment.grid, samples) if samples else [])]
+        asked = (declared(self.notebook) | self.parameters).get
+        further = [
+            *([experiment.dialled(asked("dials"))] if asked("dials") else []),
+            *([experiment.thinking(asked("long_policies"), asked("long_samples"))] if asked("long_policies") else []),
+            *([experiment.once(list(asked("long_cot").values()))] if asked("long_cot") else []),
+        ]
+        separate = difficulty.separate_grids(experiment.grid, asked("difficulty_samples")) if asked("difficulty_samples") else []
+        return [experiment.grid, *(other.grid for other in further), *separate]
 
 
 def presets() -> list[str]:
@@ -202,12 +208,12 @@ def _expanded(path: str) -> Path:
 
 def fill(jobs: list[Job]) -> None:
     """Generates everything that the notebooks will read, each run once."""
+    grids: dict[Path, list[Grid]] = {}
     for job in jobs:
-        for grid in job.grids():
-            store = job.experiment().store
-            if work := runner.missing(grid, store):
-                print(f"{job.notebook}: {len(work)} chunks to generate")
-                runner.fill(grid, store)
+        if experiment := job.experiment():
+            grids.setdefault(experiment.store.folder, []).extend(job.grids())
+    for folder, needed in grids.items():
+        runner.fill(needed[0], Store(folder), *needed[1:])
 
 
 def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "") -> Path:
@@ -246,8 +252,9 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
         ) from None
     outcome: dict[str, str | None] = {}
     running: set[subprocess.Popen] = set()
+    threads = max(1, (os.cpu_count() or 1) // max(1, min(workers, len(jobs))))  # with all cores each, they would wait for each other
     with ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(_execute_one, job, output, running): job.notebook for job in jobs}
+        futures = {pool.submit(_execute_one, job, output, running, threads): job.notebook for job in jobs}
         try:
             for future in tqdm(as_completed(futures), total=len(futures), desc="notebooks", unit="notebook"):
                 outcome[futures[future]] = future.result()
@@ -259,11 +266,12 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
     return {job.notebook: outcome[job.notebook] for job in jobs}
 
 
-def _execute_one(job: Job, output: Path, running: set[subprocess.Popen]) -> str | None:
+def _execute_one(job: Job, output: Path, running: set[subprocess.Popen], threads: int) -> str | None:
     paths = {"source": job.source, "folder": job.folder, "target": output / f"{job.notebook}.ipynb", "log": output / f"{job.notebook}.log"}
     order = {name: str(path) for name, path in paths.items()} | {"parameters": job.parameters, "timeout": TIMEOUT}
     command = [sys.executable, "-m", "tts.notebook_process"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    variables = {"OMP_NUM_THREADS": str(threads)} | os.environ
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as process:
         running.add(process)
         try:
             process.stdin.write(json.dumps(order) + "\n")

@@ -22,7 +22,7 @@ from tts.policies.sampling import Sampling
 from tts.prompts import boxed_answer
 from tts.reward_models import weights_of
 from tts.runs.grid import SEARCHES, STEP_TOKENS, Method
-from tts.runs.runner import Engines
+from tts.runs.making import Engines
 from tts.search import best_of_n, sample_pool
 from tts.search.driver import Driver
 from tts.selection import AGGREGATES, VOTES, aggregate, select

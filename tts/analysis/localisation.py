@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tts.paths import DATA
-from tts.reward_models.base import StepScorer
+
+if TYPE_CHECKING:
+    from tts.reward_models.base import StepScorer
 
 SOLUTIONS = DATA / "localisation"
 

@@ -8,7 +8,6 @@ from functools import lru_cache
 from math import comb
 
 import numpy as np
-from statsmodels.stats.proportion import proportion_confint
 
 
 def pass_at_k(correct: Sequence[bool], k: int) -> float:
@@ -111,6 +110,8 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     Raises:
         ValueError: without trials.
     """
+    from statsmodels.stats.proportion import proportion_confint  # takes a second
+
     if trials < 1:
         raise ValueError("a proportion of no trials has no interval")
     low, high = proportion_confint(successes, trials, 1 - level, method="wilson")

@@ -15,7 +15,6 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from scipy.stats import norm
-from statsmodels.stats.multitest import multipletests
 
 from tts.analysis import difficulty, outcomes
 from tts.analysis.accuracy import Results
@@ -253,6 +252,8 @@ def _run(check: Check, scope_name: str, scope: Scope | None) -> Finding | str:
 
 def _with_verdicts(ledger: Ledger, scope_name: str, found: dict[str, Finding | str]) -> list[dict]:
     uncertain = {name: f for name, f in found.items() if isinstance(f, Finding) and not f.exact}
+    from statsmodels.stats.multitest import multipletests  # takes a second
+
     raw = [2 * norm.sf(abs(checks.certainty(f))) for f in uncertain.values()]
     corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
     rows = []

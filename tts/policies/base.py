@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Literal
 
 from tts import prompts
 from tts.policies.sampling import Sampling, noise_key
 from tts.search.base import Candidate
 from tts.search.driver import Ticket
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Ending = Literal["end", "step", "limit"]  # by itself, at a blank line, by the limit on its tokens
 

@@ -9,7 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from tts.kv_cache import CachedModel, State, positions_read
-from tts.policies.sampling import Sampling, choose, uniforms
+from tts.policies.drawing import choose, uniforms
+from tts.policies.sampling import Sampling
 
 _SORTED_EVERY = 16  # steps
 

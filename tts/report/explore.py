@@ -15,7 +15,7 @@ from tts import selection
 from tts.grading import Grader, groups
 from tts.prompts import boxed_answer
 from tts.runs.grid import Grid
-from tts.runs.runner import Engines, search_of
+from tts.runs.making import Engines, search_of
 from tts.search import best_of_n
 from tts.search.base import Candidate
 from tts.search.driver import Driver, Outcome

@@ -15,7 +15,7 @@ from tts.report import explore, search_tree
 from tts.report.plots import METHODS
 from tts.report.search_tree import RIGHT
 from tts.runs.grid import Grid
-from tts.runs.runner import Engines
+from tts.runs.making import Engines
 
 _CELL = "padding:0 6px;text-align:left;color:black;white-space:nowrap"
 

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tts import models
 from tts.models import ModelError, load_config, locate, read_card
 from tts.policies import AS_SERVED, address_in, model_of
 from tts.policies.server import Address
-from tts.reward_models.base import StepScorer, check_responds
 from tts.reward_models.dial import DialledChecker, rates
-from tts.reward_models.implicit import ImplicitPRM
-from tts.reward_models.math_shepherd import MathShepherd
-from tts.reward_models.qwen_prm import QwenPRM
-from tts.reward_models.rlhflow import RLHFlow
-from tts.reward_models.skywork import Skywork
-from tts.reward_models.step_head import StepHead
-from tts.reward_models.vllm import GOOD, PassScorer, served, started
 
-# A new family is one file beside these and one line here.
+if TYPE_CHECKING:
+    from tts.reward_models.base import Family, StepScorer
+    from tts.reward_models.vllm import PassScorer
+
+# A new family is one file beside these and one line here. Imported when first used, as they import torch.
 FAMILIES = {
-    "math-shepherd": MathShepherd,
-    "qwen-prm": QwenPRM,
-    "rlhflow": RLHFlow,
-    "skywork": Skywork,
-    "step-head": StepHead,
-    "implicit": ImplicitPRM,
+    "math-shepherd": "tts.reward_models.math_shepherd:MathShepherd",
+    "qwen-prm": "tts.reward_models.qwen_prm:QwenPRM",
+    "rlhflow": "tts.reward_models.rlhflow:RLHFlow",
+    "skywork": "tts.reward_models.skywork:Skywork",
+    "step-head": "tts.reward_models.step_head:StepHead",
+    "implicit": "tts.reward_models.implicit:ImplicitPRM",
 }
 DIAL = "dial"
 IMPORTED = "imported"
 VLLM = "vllm:"
 
 
-def open_prm(name: str, batch: int = 64, device: str | None = None) -> StepScorer | PassScorer | DialledChecker:
+def open_prm(name: str, batch: int = 64, device: str | None = None, share: float = 1.0) -> StepScorer | PassScorer | DialledChecker:
     """Opens a PRM by name.
 
     Args:
@@ -42,6 +40,7 @@ def open_prm(name: str, batch: int = 64, device: str | None = None) -> StepScore
             ``FAMILY:http://HOST:PORT/v1#MODEL`` by a vLLM server.
         batch: rows per forward pass.
         device: as torch names it; by default as :func:`tts.models.placement` chooses.
+        share: of the device's memory that caches may be reckoned from.
 
     Raises:
         tts.models.ModelError: where the model or its family is unknown, or its scores do not depend on its input.
@@ -51,17 +50,21 @@ def open_prm(name: str, batch: int = 64, device: str | None = None) -> StepScore
         return DialledChecker(name)
     if family == IMPORTED:
         raise ModelError(f"{name} was imported: there are its stored scores, and no model that could give others")
+    from tts.reward_models.base import StepScorer, check_responds
+
     if name.startswith(VLLM) or address_in(name):
         return check_responds(_by_vllm(name, family, location, batch))
-    opened = FAMILIES[family](location, device)
+    opened = _class_of(family)(location, device)
     context = int(getattr(opened.backbone.config, "max_position_embeddings", 1 << 30))
-    return check_responds(StepScorer(name, opened, batch, context))
+    return check_responds(StepScorer(name, opened, batch, context, share=share))
 
 
 def _by_vllm(name: str, family: str, location: str, batch: int) -> PassScorer:
+    from tts.reward_models.vllm import GOOD, PassScorer, served, started
+
     if family not in GOOD:
         raise ModelError(f"vLLM does not run PRMs of the family {family} here, only {', '.join(GOOD)}; leave {VLLM!r} out of {name!r}")
-    rendering = FAMILIES[family](locate(model_of(location)) if address_in(location) else location, weights=False)
+    rendering = _class_of(family)(locate(model_of(location)) if address_in(location) else location, weights=False)
     if address_in(location):
         read, context = served(Address.parse(location), batch)
     else:
@@ -117,14 +120,20 @@ def _declared_family(location: str) -> str:
         return declared
     architectures = getattr(load_config(location), "architectures", None) or []
     called = _called(location).lower()
-    by_architecture = (family for family, cls in FAMILIES.items() if set(cls.architectures) & set(architectures))
-    by_name = (family for family, cls in FAMILIES.items() if any(name in called for name in cls.names))
+    classes = {family: _class_of(family) for family in FAMILIES}
+    by_architecture = (family for family, cls in classes.items() if set(cls.architectures) & set(architectures))
+    by_name = (family for family, cls in classes.items() if any(name in called for name in cls.names))
     for family in (*by_architecture, *by_name):
         return family
     raise ModelError(
         f"cannot tell the PRM family of {location!r} from its config ({', '.join(architectures) or 'no architectures'}) or its name; "
         f"say it as FAMILY:NAME with one of {', '.join(FAMILIES)}"
     )
+
+
+def _class_of(family: str) -> type[Family]:
+    module, _, name = FAMILIES[family].partition(":")
+    return getattr(import_module(module), name)
 
 
 def _called(location: str) -> str:

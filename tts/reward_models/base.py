@@ -81,16 +81,17 @@ class StepScorer:
         batch: rows per forward pass.
         context: longest input in tokens.
         memory: bytes that each of the two may take; a quarter of the device's by default.
+        share: of the device that is ours, where others work beside us.
 
     Attributes:
         unread: steps that scored 0 because they lie beyond the context, since :meth:`report_unread` was called last.
     """
 
-    def __init__(self, name: str, family: Family, batch: int = 64, context: int = 1 << 30, memory: int | None = None):
+    def __init__(self, name: str, family: Family, batch: int = 64, context: int = 1 << 30, memory: int | None = None, share: float = 1.0):
         self.name, self.family, self.batch, self.context = name, family, batch, context
         self.unread = 0
         self.cached = CachedModel(family.backbone, batch)
-        self._tokens_kept = (memory or _memory_of(self.cached.device) // 4) // self.cached.token_bytes
+        self._tokens_kept = (memory or int(share * _memory_of(self.cached.device)) // 4) // self.cached.token_bytes
         self._trees: dict[str, dict[Steps, _Node]] = {}
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:

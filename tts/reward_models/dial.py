@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tts.models import ModelError
 from tts.pocket.problems import first_error, parse
-from tts.reward_models.base import Steps
+
+if TYPE_CHECKING:
+    from tts.reward_models.base import Steps
 
 
 class DialledChecker:

@@ -11,22 +11,21 @@ import importlib.util
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from tts import policies, reward_models
 from tts.models import ModelError
 from tts.paths import ROOT
 from tts.policies import server, vllm
-from tts.runs.runner import CLUSTER, Engines, Made, Work, make_from, pool_of, warn
+from tts.runs.making import Engines, Made, Work, make
+from tts.runs.processes import side_by_side
+from tts.runs.runner import CLUSTER
 from tts.runs.store import Store, describe
+from tts.runs.waiting import RETRIES, Waiting
 
-RETRIES = 3  # of one chunk by Ray when the process or node that makes it dies, and then by another actor as often
 # What actors take from this process's environment; never a key, for Ray writes these into its logs.
 INHERITED = ("HF_HUB_OFFLINE", "HF_HOME", "HF_ENDPOINT", vllm.OPTIONS, server.PATIENCE)
 PATIENCE = 5.0  # seconds until the cluster is looked at again, for nodes that came or went
@@ -48,7 +47,7 @@ def using(address: str | None = None, gpus: float | None = None) -> Iterator[Non
         ClusterError: where Ray is not installed, there is no cluster at the address, or no node has room for an actor.
     """
     with _connected(address) as ray:
-        room = _Room.of(ray, gpus)
+        room = _Room.of(ray, gpus, 1)
         if not room.slots(ray):
             raise ClusterError(f"no node of the Ray cluster has {room}; choose --gpus to fit the nodes that 'ray status' lists")
         os.environ[CLUSTER] = json.dumps({"address": ray.get_runtime_context().gcs_address, "gpus": gpus})
@@ -58,20 +57,25 @@ def using(address: str | None = None, gpus: float | None = None) -> Iterator[Non
             del os.environ[CLUSTER]
 
 
-def make_all(work: list[Work], store: Store, batch: int, announce: Callable[[Work], None]) -> Iterator[Made]:
+def make_all(work: list[Work], store: Store, announce: Callable[[Work], None], on_tokens: Callable[[int], object]) -> Iterator[Made]:
     """Makes chunks on the cluster, in the order in which they get done; the caller stores each before it asks for the next.
+
+    Tokens are told with each chunk, not while it is made.
 
     Raises:
         ClusterError: where a chunk's process died again and again.
         Exception: what a chunk raised, as it would here.
     """
     setting = json.loads(os.environ[CLUSTER])
+    _, threads = side_by_side(item.spec for item in work)  # as here, so that sums are made in the same order
     with _connected(setting["address"]) as ray:
-        spread = _Spread(ray, _Room.of(ray, setting["gpus"]), work, store, batch, announce)
+        spread = _Spread(ray, _Room.of(ray, setting["gpus"], threads), work, store, announce)
         try:
             while spread.waiting or spread.running:
                 spread.hand_out()
-                yield from spread.collect()
+                for made in spread.collect():
+                    on_tokens(sum(row["policy_tokens"] for row in made.rows) if made.work.spec["method"] != "scores" else 0)
+                    yield made
         finally:
             spread.stop()
 
@@ -79,24 +83,23 @@ def make_all(work: list[Work], store: Store, batch: int, announce: Callable[[Wor
 class _Spread:
     """Chunks that wait, actors, and which of them makes which chunk."""
 
-    def __init__(self, ray: Any, room: _Room, work: list[Work], store: Store, batch: int, announce: Callable[[Work], None]):
-        self.ray, self.room, self.store, self.batch, self.announce = ray, room, store, batch, announce
-        self.waiting = list(work)
+    def __init__(self, ray: Any, room: _Room, work: list[Work], store: Store, announce: Callable[[Work], None]):
+        self.ray, self.room, self.announce = ray, room, announce
+        self.waiting = Waiting(work, store)
         self.running: dict[Any, tuple[_Actor, Work]] = {}
         self._actors: set[_Actor] = set()
-        self._lost: Counter[int] = Counter()
 
     def hand_out(self) -> None:
         """Gives each idle actor a chunk, or its place to another one, as far as there is room for actors."""
         slots = self.room.slots(self.ray)
         for actor in self._actors - {actor for actor, _ in self.running.values()}:
-            item = self._next(actor) if len(self._actors) <= slots else None
+            item = self.waiting.take(actor.serves) if len(self._actors) <= slots else None
             if item is None:  # its place is free for other models, or for an actor whose node died
                 self._dismiss(actor)
             else:
                 self._start(actor, item)
-        while len(self._actors) < slots and (item := self._next()):
-            actor = _Actor.of(self.ray, self.room, item, self.batch)
+        while len(self._actors) < slots and (item := self.waiting.take()):
+            actor = _Actor.of(self.ray, self.room, item)
             self._actors.add(actor)
             self._start(actor, item)
 
@@ -116,7 +119,6 @@ class _Spread:
                 self._dismiss(actor)
                 self._wait_again(item, error)
                 continue
-            warn(made.warnings)
             yield made
 
     def stop(self) -> None:
@@ -125,29 +127,19 @@ class _Spread:
 
     def _start(self, actor: _Actor, item: Work) -> None:
         self.announce(item)
-        self.running[actor.start(item, self.store)] = actor, item
+        self.running[actor.start(item, self.waiting.pool_rows(item))] = actor, item
 
     def _dismiss(self, actor: _Actor) -> None:
         self._actors.discard(actor)
         self.ray.kill(actor.handle)
 
-    def _next(self, actor: _Actor | None = None) -> Work | None:
-        """Takes the first chunk whose pool, if it needs one, is stored, and that the actor's models serve."""
-        for place, item in enumerate(self.waiting):
-            pool = pool_of(item, self.store)
-            if (pool is None or pool.has(item.chunk)) and (actor is None or actor.serves(item)):
-                return self.waiting.pop(place)
-        return None
-
     def _wait_again(self, item: Work, error: Exception) -> None:
-        self._lost[id(item)] += 1
-        if self._lost[id(item)] > RETRIES:
+        if not self.waiting.again(item):
             reason = str(error).strip().splitlines()[0]
             raise ClusterError(
                 f"{describe(item.spec)}: no process of the cluster could make the chunk from {item.chunk[0]['id']} on ({reason}); "
                 f"every node needs this checkout at {ROOT}, the same packages, and memory for the models"
             )
-        self.waiting.insert(0, item)
 
 
 @dataclass(frozen=True)
@@ -158,12 +150,12 @@ class _Room:
     gpus: float
 
     @classmethod
-    def of(cls, ray: Any, gpus: float | None) -> _Room:
-        """One CPU beside GPUs; else as many as this process has threads, so that sums are made in the same order, or a node has."""
+    def of(cls, ray: Any, gpus: float | None, threads: int) -> _Room:
+        """One CPU beside GPUs; else as many as there are to be threads, or a node has."""
         nodes = _nodes(ray)
         wanted = float(any(node.get("GPU") for node in nodes)) if gpus is None else gpus
         most = 1 if wanted else max((int(node.get("CPU", 0)) for node in nodes), default=0)
-        return cls(max(1, min(torch.get_num_threads(), most)), wanted)
+        return cls(max(1, min(threads, most)), wanted)
 
     def slots(self, ray: Any) -> int:
         """For how many actors the nodes that are alive have room."""
@@ -190,17 +182,16 @@ class _Actor:
     prm: str | None = None
 
     @classmethod
-    def of(cls, ray: Any, room: _Room, item: Work, batch: int) -> _Actor:
+    def of(cls, ray: Any, room: _Room, item: Work) -> _Actor:
         options = {"num_cpus": room.cpus, "num_gpus": room.gpus, "max_restarts": -1, "max_task_retries": RETRIES}
-        return cls(ray.remote(**options)(Worker).remote(batch, room.cpus), item.spec["policy"]["name"])
+        return cls(ray.remote(**options)(Worker).remote(room.cpus), item.spec["policy"]["name"])
 
     def serves(self, item: Work) -> bool:
         return item.spec["policy"]["name"] == self.policy and (self.prm is None or _prm(item) in (None, self.prm))
 
-    def start(self, item: Work, store: Store) -> Any:
+    def start(self, item: Work, pool: list[dict] | None) -> Any:
         self.prm = self.prm or _prm(item)
-        pool = pool_of(item, store)
-        return self.handle.make.remote(item, pool.read(item.chunk) if pool else None)
+        return self.handle.make.remote(item, pool)
 
 
 def _prm(item: Work) -> str | None:
@@ -211,13 +202,14 @@ class Worker:
     """What runs in an actor's process: the models, loaded when they are first needed.
 
     Args:
-        batch: sequences decoded at once.
         threads: of torch.
     """
 
-    def __init__(self, batch: int, threads: int):
+    def __init__(self, threads: int):
+        import torch
+
         torch.set_num_threads(threads)
-        self.engines = Engines(batch)
+        self.engines = Engines(1)
 
     def make(self, work: Work, pool: list[dict] | None) -> Made:
         """Makes a chunk.
@@ -228,9 +220,8 @@ class Worker:
         _check_weights(work.spec["policy"], policies.weights_of)
         if work.spec["prm"]:
             _check_weights(work.spec["prm"], reward_models.weights_of)
-        started = time.monotonic()
-        rows = make_from(work, pool, self.engines)
-        return Made(work, rows, time.monotonic() - started, self.engines.limits(work.spec), tuple(self.engines.unread()))
+        self.engines = self.engines.of(work.spec)
+        return make(work, pool, self.engines)
 
 
 _checked: set[str] = set()

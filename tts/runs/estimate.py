@@ -8,12 +8,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tts.kv_cache import CachedModel, capacity_for
 from tts.policies.sampling import Sampling
 from tts.runs.grid import Grid
-from tts.runs.runner import Engines, Work, make, missing, room, score_rows
+from tts.runs.making import Engines, Work, make, room, score_rows
+from tts.runs.processes import side_by_side
+from tts.runs.runner import missing
 from tts.runs.store import Store
+
+if TYPE_CHECKING:
+    from tts.kv_cache import CachedModel
 
 PROBE_PROBLEMS, PROBE_N = 20, 32
 
@@ -53,57 +58,68 @@ def estimate(grid: Grid, store: Store, counted: set[Path]) -> Estimate:
     Raises:
         tts.models.ModelError: where a model cannot be loaded.
     """
-    total, probes = Estimate(), _Probes(grid, store)
-    for work in missing(grid, store):
-        target = store.run(work.spec).path(work.chunk)
-        if target in counted:
-            continue
-        counted.add(target)
-        solutions, one = work.spec["n"] * len(work.chunk), probes.solution(work.spec)
-        total += Estimate(solutions * one.tokens, solutions * one.seconds, probes.cache_bytes(work.spec))
-    return total
+    import torch
+
+    total, probes, before = Estimate(), _Probes(grid, store), torch.get_num_threads()
+    count, threads = side_by_side(grid.specs())
+    torch.set_num_threads(threads)
+    try:
+        for work in missing(grid, store):
+            target = store.run(work.spec).path(work.chunk)
+            if target in counted:
+                continue
+            counted.add(target)
+            solutions, one = work.spec["n"] * len(work.chunk), probes.solution(work)
+            total += Estimate(solutions * one.tokens, solutions * one.seconds, probes.cache_bytes(work.spec))
+    finally:
+        torch.set_num_threads(before)
+    return Estimate(total.tokens, total.seconds / count, total.cache_bytes * count)
 
 
 class _Probes:
-    """What one solution takes: the same work on a few problems with a smaller N, once for each method, policy and PRM."""
+    """What one solution takes: the same work on a few problems with a smaller N, once for each problem set, method, policy and PRM."""
 
     def __init__(self, grid: Grid, store: Store):
         self.grid, self.store, self.engines = grid, store, Engines(grid.batch)
-        problems = [problem for chunk in grid.chunks(next(iter(grid.problems))) for problem in chunk]
-        self.chunk = problems[:: max(1, len(problems) // PROBE_PROBLEMS)][:PROBE_PROBLEMS]
+        self._sets = {name: [problem for chunk in grid.chunks(name) for problem in chunk] for name in grid.problems}
         self._solutions: dict[tuple, Estimate] = {}
-        self._pools: dict[str, list[dict]] = {}
+        self._pools: dict[tuple, list[dict]] = {}
         self._caches: dict[tuple, int] = {}
 
-    def solution(self, spec: dict) -> Estimate:
-        key = (*_models(spec), min(spec["n"], PROBE_N))
+    def solution(self, work: Work) -> Estimate:
+        """Of a chunk of work; policies write longer solutions of harder problems."""
+        name = next(name for name, problems in self._sets.items() if work.chunk[0] in problems)
+        key = (name, *_models(work.spec), min(work.spec["n"], PROBE_N))
         if key not in self._solutions:
-            self._solutions[key] = self._scoring(spec) if spec["method"] == "scores" else self._making(spec)
+            problems = self._sets[name]
+            few = problems[:: max(1, len(problems) // PROBE_PROBLEMS)][:PROBE_PROBLEMS]
+            self._solutions[key] = self._scoring(work.spec, few) if work.spec["method"] == "scores" else self._making(work.spec, few)
         return self._solutions[key]
 
-    def _making(self, spec: dict) -> Estimate:
+    def _making(self, spec: dict, few: list[dict]) -> Estimate:
         small = spec | {"n": min(spec["n"], PROBE_N)}
-        self._make(spec | {"method": "pool", "prm": None, "n": 1}, self.chunk[:1])  # the first call pays for loading and warming up
+        self._make(spec | {"method": "pool", "prm": None, "n": 1}, few[:1])  # the first call pays for loading and warming up
         if spec["prm"]:
             self.engines.prm(spec["prm"]["name"])
         started = time.perf_counter()
-        rows = self._make(small, self.chunk)
-        seconds, solutions = time.perf_counter() - started, small["n"] * len(self.chunk)
+        rows = self._make(small, few)
+        seconds, solutions = time.perf_counter() - started, small["n"] * len(few)
         if spec["method"] == "pool":
-            self._pools[spec["policy"]["name"]] = rows
+            self._pools[spec["policy"]["name"], few[0]["id"]] = rows
         return Estimate(sum(r["policy_tokens"] for r in rows) / solutions, seconds / solutions)
 
-    def _scoring(self, spec: dict) -> Estimate:
+    def _scoring(self, spec: dict, few: list[dict]) -> Estimate:
         """Of a pool, whose tokens its own run has."""
-        if spec["policy"]["name"] not in self._pools:
-            self._making(spec | {"method": "pool", "prm": None})
-        rows, prm = self._pools[spec["policy"]["name"]], self.engines.prm(spec["prm"]["name"])
+        pool = spec["policy"]["name"], few[0]["id"]
+        if pool not in self._pools:
+            self._making(spec | {"method": "pool", "prm": None}, few)
+        rows, prm = self._pools[pool], self.engines.prm(spec["prm"]["name"])
         started = time.perf_counter()
         score_rows(rows, prm)
         return Estimate(0.0, (time.perf_counter() - started) / sum(len(row["trajectories"]) for row in rows))
 
     def _make(self, spec: dict, chunk: list[dict]) -> list[dict]:
-        return make(Work(spec, chunk), self.store, self.engines)
+        return make(Work(spec, chunk), None, self.engines).rows
 
     def cache_bytes(self, spec: dict) -> int:
         key = (*_models(spec), spec["n"])
@@ -133,6 +149,8 @@ def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
 
 
 def _bytes(cached: CachedModel | None, longest: int, parked: int) -> int:
+    from tts.kv_cache import capacity_for
+
     if cached is None:  # another engine's memory is its own
         return 0
     return cached.token_bytes * (cached.slots * capacity_for(longest) + parked * longest)

@@ -1,0 +1,156 @@
+"""Chunks made in processes side by side: the same rows, whatever dies, and nothing that goes on without its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tts.models import ModelError
+from tts.runs import processes
+from tts.runs.grid import Grid
+from tts.runs.making import Work
+from tts.runs.processes import WorkerError, make_all, side_by_side
+from tts.runs.runner import fill
+from tts.runs.store import Store
+from tts.runs.waiting import RETRIES, Waiting
+
+
+def grid(policy, **changes):
+    values = {"problems": {"pocket-main": 6}, "policies": [str(policy)], "prms": [f"math-shepherd:{policy}"], "samples": 4, "budgets": [4]}
+    return Grid(**(values | {"max_tokens": 40, "max_steps": 4, "chunk": 2, "batch": 8, "temperature": 1.0} | changes))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As the processes have, for the number of threads shows in a score's last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def export(store):
+    return "\n".join(store.export())
+
+
+def test_two_processes_make_what_one_makes_though_one_is_killed(tiny_lm, tmp_path, monkeypatch):
+    alone, together, told = Store(tmp_path / "alone"), Store(tmp_path / "together"), []
+    wanted, other = grid(tiny_lm), grid(tiny_lm, methods=["majority"], batch=4)  # another batch, so other engines
+    fill(wanted, alone, other)
+    hand, killed = processes._Worker.hand, []
+
+    def hand_once_to_a_dying_one(worker, item, pool):
+        hand(worker, item, pool)
+        if not killed:
+            killed.append(worker)
+            worker.process.kill()
+
+    monkeypatch.setattr(processes._Worker, "hand", hand_once_to_a_dying_one)
+    monkeypatch.setattr(processes, "make_all", lambda *given, **kept: make_all(given[0], given[1], told.append, *given[3:], **kept))
+    monkeypatch.setenv("TTS_PROCESSES", "2")
+    assert fill(wanted, together, other) == 5 * 3 + 2 * 3
+    assert export(together) == export(alone)
+    assert len(killed) == 1 and sum(item == killed[0].item for item in told) <= 2
+
+
+def test_a_chunk_whose_processes_die_is_named(tiny_lm, tmp_path, monkeypatch):
+    started = []
+    start = processes._Worker.start.__func__
+
+    def start_a_dying_one(cls, *given):
+        started.append(start(cls, *given))
+        started[-1].process.kill()
+        return started[-1]
+
+    monkeypatch.setattr(processes._Worker, "start", classmethod(start_a_dying_one))
+    monkeypatch.setenv("TTS_PROCESSES", "2")
+    with pytest.raises(
+        WorkerError, match=r"(cot|pool) of .*, N = [14]: .* chunk from pocket-main-test-00000 on was killed by signal 9, again"
+    ):
+        fill(grid(tiny_lm, problems={"pocket-main": 2}, methods=["majority"]), Store(tmp_path))
+    assert RETRIES + 1 <= len(started) <= 2 * (RETRIES + 1)  # the other chunk has tries of its own
+
+
+def test_an_error_is_of_the_kind_that_it_would_be_here(tiny_lm, tmp_path, monkeypatch):
+    monkeypatch.setenv("TTS_PROCESSES", "2")
+    wanted = grid(tiny_lm, methods=["majority"])
+    with pytest.raises(ValueError, match="the prompt has 253 tokens and .* reads 256 at most|prompt"):
+        long = [{"id": "long", "problem": "1" * 400, "answer": "1"}]
+        list(make_all([Work(next(wanted.specs()), long)], Store(tmp_path), print, print, count=2, threads=1))
+    spec = next(wanted.specs()) | {"policy": {"name": "no-such-policy", "weights": ""}}
+    with pytest.raises(ModelError, match="no model 'no-such-policy'") as caught:
+        list(make_all([Work(spec, wanted.chunks("pocket-main")[0])], Store(tmp_path), print, print, count=2, threads=1))
+    assert "worker_process.py" in caught.value.__notes__[0]
+
+
+STUDY = """
+import sys
+from tts.runs import processes
+from tts.runs.runner import fill
+from tts.runs.store import Store
+sys.path.insert(0, sys.argv[1])
+from test_processes import grid
+hand = processes._Worker.hand
+def tell(worker, item, pool):
+    hand(worker, item, pool)
+    print(worker.process.pid, flush=True)
+processes._Worker.hand = tell
+fill(grid(sys.argv[2], problems={"pocket-main": 400}, samples=64, budgets=[64], chunk=200), Store(sys.argv[3]))
+"""
+
+
+def test_processes_end_with_a_killed_parent(tiny_lm, tmp_path):
+    command = [sys.executable, "-c", STUDY, os.path.dirname(__file__), str(tiny_lm), str(tmp_path)]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"TTS_PROCESSES": "2"})
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    until = time.monotonic() + 30
+    while any(map(_lives, workers)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(_lives, workers))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_scores_wait_for_their_pool(tiny_lm, tmp_path):
+    wanted, store = grid(tiny_lm, methods=["best_of_n"], problems={"pocket-main": 2}), Store(tmp_path)
+    scores, pool = (
+        Work(spec, wanted.chunks("pocket-main")[0]) for spec in sorted(wanted.specs(), key=lambda s: s["method"], reverse=True)[:2]
+    )
+    waiting = Waiting([scores, pool], store)
+    assert waiting.take() is pool and waiting.take() is None and waiting
+    store.open(pool.spec).write(pool.chunk, [], 0.0)
+    assert waiting.take(lambda item: False) is None
+    assert waiting.take() is scores and not waiting
+    assert [waiting.again(scores) for _ in range(RETRIES + 1)] == [True] * RETRIES + [False]
+
+
+def test_how_many_processes(tiny_lm, monkeypatch):
+    monkeypatch.delenv("TTS_PROCESSES")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
+    specs = list(grid(tiny_lm).specs())
+    assert side_by_side(specs) == (4, 1)
+    weights = sum(path.stat().st_size for path in tiny_lm.glob("*.safetensors"))
+    # Room for three processes with the policy and the PRM, which is the same model here, each with its caches.
+    monkeypatch.setattr(processes, "_memory", lambda: 3 * (processes.OWN + processes.COPIES * 2 * weights))
+    assert side_by_side(specs) == (3, 1)
+    monkeypatch.setattr(processes, "_memory", lambda: 2 * (processes.OWN + processes.COPIES * 2 * weights))
+    assert side_by_side(specs) == (2, 2)
+    served = [specs[0] | {"policy": {"name": "http://localhost:1/v1#model"}}]
+    assert side_by_side(served)[0] == side_by_side([specs[0] | {"policy": {"name": "vllm:policy-51k"}}])[0] == 1
+    monkeypatch.setenv("TTS_PROCESSES", "many")
+    with pytest.raises(WorkerError, match="must be a number of processes, 1 or more; given 'many'"):
+        side_by_side(specs)

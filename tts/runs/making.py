@@ -1,0 +1,188 @@
+"""Makes one chunk of a run: the models that it needs, its searches, and the rows that are kept of them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+
+from tts.policies import open_policy
+from tts.policies.sampling import Sampling
+from tts.reward_models import open_prm
+from tts.runs.grid import SEARCHES
+from tts.runs.store import Run, Store
+from tts.search import sample_pool
+from tts.search.base import Candidate, Search
+from tts.search.driver import Driver, Outcome, Policy
+
+if TYPE_CHECKING:
+    from tts.reward_models.base import StepScorer
+
+
+@dataclass(frozen=True)
+class Work:
+    """A chunk of a run that is not stored yet."""
+
+    spec: dict
+    chunk: list[dict]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A chunk that was made.
+
+    Attributes:
+        work: what it is.
+        rows: of the store.
+        seconds: that it took.
+        limits: what the engine could not do for it, in words.
+        warnings: about what happened meanwhile.
+    """
+
+    work: Work
+    rows: list[dict]
+    seconds: float
+    limits: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Engines:
+    """The models in memory: one policy and one PRM at a time.
+
+    Args:
+        batch: sequences decoded, or read, at once.
+        share: of this machine's memory that they may take.
+    """
+
+    def __init__(self, batch: int, share: float = 1.0):
+        self.batch, self.share = batch, share
+        self._policies: dict[str, Policy] = {}
+        self._prms: dict[str, StepScorer] = {}
+        self._unread: list[str] = []
+
+    def of(self, spec: dict) -> Engines:
+        """These, or others where a spec asks for another batch."""
+        batch = spec["engine"]["batch"]
+        return self if batch == self.batch else Engines(batch, self.share)
+
+    def policy(self, name: str, sampling: Sampling) -> Policy:
+        if name not in self._policies:
+            self._policies.clear()  # before the next one is loaded
+            self._policies[name] = open_policy(name, sampling, self.batch)
+        policy = self._policies[name]
+        policy.sampling = sampling
+        return policy
+
+    def prm(self, name: str) -> StepScorer:
+        if name not in self._prms:
+            self._note_unread()
+            self._prms.clear()
+            self._prms[name] = open_prm(name, self.batch, share=self.share)
+        return self._prms[name]
+
+    def limits(self, spec: dict) -> tuple[str, ...]:
+        """What the engine that samples for a spec cannot do; scores of a pool sample nothing."""
+        return getattr(self._policies.get(spec["policy"]["name"]), "limits", ()) if spec["method"] != "scores" else ()
+
+    def unread(self) -> list[str]:
+        """A line for each PRM with steps that did not fit its context since this was asked last."""
+        self._note_unread()
+        lines, self._unread = self._unread, []
+        return lines
+
+    def _note_unread(self) -> None:
+        scorers = (prm for prm in self._prms.values() if hasattr(prm, "report_unread"))
+        self._unread += [line for prm in scorers if (line := prm.report_unread())]
+
+
+def warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        tqdm.write(f"warning: {line}", file=sys.stderr)
+
+
+def pool_of(work: Work, store: Store) -> Run | None:
+    """The run whose samples a chunk's scores are of; None where it is not about scores."""
+    return store.run(work.spec | {"method": "pool", "prm": None}) if work.spec["method"] == "scores" else None
+
+
+def make(work: Work, pool: list[dict] | None, engines: Engines, on_tokens: Callable[[int], object] = lambda tokens: None) -> Made:
+    """Makes a chunk.
+
+    Args:
+        work: what it is.
+        pool: of scores, the rows of what is scored; else None.
+        engines: the models.
+        on_tokens: called with the number of newly generated tokens.
+    """
+    started = time.monotonic()
+    rows = _search(work, engines, on_tokens) if pool is None else _score_pool(work.spec, pool, engines)
+    return Made(work, rows, time.monotonic() - started, tuple(engines.limits(work.spec)), tuple(engines.unread()))
+
+
+def _search(work: Work, engines: Engines, on_tokens: Callable[[int], object]) -> list[dict]:
+    spec = work.spec
+    policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
+    prm = engines.prm(spec["prm"]["name"]) if spec["prm"] else None
+    roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
+    outcomes = Driver(policy, prm, room=room(engines.batch), on_tokens=on_tokens).run([(root, search_of(spec, root)) for root in roots])
+    return [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
+
+
+def room(batch: int) -> int:
+    """Candidates that searches under way may hold: enough that the batch stays full while some of them are scored."""
+    return 4 * batch
+
+
+def search_of(spec: dict, root: Candidate) -> Search:
+    """The search that a spec describes, from a problem's root."""
+    if spec["method"] in SEARCHES:
+        return SEARCHES[spec["method"]](root, spec["n"], spec["width"], spec["max_steps"])
+    return sample_pool(root, spec["n"])
+
+
+def row(problem: dict, outcome: Outcome) -> dict:
+    """What the store keeps of a problem's outcome."""
+    return {
+        "problem_id": problem["id"],
+        "problem": problem["problem"],
+        "answer": problem["answer"],
+        "prompt": outcome.prompt,
+        "prompt_tokens": outcome.prompt_tokens,
+        "policy_tokens": outcome.policy_tokens,
+        "prm_tokens": outcome.prm_tokens,
+        "trajectories": [
+            {
+                "path": list(c.path),
+                "steps": list(c.steps),
+                "scores": list(c.scores or ()),
+                "status": c.status,
+                "tokens": len(c.tokens),
+            }
+            for c in outcome.trajectories
+        ],
+    }
+
+
+def _score_pool(spec: dict, pool: list[dict], engines: Engines) -> list[dict]:
+    """The stored pool's rows with a PRM's scores; the policy's tokens are the pool's, counted there."""
+    prm = engines.prm(spec["prm"]["name"])
+    at_once = max(1, room(engines.batch) // spec["n"])
+    for first in range(0, len(pool), at_once):
+        score_rows(pool[first : first + at_once], prm)
+    return pool
+
+
+def score_rows(rows: list[dict], prm: StepScorer) -> None:
+    """Puts a PRM's scores into a pool's rows."""
+    problems = [(r["problem_id"], r["problem"]) for r in rows for _ in r["trajectories"]]
+    results = iter(zip(*prm.score(problems, [tuple(t["steps"]) for r in rows for t in r["trajectories"]])))
+    for row in rows:
+        prm.forget(row["problem_id"])
+        for trajectory in row["trajectories"]:
+            scores, read = next(results)
+            trajectory["scores"] = list(scores)
+            row["prm_tokens"] += read

@@ -1,0 +1,194 @@
+"""Makes chunks in several processes of this machine, each with models and threads of its own.
+
+A small model's operations are too short to share among threads, and between them one thread works alone in Python; two chunks
+side by side keep two cores busy. A chunk is a pure function of its spec, its problems and, for scores, the pool's rows, so
+neither its process nor a second try shows in it. The caller alone writes to the store.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from tts.models import folder_of, locate
+from tts.paths import ROOT
+from tts.policies import DEFAULT, engine_of, model_of
+from tts.reward_models import DIAL
+from tts.runs.making import Made, Work
+from tts.runs.store import Store, describe
+from tts.runs.waiting import Waiting
+
+PROCESSES = "TTS_PROCESSES"  # how many; by default as many as cores and memory allow
+OWN, COPIES = 2 << 30, 4  # bytes that a process takes beside its models, and how often their weights, caches counted
+
+
+class WorkerError(RuntimeError):
+    """A chunk that no process could make; the message says which, and what to do."""
+
+
+def side_by_side(specs: Iterable[dict]) -> tuple[int, int]:
+    """How many processes make a study's chunks, and with how many threads each; the same for all of its chunks.
+
+    One process where a model is on a GPU, behind a server or another engine's; these batch by themselves.
+
+    Raises:
+        WorkerError: where the environment asks for something that is no number.
+    """
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if (asked := os.environ.get(PROCESSES)) is not None:
+        if not asked.isdecimal() or int(asked) < 1:
+            raise WorkerError(f"{PROCESSES} must be a number of processes, 1 or more; given {asked!r}")
+        count = int(asked)
+    else:
+        names = {(spec["policy"]["name"], spec["prm"]["name"] if spec["prm"] else None) for spec in specs}
+        if torch.cuda.is_available() or not all(_is_ours(*pair) for pair in names):
+            count = 1
+        else:
+            largest = max((sum(map(_weight, filter(None, pair))) for pair in names), default=0)
+            count = max(1, min(cores, _memory() // (OWN + COPIES * largest)))
+    return count, torch.get_num_threads() if count == 1 else max(1, cores // count)
+
+
+def _is_ours(policy: str, prm: str | None) -> bool:
+    return engine_of(policy)[0] == DEFAULT and (prm is None or ":http" not in prm and not prm.startswith("vllm:"))
+
+
+def _weight(name: str) -> int:
+    """Bytes of a model's weights on disk."""
+    if name.startswith(f"{DIAL}:"):
+        return 0
+    folder = folder_of(locate(model_of(name)))
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def make_all(
+    work: list[Work],
+    store: Store,
+    announce: Callable[[Work], None],
+    on_tokens: Callable[[int], object],
+    count: int,
+    threads: int,
+) -> Iterator[Made]:
+    """Makes chunks, in the order in which they get done; the caller stores each before it asks for the next.
+
+    Raises:
+        WorkerError: where a chunk's process died again and again.
+        Exception: what a chunk raised, as it would here.
+    """
+    replies: queue.SimpleQueue[tuple[_Worker, str | None]] = queue.SimpleQueue()
+    waiting, workers = Waiting(work, store), set()
+    try:
+        while True:
+            while len(workers) < min(count, len(work)) and waiting:
+                workers.add(_Worker.start(threads, 1 / count, replies))
+            for worker in [w for w in workers if w.item is None]:
+                if item := waiting.take(worker.suits) or waiting.take():
+                    announce(item)
+                    worker.hand(item, waiting.pool_rows(item))
+            if not any(w.item for w in workers):
+                return
+            worker, line = replies.get()
+            if line is None:
+                workers.remove(worker)
+                _take_back(worker, waiting)
+                continue
+            reply = json.loads(line)
+            if "tokens" in reply:
+                on_tokens(reply["tokens"])
+                continue
+            item, worker.item = worker.item, None
+            if "error" in reply:
+                raise _raised(reply)
+            yield Made(item, reply["rows"], reply["seconds"], tuple(reply["limits"]), tuple(reply["warnings"]))
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def _take_back(worker: _Worker, waiting: Waiting) -> None:
+    """What a process that died was making waits for another one."""
+    status = worker.process.wait()
+    if worker.item is not None and not waiting.again(worker.item):
+        ended = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        raise WorkerError(
+            f"{describe(worker.item.spec)}: the process that made the chunk from {worker.item.chunk[0]['id']} on {ended}, again and again; "
+            f"where memory is short, choose a smaller batch, or fewer processes with {PROCESSES}=1"
+        )
+
+
+def _raised(reply: dict) -> Exception:
+    """The worker's error, of its own kind."""
+    module, _, name = reply["error"].partition(":")
+    kind = getattr(importlib.import_module(module), name, RuntimeError)
+    try:
+        error = kind(reply["text"])
+    except TypeError:  # a kind that is made of more than a message
+        error = RuntimeError(f"{name}: {reply['text']}")
+    error.add_note(reply["trace"])
+    return error
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process, and what it is making."""
+
+    process: subprocess.Popen
+    item: Work | None = None
+    policy: str | None = None
+    prm: str | None = None
+
+    @classmethod
+    def start(cls, threads: int, share: float, replies: queue.SimpleQueue) -> _Worker:
+        variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        command = [sys.executable, "-m", "tts.runs.worker_process"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | variables)
+        worker = cls(process)
+        threading.Thread(target=worker._listen, args=(replies,), daemon=True).start()
+        worker._send({"share": share})
+        return worker
+
+    def suits(self, item: Work) -> bool:
+        """Whether its models are those that a chunk needs."""
+        policy, prm = _models(item)
+        return policy in (None, self.policy) and prm in (None, self.prm)
+
+    def hand(self, item: Work, pool: list[dict] | None) -> None:
+        policy, prm = _models(item)
+        self.item, self.policy, self.prm = item, policy or self.policy, prm or self.prm
+        self._send({"spec": item.spec, "chunk": item.chunk, "pool": pool})
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def _send(self, order: dict) -> None:
+        try:
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died, which its end of replies tells
+
+    def _listen(self, replies: queue.SimpleQueue) -> None:
+        for line in self.process.stdout:
+            replies.put((self, line))
+        replies.put((self, None))
+
+
+def _models(item: Work) -> tuple[str | None, str | None]:
+    """The policy and the PRM that a chunk needs in memory; scores of a pool need no policy."""
+    policy = None if item.spec["method"] == "scores" else item.spec["policy"]["name"]
+    return policy, item.spec["prm"]["name"] if item.spec["prm"] else None

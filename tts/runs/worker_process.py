@@ -1,0 +1,67 @@
+"""A process that makes chunks for :mod:`tts.runs.processes`: JSON lines in and out; it ends with its parent.
+
+In: first the share of memory, then chunks. Out: numbers of tokens as they come, and for each chunk what was made or what went wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import TextIO
+
+from tts.runs.making import Engines, Work, make
+
+TOKENS_EVERY = 0.5  # seconds
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends us
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no reply
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(lines,), daemon=True).start()
+    engines = Engines(1, json.loads(lines.get())["share"])
+    while True:
+        order = json.loads(lines.get())
+        work = Work(order["spec"], order["chunk"])
+        try:
+            engines = engines.of(work.spec)
+            made = make(work, order["pool"], engines, _Tokens(out).add)
+            _say(out, rows=made.rows, seconds=made.seconds, limits=made.limits, warnings=made.warnings)
+        except Exception as error:  # the parent raises it
+            kind = f"{type(error).__module__}:{type(error).__qualname__}"
+            _say(out, error=kind, text=str(error), trace=traceback.format_exc())
+
+
+def _read(lines: queue.SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        lines.put(line)
+    os._exit(1)  # the parent is gone, whatever is under way
+
+
+class _Tokens:
+    """Reports tokens every now and then."""
+
+    def __init__(self, out: TextIO):
+        self.out, self.count, self.said = out, 0, time.monotonic()
+
+    def add(self, tokens: int) -> None:
+        self.count += tokens
+        if time.monotonic() - self.said > TOKENS_EVERY:
+            _say(self.out, tokens=self.count)
+            self.count, self.said = 0, time.monotonic()
+
+
+def _say(out: TextIO, **reply: object) -> None:
+    out.write(json.dumps(reply) + "\n")
+    out.flush()
+
+
+if __name__ == "__main__":
+    main()
