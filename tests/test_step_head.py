@@ -175,7 +175,9 @@ def test_the_loss_is_that_of_the_values_and_of_the_right_solutions_tokens(tiny_l
             prompt, ids = (render(tokenizer, row["problem"], steps) for steps in ((), STEPS))
             all_logs = load_causal_lm(str(tiny_lm))(torch.tensor([ids])).logits[0].log_softmax(-1)
             logs += [all_logs[at - 1, ids[at]] for at in range(len(prompt), len(ids))]
-        assert loss_of(RECIPE)(head, batch).item() == pytest.approx((expected - 0.3 * torch.stack(logs).mean()).item(), abs=1e-5)
+        assert loss_of(RECIPE)(head, batch).item() == pytest.approx(
+            (expected - RECIPE.language * torch.stack(logs).mean()).item(), abs=1e-5
+        )
         wrong = batched([example(tokenizer, row | {"solutions": row["solutions"][1:]}) for row in rows[:2]])
         assert loss_of(RECIPE)(head, wrong).item() > 0  # no right solution: the values alone
 
@@ -262,6 +264,8 @@ def test_the_folder_says_what_it_is_and_what_it_cost(trained, tiny_lm, rows):
     assert card["parameters"] == size + head == costs.shape_of(str(trained)).parameters
     assert card["labelled_solutions"] == 8 and card["held_out_problems"] == 1 and card["held_out_steps"] == 6
     assert card["held_out_auc_within_problems"] in (0.0, 1.0) and card["problems_with_right_and_wrong"] == 1
+    likely, _ = open_prm(f"implicit:{tiny_lm}").score([("p0", PROBLEMS[0]["problem"])] * 2, [STEPS, OTHER])
+    assert card["held_out_auc_within_problems_of_implicit_policy"] == float(np.prod(likely[0]) > np.prod(likely[1]))
     tokenizer = load_tokenizer(str(tiny_lm))
     packed = 20 * sum(len(example(tokenizer, row).tree.ids) for row in rows[1:])
     assert card["training_tokens"] == packed

@@ -94,16 +94,17 @@ def prm(
     count: Annotated[int, typer.Option(help="problems whose solutions are labelled")] = 300,
     skip: Annotated[int, typer.Option(help="problems left out at the start of the set, say those that the policy was trained on")] = 0,
     split: Split = "development",
-    solutions: Annotated[int, typer.Option(help="sampled for each problem")] = 6,
+    solutions: Annotated[int, typer.Option(help="sampled for each problem")] = 3,
     rollouts: Annotated[int, typer.Option(help="from each step of a solution")] = 1,
-    temperature: Annotated[float, typer.Option(help="of all samples")] = 0.7,
+    temperature: Annotated[float, typer.Option(help="of all samples; a high one shows more ways to be wrong")] = 1.0,
     max_tokens: Annotated[int, typer.Option(help="limit of a solution")] = 320,
     adapter_rank: Annotated[int, typer.Option(min=1, help="of the adapter's matrices")] = 8,
     upper: Annotated[int | None, typer.Option(min=1, help="adapt this many of the last layers only")] = None,
     inner: Annotated[int, typer.Option(help="size of the head's layer between")] = 64,
     passes: Annotated[int, typer.Option(help="over the problems")] = 2,
-    learning_rate: Annotated[float, typer.Option(help="its peak")] = 5e-4,
-    batch: Annotated[int, typer.Option(help="problems a step of training")] = 4,
+    learning_rate: Annotated[float, typer.Option(help="the adapter's peak")] = 5e-4,
+    language: Annotated[float, typer.Option(help="weight of the language model's loss on right solutions")] = 4.0,
+    batch: Annotated[int, typer.Option(help="problems a step of training")] = 2,
     decoded: Annotated[int, typer.Option(help="sequences sampled at once")] = 64,
     seed: Seed = 0,
     scratch: Scratch = SCRATCH,
@@ -116,7 +117,7 @@ def prm(
 
     chosen = list(load_problems(problems, skip + count, split))[skip:]
     labels = RolloutRecipe(solutions, rollouts, temperature, max_tokens, seed)
-    recipe = PRMRecipe(adapter_rank, upper, inner, learning_rate, batch, passes, seed=seed)
+    recipe = PRMRecipe(adapter_rank, upper, inner, learning_rate, language, batch, passes, seed=seed)
     with resumable():
         folder = train_prm(policy, chosen, labels, recipe, output, scratch / output.name, decoded)
     console.print(f"saved in {folder}; it is a PRM like any other: python -m tts run 01_tts_methods -p prm={folder}", soft_wrap=True)

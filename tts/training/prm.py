@@ -23,6 +23,7 @@ from tts.analysis.costs import shape_of
 from tts.derived import STEP_HEAD
 from tts.models import fingerprint, load_tokenizer, locate, read_card
 from tts.reward_models.base import StepScorer
+from tts.reward_models.implicit import ImplicitPRM
 from tts.reward_models.step_head import Head, StepHead, confidence, likelihoods, render, separator_length
 from tts.selection import aggregate
 from tts.training.adapter import half, new_adapter, save_adapter
@@ -49,9 +50,9 @@ class PRMRecipe:
 
     rank: int = 8
     upper: int | None = None
-    inner: int = 16
-    learning_rate: float = 1e-3
-    language: float = 0.3
+    inner: int = 64
+    learning_rate: float = 5e-4
+    language: float = 4.0
     batch: int = 2
     passes: int = 2
     held_out: float = 0.2
@@ -68,6 +69,8 @@ def train_prm(
     batch: int = 64,
 ) -> Path:
     """Labels the policy's own solutions by rollouts, trains an adapter and a head on them, and saves both with a card.
+
+    The card says how well both tell held-out solutions, beside what the policy's own likelihood does, which needs no training.
 
     Args:
         policy: a policy's name.
@@ -97,8 +100,9 @@ def train_prm(
     progress = train(prm, loss_of(recipe), batches, schedule, scratch / "prm", output.name, identity, compile=False)
     card = _card(prm, policy, location, rows, batches, rollouts, recipe, progress)
     save(prm, policy, card, output)
-    made = locate(str(output))
-    card |= judged(StepScorer(output.name, StepHead(made), batch), rows[:apart])
+    card |= judged(StepScorer(output.name, StepHead(locate(str(output))), batch), rows[:apart])
+    untrained = judged(StepScorer(policy, ImplicitPRM(location), batch), rows[:apart])
+    card |= {f"{name}_of_implicit_policy": untrained[name] for name in ("held_out_auc", "held_out_auc_within_problems")}
     (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     return output
 

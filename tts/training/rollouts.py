@@ -35,9 +35,9 @@ class RolloutRecipe:
         seed: of all sampling.
     """
 
-    solutions: int = 2
-    rollouts: int = 4
-    temperature: float = 0.7
+    solutions: int = 3
+    rollouts: int = 1
+    temperature: float = 1.0
     max_tokens: int = 320
     seed: int = 0
 
