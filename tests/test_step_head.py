@@ -28,7 +28,7 @@ from tts.training.rollouts import RolloutRecipe, Tree, labelled, search, valued
 
 PROBLEMS = [{"id": f"p{i}", "problem": text, "answer": "1"} for i, text in enumerate(["7,+8=?", "1,+1=?", "(5+42)+(12+41)=?", "9,-8=?"])]
 ROLLOUTS = RolloutRecipe(solutions=2, rollouts=2, temperature=1.0, max_tokens=60, seed=5)
-RECIPE = PRMRecipe(rank=2, inner=8, learning_rate=3e-2, batch=1, passes=20, held_out=0.25)
+RECIPE = PRMRecipe(rank=2, inner=8, learning_rate=3e-2, language=0.3, batch=1, passes=20, held_out=0.25)
 STEPS = ("47+38=85", "85*3=255", "\\boxed{255}")
 OTHER = ("47+38=85", "85*3=265", "\\boxed{265}")
 

@@ -1,8 +1,8 @@
 """A step head: how sure an adapted policy is of each step, five numbers, through two small layers to one score.
 
 The policy is adapted together with the head (:mod:`tts.training.prm`); what lies in the folder is the adapter, merged into its base, and
-the head. A head on the hidden state at the step's end learnt, from the same labels, which problems are hard, and not which of one
-problem's solutions are right.
+the head. A head on the hidden state at the step's end learnt, from labels of two hundred problems, which problems are hard, and not
+which of one problem's solutions are right.
 """
 
 from __future__ import annotations
