@@ -50,9 +50,9 @@ class PRMRecipe:
 
     rank: int = 8
     upper: int | None = None
-    inner: int = 64
+    inner: int = 16
     learning_rate: float = 5e-4
-    language: float = 4.0
+    language: float = 0.3
     batch: int = 2
     passes: int = 2
     held_out: float = 0.2
