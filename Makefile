@@ -1,6 +1,6 @@
 # make reproduce | make test | make test-browser | make test-vllm | make torture | make lab | make bench | make lint | make clean
 # PYTHON= another interpreter (3.11 to 3.13); TORCH_INDEX= a wheel index for torch, say one with CPU builds only;
-# CHROMIUM= the browser of test-browser; PARTS= parts of torture (study search processes disks answers parameters damage notebooks).
+# CHROMIUM= the browser of test-browser; PARTS= parts of torture (study search imports processes disks answers parameters damage folders notebooks).
 # test-vllm needs Linux, 4 GiB of disk, and an index with CPU builds of torch in pip's configuration or as TORCH_INDEX.
 PYTHON ?= python3
 TORCH_INDEX ?=

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import profiling
 import torch
 from baselines import encoded, forward_loop, generate, generate_batch, plain_search, seconds
 from tqdm.auto import tqdm
@@ -27,7 +28,8 @@ from tts.models import load_causal_lm, locate
 from tts.problems import load_problems
 from tts.runs.estimate import estimate
 from tts.runs.grid import Grid
-from tts.runs.making import Engines, room, search_of
+from tts.runs.making import Engines, Work, room, search_of
+from tts.runs.processes import Workers, side_by_side
 from tts.runs.runner import fill
 from tts.runs.store import Store
 from tts.search import best_of_n
@@ -55,6 +57,16 @@ def run(engines: Engines, policy: str, prm: str | None, method: str, n: int, cho
     started = time.perf_counter()
     outcomes = Driver(sampler, scorer, room=room(GRID.batch)).run(searches)
     return time.perf_counter() - started, outcomes
+
+
+def together(workers: Workers, policy: str, prm: str | None, method: str, chosen: list[dict]) -> tuple[float, int]:
+    """Wall time and generated tokens as a study makes them: in chunks, by processes side by side."""
+    spec, size = GRID.spec(method, policy, prm, N), max(1, len(chosen) // (2 * workers.count))
+    work = [Work(spec, chosen[at : at + size]) for at in range(0, len(chosen), size)]
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        made = list(workers.make(work, Store(folder), lambda item: None, lambda tokens: None))
+    return time.perf_counter() - started, sum(row["policy_tokens"] for m in made for row in m.rows)
 
 
 def speed(engines: Engines, policy: str, prm: str | None, method: str, n: int = N, count: int = PROBLEMS) -> float:
@@ -121,8 +133,11 @@ def prm_tokens(report: Report, engines: Engines) -> None:
         )
 
 
-def sampling(report: Report, engines: Engines, name: str, count: int) -> None:
-    """A pool of N samples a problem against transformers' ways on a model of its own, and against bare forward passes."""
+def sampling(report: Report, engines: Engines, workers: Workers, name: str, count: int) -> None:
+    """A pool of N samples a problem against transformers' ways on a model of its own, and against bare forward passes.
+
+    By processes side by side, as a study samples, and by one process, which has all threads as the other ways have.
+    """
     policy = engines.policy(name, GRID.sampling())
     prompts = encoded(policy, problems(count))
     requests = [ids for ids in prompts for _ in range(N)]
@@ -140,19 +155,26 @@ def sampling(report: Report, engines: Engines, name: str, count: int) -> None:
         elapsed, tokens = seconds(work)
         return tokens / elapsed
 
+    def pool() -> float:
+        elapsed, tokens = together(workers, name, None, "pool", problems(count))
+        return tokens / elapsed
+
+    alone = "pool by one process"
     rates = alternate(
         {
-            "pool": lambda: speed(engines, name, None, "pool", N, count),
+            "pool": pool,
+            alone: lambda: speed(engines, name, None, "pool", N, count),
             "generate": lambda: rate(lambda: sum(map(len, generate(model, policy.tokenizer, requests, GRID.batch, **limits)))),
             "generate_batch": lambda: rate(lambda: generate_batch(model, policy.tokenizer, few, GRID.max_tokens, GRID.temperature)),
             "the module's forward passes alone": lambda: rate(lambda: forward_loop(model, GRID.batch, prompt, steps)),
             "our forward passes alone": lambda: rate(lambda: own_forward_loop(own, model, GRID.batch, prompt, steps)),
         }
     )
-    for side, wanted in zip(rates, ("", "3 or more", "2 or more", "0.90 or more", "")):
+    for side in rates:
         report.row(f"{name}, {side}: tokens per second", rates[side], form=",.0f")
-        if wanted or side.startswith("our"):
-            report.ratio(f"{name}, pool of N = {N} over {side}, tokens per second", rates["pool"], rates[side], wanted)
+    for side, wanted in zip(list(rates)[2:], ("3 or more", "2 or more", "0.90 or more", "")):
+        report.ratio(f"{name}, pool of N = {N} over {side}, tokens per second", rates["pool"], rates[side], wanted)
+        report.ratio(f"{name}, {alone} over {side}, tokens per second", rates[alone], rates[side], "")
 
 
 @torch.inference_mode()
@@ -166,8 +188,8 @@ def own_forward_loop(cached: CachedModel, model: torch.nn.Module, batch: int, pr
     return batch * steps
 
 
-def against_plain_search(report: Report, engines: Engines, policy: str, prm: str) -> None:
-    """The same problems on both sides: plainly one after the other, ours each several times under different ids."""
+def against_plain_search(report: Report, engines: Engines, workers: Workers, policy: str, prm: str) -> None:
+    """The same problems on both sides: plainly one after the other, ours each several times under different ids, side by side."""
     sampler, scorer = engines.policy(policy, GRID.sampling()), engines.prm(prm)
     module, reader = load_causal_lm(locate(policy)), type(scorer.family)(locate(prm.split(":")[-1]))
     chosen = problems(PROBLEMS)[:: PROBLEMS // PLAIN]
@@ -175,7 +197,7 @@ def against_plain_search(report: Report, engines: Engines, policy: str, prm: str
     for method in ("beam_search", "dvts"):
 
         def ours(method=method) -> float:
-            return len(copies) / run(engines, policy, prm, method, N, copies)[0]
+            return len(copies) / together(workers, policy, prm, method, copies)[0]
 
         def plainly(prm_batch: int, method=method) -> float:
             started = time.perf_counter()
@@ -217,22 +239,32 @@ def peak(n: int, count: int) -> None:
 
 
 def estimates(report: Report) -> None:
-    """A small study's estimate against what it then takes."""
-    small = Grid(problems={"pocket-main": PROBLEMS}, policies=["policy-32k", "policy-51k"], prms=PRMS[:1], split="development")
-    tokens, times = [], []
-    for _ in range(1 if QUICK else 3):
-        with tempfile.TemporaryDirectory() as folder:
-            store = Store(Path(folder))
-            said = estimate(small, store, set())
-            started = time.perf_counter()
-            fill(small, store)
-            times.append(said.seconds / (time.perf_counter() - started))
-            rows = [
-                row for spec in small.specs() if spec["method"] != "scores" for row in store.run(spec).read(small.chunks("pocket-main")[0])
-            ]
-            tokens.append(said.tokens / sum(row["policy_tokens"] for row in rows))
-    report.row("dry run's estimate over what it took: seconds", times, "0.70 to 1.30")
-    report.row("dry run's estimate over what it took: tokens", tokens, "0.70 to 1.30")
+    """Small studies' estimates against what they then take: of short and of long solutions, of a small and of a larger PRM."""
+    grids = {
+        "pocket-main": Grid(problems={"pocket-main": PROBLEMS}, policies=["policy-32k", "policy-51k"], prms=PRMS[:1], split="development"),
+        "pocket-hard": Grid(
+            problems={"pocket-hard": PROBLEMS}, policies=["policy-94k"], prms=["implicit:policy-216k"], split="development", chunk=8
+        ),
+    }
+    for name, small in grids.items():
+        tokens, times = [], []
+        for _ in range(1 if QUICK else 3):
+            with tempfile.TemporaryDirectory() as folder:
+                store = Store(Path(folder))
+                said = estimate(small, store, set())
+                started = time.perf_counter()
+                fill(small, store)
+                times.append(said.seconds / (time.perf_counter() - started))
+                rows = [
+                    row
+                    for spec in small.specs()
+                    if spec["method"] != "scores"
+                    for chunk in small.chunks(name)
+                    for row in store.run(spec).read(chunk)
+                ]
+                tokens.append(said.tokens / sum(row["policy_tokens"] for row in rows))
+        report.row(f"dry run's estimate over what it took, {name}: seconds", times, "0.70 to 1.30")
+        report.row(f"dry run's estimate over what it took, {name}: tokens", tokens, "0.70 to 1.30")
 
 
 def differing_samples(report: Report) -> None:
@@ -251,21 +283,36 @@ def differing_samples(report: Report) -> None:
     report.row(f"samples of {len(pools[0]):,} that differ with another batch size and order of problems", [differing], form=".0f")
 
 
+def profiled(engines: Engines) -> dict[str, Callable[[], object]]:
+    """What is profiled: sampling and beam search of either policy of the pairs."""
+    works = {"pool": (None, "pool"), "best-of-N": (1, "best_of_n"), "beam search": (1, "beam_search")}
+    return {
+        f"{label}, {policy.removeprefix('policy-')}": lambda policy=policy, prm=prm if guided else None, method=method: run(
+            engines, policy, prm, method, N, PROBLEMS
+        )
+        for policy, prm in PAIRS
+        for label, (guided, method) in works.items()
+    }
+
+
 def main(sections: Sequence[str]) -> None:
     engines = Engines(GRID.batch)
     report = Report(f"N = {N}, {PROBLEMS} problems, {ROUNDS} rounds, {torch.get_num_threads()} threads, batch {GRID.batch}")
-    every: dict[str, Callable[[], None]] = {
-        "search": lambda: [search_against_best_of_n(report, engines, *pair) for pair in PAIRS],
-        "prm": lambda: prm_tokens(report, engines),
-        "sampling": lambda: [sampling(report, engines, p, POOL if p == PAIRS[0][0] else PROBLEMS) for p, _ in PAIRS],
-        "plain": lambda: [against_plain_search(report, engines, *pair) for pair in PAIRS],
-        "slopes": lambda: slopes(report, engines, *PAIRS[0]),
-        "memory": lambda: memory(report),
-        "estimates": lambda: estimates(report),
-        "differing": lambda: differing_samples(report),
-    }
-    for name in sections or every:
-        every[name]()
+    specs = [GRID.spec("beam_search", *pair, N) for pair in PAIRS]
+    with Workers(*side_by_side(specs)) as workers:
+        every: dict[str, Callable[[], None]] = {
+            "search": lambda: [search_against_best_of_n(report, engines, *pair) for pair in PAIRS],
+            "prm": lambda: prm_tokens(report, engines),
+            "sampling": lambda: [sampling(report, engines, workers, p, POOL if p == PAIRS[0][0] else PROBLEMS) for p, _ in PAIRS],
+            "plain": lambda: [against_plain_search(report, engines, workers, *pair) for pair in PAIRS],
+            "slopes": lambda: slopes(report, engines, *PAIRS[0]),
+            "memory": lambda: memory(report),
+            "estimates": lambda: estimates(report),
+            "differing": lambda: differing_samples(report),
+            "profile": lambda: print(profiling.table(profiled(engines))),
+        }
+        for name in sections or every:
+            every[name]()
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from io import BytesIO
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +22,7 @@ from tts.exchange import importing, plain, summary
 from tts.exchange.records import ExchangeError
 from tts.policies import open_policy
 from tts.policies.sampling import Sampling
+from tts.report import plots
 from tts.reward_models import open_prm
 from tts.runs import imported, runner
 from tts.runs.grid import Grid
@@ -336,6 +339,9 @@ def test_what_is_exported_comes_back_the_same(tmp_path_factory, rows, again):
     plain.write(back, place / "b.parquet")
     read = pq.read_table(place / "b.parquet").to_pylist()
     assert [row | {"sampling": json.loads(row["sampling"])} for row in read] == back
+    again = Store(place / "again")
+    imported_from(place / "b.parquet", again)
+    assert list(plain.rows(again)) == back
 
 
 def plain_rows(count=3):
@@ -377,6 +383,52 @@ def test_a_line_that_does_not_fit_is_skipped_by_number(tmp_path, change, reason)
     done = imported_from(tmp_path / "mine.jsonl", Store(tmp_path / "runs"))
     [skip] = done.found.skipped
     assert reason in skip.reason and skip.source == "mine.jsonl, line 2" and done.source.count == 3
+
+
+def test_a_damaged_byte_costs_its_own_line_only(tmp_path):
+    lines = [json.dumps(row).encode() for row in plain_rows(4)]
+    lines[0] = b'{"not": "of this format"}'
+    lines[1] = lines[1].replace(b"p1", b"\xff1")
+    (tmp_path / "mine.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(lines))
+    done = imported_from(tmp_path / "mine.jsonl", Store(tmp_path / "runs"))
+    assert done.source.count == 2 and [skip.source for skip in done.found.skipped] == ["mine.jsonl, line 1", "mine.jsonl, line 2"]
+    assert "can't decode byte 0xff" in done.found.skipped[1].reason
+
+
+def test_one_record_without_scores_takes_the_others_from_no_pool(tmp_path):
+    rows = [sal_row(i, [1, 2]) for i in range(3)]
+    path = sal(tmp_path / "P" / "best_of_n_completions.jsonl", [rows[0], rows[1] | {"scores": None}, rows[2]])
+    store = Store(tmp_path / "runs")
+    imported_from(path, store)
+    assert len(rows_of(store, "pool")) == 3
+    assert set(rows_of(store, "scores")) == {"test/0.json", "test/2.json"}
+
+
+def test_a_useless_file_does_not_stop_the_others(tmp_path):
+    sal(tmp_path / "in" / "P" / "best_of_n_completions.jsonl", [sal_row(i, [1, 2], answer=None) for i in range(2)])
+    (tmp_path / "in" / "mine.jsonl").write_text("\n".join(map(json.dumps, plain_rows())))
+    told = tts("import", tmp_path / "in", "--store", tmp_path / "runs")
+    assert "3 problems, format plain" in told and "none of the 2 records of search-and-learn" in told and "no answer" in told
+    (tmp_path / "in" / "mine.jsonl").unlink()
+    with pytest.raises(ExchangeError, match="(?s)none of the 2 records of search-and-learn in .*line 2: no answer"):
+        list(summary.import_all(Store(tmp_path / "other"), tmp_path / "in"))
+
+
+def test_token_counts_of_samples_are_summed_and_unknown_ones_are_no_axis(tmp_path):
+    rows = json.loads(json.dumps(plain_rows(2)))
+    del rows[1]["completions"][0]["tokens"]
+    rows[0]["completions"][1]["tokens"] = 3
+    rows.append(rows[0] | {"problem": "p2", "policy_tokens": None})
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    store = Store(tmp_path / "runs")
+    imported_from(tmp_path / "mine.jsonl", store)
+    assert [row["policy_tokens"] for row in rows_of(store, "pool").values()] == [7, None, None]
+    cells = {"policy": "a", "strategy": "adaptive", "accuracy": 0.5, "low": 0.4, "high": 0.6}
+    table = pd.DataFrame([cells | {"prm": "known", "tokens": 9.0}, cells | {"prm": "unknown", "tokens": np.nan}])
+    for shown, said in ((table, [False, True]), (table[1:], [True])):
+        figure = plots.accuracy_against_tokens(shown)
+        figure.savefig(BytesIO(), format="png")
+        assert ["token counts are not known" in [text.get_text() for text in ax.texts] for ax in figure.axes] == said
 
 
 def test_grades_of_single_completions(tmp_path):
@@ -474,6 +526,27 @@ def test_an_import_that_is_stopped_leaves_a_store_that_works(study, tmp_path, mo
     assert list(store.export()) == list(whole.export())
 
 
+def test_a_part_of_an_import_is_said_to_be_one(study, tmp_path):
+    store = Store(tmp_path / "runs")
+    done = imported_from(study, store)
+    manifest = done.source.folder / "import.json"
+    content = manifest.read_text()
+    for damaged in (content[:100], "[1]", '{"runs": 5}', '{"name": "x"}'):
+        manifest.write_text(damaged)
+        with pytest.raises(StoreError, match=f"{manifest} is damaged .*; delete it and import the data again"):
+            grid_of(done, methods=["majority"])
+        with pytest.raises(StoreError, match="delete it and import the data again"):
+            imported.all_of(store.folder)
+    manifest.unlink()
+    with pytest.raises(StoreError, match=f"the import x was not finished: {manifest.parent} has no import.json; import its files again"):
+        grid_of(done, methods=["majority"])
+    told = tts("export", tmp_path / "all.jsonl", "--store", store.folder)
+    assert "warning: the import x was not finished" in told and imported.unfinished(store) == ["x"]
+    imported_from(study, store)
+    assert manifest.read_text() == content and imported.unfinished(store) == []
+    assert runner.missing(grid_of(done, methods=["majority"]), store) == []
+
+
 def test_a_name_belongs_to_one_folder(study, tmp_path):
     store = Store(tmp_path / "runs")
     imported_from(study, store)
@@ -519,16 +592,17 @@ def test_nothing_to_import(tmp_path):
 # -- what comes after ------------------------------------------------------------------------------------------
 
 EVIL = "<script>alert('stranger')</script>"
+MORE = "<img src=x onerror=alert('stranger')>[link](javascript:alert('stranger'))\x1b[2J\x1b]0;stranger\x07$\\stranger{$"
 
 
 def test_strangers_text_through_notebook_and_report_is_not_rendered(tmp_path):
     """Imported, run and bound as a user would."""
-    solution = {"text": f"{EVIL}\n\n\\boxed{{1}}{EVIL}", "scores": [0.5, 0.6], "tokens": 4}
-    wrong = {"text": f"\\boxed{{{EVIL}}}", "scores": [0.4], "tokens": 3}
+    solution = {"text": f"{EVIL}{MORE}\n\n\\boxed{{1}}{EVIL}", "scores": [0.5, 0.6], "tokens": 4}
+    wrong = {"text": f"\\boxed{{{EVIL}{MORE}}}", "scores": [0.4], "tokens": 3}
     rows = [
         {
             "id": f"{EVIL}{i}",
-            "problem": f"{EVIL} {i}",
+            "problem": f"{EVIL}{MORE} {i}",
             "answer": "1",
             "policy": f"a/{EVIL}-1B",
             "prm": "$\\x$",

@@ -154,3 +154,10 @@ def test_how_many_processes(tiny_lm, monkeypatch):
     monkeypatch.setenv("TTS_PROCESSES", "many")
     with pytest.raises(WorkerError, match="must be a number of processes, 1 or more; given 'many'"):
         side_by_side(specs)
+
+
+def test_reading_a_study_needs_no_torch():
+    """It takes seconds to import, in every notebook; what only reads results must not need it."""
+    imports = "import sys, tts.cli, tts.experiment, tts.claims.findings, tts.advice.strategy, tts.report.plots, tts.report.tables"
+    shown = subprocess.run([sys.executable, "-c", f"{imports}; print(*sys.modules)"], capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "transformers"} & set(shown.split())

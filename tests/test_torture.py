@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import random
@@ -16,8 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 from test_store import export, grid
-from torture import answers, disks, kills, notebooks, parameters
+from torture import answers, disks, import_damage, import_folders, kills, notebooks, parameters, processes
 from torture.damages import BINARY, EMPTY, edited, flipped, truncated
+from torture.invoke import in_process
 
 from tts.analysis import difficulty, outcomes
 from tts.files import replacing, write_text
@@ -25,8 +27,9 @@ from tts.grading import Grader
 from tts.models import ModelError, load_causal_lm, load_tokenizer, read_card, weights_hash
 from tts.problems import ProblemError, load_problems
 from tts.prompts import boxed_answer
+from tts.runs import seal
 from tts.runs.runner import fill, missing
-from tts.runs.store import Store, StoreError
+from tts.runs.store import Store, StoreError, read_chunk
 from tts.training.loop import Schedule, TrainingError, train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,6 +58,16 @@ def test_a_store_killed_while_it_writes_loses_that_chunk_only(short, tmp_path):
     assert not list(tmp_path.glob("*/*.tmp")), "what the killed writer left is swept by the next"
 
 
+def test_an_import_that_is_killed_is_none_and_is_completed_by_doing_it_again(tmp_path):
+    """At every tenth step of its writing, in forks of a process that has no threads."""
+    code = "import sys; from torture.import_kills import *; print(at_every_step(Importing(Path(sys.argv[1])), 10))"
+    paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=ROOT, env=os.environ | paths)
+    assert done.returncode == 0, done.stderr
+    found = ast.literal_eval(done.stdout)
+    assert found["kills"] >= 12 and found["nothing"] and found["older"], found
+
+
 def test_an_endless_judgement_ends_with_the_study_that_asked_for_it(tmp_path):
     judging = "g = Grader(seconds=600); g._start(); print(g._judge_pid, flush=True); g.equal('42', '9^{9^{9}}!')"
     code = f"from tts.grading import Grader; {judging}"
@@ -64,9 +77,9 @@ def test_an_endless_judgement_ends_with_the_study_that_asked_for_it(tmp_path):
     asking.kill()
     asking.communicate()
     deadline = time.monotonic() + 20
-    while kills._runs(judge) and time.monotonic() < deadline:
+    while processes.runs(judge) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not kills._runs(judge)
+    assert not processes.runs(judge)
 
 
 # -- disks -------------------------------------------------------------------------------------------------------
@@ -101,6 +114,25 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path):
         temporary.write_text("half of the n")
         raise OSError("no space left")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_of_a_file_left_is_swept_by_the_next(tmp_path):
+    path = tmp_path / "report [1].html"
+    code = """
+import os, sys
+from pathlib import Path
+from tts.files import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_text('half')
+    os.kill(os.getpid(), 9)
+"""
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", code, path], cwd=ROOT).returncode == -signal.SIGKILL
+    other = tmp_path / f"{path.name}.{os.getppid()}.tmp"
+    other.write_text("of a process that is still writing")
+    assert len(list(tmp_path.iterdir())) == 2, "the second swept what the first left"
+    write_text(path, "whole")
+    assert path.read_text() == "whole" and set(tmp_path.iterdir()) == {path, other}
 
 
 # -- notebooks ---------------------------------------------------------------------------------------------------
@@ -183,6 +215,27 @@ def test_damaged_chunks_are_named(short, tiny_lm, tmp_path, damage):
         list(store.export())
 
 
+def test_no_flipped_bit_of_a_chunk_changes_a_row(short, tmp_path):
+    """Every bit of the footer, which no page's checksum covers; but for the checksum's own name and place all are said."""
+    wanted, _ = short
+    store, spec, problem = Store(tmp_path), next(wanted.specs()), {"problem": "1+1", "answer": "2"}
+    row = problem | {"problem_id": "p", "prompt": "", "prompt_tokens": 1, "policy_tokens": 1, "prm_tokens": 0, "trajectories": []}
+    store.open(spec).write([problem | {"id": "p"}], [row], 1.0)
+    path = next(tmp_path.glob("*/*.parquet"))
+    whole, unsaid = path.read_bytes(), 0
+    assert read_chunk(path).to_pylist() == [row]
+    footer = range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole))
+    for at in footer:
+        for bit in range(8):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            try:
+                assert read_chunk(path).to_pylist() == [row], f"bit {bit} of byte {at}"
+                unsaid += 1
+            except StoreError:
+                continue
+    assert unsaid < 8 * len(seal.KEY) + 16 < len(footer) / 10
+
+
 @pytest.mark.parametrize("damage", [truncated(0.5), EMPTY, BINARY, edited(lambda spec: spec.update(n=3))])
 def test_a_damaged_note_is_named_and_written_anew_alone(short, tmp_path, damage):
     wanted, whole = short
@@ -244,6 +297,15 @@ def test_damaged_problem_files_are_named(tmp_path, text, message):
     with pytest.raises(ProblemError, match=message) as error:
         load_problems(str(path))
     assert str(path) in str(error.value)
+
+
+def test_damaged_import_folders_are_listed_or_refused(tmp_path):
+    """Every sixth case, and some damage at random."""
+    place, rng = import_damage.Place(tmp_path, in_process), random.Random(0)
+    chosen = import_folders.cases()[::6]
+    assert {case.kept is None for case in chosen} == {True, False}
+    assert [(case.name, problem) for case in chosen if (problem := import_damage.judged(place, case))] == []
+    assert [problem for problem, _ in (import_damage.at_random(place, rng) for _ in range(10)) if problem] == []
 
 
 def test_separators_inside_of_a_problem_end_no_line(tmp_path):

@@ -25,7 +25,7 @@ from tts.parameters import ParameterError, declared, grid_of
 from tts.paths import ROOT
 from tts.problems import ProblemError, problem_sets
 from tts.reward_models import FAMILIES
-from tts.runs import cluster, comparison, forecast
+from tts.runs import cluster, comparison, forecast, imported
 from tts.runs.estimate import Estimate, estimate
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.processes import WorkerError
@@ -170,6 +170,8 @@ def store(
 ) -> None:
     """Shows what the store holds and how large it is; cleans or exports it."""
     held = study.store_of(preset)
+    if not clean:
+        _say_what_is_unfinished(held)
     if export:
         if not export.parent.is_dir():
             raise StoreError(f"no folder {export.parent} to write {export.name} to; make it, or choose another")
@@ -188,13 +190,18 @@ def store(
     console.print(table)
 
 
+def _say_what_is_unfinished(held: Store) -> None:
+    for name in imported.unfinished(held):
+        print(f"warning: the import {name} was not finished, and a part of it is here; import its files again", file=sys.stderr)
+
+
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="folder of the store; the preset's by default")]
 
 
 @app.command("import")
 def import_(
     folder: Annotated[
-        Path, typer.Argument(help="output of the study's code or of search-and-learn, or plain JSON lines (docs/formats.md)")
+        Path, typer.Argument(help="output of the study's code or of search-and-learn, or plain JSON lines or parquet (docs/formats.md)")
     ],
     preset: Preset = "pocket",
     store: StoreFolder = None,
@@ -216,6 +223,7 @@ def export(
 ) -> None:
     """Writes everything in a store to one file, in the plain format (docs/formats.md), which 'import' reads."""
     held = Store(store) if store else study.store_of(preset)
+    _say_what_is_unfinished(held)
     console.print(f"{plain.write(plain.rows(held), file)} records written to {file}", highlight=False, soft_wrap=True)
 
 
@@ -321,8 +329,8 @@ def solve(
 ) -> None:
     """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers."""
     found = adviser.solve(adviser.load(strategy, policy, prm), problem, budget, unit)
-    console.print("\n".join(found.steps), markup=False)
-    console.print(f"[bold]answer: {escape(found.answer) if found.answer is not None else 'none found'}[/bold]")
+    console.print(_printable("\n".join(found.steps)), markup=False)
+    console.print(f"[bold]answer: {escape(_printable(found.answer)) if found.answer is not None else 'none found'}[/bold]")
     console.print(
         f"judged {found.difficulty} (PRM score {found.score:.2f}); ran {found.entry.method} with N = {found.entry.n}; "
         f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 
@@ -12,10 +13,16 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file's path, whose content takes the place of ``path`` at the end of the block; an error leaves ``path`` as it was.
 
+    What a killed writer of the same file left half written is deleted.
+
     Raises:
         OSError: where it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f"{escape(path.name)}.*.tmp"):
+        writer = leftover.name[len(path.name) + 1 : -len(".tmp")]
+        if writer.isdecimal() and not _runs(int(writer)):
+            leftover.unlink(missing_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -35,3 +42,14 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process on this machine."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True

@@ -150,6 +150,8 @@ def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:
     """Numbers that are the same for equal answers: 0, 1, ... by first appearance; -1 for no answer."""
     representatives: list[str] = []
     by_text: dict[str, int] = {}
+    by_value: dict[int, int] = {}  # of integers, which are equal to each other by their value only
+    others: list[int] = []
     numbers = []
     for answer in answers:
         if answer is None or len(answer) > LONGEST_ANSWER:
@@ -157,10 +159,17 @@ def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:
             continue
         text = normalise(answer)
         if text not in by_text:
-            match = next((i for i, known in enumerate(representatives) if grader.equal(known, text)), None)
+            value = int(text) if _INTEGER.fullmatch(text) else None
+            match = by_value.get(value) if value is not None else None
             if match is None:
-                match = len(representatives)
+                compared = range(len(representatives)) if value is None else others
+                match = next((i for i in compared if grader.equal(representatives[i], text)), len(representatives))
+            if match == len(representatives):
                 representatives.append(text)
+                if value is None:
+                    others.append(match)
+            if value is not None:
+                by_value.setdefault(value, match)
             by_text[text] = match
         numbers.append(by_text[text])
     return numbers

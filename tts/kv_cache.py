@@ -47,7 +47,7 @@ def spans_of(lengths: Sequence[int]) -> list[Span]:
 
 def capacity_for(length: int) -> int:
     """Positions that are allocated where sequences of this length occur."""
-    return max(128, 1 << (length - 1).bit_length())
+    return max(128, -(-length // 64) * 64)
 
 
 def positions_read(lengths: Sequence[int]) -> int:

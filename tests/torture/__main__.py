@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from torture import answers, disks, kills, notebooks, parameters
+from torture import answers, disks, import_damage, import_kills, kills, notebooks, parameters, study_kills
 from torture.report import ROOT, Tally
 from tts.experiment import commit
 from tts.runs.grid import Grid
@@ -51,13 +51,15 @@ def damaged(folder: Path) -> str:
 
 
 PARTS: dict[str, Callable[[Path], Tally | str]] = {
-    "study": lambda folder: kills.study(folder, 25, SEED),
+    "study": lambda folder: study_kills.campaign(folder, 25, SEED),
     "search": lambda folder: kills.beam_search(SEARCH, whole(folder), folder, 25, SEED),
     "processes": lambda folder: kills.two_processes(SEARCH, whole(folder), folder, 4, SEED),
     "disks": lambda folder: disks.campaign(SEARCH, whole(folder), folder),
     "answers": lambda folder: answers.campaign(10_000, SEED, folder, seconds=1.0, pool=8),
     "parameters": parameters.campaign,
     "damage": damaged,
+    "folders": lambda folder: import_damage.campaign(folder, 400, SEED),
+    "imports": lambda folder: import_kills.campaign(folder, 25, SEED),
     "notebooks": notebooks.campaign,
 }
 

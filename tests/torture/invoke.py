@@ -8,10 +8,13 @@ import io
 import os
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+from tqdm import tqdm
 
 from tts.cli import app, guarded
 
@@ -54,6 +57,7 @@ def forked(command: Callable[[], None]) -> Result:
         if not child:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
+            tqdm.set_lock(threading.RLock())  # forks share the other, and a killed one would keep it
             code = _ended(command)
             sys.stdout.flush()
             sys.stderr.flush()

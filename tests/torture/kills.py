@@ -1,12 +1,11 @@
-"""``kill -9`` at random moments, of the study and of a beam search, the store's own writes included; two processes on one store."""
+"""``kill -9`` at random moments of a beam search, the store's own writes included; two processes on one store."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
-import subprocess
-import sys
+import threading
 import time
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -15,14 +14,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from torture.report import ROOT, Tally
+from torture.report import Tally
 from tts.runs.grid import Grid
 from tts.runs.runner import fill, missing
 from tts.runs.store import Store, read_chunk
 
 # Where the store's own writing dies: how many bytes of a chunk are on the disk, or between which two system calls.
 MOMENTS = ("before the file is opened", "half of its bytes written", "all written, not flushed", "flushed, not renamed", "just renamed")
-STUDY = ("01_tts_methods", "03_policy_scaling", "--preset", "smoke")
 
 
 def start(grid: Grid, folder: Path, *sabotage: int, how: str = "fork") -> BaseProcess:
@@ -43,12 +41,13 @@ def _fill(parameters: str, folder: str, *sabotage: int) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
+    tqdm.set_lock(threading.RLock())  # forks share the other, and a killed one would keep it
     if sabotage:
-        _sabotage(*sabotage)
+        sabotage_writes(*sabotage)
     fill(Grid.model_validate_json(parameters), Store(folder))
 
 
-def _sabotage(moment: int, chunk: int) -> None:
+def sabotage_writes(moment: int, chunk: int) -> None:
     """Lets this process kill itself while it writes its n-th chunk."""
     write, replace, left = pq.write_table, os.replace, [chunk]
 
@@ -136,112 +135,6 @@ def _check_whole(grid: Grid, store: Store, whole: str) -> None:
     assert export(store) == whole, f"the export of {store.folder} differs from the unbroken run's"
     store.lock().release()
     assert not list(store.folder.glob("*/*.tmp")), "half-written files stay"
-
-
-def study(folder: Path, kills: int, seed: int, arguments: tuple[str, ...] = STUDY) -> Tally:
-    """Kills the whole study in each of its phases, in half of the cases with all that it started, and continues it each time."""
-    rng, started = random.Random(seed), time.monotonic()
-    counts = {"kills": 0, "before a new chunk was stored": 0, "while generating": 0, "while executing notebooks": 0}
-    tally = Tally("kill -9 of the study", counts)
-    reference, place, finished = folder / "whole", folder / "study-0", 0
-    process, total, begun = _begin(reference, arguments), 0, time.monotonic()
-    while process.poll() is None:
-        if (now := len(Chunks(Store(reference / "runs")).paths)) > total:
-            total, filled = now, time.monotonic()
-        time.sleep(0.05)
-    assert process.returncode == 0, f"the unbroken study ended with {process.returncode}"
-    length, executing = time.monotonic() - begun, time.monotonic() - filled
-    whole = export(Store(reference / "runs"))
-    with tqdm(total=kills, desc="kills of the study", unit="kill") as bar:
-        while counts["kills"] < kills:
-            store, process = Store(place / "runs"), _begin(place, arguments)
-            before = len(Chunks(store).paths)
-            aim = before + rng.randrange(total - before + 1)  # chunks to wait for
-            while process.poll() is None and len(Chunks(store).paths) < aim:
-                time.sleep(0.01)
-            delay = executing if aim == total else 1.0
-            try:
-                process.wait(rng.uniform(0, delay))
-            except subprocess.TimeoutExpired:
-                held, children = Chunks(store), descendants(process.pid)
-                process.kill()
-                if rng.random() < 0.5:  # the out-of-memory killer takes one process, a closed container takes all
-                    for child in children:
-                        _kill(child)
-                process.wait()
-                held.check_kept()
-                new, all_there = len(held.paths) > before, len(held.paths) == total
-                phase = "while executing notebooks" if all_there else "while generating" if new else "before a new chunk was stored"
-                counts["kills"] += 1
-                counts[phase] += 1
-                _wait_for_end(children)
-                bar.update()
-            if len(Chunks(store).paths) == total and rng.random() < 0.7:
-                _finish(place, arguments, whole)
-                finished += 1
-                place = folder / f"study-{finished}"
-    _finish(place, arguments, whole)
-    more = {"exports equal to the unbroken run's": finished + 1, "chunks of a whole store": total, "unbroken run (s)": round(length)}
-    tally.counts |= more
-    tally.seconds = time.monotonic() - started
-    return tally
-
-
-def _begin(place: Path, arguments: tuple[str, ...]) -> subprocess.Popen:
-    return subprocess.Popen(_study(place, arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def _study(place: Path, arguments: tuple[str, ...]) -> list[str]:
-    places = ["-p", f"store={place / 'runs'}", "-p", f"figures={place / 'figures'}"]
-    return [sys.executable, "-m", "tts", "run", *arguments, *places]
-
-
-def _finish(place: Path, arguments: tuple[str, ...], whole: str) -> None:
-    done = subprocess.run(_study(place, arguments), cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert export(Store(place / "runs")) == whole, f"the export of {place} differs from the unbroken run's"
-    assert not list(place.glob("**/*.tmp")), "half-written files stay"
-
-
-def descendants(pid: int) -> list[int]:
-    """Process ids of all that a process started, and they in turn."""
-    found = []
-    for child in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            for number in map(int, child.read_text().split()):
-                found += [number, *descendants(number)]
-        except OSError:
-            continue
-    return found
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-
-
-def _wait_for_end(pids: list[int], seconds: float = 60) -> None:
-    """Nothing that a killed study started goes on without it."""
-    deadline = time.monotonic() + seconds
-    while alive := [pid for pid in pids if _runs(pid)]:
-        assert time.monotonic() < deadline, f"still running {seconds:.0f} s after their study was killed: {[_command(p) for p in alive]}"
-        time.sleep(0.2)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:200]
-    except OSError:
-        return "gone"
 
 
 def two_processes(grid: Grid, whole: str, folder: Path, rounds: int, seed: int) -> Tally:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from torture.kills import descendants
+from torture.processes import descendants
 from torture.report import Tally
 from tts import study
 from tts.report import html

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import papermill
+from jupyter_client import KernelManager
 from tqdm import tqdm
 
 from torture.invoke import Result, command_line, forked, in_process, overwritten, refusal, tree
 from torture.report import ROOT, Tally
+from tts.parameters import declared
+from tts.study import load_preset, parse_overrides
 
 TABLE = Path(__file__).parent / "wrong_parameters.txt"
 
@@ -88,59 +95,104 @@ def refused(folder: Path, run: Callable[[Callable[[], None]], Result] = in_proce
     return len(all_cases), wrong
 
 
+# Whole processes of papermill, as a user starts them, and what their last line says.
 BY_PAPERMILL = [
     ("00_quickstart", "n", "abc", "n must be a whole number"),
-    ("00_quickstart", "answer", "", "answer"),
-    ("00_quickstart", "policies", "policy-51k", "policies must be a list"),
-    ("01_tts_methods", "samples", "0", "samples"),
     ("01_tts_methods", "budgets", "[6]", "budgets must be a list"),
-    ("01_tts_methods", "aggregate", "mean", "unknown aggregate 'mean'"),
-    ("02_reward_models", "temperature", "-1", "temperature"),
     ("03_policy_scaling", "peek", "0", "peek must be at least 1"),
     ("07_flops_comparison", "method", "mcts", "unknown method 'mcts'"),
-    ("08_long_cot", "long_samples", "x", "long_samples must be a whole number"),
     ("09_findings", "weak_prm", "prm-9b", "no model 'prm-9b'"),
     ("10_train_pocket", "scratch", "", "scratch must not be empty"),
 ]
+SET_UP = 4  # code cells that may run before a refusal: parameters, injected parameters, set-up, and what says what will run
+LIMIT = 120  # seconds, within which every set is refused
+PLACES = ("store", "figures")
+
+
+def for_papermill() -> list[tuple[str, dict, list[str]]]:
+    """Notebook, parameters, and what must be said, of every wrong set that the command line is not needed for."""
+    found = []
+    for arguments, said in cases():
+        try:
+            given = parse_overrides(arguments[arguments.index("-p") + 1 :][:1]) if "-p" in arguments and arguments[0] == "run" else {}
+            json.dumps(given)
+        except (ValueError, TypeError, RecursionError):
+            continue  # no YAML, or nothing that a notebook file can hold: papermill refuses it itself
+        if given and set(given) <= set(known := declared(arguments[1])):
+            preset = load_preset("smoke") if "smoke" in arguments else {"common": {}, "notebooks": {}}
+            around = preset["common"] | (preset["notebooks"].get(arguments[1]) or {})
+            values = {name: value for name, value in around.items() if name in known and name not in PLACES}
+            found.append((arguments[1], values | given, [text.replace("must be a folder", "must be text") for text in said]))
+    return found
+
+
+@contextmanager
+def _kernel() -> Iterator[KernelManager]:
+    """A kernel that papermill keeps for the next set: what takes time is not the refusal, but the imports."""
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(cwd=str(ROOT / "notebooks"))
+    try:
+        yield manager
+    finally:
+        manager.shutdown_kernel(now=True)
+
+
+def by_papermill(folder: Path) -> tuple[int, list[str]]:
+    """Puts every wrong set through papermill, one kernel a notebook. Returns as :func:`refused`."""
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    sets, wrong = for_papermill(), []
+    with tqdm(total=len(sets), desc="papermill", unit="set") as bar:
+        for notebook in dict.fromkeys(notebook for notebook, _, _ in sets):
+            places = {name: str(folder / name) for name in PLACES if name in declared(notebook)}
+            with _kernel() as kernel:
+                for given, said in [(given, said) for name, given, said in sets if name == notebook]:
+                    if problem := _papermill(notebook, places | given, folder.parent / "out.ipynb", kernel, said):
+                        wrong.append(f"papermill {notebook} {given}: {problem}")
+                    bar.update()
+    return len(sets), wrong
+
+
+def _papermill(notebook: str, given: dict, target: Path, kernel: KernelManager, said: list[str]) -> str | None:
+    """What is wrong with the refusal of a set; None where nothing is."""
+    source = ROOT / "notebooks" / f"{notebook}.ipynb"
+    options = {"kernel_name": "python3", "cwd": str(source.parent), "progress_bar": False, "execution_timeout": LIMIT, "km": kernel}
+    try:
+        papermill.execute_notebook(str(source), str(target), given, **options)
+    except papermill.PapermillExecutionError as error:
+        cells = papermill.iorw.load_notebook_node(str(target)).cells
+        ran = sum(cell.cell_type == "code" and cell.execution_count is not None for cell in cells)
+        refusing = Result(2, "", f"error: {error.evalue}")
+        if error.ename not in ("ParameterError", "ModelError", "ProblemError"):
+            return f"{error.ename}: {error.evalue:.300}"
+        return f"{ran} cells had run" if ran > SET_UP else refusal(refusing, *said)
+    except Exception as error:
+        return f"{type(error).__name__}: {error!s:.300}"
+    return "it was not refused"
 
 
 def campaign(folder: Path, processes: int = 12) -> Tally:
-    """All wrong sets through forks of the command line, some of them through new processes and through papermill itself."""
+    """All wrong sets through forks of the command line and through papermill, some of them through new processes of both."""
     started = time.monotonic()
     count, wrong = refused(folder, forked)
-    tally = Tally("wrong parameters", {"through the command line": count, "of them in a new process each": 0, "through papermill": 0})
-    for arguments, said in tqdm(cases()[:: max(1, count // processes)], desc="new processes", unit="set"):
-        done = subprocess.run(
-            [sys.executable, "-m", "tts", *_somewhere(arguments, folder / "fresh")], cwd=ROOT, capture_output=True, text=True
-        )
+    tally = Tally("wrong parameters", {"through the command line": count, "of them in a new process each": 0})
+    fresh = folder / "fresh"
+    for arguments, said in tqdm(cases()[:: count // processes], desc="new processes", unit="set"):
+        command = [sys.executable, "-m", "tts", *_somewhere(arguments, fresh)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         problem = refusal(Result(done.returncode, done.stdout, done.stderr), *said)
         wrong += [f"{arguments}: {problem}"] if problem else []
         tally.counts["of them in a new process each"] += 1
-    for notebook, name, value, said in tqdm(BY_PAPERMILL, desc="papermill", unit="set"):
-        source = ROOT / "notebooks" / f"{notebook}.ipynb"
-        command = [
-            sys.executable,
-            "-m",
-            "papermill",
-            "--cwd",
-            str(source.parent),
-            str(source),
-            str(folder / "out.ipynb"),
-            "-p",
-            name,
-            value,
-        ]
-        places = [
-            part for place in ("store", "figures") for part in ("-p", place, str(folder / "fresh" / place)) if "train" not in notebook
-        ]
-        done = subprocess.run([*command, *places, "-k", "python3"], cwd=ROOT, capture_output=True, text=True)
+    tally.counts["through papermill"], found = by_papermill(fresh)
+    for notebook, name, value, said in tqdm(BY_PAPERMILL, desc="papermill's processes", unit="set"):
+        source, places = ROOT / "notebooks" / f"{notebook}.ipynb", [] if "train" in notebook else ["store", "figures"]
+        command = [sys.executable, "-m", "papermill", "--cwd", str(source.parent), str(source), str(folder / "out.ipynb")]
+        options = ["-p", name, value, *(part for place in places for part in ("-p", place, str(fresh / place))), "-k", "python3"]
+        done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
         if done.returncode == 0 or said not in last:  # papermill itself prints a traceback; the message is its last line
-            wrong.append(f"papermill {notebook} {name}={value!r}: ended with {done.returncode}: {last:.300}")
-        tally.counts["through papermill"] += 1
-    assert not (folder / "fresh").exists(), (
-        f"something was written: {overwritten({}, folder / 'fresh') or list((folder / 'fresh').rglob('*'))}"
-    )
-    assert not wrong, "\n".join(wrong)
+            found.append(f"papermill {notebook} {name}={value!r}: ended with {done.returncode}: {last:.300}")
+    tally.counts["papermill in a new process each"] = len(BY_PAPERMILL)
+    assert not fresh.exists(), f"something was written: {overwritten({}, fresh) or list(fresh.rglob('*'))}"
+    assert not wrong + found, "\n".join(wrong + found)
     tally.seconds = time.monotonic() - started
     return tally

@@ -72,6 +72,7 @@ class Results(Evidence):
     def __init__(self, grid: Grid, store: Store):
         self.grid, self.store = grid, store
         self._graded: dict[tuple, list[Graded]] = {}
+        self._accuracies: dict[tuple, np.ndarray] = {}
         self._grader = Grader()
 
     def graded(self, problem_set: str, spec: dict) -> list[Graded]:
@@ -104,6 +105,14 @@ class Results(Evidence):
         Best-of-n and majority come from the pool, DVTS from whole subtrees; beam search was run at ``n``.
         """
         rule = rule or self.grid.rule
+        key = (problem_set, policy, prm, method, n, rule)
+        if key not in self._accuracies:
+            found = self._accuracy(problem_set, policy, prm, method, n, rule)
+            found.flags.writeable = False  # everyone who asks gets the same
+            self._accuracies[key] = found
+        return self._accuracies[key]
+
+    def _accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule) -> np.ndarray:
         if method == "cot":
             return self.greedy(problem_set, policy)
         if method == "pass":

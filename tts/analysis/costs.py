@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from tts.analysis.flops import Cost, Shape
 from tts.models import (
     POCKET_FOLDER,
     ModelError,
+    folder_of,
     idle_parameters,
     load_config,
     locate,
@@ -24,6 +27,8 @@ from tts.models import (
 )
 from tts.policies import address_in, model_of
 from tts.runs.imported import is_imported, original
+
+_ASKED = {"head_dim", "num_attention_heads", "num_hidden_layers"}
 
 
 def shape_of(name: str) -> Shape:
@@ -52,9 +57,18 @@ def _card(name: str) -> dict:
 
 
 def _measured(location: str) -> Shape:
-    config = load_config(location)
+    config = _plain_config(location) or load_config(location)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shape(parameters(location), config.num_hidden_layers, config.num_attention_heads * size, idle_parameters(location, config))
+
+
+def _plain_config(location: str) -> SimpleNamespace | None:
+    """The config as its file has it, where that says all that is asked of it: transformers, which knows defaults, takes seconds."""
+    try:
+        written = json.loads((folder_of(location) / "config.json").read_text(encoding="utf-8"))
+        return SimpleNamespace(**written) if written.keys() >= _ASKED else None
+    except (OSError, ValueError, AttributeError, TypeError):  # whoever loads it properly says what is wrong
+        return None
 
 
 def training_flops(name: str) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 
@@ -173,6 +174,13 @@ def _attributes(path: Path) -> dict:
 
 
 def _rows(path: Path) -> pd.DataFrame:
+    with _readable(path):
+        changed = path.stat().st_mtime_ns
+    return _rows_as_of(path, changed)
+
+
+@lru_cache(maxsize=16)  # a notebook asks for several grids
+def _rows_as_of(path: Path, changed: int) -> pd.DataFrame:
     with _readable(path):
         rows = pd.read_parquet(path, page_checksum_verification=True)
         if missing := [name for name in (*KEY, *VALUES) if name not in rows.columns]:

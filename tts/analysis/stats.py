@@ -62,6 +62,10 @@ def vote_accuracy(
         return float((correct & (groups >= 0)).mean())
     right_answer = np.zeros(answers, bool)
     right_answer[groups[groups >= 0]] = correct[groups >= 0]
+    if not right_answer.any():
+        return 0.0
+    if right_answer.all() and groups.min() >= 0:
+        return 1.0
     if n == total:
         chosen = np.ones((1, total), bool)
     else:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tts.exchange import compute_optimal_tts, plain, search_and_learn
-from tts.exchange.records import ExchangeError, Found, json_lines
+from tts.exchange.records import ExchangeError, Found
 
 # Formats whose files are told apart by their lines; a new one is a file beside these with NAME, is_row and read, and an entry here.
 LINE_FORMATS = (search_and_learn, plain)
@@ -34,7 +34,7 @@ def read(root: Path) -> tuple[list[Found], list[Path]]:
         raise ExchangeError(
             f"{root} holds nothing that can be imported ({named}); known are output folders of the study's code "
             "(TASK_METHOD/POLICY/PRM/DEPTH_WIDTH_SEQUENCES/question_I/record_J.jsonl), search-and-learn's *_completions.jsonl, "
-            "and the plain JSON lines of docs/formats.md"
+            "and the plain JSON lines, or parquet, of docs/formats.md"
         )
     return found, unknown
 
@@ -45,10 +45,8 @@ def _read_lines(by_format: dict, root: Path) -> Iterator[Found]:
 
 
 def _format(path: Path):
-    """The format of a file of JSON lines, by its first line that can be read; None where there is none."""
-    if path.suffix not in (".jsonl", ".json"):
+    """The format of a file of JSON lines, or of a parquet export, by its first line that is in one; None where there is none."""
+    if path.suffix not in (".jsonl", ".json", ".parquet"):
         return None
-    for _, row, _ in json_lines(path):
-        if row is not None:
-            return next((module for module in LINE_FORMATS if module.is_row(row)), None)
-    return None
+    rows = (row for _, row, _ in plain.lines(path) if row is not None)
+    return next((module for row in rows for module in LINE_FORMATS if module.is_row(row)), None)

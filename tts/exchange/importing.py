@@ -1,11 +1,9 @@
-"""Writes what was read into a store: problems, runs, and last of all the list by which a grid finds them."""
+"""Writes what was read into a store: runs, problems, presets, and last of all the list by which a grid finds them."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +12,15 @@ from tqdm.auto import tqdm
 from tts.exchange import grades, presets
 from tts.exchange.records import ExchangeError, Found
 from tts.exchange.runs import Assembled, ImportedRun, assemble, renamed
+from tts.files import write_text
 from tts.grading import Grader
 from tts.runs import imported
-from tts.runs.imported import FOLDER, MANIFEST, PREFIX, Import
-from tts.runs.store import Store
+from tts.runs.imported import FOLDER, MANIFEST, PREFIX, Held, Import
+from tts.runs.store import ELSEWHERE, Store, describe
+
+
+class NothingUsable(ExchangeError):
+    """Records of a known format, none of which can be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Done:
         presets: files to run notebooks with, one for each group of policies of which the same is known.
         grades: number of recorded verdicts.
         differences: those that this suite does not share.
+        dropped: scores that were given here to what these files replace, in words; deleted with it.
     """
 
     found: Found
@@ -37,12 +41,14 @@ class Done:
     presets: list[presets.Preset]
     grades: int
     differences: list[grades.Difference]
+    dropped: list[str]
 
 
 def import_into(store: Store, found: Found, name: str, root: Path, policy: str = "", prm: str = "") -> Done:
     """Writes one problem set's runs into a store; again with the same files changes nothing.
 
-    Runs are written one after the other, each whole; what was stopped before its end can be done again.
+    Every file is written whole or not at all, and the list of what there is last: an import that was cut off is none, and is completed
+    by doing it again. One that other files replace is none from before its problems change until the list is that of the new ones.
 
     Args:
         store: where to.
@@ -61,36 +67,51 @@ def import_into(store: Store, found: Found, name: str, root: Path, policy: str =
     built = assemble(renamed(found, policy, prm), name)
     if not built.runs:
         reasons = "".join(f"\n  {skip.source}: {skip.reason}" for skip in found.skipped[:10])
-        raise ExchangeError(f"none of the {len(found.skipped)} records of {root} can be used:{reasons}")
+        more = f"\n  ... and {len(found.skipped) - 10} more" if len(found.skipped) > 10 else ""
+        of = f"{found.name or found.format} in {root}"
+        raise NothingUsable(f"none of the {len(found.skipped)} records of {of} can be used:{reasons}{more}")
     with Grader() as grader:
         count, differences = grades.compare(built.used, grader)
     lock = store.lock(wait=True)
     try:
-        _write(folder / f"{name}.jsonl", "".join(json.dumps(problem) + "\n" for problem in built.problems))
-        specs = [_write_run(store, run, built, name) for run in tqdm(built.runs, desc="runs", unit="run", delay=2)]
+        _check_name(folder, name, root)  # another process may have taken it meanwhile
+        held = [_write_run(store, run, built, name) for run in tqdm(built.runs, desc="runs", unit="run", delay=2)]
+        source = Import(folder, name, built.digest, len(built.problems), tuple(held))
+        written = presets.build(source, store.folder.resolve())
         manifest = {"name": name, "format": found.format, "source": str(root.resolve()), "hash": built.digest}
-        manifest |= {"problems": len(built.problems), "runs": specs, "notes": found.notes}
+        manifest |= {"problems": source.count, "runs": [vars(run) for run in held], "notes": found.notes}
         manifest |= {"skipped": [vars(skip) for skip in found.skipped], "grades": count, "differences": [str(d) for d in differences]}
-        _write(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-        _drop_older(store, name, built.digest)
+        _write_folder(source, built.problems, written, manifest)
+        dropped = _drop_older(store, name, built.digest)
     finally:
         lock.release()
-    source = imported.beside(str(folder / f"{name}.jsonl"))
-    written = presets.build(source, store.folder.resolve())
-    for number, preset in enumerate(written, 1):
-        _write(folder / f"preset{number if number > 1 else ''}.yaml", preset.text)
-    return Done(found, source, written, count, differences)
+    return Done(found, source, written, count, differences, dropped)
 
 
 def _check_name(folder: Path, name: str, root: Path) -> None:
     path = folder / MANIFEST
     if path.exists():
-        held = json.loads(path.read_text(encoding="utf-8")).get("source")
+        held = imported.manifest(path).get("source")
         if held != str(root.resolve()):
             raise ExchangeError(f"{name} is the name of an import of {held} already; give --name another")
 
 
-def _write_run(store: Store, run: ImportedRun, built: Assembled, name: str) -> dict:
+def _write_folder(source: Import, problems: list[dict], written: list[presets.Preset], manifest: dict) -> None:
+    """Writes the import's own folder; while what is in it belongs to different contents, there is no list."""
+    path = source.folder / MANIFEST
+    if path.exists() and imported.manifest(path).get("hash") != source.digest:
+        path.unlink()
+    _write(source.folder / f"{source.name}.jsonl", "".join(json.dumps(problem) + "\n" for problem in problems))
+    files = {f"preset{number if number > 1 else ''}.yaml": preset.text for number, preset in enumerate(written, 1)}
+    for name, text in files.items():
+        _write(source.folder / name, text)
+    for stale in source.folder.glob("preset*.yaml"):
+        if stale.name not in files:
+            stale.unlink()
+    _write(path, json.dumps(manifest, indent=1) + "\n")
+
+
+def _write_run(store: Store, run: ImportedRun, built: Assembled, name: str) -> Held:
     """Stores a run; returns its entry in the list."""
 
     def model(of: str | None) -> dict | None:
@@ -102,31 +123,28 @@ def _write_run(store: Store, run: ImportedRun, built: Assembled, name: str) -> d
         "prm": model(run.prm),
         "n": run.n,
         "sampling": run.sampling | {"seed": run.seed},
-        "engine": {"name": "imported"},
+        "engine": ELSEWHERE,
     }
     if run.width:
         spec["width"] = run.width
     problems = [problem for problem in built.problems if problem["id"] in run.rows]
-    held = store.open(spec)
-    if not held.has(problems):
-        held.write(problems, [run.rows[problem["id"]] for problem in problems], 0.0)
-    return {"spec": spec, "problems": built.leading(run), "held": len(problems)}
+    stored = store.open(spec)
+    if not stored.has(problems):
+        stored.write(problems, [run.rows[problem["id"]] for problem in problems], 0.0)
+    return Held(spec, built.leading(run))
 
 
-def _drop_older(store: Store, name: str, digest: str) -> None:
-    """Removes the runs of what was imported under the same name before its files changed."""
-    for run in list(store.runs()):
-        policy = run.spec["policy"]
-        if policy["name"].startswith(f"{PREFIX}{name}/") and policy["weights"] != digest:
-            shutil.rmtree(run.folder)
+def _drop_older(store: Store, name: str, digest: str) -> list[str]:
+    """Removes the runs of what was imported under the same name before its files changed; names those that were scored here."""
+    policies = ((run, run.spec["policy"]) for run in list(store.runs()))
+    older = [run for run, policy in policies if policy["name"].startswith(f"{PREFIX}{name}/") and policy["weights"] != digest]
+    for run in older:
+        run.remove()
+    return [describe(run.spec) for run in older if run.spec["engine"] != ELSEWHERE]
 
 
 def _write(path: Path, text: str) -> None:
-    """A text file, whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, text)
     except OSError as error:
         raise ExchangeError(f"cannot write {path}: {error.strerror or error}") from error

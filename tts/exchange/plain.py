@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -22,8 +21,9 @@ from tts.exchange.records import (
     steps_and_scores,
     whole_number,
 )
+from tts.files import replacing
 from tts.prompts import join_steps
-from tts.runs.imported import original
+from tts.runs.imported import is_imported, original
 from tts.runs.store import Run, Store
 from tts.selection import Rule
 
@@ -74,7 +74,7 @@ def read(paths: list[Path], root: Path) -> Iterator[Found]:
     found = Found(NAME)
     for path in paths:
         relative = path.relative_to(root) if path != root else Path(path.name)
-        for line, row, problem in json_lines(path):
+        for line, row, problem in lines(path):
             source = f"{relative}, line {line}"
             try:
                 if row is None:
@@ -84,6 +84,21 @@ def read(paths: list[Path], root: Path) -> Iterator[Found]:
                 found.skip(source, str(error))
     if paths:
         yield found
+
+
+def lines(path: Path) -> Iterator[tuple[int, dict | None, str]]:
+    """Each line of a JSON lines file, or row of a parquet export: its number, the object, or None and what is wrong with it."""
+    if path.suffix != ".parquet":
+        yield from json_lines(path)
+        return
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(500) for row in batch.to_pylist())
+            for number, row in enumerate(rows, 1):
+                yield number, row | ({"sampling": json.loads(row["sampling"])} if row.get("sampling") else {}), ""
+    except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
+        yield number + 1, None, f"cannot be read from here on ({' '.join(str(error).split()):.200})"
 
 
 def _record(row: dict, source: str, default_policy: str) -> Record:
@@ -97,7 +112,7 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
     for key in ("problem", "answer"):
         if not str(row[key] if row[key] is not None else "").strip():
             raise ExchangeError(f"an empty {key}")
-    method = row.get("method", "samples")
+    method = "samples" if row.get("method") is None else row["method"]
     if method not in METHODS:
         raise ExchangeError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     solutions = tuple(_solution(c, number) for number, c in enumerate(row["completions"]))
@@ -110,6 +125,10 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
     if not isinstance(sampling, dict):
         raise ExchangeError(f"sampling must be an object; given {sampling!r:.60}")
     prm = row.get("prm") or ("prm" if any(s.scores for s in solutions) else None)
+    counts = {key: _count(row, key) for key in _COUNTS}
+    tokens = [s.tokens for s in solutions]
+    if "policy_tokens" not in row and method in ("samples", "cot") and None not in tokens:
+        counts["policy_tokens"] = sum(tokens)
     return Record(
         problem=str(row["problem"]),
         answer=str(row["answer"]),
@@ -124,7 +143,7 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
         sampling=sampling,
         problem_id=None if row.get("id") is None else str(row["id"]),
         recorded=_recorded(solutions),
-        **{key: _count(row, key) for key in _COUNTS},
+        **counts,
     )
 
 
@@ -146,7 +165,8 @@ def _solution(completion: dict, number: int) -> Solution:
         steps, scores = steps_and_scores(text, scores)
     else:
         raise ExchangeError(f"completion {number}: no text")
-    status, path, correct = completion.get("status", "finished"), completion.get("path") or [], completion.get("correct")
+    status, path, correct = completion.get("status"), completion.get("path") or [], completion.get("correct")
+    status = "finished" if status is None else status
     if status not in STATUSES:
         raise ExchangeError(f"completion {number}: unknown status {status!r}; known: {', '.join(STATUSES)}")
     if not isinstance(path, list) or any(whole_number(i) is None for i in path):
@@ -169,13 +189,21 @@ def _count(row: dict, key: str) -> int | None:
 def rows(store: Store) -> Iterator[dict]:
     """Everything in a store, one row per run and problem, sorted, without times."""
     runs = [run for run in store.runs() if any(run.folder.glob("*.parquet"))]
-    for run in sorted(runs, key=_order):
+    headers = _headers(runs)
+    for run in sorted(runs, key=lambda run: json.dumps(headers[run.key], sort_keys=True)):
         for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
-            yield _row(run.spec, row)
+            yield _row(headers[run.key], row)
 
 
-def _order(run: Run) -> str:
-    return json.dumps(_header(run.spec), sort_keys=True)
+def _headers(runs: list[Run]) -> dict[str, dict]:
+    """What tells runs apart, by key; a PRM that scored imported samples here has its weights, if one of its name came along."""
+    headers = {run.key: _header(run.spec) for run in runs}
+    here = [run for run in runs if run.spec["prm"] and is_imported(run.spec["policy"]["name"]) > is_imported(run.spec["prm"]["name"])]
+    others = [headers[run.key] for run in runs if run not in here]
+    for run in here:
+        if (header := headers[run.key]) in others:
+            headers[run.key] = header | {"prm": f"{header['prm']}@{run.spec['prm']['weights'][:12]}"}
+    return headers
 
 
 def _header(spec: dict) -> dict:
@@ -191,13 +219,13 @@ def _header(spec: dict) -> dict:
     }
 
 
-def _row(spec: dict, row: dict) -> dict:
+def _row(header: dict, row: dict) -> dict:
     completions = [
         {"text": join_steps(t["steps"])} | {key: t[key] for key in ("steps", "scores", "tokens", "status", "path")}
         for t in row["trajectories"]
     ]
     named = {"id": row["problem_id"], "problem": row["problem"], "answer": row["answer"]}
-    return named | _header(spec) | {key: row[key] for key in _COUNTS} | {"completions": completions}
+    return named | header | {key: row[key] for key in _COUNTS} | {"completions": completions}
 
 
 def write(exported: Iterable[dict], target: Path) -> int:
@@ -208,15 +236,11 @@ def write(exported: Iterable[dict], target: Path) -> int:
     """
     if target.suffix not in (".jsonl", ".parquet"):
         raise ExchangeError(f"{target}: give a file that ends in .jsonl or .parquet")
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
-        count = _write_jsonl(exported, temporary) if target.suffix == ".jsonl" else _write_parquet(exported, temporary)
-        temporary.replace(target)
+        with replacing(target) as temporary:
+            return _write_jsonl(exported, temporary) if target.suffix == ".jsonl" else _write_parquet(exported, temporary)
     except OSError as error:
         raise ExchangeError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
 
 
 def _write_jsonl(exported: Iterable[dict], path: Path) -> int:

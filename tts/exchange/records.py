@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -158,19 +159,23 @@ def printable(text: str) -> str:
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict | None, str]]:
-    """Each line that is not blank: its number, the object, or None and what is wrong with it."""
+    """Each line that is not blank: its number, the object, or None and what is wrong with it; a damaged byte costs its own line only."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        yield 0, None, f"cannot be read ({error})"
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+    except OSError as error:
+        yield 0, None, f"cannot be read ({error.strerror or error})"
         return
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+    for number, content in enumerate(lines, 1):
+        if not content.strip():
             continue
         try:
+            line = content.decode("utf-8")
             row = json.loads(line)
             if "\\ud" in line.lower():
                 json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeDecodeError as error:
+            yield number, None, f"cannot be read ({error})"
+            continue
         except UnicodeEncodeError:
             yield number, None, "holds half a surrogate pair, which is no text"
             continue

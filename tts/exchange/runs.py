@@ -192,14 +192,19 @@ def _unscored(record: Record) -> Record:
 
 
 def _pools(runs: list[ImportedRun]) -> list[ImportedRun]:
-    """The pools that were not imported as such: per policy the scored samples of the PRM that has most. Takes those out of ``runs``."""
+    """The pools that were not imported as such: per policy the scored samples of the PRM that has most. Takes those out of ``runs``.
+
+    A pool that was imported gets the problems that it lacks from them.
+    """
     spare = [run for run in runs if run.method == "pool of a PRM"]
     runs[:] = [run for run in runs if run.method != "pool of a PRM"]
-    own = {(run.policy, run.seed, run.n) for run in runs if run.method == "pool"}
+    own = {(run.policy, run.seed, run.n): run for run in runs if run.method == "pool"}
     pools: dict[tuple, ImportedRun] = {}
     for run in sorted(spare, key=lambda run: (-run.n, -len(run.rows), run.prm)):
         key = (run.policy, run.seed)
-        if (*key, run.n) not in own and key not in pools:
+        if pool := own.get((*key, run.n)):
+            pool.rows = run.rows | pool.rows
+        elif key not in pools:
             pools[key] = replace(run, method="pool", prm=None)
     return list(pools.values())
 

@@ -19,6 +19,7 @@ from tts.runs.store import Store
 
 STUDY_BUDGETS = (4, 16, 64, 256)
 LISTED = 20
+RESCORED = "02_reward_models"
 
 
 def import_all(store: Store, folder: Path, name: str = "", policy: str = "", prm: str = "") -> Iterator[str]:
@@ -32,12 +33,20 @@ def import_all(store: Store, folder: Path, name: str = "", policy: str = "", prm
         ExchangeError: where there is nothing to import.
     """
     found, unknown = read(folder)
-    place = folder.resolve()
+    place, useless = folder.resolve(), []
     base = name or re.sub(r"[^\w.-]+", "-", place.stem if place.is_file() else place.name).strip("-.") or "import"
     for one in found:
         several = len(found) > 1 or (one.name and not name)
-        done = importing.import_into(store, one, f"{base}-{one.name or one.format}" if several else base, folder, policy, prm)
+        try:
+            done = importing.import_into(store, one, f"{base}-{one.name or one.format}" if several else base, folder, policy, prm)
+        except importing.NothingUsable as error:
+            useless.append(error)
+            continue
         yield from map(printable, lines(done))
+    if len(useless) == len(found):
+        raise useless[0]
+    for error in useless:
+        yield from map(printable, str(error).splitlines())
     if unknown:
         yield printable(f"{len(unknown)} files in no known format: {', '.join(path.name for path in unknown[:LISTED])}")
 
@@ -51,6 +60,7 @@ def lines(done: Done) -> Iterator[str]:
         yield f"  {held}"
     yield from _counted("notes", found.notes, source)
     yield from _counted("not used", [f"{skip.source}: {skip.reason}" for skip in found.skipped], source)
+    yield from _counted("scores given here to what these files replace, deleted with it", done.dropped, source)
     if done.grades:
         yield f"{done.grades} recorded grades recomputed, {len(done.differences)} differ"
         yield from _counted("different grades", list(map(str, done.differences)), source)
@@ -88,7 +98,7 @@ def missing(source: Import) -> list[str]:
     else:
         found.append("independent samples: no majority, no Pass@n, no best-of-n, no difficulty")
     if not any(spec["prm"] for spec in specs):
-        found.append("step scores: no best-of-n")
+        found.append("step scores: no best-of-n, but with a PRM that can be run")
     for method, title in (("beam_search", "beam search"), ("dvts", "DVTS")):
         budgets = sorted({spec["n"] for spec in specs if spec["method"] == method})
         absent = [n for n in STUDY_BUDGETS if n not in budgets and not (method == "dvts" and budgets and n <= max(budgets))]
@@ -126,6 +136,9 @@ def _commands(preset: Preset, source: Import, number: int) -> Iterator[str]:
         yield "to render figures:"
         yield f"  python -m tts run --preset {_quoted(shown)}"
         yield f"  python -m tts run {next(iter(preset.notebooks))} --preset {_quoted(shown)}"
+    if any(method == "majority" for method, _ in preset.cells):
+        yield "to have the samples scored by a PRM that can be run, for best-of-n:"
+        yield f"  python -m tts run {RESCORED} --preset {_quoted(shown)} -p prm=PRM -p 'methods=[majority, best_of_n]' -p 'dials=[]'"
 
 
 def _quoted(path: str | Path) -> str:

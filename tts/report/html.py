@@ -47,8 +47,8 @@ def build(
         ledger: the ``ledger.csv`` that one of the notebooks wrote.
         experiments: whose runs are listed.
     """
-    opening = [f"# {escape(title)}", *(f"- **{name} did not finish**: {escape(reason)}" for name, reason in failures.items())]
-    cells = [_html(_STYLE), nbformat.v4.new_markdown_cell("\n".join(opening))]
+    failed = "".join(f"<li><strong>{escape(name)} did not finish</strong>: {escape(reason)}</li>" for name, reason in failures.items())
+    cells = [_html(f"{_STYLE}<h1>{escape(title)}</h1><ul>{failed}</ul>")]  # no Markdown: a reason's would be rendered
     if ledger and ledger.exists():
         cells += [nbformat.v4.new_markdown_cell("# The study's claims"), _html(_ledger(pd.read_csv(ledger)))]
     for path in executed:

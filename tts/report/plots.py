@@ -208,13 +208,16 @@ def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(len(policies), len(prms), figsize=size, squeeze=False, sharex=True, sharey="row")
     for (i, policy), (j, prm) in ((a, b) for a in enumerate(policies) for b in enumerate(prms)):
         ax, part = axes[i, j], rows[(rows["policy"] == policy) & (rows["prm"] == prm)]
+        ax.set_title(panel_title(policy, prm))
+        if part["tokens"].isna().all():
+            ax.text(0.5, 0.5, "token counts are not known", ha="center", va="center", transform=ax.transAxes)
+            continue
         for method, (label, colour, marker) in (METHODS | {"adaptive": ("Adaptive", "#000000", "*")}).items():
             of = part[part["strategy"] == method].sort_values("tokens")
             if not of.empty:
                 ax.plot(of["tokens"], of["accuracy"], color=colour, marker=marker, label=label)
             if method == "adaptive":
                 ax.fill_between(of["tokens"], of["low"], of["high"], color=colour, alpha=0.08, linewidth=0)
-        ax.set_title(panel_title(policy, prm))
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -50,7 +50,7 @@ def draw(followed: Followed, title: str) -> Figure:
     ax.set_xlim(-0.5, max(len(columns), 4) - 0.5)
     ax.set_ylim(-rows + 0.4, 1.5)
     ax.axis("off")
-    ax.set_title(f"{title}: {followed.loss}")
+    ax.set_title(f"{title}: {followed.loss}", parse_math=False)  # a problem's LaTeX need not be what matplotlib can set
     figure.legend(handles=_legend(bool(lost)), loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=7, columnspacing=1.4)
     return figure
 
@@ -91,6 +91,7 @@ def _box(row, place: tuple[int, int], lost: bool, longest: int, ax: Axes) -> Non
         family="monospace",
         color=colour,
         zorder=4,
+        parse_math=False,
     )
     ax.text(x + _WIDTH / 2 - 0.02, y, score, va="center_baseline", ha="right", fontsize=_FONT, color=colour, zorder=4)
     if row.copies > 1:

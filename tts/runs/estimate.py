@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from tts.policies.sampling import Sampling
 from tts.runs.grid import Grid
-from tts.runs.making import Engines, Work, make, room, score_rows
+from tts.runs.imported import is_imported
+from tts.runs.making import Engines, Work, make, pool_of, room, score_rows
 from tts.runs.processes import side_by_side
 from tts.runs.runner import missing
 from tts.runs.store import Store
@@ -73,7 +74,7 @@ def estimate(grid: Grid, store: Store, counted: set[Path]) -> Estimate:
             total += Estimate(solutions * one.tokens, solutions * one.seconds, probes.cache_bytes(work.spec))
     finally:
         torch.set_num_threads(before)
-    return Estimate(total.tokens, total.seconds / count, total.cache_bytes * count)
+    return Estimate(total.tokens, total.seconds / count + probes.starting, total.cache_bytes * count)
 
 
 class _Probes:
@@ -85,6 +86,7 @@ class _Probes:
         self._solutions: dict[tuple, Estimate] = {}
         self._pools: dict[tuple, list[dict]] = {}
         self._caches: dict[tuple, int] = {}
+        self.starting = 0.0  # seconds that it took until the first model was ready, as it will in each process
 
     def solution(self, work: Work) -> Estimate:
         """Of a chunk of work; policies write longer solutions of harder problems."""
@@ -98,7 +100,9 @@ class _Probes:
 
     def _making(self, spec: dict, few: list[dict]) -> Estimate:
         small = spec | {"n": min(spec["n"], PROBE_N)}
+        started = time.perf_counter()
         self._make(spec | {"method": "pool", "prm": None, "n": 1}, few[:1])  # the first call pays for loading and warming up
+        self.starting = self.starting or time.perf_counter() - started
         if spec["prm"]:
             self.engines.prm(spec["prm"]["name"])
         started = time.perf_counter()
@@ -111,7 +115,10 @@ class _Probes:
     def _scoring(self, spec: dict, few: list[dict]) -> Estimate:
         """Of a pool, whose tokens its own run has."""
         pool = spec["policy"]["name"], few[0]["id"]
-        if pool not in self._pools:
+        if pool not in self._pools and is_imported(pool[0]):
+            stored = pool_of(Work(spec, few), self.store).read(few)
+            self._pools[pool] = [row | {"trajectories": row["trajectories"][:PROBE_N]} for row in stored]
+        elif pool not in self._pools:
             self._making(spec | {"method": "pool", "prm": None}, few)
         rows, prm = self._pools[pool], self.engines.prm(spec["prm"]["name"])
         started = time.perf_counter()
@@ -134,12 +141,14 @@ def _models(spec: dict) -> tuple:
 
 def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
     """Of the policy's and the PRM's caches: the batch's rows, and what the searches under way park, all at the greatest length."""
-    policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
     problems = [p for name in grid.problems for chunk in grid.chunks(name) for p in chunk]
-    prompt = max(len(policy.root(p["id"], p["problem"]).prompt) for p in problems)
     candidates = room(grid.batch) + spec["n"]
     parked = int(candidates * (1 + 1 / spec["width"])) if "width" in spec else 0  # children, and the parents of those under way
-    total = _bytes(getattr(policy, "cached", None), prompt + grid.max_tokens, parked)
+    total = 0
+    if not is_imported(spec["policy"]["name"]):
+        policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
+        prompt = max(len(policy.root(p["id"], p["problem"]).prompt) for p in problems)
+        total = _bytes(getattr(policy, "cached", None), prompt + grid.max_tokens, parked)
     if spec["prm"]:
         prm = engines.prm(spec["prm"]["name"])
         opening = max(len(prm.family.render(p["problem"], ())) for p in problems) if hasattr(prm, "family") else 0

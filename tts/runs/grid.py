@@ -111,7 +111,9 @@ class Grid(BaseModel):
             if ours:
                 raise ValueError(f"{theirs[0]} has scores of imported solutions only; {ours[0]} needs a PRM that can be run")
         if len(ours) < len(self.policies):
-            return self._imported_data_suffice()
+            self._imported_data_suffice()
+        if not ours:
+            return self
         for n in self.budgets:
             if n < 1 or n > self.samples:
                 raise ValueError(f"budget N = {n} is not in 1..samples = {self.samples}")
@@ -124,16 +126,20 @@ class Grid(BaseModel):
                     )
         return self
 
-    def _imported_data_suffice(self) -> Grid:
+    def _imported_data_suffice(self) -> None:
         """Imported data need not fit a grid of budgets, but must say something of each method."""
         for policy in filter(imported.is_imported, self.policies):
             for method in self.methods:
                 for prm in self.prms if method != "majority" else [None]:
                     if not any(self.holds(policy, prm, method, n) for n in self.budgets):
+                        if method in SEARCHES and not imported.is_imported(prm):
+                            raise ValueError(
+                                f"{method} of {imported.original(policy)} with {prm} cannot be run: imported solutions can be scored, but "
+                                "not continued; leave only majority and best_of_n in methods"
+                            )
                         wanted = f"{method} of {imported.original(policy)}" + (f" with {imported.original(prm)}" if prm else "")
                         asked = f"N = {', '.join(map(str, self.budgets))}, seed {self.seed}"
                         raise ValueError(f"{wanted} at {asked} is not in the imported data; {self._import_of(policy).listed()}")
-        return self
 
     @property
     def rule(self) -> Rule:
@@ -149,7 +155,7 @@ class Grid(BaseModel):
     def spec(self, method: str, policy: str, prm: str | None = None, n: int = 1) -> dict:
         """What determines a run's trajectories, apart from the problems."""
         if source := self._import_of(policy):
-            return source.spec(method, policy, prm, n, self.seed, self._asked_of(source))
+            return self._imported_spec(source, method, policy, prm, n)
         spec = {
             "method": method,
             "policy": _policy(policy),
@@ -161,6 +167,15 @@ class Grid(BaseModel):
         if method in SEARCHES:
             spec |= {"width": self.beam_width, "max_steps": self.max_steps}
         return spec
+
+    def _imported_spec(self, source: imported.Import, method: str, policy: str, prm: str | None, n: int) -> dict:
+        """The spec of a run that was imported, or of scores that a PRM of ours gives to an imported pool."""
+        rescored = method == "scores" and not imported.is_imported(prm)
+        found = source.spec("pool" if rescored else method, policy, None if rescored else prm, n, self.seed, self._asked_of(source))
+        if not rescored:
+            return found
+        engine = found["engine"] | {"batch": self.batch, "chunk": self.chunk}
+        return found | {"method": "scores", "prm": _prm(prm), "engine": engine}
 
     def specs(self) -> Iterator[dict]:
         """All runs of the grid, those of a policy together, a pool before its scores."""
@@ -184,8 +199,13 @@ class Grid(BaseModel):
     # -- what was imported -------------------------------------------------------------------------------------
 
     def holds(self, policy: str, prm: str | None, method: str, n: int) -> bool:
-        """Whether there can be an accuracy of a method at a budget: of an imported policy only where its data have it."""
+        """Whether there can be an accuracy of a method at a budget: of an imported policy only where its data have it.
+
+        Its samples can be scored by any PRM that can be run.
+        """
         source = self._import_of(policy)
+        if source and method == "best_of_n" and not imported.is_imported(prm):
+            method, prm = "majority", None
         return source is None or source.holds(method, policy, prm, n, self.seed, self._asked_of(source))
 
     def offered(self, policies: Sequence[str], prms: Sequence[str], methods: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from tts.runs.store import StoreError, describe
+from tts.runs.store import Store, StoreError, describe
 
 PREFIX = "imported:"
 FOLDER = "imported"
@@ -127,11 +127,14 @@ def of(problem_sets: Iterable[str], model: str) -> Import:
     Raises:
         NotImported: where it is none of theirs.
     """
-    name = model.removeprefix(PREFIX).split("/", 1)[0]
+    name = _import_named_in(model)
     found = [held for held in map(beside, problem_sets) if held]
     for held in found:
         if held.name == name:
             return held
+    for folder in (Path(problem_set).parent for problem_set in problem_sets):
+        if (folder.parent.name, folder.name) == (FOLDER, name) and not (folder / MANIFEST).exists():
+            raise NotImported(f"the import {name} was not finished: {folder} has no {MANIFEST}; import its files again")
     raise NotImported(
         f"{model} goes with the problems that it was imported with: give problems={{STORE/imported/{name}/{name}.jsonl: COUNT}}; "
         f"given {', '.join(problem_sets)}"
@@ -149,11 +152,42 @@ def all_of(store: Path) -> list[Import]:
     return [_read(path, path.stat().st_mtime_ns) for path in sorted((store / FOLDER).glob(f"*/{MANIFEST}"))]
 
 
+def unfinished(store: Store) -> list[str]:
+    """The imports of which a store holds runs that no list names: they were cut off, or what they replace was not yet deleted."""
+    whole = {(source.name, source.digest) for source in all_of(store.folder)}
+    policies = (run.spec["policy"] for run in store.runs())
+    found = {(_import_named_in(policy["name"]), policy["weights"]) for policy in policies if is_imported(policy["name"])}
+    return sorted({name for name, _ in found - whole})
+
+
+def _import_named_in(model: str) -> str:
+    return model.removeprefix(PREFIX).split("/", 1)[0]
+
+
 @lru_cache(maxsize=64)
 def _read(path: Path, changed: int) -> Import:
+    content = manifest(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         runs = tuple(Held(run["spec"], run["problems"]) for run in content["runs"])
         return Import(path.parent, content["name"], content["hash"], content["problems"], runs)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({error}); import its data again") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from None
+
+
+def manifest(path: Path) -> dict:
+    """What an import's list says.
+
+    Raises:
+        StoreError: where it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from None
+    if not isinstance(content, dict):
+        raise _damaged(path, "it is no object")
+    return content
+
+
+def _damaged(path: Path, reason: object) -> StoreError:
+    return StoreError(f"{path} is damaged ({reason}); delete it and import the data again")

@@ -14,7 +14,8 @@ from tts.policies import open_policy
 from tts.policies.sampling import Sampling
 from tts.reward_models import open_prm
 from tts.runs.grid import SEARCHES
-from tts.runs.store import Run, Store
+from tts.runs.imported import is_imported
+from tts.runs.store import ELSEWHERE, Run, Store
 from tts.search import sample_pool
 from tts.search.base import Candidate, Search
 from tts.search.driver import Driver, Outcome, Policy
@@ -106,7 +107,10 @@ def warn(lines: Iterable[str]) -> None:
 
 def pool_of(work: Work, store: Store) -> Run | None:
     """The run whose samples a chunk's scores are of; None where it is not about scores."""
-    return store.run(work.spec | {"method": "pool", "prm": None}) if work.spec["method"] == "scores" else None
+    if work.spec["method"] != "scores":
+        return None
+    pool = work.spec | {"method": "pool", "prm": None}
+    return store.run(pool | {"engine": ELSEWHERE} if is_imported(pool["policy"]["name"]) else pool)
 
 
 def make(work: Work, pool: list[dict] | None, engines: Engines, on_tokens: Callable[[int], object] = lambda tokens: None) -> Made:
@@ -182,6 +186,7 @@ def score_rows(rows: list[dict], prm: StepScorer) -> None:
     results = iter(zip(*prm.score(problems, [tuple(t["steps"]) for r in rows for t in r["trajectories"]])))
     for row in rows:
         prm.forget(row["problem_id"])
+        row["prm_tokens"] = 0
         for trajectory in row["trajectories"]:
             scores, read = next(results)
             trajectory["scores"] = list(scores)

@@ -21,6 +21,7 @@ from tts.models import folder_of, locate
 from tts.paths import ROOT
 from tts.policies import DEFAULT, engine_of, model_of
 from tts.reward_models import DIAL
+from tts.runs.imported import is_imported
 from tts.runs.making import Made, Work
 from tts.runs.store import Store, describe
 from tts.runs.waiting import Waiting
@@ -59,12 +60,13 @@ def side_by_side(specs: Iterable[dict]) -> tuple[int, int]:
 
 
 def _is_ours(policy: str, prm: str | None) -> bool:
-    return engine_of(policy)[0] == DEFAULT and (prm is None or ":http" not in prm and not prm.startswith("vllm:"))
+    runs_here = is_imported(policy) or engine_of(policy)[0] == DEFAULT
+    return runs_here and (prm is None or ":http" not in prm and not prm.startswith("vllm:"))
 
 
 def _weight(name: str) -> int:
     """Bytes of a model's weights on disk."""
-    if name.startswith(f"{DIAL}:"):
+    if name.startswith(f"{DIAL}:") or is_imported(name):
         return 0
     folder = folder_of(locate(model_of(name)))
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
@@ -82,27 +84,47 @@ def make_all(
     count: int,
     threads: int,
 ) -> Iterator[Made]:
-    """Makes chunks, in the order in which they get done; the caller stores each before it asks for the next.
+    """:meth:`Workers.make` of processes that end with it."""
+    with Workers(min(count, len(work)), threads) as workers:
+        yield from workers.make(work, store, announce, on_tokens)
 
-    Raises:
-        WorkerError: where a chunk's process died again and again.
-        Exception: what a chunk raised, as it would here.
+
+class Workers:
+    """Processes that keep their models from chunk to chunk; they end with the ``with`` block, and with this process.
+
+    Args:
+        count: of the processes.
+        threads: of each.
     """
-    replies: queue.SimpleQueue[tuple[_Worker, str | None]] = queue.SimpleQueue()
-    waiting, workers = Waiting(work, store), set()
-    try:
+
+    def __init__(self, count: int, threads: int):
+        self.count, self.threads = count, threads
+        self._replies: queue.SimpleQueue[tuple[_Worker, str | None]] = queue.SimpleQueue()
+        self._workers: set[_Worker] = set()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for worker in self._workers:
+            worker.stop()
+        self._workers.clear()
+
+    def make(self, work: list[Work], store: Store, announce: Callable[[Work], None], on_tokens: Callable[[int], object]) -> Iterator[Made]:
+        """Makes chunks, in the order in which they get done; the caller stores each before it asks for the next.
+
+        Raises:
+            WorkerError: where a chunk's process died again and again.
+            Exception: what a chunk raised, as it would here.
+        """
+        waiting = Waiting(work, store)
         while True:
-            while len(workers) < min(count, len(work)) and waiting:
-                workers.add(_Worker.start(threads, 1 / count, replies))
-            for worker in [w for w in workers if w.item is None]:
-                if item := waiting.take(worker.suits) or waiting.take():
-                    announce(item)
-                    worker.hand(item, waiting.pool_rows(item))
-            if not any(w.item for w in workers):
+            self._hand_out(waiting, announce)
+            if not any(worker.item for worker in self._workers):
                 return
-            worker, line = replies.get()
+            worker, line = self._replies.get()
             if line is None:
-                workers.remove(worker)
+                self._workers.remove(worker)
                 _take_back(worker, waiting)
                 continue
             reply = json.loads(line)
@@ -113,9 +135,14 @@ def make_all(
             if "error" in reply:
                 raise _raised(reply)
             yield Made(item, reply["rows"], reply["seconds"], tuple(reply["limits"]), tuple(reply["warnings"]))
-    finally:
-        for worker in workers:
-            worker.stop()
+
+    def _hand_out(self, waiting: Waiting, announce: Callable[[Work], None]) -> None:
+        while len(self._workers) < self.count and waiting:
+            self._workers.add(_Worker.start(self.threads, 1 / self.count, self._replies))
+        for worker in self._workers:
+            if worker.item is None and (item := waiting.take(worker.suits) or waiting.take()):
+                announce(item)
+                worker.hand(item, waiting.pool_rows(item))
 
 
 def _take_back(worker: _Worker, waiting: Waiting) -> None:

@@ -12,7 +12,8 @@ from tts.policies import DEFAULT, check_ready
 from tts.runs import processes
 from tts.runs.grid import Grid
 from tts.runs.making import Engines, Made, Work, make, pool_of, warn
-from tts.runs.store import Store
+from tts.runs.store import ELSEWHERE, Store, StoreError
+from tts.runs.store import describe as run_in_words
 
 # Set where :mod:`tts.runs.cluster` spreads the work; notebooks inherit it.
 CLUSTER = "TTS_CLUSTER"
@@ -38,6 +39,8 @@ def fill(grid: Grid, store: Store, *more: Grid) -> int:
     work = list({store.run(item.spec).path(item.chunk): item for grid in grids for item in missing(grid, store)}.values())
     if not work:
         return 0
+    if gone := next((item.spec for item in work if item.spec["engine"] == ELSEWHERE), None):
+        raise StoreError(f"{run_in_words(gone)} was imported and is no longer in {store.folder}; import its files again")
     for name in dict.fromkeys(item.spec["policy"]["name"] for item in work if item.spec["method"] != "scores"):
         check_ready(name)
     lock = store.lock(wait=True)  # notebooks run side by side, and what one makes another may need

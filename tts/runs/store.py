@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from tts.files import replacing, write_text
 from tts.problems import fingerprint
+from tts.runs import seal
 
 TRAJECTORY = pa.struct(
     [
@@ -47,6 +48,9 @@ SCHEMA = pa.schema(
 )
 
 
+ELSEWHERE = {"name": "imported"}
+"""The engine of runs that were made elsewhere; of scores that were given here to imported samples it has more fields."""
+ALL = "all.parquet"  # the one file of a run that was imported
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")  # in a file's name; ids come from strangers
 
 
@@ -99,11 +103,12 @@ class Run:
             StoreError: where the folder cannot be written.
         """
         target = self.path(problems)
-        notes = {"seconds": f"{seconds:.3f}"} | ({"limits": json.dumps(list(limits))} if limits else {})
+        notes = {"seconds": f"{seconds:.3f}", seal.KEY: seal.BLANK} | ({"limits": json.dumps(list(limits))} if limits else {})
         table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(notes)
         try:
             with replacing(target) as temporary:
                 pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+                seal.seal(temporary)
         except OSError as error:
             raise StoreError(f"cannot write {target}: {error.strerror or error}; free space or choose another store") from error
 
@@ -139,6 +144,12 @@ class Run:
         for path in sorted(self.folder.glob("*.parquet")):
             yield from read_chunk(path).to_pylist()
 
+    def remove(self) -> None:
+        """Deletes the run, its chunks first: what a kill leaves of it still says what it is."""
+        for path in self.folder.glob("*.parquet"):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.folder)
+
     def _table(self, problems: Sequence[dict]) -> pa.Table:
         path = self.path(problems)
         if not path.exists():
@@ -150,7 +161,7 @@ class ImportedRun(Run):
     """A run that was made elsewhere: one file with all of its problems, so that any part of them is a chunk."""
 
     def path(self, problems: Sequence[dict]) -> Path:
-        return self.folder / "all.parquet"
+        return self.folder / ALL
 
     def has(self, problems: Sequence[dict]) -> bool:
         return self.path(problems).exists() and {_identity(p) for p in problems} <= set(self._held())
@@ -226,8 +237,9 @@ class Store:
                     raise
                 print(f"another process is writing to {self.folder}; waiting for it (Ctrl-C stops)", flush=True)
                 lock.acquire()
-            for leftover in self.folder.glob("*/*.tmp"):
-                leftover.unlink(missing_ok=True)
+            for pattern in ("*/*.tmp", "imported/*/*.tmp"):
+                for leftover in self.folder.glob(pattern):
+                    leftover.unlink(missing_ok=True)
         except Timeout:
             raise StoreError(f"another process is writing to {self.folder}; wait for it, or choose another store") from None
         except OSError as error:
@@ -269,24 +281,28 @@ class Store:
     def clean(self) -> int:
         """Deletes all runs; returns how many."""
         runs = list(self.runs())
-        for run in runs:
-            shutil.rmtree(run.folder)
         shutil.rmtree(self.folder / "imported", ignore_errors=True)  # what describes imported runs
+        for run in runs:
+            run.remove()
         return len(runs)
 
 
 def _run(folder: Path, spec: dict) -> Run:
-    return ImportedRun(folder, spec) if spec.get("engine", {}).get("name") == "imported" else Run(folder, spec)
+    return ImportedRun(folder, spec) if spec.get("engine") == ELSEWHERE else Run(folder, spec)
 
 
 def read_chunk(path: Path) -> pa.Table:
-    """A stored chunk, its pages' checksums verified.
+    """A stored chunk, its checksum verified.
 
     Raises:
         StoreError: where it is damaged.
     """
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        content = path.read_bytes()
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        if not seal.is_whole(content, file.metadata.metadata or {}):
+            raise ValueError("its bytes are not those that were written")
+        table = file.read()
         if "prompt" not in table.column_names:
             table = table.add_column(SCHEMA.get_field_index("prompt"), "prompt", pa.nulls(len(table), pa.string()))
         if not table.schema.equals(SCHEMA) or b"seconds" not in (table.schema.metadata or {}):
@@ -294,7 +310,8 @@ def read_chunk(path: Path) -> pa.Table:
         return table
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise StoreError(f"{path} is damaged ({reason}); delete it and run the study again, which makes only it anew") from None
+        again = "import its files again" if path.name == ALL else "run the study again, which makes only it anew"
+        raise StoreError(f"{path} is damaged ({reason}); delete it and {again}") from None
 
 
 def describe(spec: dict) -> str:
