@@ -300,5 +300,7 @@ def _guarded(location: str, load):
         raise
     except Exception as error:  # transformers, safetensors and the Hub raise many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = f"check the files in {location}" if Path(location).is_dir() else "delete it from the Hub's cache, and it is fetched again"
+        hint = "delete it from the Hub's cache, and it is fetched again"
+        if Path(location).is_dir():
+            hint = f"check the files in {location}, and fetch or train again what is damaged"
         raise ModelError(f"cannot load {location!r}: {reason} ({hint}; a truncated .safetensors must be replaced)") from error
