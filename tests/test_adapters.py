@@ -77,7 +77,7 @@ def test_a_stopped_run_continues_to_the_same_adapter(tiny_lm, adapter, tmp_path,
 
 def test_the_loss_is_that_of_the_solutions_tokens_alone(tiny_lm):
     location = locate(str(tiny_lm))
-    model = new_adapter(location, RECIPE)  # its B is zero: the base
+    model = new_adapter(location, RECIPE.rank, RECIPE.seed)  # its B is zero: the base
     examples = tokenise(models.load_tokenizer(location), WORKED[:2])
     found = solution_loss(model, ExampleBatches(examples, 2, seed=0)[0])
     base, losses = load_causal_lm(location), []
@@ -214,7 +214,7 @@ def test_the_commands_train_an_adapter_and_say_why_a_prm_would_learn_nothing(tin
     done = CliRunner().invoke(app, ["policy", str(tiny_lm), *places, "--output", str(tmp_path / "mine"), *small])
     assert done.exit_code == 0 and "it is a policy like any other" in done.output, done.output
     assert models.read_card(tmp_path / "mine")["examples"] == 4
-    few = ["--count", "2", "--max-tokens", "20", "--batch", "4"]
+    few = ["--count", "2", "--max-tokens", "20", "--decoded", "4"]
     done = CliRunner().invoke(app, ["prm", str(tmp_path / "mine"), *places, "--output", str(tmp_path / "prm"), *few])
     assert isinstance(done.exception, ValueError), done.output
     assert re.search("finished no solution|which teaches nothing", str(done.exception))

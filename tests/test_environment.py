@@ -81,7 +81,8 @@ def test_no_pickle_no_remote_code_no_eval():
 
 
 def test_weights_are_small_and_safetensors():
-    models = [p for p in (ROOT / "data").rglob("*") if p.suffix in {".safetensors", ".bin", ".pt", ".pth"} and "training" not in p.parts]
+    weights = {".safetensors", ".bin", ".pt", ".pth"}
+    models = [p for p in (ROOT / "data").rglob("*") if p.suffix in weights and not {"training", "cache"} & set(p.parts)]
     assert models and {p.suffix for p in models} == {".safetensors"}
     assert sum(p.stat().st_size for p in models) <= 30e6
 

@@ -1,16 +1,15 @@
-"""The step head: rollouts valued by hand, scores by hand, a PRM trained resumably."""
+"""A PRM from rollouts: values by hand, trees that read like their sequences, scores by hand, training that resumes."""
 
 from __future__ import annotations
 
-import json
+import itertools
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from scripted import ScriptedPolicy, root
-from torch import nn
+from safetensors.torch import load_file, save_file
+from scripted import ScriptedPolicy, ScriptedPRM, root
 
 from tts import derived
 from tts.analysis import costs
@@ -19,16 +18,19 @@ from tts.policies import open_policy
 from tts.policies.sampling import Sampling
 from tts.prompts import render_prompt
 from tts.reward_models import family_of, open_prm, weights_of
-from tts.reward_models.step_head import Head
+from tts.reward_models.step_head import render
+from tts.search.base import Candidate
 from tts.search.driver import Driver
 from tts.training import loop, prm, rollouts
-from tts.training.prm import HeadRecipe, auc, check, fold, judged, train_step_head
+from tts.training.packing import Packed, collate, pack
+from tts.training.prm import AdaptedHead, PRMRecipe, TreeBatches, auc, batched, check, example, judged, loss_of, save, train_prm
 from tts.training.rollouts import RolloutRecipe, Tree, labelled, search, valued
 
 PROBLEMS = [{"id": f"p{i}", "problem": text, "answer": "1"} for i, text in enumerate(["7,+8=?", "1,+1=?", "(5+42)+(12+41)=?", "9,-8=?"])]
 ROLLOUTS = RolloutRecipe(solutions=2, rollouts=2, temperature=1.0, max_tokens=60, seed=5)
-RECIPE = HeadRecipe("hidden", inner=4, passes=3, batch=4, held_out=0.25)
+RECIPE = PRMRecipe(rank=2, inner=8, learning_rate=3e-2, language=0.3, batch=1, passes=20, held_out=0.25)
 STEPS = ("47+38=85", "85*3=255", "\\boxed{255}")
+OTHER = ("47+38=85", "85*3=265", "\\boxed{265}")
 
 
 @pytest.fixture(autouse=True)
@@ -39,15 +41,14 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def rows():
     """Labels of four problems, written down."""
-    values = [[1.0, 0.5, 1.0], [0.25, 0.0, 0.0]]
-    solutions = [{"steps": list(STEPS), "values": v} for v in values]
+    solutions = [{"steps": list(STEPS), "values": [0.5, 1.0, 1.0]}, {"steps": list(OTHER), "values": [0.5, 0.25, 0.0]}]
     return [problem | {"tokens": 50, "solutions": solutions} for problem in PROBLEMS]
 
 
 @pytest.fixture
-def step_head(tiny_lm, rows, tmp_path, monkeypatch):
+def trained(tiny_lm, rows, tmp_path, monkeypatch):
     monkeypatch.setattr("tts.training.prm.labelled", lambda *arguments: rows)
-    return train_step_head(str(tiny_lm), PROBLEMS, ROLLOUTS, RECIPE, tmp_path / "step-head", tmp_path / "scratch")
+    return train_prm(str(tiny_lm), PROBLEMS, ROLLOUTS, RECIPE, tmp_path / "prm", tmp_path / "scratch")
 
 
 # -- rollouts ----------------------------------------------------------------------------------------------------------
@@ -76,6 +77,20 @@ def test_a_step_is_worth_the_share_of_its_continuations_that_come_out_right():
     assert outcome.policy_tokens == 2 * (2 + 2 + 1) + 2 * 4 * (2 + 1) + 2 * 4 * 1
 
 
+def test_steps_that_read_the_same_share_what_came_through_them_but_not_what_began_later():
+    def solution(text, *path):
+        return Candidate("p", "a problem", steps=tuple(text), path=path, status="finished")
+
+    # two solutions that begin alike, a rollout from each one's first step, and three from the second one's second step
+    rolled = {(0,): [solution("acx")], (1,): [solution("aby")], (1, 0): [solution("acx"), solution("acx"), solution("acy")]}
+    found = valued(Tree([solution("abx", 0, 0, 0), solution("acx", 1, 0, 0)], rolled), lambda c: c.steps[-1] == "x")
+    values = {"".join(one["steps"]): one["values"] for one in found}
+    first = 3 / 4  # of two solutions and two rollouts; the three that were rolled out later all go through c
+    assert values["abx"] == [first, 1 / 2, 1.0] and values["aby"] == [first, 1 / 2, 0.0]
+    assert values["acx"] == [first, 4 / 5, 1.0] and values["acy"] == [first, 4 / 5, 0.0]
+    assert len(found) == 2 + 2 + 3
+
+
 def test_rollouts_draw_anew_and_not_what_their_solution_drew(tiny_lm):
     engine, tree = open_policy(str(tiny_lm), Sampling(temperature=1.0, max_tokens=80, max_step_tokens=80, seed=1), 8), Tree()
     start = engine.root("p", "7,+8=?")
@@ -99,60 +114,128 @@ def test_labels_go_on_after_a_crash_and_are_those_of_an_unbroken_run(tiny_lm, tm
     assert made == ["p1", "p2", "p3"] and path.read_text() == "".join(lines)
 
 
+# -- trees of solutions ------------------------------------------------------------------------------------------------
+
+
+def test_a_tree_holds_equal_beginnings_once_and_sees_what_went_before():
+    tree = pack([[5, 6, 7], [5, 6], [5, 8, 7], [9]])
+    assert tree == Packed(ids=[5, 6, 7, 8, 7, 9], parents=[-1, 0, 1, 0, 3, -1], ends=[2, 1, 4, 5])
+    assert tree.positions().tolist() == [0, 1, 2, 1, 2, 0]
+    assert [row.nonzero()[:, 0].tolist() for row in tree.mask()] == [[0], [0, 1], [0, 1, 2], [0, 3], [0, 3, 4], [5]]
+
+
+def test_what_a_packed_sequence_reads_is_what_it_reads_alone(tiny_lm):
+    rng, starts = np.random.default_rng(0), ([4, 5, 6], [4, 5, 6], [4, 9], [])
+    problems = [[[*start, *rng.integers(3, 30, size).tolist()] for start in starts for size in (1, 4, 7)] for _ in range(3)]
+    problems[1] = problems[1][:4]  # shorter than the others: padded
+    trees = [pack(sequences) for sequences in problems]
+    model = load_causal_lm(str(tiny_lm)).model
+    with torch.inference_mode():
+        found = AdaptedHead(str(tiny_lm), RECIPE).hidden(collate(trees))  # a fresh adapter changes nothing
+        for row, (tree, sequences) in enumerate(zip(trees, problems)):
+            for end, sequence in zip(tree.ends, sequences):
+                alone = model(torch.tensor([sequence])).last_hidden_state[0]
+                torch.testing.assert_close(found[row, tree.path(end)], alone, rtol=0, atol=1e-5)
+
+
+def test_packed_scores_are_those_of_the_prm_in_use(tiny_lm, rows, trained):
+    """Two ways to one number: the trained module on packed trees, and the merged folder scored step by step."""
+    head = AdaptedHead(str(tiny_lm), RECIPE)
+    for name, tensor in load_file(trained.parent / "scratch" / "prm" / "state.safetensors").items():
+        if name.startswith("model."):
+            head.get_parameter(name.removeprefix("model.")).data = tensor
+    with torch.inference_mode():
+        packed = head(batched([example(load_tokenizer(str(tiny_lm)), row) for row in rows[:3]]))[0].sigmoid().tolist()
+    for number, problem in enumerate(PROBLEMS[:3]):
+        [first, second], _ = open_prm(str(trained)).score([("a", problem["problem"])] * 2, [STEPS, OTHER])
+        found = packed[5 * number : 5 * number + 5]
+        assert found == pytest.approx([*first, *second[1:]], abs=1e-2)  # the stored adapter is rounded to bfloat16
+        assert max(found) - min(found) > 0.3
+
+
+def test_each_distinct_step_is_learnt_from_once_and_right_solutions_are_read(tiny_lm, rows):
+    tokenizer = load_tokenizer(str(tiny_lm))
+    one = example(tokenizer, rows[0])
+    assert one.values == [0.5, 1.0, 1.0, 0.25, 0.0]
+    texts = [tokenizer.decode([one.tree.ids[at] for at in tokens]).replace(" ", "") for tokens in one.own]
+    assert texts == [*STEPS, *OTHER[1:]]
+    assert tokenizer.decode([one.tree.ids[at] for at in one.right]).replace(" ", "") == "".join(f"{step}\n\n" for step in STEPS)
+    sequences = {tuple(render(tokenizer, PROBLEMS[0]["problem"], steps[:depth])) for steps in (STEPS, OTHER) for depth in (1, 2, 3)}
+    assert len(one.tree.ids) == len({ids[:size] for ids in sequences for size in range(1, len(ids) + 1)})
+
+
+def test_the_loss_is_that_of_the_values_and_of_the_right_solutions_tokens(tiny_lm, rows):
+    head, tokenizer = AdaptedHead(str(tiny_lm), RECIPE), load_tokenizer(str(tiny_lm))
+    batch = batched([example(tokenizer, row) for row in rows[:2]])
+    with torch.inference_mode():
+        scores = head(batch)[0].sigmoid()
+        expected = -(batch["values"] * scores.log() + (1 - batch["values"]) * (1 - scores).log()).mean()
+        logs = []
+        for row in rows[:2]:
+            prompt, ids = (render(tokenizer, row["problem"], steps) for steps in ((), STEPS))
+            all_logs = load_causal_lm(str(tiny_lm))(torch.tensor([ids])).logits[0].log_softmax(-1)
+            logs += [all_logs[at - 1, ids[at]] for at in range(len(prompt), len(ids))]
+        assert loss_of(RECIPE)(head, batch).item() == pytest.approx(
+            (expected - RECIPE.language * torch.stack(logs).mean()).item(), abs=1e-5
+        )
+        wrong = batched([example(tokenizer, row | {"solutions": row["solutions"][1:]}) for row in rows[:2]])
+        assert loss_of(RECIPE)(head, wrong).item() > 0  # no right solution: the values alone
+
+
 # -- the head ----------------------------------------------------------------------------------------------------------
 
 
-def by_hand(folder, problem, steps):
-    """Each score from a forward pass over everything up to its step."""
-    base = json.loads((folder / "step_head.json").read_text())["base"]
-    tokenizer, model, weights = load_tokenizer(base), load_causal_lm(base), load_file(folder / "step_head.safetensors")
+def by_hand(base, folder, problem, steps):
+    """Each score from a forward pass over everything up to its step, through matrices that the adapter is added to here."""
+    tokenizer, model, head = load_tokenizer(base), load_causal_lm(base), load_file(folder / "step_head.safetensors")
+    parts = {name.removeprefix("base_model.model."): t.float() for name, t in load_file(folder / "adapter_model.safetensors").items()}
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            matrix = name.removesuffix(".weight")
+            if f"{matrix}.lora_A.weight" in parts:
+                weight += 2 * parts[f"{matrix}.lora_B.weight"] @ parts[f"{matrix}.lora_A.weight"]  # alpha over rank is 2
     scores, text = [], render_prompt(tokenizer, problem)
     for step in steps:
-        text += f"{step}\n\n"
-        with torch.inference_mode():
-            hidden = model.model(torch.tensor([tokenizer(text)["input_ids"]])).last_hidden_state[0, -1]
-        inner = (weights["layers.0.weight"] @ hidden + weights["layers.0.bias"]).relu()
-        scores.append((weights["layers.2.weight"] @ inner + weights["layers.2.bias"]).sigmoid().item())
-    return scores
-
-
-def test_scores_equal_those_worked_out_by_hand_whole_or_step_by_step(step_head):
-    whole, stepwise = open_prm(str(step_head)), open_prm(f"step-head:{step_head}", batch=2)
-    solutions = [STEPS, STEPS[:1], ()]
-    for found, steps in zip(whole.score([("a", "7,+8=?")] * 3, solutions)[0], solutions):
-        assert found == pytest.approx(by_hand(step_head, "7,+8=?", steps), abs=1e-5)
-    for depth in (1, 2, 3):
-        [found], _ = stepwise.score([("a", "7,+8=?")], [STEPS[:depth]])
-    assert found == pytest.approx(by_hand(step_head, "7,+8=?", STEPS), abs=1e-5)
-
-
-def test_confidence_is_that_of_the_steps_tokens_without_separators(tiny_lm, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("tts.training.prm.labelled", lambda *arguments: rows)
-    recipe = HeadRecipe("confidence", inner=4, passes=3, batch=4)
-    folder = train_step_head(str(tiny_lm), PROBLEMS, ROLLOUTS, recipe, tmp_path / "sure", tmp_path / "scratch")
-    model, tokenizer = load_causal_lm(str(tiny_lm)), load_tokenizer(str(tiny_lm))
-    head = Head(5, 4)
-    head.load_state_dict(load_file(folder / "step_head.safetensors"))
-    expected, text = [], render_prompt(tokenizer, "7,+8=?")
-    for step in STEPS:
         before, own = (tokenizer(part)["input_ids"] for part in (text, step))
         with torch.inference_mode():
             logs = model(torch.tensor([before + own])).logits[0].log_softmax(-1)
-            at = range(len(before) - 1, len(before) + len(own) - 1)
-            likely = torch.stack([logs[i, token] for i, token in zip(at, own)])
-            entropy = torch.stack([-(logs[i].exp() * logs[i]).sum() for i in at])
-            inputs = torch.stack([likely.mean(), likely.min(), likely.sum(), entropy.mean(), entropy.max()])
-            expected.append(head(inputs).sigmoid().item())
+        at = range(len(before) - 1, len(before) + len(own) - 1)
+        likely = torch.stack([logs[i, token] for i, token in zip(at, own)])
+        entropy = torch.stack([-(logs[i].exp() * logs[i]).sum() for i in at])
+        inputs = torch.stack([likely.mean(), likely.min(), likely.sum(), entropy.mean(), entropy.max()])
+        inner = (head["layers.0.weight"] @ inputs + head["layers.0.bias"]).relu()
+        scores.append((head["layers.2.weight"] @ inner + head["layers.2.bias"]).sigmoid().item())
         text += f"{step}\n\n"
-    for batch in (64, 2):
-        [found], _ = open_prm(str(folder), batch=batch).score([("a", "7,+8=?")], [STEPS])
-        assert found == pytest.approx(expected, abs=1e-5)
+    return scores
 
 
-def test_training_goes_on_where_it_was_and_ends_with_the_same_head(step_head, tiny_lm, rows, tmp_path, monkeypatch):
+def test_scores_equal_those_worked_out_by_hand_whole_or_step_by_step(tiny_lm, trained):
+    whole, stepwise = open_prm(str(trained)), open_prm(f"step-head:{trained}", batch=2)
+    solutions = [STEPS, STEPS[:1], ()]
+    for found, steps in zip(whole.score([("a", "7,+8=?")] * 3, solutions)[0], solutions):
+        assert found == pytest.approx(by_hand(str(tiny_lm), trained, "7,+8=?", steps), abs=1e-5)
+    for depth in (1, 2, 3):
+        [found], _ = stepwise.score([("a", "7,+8=?")], [STEPS[:depth]])
+    assert found == pytest.approx(by_hand(str(tiny_lm), trained, "7,+8=?", STEPS), abs=1e-5)
+
+
+def test_training_tells_right_steps_from_wrong_ones(tiny_lm, rows, trained):
+    [right, wrong], _ = open_prm(str(trained)).score([("a", PROBLEMS[1]["problem"])] * 2, [STEPS, OTHER])
+    assert right[-1] > 0.6 > 0.4 > wrong[-1]
+
+
+def test_only_the_upper_layers_are_adapted_where_asked(tiny_lm, rows, tmp_path):
+    head = AdaptedHead(str(tiny_lm), PRMRecipe(rank=2, inner=4, upper=1))
+    learning = {name for name, p in head.named_parameters() if p.requires_grad}
+    assert {name.split(".layers.")[1][0] for name in learning if "lora" in name} == {"1"}
+    save(head, str(tiny_lm), {"family": "step-head"}, tmp_path / "upper")
+    assert open_prm(str(tmp_path / "upper")).score([("a", "7,+8=?")], [STEPS])[0]
+
+
+def test_training_goes_on_where_it_was_and_ends_with_the_same_prm(trained, tiny_lm, rows, tmp_path, monkeypatch):
     monkeypatch.setattr("tts.training.prm.labelled", lambda *arguments: rows)
     monkeypatch.setattr(prm, "train", partial(loop.train, checkpoint_every=0.0))
-    whole = prm._Shuffled.__getitem__
+    whole = TreeBatches.__getitem__
 
     def stops(self, step):
         if step == 5:
@@ -161,46 +244,46 @@ def test_training_goes_on_where_it_was_and_ends_with_the_same_head(step_head, ti
 
     arguments = (str(tiny_lm), PROBLEMS, ROLLOUTS, RECIPE, tmp_path / "again", tmp_path / "other")
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
-        stopping.setattr(prm._Shuffled, "__getitem__", stops)
-        train_step_head(*arguments)
-    monkeypatch.setattr(prm, "_states", None)  # what the head reads is there already, and not computed again
-    resumed = load_file(train_step_head(*arguments) / "step_head.safetensors")
-    for name, tensor in load_file(step_head / "step_head.safetensors").items():
-        torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0)
+        stopping.setattr(TreeBatches, "__getitem__", stops)
+        train_prm(*arguments)
+    resumed = train_prm(*arguments)
+    for file in ("step_head.safetensors", "adapter_model.safetensors"):
+        found, unbroken = load_file(resumed / file), load_file(trained / file)
+        assert found.keys() == unbroken.keys()
+        for name, tensor in unbroken.items():
+            torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
 
 
-def test_the_folder_says_what_it_is_and_what_it_cost(step_head, tiny_lm, rows):
-    assert family_of(str(step_head))[0] == "step-head"
-    assert costs.solver_of(str(step_head)) == str(tiny_lm)
-    card, size = read_card(step_head), costs.shape_of(str(tiny_lm)).parameters
-    own = 32 * 4 + 4 + 4 + 1
-    assert card["parameters"] == size + own == costs.shape_of(str(step_head)).parameters
-    assert card["labelled_steps"] == 24 and card["training_steps"] == 18 and card["held_out_steps"] == 6
-    assert card["training_flops"] == 2 * size * 200 + 6 * own * 24 * 3
-    known = weights_of(str(step_head))
-    assert known == weights_of(family_of(str(step_head))[1])
+def test_the_folder_says_what_it_is_and_what_it_cost(trained, tiny_lm, rows):
+    assert family_of(str(trained))[0] == "step-head"
+    assert costs.solver_of(str(trained)) == str(tiny_lm)
+    card, size = read_card(trained), costs.shape_of(str(tiny_lm)).parameters
+    files = (load_file(trained / name) for name in ("step_head.safetensors", "adapter_model.safetensors"))
+    head, adapter = (sum(tensor.numel() for tensor in file.values()) for file in files)
+    assert (head, card["head_parameters"], card["adapter_parameters"]) == (5 * 8 + 8 + 8 + 1, head, adapter)
+    assert card["parameters"] == size + head == costs.shape_of(str(trained)).parameters
+    assert card["labelled_solutions"] == 8 and card["held_out_problems"] == 1 and card["held_out_steps"] == 6
+    assert card["held_out_auc_within_problems"] in (0.0, 1.0) and card["problems_with_right_and_wrong"] == 1
+    likely, _ = open_prm(f"implicit:{tiny_lm}").score([("p0", PROBLEMS[0]["problem"])] * 2, [STEPS, OTHER])
+    assert card["held_out_auc_within_problems_of_implicit_policy"] == float(np.prod(likely[0]) > np.prod(likely[1]))
+    tokenizer = load_tokenizer(str(tiny_lm))
+    packed = 20 * sum(len(example(tokenizer, row).tree.ids) for row in rows[1:])
+    assert card["training_tokens"] == packed
+    assert card["training_flops"] == 2 * size * 200 + (4 * size + 6 * (head + adapter)) * packed
+    assert weights_of(str(trained)) == weights_of(family_of(str(trained))[1])
 
 
-def test_a_head_that_does_not_fit_its_declaration_is_refused(step_head):
-    declared = json.loads((step_head / "step_head.json").read_text())
-    (step_head / "step_head.json").write_text(json.dumps(declared | {"inner": 8}))
+def test_a_head_that_does_not_fit_is_refused(trained):
+    tensors = load_file(trained / "step_head.safetensors")
+    save_file(tensors | {"layers.0.weight": torch.zeros(8, 4)}, trained / "step_head.safetensors")
     with pytest.raises(ModelError, match="the head in .* does not fit: .*; train it again"):
-        open_prm(str(step_head))
+        open_prm(str(trained))
+    (trained / "step_head.safetensors").write_bytes(b"broken")
+    with pytest.raises(ModelError, match="the head in .* does not fit: .*; train it again"):
+        open_prm(str(trained))
 
 
-def test_inputs_that_are_unknown_are_refused(step_head):
-    declared = json.loads((step_head / "step_head.json").read_text())
-    (step_head / "step_head.json").write_text(json.dumps(declared | {"inputs": "feelings"}))
-    with pytest.raises(ModelError, match="unknown inputs 'feelings'; known: hidden, confidence"):
-        open_prm(str(step_head))
-
-
-def test_folding_keeps_what_the_layer_does():
-    layer, states = nn.Linear(3, 2), torch.randn(5, 3)
-    mean, spread = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 0.1, 5.0])
-    before = layer((states - mean) / spread)
-    fold(layer, mean, spread)
-    torch.testing.assert_close(layer(states), before)
+# -- how it is judged --------------------------------------------------------------------------------------------------
 
 
 def test_the_area_under_the_curve_counts_pairs():
@@ -208,14 +291,26 @@ def test_the_area_under_the_curve_counts_pairs():
     assert auc(np.array([0.9, 0.2]), np.array([True, True])) is None
 
 
-def test_a_head_is_judged_beside_the_mean():
-    head = Head(1, 1)
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.zero_()
-    found = judged(head, torch.zeros(4, 1), torch.tensor([1.0, 1.0, 1.0, 0.0]))
-    assert found["held_out_loss"] == pytest.approx(np.log(2), abs=1e-4) and found["held_out_auc"] == 0.5
-    assert found["held_out_loss_of_the_mean"] == pytest.approx(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)), abs=1e-4)
+def test_a_prm_is_judged_on_steps_and_within_problems():
+    """One problem of whose two pairs of right and wrong solutions one is in order; one all right; their steps over both."""
+
+    def row(number, *solutions):
+        return {"id": f"p{number}", "problem": "x", "solutions": [{"steps": list(steps), "values": values} for steps, values in solutions]}
+
+    right = [(("good", "good"), [0.5, 1.0]), (("poor", "good"), [1.0, 1.0])]
+    wrong = [(("good", "poor"), [0.5, 0.0]), (("good", "fair"), [0.5, 0.0])]
+    table = {"good": 0.9, "fair": 0.6, "poor": 0.2}
+    found = judged(ScriptedPRM(lambda steps: table[steps[-1]]), [row(0, *right, *wrong), row(1, (("fair",), [1.0]))])
+    # products 0.81 and 0.18 of the right ones, 0.18 and 0.54 of the wrong ones: 1 + 1 + 0.5 + 0 of 4 pairs
+    assert found["held_out_auc_within_problems"] == 0.625 and found["problems_with_right_and_wrong"] == 1
+    scores = np.array([0.9, 0.9, 0.2, 0.9, 0.9, 0.2, 0.9, 0.6, 0.6])
+    values = np.array([0.5, 1.0, 1.0, 1.0, 0.5, 0.0, 0.5, 0.0, 1.0])
+    assert found["held_out_steps"] == 9 and found["held_out_problems"] == 2
+    assert found["held_out_loss"] == pytest.approx(-np.mean(values * np.log(scores) + (1 - values) * np.log(1 - scores)), abs=1e-4)
+    mean = values.mean()
+    assert found["held_out_loss_of_the_mean"] == pytest.approx(-np.mean(values * np.log(mean) + (1 - values) * np.log(1 - mean)), abs=1e-4)
+    pairs = [(right > wrong) + (right == wrong) / 2 for right, wrong in itertools.product(scores[values >= 0.5], scores[values < 0.5])]
+    assert found["held_out_auc"] == pytest.approx(np.mean(pairs), abs=1e-4)
 
 
 @pytest.mark.parametrize(("values", "message"), [([], "finished no solution"), ([1.0, 1.0], "has the value 1, which teaches nothing")])

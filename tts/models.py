@@ -40,7 +40,7 @@ def named_folder(name: str) -> Path | None:
 def locate(name: str) -> str:
     """A model's location: its folder, where ``name`` is a folder or a pocket model's name, else the Hub name with its commit.
 
-    What is no model folder itself (a GGUF file, a package that holds one, an adapter, a step head) is made into one, once.
+    What is no model folder itself (a GGUF file, a package that holds one, an adapter) is made into one, once.
 
     Raises:
         ModelError: where it is neither a folder nor a pocket model and has not the form of a Hub name, or the Hub does not tell
@@ -114,7 +114,7 @@ def fingerprint(location: str) -> str:
 
 
 def weights_of(name: str) -> str:
-    """:func:`fingerprint` of what a name means; an adapter's or a head's without its base, whose hash its card holds.
+    """:func:`fingerprint` of what a name means; an adapter's without its base, whose hash its card holds.
 
     Raises:
         ModelError: where it does not exist.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -74,10 +76,8 @@ def policy(
     scratch: Scratch = SCRATCH,
 ) -> None:
     """Trains a LoRA adapter on worked solutions (steps split by a blank line); stopping loses at most a minute."""
-    try:
+    with adapters():
         from tts.training.adapter import AdapterRecipe, train_adapter
-    except ImportError as error:
-        raise ValueError(f"training an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
     from tts.training.worked_problems import load_worked
 
     recipe = AdapterRecipe(rank, learning_rate, batch, passes, seed)
@@ -94,32 +94,42 @@ def prm(
     count: Annotated[int, typer.Option(help="problems whose solutions are labelled")] = 300,
     skip: Annotated[int, typer.Option(help="problems left out at the start of the set, say those that the policy was trained on")] = 0,
     split: Split = "development",
-    solutions: Annotated[int, typer.Option(help="sampled for each problem")] = 2,
-    rollouts: Annotated[int, typer.Option(help="from each step of a solution")] = 4,
-    temperature: Annotated[float, typer.Option(help="of all samples")] = 0.7,
+    solutions: Annotated[int, typer.Option(help="sampled for each problem")] = 3,
+    rollouts: Annotated[int, typer.Option(help="from each step of a solution")] = 1,
+    temperature: Annotated[float, typer.Option(help="of all samples; a high one shows more ways to be wrong")] = 1.0,
     max_tokens: Annotated[int, typer.Option(help="limit of a solution")] = 320,
-    inputs: Annotated[str, typer.Option(help="what the head reads: the step's confidence, or the hidden state at its end")] = "confidence",
+    adapter_rank: Annotated[int, typer.Option(min=1, help="of the adapter's matrices")] = 8,
+    upper: Annotated[int | None, typer.Option(min=1, help="adapt this many of the last layers only")] = None,
     inner: Annotated[int, typer.Option(help="size of the head's layer between")] = 16,
-    passes: Annotated[int, typer.Option(help="over the labelled steps")] = 30,
-    learning_rate: Annotated[float, typer.Option(help="its peak")] = 1e-3,
-    batch: Annotated[int, typer.Option(help="sequences sampled at once")] = 64,
+    passes: Annotated[int, typer.Option(help="over the problems")] = 2,
+    learning_rate: Annotated[float, typer.Option(help="the adapter's peak")] = 5e-4,
+    language: Annotated[float, typer.Option(help="weight of the language model's loss on right solutions")] = 0.3,
+    batch: Annotated[int, typer.Option(help="problems a step of training")] = 2,
+    decoded: Annotated[int, typer.Option(help="sequences sampled at once")] = 64,
     seed: Seed = 0,
     scratch: Scratch = SCRATCH,
 ) -> None:
-    """Trains a step head on rollouts (Math-Shepherd's labels): samples, labels, head; stopping loses at most a minute."""
+    """Trains an adapter and a step head on rollouts (Math-Shepherd's labels); stopping loses at most a minute."""
+    with adapters():
+        from tts.training.prm import PRMRecipe, train_prm
     from tts.problems import load_problems
-    from tts.reward_models.step_head import Inputs
-    from tts.training.prm import HeadRecipe, train_step_head
     from tts.training.rollouts import RolloutRecipe
 
     chosen = list(load_problems(problems, skip + count, split))[skip:]
     labels = RolloutRecipe(solutions, rollouts, temperature, max_tokens, seed)
-    if inputs not in get_args(Inputs):
-        raise ValueError(f"unknown inputs {inputs!r}; choose from {', '.join(get_args(Inputs))}")
-    head = HeadRecipe(inputs, inner, learning_rate, passes, seed=seed)
+    recipe = PRMRecipe(adapter_rank, upper, inner, learning_rate, language, batch, passes, seed=seed)
     with resumable():
-        folder = train_step_head(policy, chosen, labels, head, output, scratch / output.name, batch)
+        folder = train_prm(policy, chosen, labels, recipe, output, scratch / output.name, decoded)
     console.print(f"saved in {folder}; it is a PRM like any other: python -m tts run 01_tts_methods -p prm={folder}", soft_wrap=True)
+
+
+@contextmanager
+def adapters() -> Iterator[None]:
+    """Says what to install where peft is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(f"training an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
 
 
 def main() -> None:

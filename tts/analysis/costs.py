@@ -43,7 +43,7 @@ def shape_of(name: str) -> Shape:
         return sizes.shape_of(original(name))
     try:
         card = _card(name)
-        if "attention_width" in card:  # an adapter's or a head's, whose base need not be here
+        if "attention_width" in card:  # an adapter's, whose base need not be here
             return Shape(card["parameters"], card["layers"], card["attention_width"])
         return _measured(locate(model_of(name)))
     except ModelError:

@@ -1,100 +1,113 @@
-"""A step head: what a policy's hidden states say at each step, through two small layers, as in Qwen2.5-Math-PRM, to one score.
+"""A step head: how sure an adapted policy is of each step, five numbers, through two small layers to one score.
 
-A head reads one of two things. ``hidden``: the hidden state at the step's end, which takes labels of many problems; from eighty it
-learnt which problems are hard, and nothing of which solutions are right. ``confidence``: five numbers that the policy's own output
-layer makes of the hidden states within the step, how likely and how certain its tokens were.
+The policy is adapted together with the head (:mod:`tts.training.prm`); what lies in the folder is the adapter, merged into its base, and
+the head. A head on the hidden state at the step's end learnt, from labels of two hundred problems, which problems are hard, and not
+which of one problem's solutions are right.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
+from tts.derived import STEP_HEAD
 from tts.models import ModelError, load_causal_lm, load_tokenizer
 from tts.prompts import STEP_SEPARATOR, render_prompt
-from tts.reward_models.base import Steps, last
+from tts.reward_models.base import Steps
 
-DECLARATION = "step_head.json"
-WEIGHTS = "step_head.safetensors"
-Inputs = Literal["hidden", "confidence"]
 ROWS = 8  # whose log-probabilities over the whole vocabulary are in memory at once
+WIDTH = 5
 
 
 class Head(nn.Module):
-    """``Linear, ReLU, Linear`` to one logit: whether the solution will come out right.
+    """``Linear, ReLU, Linear`` from what :func:`confidence` gives to one logit: whether the solution will come out right.
 
     Args:
-        width: of its inputs.
-        inner: of the layer between.
+        inner: size of the layer between.
     """
 
-    def __init__(self, width: int, inner: int):
+    def __init__(self, inner: int):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, 1))
+        self.layers = nn.Sequential(nn.Linear(WIDTH, inner), nn.ReLU(), nn.Linear(inner, 1))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Logits ``(...)`` of inputs ``(..., width)``."""
+        """Logits ``(...)`` of inputs ``(..., 5)``."""
         return self.layers(inputs).squeeze(-1)
 
 
-class StepReader:
-    """What a head is given: the policy's own prompt, then the steps, each followed by a blank line."""
-
-    def __init__(self, location: str, inputs: Inputs, device: str | None = None):
-        self.inputs = inputs
-        self.tokenizer = load_tokenizer(location)
-        model = load_causal_lm(location, device)
-        self.backbone, self.output = model.base_model, model.get_output_embeddings()
-        self.width = model.config.get_text_config().hidden_size if inputs == "hidden" else 5
-        self._separator = len(self.tokenizer(STEP_SEPARATOR, add_special_tokens=False)["input_ids"])
-
-    def render(self, problem: str, steps: Steps) -> list[int]:
-        text = render_prompt(self.tokenizer, problem) + "".join(step + STEP_SEPARATOR for step in steps)
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    def inputs_of(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
-        """The head's inputs, ``(rows, width)`` in float32; arguments as of :meth:`tts.reward_models.base.Family.read`."""
-        if self.inputs == "hidden":
-            return last(hidden, tokens).float()
-        previous = torch.cat([before[:, None], hidden[:, :-1]], dim=1)
-        parts = [self._confidence(previous[at : at + ROWS], tokens[at : at + ROWS]) for at in range(0, len(tokens), ROWS)]
-        return torch.cat(parts)
-
-    def _confidence(self, previous: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
-        """Per row the mean, least and summed log-probability of its tokens, and the mean and largest entropy before them.
-
-        The separator does not count: a solution's last step does not have it.
-        """
-        logs = self.output(previous).float().log_softmax(-1)
-        found = []
-        for row, ids in enumerate(tokens):
-            counted = torch.tensor(ids[: -self._separator] or ids, device=logs.device)
-            own = logs[row, : len(counted)]
-            likely, entropy = own.gather(-1, counted[:, None])[:, 0], -(own.exp() * own).sum(-1)
-            found.append(torch.stack([likely.mean(), likely.min(), likely.sum(), entropy.mean(), entropy.max()]))
-        return torch.stack(found)
+def render(tokenizer: PreTrainedTokenizerBase, problem: str, steps: Steps) -> list[int]:
+    """The policy's own prompt, then the steps, each followed by a blank line."""
+    text = render_prompt(tokenizer, problem) + "".join(step + STEP_SEPARATOR for step in steps)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-class StepHead(StepReader):
-    """The PRM: a reader and its head; the score is the probability that the solution will come out right."""
+def separator_length(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens of the blank line that ends a step; they say nothing of it."""
+    return len(tokenizer(STEP_SEPARATOR, add_special_tokens=False)["input_ids"])
+
+
+def likelihoods(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The log-probability of each token ``(...)`` and the entropy before it, from the logits before it ``(..., vocabulary)``."""
+    logs = logits.float().log_softmax(-1)
+    return logs.gather(-1, tokens[..., None])[..., 0], -(logs.exp() * logs).sum(-1)
+
+
+def confidence(likely: torch.Tensor, entropy: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """Per step the mean, least and summed log-probability of its tokens, and the mean and largest entropy before them, ``(steps, 5)``.
+
+    Args:
+        likely, entropy: as of :func:`likelihoods`, ``(steps, tokens)``.
+        own: which of them are the step's own tokens, likewise.
+    """
+    count = own.sum(1)
+    likely, entropy = likely.masked_fill(~own, 0.0), entropy.masked_fill(~own, 0.0)  # log-probabilities are never above 0
+    summed = likely.sum(1)
+    return torch.stack([summed / count, likely.amin(1), summed, entropy.sum(1) / count, entropy.amax(1)], dim=1)
+
+
+class StepHead:
+    """The PRM; the score is the probability that the solution will come out right."""
 
     architectures = names = ()
 
     def __init__(self, location: str, device: str | None = None):
-        declared = json.loads((Path(location) / DECLARATION).read_text())
-        if declared.get("inputs") not in get_args(Inputs):
-            raise ModelError(f"{location}/{DECLARATION}: unknown inputs {declared.get('inputs')!r}; known: {', '.join(get_args(Inputs))}")
-        super().__init__(location, declared["inputs"], device)
-        self.head = Head(self.width, declared["inner"]).to(self.backbone.device)
-        try:
-            self.head.load_state_dict(load_file(Path(location) / WEIGHTS, device=str(self.backbone.device)))
-        except (RuntimeError, OSError, KeyError) as error:
-            raise ModelError(f"the head in {location} does not fit: {str(error).splitlines()[0]}; train it again") from error
+        self.tokenizer = load_tokenizer(location)
+        model = load_causal_lm(location, device)
+        self.backbone, self.output = model.base_model, model.get_output_embeddings()
+        self.head = load_head(Path(location) / STEP_HEAD).to(self.backbone.device)
+        self._separator = separator_length(self.tokenizer)
+
+    def render(self, problem: str, steps: Steps) -> list[int]:
+        return render(self.tokenizer, problem, steps)
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
-        return self.head(self.inputs_of(before, hidden, tokens)).sigmoid().tolist()
+        previous = torch.cat([before[:, None], hidden[:, :-1]], dim=1)
+        parts = [self._inputs(previous[at : at + ROWS], tokens[at : at + ROWS]) for at in range(0, len(tokens), ROWS)]
+        return self.head(torch.cat(parts)).sigmoid().tolist()
+
+    def _inputs(self, previous: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
+        counted = [ids[: -self._separator] or ids for ids in tokens]
+        width = max(map(len, counted))
+        padded = torch.tensor([ids + [0] * (width - len(ids)) for ids in counted], device=previous.device)
+        own = torch.tensor([[at < len(ids) for at in range(width)] for ids in counted], device=previous.device)
+        return confidence(*likelihoods(self.output(previous[:, :width]), padded), own)
+
+
+def load_head(path: Path) -> Head:
+    """A head from its file.
+
+    Raises:
+        ModelError: where the file is damaged, or holds something else.
+    """
+    try:
+        tensors = load_file(path)
+        head = Head(len(tensors["layers.0.bias"]))
+        head.load_state_dict(tensors)
+    except (RuntimeError, OSError, KeyError, SafetensorError) as error:
+        raise ModelError(f"the head in {path} does not fit: {str(error).splitlines()[0]}; train it again") from error
+    return head

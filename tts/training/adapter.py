@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -19,6 +18,7 @@ from tts.analysis.costs import shape_of
 from tts.derived import reference
 from tts.models import fingerprint, load_causal_lm, load_tokenizer, locate, read_card
 from tts.prompts import render_prompt
+from tts.training.batches import ByLength
 from tts.training.loop import Progress, Schedule, train
 
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -44,25 +44,20 @@ class AdapterRecipe:
 
 
 class ExampleBatches:
-    """Examples in a seeded order by step number, of about equal length within a batch so that little is padding.
+    """Padded examples by step number.
 
     Args:
         examples: token ids of each, and how many of them at the start are the prompt.
-        batch: examples per step; what does not fill the last batch of a pass is left out of it.
+        batch: examples per step.
         seed: of the order.
     """
 
-    WINDOW = 16  # batches that are sorted by length together
-
     def __init__(self, examples: Sequence[tuple[list[int], int]], batch: int, seed: int):
-        if len(examples) < batch:
-            raise ValueError(f"{len(examples)} examples do not fill a batch of {batch}; give more examples or a smaller batch")
-        self.examples, self.batch, self.seed = examples, batch, seed
-        self.per_pass = len(examples) // batch
+        self.examples, self.order = examples, ByLength([len(ids) for ids, _ in examples], batch, seed)
+        self.per_pass = self.order.per_pass
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        number, at = divmod(step, self.per_pass)
-        rows = [self.examples[i] for i in self._order(number)[at]]
+        rows = [self.examples[i] for i in self.order[step]]
         longest = max(len(ids) for ids, _ in rows)
         ids = torch.zeros(len(rows), longest, dtype=torch.int64)
         learn = torch.zeros(len(rows), longest, dtype=torch.bool)
@@ -70,15 +65,6 @@ class ExampleBatches:
             ids[row, : len(tokens)] = torch.tensor(tokens)
             learn[row, prompt : len(tokens)] = True
         return {"ids": ids, "learn": learn}
-
-    def _order(self, number: int) -> list[np.ndarray]:
-        rng = np.random.default_rng([self.seed, number])
-        order = rng.permutation(len(self.examples))[: self.per_pass * self.batch]
-        batches = []
-        for at in range(0, len(order), self.batch * self.WINDOW):
-            window = sorted(order[at : at + self.batch * self.WINDOW], key=lambda i: len(self.examples[i][0]))
-            batches += [window[i : i + self.batch] for i in range(0, len(window), self.batch)]
-        return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, problems: Sequence[dict]) -> list[tuple[list[int], int]]:
@@ -120,24 +106,34 @@ def train_adapter(
     location = locate(base)
     examples = tokenise(load_tokenizer(location), problems)
     batches = ExampleBatches(examples, recipe.batch, recipe.seed)
-    model = new_adapter(location, recipe)
+    model = new_adapter(location, recipe.rank, recipe.seed)
     steps = batches.per_pass * recipe.passes
-    schedule = Schedule(steps, recipe.learning_rate, warmup=max(1, steps // 20), weight_decay=0.0, bf16=_half(model), muon=False)
+    schedule = Schedule(steps, recipe.learning_rate, warmup=max(1, steps // 20), weight_decay=0.0, bf16=half(model), muon=False)
     made_of = f"{recipe} on {fingerprint(location)} with {_hash(examples)}"
     progress = train(model, solution_loss, batches, schedule, scratch, output.name, made_of, compile=False)
     card = adapter_card(model, base, location, batches, recipe, progress, pretrained_tokens)
     return save_adapter(model, base, card, output)
 
 
-def new_adapter(location: str, recipe: AdapterRecipe) -> PeftModel:
-    """A base with a fresh adapter on every matrix of its layers; only the adapter learns, in float32."""
+def new_adapter(location: str, rank: int, seed: int, upper: int | None = None) -> PeftModel:
+    """A base with a fresh adapter on every matrix of its layers; only the adapter learns, in float32.
+
+    Args:
+        location: of the base.
+        rank: of the adapter's matrices.
+        seed: of its first weights.
+        upper: how many of the layers are adapted, the last ones; all by default.
+    """
     base = load_causal_lm(location)
     present = {name.rsplit(".", 1)[-1] for name, module in base.named_modules() if isinstance(module, nn.Linear)}
     targets = [name for name in MATRICES if name in present]
     if not targets:
         raise ValueError(f"{location}: none of its layers has a matrix named {', '.join(MATRICES)}; such a model cannot be adapted")
-    torch.manual_seed(recipe.seed)
-    return get_peft_model(base, LoraConfig(r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules=targets, task_type="CAUSAL_LM"))
+    layers = base.config.get_text_config().num_hidden_layers
+    chosen = list(range(layers))[-upper:] if upper else None
+    torch.manual_seed(seed)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, layers_to_transform=chosen, task_type="CAUSAL_LM")
+    return get_peft_model(base, config)
 
 
 def save_adapter(model: PeftModel, base: str, card: dict, output: Path) -> Path:
@@ -183,7 +179,7 @@ def adapter_card(
     }
 
 
-def _half(model: nn.Module) -> bool:
+def half(model: nn.Module) -> bool:
     return next(model.parameters()).dtype == torch.bfloat16
 
 

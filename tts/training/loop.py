@@ -46,6 +46,7 @@ class Schedule:
         weight_decay: on matrices only.
         bf16: run the forward pass under bfloat16 autocast (faster from about a million parameters on).
         muon: Muon for the matrices of the layers; else AdamW for everything, as is usual for adapters and heads.
+        head: times the learning rate, for a module named ``head`` that starts from nothing on top of one that does not.
     """
 
     steps: int
@@ -54,6 +55,7 @@ class Schedule:
     weight_decay: float = 0.05
     bf16: bool = False
     muon: bool = True
+    head: float = 1.0
 
     def learning_rate(self, step: int) -> float:
         if step < self.warmup:
@@ -103,6 +105,7 @@ def train(
     optimizers = _optimizers(model, schedule)
     progress = _resume(model, optimizers, folder, recipe)
     step_loss = torch.compile(loss) if compile else loss
+    device = next(model.parameters()).device
     model.train()
     saved = started = time.monotonic()
     before = progress.seconds
@@ -110,9 +113,10 @@ def train(
     with tqdm(total=schedule.steps, initial=progress.step, desc=description, unit="step", mininterval=5) as bar:
         while progress.step < schedule.steps:
             for group in itertools.chain.from_iterable(o.param_groups for o in optimizers):
-                group["lr"] = schedule.learning_rate(progress.step)
-            with torch.autocast("cpu", torch.bfloat16, enabled=schedule.bf16):
-                value = step_loss(model, batches[progress.step])
+                group["lr"] = schedule.learning_rate(progress.step) * group.get("factor", 1.0)
+            batch = {name: tensor.to(device) for name, tensor in batches[progress.step].items()}
+            with torch.autocast(device.type, torch.bfloat16, enabled=schedule.bf16):
+                value = step_loss(model, batch)
             value.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in optimizers:
@@ -140,10 +144,12 @@ def _optimizers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimi
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     hidden = [p for name, p in named if schedule.muon and p.ndim == 2 and ".layers." in name]
-    others = [p for name, p in named if not (schedule.muon and p.ndim == 2 and ".layers." in name)]
+    others = [(name, p) for name, p in named if not (schedule.muon and p.ndim == 2 and ".layers." in name)]
+    heads, rest = ([p for name, p in others if name.startswith("head.") == of_head] for of_head in (True, False))
     groups = [
-        {"params": [p for p in others if p.ndim >= 2], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": schedule.weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        {"params": heads, "weight_decay": 0.0, "factor": schedule.head},
     ]
     adamw = torch.optim.AdamW(groups, lr=schedule.peak_learning_rate, betas=(0.9, 0.98), fused=True)
     if not hidden:

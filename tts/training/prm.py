@@ -1,95 +1,110 @@
-"""A step head for any causal language model, trained on Monte-Carlo rollouts: labels, what the head reads, head; each part resumable."""
+"""A PRM made of any causal language model: a step head and an adapter under it, trained together on Monte-Carlo rollouts; resumable.
+
+All solutions of a problem pass the model as one tree (:mod:`tts.training.packing`), each distinct step once.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from scipy.stats import rankdata
 from torch import nn
-from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from tts.analysis.costs import shape_of
-from tts.derived import reference
-from tts.models import fingerprint, locate, read_card
+from tts.derived import STEP_HEAD
+from tts.models import fingerprint, load_tokenizer, locate, read_card
 from tts.reward_models.base import StepScorer
-from tts.reward_models.step_head import DECLARATION, WEIGHTS, Head, Inputs, StepReader
+from tts.reward_models.implicit import ImplicitPRM
+from tts.reward_models.step_head import Head, StepHead, confidence, likelihoods, render, separator_length
+from tts.selection import aggregate
+from tts.training.adapter import half, new_adapter, save_adapter
+from tts.training.batches import ByLength
 from tts.training.loop import Progress, Schedule, train
+from tts.training.packing import Packed, collate, pack
 from tts.training.rollouts import RolloutRecipe, labelled
-
-CHUNK = 16  # problems whose solutions are read together; what a crash loses
 
 
 @dataclass(frozen=True)
-class HeadRecipe:
-    """How a step head is trained.
+class PRMRecipe:
+    """How a PRM is trained.
 
     Attributes:
-        inputs: what it reads, see :mod:`tts.reward_models.step_head`.
-        inner: size of the layer between.
+        rank: of the adapter's matrices.
+        upper: how many of the layers are adapted, the last ones; all by default.
+        inner: size of the head's layer between.
         learning_rate: its peak.
-        passes: over the steps.
-        batch: steps of solutions per step of training.
+        batch: problems per step.
+        passes: over the problems.
         held_out: share of the problems that it is judged on and not trained on.
         seed: of its first weights and of the order.
     """
 
-    inputs: Inputs = "confidence"
+    rank: int = 8
+    upper: int | None = None
     inner: int = 16
-    learning_rate: float = 1e-3
-    passes: int = 30
-    batch: int = 64
+    learning_rate: float = 5e-4
+    language: float = 0.3
+    batch: int = 2
+    passes: int = 2
     held_out: float = 0.2
     seed: int = 0
 
 
-class _Collector(StepReader):
-    """Reads no score but what a head would score, through the very code that PRMs are scored with."""
-
-    def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[torch.Tensor]:
-        return list(self.inputs_of(before, hidden, tokens))
-
-
-def train_step_head(
+def train_prm(
     policy: str,
     problems: Sequence[dict],
     rollouts: RolloutRecipe,
-    recipe: HeadRecipe,
+    recipe: PRMRecipe,
     output: Path,
     scratch: Path,
     batch: int = 64,
 ) -> Path:
-    """Labels the policy's own solutions by rollouts, trains a head on what it says of them, and saves it with a card.
+    """Labels the policy's own solutions by rollouts, trains an adapter and a head on them, and saves both with a card.
+
+    The card says how well both tell held-out solutions, beside what the policy's own likelihood does, which needs no training.
 
     Args:
-        policy: a policy's name; the head works with its weights only.
+        policy: a policy's name.
         problems: with ``id``, ``problem`` and ``answer``; better not those that the policy was trained on.
         rollouts: how solutions are labelled.
-        recipe: how the head is trained.
+        recipe: how adapter and head are trained.
         output: the PRM's folder.
-        scratch: labels, what the head reads, and the checkpoint.
+        scratch: labels and the checkpoint.
         batch: sequences decoded or read at once.
 
     Raises:
         tts.models.ModelError: where the policy cannot be loaded.
-        ValueError: where the policy finished no solution, or all of its solutions are right, or all wrong.
+        ValueError: where the policy finished no solution, all of its solutions are right or all wrong, or problems are too few.
     """
     location = locate(policy)
-    made_of = hashlib.sha256(f"{fingerprint(location)} {rollouts}".encode()).hexdigest()[:12]
-    rows = labelled(policy, problems, rollouts, scratch / f"rollouts-{made_of}.jsonl", batch)
+    made_of = f"{fingerprint(location)} {rollouts}"
+    rows = labelled(policy, problems, rollouts, scratch / f"rollouts-{_hash(made_of)}.jsonl", batch)
     rows = [row for row in rows if row["solutions"]]
     check(rows, policy)
-    states = step_inputs(location, recipe.inputs, rows, scratch / f"{recipe.inputs}-{made_of}-{_hash(rows)}", batch)
-    head, progress, learnt_from, judged_on = _fit(rows, states, recipe, scratch, made_of)
-    card = _card(policy, location, head, rows, rollouts, recipe, progress) | judged(head, *judged_on)
-    return save(head, policy, recipe, card | {"training_steps": len(learnt_from[0])}, output)
+    apart = max(1, round(recipe.held_out * len(rows)))
+    batches = TreeBatches(load_tokenizer(location), rows[apart:], recipe)
+    prm = AdaptedHead(location, recipe)
+    steps = batches.order.per_pass * recipe.passes
+    warmup = max(1, steps // 20)
+    schedule = Schedule(steps, recipe.learning_rate, warmup, weight_decay=0.0, bf16=half(prm), muon=False, head=10.0)
+    identity = f"{recipe} {made_of} {_hash(json.dumps(rows, sort_keys=True))}"
+    progress = train(prm, loss_of(recipe), batches, schedule, scratch / "prm", output.name, identity, compile=False)
+    card = _card(prm, policy, location, rows, batches, rollouts, recipe, progress)
+    save(prm, policy, card, output)
+    card |= judged(StepScorer(output.name, StepHead(locate(str(output))), batch), rows[:apart])
+    untrained = judged(StepScorer(policy, ImplicitPRM(location), batch), rows[:apart])
+    card |= {f"{name}_of_implicit_policy": untrained[name] for name in ("held_out_auc", "held_out_auc_within_problems")}
+    (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    return output
 
 
 def check(rows: Sequence[dict], policy: str) -> None:
@@ -100,93 +115,132 @@ def check(rows: Sequence[dict], policy: str) -> None:
         raise ValueError(f"every step of {policy}'s solutions has the value {values[0]:g}, which teaches nothing: choose other problems")
 
 
-def step_inputs(location: str, inputs: Inputs, rows: Sequence[dict], folder: Path, batch: int) -> list[torch.Tensor]:
-    """Per problem what a head reads at each labelled step, ``(steps, width)`` in float32; kept in ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{at:06d}.safetensors" for at in range(0, len(rows), CHUNK)]
-    scorer = None
-    with tqdm(total=len(rows), desc="steps read", unit="problem") as bar:
-        for number, path in enumerate(paths):
-            chunk = rows[number * CHUNK : (number + 1) * CHUNK]
-            if not path.exists():
-                scorer = scorer or StepScorer(location, _Collector(location, inputs), batch)
-                temporary = path.with_suffix(".tmp")
-                save_file({str(i): states for i, states in enumerate(_states(scorer, chunk))}, temporary)
-                temporary.replace(path)
-            bar.update(len(chunk))
-    found = []
-    for path in paths:
-        tensors = load_file(path)
-        found += [tensors[str(i)] for i in range(len(tensors))]
-    return found
+@dataclass(frozen=True)
+class Example:
+    """A labelled problem.
+
+    Attributes:
+        tree: of its prompt and solutions.
+        own: of each distinct step its tokens, without the blank line at its end.
+        values: of each distinct step.
+        right: the tokens of solutions that came out right.
+    """
+
+    tree: Packed
+    own: list[list[int]]
+    values: list[float]
+    right: list[int]
 
 
-def _states(scorer: StepScorer, rows: Sequence[dict]) -> list[torch.Tensor]:
-    problems = [(row["id"], row["problem"]) for row in rows for _ in row["solutions"]]
-    read, _ = scorer.score(problems, [tuple(solution["steps"]) for row in rows for solution in row["solutions"]])
-    for row in rows:
-        scorer.forget(row["id"])
-    states = iter(read)
-    return [torch.stack([state for _ in row["solutions"] for state in next(states)]) for row in rows]
+def example(tokenizer: PreTrainedTokenizerBase, row: dict) -> Example:
+    """A labelled problem as the PRM will read it."""
+    values, right = {}, []
+    for solution in row["solutions"]:
+        steps = tuple(solution["steps"])
+        values |= {steps[: depth + 1]: value for depth, value in enumerate(solution["values"])}
+        right += [steps] if solution["values"][-1] == 1 else []
+    tree = pack([render(tokenizer, row["problem"], steps) for steps in [(), *values]])
+    ends, separator = dict(zip([(), *values], tree.ends)), separator_length(tokenizer)
+    own = [tree.beyond(ends[steps[:-1]], ends[steps]) for steps in values]
+    learnt = sorted({token for steps in right for token in tree.beyond(ends[()], ends[steps])})
+    return Example(tree, [tokens[:-separator] or tokens for tokens in own], list(values.values()), learnt)
 
 
-class _Shuffled:
-    """States with values, shuffled anew in every pass, by step number."""
+class TreeBatches:
+    """Labelled problems side by side, by step number.
 
-    def __init__(self, states: torch.Tensor, values: torch.Tensor, batch: int, seed: int):
-        self.states, self.values, self.batch, self.seed = states, values, min(batch, len(states)), seed
-        self.per_pass = len(states) // self.batch
+    Beside what :func:`tts.training.packing.collate` gives, a batch has ``read``, the tokens whose likelihood is wanted, as tree and
+    token ``(tokens, 2)``; ``before``, the token before each; ``own`` ``(steps, most tokens of a step)`` and ``right``, indices into
+    those; ``counted``, which of ``own`` are no padding; and the steps' ``values``.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], recipe: PRMRecipe):
+        self.examples = [example(tokenizer, row) for row in rows]
+        self.order = ByLength([len(one.tree.ids) for one in self.examples], recipe.batch, recipe.seed)
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        number, at = divmod(step, self.per_pass)
-        order = np.random.default_rng([self.seed, number]).permutation(len(self.states))
-        rows = torch.from_numpy(order[at * self.batch : (at + 1) * self.batch])
-        return {"states": self.states[rows], "values": self.values[rows]}
+        return batched([self.examples[i] for i in self.order[step]])
 
 
-Labelled = tuple[torch.Tensor, torch.Tensor]
+def batched(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """Examples as :class:`TreeBatches` gives them."""
+    read = [(row, at) for row, one in enumerate(examples) for at in sorted({*one.right, *(token for own in one.own for token in own)})]
+    index = {place: number for number, place in enumerate(read)}
+    own = [[index[row, at] for at in tokens] for row, one in enumerate(examples) for tokens in one.own]
+    width = max(map(len, own))
+    return collate([one.tree for one in examples]) | {
+        "read": torch.tensor(read),
+        "before": torch.tensor([examples[row].tree.parents[at] for row, at in read]),
+        "own": torch.tensor([tokens + [0] * (width - len(tokens)) for tokens in own]),
+        "counted": torch.tensor([[at < len(tokens) for at in range(width)] for tokens in own]),
+        "right": torch.tensor([index[row, at] for row, one in enumerate(examples) for at in one.right], dtype=torch.int64),
+        "values": torch.tensor([value for one in examples for value in one.values]),
+    }
 
 
-def _fit(
-    rows: Sequence[dict], states: list[torch.Tensor], recipe: HeadRecipe, scratch: Path, made_of: str
-) -> tuple[Head, Progress, Labelled, Labelled]:
-    """The trained head, and what it was trained and judged on; whole problems are held out."""
-    values = [torch.tensor([v for solution in row["solutions"] for v in solution["values"]]) for row in rows]
-    apart = max(1, round(recipe.held_out * len(rows)))
-    learnt, judged_on = ((torch.cat(states[part]), torch.cat(values[part])) for part in (slice(apart, None), slice(apart)))
-    torch.manual_seed(recipe.seed)
-    head = Head(learnt[0].shape[1], recipe.inner)
-    mean, spread = learnt[0].mean(0), learnt[0].std(0) + 1e-6
-    batches = _Shuffled((learnt[0] - mean) / spread, learnt[1], recipe.batch, recipe.seed)
-    steps = batches.per_pass * recipe.passes
-    schedule = Schedule(steps, recipe.learning_rate, warmup=max(1, steps // 20), weight_decay=0.1, muon=False)
-    progress = train(head, value_loss, batches, schedule, scratch / "head", "head", f"{recipe} {made_of} {_hash(rows)}", compile=False)
-    fold(head.layers[0], mean, spread)
-    return head, progress, learnt, judged_on
+class AdaptedHead(nn.Module):
+    """A causal language model under a fresh adapter, and a head on how sure it is of each step; both learn."""
+
+    def __init__(self, location: str, recipe: PRMRecipe):
+        super().__init__()
+        self.adapted = new_adapter(location, recipe.rank, recipe.seed, recipe.upper)
+        self.head = Head(recipe.inner).to(self.adapted.device)
+
+    def hidden(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The last layer's states of packed trees, ``(trees, tokens, width)``."""
+        backbone = self.adapted.get_base_model().base_model
+        unseen = (~batch["mask"]).to(backbone.dtype) * torch.finfo(backbone.dtype).min
+        inputs = {"input_ids": batch["ids"], "position_ids": batch["positions"], "attention_mask": unseen}
+        return backbone(**inputs, use_cache=False).last_hidden_state
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits ``(steps,)``, and the log-probability of each token that was read."""
+        trees, tokens = batch["read"].unbind(1)
+        logits = self.adapted.get_base_model().get_output_embeddings()(self.hidden(batch)[trees, batch["before"]])
+        likely, entropy = likelihoods(logits, batch["ids"][trees, tokens])
+        with torch.autocast(likely.device.type, enabled=False):
+            return self.head(confidence(likely[batch["own"]], entropy[batch["own"]], batch["counted"])), likely
 
 
-def value_loss(head: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Cross-entropy between the head's probability and the share of rollouts that came out right."""
-    return F.binary_cross_entropy_with_logits(head(batch["states"]), batch["values"])
+def loss_of(recipe: PRMRecipe) -> Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]:
+    """Cross-entropy between the PRM's probability of each distinct step and the share of rollouts that came out right, and that of
+    the language model on right solutions: one that solves more of the problems is surer of the right steps.
+    """
+
+    def loss(prm: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        logits, likely = prm(batch)
+        value = F.binary_cross_entropy_with_logits(logits, batch["values"])
+        return value - recipe.language * likely[batch["right"]].mean() if len(batch["right"]) else value
+
+    return loss
 
 
-@torch.no_grad()
-def fold(layer: nn.Linear, mean: torch.Tensor, spread: torch.Tensor) -> None:
-    """Makes a layer that learnt on ``(x - mean) / spread`` do the same on ``x``."""
-    layer.weight /= spread
-    layer.bias -= layer.weight @ mean
+def judged(scorer: StepScorer, rows: Sequence[dict]) -> dict:
+    """How well a PRM tells held-out values, as it scores them in use.
 
-
-@torch.inference_mode()
-def judged(head: Head, states: torch.Tensor, values: torch.Tensor) -> dict:
-    """How well held-out values are told: cross-entropy beside that of their mean, and the area under the ROC curve."""
-    scores = head(states).sigmoid()
+    Cross-entropy over the steps of all solutions, beside that of their mean; the area under the ROC curve over those steps, and,
+    which is what selection needs, over the solutions of one problem, scored by the product of their steps: the mean over problems
+    that have right and wrong ones.
+    """
+    problems = [(row["id"], row["problem"]) for row in rows for _ in row["solutions"]]
+    found, _ = scorer.score(problems, [tuple(solution["steps"]) for row in rows for solution in row["solutions"]])
+    for row in rows:
+        scorer.forget(row["id"])
+    values = torch.tensor([value for row in rows for solution in row["solutions"] for value in solution["values"]])
+    scores, each, within = torch.tensor([score for solution in found for score in solution]), iter(found), []
+    for row in rows:
+        products = np.array([aggregate(next(each), "product") for _ in row["solutions"]])
+        within.append(auc(products, np.array([solution["values"][-1] >= 0.5 for solution in row["solutions"]])))
+    within = [value for value in within if value is not None]
     mean = values.mean().clamp(1e-6, 1 - 1e-6)
     return {
+        "held_out_problems": len(rows),
         "held_out_steps": len(values),
         "held_out_loss": round(F.binary_cross_entropy(scores, values).item(), 4),
         "held_out_loss_of_the_mean": round(F.binary_cross_entropy(mean.expand_as(values), values).item(), 4),
         "held_out_auc": auc(scores.numpy(), values.numpy() >= 0.5),
+        "held_out_auc_within_problems": round(float(np.mean(within)), 4) if within else None,
+        "problems_with_right_and_wrong": len(within),
     }
 
 
@@ -198,49 +252,56 @@ def auc(scores: np.ndarray, right: np.ndarray) -> float | None:
     return round(float((rankdata(scores)[right].sum() - count * (count + 1) / 2) / (count * (len(right) - count))), 4)
 
 
-def save(head: Head, policy: str, recipe: HeadRecipe, card: dict, output: Path) -> Path:
-    output.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in head.state_dict().items()}, output / WEIGHTS)
-    declaration = {"base": reference(policy), "inputs": recipe.inputs, "inner": recipe.inner}
-    (output / DECLARATION).write_text(json.dumps(declaration, indent=2) + "\n")
-    (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-    return output
+def save(prm: AdaptedHead, policy: str, card: dict, output: Path) -> None:
+    save_adapter(prm.adapted, policy, card, output)
+    save_file({name: tensor.detach().contiguous() for name, tensor in prm.head.state_dict().items()}, output / STEP_HEAD)
 
 
 def _card(
-    policy: str, location: str, head: Head, rows: Sequence[dict], rollouts: RolloutRecipe, recipe: HeadRecipe, progress: Progress
+    prm: AdaptedHead,
+    policy: str,
+    location: str,
+    rows: Sequence[dict],
+    batches: TreeBatches,
+    rollouts: RolloutRecipe,
+    recipe: PRMRecipe,
+    progress: Progress,
 ) -> dict:
     """What the PRM is and cost.
 
-    FLOPs are those of sampling labels (2N a token, prompts left out) and of the head's training. Wall time is the head's alone;
-    sampling takes far longer.
+    FLOPs are those of sampling labels (2N a token, prompts left out) and of training on the packed tokens: forward 2N, backward 2N
+    through the adapted layers, and 6 for each parameter that learns. Wall time is that of training; sampling comes on top.
     """
-    shape, own = shape_of(location), sum(p.numel() for p in head.parameters())
-    size = shape.parameters
+    shape = shape_of(location)
+    head = sum(p.numel() for p in prm.head.parameters())
+    own = head + sum(p.numel() for p in prm.adapted.parameters() if p.requires_grad)
     sampled = sum(row["tokens"] for row in rows)
-    steps = sum(len(solution["values"]) for row in rows for solution in row["solutions"])
+    packed = recipe.passes * sum(len(one.tree.ids) for one in batches.examples)
+    through = 2 + 2 * (recipe.upper or shape.layers) / shape.layers
     below = read_card(location)
     return {
         "family": "step-head",
         "base": policy,
         "base_weights": fingerprint(location),
-        "parameters": size + own,
+        "parameters": shape.parameters + head,
         "layers": shape.layers,
         "attention_width": shape.attention_width,
-        "head_parameters": own,
+        "head_parameters": head,
+        "adapter_parameters": own - head,
         "problems": len(rows),
-        "labelled_steps": steps,
-        "training_tokens": sampled,
-        "training_flops": 2 * size * sampled + 6 * own * steps * recipe.passes,
+        "labelled_solutions": sum(len(row["solutions"]) for row in rows),
+        "sampled_tokens": sampled,
+        "training_tokens": packed,
+        "training_flops": round(2 * shape.parameters * sampled + (through * shape.parameters + 6 * own) * packed),
         "started_from": policy,
         "started_from_flops": below.get("training_flops", 0) + below.get("started_from_flops", 0),
         "rollouts": asdict(rollouts),
-        "head": asdict(recipe),
+        "recipe": asdict(recipe),
         "seed": recipe.seed,
         "wall_seconds": round(progress.seconds),
         "final_loss": progress.losses[-1][1] if progress.losses else None,
     }
 
 
-def _hash(rows: Sequence[dict]) -> str:
-    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:12]
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -6,6 +6,7 @@ A step is worth the share of solutions, continued from it by the policy itself, 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,9 +35,9 @@ class RolloutRecipe:
         seed: of all sampling.
     """
 
-    solutions: int = 2
-    rollouts: int = 4
-    temperature: float = 0.7
+    solutions: int = 3
+    rollouts: int = 1
+    temperature: float = 1.0
     max_tokens: int = 320
     seed: int = 0
 
@@ -111,21 +112,21 @@ def search(root: Candidate, recipe: RolloutRecipe, tree: Tree) -> Search:
 def valued(tree: Tree, right: Callable[[Candidate], bool]) -> list[dict]:
     """Each finished solution's steps and their values, the rollouts being solutions too.
 
-    A step that was rolled out from is worth the share of its rollouts, and of the solution that it is part of, that came out
-    right; any other the outcome of its own solution: a rollout of one.
+    A step is worth the share that came out right of what was rolled out from it and of what came through it: solutions, and rollouts
+    from earlier steps. Steps with the same text after the same steps are one. Rollouts from later steps do not count, which would
+    weigh the one continuation that they share by their number.
     """
-    values = {}
-    for path, rolled in tree.rollouts.items():
-        through = [c for c in tree.solutions if c.path[: len(path)] == path]
-        outcomes = [right(c) for c in (*through, *rolled)]
-        values[path] = sum(outcomes) / len(outcomes)
-    ways = [(c, c.path) for c in tree.solutions] + [(c, path) for path, rolled in tree.rollouts.items() for c in rolled]
+    ways = [(c, 1) for c in tree.solutions] + [(c, len(path)) for path, rolled in tree.rollouts.items() for c in rolled]
+    outcomes: dict[tuple[str, ...], list[bool]] = defaultdict(list)
+    for candidate, start in ways:
+        own = right(candidate)
+        for depth in range(start, len(candidate.steps) + 1):
+            outcomes[candidate.steps[:depth]].append(own)
     found = []
-    for candidate, path in ways:
+    for candidate, _ in ways:
         if candidate.status == "finished" and candidate.steps:
-            own = float(right(candidate))
-            steps = [values.get(path[: depth + 1], own) if depth < len(path) else own for depth in range(len(candidate.steps))]
-            found.append({"steps": list(candidate.steps), "values": steps})
+            through = [outcomes[candidate.steps[: depth + 1]] for depth in range(len(candidate.steps))]
+            found.append({"steps": list(candidate.steps), "values": [sum(results) / len(results) for results in through]})
     return found
 
 

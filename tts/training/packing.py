@@ -1,0 +1,90 @@
+"""All solutions of a problem in one sequence, as a tree of tokens: what they share passes the model once.
+
+A token attends to those before it in its own solutions only, and stands where it would stand in any of them; so the hidden states
+are those of each solution read alone, but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A tree of tokens, each after the one that it follows.
+
+    Attributes:
+        ids: of the tokens.
+        parents: the token that each follows; -1 for a first one.
+        ends: where each of the packed sequences ends.
+    """
+
+    ids: list[int]
+    parents: list[int]
+    ends: list[int]
+
+    def path(self, at: int) -> list[int]:
+        """The tokens up to one of them, the first first."""
+        found = []
+        while at >= 0:
+            found.append(at)
+            at = self.parents[at]
+        return found[::-1]
+
+    def beyond(self, first: int, last: int) -> list[int]:
+        """The tokens on the way to ``last`` that are not on the way to ``first``."""
+        known = set(self.path(first))
+        return [at for at in self.path(last) if at not in known]
+
+    def positions(self) -> torch.Tensor:
+        """How many tokens each stands behind, ``(tokens,)``."""
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(depths[parent] + 1 if parent >= 0 else 0)
+        return torch.tensor(depths)
+
+    def mask(self) -> torch.Tensor:
+        """Whether a token (row) attends to another: itself, and those that it follows; ``(tokens, tokens)``."""
+        seen = torch.eye(len(self.ids), dtype=torch.bool)
+        for at, parent in enumerate(self.parents):
+            if parent >= 0:
+                seen[at] |= seen[parent]
+        return seen
+
+
+def pack(sequences: Sequence[Sequence[int]]) -> Packed:
+    """Sequences of token ids as one tree; equal beginnings are there once."""
+    ids: list[int] = []
+    parents: list[int] = []
+    ends: list[int] = []
+    known: dict[tuple[int, int], int] = {}
+    for sequence in sequences:
+        at = -1
+        for token in sequence:
+            if (at, token) not in known:
+                known[at, token] = len(ids)
+                ids.append(token)
+                parents.append(at)
+            at = known[at, token]
+        ends.append(at)
+    return Packed(ids, parents, ends)
+
+
+def collate(trees: Sequence[Packed]) -> dict[str, torch.Tensor]:
+    """Trees side by side: ``ids`` and ``positions`` of ``(trees, tokens)``, ``mask`` of ``(trees, 1, tokens, tokens)``.
+
+    Padding attends to itself alone.
+    """
+    longest = max(len(tree.ids) for tree in trees)
+    ids = torch.zeros(len(trees), longest, dtype=torch.int64)
+    positions = torch.zeros_like(ids)
+    mask = torch.eye(longest, dtype=torch.bool).repeat(len(trees), 1, 1, 1)
+    for row, tree in enumerate(trees):
+        size = len(tree.ids)
+        ids[row, :size] = torch.tensor(tree.ids)
+        positions[row, :size] = tree.positions()
+        mask[row, 0, :size, :size] = tree.mask()
+    return {"ids": ids, "positions": positions, "mask": mask}
