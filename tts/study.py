@@ -254,7 +254,8 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
     running: set[subprocess.Popen] = set()
     threads = max(1, (os.cpu_count() or 1) // max(1, min(workers, len(jobs))))  # with all cores each, they would wait for each other
     with ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(_execute_one, job, output, running, threads): job.notebook for job in jobs}
+        longest_first = sorted(jobs, key=lambda job: -_cells(job.source))  # or a long one is left alone at the end
+        futures = {pool.submit(_execute_one, job, output, running, threads): job.notebook for job in longest_first}
         try:
             for future in tqdm(as_completed(futures), total=len(futures), desc="notebooks", unit="notebook"):
                 outcome[futures[future]] = future.result()
@@ -264,6 +265,14 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
                 process.kill()
             raise
     return {job.notebook: outcome[job.notebook] for job in jobs}
+
+
+def _cells(notebook: Path) -> int:
+    """How many cells with code a notebook has, which tells about how long it takes; a damaged one fails by itself."""
+    try:
+        return sum(cell["cell_type"] == "code" for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _execute_one(job: Job, output: Path, running: set[subprocess.Popen], threads: int) -> str | None:
