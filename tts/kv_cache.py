@@ -17,10 +17,9 @@ _BLOCK = 64  # rows that are looked at together at least
 
 @dataclass(frozen=True)
 class State:
-    """A parked sequence: ``keys`` and ``values``, each ``(layers, kv_heads, length, size)``."""
+    """A parked sequence: keys and values, ``(layers, 2, kv_heads, length, size)``."""
 
-    keys: torch.Tensor
-    values: torch.Tensor
+    held: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def positions_read(lengths: Sequence[int]) -> int:
 
 
 class SlotCache(Cache):
-    """Keys and values of all layers, each ``(layers, slots, kv_heads, capacity, size)``.
+    """Keys and values of all layers in one tensor ``held``, ``(layers, 2, slots, kv_heads, capacity, size)``.
 
     Rows of a batch are always the first slots, so attention reads views, never copies. Allocated at first use, when
     the model shows its shapes; capacity grows with the longest sequence.
@@ -65,10 +64,10 @@ class SlotCache(Cache):
     def __init__(self, layers: int, slots: int):
         super().__init__(layers=[])
         self.layer_count, self.slots = layers, slots
-        self.keys: torch.Tensor | None = None
-        self.values: torch.Tensor | None = None
+        self.held: torch.Tensor | None = None
         self.spans: list[Span] = []
-        self._positions = self._rows = torch.empty(0)
+        self._positions = torch.empty(0)
+        self._places: torch.Tensor | None = None
 
     @property
     def window(self) -> int:
@@ -76,38 +75,41 @@ class SlotCache(Cache):
 
     def prepare(self, positions: torch.Tensor) -> None:
         """Says where the next forward pass writes: ``positions`` is ``(rows, new tokens)``."""
-        self._positions = positions
-        self._rows = torch.arange(len(positions), device=positions.device)[:, None]
+        self._positions, self._places = positions, None
         self.spans = spans_of((positions[:, -1] + 1).tolist())
 
-    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Stores new keys and values ``(rows, new, kv_heads, size)``."""
-        self.reserve(self.window, values.transpose(1, 2))
-        self.keys[layer][self._rows, :, self._positions] = keys
-        self.values[layer][self._rows, :, self._positions] = values
+    def write(self, layer: int, new: torch.Tensor) -> None:
+        """Stores new keys and values ``(rows, new tokens, 2, kv_heads, size)``."""
+        if self._places is None:
+            self.reserve(self.window, *new.shape[3:], like=new)
+            self._places = self._places_of(self._positions)
+        size = new.shape[-1]
+        self.held[layer].view(-1, size).index_copy_(0, self._places, new.reshape(-1, size))
+
+    def _places_of(self, positions: torch.Tensor) -> torch.Tensor:
+        """Where a layer's new keys and values lie among its vectors, in the order of :meth:`write`."""
+        _, _, slots, heads, capacity, _ = self.held.shape
+        first = torch.arange(2 * slots * heads, device=positions.device).view(2, slots, heads)[:, : len(positions)] * capacity
+        return (first.transpose(0, 1)[:, None] + positions[..., None, None]).flatten()
 
     def read(self, layer: int, span: Span) -> tuple[torch.Tensor, torch.Tensor]:
         """Views of keys and values, each ``(rows * kv_heads, window, size)``."""
-        keys, values = (tensor[layer, span.first : span.stop].flatten(0, 1) for tensor in (self.keys, self.values))
-        return keys[:, : span.window], values[:, : span.window]
+        keys, values = self.held[layer, :, span.first : span.stop, :, : span.window].flatten(1, 2).unbind()
+        return keys, values
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
-        self.write(layer_idx, key_states.transpose(1, 2), value_states.transpose(1, 2))
-        rows = len(key_states)
-        return self.keys[layer_idx, :rows, :, : self.window], self.values[layer_idx, :rows, :, : self.window]
+        self.write(layer_idx, torch.stack([key_states.transpose(1, 2), value_states.transpose(1, 2)], 2))
+        return self.held[layer_idx, :, : len(key_states), :, : self.window].unbind()
 
-    def reserve(self, window: int, like: torch.Tensor) -> None:
-        """Makes room for ``window`` positions; ``like`` is ``(any, kv_heads, any, size)``."""
-        capacity = 0 if self.keys is None else self.keys.shape[3]
+    def reserve(self, window: int, heads: int, size: int, like: torch.Tensor) -> None:
+        """Makes room for ``window`` positions, in ``like``'s type."""
+        capacity = 0 if self.held is None else self.held.shape[4]
         if capacity >= window:
             return
-        _, heads, _, size = like.shape
-        room = capacity_for(window)
-        for name in ("keys", "values"):
-            grown = like.new_zeros(self.layer_count, self.slots, heads, room, size)
-            if capacity:
-                grown[..., :capacity, :] = getattr(self, name)
-            setattr(self, name, grown)
+        grown = like.new_zeros(self.layer_count, 2, self.slots, heads, capacity_for(window), size)
+        if capacity:
+            grown[..., :capacity, :] = self.held
+        self.held = grown
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0
@@ -177,17 +179,17 @@ class CachedModel:
         """A copy of the first ``length`` positions of a row, to be loaded again later; None for none."""
         if not length:
             return None
-        return State(self.cache.keys[:, row, :, :length].clone(), self.cache.values[:, row, :, :length].clone())
+        return State(self.cache.held[:, :, row, :, :length].clone())
 
     def load(self, rows: list[int], state: State | None, length: int | None = None) -> None:
         """Puts a parked state, or its first ``length`` positions, into each of ``rows``: this is how a sequence forks."""
         if state is None:
             return
-        length = state.values.shape[2] if length is None else length
-        self.cache.reserve(length + 1, state.values)
+        held = state.held if length is None else state.held[..., :length, :]
+        _, _, heads, length, size = held.shape
+        self.cache.reserve(length + 1, heads, size, like=held)
         where = slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] + 1 == len(rows) else torch.tensor(rows)
-        self.cache.keys[:, where, :, :length] = state.keys[:, None, :, :length]
-        self.cache.values[:, where, :, :length] = state.values[:, None, :, :length]
+        self.cache.held[:, :, where, :, :length] = held[:, :, None]
 
     def move(self, origin: Sequence[int], to: Sequence[int], lengths: Sequence[int]) -> None:
         """Copies rows over others, of each the first ``lengths``; cheapest where neighbours are of like length."""
@@ -195,7 +197,6 @@ class CachedModel:
         for at in range(0, len(origin), _BLOCK):
             block, window = torch.tensor(origin[at : at + _BLOCK]), max(lengths[at : at + _BLOCK])
             target = torch.tensor(list(to[at : at + _BLOCK]))
-            copies.append((target, self.cache.keys[:, block, :, :window], self.cache.values[:, block, :, :window]))
-        for target, keys, values in copies:
-            self.cache.keys[:, target, :, : keys.shape[3]] = keys
-            self.cache.values[:, target, :, : values.shape[3]] = values
+            copies.append((target, self.cache.held[:, :, block, :, :window]))
+        for target, held in copies:
+            self.cache.held[:, :, target, :, : held.shape[4]] = held

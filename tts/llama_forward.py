@@ -56,7 +56,7 @@ class LlamaForward:
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.size = backbone.layers[0].self_attn.head_dim
         self.epsilon = config.rms_norm_eps
-        self._cos = self._sin = torch.empty(0)
+        self._turns = torch.empty(0)
         self._layers = []
         for layer in backbone.layers:
             attention, mlp = layer.self_attn, layer.mlp
@@ -89,7 +89,7 @@ class LlamaForward:
             qkv = qkv.view(rows, new, -1, self.size)
             qk = qkv[:, :, :rotated]
             qk = torch.addcmul(qk * cos, qk.roll(self.size // 2, -1), sin)
-            cache.write(number, qk[:, :, self.heads :], qkv[:, :, rotated:])
+            cache.write(number, torch.cat([qk[:, :, self.heads :], qkv[:, :, rotated:]], 2).view(rows, new, 2, self.kv_heads, self.size))
             attended = [
                 self._attend(qk[span.first : span.stop, :, : self.heads], *cache.read(number, span), mask)
                 for span, mask in zip(cache.spans, masks)
@@ -100,10 +100,10 @@ class LlamaForward:
         return F.rms_norm(hidden, width, self.backbone.norm.weight, self.epsilon).view(rows, new, -1)
 
     def _mask(self, positions: torch.Tensor, window: int, dtype: torch.dtype) -> torch.Tensor:
-        """0 where a query sees and minus infinity where not, ``(rows * kv_heads, new * group, window)``."""
+        """0 where a query sees and the least number where not, ``(rows * kv_heads, new * group, window)``."""
         rows, new = positions.shape
         later = torch.arange(window, device=positions.device) > positions[..., None]
-        mask = torch.where(later, -torch.inf, 0.0).to(dtype)
+        mask = later.to(dtype).mul_(torch.finfo(dtype).min)
         group = self.heads // self.kv_heads
         return mask[:, None, :, None].expand(-1, self.kv_heads, -1, group, -1).reshape(rows * self.kv_heads, new * group, window)
 
@@ -126,12 +126,12 @@ class LlamaForward:
 
     def _angles(self, window: int, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and signed sines at ``positions``, ``(rows, new, 1, size)``: half the head is negated as it is rolled."""
-        if len(self._cos) < window:
+        if len(self._turns) < window:
             weight = self.backbone.embed_tokens.weight
             cos, sin = self.backbone.rotary_emb(weight, torch.arange(2 * window, device=weight.device)[None])
-            self._cos, self._sin = cos[0, :, None].contiguous(), sin[0, :, None].contiguous()
-            self._sin[..., : self.size // 2] *= -1
-        return self._cos[positions], self._sin[positions]
+            sin[..., : self.size // 2] *= -1
+            self._turns = torch.cat([cos[0], sin[0]], 1)
+        return F.embedding(positions, self._turns)[:, :, None].split(self.size, -1)
 
 
 def _joined(*projections: nn.Linear) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -17,12 +17,17 @@ _SORTED_EVERY = 16  # steps
 
 @dataclass(frozen=True)
 class Marks:
-    """Where solutions and steps end: one flag per token id each."""
+    """Where solutions and steps end.
 
-    ends: torch.Tensor
-    holds_break: torch.Tensor
-    starts_newline: torch.Tensor
-    ends_newline: torch.Tensor
+    Attributes:
+        flags: ``(vocabulary, 4)``: whether a token ends a solution, holds a blank line, starts with a newline, ends with one.
+    """
+
+    flags: torch.Tensor
+
+    def of(self, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Each flag of ``tokens`` ``(rows,)``."""
+        return self.flags.index_select(0, tokens).unbind(1)
 
 
 @dataclass(frozen=True)
@@ -119,13 +124,15 @@ class DecodingBatch:
         hidden = self.cached.extend(last[:, None], length)
         tokens = choose(self.head(hidden[:, 0]), uniforms(keys, done + count), sampling.temperature, sampling.top_p)
         marks = self.marks
-        breaks = marks.holds_break[tokens] | (marks.ends_newline[last] & marks.starts_newline[tokens] & (count > 0))
+        ends, holds_break, starts_newline, _ = marks.of(tokens)
+        breaks = holds_break | (marks.of(last)[3] & starts_newline & (count > 0))
         self._write(tokens, count)
         last.copy_(tokens)
-        self._numbers[[1, 3], :rows] += 1
-        ended, boundary, full = marks.ends[tokens], breaks & (stepwise > 0), count >= limit
-        stopped = ((ended | boundary | full) & (active > 0)).nonzero()[:, 0]
-        return self._stops(stopped, length, count, torch.stack([ended, boundary, full], 1)) if len(stopped) else []
+        length += 1
+        count += 1
+        boundary, full = breaks & (stepwise > 0), count >= limit
+        stopped = ((ends | boundary | full) & (active > 0)).nonzero()[:, 0]
+        return self._stops(stopped, length, count, torch.stack([ends, boundary, full], 1)) if len(stopped) else []
 
     def _write(self, tokens: torch.Tensor, count: torch.Tensor) -> None:
         if int(count.max()) >= self._generated.shape[1]:

@@ -183,4 +183,4 @@ def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, device: t
         [t.startswith("\n") for t in texts],
         [t.endswith("\n") for t in texts],
     )
-    return Marks(*(torch.tensor(f, device=device) for f in flags))
+    return Marks(torch.tensor(flags, device=device).T.contiguous())
