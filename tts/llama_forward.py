@@ -56,6 +56,7 @@ class LlamaForward:
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.size = backbone.layers[0].self_attn.head_dim
         self.epsilon = config.rms_norm_eps
+        self._epsilon = torch.tensor(self.epsilon, device=backbone.device)
         self._turns = torch.empty(0)
         self._layers = []
         for layer in backbone.layers:
@@ -81,11 +82,10 @@ class LlamaForward:
         rows, new = tokens.shape
         cos, sin = self._angles(cache.window, positions)
         hidden = F.embedding(tokens.flatten(), self.backbone.embed_tokens.weight)
-        width = hidden.shape[1:]
         masks = [self._mask(positions[span.first : span.stop], span.window, hidden.dtype) for span in cache.spans]
         rotated = self.heads + self.kv_heads
         for number, layer in enumerate(self._layers):
-            qkv = F.linear(F.rms_norm(hidden, width, layer.before_attention, self.epsilon), layer.qkv, layer.qkv_bias)
+            qkv = F.linear(self._norm(hidden, layer.before_attention), layer.qkv, layer.qkv_bias)
             qkv = qkv.view(rows, new, -1, self.size)
             qk = qkv[:, :, :rotated]
             qk = torch.addcmul(qk * cos, qk.roll(self.size // 2, -1), sin)
@@ -95,9 +95,17 @@ class LlamaForward:
                 for span, mask in zip(cache.spans, masks)
             ]
             hidden = torch.addmm(hidden, torch.cat(attended) if len(attended) > 1 else attended[0], layer.out)
-            gate, up = F.linear(F.rms_norm(hidden, width, layer.before_mlp, self.epsilon), layer.gate_up, layer.gate_up_bias).chunk(2, -1)
+            gate, up = F.linear(self._norm(hidden, layer.before_mlp), layer.gate_up, layer.gate_up_bias).chunk(2, -1)
             hidden = torch.addmm(hidden, layer.activation(gate) * up, layer.down)
-        return F.rms_norm(hidden, width, self.backbone.norm.weight, self.epsilon).view(rows, new, -1)
+        return self._norm(hidden, self.backbone.norm.weight).view(rows, new, -1)
+
+    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """``F.rms_norm``, which has a kernel of its own on a GPU only; elsewhere it is seven operations, and this is four."""
+        if hidden.is_cuda or hidden.dtype != torch.float32:
+            return F.rms_norm(hidden, hidden.shape[-1:], weight, self.epsilon)
+        norm = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True)
+        scale = torch.addcmul(self._epsilon, norm, norm, value=1 / hidden.shape[-1]).rsqrt_()
+        return (hidden * scale).mul_(weight)
 
     def _mask(self, positions: torch.Tensor, window: int, dtype: torch.dtype) -> torch.Tensor:
         """0 where a query sees and the least number where not, ``(rows * kv_heads, new * group, window)``."""
