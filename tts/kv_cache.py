@@ -188,8 +188,11 @@ class CachedModel:
         held = state.held if length is None else state.held[..., :length, :]
         _, _, heads, length, size = held.shape
         self.cache.reserve(length + 1, heads, size, like=held)
-        where = slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] + 1 == len(rows) else torch.tensor(rows)
-        self.cache.held[:, :, where, :, :length] = held[:, :, None]
+        if rows[-1] - rows[0] + 1 == len(rows):
+            self.cache.held[:, :, rows[0] : rows[-1] + 1, :, :length] = held[:, :, None]
+            return
+        for row in rows:
+            self.cache.held[:, :, row, :, :length] = held
 
     def move(self, origin: Sequence[int], to: Sequence[int], lengths: Sequence[int]) -> None:
         """Copies rows over others, of each the first ``lengths``; cheapest where neighbours are of like length."""
@@ -197,6 +200,6 @@ class CachedModel:
         for at in range(0, len(origin), _BLOCK):
             block, window = torch.tensor(origin[at : at + _BLOCK]), max(lengths[at : at + _BLOCK])
             target = torch.tensor(list(to[at : at + _BLOCK]))
-            copies.append((target, self.cache.held[:, :, block, :, :window]))
+            copies.append((target, self.cache.held[..., :window, :].index_select(2, block)))
         for target, held in copies:
             self.cache.held[:, :, target, :, : held.shape[4]] = held
