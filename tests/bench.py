@@ -101,10 +101,17 @@ class Report:
 
 
 def search_against_best_of_n(report: Report, engines: Engines, policy: str, prm: str) -> None:
-    rates = alternate({m: lambda m=m: speed(engines, policy, prm, m) for m in METHODS})
-    for method in ("beam_search", "dvts"):
-        label = f"{METHODS[method]} over best-of-N, wall time per generated token: {policy}, {prm}"
-        report.ratio(label, rates["best_of_n"], rates[method], "1.20 or less")
+    """On one thread, as each process of a study, and on all."""
+    threads = torch.get_num_threads()
+    for count in dict.fromkeys((1, threads)):
+        torch.set_num_threads(count)
+        try:
+            rates = alternate({m: lambda m=m: speed(engines, policy, prm, m) for m in METHODS})
+        finally:
+            torch.set_num_threads(threads)
+        for method in ("beam_search", "dvts"):
+            label = f"{METHODS[method]} over best-of-N, wall time per generated token, threads: {count}; {policy}, {prm}"
+            report.ratio(label, rates["best_of_n"], rates[method], "1.20 or less" if count == 1 else "")
 
 
 def prm_tokens(report: Report, engines: Engines) -> None:

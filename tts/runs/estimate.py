@@ -148,7 +148,9 @@ def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
     if not is_imported(spec["policy"]["name"]):
         policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
         prompt = max(len(policy.root(p["id"], p["problem"]).prompt) for p in problems)
+        under_way = room(grid.batch) // spec["n"] + 1  # whose prompts are parked too, and computed in rows beside the batch's
         total = _bytes(getattr(policy, "cached", None), prompt + grid.max_tokens, parked)
+        total += under_way * _bytes(getattr(policy, "cached", None), prompt, 1, slots=1)
     if spec["prm"]:
         prm = engines.prm(spec["prm"]["name"])
         opening = max(len(prm.family.render(p["problem"], ())) for p in problems) if hasattr(prm, "family") else 0
@@ -157,9 +159,10 @@ def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
     return total
 
 
-def _bytes(cached: CachedModel | None, longest: int, parked: int) -> int:
+def _bytes(cached: CachedModel | None, longest: int, parked: int, slots: int | None = None) -> int:
+    """Of a model's slots (its own number, or this) and of parked states, all of the greatest length."""
     from tts.kv_cache import capacity_for
 
     if cached is None:  # another engine's memory is its own
         return 0
-    return cached.token_bytes * (cached.slots * capacity_for(longest) + parked * longest)
+    return cached.token_bytes * ((slots or cached.slots) * capacity_for(longest) + parked * longest)

@@ -1,0 +1,57 @@
+"""What the dry run says of memory, against what a study then holds."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+
+import pytest
+
+from tts.kv_cache import CachedModel
+from tts.runs.estimate import estimate
+from tts.runs.grid import Grid
+from tts.runs.runner import fill
+from tts.runs.store import Store
+
+
+def grid(**changes):
+    values = {"problems": {"pocket-main": 12}, "split": "development", "policies": ["policy-20k"], "prms": ["prm-qwen-28k"]}
+    return Grid(**(values | {"samples": 8, "budgets": [8], "chunk": 12, "batch": 8} | changes))
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """The most bytes that caches took at any time, parked ones included."""
+    parked, models, most, numbers = weakref.WeakValueDictionary(), weakref.WeakSet(), [0], itertools.count()
+    park, extend = CachedModel.park, CachedModel.extend
+
+    def park_and_note(self, *given):
+        state = park(self, *given)
+        if state is not None:
+            parked[next(numbers)] = state
+        return state
+
+    def extend_and_weigh(self, *given):
+        hidden = extend(self, *given)
+        models.add(self.cache)
+        most[0] = max(most[0], sum(state.held.nbytes for state in list(parked.values())) + sum(cache.held.nbytes for cache in models))
+        return hidden
+
+    monkeypatch.setattr(CachedModel, "park", park_and_note)
+    monkeypatch.setattr(CachedModel, "extend", extend_and_weigh)
+    return most
+
+
+@pytest.mark.parametrize("method", ["majority", "best_of_n", "beam_search", "dvts"])
+def test_caches_stay_within_what_the_dry_run_says(held, tmp_path, method):
+    """Of three times as many problems as are searched at once."""
+    wanted = grid(methods=[method])
+    said = estimate(wanted, Store(tmp_path), set()).cache_bytes
+    held[0] = 0
+    fill(wanted, Store(tmp_path))
+    assert said / 10 < held[0] <= said
+
+
+def test_batch_sets_the_bound(tmp_path):
+    small, large = (estimate(grid(batch=batch), Store(tmp_path), set()).cache_bytes for batch in (4, 16))
+    assert 2 * small < large
