@@ -142,8 +142,8 @@ def test_a_folder_that_cannot_be_written_is_said(tiny_lm, tmp_path):
 
 
 def test_token_counts_are_exact(tiny_lm, tmp_path):
-    """Every method's policy tokens, against a count of what the engine really decoded."""
-    from tts.runs.making import Engines, Work, make, pool_of
+    """Every method's policy tokens alone, and what it adds to the methods before it, against what the engine really decoded."""
+    from tts.runs.making import Engines, Work, inputs_of, make
 
     wanted = grid(tiny_lm, tiny_lm)
     store, engines, decoded = Store(tmp_path), Engines(8), []
@@ -152,14 +152,19 @@ def test_token_counts_are_exact(tiny_lm, tmp_path):
     original = decoding._write
     decoding._write = lambda tokens, count: (decoded.append(decoding.active), original(tokens, count))
     for spec in wanted.specs():
-        decoded.clear()
         for chunk in wanted.chunks("pocket-main"):
-            pool = pool_of(Work(spec, chunk), store)
-            made = make(Work(spec, chunk), pool.read(chunk) if pool else None, engines)
-            store.open(spec).write(chunk, made.rows, 0.0)
-        stored = sum(json.loads(line)["policy_tokens"] for line in store.export() if json.loads(line)["run"] == spec)
-        if spec["method"] != "scores":
-            assert stored == sum(decoded) > 0
+            work = Work(spec, chunk)
+            decoded.clear()
+            made = make(work, inputs_of(work, store), engines)
+            assert made.generated == sum(decoded)
+            store.open(spec).write(chunk, made.rows, 0.0, steps=made.steps)
+            if spec["method"] == "scores":
+                continue
+            decoded.clear()
+            alone = make(work, [], engines)
+            stored = sum(row["policy_tokens"] for row in store.run(spec).read(chunk))
+            assert stored == sum(row["policy_tokens"] for row in alone.rows) == alone.generated == sum(decoded) > 0
+            assert (made.generated < stored) == (spec["method"] == "beam_search"), "a beam search finds DVTS's first steps known"
 
 
 def test_prompts_are_stored_as_rendered_and_older_chunks_are_read(tiny_lm, tmp_path):

@@ -22,6 +22,8 @@ from tts.policies.sampling import Sampling, noise_key
 from tts.search.base import Candidate
 from tts.search.driver import Ticket
 
+PREFILLED = 4  # the batch's rows over those that are prefilled at once, in memory beside the batch's
+
 
 @dataclass(eq=False)
 class _Request:
@@ -113,10 +115,14 @@ class TransformersPolicy:
         self._decoding.enter([self._fork(request, numbers) for request, numbers in entering])
 
     def _prefill(self, parents: list[Candidate]) -> None:
-        """Computes the cache of parents that have none (roots, or candidates from elsewhere), in one padded batch."""
+        """Computes the cache of parents that have none (roots, or candidates that another search sampled), in padded batches."""
         cold = list({id(p): p for p in parents if p.state is None and len(p.prompt) + len(p.tokens) > 1}.values())
-        if not cold:
-            return
+        cold.sort(key=lambda p: len(p.prompt) + len(p.tokens))
+        rows = max(1, self.batch // PREFILLED)
+        for at in range(0, len(cold), rows):
+            self._prefill_batch(cold[at : at + rows])
+
+    def _prefill_batch(self, cold: list[Candidate]) -> None:
         # The rows in use stay as they are: a second cache, dropped again at once, takes the prompts.
         scratch = self.cached.with_slots(len(cold))
         texts = [[*p.prompt, *p.tokens][:-1] for p in cold]

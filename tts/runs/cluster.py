@@ -1,7 +1,7 @@
 """Spreads a study over a Ray cluster: one chunk of problems per task, one policy and one PRM per actor.
 
 Where an actor runs, and that it is started again with its chunk when its process or its node dies, is Ray's business; this
-module hands an actor its next chunk. A chunk is a pure function of its spec, its problems and, for scores, the pool's rows,
+module hands an actor its next chunk. A chunk is a pure function of its spec, its problems and what it is given of the store,
 so it may be made twice. Workers return rows; the driver alone writes to the store, which needs no shared file system.
 """
 
@@ -20,7 +20,7 @@ from tts import policies, reward_models
 from tts.models import ModelError
 from tts.paths import ROOT
 from tts.policies import server, vllm
-from tts.runs.making import Engines, Made, Work, make
+from tts.runs.making import Engines, Made, Work, inputs_of, make
 from tts.runs.processes import side_by_side
 from tts.runs.runner import CLUSTER
 from tts.runs.store import Store, describe
@@ -74,7 +74,7 @@ def make_all(work: list[Work], store: Store, announce: Callable[[Work], None], o
             while spread.waiting or spread.running:
                 spread.hand_out()
                 for made in spread.collect():
-                    on_tokens(sum(row["policy_tokens"] for row in made.rows) if made.work.spec["method"] != "scores" else 0)
+                    on_tokens(made.generated)
                     yield made
         finally:
             spread.stop()
@@ -94,10 +94,10 @@ class _Spread:
         slots = self.room.slots(self.ray)
         for actor in self._actors - {actor for actor, _ in self.running.values()}:
             item = self.waiting.take(actor.serves) if len(self._actors) <= slots else None
-            if item is None:  # its place is free for other models, or for an actor whose node died
-                self._dismiss(actor)
-            else:
+            if item is not None:
                 self._start(actor, item)
+            elif len(self._actors) > slots or not (self.running and self.waiting.holds(actor.serves)):
+                self._dismiss(actor)  # its place is free for other models, or for an actor whose node died
         while len(self._actors) < slots and (item := self.waiting.take()):
             actor = _Actor.of(self.ray, self.room, item)
             self._actors.add(actor)
@@ -127,7 +127,7 @@ class _Spread:
 
     def _start(self, actor: _Actor, item: Work) -> None:
         self.announce(item)
-        self.running[actor.start(item, self.waiting.pool_rows(item))] = actor, item
+        self.running[actor.start(item, inputs_of(item, self.waiting.store))] = actor, item
 
     def _dismiss(self, actor: _Actor) -> None:
         self._actors.discard(actor)
@@ -189,9 +189,9 @@ class _Actor:
     def serves(self, item: Work) -> bool:
         return item.spec["policy"]["name"] == self.policy and (self.prm is None or _prm(item) in (None, self.prm))
 
-    def start(self, item: Work, pool: list[dict] | None) -> Any:
+    def start(self, item: Work, inputs: list[dict]) -> Any:
         self.prm = self.prm or _prm(item)
-        return self.handle.make.remote(item, pool)
+        return self.handle.make.remote(item, inputs)
 
 
 def _prm(item: Work) -> str | None:
@@ -211,7 +211,7 @@ class Worker:
         torch.set_num_threads(threads)
         self.engines = Engines(1)
 
-    def make(self, work: Work, pool: list[dict] | None) -> Made:
+    def make(self, work: Work, inputs: list[dict]) -> Made:
         """Makes a chunk.
 
         Raises:
@@ -221,7 +221,7 @@ class Worker:
         if work.spec["prm"]:
             _check_weights(work.spec["prm"], reward_models.weights_of)
         self.engines = self.engines.of(work.spec)
-        return make(work, pool, self.engines)
+        return make(work, inputs, self.engines)
 
 
 _checked: set[str] = set()

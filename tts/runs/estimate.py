@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tts.policies.remembering import Step
 from tts.policies.sampling import Sampling
-from tts.runs.grid import Grid
+from tts.runs.grid import SEARCHES, Grid
 from tts.runs.imported import is_imported
-from tts.runs.making import Engines, Work, make, pool_of, room, score_rows
+from tts.runs.making import Engines, Made, Work, make, pool_of, room, score_rows
 from tts.runs.processes import side_by_side
 from tts.runs.runner import missing
 from tts.runs.store import Store
@@ -85,6 +86,7 @@ class _Probes:
         self._sets = {name: [problem for chunk in grid.chunks(name) for problem in chunk] for name in grid.problems}
         self._solutions: dict[tuple, Estimate] = {}
         self._pools: dict[tuple, list[dict]] = {}
+        self._steps: dict[tuple, list[Step]] = {}
         self._caches: dict[tuple, int] = {}
         self.starting = 0.0  # seconds that it took until the first model was ready, as it will in each process
 
@@ -106,11 +108,11 @@ class _Probes:
         if spec["prm"]:
             self.engines.prm(spec["prm"]["name"])
         started = time.perf_counter()
-        rows = self._make(small, few)
+        made = self._make(small, few)
         seconds, solutions = time.perf_counter() - started, small["n"] * len(few)
         if spec["method"] == "pool":
-            self._pools[spec["policy"]["name"], few[0]["id"]] = rows
-        return Estimate(sum(r["policy_tokens"] for r in rows) / solutions, seconds / solutions)
+            self._pools[spec["policy"]["name"], few[0]["id"]] = made.rows
+        return Estimate(made.generated / solutions, seconds / solutions)
 
     def _scoring(self, spec: dict, few: list[dict]) -> Estimate:
         """Of a pool, whose tokens its own run has."""
@@ -125,8 +127,18 @@ class _Probes:
         score_rows(rows, prm)
         return Estimate(0.0, (time.perf_counter() - started) / sum(len(row["trajectories"]) for row in rows))
 
-    def _make(self, spec: dict, chunk: list[dict]) -> list[dict]:
-        return make(Work(spec, chunk), None, self.engines).rows
+    def _make(self, spec: dict, few: list[dict]) -> Made:
+        """Searches find the steps of those before them known, as in the study."""
+        if spec["method"] not in SEARCHES:
+            return make(Work(spec, few), [], self.engines)
+        key = spec["policy"]["name"], few[0]["id"]
+        if key not in self._steps:
+            ids = {problem["id"] for problem in few}
+            chunks = [chunk for name in self._sets for chunk in self.grid.chunks(name)]
+            self._steps[key] = [s for chunk in chunks for s in self.store.steps(spec, chunk) if s["problem_id"] in ids]
+        made = make(Work(spec, few), self._steps[key], self.engines)
+        self._steps[key] += made.steps
+        return made
 
     def cache_bytes(self, spec: dict) -> int:
         key = (*_models(spec), spec["n"])
@@ -141,6 +153,8 @@ def _models(spec: dict) -> tuple:
 
 def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
     """Of the policy's and the PRM's caches: the batch's rows, and what the searches under way park, all at the greatest length."""
+    from tts.policies.transformers import PREFILLED
+
     problems = [p for name in grid.problems for chunk in grid.chunks(name) for p in chunk]
     candidates = room(grid.batch) + spec["n"]
     parked = int(candidates * (1 + 1 / spec["width"])) if "width" in spec else 0  # children, and the parents of those under way
@@ -148,9 +162,10 @@ def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
     if not is_imported(spec["policy"]["name"]):
         policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
         prompt = max(len(policy.root(p["id"], p["problem"]).prompt) for p in problems)
-        under_way = room(grid.batch) // spec["n"] + 1  # whose prompts are parked too, and computed in rows beside the batch's
-        total = _bytes(getattr(policy, "cached", None), prompt + grid.max_tokens, parked)
-        total += under_way * _bytes(getattr(policy, "cached", None), prompt, 1, slots=1)
+        cached, longest = getattr(policy, "cached", None), prompt + grid.max_tokens
+        under_way = room(grid.batch) // spec["n"] + 1  # whose prompts are parked too
+        prefilled = grid.batch // PREFILLED + 1  # in rows beside the batch's
+        total = _bytes(cached, longest, parked) + _bytes(cached, longest if parked else prompt, under_way, slots=prefilled)
     if spec["prm"]:
         prm = engines.prm(spec["prm"]["name"])
         opening = max(len(prm.family.render(p["problem"], ())) for p in problems) if hasattr(prm, "family") else 0

@@ -2,7 +2,7 @@
 
 Everything comes from as few samples as possible: one pool of N solutions per policy serves majority voting, Pass@n and,
 scored once per PRM, best-of-n for every n up to N; one DVTS run serves every smaller budget by drawing whole subtrees;
-only beam search is run per budget.
+only beam search is run per budget. Of the searches those that sample most come first, and leave their steps to the others.
 """
 
 from __future__ import annotations
@@ -191,10 +191,11 @@ class Grid(BaseModel):
             for prm in self.prms:
                 if "best_of_n" in self.methods:
                     yield "scores", policy, prm, self.samples
-                if "beam_search" in self.methods:
-                    yield from (("beam_search", policy, prm, n) for n in self.budgets if self.holds(policy, prm, "beam_search", n))
                 if "dvts" in self.methods:
                     yield "dvts", policy, prm, self.samples
+                if "beam_search" in self.methods:
+                    budgets = sorted(self.budgets, reverse=True)
+                    yield from (("beam_search", policy, prm, n) for n in budgets if self.holds(policy, prm, "beam_search", n))
 
     # -- what was imported -------------------------------------------------------------------------------------
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
 from tts.policies import open_policy
+from tts.policies.remembering import Remembering, Step
 from tts.policies.sampling import Sampling
 from tts.reward_models import open_prm
 from tts.runs.grid import SEARCHES
@@ -40,6 +41,7 @@ class Made:
         work: what it is.
         rows: of the store.
         seconds: that it took.
+        steps: of a search, those that it had sampled anew.
         limits: what the engine could not do for it, in words.
         warnings: about what happened meanwhile.
     """
@@ -47,8 +49,16 @@ class Made:
     work: Work
     rows: list[dict]
     seconds: float
+    steps: list[Step] = field(default_factory=list)
     limits: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def generated(self) -> int:
+        """Tokens that the policy generated for it."""
+        if self.work.spec["method"] in ("cot", "pool"):
+            return sum(row["policy_tokens"] for row in self.rows)
+        return sum(step["generated"] for step in self.steps)
 
 
 class Engines:
@@ -105,6 +115,13 @@ def warn(lines: Iterable[str]) -> None:
         tqdm.write(f"warning: {line}", file=sys.stderr)
 
 
+def inputs_of(work: Work, store: Store) -> list[dict] | list[Step]:
+    """What the store holds that a chunk is made from: of scores the pool's rows, of a search the steps of other searches."""
+    if pool := pool_of(work, store):
+        return pool.read(work.chunk)
+    return store.steps(work.spec, work.chunk) if work.spec["method"] in SEARCHES else []
+
+
 def pool_of(work: Work, store: Store) -> Run | None:
     """The run whose samples a chunk's scores are of; None where it is not about scores."""
     if work.spec["method"] != "scores":
@@ -113,27 +130,32 @@ def pool_of(work: Work, store: Store) -> Run | None:
     return store.run(pool | {"engine": ELSEWHERE} if is_imported(pool["policy"]["name"]) else pool)
 
 
-def make(work: Work, pool: list[dict] | None, engines: Engines, on_tokens: Callable[[int], object] = lambda tokens: None) -> Made:
+def make(
+    work: Work, inputs: list[dict] | list[Step], engines: Engines, on_tokens: Callable[[int], object] = lambda tokens: None
+) -> Made:
     """Makes a chunk.
 
     Args:
         work: what it is.
-        pool: of scores, the rows of what is scored; else None.
+        inputs: as :func:`inputs_of` finds them; a search that gets no steps samples the same ones itself.
         engines: the models.
         on_tokens: called with the number of newly generated tokens.
     """
     started = time.monotonic()
-    rows = _search(work, engines, on_tokens) if pool is None else _score_pool(work.spec, pool, engines)
-    return Made(work, rows, time.monotonic() - started, tuple(engines.limits(work.spec)), tuple(engines.unread()))
+    if work.spec["method"] == "scores":
+        rows, steps = _score_pool(work.spec, inputs, engines), []
+    else:
+        rows, steps = _search(work, inputs, engines, on_tokens)
+    return Made(work, rows, time.monotonic() - started, steps, tuple(engines.limits(work.spec)), tuple(engines.unread()))
 
 
-def _search(work: Work, engines: Engines, on_tokens: Callable[[int], object]) -> list[dict]:
+def _search(work: Work, known: list[Step], engines: Engines, on_tokens: Callable[[int], object]) -> tuple[list[dict], list[Step]]:
     spec = work.spec
-    policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
+    policy = Remembering(engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"])), known, on_tokens)
     prm = engines.prm(spec["prm"]["name"]) if spec["prm"] else None
     roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
-    outcomes = Driver(policy, prm, room=room(engines.batch), on_tokens=on_tokens).run([(root, search_of(spec, root)) for root in roots])
-    return [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
+    outcomes = Driver(policy, prm, room=room(engines.batch)).run([(root, search_of(spec, root)) for root in roots])
+    return [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)], policy.sampled
 
 
 def room(batch: int) -> int:

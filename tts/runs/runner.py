@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from tts.policies import DEFAULT, check_ready
 from tts.runs import processes
 from tts.runs.grid import Grid
-from tts.runs.making import Engines, Made, Work, make, pool_of, warn
+from tts.runs.making import Engines, Made, Work, inputs_of, make, warn
 from tts.runs.store import ELSEWHERE, Store, StoreError
 from tts.runs.store import describe as run_in_words
 
@@ -58,7 +58,7 @@ def fill(grid: Grid, store: Store, *more: Grid) -> int:
                 bar.set_postfix_str(f"{item.spec['method']} {item.spec['policy']['name']} N={item.spec['n']}")
 
             for made in _maker([spec for grid in grids for spec in grid.specs()])(left, store, announce, tokens.update):
-                store.open(made.work.spec).write(made.work.chunk, made.rows, made.seconds, made.limits)
+                store.open(made.work.spec).write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps)
                 warn(made.warnings)
                 bar.update()
     finally:
@@ -84,8 +84,8 @@ def make_all(work: list[Work], store: Store, announce: Callable[[Work], None], o
     engines = Engines(work[0].spec["engine"]["batch"]) if work else None
     for item in work:
         announce(item)
-        pool, engines = pool_of(item, store), engines.of(item.spec)
-        yield make(item, pool.read(item.chunk) if pool else None, engines, on_tokens)
+        engines = engines.of(item.spec)
+        yield make(item, inputs_of(item, store), engines, on_tokens)
 
 
 def describe(grid: Grid, store: Store) -> str:

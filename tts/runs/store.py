@@ -3,11 +3,13 @@
 A *run* is everything that determines trajectories but the problems: policy, PRM, method, budget, sampling, engine. Its
 folder is named by a hash of that. A *chunk* is a fixed number of problems; its file is named by a hash of them, written
 whole or not at all. So a run that is cut off continues where it was, and a longer list of problems adds to a shorter.
+A search's chunk also holds the steps that were sampled for it, pruned ones included, which other searches need not sample again.
 """
 
 from __future__ import annotations
 
 import copy
+import glob
 import hashlib
 import json
 import re
@@ -46,10 +48,25 @@ SCHEMA = pa.schema(
         ("trajectories", pa.list_(TRAJECTORY)),
     ]
 )
-
+STEPS = pa.field(
+    "sampled",
+    pa.list_(
+        pa.struct(
+            [
+                ("path", pa.list_(pa.int32())),
+                ("ids", pa.list_(pa.int32())),
+                ("text", pa.string()),
+                ("status", pa.string()),
+                ("generated", pa.int32()),
+            ]
+        )
+    ),
+)
+"""A further column of searches: each problem's steps as :class:`tts.policies.remembering.Step` says, but for the problem."""
 
 ELSEWHERE = {"name": "imported"}
 """The engine of runs that were made elsewhere; of scores that were given here to imported samples it has more fields."""
+_COLUMNS = {field.name: field for field in [*SCHEMA, STEPS]}
 ALL = "all.parquet"  # the one file of a run that was imported
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")  # in a file's name; ids come from strangers
 
@@ -92,19 +109,23 @@ class Run:
         """Whether a chunk is stored; without the run's note no reader would know whose it is."""
         return self.path(problems).exists() and self.note.exists()
 
-    def write(self, problems: Sequence[dict], rows: list[dict], seconds: float, limits: Sequence[str] = ()) -> None:
+    def write(self, problems: Sequence[dict], rows: list[dict], seconds: float, limits: Sequence[str] = (), steps: Sequence[dict] = ()) -> None:
         """Commits a chunk: a temporary file, flushed, then renamed.
 
         Args:
             seconds: that it took to make.
             limits: what the engine could not do, in words.
+            steps: that were sampled for it.
 
         Raises:
             StoreError: where the folder cannot be written.
         """
         target = self.path(problems)
         notes = {"seconds": f"{seconds:.3f}", seal.KEY: seal.BLANK} | ({"limits": json.dumps(list(limits))} if limits else {})
-        table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(notes)
+        table = pa.Table.from_pylist(rows, SCHEMA)
+        if steps:
+            table = table.append_column(STEPS, pa.array(_by_problem(rows, steps), STEPS.type))
+        table = table.replace_schema_metadata(notes)
         try:
             with replacing(target) as temporary:
                 pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
@@ -119,6 +140,15 @@ class Run:
             StoreError: where the chunk is missing or damaged.
         """
         return self._table(problems).to_pylist()
+
+    def steps(self, problems: Sequence[dict]) -> list[dict]:
+        """The steps that were sampled for a chunk, each with its ``problem_id``; none where none were kept.
+
+        Raises:
+            StoreError: where the chunk is missing or damaged.
+        """
+        sampled = self._table(problems, ["problem_id", STEPS.name]).to_pylist()
+        return [{"problem_id": row["problem_id"]} | step for row in sampled for step in row[STEPS.name] or ()]
 
     def seconds(self, problems: Sequence[dict]) -> float:
         """How long the chunk took to make."""
@@ -150,11 +180,11 @@ class Run:
             path.unlink(missing_ok=True)
         shutil.rmtree(self.folder)
 
-    def _table(self, problems: Sequence[dict]) -> pa.Table:
+    def _table(self, problems: Sequence[dict], columns: Sequence[str] = SCHEMA.names) -> pa.Table:
         path = self.path(problems)
         if not path.exists():
             raise StoreError(f"nothing stored yet for {describe(self.spec)} on {problems[0]['id']} and following; run the study first")
-        return read_chunk(path)
+        return read_chunk(path, columns)
 
 
 class ImportedRun(Run):
@@ -215,6 +245,22 @@ class Store:
         except OSError as error:
             raise StoreError(self._unwritable(error)) from error
         return run
+
+    def steps(self, spec: dict, problems: Sequence[dict]) -> list[dict]:
+        """The steps that were sampled for a chunk of any run with a spec's policy, sampling and engine.
+
+        What cannot be read is left out: whoever needs the rows of such a chunk is told.
+        """
+        alike = [spec[key] for key in ("policy", "sampling", "engine")]
+        found = []
+        for note in sorted(self.folder.glob(f"*-{glob.escape(_policy_name(spec))}-*/run.json")):
+            try:
+                run = _run(note.parent, json.loads(note.read_text(encoding="utf-8")))
+                if [run.spec.get(key) for key in ("policy", "sampling", "engine")] == alike and run.has(problems):
+                    found += run.steps(problems)
+            except (StoreError, OSError, ValueError, RecursionError, AttributeError):
+                continue
+        return found
 
     def lock(self, wait: bool = False) -> FileLock:
         """Held while writing, so that two studies on one store do not repeat each other's work.
@@ -291,8 +337,19 @@ def _run(folder: Path, spec: dict) -> Run:
     return ImportedRun(folder, spec) if spec.get("engine") == ELSEWHERE else Run(folder, spec)
 
 
-def read_chunk(path: Path) -> pa.Table:
+def _by_problem(rows: Sequence[dict], steps: Sequence[dict]) -> list[list[dict]]:
+    """Steps as the column of a chunk's rows."""
+    found: dict[str, list[dict]] = {row["problem_id"]: [] for row in rows}
+    for step in steps:
+        found[step["problem_id"]].append({key: value for key, value in step.items() if key != "problem_id"})
+    return list(found.values())
+
+
+def read_chunk(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
     """A stored chunk, its checksum verified.
+
+    Args:
+        columns: of :data:`SCHEMA` and :data:`STEPS`.
 
     Raises:
         StoreError: where it is damaged.
@@ -302,10 +359,13 @@ def read_chunk(path: Path) -> pa.Table:
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         if not seal.is_whole(content, file.metadata.metadata or {}):
             raise ValueError("its bytes are not those that were written")
-        table = file.read()
-        if "prompt" not in table.column_names:
-            table = table.add_column(SCHEMA.get_field_index("prompt"), "prompt", pa.nulls(len(table), pa.string()))
-        if not table.schema.equals(SCHEMA) or b"seconds" not in (table.schema.metadata or {}):
+        table = file.read([name for name in file.schema_arrow.names if name in columns])
+        for place, name in enumerate(columns):
+            if name in ("prompt", STEPS.name) and name not in table.column_names:
+                table = table.add_column(place, name, pa.nulls(len(table), _COLUMNS[name].type))
+        wanted = pa.schema([_COLUMNS[name] for name in columns])
+        unknown = set(file.schema_arrow.names) - set(_COLUMNS)
+        if unknown or not table.schema.equals(wanted) or b"seconds" not in (table.schema.metadata or {}):
             raise ValueError("its columns are not a chunk's")
         return table
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -321,9 +381,12 @@ def describe(spec: dict) -> str:
 
 
 def _name(spec: dict) -> str:
-    # Of an address that is the model's name; a "?" or ":" is no part of a file's name everywhere.
-    policy = spec["policy"]["name"].partition("?")[0].rpartition("#")[2].replace(":", "-")
-    parts = [spec["method"], Path(policy).name[:60]]
+    parts = [spec["method"], _policy_name(spec)]
     if spec.get("prm"):
         parts.append(Path(spec["prm"]["name"].partition("?")[0].replace(":", "-")).name[:60])
     return "-".join([*parts, str(spec["n"])])
+
+
+def _policy_name(spec: dict) -> str:
+    # Of an address that is the model's name; a "?" or ":" is no part of a file's name everywhere.
+    return Path(spec["policy"]["name"].partition("?")[0].rpartition("#")[2].replace(":", "-")).name[:60]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from tts.runs.grid import SEARCHES
 from tts.runs.making import Work, pool_of
 from tts.runs.store import Store
 
@@ -12,7 +14,10 @@ RETRIES = 3  # of one chunk whose worker was lost
 
 
 class Waiting:
-    """Chunks in the order in which they are to be made; those about a pool's scores once the pool is stored.
+    """Chunks in the order in which they are to be made; one that is made from what another leaves, once that one is stored.
+
+    Scores need their pool. Searches of the same problems by the same policy follow one another, as each is given the steps of those
+    before it: so all that a chunk is made from follows from the order of the work, not from which worker was faster.
 
     Args:
         work: the chunks.
@@ -22,6 +27,13 @@ class Waiting:
     def __init__(self, work: Sequence[Work], store: Store):
         self._items, self.store = list(work), store
         self._lost: Counter[int] = Counter()
+        self._before: dict[int, Work] = {}
+        latest: dict[str, Work] = {}
+        for item in (item for item in self._items if item.spec["method"] in SEARCHES):
+            like = json.dumps([item.spec[key] for key in ("policy", "sampling", "engine")] + [item.chunk], sort_keys=True)
+            if like in latest:
+                self._before[id(item)] = latest[like]
+            latest[like] = item
 
     def __bool__(self) -> bool:
         return bool(self._items)
@@ -29,10 +41,13 @@ class Waiting:
     def take(self, suits: Callable[[Work], bool] = lambda item: True) -> Work | None:
         """The first chunk that can be made now, and that suits; None where there is none."""
         for place, item in enumerate(self._items):
-            pool = pool_of(item, self.store)
-            if (pool is None or pool.has(item.chunk)) and suits(item):
+            if suits(item) and self._ready(item):
                 return self._items.pop(place)
         return None
+
+    def holds(self, suits: Callable[[Work], bool]) -> bool:
+        """Whether a chunk that suits is waiting, for others perhaps."""
+        return any(map(suits, self._items))
 
     def again(self, item: Work) -> bool:
         """Puts a chunk whose worker was lost back; False where that has happened too often."""
@@ -42,7 +57,7 @@ class Waiting:
         self._items.insert(0, item)
         return True
 
-    def pool_rows(self, item: Work) -> list[dict] | None:
-        """The stored rows that a chunk's scores are of."""
-        pool = pool_of(item, self.store)
-        return pool.read(item.chunk) if pool else None
+    def _ready(self, item: Work) -> bool:
+        before = self._before.get(id(item))
+        needed = self.store.run(before.spec) if before else pool_of(item, self.store)
+        return needed is None or needed.has(item.chunk)

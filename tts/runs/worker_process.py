@@ -32,8 +32,8 @@ def main() -> None:
         work = Work(order["spec"], order["chunk"])
         try:
             engines = engines.of(work.spec)
-            made = make(work, order["pool"], engines, _Tokens(out).add)
-            _say(out, rows=made.rows, seconds=made.seconds, limits=made.limits, warnings=made.warnings)
+            made = make(work, order["inputs"], engines, _Tokens(out).add)
+            _say(out, rows=made.rows, seconds=made.seconds, steps=made.steps, limits=made.limits, warnings=made.warnings)
         except Exception as error:  # the parent raises it
             kind = f"{type(error).__module__}:{type(error).__qualname__}"
             _say(out, error=kind, text=str(error), trace=traceback.format_exc())

@@ -1,0 +1,112 @@
+"""Steps that are known already are not sampled again.
+
+A sample's noise depends on its path alone, so two searches of a problem by the same policy, with other budgets, methods or
+PRMs, get the very same continuations wherever they extend the same candidate. What one search had sampled serves the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypedDict
+
+from tts.policies.base import Ending, child_of
+
+if TYPE_CHECKING:
+    from tts.policies.sampling import Sampling
+    from tts.search.base import Candidate
+    from tts.search.driver import Policy, Ticket
+
+_ENDINGS: dict[str, Ending] = {"finished": "end", "open": "step", "truncated": "limit"}
+
+
+class Step(TypedDict):
+    """A sampled step, as it is stored and sent.
+
+    Attributes:
+        problem_id: the problem.
+        path: sample indices from the root on.
+        ids: token ids of the step.
+        text: of these.
+        status: of the candidate that ends with it.
+        generated: tokens that it is billed as.
+    """
+
+    problem_id: str
+    path: list[int]
+    ids: list[int]
+    text: str
+    status: str
+    generated: int
+
+
+class Remembering:
+    """A policy over another one, of the same samples: it asks that one for what is not known.
+
+    A search is charged every step that it asks for, known or not, as if it ran alone.
+
+    Args:
+        policy: samples.
+        known: steps of earlier searches with the same policy and sampling.
+        on_tokens: called with the number of tokens that were sampled, not known.
+
+    Attributes:
+        sampled: the steps that were not known.
+    """
+
+    def __init__(self, policy: Policy, known: Iterable[Step] = (), on_tokens: Callable[[int], object] = lambda tokens: None):
+        self.policy, self.on_tokens = policy, on_tokens
+        self.sampled: list[Step] = []
+        self._known = {(step["problem_id"], *step["path"]): step for step in known}
+        self._asked: dict[Ticket, Candidate] = {}
+        self._ready: list[tuple[Ticket, list[Candidate]]] = []
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.policy.sampling
+
+    @property
+    def starved(self) -> bool:
+        return self.policy.starved
+
+    def root(self, problem_id: str, problem: str) -> Candidate:
+        return self.policy.root(problem_id, problem)
+
+    def submit(self, request: Ticket, parent: Candidate, count: int, whole: bool) -> None:
+        steps = [] if whole else [self._known.get((parent.problem_id, *parent.path, number)) for number in range(count)]
+        if steps and all(steps):
+            self._ready.append((request, [_child(parent, step) for step in steps]))
+            return
+        if not whole:
+            self._asked[request] = parent
+        self.policy.submit(request, parent, count, whole)
+
+    def poll(self) -> list[tuple[Ticket, list[Candidate]]]:
+        if self._ready:
+            ready, self._ready = self._ready, []
+            return ready
+        complete = self.policy.poll()
+        for request, children in complete:
+            self.on_tokens(sum(child.generated for child in children))
+            if parent := self._asked.pop(request, None):
+                self.sampled += [_step(parent, child) for child in children]
+        return complete
+
+    def reset(self) -> None:
+        self._asked.clear()
+        self._ready.clear()
+        self.policy.reset()
+
+
+def _step(parent: Candidate, child: Candidate) -> Step:
+    return Step(
+        problem_id=child.problem_id,
+        path=list(child.path),
+        ids=list(child.tokens[len(parent.tokens) :]),
+        text=child.text[len(parent.text) :],
+        status=child.status,
+        generated=child.generated,
+    )
+
+
+def _child(parent: Candidate, step: Step) -> Candidate:
+    return child_of(parent, step["path"][-1], step["ids"], step["text"], _ENDINGS[step["status"]], False, step["generated"])
