@@ -25,13 +25,14 @@ from tqdm.auto import tqdm
 
 from tts.kv_cache import CachedModel
 from tts.models import load_causal_lm, locate
+from tts.policies.remembering import Step
 from tts.problems import load_problems
 from tts.runs.estimate import estimate
 from tts.runs.grid import Grid
-from tts.runs.making import Engines, Work, room, search_of
+from tts.runs.making import Engines, Work, make, room, search_of
 from tts.runs.processes import Workers, side_by_side
 from tts.runs.runner import fill
-from tts.runs.store import Store
+from tts.runs.store import Run, Store
 from tts.search import best_of_n
 from tts.search.driver import Driver, Outcome
 
@@ -112,6 +113,33 @@ def search_against_best_of_n(report: Report, engines: Engines, policy: str, prm:
         for method in ("beam_search", "dvts"):
             label = f"{METHODS[method]} over best-of-N, wall time per generated token, threads: {count}; {policy}, {prm}"
             report.ratio(label, rates["best_of_n"], rates[method], "1.20 or less" if count == 1 else "")
+
+
+def steps_shared(report: Report, engines: Engines) -> None:
+    """The searches of a grid with two PRMs one after the other: each given the steps of those before it over each by itself."""
+    grid = GRID.model_copy(
+        update={"prms": [PRMS[0], "implicit:policy-216k"], "methods": ["dvts", "beam_search"], "budgets": [4, 16, N], "samples": N}
+    )
+    chosen = problems(COUNTS[0])
+    for policy in ("policy-32k", "policy-51k"):
+        specs = [spec for spec in grid.model_copy(update={"policies": [policy]}).specs() if "width" in spec]
+        generated: dict[bool, int] = {}
+
+        def searches(share: bool, specs=specs, generated=generated) -> float:
+            known: list[Step] = []
+            elapsed, generated[share] = 0.0, 0
+            for spec in specs:
+                engines.prm(spec["prm"]["name"])  # loading it belongs to neither side
+                made = make(Work(spec, chosen), known if share else [], engines)
+                known += made.steps
+                elapsed += made.seconds
+                generated[share] += made.generated
+            return elapsed
+
+        times = alternate({"steps shared": lambda f=searches: f(True), "not shared": lambda f=searches: f(False)})
+        label = f"{policy}, {len(specs)} searches with 2 PRMs, steps shared over each by itself"
+        report.ratio(f"{label}: wall time", times["steps shared"], times["not shared"], "")
+        report.row(f"{label}: tokens sampled", [generated[True] / generated[False]])
 
 
 def prm_tokens(report: Report, engines: Engines) -> None:
@@ -262,16 +290,17 @@ def estimates(report: Report) -> None:
                 started = time.perf_counter()
                 fill(small, store)
                 times.append(said.seconds / (time.perf_counter() - started))
-                rows = [
-                    row
-                    for spec in small.specs()
-                    if spec["method"] != "scores"
-                    for chunk in small.chunks(name)
-                    for row in store.run(spec).read(chunk)
-                ]
-                tokens.append(said.tokens / sum(row["policy_tokens"] for row in rows))
+                taken = sum(_generated(store.run(spec), chunk) for spec in small.specs() for chunk in small.chunks(name))
+                tokens.append(said.tokens / taken)
         report.row(f"dry run's estimate over what it took, {name}: seconds", times, "0.70 to 1.30")
         report.row(f"dry run's estimate over what it took, {name}: tokens", tokens, "0.70 to 1.30")
+
+
+def _generated(run: Run, chunk: list[dict]) -> int:
+    """Tokens that the policy generated for a chunk."""
+    if run.spec["method"] in ("cot", "pool"):
+        return sum(row["policy_tokens"] for row in run.read(chunk))
+    return sum(step["generated"] for step in run.steps(chunk))
 
 
 def differing_samples(report: Report) -> None:
@@ -309,6 +338,7 @@ def main(sections: Sequence[str]) -> None:
     with Workers(*side_by_side(specs)) as workers:
         every: dict[str, Callable[[], None]] = {
             "search": lambda: [search_against_best_of_n(report, engines, *pair) for pair in PAIRS],
+            "shared": lambda: steps_shared(report, engines),
             "prm": lambda: prm_tokens(report, engines),
             "sampling": lambda: [sampling(report, engines, workers, p, POOL if p == PAIRS[0][0] else PROBLEMS) for p, _ in PAIRS],
             "plain": lambda: [against_plain_search(report, engines, workers, *pair) for pair in PAIRS],

@@ -19,8 +19,19 @@ from tts.kv_cache import CachedModel, positions_read
 KINDS = {
     "attention": ("bmm", "baddbmm", "_softmax"),
     "matrix products": ("mm", "addmm"),
-    "norms": ("rms_norm", "_fused_rms_norm", "rsqrt", "pow", "mean"),
-    "reading and writing the cache": ("_index_put_impl_", "index_put_", "index", "copy_", "clone", "fill_", "zero_", "cat"),
+    "norms": ("rms_norm", "_fused_rms_norm", "linalg_vector_norm", "rsqrt", "rsqrt_", "pow", "mean"),
+    "reading and writing the cache": (
+        "_index_put_impl_",
+        "index_put_",
+        "index_copy_",
+        "index_select",
+        "index",
+        "copy_",
+        "clone",
+        "fill_",
+        "zero_",
+        "cat",
+    ),
 }
 OTHER = "other operations"
 Call = tuple[CachedModel, torch.Tensor, torch.Tensor]

@@ -49,7 +49,11 @@ def test_a_search_finds_the_same_with_steps_known_and_is_charged_the_same(method
 
 def test_smaller_budgets_and_other_methods_and_prms_share_steps():
     _, _, sampled, _ = search(beam_search, 16)
-    for method, n, score in [(beam_search, 4, lambda s: 0.5), (dvts, 16, lambda s: int(s[-1]) / 10), (dvts, 8, lambda s: 1 - int(s[-1]) / 20)]:
+    for method, n, score in [
+        (beam_search, 4, lambda s: 0.5),
+        (dvts, 16, lambda s: int(s[-1]) / 10),
+        (dvts, 8, lambda s: 1 - int(s[-1]) / 20),
+    ]:
         alone, shared = search(method, n, score=score), search(method, n, sampled, score)
         assert shared[:2] == alone[:2] and shared[3] <= alone[3] - 3 * n
         assert {tuple(step["path"]) for step in shared[2]}.isdisjoint(tuple(step["path"]) for step in sampled)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tts.analysis import stats
-from tts.selection import aggregate, select
+from tts.selection import AGGREGATES, aggregate, aggregates, select
 
 
 @st.composite
@@ -122,6 +122,15 @@ def test_aggregates():
     assert [aggregate(scores, how) for how in ("min", "last", "avg", "product")] == pytest.approx([0.2, 0.8, 0.5, 0.08])
     with pytest.raises(ValueError, match="unknown aggregate 'mean'; choose from min, last"):
         aggregate(scores, "mean")
+
+
+@given(st.lists(st.lists(st.floats(0, 1), max_size=20), max_size=8))
+def test_aggregates_of_many_are_those_of_each(solutions):
+    for how in AGGREGATES:
+        expected = [aggregate(scores, how) if scores else 0.0 for scores in solutions]
+        assert aggregates(solutions, how) == pytest.approx(np.array(expected), abs=1e-12)
+    with pytest.raises(ValueError, match="unknown aggregate 'mean'; choose from min, last"):
+        aggregates([[0.5]], "mean")
 
 
 def test_votes_by_hand():

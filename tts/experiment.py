@@ -85,10 +85,12 @@ class Experiment:
     def save(self, figure: Figure, name: str, rows: pd.DataFrame) -> list[Path]:
         """Writes a figure as four files: ``name.pdf``, ``.png``, ``.csv`` (the plotted rows), ``.json`` (its origin)."""
         style.fit(figure)
+        shown = style.drawn(figure)
         paths = [self.figures / f"{name}.{suffix}" for suffix in ("pdf", "png", "csv", "json")]
         for path in paths[:2]:
             with replacing(path) as temporary:
-                figure.savefig(temporary, format=path.suffix[1:], metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
+                dated = {"CreationDate": None} if path.suffix == ".pdf" else None
+                figure.savefig(temporary, format=path.suffix[1:], bbox_inches=shown, metadata=dated)
         write_text(paths[2], rows.to_csv(index=False))
         write_text(paths[3], json.dumps(self.provenance(), indent=2) + "\n")
         return paths

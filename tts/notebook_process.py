@@ -1,31 +1,37 @@
-"""The process that executes one notebook for :mod:`tts.study`: a job a line in, what went wrong a line out; it ends with its parent."""
+"""A process that executes notebooks for :mod:`tts.study`, one after the other: a job a line in, what went wrong a line out.
+
+It ends with its parent, and so does the kernel that it has started.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import queue
 import sys
 import threading
 
 
 def main() -> None:
-    job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    reply = os.fdopen(os.dup(1), "w")
-    try:
-        with open(job["log"], "w") as log:  # a kernel inherits both; their chatter belongs in a file
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-        reason = _execute(job)
-    except OSError as error:
-        reason = f"cannot write {job['log']}: {error.strerror}; free space or choose another folder with -p figures=FOLDER"
-    print(json.dumps(reason), file=reply, flush=True)
+    replies, jobs = os.fdopen(os.dup(1), "w"), queue.SimpleQueue()
+    threading.Thread(target=_read, args=(jobs,), daemon=True).start()
+    while True:
+        job = jobs.get()
+        try:
+            with open(job["log"], "w") as log:  # a kernel inherits both; their chatter belongs in a file
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            reason = _execute(job)
+        except OSError as error:
+            reason = f"cannot write {job['log']}: {error.strerror}; free space or choose another folder with -p figures=FOLDER"
+        print(json.dumps(reason), file=replies, flush=True)
 
 
-def _end_with_parent() -> None:
-    """The parent keeps our stdin open while it lives; the kernel watches us likewise."""
-    os.read(0, 1)
+def _read(jobs: queue.SimpleQueue[dict]) -> None:
+    """The parent keeps our stdin open while it needs us; the kernel watches us likewise."""
+    for line in sys.stdin:
+        jobs.put(json.loads(line))
     os._exit(1)
 
 

@@ -41,6 +41,28 @@ def aggregate(scores: Sequence[float], how: str) -> float:
     raise ValueError(f"unknown aggregate {how!r}; choose from {', '.join(AGGREGATES)}")
 
 
+def aggregates(solutions: Sequence[Sequence[float]], how: str) -> np.ndarray:
+    """:func:`aggregate` of many solutions' step scores at once, ``(solutions,)``; 0 for a solution without any."""
+    lengths = np.array([len(scores) for scores in solutions], int)
+    found = np.zeros(len(solutions))
+    if not lengths.any():
+        return found
+    flat, some = np.concatenate([scores for scores in solutions if len(scores)]), lengths > 0
+    starts = np.cumsum(lengths[some]) - lengths[some]
+    match how:
+        case "min":
+            found[some] = np.minimum.reduceat(flat, starts)
+        case "last":
+            found[some] = flat[starts + lengths[some] - 1]
+        case "avg":
+            found[some] = np.add.reduceat(flat, starts) / lengths[some]
+        case "product":
+            found[some] = np.multiply.reduceat(flat, starts)
+        case _:
+            raise ValueError(f"unknown aggregate {how!r}; choose from {', '.join(AGGREGATES)}")
+    return found
+
+
 def select(groups: Sequence[int], scores: Sequence[float] | None, vote: str) -> int:
     """The index of the selected candidate, whose answer is the answer; -1 where no candidate has an answer.
 

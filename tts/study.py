@@ -234,7 +234,7 @@ def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "")
 
 
 def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | None]:
-    """Executes notebooks side by side, each in a process of its own, which takes only its notebook along when it dies.
+    """Executes notebooks side by side, in processes of which one that dies takes only its notebook along.
 
     Returns:
         Per notebook None where it ran through, else what went wrong in one line; the others finish regardless.
@@ -251,18 +251,16 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
             f"cannot write to {output}: {error.strerror}; make it writable, or choose another with -p figures=FOLDER"
         ) from None
     outcome: dict[str, str | None] = {}
-    running: set[subprocess.Popen] = set()
     threads = max(1, (os.cpu_count() or 1) // max(1, min(workers, len(jobs))))  # with all cores each, they would wait for each other
-    with ThreadPoolExecutor(workers) as pool:
+    with _Processes(threads) as processes, ThreadPoolExecutor(workers) as pool:
         longest_first = sorted(jobs, key=lambda job: -_cells(job.source))  # or a long one is left alone at the end
-        futures = {pool.submit(_execute_one, job, output, running, threads): job.notebook for job in longest_first}
+        futures = {pool.submit(processes.execute, job, output): job.notebook for job in longest_first}
         try:
             for future in tqdm(as_completed(futures), total=len(futures), desc="notebooks", unit="notebook"):
                 outcome[futures[future]] = future.result()
         except BaseException:  # Ctrl-C: nothing that we started goes on without us
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(running):
-                process.kill()
+            processes.kill()
             raise
     return {job.notebook: outcome[job.notebook] for job in jobs}
 
@@ -275,25 +273,59 @@ def _cells(notebook: Path) -> int:
         return 0
 
 
-def _execute_one(job: Job, output: Path, running: set[subprocess.Popen], threads: int) -> str | None:
-    paths = {"source": job.source, "folder": job.folder, "target": output / f"{job.notebook}.ipynb", "log": output / f"{job.notebook}.log"}
-    order = {name: str(path) for name, path in paths.items()} | {"parameters": job.parameters, "timeout": TIMEOUT}
-    command = [sys.executable, "-m", "tts.notebook_process"]
-    variables = {"OMP_NUM_THREADS": str(threads)} | os.environ
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as process:
-        running.add(process)
+class _Processes:
+    """Processes that execute notebooks, used again while they live: papermill alone takes seconds to import.
+
+    Args:
+        threads: of each.
+    """
+
+    def __init__(self, threads: int):
+        self._variables = {"OMP_NUM_THREADS": str(threads)} | os.environ
+        self._idle: list[subprocess.Popen] = []
+        self._running: set[subprocess.Popen] = set()
+
+    def __enter__(self) -> _Processes:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+        for process in self._running:
+            process.communicate()
+
+    def kill(self) -> None:
+        for process in list(self._running):
+            process.kill()
+
+    def execute(self, job: Job, output: Path) -> str | None:
+        """None where the notebook ran through, else what went wrong in one line."""
+        paths = {
+            "source": job.source,
+            "folder": job.folder,
+            "target": output / f"{job.notebook}.ipynb",
+            "log": output / f"{job.notebook}.log",
+        }
+        order = {name: str(path) for name, path in paths.items()} | {"parameters": job.parameters, "timeout": TIMEOUT}
+        process = self._idle.pop() if self._idle else self._start()
         try:
             process.stdin.write(json.dumps(order) + "\n")
             process.stdin.flush()
             reply = process.stdout.readline()
         except BrokenPipeError:
             reply = ""
+        if reply:
+            self._idle.append(process)
+            return json.loads(reply)
         status = process.wait()
-        running.discard(process)
-    if reply:
-        return json.loads(reply)
-    killed = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    return f"its process {killed} before the notebook was done; {paths['log']} may say why"
+        self._running.discard(process)
+        killed = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        return f"its process {killed} before the notebook was done; {paths['log']} may say why"
+
+    def _start(self) -> subprocess.Popen:
+        command = [sys.executable, "-m", "tts.notebook_process"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._variables)
+        self._running.add(process)
+        return process
 
 
 def store_of(preset: str) -> Store:

@@ -12,7 +12,7 @@ from tts.grading import Grader, groups
 from tts.prompts import boxed_answer, join_steps
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.store import Store
-from tts.selection import AGGREGATES, Rule, aggregate
+from tts.selection import AGGREGATES, Rule, aggregates
 
 MAJORITY_DRAWS = 100
 
@@ -57,7 +57,7 @@ def grade(row: dict, grader: Grader) -> Graded:
         row["problem_id"],
         numbers,
         np.array([verdict[n] for n in numbers.tolist()], bool),
-        {how: np.array([aggregate(t["scores"], how) if t["scores"] else 0.0 for t in found]) for how in scored},
+        {how: aggregates([t["scores"] for t in found], how) for how in scored},
         np.array([t["tokens"] for t in found], float),
         np.array([t["path"][0] if t["path"] else 0 for t in found], int),
         row["prompt_tokens"],

@@ -68,7 +68,7 @@ def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
     names = sorted({name for grid, _ in pairs for name in (*grid.policies, *grid.prms)})
     rows = pd.concat([frame for _, frame in pairs], ignore_index=True).drop_duplicates(KEY)
     for other in (other for other in path.parent.glob("*.parquet") if other != path and _attributes(other)["settings"] == settings[0]):
-        known = pd.MultiIndex.from_frame(_rows(other)[KEY].astype(dict.fromkeys(NAMES, str)))
+        known = pd.MultiIndex.from_frame(_rows(other)[0][KEY].astype(dict.fromkeys(NAMES, str)))
         rows = rows[~pd.MultiIndex.from_frame(rows[KEY]).isin(known)].copy()
     rows[NAMES] = rows[NAMES].astype("category")
     counts = rows.groupby("problems", observed=True)["problem_id"].nunique()
@@ -124,19 +124,17 @@ def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:
     Raises:
         OutcomesError: where a file is damaged.
     """
-    found = list(_read(grid, folder))
-    if not found:
-        return None
-    rows = pd.concat(found, ignore_index=True)
+    files = list(_holding(grid, folder))
     asked = {
         policy: {(name, policy, *cell) for name in grid.problems for cell in cells(grid, policy, grid.budgets)} for policy in grid.policies
     }
-    held = set(rows[CELL].drop_duplicates().itertuples(index=False, name=None))
+    held = {cell for _, places in files for cell in places}
     policies = [policy for policy in grid.policies if asked[policy] <= held]
     if not policies:
         return None
-    wanted = pd.DataFrame(sorted(set().union(*(asked[policy] for policy in policies))), columns=CELL)
-    rows = rows.drop_duplicates(KEY).merge(wanted, on=CELL)
+    wanted = set().union(*(asked[policy] for policy in policies))
+    parts = [rows.take(np.sort(np.concatenate(found))) for rows, places in files if (found := [places[c] for c in places if c in wanted])]
+    rows = pd.concat([part.astype(dict.fromkeys(NAMES, str)) for part in parts], ignore_index=True).drop_duplicates(KEY)
     counts = {name: _common(grid, name, rows[rows["problems"] == name]) for name in grid.problems}
     return Committed(grid.model_copy(update={"policies": policies, "problems": counts}), rows)
 
@@ -151,17 +149,16 @@ def beside(fresh: Evidence, full: Evidence, n: int) -> pd.DataFrame:
     return pd.DataFrame(columns).dropna().sort_index()
 
 
-def _read(grid: Grid, folder: Path) -> Iterator[pd.DataFrame]:
-    """The rows of each file whose settings are the grid's, of problems and models that are still the same."""
+def _holding(grid: Grid, folder: Path) -> Iterator[tuple[pd.DataFrame, dict[tuple, np.ndarray]]]:
+    """The rows of each file whose settings are the grid's, and where each cell's are, if its problems and models are still the same."""
     for path in sorted(folder.glob("*.parquet")):
         about = _attributes(path)
         if about["settings"] != _settings(grid):
             continue
         known = {name for name, weights in about["weights"].items() if _weights(name) == weights}
         sets = {name for name, (count, texts) in about["problems"].items() if name in grid.problems and _texts(grid, name, count) == texts}
-        rows = _rows(path)
-        rows = rows[rows["policy"].isin(known) & rows["prm"].isin(known | {""}) & rows["problems"].isin(sets)]
-        yield rows.astype(dict.fromkeys(NAMES, str))
+        rows, places = _rows(path)
+        yield rows, {cell: at for cell, at in places.items() if cell[0] in sets and cell[1] in known and cell[2] in known | {""}}
 
 
 def _attributes(path: Path) -> dict:
@@ -173,19 +170,20 @@ def _attributes(path: Path) -> dict:
         return found
 
 
-def _rows(path: Path) -> pd.DataFrame:
+def _rows(path: Path) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
+    """A file's rows, and the places of each cell's among them."""
     with _readable(path):
         changed = path.stat().st_mtime_ns
     return _rows_as_of(path, changed)
 
 
 @lru_cache(maxsize=16)  # a notebook asks for several grids
-def _rows_as_of(path: Path, changed: int) -> pd.DataFrame:
+def _rows_as_of(path: Path, changed: int) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
     with _readable(path):
         rows = pd.read_parquet(path, page_checksum_verification=True)
         if missing := [name for name in (*KEY, *VALUES) if name not in rows.columns]:
             raise ValueError(f"it lacks {', '.join(missing)}")
-        return rows
+        return rows, dict(rows.groupby(CELL, observed=True, sort=False).indices)
 
 
 @contextmanager

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from typing import Literal
 
 Style = Literal["terse", "verbose"]
@@ -297,14 +299,24 @@ def held_out(name: str, split: Split, count: int) -> list[PocketProblem]:
     Raises:
         KeyError: where ``name`` is no pocket problem set.
     """
-    draw = SETS[name]
-    rng = random.Random(f"{split} of {name}")
-    chosen: dict[str, PocketProblem] = {}
-    while len(chosen) < count:
+    known, stream = _drawn(name, split)
+    known += islice(stream, max(0, count - len(known)))
+    return known[:count]
+
+
+@cache  # drawing one is slow, and a notebook asks for several lengths
+def _drawn(name: str, split: Split) -> tuple[list[PocketProblem], Iterator[PocketProblem]]:
+    """The problems of a split that were asked for so far, and the rest of them."""
+    return [], _distinct(SETS[name], random.Random(f"{split} of {name}"), split)
+
+
+def _distinct(draw: Callable[[random.Random], PocketProblem], rng: random.Random, split: Split) -> Iterator[PocketProblem]:
+    seen: set[str] = set()
+    while True:
         problem = draw(rng)
-        if problem.split == split:
-            chosen.setdefault(problem.text, problem)
-    return list(chosen.values())
+        if problem.split == split and problem.text not in seen:
+            seen.add(problem.text)
+            yield problem
 
 
 def training_problems(seed: int) -> Iterator[PocketProblem]:

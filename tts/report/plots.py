@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
@@ -318,6 +317,8 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
         ax: to draw on.
         legend: draw it, to the right.
     """
+    import seaborn as sns  # takes two seconds, and most notebooks do without
+
     table = table.dropna(subset=[column])
     if table.empty:
         ax.text(0.5, 0.5, "no model's training FLOPs are known", ha="center", va="center", transform=ax.transAxes)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import seaborn as sns
 from cycler import cycler
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 _BASE = Path(__file__).parent / "style.mplstyle"
 _COLUMN = 3.3  # inches, the column that figures are laid out for
 _GAP = 0.25  # inches between two columns
+_CLOSE = 0.01  # inches by which a figure's width may miss its column's
 
 
 class Look(BaseModel):
@@ -44,7 +45,11 @@ class Look(BaseModel):
 
 
 def _colours(palette: str) -> list[str]:
-    return OKABE_ITO if palette == "okabe-ito" else list(sns.color_palette(palette).as_hex())
+    if palette == "okabe-ito":
+        return OKABE_ITO
+    import seaborn as sns  # takes two seconds
+
+    return list(sns.color_palette(palette).as_hex())
 
 
 _look = Look()
@@ -78,5 +83,12 @@ def fit(figure: Figure) -> None:
     for _ in range(3):  # a legend is part of the width, and keeps its own
         figure.set_size_inches(width, height * _look.column_width / _COLUMN)
         figure.tight_layout()
-        drawn = figure.get_tightbbox().width + 2 * plt.rcParams["savefig.pad_inches"]
-        width = max(width + target - drawn, target / 3)
+        short = target - drawn(figure).width
+        if abs(short) < _CLOSE:
+            return
+        width = max(width + short, target / 3)
+
+
+def drawn(figure: Figure) -> Bbox:
+    """What a saved figure shows, in inches: all that is drawn, and a margin; a figure that is given it is not drawn to find it."""
+    return figure.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])

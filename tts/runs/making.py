@@ -130,9 +130,7 @@ def pool_of(work: Work, store: Store) -> Run | None:
     return store.run(pool | {"engine": ELSEWHERE} if is_imported(pool["policy"]["name"]) else pool)
 
 
-def make(
-    work: Work, inputs: list[dict] | list[Step], engines: Engines, on_tokens: Callable[[int], object] = lambda tokens: None
-) -> Made:
+def make(work: Work, inputs: list[dict] | list[Step], engines: Engines, on_tokens: Callable[[int], object] = lambda tokens: None) -> Made:
     """Makes a chunk.
 
     Args:

@@ -109,7 +109,9 @@ class Run:
         """Whether a chunk is stored; without the run's note no reader would know whose it is."""
         return self.path(problems).exists() and self.note.exists()
 
-    def write(self, problems: Sequence[dict], rows: list[dict], seconds: float, limits: Sequence[str] = (), steps: Sequence[dict] = ()) -> None:
+    def write(
+        self, problems: Sequence[dict], rows: list[dict], seconds: float, limits: Sequence[str] = (), steps: Sequence[dict] = ()
+    ) -> None:
         """Commits a chunk: a temporary file, flushed, then renamed.
 
         Args:
