@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from tts.policies import DEFAULT, check_ready
 from tts.runs import processes
-from tts.runs.grid import Grid
+from tts.runs.grid import SEARCHES, Grid
 from tts.runs.making import Engines, Made, Work, inputs_of, make, warn
 from tts.runs.store import ELSEWHERE, Store, StoreError
 from tts.runs.store import describe as run_in_words
@@ -20,10 +20,15 @@ CLUSTER = "TTS_CLUSTER"
 
 
 def missing(grid: Grid, store: Store) -> list[Work]:
-    """The grid's chunks that the store does not hold, in the order in which they are to be made."""
+    """The grid's chunks that the store does not hold, in the order in which they are to be made.
+
+    Of a policy's runs the searches come first: they follow one another, and who cannot go on with them samples and scores pools.
+    """
+    specs = list(grid.specs())
+    policy = {name: at for at, name in enumerate(dict.fromkeys(spec["policy"]["name"] for spec in specs))}
     return [
         Work(spec, chunk)
-        for spec in grid.specs()
+        for spec in sorted(specs, key=lambda spec: (policy[spec["policy"]["name"]], spec["method"] not in SEARCHES))
         for name in grid.problems
         for chunk in grid.chunks(name)
         if not store.run(spec).has(chunk)
