@@ -121,8 +121,8 @@ def _score(family: Family, candidates: Sequence[Candidate], batch: int) -> None:
     """The whole conversation of every candidate, rendered, encoded and read from its beginning; its last step's score."""
     for at in range(0, len(candidates), batch):
         part = candidates[at : at + batch]
-        ids = [family.render(c.problem, c.steps) for c in part]
-        starts = [len(family.render(c.problem, c.steps[:-1])) for c in part]
+        ids = family.render([(c.problem, c.steps) for c in part])
+        starts = [len(row) for row in family.render([(c.problem, c.steps[:-1]) for c in part])]
         longest, width = max(map(len, ids)), max(len(row) - start for row, start in zip(ids, starts))
         padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])  # at the end: a causal model needs no mask
         hidden = family.backbone(input_ids=padded, use_cache=False).last_hidden_state

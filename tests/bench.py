@@ -160,7 +160,7 @@ def prm_tokens(report: Report, engines: Engines) -> None:
                 read = sum(o.prm_tokens for o in run(engines, "policy-51k", prm, method, N, PROBLEMS)[1])
             finally:
                 del scorer.score
-            length = {key: len(family.render(*key)) for key in scored}
+            length = dict(zip(scored, map(len, family.render(list(scored)))))
             once = sum(size - (length[text, steps[:-1]] if steps else 0) for (text, steps), size in length.items())
             ratios.append(read / once)
         report.row(

@@ -326,9 +326,9 @@ def test_a_prm_by_another_engine_scores_as_the_adapter_does(tiny_qwen_prm, rows)
     steps = [("7+8=15", "\\boxed{15}"), ("7+8=16",), ("1+1=2", "2", "\\boxed{2}"), ()]
     (ours, tokens), (theirs, _) = scorer.score(problems, steps), adapter.score(problems, steps)
     assert all(a == pytest.approx(b, abs=1e-5) for a, b in zip(ours, theirs)) and [len(s) for s in ours] == [2, 1, 3, 0]
-    assert tokens == [len(family.render(text, s)) if s else 0 for (_, text), s in zip(problems, steps)]
+    assert tokens == [len(family.render([(text, s)])[0]) if s else 0 for (_, text), s in zip(problems, steps)]
     assert scorer.score(problems, steps) == (ours, [0] * 4), "what was read is read again"
     long = ("7+8=15", "1" * 300, "\\boxed{15}")
     [scores], [read_tokens] = scorer.score([("p", "7,+8=?")], [long])
-    assert scores == (pytest.approx(ours[0][0], abs=1e-5), 0.0, 0.0) and read_tokens == len(family.render("7,+8=?", long[:1]))
+    assert scores == (pytest.approx(ours[0][0], abs=1e-5), 0.0, 0.0) and read_tokens == len(family.render([("7,+8=?", long[:1])])[0])
     assert scorer.report_unread() == "other reads 256 tokens at most; 2 steps that end beyond that scored 0"

@@ -147,8 +147,8 @@ def test_extending_cached_prefixes_changes_no_score_and_reads_each_token_once(re
         tokens += sum(read)
     for a, b in zip(scores, expected):
         assert a == pytest.approx(b, abs=1e-5)
-    render = whole.family.render
-    once = len(render(PROBLEM[1], STEPS)) + len(render(PROBLEM[1], OTHER)) - len(render(PROBLEM[1], STEPS[:1]))
+    steps, other, both = map(len, whole.family.render([(PROBLEM[1], solution) for solution in (STEPS, OTHER, STEPS[:1])]))
+    once = steps + other - both
     assert tokens == sum(tokens_whole) == once
 
 
@@ -262,7 +262,7 @@ def test_a_step_that_just_fits_is_read(tiny_skywork):
     prm = open_prm(str(tiny_skywork))
     expected, _ = prm.score([PROBLEM], [STEPS])
     prm.forget("a")
-    prm.context = len(prm.family.render(PROBLEM[1], STEPS))
+    prm.context = len(prm.family.render([(PROBLEM[1], STEPS)])[0])
     assert prm.score([PROBLEM], [STEPS])[0] == expected and prm.unread == 0
     prm.forget("a")
     prm.context -= 1
@@ -278,7 +278,7 @@ def test_skywork_reads_a_step_of_several_lines_as_one_line(tiny_skywork):
 def test_skywork_reads_at_a_newline_of_its_own(tiny_skywork):
     """A byte-level tokenizer merges the end of a sentence with the newline after it; a step's newline stays apart."""
     prm = open_prm(str(tiny_skywork))
-    ids = prm.family.render("What is 47+38?", ("It is 85.", "So: 85."))
+    ids = prm.family.render([("What is 47+38?", ("It is 85.", "So: 85."))])[0]
     tokens = prm.family.tokenizer.convert_ids_to_tokens(ids)
     assert tokens.count("Ċ") == 2 and "?Ċ" in tokens and tokens[-2:] == [".", "Ċ"] and tokens[0] == "<|endoftext|>"
 
@@ -291,9 +291,9 @@ def test_rlhflow_renders_the_authors_conversation(tiny_rlhflow):
         "<|start_header_id|>assistant<|end_header_id|>\n\n+<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n2.<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
     )
-    assert family.tokenizer.decode(family.render("1+1=?", ("So:", "2."))) == text
-    opening = family.render("1+1=?", ())
-    assert family.render("1+1=?", ("So:",))[: len(opening)] == opening
+    assert family.tokenizer.decode(family.render([("1+1=?", ("So:", "2."))])[0]) == text
+    opening = family.render([("1+1=?", ())])[0]
+    assert family.render([("1+1=?", ("So:",))])[0][: len(opening)] == opening
 
 
 class MergingPRM:
@@ -304,7 +304,10 @@ class MergingPRM:
     def __init__(self, folder):
         self.backbone = AutoModelForCausalLM.from_pretrained(folder).base_model.eval()
 
-    def render(self, problem, steps):
+    def render(self, solutions):
+        return [self._ids(problem, steps) for problem, steps in solutions]
+
+    def _ids(self, problem, steps):
         ids = [3 + ord(c) % 20 for c in problem]
         for step in steps:
             ids = [*ids[:-1], ids[-1] + 1, *(3 + ord(c) % 20 for c in step)]
@@ -318,12 +321,31 @@ def test_merged_boundaries_are_read_from_the_token_before_them(tiny_lm):
     prm = StepScorer("merging", MergingPRM(tiny_lm))
     [found, _], read = prm.score([PROBLEM] * 2, [("abc", "de"), ("abc", "fg")])
     for depth in (1, 2):
-        ids = prm.family.render(PROBLEM[1], ("abc", "de")[:depth])
-        first = len(prm.family.render(PROBLEM[1], ("abc", "de")[: depth - 1])) - 1
+        ids = prm.family.render([(PROBLEM[1], ("abc", "de")[:depth])])[0]
+        first = len(prm.family.render([(PROBLEM[1], ("abc", "de")[: depth - 1])])[0]) - 1
         with torch.inference_mode():
             hidden = prm.family.backbone(torch.tensor([ids])).last_hidden_state[0]
         assert found[depth - 1] == pytest.approx((hidden[first - 1].mean() + hidden[first:].mean()).sigmoid().item(), abs=1e-5)
     assert read == [len(PROBLEM[1]) + 2 + 3 + 2 + 2, 2 + 2]
+
+
+def test_what_lies_between_forks_is_read_in_one_row_and_scores_as_step_by_step(tiny_lm, monkeypatch):
+    problems = [PROBLEM] * 3 + [("b", "7,+8=?")]
+    solutions = [(*STEPS, "more", "and more"), (*STEPS[:2], "else", "to the end"), STEPS[:2], ("alone", "goes", "on")]
+    prm, one_by_one = (open_prm(f"implicit:{tiny_lm}") for _ in range(2))
+    rows = []
+    read = prm._read
+    monkeypatch.setattr(prm, "_read", lambda reads: (rows.extend([key[1] for key in one.keys] for one in reads), read(reads)))
+    scores, tokens = prm.score(problems, solutions)
+    assert sorted(map(len, rows)) == [2, 3, 3, 4]  # after the fork; until it, with the opening; the whole of a lone solution
+    for depth in range(6):
+        stepwise, _ = one_by_one.score(problems, [solution[:depth] for solution in solutions])
+    for found, expected in zip(scores, stepwise):
+        assert found == pytest.approx(expected, abs=1e-5)
+    longer = [(*solution, "later") for solution in solutions]
+    again, more = prm.score(problems, longer)  # goes on from the states that were kept, of a solution within another too
+    alone, once = one_by_one.score(problems, longer)
+    assert more == once and all(a == pytest.approx(b, abs=1e-5) for a, b in zip(again, alone))
 
 
 def test_problems_are_kept_apart_and_forgotten(tiny_qwen_prm):
@@ -447,7 +469,7 @@ def test_qwens_own_default_system_prompt_does_not_appear(tiny_qwen_prm, tmp_path
     template = default + "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     pocket_tokenizer.build(template).save_pretrained(folder)
     family = open_prm(f"qwen-prm:{folder}").family
-    ids = family.render(PROBLEM[1], STEPS)
+    ids = family.render([(PROBLEM[1], STEPS)])[0]
     system, user = (family.tokenizer.convert_tokens_to_ids(role) for role in ("system", "user"))
     ok = family.tokenizer(" ok")["input_ids"][0]
     assert ids.count(system) == ids.count(user) == 1 and ok not in ids

@@ -16,9 +16,8 @@ from tts.analysis import costs
 from tts.models import ModelError, load_causal_lm, load_tokenizer, read_card
 from tts.policies import open_policy
 from tts.policies.sampling import Sampling
-from tts.prompts import render_prompt
+from tts.prompts import SolutionRenderer, render_prompt
 from tts.reward_models import family_of, open_prm, weights_of
-from tts.reward_models.step_head import render
 from tts.search.base import Candidate
 from tts.search.driver import Driver
 from tts.training import loop, prm, rollouts
@@ -160,7 +159,8 @@ def test_each_distinct_step_is_learnt_from_once_and_right_solutions_are_read(tin
     texts = [tokenizer.decode([one.tree.ids[at] for at in tokens]).replace(" ", "") for tokens in one.own]
     assert texts == [*STEPS, *OTHER[1:]]
     assert tokenizer.decode([one.tree.ids[at] for at in one.right]).replace(" ", "") == "".join(f"{step}\n\n" for step in STEPS)
-    sequences = {tuple(render(tokenizer, PROBLEMS[0]["problem"], steps[:depth])) for steps in (STEPS, OTHER) for depth in (1, 2, 3)}
+    prefixes = [(PROBLEMS[0]["problem"], steps[:depth]) for steps in (STEPS, OTHER) for depth in (1, 2, 3)]
+    sequences = set(map(tuple, SolutionRenderer(tokenizer)(prefixes)))
     assert len(one.tree.ids) == len({ids[:size] for ids in sequences for size in range(1, len(ids) + 1)})
 
 
@@ -172,7 +172,7 @@ def test_the_loss_is_that_of_the_values_and_of_the_right_solutions_tokens(tiny_l
         expected = -(batch["values"] * scores.log() + (1 - batch["values"]) * (1 - scores).log()).mean()
         logs = []
         for row in rows[:2]:
-            prompt, ids = (render(tokenizer, row["problem"], steps) for steps in ((), STEPS))
+            prompt, ids = SolutionRenderer(tokenizer)([(row["problem"], steps) for steps in ((), STEPS)])
             all_logs = load_causal_lm(str(tiny_lm))(torch.tensor([ids])).logits[0].log_softmax(-1)
             logs += [all_logs[at - 1, ids[at]] for at in range(len(prompt), len(ids))]
         assert loss_of(RECIPE)(head, batch).item() == pytest.approx(

@@ -48,8 +48,8 @@ class NormPRM:
         config = LlamaConfig(vocab_size=128, hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16)
         self.backbone = LlamaModel(config).eval()
 
-    def render(self, problem: str, steps: tuple[str, ...]) -> list[int]:
-        return [ord(c) for c in problem + "\n" + "".join(step + "\n" for step in steps)]
+    def render(self, solutions: list[tuple[str, tuple[str, ...]]]) -> list[list[int]]:
+        return [[ord(c) for c in problem + "\n" + "".join(step + "\n" for step in steps)] for problem, steps in solutions]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         ends = torch.tensor([len(t) - 1 for t in tokens])

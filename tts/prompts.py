@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 
 from jinja2 import TemplateError
 
@@ -102,6 +103,19 @@ def messages(style: Style, problem: str) -> list[dict[str, str]]:
     if style.system:
         return [{"role": "system", "content": style.instruction}, {"role": "user", "content": problem}]
     return [{"role": "user", "content": f"{problem}\n{style.instruction}"}]
+
+
+class SolutionRenderer:
+    """Token ids of partial solutions as a policy would write them: its own prompt, then the steps, each followed by a blank line."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self._prompt = lru_cache(1 << 12)(partial(render_prompt, tokenizer))
+
+    def __call__(self, solutions: Sequence[tuple[str, Sequence[str]]]) -> list[list[int]]:
+        """Ids of each (problem, steps)."""
+        texts = [self._prompt(problem) + "".join(step + STEP_SEPARATOR for step in steps) for problem, steps in solutions]
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 def render_prompt(tokenizer, problem: str) -> str:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
 
-from tts.kv_cache import CachedModel, State, capacity_for
+from tts.kv_cache import CachedModel, capacity_for
 from tts.models import ModelError
+from tts.reward_models.reads import Key, Node, Read, Steps, plan
 
-Steps = tuple[str, ...]
+_ON_CPU = 1536  # tokens at once: what they become between two operations should stay in the processor's cache
 
 
 class Family(Protocol):
@@ -33,15 +33,18 @@ class Family(Protocol):
     names: ClassVar[tuple[str, ...]]
     backbone: torch.nn.Module
 
-    def render(self, problem: str, steps: Steps) -> list[int]:
-        """Token ids up to and including the position at which the last step's score is read; without steps, the opening."""
+    def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
+        """Token ids of each (problem, steps) up to and including the position at which the last step's score is read.
+
+        Without steps, the opening. Many in a call, since that is how tokenizers are fast.
+        """
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         """One score per row, each row being one step's new tokens.
 
         Args:
             before: ``(rows, width)``, the hidden state at the token before the first new one.
-            hidden: ``(rows, new, width)``, right-padded.
+            hidden: ``(rows, new, width)``; what is right of a row's own tokens means nothing.
             tokens: each row's new token ids, unpadded.
         """
 
@@ -52,22 +55,11 @@ def last(hidden: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
     return hidden[torch.arange(len(tokens), device=hidden.device), ends]
 
 
-@dataclass(eq=False)
-class _Node:
-    """A problem's opening, or one step on top of a parent; ``fits`` is whether the model's context holds it."""
-
-    ids: list[int]
-    scores: tuple[float, ...]
-    fits: bool = True
-    state: State | None = None
-    last_hidden: torch.Tensor | None = None
-
-
 class StepScorer:
     """A PRM of any family.
 
-    Distinct steps are scored once per problem: all solutions of a problem form a tree, scored level by level across
-    problems. Between calls, the cache of the steps scored last is kept, since a search extends those next.
+    Distinct steps are scored once per problem: all solutions of a problem form a tree. What lies between two of its forks is read
+    in one row, across problems. Between calls, the cache of the steps scored last is kept, since a search extends those next.
 
     A step that ends beyond the model's context scores 0, and so do all after it: a PRM does not vouch for what it cannot read,
     and one overlong solution must not stop a study of days. The steps before it keep their exact scores.
@@ -91,8 +83,9 @@ class StepScorer:
         self.name, self.family, self.batch, self.context = name, family, batch, context
         self.unread = 0
         self.cached = CachedModel(family.backbone, batch)
+        self._tokens_at_once = _ON_CPU if self.cached.device.type == "cpu" else 1 << 30
         self._tokens_kept = (memory or int(share * _memory_of(self.cached.device)) // 4) // self.cached.token_bytes
-        self._trees: dict[str, dict[Steps, _Node]] = {}
+        self._trees: dict[str, dict[Steps, Node]] = {}
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """Scores of each solution's steps.
@@ -137,24 +130,39 @@ class StepScorer:
     ) -> tuple[list[tuple[float, ...]], list[int]]:
         """As :meth:`score`; ``kept`` are the solutions whose caches stay."""
         charged = [0] * len(steps)
-        levels: dict[int, dict[tuple[str, Steps], int]] = defaultdict(dict)
-        texts = dict(problems)
+        missing: dict[Key, int] = {}  # parents before their children; and the solution that pays for each
         for number, ((problem_id, _), solution) in enumerate(zip(problems, steps)):
             tree = self._trees.setdefault(problem_id, {})
-            missing: list[Steps] = []
+            lacking: list[Steps] = []
             for depth in range(len(solution), -1, -1):
                 node = tree.get(solution[:depth])
                 if node is not None and (depth == len(solution) or node.state is not None or not node.fits):
                     break
-                missing.append(solution[:depth])
-            for level, prefix in enumerate(reversed(missing)):  # problems at different depths share their forward passes
-                levels[level].setdefault((problem_id, prefix), number)
-        for level in range(len(levels)):
-            self._score_level(texts, levels[level], charged)
-            for problem_id, prefix in levels.get(level - 1, {}):
-                if prefix and prefix not in kept[problem_id]:
-                    self._trees[problem_id][prefix].state = None  # its children are scored: no more use
+                lacking.append(solution[:depth])
+            for prefix in reversed(lacking):
+                missing.setdefault((problem_id, prefix), number)
+        if not missing:
+            return [self._trees[problem_id][solution].scores for (problem_id, _), solution in zip(problems, steps)], charged
+        texts = dict(problems)
+        rendered = self.family.render([(texts[problem_id], prefix) for problem_id, prefix in missing])
+        waves, nodes = plan(list(missing), rendered, self._known, kept, self.context)
+        for number, wave in enumerate(waves):
+            self._read_all(wave)
+            for read in waves[number - 1] if number else ():
+                for node in read.nodes:
+                    node.state = node.state if node.kept else None  # those that went on from it were read
+        for (problem_id, prefix), node in nodes.items():
+            if node.fits:
+                charged[missing[problem_id, prefix]] += len(node.ids) - node.start
+            else:
+                self.unread += len(prefix) > 0
+                node.scores = (*self._trees[problem_id][prefix[:-1]].scores, 0.0) if prefix else ()
+                self._trees[problem_id][prefix] = node
         return [self._trees[problem_id][solution].scores for (problem_id, _), solution in zip(problems, steps)], charged
+
+    def _known(self, key: Key) -> Node | None:
+        problem_id, prefix = key
+        return self._trees[problem_id].get(prefix)
 
     def _drop_oldest(self) -> None:
         """Drops caches of steps beyond what memory is set aside for them, the first problems' first."""
@@ -177,23 +185,16 @@ class StepScorer:
         return f"{self.name} reads {self.context} tokens at most; {steps} steps that end beyond that scored 0"
 
     @torch.inference_mode()
-    def _score_level(self, texts: dict[str, str], wanted: dict[tuple[str, Steps], int], charged: list[int]) -> None:
-        jobs = []
-        for (problem_id, prefix), number in wanted.items():
-            tree = self._trees[problem_id]
-            parent = tree.get(prefix[:-1]) if prefix else None
-            ids = self.family.render(texts[problem_id], prefix) if not parent or parent.fits else []
-            if (parent and not parent.fits) or len(ids) > self.context:
-                self.unread += len(prefix) > 0
-                tree[prefix] = _Node([], (*parent.scores, 0.0) if parent else (), fits=False)
-                continue
-            start = _new_from(parent.ids, ids) if parent else 0
-            jobs.append((problem_id, prefix, ids, parent, start))
-            charged[number] += len(ids) - start
-        order = sorted(range(len(jobs)), key=lambda i: (len(jobs[i][2]) - jobs[i][4], len(jobs[i][2]), i))
-        rows = self._rows(max((len(ids) for _, _, ids, *_ in jobs), default=0))
-        for at in range(0, len(order), rows):
-            self._forward([jobs[i] for i in order[at : at + rows]])
+    def _read_all(self, reads: list[Read]) -> None:
+        order = sorted(range(len(reads)), key=lambda i: (len(reads[i].new), len(reads[i].nodes[-1].ids), i))
+        rows = self._rows(max(len(read.nodes[-1].ids) for read in reads))
+        batch: list[Read] = []
+        for read in (reads[i] for i in order):  # the next is never shorter
+            if len(batch) == rows or len(read.new) * (len(batch) + 1) > max(self._tokens_at_once, len(read.new)):
+                self._read(batch)
+                batch = []
+            batch.append(read)
+        self._read(batch)
 
     def _rows(self, longest: int) -> int:
         """How many rows of so many tokens are forwarded at once; the batch's cache is made anew where that changes."""
@@ -203,36 +204,42 @@ class StepScorer:
             self.cached = self.cached.with_slots(rows)
         return rows
 
-    def _forward(self, jobs: list[tuple[str, Steps, list[int], _Node | None, int]]) -> None:
+    def _read(self, reads: list[Read]) -> None:
+        """Forwards reads, scores their steps, and keeps the states that others go on from."""
         device = self.cached.device
-        new = [ids[start:] for _, _, ids, _, start in jobs]
+        new = [read.new for read in reads]
         width = max(map(len, new))
         tokens = torch.tensor([ids + [0] * (width - len(ids)) for ids in new], device=device)
-        for row, (*_, parent, start) in enumerate(jobs):
-            if start:
-                self.cached.load([row], parent.state, start)
-        hidden = self.cached.extend(tokens, torch.tensor([start for *_, start in jobs], device=device))
-        for row, (problem_id, prefix, ids, parent, _) in enumerate(jobs):
-            self._trees[problem_id][prefix] = _Node(
-                ids,
-                parent.scores if parent else (),
-                state=self.cached.park(row, len(ids)),
-                last_hidden=hidden[row, len(new[row]) - 1].clone(),
-            )
-        before = torch.zeros(len(jobs), hidden.shape[-1], dtype=hidden.dtype, device=device)
-        for row, (*_, parent, start) in enumerate(jobs):
-            if parent and start == len(parent.ids):
-                before[row] = parent.last_hidden
-            elif parent and len(new[row]) > 1:  # the first token forwarded is the one before the new ones
-                before[row] = hidden[row, 0]
-                hidden[row, :-1] = hidden[row, 1:].clone()
-                new[row] = new[row][1:]
-        scored = [row for row, job in enumerate(jobs) if job[1]]
-        values = self.family.read(before[scored], hidden[scored], [new[r] for r in scored]) if scored else []
-        for row, value in zip(scored, values):
-            problem_id, prefix, *_ = jobs[row]
-            node = self._trees[problem_id][prefix]
-            node.scores = (*node.scores, value)
+        for row, read in enumerate(reads):
+            if read.start:
+                self.cached.load([row], read.parent.state, read.start)
+        hidden = self.cached.extend(tokens, torch.tensor([read.start for read in reads], device=device))
+        scores = iter(self._scores_of(reads, hidden))
+        for row, read in enumerate(reads):
+            for (problem_id, prefix), parent, node in read:
+                if prefix:
+                    node.scores = (*parent.scores, next(scores))
+                if node.kept or node.forks:
+                    node.state = self.cached.park(row, len(node.ids))
+                    node.last_hidden = hidden[row, len(node.ids) - read.start - 1].clone()
+                self._trees[problem_id][prefix] = node
+
+    def _scores_of(self, reads: list[Read], hidden: torch.Tensor) -> Iterator[float]:
+        """The score of each step of reads whose hidden states are ``(rows, new, width)``, but for openings."""
+        rows, width, _ = hidden.shape
+        steps = [(row * width, read, parent, node) for row, read in enumerate(reads) for key, parent, node in read if key[1]]
+        hidden = hidden.flatten(0, 1)
+        for at in range(0, len(steps), rows):  # no more at once than were forwarded
+            part = steps[at : at + rows]
+            starts = [node.first_new(parent) for _, _, parent, node in part]
+            tokens = [node.ids[start:] for start, (*_, node) in zip(starts, part)]
+            first = torch.tensor([row + start - read.start for start, (row, read, *_) in zip(starts, part)], device=hidden.device)
+            places = first[:, None] + torch.arange(max(map(len, tokens)), device=hidden.device)
+            before = hidden[(first - 1).clamp_(min=0)]
+            for number, (start, (_, read, parent, _)) in enumerate(zip(starts, part)):
+                if start == read.start:  # what is before lies in no row
+                    before[number] = parent.last_hidden if start == len(parent.ids) else 0
+            yield from self.family.read(before, hidden[places.clamp_(max=len(hidden) - 1)], tokens)
 
 
 def _memory_of(device: torch.device) -> int:
@@ -240,18 +247,6 @@ def _memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _new_from(known: list[int], ids: list[int]) -> int:
-    """Where to go on from a cached beginning: after it, or, where the ids differ from it, one before the first that does.
-
-    A tokenizer may merge the end of a text with what comes next. Then the token before the first new one is forwarded again, for
-    its hidden state, which a family may read, is kept for the last cached token only.
-    """
-    common = next((i for i, (a, b) in enumerate(zip(known, ids)) if a != b), min(len(known), len(ids)))
-    if common == len(known) < len(ids):
-        return common
-    return max(0, min(common, len(ids) - 1) - 1)
 
 
 def check_responds(scorer: StepScorer) -> StepScorer:

@@ -10,7 +10,7 @@ from tts.models import ModelError
 from tts.pocket.problems import first_error, parse
 
 if TYPE_CHECKING:
-    from tts.reward_models.base import Steps
+    from tts.reward_models.reads import Steps
 
 
 class DialledChecker:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
-
 import torch
 
 from tts.models import load_causal_lm, load_tokenizer
-from tts.prompts import STEP_SEPARATOR, render_prompt
-from tts.reward_models.base import Steps
+from tts.prompts import SolutionRenderer
 
 _LOGITS = 1 << 27  # at once; a large vocabulary's for a whole batch do not fit into memory
 
@@ -22,21 +19,21 @@ class ImplicitPRM:
         self.tokenizer = load_tokenizer(location)
         self.model = load_causal_lm(location, device)
         self.backbone = self.model.base_model
-        self._prompt = lru_cache(1 << 12)(partial(render_prompt, self.tokenizer))
+        self.render = SolutionRenderer(self.tokenizer)
         self.head = self.model.get_output_embeddings()
 
-    def render(self, problem: str, steps: Steps) -> list[int]:
-        text = self._prompt(problem) + "".join(step + STEP_SEPARATOR for step in steps)
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
-
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
-        previous = torch.cat([before[:, None], hidden[:, :-1]], dim=1)
-        scores = []
-        rows = max(1, _LOGITS // (previous.shape[1] * self.head.weight.shape[0]))
-        for first in range(0, len(tokens), rows):
-            log_probabilities = self.head(previous[first : first + rows]).float().log_softmax(-1)
-            for own, ids in zip(log_probabilities, tokens[first : first + rows]):
-                # The last token is the separator, which the final step of a solution does not have.
-                counted = torch.tensor(ids[:-1] or ids, device=own.device)
-                scores.append(own[: len(counted)].gather(-1, counted[:, None]).mean().exp().item())
+        # The last token is the separator, which the final step of a solution does not have.
+        counted = [ids[:-1] or ids for ids in tokens]
+        width = max(map(len, counted))
+        padded = torch.tensor([ids + [0] * (width - len(ids)) for ids in counted], device=hidden.device)
+        own = torch.arange(width, device=hidden.device) < torch.tensor([[len(ids)] for ids in counted], device=hidden.device)
+        previous = torch.cat([before[:, None], hidden[:, : width - 1]], dim=1)
+        scores: list[float] = []
+        rows = max(1, _LOGITS // (width * self.head.weight.shape[0]))
+        for at in range(0, len(tokens), rows):
+            part = slice(at, at + rows)
+            logits = self.head(previous[part]).float()
+            likely = logits.gather(-1, padded[part, :, None])[..., 0] - logits.logsumexp(-1)
+            scores += (likely.masked_fill(~own[part], 0).sum(1) / own[part].sum(1)).exp().tolist()
         return scores

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from tts.models import load_causal_lm, load_tokenizer, token_id
-from tts.reward_models.base import Steps, last
+from tts.reward_models.base import last
+from tts.reward_models.reads import Steps
 
 
 class MathShepherd:
@@ -23,9 +26,10 @@ class MathShepherd:
         self.backbone = self.model.base_model
         self._head = self.model.get_output_embeddings().weight[self.labels].float()
 
-    def render(self, problem: str, steps: Steps) -> list[int]:
-        tagged = "\n".join(f"{step.strip()} ки" for step in steps)
-        return self.tokenizer(f"{problem} {tagged}" if steps else problem)["input_ids"]
+    def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
+        tagged = ["\n".join(f"{step.strip()} ки" for step in steps) for _, steps in solutions]
+        texts = [f"{problem} {text}" if text else problem for (problem, _), text in zip(solutions, tagged)]
+        return self.tokenizer(texts)["input_ids"]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         return (last(hidden, tokens).float() @ self._head.T).softmax(-1)[:, 0].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from itertools import chain
 
@@ -11,7 +12,8 @@ from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2Model, Qwen2
 
 from tts.models import load_model, load_tokenizer, token_id
 from tts.prompts import SYSTEM_PROMPT
-from tts.reward_models.base import Steps, last
+from tts.reward_models.base import last
+from tts.reward_models.reads import Steps
 
 SEPARATOR = "<extra_0>"
 
@@ -47,10 +49,12 @@ class QwenPRM:
         self.backbone = self.model.model
         self._head = self.model.score.float()
 
-    def render(self, problem: str, steps: Steps) -> list[int]:
+    def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         # A tokenizer cuts a text at its special tokens first, so that steps can be encoded one by one.
-        ids = self._encoded(self._opening(problem))
-        return list(chain(ids, *(self._encoded(step.strip() + SEPARATOR) for step in steps)))
+        return [
+            list(chain(self._encoded(self._opening(problem)), *(self._encoded(step.strip() + SEPARATOR) for step in steps)))
+            for problem, steps in solutions
+        ]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         return self._head(last(hidden, tokens).float()).softmax(-1)[:, 1].tolist()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from tts.models import ModelError, load_causal_lm, load_tokenizer, token_id
 from tts.prompts import PINNED_DATE
-from tts.reward_models.base import Steps, last
+from tts.reward_models.base import last
+from tts.reward_models.reads import Steps
 
 
 class RLHFlow:
@@ -30,13 +33,16 @@ class RLHFlow:
         self.backbone = self.model.base_model
         self._head = self.model.get_output_embeddings().weight[self.labels].float()
 
-    def render(self, problem: str, steps: Steps) -> list[int]:
+    def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
+        return self.tokenizer([self._text(problem, steps) for problem, steps in solutions], add_special_tokens=False)["input_ids"]
+
+    def _text(self, problem: str, steps: Steps) -> str:
         turns = [f"{problem} {steps[0].strip()}", *(step.strip() for step in steps[1:])] if steps else [problem]
         messages = [{"role": role, "content": text} for turn in turns for role, text in (("user", turn), ("assistant", "+"))]
         text = self.tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE)
         if not steps:  # a step follows within the same turn
             text = text[: text.rindex(problem.strip()) + len(problem.strip())]
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return text
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         return (last(hidden, tokens).float() @ self._head.T).softmax(-1)[:, 0].tolist()

@@ -17,8 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tts.derived import STEP_HEAD
 from tts.models import ModelError, load_causal_lm, load_tokenizer
-from tts.prompts import STEP_SEPARATOR, render_prompt
-from tts.reward_models.base import Steps
+from tts.prompts import STEP_SEPARATOR, SolutionRenderer
 
 ROWS = 8  # whose log-probabilities over the whole vocabulary are in memory at once
 WIDTH = 5
@@ -38,12 +37,6 @@ class Head(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Logits ``(...)`` of inputs ``(..., 5)``."""
         return self.layers(inputs).squeeze(-1)
-
-
-def render(tokenizer: PreTrainedTokenizerBase, problem: str, steps: Steps) -> list[int]:
-    """The policy's own prompt, then the steps, each followed by a blank line."""
-    text = render_prompt(tokenizer, problem) + "".join(step + STEP_SEPARATOR for step in steps)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def separator_length(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -80,10 +73,8 @@ class StepHead:
         model = load_causal_lm(location, device)
         self.backbone, self.output = model.base_model, model.get_output_embeddings()
         self.head = load_head(Path(location) / STEP_HEAD).to(self.backbone.device)
+        self.render = SolutionRenderer(self.tokenizer)
         self._separator = separator_length(self.tokenizer)
-
-    def render(self, problem: str, steps: Steps) -> list[int]:
-        return render(self.tokenizer, problem, steps)
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         previous = torch.cat([before[:, None], hidden[:, :-1]], dim=1)

@@ -14,7 +14,8 @@ from tts.models import ModelError, folder_of, load_config
 from tts.policies.openai import Loop
 from tts.policies.server import Address, Server
 from tts.policies.vllm import engine_arguments, starting
-from tts.reward_models.base import Family, Steps
+from tts.reward_models.base import Family
+from tts.reward_models.reads import Steps
 
 GOOD = {"qwen-prm": 1, "math-shepherd": 0, "rlhflow": 0}  # which of the two labels says that a step is right
 
@@ -69,7 +70,7 @@ class PassScorer:
 
     def _inputs(self, problem: str, solution: Steps, first: int) -> tuple[list[list[int]], list[tuple[int, int]]]:
         """The longest rendering holds all the shorter ones, but where a tokenizer merges the end of one with what follows."""
-        renderings = [self.family.render(problem, solution[: i + 1]) for i in range(len(solution))]
+        renderings = self.family.render([(problem, solution[: i + 1]) for i in range(len(solution))]) if solution else []
         fitting = [ids for i, ids in enumerate(renderings) if max(map(len, renderings[: i + 1])) <= self.context]
         needed: list[list[int]] = []
         ends: list[tuple[int, int]] = []

@@ -22,9 +22,10 @@ from transformers import PreTrainedTokenizerBase
 from tts.analysis.costs import shape_of
 from tts.derived import STEP_HEAD
 from tts.models import fingerprint, load_tokenizer, locate, read_card
+from tts.prompts import SolutionRenderer
 from tts.reward_models.base import StepScorer
 from tts.reward_models.implicit import ImplicitPRM
-from tts.reward_models.step_head import Head, StepHead, confidence, likelihoods, render, separator_length
+from tts.reward_models.step_head import Head, StepHead, confidence, likelihoods, separator_length
 from tts.selection import aggregate
 from tts.training.adapter import half, new_adapter, save_adapter
 from tts.training.batches import ByLength
@@ -139,7 +140,7 @@ def example(tokenizer: PreTrainedTokenizerBase, row: dict) -> Example:
         steps = tuple(solution["steps"])
         values |= {steps[: depth + 1]: value for depth, value in enumerate(solution["values"])}
         right += [steps] if solution["values"][-1] == 1 else []
-    tree = pack([render(tokenizer, row["problem"], steps) for steps in [(), *values]])
+    tree = pack(SolutionRenderer(tokenizer)([(row["problem"], steps) for steps in [(), *values]]))
     ends, separator = dict(zip([(), *values], tree.ends)), separator_length(tokenizer)
     own = [tree.beyond(ends[steps[:-1]], ends[steps]) for steps in values]
     learnt = sorted({token for steps in right for token in tree.beyond(ends[()], ends[steps])})
