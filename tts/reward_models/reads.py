@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,7 @@ class Read:
         """The tokens that are forwarded."""
         return self.nodes[-1].ids[self.start :]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[Key, Node | None, Node]]:
         """Its (key, parent, node), in order."""
         return zip(self.keys, [self.parent, *self.nodes], self.nodes)
 
