@@ -136,8 +136,8 @@ def test_relative_problem_files_and_model_folders_run(tmp_path):
     assert list((tmp_path / "runs").glob("pool-mine-*/*.parquet"))
 
 
-def test_a_notebook_that_fails_is_named_and_the_others_finish(tmp_path):
-    cells = {"good": "x = 1 + 1", "bad": "raise ValueError('no such luck')", "dead": "import os; os._exit(3)"}
+def outcome_of(folder, cells):
+    """What executing notebooks of one cell each comes to; cells: notebook's name -> its source."""
     for name, source in cells.items():
         notebook = {
             "cells": [{"cell_type": "code", "source": source, "metadata": {}, "outputs": [], "execution_count": None}],
@@ -145,8 +145,24 @@ def test_a_notebook_that_fails_is_named_and_the_others_finish(tmp_path):
             "nbformat": 4,
             "nbformat_minor": 4,
         }
-        (tmp_path / f"{name}.ipynb").write_text(json.dumps(notebook))
-    outcome = study.execute([study.Job(name, {}, tmp_path) for name in cells], tmp_path / "executed")
+        (folder / f"{name}.ipynb").write_text(json.dumps(notebook))
+    return study.execute([study.Job(name, {}, folder) for name in cells], folder / "executed")
+
+
+@pytest.mark.parametrize(("deaths", "outcome"), [(1, None), (99, "RuntimeError: Kernel died before replying to kernel_info")])
+def test_a_kernel_that_dies_as_it_starts_is_started_again_a_few_times(tmp_path, monkeypatch, deaths, outcome):
+    spec, starts = tmp_path / "jupyter" / "kernels" / "python3", tmp_path / "starts"
+    spec.mkdir(parents=True)
+    script = f'echo >> {starts}; [ $(wc -l < {starts}) -gt {deaths} ] || exit 1; exec "$0" -m ipykernel_launcher -f "$1"'
+    (spec / "kernel.json").write_text(json.dumps({"argv": ["sh", "-c", script, sys.executable, "{connection_file}"]}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    assert outcome_of(tmp_path, {"good": "x = 1 + 1"}) == {"good": outcome}
+    assert len(starts.read_text().splitlines()) == min(deaths + 1, 3)
+
+
+def test_a_notebook_that_fails_is_named_and_the_others_finish(tmp_path):
+    cells = {"good": "x = 1 + 1", "bad": "raise ValueError('no such luck')", "dead": "import os; os._exit(3)"}
+    outcome = outcome_of(tmp_path, cells)
     assert outcome["good"] is None and outcome["bad"] == "ValueError: no such luck" and "DeadKernelError" in outcome["dead"]
 
 

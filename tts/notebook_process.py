@@ -12,6 +12,9 @@ import queue
 import sys
 import threading
 
+# Jupyter chooses a kernel's ports before the kernel binds them: whatever takes one in between, the kernel dies of it.
+_STARTS = 3
+
 
 def main() -> None:
     replies, jobs = os.fdopen(os.dup(1), "w"), queue.SimpleQueue()
@@ -40,21 +43,29 @@ def _execute(job: dict) -> str | None:
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    try:
-        papermill.execute_notebook(
-            job["source"],
-            job["target"],
-            parameters=job["parameters"],
-            kernel_name="python3",
-            cwd=job["folder"],
-            progress_bar=False,
-            execution_timeout=job["timeout"],
-        )
-    except papermill.PapermillExecutionError as error:
-        return _line(error.ename, error.evalue)
-    except Exception as error:
-        return _line(type(error).__name__, str(error))
+    for start in range(1, _STARTS + 1):
+        try:
+            papermill.execute_notebook(
+                job["source"],
+                job["target"],
+                parameters=job["parameters"],
+                kernel_name="python3",
+                cwd=job["folder"],
+                progress_bar=False,
+                execution_timeout=job["timeout"],
+            )
+            return None
+        except papermill.PapermillExecutionError as error:
+            return _line(error.ename, error.evalue)
+        except Exception as error:
+            if start < _STARTS and _died_before_the_first_cell(error):
+                continue
+            return _line(type(error).__name__, str(error))
     return None
+
+
+def _died_before_the_first_cell(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and str(error).startswith("Kernel died before replying")
 
 
 def _line(kind: str, text: str) -> str:
