@@ -28,8 +28,9 @@ from tts.models import ModelError, load_causal_lm, load_tokenizer, read_card, we
 from tts.problems import ProblemError, load_problems
 from tts.prompts import boxed_answer
 from tts.runs import seal
+from tts.runs.chunk import StoreError, read_chunk
 from tts.runs.runner import fill, missing
-from tts.runs.store import Store, StoreError, read_chunk
+from tts.runs.store import Store
 from tts.training.loop import Schedule, TrainingError, train
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,7 +17,7 @@ from torture.invoke import command_line, forked, refusal, tree
 from torture.report import Tally
 from tts.models import fingerprint
 from tts.paths import NOTEBOOKS, ROOT
-from tts.runs.store import StoreError, read_chunk
+from tts.runs.chunk import StoreError, read_chunk
 
 
 def campaign() -> Tally:

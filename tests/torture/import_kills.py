@@ -21,8 +21,9 @@ from torture.invoke import command_line, forked
 from torture.kills import export
 from torture.report import ROOT, Tally
 from tts.runs import imported, runner
+from tts.runs.chunk import read_chunk
 from tts.runs.grid import Grid
-from tts.runs.store import Store, read_chunk
+from tts.runs.store import Store
 
 NAME = "mine"
 STEPS = ("before a file is opened", "half of it written", "written, not renamed", "just renamed", "before something is removed")

@@ -12,7 +12,8 @@ import pandas as pd
 from tts.analysis import costs, flops
 from tts.experiment import Experiment, commit
 from tts.policies import DEFAULT
-from tts.runs.store import Run, read_chunk
+from tts.runs.chunk import read_chunk
+from tts.runs.store import Run
 
 VERSIONS = ("torch", "transformers", "tokenizers", "datasets", "numpy", "pandas", "matplotlib", "papermill")
 

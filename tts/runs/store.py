@@ -20,59 +20,15 @@ from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from tts.files import replacing, write_text
+from tts.files import write_text
 from tts.problems import fingerprint
-from tts.runs import seal
-
-TRAJECTORY = pa.struct(
-    [
-        ("path", pa.list_(pa.int32())),
-        ("steps", pa.list_(pa.string())),
-        ("scores", pa.list_(pa.float64())),
-        ("status", pa.string()),
-        ("tokens", pa.int32()),
-    ]
-)
-SCHEMA = pa.schema(
-    [
-        ("problem_id", pa.string()),
-        ("problem", pa.string()),
-        ("answer", pa.string()),
-        ("prompt", pa.string()),  # as rendered; null in chunks made before it was kept, and in imported ones
-        ("prompt_tokens", pa.int64()),
-        ("policy_tokens", pa.int64()),
-        ("prm_tokens", pa.int64()),
-        ("trajectories", pa.list_(TRAJECTORY)),
-    ]
-)
-STEPS = pa.field(
-    "sampled",
-    pa.list_(
-        pa.struct(
-            [
-                ("path", pa.list_(pa.int32())),
-                ("ids", pa.list_(pa.int32())),
-                ("text", pa.string()),
-                ("status", pa.string()),
-                ("generated", pa.int32()),
-            ]
-        )
-    ),
-)
-"""A further column of searches: each problem's steps as :class:`tts.policies.remembering.Step` says, but for the problem."""
+from tts.runs.chunk import ALL, SCHEMA, STEPS, StoreError, chunk_limits, read_chunk, write_chunk
 
 ELSEWHERE = {"name": "imported"}
 """The engine of runs that were made elsewhere; of scores that were given here to imported samples it has more fields."""
-_COLUMNS = {field.name: field for field in [*SCHEMA, STEPS]}
-ALL = "all.parquet"  # the one file of a run that was imported
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")  # in a file's name; ids come from strangers
-
-
-class StoreError(RuntimeError):
-    """A store that cannot be read or written; the message names the file and the remedy."""
 
 
 def digest(spec: dict) -> str:
@@ -122,18 +78,7 @@ class Run:
         Raises:
             StoreError: where the folder cannot be written.
         """
-        target = self.path(problems)
-        notes = {"seconds": f"{seconds:.3f}", seal.KEY: seal.BLANK} | ({"limits": json.dumps(list(limits))} if limits else {})
-        table = pa.Table.from_pylist(rows, SCHEMA)
-        if steps:
-            table = table.append_column(STEPS, pa.array(_by_problem(rows, steps), STEPS.type))
-        table = table.replace_schema_metadata(notes)
-        try:
-            with replacing(target) as temporary:
-                pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-                seal.seal(temporary)
-        except OSError as error:
-            raise StoreError(f"cannot write {target}: {error.strerror or error}; free space or choose another store") from error
+        write_chunk(self.path(problems), rows, seconds, limits, steps)
 
     def read(self, problems: Sequence[dict]) -> list[dict]:
         """A chunk's rows, in the order of its problems.
@@ -160,11 +105,7 @@ class Run:
         """What the engine could not do when it made any of the run's chunks; "not reproducible", for instance."""
         found = {}
         for path in sorted(self.folder.glob("*.parquet")):
-            try:
-                metadata = pq.read_schema(path).metadata or {}
-            except (pa.ArrowException, OSError):
-                continue  # damaged: whoever reads its rows is told so
-            found |= dict.fromkeys(json.loads(metadata.get(b"limits", "[]")))
+            found |= dict.fromkeys(chunk_limits(path))
         return list(found)
 
     def rows(self) -> Iterator[dict]:
@@ -337,43 +278,6 @@ class Store:
 
 def _run(folder: Path, spec: dict) -> Run:
     return ImportedRun(folder, spec) if spec.get("engine") == ELSEWHERE else Run(folder, spec)
-
-
-def _by_problem(rows: Sequence[dict], steps: Sequence[dict]) -> list[list[dict]]:
-    """Steps as the column of a chunk's rows."""
-    found: dict[str, list[dict]] = {row["problem_id"]: [] for row in rows}
-    for step in steps:
-        found[step["problem_id"]].append({key: value for key, value in step.items() if key != "problem_id"})
-    return list(found.values())
-
-
-def read_chunk(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
-    """A stored chunk, its checksum verified.
-
-    Args:
-        columns: of :data:`SCHEMA` and :data:`STEPS`.
-
-    Raises:
-        StoreError: where it is damaged.
-    """
-    try:
-        content = path.read_bytes()
-        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        if not seal.is_whole(content, file.metadata.metadata or {}):
-            raise ValueError("its bytes are not those that were written")
-        table = file.read([name for name in file.schema_arrow.names if name in columns])
-        for place, name in enumerate(columns):
-            if name in ("prompt", STEPS.name) and name not in table.column_names:
-                table = table.add_column(place, name, pa.nulls(len(table), _COLUMNS[name].type))
-        wanted = pa.schema([_COLUMNS[name] for name in columns])
-        unknown = set(file.schema_arrow.names) - set(_COLUMNS)
-        if unknown or not table.schema.equals(wanted) or b"seconds" not in (table.schema.metadata or {}):
-            raise ValueError("its columns are not a chunk's")
-        return table
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        again = "import its files again" if path.name == ALL else "run the study again, which makes only it anew"
-        raise StoreError(f"{path} is damaged ({reason}); delete it and {again}") from None
 
 
 def describe(spec: dict) -> str:
