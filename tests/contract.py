@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tts import prompts
 from tts.pocket import tokenizer as pocket_tokenizer
+from tts.policies.remembering import Remembering
 from tts.policies.sampling import Sampling
 from tts.policies.transformers import TransformersPolicy
 from tts.search import beam_search, dvts, sample_pool
@@ -131,8 +132,9 @@ class EngineContract:
     def test_token_counts_are_exact(self, reference):
         policy = self.open()
         seen = []
-        driver = Driver(policy, record=True, on_tokens=seen.append)
-        for outcome in driver.run([(root, two_steps(root, 6)) for root in roots(policy)]):
+        driver = Driver(Remembering(policy, on_tokens=seen.append), record=True)
+        outcomes = driver.run([(root, two_steps(root, 6)) for root in roots(policy)])
+        for outcome in outcomes:
             known = {(): ()} | {c.path: c.tokens for c in outcome.nodes}
             for c in outcome.nodes:
                 before = known[c.path[:-1]]
@@ -141,7 +143,7 @@ class EngineContract:
                 assert c.text.strip() == reference.tokenizer.decode(c.tokens, skip_special_tokens=True).strip()
             assert outcome.policy_tokens == sum(c.generated for c in outcome.nodes)
             assert outcome.prompt_tokens == len(reference.root("p", PROBLEMS[int(outcome.problem_id[1])]).prompt)
-        assert sum(seen) > 0
+        assert sum(seen) == sum(outcome.policy_tokens for outcome in outcomes) > 0
 
     def test_samples_are_distinct_and_reproducible(self):
         policy = self.open()
@@ -193,7 +195,7 @@ class EngineContract:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            Driver(policy, on_tokens=interrupt).run([(root, sample_pool(root, 16)) for root in roots(policy)])
+            Driver(Remembering(policy, on_tokens=interrupt)).run([(root, sample_pool(root, 16)) for root in roots(policy)])
         assert policy.starved and self.under_way(policy) == 0
         assert pools(policy, 4) == undisturbed
 

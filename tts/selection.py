@@ -29,16 +29,7 @@ def aggregate(scores: Sequence[float], how: str) -> float:
     """
     if len(scores) == 0:
         raise ValueError("a solution without step scores has no aggregate score")
-    match how:
-        case "min":
-            return float(min(scores))
-        case "last":
-            return float(scores[-1])
-        case "avg":
-            return float(np.mean(scores))
-        case "product":
-            return float(np.prod(scores))
-    raise ValueError(f"unknown aggregate {how!r}; choose from {', '.join(AGGREGATES)}")
+    return float(aggregates([scores], how)[0])
 
 
 def aggregates(solutions: Sequence[Sequence[float]], how: str) -> np.ndarray:

@@ -169,7 +169,7 @@ def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
     if spec["prm"]:
         prm = engines.prm(spec["prm"]["name"])
         opening = max(map(len, prm.family.render([(p["problem"], ()) for p in problems]))) if hasattr(prm, "family") else 0
-        # A step's marks may take a few tokens more than the policy's blank line; of a whole pool, two levels are parked at once.
+        # A step's marks may take a few tokens more than the policy's blank line; of a pool its forks are parked too.
         total += _bytes(getattr(prm, "cached", None), opening + grid.max_tokens + 2 * grid.max_steps, parked or 2 * candidates)
     return total
 

@@ -114,7 +114,6 @@ class Driver:
         room: candidates that the searches under way may hold together; a search that finds this many held waits, so that
             parked caches stay within ``room`` and one search's own. None for no bound.
         on_outcome: called with each outcome as it comes.
-        on_tokens: called with the number of newly generated tokens.
     """
 
     def __init__(
@@ -124,11 +123,10 @@ class Driver:
         record: bool = False,
         room: int | None = None,
         on_outcome: Callable[[Outcome], None] = lambda outcome: None,
-        on_tokens: Callable[[int], None] = lambda tokens: None,
     ):
         self.policy, self.prm, self.record = policy, prm, record
         self.room = math.inf if room is None else room
-        self.on_outcome, self.on_tokens = on_outcome, on_tokens
+        self.on_outcome = on_outcome
 
     def run(self, searches: Sequence[tuple[Candidate, Search]]) -> list[Outcome]:
         """Runs each search from its root; outcomes come in the order of ``searches``.
@@ -186,9 +184,7 @@ class Driver:
 
     def _receive(self, ticket: Ticket, children: list[Candidate]) -> None:
         running = ticket.running
-        generated = sum(child.generated for child in children)
-        running.policy_tokens += generated
-        self.on_tokens(generated)
+        running.policy_tokens += sum(child.generated for child in children)
         if self.record:
             running.nodes += children
         running.answers[ticket.place] = children
