@@ -5,6 +5,7 @@ In: first the share of memory, then chunks. Out: numbers of tokens as they come,
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import queue
@@ -27,6 +28,7 @@ def main() -> None:
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
     engines = Engines(1, json.loads(lines.get())["share"])
+    settled = False
     while True:
         order = json.loads(lines.get())
         work = Work(order["spec"], order["chunk"])
@@ -37,6 +39,10 @@ def main() -> None:
         except Exception as error:  # the parent raises it
             kind = f"{type(error).__module__}:{type(error).__qualname__}"
             _say(out, error=kind, text=str(error), trace=traceback.format_exc())
+        if not settled:  # libraries stay: half a million objects, through which every full collection would look again
+            gc.collect()
+            gc.freeze()
+            settled = True
 
 
 def _read(lines: queue.SimpleQueue[str]) -> None:
