@@ -131,3 +131,13 @@ def test_what_is_no_cluster_is_refused():
 def test_options_of_a_cluster_want_one():
     with pytest.raises(cluster.ClusterError, match="--address and --gpus are of a cluster; say --engine ray too"):
         CliRunner().invoke(cli.app, ["run", "--address", "127.0.0.1:6379"], catch_exceptions=False)
+
+
+def test_actors_share_their_nodes_memory():
+    class Nodes:
+        @staticmethod
+        def nodes():
+            return [{"Alive": True, "Resources": {"CPU": cpus, "GPU": 1}} for cpus in (16, 4)]
+
+    assert cluster._Room(4, 0).share(Nodes) == 1 / 4
+    assert cluster._Room(1, 0.5).share(Nodes) == 0.5 and cluster._Room(1, 2).share(Nodes) == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaModel, MistralConfig, MistralModel, Qwen2Config, Qwen2Model
 
 from tts.kv_cache import CachedModel
@@ -28,3 +30,19 @@ def test_extending_equals_the_models_own_forward_pass(model, config):
     first = cached.extend(tokens[:, :7], torch.zeros(3, dtype=torch.int64))
     second = cached.extend(tokens[:, 7:], torch.full((3,), 7))
     assert torch.allclose(torch.cat([first, second], dim=1), expected, atol=1e-5)
+
+
+class SameDevice(TorchDispatchMode):
+    """Refuses operations whose tensors lie on several devices, as a GPU does; "meta" stands for one."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        devices = {leaf.device for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        assert len(devices) < 2, f"{function} of tensors on {devices}"
+        return function(*args, **(kwargs or {}))
+
+
+def test_rows_move_on_the_device_of_the_cache():
+    cached = CachedModel(LlamaModel(LlamaConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=1, vocab_size=8)), 8)
+    cached.cache.held = torch.empty(1, 2, 8, 1, 128, 16, device="meta")
+    with SameDevice():
+        cached.move([4, 5], [0, 1], [30, 40])

@@ -16,7 +16,7 @@ from tts.runs import processes
 from tts.runs.grid import Grid
 from tts.runs.making import Work
 from tts.runs.processes import WorkerError, make_all, side_by_side
-from tts.runs.runner import fill
+from tts.runs.runner import fill, missing
 from tts.runs.store import Store
 from tts.runs.waiting import RETRIES, Waiting
 
@@ -151,9 +151,29 @@ def test_how_many_processes(tiny_lm, monkeypatch):
     assert side_by_side(specs) == (2, 2)
     served = [specs[0] | {"policy": {"name": "http://localhost:1/v1#model"}}]
     assert side_by_side(served)[0] == side_by_side([specs[0] | {"policy": {"name": "vllm:policy-51k"}}])[0] == 1
+    of_a_server = [specs[0] | {"prm": {"name": "http://localhost:1/v1#Qwen/Qwen2.5-Math-PRM-7B"}}]
+    assert side_by_side(of_a_server)[0] == 1
     monkeypatch.setenv("TTS_PROCESSES", "many")
     with pytest.raises(WorkerError, match="must be a number of processes, 1 or more; given 'many'"):
         side_by_side(specs)
+
+
+def test_a_model_of_the_hub_weighs_what_it_will_once_it_is_here(tmp_path, monkeypatch):
+    def folder_of(location, weights=False):
+        if weights:
+            (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+        return tmp_path
+
+    monkeypatch.setattr(processes, "locate", lambda name: f"{name}@{'0' * 40}")
+    monkeypatch.setattr(processes, "folder_of", folder_of)
+    assert processes._weight("owner/model") == 1000
+
+
+def test_every_token_is_told(tiny_lm, tmp_path):
+    told, wanted = [], grid(tiny_lm, methods=["majority"])
+    work = list(missing(wanted, Store(tmp_path)))
+    made = list(make_all(work, Store(tmp_path), lambda item: None, told.append, 2, 1))
+    assert sum(told) == sum(chunk.generated for chunk in made) > 0
 
 
 def test_reading_a_study_needs_no_torch():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import count
 
 import pyarrow.parquet as pq
 import pytest
@@ -32,7 +33,7 @@ def search(method, n, known=(), score=lambda steps: int(steps[-1]) / 10):
     policy, told = ScriptedPolicy(script), []
     remembering = Remembering(policy, known, told.append)
     [outcome] = Driver(remembering, ScriptedPRM(score)).run([(root := Candidate("p", "1+1"), method(root, n, 4))])
-    assert sum(told) == policy.generated == sum(step["generated"] for step in remembering.sampled)
+    assert sum(told) == policy.generated >= sum(step["generated"] for step in remembering.sampled)
     found = [(c.path, c.steps, c.status, c.scores, c.text) for c in outcome.trajectories]
     return found, outcome.policy_tokens, remembering.sampled, policy.generated
 
@@ -62,6 +63,29 @@ def test_smaller_budgets_and_other_methods_and_prms_share_steps():
 def test_more_continuations_than_are_known_are_sampled_anew():
     few, many = search(beam_search, 4), search(beam_search, 8)
     assert search(beam_search, 8, few[2])[:2] == many[:2]
+
+
+def test_an_engine_that_cannot_repeat_its_samples_is_not_given_a_step_under_another_parent():
+    asked = count()
+
+    def ever_new(steps, index):
+        return f"{index} sample {next(asked)}", "open", 3
+
+    def score(steps):
+        return 1 / (1 + int(steps[-1].split()[0]))
+
+    def sampled(n, known):
+        remembering = Remembering(ScriptedPolicy(ever_new), known)
+        [outcome] = Driver(remembering, ScriptedPRM(score), record=True).run([(root := Candidate("p", "1+1"), beam_search(root, n, 4, 4))])
+        return remembering.sampled, outcome.nodes
+
+    few, _ = sampled(4, [])
+    more, nodes = sampled(8, few)
+    held = {tuple(step["path"]): step["text"].strip() for step in few + more}
+    assert len(held) == len(few) + len(more), "a path has two versions"
+    assert any(len(node.path) > 1 and node.path in {tuple(step["path"]) for step in few} for node in nodes), "no later step was known"
+    for node in nodes:
+        assert list(node.steps) == [held[node.path[:depth]] for depth in range(1, len(node.path) + 1)]
 
 
 def test_whole_solutions_are_neither_taken_from_steps_nor_kept():

@@ -198,8 +198,8 @@ class CachedModel:
         """Copies rows over others, of each the first ``lengths``; cheapest where neighbours are of like length."""
         copies = []
         for at in range(0, len(origin), _BLOCK):
-            block, window = torch.tensor(origin[at : at + _BLOCK]), max(lengths[at : at + _BLOCK])
-            target = torch.tensor(list(to[at : at + _BLOCK]))
+            block, target = (torch.tensor(list(rows[at : at + _BLOCK]), device=self.cache.held.device) for rows in (origin, to))
+            window = max(lengths[at : at + _BLOCK])
             copies.append((target, self.cache.held[..., :window, :].index_select(2, block)))
         for target, held in copies:
             self.cache.held[:, :, target, :, : held.shape[4]] = held

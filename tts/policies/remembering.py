@@ -2,10 +2,13 @@
 
 A sample's noise depends on its path alone, so two searches of a problem by the same policy, with other budgets, methods or
 PRMs, get the very same continuations wherever they extend the same candidate. What one search had sampled serves the next.
+An engine that cannot repeat its samples (a server that ignores seeds, say) gives others when it is asked again; then those that are
+known stay, for what was sampled after them belongs to them.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypedDict
 
@@ -25,7 +28,7 @@ class Step(TypedDict):
     Attributes:
         problem_id: the problem.
         path: sample indices from the root on.
-        ids: token ids of the step.
+        ids: token ids of the step; of what a store holds, millions.
         text: of these.
         status: of the candidate that ends with it.
         generated: tokens that it is billed as.
@@ -33,10 +36,15 @@ class Step(TypedDict):
 
     problem_id: str
     path: list[int]
-    ids: list[int]
+    ids: array[int]
     text: str
     status: str
     generated: int
+
+
+def packed(step: dict) -> Step:
+    """A step whose ids came as a list, which takes ten times the memory."""
+    return Step(**step | {"ids": array("i", step["ids"])})
 
 
 class Remembering:
@@ -50,13 +58,15 @@ class Remembering:
         on_tokens: called with the number of tokens that were sampled, not known.
 
     Attributes:
-        sampled: the steps that were not known.
+        sampled: the steps that were not known; what was sampled beside them again is not kept twice.
     """
 
     def __init__(self, policy: Policy, known: Iterable[Step] = (), on_tokens: Callable[[int], object] = lambda tokens: None):
         self.policy, self.on_tokens = policy, on_tokens
         self.sampled: list[Step] = []
-        self._known = {(step["problem_id"], *step["path"]): step for step in known}
+        self._known: dict[tuple, Step] = {}
+        for step in known:
+            self._known.setdefault((step["problem_id"], *step["path"]), step)
         self._asked: dict[Ticket, Candidate] = {}
         self._ready: list[tuple[Ticket, list[Candidate]]] = []
 
@@ -84,12 +94,19 @@ class Remembering:
         if self._ready:
             ready, self._ready = self._ready, []
             return ready
-        complete = self.policy.poll()
-        for request, children in complete:
+        complete = []
+        for request, children in self.policy.poll():
             self.on_tokens(sum(child.generated for child in children))
-            if parent := self._asked.pop(request, None):
-                self.sampled += [_step(parent, child) for child in children]
+            parent = self._asked.pop(request, None)
+            complete.append((request, [self._settled(parent, child) for child in children] if parent else children))
         return complete
+
+    def _settled(self, parent: Candidate, child: Candidate) -> Candidate:
+        """A sample, or the known one of its path if that is another."""
+        step, known = _step(parent, child), self._known.get((child.problem_id, *child.path))
+        if known is None:
+            self.sampled.append(step)
+        return child if known in (None, step) else _child(parent, known)
 
     def reset(self) -> None:
         self._asked.clear()
@@ -101,7 +118,7 @@ def _step(parent: Candidate, child: Candidate) -> Step:
     return Step(
         problem_id=child.problem_id,
         path=list(child.path),
-        ids=list(child.tokens[len(parent.tokens) :]),
+        ids=array("i", child.tokens[len(parent.tokens) :]),
         text=child.text[len(parent.text) :],
         status=child.status,
         generated=child.generated,

@@ -23,6 +23,7 @@ from tts.search.base import Candidate
 from tts.search.driver import Ticket
 
 PREFILLED = 4  # the batch's rows over those that are prefilled at once, in memory beside the batch's
+REPEATED = 64  # tokens of a text that is worth remembering
 
 
 @dataclass(eq=False)
@@ -61,8 +62,8 @@ class TransformersPolicy:
         self.cached = CachedModel(self.model.base_model, batch)
         self.context = int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
         self._decoding = DecodingBatch(self.model, self.cached, _marks(self.model, self.tokenizer, self.device))
-        # Samples of one prompt repeat each other a lot.
-        self._text = lru_cache(1 << 16)(partial(self.tokenizer.decode, skip_special_tokens=True))
+        self._decode = partial(self.tokenizer.decode, skip_special_tokens=True)
+        self._decode_again = lru_cache(1 << 14)(self._decode)
         self._queue: deque[_Request] = deque()
 
     def root(self, problem_id: str, problem: str) -> Candidate:
@@ -171,7 +172,11 @@ class TransformersPolicy:
     def _child(self, request: _Request, number: int, stop: Stop) -> Candidate:
         room = room_after(request.parent, len(stop.tokens), self.sampling, self.context)
         ending = "end" if stop.ended else "step" if stop.boundary and room > 0 else "limit"
-        return child_of(request.parent, number, stop.tokens, self._text(stop.tokens), ending, request.whole, len(stop.tokens))
+        return child_of(request.parent, number, stop.tokens, self._text_of(stop.tokens), ending, request.whole, len(stop.tokens))
+
+    def _text_of(self, tokens: tuple[int, ...]) -> str:
+        """Samples of one prompt repeat each other's steps a lot; longer texts would only fill memory."""
+        return (self._decode_again if len(tokens) <= REPEATED else self._decode)(tokens)
 
 
 def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> Marks:

@@ -163,6 +163,12 @@ class _Room:
         by_gpu = [int(node.get("GPU", 0) // self.gpus) if self.gpus else count for node, count in zip(_nodes(ray), by_cpu)]
         return sum(map(min, by_cpu, by_gpu))
 
+    def share(self, ray: Any) -> float:
+        """Of a GPU's memory, or of a node's: what falls to each of the actors on it."""
+        if self.gpus:
+            return min(1.0, self.gpus)
+        return 1 / max(1, *(int(node.get("CPU", 0) // self.cpus) for node in _nodes(ray)))
+
     def __str__(self) -> str:
         return f"{self.cpus} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
 
@@ -184,7 +190,7 @@ class _Actor:
     @classmethod
     def of(cls, ray: Any, room: _Room, item: Work) -> _Actor:
         options = {"num_cpus": room.cpus, "num_gpus": room.gpus, "max_restarts": -1, "max_task_retries": RETRIES}
-        return cls(ray.remote(**options)(Worker).remote(room.cpus), item.spec["policy"]["name"])
+        return cls(ray.remote(**options)(Worker).remote(room.cpus, room.share(ray)), item.spec["policy"]["name"])
 
     def serves(self, item: Work) -> bool:
         return item.spec["policy"]["name"] == self.policy and (self.prm is None or _prm(item) in (None, self.prm))
@@ -203,13 +209,14 @@ class Worker:
 
     Args:
         threads: of torch.
+        share: of the memory of its node, or of its GPU.
     """
 
-    def __init__(self, threads: int):
+    def __init__(self, threads: int, share: float):
         import torch
 
         torch.set_num_threads(threads)
-        self.engines = Engines(1)
+        self.engines = Engines(1, share)
 
     def make(self, work: Work, inputs: list[dict]) -> Made:
         """Makes a chunk.

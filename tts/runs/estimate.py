@@ -32,7 +32,7 @@ class Estimate:
     Attributes:
         tokens: that policies will generate.
         seconds: that it will take.
-        cache_bytes: what the models' caches may come to at most, models not counted; ``batch`` bounds it.
+        cache_bytes: what the models' caches may come to at most, models not counted, in all processes.
     """
 
     tokens: float = 0.0
@@ -45,7 +45,7 @@ class Estimate:
     def __str__(self) -> str:
         return (
             f"about {self.tokens / 1e6:.2f} million tokens, {self.seconds / 60:.1f} minutes; "
-            f"caches of at most {self.cache_bytes / 2**20:,.0f} MiB (set by batch)"
+            f"caches of at most {self.cache_bytes / 2**20:,.0f} MiB (less with fewer processes: TTS_PROCESSES=1)"
         )
 
 

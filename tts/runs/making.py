@@ -55,7 +55,7 @@ class Made:
 
     @property
     def generated(self) -> int:
-        """Tokens that the policy generated for it."""
+        """Tokens that the policy generated for it, steps that were known and sampled once more not counted."""
         if self.work.spec["method"] in ("cot", "pool"):
             return sum(row["policy_tokens"] for row in self.rows)
         return sum(step["generated"] for step in self.steps)

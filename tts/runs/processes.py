@@ -16,10 +16,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tts.models import folder_of, locate
 from tts.paths import ROOT
-from tts.policies import DEFAULT, engine_of, model_of
+from tts.policies import DEFAULT, address_in, engine_of, model_of
 from tts.reward_models import DIAL
 from tts.runs.imported import is_imported
 from tts.runs.making import Made, Work, inputs_of
@@ -61,14 +62,15 @@ def side_by_side(specs: Iterable[dict]) -> tuple[int, int]:
 
 def _is_ours(policy: str, prm: str | None) -> bool:
     runs_here = is_imported(policy) or engine_of(policy)[0] == DEFAULT
-    return runs_here and (prm is None or ":http" not in prm and not prm.startswith("vllm:"))
+    return runs_here and (prm is None or not address_in(prm) and not prm.startswith("vllm:"))
 
 
 def _weight(name: str) -> int:
-    """Bytes of a model's weights on disk."""
+    """Bytes of a model's weights on disk, to which they are downloaded where they are not yet."""
     if name.startswith(f"{DIAL}:") or is_imported(name):
         return 0
-    folder = folder_of(locate(model_of(name)))
+    location = locate(model_of(name))
+    folder = folder_of(location, weights=not Path(location).is_dir())
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
@@ -204,7 +206,7 @@ class _Worker:
 
     def _send(self, order: dict) -> None:
         try:
-            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.write(json.dumps(order, default=list) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # it died, which its end of replies tells

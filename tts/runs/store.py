@@ -23,6 +23,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from tts.files import write_text
+from tts.policies.remembering import Step, packed
 from tts.problems import fingerprint
 from tts.runs.chunk import ALL, SCHEMA, STEPS, StoreError, chunk_limits, read_chunk, write_chunk
 
@@ -88,14 +89,14 @@ class Run:
         """
         return self._table(problems).to_pylist()
 
-    def steps(self, problems: Sequence[dict]) -> list[dict]:
-        """The steps that were sampled for a chunk, each with its ``problem_id``; none where none were kept.
+    def steps(self, problems: Sequence[dict]) -> list[Step]:
+        """The steps that were sampled for a chunk; none where none were kept.
 
         Raises:
             StoreError: where the chunk is missing or damaged.
         """
         sampled = self._table(problems, ["problem_id", STEPS.name]).to_pylist()
-        return [{"problem_id": row["problem_id"]} | step for row in sampled for step in row[STEPS.name] or ()]
+        return [packed({"problem_id": row["problem_id"]} | step) for row in sampled for step in row[STEPS.name] or ()]
 
     def seconds(self, problems: Sequence[dict]) -> float:
         """How long the chunk took to make."""
@@ -189,7 +190,7 @@ class Store:
             raise StoreError(self._unwritable(error)) from error
         return run
 
-    def steps(self, spec: dict, problems: Sequence[dict]) -> list[dict]:
+    def steps(self, spec: dict, problems: Sequence[dict]) -> list[Step]:
         """The steps that were sampled for a chunk of any run with a spec's policy, sampling and engine.
 
         What cannot be read is left out: whoever needs the rows of such a chunk is told.

@@ -16,6 +16,7 @@ import time
 import traceback
 from typing import TextIO
 
+from tts.policies.remembering import packed
 from tts.runs.making import Engines, Work, make
 
 TOKENS_EVERY = 0.5  # seconds
@@ -34,7 +35,10 @@ def main() -> None:
         work = Work(order["spec"], order["chunk"])
         try:
             engines = engines.of(work.spec)
-            made = make(work, order["inputs"], engines, _Tokens(out).add)
+            tokens = _Tokens(out)
+            inputs = order["inputs"] if work.spec["method"] == "scores" else list(map(packed, order["inputs"]))
+            made = make(work, inputs, engines, tokens.add)
+            tokens.say()
             _say(out, rows=made.rows, seconds=made.seconds, steps=made.steps, limits=made.limits, warnings=made.warnings)
         except Exception as error:  # the parent raises it
             kind = f"{type(error).__module__}:{type(error).__qualname__}"
@@ -60,12 +64,15 @@ class _Tokens:
     def add(self, tokens: int) -> None:
         self.count += tokens
         if time.monotonic() - self.said > TOKENS_EVERY:
-            _say(self.out, tokens=self.count)
-            self.count, self.said = 0, time.monotonic()
+            self.say()
+
+    def say(self) -> None:
+        _say(self.out, tokens=self.count)
+        self.count, self.said = 0, time.monotonic()
 
 
 def _say(out: TextIO, **reply: object) -> None:
-    out.write(json.dumps(reply) + "\n")
+    out.write(json.dumps(reply, default=list) + "\n")
     out.flush()
 
 
