@@ -283,7 +283,8 @@ def formatted(row: dict | pd.Series) -> str:
         point, low, high = (f"{100 * value:.0f} %" for value in values)
     else:
         point, low, high = (f"{value:.3g}" for value in values)
-    return point if low == high else f"{point} [{low}, {high}]"
+    unit = " times" if row["unit"] == "ratio" else ""
+    return f"{point}{unit}" if low == high else f"{point}{unit} [{low}, {high}]"
 
 
 def described(ledger: Ledger) -> pd.DataFrame:

@@ -166,10 +166,11 @@ def claims_forest(rows: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
     for ax, (name, part) in zip(axes, rows.groupby("problems", sort=False)):
         twice = part["claim"].duplicated(keep=False)
         labels = [f"{row.claim} ({row.source})" if both else row.claim for row, both in zip(part.itertuples(), twice)]
-        forest(part, [label if row.made_by != "nobody" else f"({label})" for label, row in zip(labels, part.itertuples())], ax)
+        forest(part, [f"{label} \N{DAGGER}" if row.made_by == "nobody" else label for label, row in zip(labels, part.itertuples())], ax)
         ax.set_title(name)
         ax.set_xlabel("TTS minus CoT (points)")
-    legend_below(axes[0].figure, axes[-1])
+    axes[-1].plot([], [], " ", label="\N{DAGGER} no claim of the study's")
+    legend_below(axes[0].figure, axes[-1], 4)
     return axes
 
 

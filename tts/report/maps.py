@@ -19,7 +19,8 @@ VERDICTS = {"supported": "#a9cfe8", "contradicted": "#f3bd8b", "undecided": "#e9
 def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) -> Figure:
     """Which method wins at which error rates, one panel per policy, the real PRMs as points.
 
-    A field holds the winner's accuracy in per cent; it is pale where its lead over the second is not decided.
+    A field holds the winner's accuracy in per cent; it is pale where its lead over the second is not decided. Fields are equally
+    wide, whatever lies between two rates; a PRM whose rates lie beyond the map stands at its end, as a triangle that points on.
 
     Args:
         table: of :func:`tts.advice.verifier_map.winners`.
@@ -27,41 +28,48 @@ def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) ->
     """
     policies = list(dict.fromkeys(table["policy"]))
     figure, axes = plt.subplots(1, len(policies), figsize=(2.6 * len(policies) + 1.2, 2.7), squeeze=False, sharey=True)
+    xs, ys = (sorted(set(table[name])) for name in ("false positive", "false negative"))
+    markers = [_marker(x, y, xs, ys) for x, y in places.values()]
+    spots = [(np.interp(x, xs, range(len(xs))), np.interp(y, ys, range(len(ys)))) for x, y in places.values()]
     for ax, policy in zip(axes[0], policies):
-        _fields(table[table["policy"] == policy], ax)
-        _prms(table, places, ax)
+        _fields(table[table["policy"] == policy], xs, ys, spots, ax)
+        for number, (spot, marker) in enumerate(zip(spots, markers), 1):
+            ax.plot(*spot, marker=marker, markersize=9, alpha=0.85, **_OUTLINED)
+            ax.text(*spot, str(number), ha="center", va="center", fontsize=6)
         ax.set_title(short(policy))
         ax.set_xlabel("wrong steps accepted")
     axes[0, 0].set_ylabel("right steps rejected")
     won = [m for m in METHODS if m in set(table["best"])]
     legend = [Patch(color=METHODS[m][1], label=f"{METHODS[m][0]} wins") for m in won]
-    circle = {"linestyle": "none", "marker": "o", "markersize": 6, "color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6}
-    legend += [Line2D([], [], **circle, label=f"{number}: {short(prm)}") for number, prm in enumerate(places, 1)]
+    for number, ((prm, (x, y)), marker) in enumerate(zip(places.items(), markers), 1):
+        label = f"{number}: {short(prm)} ({100 * x:.0f}, {100 * y:.0f} %)"
+        legend.append(Line2D([], [], linestyle="none", marker=marker, markersize=6, label=label, **_OUTLINED))
     figure.legend(handles=legend, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=4)
     return figure
 
 
-def _fields(rows: pd.DataFrame, ax: Axes) -> None:
-    xs, ys = (sorted(set(rows[name])) for name in ("false positive", "false negative"))
+_OUTLINED = {"color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6}
+
+
+def _marker(x: float, y: float, xs: list[float], ys: list[float]) -> str:
+    """A circle, or a triangle towards where a place beyond the map lies."""
+    return ">" if x > xs[-1] else "^" if y > ys[-1] else "o"
+
+
+def _fields(rows: pd.DataFrame, xs: list[float], ys: list[float], spots: list[tuple[float, float]], ax: Axes) -> None:
+    """The fields, each with its number in the corner that is furthest from what else is drawn."""
     for row in rows.to_dict("records"):
         i, j = xs.index(row["false positive"]), ys.index(row["false negative"])
         alpha = 0.75 if row["decided"] else 0.25
         ax.add_patch(plt.Rectangle((i - 0.5, j - 0.5), 1, 1, color=METHODS[row["best"]][1], alpha=alpha, linewidth=0))
-        ax.text(i - 0.45, j + 0.42, f"{100 * row[row['best']]:.0f}", ha="left", va="top", fontsize=6)
+        corners = [(i - 0.3, j + 0.3), (i + 0.3, j + 0.3), (i - 0.3, j - 0.3), (i + 0.3, j - 0.3)]
+        x, y = max(corners, key=lambda corner: min((np.hypot(*np.subtract(corner, spot)).clip(max=0.5) for spot in spots), default=0))
+        ax.text(x, y, f"{100 * row[row['best']]:.0f}", ha="center", va="center", fontsize=6)
     ax.set_xticks(range(len(xs)), [f"{x:.0%}" for x in xs])
     ax.set_yticks(range(len(ys)), [f"{y:.0%}" for y in ys])
     ax.set_xlim(-0.5, len(xs) - 0.5)
     ax.set_ylim(-0.5, len(ys) - 0.5)
     ax.grid(visible=False)
-
-
-def _prms(table: pd.DataFrame, places: dict[str, tuple[float, float]], ax: Axes) -> None:
-    """The real PRMs, at the fraction of a field that their rates are between two dialled ones."""
-    xs, ys = (sorted(set(table[name])) for name in ("false positive", "false negative"))
-    for number, (x, y) in enumerate(places.values(), 1):
-        at = np.interp(x, xs, range(len(xs))), np.interp(y, ys, range(len(ys)))
-        ax.plot(*at, marker="o", markersize=9, color="white", markeredgecolor="black", markeredgewidth=0.6, alpha=0.85)
-        ax.text(*at, str(number), ha="center", va="center", fontsize=6)
 
 
 def ledger(table: pd.DataFrame) -> Figure:
@@ -82,6 +90,7 @@ def ledger(table: pd.DataFrame) -> Figure:
     ax.set_xlim(-0.5, len(scopes) - 0.5)
     ax.set_ylim(len(claims) - 0.5, -0.5)
     ax.xaxis.tick_top()
+    ax.set_xlabel("contrast [95 % interval], in points of accuracy where no unit stands")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.grid(visible=False)

@@ -58,10 +58,15 @@ def accuracy_against_n(rows: pd.DataFrame, ax: Axes) -> Axes:
         ax.plot(line["n"], line["accuracy"], color=colour, marker=marker, label=label, **dashed)
         if method != "pass":
             ax.fill_between(line["n"], line["low"], line["high"], color=colour, alpha=0.12, linewidth=0)
+    over_budget(ax)
+    return ax
+
+
+def over_budget(ax: Axes) -> None:
+    """Scales axes of accuracy over the budget N."""
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    return ax
 
 
 def grid_of_panels(table: pd.DataFrame, title: str = "", row: str = "policy", column: str = "prm") -> Figure:
@@ -189,9 +194,7 @@ def strategies(rows: pd.DataFrame, title: str = "") -> Figure:
             if name == "optimal, oracle difficulty, cross-fitted":
                 ax.fill_between(of["n"], of["low"], of["high"], color=colour, alpha=0.12, linewidth=0)
         ax.set_title(panel_title(policy, prm))
-        ax.set_xscale("log", base=2)
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        over_budget(ax)
     _finish(figure, axes, "budget N (samples)", "accuracy", title)
     return figure
 
@@ -231,7 +234,7 @@ def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: A
 
     Args:
         rows: columns prm, f1, accuracy, low, high, parameters.
-        fit: a and b.
+        fit: a and b, where F1 and accuracy are in per cent.
         ax: to draw on.
     """
     error = np.clip([rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]], 0, None)
@@ -239,10 +242,11 @@ def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: A
     for row in rows.sort_values("f1").itertuples():
         ax.scatter(row.f1, row.accuracy, s=12 * np.log2(row.parameters / 8000), zorder=2, label=short(row.prm))
     x = np.linspace(rows["f1"].min(), rows["f1"].max(), 50)
-    ax.plot(x, fit[0] * np.log(x) + fit[1], color="0.4", linewidth=0.8, linestyle="--")
+    ax.plot(x, (fit[0] * np.log(100 * x) + fit[1]) / 100, color="0.4", linewidth=0.8, linestyle="--")
     ax.set_xlabel("F1 of error localisation")
     ax.set_ylabel("accuracy")
     legend_below(ax.figure, ax)
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return ax
 
@@ -278,6 +282,7 @@ def pathology_bars(rows: pd.DataFrame, ax: Axes) -> Axes:
         place = np.arange(len(prms)) + (number - (len(kinds) - 1) / 2) * width
         ax.bar(place, part["share"], width, yerr=error, label=kind, error_kw={"elinewidth": 0.7})
     ax.set_xticks(range(len(prms)), [short(prm).replace(" ", "\n").replace("-", "\n", 1) for prm in prms])
+    ax.set_ylabel("share of right (over-criticism)\nor wrong solutions", fontsize="small")
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.grid(axis="x", visible=False)
     legend_below(ax.figure, ax)
@@ -285,7 +290,7 @@ def pathology_bars(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def gain_against_size(gains: pd.DataFrame, sizes: dict[str, int], column: str, ax: Axes) -> Axes:
-    """A gain over the policy's size, with its 95 % interval.
+    """A gain over the policy's size, with its 95 % interval; the scale of a relative gain is linear about zero, logarithmic beyond.
 
     Args:
         gains: columns policy, ``column``, and ``column`` with " low" and " high".
@@ -295,15 +300,16 @@ def gain_against_size(gains: pd.DataFrame, sizes: dict[str, int], column: str, a
     """
     line = gains.assign(size=gains["policy"].map(sizes)).sort_values("size")
     error = np.clip([line[column] - line[f"{column} low"], line[f"{column} high"] - line[column]], 0, None)
-    ax.errorbar(line["size"], line[column], error, marker="o", capsize=2, elinewidth=0.8)
+    ax.errorbar(line["size"], line[column], error, color="black", marker="o", markersize=3, capsize=2, elinewidth=0.8)
     ax.set_xscale("log")
     ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_ylabel(column)
     if column == "relative gain":
         ax.set_yscale("symlog", linthresh=0.1)
+        ax.set_ylabel(f"{column} (symlog)")
         ax.set_ylim(bottom=min(-0.05, 1.2 * float(line[f"{column} low"].min())))
     ax.axhline(0, color="0.5", linewidth=0.8)
     ax.set_xlabel("policy parameters")
-    ax.set_ylabel(column)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return ax
 
@@ -331,6 +337,8 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
     if legend:
         legend_below(ax.figure, ax, 4)
         ax.get_legend().remove()
+    for row in table[table["strategy"] == "CoT"].to_dict("records"):  # colours of neighbours are much alike
+        ax.annotate(row["policy"], (row[column], row["accuracy"]), (3, -7), textcoords="offset points", fontsize=5.5)
     ordered = table.sort_values(column)
     front = ordered[ordered["accuracy"] > ordered["accuracy"].shift(fill_value=-1).cummax()]
     ax.plot(front[column], front["accuracy"], color="0.6", linewidth=0.8, drawstyle="steps-post", zorder=1)

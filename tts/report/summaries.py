@@ -114,13 +114,13 @@ def flops(comparisons: pd.DataFrame, claims: pd.DataFrame) -> list[str]:
 
 
 def quality(rows: pd.DataFrame, fit: tuple[float, float, float], policy: str, n: int) -> list[str]:
-    """How the PRMs' F1 goes with the accuracy of best-of-n, and the best PRM."""
+    """How the PRMs' F1 goes with the accuracy of best-of-n, by a fit in which both are in per cent, and the best PRM."""
     a, b, r = fit
     top = rows.loc[rows["accuracy"].idxmax()]
     line = f"{short(policy)}, best-of-{n}: {short(top['prm'])} (F1 {top['f1']:.2f}) is the best PRM with {top['accuracy']:.1%}"
     if np.isnan(r):
         return [line, "too few PRMs for a fit of accuracy over F1"]
-    return [line, f"accuracy = {100 * a:.1f} ln F1 + {100 * b:.1f} per cent over {len(rows)} PRMs, r = {r:.2f}"]
+    return [line, f"accuracy = {a:.2f} ln F1 + {b:.2f}, both in per cent, over {len(rows)} PRMs, r = {r:.2f}"]
 
 
 def long_cot(contrasts: pd.DataFrame, method: str, n: int) -> list[str]:
