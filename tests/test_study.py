@@ -149,6 +149,25 @@ def outcome_of(folder, cells):
     return study.execute([study.Job(name, {}, folder) for name in cells], folder / "executed")
 
 
+def test_a_run_with_other_parameters_leaves_the_presets_figures_alone(tmp_path):
+    folders = {tuple(given): study.plan("smoke", ["01_tts_methods"], dict(given))[0].parameters["figures"] for given in (
+        (), (("store", str(tmp_path)),), (("seed", 1),), (("seed", 1), ("figures", str(tmp_path))),
+    )}  # fmt: skip
+    assert list(folders.values()) == ["../figures/smoke", "../figures/smoke", "../figures/smoke/own", str(tmp_path)]
+
+
+def test_the_report_keeps_notebooks_of_earlier_runs(tmp_path):
+    places = ["-p", f"store={tmp_path / 'runs'}", "-p", f"figures={tmp_path / 'figures'}"]
+    assert tts("run", "00_quickstart", "--preset", "smoke", *places).returncode == 0
+    lost = tmp_path / "figures" / "notebooks" / "05_compute_optimal.ipynb"
+    lost.write_text("{")  # a kill left it
+    done = tts("run", "10_train_pocket", "--preset", "smoke", *places[2:])
+    page = (tmp_path / "figures" / "report.html").read_text()
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"Executed by an earlier run: 00_quickstart \(20\d\d-\d\d-\d\d \d\d:\d\d\)\.", page)
+    assert page.index("Quickstart: one problem") < page.index("pocket family") and "policy-6k" in page
+
+
 @pytest.mark.parametrize(("deaths", "outcome"), [(1, None), (99, "RuntimeError: Kernel died before replying to kernel_info")])
 def test_a_kernel_that_dies_as_it_starts_is_started_again_a_few_times(tmp_path, monkeypatch, deaths, outcome):
     spec, starts = tmp_path / "jupyter" / "kernels" / "python3", tmp_path / "starts"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -90,10 +90,18 @@ def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str,
     output = figures / "notebooks"
     outcome = study.execute(jobs, output, workers)
     failures = {name: reason for name, reason in outcome.items() if reason}
-    executed = [output / f"{name}.ipynb" for name in outcome if (output / f"{name}.ipynb").exists()]
+    earlier = [(job, path, ended) for job, path, ended in study.executed(output) if job.notebook not in outcome]
+    bound = sorted([path for _, path, _ in earlier] + [path for name in outcome if (path := output / f"{name}.ipynb").exists()])
     experiments = [experiment for job in jobs if (experiment := job.experiment())]
-    ledger = figures / "ledger.csv" if FINDINGS in outcome and not outcome[FINDINGS] else None
-    page = html.build(executed, failures, figures / "report.html", f"Test-time scaling: preset {preset}", ledger, experiments)
+    for job, *_ in earlier:
+        with suppress(*EXPECTED):  # its models or problems may be gone since
+            if experiment := job.experiment():
+                experiment.check()
+                experiments.append(experiment)
+    ledger = figures / "ledger.csv" if FINDINGS in {path.stem for path in bound} - set(failures) else None
+    title = f"Test-time scaling: preset {preset}"
+    ended = {path.stem: when for _, path, when in earlier}
+    page = html.build(bound, failures, figures / "report.html", title, ledger, experiments, ended)
     return outcome, page, figures
 
 
@@ -294,14 +302,14 @@ Policy = Annotated[str, typer.Option(help="a policy's name, folder or Hub name")
 PRM = Annotated[str, typer.Option(help="a PRM's name, folder or Hub name")]
 Budget = Annotated[float, typer.Option(help="how much may be spent on one problem")]
 BudgetUnit = Annotated[adviser.Unit, typer.Option(help="of the budget: samples, policy tokens, or FLOPs of inference")]
-StrategyFile = Annotated[Path, typer.Option(help="a strategy.json that 05_compute_optimal wrote")]
-OWN_STRATEGY = ROOT / "figures" / "pocket" / "strategy.json"
+StrategyFile = Annotated[Path | None, typer.Option(help="a file of 05_compute_optimal; by default those below figures/pocket")]
+STRATEGIES = [ROOT / "figures" / "pocket" / folder / "strategy.json" for folder in (".", study.OWN)]
 
 
 @app.command()
-def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: BudgetUnit = "samples", strategy: StrategyFile = OWN_STRATEGY) -> None:
+def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: BudgetUnit = "samples", strategy: StrategyFile = None) -> None:
     """Prints what to do at a budget, per difficulty: method, rule, N, expected accuracy with its interval, cost."""
-    plan = adviser.load(strategy, policy, prm)
+    plan = _strategy(strategy, policy, prm)
     for e in plan.within(budget, unit):
         rule = "" if e.method == "majority" else f", {e.vote} vote" if e.vote == "majority" else f", PRM-{e.aggregate}-{e.vote}"
         console.print(
@@ -325,10 +333,10 @@ def solve(
     prm: PRM,
     budget: Budget = 64,
     unit: BudgetUnit = "samples",
-    strategy: StrategyFile = OWN_STRATEGY,
+    strategy: StrategyFile = None,
 ) -> None:
     """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers."""
-    found = adviser.solve(adviser.load(strategy, policy, prm), problem, budget, unit)
+    found = adviser.solve(_strategy(strategy, policy, prm), problem, budget, unit)
     console.print(_printable("\n".join(found.steps)), markup=False)
     console.print(f"[bold]answer: {escape(_printable(found.answer)) if found.answer is not None else 'none found'}[/bold]")
     console.print(
@@ -336,6 +344,16 @@ def solve(
         f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens",
         highlight=False,
     )
+
+
+def _strategy(given: Path | None, policy: str, prm: str) -> adviser.Strategy:
+    """The study's strategy of a policy and a PRM, else the one of models of one's own."""
+    if given is None and STRATEGIES[1].exists():
+        with suppress(adviser.StrategyError):
+            return adviser.load(STRATEGIES[0], policy, prm)
+        with suppress(adviser.StrategyError):
+            return adviser.load(STRATEGIES[1], policy, prm)
+    return adviser.load(given or STRATEGIES[0], policy, prm)
 
 
 def guarded(command: typer.Typer) -> None:

@@ -29,6 +29,9 @@ from tts.runs.store import Store
 
 PRESETS = NOTEBOOKS / "presets"
 TIMEOUT = 3600
+OWN = "own"
+"""The folder below a preset's figures for those of changed parameters, which would replace them."""
+PLACES = {"store", "figures", "look"}  # parameters that change nothing of what is shown
 
 
 class StudyError(ValueError):
@@ -128,6 +131,8 @@ def parse_overrides(pairs: list[str]) -> dict:
 def plan(preset: str, names: list[str] | None = None, overrides: dict | None = None, look_up: bool = True) -> list[Job]:
     """The notebooks to run, each with its parameters; an override goes to every notebook that declares it.
 
+    What overrides change is no longer the preset's: its figures go to a folder of their own, unless they name one.
+
     Args:
         look_up: find every model and problem set, and check all values.
 
@@ -148,7 +153,10 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
         unknown = set(content["notebooks"].get(name) or {}) - set(known)
         if unknown:
             raise StudyError(f"preset {preset!r} gives {name} parameters that it does not declare: {', '.join(sorted(unknown))}")
-        jobs.append(Job(name, {k: v for k, v in (own | overrides).items() if k in known}))
+        values = {k: v for k, v in (own | overrides).items() if k in known}
+        if set(overrides) - PLACES and "figures" not in overrides and "figures" in known:
+            values["figures"] = f"{known['figures'] if 'figures' not in values else values['figures']}/{OWN}"
+        jobs.append(Job(name, values))
     everywhere = set().union(*(declared(name) for name in chosen))
     if strangers := set(content["common"]) - set().union(*(declared(name) for name in content["notebooks"])):
         raise StudyError(f"preset {preset!r}: no notebook has a parameter {', '.join(sorted(strangers))}")
@@ -231,6 +239,23 @@ def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "")
         for experiment in tqdm(experiments.values(), desc="outcomes", unit="grid"):
             found.append((experiment.grid, outcomes.collect(experiment.results)))
     return outcomes.commit(found, outcomes.FOLDER / f"{name or preset}.parquet")
+
+
+def executed(folder: Path) -> list[tuple[Job, Path, str]]:
+    """Notebooks that were executed into a folder, by this run or earlier ones: each with its parameters, its file and when it ended.
+
+    What no longer fits this suite, or was cut off, is left out.
+    """
+    found = []
+    for path in sorted(folder.glob("*.ipynb")):
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))["metadata"]["papermill"]
+            job = Job(path.stem, about["parameters"])
+            check_kinds(job.notebook, declared(job.notebook) | job.parameters)
+            found.append((job, path, about["end_time"][:16].replace("T", " ")))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | None]:

@@ -36,6 +36,7 @@ def build(
     title: str,
     ledger: Path | None = None,
     experiments: Sequence[Experiment] = (),
+    earlier: dict[str, str] | None = None,
 ) -> Path:
     """Binds executed notebooks into one page: the ledger on top, the notebooks with their code folded, what ran at the end.
 
@@ -46,9 +47,12 @@ def build(
         title: of the page.
         ledger: the ``ledger.csv`` that one of the notebooks wrote.
         experiments: whose runs are listed.
+        earlier: those of the notebooks that an earlier run executed, and when.
     """
     failed = "".join(f"<li><strong>{escape(name)} did not finish</strong>: {escape(reason)}</li>" for name, reason in failures.items())
-    cells = [_html(f"{_STYLE}<h1>{escape(title)}</h1><ul>{failed}</ul>")]  # no Markdown: a reason's would be rendered
+    older = "; ".join(f"{escape(name)} ({escape(when)})" for name, when in (earlier or {}).items())
+    older = f"<p>Executed by an earlier run: {older}.</p>" if older else ""
+    cells = [_html(f"{_STYLE}<h1>{escape(title)}</h1><ul>{failed}</ul>{older}")]  # no Markdown: a reason's would be rendered
     if ledger and ledger.exists():
         cells += [nbformat.v4.new_markdown_cell("# The study's claims"), _html(_ledger(pd.read_csv(ledger)))]
     for path in executed:
