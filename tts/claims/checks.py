@@ -265,7 +265,7 @@ def relative_gain(scope: Scope) -> Finding:
         gains.append(_chosen(scope, policy).estimates / np.maximum(cot, least) - 1)
     i = compute_optimal.interval(gains[0] - gains[1])
     detail = f"{gains[0][0]:+.0%} for {short(scope.policies[0])}, {gains[1][0]:+.0%} for {short(scope.policies[-1])}"
-    return Finding(i.estimate, i.low, i.high, "ratio", i.method, detail)
+    return Finding(i.estimate, i.low, i.high, "share", i.method, detail)
 
 
 def efficiency(scope: Scope) -> Finding:

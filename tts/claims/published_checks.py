@@ -82,7 +82,7 @@ def relative_gain(first: str, second: str) -> Finding:
         variance += (tts / cot) ** 2 * ((1 - tts) / (500 * tts) + (1 - cot) / (500 * cot))
     estimate, half = gains[0] - gains[1], 1.96 * np.sqrt(variance)
     detail = f"{gains[0]:+.1%} for {first}, {gains[1]:+.1%} for {second}"
-    return Finding(estimate, estimate - half, estimate + half, "ratio", "delta method, as of independent samples", detail)
+    return Finding(estimate, estimate - half, estimate + half, "share", "delta method, as of independent samples", detail)
 
 
 def share(value: float, problems: int, above: float) -> Finding:

@@ -338,7 +338,7 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
         legend_below(ax.figure, ax, 4)
         ax.get_legend().remove()
     for row in table[table["strategy"] == "CoT"].to_dict("records"):  # colours of neighbours are much alike
-        ax.annotate(row["policy"], (row[column], row["accuracy"]), (3, -7), textcoords="offset points", fontsize=5.5)
+        ax.annotate(row["policy"], (row[column], row["accuracy"]), (-4, 3), textcoords="offset points", ha="right", fontsize=5.5)
     ordered = table.sort_values(column)
     front = ordered[ordered["accuracy"] > ordered["accuracy"].shift(fill_value=-1).cummax()]
     ax.plot(front[column], front["accuracy"], color="0.6", linewidth=0.8, drawstyle="steps-post", zorder=1)
