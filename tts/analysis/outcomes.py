@@ -142,8 +142,7 @@ def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:
 def beside(fresh: Evidence, full: Evidence, n: int) -> pd.DataFrame:
     """A fresh run's accuracies at budget ``n`` beside those of the committed full run, in per cent with intervals."""
     columns = {}
-    for name, table in (("this run", fresh.table), ("full run (committed)", full.table)):
-        rows = table[(table["n"] == n) | (table["method"] == "cot")]
+    for name, rows in (("this run", fresh.at_budget(n)), ("full run (committed)", full.at_budget(n))):
         text = [f"{100 * r.accuracy:.1f} [{100 * r.low:.0f}, {100 * r.high:.0f}]" for r in rows.itertuples()]
         columns[name] = pd.Series(text, index=pd.MultiIndex.from_frame(rows[["problems", "policy", "prm", "method"]]))
     return pd.DataFrame(columns).dropna().sort_index()

@@ -103,10 +103,10 @@ def long(columns: dict[str, np.ndarray], value: str) -> pd.DataFrame:
     return pd.concat([pd.DataFrame({"policy": name, value: values}) for name, values in columns.items()], ignore_index=True)
 
 
-def at_size(table: pd.DataFrame, problem_set: str, prm: str, n: int) -> pd.DataFrame:
+def at_size(evidence: Evidence, problem_set: str, prm: str, n: int) -> pd.DataFrame:
     """One row per policy and method at one budget, CoT among them."""
-    rows = table[(table["problems"] == problem_set) & table["prm"].isin([prm, ""])]
-    return rows[(rows["n"] == n) | (rows["method"] == "cot")].reset_index(drop=True)
+    rows = evidence.at_budget(n)
+    return rows[(rows["problems"] == problem_set) & rows["prm"].isin([prm, ""])].reset_index(drop=True)
 
 
 def gains(
