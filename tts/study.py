@@ -155,7 +155,7 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
             raise StudyError(f"preset {preset!r} gives {name} parameters that it does not declare: {', '.join(sorted(unknown))}")
         values = {k: v for k, v in (own | overrides).items() if k in known}
         if set(overrides) - PLACES and "figures" not in overrides and "figures" in known:
-            values["figures"] = f"{known['figures'] if 'figures' not in values else values['figures']}/{OWN}"
+            values["figures"] = f"{(known | values)['figures']}/{OWN}"
         jobs.append(Job(name, values))
     everywhere = set().union(*(declared(name) for name in chosen))
     if strangers := set(content["common"]) - set().union(*(declared(name) for name in content["notebooks"])):
