@@ -343,6 +343,7 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
     front = ordered[ordered["accuracy"] > ordered["accuracy"].shift(fill_value=-1).cummax()]
     ax.plot(front[column], front["accuracy"], color="0.6", linewidth=0.8, drawstyle="steps-post", zorder=1)
     ax.set_xscale("log")
+    ax.margins(x=0.1)  # for the labels
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return ax
