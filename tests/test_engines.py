@@ -254,26 +254,16 @@ def test_a_passing_fault_is_tried_again(server, folder):
 
 def test_ctrl_c_reaches_a_run_that_waits_for_a_hanging_server(server, folder):
     policy = opened(named(server, folder))
-    heeded, first = threading.Event(), threading.Lock()
-
-    def press():
-        """Once more after seconds, as a user would: asyncio turns the first into a cancellation, which may meet what swallows it."""
-        wait = 0.2
-        while not heeded.wait(wait):
-            os.kill(os.getpid(), signal.SIGINT)
-            wait = 5
+    interrupt, first = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)), threading.Lock()
 
     def hang(body):
         if first.acquire(blocking=False):
-            threading.Thread(target=press, daemon=True).start()
+            interrupt.start()
         return "hang"
 
     server.fault = hang
     with pytest.raises(KeyboardInterrupt):
-        try:
-            pools(policy, 4)
-        finally:
-            heeded.set()
+        pools(policy, 4)
     assert server.abandoned.wait(10), "the connection was left open"
     server.fault = None
     assert len(pools(policy, 4)) == len(PROBLEMS)

@@ -84,7 +84,7 @@ class OpenAIPolicy(RequestPolicy):
             self._answers.put((number, error))
 
     def _receive(self) -> list[tuple[int, Told]]:
-        answers = [self._answers.get()]
+        answers = [self._first_answer()]
         while not self._answers.empty():
             answers.append(self._answers.get())
         for number, told in answers:
@@ -92,6 +92,14 @@ class OpenAIPolicy(RequestPolicy):
             if self._futures.pop(number, None) is not None and isinstance(told, BaseException):
                 raise told
         return answers
+
+    def _first_answer(self) -> tuple[int, Told | BaseException]:
+        """Waits a second at a time: a Ctrl-C that comes just before the wait is only seen once that ends."""
+        while True:
+            try:
+                return self._answers.get(timeout=1)
+            except queue.Empty:
+                continue
 
     def _abort(self, numbers: list[int]) -> None:
         for future in self._futures.values():
