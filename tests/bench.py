@@ -320,8 +320,8 @@ def differing_samples(report: Report) -> None:
 
 
 def profiled(engines: Engines) -> dict[str, Callable[[], object]]:
-    """What is profiled: sampling and beam search of either policy of the pairs."""
-    works = {"pool": (None, "pool"), "best-of-N": (1, "best_of_n"), "beam search": (1, "beam_search")}
+    """What is profiled: sampling and every search of either policy of the pairs."""
+    works = {"pool": (None, "pool"), **{label: (1, method) for method, label in METHODS.items()}}
     return {
         f"{label}, {policy.removeprefix('policy-')}": lambda policy=policy, prm=prm if guided else None, method=method: run(
             engines, policy, prm, method, N, PROBLEMS

@@ -1,4 +1,4 @@
-"""``make bench`` section "profile": where the time of a pool and of a beam search goes, on one thread, beside two floors.
+"""``make bench`` section "profile": where the time of a pool and of searches goes, on one thread, beside two floors.
 
 The floors: the very same forward passes and nothing else; and the bytes and operations of these, at the rates that this machine
 reaches on large arrays.

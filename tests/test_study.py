@@ -15,7 +15,7 @@ import pytest
 from processes import heed_ctrl_c
 from torture.invoke import command_line, in_process
 
-from tts import parameters, study
+from tts import execution, parameters, study
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -146,7 +146,7 @@ def outcome_of(folder, cells):
             "nbformat_minor": 4,
         }
         (folder / f"{name}.ipynb").write_text(json.dumps(notebook))
-    return study.execute([study.Job(name, {}, folder) for name in cells], folder / "executed")
+    return execution.execute([study.Job(name, {}, folder) for name in cells], folder / "executed")
 
 
 def test_a_run_with_other_parameters_leaves_the_presets_figures_alone(tmp_path):

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tts import parameters, study
+from tts import execution, parameters, study
 from tts.advice import adviser
 from tts.analysis import difficulty
 from tts.derived import trained_here
@@ -88,9 +88,9 @@ def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str,
 
     figures = (study.NOTEBOOKS / ({"figures": "../figures"} | declared(jobs[0].notebook) | jobs[0].parameters)["figures"]).resolve()
     output = figures / "notebooks"
-    outcome = study.execute(jobs, output, workers)
+    outcome = execution.execute(jobs, output, workers)
     failures = {name: reason for name, reason in outcome.items() if reason}
-    earlier = [(job, path, ended) for job, path, ended in study.executed(output) if job.notebook not in outcome]
+    earlier = [(job, path, ended) for job, path, ended in execution.executed(output) if job.notebook not in outcome]
     bound = sorted([path for _, path, _ in earlier] + [path for name in outcome if (path := output / f"{name}.ipynb").exists()])
     experiments = [experiment for job in jobs if (experiment := job.experiment())]
     for job, *_ in earlier:

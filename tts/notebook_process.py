@@ -1,4 +1,4 @@
-"""A process that executes notebooks for :mod:`tts.study`, one after the other: a job a line in, what went wrong a line out.
+"""A process that executes notebooks for :mod:`tts.execution`, one after the other: a job a line in, what went wrong a line out.
 
 It ends with its parent, and so does the kernel that it has started.
 """

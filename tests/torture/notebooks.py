@@ -14,7 +14,7 @@ import pytest
 
 from torture.processes import descendants
 from torture.report import Tally
-from tts import study
+from tts import execution, study
 from tts.report import html
 
 SOURCES = {
@@ -79,8 +79,8 @@ def execute(folder: Path, names: list[str], limit: int = 8, workers: int = 2) ->
     if "process_is_killed" in names:
         threading.Thread(target=kill_the_process_of(folder / "process_is_killed" / "here"), daemon=True).start()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "TIMEOUT", limit)
-        outcome = study.execute(jobs, folder / "executed", workers)
+        patch.setattr(execution, "TIMEOUT", limit)
+        outcome = execution.execute(jobs, folder / "executed", workers)
     failures = {name: reason for name, reason in outcome.items() if reason}
     executed = [path for name in outcome if (path := folder / "executed" / f"{name}.ipynb").exists()]
     return outcome, html.build(executed, failures, folder / "report.html", "torture").read_text()

@@ -15,6 +15,7 @@ import weakref
 from concurrent.futures import Future
 
 from tts import prompts
+from tts.interruptible import first_of
 from tts.models import ModelError, load_config, load_tokenizer, locate
 from tts.policies.base import Asked, RequestPolicy, Told, check_room, root_of
 from tts.policies.sampling import Sampling
@@ -84,7 +85,7 @@ class OpenAIPolicy(RequestPolicy):
             self._answers.put((number, error))
 
     def _receive(self) -> list[tuple[int, Told]]:
-        answers = [self._first_answer()]
+        answers = [first_of(self._answers)]
         while not self._answers.empty():
             answers.append(self._answers.get())
         for number, told in answers:
@@ -92,14 +93,6 @@ class OpenAIPolicy(RequestPolicy):
             if self._futures.pop(number, None) is not None and isinstance(told, BaseException):
                 raise told
         return answers
-
-    def _first_answer(self) -> tuple[int, Told | BaseException]:
-        """Waits a second at a time: a Ctrl-C that comes just before the wait is only seen once that ends."""
-        while True:
-            try:
-                return self._answers.get(timeout=1)
-            except queue.Empty:
-                continue
 
     def _abort(self, numbers: list[int]) -> None:
         for future in self._futures.values():

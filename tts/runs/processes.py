@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tts.interruptible import first_of
 from tts.models import folder_of, locate
 from tts.paths import ROOT
 from tts.policies import DEFAULT, address_in, engine_of, model_of
@@ -124,7 +125,7 @@ class Workers:
             self._hand_out(waiting, announce)
             if not any(worker.item for worker in self._workers):
                 return
-            worker, line = self._replies.get()
+            worker, line = first_of(self._replies)
             if line is None:
                 self._workers.remove(worker)
                 _take_back(worker, waiting)
