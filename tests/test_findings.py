@@ -229,3 +229,14 @@ def test_a_missing_or_broken_claims_file_is_named(tmp_path):
     (tmp_path / "broken.yaml").write_text("claims: [")
     with pytest.raises(findings.ClaimsError, match="broken.yaml is not a claims file"):
         findings.read(tmp_path / "broken.yaml")
+
+
+def test_an_efficiency_gain_beyond_its_number_says_so():
+    """Where search is as accurate as majority voting's best at the smallest budget already, the gain is only known to be larger."""
+    good = {(SMALL, None, "majority"): ones(10), (SMALL, GOOD, "best_of_n"): ones(20), (SMALL, GOOD, "dvts"): ones(20)}
+    found = checks.efficiency(scope(good | {(SMALL, GOOD, "beam_search"): ones(20)}, pass_at_1={SMALL: np.full(20, 0.5)}))
+    assert (found.bound, found.estimate) == (">", 1.0)
+    row = {"verdict": "undecided"} | {name: getattr(found, name) for name in ("estimate", "low", "high", "unit", "bound")}
+    assert findings.formatted(row) == ">1 times"
+    assert findings.formatted(row | {"low": 0.5}) == ">1 times [0.5, 1]"
+    assert findings.formatted(row | {"bound": "="}) == "1 times"

@@ -40,6 +40,7 @@ class Finding:
         method: of the interval.
         detail: what was compared.
         exact: the estimate is a ratio of known numbers, without a sampling error.
+        bound: ``=``; ``>`` or ``<`` where the contrast is only known to lie beyond the estimate.
     """
 
     estimate: float
@@ -50,6 +51,7 @@ class Finding:
     detail: str
     margin: float = 0.0
     exact: bool = False
+    bound: str = "="
 
 
 @dataclass(frozen=True)
@@ -277,7 +279,7 @@ def efficiency(scope: Scope) -> Finding:
         at = strategy.Setting(scope.problem_set, policy, scope.good, scope.n)
         gain = strategy.efficiency(scope.holder(policy, "best_of_n", scope.good), at, candidates, scope.bins(policy))["in samples"]
         i, detail = gain.interval, f"{short(policy)} with {short(scope.good)}: {gain}"
-        found.append(Finding(gain.value, i.low, i.high, "ratio", i.method, detail, margin=1.0))
+        found.append(Finding(gain.value, i.low, i.high, "ratio", i.method, detail, margin=1.0, bound=gain.bound or "="))
     return min(found, key=certainty)
 
 

@@ -223,8 +223,9 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
         scopes: per name its evidence, None where there is none.
 
     Returns:
-        Columns claim, statement, reference, scope, verdict, estimate, low, high (95 %, not corrected), unit, margin, interval (its
-        method), p (two-sided, corrected within the scope), detail (what was compared, or why the claim is not tested), fixed.
+        Columns claim, statement, reference, scope, verdict, estimate, low, high (95 %, not corrected), unit, margin, bound (``=``; ``>``
+        or ``<`` where the contrast is only known to lie beyond the estimate), interval (its method), p (two-sided, corrected within the
+        scope), detail (what was compared, or why the claim is not tested), fixed.
     """
     rows = []
     for name in ("published", *scopes):
@@ -265,7 +266,7 @@ def _with_verdicts(ledger: Ledger, scope_name: str, found: dict[str, Finding | s
             continue
         p = corrected.get(name, 0.0)
         side = "supported" if finding.estimate > finding.margin else "contradicted"
-        numbers = {key: getattr(finding, key) for key in ("estimate", "low", "high", "unit", "margin")}
+        numbers = {key: getattr(finding, key) for key in ("estimate", "low", "high", "unit", "margin", "bound")}
         verdict = side if p < 1 - ledger.level else "undecided"
         rest = {"interval": finding.method, "p": p, "detail": finding.detail, "fixed": str(ledger.fixed)}
         rows.append(row | {"verdict": verdict} | numbers | rest)
@@ -284,7 +285,8 @@ def formatted(row: dict | pd.Series) -> str:
     else:
         point, low, high = (f"{value:.3g}" for value in values)
     unit = " times" if row["unit"] == "ratio" else ""
-    return f"{point}{unit}" if low == high else f"{point}{unit} [{low}, {high}]"
+    point = f"{row['bound'].strip('=')}{point}{unit}"
+    return point if low == high else f"{point} [{low}, {high}]"
 
 
 def described(ledger: Ledger) -> pd.DataFrame:
