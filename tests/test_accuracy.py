@@ -12,8 +12,9 @@ import pytest
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from tts.advice import strategy
-from tts.analysis import costs, flops, stats
-from tts.analysis.accuracy import Results, grade
+from tts.analysis import costs, flops, grades, stats
+from tts.analysis.accuracy import Results
+from tts.grading import Grader
 from tts.models import load_causal_lm, load_config
 from tts.runs.grid import Grid
 from tts.runs.store import Store
@@ -108,14 +109,10 @@ def test_policies_by_size():
     assert costs.by_size(["policy-94k", "policy-6k", "policy-20k"]) == ["policy-6k", "policy-20k", "policy-94k"]
 
 
-def test_the_answer_may_stand_before_the_last_step(written):
-    results, *_ = written
-    row = {"problem_id": "a", "answer": "15", "prompt_tokens": 1, "policy_tokens": 1, "prm_tokens": 0}
+def test_the_answer_may_stand_before_the_last_step():
     steps = ["7+8=15", "so \\boxed{15}.", "I hope it is correct."]
-    graded = grade(
-        row | {"trajectories": [{"path": [0], "steps": steps, "scores": [], "status": "finished", "tokens": 9}]}, results._grader
-    )
-    assert graded.correct.tolist() == [True]
+    with Grader() as grader:
+        assert grades.of_row({"answer": "15", "trajectories": [{"steps": steps, "status": "finished"}]}, grader).correct == [True]
 
 
 def test_intervals_of_certain_results_are_not_empty():

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm.auto import tqdm
 
 from tts import hub, problems
-from tts.analysis import difficulty, outcomes
+from tts.analysis import difficulty, grades, outcomes
 from tts.experiment import Experiment
 from tts.parameters import check, check_kinds, declared, explain
 from tts.paths import NOTEBOOKS
@@ -210,13 +210,14 @@ def _expanded(path: str) -> Path:
 
 
 def fill(jobs: list[Job]) -> None:
-    """Generates everything that the notebooks will read, each run once."""
+    """Generates and grades everything that the notebooks will read, each run once."""
     grids: dict[Path, list[Grid]] = {}
     for job in jobs:
         if experiment := job.experiment():
             grids.setdefault(experiment.store.folder, []).extend(job.grids())
     for folder, needed in grids.items():
         runner.fill(needed[0], Store(folder), *needed[1:])
+        grades.keep(Store(folder), needed)
 
 
 def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "") -> Path:

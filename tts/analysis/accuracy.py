@@ -8,8 +8,7 @@ import numpy as np
 
 from tts.analysis import stats
 from tts.analysis.evidence import Evidence
-from tts.grading import Grader, groups
-from tts.prompts import boxed_answer, join_steps
+from tts.analysis.grades import Grades, Judges
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.store import Store
 from tts.selection import AGGREGATES, Rule, aggregates
@@ -42,21 +41,14 @@ class Graded:
     prm_tokens: int | None
 
 
-def grade(row: dict, grader: Grader) -> Graded:
-    """A stored row's candidates, graded; equal answers share a number and a verdict."""
+def graded_row(row: dict, grades: Grades) -> Graded:
+    """A stored row's candidates with their grades."""
     found = row["trajectories"]
-    # An answer counts where the solution ended by itself: a cut-off one has none.
-    answers = [boxed_answer(join_steps(t["steps"])) if t["status"] == "finished" else None for t in found]
-    numbers = np.array(groups(answers, grader), int).reshape(-1)
-    verdict: dict[int, bool] = {-1: False}
-    for number, answer in zip(numbers.tolist(), answers):
-        if number not in verdict:
-            verdict[number] = grader.equal(row["answer"], answer)
     scored = AGGREGATES if found and all(t["scores"] for t in found if t["steps"]) else ()
     return Graded(
         row["problem_id"],
-        numbers,
-        np.array([verdict[n] for n in numbers.tolist()], bool),
+        np.array(grades.group, int),
+        np.array(grades.correct, bool),
         {how: aggregates([t["scores"] for t in found], how) for how in scored},
         np.array([t["tokens"] for t in found], float),
         np.array([t["path"][0] if t["path"] else 0 for t in found], int),
@@ -73,7 +65,7 @@ class Results(Evidence):
         self.grid, self.store = grid, store
         self._graded: dict[tuple, list[Graded]] = {}
         self._accuracies: dict[tuple, np.ndarray] = {}
-        self._grader = Grader()
+        self._judges = Judges()
 
     def graded(self, problem_set: str, spec: dict) -> list[Graded]:
         """A run's candidates for each problem of a set, in the order of the problems.
@@ -84,8 +76,10 @@ class Results(Evidence):
         run = self.store.run(spec)
         key = (problem_set, run.key)
         if key not in self._graded:
-            rows = [row for chunk in self.grid.chunks(problem_set) for row in run.read(chunk)]
-            self._graded[key] = [grade(row, self._grader) for row in rows]
+            self._graded[key] = []
+            for chunk in self.grid.chunks(problem_set):
+                rows = run.read(chunk)
+                self._graded[key] += map(graded_row, rows, self._judges.of_chunk(run, chunk, rows))
         return self._graded[key]
 
     # -- per problem -------------------------------------------------------------------------------------------

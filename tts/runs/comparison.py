@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm.auto import tqdm
 
-from tts.analysis import stats
-from tts.analysis.accuracy import by_subtree, grade, vote_of
+from tts.analysis import grades, stats
+from tts.analysis.accuracy import by_subtree, graded_row, vote_of
 from tts.analysis.stats import Interval
 from tts.grading import Grader
 from tts.runs.store import Run, Store, StoreError, describe
@@ -94,7 +94,7 @@ def _rows(run: Run) -> dict[str, dict]:
 
 
 def _accuracy(spec: dict, row: dict, rule: Rule, grader: Grader, bar: tqdm) -> float:
-    graded = grade(row, grader)
+    graded = graded_row(row, grades.of_row(row, grader))
     bar.update()
     if not len(graded.group):
         return 0.0

@@ -54,8 +54,11 @@ class Run:
 
     def path(self, problems: Sequence[dict]) -> Path:
         """The file of a chunk of problems."""
-        first = _UNSAFE.sub("_", problems[0]["id"])[:60]
-        return self.folder / f"{first}-{len(problems)}-{fingerprint(list(problems))}.parquet"
+        return self.folder / _file_name(problems)
+
+    def grades(self, problems: Sequence[dict]) -> Path:
+        """The file of a chunk's grades (:mod:`tts.analysis.grades`), which there may be."""
+        return self.folder / "grades" / _file_name(problems)
 
     @property
     def note(self) -> Path:
@@ -129,6 +132,11 @@ class Run:
         if not path.exists():
             raise StoreError(f"nothing stored yet for {describe(self.spec)} on {problems[0]['id']} and following; run the study first")
         return read_chunk(path, columns)
+
+
+def _file_name(problems: Sequence[dict]) -> str:
+    first = _UNSAFE.sub("_", problems[0]["id"])[:60]
+    return f"{first}-{len(problems)}-{fingerprint(list(problems))}.parquet"
 
 
 class ImportedRun(Run):
@@ -227,7 +235,7 @@ class Store:
                     raise
                 print(f"another process is writing to {self.folder}; waiting for it (Ctrl-C stops)", flush=True)
                 lock.acquire()
-            for pattern in ("*/*.tmp", "imported/*/*.tmp"):
+            for pattern in ("*/*.tmp", "*/grades/*.tmp", "imported/*/*.tmp"):
                 for leftover in self.folder.glob(pattern):
                     leftover.unlink(missing_ok=True)
         except Timeout:

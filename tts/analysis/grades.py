@@ -1,0 +1,183 @@
+"""Which candidates of a chunk are right, and which of their answers are equal: worked out once, and kept beside the chunk.
+
+Judging mathematics takes long (half a second for 64 solutions of a MATH-500 problem), and every notebook asks for it. What is kept
+holds for one content of the chunk and one judge; it is derived, so whatever is missing, damaged or outdated is worked out again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from tts import grading, grading_worker, prompts
+from tts.files import replacing
+from tts.grading import Grader, groups
+from tts.prompts import boxed_answer, join_steps
+from tts.runs import seal
+from tts.runs.grid import Grid
+from tts.runs.store import Run, Store
+
+_SCHEMA = pa.schema([("group", pa.list_(pa.int32())), ("correct", pa.list_(pa.bool_()))])
+_MOST = 8
+_LIBRARIES = ("math-verify", "latex2sympy2-extended", "sympy")
+
+
+@dataclass(frozen=True)
+class Grades:
+    """Of one problem's candidates.
+
+    Attributes:
+        group: per candidate, the number of its answer; -1 for none.
+        correct: per candidate.
+    """
+
+    group: list[int]
+    correct: list[bool]
+
+
+def of_row(row: dict, grader: Grader) -> Grades:
+    """Grades of a stored row's candidates; equal answers share a number and a verdict."""
+    # An answer counts where the solution ended by itself: a cut-off one has none.
+    answers = [boxed_answer(join_steps(t["steps"])) if t["status"] == "finished" else None for t in row["trajectories"]]
+    numbers = groups(answers, grader)
+    verdict: dict[int, bool] = {-1: False}
+    for number, answer in zip(numbers, answers):
+        if number not in verdict:
+            verdict[number] = grader.equal(row["answer"], answer)
+    return Grades(numbers, [verdict[number] for number in numbers])
+
+
+class Judges:
+    """Grades rows side by side, as many at once as there are cores, and eight at most: each judge takes some hundred megabytes."""
+
+    def __init__(self, count: int | None = None):
+        self._graders = [Grader() for _ in range(count or min(_MOST, os.cpu_count() or 1))]
+
+    def of_chunk(self, run: Run, problems: Sequence[dict], rows: Sequence[dict]) -> list[Grades]:
+        """Grades of a chunk's rows, kept ones where they hold; others are kept, if the store can be written.
+
+        Args:
+            run: whose chunk it is.
+            problems: of the chunk.
+            rows: of the chunk, as they are stored.
+        """
+        path, origin = run.grades(problems), _origin(run, problems)
+        found = _read(path, origin)
+        if found is None or [len(grades.group) for grades in found] != [len(row["trajectories"]) for row in rows]:
+            found = self.of_rows(rows)
+            with suppress(OSError):  # a store that may only be read
+                _write(path, origin, found)
+        return found
+
+    def of_rows(self, rows: Sequence[dict]) -> list[Grades]:
+        """Grades of rows; the same judge gets the same places of a chunk, whose answers it may know from another run."""
+        found: list[Grades | None] = [None] * len(rows)
+        stop = threading.Event()
+
+        def judge(lane: int) -> None:
+            with _set_on_error(stop):
+                for place in range(lane, len(rows), len(self._graders)):
+                    if stop.is_set():
+                        return
+                    found[place] = of_row(rows[place], self._graders[lane])
+                    bar.update()
+
+        with (
+            tqdm(total=len(rows), desc="grading", unit="problem", leave=False, delay=3) as bar,
+            ThreadPoolExecutor(len(self._graders)) as pool,
+        ):
+            lanes = [pool.submit(judge, lane) for lane in range(len(self._graders))]
+            with _set_on_error(stop):  # after Ctrl-C, no further row
+                while wait(lanes, timeout=1).not_done:  # a second at a time, or a signal just before may go unseen
+                    continue
+                for lane in lanes:
+                    lane.result()
+        return found
+
+    def close(self) -> None:
+        for grader in self._graders:
+            grader.close()
+
+    def __enter__(self) -> Judges:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+@contextmanager
+def _set_on_error(event: threading.Event) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        event.set()
+        raise
+
+
+def keep(store: Store, grids: Iterable[Grid]) -> int:
+    """Grades whatever stored chunks of grids have no grades yet, with a progress bar; returns how many those were."""
+    chunks = {}
+    for grid in grids:
+        for spec in grid.specs():
+            for name in grid.problems:
+                for chunk in grid.chunks(name):
+                    run = store.run(spec)
+                    chunks[run.grades(chunk)] = (run, chunk)
+    missing = [(run, chunk) for path, (run, chunk) in chunks.items() if run.has(chunk) and _read(path, _origin(run, chunk)) is None]
+    with Judges() as judges:
+        for run, chunk in tqdm(missing, desc="grading", unit="chunk", delay=1):
+            judges.of_chunk(run, chunk, run.read(chunk))
+    return len(missing)
+
+
+def _origin(run: Run, problems: Sequence[dict]) -> dict[str, str]:
+    """What grades hold for: a content of the chunk, and a judge."""
+    path = run.path(problems)
+    return {"chunk": _content(path, path.stat().st_mtime_ns), "judge": _judge()}
+
+
+@lru_cache(maxsize=1024)
+def _content(path: Path, changed: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@cache
+def _judge() -> str:
+    """What verdicts depend on: our own code, and the libraries behind it."""
+    sources = [Path(module.__file__).read_bytes() for module in (grading, grading_worker, prompts)]
+    return hashlib.sha256(b"\0".join([*sources, *(version(name).encode() for name in _LIBRARIES)])).hexdigest()
+
+
+def _read(path: Path, origin: dict[str, str]) -> list[Grades] | None:
+    """Kept grades; None where there are none that hold."""
+    try:
+        content = path.read_bytes()
+        table = pq.read_table(pa.BufferReader(content))
+        held = pq.read_metadata(pa.BufferReader(content)).metadata or {}
+        if any(held.get(key.encode()) != value.encode() for key, value in origin.items()):
+            return None
+        if seal.KEY.encode() not in held or not seal.is_whole(content, held) or not table.schema.equals(_SCHEMA):
+            return None
+        return [Grades(row["group"], row["correct"]) for row in table.to_pylist()]
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+
+
+def _write(path: Path, origin: dict[str, str], found: Sequence[Grades]) -> None:
+    columns = {"group": [grades.group for grades in found], "correct": [grades.correct for grades in found]}
+    table = pa.Table.from_pydict(columns, _SCHEMA).replace_schema_metadata(origin | {seal.KEY: seal.BLANK})
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+        seal.seal(temporary)
