@@ -10,7 +10,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from torture.report import Tally
-from tts.analysis.accuracy import grade
+from tts.analysis.accuracy import graded_row
+from tts.analysis.grades import of_row
 from tts.grading import PATIENCE, Grader, groups
 from tts.prompts import boxed_answer, split_steps
 from tts.selection import AGGREGATES, VOTES, aggregate, select
@@ -196,7 +197,7 @@ def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: in
                     for i, (t, s) in enumerate(zip(texts, scores))
                 ],
             }
-            graded = grade(row, grader)
+            graded = graded_row(row, of_row(row, grader))
             tally.counts["graded right"] += int(graded.correct.sum())
             tally.counts["answers"] += len(texts)
             tally.counts["extracted"] += sum(a is not None for a in answers)
