@@ -19,10 +19,10 @@ from torture.study_phases import PHASES, REPORT
 from tts.runs.store import Store
 
 STUDY = ("01_tts_methods", "03_policy_scaling", "--preset", "smoke")
-STARTING, GENERATING, EXECUTING, BINDING = PHASES
+STARTING, GENERATING, GRADING, EXECUTING, BINDING = PHASES
 WRITING, TEARING = "writing a chunk", "writing the report"
 # One store's kills, in an order in which each continues what the one before it left.
-ROUND = (STARTING, GENERATING, WRITING, GENERATING, WRITING, EXECUTING, TEARING, BINDING)
+ROUND = (STARTING, GENERATING, WRITING, GENERATING, WRITING, GRADING, EXECUTING, TEARING, BINDING)
 
 
 class Running:
@@ -96,7 +96,7 @@ def campaign(folder: Path, kills: int, seed: int) -> Tally:
                 _finish(place, whole)
                 finished, left = finished + 1, list(ROUND)
                 place = folder / f"study-{finished}"
-    more = {f"while {phase}": killed[phase] for phase in (STARTING, GENERATING, WRITING, EXECUTING, BINDING, TEARING)}
+    more = {f"while {phase}": killed[phase] for phase in (STARTING, GENERATING, WRITING, GRADING, EXECUTING, BINDING, TEARING)}
     more |= {"of the study's process alone": alone, "exports equal to the unbroken run's": finished, "chunks of a whole store": total}
     tally = Tally("kill -9 of the study", {"kills": kills} | more | {"unbroken run (s)": round(sum(taken.values()))})
     tally.seconds = time.monotonic() - started
