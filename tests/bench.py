@@ -1,8 +1,8 @@
 """``make bench``: what search, sampling and scoring cost against their floors and against other ways; ratios first.
 
 Sides of a ratio alternate, so that a noisy machine disturbs both alike; medians of the rounds' ratios are what to quote.
-``make bench QUICK=1`` is a fast look at fewer problems and rounds; names of sections (see ``main``) as arguments run
-these alone. Nothing is kept.
+``make bench QUICK=1`` is a fast look at fewer problems and rounds, ``ROUNDS=5`` sets the rounds; names of sections (see ``main``)
+as arguments run these alone. Nothing is kept.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from tts.search.driver import Driver, Outcome
 
 QUICK = bool(os.environ.get("QUICK"))
 ROUNDS, PROBLEMS, POOL, PLAIN = (2, 8, 16, 1) if QUICK else (5, 32, 200, 4)
+ROUNDS = int(os.environ.get("ROUNDS", ROUNDS))
 N, SIZES, COUNTS = 64, [4, 16, 64] if QUICK else [4, 16, 64, 256], [4, 8, 16] if QUICK else [8, 16, 32, 64]
 PAIRS = [("policy-51k", "prm-qwen-54k"), ("policy-668k", "prm-qwen-54k")]
 PRMS = ["prm-qwen-54k", "prm-shepherd-verbose", "implicit:policy-51k"]

@@ -132,3 +132,6 @@ def test_what_a_study_reads_is_graded_before(tiny_lm, tmp_path):
     before = list(store.export())
     assert grades.keep(store, [grid, grid]) == 4  # two chunks of each, CoT and the pool
     assert grades.keep(store, [grid]) == 0 and list(store.export()) == before
+    damaged, _ = [store.run(spec).path(grid.chunks("pocket-main")[0]) for spec in grid.specs()]
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert grades.keep(store, [grid]) == 1, "what cannot be read is for whoever reads it to say"

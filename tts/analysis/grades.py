@@ -27,7 +27,7 @@ from tts.grading import Grader, groups
 from tts.prompts import boxed_answer, join_steps
 from tts.runs import seal
 from tts.runs.grid import Grid
-from tts.runs.store import Run, Store
+from tts.runs.store import Run, Store, StoreError
 
 _SCHEMA = pa.schema([("group", pa.list_(pa.int32())), ("correct", pa.list_(pa.bool_()))])
 _MOST = 8
@@ -127,7 +127,10 @@ def _set_on_error(event: threading.Event) -> Iterator[None]:
 
 
 def keep(store: Store, grids: Iterable[Grid]) -> int:
-    """Grades whatever stored chunks of grids have no grades yet, with a progress bar; returns how many those were."""
+    """Grades whatever stored chunks of grids have no grades yet, with a progress bar; returns how many those were.
+
+    A chunk that cannot be read is left out: whoever needs its rows is told.
+    """
     chunks = {}
     for grid in grids:
         for spec in grid.specs():
@@ -138,7 +141,8 @@ def keep(store: Store, grids: Iterable[Grid]) -> int:
     missing = [(run, chunk) for path, (run, chunk) in chunks.items() if run.has(chunk) and _read(path, _origin(run, chunk)) is None]
     with Judges() as judges:
         for run, chunk in tqdm(missing, desc="grading", unit="chunk", delay=1):
-            judges.of_chunk(run, chunk, run.read(chunk))
+            with suppress(StoreError):
+                judges.of_chunk(run, chunk, run.read(chunk))
     return len(missing)
 
 
