@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import _thread
+import os
 import shutil
+import signal
+import threading
+import time
 
 import pytest
 
 from tts import grading
 from tts.analysis import grades
+from tts.analysis.accuracy import Results
 from tts.analysis.grades import Grades, Judges
 from tts.grading import Grader
+from tts.judge import Judge, Verdict
 from tts.runs.grid import Grid
 from tts.runs.runner import fill
-from tts.runs.store import Store
+from tts.runs.store import Store, StoreError
 
 SPEC = {"method": "pool", "policy": {"name": "p"}, "prm": None, "n": 4, "engine": {"name": "transformers"}}
 PROBLEMS = [{"id": f"p{i}", "problem": f"{i}?", "answer": answer} for i, answer in enumerate([r"\frac{1}{2}", "3", r"\sqrt{2}"])]
@@ -45,14 +52,16 @@ def run(tmp_path):
 @pytest.fixture
 def judged(monkeypatch):
     """Pairs that went to a judge."""
-    pairs, judge = [], Grader._judge
-    monkeypatch.setattr(Grader, "_judge", lambda self, *pair: pairs.append(pair) or judge(self, *pair))
+    pairs, verdict = [], Judge.verdict
+    monkeypatch.setattr(Judge, "verdict", lambda self, *pair: pairs.append(pair) or verdict(self, *pair))
     return pairs
 
 
 def graded(run):
     with Judges(2) as judges:
-        return judges.of_chunk(run, PROBLEMS, run.read(PROBLEMS))
+        rows, found = zip(*judges.of_chunk(run, PROBLEMS))
+    assert list(rows) == run.read(PROBLEMS)
+    return list(found)
 
 
 def test_a_chunk_is_judged_once(run, judged):
@@ -73,16 +82,16 @@ def test_another_content_of_the_chunk_is_judged_anew(run, judged):
 def test_another_judge_judges_anew(run, judged, monkeypatch):
     graded(run)
     judged.clear()
-    monkeypatch.setattr(grades, "_judge", lambda: "another")
+    monkeypatch.setattr(grades, "JUDGE", "another")
     assert graded(run) == WANTED and judged
 
 
 def test_the_judge_is_another_where_its_code_is(monkeypatch, tmp_path):
-    before = grades._judge.__wrapped__()
+    assert grades._judge() == grades.JUDGE
     shutil.copy(grading.__file__, tmp_path / "grading.py")
     (tmp_path / "grading.py").open("a").write("\n")
     monkeypatch.setattr(grading, "__file__", str(tmp_path / "grading.py"))
-    assert grades._judge.__wrapped__() != before
+    assert grades._judge() != grades.JUDGE
 
 
 def test_no_damage_changes_a_grade(run, monkeypatch):
@@ -110,17 +119,79 @@ def test_judges_side_by_side_keep_the_order(run):
         assert [any(found.correct) for found in judges.of_rows(rows)] == [False, False, False, True, True, False, False]
 
 
-def test_an_interruption_stops_every_judge(run, monkeypatch):
-    seen = []
+def test_an_interruption_stops_every_judge_within_its_row(run):
+    """Sixty answers to one problem of which no two can be told apart at a glance: minutes of judging."""
+    hard = [f"\\frac{{\\sqrt{{{n}}}+x^{{{n}}}}}{{{n}}}+(x+{n})^5" for n in range(2, 62)]
+    rows = [{"answer": "1", "trajectories": [solution(answer, n) for n, answer in enumerate(hard)]}] * 2
+    with Judges(2) as judges:
+        judges.of_rows(run.read(PROBLEMS))
+        started = time.monotonic()
+        timer = threading.Timer(3, _thread.interrupt_main)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            judges.of_rows(rows)
+        assert time.monotonic() - started < 3 + 5
+        again = judges.of_rows(run.read(PROBLEMS))
+    assert again == WANTED, "what was under way is no answer to what is asked next"
 
-    def interrupted(row, grader):
-        seen.append(row)
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(grades, "of_row", interrupted)
-    with Judges(2) as judges, pytest.raises(KeyboardInterrupt):
-        judges.of_rows(run.read(PROBLEMS) * 9)
-    assert 1 <= len(seen) <= 2
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_judge_that_is_lost_changes_no_verdict(idle):
+    pairs = [
+        (r"\frac{1}{2}", "0.5"),
+        (r"\sqrt{2}", "2^{1/2}"),
+        (r"\frac{1}{3}", "0.5"),
+        (r"\frac{2}{4}", "0.5"),
+        ("3^{2}", "9.5"),
+        ("3^{2}", "9"),
+    ]
+    with Grader() as grader:
+        assert grader.equal("x+1", "1+x")
+        found = []
+        for number, pair in enumerate(pairs):
+            if number in (1, 4):
+                kill(grader.judge.pid, idle)
+            found.append(grader.equal(*pair))
+        assert found == [True, True, False, True, False, True] and grader.uncertain == 0
+
+
+def kill(pid, idle):
+    """Kills a judge while it waits, or stops it and kills it when it has been asked."""
+    os.kill(pid, signal.SIGKILL if idle else signal.SIGSTOP)
+    if not idle:
+        threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
+
+
+def test_what_lost_judges_leave_open_is_not_kept(run, judged, monkeypatch):
+    verdict = Judge.verdict
+    monkeypatch.setattr(Judge, "verdict", lambda self, *pair: Verdict(False, certain=False, hopeless=1))
+    assert graded(run) != WANTED
+    monkeypatch.setattr(Judge, "verdict", verdict)
+    assert graded(run) == WANTED and judged
+
+
+def test_ctrl_c_is_no_verdict():
+    """It reaches the judge too, from a terminal or from Jupyter."""
+    with Grader() as grader:
+        assert grader.equal("x+1", "1+x")
+        for _ in range(3):
+            os.kill(grader.judge.pid, signal.SIGINT)
+            os.kill(grader.judge._process.pid, signal.SIGINT)
+            assert grader.judge.verdict(r"\sqrt{2}", "2^{1/2}") == Verdict(True)
+        assert grader.judge.deaths == 0
+
+
+def test_what_is_replaced_while_it_is_judged_is_not_kept(run, monkeypatch):
+    rows, of_rows = run.read(PROBLEMS), Judges.of_rows
+
+    def meanwhile(self, read):
+        run.write(PROBLEMS, [row | {"answer": "7"} for row in rows], 1.0)
+        return of_rows(self, read)
+
+    monkeypatch.setattr(Judges, "of_rows", meanwhile)
+    with Judges(1) as judges:
+        assert [found for _, found in judges.of_chunk(run, PROBLEMS)] == WANTED
+    assert not run.grades(PROBLEMS).exists()
 
 
 def test_what_a_study_reads_is_graded_before(tiny_lm, tmp_path):
@@ -134,4 +205,20 @@ def test_what_a_study_reads_is_graded_before(tiny_lm, tmp_path):
     assert grades.keep(store, [grid]) == 0 and list(store.export()) == before
     damaged, _ = [store.run(spec).path(grid.chunks("pocket-main")[0]) for spec in grid.specs()]
     damaged.write_bytes(damaged.read_bytes()[:-9])
-    assert grades.keep(store, [grid]) == 1, "what cannot be read is for whoever reads it to say"
+    assert grades.keep(store, [grid]) == 0, "what cannot be read is for whoever reads it to say"
+
+
+def test_results_that_failed_half_way_are_not_taken_for_whole(tiny_lm, tmp_path):
+    store = Store(tmp_path)
+    grid = Grid(
+        problems={"pocket-main": 3}, policies=[str(tiny_lm)], methods=["majority"], samples=4, budgets=[4], max_tokens=30, chunk=2, batch=8
+    )
+    fill(grid, store)
+    spec = grid.spec("pool", str(tiny_lm), n=4)
+    path = store.run(spec).path(grid.chunks("pocket-main")[1])
+    content, results = path.read_bytes(), Results(grid, store)
+    path.unlink()
+    with pytest.raises(StoreError, match="nothing stored yet"):
+        results.graded("pocket-main", spec)
+    path.write_bytes(content)
+    assert len(results.graded("pocket-main", spec)) == 3

@@ -122,7 +122,7 @@ KINDS = [
 @pytest.mark.parametrize(("gold", "answer", "right"), KINDS)
 def test_kinds_of_competition_answers(grader, gold, answer, right):
     assert grader.equal(gold, answer) is right
-    assert grader._judge(normalise(gold), normalise(gold)), "math-verify cannot read the gold answer"
+    assert grader.judge.verdict(normalise(gold), normalise(gold)).equal, "math-verify cannot read the gold answer"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_hostile_answers_are_wrong_and_bounded(grader, hostile):
 
 def test_each_distinct_pair_is_judged_once(grader, monkeypatch):
     grader.equal("\\frac{3}{4}", "0.75")
-    monkeypatch.setattr(grader, "_judge", lambda *pair: pytest.fail(f"judged again: {pair}"))
+    monkeypatch.setattr(grader.judge, "verdict", lambda *pair: pytest.fail(f"judged again: {pair}"))
     assert grader.equal("\\frac{3}{4}", " 0.75 ") is True
 
 

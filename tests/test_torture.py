@@ -70,7 +70,7 @@ def test_an_import_that_is_killed_is_none_and_is_completed_by_doing_it_again(tmp
 
 
 def test_an_endless_judgement_ends_with_the_study_that_asked_for_it(tmp_path):
-    judging = "g = Grader(seconds=600); g._start(); print(g._judge_pid, flush=True); g.equal('42', '9^{9^{9}}!')"
+    judging = "g = Grader(seconds=600); g.equal('x+1', '1+x'); print(g.judge.pid, flush=True); g.equal('42', '9^{9^{9}}!')"
     code = f"from tts.grading import Grader; {judging}"
     asking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     judge = int(asking.stdout.readline())
@@ -157,18 +157,18 @@ def test_a_busy_machine_makes_no_right_answer_wrong():
     """The judge gets no processor for four times its limit."""
     with Grader(seconds=0.5) as grader:
         assert grader.equal("\\frac{1}{3}", "\\frac{2}{6}")
-        judge = grader._judge_pid
+        judge = grader.judge.pid
         os.kill(judge, signal.SIGSTOP)
         threading.Timer(2, os.kill, (judge, signal.SIGCONT)).start()
-        assert grader.equal("\\frac{3}{4}", "\\frac{6}{8}") and grader._judge_pid == judge
+        assert grader.equal("\\frac{3}{4}", "\\frac{6}{8}") and grader.judge.pid == judge
 
 
 def test_a_text_that_no_judge_survived_is_put_before_no_other():
     with Grader(seconds=0.3) as grader:
-        assert not grader.equal("42", "9^{9^{9}}!")
-        judge = grader._judge_pid
+        assert not grader.equal("42", "9^{9^{9}}!") and grader.uncertain == 0
+        deaths = grader.judge.deaths
         assert not any(grader.equal(gold, "9^{9^{9}}!") for gold in ("\\frac{1}{2}", "(1,2)", "x+1"))
-        assert grader._judge_pid == judge, "judged again"
+        assert grader.judge.deaths == deaths == 1, "judged again"
         assert grader.equal("\\frac{1}{2}", "\\frac{2}{4}")
 
 

@@ -6,22 +6,16 @@ because parsing a hostile answer such as ``\\boxed{1000000000!}`` can ignore eve
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import select
-import signal
-import subprocess
-import sys
-import time
+import threading
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from functools import lru_cache
 
 from tqdm.auto import tqdm
 
+from tts.judge import Judge
+
 LONGEST_ANSWER = 500
-PATIENCE = 20  # wall time over processor time: on a busy machine a judge may wait for its turn that long
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _WITH_BASE = re.compile(r"([0-9A-Z]*\d[0-9A-Z]*)_(?:\{(\d+)\}|(\d+))")
 _WORDS = re.compile(r"\\(?:text|textbf|mbox|mathrm)\s*\{[^{}]*\}")
@@ -46,15 +40,17 @@ class Grader:
     Args:
         seconds: of processor time, limit for one pair.
         memory_mb: limit of the judging process.
+        stop: ends a verdict under way with :class:`tts.judge.Stopped` when it is set.
+
+    Attributes:
+        uncertain: answers that count as wrong because their judges were lost, which another try may see otherwise.
     """
 
-    def __init__(self, seconds: float = 5.0, memory_mb: int = 2048):
-        self.seconds, self.memory_mb = seconds, memory_mb
+    def __init__(self, seconds: float = 5.0, memory_mb: int = 2048, stop: threading.Event | None = None):
+        self.uncertain = 0
+        self.judge = Judge(seconds, memory_mb, stop or threading.Event())
         self._verdicts: dict[tuple[str, str], bool] = {}
-        self._hopeless: set[str] = set()  # texts that no judge survived
-        self._process: subprocess.Popen | None = None
-        self._judge_pid = 0
-        self._unread = b""
+        self._hopeless: dict[str, bool] = {}  # texts that no judge survived, and whether that is certain
 
     def equal(self, gold: str, answer: str | None) -> bool:
         """Whether ``answer`` is mathematically equal to ``gold``."""
@@ -64,9 +60,13 @@ class Grader:
         quick = _quickly_equal(gold, answer)
         if quick is not None:
             return quick
-        if (gold, answer) not in self._verdicts:
-            self._verdicts[gold, answer] = self._judge(gold, answer)
-        return self._verdicts[gold, answer]
+        if (gold, answer) in self._verdicts:
+            return self._verdicts[gold, answer]
+        before = self.uncertain
+        verdict = self._judged(gold, answer)
+        if self.uncertain == before:
+            self._verdicts[gold, answer] = verdict
+        return verdict
 
     def equal_many(self, pairs: Iterable[tuple[str, str | None]]) -> list[bool]:
         """:meth:`equal` for many pairs, with a progress bar where the slow path is needed often."""
@@ -74,11 +74,7 @@ class Grader:
         return [self.equal(*pair) for pair in tqdm(pairs, desc="grading", unit="answer", leave=False, delay=3)]
 
     def close(self) -> None:
-        if self._process is not None:
-            self._kill_judge()
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        self.judge.close()
 
     def __enter__(self) -> Grader:
         return self
@@ -86,64 +82,16 @@ class Grader:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _judge(self, gold: str, answer: str) -> bool:
-        if not self._hopeless.isdisjoint((gold, answer)):
+    def _judged(self, gold: str, answer: str) -> bool:
+        blamed = next((text for text in (gold, answer) if text in self._hopeless), None)
+        if blamed is not None:
+            self.uncertain += not self._hopeless[blamed]
             return False
-        if self._process is None:
-            self._start()
-        deadline, parsed = time.monotonic() + PATIENCE * self.seconds, 0
-        try:
-            self._process.stdin.write(json.dumps([gold, answer]).encode() + b"\n")
-            self._process.stdin.flush()
-            while (reply := self._reply(deadline)) == "parsed":
-                parsed += 1
-        except BrokenPipeError:
-            reply = ""
-        if reply in ("true", "false"):
-            return reply == "true"
-        if parsed < 2:  # no other pair needs to wait for the side that is to blame
-            self._hopeless.add((gold, answer)[parsed])
-        self._restart(reply)
-        return False
-
-    def _start(self) -> None:
-        command = [sys.executable, "-m", "tts.grading_worker", str(self.memory_mb), str(self.seconds)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self._unread = b""
-        if not self._is_ready(self._reply(time.monotonic() + 120)):
-            self.close()
-            raise RuntimeError("the grading process did not start within 120 seconds; is math-verify installed?")
-
-    def _restart(self, reply: str) -> None:
-        """Another judge after one that died, or was too slow and is killed; all of it anew where even that fails."""
-        if not self._is_ready(reply):  # else it died by itself, and its successor has reported already
-            self._kill_judge()
-            if not self._is_ready(self._reply(time.monotonic() + 10)):
-                self.close()
-
-    def _is_ready(self, reply: str) -> bool:
-        word, _, pid = reply.partition(" ")
-        if word == "ready":
-            self._judge_pid = int(pid)
-        return word == "ready"
-
-    def _kill_judge(self) -> None:
-        if self._judge_pid and self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.kill(self._judge_pid, signal.SIGKILL)
-        self._judge_pid = 0
-
-    def _reply(self, deadline: float) -> str:
-        """One line from the process; empty where it died or took too long."""
-        pipe = self._process.stdout.fileno()
-        while b"\n" not in self._unread:
-            ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-            piece = os.read(pipe, 4096) if ready else b""
-            if not piece:
-                return ""
-            self._unread += piece
-        line, _, self._unread = self._unread.partition(b"\n")
-        return line.decode()
+        verdict = self.judge.verdict(gold, answer)
+        if verdict.hopeless is not None:  # no other pair needs to wait for the side that is to blame
+            self._hopeless[(gold, answer)[verdict.hopeless]] = verdict.certain
+        self.uncertain += not verdict.certain
+        return verdict.equal
 
 
 def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:

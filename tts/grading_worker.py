@@ -1,4 +1,4 @@
-"""The process that judges answers for :mod:`tts.grading`: a pair a line in, a verdict a line out; made to be killed.
+"""The process that judges answers for :mod:`tts.judge`: a numbered pair a line in, a verdict a line out; made to be killed.
 
 It imports math-verify once and forks the judge that works; a judge that was killed is replaced in milliseconds.
 """
@@ -20,6 +20,7 @@ def main(memory_mb: int, seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     except (ImportError, ValueError, OSError):  # not on every system; the time limit still holds
         pass
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who ask, and reaches all: it must not become a verdict
     logging.disable(logging.CRITICAL)
     replies = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints must not pass for a verdict
@@ -42,23 +43,25 @@ def main(memory_mb: int, seconds: float) -> None:
         _, status = os.waitpid(judge, 0)
         if status == 0:  # there is nothing more to judge
             return
+        limit = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
+        os.write(replies, b"limit\n" if limit else b"lost\n")
 
 
 def _judge(replies: int, seconds: float) -> None:
-    """Says "ready" with its process id; then per pair "parsed" for each side and the verdict.
+    """Says "ready" with its process id; then per pair, after its number, "parsed" for each side and the verdict.
 
     The system kills it where a pair takes more than ``seconds`` of processor time, so that a busy machine changes no verdict.
     """
     os.write(replies, f"ready {os.getpid()}\n".encode())
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        sides = []
-        for text in json.loads(line):
+        (number, *texts), sides = json.loads(line), []
+        for text in texts:
             sides.append(_understood(text))
-            os.write(replies, b"parsed\n")
+            os.write(replies, f"{number} parsed\n".encode())
         verdict = _verified(*sides)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        os.write(replies, b"true\n" if verdict else b"false\n")
+        os.write(replies, f"{number} {'true' if verdict else 'false'}\n".encode())
 
 
 @lru_cache(maxsize=4096)

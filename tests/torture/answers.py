@@ -12,7 +12,8 @@ from tqdm import tqdm
 from torture.report import Tally
 from tts.analysis.accuracy import graded_row
 from tts.analysis.grades import of_row
-from tts.grading import PATIENCE, Grader, groups
+from tts.grading import Grader, groups
+from tts.judge import PATIENCE
 from tts.prompts import boxed_answer, split_steps
 from tts.selection import AGGREGATES, VOTES, aggregate, select
 
@@ -221,23 +222,20 @@ def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: in
 class Counting(Grader):
     """A grader that notes what its process costs."""
 
-    judged = restarts = memory = 0
+    judged = memory = 0
     slowest = 0.0
 
-    def _judge(self, gold: str, answer: str) -> bool:
-        if self._process is None:
-            self._start()
+    @property
+    def restarts(self) -> int:
+        return self.judge.deaths
+
+    def _judged(self, gold: str, answer: str) -> bool:
         before, self.judged = time.monotonic(), self.judged + 1
-        verdict = super()._judge(gold, answer)
+        verdict = super()._judged(gold, answer)
         self.slowest = max(self.slowest, time.monotonic() - before)
         if self.judged % 50 == 0:
-            self.memory = max(self.memory, _peak(self._judge_pid))
+            self.memory = max(self.memory, _peak(self.judge.pid))
         return verdict
-
-    def _restart(self, reply: str) -> None:
-        self.restarts += 1
-        self.memory = max(self.memory, _peak(self._judge_pid))
-        super()._restart(reply)
 
 
 def _peak(pid: int) -> int:

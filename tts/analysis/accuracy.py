@@ -76,10 +76,8 @@ class Results(Evidence):
         run = self.store.run(spec)
         key = (problem_set, run.key)
         if key not in self._graded:
-            self._graded[key] = []
-            for chunk in self.grid.chunks(problem_set):
-                rows = run.read(chunk)
-                self._graded[key] += map(graded_row, rows, self._judges.of_chunk(run, chunk, rows))
+            chunks = [self._judges.of_chunk(run, chunk) for chunk in self.grid.chunks(problem_set)]
+            self._graded[key] = [graded_row(row, grades) for chunk in chunks for row, grades in chunk]
         return self._graded[key]
 
     # -- per problem -------------------------------------------------------------------------------------------

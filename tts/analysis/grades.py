@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,9 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from tts import grading, grading_worker, prompts
+from tts import grading, grading_worker, judge, prompts
 from tts.files import replacing
 from tts.grading import Grader, groups
+from tts.judge import Stopped
 from tts.prompts import boxed_answer, join_steps
 from tts.runs import seal
 from tts.runs.grid import Grid
@@ -60,36 +61,42 @@ def of_row(row: dict, grader: Grader) -> Grades:
 
 
 class Judges:
-    """Grades rows side by side, as many at once as there are cores, and eight at most: each judge takes some hundred megabytes."""
+    """Grades rows side by side, as many at once as there are cores, and eight at most: each judge takes some hundred megabytes.
+
+    Attributes:
+        kept: whether the last grades that were worked out could be written; a store may be read-only.
+    """
 
     def __init__(self, count: int | None = None):
-        self._graders = [Grader() for _ in range(count or min(_MOST, os.cpu_count() or 1))]
+        self.kept = True
+        self._stop = threading.Event()
+        self._graders = [Grader(stop=self._stop) for _ in range(count or min(_MOST, os.cpu_count() or 1))]
 
-    def of_chunk(self, run: Run, problems: Sequence[dict], rows: Sequence[dict]) -> list[Grades]:
-        """Grades of a chunk's rows, kept ones where they hold; others are kept, if the store can be written.
+    def of_chunk(self, run: Run, problems: Sequence[dict]) -> list[tuple[dict, Grades]]:
+        """A chunk's rows with their grades: kept ones where they hold, else worked out, and kept if that is possible.
 
-        Args:
-            run: whose chunk it is.
-            problems: of the chunk.
-            rows: of the chunk, as they are stored.
+        Raises:
+            tts.runs.store.StoreError: where the chunk is missing or damaged.
         """
-        path, origin = run.grades(problems), _origin(run, problems)
-        found = _read(path, origin)
-        if found is None or [len(grades.group) for grades in found] != [len(row["trajectories"]) for row in rows]:
+        origin = _origin(run, problems)
+        rows, found = run.read(problems), _read(run.grades(problems), origin)
+        if found is None:
+            uncertain = self._uncertain
             found = self.of_rows(rows)
-            with suppress(OSError):  # a store that may only be read
-                _write(path, origin, found)
-        return found
+            # What may be otherwise another time is not kept, nor what another process has replaced since it was read.
+            if origin and self._uncertain == uncertain and _origin(run, problems) == origin:
+                self.kept = _write(run.grades(problems), origin, found)
+        return list(zip(rows, found))
 
     def of_rows(self, rows: Sequence[dict]) -> list[Grades]:
         """Grades of rows; the same judge gets the same places of a chunk, whose answers it may know from another run."""
         found: list[Grades | None] = [None] * len(rows)
-        stop = threading.Event()
+        self._stop.clear()
 
-        def judge(lane: int) -> None:
-            with _set_on_error(stop):
+        def work(lane: int) -> None:
+            with suppress(Stopped), self._stopping():
                 for place in range(lane, len(rows), len(self._graders)):
-                    if stop.is_set():
+                    if self._stop.is_set():
                         return
                     found[place] = of_row(rows[place], self._graders[lane])
                     bar.update()
@@ -97,14 +104,27 @@ class Judges:
         with (
             tqdm(total=len(rows), desc="grading", unit="problem", leave=False, delay=3) as bar,
             ThreadPoolExecutor(len(self._graders)) as pool,
+            self._stopping(),  # within the pool, whose end waits for its threads
         ):
-            lanes = [pool.submit(judge, lane) for lane in range(len(self._graders))]
-            with _set_on_error(stop):  # after Ctrl-C, no further row
-                while wait(lanes, timeout=1).not_done:  # a second at a time, or a signal just before may go unseen
-                    continue
-                for lane in lanes:
-                    lane.result()
+            lanes = [pool.submit(work, lane) for lane in range(len(self._graders))]
+            while wait(lanes, timeout=1).not_done:  # a second at a time, or a signal just before may go unseen
+                continue
+            for lane in lanes:
+                lane.result()
         return found
+
+    @property
+    def _uncertain(self) -> int:
+        return sum(grader.uncertain for grader in self._graders)
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """An error of one, or Ctrl-C, stops all."""
+        try:
+            yield
+        except BaseException:
+            self._stop.set()
+            raise
 
     def close(self) -> None:
         for grader in self._graders:
@@ -117,19 +137,10 @@ class Judges:
         self.close()
 
 
-@contextmanager
-def _set_on_error(event: threading.Event) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        event.set()
-        raise
-
-
 def keep(store: Store, grids: Iterable[Grid]) -> int:
     """Grades whatever stored chunks of grids have no grades yet, with a progress bar; returns how many those were.
 
-    A chunk that cannot be read is left out: whoever needs its rows is told.
+    A chunk that cannot be read is left out: whoever needs its rows is told. Where nothing can be written, nothing is graded in vain.
     """
     chunks = {}
     for grid in grids:
@@ -138,18 +149,25 @@ def keep(store: Store, grids: Iterable[Grid]) -> int:
                 for chunk in grid.chunks(name):
                     run = store.run(spec)
                     chunks[run.grades(chunk)] = (run, chunk)
-    missing = [(run, chunk) for path, (run, chunk) in chunks.items() if run.has(chunk) and _read(path, _origin(run, chunk)) is None]
+    missing = [(run, chunk) for path, (run, chunk) in chunks.items() if (origin := _origin(run, chunk)) and _read(path, origin) is None]
+    graded = 0
     with Judges() as judges:
         for run, chunk in tqdm(missing, desc="grading", unit="chunk", delay=1):
-            with suppress(StoreError):
-                judges.of_chunk(run, chunk, run.read(chunk))
-    return len(missing)
+            with suppress(StoreError, OSError):
+                judges.of_chunk(run, chunk)
+                graded += run.grades(chunk).exists()
+            if not judges.kept:
+                break
+    return graded
 
 
-def _origin(run: Run, problems: Sequence[dict]) -> dict[str, str]:
-    """What grades hold for: a content of the chunk, and a judge."""
+def _origin(run: Run, problems: Sequence[dict]) -> dict[str, str] | None:
+    """What grades hold for: a content of the chunk, and a judge; None where the chunk cannot be read."""
     path = run.path(problems)
-    return {"chunk": _content(path, path.stat().st_mtime_ns), "judge": _judge()}
+    try:
+        return {"chunk": _content(path, path.stat().st_mtime_ns), "judge": JUDGE}
+    except OSError:
+        return None
 
 
 @lru_cache(maxsize=1024)
@@ -157,15 +175,19 @@ def _content(path: Path, changed: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@cache
 def _judge() -> str:
     """What verdicts depend on: our own code, and the libraries behind it."""
-    sources = [Path(module.__file__).read_bytes() for module in (grading, grading_worker, prompts)]
+    sources = [Path(file).read_bytes() for file in (__file__, *(module.__file__ for module in (grading, grading_worker, judge, prompts)))]
     return hashlib.sha256(b"\0".join([*sources, *(version(name).encode() for name in _LIBRARIES)])).hexdigest()
 
 
-def _read(path: Path, origin: dict[str, str]) -> list[Grades] | None:
+JUDGE = _judge()  # now, while what is loaded is what lies there
+
+
+def _read(path: Path, origin: dict[str, str] | None) -> list[Grades] | None:
     """Kept grades; None where there are none that hold."""
+    if origin is None:
+        return None
     try:
         content = path.read_bytes()
         table = pq.read_table(pa.BufferReader(content))
@@ -179,9 +201,14 @@ def _read(path: Path, origin: dict[str, str]) -> list[Grades] | None:
         return None
 
 
-def _write(path: Path, origin: dict[str, str], found: Sequence[Grades]) -> None:
+def _write(path: Path, origin: dict[str, str], found: Sequence[Grades]) -> bool:
+    """Keeps grades; False where nothing can be written."""
     columns = {"group": [grades.group for grades in found], "correct": [grades.correct for grades in found]}
     table = pa.Table.from_pydict(columns, _SCHEMA).replace_schema_metadata(origin | {seal.KEY: seal.BLANK})
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-        seal.seal(temporary)
+    try:
+        with replacing(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+            seal.seal(temporary)
+    except OSError:
+        return False
+    return True

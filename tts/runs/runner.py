@@ -38,7 +38,7 @@ def missing(grid: Grid, store: Store) -> list[Work]:
 def fill(grid: Grid, store: Store, *more: Grid) -> int:
     """Makes what is missing of one or more grids, after another process that writes to the store; returns how many chunks that were.
 
-    Only this process writes to the store. Stopping it at any moment loses the chunks under way only.
+    Only this process writes chunks. Stopping it at any moment loses the chunks under way only.
     """
     grids = (grid, *more)
     work = list({store.run(item.spec).path(item.chunk): item for grid in grids for item in missing(grid, store)}.values())

@@ -22,7 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from tts.files import write_text
+from tts.files import sweep, write_text
 from tts.policies.remembering import Step, packed
 from tts.problems import fingerprint
 from tts.runs.chunk import ALL, SCHEMA, STEPS, StoreError, chunk_limits, read_chunk, write_chunk
@@ -235,9 +235,10 @@ class Store:
                     raise
                 print(f"another process is writing to {self.folder}; waiting for it (Ctrl-C stops)", flush=True)
                 lock.acquire()
-            for pattern in ("*/*.tmp", "*/grades/*.tmp", "imported/*/*.tmp"):
+            for pattern in ("*/*.tmp", "imported/*/*.tmp"):
                 for leftover in self.folder.glob(pattern):
                     leftover.unlink(missing_ok=True)
+            sweep(self.folder.glob("*/grades/*.tmp"))  # which are written without the lock
         except Timeout:
             raise StoreError(f"another process is writing to {self.folder}; wait for it, or choose another store") from None
         except OSError as error:
