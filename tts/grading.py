@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-
-from tqdm.auto import tqdm
 
 from tts.judge import Judge
 
@@ -67,11 +65,6 @@ class Grader:
         if self.uncertain == before:
             self._verdicts[gold, answer] = verdict
         return verdict
-
-    def equal_many(self, pairs: Iterable[tuple[str, str | None]]) -> list[bool]:
-        """:meth:`equal` for many pairs, with a progress bar where the slow path is needed often."""
-        pairs = list(pairs)
-        return [self.equal(*pair) for pair in tqdm(pairs, desc="grading", unit="answer", leave=False, delay=3)]
 
     def close(self) -> None:
         self.judge.close()
