@@ -49,6 +49,16 @@ def capacity_for(length: int) -> int:
     return max(128, -(-length // 64) * 64)
 
 
+def sorted_moves(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Which rows move where, as (from, to), for the rows that are looked at together to be of like length; no more than need to."""
+    moves = []
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for first in range(0, len(order), _BLOCK):
+        wanted, places = order[first : first + _BLOCK], range(first, min(first + _BLOCK, len(order)))
+        moves += zip([row for row in wanted if row not in places], sorted(set(places).difference(wanted)))
+    return moves
+
+
 def positions_read(lengths: Sequence[int]) -> int:
     """How many positions attention looks at for rows of these lengths in this order."""
     return sum((span.stop - span.first) * span.window for span in spans_of(lengths))
@@ -96,6 +106,10 @@ class SlotCache(Cache):
         """Views of keys and values, each ``(rows * kv_heads, window, size)``."""
         keys, values = self.held[layer, :, span.first : span.stop, :, : span.window].flatten(1, 2).unbind()
         return keys, values
+
+    def slot(self, row: int, length: int) -> torch.Tensor:
+        """View of a row's first positions, ``(layers, 2, kv_heads, length, size)``."""
+        return self.held.select(2, row).narrow(3, 0, length)
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
         self.write(layer_idx, torch.stack([key_states.transpose(1, 2), value_states.transpose(1, 2)], 2))
@@ -179,27 +193,27 @@ class CachedModel:
         """A copy of the first ``length`` positions of a row, to be loaded again later; None for none."""
         if not length:
             return None
-        return State(self.cache.held[:, :, row, :, :length].clone())
+        return State(self.cache.slot(row, length).clone())
 
     def load(self, rows: list[int], state: State | None, length: int | None = None) -> None:
         """Puts a parked state, or its first ``length`` positions, into each of ``rows``: this is how a sequence forks."""
         if state is None:
             return
-        held = state.held if length is None else state.held[..., :length, :]
+        held = state.held if length is None else state.held.narrow(3, 0, length)
         _, _, heads, length, size = held.shape
         self.cache.reserve(length + 1, heads, size, like=held)
-        if rows[-1] - rows[0] + 1 == len(rows):
-            self.cache.held[:, :, rows[0] : rows[-1] + 1, :, :length] = held[:, :, None]
-            return
         for row in rows:
-            self.cache.held[:, :, row, :, :length] = held
+            self.cache.slot(row, length).copy_(held)
 
     def move(self, origin: Sequence[int], to: Sequence[int], lengths: Sequence[int]) -> None:
-        """Copies rows over others, of each the first ``lengths``; cheapest where neighbours are of like length."""
-        copies = []
-        for at in range(0, len(origin), _BLOCK):
-            block, target = (torch.tensor(list(rows[at : at + _BLOCK]), device=self.cache.held.device) for rows in (origin, to))
-            window = max(lengths[at : at + _BLOCK])
-            copies.append((target, self.cache.held[..., :window, :].index_select(2, block)))
-        for target, held in copies:
-            self.cache.held[:, :, target, :, : held.shape[4]] = held
+        """Copies rows over others, of each the first ``lengths``; rows that are both are read before they are written."""
+        if set(origin).isdisjoint(to):
+            sources = [self.cache.slot(row, length) for row, length in zip(origin, lengths)]
+        else:
+            sources = [row for at in range(0, len(origin), _BLOCK) for row in self._copies(origin[at : at + _BLOCK], lengths[at : at + _BLOCK])]
+        for source, row, length in zip(sources, to, lengths):  # one by one, since a scattered write of many takes three times as long
+            self.cache.slot(row, length).copy_(source.narrow(3, 0, length))
+
+    def _copies(self, rows: Sequence[int], lengths: Sequence[int]) -> Sequence[torch.Tensor]:
+        held = self.cache.held.narrow(4, 0, max(lengths))
+        return held.index_select(2, torch.tensor(list(rows), device=held.device)).unbind(2)

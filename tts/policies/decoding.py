@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from tts.kv_cache import CachedModel, State, positions_read
+from tts.kv_cache import CachedModel, State, positions_read, sorted_moves
 from tts.policies.drawing import choose, uniforms
 from tts.policies.sampling import Sampling
 
@@ -173,9 +173,8 @@ class DecodingBatch:
     def _sort(self) -> None:
         """Puts rows of like length together where that saves attention a fair part of what it reads."""
         lengths = self._numbers[1, : len(self._owners)].tolist()
-        order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        if positions_read(lengths) > 1.3 * positions_read([lengths[row] for row in order]):
-            self._move(order, range(len(order)))
+        if positions_read(lengths) > 1.3 * positions_read(sorted(lengths)):
+            self._move(*zip(*sorted_moves(lengths)))
 
     def _move(self, origin: Sequence[int], to: Sequence[int]) -> None:
         if not origin:
