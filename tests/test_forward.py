@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import SHAPE
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from tts import kv_cache
-from tts.kv_cache import CachedModel, positions_read, spans_of
+from tts.kv_cache import CachedModel, positions_read, sorted_moves, spans_of
 from tts.llama_forward import supports
 from tts.policies.sampling import Sampling
 from tts.policies.transformers import TransformersPolicy
@@ -96,6 +98,34 @@ def test_neighbours_of_like_length_are_one_span(monkeypatch):
     lengths = [1, 32, 3, 20, 70, 2, 5]
     assert [(s.first, s.stop, s.window) for s in spans_of(lengths)] == [(0, 4, 32), (4, 6, 70), (6, 7, 5)]
     assert positions_read(lengths) == 4 * 32 + 2 * 70 + 5
+
+
+@given(st.lists(st.integers(0, 200), max_size=400))
+def test_sorted_moves_put_rows_of_like_length_together_and_move_no_others(lengths):
+    moves = sorted_moves(lengths)
+    origin, to = zip(*moves) if moves else ((), ())
+    assert sorted(origin) == sorted(to) and len(set(origin)) == len(origin)
+    moved = list(lengths)
+    for source, target in moves:
+        assert source // kv_cache._BLOCK != target // kv_cache._BLOCK
+        moved[target] = lengths[source]
+    blocks = [sorted(moved[at : at + kv_cache._BLOCK]) for at in range(0, len(moved), kv_cache._BLOCK)]
+    assert sum(blocks, []) == sorted(lengths)
+
+
+@settings(deadline=None)
+@given(st.permutations(range(7)), st.permutations(range(7)), st.integers(0, 7))
+def test_moved_rows_hold_what_their_origins_held(origin, to, count):
+    cached = CachedModel(LlamaModel(LlamaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=2, num_attention_heads=2)), slots=7)
+    cached.extend(torch.arange(7 * 5).view(7, 5) % 9, torch.zeros(7, dtype=torch.int64))
+    lengths = [1, 5, 2, 4, 3, 5, 1]
+    before = cached.cache.held.clone()
+    origin, to = origin[:count], to[:count]
+    with torch.inference_mode():
+        cached.move(origin, to, [lengths[row] for row in origin])
+    for row in range(7):
+        source = dict(zip(to, origin)).get(row, row)
+        assert torch.equal(cached.cache.held[:, :, row, :, : lengths[source]], before[:, :, source, :, : lengths[source]])
 
 
 def test_sorting_rows_by_length_changes_no_sample(tiny_lm, monkeypatch):

@@ -210,7 +210,8 @@ class CachedModel:
         if set(origin).isdisjoint(to):
             sources = [self.cache.slot(row, length) for row, length in zip(origin, lengths)]
         else:
-            sources = [row for at in range(0, len(origin), _BLOCK) for row in self._copies(origin[at : at + _BLOCK], lengths[at : at + _BLOCK])]
+            blocks = [slice(at, at + _BLOCK) for at in range(0, len(origin), _BLOCK)]
+            sources = [row for block in blocks for row in self._copies(origin[block], lengths[block])]
         for source, row, length in zip(sources, to, lengths):  # one by one, since a scattered write of many takes three times as long
             self.cache.slot(row, length).copy_(source.narrow(3, 0, length))
 
