@@ -202,6 +202,9 @@ class CachedModel:
         held = state.held if length is None else state.held.narrow(3, 0, length)
         _, _, heads, length, size = held.shape
         self.cache.reserve(length + 1, heads, size, like=held)
+        if rows[-1] - rows[0] + 1 == len(rows):
+            self.cache.held.narrow(2, rows[0], len(rows)).narrow(4, 0, length).copy_(held.unsqueeze(2))
+            return
         for row in rows:
             self.cache.slot(row, length).copy_(held)
 
