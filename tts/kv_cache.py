@@ -75,18 +75,22 @@ class SlotCache(Cache):
         super().__init__(layers=[])
         self.layer_count, self.slots = layers, slots
         self.held: torch.Tensor | None = None
-        self.spans: list[Span] = []
+        self.window = 0
+        self._spans: list[Span] | None = None
         self._positions = torch.empty(0)
         self._places: torch.Tensor | None = None
 
     @property
-    def window(self) -> int:
-        return max(span.window for span in self.spans)
+    def spans(self) -> list[Span]:
+        """Of the rows of the next forward pass."""
+        if self._spans is None:
+            self._spans = spans_of((self._positions[:, -1] + 1).tolist())
+        return self._spans
 
     def prepare(self, positions: torch.Tensor) -> None:
         """Says where the next forward pass writes: ``positions`` is ``(rows, new tokens)``."""
-        self._positions, self._places = positions, None
-        self.spans = spans_of((positions[:, -1] + 1).tolist())
+        self._positions, self._places, self._spans = positions, None, None
+        self.window = int(positions[:, -1].max()) + 1
 
     def write(self, layer: int, new: torch.Tensor) -> None:
         """Stores new keys and values ``(rows, new tokens, 2, kv_heads, size)``."""
@@ -146,6 +150,11 @@ class CachedModel:
         kinds = set(getattr(config, "layer_types", None) or ["sliding_attention" if self.sliding_window else "full_attention"])
         self._layer_kinds = sorted(kinds)
         self._forward = llama_forward.LlamaForward(backbone) if llama_forward.supports(backbone) else self._module_forward
+
+    @property
+    def ragged(self) -> bool:
+        """Whether each row is read just as far as it is long, whatever its neighbours."""
+        return isinstance(self._forward, llama_forward.LlamaForward) and self._forward.kernels is not None
 
     @property
     def token_bytes(self) -> int:

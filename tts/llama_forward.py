@@ -1,8 +1,8 @@
 """The forward pass of Llama and Qwen2 in few, large operations over a :class:`tts.kv_cache.SlotCache`.
 
 A small model's time goes into the calls of a module tree and into attention kernels made for long queries. Here
-projections of the same input are one matrix product, rotary angles come from a table, and a token attends by two plain
-matrix products.
+projections of the same input are one matrix product, rotary angles come from a table, and what lies between matrix products is
+:mod:`tts.cpu_kernels` where these are compiled, else a token attends by two plain matrix products.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import LlamaModel, PreTrainedModel, Qwen2Model
+
+from tts import cpu_kernels
 
 if TYPE_CHECKING:
     from tts.kv_cache import SlotCache
@@ -31,6 +33,10 @@ def supports(backbone: nn.Module) -> bool:
     config = backbone.config
     everywhere = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
     return plain and not biased and everywhere and config.rope_parameters["rope_type"] in _FIXED_ROPE
+
+
+Attention = Callable[[int, torch.Tensor], torch.Tensor]
+"""From a layer's number and ``(rows * new, (heads + 2 * kv_heads) * size)`` of queries, keys and values to ``(rows * new, heads * size)``."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class LlamaForward:
         self.epsilon = config.rms_norm_eps
         self._epsilon = torch.tensor(self.epsilon, device=backbone.device)
         self._turns = torch.empty(0)
+        weight, known = backbone.embed_tokens.weight, self.size in cpu_kernels.SIZES and config.hidden_act == "silu"
+        self.kernels = cpu_kernels.kernels() if known and weight.device.type == "cpu" and weight.dtype == torch.float32 else None
         self._layers = []
         for layer in backbone.layers:
             attention, mlp = layer.self_attn, layer.mlp
@@ -80,12 +88,27 @@ class LlamaForward:
     def __call__(self, tokens: torch.Tensor, positions: torch.Tensor, cache: SlotCache) -> torch.Tensor:
         """Last hidden states ``(rows, new, width)`` of ``tokens`` ``(rows, new)`` at ``positions``, for which ``cache`` is prepared."""
         rows, new = tokens.shape
-        cos, sin = self._angles(cache.window, positions)
+        angles = self._angles(cache.window)
         hidden = F.embedding(tokens.flatten(), self.backbone.embed_tokens.weight)
-        masks = [self._mask(positions[span.first : span.stop], span.window, hidden.dtype) for span in cache.spans]
-        rotated = self.heads + self.kv_heads
+        cache.reserve(cache.window, self.kv_heads, self.size, like=hidden)
+        attend = self._compiled_attention(positions, angles, cache) if self.kernels else self._attention(positions, angles, cache)
         for number, layer in enumerate(self._layers):
             qkv = F.linear(self._norm(hidden, layer.before_attention), layer.qkv, layer.qkv_bias)
+            hidden = torch.addmm(hidden, attend(number, qkv), layer.out)
+            gate_up = F.linear(self._norm(hidden, layer.before_mlp), layer.gate_up, layer.gate_up_bias)
+            hidden = torch.addmm(hidden, self._gate(gate_up, layer.activation), layer.down)
+        return self._norm(hidden, self.backbone.norm.weight).view(rows, new, -1)
+
+    def _compiled_attention(self, positions: torch.Tensor, angles: torch.Tensor, cache: SlotCache) -> Attention:
+        return lambda number, qkv: self.kernels.attend(qkv, angles, positions, cache.held[number])
+
+    def _attention(self, positions: torch.Tensor, angles: torch.Tensor, cache: SlotCache) -> Attention:
+        rows, new = positions.shape
+        cos, sin = F.embedding(positions, angles)[:, :, None].split(self.size, -1)
+        masks = [self._mask(positions[span.first : span.stop], span.window, angles.dtype) for span in cache.spans]
+        rotated = self.heads + self.kv_heads
+
+        def attend(number: int, qkv: torch.Tensor) -> torch.Tensor:
             qkv = qkv.view(rows, new, -1, self.size)
             qk = qkv[:, :, :rotated]
             qk = torch.addcmul(qk * cos, qk.roll(self.size // 2, -1), sin)
@@ -94,13 +117,20 @@ class LlamaForward:
                 self._attend(qk[span.first : span.stop, :, : self.heads], *cache.read(number, span), mask)
                 for span, mask in zip(cache.spans, masks)
             ]
-            hidden = torch.addmm(hidden, torch.cat(attended) if len(attended) > 1 else attended[0], layer.out)
-            gate, up = F.linear(self._norm(hidden, layer.before_mlp), layer.gate_up, layer.gate_up_bias).chunk(2, -1)
-            hidden = torch.addmm(hidden, layer.activation(gate) * up, layer.down)
-        return self._norm(hidden, self.backbone.norm.weight).view(rows, new, -1)
+            return torch.cat(attended) if len(attended) > 1 else attended[0]
+
+        return attend
+
+    def _gate(self, gate_up: torch.Tensor, activation: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        if self.kernels:
+            return self.kernels.gate(gate_up)
+        gate, up = gate_up.chunk(2, -1)
+        return activation(gate) * up
 
     def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """``F.rms_norm``, which has a kernel of its own on a GPU only; elsewhere it is seven operations, and this is four."""
+        """``F.rms_norm``, which has a kernel of its own on a GPU only; elsewhere it is seven operations, and this is one or four."""
+        if self.kernels:
+            return self.kernels.norm(hidden, weight, self.epsilon)
         if hidden.is_cuda or hidden.dtype != torch.float32:
             return F.rms_norm(hidden, hidden.shape[-1:], weight, self.epsilon)
         norm = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True)
@@ -132,14 +162,14 @@ class LlamaForward:
         attended = scores.softmax(-1, dtype=torch.float32).to(values.dtype) @ values
         return attended.view(rows, self.kv_heads, new, -1, size).transpose(1, 2).reshape(rows * new, -1)
 
-    def _angles(self, window: int, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and signed sines at ``positions``, ``(rows, new, 1, size)``: half the head is negated as it is rolled."""
+    def _angles(self, window: int) -> torch.Tensor:
+        """Cosines, and sines of which the first half is negated as it is rolled, by position, ``(window or more, 2 * size)``."""
         if len(self._turns) < window:
             weight = self.backbone.embed_tokens.weight
             cos, sin = self.backbone.rotary_emb(weight, torch.arange(2 * window, device=weight.device)[None])
             sin[..., : self.size // 2] *= -1
             self._turns = torch.cat([cos[0], sin[0]], 1)
-        return F.embedding(positions, self._turns)[:, :, None].split(self.size, -1)
+        return self._turns
 
 
 def _joined(*projections: nn.Linear) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -117,7 +117,7 @@ class DecodingBatch:
     def step(self, sampling: Sampling) -> list[Stop]:
         """Decodes one token for every row; returns the rows that came to an end by it."""
         self._steps += 1
-        if self._steps % _SORTED_EVERY == 0:
+        if self._steps % _SORTED_EVERY == 0 and not self.cached.ragged:
             self._sort()
         rows = len(self._owners)
         last, length, done, count, limit, keys, stepwise, active = self._numbers[:, :rows]

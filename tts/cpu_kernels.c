@@ -1,0 +1,218 @@
+/* What a forward pass of Llama or Qwen2 does between its matrix products, on a CPU in float32; called by cpu_kernels.py.
+ *
+ * A batched matrix product treats each row's one query as a matrix of its own, at a microsecond or two each, and every small
+ * operation between passes over memory once more. Here each row's keys and values are read once, as far as the row is long.
+ * No result depends on which other rows there are. Vectors of eight are GCC's and Clang's extension: AVX2, two NEON or SSE registers.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef float f8 __attribute__((vector_size(32)));
+typedef int32_t i8 __attribute__((vector_size(32)));
+
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#define UNROLL _Pragma("unroll")
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (i8){__VA_ARGS__})
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+enum { WIDEST_HEAD = 128 };
+
+INLINE f8 load(const float *from) {
+    f8 value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+INLINE void store(float *to, f8 value) { memcpy(to, &value, sizeof value); }
+
+INLINE f8 all(float value) { return (f8){value, value, value, value, value, value, value, value}; }
+
+INLINE f8 larger(f8 a, f8 b) {
+    const i8 first = a > b;
+    return (f8)(((i8)a & first) | ((i8)b & ~first));
+}
+
+INLINE float sum(f8 a) { return ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7])); }
+
+/* e^x for x <= 87, as 2^n 2^r with |r| <= 1/2; the polynomial is exp2f's of Cephes (Moshier). */
+INLINE f8 exponential(f8 x) {
+    const f8 turns = larger(x, all(-87.0f)) * 1.44269504f;
+    const f8 shifted = turns + 12582912.0f; /* 1.5 * 2^23: rounds, and leaves n in the lowest bits */
+    const f8 rest = turns - (shifted - 12582912.0f);
+    f8 power = all(1.535336188e-4f);
+    power = power * rest + 1.339887440e-3f;
+    power = power * rest + 9.618437357e-3f;
+    power = power * rest + 5.550332471e-2f;
+    power = power * rest + 2.402264791e-1f;
+    power = power * rest + 6.931472028e-1f;
+    power = power * rest + 1.0f;
+    return power * (f8)(((i8)shifted - 0x4B400000 + 127) << 23);
+}
+
+/* The sums of eight vectors, one in each place. */
+INLINE f8 sums(const f8 a[8]) {
+    f8 pair[4], four[2];
+    UNROLL
+    for (int i = 0; i < 4; i++)
+        pair[i] = SHUFFLE(a[2 * i], a[2 * i + 1], 0, 8, 2, 10, 4, 12, 6, 14) + SHUFFLE(a[2 * i], a[2 * i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+    UNROLL
+    for (int i = 0; i < 2; i++)
+        four[i] = SHUFFLE(pair[2 * i], pair[2 * i + 1], 0, 1, 8, 9, 4, 5, 12, 13) + SHUFFLE(pair[2 * i], pair[2 * i + 1], 2, 3, 10, 11, 6, 7, 14, 15);
+    return SHUFFLE(four[0], four[1], 0, 1, 2, 3, 8, 9, 10, 11) + SHUFFLE(four[0], four[1], 4, 5, 6, 7, 12, 13, 14, 15);
+}
+
+/* One query over the first `length` keys and values of its head. Up to seven keys past `length` are read and count for nothing. */
+INLINE void attend_once(const float *query, const float *keys, const float *values, long length, float *weights, float *out, const int size) {
+    const int parts = size / 8;
+    const f8 scale = all(1.0f / sqrtf((float)size));
+    f8 asked[WIDEST_HEAD / 8], even[WIDEST_HEAD / 8], odd[WIDEST_HEAD / 8];
+    UNROLL
+    for (int i = 0; i < parts; i++)
+        asked[i] = load(query + 8 * i) * scale;
+    f8 top = all(-INFINITY);
+    for (long at = 0; at < length; at += 8) {
+        f8 products[8];
+        UNROLL
+        for (int j = 0; j < 8; j++) {
+            const float *key = keys + (at + j) * size;
+            products[j] = asked[0] * load(key);
+            UNROLL
+            for (int i = 1; i < parts; i++)
+                products[j] += asked[i] * load(key + 8 * i);
+        }
+        f8 scores = sums(products);
+        for (long j = length - at; j < 8; j++)
+            scores[j] = -INFINITY;
+        top = larger(top, scores);
+        store(weights + at, scores);
+    }
+    float most = top[0];
+    for (int i = 1; i < 8; i++)
+        most = top[i] > most ? top[i] : most;
+    f8 total = all(0.0f);
+    for (long at = 0; at < length; at += 8) {
+        f8 weight = exponential(load(weights + at) - most);
+        for (long j = length - at; j < 8; j++)
+            weight[j] = 0.0f;
+        total += weight;
+        store(weights + at, weight);
+    }
+    UNROLL
+    for (int i = 0; i < parts; i++)
+        even[i] = odd[i] = all(0.0f);
+    long at = 0;
+    for (; at + 1 < length; at += 2) { /* two sums, so that one need not wait for the other */
+        UNROLL
+        for (int i = 0; i < parts; i++) {
+            even[i] += weights[at] * load(values + at * size + 8 * i);
+            odd[i] += weights[at + 1] * load(values + (at + 1) * size + 8 * i);
+        }
+    }
+    if (at < length) {
+        UNROLL
+        for (int i = 0; i < parts; i++)
+            even[i] += weights[at] * load(values + at * size + 8 * i);
+    }
+    const float share = 1.0f / sum(total);
+    UNROLL
+    for (int i = 0; i < parts; i++)
+        store(out + 8 * i, (even[i] + odd[i]) * share);
+}
+
+/* angles: cosines, then sines of which the first half are negated. */
+INLINE void rotate(const float *head, const float *angles, float *out, const int size) {
+    const int half = size / 2;
+    for (int i = 0; i < half; i++) {
+        out[i] = head[i] * angles[i] + head[i + half] * angles[size + i];
+        out[i + half] = head[i + half] * angles[half + i] + head[i] * angles[size + half + i];
+    }
+}
+
+typedef struct {
+    const float *qkv;          /* (rows, new, heads + 2 kv_heads, size) */
+    const float *angles;       /* (positions, 2, size) */
+    const int64_t *positions;  /* (rows, new) */
+    float *keys, *values;      /* (slots, kv_heads, capacity, size); capacity is a multiple of 8 */
+    float *out;                /* (rows, new, heads, size) */
+    int64_t added, heads, kv_heads, capacity;
+} Attention;
+
+INLINE void attend_rows(const Attention *a, long first, long last, float *weights, const int size) {
+    const long group = a->heads / a->kv_heads, width = (a->heads + 2 * a->kv_heads) * size;
+    float query[WIDEST_HEAD];
+    for (long row = first; row < last; row++) {
+        const float *of_row = a->qkv + row * a->added * width;
+        const int64_t *positions = a->positions + row * a->added;
+        for (long token = 0; token < a->added; token++) {
+            const float *key = of_row + token * width + a->heads * size, *value = key + a->kv_heads * size;
+            for (long head = 0; head < a->kv_heads; head++) {
+                const long place = ((row * a->kv_heads + head) * a->capacity + positions[token]) * size;
+                rotate(key + head * size, a->angles + positions[token] * 2 * size, a->keys + place, size);
+                memcpy(a->values + place, value + head * size, size * sizeof(float));
+            }
+        }
+        for (long head = 0; head < a->heads; head++) {
+            const long held = (row * a->kv_heads + head / group) * a->capacity * size;
+            for (long token = 0; token < a->added; token++) {
+                const long at = positions[token];
+                rotate(of_row + token * width + head * size, a->angles + at * 2 * size, query, size);
+                float *out = a->out + ((row * a->added + token) * a->heads + head) * size;
+                attend_once(query, a->keys + held, a->values + held, at + 1, weights, out, size);
+            }
+        }
+    }
+}
+
+/* Rotary embedding, writing new keys and values, causal attention, for rows `first` to `last`; 1 where it cannot be done. */
+int attend(const Attention *a, int64_t size, int64_t first, int64_t last) {
+    float *weights = malloc(a->capacity * sizeof(float));
+    int unknown = !weights;
+    if (weights) {
+        switch (size) { /* each a copy of its own, with loops over a head unrolled */
+        case 16: attend_rows(a, first, last, weights, 16); break;
+        case 32: attend_rows(a, first, last, weights, 32); break;
+        case 64: attend_rows(a, first, last, weights, 64); break;
+        case 96: attend_rows(a, first, last, weights, 96); break;
+        case 128: attend_rows(a, first, last, weights, 128); break;
+        default: unknown = 1;
+        }
+    }
+    free(weights);
+    return unknown;
+}
+
+/* Root mean square norm of `rows` vectors. */
+void norm(const float *hidden, const float *weight, float *out, int64_t rows, int64_t width, float epsilon) {
+    for (long row = 0; row < rows; row++, hidden += width, out += width) {
+        f8 squares = all(0.0f);
+        long i = 0;
+        for (; i + 8 <= width; i += 8)
+            squares += load(hidden + i) * load(hidden + i);
+        float total = sum(squares);
+        for (; i < width; i++)
+            total += hidden[i] * hidden[i];
+        const float scale = 1.0f / sqrtf(total / (float)width + epsilon);
+        for (i = 0; i < width; i++)
+            out[i] = hidden[i] * scale * weight[i];
+    }
+}
+
+/* silu(gate) * up, where each of `rows` holds `width` numbers of gate, then as many of up. */
+void gate(const float *gate_up, float *out, int64_t rows, int64_t width) {
+    for (long row = 0; row < rows; row++, gate_up += 2 * width, out += width) {
+        const float *up = gate_up + width;
+        long i = 0;
+        for (; i + 8 <= width; i += 8) {
+            const f8 x = load(gate_up + i);
+            store(out + i, x / (1.0f + exponential(-larger(x, all(-87.0f)))) * load(up + i));
+        }
+        for (; i < width; i++)
+            out[i] = gate_up[i] / (1.0f + expf(-gate_up[i])) * up[i];
+    }
+}

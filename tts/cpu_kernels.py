@@ -1,0 +1,146 @@
+"""``cpu_kernels.c``, compiled at first use by the machine's C compiler and kept beside this file like Python's own compiled code.
+
+Without a compiler there are none, and :mod:`tts.llama_forward` takes torch's operations, which are slower for a small model.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import torch
+
+SIZES = (16, 32, 64, 96, 128)
+"""Of a head, for which attention is compiled."""
+OFF = "TTS_CPU_KERNELS"
+"""Environment variable; ``0`` leaves everything to torch."""
+_SOURCE = Path(__file__).with_suffix(".c")
+_FOR_CAPABILITY = {"AVX2": ("-mavx2", "-mfma"), "AVX512": ("-mavx2", "-mfma")}  # torch's names; elsewhere what the compiler assumes
+_WORTH_A_THREAD = 1 << 20  # multiplications; handing rows to another thread takes some 50 microseconds
+
+log = logging.getLogger(__name__)
+
+
+class _Attention(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("qkv", "angles", "positions", "keys", "values", "out")] + [
+        (name, ctypes.c_int64) for name in ("added", "heads", "kv_heads", "capacity")
+    ]
+
+
+class Kernels:
+    """The compiled functions over float32 tensors on the CPU."""
+
+    def __init__(self, library: ctypes.CDLL):
+        pointer, integer = ctypes.c_void_p, ctypes.c_int64
+        self._attend, self._norm, self._gate = library.attend, library.norm, library.gate
+        self._attend.argtypes = [pointer, integer, integer, integer]
+        self._norm.argtypes = [pointer, pointer, pointer, integer, integer, ctypes.c_float]
+        self._gate.argtypes = [pointer, pointer, integer, integer]
+        self._norm.restype = self._gate.restype = None
+        self._threads: ThreadPoolExecutor | None = None
+
+    def norm(self, hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+        """Root mean square norm of ``hidden`` ``(rows, width)``."""
+        out = torch.empty_like(hidden)
+        self._norm(hidden.data_ptr(), weight.data_ptr(), out.data_ptr(), *hidden.shape, epsilon)
+        return out
+
+    def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """``silu(gate) * up`` of ``gate_up`` ``(rows, 2 * width)``."""
+        rows, width = gate_up.shape
+        out = gate_up.new_empty(rows, width // 2)
+        self._gate(gate_up.data_ptr(), out.data_ptr(), rows, width // 2)
+        return out
+
+    def attend(self, qkv: torch.Tensor, angles: torch.Tensor, positions: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
+        """Rotates queries and keys, writes keys and values into ``held``, and attends to all that a row holds up to each position.
+
+        Args:
+            qkv: ``(rows * new, (heads + 2 * kv_heads) * size)``.
+            angles: cosines and signed sines by position, ``(positions, 2 * size)``.
+            positions: ``(rows, new)``, int64, within ``angles`` and the capacity.
+            held: a layer's cache, ``(2, slots, kv_heads, capacity, size)``; a capacity is a multiple of 8.
+
+        Returns:
+            ``(rows * new, heads * size)``.
+        """
+        rows, new = positions.shape
+        _, _, kv_heads, capacity, size = held.shape
+        heads = qkv.shape[1] // size - 2 * kv_heads
+        out = qkv.new_empty(rows * new, heads * size)
+        keys = held.data_ptr()
+        values = keys + held.stride(0) * held.itemsize
+        work = _Attention(
+            qkv.data_ptr(), angles.data_ptr(), positions.data_ptr(), keys, values, out.data_ptr(), new, heads, kv_heads, capacity
+        )
+        address = ctypes.addressof(work)
+        parts = min(rows, torch.get_num_threads(), 1 + rows * new * heads * size * capacity // _WORTH_A_THREAD)
+        if parts == 1:
+            failed = self._attend(address, size, 0, rows)
+        else:
+            cuts = [rows * part // parts for part in range(parts + 1)]
+            failed = any(self._side_by_side(lambda at: self._attend(address, size, cuts[at], cuts[at + 1]), parts))
+        if failed:
+            raise MemoryError(f"attention over {capacity:,} positions with heads of {size}: no memory")
+        return out
+
+    def _side_by_side(self, work, parts: int) -> list[int]:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(torch.get_num_threads())
+        return list(self._threads.map(work, range(parts)))
+
+
+@cache
+def kernels() -> Kernels | None:
+    """None where they are switched off, there is no C compiler, or it does not take the source."""
+    compiler = os.environ.get("CC") or next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
+    if os.environ.get(OFF) == "0" or not compiler:
+        return None
+    try:
+        return Kernels(_library(compiler))
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or error
+        log.warning("%s cannot compile %s, so small models run slower on this CPU: %s", compiler, _SOURCE.name, said)
+        return None
+
+
+def _library(compiler: str) -> ctypes.CDLL:
+    flags = _FOR_CAPABILITY.get(torch.backends.cpu.get_cpu_capability(), ())
+    command = [*compiler.split(), "-O3", "-ffp-contract=fast", *flags, "-shared", "-fPIC", "-o"]
+    source = _SOURCE.read_bytes()
+    key = hashlib.sha256(source + " ".join([*command, platform.machine()]).encode()).hexdigest()[:16]
+    with _folder() as folder:
+        library = folder / f"{_SOURCE.stem}-{key}.so"
+        if not library.is_file():
+            with tempfile.TemporaryDirectory(dir=folder) as apart:  # another process may compile at the same time
+                made = Path(apart) / library.name
+                subprocess.run([*command, made, _SOURCE, "-lm"], check=True, capture_output=True, text=True, timeout=120)
+                made.replace(library)
+        return ctypes.CDLL(str(library))
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Beside the source; where that cannot be written, one of this process alone."""
+    beside = _SOURCE.parent / "__pycache__"
+    try:
+        beside.mkdir(exist_ok=True)
+        writable = os.access(beside, os.W_OK)
+    except OSError:
+        writable = False
+    if writable:
+        yield beside
+    else:
+        with tempfile.TemporaryDirectory() as own:
+            yield Path(own)
