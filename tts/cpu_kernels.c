@@ -1,4 +1,5 @@
-/* What a forward pass of Llama or Qwen2 does between its matrix products, on a CPU in float32; called by cpu_kernels.py.
+/* What a forward pass of Llama or Qwen2 does between its matrix products, and drawing tokens, on a CPU in float32; called by
+ * cpu_kernels.py.
  *
  * A batched matrix product treats each row's one query as a matrix of its own, at a microsecond or two each, and every small
  * operation between passes over memory once more. Here each row's keys and values are read once, as far as the row is long.
@@ -215,4 +216,39 @@ void gate(const float *gate_up, float *out, int64_t rows, int64_t width) {
         for (; i < width; i++)
             out[i] = gate_up[i] / (1.0f + expf(-gate_up[i])) * up[i];
     }
+}
+
+/* One number in [0, 1) per key and position, by SplitMix64 (Steele et al. 2014). */
+INLINE double uniform(uint64_t key, uint64_t position) {
+    uint64_t x = key + (position + 1) * 0x9E3779B97F4A7C15u;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return (double)((x ^ (x >> 31)) >> 11) * 0x1p-53;
+}
+
+/* Per row the token at that number in the cumulative distribution of softmax(logits / temperature); 1 where there is no memory. */
+int draw(const float *logits, const int64_t *keys, const int64_t *positions, int64_t *out, int64_t rows, int64_t vocabulary, float temperature) {
+    float *weights = malloc((vocabulary + 8) * sizeof(float));
+    if (!weights)
+        return 1;
+    for (long row = 0; row < rows; row++, logits += vocabulary) {
+        float most = logits[0];
+        for (long i = 1; i < vocabulary; i++)
+            most = logits[i] > most ? logits[i] : most;
+        for (long i = 0; i < vocabulary; i++)
+            weights[i] = (logits[i] - most) / temperature;
+        for (long i = 0; i < vocabulary; i += 8)
+            store(weights + i, exponential(load(weights + i)));
+        double total = 0, passed = 0;
+        for (long i = 0; i < vocabulary; i++)
+            total += weights[i];
+        /* Below 1, even the largest double times the sum rounds to less than the sum, so the token found has weight. */
+        const double wanted = uniform(keys[row], positions[row]) * total;
+        long token = 0;
+        while (token < vocabulary - 1 && (passed += weights[token]) <= wanted)
+            token++;
+        out[row] = token;
+    }
+    free(weights);
+    return 0;
 }

@@ -43,10 +43,11 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL):
         pointer, integer = ctypes.c_void_p, ctypes.c_int64
-        self._attend, self._norm, self._gate = library.attend, library.norm, library.gate
+        self._attend, self._norm, self._gate, self._draw = library.attend, library.norm, library.gate, library.draw
         self._attend.argtypes = [pointer, integer, integer, integer]
         self._norm.argtypes = [pointer, pointer, pointer, integer, integer, ctypes.c_float]
         self._gate.argtypes = [pointer, pointer, integer, integer]
+        self._draw.argtypes = [pointer, pointer, pointer, pointer, integer, integer, ctypes.c_float]
         self._norm.restype = self._gate.restype = None
         self._threads: ThreadPoolExecutor | None = None
 
@@ -61,6 +62,13 @@ class Kernels:
         rows, width = gate_up.shape
         out = gate_up.new_empty(rows, width // 2)
         self._gate(gate_up.data_ptr(), out.data_ptr(), rows, width // 2)
+        return out
+
+    def draw(self, logits: torch.Tensor, keys: torch.Tensor, positions: torch.Tensor, temperature: float) -> torch.Tensor:
+        """Tokens ``(rows,)`` from ``logits`` ``(rows, vocabulary)``, by the noise of ``keys`` at ``positions``, both int64 ``(rows,)``."""
+        out = torch.empty_like(positions)
+        if self._draw(logits.data_ptr(), keys.data_ptr(), positions.data_ptr(), out.data_ptr(), *logits.shape, temperature):
+            raise MemoryError("no memory for drawing tokens")
         return out
 
     def attend(self, qkv: torch.Tensor, angles: torch.Tensor, positions: torch.Tensor, held: torch.Tensor) -> torch.Tensor:

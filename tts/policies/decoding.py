@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel
 
 from tts.kv_cache import CachedModel, State, positions_read, sorted_moves
-from tts.policies.drawing import choose, uniforms
+from tts.policies.drawing import draw
 from tts.policies.sampling import Sampling
 
 _SORTED_EVERY = 16  # steps
@@ -30,8 +31,7 @@ class Marks:
         return self.flags.index_select(0, tokens).unbind(1)
 
 
-@dataclass(frozen=True)
-class Fork:
+class Fork(NamedTuple):
     """Sequences that start from the same tokens.
 
     Attributes:
@@ -55,8 +55,7 @@ class Fork:
     owners: Sequence[object]
 
 
-@dataclass(frozen=True)
-class Stop:
+class Stop(NamedTuple):
     """A sequence at an end: its own, a step's, or its limit's; where the owner does not remove it, it goes on."""
 
     row: int
@@ -122,7 +121,7 @@ class DecodingBatch:
         rows = len(self._owners)
         last, length, done, count, limit, keys, stepwise, active = self._numbers[:, :rows]
         hidden = self.cached.extend(last[:, None], length)
-        tokens = choose(self.head(hidden[:, 0]), uniforms(keys, done + count), sampling.temperature, sampling.top_p)
+        tokens = draw(self.head(hidden[:, 0]), keys, done + count, sampling.temperature, sampling.top_p)
         marks = self.marks
         ends, holds_break, starts_newline, _ = marks.of(tokens)
         breaks = holds_break | (marks.of(last)[3] & starts_newline & (count > 0))

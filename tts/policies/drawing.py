@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import torch
 
+from tts.cpu_kernels import kernels
+
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def draw(logits: torch.Tensor, keys: torch.Tensor, positions: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """A token per row: :func:`choose` with the :func:`uniforms` of its key and position, compiled where that is possible.
+
+    Args:
+        logits: ``(rows, vocabulary)``.
+        keys, positions: int64, ``(rows,)``.
+        temperature, top_p: as :func:`choose` takes them.
+
+    Returns:
+        Token ids, ``(rows,)``.
+    """
+    if temperature > 0 and top_p >= 1 and logits.device.type == "cpu" and logits.dtype == torch.float32 and (compiled := kernels()):
+        return compiled.draw(logits.contiguous(), keys.contiguous(), positions.contiguous(), temperature)
+    return choose(logits, uniforms(keys, positions), temperature, top_p)
 
 
 def uniforms(keys: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

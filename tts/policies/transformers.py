@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tts import prompts
-from tts.kv_cache import CachedModel
+from tts.kv_cache import CachedModel, State
 from tts.models import load_causal_lm, load_tokenizer, locate
 from tts.policies.base import child_of, room_after, root_of
 from tts.policies.decoding import DecodingBatch, Fork, Marks, Stop
@@ -37,6 +37,7 @@ class _Request:
     children: list[Candidate | None] = field(default_factory=list)
     started: int = 0
     missing: int = 0
+    parked: dict[tuple[int, ...], State] = field(default_factory=dict)
 
 
 class TransformersPolicy:
@@ -160,7 +161,7 @@ class TransformersPolicy:
             if child.status == "truncated" and not stop.full:
                 continue  # a blank step is no step: the row goes on
             if child.status == "open":
-                child.state = self._decoding.park(stop)
+                child.state = self._parked(request, stop)
             request.children[number] = child
             request.missing -= 1
             if not request.missing:
@@ -168,6 +169,12 @@ class TransformersPolicy:
             left.append(stop)
         if left:
             self._decoding.remove(left, refill=bool(self._queue))
+
+    def _parked(self, request: _Request, stop: Stop) -> State | None:
+        """Continuations of the same tokens, which are three of four in a search by a small policy, share what is parked."""
+        if stop.tokens not in request.parked:
+            request.parked[stop.tokens] = self._decoding.park(stop)
+        return request.parked[stop.tokens]
 
     def _child(self, request: _Request, number: int, stop: Stop) -> Candidate:
         room = room_after(request.parent, len(stop.tokens), self.sampling, self.context)
