@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from tts import kv_cache
+from tts import cpu_kernels, kv_cache
 from tts.kv_cache import CachedModel, positions_read, sorted_moves, spans_of
 from tts.llama_forward import supports
 from tts.policies.sampling import Sampling
@@ -44,11 +44,21 @@ def made(name: str) -> nn.Module:
     return model.eval()
 
 
+@pytest.fixture(params=["compiled", "torch"])
+def operations(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(cpu_kernels, "kernels", lambda: None)
+    elif cpu_kernels.kernels() is None:
+        pytest.skip("no C compiler here")
+    return request.param
+
+
 @pytest.mark.parametrize(("name", "fast"), [("llama", True), ("llama 3", True), ("qwen2", True), ("mistral", False)])
-def test_sequences_extended_piece_by_piece_equal_the_whole_forward_pass(name, fast, monkeypatch):
+def test_sequences_extended_piece_by_piece_equal_the_whole_forward_pass(name, fast, operations, monkeypatch):
     monkeypatch.setattr(kv_cache, "_BLOCK", 3)  # several spans of rows
     model = made(name)
     assert supports(model.base_model) == fast
+    assert CachedModel(model.base_model, 1).ragged == (fast and operations == "compiled")
     lengths = [5, 9, 40, 41, 100, 150, 7]
     whole = torch.randint(0, 50, (len(lengths), 170))
     with torch.inference_mode():
@@ -130,6 +140,7 @@ def test_moved_rows_hold_what_their_origins_held(origin, to, count):
 
 
 def test_sorting_rows_by_length_changes_no_sample(tiny_lm, monkeypatch):
+    monkeypatch.setattr(cpu_kernels, "kernels", lambda: None)  # torch's operations are what rows are sorted for
     sampling = Sampling(temperature=1.0, max_tokens=60, seed=5)
 
     def pools(policy):

@@ -36,7 +36,7 @@ def supports(backbone: nn.Module) -> bool:
 
 
 Attention = Callable[[int, torch.Tensor], torch.Tensor]
-"""From a layer's number and ``(rows * new, (heads + 2 * kv_heads) * size)`` of queries, keys and values to ``(rows * new, heads * size)``."""
+"""From a layer's number and ``(rows * new, (heads + 2 * kv_heads) * size)`` to what was attended to, ``(rows * new, heads * size)``."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class TransformersPolicy:
 
     @property
     def starved(self) -> bool:
-        return not self._queue and self._decoding.active < self.batch // 2
+        return not self._queue and self._decoding.active < 3 * self.batch // 4
 
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
         self._queue.append(_Request(ticket, parent, count, whole, [None] * count, 0, count))

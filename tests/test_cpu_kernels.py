@@ -1,0 +1,201 @@
+"""The compiled operations against torch's, and what happens where they cannot be compiled."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import SHAPE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tts import cpu_kernels
+from tts.kv_cache import CachedModel, SlotCache
+from tts.llama_forward import LlamaForward
+from tts.policies.drawing import choose, draw, uniforms
+
+LENGTHS = st.lists(st.integers(0, 90), min_size=1)
+compiled = pytest.mark.skipif(cpu_kernels.kernels() is None, reason="no C compiler here")
+seeds = st.integers(0, 1 << 30)
+
+
+def normal(seed: int, *shape: int, scale: float = 1.0) -> torch.Tensor:
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def attention(seed: int, size: int, kv_heads: int, group: int, lengths: list[int], new: int, spare: int = 1):
+    """A forward pass over a cache of random keys and values, and random queries, keys and values to be added."""
+    config = LlamaConfig(
+        **SHAPE
+        | {"hidden_size": 72, "head_dim": size, "num_attention_heads": kv_heads * group, "num_key_value_heads": kv_heads, "vocab_size": 8}
+    )
+    forward = LlamaForward(LlamaForCausalLM(config).base_model)
+    positions = torch.tensor(lengths)[:, None] + torch.arange(new)
+    cache = SlotCache(1, len(lengths) + spare)
+    cache.prepare(positions)
+    cache.reserve(cache.window, kv_heads, size, like=torch.empty(0))
+    cache.held.copy_(normal(seed, *cache.held.shape))
+    qkv = normal(seed + 1, len(lengths) * new, (group + 2) * kv_heads * size)
+    return forward, positions, cache, qkv
+
+
+@compiled
+@settings(deadline=None, max_examples=40)
+@given(
+    seeds,
+    st.sampled_from(cpu_kernels.SIZES),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.lists(st.integers(0, 90), min_size=1),
+    st.integers(1, 9),
+)
+def test_attention_and_what_it_writes_equal_torchs(seed, size, kv_heads, group, lengths, new):
+    forward, positions, cache, qkv = attention(seed, size, kv_heads, group, lengths, new)
+    angles, before = forward._angles(cache.window), cache.held.clone()
+    expected = forward._attention(positions, angles, cache)(0, qkv)
+    written, cache.held = cache.held, before
+    torch.testing.assert_close(forward._compiled_attention(positions, angles, cache)(0, qkv), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(cache.held, written, atol=1e-6, rtol=1e-5)
+
+
+@compiled
+@settings(deadline=None, max_examples=20)
+@given(seeds, st.lists(st.integers(0, 90), min_size=2, max_size=9), st.integers(1, 4))
+def test_a_rows_attention_does_not_depend_on_the_others(seed, lengths, new):
+    forward, positions, cache, qkv = attention(seed, 32, 2, 2, lengths, new)
+    angles, held = forward._angles(cache.window), cache.held.clone()
+    together = forward._compiled_attention(positions, angles, cache)(0, qkv).view(len(lengths), new, -1)
+    for row in range(len(lengths)):
+        alone = held[0][:, row : row + 1].clone()
+        hidden = forward.kernels.attend(qkv.view(len(lengths), -1)[row].view(new, -1), angles, positions[row : row + 1], alone)
+        assert torch.equal(hidden, together[row])
+        assert torch.equal(alone, cache.held[0][:, row : row + 1])
+
+
+@compiled
+def test_threads_share_the_rows_and_change_nothing(monkeypatch):
+    forward, positions, cache, qkv = attention(3, 64, 2, 4, list(range(40, 77)), 4)
+    angles, before = forward._angles(cache.window), cache.held.clone()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    alone = forward._compiled_attention(positions, angles, cache)(0, qkv)
+    cache.held = before
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    used, attend = set(), forward.kernels._attend
+    monkeypatch.setattr(forward.kernels, "_attend", lambda *given: (used.add(given[2:]), attend(*given))[1])
+    monkeypatch.setattr(forward.kernels, "_threads", None)
+    assert torch.equal(forward._compiled_attention(positions, angles, cache)(0, qkv), alone)
+    assert sorted(used) == [(0, 12), (12, 24), (24, 37)]
+    forward.kernels._threads.shutdown()
+
+
+@compiled
+@settings(deadline=None)
+@given(seeds, st.integers(1, 5), st.integers(1, 70), st.sampled_from([1e-4, 1.0, 30.0, 1e4]))
+def test_norm_and_gate_equal_torchs(seed, rows, width, scale):
+    kernels = cpu_kernels.kernels()
+    hidden, weight = normal(seed, rows, width, scale=scale), normal(seed + 1, width)
+    torch.testing.assert_close(kernels.norm(hidden, weight, 1e-5), F.rms_norm(hidden, (width,), weight, 1e-5), atol=1e-5, rtol=1e-5)
+    gate_up = normal(seed, rows, 2 * width, scale=scale)
+    gate, up = gate_up.chunk(2, -1)
+    torch.testing.assert_close(kernels.gate(gate_up), F.silu(gate) * up, atol=1e-6, rtol=1e-5)
+
+
+@compiled
+@settings(deadline=None)
+@given(seeds, st.integers(1, 40), st.integers(1, 100), st.sampled_from([0.1, 0.7, 1.0, 2.0]), st.sampled_from([0.1, 3.0, 100.0]))
+def test_drawn_tokens_are_torchs_but_where_rounding_decides(seed, rows, vocabulary, temperature, scale):
+    logits, positions = normal(seed, rows, vocabulary, scale=scale), torch.arange(rows)
+    keys = torch.full((rows,), seed * 7919 - (1 << 40))
+    tokens = draw(logits, keys, positions, temperature, 1.0)
+    noise = uniforms(keys, positions)
+    above = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    below = F.pad(above, (1, 0))[:, :-1]
+    assert (below.gather(1, tokens[:, None])[:, 0] <= noise + 1e-5).all() and (above.gather(1, tokens[:, None])[:, 0] >= noise - 1e-5).all()
+    near = ((above - noise[:, None]).abs() < 1e-5).any(-1)
+    assert torch.equal(tokens[~near], choose(logits, noise, temperature, 1.0)[~near])
+
+
+@compiled
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(0, 1 << 20)), min_size=1, max_size=20))
+def test_noise_is_the_same_to_the_last_bit_that_a_flat_distribution_shows(drawn):
+    keys, positions = (torch.tensor(column) for column in zip(*drawn))
+    tokens = draw(torch.zeros(len(keys), 1 << 16), keys, positions, 1.0, 1.0)
+    assert torch.equal(tokens, (uniforms(keys, positions) * (1 << 16)).long())
+
+
+def test_what_is_not_compiled_is_left_to_torch(monkeypatch):
+    def used(**changed) -> bool:
+        model = LlamaForCausalLM(LlamaConfig(**SHAPE | {"vocab_size": 8} | changed))
+        return CachedModel(model.base_model, 2).ragged
+
+    assert used() == (cpu_kernels.kernels() is not None)
+    assert not used(head_dim=24)
+    assert not used(hidden_act="gelu")
+    half = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=8)).to(torch.bfloat16)
+    assert not CachedModel(half.base_model, 2).ragged
+    monkeypatch.setattr(cpu_kernels, "kernels", lambda: None)
+    assert not used()
+
+
+@pytest.fixture
+def anew(monkeypatch, tmp_path):
+    """Compiling as on a machine where it was never done."""
+    source = tmp_path / "package" / "cpu_kernels.c"
+    source.parent.mkdir()
+    shutil.copy(cpu_kernels._SOURCE, source)
+    monkeypatch.setattr(cpu_kernels, "_SOURCE", source)
+    return cpu_kernels.kernels.__wrapped__
+
+
+def test_without_a_compiler_or_switched_off_there_are_none_and_nothing_is_said(anew, monkeypatch, caplog):
+    with monkeypatch.context() as patched:
+        patched.setenv("TTS_CPU_KERNELS", "0")
+        assert anew() is None
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", "")
+    assert anew() is None
+    assert not caplog.records
+
+
+def test_a_compiler_that_fails_is_named(anew, monkeypatch, caplog):
+    monkeypatch.setenv("CC", f"{sys.executable} -c raise(SystemExit('no-such-flag'))")
+    with caplog.at_level(logging.WARNING):
+        assert anew() is None
+    assert sys.executable in caplog.text and "no-such-flag" in caplog.text and "slower" in caplog.text
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert anew() is None
+    assert "no-such-compiler" in caplog.text
+
+
+@compiled
+def test_it_is_compiled_once_by_however_many_at_a_time(anew, monkeypatch):
+    runs, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *given, **named: (runs.append(given), run(*given, **named))[1])
+    made = []
+    threads = [threading.Thread(target=lambda: made.append(anew())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 3 and None not in made
+    [library] = (cpu_kernels._SOURCE.parent / "__pycache__").iterdir()
+    assert library.suffix == ".so"
+    compiled_before = len(runs)
+    assert anew() is not None
+    assert len(runs) == compiled_before
+
+
+@compiled
+def test_a_folder_that_cannot_be_written_is_left_alone(anew, monkeypatch):
+    monkeypatch.setattr(cpu_kernels.os, "access", lambda path, mode: Path(path).name != "__pycache__")
+    assert anew() is not None
+    assert not list((cpu_kernels._SOURCE.parent / "__pycache__").iterdir())
