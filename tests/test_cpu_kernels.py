@@ -43,6 +43,8 @@ def attention(seed: int, size: int, kv_heads: int, group: int, lengths: list[int
     cache.prepare(positions)
     cache.reserve(cache.window, kv_heads, size, like=torch.empty(0))
     cache.held.copy_(normal(seed, *cache.held.shape))
+    for row, length in enumerate(lengths):
+        cache.held[:, :, row, :, length:] *= 1e3  # what lies past a row must not count
     qkv = normal(seed + 1, len(lengths) * new, (group + 2) * kv_heads * size)
     return forward, positions, cache, qkv
 
@@ -130,6 +132,14 @@ def test_noise_is_the_same_to_the_last_bit_that_a_flat_distribution_shows(drawn)
     keys, positions = (torch.tensor(column) for column in zip(*drawn))
     tokens = draw(torch.zeros(len(keys), 1 << 16), keys, positions, 1.0, 1.0)
     assert torch.equal(tokens, (uniforms(keys, positions) * (1 << 16)).long())
+
+
+@compiled
+@pytest.mark.parametrize("never", [-1000.0, -float("inf")])
+def test_a_token_without_weight_is_never_drawn(never):
+    key = torch.tensor([7046029254386353131])  # whose noise at 0 is 0
+    assert uniforms(key, torch.tensor([0])).item() == 0
+    assert draw(torch.tensor([[never, 0.0, 1.0]]), key, torch.tensor([0]), 1.0, 1.0).tolist() == [1]
 
 
 def test_what_is_not_compiled_is_left_to_torch(monkeypatch):

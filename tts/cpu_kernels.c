@@ -41,7 +41,7 @@ INLINE f8 larger(f8 a, f8 b) {
 
 INLINE float sum(f8 a) { return ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7])); }
 
-/* e^x for x <= 87, as 2^n 2^r with |r| <= 1/2; the polynomial is exp2f's of Cephes (Moshier). */
+/* e^x for x <= 87, 0 below -87; as 2^n 2^r with |r| <= 1/2, the polynomial is exp2f's of Cephes (Moshier). */
 INLINE f8 exponential(f8 x) {
     const f8 turns = larger(x, all(-87.0f)) * 1.44269504f;
     const f8 shifted = turns + 12582912.0f; /* 1.5 * 2^23: rounds, and leaves n in the lowest bits */
@@ -53,7 +53,8 @@ INLINE f8 exponential(f8 x) {
     power = power * rest + 2.402264791e-1f;
     power = power * rest + 6.931472028e-1f;
     power = power * rest + 1.0f;
-    return power * (f8)(((i8)shifted - 0x4B400000 + 127) << 23);
+    const f8 value = power * (f8)(((i8)shifted - 0x4B400000 + 127) << 23);
+    return (f8)((i8)value & (x > all(-87.0f)));
 }
 
 /* The sums of eight vectors, one in each place. */
@@ -98,9 +99,7 @@ INLINE void attend_once(const float *query, const float *keys, const float *valu
         most = top[i] > most ? top[i] : most;
     f8 total = all(0.0f);
     for (long at = 0; at < length; at += 8) {
-        f8 weight = exponential(load(weights + at) - most);
-        for (long j = length - at; j < 8; j++)
-            weight[j] = 0.0f;
+        const f8 weight = exponential(load(weights + at) - most);
         total += weight;
         store(weights + at, weight);
     }
