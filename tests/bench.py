@@ -347,7 +347,7 @@ def main(sections: Sequence[str]) -> None:
             "memory": lambda: memory(report),
             "estimates": lambda: estimates(report),
             "differing": lambda: differing_samples(report),
-            "profile": lambda: print(profiling.table(profiled(engines))),
+            "profile": lambda: print(profiling.table(profiled(engines), ROUNDS)),
         }
         for name in sections or every:
             every[name]()

@@ -1,21 +1,25 @@
-"""``make bench`` section "profile": where the time of a pool and of searches goes, on one thread, beside two floors.
+"""``make bench`` section "profile": where the time of a pool and of searches goes, on one thread, beside what it cannot fall below.
 
-The floors: the very same forward passes and nothing else; and the bytes and operations of these, at the rates that this machine
-reaches on large arrays.
+These floors: the forward passes within the very same run; and the bytes and operations of these, at the rates that this machine reaches
+on an array as large as what a pass reads, and on a large matrix product.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
+from tts.cpu_kernels import Kernels
 from tts.kv_cache import CachedModel, positions_read
 
+COMPILED = {"attend": "attention", "norm": "norms", "gate": "other operations", "draw": "other operations"}
 KINDS = {
     "attention": ("bmm", "baddbmm", "_softmax"),
     "matrix products": ("mm", "addmm"),
@@ -34,73 +38,92 @@ KINDS = {
     ),
 }
 OTHER = "other operations"
-Call = tuple[CachedModel, torch.Tensor, torch.Tensor]
-
-
-def shares(work: Callable[[], object]) -> tuple[float, dict[str, float]]:
-    """Wall time of some work, and how much of it went into which kind of operation; the rest is Python.
-
-    Times of operations come from a profiled run, scaled so that the profiler's own cost does not count.
-    """
-    started = time.perf_counter()
-    work()
-    wall = time.perf_counter() - started
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        started = time.perf_counter()
-        work()
-        slowed = time.perf_counter() - started
-    kind_of = {f"aten::{name}": kind for kind, names in KINDS.items() for name in names}
-    spent: Counter[str] = Counter()
-    for event in profiled.key_averages():
-        spent[kind_of.get(event.key, OTHER)] += event.self_cpu_time_total / 1e6
-    found = {kind: spent[kind] / slowed * wall for kind in (*KINDS, OTHER)}
-    return wall, found | {"Python": wall - sum(found.values())}
+Call = tuple[CachedModel, tuple[int, ...], list[int]]
 
 
 @contextmanager
-def recorded() -> Iterator[list[Call]]:
-    """The forward passes that are made meanwhile."""
-    calls: list[Call] = []
-    extend = CachedModel.extend
-
-    def watched(self: CachedModel, tokens: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        calls.append((self, tokens.clone(), start.clone()))
-        return extend(self, tokens, start)
-
-    CachedModel.extend = watched
+def replaced(owner: type, name: str, wrapper: Callable) -> Iterator[None]:
+    """``owner.name`` is called through ``wrapper(original, *arguments)`` meanwhile."""
+    original = getattr(owner, name)
+    setattr(owner, name, lambda *given: wrapper(original, *given))
     try:
-        yield calls
+        yield
     finally:
-        CachedModel.extend = extend
+        setattr(owner, name, original)
 
 
-def replayed(calls: list[Call]) -> float:
-    """Wall time of the same forward passes alone."""
-    fresh = {id(cached): cached.with_slots(max(cached.slots, 1)) for cached, *_ in calls}
-    started = time.perf_counter()
-    for cached, tokens, start in calls:
-        fresh[id(cached)].extend(tokens, start)
-    return time.perf_counter() - started
+def shares(work: Callable[[], object]) -> dict[str, float]:
+    """How much of some work's time goes into which kind of operation; the rest is Python, and what the profiler costs it."""
+    with ExitStack() as stack:
+        for name in COMPILED:
+
+            def seen(original, *given, name=name):
+                with record_function(f"compiled::{name}"):
+                    return original(*given)
+
+            stack.enter_context(replaced(Kernels, name, seen))
+        profiled = stack.enter_context(profile(activities=[ProfilerActivity.CPU]))
+        started = time.perf_counter()
+        work()
+        wall = time.perf_counter() - started
+    kind_of = {f"aten::{name}": kind for kind, names in KINDS.items() for name in names}
+    kind_of |= {f"compiled::{name}": kind for name, kind in COMPILED.items()}
+    spent: Counter[str] = Counter()
+    for event in profiled.key_averages():
+        spent[kind_of.get(event.key, OTHER)] += event.self_cpu_time_total / 1e6
+    found = {kind: spent[kind] / wall for kind in (*KINDS, OTHER)}
+    return found | {"Python": 1 - sum(found.values())}
+
+
+def forward_share(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall time of some work, and the share of it that went by within forward passes."""
+    within = 0.0
+
+    def timed(original, *given):
+        nonlocal within
+        started = time.perf_counter()
+        result = original(*given)
+        within += time.perf_counter() - started
+        return result
+
+    with replaced(CachedModel, "extend", timed):
+        started = time.perf_counter()
+        work()
+        wall = time.perf_counter() - started
+    return wall, within / wall
+
+
+def forward_passes(work: Callable[[], object]) -> list[Call]:
+    """The model, the shape, and each row's length after it, of every forward pass that is made."""
+    calls: list[Call] = []
+
+    def seen(original, cached, tokens, start):
+        calls.append((cached, tuple(tokens.shape), (start + tokens.shape[1]).tolist()))
+        return original(cached, tokens, start)
+
+    with replaced(CachedModel, "extend", seen):
+        work()
+    return calls
 
 
 def least(calls: list[Call]) -> tuple[float, float]:
-    """Seconds that the bytes of the same forward passes take at the rate of a copy, and their operations at that of a matrix product."""
-    moved = operations = 0.0
-    for cached, tokens, start in calls:
-        rows, new = tokens.shape
+    """Seconds that the bytes of the same forward passes take at the rate of reading, and their operations at that of a matrix product."""
+    reading = operations = 0.0
+    for cached, (rows, new), lengths in calls:
         config = cached.backbone.config
         weights = sum(p.numel() for p in cached.backbone.layers.parameters())
-        read = positions_read((start + new).tolist())
-        moved += 4 * weights + cached.token_bytes * (read + rows * new)
+        read = sum(lengths) if cached.ragged else positions_read(lengths)
+        moved = 4 * weights + cached.token_bytes * (read + rows * new)
+        reading += moved / _bytes_per_second(int(moved).bit_length())
         operations += 2 * weights * rows * new + 4 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * read * new
-    return moved / _bytes_per_second(), operations / _operations_per_second()
+    return reading, operations / _operations_per_second()
 
 
-def _bytes_per_second() -> float:
-    """Of a copy of what lies in the cache that the cores share, read and written."""
-    source = torch.randn(1 << 20)
-    target = torch.empty_like(source)
-    return 2 * 4 * len(source) / _fastest(lambda: target.copy_(source))
+@cache
+def _bytes_per_second(bits: int) -> float:
+    """Of reading an array of ``2 ** (bits - 1)`` bytes over and over."""
+    array = torch.randn(1 << max(0, bits - 3))
+    return 4 * len(array) / _fastest(array.sum)
 
 
 def _operations_per_second() -> float:
@@ -117,26 +140,26 @@ def _fastest(work: Callable[[], object]) -> float:
     return min(times)
 
 
-def table(what: dict[str, Callable[[], object]]) -> str:
-    """Markdown: per kind of work its wall time, shares in per cent, and floors as a share of the wall time."""
+def table(what: dict[str, Callable[[], object]], rounds: int) -> str:
+    """Markdown: per kind of work its wall time, shares in per cent, and floors as a share of the wall time; medians of the rounds."""
     columns: dict[str, list[str]] = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for name, work in what.items():
-            work()
-            wall, found = shares(work)
-            with recorded() as calls:
-                work()
-            moved, operations = least(calls)
-            floors = {
-                "*the same forward passes alone*": replayed(calls),
-                "*their bytes at the rate of a copy*": moved,
-                "*their operations at the rate of a large product*": operations,
+            calls = forward_passes(work)
+            walls, within = zip(*(forward_share(work) for _ in range(rounds)))
+            found = [shares(work) for _ in range(rounds)]
+            wall = statistics.median(walls)
+            reading, operations = least(calls)
+            values = {kind: statistics.median(f[kind] for f in found) for kind in found[0]} | {
+                "*within forward passes, of the policy and the PRM*": statistics.median(within),
+                "*their bytes at the rate of reading*": reading / wall,
+                "*their operations at the rate of a large product*": operations / wall,
             }
-            columns[name] = [f"{wall:.2f}", *(f"{100 * value / wall:.0f} %" for value in (found | floors).values())]
+            columns[name] = [f"{wall:.2f}", *(f"{100 * value:.0f} %" for value in values.values())]
     finally:
         torch.set_num_threads(threads)
-    labels = ["wall time (s)", *found, *floors]
     lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    labels = ["wall time (s)", *values]
     return "\n".join([*lines, *(f"| {label} | {' | '.join(c[row] for c in columns.values())} |" for row, label in enumerate(labels))])

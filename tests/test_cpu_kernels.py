@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,12 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tts import cpu_kernels
-from tts.kv_cache import CachedModel, SlotCache
+from tts.kv_cache import CachedModel, Shared, SlotCache, State
 from tts.llama_forward import LlamaForward
 from tts.policies.drawing import choose, draw, uniforms
 
 LENGTHS = st.lists(st.integers(0, 90), min_size=1)
+PAIRS = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=1)
 compiled = pytest.mark.skipif(cpu_kernels.kernels() is None, reason="no C compiler here")
 seeds = st.integers(0, 1 << 30)
 
@@ -31,7 +33,7 @@ def normal(seed: int, *shape: int, scale: float = 1.0) -> torch.Tensor:
     return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def attention(seed: int, size: int, kv_heads: int, group: int, lengths: list[int], new: int, spare: int = 1):
+def attention(seed: int, size: int, kv_heads: int, group: int, lengths: list[int], new: int, layers: int = 1):
     """A forward pass over a cache of random keys and values, and random queries, keys and values to be added."""
     config = LlamaConfig(
         **SHAPE
@@ -39,7 +41,7 @@ def attention(seed: int, size: int, kv_heads: int, group: int, lengths: list[int
     )
     forward = LlamaForward(LlamaForCausalLM(config).base_model)
     positions = torch.tensor(lengths)[:, None] + torch.arange(new)
-    cache = SlotCache(1, len(lengths) + spare)
+    cache = SlotCache(layers, len(lengths) + 1)
     cache.prepare(positions)
     cache.reserve(cache.window, kv_heads, size, like=torch.empty(0))
     cache.held.copy_(normal(seed, *cache.held.shape))
@@ -77,9 +79,78 @@ def test_a_rows_attention_does_not_depend_on_the_others(seed, lengths, new):
     together = forward._compiled_attention(positions, angles, cache)(0, qkv).view(len(lengths), new, -1)
     for row in range(len(lengths)):
         alone = held[0][:, row : row + 1].clone()
-        hidden = forward.kernels.attend(qkv.view(len(lengths), -1)[row].view(new, -1), angles, positions[row : row + 1], alone)
+        nothing = Shared(1)
+        hidden = forward.kernels.attend(
+            qkv.view(len(lengths), -1)[row].view(new, -1), angles, positions[row : row + 1], alone, nothing.address, 0
+        )
         assert torch.equal(hidden, together[row])
         assert torch.equal(alone, cache.held[0][:, row : row + 1])
+
+
+@compiled
+@settings(deadline=None, max_examples=40)
+@given(
+    seeds, st.sampled_from(cpu_kernels.SIZES), st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=1), st.integers(1, 4)
+)
+def test_what_rows_share_is_read_in_place_to_the_last_bit(seed, size, rows, new):
+    lengths = [max(row) for row in rows]
+    forward, positions, cache, qkv = attention(seed, size, 2, 2, lengths, new, layers=2)
+    angles = forward._angles(cache.window)
+    expected = forward._compiled_attention(positions, angles, cache)(1, qkv)
+    for row, (one, other) in enumerate(rows):
+        shared, longest = min(one, other), max(one, other)
+        if shared:
+            cache.shared.put([row], State(cache.slot(row, longest).clone()), shared)
+            cache.slot(row, shared).fill_(1e3)
+    assert torch.equal(forward._compiled_attention(positions, angles, cache)(1, qkv), expected)
+
+
+@compiled
+@torch.inference_mode()
+def test_forks_of_a_parked_sequence_go_on_like_it_and_may_be_moved_and_parked():
+    torch.manual_seed(5)
+    backbone = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=50, initializer_range=0.3)).base_model
+    cached, tokens = CachedModel(backbone, 6), torch.randint(50, (1, 60))
+    at = lambda position: torch.full((1,), position)  # noqa: E731
+    whole = CachedModel(backbone, 1)
+    expected = torch.cat([whole.extend(tokens[:, i : i + 1], at(i)) for i in range(60)], 1)
+    cached.extend(tokens[:, :1], at(0))
+    for i in range(1, 20):
+        cached.extend(tokens[:, i : i + 1], at(i))
+    cached.load([1, 4, 5], cached.park(0, 20))
+    cached.load([0, 2], cached.park(4, 20), 15)  # a fork of a fork that has not gone on, and only its beginning
+    cached.move([5, 2], [3, 1], [20, 15])
+    starts = [15, 15, 15, 20, 20]
+    for step in range(20):
+        start = torch.tensor(starts) + step
+        new = tokens[0, start][:, None]
+        hidden = cached.extend(new, start)
+        for row in (0, 1, 3, 4):
+            torch.testing.assert_close(hidden[row], expected[0, start[row]][None], atol=1e-4, rtol=1e-4)
+    again = cached.park(3, 38)
+    cached.load([2], None)
+    torch.testing.assert_close(again.held, whole.park(0, 38).held, atol=1e-4, rtol=1e-4)
+    assert again.held.is_contiguous()
+    cached.load([0], again)
+    hidden = cached.extend(tokens[:, 38:40], at(38))
+    torch.testing.assert_close(hidden, expected[:, 38:40], atol=1e-4, rtol=1e-4)
+
+
+@compiled
+@torch.inference_mode()
+def test_rows_let_go_of_what_was_parked():
+    backbone = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=50)).base_model
+    cached = CachedModel(backbone, 4)
+    cached.extend(torch.zeros(4, 9, dtype=torch.int64), torch.zeros(4, dtype=torch.int64))
+    state = cached.park(1, 9)
+    gone = weakref.ref(state)
+    cached.load([0, 3], state)
+    del state
+    cached.move([3], [2], [9])
+    cached.load([0, 3], None)
+    assert gone() is not None
+    cached.load([2], None)
+    assert gone() is None
 
 
 @compiled

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 
 from tts import prompts
+from tts.kv_cache import CachedModel
 from tts.policies.drawing import choose, uniforms
 from tts.policies.sampling import Sampling, noise_key
 from tts.policies.transformers import TransformersPolicy
@@ -116,6 +120,51 @@ def test_a_search_is_the_same_alone_and_among_others(tiny_lm):
         [alone] = Driver(policy, LengthPRM(), record=True).run([make(i)])
         assert sorted((c.path, c.tokens) for c in alone.nodes) == sorted((c.path, c.tokens) for c in outcome.nodes)
         assert outcome.policy_tokens == sum(c.generated for c in outcome.nodes)
+
+
+def test_continuations_of_the_same_tokens_share_what_is_parked(tiny_lm):
+    policy = TransformersPolicy(str(tiny_lm), Sampling(temperature=1.0, max_step_tokens=4, seed=7), batch=16)
+    separator = policy.tokenizer("\n\n")["input_ids"][0]
+    policy.model.get_output_embeddings().weight.data[separator] *= 3  # many steps end
+    found: list[list] = []
+
+    def search(root):
+        [children] = yield Sample([root], 60)
+        found.append([(c.tokens, c.state) for c in children if c.status == "open"])
+        return []
+
+    roots = [policy.root(f"p{i}", p) for i, p in enumerate(PROBLEMS)]
+    Driver(policy).run([(root, search(root)) for root in roots])
+    for opened in found:
+        assert all((state is other) == (tokens == others) for tokens, state in opened for others, other in opened)
+    distinct = sum(len(set(tokens for tokens, _ in opened)) for opened in found)
+    assert len(PROBLEMS) < distinct < sum(map(len, found)), "no two siblings were alike, or all were"
+
+
+def test_nothing_parked_stays_behind_a_search(tiny_lm, monkeypatch):
+    policy, park, states = TransformersPolicy(str(tiny_lm), SAMPLING, batch=12), CachedModel.park, weakref.WeakSet()
+
+    def noted(*given):
+        state = park(*given)
+        states.update([state] if state else [])
+        return state
+
+    monkeypatch.setattr(CachedModel, "park", noted)
+    make = lambda i: (r := policy.root(f"p{i}", PROBLEMS[i]), beam_search(r, 8, 4, 4))  # noqa: E731
+    searches = [make(i) for i in range(len(PROBLEMS))]
+    Driver(policy, LengthPRM()).run(searches)
+    del searches
+    gc.collect()
+    assert not states
+    with pytest.raises(KeyboardInterrupt):
+        Driver(policy, InterruptedPRM()).run([make(i) for i in range(len(PROBLEMS))])
+    gc.collect()
+    assert not states
+
+
+class InterruptedPRM(LengthPRM):
+    def score(self, problems, steps):
+        raise KeyboardInterrupt
 
 
 def test_a_prompt_longer_than_the_context_is_refused(tiny_lm):

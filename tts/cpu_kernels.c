@@ -69,8 +69,18 @@ INLINE f8 sums(const f8 a[8]) {
     return SHUFFLE(four[0], four[1], 0, 1, 2, 3, 8, 9, 10, 11) + SHUFFLE(four[0], four[1], 4, 5, 6, 7, 12, 13, 14, 15);
 }
 
-/* One query over the first `length` keys and values of its head. Up to seven keys past `length` are read and count for nothing. */
-INLINE void attend_once(const float *query, const float *keys, const float *values, long length, float *weights, float *out, const int size) {
+/* Where a head's keys or values lie: those of the first positions maybe in what was parked, which siblings share, and the rest in the row. */
+typedef struct {
+    const float *shared, *own;
+    long shared_positions;
+} Held;
+
+INLINE const float *place(Held held, long position, const int size) {
+    return (position < held.shared_positions ? held.shared : held.own) + position * size;
+}
+
+/* One query over the first `length` keys and values of its head; the sums do not depend on how many of them are shared. */
+INLINE void attend_once(const float *query, Held keys, Held values, long length, float *weights, float *out, const int size) {
     const int parts = size / 8;
     const f8 scale = all(1.0f / sqrtf((float)size));
     f8 asked[WIDEST_HEAD / 8], even[WIDEST_HEAD / 8], odd[WIDEST_HEAD / 8];
@@ -82,7 +92,7 @@ INLINE void attend_once(const float *query, const float *keys, const float *valu
         f8 products[8];
         UNROLL
         for (int j = 0; j < 8; j++) {
-            const float *key = keys + (at + j) * size;
+            const float *key = place(keys, at + j < length ? at + j : length - 1, size);
             products[j] = asked[0] * load(key);
             UNROLL
             for (int i = 1; i < parts; i++)
@@ -108,16 +118,18 @@ INLINE void attend_once(const float *query, const float *keys, const float *valu
         even[i] = odd[i] = all(0.0f);
     long at = 0;
     for (; at + 1 < length; at += 2) { /* two sums, so that one need not wait for the other */
+        const float *value = place(values, at, size), *next = place(values, at + 1, size);
         UNROLL
         for (int i = 0; i < parts; i++) {
-            even[i] += weights[at] * load(values + at * size + 8 * i);
-            odd[i] += weights[at + 1] * load(values + (at + 1) * size + 8 * i);
+            even[i] += weights[at] * load(value + 8 * i);
+            odd[i] += weights[at + 1] * load(next + 8 * i);
         }
     }
     if (at < length) {
+        const float *value = place(values, at, size);
         UNROLL
         for (int i = 0; i < parts; i++)
-            even[i] += weights[at] * load(values + at * size + 8 * i);
+            even[i] += weights[at] * load(value + 8 * i);
     }
     const float share = 1.0f / sum(total);
     UNROLL
@@ -138,9 +150,10 @@ typedef struct {
     const float *qkv;          /* (rows, new, heads + 2 kv_heads, size) */
     const float *angles;       /* (positions, 2, size) */
     const int64_t *positions;  /* (rows, new) */
-    float *keys, *values;      /* (slots, kv_heads, capacity, size); capacity is a multiple of 8 */
+    float *keys, *values;      /* (slots, kv_heads, capacity, size) */
+    const int64_t *shared;     /* (slots, 3): address of a parked (layers, 2, kv_heads, length, size), its length, how much of it is read */
     float *out;                /* (rows, new, heads, size) */
-    int64_t added, heads, kv_heads, capacity;
+    int64_t layer, added, heads, kv_heads, capacity;
 } Attention;
 
 INLINE void attend_rows(const Attention *a, long first, long last, float *weights, const int size) {
@@ -157,13 +170,18 @@ INLINE void attend_rows(const Attention *a, long first, long last, float *weight
                 memcpy(a->values + place, value + head * size, size * sizeof(float));
             }
         }
+        const float *parked = (const float *)(intptr_t)a->shared[3 * row];
+        const long length = a->shared[3 * row + 1], positions_shared = a->shared[3 * row + 2];
         for (long head = 0; head < a->heads; head++) {
-            const long held = (row * a->kv_heads + head / group) * a->capacity * size;
+            const long kv_head = head / group, own = (row * a->kv_heads + kv_head) * a->capacity * size;
+            const long of_layer = (2 * a->layer * a->kv_heads + kv_head) * length * size, of_values = a->kv_heads * length * size;
+            const Held keys = {parked + (parked ? of_layer : 0), a->keys + own, positions_shared};
+            const Held values = {parked + (parked ? of_layer + of_values : 0), a->values + own, positions_shared};
             for (long token = 0; token < a->added; token++) {
                 const long at = positions[token];
                 rotate(of_row + token * width + head * size, a->angles + at * 2 * size, query, size);
                 float *out = a->out + ((row * a->added + token) * a->heads + head) * size;
-                attend_once(query, a->keys + held, a->values + held, at + 1, weights, out, size);
+                attend_once(query, keys, values, at + 1, weights, out, size);
             }
         }
     }
@@ -171,7 +189,7 @@ INLINE void attend_rows(const Attention *a, long first, long last, float *weight
 
 /* Rotary embedding, writing new keys and values, causal attention, for rows `first` to `last`; 1 where it cannot be done. */
 int attend(const Attention *a, int64_t size, int64_t first, int64_t last) {
-    float *weights = malloc(a->capacity * sizeof(float));
+    float *weights = malloc((a->capacity + 8) * sizeof(float));
     int unknown = !weights;
     if (weights) {
         switch (size) { /* each a copy of its own, with loops over a head unrolled */

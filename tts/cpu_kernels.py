@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 
 
 class _Attention(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("qkv", "angles", "positions", "keys", "values", "out")] + [
-        (name, ctypes.c_int64) for name in ("added", "heads", "kv_heads", "capacity")
+    _fields_ = [(name, ctypes.c_void_p) for name in ("qkv", "angles", "positions", "keys", "values", "shared", "out")] + [
+        (name, ctypes.c_int64) for name in ("layer", "added", "heads", "kv_heads", "capacity")
     ]
 
 
@@ -71,14 +71,19 @@ class Kernels:
             raise MemoryError("no memory for drawing tokens")
         return out
 
-    def attend(self, qkv: torch.Tensor, angles: torch.Tensor, positions: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
+    def attend(
+        self, qkv: torch.Tensor, angles: torch.Tensor, positions: torch.Tensor, held: torch.Tensor, shared: int, layer: int
+    ) -> torch.Tensor:
         """Rotates queries and keys, writes keys and values into ``held``, and attends to all that a row holds up to each position.
 
         Args:
             qkv: ``(rows * new, (heads + 2 * kv_heads) * size)``.
             angles: cosines and signed sines by position, ``(positions, 2 * size)``.
             positions: ``(rows, new)``, int64, within ``angles`` and the capacity.
-            held: a layer's cache, ``(2, slots, kv_heads, capacity, size)``; a capacity is a multiple of 8.
+            held: the layer's cache, ``(2, slots, kv_heads, capacity, size)``.
+            shared: address of int64 ``(slots, 3)``: per row, the address of a parked ``(layers, 2, kv_heads, length, size)``, its length,
+                and how many of its positions are read instead of the row's own.
+            layer: number of the layer.
 
         Returns:
             ``(rows * new, heads * size)``.
@@ -89,9 +94,8 @@ class Kernels:
         out = qkv.new_empty(rows * new, heads * size)
         keys = held.data_ptr()
         values = keys + held.stride(0) * held.itemsize
-        work = _Attention(
-            qkv.data_ptr(), angles.data_ptr(), positions.data_ptr(), keys, values, out.data_ptr(), new, heads, kv_heads, capacity
-        )
+        pointers = (qkv.data_ptr(), angles.data_ptr(), positions.data_ptr(), keys, values, shared, out.data_ptr())
+        work = _Attention(*pointers, layer, new, heads, kv_heads, capacity)
         address = ctypes.addressof(work)
         parts = min(rows, torch.get_num_threads(), 1 + rows * new * heads * size * capacity // _WORTH_A_THREAD)
         if parts == 1:

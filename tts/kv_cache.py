@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers import Cache, PreTrainedModel
 
@@ -17,9 +18,36 @@ _BLOCK = 64  # rows that are looked at together at least
 
 @dataclass(frozen=True)
 class State:
-    """A parked sequence: keys and values, ``(layers, 2, kv_heads, length, size)``."""
+    """A parked sequence: keys and values, contiguous, ``(layers, 2, kv_heads, length, size)``."""
 
     held: torch.Tensor
+
+
+class Shared:
+    """Per slot what was parked and is read in place instead of the slot's own first positions.
+
+    Attributes:
+        states: each slot's; None where there is nothing.
+        address: of int64 ``(slots, 3)``: a state's address, its length, how many of its positions are read.
+    """
+
+    def __init__(self, slots: int):
+        self.states: list[State | None] = [None] * slots
+        self._table = np.zeros((slots, 3), dtype=np.int64)
+        self.address = self._table.ctypes.data
+
+    def put(self, rows: Sequence[int], state: State | None, length: int) -> None:
+        for row in rows:
+            self.states[row] = state
+        self._table[rows] = (state.held.data_ptr(), state.held.shape[3], length) if state else 0
+
+    def length(self, row: int) -> int:
+        return int(self._table[row, 2])
+
+    def move(self, origin: Sequence[int], to: Sequence[int]) -> None:
+        self._table[list(to)] = self._table[list(origin)]
+        for row, state in zip(to, [self.states[row] for row in origin]):
+            self.states[row] = state
 
 
 @dataclass(frozen=True)
@@ -75,6 +103,7 @@ class SlotCache(Cache):
         super().__init__(layers=[])
         self.layer_count, self.slots = layers, slots
         self.held: torch.Tensor | None = None
+        self.shared = Shared(slots)
         self.window = 0
         self._spans: list[Span] | None = None
         self._positions = torch.empty(0)
@@ -111,9 +140,9 @@ class SlotCache(Cache):
         keys, values = self.held[layer, :, span.first : span.stop, :, : span.window].flatten(1, 2).unbind()
         return keys, values
 
-    def slot(self, row: int, length: int) -> torch.Tensor:
-        """View of a row's first positions, ``(layers, 2, kv_heads, length, size)``."""
-        return self.held.select(2, row).narrow(3, 0, length)
+    def slot(self, row: int, stop: int, start: int = 0) -> torch.Tensor:
+        """View of a row's positions, ``(layers, 2, kv_heads, stop - start, size)``."""
+        return self.held.select(2, row).narrow(3, start, stop - start)
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
         self.write(layer_idx, torch.stack([key_states.transpose(1, 2), value_states.transpose(1, 2)], 2))
@@ -202,15 +231,26 @@ class CachedModel:
         """A copy of the first ``length`` positions of a row, to be loaded again later; None for none."""
         if not length:
             return None
-        return State(self.cache.slot(row, length).clone())
+        shared = min(self.cache.shared.length(row), length)
+        if not shared:
+            return State(self.cache.slot(row, length).clone())
+        parts = self.cache.shared.states[row].held.narrow(3, 0, shared), self.cache.slot(row, length, shared)
+        return State(torch.cat(parts, 3))
 
     def load(self, rows: list[int], state: State | None, length: int | None = None) -> None:
-        """Puts a parked state, or its first ``length`` positions, into each of ``rows``: this is how a sequence forks."""
-        if state is None:
+        """Puts a parked state, or its first ``length`` positions, into each of ``rows``: this is how a sequence forks.
+
+        Where rows are :attr:`ragged`, nothing is copied: they read the state, which must not change, until something else is loaded.
+        """
+        if state is None or length == 0:
+            self.cache.shared.put(rows, None, 0)
             return
         held = state.held if length is None else state.held.narrow(3, 0, length)
         _, _, heads, length, size = held.shape
         self.cache.reserve(length + 1, heads, size, like=held)
+        if self.ragged:
+            self.cache.shared.put(rows, state, length)
+            return
         if rows[-1] - rows[0] + 1 == len(rows):
             self.cache.held.narrow(2, rows[0], len(rows)).narrow(4, 0, length).copy_(held.unsqueeze(2))
             return
@@ -219,13 +259,16 @@ class CachedModel:
 
     def move(self, origin: Sequence[int], to: Sequence[int], lengths: Sequence[int]) -> None:
         """Copies rows over others, of each the first ``lengths``; rows that are both are read before they are written."""
+        starts = [min(self.cache.shared.length(row), length) for row, length in zip(origin, lengths)]
         if set(origin).isdisjoint(to):
-            sources = [self.cache.slot(row, length) for row, length in zip(origin, lengths)]
+            sources = [self.cache.slot(row, length, start) for row, length, start in zip(origin, lengths, starts)]
         else:
             blocks = [slice(at, at + _BLOCK) for at in range(0, len(origin), _BLOCK)]
-            sources = [row for block in blocks for row in self._copies(origin[block], lengths[block])]
-        for source, row, length in zip(sources, to, lengths):  # one by one, since a scattered write of many takes three times as long
-            self.cache.slot(row, length).copy_(source.narrow(3, 0, length))
+            copies = [row for block in blocks for row in self._copies(origin[block], lengths[block])]
+            sources = [row.narrow(3, start, length - start) for row, length, start in zip(copies, lengths, starts)]
+        for source, row, length, start in zip(sources, to, lengths, starts):
+            self.cache.slot(row, length, start).copy_(source)  # one by one, since a scattered write of many takes three times as long
+        self.cache.shared.move(origin, to)
 
     def _copies(self, rows: Sequence[int], lengths: Sequence[int]) -> Sequence[torch.Tensor]:
         held = self.cache.held.narrow(4, 0, max(lengths))

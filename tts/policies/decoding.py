@@ -89,6 +89,7 @@ class DecodingBatch:
         # noise key, stepwise, active: in one tensor, so that entering and moving are one operation each.
         self._numbers = torch.zeros(8, size, dtype=torch.int64, device=device)
         self._generated = torch.zeros(size, 64, dtype=torch.int64, device=device)
+        self.cached.load(list(range(size)), None)
 
     @property
     def free(self) -> int:
@@ -156,9 +157,11 @@ class DecodingBatch:
             stops: whose rows.
             refill: whether others wait to take their places; if not, the last rows move into the gaps.
         """
-        for stop in stops:
-            self._owners[stop.row] = None
-        self._numbers[:, torch.tensor([stop.row for stop in stops], device=self._numbers.device)] = 0
+        rows = [stop.row for stop in stops]
+        for row in rows:
+            self._owners[row] = None
+        self.cached.load(rows, None)  # what was parked for them alone is let go of
+        self._numbers[:, torch.tensor(rows, device=self._numbers.device)] = 0
         self.active -= len(stops)
         if not refill and self.active < 0.9 * len(self._owners):
             self._close_gaps()
@@ -167,6 +170,7 @@ class DecodingBatch:
         gaps = [row for row in range(self.active) if self._owners[row] is None]
         self._move([row for row in range(self.active, len(self._owners)) if self._owners[row] is not None], gaps)
         self._numbers[:, self.active :] = 0
+        self.cached.load(list(range(self.active, len(self._owners))), None)
         del self._owners[self.active :]
 
     def _sort(self) -> None:

@@ -211,8 +211,7 @@ class StepScorer:
         width = max(map(len, new))
         tokens = torch.tensor([ids + [0] * (width - len(ids)) for ids in new], device=device)
         for row, read in enumerate(reads):
-            if read.start:
-                self.cached.load([row], read.parent.state, read.start)
+            self.cached.load([row], read.parent and read.parent.state, read.start)
         hidden = self.cached.extend(tokens, torch.tensor([read.start for read in reads], device=device))
         scores = iter(self._scores_of(reads, hidden))
         for row, read in enumerate(reads):
@@ -223,6 +222,7 @@ class StepScorer:
                     node.state = self.cached.park(row, len(node.ids))
                     node.last_hidden = hidden[row, len(node.ids) - read.start - 1].clone()
                 self._trees[problem_id][prefix] = node
+        self.cached.load(list(range(len(reads))), None)  # so that what is dropped is not kept by its rows
 
     def _scores_of(self, reads: list[Read], hidden: torch.Tensor) -> Iterator[float]:
         """The score of each step of reads whose hidden states are ``(rows, new, width)``, but for openings."""
