@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -47,10 +48,13 @@ def interval(estimates: np.ndarray, method: str = METHOD) -> Interval:
     return Interval(float(estimates[0]), float(low), float(high), method)
 
 
+@lru_cache(8)  # many strategies are fitted on the same problems
 def resampled_problems(problems: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """How often each problem is drawn, ``(1 + resamples, problems)``; once each in the first row."""
+    """How often each problem is drawn, ``(1 + resamples, problems)``, read-only; once each in the first row."""
     drawn = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=resamples)
-    return np.vstack([np.ones((1, problems), int), drawn])
+    weights = np.vstack([np.ones((1, problems)), drawn])
+    weights.flags.writeable = False
+    return weights
 
 
 def resampled_means(values: np.ndarray) -> np.ndarray:
@@ -136,8 +140,8 @@ def _sums(values: np.ndarray, member: np.ndarray, weights: np.ndarray) -> np.nda
         member: ``(problems, bins * folds)``, one where a problem lies.
         weights: ``(resamples, problems)``.
     """
-    sums = np.stack([(weights * value) @ member for value in values], 1)
-    return sums.reshape(*sums.shape[:2], -1, FOLDS)
+    inside = values.T[:, :, None] * member[:, None]
+    return (weights @ inside.reshape(len(member), -1)).reshape(len(weights), len(values), -1, FOLDS)
 
 
 def _best(sums: np.ndarray, crossed: bool) -> np.ndarray:
@@ -145,7 +149,7 @@ def _best(sums: np.ndarray, crossed: bool) -> np.ndarray:
     whole = sums.sum(3, keepdims=True)
     seen = whole - sums if crossed else np.broadcast_to(whole, sums.shape)
     # Where the other folds cannot tell a bin's candidates apart, what is best over all their bins.
-    unknown = np.isclose(seen, seen[:, :1]).all(1, keepdims=True)
+    unknown = (np.abs(seen - seen[:, :1]) <= 1e-8 + 1e-5 * np.abs(seen[:, :1])).all(1, keepdims=True)  # isclose, in a third of its time
     return np.where(unknown, seen.sum(2, keepdims=True), seen).argmax(1, keepdims=True)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -24,11 +25,11 @@ class Marks:
         flags: ``(vocabulary, 4)``: whether a token ends a solution, holds a blank line, starts with a newline, ends with one.
     """
 
-    flags: torch.Tensor
+    flags: np.ndarray
 
-    def of(self, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Each flag of ``tokens`` ``(rows,)``."""
-        return self.flags.index_select(0, tokens).unbind(1)
+    def of(self, tokens: np.ndarray) -> np.ndarray:
+        """Each flag of ``tokens`` ``(rows,)``, ``(4, rows)``."""
+        return self.flags[tokens].T
 
 
 class Fork(NamedTuple):
@@ -70,6 +71,9 @@ class Stop(NamedTuple):
 class DecodingBatch:
     """Rows over a :class:`tts.kv_cache.CachedModel`; a row's noise depends on its key and position alone.
 
+    What is counted and compared lies in numpy, whose small operations cost a fraction of torch's; a step takes one copy to the
+    model's device and one back.
+
     Args:
         model: gives the head.
         cached: the model's cache; its slots bound the rows.
@@ -82,13 +86,13 @@ class DecodingBatch:
         self.clear()
 
     def clear(self) -> None:
-        device, size = self.cached.device, self.cached.slots
+        size = self.cached.slots
         self.active = self._steps = 0
         self._owners: list[object | None] = []  # None is a gap
         # last token (not yet in the cache), tokens in the cache, solution tokens before, tokens generated, their limit,
-        # noise key, stepwise, active: in one tensor, so that entering and moving are one operation each.
-        self._numbers = torch.zeros(8, size, dtype=torch.int64, device=device)
-        self._generated = torch.zeros(size, 64, dtype=torch.int64, device=device)
+        # noise key, stepwise, active: in one array, so that entering and moving are one operation each.
+        self._numbers = np.zeros((8, size), dtype=np.int64)
+        self._generated = np.zeros((size, 64), dtype=np.int64)
         self.cached.load(list(range(size)), None)
 
     @property
@@ -110,8 +114,7 @@ class DecodingBatch:
                 self._owners[row] = owner
                 numbers.append((fork.last, fork.length, fork.done, 0, fork.limit, key, fork.stepwise, 1))
             taken += rows
-        device = self._numbers.device
-        self._numbers[:, torch.tensor(taken, device=device)] = torch.tensor(numbers, device=device).T
+        self._numbers[:, taken] = np.array(numbers, dtype=np.int64).T
         self.active += entering
 
     def step(self, sampling: Sampling) -> list[Stop]:
@@ -121,25 +124,29 @@ class DecodingBatch:
             self._sort()
         rows = len(self._owners)
         last, length, done, count, limit, keys, stepwise, active = self._numbers[:, :rows]
-        hidden = self.cached.extend(last[:, None], length)
-        tokens = draw(self.head(hidden[:, 0]), keys, done + count, sampling.temperature, sampling.top_p)
-        marks = self.marks
-        ends, holds_break, starts_newline, _ = marks.of(tokens)
-        breaks = holds_break | (marks.of(last)[3] & starts_newline & (count > 0))
+        tokens = self._draw(torch.from_numpy(self._numbers[:, :rows]).to(self.cached.device), sampling)
+        ends, holds_break, starts_newline, _ = self.marks.of(tokens)
+        breaks = holds_break | (self.marks.of(last)[3] & starts_newline & (count > 0))
         self._write(tokens, count)
-        last.copy_(tokens)
+        last[:] = tokens
         length += 1
         count += 1
         boundary, full = breaks & (stepwise > 0), count >= limit
-        stopped = ((ends | boundary | full) & (active > 0)).nonzero()[:, 0]
-        return self._stops(stopped, length, count, torch.stack([ends, boundary, full], 1)) if len(stopped) else []
+        stopped = np.flatnonzero((ends | boundary | full) & (active > 0))
+        return self._stops(stopped, length, count, np.stack([ends, boundary, full], 1)) if len(stopped) else []
 
-    def _write(self, tokens: torch.Tensor, count: torch.Tensor) -> None:
-        if int(count.max()) >= self._generated.shape[1]:
-            self._generated = torch.cat([self._generated, torch.zeros_like(self._generated)], dim=1)
-        self._generated[: len(tokens)].scatter_(1, count[:, None], tokens[:, None])
+    def _draw(self, numbers: torch.Tensor, sampling: Sampling) -> np.ndarray:
+        """Each row's next token."""
+        last, length, done, count, _, keys, _, _ = numbers
+        hidden = self.cached.extend(last[:, None], length)
+        return draw(self.head(hidden[:, 0]), keys, done + count, sampling.temperature, sampling.top_p).cpu().numpy()
 
-    def _stops(self, stopped: torch.Tensor, length: torch.Tensor, count: torch.Tensor, why: torch.Tensor) -> list[Stop]:
+    def _write(self, tokens: np.ndarray, count: np.ndarray) -> None:
+        if count.max() >= self._generated.shape[1]:
+            self._generated = np.concatenate([self._generated, np.zeros_like(self._generated)], 1)
+        self._generated[np.arange(len(tokens)), count] = tokens
+
+    def _stops(self, stopped: np.ndarray, length: np.ndarray, count: np.ndarray, why: np.ndarray) -> list[Stop]:
         columns = (stopped, self._generated[stopped], length[stopped], count[stopped], why[stopped])
         return [
             Stop(row, self._owners[row], tuple(tokens[:generated]), at, *reasons)
@@ -161,7 +168,7 @@ class DecodingBatch:
         for row in rows:
             self._owners[row] = None
         self.cached.load(rows, None)  # what was parked for them alone is let go of
-        self._numbers[:, torch.tensor(rows, device=self._numbers.device)] = 0
+        self._numbers[:, rows] = 0
         self.active -= len(stops)
         if not refill and self.active < 0.9 * len(self._owners):
             self._close_gaps()
@@ -182,9 +189,9 @@ class DecodingBatch:
     def _move(self, origin: Sequence[int], to: Sequence[int]) -> None:
         if not origin:
             return
-        rows, places = (torch.tensor(list(r), device=self._numbers.device) for r in (origin, to))
-        self.cached.move(origin, to, self._numbers[1, rows].tolist())
+        rows, places = list(origin), list(to)
+        self.cached.move(rows, places, self._numbers[1, rows].tolist())
         self._numbers[:, places] = self._numbers[:, rows]
         self._generated[places] = self._generated[rows]
-        for place, owner in [(place, self._owners[row]) for row, place in zip(origin, to)]:
+        for place, owner in [(place, self._owners[row]) for row, place in zip(rows, places)]:
             self._owners[place] = owner

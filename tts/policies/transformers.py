@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -62,7 +63,7 @@ class TransformersPolicy:
         self.device = self.model.device
         self.cached = CachedModel(self.model.base_model, batch)
         self.context = int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
-        self._decoding = DecodingBatch(self.model, self.cached, _marks(self.model, self.tokenizer, self.device))
+        self._decoding = DecodingBatch(self.model, self.cached, _marks(self.model, self.tokenizer))
         self._decode = partial(self.tokenizer.decode, skip_special_tokens=True)
         self._decode_again = lru_cache(1 << 14)(self._decode)
         self._queue: deque[_Request] = deque()
@@ -186,7 +187,7 @@ class TransformersPolicy:
         return (self._decode_again if len(tokens) <= REPEATED else self._decode)(tokens)
 
 
-def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> Marks:
+def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Marks:
     """Per token id: whether it ends a solution, holds a blank line, starts with a newline, ends with one."""
     declared = model.generation_config.eos_token_id if model.generation_config else None
     ends = {*(declared if isinstance(declared, list) else [declared]), tokenizer.eos_token_id} - {None}
@@ -201,4 +202,4 @@ def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, device: t
         [t.startswith("\n") for t in texts],
         [t.endswith("\n") for t in texts],
     )
-    return Marks(torch.tensor(flags, device=device).T.contiguous())
+    return Marks(np.array(flags).T.copy())
