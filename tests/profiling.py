@@ -141,7 +141,10 @@ def _fastest(work: Callable[[], object]) -> float:
 
 
 def table(what: dict[str, Callable[[], object]], rounds: int) -> str:
-    """Markdown: per kind of work its wall time, shares in per cent, and floors as a share of the wall time; medians of the rounds."""
+    """Markdown: per kind of work its wall time, shares in per cent, and floors as a share of the wall time.
+
+    Wall times and the share of forward passes are medians of the rounds; a profiled run takes its profiler a minute to add up.
+    """
     columns: dict[str, list[str]] = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -149,10 +152,9 @@ def table(what: dict[str, Callable[[], object]], rounds: int) -> str:
         for name, work in what.items():
             calls = forward_passes(work)
             walls, within = zip(*(forward_share(work) for _ in range(rounds)))
-            found = [shares(work) for _ in range(rounds)]
             wall = statistics.median(walls)
             reading, operations = least(calls)
-            values = {kind: statistics.median(f[kind] for f in found) for kind in found[0]} | {
+            values = shares(work) | {
                 "*within forward passes, of the policy and the PRM*": statistics.median(within),
                 "*their bytes at the rate of reading*": reading / wall,
                 "*their operations at the rate of a large product*": operations / wall,
