@@ -276,6 +276,23 @@ def test_it_is_compiled_once_by_however_many_at_a_time(anew, monkeypatch):
 
 
 @compiled
+def test_a_damaged_library_is_compiled_anew(anew):
+    folder = cpu_kernels._SOURCE.parent / "__pycache__"
+    folder.mkdir()
+    command = "import sys; from pathlib import Path; from tts import cpu_kernels as c; c._SOURCE = Path(sys.argv[1]); print(c.kernels())"
+
+    def told() -> str:
+        return subprocess.run([sys.executable, "-c", command, cpu_kernels._SOURCE], capture_output=True, text=True, check=True).stdout
+
+    assert "Kernels" in told()
+    [library] = folder.iterdir()
+    whole = library.read_bytes()
+    library.write_bytes(whole[:100])
+    assert "Kernels" in told()
+    assert library.read_bytes() == whole
+
+
+@compiled
 def test_a_folder_that_cannot_be_written_is_left_alone(anew, monkeypatch):
     monkeypatch.setattr(cpu_kernels.os, "access", lambda path, mode: Path(path).name != "__pycache__")
     assert anew() is not None

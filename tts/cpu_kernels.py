@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -134,11 +134,12 @@ def _library(compiler: str) -> ctypes.CDLL:
     key = hashlib.sha256(source + " ".join([*command, platform.machine()]).encode()).hexdigest()[:16]
     with _folder() as folder:
         library = folder / f"{_SOURCE.stem}-{key}.so"
-        if not library.is_file():
-            with tempfile.TemporaryDirectory(dir=folder) as apart:  # another process may compile at the same time
-                made = Path(apart) / library.name
-                subprocess.run([*command, made, _SOURCE, "-lm"], check=True, capture_output=True, text=True, timeout=120)
-                made.replace(library)
+        with suppress(OSError):  # not there, or damaged
+            return ctypes.CDLL(str(library))
+        with tempfile.TemporaryDirectory(dir=folder) as apart:  # another process may compile at the same time
+            made = Path(apart) / library.name
+            subprocess.run([*command, made, _SOURCE, "-lm"], check=True, capture_output=True, text=True, timeout=120)
+            made.replace(library)
         return ctypes.CDLL(str(library))
 
 

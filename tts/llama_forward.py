@@ -100,6 +100,7 @@ class LlamaForward:
         return self._norm(hidden, self.backbone.norm.weight).view(rows, new, -1)
 
     def _compiled_attention(self, positions: torch.Tensor, angles: torch.Tensor, cache: SlotCache) -> Attention:
+        positions = positions.contiguous()
         return lambda number, qkv: self.kernels.attend(qkv, angles, positions, cache.held[number], cache.shared.address, number)
 
     def _attention(self, positions: torch.Tensor, angles: torch.Tensor, cache: SlotCache) -> Attention:
