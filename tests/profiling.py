@@ -107,7 +107,10 @@ def forward_passes(work: Callable[[], object]) -> list[Call]:
 
 
 def least(calls: list[Call]) -> tuple[float, float]:
-    """Seconds that the bytes of the same forward passes take at the rate of reading, and their operations at that of a matrix product."""
+    """Seconds that the bytes of the same forward passes take at the rate of reading, and their operations at that of a matrix product.
+
+    Rows are counted one by one, also where siblings share what they read.
+    """
     reading = operations = 0.0
     for cached, (rows, new), lengths in calls:
         config = cached.backbone.config

@@ -109,3 +109,12 @@ def test_a_flat_curve_peaks_early():
     majority = np.array([[0.498], [0.499], [0.500]]).repeat(3, 1)
     gain = efficiency_gain([4, 16, 64], majority, 0.01, [4, 16], np.array([[0.4], [0.6]]).repeat(3, 1))
     assert gain.value < 1  # against 64 it would be ten times
+
+
+def test_of_equal_candidates_the_first_is_chosen():
+    rng = np.random.default_rng(4)
+    for _ in range(30):
+        values = rng.random((5, 60))
+        twice = np.concatenate([values, values])
+        fitted = fit(twice, rng.choice(["easy", "hard"], 60), resamples=50)
+        assert max(fitted.choice.values()) < 5

@@ -143,10 +143,13 @@ def test_continuations_of_the_same_tokens_share_what_is_parked(tiny_lm):
 
 def test_nothing_parked_stays_behind_a_search(tiny_lm, monkeypatch):
     policy, park, states = TransformersPolicy(str(tiny_lm), SAMPLING, batch=12), CachedModel.park, weakref.WeakSet()
+    most = 0
 
     def noted(*given):
+        nonlocal most
         state = park(*given)
         states.update([state] if state else [])
+        most = max(most, len(states))
         return state
 
     monkeypatch.setattr(CachedModel, "park", noted)
@@ -155,11 +158,12 @@ def test_nothing_parked_stays_behind_a_search(tiny_lm, monkeypatch):
     Driver(policy, LengthPRM()).run(searches)
     del searches
     gc.collect()
-    assert not states
+    assert most > 2 * len(PROBLEMS) and not states
+    most = 0
     with pytest.raises(KeyboardInterrupt):
         Driver(policy, InterruptedPRM()).run([make(i) for i in range(len(PROBLEMS))])
     gc.collect()
-    assert not states
+    assert most > len(PROBLEMS) and not states
 
 
 class InterruptedPRM(LengthPRM):

@@ -41,7 +41,7 @@ INLINE f8 larger(f8 a, f8 b) {
 
 INLINE float sum(f8 a) { return ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7])); }
 
-/* e^x for x <= 87, 0 below -87; as 2^n 2^r with |r| <= 1/2, the polynomial is exp2f's of Cephes (Moshier). */
+/* e^x for x <= 87, 0 up to -87 and for what is not a number; as 2^n 2^r with |r| <= 1/2, the polynomial is exp2f's of Cephes (Moshier). */
 INLINE f8 exponential(f8 x) {
     const f8 turns = larger(x, all(-87.0f)) * 1.44269504f;
     const f8 shifted = turns + 12582912.0f; /* 1.5 * 2^23: rounds, and leaves n in the lowest bits */
@@ -243,15 +243,22 @@ INLINE double uniform(uint64_t key, uint64_t position) {
     return (double)((x ^ (x >> 31)) >> 11) * 0x1p-53;
 }
 
-/* Per row the token at that number in the cumulative distribution of softmax(logits / temperature); 1 where there is no memory. */
+/* Per row the token at that number in the cumulative distribution of softmax(logits / temperature); 1 where there is no memory, 2 where
+ * logits are no numbers. */
 int draw(const float *logits, const int64_t *keys, const int64_t *positions, int64_t *out, int64_t rows, int64_t vocabulary, float temperature) {
     float *weights = malloc((vocabulary + 8) * sizeof(float));
     if (!weights)
         return 1;
     for (long row = 0; row < rows; row++, logits += vocabulary) {
-        float most = logits[0];
-        for (long i = 1; i < vocabulary; i++)
+        float most = -INFINITY, any = 0;
+        for (long i = 0; i < vocabulary; i++) {
             most = logits[i] > most ? logits[i] : most;
+            any += logits[i];
+        }
+        if (any != any || most - most != 0) { /* not a number among them, or nothing finite to choose from */
+            free(weights);
+            return 2;
+        }
         for (long i = 0; i < vocabulary; i++)
             weights[i] = (logits[i] - most) / temperature;
         for (long i = 0; i < vocabulary; i += 8)

@@ -10,12 +10,13 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +27,7 @@ SIZES = (16, 32, 64, 96, 128)
 OFF = "TTS_CPU_KERNELS"
 """Environment variable; ``0`` leaves everything to torch."""
 _SOURCE = Path(__file__).with_suffix(".c")
+_BESIDE = _SOURCE.parent / "__pycache__"
 _FOR_CAPABILITY = {"AVX2": ("-mavx2", "-mfma"), "AVX512": ("-mavx2", "-mfma")}  # torch's names; elsewhere what the compiler assumes
 _WORTH_A_THREAD = 1 << 20  # multiplications; handing rows to another thread takes some 50 microseconds
 
@@ -54,21 +56,29 @@ class Kernels:
     def norm(self, hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
         """Root mean square norm of ``hidden`` ``(rows, width)``."""
         out = torch.empty_like(hidden)
-        self._norm(hidden.data_ptr(), weight.data_ptr(), out.data_ptr(), *hidden.shape, epsilon)
+        self._norm(_address(hidden), _address(weight), out.data_ptr(), *hidden.shape, epsilon)
         return out
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         """``silu(gate) * up`` of ``gate_up`` ``(rows, 2 * width)``."""
         rows, width = gate_up.shape
         out = gate_up.new_empty(rows, width // 2)
-        self._gate(gate_up.data_ptr(), out.data_ptr(), rows, width // 2)
+        self._gate(_address(gate_up), out.data_ptr(), rows, width // 2)
         return out
 
     def draw(self, logits: torch.Tensor, keys: torch.Tensor, positions: torch.Tensor, temperature: float) -> torch.Tensor:
-        """Tokens ``(rows,)`` from ``logits`` ``(rows, vocabulary)``, by the noise of ``keys`` at ``positions``, both int64 ``(rows,)``."""
+        """Tokens ``(rows,)`` from ``logits`` ``(rows, vocabulary)``, by the noise of ``keys`` at ``positions``, both int64 ``(rows,)``.
+
+        Raises:
+            ValueError: where logits are NaN or infinite.
+        """
         out = torch.empty_like(positions)
-        if self._draw(logits.data_ptr(), keys.data_ptr(), positions.data_ptr(), out.data_ptr(), *logits.shape, temperature):
+        addresses = (_address(logits), _address(keys, torch.int64), _address(positions, torch.int64))
+        failed = self._draw(*addresses, out.data_ptr(), *logits.shape, temperature)
+        if failed == 1:
             raise MemoryError("no memory for drawing tokens")
+        if failed:
+            raise ValueError("the model's logits are NaN or infinite; its weights are damaged, or do not fit the number format")
         return out
 
     def attend(
@@ -92,9 +102,9 @@ class Kernels:
         _, _, kv_heads, capacity, size = held.shape
         heads = qkv.shape[1] // size - 2 * kv_heads
         out = qkv.new_empty(rows * new, heads * size)
-        keys = held.data_ptr()
+        keys = _address(held)
         values = keys + held.stride(0) * held.itemsize
-        pointers = (qkv.data_ptr(), angles.data_ptr(), positions.data_ptr(), keys, values, shared, out.data_ptr())
+        pointers = (_address(qkv), _address(angles), _address(positions, torch.int64), keys, values, shared, out.data_ptr())
         work = _Attention(*pointers, layer, new, heads, kv_heads, capacity)
         address = ctypes.addressof(work)
         parts = min(rows, torch.get_num_threads(), 1 + rows * new * heads * size * capacity // _WORTH_A_THREAD)
@@ -104,13 +114,29 @@ class Kernels:
             cuts = [rows * part // parts for part in range(parts + 1)]
             failed = any(self._side_by_side(lambda at: self._attend(address, size, cuts[at], cuts[at + 1]), parts))
         if failed:
-            raise MemoryError(f"attention over {capacity:,} positions with heads of {size}: no memory")
+            raise MemoryError(f"attention over {capacity:,} positions with heads of {size}: no memory, or not compiled for that size")
         return out
 
     def _side_by_side(self, work, parts: int) -> list[int]:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(torch.get_num_threads())
-        return list(self._threads.map(work, range(parts)))
+        running = [self._threads.submit(work, part) for part in range(parts)]
+        try:
+            return [part.result() for part in running]
+        finally:
+            wait(running)  # after Ctrl-C too: they write into what is then let go of
+
+
+def takes(tensor: torch.Tensor) -> bool:
+    """Whether the compiled functions can read it."""
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous()
+
+
+def _address(tensor: torch.Tensor, dtype: torch.dtype = torch.float32) -> int:
+    """Checked each time, as C would read whatever is there."""
+    if tensor.dtype != dtype or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        raise TypeError(f"compiled operations take contiguous {dtype} on the CPU; given {tensor.dtype} on {tensor.device}")
+    return tensor.data_ptr()
 
 
 @cache
@@ -123,37 +149,39 @@ def kernels() -> Kernels | None:
         return Kernels(_library(compiler))
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or error
-        log.warning("%s cannot compile %s, so small models run slower on this CPU: %s", compiler, _SOURCE.name, said)
+        log.warning("%s cannot compile %s, or the result be loaded; small models run slower on this CPU: %s", compiler, _SOURCE.name, said)
         return None
 
 
 def _library(compiler: str) -> ctypes.CDLL:
     flags = _FOR_CAPABILITY.get(torch.backends.cpu.get_cpu_capability(), ())
-    command = [*compiler.split(), "-O3", "-ffp-contract=fast", *flags, "-shared", "-fPIC", "-o"]
+    command = [*shlex.split(compiler), "-O3", "-ffp-contract=fast", *flags, "-shared", "-fPIC", "-o"]
     source = _SOURCE.read_bytes()
     key = hashlib.sha256(source + " ".join([*command, platform.machine()]).encode()).hexdigest()[:16]
-    with _folder() as folder:
-        library = folder / f"{_SOURCE.stem}-{key}.so"
-        with suppress(OSError):  # not there, or damaged
-            return ctypes.CDLL(str(library))
-        with tempfile.TemporaryDirectory(dir=folder) as apart:  # another process may compile at the same time
-            made = Path(apart) / library.name
-            subprocess.run([*command, made, _SOURCE, "-lm"], check=True, capture_output=True, text=True, timeout=120)
-            made.replace(library)
+    for kept in _BESIDE.glob(f"{_SOURCE.stem}-{key}-*.so"):
+        if kept.stem.endswith(_digest(kept)):  # a damaged library would end the process that loads it
+            return ctypes.CDLL(str(kept))
+    with _folder() as folder, tempfile.TemporaryDirectory(dir=folder) as apart:  # another process may compile at the same time
+        made = Path(apart) / _SOURCE.stem
+        subprocess.run([*command, made, _SOURCE, "-lm"], check=True, capture_output=True, text=True, errors="replace", timeout=120)
+        library = made.replace(folder / f"{_SOURCE.stem}-{key}-{_digest(made)}.so")
         return ctypes.CDLL(str(library))
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 @contextmanager
 def _folder() -> Iterator[Path]:
     """Beside the source; where that cannot be written, one of this process alone."""
-    beside = _SOURCE.parent / "__pycache__"
     try:
-        beside.mkdir(exist_ok=True)
-        writable = os.access(beside, os.W_OK)
+        _BESIDE.mkdir(exist_ok=True)
+        writable = os.access(_BESIDE, os.W_OK)
     except OSError:
         writable = False
     if writable:
-        yield beside
+        yield _BESIDE
     else:
         with tempfile.TemporaryDirectory() as own:
             yield Path(own)

@@ -34,12 +34,20 @@ class Shared:
     def __init__(self, slots: int):
         self.states: list[State | None] = [None] * slots
         self._table = np.zeros((slots, 3), dtype=np.int64)
-        self.address = self._table.ctypes.data
+
+    @property
+    def address(self) -> int:
+        return self._table.ctypes.data
 
     def put(self, rows: Sequence[int], state: State | None, length: int) -> None:
         for row in rows:
             self.states[row] = state
         self._table[rows] = (state.held.data_ptr(), state.held.shape[3], length) if state else 0
+
+    def cut(self, lengths: torch.Tensor) -> None:
+        """Rows go on from ``lengths`` positions, ``(rows,)``: what is shared beyond is theirs to write."""
+        shared = self._table[: len(lengths), 2]
+        np.minimum(shared, lengths.numpy(), out=shared)
 
     def length(self, row: int) -> int:
         return int(self._table[row, 2])
@@ -182,7 +190,7 @@ class CachedModel:
 
     @property
     def ragged(self) -> bool:
-        """Whether each row is read just as far as it is long, whatever its neighbours."""
+        """Whether each row is read by itself: just as far as it is long, and what it shares where that was parked."""
         return isinstance(self._forward, llama_forward.LlamaForward) and self._forward.kernels is not None
 
     @property
@@ -212,6 +220,8 @@ class CachedModel:
         Returns:
             The last hidden states, ``(rows, new, width)``.
         """
+        if self.ragged:
+            self.cache.shared.cut(start)
         positions = start[:, None] + torch.arange(tokens.shape[1], device=start.device)
         self.cache.prepare(positions)
         return self._forward(tokens, positions, self.cache)
@@ -249,6 +259,9 @@ class CachedModel:
         _, _, heads, length, size = held.shape
         self.cache.reserve(length + 1, heads, size, like=held)
         if self.ragged:
+            layers, _, _, known_heads, _, known_size = self.cache.held.shape
+            if (len(held), heads, size) != (layers, known_heads, known_size):
+                raise ValueError(f"a state of shape {tuple(held.shape)} was parked by another model")
             self.cache.shared.put(rows, state, length)
             return
         if rows[-1] - rows[0] + 1 == len(rows):

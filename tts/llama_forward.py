@@ -32,7 +32,9 @@ def supports(backbone: nn.Module) -> bool:
     biased = any(layer.self_attn.o_proj.bias is not None or layer.mlp.down_proj.bias is not None for layer in backbone.layers)
     config = backbone.config
     everywhere = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-    return plain and not biased and everywhere and config.rope_parameters["rope_type"] in _FIXED_ROPE
+    rope, grouped = config.rope_parameters, config.num_attention_heads % config.num_key_value_heads == 0
+    whole = rope["rope_type"] in _FIXED_ROPE and rope.get("partial_rotary_factor", 1.0) == 1.0
+    return plain and not biased and everywhere and whole and grouped
 
 
 Attention = Callable[[int, torch.Tensor], torch.Tensor]
@@ -64,8 +66,8 @@ class LlamaForward:
         self.epsilon = config.rms_norm_eps
         self._epsilon = torch.tensor(self.epsilon, device=backbone.device)
         self._turns = torch.empty(0)
-        weight, known = backbone.embed_tokens.weight, self.size in cpu_kernels.SIZES and config.hidden_act == "silu"
-        self.kernels = cpu_kernels.kernels() if known and weight.device.type == "cpu" and weight.dtype == torch.float32 else None
+        known = self.size in cpu_kernels.SIZES and config.hidden_act == "silu" and all(map(cpu_kernels.takes, backbone.parameters()))
+        self.kernels = cpu_kernels.kernels() if known else None
         self._layers = []
         for layer in backbone.layers:
             attention, mlp = layer.self_attn, layer.mlp
@@ -100,8 +102,8 @@ class LlamaForward:
         return self._norm(hidden, self.backbone.norm.weight).view(rows, new, -1)
 
     def _compiled_attention(self, positions: torch.Tensor, angles: torch.Tensor, cache: SlotCache) -> Attention:
-        positions = positions.contiguous()
-        return lambda number, qkv: self.kernels.attend(qkv, angles, positions, cache.held[number], cache.shared.address, number)
+        positions, shared = positions.contiguous(), cache.shared.address
+        return lambda number, qkv: self.kernels.attend(qkv, angles, positions, cache.held[number], shared, number)
 
     def _attention(self, positions: torch.Tensor, angles: torch.Tensor, cache: SlotCache) -> Attention:
         rows, new = positions.shape

@@ -140,8 +140,9 @@ def _sums(values: np.ndarray, member: np.ndarray, weights: np.ndarray) -> np.nda
         member: ``(problems, bins * folds)``, one where a problem lies.
         weights: ``(resamples, problems)``.
     """
-    inside = values.T[:, :, None] * member[:, None]
-    return (weights @ inside.reshape(len(member), -1)).reshape(len(weights), len(values), -1, FOLDS)
+    # One product per candidate: in a single one, equal candidates' sums may differ in their last bits.
+    sums = np.stack([weights @ (value[:, None] * member) for value in values], 1)
+    return sums.reshape(*sums.shape[:2], -1, FOLDS)
 
 
 def _best(sums: np.ndarray, crossed: bool) -> np.ndarray:

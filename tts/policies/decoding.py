@@ -129,8 +129,8 @@ class DecodingBatch:
         breaks = holds_break | (self.marks.of(last)[3] & starts_newline & (count > 0))
         self._write(tokens, count)
         last[:] = tokens
-        length += 1
-        count += 1
+        length += active  # gaps stay where they are
+        count += active
         boundary, full = breaks & (stepwise > 0), count >= limit
         stopped = np.flatnonzero((ends | boundary | full) & (active > 0))
         return self._stops(stopped, length, count, np.stack([ends, boundary, full], 1)) if len(stopped) else []
