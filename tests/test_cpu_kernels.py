@@ -27,6 +27,7 @@ LENGTHS = st.lists(st.integers(0, 90), min_size=1)
 PAIRS = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=1)
 compiled = pytest.mark.skipif(cpu_kernels.kernels() is None, reason="no C compiler here")
 seeds = st.integers(0, 1 << 30)
+rows_of_samples = st.lists(st.integers(0, 40), min_size=1, max_size=60)
 
 
 def normal(seed: int, *shape: int, scale: float = 1.0) -> torch.Tensor:
@@ -181,17 +182,17 @@ def test_norm_and_gate_equal_torchs(seed, rows, width, scale):
 
 @compiled
 @settings(deadline=None)
-@given(seeds, st.integers(1, 40), st.integers(1, 100), st.sampled_from([0.1, 0.7, 1.0, 2.0]), st.sampled_from([0.1, 3.0, 100.0]))
+@given(seeds, rows_of_samples, st.integers(1, 100), st.sampled_from([0.1, 0.7, 1.0, 2.0]), st.sampled_from([0.1, 3.0, 100.0]))
 def test_drawn_tokens_are_torchs_but_where_rounding_decides(seed, rows, vocabulary, temperature, scale):
-    logits, positions = normal(seed, rows, vocabulary, scale=scale), torch.arange(rows)
-    keys = torch.full((rows,), seed * 7919 - (1 << 40))
-    tokens = draw(logits, keys, positions, temperature, 1.0)
+    rows, positions = torch.tensor(sorted(rows)), torch.arange(len(rows))
+    logits, keys = normal(seed, 41, vocabulary, scale=scale), torch.full((len(rows),), seed * 7919 - (1 << 40))
+    tokens = draw(logits, rows, keys, positions, temperature, 1.0)
     noise = uniforms(keys, positions)
-    above = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    above = (logits.double() / temperature).softmax(-1).cumsum(-1)[rows]
     below = F.pad(above, (1, 0))[:, :-1]
     assert (below.gather(1, tokens[:, None])[:, 0] <= noise + 1e-5).all() and (above.gather(1, tokens[:, None])[:, 0] >= noise - 1e-5).all()
     near = ((above - noise[:, None]).abs() < 1e-5).any(-1)
-    assert torch.equal(tokens[~near], choose(logits, noise, temperature, 1.0)[~near])
+    assert torch.equal(tokens[~near], choose(logits, rows, noise, temperature, 1.0)[~near])
 
 
 @compiled
@@ -199,7 +200,7 @@ def test_drawn_tokens_are_torchs_but_where_rounding_decides(seed, rows, vocabula
 @given(st.lists(st.tuples(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(0, 1 << 20)), min_size=1, max_size=20))
 def test_noise_is_the_same_to_the_last_bit_that_a_flat_distribution_shows(drawn):
     keys, positions = (torch.tensor(column) for column in zip(*drawn))
-    tokens = draw(torch.zeros(len(keys), 1 << 16), keys, positions, 1.0, 1.0)
+    tokens = draw(torch.zeros(1, 1 << 16), torch.zeros_like(keys), keys, positions, 1.0, 1.0)
     assert torch.equal(tokens, (uniforms(keys, positions) * (1 << 16)).long())
 
 
@@ -208,7 +209,7 @@ def test_noise_is_the_same_to_the_last_bit_that_a_flat_distribution_shows(drawn)
 def test_a_token_without_weight_is_never_drawn(never):
     key = torch.tensor([7046029254386353131])  # whose noise at 0 is 0
     assert uniforms(key, torch.tensor([0])).item() == 0
-    assert draw(torch.tensor([[never, 0.0, 1.0]]), key, torch.tensor([0]), 1.0, 1.0).tolist() == [1]
+    assert draw(torch.tensor([[never, 0.0, 1.0]]), torch.tensor([0]), key, torch.tensor([0]), 1.0, 1.0).tolist() == [1]
 
 
 @compiled
@@ -216,7 +217,7 @@ def test_a_token_without_weight_is_never_drawn(never):
 def test_logits_that_are_no_numbers_are_refused(broken):
     one = torch.tensor([1])
     with pytest.raises(ValueError, match="logits are NaN or infinite"):
-        draw(torch.tensor([broken]), one, one, 1.0, 1.0)
+        draw(torch.tensor([broken]), torch.tensor([0]), one, one, 1.0, 1.0)
 
 
 @compiled

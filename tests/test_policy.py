@@ -19,6 +19,7 @@ from tts.search.driver import Driver
 
 PROBLEMS = ["7,+8=?", "(12+7)*(9-4)=?", "47,+38,*3,-19=?", "1,+1=?", "(5+42)+(12+41)=?", "99,-98,+1=?"]
 SAMPLING = Sampling(temperature=1.0, max_tokens=40, max_step_tokens=40, seed=7)
+ONE = torch.tensor([0])
 
 
 def plain_loop(policy, problem_id, problem, path, sampling):
@@ -29,7 +30,7 @@ def plain_loop(policy, problem_id, problem, path, sampling):
         while len(generated) < sampling.max_tokens:
             logits = policy.model(torch.tensor([ids + generated])).logits[:, -1]
             noise = uniforms(key, torch.tensor([len(generated)]))
-            generated.append(int(choose(logits, noise, sampling.temperature, sampling.top_p)))
+            generated.append(int(choose(logits, ONE, noise, sampling.temperature, sampling.top_p)))
             if generated[-1] == policy.tokenizer.eos_token_id:
                 break
     return tuple(generated)
@@ -96,7 +97,7 @@ def test_steps_extend_token_ids_and_reach_what_the_plain_loop_computes(tiny_lm):
                 logits = policy.model(torch.tensor([ids[:-1]])).logits[0]
             for at in range(len(before.tokens), len(node.tokens)):
                 noise = uniforms(torch.tensor([noise_key(7, f"p{number}", node.path)]), torch.tensor([at]))
-                assert int(choose(logits[len(root.prompt) + at - 1][None], noise, 1.0, 1.0)) == node.tokens[at]
+                assert int(choose(logits[len(root.prompt) + at - 1][None], ONE, noise, 1.0, 1.0)) == node.tokens[at]
             assert (node.status == "open") == (node.tokens[-1] == separator)
             before, steps = node, steps + 1
     assert steps > len(PROBLEMS), "no search took a second step"
@@ -212,8 +213,9 @@ def test_noise_is_uniform_and_differs_between_samples():
 
 
 def test_choice_inverts_the_cumulative_distribution():
-    logits = torch.log(torch.tensor([[0.2, 0.5, 0.3]])).repeat(5, 1)
-    uniform = torch.tensor([0.0, 0.19, 0.21, 0.69, 0.999999], dtype=torch.float64)
-    assert choose(logits, uniform, 1.0, 1.0).tolist() == [0, 0, 1, 1, 2]
-    assert choose(logits, uniform, 1.0, 0.6).tolist() == [1, 1, 1, 2, 2]
-    assert choose(logits, uniform, 1.0, 0.4).tolist() == [1] * 5
+    logits = torch.log(torch.tensor([[0.2, 0.5, 0.3], [0.9, 0.1, 0.0], [0.3, 0.2, 0.5]]))
+    rows, uniform = torch.tensor([0, 0, 0, 0, 0, 2, 2]), torch.tensor([0.0, 0.19, 0.21, 0.69, 0.999999, 0.29, 0.31], dtype=torch.float64)
+    assert choose(logits, rows, uniform, 1.0, 1.0).tolist() == [0, 0, 1, 1, 2, 0, 1]
+    assert choose(logits, rows, uniform, 1.0, 0.6).tolist() == [1, 1, 1, 2, 2, 2, 2]
+    assert choose(logits, rows, uniform, 1.0, 0.4).tolist() == [1] * 5 + [2] * 2
+    assert choose(logits, rows, uniform, 0, 1.0).tolist() == [1] * 5 + [2] * 2

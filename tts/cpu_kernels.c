@@ -243,35 +243,41 @@ INLINE double uniform(uint64_t key, uint64_t position) {
     return (double)((x ^ (x >> 31)) >> 11) * 0x1p-53;
 }
 
-/* Per row the token at that number in the cumulative distribution of softmax(logits / temperature); 1 where there is no memory, 2 where
- * logits are no numbers. */
-int draw(const float *logits, const int64_t *keys, const int64_t *positions, int64_t *out, int64_t rows, int64_t vocabulary, float temperature) {
+/* Per sample the token at its number in the cumulative distribution of softmax(logits / temperature) of its row; 1 where there is no
+ * memory, 2 where logits are no numbers. Samples of a row that come one after the other share the distribution. */
+int draw(const float *logits, const int64_t *rows, const int64_t *keys, const int64_t *positions, int64_t *out, int64_t samples,
+         int64_t vocabulary, float temperature) {
     float *weights = malloc((vocabulary + 8) * sizeof(float));
     if (!weights)
         return 1;
-    for (long row = 0; row < rows; row++, logits += vocabulary) {
-        float most = -INFINITY, any = 0;
-        for (long i = 0; i < vocabulary; i++) {
-            most = logits[i] > most ? logits[i] : most;
-            any += logits[i];
+    double total = 0;
+    for (long sample = 0; sample < samples; sample++) {
+        if (!sample || rows[sample] != rows[sample - 1]) {
+            const float *of_row = logits + rows[sample] * vocabulary;
+            float most = -INFINITY, any = 0;
+            for (long i = 0; i < vocabulary; i++) {
+                most = of_row[i] > most ? of_row[i] : most;
+                any += of_row[i];
+            }
+            if (any != any || most - most != 0) { /* not a number among them, or nothing finite to choose from */
+                free(weights);
+                return 2;
+            }
+            for (long i = 0; i < vocabulary; i++)
+                weights[i] = (of_row[i] - most) / temperature;
+            for (long i = 0; i < vocabulary; i += 8)
+                store(weights + i, exponential(load(weights + i)));
+            total = 0;
+            for (long i = 0; i < vocabulary; i++)
+                total += weights[i];
         }
-        if (any != any || most - most != 0) { /* not a number among them, or nothing finite to choose from */
-            free(weights);
-            return 2;
-        }
-        for (long i = 0; i < vocabulary; i++)
-            weights[i] = (logits[i] - most) / temperature;
-        for (long i = 0; i < vocabulary; i += 8)
-            store(weights + i, exponential(load(weights + i)));
-        double total = 0, passed = 0;
-        for (long i = 0; i < vocabulary; i++)
-            total += weights[i];
         /* Below 1, even the largest double times the sum rounds to less than the sum, so the token found has weight. */
-        const double wanted = uniform(keys[row], positions[row]) * total;
+        const double wanted = uniform(keys[sample], positions[sample]) * total;
+        double passed = 0;
         long token = 0;
         while (token < vocabulary - 1 && (passed += weights[token]) <= wanted)
             token++;
-        out[row] = token;
+        out[sample] = token;
     }
     free(weights);
     return 0;

@@ -49,7 +49,7 @@ class Kernels:
         self._attend.argtypes = [pointer, integer, integer, integer]
         self._norm.argtypes = [pointer, pointer, pointer, integer, integer, ctypes.c_float]
         self._gate.argtypes = [pointer, pointer, integer, integer]
-        self._draw.argtypes = [pointer, pointer, pointer, pointer, integer, integer, ctypes.c_float]
+        self._draw.argtypes = [pointer, pointer, pointer, pointer, pointer, integer, integer, ctypes.c_float]
         self._norm.restype = self._gate.restype = None
         self._threads: ThreadPoolExecutor | None = None
 
@@ -66,15 +66,23 @@ class Kernels:
         self._gate(_address(gate_up), out.data_ptr(), rows, width // 2)
         return out
 
-    def draw(self, logits: torch.Tensor, keys: torch.Tensor, positions: torch.Tensor, temperature: float) -> torch.Tensor:
-        """Tokens ``(rows,)`` from ``logits`` ``(rows, vocabulary)``, by the noise of ``keys`` at ``positions``, both int64 ``(rows,)``.
+    def draw(
+        self, logits: torch.Tensor, rows: torch.Tensor, keys: torch.Tensor, positions: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        """Tokens ``(samples,)``, each from one of the ``rows`` of ``logits`` ``(rows, vocabulary)``, by the noise of its key and position.
+
+        Args:
+            logits: ``(rows, vocabulary)``.
+            rows: each sample's, within the logits; those of one row side by side. int64, as are ``keys`` and ``positions``.
+            keys, positions: ``(samples,)``.
+            temperature: above 0.
 
         Raises:
             ValueError: where logits are NaN or infinite.
         """
         out = torch.empty_like(positions)
-        addresses = (_address(logits), _address(keys, torch.int64), _address(positions, torch.int64))
-        failed = self._draw(*addresses, out.data_ptr(), *logits.shape, temperature)
+        addresses = (_address(logits), *(_address(of_samples, torch.int64) for of_samples in (rows, keys, positions)))
+        failed = self._draw(*addresses, out.data_ptr(), len(positions), logits.shape[1], temperature)
         if failed == 1:
             raise MemoryError("no memory for drawing tokens")
         if failed:

@@ -11,20 +11,23 @@ _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
-def draw(logits: torch.Tensor, keys: torch.Tensor, positions: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
-    """A token per row: :func:`choose` with the :func:`uniforms` of its key and position, compiled where that is possible.
+def draw(
+    logits: torch.Tensor, rows: torch.Tensor, keys: torch.Tensor, positions: torch.Tensor, temperature: float, top_p: float
+) -> torch.Tensor:
+    """A token per sample: :func:`choose` with the :func:`uniforms` of its key and position, compiled where that is possible.
 
     Args:
         logits: ``(rows, vocabulary)``.
-        keys, positions: int64, ``(rows,)``.
+        rows: of the logits, each sample's, ascending; int64, ``(samples,)``.
+        keys, positions: int64, ``(samples,)``.
         temperature, top_p: as :func:`choose` takes them.
 
     Returns:
-        Token ids, ``(rows,)``.
+        Token ids, ``(samples,)``.
     """
     if temperature > 0 and top_p >= 1 and logits.device.type == "cpu" and logits.dtype == torch.float32 and (compiled := kernels()):
-        return compiled.draw(logits.contiguous(), keys.contiguous(), positions.contiguous(), temperature)
-    return choose(logits, uniforms(keys, positions), temperature, top_p)
+        return compiled.draw(logits.contiguous(), rows.contiguous(), keys.contiguous(), positions.contiguous(), temperature)
+    return choose(logits, rows, uniforms(keys, positions), temperature, top_p)
 
 
 def uniforms(keys: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -41,29 +44,35 @@ def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def choose(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
-    """The token at ``uniform`` in each row's cumulative distribution.
+def choose(logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """The tokens at ``uniform`` in rows' cumulative distributions.
 
     Args:
         logits: ``(rows, vocabulary)``.
-        uniform: ``(rows,)`` in [0, 1); unused where ``temperature`` is 0.
+        rows: of the logits, each sample's, ascending; ``(samples,)``.
+        uniform: ``(samples,)`` in [0, 1); unused where ``temperature`` is 0.
         temperature: 0 takes the largest logit.
         top_p: keeps the smallest set of likeliest tokens whose mass reaches this.
 
     Returns:
-        Token ids, ``(rows,)``.
+        Token ids, ``(samples,)``.
     """
     if temperature == 0:
-        return logits.argmax(-1)
+        return logits.argmax(-1)[rows]
     probabilities = (logits.float() / temperature).softmax(-1)
     if top_p >= 1:
-        return _at(probabilities, uniform)
+        return _at(probabilities, rows, uniform)
     ordered, tokens = torch.sort(probabilities, dim=-1, descending=True, stable=True)
     outside = ordered.cumsum(-1) - ordered >= top_p
-    return tokens.gather(-1, _at(ordered.masked_fill(outside, 0), uniform)[:, None])[:, 0]
+    return tokens[rows, _at(ordered.masked_fill(outside, 0), rows, uniform)]
 
 
-def _at(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+def _at(weights: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     cumulative = weights.cumsum(-1, dtype=torch.float64)
     # Below 1, even the largest double times the sum rounds to less than the sum, so the place found has weight.
-    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
+    wanted = uniform * cumulative[rows, -1]
+    # A row's samples side by side: the distributions, large ones, are not repeated for each.
+    column = torch.arange(len(rows), device=rows.device) - torch.searchsorted(rows, rows)
+    table = wanted.new_zeros(len(weights), int(column.max()) + 1)
+    table[rows, column] = wanted
+    return torch.searchsorted(cumulative, table, right=True)[rows, column]

@@ -15,10 +15,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tts import prompts
-from tts.kv_cache import CachedModel, State
+from tts.kv_cache import CachedModel
 from tts.models import load_causal_lm, load_tokenizer, locate
 from tts.policies.base import child_of, room_after, root_of
-from tts.policies.decoding import DecodingBatch, Fork, Marks, Stop
+from tts.policies.decoding import FORKING, DecodingBatch, Fork, Marks, Stop
 from tts.policies.sampling import Sampling, noise_key
 from tts.search.base import Candidate
 from tts.search.driver import Ticket
@@ -36,9 +36,7 @@ class _Request:
     count: int
     whole: bool
     children: list[Candidate | None] = field(default_factory=list)
-    started: int = 0
     missing: int = 0
-    parked: dict[tuple[int, ...], State] = field(default_factory=dict)
 
 
 class TransformersPolicy:
@@ -80,10 +78,10 @@ class TransformersPolicy:
 
     @property
     def starved(self) -> bool:
-        return not self._queue and self._decoding.active < 3 * self.batch // 4
+        return not self._queue and self._decoding.free > self.batch // 4
 
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
-        self._queue.append(_Request(ticket, parent, count, whole, [None] * count, 0, count))
+        self._queue.append(_Request(ticket, parent, count, whole, [None] * count, count))
 
     def reset(self) -> None:
         self._queue.clear()
@@ -105,17 +103,19 @@ class TransformersPolicy:
         free = self._decoding.free
         if not self._queue or (self._decoding.active and free < max(1, self.batch // 16)):
             return
-        entering: list[tuple[_Request, range]] = []
-        while free and self._queue:
+        entering: dict[tuple, list[_Request]] = {}  # those that go on from the same tokens together
+        while self._queue:
             request = self._queue[0]
-            numbers = range(request.started, min(request.count, request.started + free))
-            entering.append((request, numbers))
-            request.started = numbers.stop
-            free -= len(numbers)
-            if request.started == request.count:
-                self._queue.popleft()
-        self._prefill([request.parent for request, _ in entering])
-        self._decoding.enter([self._fork(request, numbers) for request, numbers in entering])
+            start = request.parent.problem_id, request.parent.tokens, request.whole
+            needed = FORKING * request.count + (0 if start in entering else 1 - FORKING)
+            if needed > free and (entering or self._decoding.active):
+                break
+            free -= needed
+            entering.setdefault(start, []).append(self._queue.popleft())
+        if entering:
+            forks = [(max((r.parent for r in requests), key=lambda p: p.state is not None), requests) for requests in entering.values()]
+            self._prefill([parent for parent, _ in forks])
+            self._decoding.enter([self._fork(parent, requests) for parent, requests in forks])
 
     def _prefill(self, parents: list[Candidate]) -> None:
         """Computes the cache of parents that have none (roots, or candidates that another search sampled), in padded batches."""
@@ -137,45 +137,40 @@ class TransformersPolicy:
         for row, (parent, ids) in enumerate(zip(cold, texts)):
             parent.state = scratch.park(row, len(ids))
 
-    def _fork(self, request: _Request, numbers: range) -> Fork:
-        parent, sampling = request.parent, self.sampling
+    def _fork(self, parent: Candidate, requests: list[_Request]) -> Fork:
+        sampling, whole = self.sampling, requests[0].whole
         held = len(parent.prompt) + len(parent.tokens)
         limit = min(sampling.max_tokens - len(parent.tokens), self.context - held)
-        if not request.whole:
+        if not whole:
             limit = min(limit, sampling.max_step_tokens)
+        samples = [(request, number) for request in requests for number in range(request.count)]
         return Fork(
             state=parent.state,
             length=held - 1,
             last=(parent.tokens or parent.prompt)[-1],
             done=len(parent.tokens),
             limit=max(1, limit),
-            stepwise=not request.whole,
-            keys=[noise_key(sampling.seed, parent.problem_id, (*parent.path, i)) for i in numbers],
-            owners=[(request, i) for i in numbers],
+            stepwise=not whole,
+            keys=[noise_key(sampling.seed, r.parent.problem_id, (*r.parent.path, number)) for r, number in samples],
+            owners=samples,
         )
 
     def _leave(self, stops: list[Stop], complete: list[_Request]) -> None:
         left = []
         for stop in stops:
-            request, number = stop.owner
-            child = self._child(request, number, stop)
-            if child.status == "truncated" and not stop.full:
+            children = [self._child(request, number, stop) for request, number in stop.owners]
+            if children[0].status == "truncated" and not stop.full:
                 continue  # a blank step is no step: the row goes on
-            if child.status == "open":
-                child.state = self._parked(request, stop)
-            request.children[number] = child
-            request.missing -= 1
-            if not request.missing:
-                complete.append(request)
+            state = self._decoding.park(stop) if children[0].status == "open" else None
+            for child, (request, number) in zip(children, stop.owners):
+                child.state = state
+                request.children[number] = child
+                request.missing -= 1
+                if not request.missing:
+                    complete.append(request)
             left.append(stop)
         if left:
             self._decoding.remove(left, refill=bool(self._queue))
-
-    def _parked(self, request: _Request, stop: Stop) -> State | None:
-        """Continuations of the same tokens, which are three of four in a search by a small policy, share what is parked."""
-        if stop.tokens not in request.parked:
-            request.parked[stop.tokens] = self._decoding.park(stop)
-        return request.parked[stop.tokens]
 
     def _child(self, request: _Request, number: int, stop: Stop) -> Candidate:
         room = room_after(request.parent, len(stop.tokens), self.sampling, self.context)
