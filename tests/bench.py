@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from tts.kv_cache import CachedModel
 from tts.models import load_causal_lm, locate
-from tts.policies.remembering import Step
+from tts.policies.remembering import Step, StepKey, by_path
 from tts.problems import load_problems
 from tts.runs.estimate import estimate
 from tts.runs.grid import Grid
@@ -127,12 +127,12 @@ def steps_shared(report: Report, engines: Engines) -> None:
         generated: dict[bool, int] = {}
 
         def searches(share: bool, specs=specs, generated=generated) -> float:
-            known: list[Step] = []
+            known: dict[StepKey, Step] = {}
             elapsed, generated[share] = 0.0, 0
             for spec in specs:
                 engines.prm(spec["prm"]["name"])  # loading it belongs to neither side
-                made = make(Work(spec, chosen), known if share else [], engines)
-                known += made.steps
+                made = make(Work(spec, chosen), known if share else None, engines)
+                known |= by_path(made.steps)
                 elapsed += made.seconds
                 generated[share] += made.generated
             return elapsed
@@ -301,7 +301,7 @@ def _generated(run: Run, chunk: list[dict]) -> int:
     """Tokens that the policy generated for a chunk."""
     if run.spec["method"] in ("cot", "pool"):
         return sum(row["policy_tokens"] for row in run.read(chunk))
-    return sum(step["generated"] for step in run.steps(chunk))
+    return sum(step["generated"] for step in run.steps(chunk).values())
 
 
 def differing_samples(report: Report) -> None:

@@ -160,7 +160,7 @@ def test_token_counts_are_exact(tiny_lm, tmp_path):
             if spec["method"] == "scores":
                 continue
             decoded.clear()
-            alone = make(work, [], engines)
+            alone = make(work, None, engines)
             stored = sum(row["policy_tokens"] for row in store.run(spec).read(chunk))
             assert stored == sum(row["policy_tokens"] for row in alone.rows) == alone.generated == sum(decoded) > 0
             assert (made.generated < stored) == (spec["method"] == "beam_search"), "a beam search finds DVTS's first steps known"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from tts.paths import NOTEBOOKS
 from tts.pocket.recipes import POLICIES, PRMS
 from tts.policies import check_policy
-from tts.problems import load_problems
+from tts.problems import problem_rows
 from tts.report.style import Look
 from tts.reward_models import family_of
 from tts.runs.grid import Grid, Method
@@ -165,7 +165,7 @@ def _long_cot(pairs: dict[str, str]) -> None:
 
 def _explored(sets: dict[str, int]) -> None:
     for name, count in sets.items():
-        load_problems(name, count)
+        problem_rows(name, count)
 
 
 def _method(name: str) -> None:

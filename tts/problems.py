@@ -8,13 +8,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from datasets import Dataset
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from tts import hub
 from tts.pocket.problems import SETS as POCKET_SETS
 from tts.pocket.problems import held_out
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 MOST = 100_000  # problems that are generated; a larger number is a slip
 SPLITS = ("development", "selection", "test", "all")
@@ -62,7 +65,14 @@ def absent(names: Iterable[str]) -> list[str]:
 
 
 def load_problems(name: str, count: int | None = None, split: str = "test", seed: int = 0) -> Dataset:
-    """Problems of a set, in the order of their ids; a longer list starts with the shorter one.
+    """:func:`problem_rows` as a data set with these columns; parameters and errors are the same."""
+    from datasets import Dataset
+
+    return Dataset.from_list(problem_rows(name, count, split, seed))
+
+
+def problem_rows(name: str, count: int | None = None, split: str = "test", seed: int = 0) -> list[dict]:
+    """Problems of a set (``id``, ``problem``, ``answer``), in the order of their ids; a longer list starts with the shorter one.
 
     The study's sets have no development problems. A problem of theirs belongs to ``selection`` (on which a strategy may be
     chosen) or to ``test`` by the first byte of the SHA-256 of its text, odd or even: 245 and 255 of MATH-500, 16 and 14 of
@@ -91,7 +101,7 @@ def load_problems(name: str, count: int | None = None, split: str = "test", seed
         row.setdefault("id", f"{prefix}-{number:05d}")
     if len({row["id"] for row in rows}) < len(rows):
         raise ProblemError(f"{name}: two problems share an id")
-    return Dataset.from_list([{key: row[key] for key in ("id", "problem", "answer")} for row in rows[:count]])
+    return [{key: row[key] for key in ("id", "problem", "answer")} for row in rows[:count]]
 
 
 def _rows(name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
@@ -195,6 +205,8 @@ def _read(path: Path) -> list[dict]:
 
 
 def _table(path: Path) -> Dataset:
+    from datasets import Dataset
+
     try:
         return Dataset.from_parquet(str(path))
     except Exception as error:  # datasets raises its own kinds and pyarrow's

@@ -112,10 +112,10 @@ def prm(
     """Trains an adapter and a step head on rollouts (Math-Shepherd's labels); stopping loses at most a minute."""
     with adapters():
         from tts.training.prm import PRMRecipe, train_prm
-    from tts.problems import load_problems
+    from tts.problems import problem_rows
     from tts.training.rollouts import RolloutRecipe
 
-    chosen = list(load_problems(problems, skip + count, split))[skip:]
+    chosen = problem_rows(problems, skip + count, split)[skip:]
     labels = RolloutRecipe(solutions, rollouts, temperature, max_tokens, seed)
     recipe = PRMRecipe(adapter_rank, upper, inner, learning_rate, language, batch, passes, seed=seed)
     with resumable():

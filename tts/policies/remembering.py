@@ -9,7 +9,7 @@ known stay, for what was sampled after them belongs to them.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypedDict
 
 from tts.policies.base import Ending, child_of
@@ -42,9 +42,16 @@ class Step(TypedDict):
     generated: int
 
 
-def packed(step: dict) -> Step:
-    """A step whose ids came as a list, which takes ten times the memory."""
-    return Step(**step | {"ids": array("i", step["ids"])})
+StepKey = tuple
+"""A problem's id and the sample indices from the root on."""
+
+
+def by_path(steps: Iterable[Step]) -> dict[StepKey, Step]:
+    """Steps by their paths; of several, the first."""
+    found: dict[StepKey, Step] = {}
+    for step in steps:
+        found.setdefault((step["problem_id"], *step["path"]), step)
+    return found
 
 
 class Remembering:
@@ -54,19 +61,19 @@ class Remembering:
 
     Args:
         policy: samples.
-        known: steps of earlier searches with the same policy and sampling.
+        known: steps of earlier searches with the same policy and sampling, by path.
         on_tokens: called with the number of tokens that were sampled, not known.
 
     Attributes:
         sampled: the steps that were not known; what was sampled beside them again is not kept twice.
     """
 
-    def __init__(self, policy: Policy, known: Iterable[Step] = (), on_tokens: Callable[[int], object] = lambda tokens: None):
+    def __init__(
+        self, policy: Policy, known: Mapping[StepKey, Step] | None = None, on_tokens: Callable[[int], object] = lambda tokens: None
+    ):
         self.policy, self.on_tokens = policy, on_tokens
         self.sampled: list[Step] = []
-        self._known: dict[tuple, Step] = {}
-        for step in known:
-            self._known.setdefault((step["problem_id"], *step["path"]), step)
+        self._known = known or {}
         self._asked: dict[Ticket, Candidate] = {}
         self._ready: list[tuple[Ticket, list[Candidate]]] = []
 

@@ -20,7 +20,7 @@ from tts import policies, reward_models
 from tts.models import ModelError
 from tts.paths import ROOT
 from tts.policies import server, vllm
-from tts.runs.making import Engines, Made, Work, inputs_of, make
+from tts.runs.making import Engines, Inputs, Made, Work, inputs_of, make
 from tts.runs.processes import side_by_side
 from tts.runs.runner import CLUSTER
 from tts.runs.store import Store, describe
@@ -195,7 +195,7 @@ class _Actor:
     def serves(self, item: Work) -> bool:
         return item.spec["policy"]["name"] == self.policy and (self.prm is None or _prm(item) in (None, self.prm))
 
-    def start(self, item: Work, inputs: list[dict]) -> Any:
+    def start(self, item: Work, inputs: Inputs) -> Any:
         self.prm = self.prm or _prm(item)
         return self.handle.make.remote(item, inputs)
 
@@ -218,7 +218,7 @@ class Worker:
         torch.set_num_threads(threads)
         self.engines = Engines(1, share)
 
-    def make(self, work: Work, inputs: list[dict]) -> Made:
+    def make(self, work: Work, inputs: Inputs) -> Made:
         """Makes a chunk.
 
         Raises:

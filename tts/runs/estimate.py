@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tts.policies.remembering import Step
+from tts.policies.remembering import Step, StepKey, by_path
 from tts.policies.sampling import Sampling
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.imported import is_imported
@@ -86,7 +86,7 @@ class _Probes:
         self._sets = {name: [problem for chunk in grid.chunks(name) for problem in chunk] for name in grid.problems}
         self._solutions: dict[tuple, Estimate] = {}
         self._pools: dict[tuple, list[dict]] = {}
-        self._steps: dict[tuple, list[Step]] = {}
+        self._steps: dict[tuple, dict[StepKey, Step]] = {}
         self._caches: dict[tuple, int] = {}
         self.starting = 0.0  # seconds that it took until the first model was ready, as it will in each process
 
@@ -130,14 +130,15 @@ class _Probes:
     def _make(self, spec: dict, few: list[dict]) -> Made:
         """Searches find the steps of those before them known, as in the study."""
         if spec["method"] not in SEARCHES:
-            return make(Work(spec, few), [], self.engines)
+            return make(Work(spec, few), None, self.engines)
         key = spec["policy"]["name"], few[0]["id"]
         if key not in self._steps:
             ids = {problem["id"] for problem in few}
             chunks = [chunk for name in self._sets for chunk in self.grid.chunks(name)]
-            self._steps[key] = [s for chunk in chunks for s in self.store.steps(spec, chunk) if s["problem_id"] in ids]
+            stored = [self.store.steps(spec, chunk) for chunk in chunks]
+            self._steps[key] = {path: steps[path] for steps in stored for path in steps if path[0] in ids}
         made = make(Work(spec, few), self._steps[key], self.engines)
-        self._steps[key] += made.steps
+        self._steps[key] |= by_path(made.steps)
         return made
 
     def cache_bytes(self, spec: dict) -> int:

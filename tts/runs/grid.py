@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from tts import policies, reward_models
 from tts.policies.sampling import Sampling
-from tts.problems import load_problems
+from tts.problems import problem_rows
 from tts.runs import imported
 from tts.search import beam_search, dvts
 from tts.selection import AGGREGATES, VOTES, Rule
@@ -246,4 +246,4 @@ def _prm(name: str) -> dict:
 
 @cache
 def _problems(name: str, count: int, split: str) -> tuple[dict, ...]:
-    return tuple(load_problems(name, count, split))
+    return tuple(problem_rows(name, count, split))

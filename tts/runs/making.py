@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
 from tts.policies import open_policy
-from tts.policies.remembering import Remembering, Step
+from tts.policies.remembering import Remembering, Step, StepKey
 from tts.policies.sampling import Sampling
 from tts.reward_models import open_prm
 from tts.runs.grid import SEARCHES
@@ -115,11 +115,15 @@ def warn(lines: Iterable[str]) -> None:
         tqdm.write(f"warning: {line}", file=sys.stderr)
 
 
-def inputs_of(work: Work, store: Store) -> list[dict] | list[Step]:
+Inputs = list[dict] | Mapping[StepKey, Step] | None
+"""Of scores a pool's rows, of a search the steps of others."""
+
+
+def inputs_of(work: Work, store: Store) -> Inputs:
     """What the store holds that a chunk is made from: of scores the pool's rows, of a search the steps of other searches."""
     if pool := pool_of(work, store):
         return pool.read(work.chunk)
-    return store.steps(work.spec, work.chunk) if work.spec["method"] in SEARCHES else []
+    return store.steps(work.spec, work.chunk) if work.spec["method"] in SEARCHES else None
 
 
 def pool_of(work: Work, store: Store) -> Run | None:
@@ -130,7 +134,7 @@ def pool_of(work: Work, store: Store) -> Run | None:
     return store.run(pool | {"engine": ELSEWHERE} if is_imported(pool["policy"]["name"]) else pool)
 
 
-def make(work: Work, inputs: list[dict] | list[Step], engines: Engines, on_tokens: Callable[[int], object] = lambda tokens: None) -> Made:
+def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: Callable[[int], object] = lambda tokens: None) -> Made:
     """Makes a chunk.
 
     Args:
@@ -147,7 +151,9 @@ def make(work: Work, inputs: list[dict] | list[Step], engines: Engines, on_token
     return Made(work, rows, time.monotonic() - started, steps, tuple(engines.limits(work.spec)), tuple(engines.unread()))
 
 
-def _search(work: Work, known: list[Step], engines: Engines, on_tokens: Callable[[int], object]) -> tuple[list[dict], list[Step]]:
+def _search(
+    work: Work, known: Mapping[StepKey, Step] | None, engines: Engines, on_tokens: Callable[[int], object]
+) -> tuple[list[dict], list[Step]]:
     spec = work.spec
     policy = Remembering(engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"])), known, on_tokens)
     prm = engines.prm(spec["prm"]["name"]) if spec["prm"] else None

@@ -1,7 +1,7 @@
 """Makes chunks in several processes of this machine, each with models and threads of its own.
 
 A small model's operations are too short to share among threads, and between them one thread works alone in Python; two chunks
-side by side keep two cores busy. A chunk is a pure function of its spec, its problems and what it is given of the store, so
+side by side keep two cores busy. A chunk is a pure function of its spec, its problems and what the store holds for it, so
 neither its process nor a second try shows in it. The caller alone writes to the store.
 """
 
@@ -24,7 +24,7 @@ from tts.paths import ROOT
 from tts.policies import DEFAULT, address_in, engine_of, model_of
 from tts.reward_models import DIAL
 from tts.runs.imported import is_imported
-from tts.runs.making import Made, Work, inputs_of
+from tts.runs.making import Made, Work
 from tts.runs.store import Store, describe
 from tts.runs.waiting import Waiting
 
@@ -145,7 +145,7 @@ class Workers:
         for worker in self._workers:
             if worker.item is None and (item := waiting.take(worker.suits) or waiting.take()):
                 announce(item)
-                worker.hand(item, inputs_of(item, waiting.store))
+                worker.hand(item, waiting.store)
 
 
 def _take_back(worker: _Worker, waiting: Waiting) -> None:
@@ -196,10 +196,10 @@ class _Worker:
         policy, prm = _models(item)
         return policy in (None, self.policy) and prm in (None, self.prm)
 
-    def hand(self, item: Work, inputs: list[dict]) -> None:
+    def hand(self, item: Work, store: Store) -> None:
         policy, prm = _models(item)
         self.item, self.policy, self.prm = item, policy or self.policy, prm or self.prm
-        self._send({"spec": item.spec, "chunk": item.chunk, "inputs": inputs})
+        self._send({"spec": item.spec, "chunk": item.chunk, "store": str(store.folder.absolute())})
 
     def stop(self) -> None:
         self.process.kill()

@@ -23,9 +23,9 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from tts.files import sweep, write_text
-from tts.policies.remembering import Step, packed
 from tts.problems import fingerprint
 from tts.runs.chunk import ALL, SCHEMA, STEPS, StoreError, chunk_limits, read_chunk, write_chunk
+from tts.runs.sampled import SampledSteps
 
 ELSEWHERE = {"name": "imported"}
 """The engine of runs that were made elsewhere; of scores that were given here to imported samples it has more fields."""
@@ -92,14 +92,17 @@ class Run:
         """
         return self._table(problems).to_pylist()
 
-    def steps(self, problems: Sequence[dict]) -> list[Step]:
+    def steps(self, problems: Sequence[dict]) -> SampledSteps:
         """The steps that were sampled for a chunk; none where none were kept.
 
         Raises:
             StoreError: where the chunk is missing or damaged.
         """
-        sampled = self._table(problems, ["problem_id", STEPS.name]).to_pylist()
-        return [packed({"problem_id": row["problem_id"]} | step) for row in sampled for step in row[STEPS.name] or ()]
+        return SampledSteps([self.sampled(problems)])
+
+    def sampled(self, problems: Sequence[dict]) -> pa.Table:
+        """As :meth:`steps`: each problem's id, and :data:`tts.runs.chunk.STEPS`."""
+        return self._table(problems, ["problem_id", STEPS.name])
 
     def seconds(self, problems: Sequence[dict]) -> float:
         """How long the chunk took to make."""
@@ -198,7 +201,7 @@ class Store:
             raise StoreError(self._unwritable(error)) from error
         return run
 
-    def steps(self, spec: dict, problems: Sequence[dict]) -> list[Step]:
+    def steps(self, spec: dict, problems: Sequence[dict]) -> SampledSteps:
         """The steps that were sampled for a chunk of any run with a spec's policy, sampling and engine.
 
         What cannot be read is left out: whoever needs the rows of such a chunk is told.
@@ -209,10 +212,10 @@ class Store:
             try:
                 run = _run(note.parent, json.loads(note.read_text(encoding="utf-8")))
                 if [run.spec.get(key) for key in ("policy", "sampling", "engine")] == alike and run.has(problems):
-                    found += run.steps(problems)
+                    found.append(run.sampled(problems))
             except (StoreError, OSError, ValueError, RecursionError, AttributeError):
                 continue
-        return found
+        return SampledSteps(found)
 
     def lock(self, wait: bool = False) -> FileLock:
         """Held while writing, so that two studies on one store do not repeat each other's work.

@@ -1,6 +1,7 @@
 """A process that makes chunks for :mod:`tts.runs.processes`: JSON lines in and out; it ends with its parent.
 
-In: first the share of memory, then chunks. Out: numbers of tokens as they come, and for each chunk what was made or what went wrong.
+In: first the share of memory, then chunks, with the store that holds what they are made from. Out: numbers of tokens as they come, and
+for each chunk what was made or what went wrong.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import time
 import traceback
 from typing import TextIO
 
-from tts.policies.remembering import packed
-from tts.runs.making import Engines, Work, make
+from tts.runs.making import Engines, Work, inputs_of, make
+from tts.runs.store import Store
 
 TOKENS_EVERY = 0.5  # seconds
 
@@ -36,8 +37,7 @@ def main() -> None:
         try:
             engines = engines.of(work.spec)
             tokens = _Tokens(out)
-            inputs = order["inputs"] if work.spec["method"] == "scores" else list(map(packed, order["inputs"]))
-            made = make(work, inputs, engines, tokens.add)
+            made = make(work, inputs_of(work, Store(order["store"])), engines, tokens.add)
             tokens.say()
             _say(out, rows=made.rows, seconds=made.seconds, steps=made.steps, limits=made.limits, warnings=made.warnings)
         except Exception as error:  # the parent raises it

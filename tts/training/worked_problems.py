@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tts.problems import REASONING_GYM, ProblemError, load_problems, reasoning_gym_tasks
+from tts.problems import REASONING_GYM, ProblemError, problem_rows, reasoning_gym_tasks
 from tts.prompts import join_steps
 
 
@@ -27,7 +27,7 @@ WRITERS: dict[str, Callable[[dict], list[str]]] = {"leg_counting": leg_counting}
 
 
 def load_worked(name: str, count: int, skip: int = 0, split: str = "development") -> list[dict]:
-    """Problems with a ``solution`` each, beside the columns of :func:`tts.problems.load_problems`.
+    """Problems with a ``solution`` each, beside the columns of :func:`tts.problems.problem_rows`.
 
     Args:
         name: ``reasoning-gym:TASK`` for a task of ``WRITERS``, or a JSONL file whose lines have a ``solution`` too.
@@ -38,7 +38,7 @@ def load_worked(name: str, count: int, skip: int = 0, split: str = "development"
     Raises:
         ProblemError: where there are no solutions for such problems, or too few problems.
     """
-    problems = list(load_problems(name, skip + count, split))
+    problems = problem_rows(name, skip + count, split)
     if name.startswith(REASONING_GYM):
         solutions = _written(name, skip + count, split)
     else:
