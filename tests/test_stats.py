@@ -84,11 +84,12 @@ def test_subsets_larger_than_the_pool_are_refused(n):
         stats.pass_at_k([True] * 4, n)
 
 
-def test_wilson_matches_its_formula():
-    z, p, n = 1.959963984540054, 0.3, 50
-    centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    interval = stats.wilson(15, 50)
-    assert [interval.low, interval.high] == pytest.approx([(centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)])
+@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.5, 0.9, 0.95, 0.999]))
+def test_wilson_is_statsmodels(counts, level):
+    interval = stats.wilson(*counts, level)
+    low, high = proportion_confint(*counts, 1 - level, method="wilson")
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-12)
+    assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
 
 
 def test_bootstrap_covers_the_true_mean_about_as_often_as_it_says():

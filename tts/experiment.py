@@ -8,7 +8,9 @@ import subprocess
 from functools import cached_property
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
+from IPython.display import Image, display
 from matplotlib.figure import Figure
 
 from tts.analysis.accuracy import Results
@@ -94,6 +96,12 @@ class Experiment:
         write_text(paths[2], rows.to_csv(index=False))
         write_text(paths[3], json.dumps(self.provenance(), indent=2) + "\n")
         return paths
+
+    def show(self, figure: Figure, name: str, rows: pd.DataFrame) -> None:
+        """Writes a figure as :meth:`save` does, and displays the very PNG that was written, so that it is not drawn once more."""
+        png = self.save(figure, name, rows)[1]
+        plt.close(figure)
+        display(Image(filename=png, retina=True))
 
     def note(self, name: str, lines: list[str]) -> None:
         """Prints what was found, and keeps it for the study's closing summary."""

@@ -140,9 +140,10 @@ def _sums(values: np.ndarray, member: np.ndarray, weights: np.ndarray) -> np.nda
         member: ``(problems, bins * folds)``, one where a problem lies.
         weights: ``(resamples, problems)``.
     """
-    # One product per candidate: in a single one, equal candidates' sums may differ in their last bits.
-    sums = np.stack([weights @ (value[:, None] * member) for value in values], 1)
-    return sums.reshape(*sums.shape[:2], -1, FOLDS)
+    # Equal candidates share their sums, which a product may make differ in the last bits.
+    distinct, which = np.unique(values, axis=0, return_inverse=True)
+    placed = (distinct[:, :, None] * member).swapaxes(0, 1).reshape(len(member), -1)
+    return (weights @ placed).reshape(len(weights), len(distinct), -1, FOLDS)[:, which]
 
 
 def _best(sums: np.ndarray, crossed: bool) -> np.ndarray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import comb
+from math import comb, sqrt
+from statistics import NormalDist
 
 import numpy as np
 
@@ -74,12 +75,13 @@ def vote_accuracy(
     member[groups >= 0, groups[groups >= 0]] = 1.0
     totals = (chosen * weights) @ member
     totals[(chosen @ member) == 0] = -np.inf
-    # A drawn subset is ordered by pool index: the first of its tied answers to appear wins.
-    first = np.where(chosen[:, :, None] & (member[None] > 0), np.arange(total)[None, :, None], total).min(1)
-    tied = totals >= totals.max(1, keepdims=True) - 1e-12
-    winner = np.where(tied, first, total + 1).argmin(1)
-    empty = ~np.isfinite(totals.max(1))
-    return float((right_answer[winner] & ~empty).mean())
+    most = totals.max(1, keepdims=True)
+    leading = totals >= most - 1e-12
+    winner, tied = leading.argmax(1), np.flatnonzero(leading.sum(1) > 1)
+    if len(tied):  # a drawn subset is ordered by pool index: the first of its tied answers to appear wins
+        first = np.where(chosen[tied, :, None] & (member[None] > 0), np.arange(total)[None, :, None], total).min(1)
+        winner[tied] = np.where(leading[tied], first, total + 1).argmin(1)
+    return float((right_answer[winner] & np.isfinite(most[:, 0])).mean())
 
 
 @lru_cache(maxsize=64)
@@ -109,17 +111,18 @@ class Interval:
 
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a plain proportion.
+    """Wilson's score interval of a plain proportion (Wilson 1927; Brown et al. 2001, equation 4).
 
     Raises:
         ValueError: without trials.
     """
-    from statsmodels.stats.proportion import proportion_confint  # takes a second
-
     if trials < 1:
         raise ValueError("a proportion of no trials has no interval")
-    low, high = proportion_confint(successes, trials, 1 - level, method="wilson")
-    return Interval(successes / trials, float(low), float(high), "Wilson")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, widened = successes / trials, trials + z**2
+    centre = (successes + z**2 / 2) / widened
+    half = z * sqrt(trials * share * (1 - share) + z**2 / 4) / widened
+    return Interval(share, max(0.0, centre - half), min(1.0, centre + half), "Wilson")
 
 
 def bootstrap(

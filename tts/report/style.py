@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from cycler import cycler
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import TightLayoutEngine
 from matplotlib.transforms import Bbox
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -82,7 +83,7 @@ def fit(figure: Figure) -> None:
     width = target
     for _ in range(3):  # a legend is part of the width, and keeps its own
         figure.set_size_inches(width, height * _look.column_width / _COLUMN)
-        figure.tight_layout()
+        TightLayoutEngine().execute(figure)  # figure.tight_layout() leaves an engine behind, for which saving draws everything twice
         short = target - drawn(figure).width
         if abs(short) < _CLOSE:
             return
