@@ -158,6 +158,18 @@ def test_how_many_processes(tiny_lm, monkeypatch):
         side_by_side(specs)
 
 
+def test_beside_a_gpu_there_is_one_process(tiny_lm, tmp_path, monkeypatch):
+    monkeypatch.delenv("TTS_PROCESSES")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    specs = list(grid(tiny_lm).specs())
+    monkeypatch.setattr(processes, "_DEVICES", (str(tmp_path / "none"), str(tmp_path)))
+    assert side_by_side(specs) == (1, 1)
+    if sys.platform == "linux":
+        monkeypatch.setattr(processes, "_DEVICES", (str(tmp_path / "none"),))
+        assert side_by_side(specs) == (4, 1)
+
+
 def test_a_model_of_the_hub_weighs_what_it_will_once_it_is_here(tmp_path, monkeypatch):
     def folder_of(location, weights=False):
         if weights:

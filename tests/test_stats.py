@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
 
 from tts.analysis import stats
 from tts.selection import AGGREGATES, aggregate, aggregates, select

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from PIL import Image
 
+from tts import experiment
+from tts.experiment import Experiment
 from tts.parameters import ParameterError, check_look
 from tts.report import style
 from tts.report.plots import METHODS, legend_below
@@ -37,6 +40,18 @@ def test_a_figure_is_one_column_wide_or_two(column, laid_out, columns):
     ax.set_ylabel("an axis")
     legend_below(figure, ax)
     assert drawn_width(figure) == pytest.approx(column if columns == 1 else 2 * column + 0.25, abs=0.05)
+
+
+def test_what_is_shown_is_what_was_saved(tmp_path, monkeypatch):
+    displayed = []
+    monkeypatch.setattr(experiment, "display", displayed.append)
+    asked = {"problems": {"pocket-main": 1}, "policies": ["policy-6k"], "methods": ["majority"], "samples": 4, "budgets": [4]}
+    figure, ax = plt.subplots()
+    ax.plot([1, 2], [1, 2])
+    Experiment(tmp_path, tmp_path, **asked).show(figure, "line", pd.DataFrame({"x": [1, 2]}))
+    [image] = displayed
+    assert image.data == (tmp_path / "line.png").read_bytes() and 2 * image.width == Image.open(tmp_path / "line.png").width // 2 * 2
+    assert {path.suffix for path in tmp_path.glob("line.*")} == {".pdf", ".png", ".csv", ".json"} and not plt.get_fignums()
 
 
 def test_font_and_palette_reach_the_figure():

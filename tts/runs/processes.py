@@ -28,6 +28,7 @@ from tts.runs.making import Made, Work
 from tts.runs.store import Store, describe
 from tts.runs.waiting import Waiting
 
+_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and Windows' for its Linux
 PROCESSES = "TTS_PROCESSES"  # how many; by default as many as cores and memory allow
 OWN, COPIES = 2 << 30, 4  # bytes that a process takes beside its models, and how often their weights, caches counted
 
@@ -44,8 +45,6 @@ def side_by_side(specs: Iterable[dict]) -> tuple[int, int]:
     Raises:
         WorkerError: where the environment asks for something that is no number.
     """
-    import torch
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if (asked := os.environ.get(PROCESSES)) is not None:
         if not asked.isdecimal() or int(asked) < 1:
@@ -53,12 +52,27 @@ def side_by_side(specs: Iterable[dict]) -> tuple[int, int]:
         count = int(asked)
     else:
         names = {(spec["policy"]["name"], spec["prm"]["name"] if spec["prm"] else None) for spec in specs}
-        if torch.cuda.is_available() or not all(_is_ours(*pair) for pair in names):
+        if not all(_is_ours(*pair) for pair in names) or _has_gpu():
             count = 1
         else:
             largest = max((sum(map(_weight, filter(None, pair))) for pair in names), default=0)
             count = max(1, min(cores, _memory() // (OWN + COPIES * largest)))
-    return count, torch.get_num_threads() if count == 1 else max(1, cores // count)
+    return count, _threads() if count == 1 else max(1, cores // count)
+
+
+def _has_gpu() -> bool:
+    """Whether torch finds one; it is asked, which takes seconds, only where Linux shows a device of some kind."""
+    if sys.platform == "linux" and not any(map(os.path.exists, _DEVICES)):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _is_ours(policy: str, prm: str | None) -> bool:
