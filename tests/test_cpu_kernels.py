@@ -136,6 +136,25 @@ def test_forks_of_a_parked_sequence_go_on_like_it_and_may_be_moved_and_parked():
 
 
 @compiled
+@settings(deadline=None)
+@given(seeds, st.integers(1, 3), st.integers(1, 3), st.integers(0, 3), st.integers(0, 9), st.integers(0, 9), st.integers(0, 4))
+def test_what_is_parked_is_what_is_shared_and_then_the_rows_own(seed, layers, heads, row, one, other, more):
+    held, shared, length = normal(seed, layers, 2, 4, heads, 9, 16), min(one, other), max(one, other)
+    parked = normal(seed + 1, layers, 2, heads, shared + more, 16)
+    expected = torch.cat([parked[:, :, :, :shared], held[:, :, row, :, shared:length]], 3)
+    assert torch.equal(cpu_kernels.kernels().park(held, row, length, parked, shared), expected)
+    if not shared:
+        assert torch.equal(cpu_kernels.kernels().park(held, row, length, None, 0), expected)
+
+
+@compiled
+@pytest.mark.parametrize(("row", "length", "shared"), [(4, 5, 0), (-1, 5, 0), (0, 10, 0), (0, 5, 6), (0, 9, 8), (0, 5, -1)])
+def test_what_a_cache_does_not_hold_is_not_parked(row, length, shared):
+    with pytest.raises(ValueError, match="a cache of 4 rows and 9 positions has no"):
+        cpu_kernels.kernels().park(torch.zeros(1, 2, 4, 1, 9, 16), row, length, torch.zeros(1, 2, 1, 7, 16), shared)
+
+
+@compiled
 @torch.inference_mode()
 def test_rows_let_go_of_what_was_parked():
     backbone = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=50)).base_model

@@ -205,6 +205,18 @@ int attend(const Attention *a, int64_t size, int64_t first, int64_t last) {
     return unknown;
 }
 
+/* A row's first `length` positions end to end, (blocks, kv_heads, length, size): the first `shared` of what was parked, the rest its own. */
+void park(const float *held, const float *parked, int64_t parked_length, int64_t shared, float *out, int64_t blocks, int64_t slots,
+          int64_t kv_heads, int64_t capacity, int64_t size, int64_t row, int64_t length) {
+    for (long block = 0; block < blocks; block++)
+        for (long head = 0; head < kv_heads; head++, out += length * size) {
+            const float *own = held + ((block * slots + row) * kv_heads + head) * capacity * size;
+            if (shared)
+                memcpy(out, parked + (block * kv_heads + head) * parked_length * size, shared * size * sizeof(float));
+            memcpy(out + shared * size, own + shared * size, (length - shared) * size * sizeof(float));
+        }
+}
+
 /* Root mean square norm of `rows` vectors. */
 void norm(const float *hidden, const float *weight, float *out, int64_t rows, int64_t width, float epsilon) {
     for (long row = 0; row < rows; row++, hidden += width, out += width) {

@@ -50,7 +50,9 @@ class Kernels:
         self._norm.argtypes = [pointer, pointer, pointer, integer, integer, ctypes.c_float]
         self._gate.argtypes = [pointer, pointer, integer, integer]
         self._draw.argtypes = [pointer, pointer, pointer, pointer, pointer, integer, integer, ctypes.c_float]
-        self._norm.restype = self._gate.restype = None
+        self._park = library.park
+        self._park.argtypes = [pointer, pointer, integer, integer, pointer, *[integer] * 7]
+        self._norm.restype = self._gate.restype = self._park.restype = None
         self._threads: ThreadPoolExecutor | None = None
 
     def norm(self, hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -87,6 +89,26 @@ class Kernels:
             raise MemoryError("no memory for drawing tokens")
         if failed:
             raise ValueError("the model's logits are NaN or infinite; its weights are damaged, or do not fit the number format")
+        return out
+
+    def park(self, held: torch.Tensor, row: int, length: int, parked: torch.Tensor | None, shared: int) -> torch.Tensor:
+        """A copy of a row's first ``length`` positions, ``(layers, 2, kv_heads, length, size)``.
+
+        Args:
+            held: the cache, ``(layers, 2, slots, kv_heads, capacity, size)``.
+            row: of its slots.
+            parked: ``(layers, 2, kv_heads, its length, size)``, whose first ``shared`` positions are read instead of the row's own.
+
+        Raises:
+            ValueError: where there are no such positions.
+        """
+        layers, pair, slots, kv_heads, capacity, size = held.shape
+        if not (0 <= row < slots and 0 <= shared <= length <= capacity) or (shared and (parked is None or parked.shape[3] < shared)):
+            raise ValueError(f"a cache of {slots} rows and {capacity} positions has no {length} in row {row} with {shared} shared ones")
+        out = held.new_empty(layers, pair, kv_heads, length, size)
+        known, known_length = (0, 0) if parked is None else (_address(parked), parked.shape[3])
+        at = (layers * pair, slots, kv_heads, capacity, size, row, length)
+        self._park(_address(held), known, known_length, shared, out.data_ptr(), *at)
         return out
 
     def attend(

@@ -241,11 +241,10 @@ class CachedModel:
         """A copy of the first ``length`` positions of a row, to be loaded again later; None for none."""
         if not length:
             return None
-        shared = min(self.cache.shared.length(row), length)
-        if not shared:
+        if not self.ragged:
             return State(self.cache.slot(row, length).clone())
-        parts = self.cache.shared.states[row].held.narrow(3, 0, shared), self.cache.slot(row, length, shared)
-        return State(torch.cat(parts, 3))
+        state, shared = self.cache.shared.states[row], min(self.cache.shared.length(row), length)
+        return State(self._forward.kernels.park(self.cache.held, row, length, state and state.held, shared))
 
     def load(self, rows: list[int], state: State | None, length: int | None = None) -> None:
         """Puts a parked state, or its first ``length`` positions, into each of ``rows``: this is how a sequence forks.

@@ -111,15 +111,16 @@ def fit(
     member = np.eye(len(names) * FOLDS)[cell]
     weights = resampled_problems(values.shape[1], resamples, seed)
     right, chosen = np.zeros((len(weights), len(names))), np.zeros((len(weights), len(names)), int)
+    by_worth, by_value = _Placed.of(worth, member), _Placed.of(values, member)
     for at in range(0, len(weights), 100):
         part = slice(at, at + 100)
-        sums = _sums(worth, member, weights[part])
-        right[part] = _judged(_sums(values, member, weights[part]) if price else sums, _best(sums, crossed))
+        sums = by_worth.sums(weights[part])
+        right[part] = _judged(by_value.sums(weights[part]) if price else sums, _best(sums, crossed))
         chosen[part] = sums.sum(3).argmax(1)
     count = weights @ member.reshape(len(bins), len(names), FOLDS).sum(2)
     kept = (chosen[1:] == chosen[0]).mean(0)
-    best = _best(_sums(worth, member, weights[:1]), crossed)
-    cost = float(_judged(_sums(costs, member, weights[:1]), best).sum()) / values.shape[1]
+    best = _best(by_worth.sums(weights[:1]), crossed)
+    cost = float(_judged(_Placed.of(costs, member).sums(weights[:1]), best).sum()) / values.shape[1]
     of_bin = {name: _of_bin(right[:, i], count[:, i]) for i, name in enumerate(names)}
     return Fitted(right.sum(1) / weights.sum(1), of_bin, dict(zip(names, chosen[0].tolist())), dict(zip(names, kept.tolist())), cost)
 
@@ -132,18 +133,29 @@ def _of_bin(right: np.ndarray, count: np.ndarray) -> Interval:
     return interval(right[held] / count[held])
 
 
-def _sums(values: np.ndarray, member: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted sums over the problems of each bin and fold, ``(resamples, candidates, bins, folds)``.
+@dataclass(frozen=True)
+class _Placed:
+    """Candidates' values where their problems lie, for sums over the problems of each bin and fold.
 
-    Args:
-        values: ``(candidates, problems)``.
-        member: ``(problems, bins * folds)``, one where a problem lies.
-        weights: ``(resamples, problems)``.
+    Equal candidates share their sums, which a product may make differ in the last bits.
+
+    Attributes:
+        values: of distinct candidates, ``(problems, distinct * bins * folds)``; nothing outside of a problem's bin and fold.
+        which: each candidate's among them.
     """
-    # Equal candidates share their sums, which a product may make differ in the last bits.
-    distinct, which = np.unique(values, axis=0, return_inverse=True)
-    placed = (distinct[:, :, None] * member).swapaxes(0, 1).reshape(len(member), -1)
-    return (weights @ placed).reshape(len(weights), len(distinct), -1, FOLDS)[:, which]
+
+    values: np.ndarray
+    which: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray, member: np.ndarray) -> _Placed:
+        """Of ``(candidates, problems)`` values, and ``(problems, bins * folds)``, one where a problem lies."""
+        distinct, which = np.unique(values, axis=0, return_inverse=True)
+        return cls((distinct.T[:, :, None] * member[:, None]).reshape(len(member), -1), which)
+
+    def sums(self, weights: np.ndarray) -> np.ndarray:
+        """``(resamples, candidates, bins, folds)``, weighted by ``(resamples, problems)``."""
+        return (weights @ self.values).reshape(len(weights), self.which.max() + 1, -1, FOLDS)[:, self.which]
 
 
 def _best(sums: np.ndarray, crossed: bool) -> np.ndarray:

@@ -95,6 +95,7 @@ class Committed(Evidence):
         averaged = rows.groupby([*CELL, "problem_id"], sort=False)[VALUES].mean()
         self._cells = {cell: part.droplevel(CELL) for cell, part in averaged.groupby(level=CELL, sort=False)}
         self._ids = {name: _ids(grid, name) for name in grid.problems}
+        self._in_order: dict[tuple, pd.DataFrame] = {}
 
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
         if rule not in (None, self.grid.rule) and method not in ("cot", "pass", "majority"):
@@ -112,7 +113,10 @@ class Committed(Evidence):
 
     def _values(self, column: str, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         used = "" if method in ("cot", "pass", "majority") else prm
-        return self._cells[problem_set, policy, used, method, n].loc[self._ids[problem_set], column].to_numpy(float)
+        cell = problem_set, policy, used, method, n
+        if cell not in self._in_order:
+            self._in_order[cell] = self._cells[cell].loc[self._ids[problem_set]]
+        return self._in_order[cell][column].to_numpy(float)
 
 
 def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:

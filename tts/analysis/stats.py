@@ -122,7 +122,7 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     share, widened = successes / trials, trials + z**2
     centre = (successes + z**2 / 2) / widened
     half = z * sqrt(trials * share * (1 - share) + z**2 / 4) / widened
-    return Interval(share, max(0.0, centre - half), min(1.0, centre + half), "Wilson")
+    return Interval(share, max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share)), "Wilson")
 
 
 def bootstrap(
@@ -149,22 +149,29 @@ def bootstrap(
         ValueError: with fewer than two clusters, where there is no interval to give.
     """
     values = np.asarray(values, float)
-    members = [np.array([i]) for i in range(len(values))]
+    sums, sizes = values, np.ones(len(values))
     if clusters is not None:
-        names = list(dict.fromkeys(clusters))
-        members = [np.array([i for i, c in enumerate(clusters) if c == name]) for name in names]
-    if len(members) < 2:
-        raise ValueError(f"an interval needs at least two problems; given {len(members)}: give more in the parameter problems")
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(len(members), size=(resamples, len(members)))
-    if clusters is None:
-        means = values[picks].mean(1)
-    else:
-        means = np.stack([values[np.concatenate([members[i] for i in pick])].mean(0) for pick in picks])
+        places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
+        member = np.eye(len(places))[:, [places[name] for name in clusters]]
+        sums, sizes = member @ values, member.sum(1)
+    if len(sizes) < 2:
+        raise ValueError(f"an interval needs at least two problems; given {len(sizes)}: give more in the parameter problems")
+    drawn = _drawn(len(sizes), resamples, seed)
+    means = ((drawn @ sums).T / (drawn @ sizes)).T
     estimates, point = (means, values.mean(0)) if of_means is None else (of_means(means), of_means(values.mean(0)))
     tail = (1 - level) / 2 * 100
     low, high = np.percentile(estimates, [tail, 100 - tail])
     return Interval(float(point), float(low), float(high), "bootstrap over problems")
+
+
+@lru_cache(maxsize=8)  # many intervals are of the same problems
+def _drawn(count: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each of ``count`` is drawn with replacement in each resample, ``(resamples, count)``, read-only."""
+    picks = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    places = picks + count * np.arange(resamples)[:, None]
+    drawn = np.bincount(places.ravel(), minlength=resamples * count).reshape(resamples, count).astype(float)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def of_accuracy(values: Sequence[float]) -> Interval:

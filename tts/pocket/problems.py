@@ -230,9 +230,17 @@ def _operator(character: str) -> str:
     return character
 
 
+def _below(count: int, rng: random.Random) -> int:
+    """What ``rng.choice(range(count))`` gives, in a third of its time; problems are drawn by the thousand, and must stay the same."""
+    bits = count.bit_length()
+    while (drawn := rng.getrandbits(bits)) >= count:
+        continue
+    return drawn
+
+
 def random_chain(operations: int, scale: int, rng: random.Random) -> PocketProblem:
     """A chain of ``operations`` steps with operands up to ``scale`` (factors up to 9)."""
-    state: Node | int = rng.randint(1, scale)
+    state: Node | int = 1 + _below(scale, rng)
     current = state
     for _ in range(operations):
         op, operand = _random_operation(current, scale, rng)
@@ -243,8 +251,8 @@ def random_chain(operations: int, scale: int, rng: random.Random) -> PocketProbl
 
 def _random_operation(current: int, scale: int, rng: random.Random) -> tuple[str, int]:
     while True:
-        op = rng.choice("+-*")
-        operand = rng.randint(2, 9) if op == "*" else rng.randint(1, scale)
+        op = "+-*"[_below(3, rng)]
+        operand = 2 + _below(8, rng) if op == "*" else 1 + _below(scale, rng)
         if 0 <= apply(op, current, operand) <= LARGEST and not (op == "*" and current < 2):
             return op, operand
 
@@ -258,15 +266,15 @@ def random_tree(operations: int, scale: int, rng: random.Random) -> PocketProble
 
 def _random_subtree(operations: int, scale: int, rng: random.Random) -> Node | int:
     if operations == 0:
-        return rng.randint(1, scale)
-    left_operations = rng.randint(0, operations - 1)
+        return 1 + _below(scale, rng)
+    left_operations = _below(operations, rng)
     while True:
         left = _random_subtree(left_operations, scale, rng)
         right = _random_subtree(operations - 1 - left_operations, scale, rng)
         a, b = value(left), value(right)
         ops = [op for op in "+-*" if 0 <= apply(op, a, b) <= LARGEST and not (op == "*" and not 2 <= min(a, b) <= 9)]
         if ops:
-            return Node(rng.choice(ops), left, right)
+            return Node(ops[_below(len(ops), rng)], left, right)
 
 
 def random_main(rng: random.Random) -> PocketProblem:
