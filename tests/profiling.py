@@ -19,7 +19,13 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from tts.cpu_kernels import Kernels
 from tts.kv_cache import CachedModel, positions_read
 
-COMPILED = {"attend": "attention", "norm": "norms", "gate": "other operations", "draw": "other operations"}
+COMPILED = {
+    "attend": "attention",
+    "park": "reading and writing the cache",
+    "norm": "norms",
+    "gate": "other operations",
+    "draw": "other operations",
+}
 KINDS = {
     "attention": ("bmm", "baddbmm", "_softmax"),
     "matrix products": ("mm", "addmm"),

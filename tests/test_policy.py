@@ -10,6 +10,7 @@ import torch
 
 from tts import prompts
 from tts.kv_cache import CachedModel
+from tts.policies.decoding import DecodingBatch
 from tts.policies.drawing import choose, uniforms
 from tts.policies.sampling import Sampling, noise_key
 from tts.policies.transformers import TransformersPolicy
@@ -142,8 +143,54 @@ def test_continuations_of_the_same_tokens_share_what_is_parked(tiny_lm):
     assert len(PROBLEMS) < distinct < sum(map(len, found)), "no two siblings were alike, or all were"
 
 
-def test_nothing_parked_stays_behind_a_search(tiny_lm, monkeypatch):
-    policy, park, states = TransformersPolicy(str(tiny_lm), SAMPLING, batch=12), CachedModel.park, weakref.WeakSet()
+def going_on(root, found, first=60, further=3):
+    """Samples steps, then goes on from each that may, equal or not; all candidates are put into ``found``."""
+    [children] = yield Sample([root], first)
+    found += children
+    for continued in (yield Sample([c for c in children if c.status == "open"], further)):
+        found += continued
+    return []
+
+
+def often_ending(tiny_lm, batch):
+    policy = TransformersPolicy(str(tiny_lm), Sampling(temperature=1.0, max_step_tokens=4, seed=7), batch=batch)
+    separator = policy.tokenizer("\n\n")["input_ids"][0]
+    policy.model.get_output_embeddings().weight.data[separator] *= 3
+    return policy
+
+
+def test_samples_of_the_same_tokens_are_computed_once(tiny_lm):
+    policy, rows, found = often_ending(tiny_lm, 512), [], []
+    write, decoding = policy._decoding._write, policy._decoding
+    decoding._write = lambda tokens, count: (rows.append(int(decoding._numbers[-1].sum())), write(tokens, count))
+    root = policy.root("p0", PROBLEMS[0])
+    Driver(policy).run([(root, going_on(root, found))])
+    distinct = {c.tokens[:length] for c in found for length in range(1, len(c.tokens) + 1)}
+    assert sum(rows) == len(distinct) < sum(c.generated for c in found) / 2
+    assert max(len(c.path) for c in found) == 2, "nothing went on from a first step"
+
+
+def test_samples_that_find_no_row_wait_and_are_the_same(tiny_lm, monkeypatch):
+    waited, wait = [], DecodingBatch._wait
+    monkeypatch.setattr(DecodingBatch, "_wait", lambda self, samples: (waited.append(len(samples)), wait(self, samples)))
+
+    def samples(batch):
+        policy, found = often_ending(tiny_lm, batch), []
+        roots = [policy.root(f"p{i}", p) for i, p in enumerate(PROBLEMS)]
+        Driver(policy).run([(root, going_on(root, found)) for root in roots])
+        assert policy._decoding.active == 0 and policy.starved
+        return sorted((c.problem_id, c.path, c.tokens, c.status) for c in found)
+
+    unbounded = samples(1024)
+    assert not waited
+    for batch in (1, 2, 7):
+        assert samples(batch) == unbounded
+    assert len(waited) > 100
+
+
+@pytest.mark.parametrize("batch", [2, 12])
+def test_nothing_parked_stays_behind_a_search(tiny_lm, monkeypatch, batch):
+    policy, park, states = TransformersPolicy(str(tiny_lm), SAMPLING, batch=batch), CachedModel.park, weakref.WeakSet()
     most = 0
 
     def noted(*given):

@@ -20,7 +20,7 @@ from tts.policies.drawing import draw
 from tts.policies.sampling import Sampling
 
 _SORTED_EVERY = 16  # steps
-FORKING = 0.25  # of samples that share a row, how many come to need one of their own, about
+FORKING = 0.25  # of samples that share a row, how many come to need one of their own before they end, about
 _LAST, _LENGTH, _DONE, _COUNT, _LIMIT, _STEPWISE, _IN_USE = range(7)
 
 

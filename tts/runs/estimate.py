@@ -157,8 +157,9 @@ def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
     from tts.policies.transformers import PREFILLED
 
     problems = [p for name in grid.problems for chunk in grid.chunks(name) for p in chunk]
-    candidates = room(grid.batch) + spec["n"]
-    parked = int(candidates * (1 + 1 / spec["width"])) if "width" in spec else 0  # children, and the parents of those under way
+    candidates = room(grid.batch) + spec["n"] if spec["n"] > 1 else 0
+    # Children, or samples that wait for a row; and in a search the parents of those under way.
+    parked = int(candidates * (1 + 1 / spec["width"])) if "width" in spec else candidates
     total = 0
     if not is_imported(spec["policy"]["name"]):
         policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))

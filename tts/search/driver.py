@@ -111,8 +111,8 @@ class Driver:
         policy: samples steps.
         prm: scores them; None where no search asks for scores.
         record: keep every candidate in ``Outcome.nodes``.
-        room: candidates that the searches under way may hold together; a search that finds this many held waits, so that
-            parked caches stay within ``room`` and one search's own. None for no bound.
+        room: candidates that the searches under way may hold together, those that go on from the same tokens counted once; a search
+            that finds this many held waits, so that parked caches stay within ``room`` and one search's own. None for no bound.
         on_outcome: called with each outcome as it comes.
     """
 
@@ -169,7 +169,8 @@ class Driver:
             self._submit(running, request)
 
     def _submit(self, running: Running, request: Sample) -> None:
-        held = len(request.parents) * request.count
+        alike = {(parent.tokens, parent.steps) for parent in request.parents}  # which share a cache
+        held = len(alike) * request.count
         self._held += held - running.held
         running.held = held
         if self.record:  # whatever a recorded candidate has parked would stay until the end; the engine can compute it again
