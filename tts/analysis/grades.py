@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -50,8 +50,9 @@ class Grades:
 
 def of_row(row: dict, grader: Grader) -> Grades:
     """Grades of a stored row's candidates; equal answers share a number and a verdict."""
+    answer_of = cache(boxed_answer)  # samples repeat each other
     # An answer counts where the solution ended by itself: a cut-off one has none.
-    answers = [boxed_answer(join_steps(t["steps"])) if t["status"] == "finished" else None for t in row["trajectories"]]
+    answers = [answer_of(join_steps(t["steps"])) if t["status"] == "finished" else None for t in row["trajectories"]]
     numbers = groups(answers, grader)
     verdict: dict[int, bool] = {-1: False}
     for number, answer in zip(numbers, answers):
