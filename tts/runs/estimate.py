@@ -15,7 +15,7 @@ from tts.policies.sampling import Sampling
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.imported import is_imported
 from tts.runs.making import Engines, Made, Work, make, pool_of, room, score_rows
-from tts.runs.processes import side_by_side
+from tts.runs.processes import make_all, side_by_side
 from tts.runs.runner import missing
 from tts.runs.store import Store
 
@@ -64,6 +64,7 @@ def estimate(grid: Grid, store: Store, counted: set[Path]) -> Estimate:
 
     total, probes, before = Estimate(), _Probes(grid, store), torch.get_num_threads()
     count, threads = side_by_side(grid.specs())
+    first, starting = not counted, 0.0
     torch.set_num_threads(threads)
     try:
         for work in missing(grid, store):
@@ -73,9 +74,20 @@ def estimate(grid: Grid, store: Store, counted: set[Path]) -> Estimate:
             counted.add(target)
             solutions, one = work.spec["n"] * len(work.chunk), probes.solution(work)
             total += Estimate(solutions * one.tokens, solutions * one.seconds, probes.cache_bytes(work.spec))
+            if first and count > 1 and not is_imported(work.spec["policy"]["name"]):
+                first, starting = False, _starting(work, store, count, threads)
     finally:
         torch.set_num_threads(before)
-    return Estimate(total.tokens, total.seconds / count + probes.starting, total.cache_bytes * count)
+    return Estimate(total.tokens, total.seconds / count + (starting or probes.starting), total.cache_bytes * count)
+
+
+def _starting(work: Work, store: Store, count: int, threads: int) -> float:
+    """Seconds until processes side by side have a model: what each imports takes longer beside others, and more than a small study."""
+    one = work.spec | {"method": "pool", "prm": None, "n": 1}
+    started = time.perf_counter()
+    for _ in make_all([Work(one, work.chunk[:1]) for _ in range(count)], store, lambda item: None, lambda tokens: None, count, threads):
+        continue
+    return time.perf_counter() - started
 
 
 class _Probes:
@@ -88,7 +100,7 @@ class _Probes:
         self._pools: dict[tuple, list[dict]] = {}
         self._steps: dict[tuple, dict[StepKey, Step]] = {}
         self._caches: dict[tuple, int] = {}
-        self.starting = 0.0  # seconds that it took until the first model was ready, as it will in each process
+        self.starting = 0.0  # seconds that it took until the first model was ready
 
     def solution(self, work: Work) -> Estimate:
         """Of a chunk of work; policies write longer solutions of harder problems."""
