@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -116,6 +116,28 @@ class SolutionRenderer:
         """Ids of each (problem, steps)."""
         texts = [self._prompt(problem) + "".join(step + STEP_SEPARATOR for step in steps) for problem, steps in solutions]
         return token_ids(self.tokenizer, texts)
+
+
+class Pieces:
+    """Token ids of pieces of text, each by itself, without special tokens of the tokenizer's own; what a caller repeats is remembered.
+
+    Args:
+        at_most: pieces that are remembered.
+    """
+
+    def __init__(self, tokenizer, at_most: int = 1 << 16):
+        self.tokenizer, self.at_most = tokenizer, at_most
+        self._known: dict[str, list[int]] = {}
+
+    def __call__(self, texts: Iterable[str]) -> dict[str, list[int]]:
+        """Ids by text; new texts are encoded in one call, since that is how tokenizers are fast."""
+        texts = dict.fromkeys(texts)
+        if new := [text for text in texts if text not in self._known]:
+            if len(self._known) + len(new) > self.at_most:
+                self._known.clear()
+                new = list(texts)
+            self._known |= zip(new, token_ids(self.tokenizer, new))
+        return {text: self._known[text] for text in texts}
 
 
 def token_ids(tokenizer, texts: list[str]) -> list[list[int]]:

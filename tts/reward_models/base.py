@@ -186,11 +186,11 @@ class StepScorer:
 
     @torch.inference_mode()
     def _read_all(self, reads: list[Read]) -> None:
-        order = sorted(range(len(reads)), key=lambda i: (len(reads[i].new), len(reads[i].nodes[-1].ids), i))
+        order = sorted(range(len(reads)), key=lambda i: (reads[i].count, len(reads[i].nodes[-1].ids), i))
         rows = self._rows(max(len(read.nodes[-1].ids) for read in reads))
         batch: list[Read] = []
         for read in (reads[i] for i in order):  # the next is never shorter
-            if len(batch) == rows or len(read.new) * (len(batch) + 1) > max(self._tokens_at_once, len(read.new)):
+            if len(batch) == rows or read.count * (len(batch) + 1) > max(self._tokens_at_once, read.count):
                 self._read(batch)
                 batch = []
             batch.append(read)

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 
 from tts.models import load_model, load_tokenizer, token_id
-from tts.prompts import SYSTEM_PROMPT
+from tts.prompts import SYSTEM_PROMPT, Pieces
 from tts.reward_models.base import last
 from tts.reward_models.reads import Steps
 
@@ -42,7 +42,7 @@ class QwenPRM:
         self.tokenizer = load_tokenizer(location)
         self.tag = token_id(self.tokenizer, SEPARATOR, location, "qwen-prm")
         self._opening = lru_cache(1 << 12)(partial(_opening, self.tokenizer))
-        self._encoded = lru_cache(1 << 16)(partial(self.tokenizer.encode, add_special_tokens=False))
+        self._pieces = Pieces(self.tokenizer)
         if not weights:
             return
         self.model = load_model(Qwen2ForProcessRewardModel, location, device)
@@ -51,10 +51,9 @@ class QwenPRM:
 
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         # A tokenizer cuts a text at its special tokens first, so that steps can be encoded one by one.
-        return [
-            list(chain(self._encoded(self._opening(problem)), *(self._encoded(step.strip() + SEPARATOR) for step in steps)))
-            for problem, steps in solutions
-        ]
+        texts = [[self._opening(problem), *(step.strip() + SEPARATOR for step in steps)] for problem, steps in solutions]
+        ids = self._pieces(chain.from_iterable(texts))
+        return [[token for piece in pieces for token in ids[piece]] for pieces in texts]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         return self._head(last(hidden, tokens).float()).softmax(-1)[:, 1].tolist()

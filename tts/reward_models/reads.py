@@ -71,6 +71,11 @@ class Read:
         """The tokens that are forwarded."""
         return self.nodes[-1].ids[self.start :]
 
+    @property
+    def count(self) -> int:
+        """How many these are."""
+        return len(self.nodes[-1].ids) - self.start
+
     def __iter__(self) -> Iterator[tuple[Key, Node | None, Node]]:
         """Its (key, parent, node), in order."""
         return zip(self.keys, [self.parent, *self.nodes], self.nodes)
@@ -132,7 +137,7 @@ def new_from(known: list[int], ids: list[int]) -> int:
     A tokenizer may merge the end of a text with what comes next. Then the token before the first new one is forwarded again, for
     its hidden state, which a family may read, is kept for the last cached token only.
     """
+    if len(known) < len(ids) and ids[: len(known)] == known:  # nearly always
+        return len(known)
     common = next((i for i, (a, b) in enumerate(zip(known, ids)) if a != b), min(len(known), len(ids)))
-    if common == len(known) < len(ids):
-        return common
     return max(0, min(common, len(ids) - 1) - 1)

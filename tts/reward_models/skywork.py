@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from itertools import chain
 
 import torch
 from torch import nn
 from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 
 from tts.models import ModelError, load_model, load_tokenizer, token_id
+from tts.prompts import Pieces
 from tts.reward_models.base import last
 from tts.reward_models.reads import Steps
 
@@ -43,20 +44,19 @@ class Skywork:
         self.tokenizer = load_tokenizer(location)
         if not self.tokenizer.bos_token:
             raise ModelError(f"the tokenizer of {location!r} has no bos token: not a PRM of the family skywork")
-        self._encoded = lru_cache(1 << 16)(partial(self.tokenizer.encode, add_special_tokens=False))
+        self._pieces = Pieces(self.tokenizer)
         self.newline = token_id(self.tokenizer, "\n", location, "skywork")
         self.model = load_model(Qwen2ForPrmModel, location, device)
         self.backbone = self.model.model
         self._head = self.model.v_head["summary"].float()
 
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
-        rendered = []
-        for problem, steps in solutions:
-            ids = list(self._encoded(f"{self.tokenizer.bos_token}{problem}\n"))
-            for step in steps:
-                ids += [*self._encoded(step.replace("\n", " ").strip()), self.newline]
-            rendered.append(ids)
-        return rendered
+        openings = [f"{self.tokenizer.bos_token}{problem}\n" for problem, _ in solutions]
+        lines = [[step.replace("\n", " ").strip() for step in steps] for _, steps in solutions]
+        ids = self._pieces(chain(openings, *lines))
+        return [
+            [*ids[opening], *(token for line in steps for token in (*ids[line], self.newline))] for opening, steps in zip(openings, lines)
+        ]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         return self._head(last(hidden, tokens).float()).sigmoid()[:, 0].tolist()
