@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from tts.kv_cache import CachedModel
 from tts.models import load_causal_lm, locate
-from tts.policies.remembering import Step, StepKey, by_path
+from tts.policies.remembering import Step, StepKey
 from tts.problems import load_problems
 from tts.runs.estimate import estimate
 from tts.runs.grid import Grid
@@ -132,7 +132,7 @@ def steps_shared(report: Report, engines: Engines) -> None:
             for spec in specs:
                 engines.prm(spec["prm"]["name"])  # loading it belongs to neither side
                 made = make(Work(spec, chosen), known if share else None, engines)
-                known |= by_path(made.steps)
+                known |= made.sampled
                 elapsed += made.seconds
                 generated[share] += made.generated
             return elapsed

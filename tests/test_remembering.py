@@ -10,7 +10,7 @@ import pytest
 from scripted import ScriptedPolicy, ScriptedPRM
 from test_store import export, grid
 
-from tts.policies.remembering import Remembering, by_path
+from tts.policies.remembering import Remembering
 from tts.runs.making import Engines, Work, inputs_of, make
 from tts.runs.processes import make_all
 from tts.runs.runner import fill, missing
@@ -27,6 +27,10 @@ def script(steps, index):
     if len(steps) == 2 or (len(steps) == 1 and int(steps[0]) % 2):
         return text, "finished", 5
     return text, "truncated" if steps and index == 3 else "open", 3
+
+
+def by_path(steps):
+    return {(step["problem_id"], *step["path"]): step for step in reversed(steps)}
 
 
 def search(method, n, known=(), score=lambda steps: int(steps[-1]) / 10):
@@ -182,7 +186,7 @@ def test_searches_of_the_same_problems_follow_one_another(tiny_lm, tmp_path):
     store.open(last.spec).write(last.chunk, made.rows, 1.0, steps=made.steps)
     after = waiting.take()
     assert after.chunk == last.chunk and (after.spec["method"], after.spec["n"]) == ("beam_search", 8)
-    assert inputs_of(after, store) == by_path(made.steps) and waiting.take() is None
+    assert inputs_of(after, store) == made.sampled and waiting.take() is None
 
 
 def test_processes_share_steps_as_one_does(tiny_lm, tmp_path):

@@ -9,7 +9,7 @@ known stay, for what was sampled after them belongs to them.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypedDict
 
 from tts.policies.base import Ending, child_of
@@ -44,14 +44,6 @@ class Step(TypedDict):
 
 StepKey = tuple
 """A problem's id and the sample indices from the root on."""
-
-
-def by_path(steps: Iterable[Step]) -> dict[StepKey, Step]:
-    """Steps by their paths; of several, the first."""
-    found: dict[StepKey, Step] = {}
-    for step in steps:
-        found.setdefault((step["problem_id"], *step["path"]), step)
-    return found
 
 
 class Remembering:
@@ -105,15 +97,22 @@ class Remembering:
         for request, children in self.policy.poll():
             self.on_tokens(sum(child.generated for child in children))
             parent = self._asked.pop(request, None)
-            complete.append((request, [self._settled(parent, child) for child in children] if parent else children))
+            complete.append((request, self._settled(parent, children) if parent else children))
         return complete
 
-    def _settled(self, parent: Candidate, child: Candidate) -> Candidate:
-        """A sample, or the known one of its path if that is another."""
-        step, known = _step(parent, child), self._known.get((child.problem_id, *child.path))
-        if known is None:
-            self.sampled.append(step)
-        return child if known in (None, step) else _child(parent, known)
+    def _settled(self, parent: Candidate, children: list[Candidate]) -> list[Candidate]:
+        """Samples, or the known ones of their paths where these are others."""
+        alike: dict[int, Step] = {}  # equal samples of an engine may share their tokens
+        settled = []
+        for child in children:
+            if (step := alike.get(id(child.tokens))) is None:
+                step = alike[id(child.tokens)] = _step(parent, child)
+            step = step | {"path": list(child.path)}
+            known = self._known.get((child.problem_id, *child.path))
+            if known is None:
+                self.sampled.append(step)
+            settled.append(child if known in (None, step) else _child(parent, known))
+        return settled
 
     def reset(self) -> None:
         self._asked.clear()

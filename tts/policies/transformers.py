@@ -158,13 +158,17 @@ class TransformersPolicy:
     def _leave(self, stops: list[Stop], complete: list[_Request]) -> None:
         left = []
         for stop in stops:
-            children = [self._child(request, number, stop) for request, number in stop.owners]
-            if children[0].status == "truncated" and not stop.full:
+            request, number = stop.owners[0]
+            child = self._child(request, number, stop)
+            if child.status == "truncated" and not stop.full:
                 continue  # a blank step is no step: the row goes on
-            state = self._decoding.park(stop) if children[0].status == "open" else None
-            for child, (request, number) in zip(children, stop.owners):
-                child.state = state
-                request.children[number] = child
+            child.state = self._decoding.park(stop) if child.status == "open" else None
+            firsts = {request: child}
+            for request, number in stop.owners:
+                if (first := firsts.get(request)) is None:
+                    first = firsts[request] = self._child(request, number, stop)
+                    first.state = child.state
+                request.children[number] = first.twin(number)
                 request.missing -= 1
                 if not request.missing:
                     complete.append(request)

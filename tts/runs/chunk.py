@@ -58,22 +58,22 @@ class StoreError(RuntimeError):
     """A store that cannot be read or written; the message names the file and the remedy."""
 
 
-def write_chunk(path: Path, rows: list[dict], seconds: float, limits: Sequence[str] = (), steps: Sequence[dict] = ()) -> None:
+def write_chunk(path: Path, rows: list[dict], seconds: float, limits: Sequence[str] = (), steps: pa.ListArray | None = None) -> None:
     """Commits a chunk: a temporary file, flushed, then renamed.
 
     Args:
         rows: of :data:`SCHEMA`.
         seconds: that it took to make.
         limits: what the engine could not do, in words.
-        steps: that were sampled for it, each with its ``problem_id``.
+        steps: that were sampled for it, as of :func:`steps_column`.
 
     Raises:
         StoreError: where the folder cannot be written.
     """
     notes = {"seconds": f"{seconds:.3f}", seal.KEY: seal.BLANK} | ({"limits": json.dumps(list(limits))} if limits else {})
     table = pa.Table.from_pylist(rows, SCHEMA)
-    if steps:
-        table = table.append_column(STEPS, pa.array(_by_problem(rows, steps), STEPS.type))
+    if steps is not None:
+        table = table.append_column(STEPS, steps)
     table = table.replace_schema_metadata(notes)
     try:
         with replacing(path) as temporary:
@@ -83,12 +83,14 @@ def write_chunk(path: Path, rows: list[dict], seconds: float, limits: Sequence[s
         raise StoreError(f"cannot write {path}: {error.strerror or error}; free space or choose another store") from error
 
 
-def _by_problem(rows: Sequence[dict], steps: Sequence[dict]) -> list[list[dict]]:
-    """Steps as the column of a chunk's rows."""
+def steps_column(rows: Sequence[dict], steps: Sequence[dict]) -> pa.ListArray | None:
+    """Steps, each with its ``problem_id``, as the further column of a chunk's rows; None for none."""
+    if not steps:
+        return None
     found: dict[str, list[dict]] = {row["problem_id"]: [] for row in rows}
     for step in steps:
         found[step["problem_id"]].append({key: value for key, value in step.items() if key != "problem_id"})
-    return list(found.values())
+    return pa.array(list(found.values()), STEPS.type)
 
 
 def read_chunk(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:

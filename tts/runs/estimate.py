@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tts.policies.remembering import Step, StepKey, by_path
+from tts.policies.remembering import Step, StepKey
 from tts.policies.sampling import Sampling
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.imported import is_imported
@@ -150,7 +150,7 @@ class _Probes:
             stored = [self.store.steps(spec, chunk) for chunk in chunks]
             self._steps[key] = {path: steps[path] for steps in stored for path in steps if path[0] in ids}
         made = make(Work(spec, few), self._steps[key], self.engines)
-        self._steps[key] |= by_path(made.steps)
+        self._steps[key] |= made.sampled
         return made
 
     def cache_bytes(self, spec: dict) -> int:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
 from tts.policies import open_policy
 from tts.policies.remembering import Remembering, Step, StepKey
 from tts.policies.sampling import Sampling
 from tts.reward_models import open_prm
+from tts.runs.chunk import STEPS, steps_column
 from tts.runs.grid import SEARCHES
 from tts.runs.imported import is_imported
+from tts.runs.sampled import ChunkSteps, SampledSteps
 from tts.runs.store import ELSEWHERE, Run, Store
 from tts.search import sample_pool
 from tts.search.base import Candidate, Search
@@ -41,7 +45,7 @@ class Made:
         work: what it is.
         rows: of the store.
         seconds: that it took.
-        steps: of a search, those that it had sampled anew.
+        steps: of a search, those that it had sampled anew, as of :func:`tts.runs.chunk.steps_column`.
         limits: what the engine could not do for it, in words.
         warnings: about what happened meanwhile.
     """
@@ -49,7 +53,7 @@ class Made:
     work: Work
     rows: list[dict]
     seconds: float
-    steps: list[Step] = field(default_factory=list)
+    steps: pa.ListArray | None = None
     limits: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -58,7 +62,14 @@ class Made:
         """Tokens that the policy generated for it, steps that were known and sampled once more not counted."""
         if self.work.spec["method"] in ("cot", "pool"):
             return sum(row["policy_tokens"] for row in self.rows)
-        return sum(step["generated"] for step in self.steps)
+        return pc.sum(self.steps.flatten().field("generated")).as_py() if self.steps is not None else 0
+
+    @property
+    def sampled(self) -> SampledSteps:
+        """The steps, by path."""
+        if self.steps is None:
+            return SampledSteps()
+        return SampledSteps([ChunkSteps(pa.table({"problem_id": [row["problem_id"] for row in self.rows], STEPS.name: self.steps}))])
 
 
 class Engines:
@@ -145,7 +156,7 @@ def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: Callable[[int]
     """
     started = time.monotonic()
     if work.spec["method"] == "scores":
-        rows, steps = _score_pool(work.spec, inputs, engines), []
+        rows, steps = _score_pool(work.spec, inputs, engines), None
     else:
         rows, steps = _search(work, inputs, engines, on_tokens)
     return Made(work, rows, time.monotonic() - started, steps, tuple(engines.limits(work.spec)), tuple(engines.unread()))
@@ -153,13 +164,14 @@ def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: Callable[[int]
 
 def _search(
     work: Work, known: Mapping[StepKey, Step] | None, engines: Engines, on_tokens: Callable[[int], object]
-) -> tuple[list[dict], list[Step]]:
+) -> tuple[list[dict], pa.ListArray | None]:
     spec = work.spec
     policy = Remembering(engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"])), known, on_tokens)
     prm = engines.prm(spec["prm"]["name"]) if spec["prm"] else None
     roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
     outcomes = Driver(policy, prm, room=room(engines.batch)).run([(root, search_of(spec, root)) for root in roots])
-    return [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)], policy.sampled
+    rows = [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
+    return rows, steps_column(rows, policy.sampled)
 
 
 def room(batch: int) -> int:

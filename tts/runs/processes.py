@@ -7,6 +7,7 @@ neither its process nor a second try shows in it. The caller alone writes to the
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 import os
@@ -17,6 +18,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow as pa
 
 from tts.interruptible import first_of
 from tts.models import folder_of, locate
@@ -151,7 +154,8 @@ class Workers:
             item, worker.item = worker.item, None
             if "error" in reply:
                 raise _raised(reply)
-            yield Made(item, reply["rows"], reply["seconds"], reply["steps"], tuple(reply["limits"]), tuple(reply["warnings"]))
+            steps = _unpacked(reply["steps"])
+            yield Made(item, reply["rows"], reply["seconds"], steps, tuple(reply["limits"]), tuple(reply["warnings"]))
 
     def _hand_out(self, waiting: Waiting, announce: Callable[[Work], None]) -> None:
         while len(self._workers) < self.count and waiting:
@@ -171,6 +175,13 @@ def _take_back(worker: _Worker, waiting: Waiting) -> None:
             f"{describe(worker.item.spec)}: the process that made the chunk from {worker.item.chunk[0]['id']} on {ended}, again and again; "
             f"where memory is short, choose a smaller batch, or fewer processes with {PROCESSES}=1"
         )
+
+
+def _unpacked(steps: str | None) -> pa.ListArray | None:
+    if steps is None:
+        return None
+    with pa.ipc.open_stream(base64.b64decode(steps)) as stream:
+        return stream.read_next_batch().column(0)
 
 
 def _raised(reply: dict) -> Exception:
@@ -221,7 +232,7 @@ class _Worker:
 
     def _send(self, order: dict) -> None:
         try:
-            self.process.stdin.write(json.dumps(order, default=list) + "\n")
+            self.process.stdin.write(json.dumps(order) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # it died, which its end of replies tells

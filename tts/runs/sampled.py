@@ -5,9 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, pairwise
-from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,56 +13,58 @@ from tts.policies.remembering import Step, StepKey
 from tts.runs.chunk import STEPS
 
 
-class _Columns(NamedTuple):
-    """Of one chunk's steps: token ids end to end, where each step's begin and end, and its other values."""
-
-    ids: np.ndarray
-    ends: list[int]
-    texts: list[str]
-    statuses: list[str]
-    generated: list[int]
-
-
-class SampledSteps(Mapping[StepKey, Step]):
-    """Steps of some chunks; where several hold the same path, the first one's.
+class ChunkSteps:
+    """One chunk's steps.
 
     Args:
-        tables: of chunks, with the columns ``problem_id`` and :data:`tts.runs.chunk.STEPS`.
+        table: of the chunk, with the columns ``problem_id`` and :data:`tts.runs.chunk.STEPS`.
     """
 
-    def __init__(self, tables: Iterable[pa.Table] = ()):
-        self._chunks: list[_Columns] = []
-        self._places: dict[StepKey, tuple[int, int]] = {}
-        for table in tables:
-            self._add(table.combine_chunks())
-
-    def _add(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table):
+        table = table.combine_chunks()
         of_rows = pa.concat_arrays(table.column(STEPS.name).chunks) if len(table) else pa.array([], STEPS.type)
         steps = of_rows.flatten()
         paths, ids, *others = (steps.field(name) for name in ("path", "ids", "text", "status", "generated"))
         problems = table.column("problem_id").take(pc.list_parent_indices(of_rows)).to_pylist()
-        path, chunk = paths.flatten().to_pylist(), len(self._chunks)
-        for place, (problem, (start, stop)) in enumerate(zip(problems, pairwise(_ends(paths)))):
-            self._places.setdefault((problem, *path[start:stop]), (chunk, place))
-        self._chunks.append(_Columns(ids.flatten().to_numpy(), _ends(ids), *(values.to_pylist() for values in others)))
+        path = paths.flatten().to_pylist()
+        self.places = {
+            (problem, *path[start:stop]): at for at, (problem, (start, stop)) in enumerate(zip(problems, pairwise(_ends(paths))))
+        }
+        self._ids, self._ends = ids.flatten().to_numpy(), _ends(ids)  # token ids end to end, and where each step's begin and end
+        self._texts, self._statuses, self._generated = (values.to_pylist() for values in others)
 
-    def __getitem__(self, key: StepKey) -> Step:
-        number, place = self._places[key]
-        chunk = self._chunks[number]
+    def step(self, key: StepKey) -> Step | None:
+        """None for one that the chunk does not hold."""
+        at = self.places.get(key)
+        if at is None:
+            return None
         return Step(
             problem_id=key[0],
             path=list(key[1:]),
-            ids=array("i", chunk.ids[chunk.ends[place] : chunk.ends[place + 1]].tobytes()),
-            text=chunk.texts[place],
-            status=chunk.statuses[place],
-            generated=chunk.generated[place],
+            ids=array("i", self._ids[self._ends[at] : self._ends[at + 1]].tobytes()),
+            text=self._texts[at],
+            status=self._statuses[at],
+            generated=self._generated[at],
         )
 
+
+class SampledSteps(Mapping[StepKey, Step]):
+    """Steps of some chunks; where several hold the same path, the first one's."""
+
+    def __init__(self, chunks: Iterable[ChunkSteps] = ()):
+        self._chunks = list(chunks)
+
+    def __getitem__(self, key: StepKey) -> Step:
+        for chunk in self._chunks:
+            if (step := chunk.step(key)) is not None:
+                return step
+        raise KeyError(key)
+
     def __iter__(self) -> Iterator[StepKey]:
-        return iter(self._places)
+        return iter(dict.fromkeys(key for chunk in self._chunks for key in chunk.places))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return sum(1 for _ in self)
 
 
 def _ends(lists: pa.ListArray) -> list[int]:

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from tts.files import sweep, write_text
 from tts.problems import fingerprint
 from tts.runs.chunk import ALL, SCHEMA, STEPS, StoreError, chunk_limits, read_chunk, write_chunk
-from tts.runs.sampled import SampledSteps
+from tts.runs.sampled import ChunkSteps, SampledSteps
 
 ELSEWHERE = {"name": "imported"}
 """The engine of runs that were made elsewhere; of scores that were given here to imported samples it has more fields."""
@@ -70,14 +70,14 @@ class Run:
         return self.path(problems).exists() and self.note.exists()
 
     def write(
-        self, problems: Sequence[dict], rows: list[dict], seconds: float, limits: Sequence[str] = (), steps: Sequence[dict] = ()
+        self, problems: Sequence[dict], rows: list[dict], seconds: float, limits: Sequence[str] = (), steps: pa.ListArray | None = None
     ) -> None:
         """Commits a chunk: a temporary file, flushed, then renamed.
 
         Args:
             seconds: that it took to make.
             limits: what the engine could not do, in words.
-            steps: that were sampled for it.
+            steps: that were sampled for it, as of :func:`tts.runs.chunk.steps_column`.
 
         Raises:
             StoreError: where the folder cannot be written.
@@ -100,9 +100,10 @@ class Run:
         """
         return SampledSteps([self.sampled(problems)])
 
-    def sampled(self, problems: Sequence[dict]) -> pa.Table:
-        """As :meth:`steps`: each problem's id, and :data:`tts.runs.chunk.STEPS`."""
-        return self._table(problems, ["problem_id", STEPS.name])
+    def sampled(self, problems: Sequence[dict]) -> ChunkSteps:
+        """As :meth:`steps`, of this run alone."""
+        path = self._stored(problems)
+        return _steps_of(path, path.stat().st_mtime_ns)
 
     def seconds(self, problems: Sequence[dict]) -> float:
         """How long the chunk took to make."""
@@ -131,10 +132,18 @@ class Run:
         shutil.rmtree(self.folder)
 
     def _table(self, problems: Sequence[dict], columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+        return read_chunk(self._stored(problems), columns)
+
+    def _stored(self, problems: Sequence[dict]) -> Path:
         path = self.path(problems)
         if not path.exists():
             raise StoreError(f"nothing stored yet for {describe(self.spec)} on {problems[0]['id']} and following; run the study first")
-        return read_chunk(path, columns)
+        return path
+
+
+@lru_cache(maxsize=32)  # searches of the same problems follow one another, and read those before them
+def _steps_of(path: Path, changed: int) -> ChunkSteps:
+    return ChunkSteps(read_chunk(path, ["problem_id", STEPS.name]))
 
 
 def _file_name(problems: Sequence[dict]) -> str:
