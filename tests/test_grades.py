@@ -16,7 +16,7 @@ from tts.analysis import grades
 from tts.analysis.accuracy import Results
 from tts.analysis.grades import Grades, Judges
 from tts.grading import Grader
-from tts.judge import Judge, Verdict
+from tts.judge import Judge, Stopped, Verdict
 from tts.runs.grid import Grid
 from tts.runs.runner import fill
 from tts.runs.store import Store, StoreError
@@ -206,6 +206,42 @@ def test_what_a_study_reads_is_graded_before(tiny_lm, tmp_path):
     damaged, _ = [store.run(spec).path(grid.chunks("pocket-main")[0]) for spec in grid.specs()]
     damaged.write_bytes(damaged.read_bytes()[:-9])
     assert grades.keep(store, [grid]) == 0, "what cannot be read is for whoever reads it to say"
+
+
+def test_chunks_are_graded_beside_what_makes_them(tiny_lm, tmp_path):
+    store = Store(tmp_path)
+    grid = Grid(
+        problems={"pocket-main": 3}, policies=[str(tiny_lm)], methods=["majority"], samples=4, budgets=[4], max_tokens=30, chunk=2, batch=8
+    )
+    with grades.keeping() as grade:
+        assert fill(grid, store, on_stored=grade) == 4
+        deadline = time.monotonic() + 100
+        while len(list(tmp_path.glob("*/grades/*.parquet"))) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert grades.keep(store, [grid]) == 0
+    with Judges() as judges:
+        for run in store.runs():
+            for problems in grid.chunks("pocket-main"):
+                assert [kept for _, kept in judges.of_chunk(run, problems)] == judges.of_rows(run.read(problems))
+
+
+def test_what_is_under_way_beside_ends_with_what_makes_chunks(run, monkeypatch):
+    begun, threads = threading.Event(), threading.active_count()
+
+    def endless(row, grader):
+        begun.set()
+        assert grader.judge.stop.wait(100)
+        raise Stopped
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), grades.keeping() as grade:
+        patch.setattr(grades, "of_row", endless)
+        grade(run, PROBLEMS)
+        grade(run, PROBLEMS[:1])  # which is not stored, and of which nobody needs to hear
+        assert begun.wait(100)
+        raise KeyboardInterrupt
+    assert threading.active_count() == threads and not run.grades(PROBLEMS).exists()
+    with Judges(1) as judges:
+        assert [found for _, found in judges.of_chunk(run, PROBLEMS)] == WANTED
 
 
 def test_results_that_failed_half_way_are_not_taken_for_whole(tiny_lm, tmp_path):

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tts import experiment
 from tts.experiment import Experiment
 from tts.parameters import ParameterError, check_look
 from tts.report import style
@@ -44,7 +43,7 @@ def test_a_figure_is_one_column_wide_or_two(column, laid_out, columns):
 
 def test_what_is_shown_is_what_was_saved(tmp_path, monkeypatch):
     displayed = []
-    monkeypatch.setattr(experiment, "display", displayed.append)
+    monkeypatch.setattr("IPython.display.display", displayed.append)
     asked = {"problems": {"pocket-main": 1}, "policies": ["policy-6k"], "methods": ["majority"], "samples": 4, "budgets": [4]}
     figure, ax = plt.subplots()
     ax.plot([1, 2], [1, 2])

@@ -7,21 +7,20 @@ import json
 import subprocess
 from functools import cached_property
 from pathlib import Path
-
-import matplotlib.pyplot as plt
-import pandas as pd
-from IPython.display import Image, display
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from tts.analysis.accuracy import Results
 from tts.files import replacing, write_text
 from tts.parameters import grid_of
 from tts.paths import ROOT
 from tts.policies import check_policy
-from tts.report import style
 from tts.reward_models import family_of
 from tts.runs import runner
 from tts.runs.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 _VERSIONS = ("torch", "transformers", "matplotlib", "pandas")
 
@@ -86,6 +85,8 @@ class Experiment:
 
     def save(self, figure: Figure, name: str, rows: pd.DataFrame) -> list[Path]:
         """Writes a figure as four files: ``name.pdf``, ``.png``, ``.csv`` (the plotted rows), ``.json`` (its origin)."""
+        from tts.report import style  # matplotlib, which takes a second to import, and is not needed to plan or to fill
+
         style.fit(figure)
         shown = style.drawn(figure)
         paths = [self.figures / f"{name}.{suffix}" for suffix in ("pdf", "png", "csv", "json")]
@@ -99,6 +100,9 @@ class Experiment:
 
     def show(self, figure: Figure, name: str, rows: pd.DataFrame) -> None:
         """Writes a figure as :meth:`save` does, and displays the very PNG that was written, so that it is not drawn once more."""
+        import matplotlib.pyplot as plt
+        from IPython.display import Image, display
+
         png = self.save(figure, name, rows)[1]
         plt.close(figure)
         display(Image(filename=png, retina=True))

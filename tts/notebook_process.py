@@ -40,6 +40,9 @@ def _read(jobs: queue.SimpleQueue[dict]) -> None:
 
 def _execute(job: dict) -> str | None:
     """None where the notebook ran through, else what went wrong in one line."""
+    from tts import light  # noqa: F401
+
+    # isort: split
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.ERROR)

@@ -13,7 +13,7 @@ from tts.paths import NOTEBOOKS
 from tts.pocket.recipes import POLICIES, PRMS
 from tts.policies import check_policy
 from tts.problems import problem_rows
-from tts.report.style import Look
+from tts.report.look import Look
 from tts.reward_models import family_of
 from tts.runs.grid import Grid, Method
 

@@ -216,7 +216,8 @@ def fill(jobs: list[Job]) -> None:
         if experiment := job.experiment():
             grids.setdefault(experiment.store.folder, []).extend(job.grids())
     for folder, needed in grids.items():
-        runner.fill(needed[0], Store(folder), *needed[1:])
+        with grades.keeping() as grade:
+            runner.fill(needed[0], Store(folder), *needed[1:], on_stored=grade)
         grades.keep(Store(folder), needed)
 
 

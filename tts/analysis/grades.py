@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -64,12 +65,16 @@ def of_row(row: dict, grader: Grader) -> Grades:
 class Judges:
     """Grades rows side by side, as many at once as there are cores, and eight at most: each judge takes some hundred megabytes.
 
+    Args:
+        count: of the judges.
+        quiet: shows no progress bar.
+
     Attributes:
         kept: whether the last grades that were worked out could be written; a store may be read-only.
     """
 
-    def __init__(self, count: int | None = None):
-        self.kept = True
+    def __init__(self, count: int | None = None, quiet: bool = False):
+        self.kept, self.quiet = True, quiet
         self._stop = threading.Event()
         self._graders = [Grader(stop=self._stop) for _ in range(count or min(_MOST, os.cpu_count() or 1))]
 
@@ -90,7 +95,11 @@ class Judges:
         return list(zip(rows, found))
 
     def of_rows(self, rows: Sequence[dict]) -> list[Grades]:
-        """Grades of rows; the same judge gets the same places of a chunk, whose answers it may know from another run."""
+        """Grades of rows; the same judge gets the same places of a chunk, whose answers it may know from another run.
+
+        Raises:
+            tts.judge.Stopped: where :meth:`stop` was called meanwhile.
+        """
         found: list[Grades | None] = [None] * len(rows)
         self._stop.clear()
 
@@ -103,7 +112,7 @@ class Judges:
                     bar.update()
 
         with (
-            tqdm(total=len(rows), desc="grading", unit="problem", leave=False, delay=3) as bar,
+            tqdm(total=len(rows), desc="grading", unit="problem", leave=False, delay=3, disable=self.quiet) as bar,
             ThreadPoolExecutor(len(self._graders)) as pool,
             self._stopping(),  # within the pool, whose end waits for its threads
         ):
@@ -112,7 +121,13 @@ class Judges:
                 continue
             for lane in lanes:
                 lane.result()
+        if None in found:
+            raise Stopped
         return found
+
+    def stop(self) -> None:
+        """Ends what another thread has graded here."""
+        self._stop.set()
 
     @property
     def _uncertain(self) -> int:
@@ -160,6 +175,34 @@ def keep(store: Store, grids: Iterable[Grid]) -> int:
             if not judges.kept:
                 break
     return graded
+
+
+@contextmanager
+def keeping() -> Iterator[Callable[[Run, Sequence[dict]], None]]:
+    """Grades chunks in a thread beside what makes them; what it has not come to in the end, or cannot grade, is left to :func:`keep`.
+
+    Yields:
+        What takes a chunk that was just stored, and returns at once.
+    """
+    stored: queue.SimpleQueue[tuple[Run, Sequence[dict]] | None] = queue.SimpleQueue()
+    ended = threading.Event()
+
+    def work() -> None:
+        while (item := stored.get()) is not None and judges.kept and not ended.is_set():
+            with suppress(Exception):
+                judges.of_chunk(*item)
+
+    with Judges(1, quiet=True) as judges:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield lambda run, problems: stored.put((run, problems))
+        finally:
+            ended.set()
+            stored.put(None)
+            while thread.is_alive():
+                judges.stop()  # again and again, as it may just have begun with a chunk
+                thread.join(0.1)
 
 
 def _origin(run: Run, problems: Sequence[dict]) -> dict[str, str] | None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import norm
 
 from tts.advice import compute_optimal, strategy
 from tts.analysis import costs, localisation, stats
@@ -252,7 +252,7 @@ def certainty(finding: Finding) -> float:
     above = finding.estimate - finding.margin
     if above == 0:
         return 0.0
-    error = (finding.estimate - finding.low if above > 0 else finding.high - finding.estimate) / norm.ppf(0.975)
+    error = (finding.estimate - finding.low if above > 0 else finding.high - finding.estimate) / NormalDist().inv_cdf(0.975)
     return above / error if error > 0 else np.inf * np.sign(above)
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from scipy.stats import norm
 
 from tts.analysis import difficulty, outcomes
 from tts.analysis.accuracy import Results
@@ -255,7 +255,7 @@ def _with_verdicts(ledger: Ledger, scope_name: str, found: dict[str, Finding | s
     uncertain = {name: f for name, f in found.items() if isinstance(f, Finding) and not f.exact}
     from statsmodels.stats.multitest import multipletests  # takes a second
 
-    raw = [2 * norm.sf(abs(checks.certainty(f))) for f in uncertain.values()]
+    raw = [math.erfc(abs(checks.certainty(f)) / math.sqrt(2)) for f in uncertain.values()]
     corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
     rows = []
     for name, claim in ledger.claims.items():

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from tts import light  # noqa: F401
+
+# isort: split
 import nbformat
 import pandas as pd
 from nbconvert import HTMLExporter

@@ -9,48 +9,12 @@ from cycler import cycler
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import TightLayoutEngine
 from matplotlib.transforms import Bbox
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+from tts.report.look import COLUMN, Look, colours
+
 _BASE = Path(__file__).parent / "style.mplstyle"
-_COLUMN = 3.3  # inches, the column that figures are laid out for
 _GAP = 0.25  # inches between two columns
 _CLOSE = 0.01  # inches by which a figure's width may miss its column's
-
-
-class Look(BaseModel):
-    """The look of figures.
-
-    Attributes:
-        column_width: of a paper's column, in inches. A saved figure is as wide as one column, or as two with the gap between them.
-        font_size: of titles and axis labels, in points; ticks and legends are one point smaller.
-        palette: ``okabe-ito`` (safe for the colour-blind), or the name of a seaborn palette, say ``colorblind`` or ``tab10``.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    column_width: float = Field(_COLUMN, ge=1, le=20)
-    font_size: float = Field(8, ge=3, le=40)
-    palette: str = "okabe-ito"
-
-    @field_validator("palette")
-    @classmethod
-    def _known_palette(cls, value: str) -> str:
-        try:
-            count = len(_colours(value))
-        except ValueError:
-            raise ValueError("no such palette; choose okabe-ito or one of seaborn's, say colorblind, deep or tab10") from None
-        if count < 6:
-            raise ValueError(f"it has {count} colours, and the methods need six")
-        return value
-
-
-def _colours(palette: str) -> list[str]:
-    if palette == "okabe-ito":
-        return OKABE_ITO
-    import seaborn as sns  # takes two seconds
-
-    return list(sns.color_palette(palette).as_hex())
 
 
 _look = Look()
@@ -70,7 +34,7 @@ def use(**look: object) -> None:
     plt.style.use(_BASE)
     small = dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), _look.font_size - 1)
     large = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "figure.titlesize"), _look.font_size)
-    plt.rcParams.update(small | large | {"axes.prop_cycle": cycler(color=_colours(_look.palette))})
+    plt.rcParams.update(small | large | {"axes.prop_cycle": cycler(color=colours(_look.palette))})
 
 
 def fit(figure: Figure) -> None:
@@ -79,10 +43,10 @@ def fit(figure: Figure) -> None:
     Its height changes only with the column's width, so that panels stay tall enough to read.
     """
     width, height = figure.get_size_inches()
-    target = _look.column_width if width <= 1.5 * _COLUMN else 2 * _look.column_width + _GAP
+    target = _look.column_width if width <= 1.5 * COLUMN else 2 * _look.column_width + _GAP
     width = target
     for _ in range(3):  # a legend is part of the width, and keeps its own
-        figure.set_size_inches(width, height * _look.column_width / _COLUMN)
+        figure.set_size_inches(width, height * _look.column_width / COLUMN)
         TightLayoutEngine().execute(figure)  # figure.tight_layout() leaves an engine behind, for which saving draws everything twice
         short = target - drawn(figure).width
         if abs(short) < _CLOSE:

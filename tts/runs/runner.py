@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from tqdm.auto import tqdm
@@ -12,7 +12,7 @@ from tts.policies import DEFAULT, check_ready
 from tts.runs import processes
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.making import Engines, Made, Work, inputs_of, make, warn
-from tts.runs.store import ELSEWHERE, Store, StoreError
+from tts.runs.store import ELSEWHERE, Run, Store, StoreError
 from tts.runs.store import describe as run_in_words
 
 # Set where :mod:`tts.runs.cluster` spreads the work; notebooks inherit it.
@@ -35,10 +35,13 @@ def missing(grid: Grid, store: Store) -> list[Work]:
     ]
 
 
-def fill(grid: Grid, store: Store, *more: Grid) -> int:
+def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequence[dict]], object] = lambda run, problems: None) -> int:
     """Makes what is missing of one or more grids, after another process that writes to the store; returns how many chunks that were.
 
     Only this process writes chunks. Stopping it at any moment loses the chunks under way only.
+
+    Args:
+        on_stored: called with the run and the problems of each chunk that was stored.
     """
     grids = (grid, *more)
     work = list({store.run(item.spec).path(item.chunk): item for grid in grids for item in missing(grid, store)}.values())
@@ -63,7 +66,9 @@ def fill(grid: Grid, store: Store, *more: Grid) -> int:
                 bar.set_postfix_str(f"{item.spec['method']} {item.spec['policy']['name']} N={item.spec['n']}")
 
             for made in _maker([spec for grid in grids for spec in grid.specs()])(left, store, announce, tokens.update):
-                store.open(made.work.spec).write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps)
+                run = store.open(made.work.spec)
+                run.write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps)
+                on_stored(run, made.work.chunk)
                 warn(made.warnings)
                 bar.update()
     finally:

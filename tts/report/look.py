@@ -1,0 +1,45 @@
+"""What of the look of figures is to be chosen, and checked without matplotlib, which takes a second to import."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+COLUMN = 3.3
+"""Inches of the column that figures are laid out for."""
+
+
+class Look(BaseModel):
+    """The look of figures.
+
+    Attributes:
+        column_width: of a paper's column, in inches. A saved figure is as wide as one column, or as two with the gap between them.
+        font_size: of titles and axis labels, in points; ticks and legends are one point smaller.
+        palette: ``okabe-ito`` (safe for the colour-blind), or the name of a seaborn palette, say ``colorblind`` or ``tab10``.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    column_width: float = Field(COLUMN, ge=1, le=20)
+    font_size: float = Field(8, ge=3, le=40)
+    palette: str = "okabe-ito"
+
+    @field_validator("palette")
+    @classmethod
+    def _known_palette(cls, value: str) -> str:
+        try:
+            count = len(colours(value))
+        except ValueError:
+            raise ValueError("no such palette; choose okabe-ito or one of seaborn's, say colorblind, deep or tab10") from None
+        if count < 6:
+            raise ValueError(f"it has {count} colours, and the methods need six")
+        return value
+
+
+def colours(palette: str) -> list[str]:
+    """A palette's colours, as hexadecimal digits."""
+    if palette == "okabe-ito":
+        return OKABE_ITO
+    import seaborn as sns  # takes two seconds
+
+    return list(sns.color_palette(palette).as_hex())
