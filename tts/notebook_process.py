@@ -12,6 +12,8 @@ import queue
 import sys
 import threading
 
+from tts import forked_kernels
+
 # Jupyter chooses a kernel's ports before the kernel binds them: whatever takes one in between, the kernel dies of it.
 _STARTS = 3
 
@@ -19,6 +21,7 @@ _STARTS = 3
 def main() -> None:
     replies, jobs = os.fdopen(os.dup(1), "w"), queue.SimpleQueue()
     threading.Thread(target=_read, args=(jobs,), daemon=True).start()
+    forked_kernels.use()
     while True:
         job = jobs.get()
         try:

@@ -102,11 +102,12 @@ class Remembering:
 
     def _settled(self, parent: Candidate, children: list[Candidate]) -> list[Candidate]:
         """Samples, or the known ones of their paths where these are others."""
-        alike: dict[int, Step] = {}  # equal samples of an engine may share their tokens
+        made: dict[tuple, Step] = {}  # samples that an engine found to be equal share their tokens
         settled = []
         for child in children:
-            if (step := alike.get(id(child.tokens))) is None:
-                step = alike[id(child.tokens)] = _step(parent, child)
+            alike = id(child.tokens), child.text, child.status, child.generated
+            if (step := made.get(alike)) is None:
+                step = made[alike] = _step(parent, child)
             step = step | {"path": list(child.path)}
             known = self._known.get((child.problem_id, *child.path))
             if known is None:

@@ -16,13 +16,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
+from tts import nursery
 from tts.interruptible import first_of
 from tts.models import folder_of, locate
+from tts.nursery import Child, Nursery
 from tts.paths import ROOT
 from tts.policies import DEFAULT, address_in, engine_of, model_of
 from tts.reward_models import DIAL
@@ -33,6 +36,8 @@ from tts.runs.waiting import Waiting
 
 _DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and Windows' for its Linux
 PROCESSES = "TTS_PROCESSES"  # how many; by default as many as cores and memory allow
+WORKER = "tts.runs.worker_process"
+IMPORTED = (WORKER, "tts.policies.transformers", "tts.reward_models.base")
 OWN, COPIES = 2 << 30, 4  # bytes that a process takes beside its models, and how often their weights, caches counted
 
 
@@ -121,6 +126,7 @@ class Workers:
         self.count, self.threads = count, threads
         self._replies: queue.SimpleQueue[tuple[_Worker, str | None]] = queue.SimpleQueue()
         self._workers: set[_Worker] = set()
+        self._nursery: Nursery | None = None
 
     def __enter__(self) -> Workers:
         return self
@@ -129,6 +135,8 @@ class Workers:
         for worker in self._workers:
             worker.stop()
         self._workers.clear()
+        if self._nursery:
+            self._nursery.close()
 
     def make(self, work: list[Work], store: Store, announce: Callable[[Work], None], on_tokens: Callable[[int], object]) -> Iterator[Made]:
         """Makes chunks, in the order in which they get done; the caller stores each before it asks for the next.
@@ -159,11 +167,33 @@ class Workers:
 
     def _hand_out(self, waiting: Waiting, announce: Callable[[Work], None]) -> None:
         while len(self._workers) < self.count and waiting:
-            self._workers.add(_Worker.start(self.threads, 1 / self.count, self._replies))
+            self._workers.add(_Worker.start(self._start(), 1 / self.count, self._replies))
         for worker in self._workers:
             if worker.item is None and (item := waiting.take(worker.suits) or waiting.take()):
                 announce(item)
                 worker.hand(item, waiting.store)
+
+    def _start(self) -> subprocess.Popen | Child:
+        """A process; the first ones are forked from one that imports torch for all."""
+        variables = {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads), "TQDM_DISABLE": "1"}
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        if nursery.POSSIBLE and not self._nursery:
+            self._nursery = Nursery(IMPORTED, variables)
+        if self._nursery:
+            with suppress(OSError):
+                return _forked(self._nursery)
+        command = [sys.executable, "-m", WORKER]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | variables)
+
+
+def _forked(origin: Nursery) -> Child:
+    """With its standard input and output in pipes."""
+    (orders, ours), (theirs, replies) = os.pipe(), os.pipe()
+    with os.fdopen(orders), os.fdopen(replies, "w"):
+        stdin, stdout = os.fdopen(ours, "w"), os.fdopen(theirs)
+        child = origin.start(f"{WORKER}:main", [WORKER], (orders, replies, 2))
+    child.stdin, child.stdout = stdin, stdout
+    return child
 
 
 def _take_back(worker: _Worker, waiting: Waiting) -> None:
@@ -200,17 +230,13 @@ def _raised(reply: dict) -> Exception:
 class _Worker:
     """A process, and what it is making."""
 
-    process: subprocess.Popen
+    process: subprocess.Popen | Child
     item: Work | None = None
     policy: str | None = None
     prm: str | None = None
 
     @classmethod
-    def start(cls, threads: int, share: float, replies: queue.SimpleQueue) -> _Worker:
-        variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
-        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        command = [sys.executable, "-m", "tts.runs.worker_process"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | variables)
+    def start(cls, process: subprocess.Popen | Child, share: float, replies: queue.SimpleQueue) -> _Worker:
         worker = cls(process)
         threading.Thread(target=worker._listen, args=(replies,), daemon=True).start()
         worker._send({"share": share})
