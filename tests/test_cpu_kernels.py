@@ -99,7 +99,7 @@ def test_what_rows_share_is_read_in_place_to_the_last_bit(seed, size, rows, new)
     for row, (one, other) in enumerate(rows):
         shared, longest = min(one, other), max(one, other)
         if shared:
-            cache.shared.put([row], State(cache.slot(row, longest).clone()), shared)
+            cache.shared.put([row], [State(cache.slot(row, longest).clone())], [shared])
             cache.slot(row, shared).fill_(1e3)
     assert torch.equal(forward._compiled_attention(positions, angles, cache)(1, qkv), expected)
 

@@ -164,7 +164,7 @@ def takes(tensor: torch.Tensor) -> bool:
 
 def _address(tensor: torch.Tensor, dtype: torch.dtype = torch.float32) -> int:
     """Checked each time, as C would read whatever is there."""
-    if tensor.dtype != dtype or tensor.device.type != "cpu" or not tensor.is_contiguous():
+    if tensor.dtype is not dtype or not tensor.is_cpu or not tensor.is_contiguous():
         raise TypeError(f"compiled operations take contiguous {dtype} on the CPU; given {tensor.dtype} on {tensor.device}")
     return tensor.data_ptr()
 

@@ -39,10 +39,10 @@ class Shared:
     def address(self) -> int:
         return self._table.ctypes.data
 
-    def put(self, rows: Sequence[int], state: State | None, length: int) -> None:
-        for row in rows:
+    def put(self, rows: Sequence[int], states: Sequence[State | None], lengths: Sequence[int]) -> None:
+        for row, state in zip(rows, states):
             self.states[row] = state
-        self._table[rows] = (state.held.data_ptr(), state.held.shape[3], length) if state else 0
+        self._table[rows] = [(s.held.data_ptr(), s.held.shape[3], length) if s else (0, 0, 0) for s, length in zip(states, lengths)]
 
     def cut(self, lengths: torch.Tensor) -> None:
         """Rows go on from ``lengths`` positions, ``(rows,)``: what is shared beyond is theirs to write."""
@@ -252,22 +252,35 @@ class CachedModel:
         Where rows are :attr:`ragged`, nothing is copied: they read the state, which must not change, until something else is loaded.
         """
         if state is None or length == 0:
-            self.cache.shared.put(rows, None, 0)
+            self.cache.shared.put(rows, [None] * len(rows), [0] * len(rows))
             return
-        held = state.held if length is None else state.held.narrow(3, 0, length)
-        _, _, heads, length, size = held.shape
-        self.cache.reserve(length + 1, heads, size, like=held)
+        length = state.held.shape[3] if length is None else length
         if self.ragged:
-            layers, _, _, known_heads, _, known_size = self.cache.held.shape
-            if (len(held), heads, size) != (layers, known_heads, known_size):
-                raise ValueError(f"a state of shape {tuple(held.shape)} was parked by another model")
-            self.cache.shared.put(rows, state, length)
+            self.load_each(rows, [state] * len(rows), [length] * len(rows))
             return
+        held = state.held.narrow(3, 0, length)
+        self.cache.reserve(length + 1, held.shape[2], held.shape[4], like=held)
         if rows[-1] - rows[0] + 1 == len(rows):
             self.cache.held.narrow(2, rows[0], len(rows)).narrow(4, 0, length).copy_(held.unsqueeze(2))
             return
         for row in rows:
             self.cache.slot(row, length).copy_(held)
+
+    def load_each(self, rows: Sequence[int], states: Sequence[State | None], lengths: Sequence[int]) -> None:
+        """As :meth:`load`, each row its own."""
+        if not self.ragged:
+            for row, state, length in zip(rows, states, lengths):
+                self.load([row], state, length)
+            return
+        lengths = [length if state else 0 for state, length in zip(states, lengths)]
+        if longest := max(lengths):
+            some = next(state.held for state in states if state)
+            layers, _, heads, _, size = some.shape
+            self.cache.reserve(longest + 1, heads, size, like=some)
+            known = self.cache.held.shape
+            if (layers, heads, size) != (known[0], known[3], known[5]):
+                raise ValueError(f"a state of shape {tuple(some.shape)} was parked by another model")
+        self.cache.shared.put(rows, [state if length else None for state, length in zip(states, lengths)], lengths)
 
     def move(self, origin: Sequence[int], to: Sequence[int], lengths: Sequence[int]) -> None:
         """Copies rows over others, of each the first ``lengths``; rows that are both are read before they are written."""

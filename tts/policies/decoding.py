@@ -137,8 +137,7 @@ class DecodingBatch:
         rows = self._gaps()[: len(forks)]
         numbers = [(fork.last, fork.length, fork.done, 0, fork.limit, fork.stepwise, 1) for fork in forks]
         self._numbers[:, rows] = np.array(numbers, dtype=np.int64).T
-        for row, fork in zip(rows, forks):
-            self.cached.load([row], fork.state)
+        self.cached.load_each(rows, [fork.state for fork in forks], [fork.length for fork in forks])
         owners = np.empty(sum(len(fork.owners) for fork in forks), dtype=object)
         owners[:] = [owner for fork in forks for owner in fork.owners]
         keys = np.array([key for fork in forks for key in fork.keys], dtype=np.int64)

@@ -210,8 +210,7 @@ class StepScorer:
         new = [read.new for read in reads]
         width = max(map(len, new))
         tokens = torch.tensor([ids + [0] * (width - len(ids)) for ids in new], device=device)
-        for row, read in enumerate(reads):
-            self.cached.load([row], read.parent and read.parent.state, read.start)
+        self.cached.load_each(range(len(reads)), [read.parent and read.parent.state for read in reads], [read.start for read in reads])
         hidden = self.cached.extend(tokens, torch.tensor([read.start for read in reads], device=device))
         scores = iter(self._scores_of(reads, hidden))
         for row, read in enumerate(reads):

@@ -89,7 +89,7 @@ def steps_column(rows: Sequence[dict], steps: Sequence[dict]) -> pa.ListArray | 
         return None
     found: dict[str, list[dict]] = {row["problem_id"]: [] for row in rows}
     for step in steps:
-        found[step["problem_id"]].append({key: value for key, value in step.items() if key != "problem_id"})
+        found[step["problem_id"]].append(step)  # of which Arrow takes what the column's type names
     return pa.array(list(found.values()), STEPS.type)
 
 
