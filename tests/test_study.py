@@ -204,3 +204,14 @@ def test_lists_what_there_is():
     done = tts("list")
     for name in ("pocket", "01_tts_methods", "policy-20k", "prm-qwen-28k", "pocket-hard", "dvts"):
         assert name in done.stdout
+
+
+def test_notebooks_that_take_longest_start_first(tmp_path):
+    def seconds(name, **parameters):
+        return execution._seconds(study.Job(name, parameters))
+
+    few, more = ({"problems": {"pocket-main": count}, "policies": ["policy-6k"], "chunk": 10} for count in (10, 200))
+    assert seconds("04_difficulty_bins", **few) < seconds("04_difficulty_bins", **more)
+    assert seconds("00_quickstart") > seconds("04_difficulty_bins", **few), "it generates as it runs"
+    (tmp_path / "damaged.ipynb").write_text("{")
+    assert execution._seconds(study.Job("damaged", {}, tmp_path)) == execution._seconds(study.Job("missing", {}, tmp_path)) == 0

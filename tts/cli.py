@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -84,8 +86,7 @@ def run(
 
 def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str, str | None], Path, Path]:
     """Executes the notebooks and binds the report."""
-    from tts.report import html  # nbconvert takes a second
-
+    threading.Thread(target=import_module, args=("tts.report.html",), daemon=True).start()  # meanwhile: nbconvert takes a second
     figures = (study.NOTEBOOKS / ({"figures": "../figures"} | declared(jobs[0].notebook) | jobs[0].parameters)["figures"]).resolve()
     output = figures / "notebooks"
     outcome = execution.execute(jobs, output, workers)
@@ -101,6 +102,8 @@ def _render(jobs: list[study.Job], preset: str, workers: int) -> tuple[dict[str,
     ledger = figures / "ledger.csv" if FINDINGS in {path.stem for path in bound} - set(failures) else None
     title = f"Test-time scaling: preset {preset}"
     ended = {path.stem: when for _, path, when in earlier}
+    from tts.report import html
+
     page = html.build(bound, failures, figures / "report.html", title, ledger, experiments, ended)
     return outcome, page, figures
 
