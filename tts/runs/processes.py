@@ -162,6 +162,8 @@ class Workers:
             item, worker.item = worker.item, None
             if "error" in reply:
                 raise _raised(reply)
+            if following := waiting.take(worker.suits):  # it need not wait until this one lies on the disk
+                self._hand(worker, following, waiting, announce)
             steps = _unpacked(reply["steps"])
             yield Made(item, reply["rows"], reply["seconds"], steps, tuple(reply["limits"]), tuple(reply["warnings"]))
 
@@ -170,8 +172,11 @@ class Workers:
             self._workers.add(_Worker.start(self._start(), 1 / self.count, self._replies))
         for worker in self._workers:
             if worker.item is None and (item := waiting.take(worker.suits) or waiting.take()):
-                announce(item)
-                worker.hand(item, waiting.store)
+                self._hand(worker, item, waiting, announce)
+
+    def _hand(self, worker: _Worker, item: Work, waiting: Waiting, announce: Callable[[Work], None]) -> None:
+        announce(item)
+        worker.hand(item, waiting.store)
 
     def _start(self) -> subprocess.Popen | Child:
         """A process; the first ones are forked from one that imports torch for all."""
