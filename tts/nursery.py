@@ -25,7 +25,7 @@ _EVERY = 0.02  # seconds
 
 
 class Nursery:
-    """The process that others are forked from; it ends with this one.
+    """The process that others are forked from; it ends with this one. For one thread at a time.
 
     Args:
         modules: that it imports.
@@ -123,11 +123,17 @@ def serve(descriptor: int, modules: Sequence[str]) -> None:
     gc.collect()
     gc.freeze()  # what is shared stays shared
     channel, children = socket.socket(fileno=descriptor), set()
+    try:
+        _do_as_told(channel, children)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+
+
+def _do_as_told(channel: socket.socket, children: set[int]) -> None:
     while True:
         message, streams, *_ = socket.recv_fds(channel, _LONGEST, 3)
         if not message:
-            for child in children:
-                os.kill(child, signal.SIGKILL)
             return
         order = json.loads(message)
         if "main" in order:
@@ -175,6 +181,8 @@ def _become(order: dict, streams: Sequence[int]) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)  # what is left of the nursery in this process must not run
