@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -102,9 +103,30 @@ class Report:
         self.row(label, [a / b for a, b in zip(above, below)], wanted)
 
 
+@contextmanager
+def forwarded() -> Iterator[list[float]]:
+    """FLOPs of the forward passes meanwhile, two for each parameter and token, padding and gaps included."""
+    spent, extend, sizes = [0.0], CachedModel.extend, {}
+
+    def counted(self: CachedModel, tokens: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+        size = sizes.setdefault(id(self.backbone), sum(p.numel() for p in self.backbone.parameters()))
+        spent[0] += 2 * size * tokens.numel()
+        return extend(self, tokens, start)
+
+    CachedModel.extend = counted
+    try:
+        yield spent
+    finally:
+        CachedModel.extend = extend
+
+
 def search_against_best_of_n(report: Report, engines: Engines, policy: str, prm: str) -> None:
-    """On one thread, as each process of a study, and on all."""
-    threads = torch.get_num_threads()
+    """On one thread, as each process of a study, and on all. What is computed of a generated token differs: samples share rows."""
+    threads, computed = torch.get_num_threads(), {}
+    for method in METHODS:
+        with forwarded() as flops:
+            _, outcomes = run(engines, policy, prm, method, N, PROBLEMS)
+        computed[method] = flops[0] / sum(o.policy_tokens for o in outcomes)
     for count in dict.fromkeys((1, threads)):
         torch.set_num_threads(count)
         try:
@@ -114,6 +136,9 @@ def search_against_best_of_n(report: Report, engines: Engines, policy: str, prm:
         for method in ("beam_search", "dvts"):
             label = f"{METHODS[method]} over best-of-N, wall time per generated token, threads: {count}; {policy}, {prm}"
             report.ratio(label, rates["best_of_n"], rates[method], "1.20 or less" if count == 1 else "")
+            share = computed[method] / computed["best_of_n"]
+            report.row(f"the same, FLOPs of the forward passes per generated token; {policy}, {prm}", [share])
+            report.ratio(f"the same, wall time per FLOP; {policy}, {prm}", [r / share for r in rates["best_of_n"]], rates[method], "")
 
 
 def steps_shared(report: Report, engines: Engines) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import _thread
+import io
 import os
 import shutil
 import signal
 import threading
 import time
+from unittest.mock import Mock, patch
 
 import pytest
+from tqdm.auto import tqdm
 
 from tts import grading
 from tts.analysis import grades
@@ -233,8 +236,8 @@ def test_what_is_under_way_beside_ends_with_what_makes_chunks(run, monkeypatch):
         assert grader.judge.stop.wait(100)
         raise Stopped
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), grades.keeping() as grade:
-        patch.setattr(grades, "of_row", endless)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt), grades.keeping() as grade:
+        patched.setattr(grades, "of_row", endless)
         grade(run, PROBLEMS)
         grade(run, PROBLEMS[:1])  # which is not stored, and of which nobody needs to hear
         assert begun.wait(100)
@@ -242,6 +245,23 @@ def test_what_is_under_way_beside_ends_with_what_makes_chunks(run, monkeypatch):
     assert threading.active_count() == threads and not run.grades(PROBLEMS).exists()
     with Judges(1) as judges:
         assert [found for _, found in judges.of_chunk(run, PROBLEMS)] == WANTED
+
+
+def test_ctrl_c_while_a_progress_bar_draws_ends_the_grading_beside(run):
+    graded, drawing = run.grades(PROBLEMS), tqdm(total=1, file=io.StringIO(), mininterval=0)
+    interrupted = Mock(side_effect=KeyboardInterrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt), patch.object(drawing, "display", interrupted), grades.keeping() as grade:
+            grade(run, PROBLEMS)
+            drawing.refresh()  # tqdm keeps its lock where this is interrupted
+        with grades.keeping() as grade:  # and the next study of this process is graded too
+            grade(run, PROBLEMS)
+            deadline = time.monotonic() + 100
+            while not graded.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+    finally:
+        tqdm.get_lock().release()
+    assert graded.exists()
 
 
 def test_results_that_failed_half_way_are_not_taken_for_whole(tiny_lm, tmp_path):

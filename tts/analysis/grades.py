@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -67,7 +67,7 @@ class Judges:
 
     Args:
         count: of the judges.
-        quiet: shows no progress bar.
+        quiet: shows no progress bar, as it must outside the main thread.
 
     Attributes:
         kept: whether the last grades that were worked out could be written; a store may be read-only.
@@ -109,16 +109,17 @@ class Judges:
                     if self._stop.is_set():
                         return
                     found[place] = of_row(rows[place], self._graders[lane])
-                    bar.update()
 
         with (
-            tqdm(total=len(rows), desc="grading", unit="problem", leave=False, delay=3, disable=self.quiet) as bar,
+            # Beside the main thread nobody touches tqdm: Ctrl-C while it draws leaves its lock with that thread for good.
+            nullcontext() if self.quiet else tqdm(total=len(rows), desc="grading", unit="problem", leave=False, delay=3) as bar,
             ThreadPoolExecutor(len(self._graders)) as pool,
             self._stopping(),  # within the pool, whose end waits for its threads
         ):
             lanes = [pool.submit(work, lane) for lane in range(len(self._graders))]
             while wait(lanes, timeout=1).not_done:  # a second at a time, or a signal just before may go unseen
-                continue
+                if bar is not None:
+                    bar.update(len(rows) - found.count(None) - bar.n)
             for lane in lanes:
                 lane.result()
         if None in found:
