@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 import torch
-from processes import heed_ctrl_c
+from processes import TELLING, errors_of, heed_ctrl_c
 from typer.testing import CliRunner
 
 from tts import cli, policies, study
@@ -74,7 +74,7 @@ def busy():
 
 def start(address, store):
     command = [sys.executable, "-m", "tts", "run", "01_tts_methods", "--preset", "smoke", "--engine", "ray", "--address", address]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": TELLING}
     return subprocess.Popen([*command, *STUDY, "-p", f"store={store.folder}"], cwd=ROOT, preexec_fn=heed_ctrl_c, **pipes)
 
 
@@ -86,7 +86,7 @@ def test_stopped_driver_and_killed_process_and_node_lose_nothing(nodes, one_thre
     driver = start(made.address, there)
     wait_for(lambda: chunks(there) >= 2 or driver.poll() is not None)
     driver.send_signal(signal.SIGINT)
-    _, errors = driver.communicate(timeout=300)
+    errors = errors_of(driver, 300)
     assert driver.returncode == 130 and "the same command continues where it was" in errors and "Traceback" not in errors
     assert 2 <= chunks(there) < CHUNKS
 

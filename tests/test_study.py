@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import heed_ctrl_c
+from processes import TELLING, errors_of, heed_ctrl_c
 from torture.invoke import command_line, in_process
 
 from tts import execution, parameters, study
@@ -188,12 +188,12 @@ def test_a_notebook_that_fails_is_named_and_the_others_finish(tmp_path):
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     places = ["-p", f"store={tmp_path / 'runs'}", "-p", f"figures={tmp_path / 'figures'}"]
     command = [sys.executable, "-m", "tts", "run", "01_tts_methods", "--preset", "smoke", "-p", "problems={pocket-main: 60}", *places]
-    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": TELLING}
     process = subprocess.Popen(command, cwd=ROOT, preexec_fn=heed_ctrl_c, **pipes)
     while not list((tmp_path / "runs").glob("*/*.parquet")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    errors = errors_of(process, 120)
     assert process.returncode == 130 and "the same command continues where it was" in errors and "Traceback" not in errors
     again = tts("run", "01_tts_methods", "--preset", "smoke", "--dry-run", "-p", "problems={pocket-main: 60}", *places)
     kept = re.search(r"(\d+) of \d+ chunks are stored", again.stdout)
