@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TTS_PROCESSES", "1")  # starting processes for a handful of tiny chunks takes longer than making them
@@ -13,6 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
 from tts.pocket import tokenizer as pocket_tokenizer
 from tts.reward_models.qwen_prm import Qwen2ForProcessRewardModel
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C, and so would its children
 
 SHAPE = {
     "hidden_size": 32,

@@ -11,11 +11,6 @@ TELLING = os.environ | {"PYTHONFAULTHANDLER": "1"}
 """Environment of a process that shall tell where it stood, see :func:`errors_of`."""
 
 
-def heed_ctrl_c() -> None:
-    """Undoes an ignored Ctrl-C, which a child of a background job inherits (for ``preexec_fn``)."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def errors_of(process: subprocess.Popen, seconds: float) -> str:
     """What a process that is about to end writes to its standard error.
 

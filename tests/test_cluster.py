@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 import torch
-from processes import TELLING, errors_of, heed_ctrl_c
+from processes import TELLING, errors_of
 from typer.testing import CliRunner
 
 from tts import cli, policies, study
@@ -36,7 +36,8 @@ def nodes():
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args=node)
+    soon = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000}  # a dead node is missed after six seconds
+    made = Cluster(initialize_head=True, head_node_args=node | {"_system_config": soon})
     others = [made.add_node(**node) for _ in range(2)]
     yield made, others
     ray.shutdown()
@@ -75,7 +76,7 @@ def busy():
 def start(address, store):
     command = [sys.executable, "-m", "tts", "run", "01_tts_methods", "--preset", "smoke", "--engine", "ray", "--address", address]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": TELLING}
-    return subprocess.Popen([*command, *STUDY, "-p", f"store={store.folder}"], cwd=ROOT, preexec_fn=heed_ctrl_c, **pipes)
+    return subprocess.Popen([*command, *STUDY, "-p", f"store={store.folder}"], cwd=ROOT, **pipes)
 
 
 def test_stopped_driver_and_killed_process_and_node_lose_nothing(nodes, one_thread, tmp_path):

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import TELLING, errors_of, heed_ctrl_c
+from processes import TELLING, errors_of
 from torture.invoke import command_line, in_process
 
 from tts import execution, parameters, study
@@ -189,7 +189,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     places = ["-p", f"store={tmp_path / 'runs'}", "-p", f"figures={tmp_path / 'figures'}"]
     command = [sys.executable, "-m", "tts", "run", "01_tts_methods", "--preset", "smoke", "-p", "problems={pocket-main: 60}", *places]
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": TELLING}
-    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=heed_ctrl_c, **pipes)
+    process = subprocess.Popen(command, cwd=ROOT, **pipes)
     while not list((tmp_path / "runs").glob("*/*.parquet")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
