@@ -25,7 +25,7 @@ reproduce: $(READY)
 	$(RUN) -m tts run --preset pocket
 
 test: $(READY)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-browser: $(READY) $(BROWSER_READY)
 	$(BROWSER_VENV)/bin/python tests/browser.py --jupyter $(VENV)/bin/jupyter $(if $(CHROMIUM),--chromium $(CHROMIUM))

@@ -17,6 +17,8 @@ from tts.reward_models.qwen_prm import Qwen2ForProcessRewardModel
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C, and so would its children
 
+LONGEST = ("test_study.py", "test_cluster.py", "test_store.py", "test_torture.py", "test_processes.py")
+
 SHAPE = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -26,6 +28,11 @@ SHAPE = {
     "intermediate_size": 48,
     "max_position_embeddings": 256,
 }
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take minutes start first: started last, one of them would keep one process busy long after the other has ended."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def _vocabulary() -> dict:
