@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
 from tts.grading import Grader, groups, normalise
+from tts.judge import Judge, Verdict
 from tts.prompts import boxed_answer, split_steps
 
 
@@ -144,6 +146,16 @@ def test_hostile_answers_are_wrong_and_bounded(grader, hostile):
     assert grader.equal("42", hostile) is False
     assert time.monotonic() - started < 60
     assert grader.equal("\\frac{2}{4}", "\\frac{1}{2}") is True, "grading went on"
+
+
+def test_a_judge_that_reached_its_limit_is_not_killed_under_its_number_again():
+    judge = Judge(0.5, 2048, threading.Event())
+    try:
+        assert judge.verdict("1", "1000000000!") == Verdict(False, certain=True, hopeless=1)
+        assert not judge.pid
+        assert judge.verdict("1", "1+0").equal and judge.pid
+    finally:
+        judge.close()
 
 
 def test_each_distinct_pair_is_judged_once(grader, monkeypatch):

@@ -25,6 +25,10 @@ def says():
     there = "wave" in sys.modules, signal.getsignal(signal.SIGINT) == signal.default_int_handler, os.getsid(0) == os.getpid()
     print(json.dumps([sys.argv, os.getcwd(), os.environ.get("SAID"), sys.stdin.read(), *there]))
 
+def draws():
+    import numpy
+    print(numpy.random.randint(1 << 31))
+
 def exits():
     sys.exit(3)
 
@@ -64,6 +68,24 @@ def test_a_child_has_the_imports_and_what_it_was_given(origin, tmp_path):
     assert json.loads((tmp_path / "out").read_text()) == [["child", "-x"], os.getcwd(), "to all", "read me", True, True, False]
     assert start(origin, tmp_path, "says", folder=str(tmp_path), variables={"SAID": "to one"}, session=True).wait(60) == 0
     assert json.loads((tmp_path / "out").read_text()) == [["child", "-x"], str(tmp_path), "to one", "read me", True, True, True]
+
+
+def test_children_draw_numbers_of_their_own(tmp_path, origin):
+    origin.close()
+    origin = Nursery(["numpy.random"], {})
+    drawn = set()
+    for _ in range(3):
+        assert start(origin, tmp_path, "draws").wait(60) == 0
+        drawn.add((tmp_path / "out").read_text())
+    origin.close()
+    assert len(drawn) == 3
+
+
+def test_a_nursery_that_still_imports_ends_at_once(tmp_path, origin):
+    (tmp_path / "slow.py").write_text("import time; time.sleep(600)")
+    slow = Nursery(["slow"], {})
+    slow.close()
+    assert slow._process.returncode == -signal.SIGKILL
 
 
 def test_how_a_child_ended_is_told(origin, tmp_path):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
+import queue
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
 
+from tts import nursery
 from tts.models import ModelError
 from tts.runs import processes
 from tts.runs.grid import Grid
@@ -87,6 +92,56 @@ def test_an_error_is_of_the_kind_that_it_would_be_here(tiny_lm, tmp_path, monkey
     with pytest.raises(ModelError, match="no model 'no-such-policy'") as caught:
         list(make_all([Work(spec, wanted.chunks("pocket-main")[0])], Store(tmp_path), print, print, count=2, threads=1))
     assert "worker_process.py" in caught.value.__notes__[0]
+
+
+def test_a_reply_that_is_cut_off_is_none():
+    replies, process = queue.SimpleQueue(), SimpleNamespace(stdout=io.StringIO('{"tokens": 3}\n{"rows": [{"problem'))
+    worker = processes._Worker(process)
+    worker._listen(replies)
+    assert [replies.get(), replies.get()] == [(worker, '{"tokens": 3}\n'), (worker, None)] and replies.empty()
+
+
+IDLE = """
+import os, sys
+
+def main():
+    for line in sys.stdin:
+        pass
+    os._exit(1)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture
+def idle(tmp_path, monkeypatch):
+    """Processes that import nothing and do nothing."""
+    (tmp_path / "idle_process.py").write_text(IDLE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(processes, "WORKER", "idle_process")
+    monkeypatch.setattr(processes, "IMPORTED", ())
+
+
+@pytest.mark.skipif(not nursery.POSSIBLE, reason="processes are forked on Linux alone")
+def test_processes_end_though_what_they_were_forked_from_was_killed(idle):
+    with processes.Workers(2, 1) as workers:
+        started = [processes._Worker.start(workers._start(), 0.5, workers._replies) for _ in range(2)]
+        workers._workers.update(started)
+        os.kill(workers._nursery.pid, signal.SIGKILL)
+    until = time.monotonic() + 30
+    while any(_lives(worker.process.pid) for worker in started) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(_lives(worker.process.pid) for worker in started)
+
+
+def test_processes_that_cannot_be_forked_are_started(idle, monkeypatch):
+    monkeypatch.setattr(processes, "Nursery", Mock(side_effect=OSError("Protocol not supported")))
+    with processes.Workers(1, 1) as workers:
+        process = workers._start()
+        workers._workers.add(processes._Worker.start(process, 1.0, workers._replies))
+        assert isinstance(process, subprocess.Popen) and process.poll() is None
+    assert process.returncode is not None
 
 
 STUDY = """

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -55,10 +55,14 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
     threads = max(1, (os.cpu_count() or 1) // max(1, min(workers, len(jobs))))  # with all cores each, they would wait for each other
     with _Processes(threads) as processes, ThreadPoolExecutor(workers) as pool:
         longest_first = sorted(jobs, key=lambda job: -_seconds(job))  # or a long one is left alone at the end
-        futures = {pool.submit(processes.execute, job, output): job.notebook for job in longest_first}
         try:
-            for future in tqdm(as_completed(futures), total=len(futures), desc="notebooks", unit="notebook"):
-                outcome[futures[future]] = future.result()
+            futures = {pool.submit(processes.execute, job, output): job.notebook for job in longest_first}
+            left = set(futures)
+            with tqdm(total=len(futures), desc="notebooks", unit="notebook") as bar:
+                while left:
+                    done, left = wait(left, timeout=1, return_when=FIRST_COMPLETED)  # or a signal just before may go unseen
+                    outcome |= {futures[future]: future.result() for future in done}
+                    bar.update(len(done))
         except BaseException:  # Ctrl-C: nothing that we started goes on without us
             pool.shutdown(wait=False, cancel_futures=True)
             processes.kill()
@@ -91,6 +95,7 @@ class _Processes:
         self._variables = {"OMP_NUM_THREADS": str(threads)} | os.environ
         self._idle: list[subprocess.Popen] = []
         self._running: set[subprocess.Popen] = set()
+        self._stopped = False
 
     def __enter__(self) -> _Processes:
         return self
@@ -101,6 +106,8 @@ class _Processes:
             process.communicate()
 
     def kill(self) -> None:
+        """Also those that another thread is about to start."""
+        self._stopped = True
         for process in list(self._running):
             process.kill()
 
@@ -132,4 +139,6 @@ class _Processes:
         command = [sys.executable, "-m", "tts.notebook_process"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._variables)
         self._running.add(process)
+        if self._stopped:
+            process.kill()
         return process

@@ -46,10 +46,12 @@ def use() -> None:
     """Has the kernels that this process starts from now on forked, where that is possible."""
     if not nursery.POSSIBLE:
         return
+    # Matplotlib reads its backend as it is imported.
+    backend = {"MPLBACKEND": os.environ.get("MPLBACKEND") or "module://matplotlib_inline.backend_inline"}
+    try:
+        ForkedKernel.nursery = nursery.Nursery(IMPORTED, backend)
+    except OSError:
+        return
     factory = KernelProvisionerFactory.instance()
     factory.provisioners[_NAME] = EntryPoint(_NAME, f"{__name__}:{ForkedKernel.__name__}", factory.GROUP_NAME)
     factory.default_provisioner_name = _NAME
-    # Matplotlib reads its backend as it is imported.
-    ForkedKernel.nursery = nursery.Nursery(
-        IMPORTED, {"MPLBACKEND": os.environ.get("MPLBACKEND") or "module://matplotlib_inline.backend_inline"}
-    )

@@ -99,6 +99,7 @@ class Judge:
                 elif word == "ready":
                     self.pid = int(rest)
                 elif word in (_LOST, _LIMIT):
+                    self.pid = 0  # which may be another process's soon
                     return word, parsed
         except (BrokenPipeError, EOFError):
             self.close()

@@ -20,6 +20,7 @@ _STARTS = 3
 
 def main() -> None:
     replies, jobs = os.fdopen(os.dup(1), "w"), queue.SimpleQueue()
+    os.dup2(2, 1)  # what is printed before the first job's log is no reply
     threading.Thread(target=_read, args=(jobs,), daemon=True).start()
     forked_kernels.use()
     while True:

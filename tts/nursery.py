@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import IO, Any
 
 POSSIBLE = sys.platform == "linux"
@@ -39,6 +40,7 @@ class Nursery:
             [sys.executable, "-c", code], stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=os.environ | variables
         )
         theirs.close()
+        self._replied = False
 
     @property
     def pid(self) -> int:
@@ -71,12 +73,15 @@ class Nursery:
     def close(self) -> None:
         """Ends it and all children."""
         self._channel.close()
+        if not self._replied:
+            self._process.kill()  # it may import for seconds yet
         self._process.wait()
 
     def _reply(self) -> Any:
         reply = self._channel.recv(64)
         if not reply:
             raise ConnectionResetError("the process that others are forked from is gone")
+        self._replied = True
         return json.loads(reply)
 
 
@@ -124,7 +129,8 @@ def serve(descriptor: int, modules: Sequence[str]) -> None:
     gc.freeze()  # what is shared stays shared
     channel, children = socket.socket(fileno=descriptor), set()
     try:
-        _do_as_told(channel, children)
+        with suppress(ConnectionError):  # who asks may go before the reply
+            _do_as_told(channel, children)
     finally:
         for child in children:
             os.kill(child, signal.SIGKILL)
@@ -165,6 +171,8 @@ def _become(order: dict, streams: Sequence[int]) -> None:
         if order.get("session"):
             os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if "numpy.random" in sys.modules:
+            sys.modules["numpy.random"].seed()  # or all children draw the same; Python's own generator sees to that itself
         for place, stream in enumerate(streams):
             os.dup2(stream, place)
             os.close(stream)

@@ -182,10 +182,9 @@ class Workers:
         """A process; the first ones are forked from one that imports torch for all."""
         variables = {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads), "TQDM_DISABLE": "1"}
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        if nursery.POSSIBLE and not self._nursery:
-            self._nursery = Nursery(IMPORTED, variables)
-        if self._nursery:
+        if nursery.POSSIBLE:
             with suppress(OSError):
+                self._nursery = self._nursery or Nursery(IMPORTED, variables)
                 return _forked(self._nursery)
         command = [sys.executable, "-m", WORKER]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | variables)
@@ -258,6 +257,8 @@ class _Worker:
         self._send({"spec": item.spec, "chunk": item.chunk, "store": str(store.folder.absolute())})
 
     def stop(self) -> None:
+        with suppress(OSError):
+            self.process.stdin.close()  # it ends of that too, where a nursery that is gone cannot kill it
         self.process.kill()
         self.process.wait()
 
@@ -270,7 +271,8 @@ class _Worker:
 
     def _listen(self, replies: queue.SimpleQueue) -> None:
         for line in self.process.stdout:
-            replies.put((self, line))
+            if line.endswith("\n"):  # else it died while it wrote
+                replies.put((self, line))
         replies.put((self, None))
 
 
