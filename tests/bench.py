@@ -51,14 +51,16 @@ def problems(count: int) -> list[dict]:
     return list(load_problems("pocket-main", count, "development"))
 
 
-def run(engines: Engines, policy: str, prm: str | None, method: str, n: int, chosen: int | Sequence[dict]) -> tuple[float, list[Outcome]]:
+def run(
+    engines: Engines, policy: str, prm: str | None, method: str, n: int, chosen: int | Sequence[dict], record: bool = False
+) -> tuple[float, list[Outcome]]:
     """Wall time and outcomes of one method over that many problems, or these."""
     sampler, scorer = engines.policy(policy, GRID.sampling()), engines.prm(prm) if prm else None
     roots = [sampler.root(p["id"], p["problem"]) for p in (problems(chosen) if isinstance(chosen, int) else chosen)]
     spec = GRID.spec(method, policy, prm, n)
     searches = [(root, best_of_n(root, n) if method == "best_of_n" else search_of(spec, root)) for root in roots]
     started = time.perf_counter()
-    outcomes = Driver(sampler, scorer, room=room(GRID.batch)).run(searches)
+    outcomes = Driver(sampler, scorer, record, room=room(GRID.batch)).run(searches)
     return time.perf_counter() - started, outcomes
 
 
@@ -120,13 +122,19 @@ def forwarded() -> Iterator[list[float]]:
         CachedModel.extend = extend
 
 
+def beginnings(outcomes: list[Outcome]) -> int:
+    """How many tokens any engine has to compute: distinct beginnings of a problem's samples that another token follows."""
+    return len({(o.problem_id, node.tokens[:end]) for o in outcomes for node in o.nodes for end in range(len(node.tokens))})
+
+
 def search_against_best_of_n(report: Report, engines: Engines, policy: str, prm: str) -> None:
     """On one thread, as each process of a study, and on all. What is computed of a generated token differs: samples share rows."""
-    threads, computed = torch.get_num_threads(), {}
+    threads, computed, floor = torch.get_num_threads(), {}, {}
     for method in METHODS:
         with forwarded() as flops:
-            _, outcomes = run(engines, policy, prm, method, N, PROBLEMS)
-        computed[method] = flops[0] / sum(o.policy_tokens for o in outcomes)
+            _, outcomes = run(engines, policy, prm, method, N, PROBLEMS, record=True)
+        generated = sum(o.policy_tokens for o in outcomes)
+        computed[method], floor[method] = flops[0] / generated, beginnings(outcomes) / generated
     for count in dict.fromkeys((1, threads)):
         torch.set_num_threads(count)
         try:
@@ -137,6 +145,8 @@ def search_against_best_of_n(report: Report, engines: Engines, policy: str, prm:
             label = f"{METHODS[method]} over best-of-N, wall time per generated token, threads: {count}; {policy}, {prm}"
             report.ratio(label, rates["best_of_n"], rates[method], "1.20 or less" if count == 1 else "")
             share = computed[method] / computed["best_of_n"]
+            label = f"the same, distinct beginnings per generated token, which any engine computes; {policy}, {prm}"
+            report.row(label, [floor[method] / floor["best_of_n"]])
             report.row(f"the same, FLOPs of the forward passes per generated token; {policy}, {prm}", [share])
             report.ratio(f"the same, wall time per FLOP; {policy}, {prm}", [r / share for r in rates["best_of_n"]], rates[method], "")
 
