@@ -30,7 +30,7 @@ from tts.policies.remembering import Step, StepKey
 from tts.problems import load_problems
 from tts.runs.estimate import estimate
 from tts.runs.grid import Grid
-from tts.runs.making import Engines, Work, make, room, search_of
+from tts.runs.making import Engines, Work, longest_of, make, room, search_of
 from tts.runs.processes import Workers, side_by_side
 from tts.runs.runner import fill
 from tts.runs.store import Run, Store
@@ -59,8 +59,9 @@ def run(
     roots = [sampler.root(p["id"], p["problem"]) for p in (problems(chosen) if isinstance(chosen, int) else chosen)]
     spec = GRID.spec(method, policy, prm, n)
     searches = [(root, best_of_n(root, n) if method == "best_of_n" else search_of(spec, root)) for root in roots]
+    held = room(engines, sampler, longest_of(roots, sampler.sampling), scorer is not None)
     started = time.perf_counter()
-    outcomes = Driver(sampler, scorer, record, room=room(GRID.batch)).run(searches)
+    outcomes = Driver(sampler, scorer, record, room=held).run(searches)
     return time.perf_counter() - started, outcomes
 
 

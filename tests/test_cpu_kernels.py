@@ -135,23 +135,29 @@ def test_forks_of_a_parked_sequence_go_on_like_it_and_may_be_moved_and_parked():
     torch.testing.assert_close(hidden, expected[:, 38:40], atol=1e-4, rtol=1e-4)
 
 
+POSITIONS = st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 9), st.integers(0, 4))
+
+
 @compiled
 @settings(deadline=None)
-@given(seeds, st.integers(1, 3), st.integers(1, 3), st.integers(0, 3), st.integers(0, 9), st.integers(0, 9), st.integers(0, 4))
-def test_what_is_parked_is_what_is_shared_and_then_the_rows_own(seed, layers, heads, row, one, other, more):
-    held, shared, length = normal(seed, layers, 2, 4, heads, 9, 16), min(one, other), max(one, other)
-    parked = normal(seed + 1, layers, 2, heads, shared + more, 16)
-    expected = torch.cat([parked[:, :, :, :shared], held[:, :, row, :, shared:length]], 3)
-    assert torch.equal(cpu_kernels.kernels().park(held, row, length, parked, shared), expected)
-    if not shared:
-        assert torch.equal(cpu_kernels.kernels().park(held, row, length, None, 0), expected)
+@given(seeds, st.integers(1, 3), st.integers(1, 3), st.lists(POSITIONS, min_size=1, max_size=4, unique_by=lambda row: row[0]))
+def test_what_is_parked_is_what_is_shared_and_then_the_rows_own(seed, layers, heads, wanted):
+    held, shared, expected = normal(seed, layers, 2, 4, heads, 9, 16), Shared(4), []
+    for row, length, reads, more in wanted:
+        parked = normal(seed + 1 + row, layers, 2, heads, reads + more, 16)
+        shared.put([row], [State(parked)], [reads])
+        read = min(reads, length)
+        expected.append(torch.cat([parked[:, :, :, :read], held[:, :, row, :, read:length]], 3))
+    rows, lengths, *_ = zip(*wanted)
+    copies = cpu_kernels.kernels().park(held, rows, lengths, shared.address)
+    assert len(copies) == len(expected) and all(map(torch.equal, copies, expected))
 
 
 @compiled
-@pytest.mark.parametrize(("row", "length", "shared"), [(4, 5, 0), (-1, 5, 0), (0, 10, 0), (0, 5, 6), (0, 9, 8), (0, 5, -1)])
-def test_what_a_cache_does_not_hold_is_not_parked(row, length, shared):
-    with pytest.raises(ValueError, match="a cache of 4 rows and 9 positions has no"):
-        cpu_kernels.kernels().park(torch.zeros(1, 2, 4, 1, 9, 16), row, length, torch.zeros(1, 2, 1, 7, 16), shared)
+@pytest.mark.parametrize(("rows", "lengths"), [([4], [5]), ([0, -1], [5, 5]), ([0, 1], [9, 10]), ([2], [-1])])
+def test_what_a_cache_does_not_hold_is_not_parked(rows, lengths):
+    with pytest.raises(ValueError, match="a cache of 4 rows and 9 positions has not"):
+        cpu_kernels.kernels().park(torch.zeros(1, 2, 4, 1, 9, 16), rows, lengths, Shared(4).address)
 
 
 @compiled

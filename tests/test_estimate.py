@@ -15,21 +15,20 @@ from tts.runs.store import Store
 
 
 def grid(**changes):
-    values = {"problems": {"pocket-main": 12}, "split": "development", "policies": ["policy-20k"], "prms": ["prm-qwen-28k"]}
-    return Grid(**(values | {"samples": 8, "budgets": [8], "chunk": 12, "batch": 8} | changes))
+    values = {"problems": {"pocket-main": 48}, "split": "development", "policies": ["policy-20k"], "prms": ["prm-qwen-28k"]}
+    return Grid(**(values | {"samples": 8, "budgets": [8], "chunk": 48, "batch": 8} | changes))
 
 
 @pytest.fixture
 def held(monkeypatch):
     """The most bytes that caches took at any time, parked ones included."""
     parked, models, most, numbers = weakref.WeakValueDictionary(), weakref.WeakSet(), [0], itertools.count()
-    park, extend = CachedModel.park, CachedModel.extend
+    park, extend = CachedModel.park_each, CachedModel.extend
 
     def park_and_note(self, *given):
-        state = park(self, *given)
-        if state is not None:
-            parked[next(numbers)] = state
-        return state
+        states = park(self, *given)
+        parked.update((next(numbers), state) for state in states if state is not None)
+        return states
 
     def extend_and_weigh(self, *given):
         hidden = extend(self, *given)
@@ -37,7 +36,7 @@ def held(monkeypatch):
         most[0] = max(most[0], sum(state.held.nbytes for state in list(parked.values())) + sum(cache.held.nbytes for cache in models))
         return hidden
 
-    monkeypatch.setattr(CachedModel, "park", park_and_note)
+    monkeypatch.setattr(CachedModel, "park_each", park_and_note)
     monkeypatch.setattr(CachedModel, "extend", extend_and_weigh)
     return most
 

@@ -190,17 +190,17 @@ def test_samples_that_find_no_row_wait_and_are_the_same(tiny_lm, monkeypatch):
 
 @pytest.mark.parametrize("batch", [2, 12])
 def test_nothing_parked_stays_behind_a_search(tiny_lm, monkeypatch, batch):
-    policy, park, states = TransformersPolicy(str(tiny_lm), SAMPLING, batch=batch), CachedModel.park, weakref.WeakSet()
+    policy, park, states = TransformersPolicy(str(tiny_lm), SAMPLING, batch=batch), CachedModel.park_each, weakref.WeakSet()
     most = 0
 
     def noted(*given):
         nonlocal most
-        state = park(*given)
-        states.update([state] if state else [])
+        parked = park(*given)
+        states.update(filter(None, parked))
         most = max(most, len(states))
-        return state
+        return parked
 
-    monkeypatch.setattr(CachedModel, "park", noted)
+    monkeypatch.setattr(CachedModel, "park_each", noted)
     make = lambda i: (r := policy.root(f"p{i}", PROBLEMS[i]), beam_search(r, 8, 4, 4))  # noqa: E731
     searches = [make(i) for i in range(len(PROBLEMS))]
     Driver(policy, LengthPRM()).run(searches)

@@ -205,16 +205,23 @@ int attend(const Attention *a, int64_t size, int64_t first, int64_t last) {
     return unknown;
 }
 
-/* A row's first `length` positions end to end, (blocks, kv_heads, length, size): the first `shared` of what was parked, the rest its own. */
-void park(const float *held, const float *parked, int64_t parked_length, int64_t shared, float *out, int64_t blocks, int64_t slots,
-          int64_t kv_heads, int64_t capacity, int64_t size, int64_t row, int64_t length) {
-    for (long block = 0; block < blocks; block++)
-        for (long head = 0; head < kv_heads; head++, out += length * size) {
-            const float *own = held + ((block * slots + row) * kv_heads + head) * capacity * size;
-            if (shared)
-                memcpy(out, parked + (block * kv_heads + head) * parked_length * size, shared * size * sizeof(float));
-            memcpy(out + shared * size, own + shared * size, (length - shared) * size * sizeof(float));
-        }
+/* The first `lengths[i]` positions of each of `rows`, end to end, into `outs[i]`, (blocks, kv_heads, length, size): those that a row reads
+ * of what was parked (`shared` as in Attention), then its own. */
+void park(const float *held, const int64_t *shared, const int64_t *rows, const int64_t *lengths, const int64_t *outs, int64_t count,
+          int64_t blocks, int64_t slots, int64_t kv_heads, int64_t capacity, int64_t size) {
+    for (long i = 0; i < count; i++) {
+        const long row = rows[i], length = lengths[i], parked_length = shared[3 * row + 1];
+        const long read = shared[3 * row + 2] < length ? shared[3 * row + 2] : length;
+        const float *parked = (const float *)(intptr_t)shared[3 * row];
+        float *out = (float *)(intptr_t)outs[i];
+        for (long block = 0; block < blocks; block++)
+            for (long head = 0; head < kv_heads; head++, out += length * size) {
+                const float *own = held + ((block * slots + row) * kv_heads + head) * capacity * size;
+                if (read)
+                    memcpy(out, parked + (block * kv_heads + head) * parked_length * size, read * size * sizeof(float));
+                memcpy(out + read * size, own + read * size, (length - read) * size * sizeof(float));
+            }
+    }
 }
 
 /* Root mean square norm of `rows` vectors. */

@@ -14,12 +14,13 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 SIZES = (16, 32, 64, 96, 128)
@@ -51,7 +52,7 @@ class Kernels:
         self._gate.argtypes = [pointer, pointer, integer, integer]
         self._draw.argtypes = [pointer, pointer, pointer, pointer, pointer, integer, integer, ctypes.c_float]
         self._park = library.park
-        self._park.argtypes = [pointer, pointer, integer, integer, pointer, *[integer] * 7]
+        self._park.argtypes = [*[pointer] * 5, *[integer] * 6]
         self._norm.restype = self._gate.restype = self._park.restype = None
         self._threads: ThreadPoolExecutor | None = None
 
@@ -91,25 +92,27 @@ class Kernels:
             raise ValueError("the model's logits are NaN or infinite; its weights are damaged, or do not fit the number format")
         return out
 
-    def park(self, held: torch.Tensor, row: int, length: int, parked: torch.Tensor | None, shared: int) -> torch.Tensor:
-        """A copy of a row's first ``length`` positions, ``(layers, 2, kv_heads, length, size)``.
+    def park(self, held: torch.Tensor, rows: Sequence[int], lengths: Sequence[int], shared: int) -> list[torch.Tensor]:
+        """Copies of rows' first positions, each ``(layers, 2, kv_heads, length, size)``.
 
         Args:
             held: the cache, ``(layers, 2, slots, kv_heads, capacity, size)``.
-            row: of its slots.
-            parked: ``(layers, 2, kv_heads, its length, size)``, whose first ``shared`` positions are read instead of the row's own.
+            rows: of its slots.
+            lengths: of each, how many positions.
+            shared: as :meth:`attend` takes it; these positions are read where they were parked.
 
         Raises:
             ValueError: where there are no such positions.
         """
         layers, pair, slots, kv_heads, capacity, size = held.shape
-        if not (0 <= row < slots and 0 <= shared <= length <= capacity) or (shared and (parked is None or parked.shape[3] < shared)):
-            raise ValueError(f"a cache of {slots} rows and {capacity} positions has no {length} in row {row} with {shared} shared ones")
-        out = held.new_empty(layers, pair, kv_heads, length, size)
-        known, known_length = (0, 0) if parked is None else (_address(parked), parked.shape[3])
-        at = (layers * pair, slots, kv_heads, capacity, size, row, length)
-        self._park(_address(held), known, known_length, shared, out.data_ptr(), *at)
-        return out
+        if any(not (0 <= row < slots and 0 <= length <= capacity) for row, length in zip(rows, lengths, strict=True)):
+            raise ValueError(f"a cache of {slots} rows and {capacity} positions has not {list(lengths)} in rows {list(rows)}")
+        outs = [held.new_empty(layers, pair, kv_heads, length, size) for length in lengths]
+        numbers = np.array([rows, lengths, [out.data_ptr() for out in outs]], dtype=np.int64)
+        at, step = numbers.ctypes.data, numbers.strides[0]
+        shape = (layers * pair, slots, kv_heads, capacity, size)
+        self._park(_address(held), shared, at, at + step, at + 2 * step, len(outs), *shape)
+        return outs
 
     def attend(
         self, qkv: torch.Tensor, angles: torch.Tensor, positions: torch.Tensor, held: torch.Tensor, shared: int, layer: int

@@ -239,12 +239,16 @@ class CachedModel:
 
     def park(self, row: int, length: int) -> State | None:
         """A copy of the first ``length`` positions of a row, to be loaded again later; None for none."""
-        if not length:
-            return None
+        return self.park_each([row], [length])[0]
+
+    def park_each(self, rows: Sequence[int], lengths: Sequence[int]) -> list[State | None]:
+        """As :meth:`park`, of each of ``rows``, of which there may be none."""
         if not self.ragged:
-            return State(self.cache.slot(row, length).clone())
-        state, shared = self.cache.shared.states[row], min(self.cache.shared.length(row), length)
-        return State(self._forward.kernels.park(self.cache.held, row, length, state and state.held, shared))
+            return [State(self.cache.slot(row, length).clone()) if length else None for row, length in zip(rows, lengths)]
+        if not any(lengths):
+            return [None] * len(lengths)
+        held = self._forward.kernels.park(self.cache.held, rows, lengths, self.cache.shared.address)
+        return [State(copied) if length else None for copied, length in zip(held, lengths)]
 
     def load(self, rows: list[int], state: State | None, length: int | None = None) -> None:
         """Puts a parked state, or its first ``length`` positions, into each of ``rows``: this is how a sequence forks.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -239,6 +240,15 @@ def placement(location: str, device: str | None = None) -> tuple[str, torch.dtyp
         fast = stored == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
         return device, torch.bfloat16 if fast else torch.float32
     return device, torch.float32 if stored == torch.float32 and parameters(location) < 1e9 else torch.bfloat16
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of a device's memory, in use or not."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def load_causal_lm(location: str, device: str | None = None, dtype: torch.dtype | None = None) -> PreTrainedModel:

@@ -161,6 +161,9 @@ class DecodingBatch:
         self._steps += 1
         if self._waiting:
             self._enter_waiting()
+        in_use = int(self._numbers[_IN_USE].sum())
+        if in_use < 0.9 * self._rows:  # a gap is computed like a row
+            self._close_gaps(in_use)
         if self._steps % _SORTED_EVERY == 0 and not self.cached.ragged:
             self._sort()
         tokens = self._settle(self._draw(sampling))
@@ -248,24 +251,16 @@ class DecodingBatch:
             for row, tokens, at, generated, reasons, start, stop in zip(*(column.tolist() for column in (*columns, first, after)))
         ]
 
-    def park(self, stop: Stop) -> State | None:
-        """The cache of a row at its end, to start forks from."""
-        return self.cached.park(stop.row, stop.length)
+    def park(self, stops: Sequence[Stop]) -> list[State | None]:
+        """The caches of rows at their ends, to start forks from."""
+        return self.cached.park_each([stop.row for stop in stops], [stop.length for stop in stops])
 
-    def remove(self, stops: Sequence[Stop], refill: bool) -> None:
-        """Takes rows out.
-
-        Args:
-            stops: whose rows.
-            refill: whether others wait to take their places; if not, the last rows move into the gaps.
-        """
+    def remove(self, stops: Sequence[Stop]) -> None:
+        """Takes rows out."""
         rows = [stop.row for stop in stops]
         self.cached.load(rows, None)  # what was parked for them alone is let go of
         self._numbers[:, rows] = 0
         self._keep(np.flatnonzero(self._numbers[_IN_USE, self._of]))
-        in_use = int(self._numbers[_IN_USE].sum())
-        if not refill and not self._waiting and in_use < 0.9 * self._rows:
-            self._close_gaps(in_use)
 
     def _close_gaps(self, in_use: int) -> None:
         gaps = [row for row in self._gaps() if row < in_use]

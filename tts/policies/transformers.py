@@ -134,8 +134,8 @@ class TransformersPolicy:
         for row, ids in enumerate(texts):
             padded[row, : len(ids)] = torch.tensor(ids)
         scratch.extend(padded, torch.zeros(len(texts), dtype=torch.int64, device=self.device))
-        for row, (parent, ids) in enumerate(zip(cold, texts)):
-            parent.state = scratch.park(row, len(ids))
+        for parent, state in zip(cold, scratch.park_each(range(len(cold)), [len(ids) for ids in texts])):
+            parent.state = state
 
     def _fork(self, parent: Candidate, requests: list[_Request]) -> Fork:
         sampling, whole = self.sampling, requests[0].whole
@@ -156,14 +156,14 @@ class TransformersPolicy:
         )
 
     def _leave(self, stops: list[Stop], complete: list[_Request]) -> None:
-        left = []
-        for stop in stops:
-            request, number = stop.owners[0]
-            child = self._child(request, number, stop)
-            if child.status == "truncated" and not stop.full:
-                continue  # a blank step is no step: the row goes on
-            child.state = self._decoding.park(stop) if child.status == "open" else None
-            firsts = {request: child}
+        children = [(stop, self._child(*stop.owners[0], stop)) for stop in stops]
+        # A blank step is no step: the row goes on.
+        leaving = [(stop, child) for stop, child in children if child.status != "truncated" or stop.full]
+        going_on = [(stop, child) for stop, child in leaving if child.status == "open"]
+        for (_, child), state in zip(going_on, self._decoding.park([stop for stop, _ in going_on])):
+            child.state = state
+        for stop, child in leaving:
+            firsts = {stop.owners[0][0]: child}
             for request, number in stop.owners:
                 if (first := firsts.get(request)) is None:
                     first = firsts[request] = self._child(request, number, stop)
@@ -172,9 +172,8 @@ class TransformersPolicy:
                 request.missing -= 1
                 if not request.missing:
                     complete.append(request)
-            left.append(stop)
-        if left:
-            self._decoding.remove(left, refill=bool(self._queue))
+        if leaving:
+            self._decoding.remove([stop for stop, _ in leaving])
 
     def _child(self, request: _Request, number: int, stop: Stop) -> Candidate:
         room = room_after(request.parent, len(stop.tokens), self.sampling, self.context)

@@ -6,7 +6,6 @@ rendered, which class loads the weights, and how a step's score is read from the
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Protocol
@@ -14,7 +13,7 @@ from typing import ClassVar, Protocol
 import torch
 
 from tts.kv_cache import CachedModel, capacity_for
-from tts.models import ModelError
+from tts.models import ModelError, memory_of
 from tts.reward_models.reads import Key, Node, Read, Steps, plan
 
 _ON_CPU = 1536  # tokens at once: what they become between two operations should stay in the processor's cache
@@ -84,7 +83,7 @@ class StepScorer:
         self.unread = 0
         self.cached = CachedModel(family.backbone, batch)
         self._tokens_at_once = _ON_CPU if self.cached.device.type == "cpu" else 1 << 30
-        self._tokens_kept = (memory or int(share * _memory_of(self.cached.device)) // 4) // self.cached.token_bytes
+        self._tokens_kept = (memory or int(share * memory_of(self.cached.device)) // 4) // self.cached.token_bytes
         self._trees: dict[str, dict[Steps, Node]] = {}
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
@@ -213,14 +212,19 @@ class StepScorer:
         self.cached.load_each(range(len(reads)), [read.parent and read.parent.state for read in reads], [read.start for read in reads])
         hidden = self.cached.extend(tokens, torch.tensor([read.start for read in reads], device=device))
         scores = iter(self._scores_of(reads, hidden))
+        held: list[tuple[int, int, Node]] = []
         for row, read in enumerate(reads):
             for (problem_id, prefix), parent, node in read:
                 if prefix:
                     node.scores = (*parent.scores, next(scores))
                 if node.kept or node.forks:
-                    node.state = self.cached.park(row, len(node.ids))
-                    node.last_hidden = hidden[row, len(node.ids) - read.start - 1].clone()
+                    held.append((row, len(node.ids) - read.start - 1, node))
                 self._trees[problem_id][prefix] = node
+        if held:
+            rows, ends, nodes = zip(*held)
+            states = self.cached.park_each(rows, [len(node.ids) for node in nodes])
+            for node, state, last_hidden in zip(nodes, states, hidden[list(rows), list(ends)]):
+                node.state, node.last_hidden = state, last_hidden
         self.cached.load(list(range(len(reads))), None)  # so that what is dropped is not kept by its rows
 
     def _scores_of(self, reads: list[Read], hidden: torch.Tensor) -> Iterator[float]:
@@ -239,13 +243,6 @@ class StepScorer:
                 if start == read.start:  # what is before lies in no row
                     before[number] = parent.last_hidden if start == len(parent.ids) else 0
             yield from self.family.read(before, hidden[places.clamp_(max=len(hidden) - 1)], tokens)
-
-
-def _memory_of(device: torch.device) -> int:
-    """Bytes of a device's memory, in use or not."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def check_responds(scorer: StepScorer) -> StepScorer:

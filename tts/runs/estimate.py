@@ -14,13 +14,15 @@ from tts.policies.remembering import Step, StepKey
 from tts.policies.sampling import Sampling
 from tts.runs.grid import SEARCHES, Grid
 from tts.runs.imported import is_imported
-from tts.runs.making import Engines, Made, Work, make, pool_of, room, score_rows
+from tts.runs.making import FEWEST, Engines, Made, Work, longest_of, make, pool_of, room, score_rows
 from tts.runs.processes import make_all, side_by_side
 from tts.runs.runner import missing
 from tts.runs.store import Store
 
 if TYPE_CHECKING:
     from tts.kv_cache import CachedModel
+    from tts.search.base import Candidate
+    from tts.search.driver import Policy
 
 PROBE_PROBLEMS, PROBE_N = 12, 64  # samples share what they begin with, the more the more there are
 
@@ -62,8 +64,9 @@ def estimate(grid: Grid, store: Store, counted: set[Path]) -> Estimate:
     """
     import torch
 
-    total, probes, before = Estimate(), _Probes(grid, store), torch.get_num_threads()
+    total, before = Estimate(), torch.get_num_threads()
     count, threads = side_by_side(grid.specs())
+    probes = _Probes(grid, store, Engines(grid.batch, 1 / count))
     first, starting = not counted, 0.0
     torch.set_num_threads(threads)
     try:
@@ -93,8 +96,8 @@ def _starting(work: Work, store: Store, count: int, threads: int) -> float:
 class _Probes:
     """What one solution takes: the same work on a few problems with a smaller N, once for each problem set, method, policy and PRM."""
 
-    def __init__(self, grid: Grid, store: Store):
-        self.grid, self.store, self.engines = grid, store, Engines(grid.batch)
+    def __init__(self, grid: Grid, store: Store, engines: Engines):
+        self.grid, self.store, self.engines = grid, store, engines
         self._sets = {name: [problem for chunk in grid.chunks(name) for problem in chunk] for name in grid.problems}
         self._solutions: dict[tuple, Estimate] = {}
         self._pools: dict[tuple, list[dict]] = {}
@@ -166,25 +169,33 @@ def _models(spec: dict) -> tuple:
 
 def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
     """Of the policy's and the PRM's caches: the batch's rows, and what the searches under way park, all at the greatest length."""
+    problems = [p for name in grid.problems for chunk in grid.chunks(name) for p in chunk]
+    prm, opening = engines.prm(spec["prm"]["name"]) if spec["prm"] else None, 0
+    if hasattr(prm, "family"):
+        opening = max(map(len, prm.family.render([(p["problem"], ()) for p in problems])))
+    # A step's marks may take a few tokens more than the policy's blank line.
+    read = opening + grid.max_tokens + 2 * grid.max_steps
+    if spec["method"] == "scores":  # nothing is sampled; of a pool its forks are parked
+        return _bytes(getattr(prm, "cached", None), read, 2 * max(FEWEST * grid.batch, spec["n"]))
+    policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
+    roots = {len(root.prompt): root for root in (policy.root(p["id"], p["problem"]) for p in problems)}
+    return max(_sampled(grid, engines, spec, policy, root, read) for root in roots.values())  # a chunk's longest may be any of these
+
+
+def _sampled(grid: Grid, engines: Engines, spec: dict, policy: Policy, root: Candidate, read: int) -> int:
+    """Of searches whose longest prompt is this one's, and whose solutions take ``read`` tokens of a PRM at most."""
     from tts.policies.transformers import PREFILLED
 
-    problems = [p for name in grid.problems for chunk in grid.chunks(name) for p in chunk]
-    candidates = room(grid.batch) + spec["n"] if spec["n"] > 1 else 0
+    longest, cached = longest_of([root], policy.sampling), getattr(policy, "cached", None)
+    held = room(engines, policy, longest, spec["prm"] is not None)
+    candidates = held + spec["n"] if spec["n"] > 1 else 0
     # Children, or samples that wait for a row; and in a search the parents of those under way.
     parked = int(candidates * (1 + 1 / spec["width"])) if "width" in spec else candidates
-    total = 0
-    if not is_imported(spec["policy"]["name"]):
-        policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
-        prompt = max(len(policy.root(p["id"], p["problem"]).prompt) for p in problems)
-        cached, longest = getattr(policy, "cached", None), prompt + grid.max_tokens
-        under_way = room(grid.batch) // spec["n"] + 1  # whose prompts are parked too
-        prefilled = grid.batch // PREFILLED + 1  # in rows beside the batch's
-        total = _bytes(cached, longest, parked) + _bytes(cached, longest if parked else prompt, under_way, slots=prefilled)
+    under_way = held // spec["n"] + 1  # whose prompts are parked too
+    prefilled = grid.batch // PREFILLED + 1  # in rows beside the batch's
+    total = _bytes(cached, longest, parked) + _bytes(cached, longest if parked else len(root.prompt), under_way, slots=prefilled)
     if spec["prm"]:
-        prm = engines.prm(spec["prm"]["name"])
-        opening = max(map(len, prm.family.render([(p["problem"], ()) for p in problems]))) if hasattr(prm, "family") else 0
-        # A step's marks may take a few tokens more than the policy's blank line; of a pool its forks are parked too.
-        total += _bytes(getattr(prm, "cached", None), opening + grid.max_tokens + 2 * grid.max_steps, parked or 2 * candidates)
+        total += _bytes(getattr(engines.prm(spec["prm"]["name"]), "cached", None), read, parked)
     return total
 
 

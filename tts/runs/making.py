@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
+from tts.models import memory_of
 from tts.policies import open_policy
 from tts.policies.remembering import Remembering, Step, StepKey
 from tts.policies.sampling import Sampling
@@ -27,6 +28,8 @@ from tts.search.driver import Driver, Outcome, Policy
 
 if TYPE_CHECKING:
     from tts.reward_models.base import StepScorer
+
+FEWEST, MOST = 4, 16  # candidates under way for each row of the batch
 
 
 @dataclass(frozen=True)
@@ -166,17 +169,37 @@ def _search(
     work: Work, known: Mapping[StepKey, Step] | None, engines: Engines, on_tokens: Callable[[int], object]
 ) -> tuple[list[dict], pa.ListArray | None]:
     spec = work.spec
-    policy = Remembering(engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"])), known, on_tokens)
+    sampler = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
+    policy = Remembering(sampler, known, on_tokens)
     prm = engines.prm(spec["prm"]["name"]) if spec["prm"] else None
     roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
-    outcomes = Driver(policy, prm, room=room(engines.batch)).run([(root, search_of(spec, root)) for root in roots])
+    held = room(engines, sampler, longest_of(roots, sampler.sampling), prm is not None)
+    outcomes = Driver(policy, prm, room=held).run([(root, search_of(spec, root)) for root in roots])
     rows = [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
     return rows, steps_column(rows, policy.sampled)
 
 
-def room(batch: int) -> int:
-    """Candidates that searches under way may hold: enough that the batch stays full while some of them are scored."""
-    return 4 * batch
+def longest_of(roots: Iterable[Candidate], sampling: Sampling) -> int:
+    """Tokens of the longest solution that may come of these, its prompt included."""
+    return max(len(root.prompt) for root in roots) + sampling.max_tokens
+
+
+def room(engines: Engines, policy: Policy, longest: int, scored: bool) -> int:
+    """Candidates that searches under way may hold.
+
+    Where a PRM scores them, many, for the batch to stay full meanwhile: sixteen times the batch, as far as caches of the greatest length
+    fit into a quarter of the memory. Four times where fewer would, where the caches are another engine's, or where none is scored.
+
+    Args:
+        engines: the batch, and the share of memory.
+        policy: whose caches they are.
+        longest: tokens of a candidate, its prompt included.
+        scored: whether they are.
+    """
+    if (cached := getattr(policy, "cached", None)) is None or not scored:
+        return FEWEST * engines.batch
+    fitting = int(engines.share * memory_of(cached.device)) // 4 // (cached.token_bytes * longest)
+    return max(FEWEST * engines.batch, min(MOST * engines.batch, fitting))
 
 
 def search_of(spec: dict, root: Candidate) -> Search:
@@ -212,7 +235,7 @@ def row(problem: dict, outcome: Outcome) -> dict:
 def _score_pool(spec: dict, pool: list[dict], engines: Engines) -> list[dict]:
     """The stored pool's rows with a PRM's scores; the policy's tokens are the pool's, counted there."""
     prm = engines.prm(spec["prm"]["name"])
-    at_once = max(1, room(engines.batch) // spec["n"])
+    at_once = max(1, FEWEST * engines.batch // spec["n"])
     for first in range(0, len(pool), at_once):
         score_rows(pool[first : first + at_once], prm)
     return pool
