@@ -90,8 +90,8 @@ def test_a_rows_attention_does_not_depend_on_the_others(seed, lengths, new):
 
 @compiled
 @settings(deadline=None, max_examples=40)
-@given(seeds, st.sampled_from(cpu_kernels.SIZES), PAIRS, st.integers(1, 4))
-def test_what_rows_share_is_read_in_place_to_the_last_bit(seed, size, rows, new):
+@given(seeds, st.sampled_from(cpu_kernels.SIZES), PAIRS, st.integers(1, 4), st.integers(1, 5))
+def test_what_rows_share_is_read_in_place_to_the_last_bit(seed, size, rows, new, parts):
     lengths = [max(row) for row in rows]
     forward, positions, cache, qkv = attention(seed, size, 2, 2, lengths, new, layers=2)
     angles = forward._angles(cache.window)
@@ -99,9 +99,27 @@ def test_what_rows_share_is_read_in_place_to_the_last_bit(seed, size, rows, new)
     for row, (one, other) in enumerate(rows):
         shared, longest = min(one, other), max(one, other)
         if shared:
-            cache.shared.put([row], [State(cache.slot(row, longest).clone())], [shared])
+            cache.shared.put([row], [in_parts(cache.slot(row, longest).clone(), parts)], [shared])
             cache.slot(row, shared).fill_(1e3)
     assert torch.equal(forward._compiled_attention(positions, angles, cache)(1, qkv), expected)
+
+
+def in_parts(held: torch.Tensor, count: int) -> State:
+    """A state of these positions, forked up to ``count - 1`` times, each time from before the end of what is held."""
+    length, state = held.shape[3], None
+    for part in range(count):
+        start, stop = part * length // count, (part + 1) * length // count
+        beyond = held.new_full((*held.shape[:3], 2, held.shape[4]), 1e3)
+        state = State.going_on(state, start, torch.cat([held[:, :, :, start:stop], *[beyond] * (part < count - 1)], 3))
+    assert state.length == length
+    return state
+
+
+def held_by(state: State) -> torch.Tensor:
+    """All positions of a state, end to end."""
+    assert [part.first for part in state.parts] == [0, *(part.stop for part in state.parts[:-1])]
+    assert all(part.held.is_contiguous() for part in state.parts)
+    return torch.cat([part.held[:, :, :, : part.stop - part.first] for part in state.parts], 3)
 
 
 @compiled
@@ -128,36 +146,33 @@ def test_forks_of_a_parked_sequence_go_on_like_it_and_may_be_moved_and_parked():
             torch.testing.assert_close(hidden[row], expected[0, start[row]][None], atol=1e-4, rtol=1e-4)
     again = cached.park(3, 38)
     cached.load([2], None)
-    torch.testing.assert_close(again.held, whole.park(0, 38).held, atol=1e-4, rtol=1e-4)
-    assert again.held.is_contiguous()
+    torch.testing.assert_close(held_by(again), held_by(whole.park(0, 38)), atol=1e-4, rtol=1e-4)
+    assert [(part.first, part.stop) for part in again.parts] == [(0, 20), (20, 38)]
     cached.load([0], again)
     hidden = cached.extend(tokens[:, 38:40], at(38))
     torch.testing.assert_close(hidden, expected[:, 38:40], atol=1e-4, rtol=1e-4)
 
 
-POSITIONS = st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 9), st.integers(0, 4))
+POSITIONS = st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 9))
 
 
 @compiled
 @settings(deadline=None)
-@given(seeds, st.integers(1, 3), st.integers(1, 3), st.lists(POSITIONS, min_size=1, max_size=4, unique_by=lambda row: row[0]))
-def test_what_is_parked_is_what_is_shared_and_then_the_rows_own(seed, layers, heads, wanted):
-    held, shared, expected = normal(seed, layers, 2, 4, heads, 9, 16), Shared(4), []
-    for row, length, reads, more in wanted:
-        parked = normal(seed + 1 + row, layers, 2, heads, reads + more, 16)
-        shared.put([row], [State(parked)], [reads])
-        read = min(reads, length)
-        expected.append(torch.cat([parked[:, :, :, :read], held[:, :, row, :, read:length]], 3))
-    rows, lengths, *_ = zip(*wanted)
-    copies = cpu_kernels.kernels().park(held, rows, lengths, shared.address)
+@given(seeds, st.integers(1, 3), st.integers(1, 3), st.lists(POSITIONS, min_size=1, max_size=4))
+def test_what_is_parked_is_what_the_rows_hold(seed, layers, heads, wanted):
+    held = normal(seed, layers, 2, 4, heads, 9, 16)
+    rows, ones, others = zip(*wanted)
+    starts, stops = list(map(min, ones, others)), list(map(max, ones, others))
+    copies = cpu_kernels.kernels().park(held, rows, starts, stops)
+    expected = [held[:, :, row, :, start:stop] for row, start, stop in zip(rows, starts, stops)]
     assert len(copies) == len(expected) and all(map(torch.equal, copies, expected))
 
 
 @compiled
-@pytest.mark.parametrize(("rows", "lengths"), [([4], [5]), ([0, -1], [5, 5]), ([0, 1], [9, 10]), ([2], [-1])])
-def test_what_a_cache_does_not_hold_is_not_parked(rows, lengths):
+@pytest.mark.parametrize(("row", "start", "stop"), [(4, 0, 5), (-1, 0, 5), (1, 0, 10), (1, 6, 5), (1, -1, 5)])
+def test_what_a_cache_does_not_hold_is_not_parked(row, start, stop):
     with pytest.raises(ValueError, match="a cache of 4 rows and 9 positions has not"):
-        cpu_kernels.kernels().park(torch.zeros(1, 2, 4, 1, 9, 16), rows, lengths, Shared(4).address)
+        cpu_kernels.kernels().park(torch.zeros(1, 2, 4, 1, 9, 16), [0, row], [0, start], [9, stop])
 
 
 @compiled

@@ -16,7 +16,7 @@ from tts.runs.store import Store
 
 def grid(**changes):
     values = {"problems": {"pocket-main": 48}, "split": "development", "policies": ["policy-20k"], "prms": ["prm-qwen-28k"]}
-    return Grid(**(values | {"samples": 8, "budgets": [8], "chunk": 48, "batch": 8} | changes))
+    return Grid(**(values | {"samples": 8, "budgets": [8], "chunk": 48, "batch": 8, "max_step_tokens": 32} | changes))
 
 
 @pytest.fixture
@@ -27,13 +27,13 @@ def held(monkeypatch):
 
     def park_and_note(self, *given):
         states = park(self, *given)
-        parked.update((next(numbers), state) for state in states if state is not None)
+        parked.update((next(numbers), part.held) for state in states if state for part in state.parts[-1:])  # others were noted before
         return states
 
     def extend_and_weigh(self, *given):
         hidden = extend(self, *given)
         models.add(self.cache)
-        most[0] = max(most[0], sum(state.held.nbytes for state in list(parked.values())) + sum(cache.held.nbytes for cache in models))
+        most[0] = max(most[0], sum(held.nbytes for held in list(parked.values())) + sum(cache.held.nbytes for cache in models))
         return hidden
 
     monkeypatch.setattr(CachedModel, "park_each", park_and_note)

@@ -69,18 +69,9 @@ INLINE f8 sums(const f8 a[8]) {
     return SHUFFLE(four[0], four[1], 0, 1, 2, 3, 8, 9, 10, 11) + SHUFFLE(four[0], four[1], 4, 5, 6, 7, 12, 13, 14, 15);
 }
 
-/* Where a head's keys or values lie: those of the first positions maybe in what was parked, which siblings share, and the rest in the row. */
-typedef struct {
-    const float *shared, *own;
-    long shared_positions;
-} Held;
-
-INLINE const float *place(Held held, long position, const int size) {
-    return (position < held.shared_positions ? held.shared : held.own) + position * size;
-}
-
-/* One query over the first `length` keys and values of its head; the sums do not depend on how many of them are shared. */
-INLINE void attend_once(const float *query, Held keys, Held values, long length, float *weights, float *out, const int size) {
+/* One query over the first `length` keys and values of its head; the sums do not depend on where these lie. */
+INLINE void attend_once(const float *query, const float *const *keys, const float *const *values, long length, float *weights, float *out,
+                        const int size) {
     const int parts = size / 8;
     const f8 scale = all(1.0f / sqrtf((float)size));
     f8 asked[WIDEST_HEAD / 8], even[WIDEST_HEAD / 8], odd[WIDEST_HEAD / 8];
@@ -92,7 +83,7 @@ INLINE void attend_once(const float *query, Held keys, Held values, long length,
         f8 products[8];
         UNROLL
         for (int j = 0; j < 8; j++) {
-            const float *key = place(keys, at + j < length ? at + j : length - 1, size);
+            const float *key = keys[at + j < length ? at + j : length - 1];
             products[j] = asked[0] * load(key);
             UNROLL
             for (int i = 1; i < parts; i++)
@@ -118,7 +109,7 @@ INLINE void attend_once(const float *query, Held keys, Held values, long length,
         even[i] = odd[i] = all(0.0f);
     long at = 0;
     for (; at + 1 < length; at += 2) { /* two sums, so that one need not wait for the other */
-        const float *value = place(values, at, size), *next = place(values, at + 1, size);
+        const float *value = values[at], *next = values[at + 1];
         UNROLL
         for (int i = 0; i < parts; i++) {
             even[i] += weights[at] * load(value + 8 * i);
@@ -126,7 +117,7 @@ INLINE void attend_once(const float *query, Held keys, Held values, long length,
         }
     }
     if (at < length) {
-        const float *value = place(values, at, size);
+        const float *value = values[at];
         UNROLL
         for (int i = 0; i < parts; i++)
             even[i] += weights[at] * load(value + 8 * i);
@@ -146,17 +137,42 @@ INLINE void rotate(const float *head, const float *angles, float *out, const int
     }
 }
 
+/* Neighbouring positions of a parked sequence: (layers, 2, kv_heads, held, size), of which the first is position `first`. */
+typedef struct {
+    int64_t address, held, first, stop;
+} Part;
+
 typedef struct {
     const float *qkv;          /* (rows, new, heads + 2 kv_heads, size) */
     const float *angles;       /* (positions, 2, size) */
     const int64_t *positions;  /* (rows, new) */
     float *keys, *values;      /* (slots, kv_heads, capacity, size) */
-    const int64_t *shared;     /* (slots, 3): address of a parked (layers, 2, kv_heads, length, size), its length, how much of it is read */
+    const int64_t *shared;     /* (slots, 3): address of the parts that a row goes on from, their number, how many positions are read there */
     float *out;                /* (rows, new, heads, size) */
     int64_t layer, added, heads, kv_heads, capacity;
 } Attention;
 
-INLINE void attend_rows(const Attention *a, long first, long last, float *weights, const int size) {
+/* Where each of the first `length` keys and values of a row's head lies: in what was parked, which siblings share, then in the row. */
+INLINE void find(const Attention *a, long row, long kv_head, long length, const float **keys, const float **values, const int size) {
+    const Part *part = (const Part *)(intptr_t)a->shared[3 * row];
+    const long parts = a->shared[3 * row + 1], read = a->shared[3 * row + 2] < length ? a->shared[3 * row + 2] : length;
+    long at = 0;
+    for (long i = 0; i < parts && at < read; i++, part++) {
+        const float *of_part = (const float *)(intptr_t)part->address + (2 * a->layer * a->kv_heads + kv_head) * part->held * size;
+        const long stop = part->stop < read ? part->stop : read, to_values = a->kv_heads * part->held * size;
+        for (; at < stop; at++) {
+            keys[at] = of_part + (at - part->first) * size;
+            values[at] = keys[at] + to_values;
+        }
+    }
+    const long own = (row * a->kv_heads + kv_head) * a->capacity * size;
+    for (; at < length; at++) {
+        keys[at] = a->keys + own + at * size;
+        values[at] = a->values + own + at * size;
+    }
+}
+
+INLINE void attend_rows(const Attention *a, long first, long last, float *weights, const float **keys, const float **values, const int size) {
     const long group = a->heads / a->kv_heads, width = (a->heads + 2 * a->kv_heads) * size;
     float query[WIDEST_HEAD];
     for (long row = first; row < last; row++) {
@@ -170,13 +186,9 @@ INLINE void attend_rows(const Attention *a, long first, long last, float *weight
                 memcpy(a->values + place, value + head * size, size * sizeof(float));
             }
         }
-        const float *parked = (const float *)(intptr_t)a->shared[3 * row];
-        const long length = a->shared[3 * row + 1], positions_shared = a->shared[3 * row + 2];
         for (long head = 0; head < a->heads; head++) {
-            const long kv_head = head / group, own = (row * a->kv_heads + kv_head) * a->capacity * size;
-            const long of_layer = (2 * a->layer * a->kv_heads + kv_head) * length * size, of_values = a->kv_heads * length * size;
-            const Held keys = {parked + (parked ? of_layer : 0), a->keys + own, positions_shared};
-            const Held values = {parked + (parked ? of_layer + of_values : 0), a->values + own, positions_shared};
+            if (head % group == 0)
+                find(a, row, head / group, positions[a->added - 1] + 1, keys, values, size);
             for (long token = 0; token < a->added; token++) {
                 const long at = positions[token];
                 rotate(of_row + token * width + head * size, a->angles + at * 2 * size, query, size);
@@ -190,37 +202,33 @@ INLINE void attend_rows(const Attention *a, long first, long last, float *weight
 /* Rotary embedding, writing new keys and values, causal attention, for rows `first` to `last`; 1 where it cannot be done. */
 int attend(const Attention *a, int64_t size, int64_t first, int64_t last) {
     float *weights = malloc((a->capacity + 8) * sizeof(float));
-    int unknown = !weights;
-    if (weights) {
+    const float **keys = malloc(a->capacity * sizeof(float *)), **values = malloc(a->capacity * sizeof(float *));
+    int unknown = !weights || !keys || !values;
+    if (!unknown) {
         switch (size) { /* each a copy of its own, with loops over a head unrolled */
-        case 16: attend_rows(a, first, last, weights, 16); break;
-        case 32: attend_rows(a, first, last, weights, 32); break;
-        case 64: attend_rows(a, first, last, weights, 64); break;
-        case 96: attend_rows(a, first, last, weights, 96); break;
-        case 128: attend_rows(a, first, last, weights, 128); break;
+        case 16: attend_rows(a, first, last, weights, keys, values, 16); break;
+        case 32: attend_rows(a, first, last, weights, keys, values, 32); break;
+        case 64: attend_rows(a, first, last, weights, keys, values, 64); break;
+        case 96: attend_rows(a, first, last, weights, keys, values, 96); break;
+        case 128: attend_rows(a, first, last, weights, keys, values, 128); break;
         default: unknown = 1;
         }
     }
     free(weights);
+    free(keys);
+    free(values);
     return unknown;
 }
 
-/* The first `lengths[i]` positions of each of `rows`, end to end, into `outs[i]`, (blocks, kv_heads, length, size): those that a row reads
- * of what was parked (`shared` as in Attention), then its own. */
-void park(const float *held, const int64_t *shared, const int64_t *rows, const int64_t *lengths, const int64_t *outs, int64_t count,
+/* Positions `starts[i]` to `stops[i]` of each of `rows`, end to end, into `outs[i]`, (blocks, kv_heads, stop - start, size). */
+void park(const float *held, const int64_t *rows, const int64_t *starts, const int64_t *stops, const int64_t *outs, int64_t count,
           int64_t blocks, int64_t slots, int64_t kv_heads, int64_t capacity, int64_t size) {
     for (long i = 0; i < count; i++) {
-        const long row = rows[i], length = lengths[i], parked_length = shared[3 * row + 1];
-        const long read = shared[3 * row + 2] < length ? shared[3 * row + 2] : length;
-        const float *parked = (const float *)(intptr_t)shared[3 * row];
+        const long numbers = (stops[i] - starts[i]) * size;
         float *out = (float *)(intptr_t)outs[i];
         for (long block = 0; block < blocks; block++)
-            for (long head = 0; head < kv_heads; head++, out += length * size) {
-                const float *own = held + ((block * slots + row) * kv_heads + head) * capacity * size;
-                if (read)
-                    memcpy(out, parked + (block * kv_heads + head) * parked_length * size, read * size * sizeof(float));
-                memcpy(out + read * size, own + read * size, (length - read) * size * sizeof(float));
-            }
+            for (long head = 0; head < kv_heads; head++, out += numbers)
+                memcpy(out, held + (((block * slots + rows[i]) * kv_heads + head) * capacity + starts[i]) * size, numbers * sizeof(float));
     }
 }
 

@@ -92,26 +92,25 @@ class Kernels:
             raise ValueError("the model's logits are NaN or infinite; its weights are damaged, or do not fit the number format")
         return out
 
-    def park(self, held: torch.Tensor, rows: Sequence[int], lengths: Sequence[int], shared: int) -> list[torch.Tensor]:
-        """Copies of rows' first positions, each ``(layers, 2, kv_heads, length, size)``.
+    def park(self, held: torch.Tensor, rows: Sequence[int], starts: Sequence[int], stops: Sequence[int]) -> list[torch.Tensor]:
+        """Copies of positions of rows, each ``(layers, 2, kv_heads, stop - start, size)``.
 
         Args:
             held: the cache, ``(layers, 2, slots, kv_heads, capacity, size)``.
             rows: of its slots.
-            lengths: of each, how many positions.
-            shared: as :meth:`attend` takes it; these positions are read where they were parked.
+            starts, stops: of each, from which position to which.
 
         Raises:
             ValueError: where there are no such positions.
         """
         layers, pair, slots, kv_heads, capacity, size = held.shape
-        if any(not (0 <= row < slots and 0 <= length <= capacity) for row, length in zip(rows, lengths, strict=True)):
-            raise ValueError(f"a cache of {slots} rows and {capacity} positions has not {list(lengths)} in rows {list(rows)}")
-        outs = [held.new_empty(layers, pair, kv_heads, length, size) for length in lengths]
-        numbers = np.array([rows, lengths, [out.data_ptr() for out in outs]], dtype=np.int64)
-        at, step = numbers.ctypes.data, numbers.strides[0]
-        shape = (layers * pair, slots, kv_heads, capacity, size)
-        self._park(_address(held), shared, at, at + step, at + 2 * step, len(outs), *shape)
+        wanted = list(zip(rows, starts, stops, strict=True))
+        if any(not (0 <= row < slots and 0 <= start <= stop <= capacity) for row, start, stop in wanted):
+            raise ValueError(f"a cache of {slots} rows and {capacity} positions has not all of these (row, start, stop): {wanted}")
+        outs = [held.new_empty(layers, pair, kv_heads, stop - start, size) for _, start, stop in wanted]
+        numbers = np.array([rows, starts, stops, [out.data_ptr() for out in outs]], dtype=np.int64)
+        addresses = (numbers.ctypes.data + line * numbers.strides[0] for line in range(len(numbers)))
+        self._park(_address(held), *addresses, len(outs), layers * pair, slots, kv_heads, capacity, size)
         return outs
 
     def attend(
@@ -124,8 +123,8 @@ class Kernels:
             angles: cosines and signed sines by position, ``(positions, 2 * size)``.
             positions: ``(rows, new)``, int64, within ``angles`` and the capacity.
             held: the layer's cache, ``(2, slots, kv_heads, capacity, size)``.
-            shared: address of int64 ``(slots, 3)``: per row, the address of a parked ``(layers, 2, kv_heads, length, size)``, its length,
-                and how many of its positions are read instead of the row's own.
+            shared: address of int64 ``(slots, 3)``: per row :attr:`tts.kv_cache.State.address`, its number of parts, and how many
+                positions are read there instead of in the row.
             layer: number of the layer.
 
         Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,41 +17,83 @@ _GRAIN = 32  # positions by which neighbours must differ before they are looked 
 _BLOCK = 64  # rows that are looked at together at least
 
 
-@dataclass(frozen=True)
-class State:
-    """A parked sequence: keys and values, contiguous, ``(layers, 2, kv_heads, length, size)``."""
+class Part(NamedTuple):
+    """Neighbouring positions of a parked sequence.
+
+    Attributes:
+        held: keys and values, contiguous, ``(layers, 2, kv_heads, positions, size)``; others may go on from between them.
+        address: of these.
+        positions: how many.
+        first: where in the sequence they begin.
+        stop: the sequence's first position that is not read here.
+    """
 
     held: torch.Tensor
+    address: int
+    positions: int
+    first: int
+    stop: int
+
+
+class State:
+    """A parked sequence.
+
+    Attributes:
+        parts: its positions, one part after the other; those before a fork are its siblings' too.
+    """
+
+    __slots__ = ("__weakref__", "_table", "parts")
+
+    def __init__(self, parts: tuple[Part, ...]):
+        self.parts, self._table = parts, None
+
+    @classmethod
+    def going_on(cls, before: State | None, start: int, held: torch.Tensor) -> State:
+        """The first ``start`` positions of ``before``, then ``held``."""
+        parts = before.parts if start else ()
+        if start and start < before.length:
+            parts = tuple(part._replace(stop=min(part.stop, start)) for part in parts if part.first < start)
+        added = held.shape[3]
+        return cls((*parts, Part(held, held.data_ptr(), added, start, start + added)) if added else parts)
+
+    @property
+    def length(self) -> int:
+        return self.parts[-1].stop
+
+    @property
+    def address(self) -> int:
+        """For compiled attention: of int64 ``(parts, 4)``, each part's numbers."""
+        if self._table is None:
+            self._table = np.array([part[1:] for part in self.parts], dtype=np.int64)
+        return self._table.ctypes.data
 
 
 class Shared:
-    """Per slot what was parked and is read in place instead of the slot's own first positions.
+    """Per slot what was parked and the slot goes on from; compiled attention reads it in place.
 
     Attributes:
         states: each slot's; None where there is nothing.
-        address: of int64 ``(slots, 3)``: a state's address, its length, how many of its positions are read.
+        address: of int64 ``(slots, 3)``: address of a state's table, its number of parts, how many positions are read there.
     """
 
     def __init__(self, slots: int):
         self.states: list[State | None] = [None] * slots
         self._table = np.zeros((slots, 3), dtype=np.int64)
-
-    @property
-    def address(self) -> int:
-        return self._table.ctypes.data
+        self.address: int = self._table.ctypes.data
 
     def put(self, rows: Sequence[int], states: Sequence[State | None], lengths: Sequence[int]) -> None:
         for row, state in zip(rows, states):
             self.states[row] = state
-        self._table[rows] = [(s.held.data_ptr(), s.held.shape[3], length) if s else (0, 0, 0) for s, length in zip(states, lengths)]
+        self._table[rows] = [(s.address, len(s.parts), length) if s else (0, 0, 0) for s, length in zip(states, lengths)]
 
     def cut(self, lengths: torch.Tensor) -> None:
         """Rows go on from ``lengths`` positions, ``(rows,)``: what is shared beyond is theirs to write."""
         shared = self._table[: len(lengths), 2]
-        np.minimum(shared, lengths.numpy(), out=shared)
+        np.minimum(shared, lengths.cpu().numpy(), out=shared)
 
-    def length(self, row: int) -> int:
-        return int(self._table[row, 2])
+    def lengths(self, rows: Sequence[int]) -> list[int]:
+        """How many positions of each row are shared."""
+        return self._table[list(rows), 2].tolist()
 
     def move(self, origin: Sequence[int], to: Sequence[int]) -> None:
         self._table[list(to)] = self._table[list(origin)]
@@ -220,8 +263,7 @@ class CachedModel:
         Returns:
             The last hidden states, ``(rows, new, width)``.
         """
-        if self.ragged:
-            self.cache.shared.cut(start)
+        self.cache.shared.cut(start)
         positions = start[:, None] + torch.arange(tokens.shape[1], device=start.device)
         self.cache.prepare(positions)
         return self._forward(tokens, positions, self.cache)
@@ -238,57 +280,53 @@ class CachedModel:
         ).last_hidden_state
 
     def park(self, row: int, length: int) -> State | None:
-        """A copy of the first ``length`` positions of a row, to be loaded again later; None for none."""
+        """The first ``length`` positions of a row, to be loaded again later; None for none."""
         return self.park_each([row], [length])[0]
 
     def park_each(self, rows: Sequence[int], lengths: Sequence[int]) -> list[State | None]:
-        """As :meth:`park`, of each of ``rows``, of which there may be none."""
-        if not self.ragged:
-            return [State(self.cache.slot(row, length).clone()) if length else None for row, length in zip(rows, lengths)]
+        """As :meth:`park`, of each of ``rows``, of which there may be none. What a row shares is shared on, the rest copied."""
         if not any(lengths):
             return [None] * len(lengths)
-        held = self._forward.kernels.park(self.cache.held, rows, lengths, self.cache.shared.address)
-        return [State(copied) if length else None for copied, length in zip(held, lengths)]
+        starts = list(map(min, self.cache.shared.lengths(rows), lengths))
+        if self.ragged:
+            held = self._forward.kernels.park(self.cache.held, rows, starts, lengths)
+        else:
+            held = [self.cache.slot(row, stop, start).clone() for row, start, stop in zip(rows, starts, lengths)]
+        before = self.cache.shared.states
+        return [State.going_on(before[row], *at) if length else None for row, length, *at in zip(rows, lengths, starts, held)]
 
-    def load(self, rows: list[int], state: State | None, length: int | None = None) -> None:
+    def load(self, rows: Sequence[int], state: State | None, length: int | None = None) -> None:
         """Puts a parked state, or its first ``length`` positions, into each of ``rows``: this is how a sequence forks.
 
         Where rows are :attr:`ragged`, nothing is copied: they read the state, which must not change, until something else is loaded.
         """
-        if state is None or length == 0:
-            self.cache.shared.put(rows, [None] * len(rows), [0] * len(rows))
-            return
-        length = state.held.shape[3] if length is None else length
-        if self.ragged:
-            self.load_each(rows, [state] * len(rows), [length] * len(rows))
-            return
-        held = state.held.narrow(3, 0, length)
-        self.cache.reserve(length + 1, held.shape[2], held.shape[4], like=held)
-        if rows[-1] - rows[0] + 1 == len(rows):
-            self.cache.held.narrow(2, rows[0], len(rows)).narrow(4, 0, length).copy_(held.unsqueeze(2))
-            return
-        for row in rows:
-            self.cache.slot(row, length).copy_(held)
+        length = length if length is not None or state is None else state.length
+        self.load_each(rows, [state] * len(rows), [length or 0] * len(rows))
 
     def load_each(self, rows: Sequence[int], states: Sequence[State | None], lengths: Sequence[int]) -> None:
         """As :meth:`load`, each row its own."""
+        lengths = [length if state else 0 for state, length in zip(states, lengths)]
+        states = [state if length else None for state, length in zip(states, lengths)]
+        if some := next(filter(None, states), None):
+            self._make_room(max(lengths), some.parts[0].held)
+        self.cache.shared.put(rows, states, lengths)
         if not self.ragged:
             for row, state, length in zip(rows, states, lengths):
-                self.load([row], state, length)
-            return
-        lengths = [length if state else 0 for state, length in zip(states, lengths)]
-        if longest := max(lengths):
-            some = next(state.held for state in states if state)
-            layers, _, heads, _, size = some.shape
-            self.cache.reserve(longest + 1, heads, size, like=some)
-            known = self.cache.held.shape
-            if (layers, heads, size) != (known[0], known[3], known[5]):
-                raise ValueError(f"a state of shape {tuple(some.shape)} was parked by another model")
-        self.cache.shared.put(rows, [state if length else None for state, length in zip(states, lengths)], lengths)
+                for part in state.parts if state else ():
+                    if part.first < (stop := min(part.stop, length)):
+                        self.cache.slot(row, stop, part.first).copy_(part.held.narrow(3, 0, stop - part.first))
+
+    def _make_room(self, length: int, like: torch.Tensor) -> None:
+        """For a parked part's ``length`` positions and one more."""
+        layers, _, heads, _, size = like.shape
+        self.cache.reserve(length + 1, heads, size, like=like)
+        known = self.cache.held.shape
+        if (layers, heads, size) != (known[0], known[3], known[5]):
+            raise ValueError(f"a state of shape {tuple(like.shape)} was parked by another model")
 
     def move(self, origin: Sequence[int], to: Sequence[int], lengths: Sequence[int]) -> None:
         """Copies rows over others, of each the first ``lengths``; rows that are both are read before they are written."""
-        starts = [min(self.cache.shared.length(row), length) for row, length in zip(origin, lengths)]
+        starts = list(map(min, self.cache.shared.lengths(origin), lengths)) if self.ragged else [0] * len(origin)
         if set(origin).isdisjoint(to):
             sources = [self.cache.slot(row, length, start) for row, length, start in zip(origin, lengths, starts)]
         else:

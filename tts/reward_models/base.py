@@ -75,6 +75,7 @@ class StepScorer:
         share: of the device that is ours, where others work beside us.
 
     Attributes:
+        tokens_kept: of which it keeps caches at most, between calls.
         unread: steps that scored 0 because they lie beyond the context, since :meth:`report_unread` was called last.
     """
 
@@ -83,7 +84,7 @@ class StepScorer:
         self.unread = 0
         self.cached = CachedModel(family.backbone, batch)
         self._tokens_at_once = _ON_CPU if self.cached.device.type == "cpu" else 1 << 30
-        self._tokens_kept = (memory or int(share * memory_of(self.cached.device)) // 4) // self.cached.token_bytes
+        self.tokens_kept = (memory or int(share * memory_of(self.cached.device)) // 4) // self.cached.token_bytes
         self._trees: dict[str, dict[Steps, Node]] = {}
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
@@ -100,6 +101,8 @@ class StepScorer:
         kept: dict[str, set[Steps]] = defaultdict(set)
         for (problem_id, _), solution in zip(problems, steps):
             kept[problem_id].add(solution)
+        for problem_id, solutions in kept.items():
+            self._drop(problem_id, {solution[:depth] for solution in solutions for depth in range(len(solution) + 1)})
         scores: list[tuple[float, ...]] = []
         charged: list[int] = []
         for first, stop in self._parts(problems, steps):
@@ -108,16 +111,20 @@ class StepScorer:
             charged += part_charged
             self._drop_oldest()
         for problem_id, solutions in kept.items():
-            tree = self._trees[problem_id]
-            self._trees[problem_id] = {key: node for key, node in tree.items() if key in solutions or not key}
+            self._drop(problem_id, solutions)
         return scores, charged
+
+    def _drop(self, problem_id: str, kept: set[Steps]) -> None:
+        """Forgets a problem's other partial solutions, but for its opening."""
+        tree = self._trees.get(problem_id, {})
+        self._trees[problem_id] = {key: node for key, node in tree.items() if key in kept or not key}
 
     def _parts(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> Iterator[tuple[int, int]]:
         """Cuts solutions into parts whose caches fit into memory; a text has at most as many tokens as characters and marks."""
         first, tokens = 0, 0
         for at, ((_, text), solution) in enumerate(zip(problems, steps)):
             longest = min(self.context, len(text) + sum(map(len, solution)) + 16 * (len(solution) + 4))
-            if at > first and tokens + longest > self._tokens_kept:
+            if at > first and tokens + longest > self.tokens_kept:
                 yield first, at
                 first, tokens = at, 0
             tokens += longest
@@ -166,7 +173,7 @@ class StepScorer:
     def _drop_oldest(self) -> None:
         """Drops caches of steps beyond what memory is set aside for them, the first problems' first."""
         nodes = [node for tree in self._trees.values() for node in tree.values() if node.state is not None]
-        excess = sum(len(node.ids) for node in nodes) - self._tokens_kept
+        excess = sum(len(node.ids) for node in nodes) - self.tokens_kept
         for node in nodes:
             if excess <= 0:
                 return
@@ -197,7 +204,7 @@ class StepScorer:
 
     def _rows(self, longest: int) -> int:
         """How many rows of so many tokens are forwarded at once; the batch's cache is made anew where that changes."""
-        fitting = max(1, self._tokens_kept // capacity_for(longest))
+        fitting = max(1, self.tokens_kept // capacity_for(longest))
         rows = min(self.batch, 1 << (fitting.bit_length() - 1))
         if rows != self.cached.slots:
             self.cached = self.cached.with_slots(rows)

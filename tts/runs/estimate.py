@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tts.search.base import Candidate
     from tts.search.driver import Policy
 
+MARKS = 2  # tokens of a step's end that a PRM reads more than a policy writes
 PROBE_PROBLEMS, PROBE_N = 12, 64  # samples share what they begin with, the more the more there are
 
 
@@ -174,9 +175,9 @@ def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
     if hasattr(prm, "family"):
         opening = max(map(len, prm.family.render([(p["problem"], ()) for p in problems])))
     # A step's marks may take a few tokens more than the policy's blank line.
-    read = opening + grid.max_tokens + 2 * grid.max_steps
+    read = opening + grid.max_tokens + MARKS * grid.max_steps
     if spec["method"] == "scores":  # nothing is sampled; of a pool its forks are parked
-        return _bytes(getattr(prm, "cached", None), read, 2 * max(FEWEST * grid.batch, spec["n"]))
+        return _bytes(getattr(prm, "cached", None), read, 2 * max(FEWEST * grid.batch, spec["n"]) * read)
     policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
     roots = {len(root.prompt): root for root in (policy.root(p["id"], p["problem"]) for p in problems)}
     return max(_sampled(grid, engines, spec, policy, root, read) for root in roots.values())  # a chunk's longest may be any of these
@@ -189,20 +190,28 @@ def _sampled(grid: Grid, engines: Engines, spec: dict, policy: Policy, root: Can
     longest, cached = longest_of([root], policy.sampling), getattr(policy, "cached", None)
     held = room(engines, policy, longest, spec["prm"] is not None)
     candidates = held + spec["n"] if spec["n"] > 1 else 0
-    # Children, or samples that wait for a row; and in a search the parents of those under way.
-    parked = int(candidates * (1 + 1 / spec["width"])) if "width" in spec else candidates
+    step = min(grid.max_tokens, policy.sampling.max_step_tokens)
+
+    def parked(solution: int, of_step: int) -> int:
+        """Tokens: in a search steps, and the solutions that they go on from; else samples that wait for a row."""
+        return candidates * of_step + candidates // spec["width"] * solution if "width" in spec else candidates * solution
+
     under_way = held // spec["n"] + 1  # whose prompts are parked too
     prefilled = grid.batch // PREFILLED + 1  # in rows beside the batch's
-    total = _bytes(cached, longest, parked) + _bytes(cached, longest if parked else len(root.prompt), under_way, slots=prefilled)
-    if spec["prm"]:
-        total += _bytes(getattr(engines.prm(spec["prm"]["name"]), "cached", None), read, parked)
+    prompts = longest if candidates else len(root.prompt)
+    total = _bytes(cached, longest, parked(longest, step)) + _bytes(cached, prompts, under_way * prompts, slots=prefilled)
+    if hasattr(prm := engines.prm(spec["prm"]["name"]) if spec["prm"] else None, "cached"):
+        tokens = parked(read, step + MARKS)
+        if parked(read, read) > prm.tokens_kept:  # what has to be dropped is read again from the start, and held whole
+            tokens = max(tokens, 2 * prm.tokens_kept)
+        total += _bytes(prm.cached, read, tokens)
     return total
 
 
 def _bytes(cached: CachedModel | None, longest: int, parked: int, slots: int | None = None) -> int:
-    """Of a model's slots (its own number, or this) and of parked states, all of the greatest length."""
+    """Of a model's slots (its own number, or this), each of the greatest length, and of so many parked tokens."""
     from tts.kv_cache import capacity_for
 
     if cached is None:  # another engine's memory is its own
         return 0
-    return cached.token_bytes * ((slots or cached.slots) * capacity_for(longest) + parked * longest)
+    return cached.token_bytes * ((slots or cached.slots) * capacity_for(longest) + parked)

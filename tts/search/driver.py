@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from tts.search.base import Candidate, Sample, Score, Search
@@ -173,10 +174,10 @@ class Driver:
         held = len(alike) * request.count
         self._held += held - running.held
         running.held = held
-        if self.record:  # whatever a recorded candidate has parked would stay until the end; the engine can compute it again
-            going_on = set(map(id, request.parents))
-            for node in running.nodes:
-                node.state = node.state if id(node) in going_on else None
+        going_on = set(map(id, request.parents))
+        # The others' parked caches would stay as long as the search, or the record, remembers them; the engine can compute them again.
+        for node in running.nodes if self.record else chain.from_iterable(running.answers):
+            node.state = node.state if id(node) in going_on else None
         running.answers = [None] * len(request.parents)
         running.missing = len(request.parents)
         self._sampling += running.missing
