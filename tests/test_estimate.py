@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
 from tts.kv_cache import CachedModel
+from tts.runs import making
 from tts.runs.estimate import estimate
 from tts.runs.grid import Grid
 from tts.runs.runner import fill
@@ -54,3 +56,15 @@ def test_caches_stay_within_what_the_dry_run_says(held, tmp_path, method):
 def test_batch_sets_the_bound(tmp_path):
     small, large = (estimate(grid(batch=batch), Store(tmp_path), set()).cache_bytes for batch in (4, 16))
     assert 2 * small < large
+
+
+@pytest.mark.parametrize(
+    ("token_bytes", "share", "scored", "expected"),
+    [(1, 1.0, True, 16), (1, 1.0, False, 4), (10, 1.0, True, 10), (10, 0.5, True, 5), (10, 0.1, True, 4), (1 << 40, 1.0, True, 4)],
+)
+def test_searches_hold_as_many_candidates_as_fit_into_a_quarter_of_the_memory(monkeypatch, token_bytes, share, scored, expected):
+    """Of a batch of 8, with 100 tokens each."""
+    monkeypatch.setattr(making, "memory_of", lambda device: 4 * 100 * 8 * 100)
+    policy = SimpleNamespace(cached=SimpleNamespace(token_bytes=token_bytes, device=None))
+    assert making.room(making.Engines(8, share), policy, 100, scored) == expected * 8
+    assert making.room(making.Engines(8, share), SimpleNamespace(), 100, scored) == 4 * 8

@@ -15,7 +15,7 @@ from tts.policies.drawing import choose, uniforms
 from tts.policies.sampling import Sampling, noise_key
 from tts.policies.transformers import TransformersPolicy
 from tts.search import beam_search, sample_pool
-from tts.search.base import Sample
+from tts.search.base import Sample, Score
 from tts.search.driver import Driver
 
 PROBLEMS = ["7,+8=?", "(12+7)*(9-4)=?", "47,+38,*3,-19=?", "1,+1=?", "(5+42)+(12+41)=?", "99,-98,+1=?"]
@@ -212,6 +212,31 @@ def test_nothing_parked_stays_behind_a_search(tiny_lm, monkeypatch, batch):
         Driver(policy, InterruptedPRM()).run([make(i) for i in range(len(PROBLEMS))])
     gc.collect()
     assert most > len(PROBLEMS) and not states
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_of_what_a_search_scored_only_the_parents_stay_parked(tiny_lm, record):
+    policy, dropped, kept = TransformersPolicy(str(tiny_lm), SAMPLING, batch=4), 0, 0
+
+    def watched(search):
+        nonlocal dropped, kept
+        request, scored = next(search), []
+        while True:
+            answer = yield request
+            if isinstance(request, Sample):
+                parents = {id(parent) for parent in request.parents}
+                states = [(id(candidate) in parents, candidate.state) for candidate in scored if candidate.status == "open"]
+                assert all((state is not None) == is_parent for is_parent, state in states)
+                dropped, kept = dropped + sum(not is_parent for is_parent, _ in states), kept + sum(is_parent for is_parent, _ in states)
+            scored = request.candidates if isinstance(request, Score) else scored
+            try:
+                request = search.send(answer)
+            except StopIteration as stop:
+                return stop.value
+
+    roots = [policy.root(f"p{i}", problem) for i, problem in enumerate(PROBLEMS)]
+    Driver(policy, LengthPRM(), record).run([(root, watched(beam_search(root, 8, 4, 4))) for root in roots])
+    assert dropped > kept > 0
 
 
 class InterruptedPRM(LengthPRM):

@@ -174,6 +174,24 @@ def test_prefixes_that_were_dropped_are_computed_again(request, family, fixture,
 
 
 @families
+def test_what_a_search_dropped_takes_no_memory_while_others_go_on(request, family, fixture, by_hand, monkeypatch):
+    folder = request.getfixturevalue(fixture)
+    prm = open_prm(f"{family}{folder}")
+    prm.score([PROBLEM] * 3, [STEPS[:1], OTHER[:2], ("1+1=3",)])
+    read, held = StepScorer._read, []
+
+    def watched(self, reads):
+        held.append({key for key, node in self._trees["a"].items() if node.state is not None})
+        read(self, reads)
+
+    monkeypatch.setattr(StepScorer, "_read", watched)
+    [scores], _ = prm.score([PROBLEM], [STEPS[:2]])
+    monkeypatch.undo()
+    assert held == [{(), STEPS[:1]}]
+    assert list(scores) == pytest.approx(by_hand(folder, PROBLEM[1], STEPS[:2]), abs=1e-5)
+
+
+@families
 def test_each_step_has_one_score_whatever_it_holds(request, family, fixture, by_hand):
     """Marks of any family inside a step, line breaks, blanks around it, nothing at all."""
     prm = open_prm(f"{family}{request.getfixturevalue(fixture)}")
