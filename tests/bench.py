@@ -23,11 +23,13 @@ import profiling
 import torch
 from baselines import encoded, forward_loop, generate, generate_batch, plain_search, seconds
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel
 
 from tts.kv_cache import CachedModel
 from tts.models import load_causal_lm, locate
 from tts.policies.remembering import Step, StepKey
 from tts.problems import load_problems
+from tts.reward_models.base import StepScorer
 from tts.runs.estimate import estimate
 from tts.runs.grid import Grid
 from tts.runs.making import Engines, Work, longest_of, make, room, search_of
@@ -106,14 +108,20 @@ class Report:
         self.row(label, [a / b for a, b in zip(above, below)], wanted)
 
 
+def operations(backbone: PreTrainedModel, tokens: int, positions: int) -> float:
+    """FLOPs of forward passes: two for each weight and token, and for each number of a key and a value that is attended to."""
+    config, weights = backbone.config, sum(p.numel() for p in backbone.parameters()) - backbone.get_input_embeddings().weight.numel()
+    return 2 * weights * tokens + 4 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * positions
+
+
 @contextmanager
 def forwarded() -> Iterator[list[float]]:
-    """FLOPs of the forward passes meanwhile, two for each parameter and token, padding and gaps included."""
-    spent, extend, sizes = [0.0], CachedModel.extend, {}
+    """FLOPs of the forward passes meanwhile, padding and gaps included."""
+    spent, extend = [0.0], CachedModel.extend
 
     def counted(self: CachedModel, tokens: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        size = sizes.setdefault(id(self.backbone), sum(p.numel() for p in self.backbone.parameters()))
-        spent[0] += 2 * size * tokens.numel()
+        rows, new = tokens.shape
+        spent[0] += operations(self.backbone, rows * new, new * int(start.sum()) + rows * new * (new + 1) // 2)
         return extend(self, tokens, start)
 
     CachedModel.extend = counted
@@ -123,19 +131,44 @@ def forwarded() -> Iterator[list[float]]:
         CachedModel.extend = extend
 
 
-def beginnings(outcomes: list[Outcome]) -> int:
-    """How many tokens any engine has to compute: distinct beginnings of a problem's samples that another token follows."""
-    return len({(o.problem_id, node.tokens[:end]) for o in outcomes for node in o.nodes for end in range(len(node.tokens))})
+@contextmanager
+def scored_by(scorer: StepScorer) -> Iterator[set[tuple[str, tuple[str, ...]]]]:
+    """The partial solutions that a PRM scores meanwhile, each with its problem's text; the openings too."""
+    scored, plain = set(), scorer.score
+
+    def watched(texts, steps):
+        scored.update((text, solution[:depth]) for (_, text), solution in zip(texts, steps) for depth in range(len(solution) + 1))
+        return plain(texts, steps)
+
+    scorer.score = watched
+    try:
+        yield scored
+    finally:
+        del scorer.score
+
+
+def fewest(engines: Engines, policy: str, prm: str, outcomes: list[Outcome], scored: set[tuple[str, tuple[str, ...]]]) -> float:
+    """FLOPs that any engine has to compute: each distinct beginning that another token follows, and each step's rendering, once."""
+    beginnings = {
+        (o.problem_id, node.tokens[:end]): o.prompt_tokens + end for o in outcomes for node in o.nodes for end in range(len(node.tokens))
+    }
+    family = engines.prm(prm).family
+    stops = dict(zip(scored, map(len, family.render(list(scored)))))
+    starts = {(text, steps): stops[text, steps[:-1]] if steps else 0 for text, steps in stops}
+    read = sum(stops[key] - starts[key] for key in stops)
+    positions = sum((stops[key] * (stops[key] + 1) - starts[key] * (starts[key] + 1)) // 2 for key in stops)
+    sampler = engines.policy(policy, GRID.sampling()).model.base_model
+    return operations(sampler, len(beginnings), sum(beginnings.values())) + operations(family.backbone, read, positions)
 
 
 def search_against_best_of_n(report: Report, engines: Engines, policy: str, prm: str) -> None:
     """On one thread, as each process of a study, and on all. What is computed of a generated token differs: samples share rows."""
     threads, computed, floor = torch.get_num_threads(), {}, {}
     for method in METHODS:
-        with forwarded() as flops:
+        with forwarded() as flops, scored_by(engines.prm(prm)) as scored:
             _, outcomes = run(engines, policy, prm, method, N, PROBLEMS, record=True)
         generated = sum(o.policy_tokens for o in outcomes)
-        computed[method], floor[method] = flops[0] / generated, beginnings(outcomes) / generated
+        computed[method], floor[method] = flops[0] / generated, fewest(engines, policy, prm, outcomes, scored) / generated
     for count in dict.fromkeys((1, threads)):
         torch.set_num_threads(count)
         try:
@@ -146,7 +179,7 @@ def search_against_best_of_n(report: Report, engines: Engines, policy: str, prm:
             label = f"{METHODS[method]} over best-of-N, wall time per generated token, threads: {count}; {policy}, {prm}"
             report.ratio(label, rates["best_of_n"], rates[method], "1.20 or less" if count == 1 else "")
             share = computed[method] / computed["best_of_n"]
-            label = f"the same, distinct beginnings per generated token, which any engine computes; {policy}, {prm}"
+            label = f"the same, FLOPs per generated token that any engine has to compute; {policy}, {prm}"
             report.row(label, [floor[method] / floor["best_of_n"]])
             report.row(f"the same, FLOPs of the forward passes per generated token; {policy}, {prm}", [share])
             report.ratio(f"the same, wall time per FLOP; {policy}, {prm}", [r / share for r in rates["best_of_n"]], rates[method], "")
@@ -184,19 +217,8 @@ def prm_tokens(report: Report, engines: Engines) -> None:
     for prm in PRMS:
         family, ratios = engines.prm(prm).family, []
         for method in METHODS:
-            scored: set[tuple[str, tuple[str, ...]]] = set()
-            scorer, read = engines.prm(prm), 0
-            plain = scorer.score
-
-            def watched(texts, steps, plain=plain, scored=scored):
-                scored.update((text, s[:depth]) for (_, text), s in zip(texts, steps) for depth in range(len(s) + 1))
-                return plain(texts, steps)
-
-            scorer.score = watched
-            try:
+            with scored_by(engines.prm(prm)) as scored:
                 read = sum(o.prm_tokens for o in run(engines, "policy-51k", prm, method, N, PROBLEMS)[1])
-            finally:
-                del scorer.score
             length = dict(zip(scored, map(len, family.render(list(scored)))))
             once = sum(size - (length[text, steps[:-1]] if steps else 0) for (text, steps), size in length.items())
             ratios.append(read / once)

@@ -264,7 +264,9 @@ class CachedModel:
             The last hidden states, ``(rows, new, width)``.
         """
         self.cache.shared.cut(start)
-        positions = start[:, None] + torch.arange(tokens.shape[1], device=start.device)
+        positions = start[:, None]
+        if tokens.shape[1] > 1:
+            positions = positions + torch.arange(tokens.shape[1], device=start.device)
         self.cache.prepare(positions)
         return self._forward(tokens, positions, self.cache)
 

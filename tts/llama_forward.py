@@ -68,6 +68,7 @@ class LlamaForward:
         self._turns = torch.empty(0)
         known = self.size in cpu_kernels.SIZES and config.hidden_act == "silu" and all(map(cpu_kernels.takes, backbone.parameters()))
         self.kernels = cpu_kernels.kernels() if known else None
+        self._embeddings, self._last_norm = backbone.embed_tokens.weight, backbone.norm.weight
         self._layers = []
         for layer in backbone.layers:
             attention, mlp = layer.self_attn, layer.mlp
@@ -91,7 +92,7 @@ class LlamaForward:
         """Last hidden states ``(rows, new, width)`` of ``tokens`` ``(rows, new)`` at ``positions``, for which ``cache`` is prepared."""
         rows, new = tokens.shape
         angles = self._angles(cache.window)
-        hidden = F.embedding(tokens.flatten(), self.backbone.embed_tokens.weight)
+        hidden = F.embedding(tokens.flatten(), self._embeddings)
         cache.reserve(cache.window, self.kv_heads, self.size, like=hidden)
         attend = self._compiled_attention(positions, angles, cache) if self.kernels else self._attention(positions, angles, cache)
         for number, layer in enumerate(self._layers):
@@ -99,7 +100,7 @@ class LlamaForward:
             hidden = torch.addmm(hidden, attend(number, qkv), layer.out)
             gate_up = F.linear(self._norm(hidden, layer.before_mlp), layer.gate_up, layer.gate_up_bias)
             hidden = torch.addmm(hidden, self._gate(gate_up, layer.activation), layer.down)
-        return self._norm(hidden, self.backbone.norm.weight).view(rows, new, -1)
+        return self._norm(hidden, self._last_norm).view(rows, new, -1)
 
     def _compiled_attention(self, positions: torch.Tensor, angles: torch.Tensor, cache: SlotCache) -> Attention:
         positions, shared = positions.contiguous(), cache.shared.address
