@@ -407,6 +407,8 @@ def main(sections: Sequence[str]) -> None:
             "differing": lambda: differing_samples(report),
             "profile": lambda: print(profiling.table(profiled(engines), ROUNDS)),
         }
+        if unknown := set(sections) - set(every):
+            raise SystemExit(f"no section {', '.join(sorted(unknown))}; there are {', '.join(every)}")
         for name in sections or every:
             every[name]()
 
