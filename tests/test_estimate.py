@@ -62,9 +62,9 @@ def test_batch_sets_the_bound(tmp_path):
     ("token_bytes", "share", "scored", "expected"),
     [(1, 1.0, True, 16), (1, 1.0, False, 4), (10, 1.0, True, 10), (10, 0.5, True, 5), (10, 0.1, True, 4), (1 << 40, 1.0, True, 4)],
 )
-def test_searches_hold_as_many_candidates_as_fit_into_a_quarter_of_the_memory(monkeypatch, token_bytes, share, scored, expected):
+def test_searches_hold_as_many_candidates_as_fit_into_an_eighth_of_the_memory(monkeypatch, token_bytes, share, scored, expected):
     """Of a batch of 8, with 100 tokens each."""
-    monkeypatch.setattr(making, "memory_of", lambda device: 4 * 100 * 8 * 100)
+    monkeypatch.setattr(making, "memory_of", lambda device: 8 * 100 * 8 * 100)
     policy = SimpleNamespace(cached=SimpleNamespace(token_bytes=token_bytes, device=None))
     assert making.room(making.Engines(8, share), policy, 100, scored) == expected * 8
     assert making.room(making.Engines(8, share), SimpleNamespace(), 100, scored) == 4 * 8

@@ -14,7 +14,7 @@ from tts.policies.decoding import DecodingBatch
 from tts.policies.drawing import choose, uniforms
 from tts.policies.sampling import Sampling, noise_key
 from tts.policies.transformers import TransformersPolicy
-from tts.search import beam_search, sample_pool
+from tts.search import beam_search, dvts, sample_pool
 from tts.search.base import Sample, Score
 from tts.search.driver import Driver
 
@@ -218,7 +218,7 @@ def test_nothing_parked_stays_behind_a_search(tiny_lm, monkeypatch, batch):
 def test_of_what_a_search_scored_only_the_parents_stay_parked(tiny_lm, record):
     policy, dropped, kept = TransformersPolicy(str(tiny_lm), SAMPLING, batch=4), 0, 0
 
-    def watched(search):
+    def watched(root, search):
         nonlocal dropped, kept
         request, scored = next(search), []
         while True:
@@ -227,6 +227,7 @@ def test_of_what_a_search_scored_only_the_parents_stay_parked(tiny_lm, record):
                 parents = {id(parent) for parent in request.parents}
                 states = [(id(candidate) in parents, candidate.state) for candidate in scored if candidate.status == "open"]
                 assert all((state is not None) == is_parent for is_parent, state in states)
+                assert root.state is None or root in request.parents
                 dropped, kept = dropped + sum(not is_parent for is_parent, _ in states), kept + sum(is_parent for is_parent, _ in states)
             scored = request.candidates if isinstance(request, Score) else scored
             try:
@@ -235,8 +236,30 @@ def test_of_what_a_search_scored_only_the_parents_stay_parked(tiny_lm, record):
                 return stop.value
 
     roots = [policy.root(f"p{i}", problem) for i, problem in enumerate(PROBLEMS)]
-    Driver(policy, LengthPRM(), record).run([(root, watched(beam_search(root, 8, 4, 4))) for root in roots])
-    assert dropped > kept > 0
+    Driver(policy, LengthPRM(), record).run([(root, watched(root, beam_search(root, 8, 4, 4))) for root in roots])
+    assert dropped > kept > 0 and all(root.state is None for root in roots)
+
+
+@pytest.mark.parametrize(("search", "n", "width"), [(dvts, 16, 4), (dvts, 32, 2), (beam_search, 32, 2)])
+def test_no_more_candidates_are_under_way_than_there_is_room_for(tiny_lm, monkeypatch, search, n, width):
+    policy, room, problems = TransformersPolicy(str(tiny_lm), Sampling(temperature=0.3, max_tokens=40, seed=1), batch=16), 64, 12
+    submit, finish, asked, most = Driver._submit, Driver._finish, {}, 0
+
+    def submitted(self, running, request):
+        nonlocal most
+        asked[running] = len(request.parents) * request.count
+        most = max(most, sum(asked.values()))
+        submit(self, running, request)
+
+    def finished(self, running, trajectories):
+        del asked[running]
+        finish(self, running, trajectories)
+
+    monkeypatch.setattr(Driver, "_submit", submitted)
+    monkeypatch.setattr(Driver, "_finish", finished)
+    roots = [policy.root(f"p{i}", PROBLEMS[i % len(PROBLEMS)]) for i in range(problems)]
+    Driver(policy, LengthPRM(), room=room).run([(root, search(root, n, width, 8)) for root in roots])
+    assert room <= most <= room + n
 
 
 class InterruptedPRM(LengthPRM):

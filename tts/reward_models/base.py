@@ -217,7 +217,13 @@ class StepScorer:
         width = max(map(len, new))
         tokens = torch.tensor([ids + [0] * (width - len(ids)) for ids in new], device=device)
         self.cached.load_each(range(len(reads)), [read.parent and read.parent.state for read in reads], [read.start for read in reads])
-        hidden = self.cached.extend(tokens, torch.tensor([read.start for read in reads], device=device))
+        try:
+            self._settle(reads, self.cached.extend(tokens, torch.tensor([read.start for read in reads], device=device)))
+        finally:
+            self.cached.load(range(len(reads)), None)  # so that what is dropped is not kept by its rows
+
+    def _settle(self, reads: list[Read], hidden: torch.Tensor) -> None:
+        """Takes scores and states of reads whose hidden states are ``(rows, new, width)``."""
         scores = iter(self._scores_of(reads, hidden))
         held: list[tuple[int, int, Node]] = []
         for row, read in enumerate(reads):
@@ -232,7 +238,6 @@ class StepScorer:
             states = self.cached.park_each(rows, [len(node.ids) for node in nodes])
             for node, state, last_hidden in zip(nodes, states, hidden[list(rows), list(ends)]):
                 node.state, node.last_hidden = state, last_hidden
-        self.cached.load(list(range(len(reads))), None)  # so that what is dropped is not kept by its rows
 
     def _scores_of(self, reads: list[Read], hidden: torch.Tensor) -> Iterator[float]:
         """The score of each step of reads whose hidden states are ``(rows, new, width)``, but for openings."""

@@ -22,7 +22,7 @@ from tts.runs.store import Store
 if TYPE_CHECKING:
     from tts.kv_cache import CachedModel
     from tts.search.base import Candidate
-    from tts.search.driver import Policy
+    from tts.search.driver import Policy, RewardModel
 
 MARKS = 2  # tokens of a step's end that a PRM reads more than a policy writes
 PROBE_PROBLEMS, PROBE_N = 12, 64  # samples share what they begin with, the more the more there are
@@ -35,15 +35,22 @@ class Estimate:
     Attributes:
         tokens: that policies will generate.
         seconds: that it will take.
-        cache_bytes: what the models' caches may come to at most, models not counted, in all processes.
+        policy_bytes, prm_bytes: what the models' caches may come to at most, models not counted, in all processes.
     """
 
     tokens: float = 0.0
     seconds: float = 0.0
-    cache_bytes: int = 0
+    policy_bytes: int = 0
+    prm_bytes: int = 0
 
     def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(self.tokens + other.tokens, self.seconds + other.seconds, max(self.cache_bytes, other.cache_bytes))
+        caches = max(self.policy_bytes, other.policy_bytes), max(self.prm_bytes, other.prm_bytes)
+        return Estimate(self.tokens + other.tokens, self.seconds + other.seconds, *caches)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Of both: a process may keep a model between chunks that need one of them."""
+        return self.policy_bytes + self.prm_bytes
 
     def __str__(self) -> str:
         return (
@@ -77,12 +84,13 @@ def estimate(grid: Grid, store: Store, counted: set[Path]) -> Estimate:
                 continue
             counted.add(target)
             solutions, one = work.spec["n"] * len(work.chunk), probes.solution(work)
-            total += Estimate(solutions * one.tokens, solutions * one.seconds, probes.cache_bytes(work.spec))
+            total += Estimate(solutions * one.tokens, solutions * one.seconds, *probes.caches(work.spec))
             if first and count > 1 and not is_imported(work.spec["policy"]["name"]):
                 first, starting = False, _starting(work, store, count, threads)
     finally:
         torch.set_num_threads(before)
-    return Estimate(total.tokens, total.seconds / count + (starting or probes.starting), total.cache_bytes * count)
+    seconds = total.seconds / count + (starting or probes.starting)
+    return Estimate(total.tokens, seconds, total.policy_bytes * count, total.prm_bytes * count)
 
 
 def _starting(work: Work, store: Store, count: int, threads: int) -> float:
@@ -103,7 +111,7 @@ class _Probes:
         self._solutions: dict[tuple, Estimate] = {}
         self._pools: dict[tuple, list[dict]] = {}
         self._steps: dict[tuple, dict[StepKey, Step]] = {}
-        self._caches: dict[tuple, int] = {}
+        self._caches: dict[tuple, tuple[int, int]] = {}
         self.starting = 0.0  # seconds that it took until the first model was ready
 
     def solution(self, work: Work) -> Estimate:
@@ -157,10 +165,11 @@ class _Probes:
         self._steps[key] |= made.sampled
         return made
 
-    def cache_bytes(self, spec: dict) -> int:
+    def caches(self, spec: dict) -> tuple[int, int]:
+        """Bytes of the policy's and the PRM's."""
         key = (*_models(spec), spec["n"])
         if key not in self._caches:
-            self._caches[key] = _cache_bytes(self.grid, self.engines, spec)
+            self._caches[key] = _caches(self.grid, self.engines, spec)
         return self._caches[key]
 
 
@@ -168,27 +177,30 @@ def _models(spec: dict) -> tuple:
     return spec["method"], spec["policy"]["name"], spec["prm"] and spec["prm"]["name"]
 
 
-def _cache_bytes(grid: Grid, engines: Engines, spec: dict) -> int:
-    """Of the policy's and the PRM's caches: the batch's rows, and what the searches under way park, all at the greatest length."""
+def _caches(grid: Grid, engines: Engines, spec: dict) -> tuple[int, int]:
+    """Bytes of the policy's and the PRM's caches: the batch's rows, and what the searches under way park, all at the greatest length."""
     problems = [p for name in grid.problems for chunk in grid.chunks(name) for p in chunk]
     prm, opening = engines.prm(spec["prm"]["name"]) if spec["prm"] else None, 0
     if hasattr(prm, "family"):
         opening = max(map(len, prm.family.render([(p["problem"], ()) for p in problems])))
     # A step's marks may take a few tokens more than the policy's blank line.
     read = opening + grid.max_tokens + MARKS * grid.max_steps
-    if spec["method"] == "scores":  # nothing is sampled; of a pool its forks are parked
-        return _bytes(getattr(prm, "cached", None), read, 2 * max(FEWEST * grid.batch, spec["n"]) * read)
+    if spec["method"] == "scores":  # nothing is sampled
+        return 0, _bytes(getattr(prm, "cached", None), read, max(FEWEST * grid.batch, spec["n"]) * read)
     policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
     roots = {len(root.prompt): root for root in (policy.root(p["id"], p["problem"]) for p in problems)}
-    return max(_sampled(grid, engines, spec, policy, root, read) for root in roots.values())  # a chunk's longest may be any of these
+    # A chunk's longest may be any of these.
+    return tuple(map(max, zip(*(_sampled(grid, engines, spec, policy, prm, root, read) for root in roots.values()))))
 
 
-def _sampled(grid: Grid, engines: Engines, spec: dict, policy: Policy, root: Candidate, read: int) -> int:
+def _sampled(
+    grid: Grid, engines: Engines, spec: dict, policy: Policy, prm: RewardModel | None, root: Candidate, read: int
+) -> tuple[int, int]:
     """Of searches whose longest prompt is this one's, and whose solutions take ``read`` tokens of a PRM at most."""
     from tts.policies.transformers import PREFILLED
 
     longest, cached = longest_of([root], policy.sampling), getattr(policy, "cached", None)
-    held = room(engines, policy, longest, spec["prm"] is not None)
+    held = room(engines, policy, longest, prm is not None)
     candidates = held + spec["n"] if spec["n"] > 1 else 0
     step = min(grid.max_tokens, policy.sampling.max_step_tokens)
 
@@ -199,13 +211,13 @@ def _sampled(grid: Grid, engines: Engines, spec: dict, policy: Policy, root: Can
     under_way = held // spec["n"] + 1  # whose prompts are parked too
     prefilled = grid.batch // PREFILLED + 1  # in rows beside the batch's
     prompts = longest if candidates else len(root.prompt)
-    total = _bytes(cached, longest, parked(longest, step)) + _bytes(cached, prompts, under_way * prompts, slots=prefilled)
-    if hasattr(prm := engines.prm(spec["prm"]["name"]) if spec["prm"] else None, "cached"):
-        tokens = parked(read, step + MARKS)
-        if parked(read, read) > prm.tokens_kept:  # what has to be dropped is read again from the start, and held whole
-            tokens = max(tokens, 2 * prm.tokens_kept)
-        total += _bytes(prm.cached, read, tokens)
-    return total
+    sampling = _bytes(cached, longest, parked(longest, step)) + _bytes(cached, prompts, under_way * prompts, slots=prefilled)
+    if not hasattr(prm, "cached"):  # another engine's memory is its own
+        return sampling, 0
+    tokens = parked(read, step + MARKS)
+    if parked(read, read) > prm.tokens_kept:  # what has to be dropped is read again from the start, and held whole
+        tokens = max(tokens, 2 * prm.tokens_kept)
+    return sampling, _bytes(prm.cached, read, tokens)
 
 
 def _bytes(cached: CachedModel | None, longest: int, parked: int, slots: int | None = None) -> int:

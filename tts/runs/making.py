@@ -188,7 +188,7 @@ def room(engines: Engines, policy: Policy, longest: int, scored: bool) -> int:
     """Candidates that searches under way may hold.
 
     Where a PRM scores them, many, for the batch to stay full meanwhile: sixteen times the batch, as far as caches of the greatest length
-    fit into a quarter of the memory. Four times where fewer would, where the caches are another engine's, or where none is scored.
+    fit into an eighth of the memory. Four times where fewer would, where the caches are another engine's, or where none is scored.
 
     Args:
         engines: the batch, and the share of memory.
@@ -198,7 +198,7 @@ def room(engines: Engines, policy: Policy, longest: int, scored: bool) -> int:
     """
     if (cached := getattr(policy, "cached", None)) is None or not scored:
         return FEWEST * engines.batch
-    fitting = int(engines.share * memory_of(cached.device)) // 4 // (cached.token_bytes * longest)
+    fitting = int(engines.share * memory_of(cached.device)) // 8 // (cached.token_bytes * longest)
     return max(FEWEST * engines.batch, min(MOST * engines.batch, fitting))
 
 

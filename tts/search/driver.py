@@ -98,6 +98,7 @@ class Running:
     search: Search
     answers: list[list[Candidate] | None] = field(default_factory=list)
     missing: int = 0
+    asked: int = 0
     held: int = 0
     to_score: Sequence[Candidate] = ()
     policy_tokens: int = 0
@@ -112,8 +113,8 @@ class Driver:
         policy: samples steps.
         prm: scores them; None where no search asks for scores.
         record: keep every candidate in ``Outcome.nodes``.
-        room: candidates that the searches under way may hold together, those that go on from the same tokens counted once; a search
-            that finds this many held waits, so that parked caches stay within ``room`` and one search's own. None for no bound.
+        room: candidates that the searches under way may hold together; while they hold this many, no further search begins, so that parked
+            caches stay within ``room`` and one search's own. None for no bound.
         on_outcome: called with each outcome as it comes.
     """
 
@@ -170,13 +171,13 @@ class Driver:
             self._submit(running, request)
 
     def _submit(self, running: Running, request: Sample) -> None:
-        alike = {(parent.tokens, parent.steps) for parent in request.parents}  # which share a cache
-        held = len(alike) * request.count
+        asked = len(request.parents) * request.count
+        held = max(asked, running.asked)  # the PRM holds those of the request before until these are scored
         self._held += held - running.held
-        running.held = held
+        running.held, running.asked = held, asked
         going_on = set(map(id, request.parents))
         # The others' parked caches would stay as long as the search, or the record, remembers them; the engine can compute them again.
-        for node in running.nodes if self.record else chain.from_iterable(running.answers):
+        for node in chain([running.root], running.nodes if self.record else chain.from_iterable(running.answers)):
             node.state = node.state if id(node) in going_on else None
         running.answers = [None] * len(request.parents)
         running.missing = len(request.parents)
@@ -214,7 +215,7 @@ class Driver:
             self._advance(running, None)
 
     def _finish(self, running: Running, trajectories: list[Candidate]) -> None:
-        for candidate in [*trajectories, *running.nodes]:
+        for candidate in [running.root, *trajectories, *running.nodes]:
             candidate.state = None
         if self.prm is not None:
             self.prm.forget(running.root.problem_id)
