@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import weakref
 from types import SimpleNamespace
 
 import pytest
+from torch.utils.weak import WeakIdKeyDictionary
 
 from tts.kv_cache import CachedModel
 from tts.runs import making
@@ -24,18 +24,25 @@ def grid(**changes):
 @pytest.fixture
 def held(monkeypatch):
     """The most bytes that caches took at any time, parked ones included."""
-    parked, models, most, numbers = weakref.WeakValueDictionary(), weakref.WeakSet(), [0], itertools.count()
+    noted, parked, models, most = WeakIdKeyDictionary(), [0], weakref.WeakSet(), [0]
     park, extend = CachedModel.park_each, CachedModel.extend
+
+    def let_go(size):
+        parked[0] -= size
 
     def park_and_note(self, *given):
         states = park(self, *given)
-        parked.update((next(numbers), part.held) for state in states if state for part in state.parts[-1:])  # others were noted before
+        for part in (state.parts[-1] for state in states if state):
+            if part.held not in noted:  # a state that ends within another's part adds nothing
+                noted[part.held] = True
+                parked[0] += part.held.nbytes
+                weakref.finalize(part.held, let_go, part.held.nbytes)
         return states
 
     def extend_and_weigh(self, *given):
         hidden = extend(self, *given)
         models.add(self.cache)
-        most[0] = max(most[0], sum(held.nbytes for held in list(parked.values())) + sum(cache.held.nbytes for cache in models))
+        most[0] = max(most[0], parked[0] + sum(cache.held.nbytes for cache in models))
         return hidden
 
     monkeypatch.setattr(CachedModel, "park_each", park_and_note)
