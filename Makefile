@@ -28,10 +28,10 @@ test: $(READY)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-browser: $(READY) $(BROWSER_READY)
-	$(BROWSER_VENV)/bin/python tests/browser.py --jupyter $(VENV)/bin/jupyter $(if $(CHROMIUM),--chromium $(CHROMIUM))
+	$(BROWSER_VENV)/bin/python tests/apart/browser.py --jupyter $(VENV)/bin/jupyter $(if $(CHROMIUM),--chromium $(CHROMIUM))
 
 test-vllm: $(VLLM_READY)
-	HF_HUB_OFFLINE=1 $(VLLM_RUN) -m pytest -s tests/vllm_engine.py
+	HF_HUB_OFFLINE=1 $(VLLM_RUN) -m pytest -s tests/apart/vllm_engine.py
 
 torture: $(READY)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/tests $(RUN) -m torture $(PARTS)
@@ -40,11 +40,12 @@ lab: $(READY)
 	$(VENV)/bin/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 bench: $(READY)
-	$(RUN) tests/bench.py
+	$(RUN) tests/benchmarks/bench.py
 
 lint: $(READY)
 	$(VENV)/bin/ruff check tts tests
 	$(VENV)/bin/ruff format --check tts tests
+	$(VENV)/bin/lint-imports
 
 $(READY): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' found; install Python 3.11, 3.12 or 3.13, or say PYTHON=/path/to/python"; exit 1; }

@@ -10,24 +10,15 @@ os.environ.setdefault("TTS_PROCESSES", "1")  # starting processes for a handful 
 
 import pytest
 import torch
+from shapes import SHAPE
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
-from tts.pocket import tokenizer as pocket_tokenizer
 from tts.reward_models.qwen_prm import Qwen2ForProcessRewardModel
+from tts.tasks import pocket_tokenizer as pocket_tokenizer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C, and so would its children
 
-LONGEST = ("test_study.py", "test_cluster.py", "test_store.py", "test_torture.py", "test_processes.py")
-
-SHAPE = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 32,
-    "intermediate_size": 48,
-    "max_position_embeddings": 256,
-}
+LONGEST = ("test_study.py", "test_ray_pool.py", "test_store.py", "test_torture.py", "test_local_pool.py")
 
 
 def pytest_collection_modifyitems(items):

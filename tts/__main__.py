@@ -1,6 +1,6 @@
 """``python -m tts``."""
 
-from tts.cli import main
+from tts.study.cli import main
 
 if __name__ == "__main__":
     main()

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from torture import answers, disks, import_damage, import_kills, kills, notebooks, parameters, study_kills
 from torture.report import ROOT, Tally
-from tts.experiment import commit
-from tts.runs.grid import Grid
-from tts.runs.runner import fill
-from tts.runs.store import Store
+from tts.common.paths import commit
+from tts.generate.grid import Grid
+from tts.generate.runner import fill
+from tts.store.store import Store
 
 SEED = 20261124
 REPORT = ROOT / "docs" / "torture.md"

@@ -12,10 +12,10 @@ from tqdm import tqdm
 from torture.report import Tally
 from tts.analysis.accuracy import graded_row
 from tts.analysis.grades import of_row
-from tts.grading import Grader, groups
-from tts.judge import PATIENCE
-from tts.prompts import boxed_answer, split_steps
-from tts.selection import AGGREGATES, VOTES, aggregate, select
+from tts.tasks.grading import Grader, groups
+from tts.tasks.judge import PATIENCE
+from tts.tasks.prompts import boxed_answer, split_steps
+from tts.tasks.selection import AGGREGATES, VOTES, aggregate, select
 
 GOLDS = ("42", "\\frac{1}{2}", "(1,2)", "x^2+2x+1", "\\sqrt{2}", "\\{1,2,3\\}", "\\text{yes}", "10^{100}")
 COMMANDS = (

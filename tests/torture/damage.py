@@ -15,9 +15,9 @@ from tqdm import tqdm
 from torture.damaged_files import MODELS, PLACES, POLICY, PRESETS, PRM, RUN, STRATEGY, cases
 from torture.invoke import command_line, forked, refusal, tree
 from torture.report import Tally
-from tts.models import fingerprint
-from tts.paths import NOTEBOOKS, ROOT
-from tts.runs.chunk import StoreError, read_chunk
+from tts.common.paths import NOTEBOOKS, ROOT
+from tts.models.files import fingerprint
+from tts.store.chunk_file import StoreError, read_chunk
 
 
 def campaign() -> Tally:

@@ -11,11 +11,12 @@ import pandas as pd
 
 from torture.damages import BINARY, EMPTY, Damage, edited, flipped, removed, replaced, substituted, truncated, unrecorded
 from torture.invoke import command_line
-from tts.analysis import difficulty, localisation, outcomes
+from tts.analysis import committed, difficulty
 from tts.claims import findings, published
-from tts.cli import guarded
-from tts.paths import DATA, NOTEBOOKS, ROOT
-from tts.runs.grid import Grid
+from tts.common.paths import DATA, NOTEBOOKS, ROOT
+from tts.generate import labelled
+from tts.generate.grid import Grid
+from tts.study.cli import guarded
 
 MODELS, PRESETS = DATA / "models", NOTEBOOKS / "presets"
 POLICY, PRM = MODELS / "policy-6k", MODELS / "prm-qwen-28k"
@@ -223,7 +224,7 @@ def cases(strategy: Path, problems: Path) -> list[Case]:
     claims, count, full = (
         calling(findings.read),
         calling(lambda: difficulty.committed(FULL, "policy-6k", "pocket-main")),
-        calling(lambda: outcomes.committed(FULL)),
+        calling(lambda: committed.committed(FULL)),
     )
     evidence = [
         Case("claims cut short", ledger, truncated(0.5), claims),
@@ -251,7 +252,7 @@ def cases(strategy: Path, problems: Path) -> list[Case]:
             "solutions cut short",
             DATA / "localisation" / "test.jsonl",
             truncated(0.5),
-            calling(lambda: localisation.read("test")),
+            calling(lambda: labelled.read("test")),
             ("git checkout", "line"),
         ),
         Case("notebook cut short", NOTEBOOKS / "01_tts_methods.ipynb", truncated(0.5), run, ("git checkout",)),

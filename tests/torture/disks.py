@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from torture.report import Tally, complaint, tts
-from tts.runs.grid import Grid
-from tts.runs.runner import fill, missing
-from tts.runs.store import Store, StoreError
+from tts.generate.grid import Grid
+from tts.generate.runner import fill, missing
+from tts.store.store import Store, StoreError
 
 
 class CannotMount(Exception):

@@ -16,8 +16,8 @@ from torture.damages import Damage, replaced
 from torture.import_folders import Case, build, cases, one_of_plain
 from torture.invoke import Result, command_line, forked, refusal, tree
 from torture.report import Tally
-from tts.runs import imported
-from tts.runs.store import Store
+from tts.store import imported
+from tts.store.store import Store
 
 
 class Place:

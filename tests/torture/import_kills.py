@@ -20,10 +20,11 @@ from tqdm import tqdm
 from torture.invoke import command_line, forked
 from torture.kills import export
 from torture.report import ROOT, Tally
-from tts.runs import imported, runner
-from tts.runs.chunk import read_chunk
-from tts.runs.grid import Grid
-from tts.runs.store import Store
+from tts.generate import runner
+from tts.generate.grid import Grid
+from tts.store import imported
+from tts.store.chunk_file import read_chunk
+from tts.store.store import Store
 
 NAME = "mine"
 STEPS = ("before a file is opened", "half of it written", "written, not renamed", "just renamed", "before something is removed")

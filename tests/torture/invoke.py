@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from tts.cli import app, guarded
+from tts.study.cli import app, guarded
 
 
 class Result(NamedTuple):

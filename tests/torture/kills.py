@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from torture.report import Tally
-from tts.runs.chunk import read_chunk
-from tts.runs.grid import Grid
-from tts.runs.runner import fill, missing
-from tts.runs.store import Store
+from tts.generate.grid import Grid
+from tts.generate.runner import fill, missing
+from tts.store.chunk_file import read_chunk
+from tts.store.store import Store
 
 # Where the store's own writing dies: how many bytes of a chunk are on the disk, or between which two system calls.
 MOMENTS = ("before the file is opened", "half of its bytes written", "all written, not flushed", "flushed, not renamed", "just renamed")

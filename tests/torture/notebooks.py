@@ -14,8 +14,8 @@ import pytest
 
 from torture.processes import descendants
 from torture.report import Tally
-from tts import execution, study
 from tts.report import html
+from tts.study import execution, presets
 
 SOURCES = {
     "first": "x = 1 + 1",
@@ -45,7 +45,7 @@ def kill_the_process_of(marker: Path) -> Callable[[], None]:
             time.sleep(0.05)
         for pid in descendants(os.getpid()):
             try:
-                executes = "tts.notebook_process" in Path(f"/proc/{pid}/cmdline").read_text()
+                executes = "tts.study.notebook_process" in Path(f"/proc/{pid}/cmdline").read_text()
                 if executes and any(_works_in(marker.parent, kernel) for kernel in descendants(pid)):
                     os.kill(pid, signal.SIGKILL)
             except OSError:
@@ -75,7 +75,7 @@ def execute(folder: Path, names: list[str], limit: int = 8, workers: int = 2) ->
     for name in names:
         (folder / name).mkdir()  # each with a working directory of its own, by which its kernel is known
         (folder / name / f"{name}.ipynb").write_text(notebook(SOURCES[name]))
-        jobs.append(study.Job(name, {}, folder / name))
+        jobs.append(presets.Job(name, {}, folder / name))
     if "process_is_killed" in names:
         threading.Thread(target=kill_the_process_of(folder / "process_is_killed" / "here"), daemon=True).start()
     with pytest.MonkeyPatch.context() as patch:

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from torture.invoke import Result, command_line, forked, in_process, overwritten, refusal, tree
 from torture.report import ROOT, Tally
-from tts.parameters import declared
-from tts.study import load_preset, parse_overrides
+from tts.study.parameters import declared
+from tts.study.presets import load_preset, parse_overrides
 
 TABLE = Path(__file__).parent / "wrong_parameters.txt"
 

@@ -16,7 +16,7 @@ from torture.kills import MOMENTS, Chunks, export
 from torture.processes import descendants, kill, wait_for_end
 from torture.report import ROOT, Tally
 from torture.study_phases import PHASES, REPORT
-from tts.runs.store import Store
+from tts.store.store import Store
 
 STUDY = ("01_tts_methods", "03_policy_scaling", "--preset", "smoke")
 STARTING, GENERATING, GRADING, EXECUTING, BINDING = PHASES

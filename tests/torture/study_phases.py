@@ -11,14 +11,14 @@ from pathlib import Path
 from types import ModuleType
 
 from torture.kills import sabotage_writes
-from tts import cli, execution, study
 from tts.analysis import grades
-from tts.files import replacing
+from tts.common.files import replacing
 from tts.report import html
+from tts.study import cli, execution, presets
 
 PHASES = ("starting", "generating", "grading", "executing notebooks", "binding the report")
 REPORT = "report"
-_ENTRIES: tuple[tuple[ModuleType, str], ...] = ((study, "fill"), (grades, "keep"), (execution, "execute"), (html, "build"))
+_ENTRIES: tuple[tuple[ModuleType, str], ...] = ((presets, "fill"), (grades, "keep"), (execution, "execute"), (html, "build"))
 
 
 def main() -> None:

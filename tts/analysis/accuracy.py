@@ -9,9 +9,9 @@ import numpy as np
 from tts.analysis import stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.grades import Grades, Judges
-from tts.runs.grid import SEARCHES, Grid
-from tts.runs.store import Store
-from tts.selection import AGGREGATES, Rule, aggregates
+from tts.generate.grid import SEARCHES, Grid
+from tts.store.store import Store
+from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
 MAJORITY_DRAWS = 100
 
@@ -71,7 +71,7 @@ class Results(Evidence):
         """A run's candidates for each problem of a set, in the order of the problems.
 
         Raises:
-            tts.runs.store.StoreError: where the run is not stored.
+            tts.store.store.StoreError: where the run is not stored.
         """
         run = self.store.run(spec)
         key = (problem_set, run.key)

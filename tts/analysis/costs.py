@@ -13,20 +13,11 @@ import pandas as pd
 from tts.analysis import flops, sizes, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.flops import Cost, Shape
-from tts.models import (
-    POCKET_FOLDER,
-    ModelError,
-    folder_of,
-    idle_parameters,
-    load_config,
-    locate,
-    named_folder,
-    parameters,
-    pocket_models,
-    read_card,
-)
+from tts.models.files import POCKET_FOLDER, folder_of, idle_parameters, load_config, named_folder, parameters, pocket_models, read_card
+from tts.models.hub import ModelError
+from tts.models.locate import locate
 from tts.policies import address_in, model_of
-from tts.runs.imported import is_imported, original
+from tts.store.imported import is_imported, original
 
 _ASKED = {"head_dim", "num_attention_heads", "num_hidden_layers"}
 

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from tts.analysis.accuracy import Results
-from tts.files import write_text
-from tts.paths import DATA
+from tts.common.files import write_text
+from tts.common.paths import DATA
+from tts.generate.grid import Grid
+from tts.generate.runner import fill
 from tts.policies import weights_of
-from tts.runs.grid import Grid
-from tts.runs.imported import is_imported, original
-from tts.runs.runner import fill
-from tts.runs.store import Store
+from tts.store.imported import is_imported, original
+from tts.store.store import Store
 
 COLUMNS = ["problem_id", "problem", "policy", "weights", "sampling", "samples", "correct"]
 COUNTS = DATA / "difficulty"

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from tts.analysis import stats
-from tts.runs.grid import Grid
-from tts.selection import Rule
+from tts.generate.grid import Grid
+from tts.tasks.selection import Rule
 
 
 def cells(grid: Grid, policy: str, pool_budgets: Sequence[int]) -> Iterator[tuple[str, str, int]]:

@@ -22,14 +22,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from tts import grading, grading_worker, judge, prompts
-from tts.files import replacing
-from tts.grading import Grader, groups
-from tts.judge import Stopped
-from tts.prompts import boxed_answer, join_steps
-from tts.runs import seal
-from tts.runs.grid import Grid
-from tts.runs.store import Run, Store, StoreError
+from tts.common import checksum
+from tts.common.files import replacing
+from tts.generate.grid import Grid
+from tts.store.store import Run, Store, StoreError
+from tts.tasks import grading, judge, judge_process, prompts
+from tts.tasks.grading import Grader, groups
+from tts.tasks.judge import Stopped
+from tts.tasks.prompts import boxed_answer, join_steps
 
 _SCHEMA = pa.schema([("group", pa.list_(pa.int32())), ("correct", pa.list_(pa.bool_()))])
 _MOST = 8
@@ -82,7 +82,7 @@ class Judges:
         """A chunk's rows with their grades: kept ones where they hold, else worked out, and kept if that is possible.
 
         Raises:
-            tts.runs.store.StoreError: where the chunk is missing or damaged.
+            tts.store.store.StoreError: where the chunk is missing or damaged.
         """
         origin = _origin(run, problems)
         rows, found = run.read(problems), _read(run.grades(problems), origin)
@@ -98,7 +98,7 @@ class Judges:
         """Grades of rows; the same judge gets the same places of a chunk, whose answers it may know from another run.
 
         Raises:
-            tts.judge.Stopped: where :meth:`stop` was called meanwhile.
+            tts.tasks.judge.Stopped: where :meth:`stop` was called meanwhile.
         """
         found: list[Grades | None] = [None] * len(rows)
         self._stop.clear()
@@ -222,7 +222,7 @@ def _content(path: Path, changed: int) -> str:
 
 def _judge() -> str:
     """What verdicts depend on: our own code, and the libraries behind it."""
-    sources = [Path(file).read_bytes() for file in (__file__, *(module.__file__ for module in (grading, grading_worker, judge, prompts)))]
+    sources = [Path(file).read_bytes() for file in (__file__, *(module.__file__ for module in (grading, judge_process, judge, prompts)))]
     return hashlib.sha256(b"\0".join([*sources, *(version(name).encode() for name in _LIBRARIES)])).hexdigest()
 
 
@@ -239,7 +239,7 @@ def _read(path: Path, origin: dict[str, str] | None) -> list[Grades] | None:
         held = pq.read_metadata(pa.BufferReader(content)).metadata or {}
         if any(held.get(key.encode()) != value.encode() for key, value in origin.items()):
             return None
-        if seal.KEY.encode() not in held or not seal.is_whole(content, held) or not table.schema.equals(_SCHEMA):
+        if checksum.KEY.encode() not in held or not checksum.is_whole(content, held) or not table.schema.equals(_SCHEMA):
             return None
         return [Grades(row["group"], row["correct"]) for row in table.to_pylist()]
     except (OSError, ValueError, pa.ArrowException):
@@ -249,11 +249,11 @@ def _read(path: Path, origin: dict[str, str] | None) -> list[Grades] | None:
 def _write(path: Path, origin: dict[str, str], found: Sequence[Grades]) -> bool:
     """Keeps grades; False where nothing can be written."""
     columns = {"group": [grades.group for grades in found], "correct": [grades.correct for grades in found]}
-    table = pa.Table.from_pydict(columns, _SCHEMA).replace_schema_metadata(origin | {seal.KEY: seal.BLANK})
+    table = pa.Table.from_pydict(columns, _SCHEMA).replace_schema_metadata(origin | {checksum.KEY: checksum.BLANK})
     try:
         with replacing(path) as temporary:
             pq.write_table(table, temporary, compression="zstd")
-            seal.seal(temporary)
+            checksum.seal(temporary)
     except OSError:
         return False
     return True

@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tts.paths import DATA
-
-if TYPE_CHECKING:
-    from tts.reward_models.base import StepScorer
-
-SOLUTIONS = DATA / "localisation"
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A solution with its first wrong step.
-
-    Attributes:
-        problem: the problem's text.
-        steps: the solution.
-        first_error: counted from 0; -1 where every step is right.
-        policy: who wrote it.
-    """
-
-    problem: str
-    steps: tuple[str, ...]
-    first_error: int
-    policy: str
+from tts.generate import labelled
+from tts.generate.labelled import Labelled
 
 
 @dataclass(frozen=True)
@@ -55,31 +32,6 @@ class Localisation:
         return 2 * self.erroneous * self.correct / total if total else 0.0
 
 
-def read(split: str) -> list[Labelled]:
-    """The committed solutions: ``validation`` for thresholds, ``test`` for figures.
-
-    Raises:
-        ValueError: where their file is damaged.
-    """
-    path, rows = SOLUTIONS / f"{split}.jsonl", []
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            r = json.loads(line)
-            rows.append(Labelled(r["problem"], tuple(r["steps"]), r["first_error"], r["policy"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}, line {len(rows) + 1} is damaged ({error}); restore the file, say with git checkout") from None
-    return rows
-
-
-def score_all(prm: StepScorer, solutions: Sequence[Labelled]) -> list[tuple[float, ...]]:
-    """Step scores of each solution."""
-    problems = [(s.problem, s.problem) for s in solutions]
-    scores, _ = prm.score(problems, [s.steps for s in solutions])
-    for problem_id, _ in problems:
-        prm.forget(problem_id)
-    return scores
-
-
 def at_threshold(scores: Sequence[Sequence[float]], solutions: Sequence[Labelled], threshold: float) -> Localisation:
     """Localisation where the first step scored below ``threshold`` is called wrong."""
     called = [next((i for i, s in enumerate(row) if s < threshold), -1) for row in scores]
@@ -95,9 +47,9 @@ def best_threshold(scores: Sequence[Sequence[float]], solutions: Sequence[Labell
     return float(max(candidates, key=lambda t: at_threshold(scores, solutions, t).f1))
 
 
-def evaluate(prm: StepScorer) -> dict[str, Localisation]:
-    """Localisation on the test solutions, with the threshold chosen on validation, and with 0.5 beside it."""
-    validation, test = read("validation"), read("test")
-    threshold = best_threshold(score_all(prm, validation), validation)
-    scores = score_all(prm, test)
+def evaluate(prm: str) -> dict[str, Localisation]:
+    """A PRM's localisation on the test solutions, with the threshold chosen on validation, and with 0.5 beside it."""
+    validation, test = labelled.read("validation"), labelled.read("test")
+    of_validation, scores = labelled.step_scores(prm, validation, test)
+    threshold = best_threshold(of_validation, validation)
     return {"chosen": at_threshold(scores, test, threshold), "half": at_threshold(scores, test, 0.5)}

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from tts.advice import strategy
 from tts.analysis import stats
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence
-from tts.pocket.problems import apply
-from tts.pocket.traces import split_equation
+from tts.tasks.pocket_problems import apply
+from tts.tasks.pocket_traces import split_equation
 
 KINDS = {
     (False, "cot"): "neither: plain CoT",
@@ -70,7 +69,7 @@ def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str
         for first, second in (("internal", "plain CoT"), ("external", "internal"), ("both", "internal"), ("both", "external")):
             a, b = (found[which][0].accuracy(problem_set, *found[which][1:]) for which in (first, second))
             spent = [found[which][0].policy_tokens(problem_set, *found[which][1:]).mean() for which in (first, second)]
-            i = strategy.paired_difference(a, b)
+            i = stats.paired_difference(a, b)
             numbers = {"difference": i.estimate, "low": i.low, "high": i.high, "verdict": stats.verdict(i)}
             rows.append({"size": name, "contrast": f"{first} - {second}"} | numbers | {"times the tokens": spent[0] / spent[1]})
     return pd.DataFrame(rows)

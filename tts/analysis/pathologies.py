@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from tts.analysis import localisation, stats
-from tts.analysis.localisation import Labelled, Localisation
-from tts.pocket.problems import STYLES
-from tts.pocket.tokenizer import pieces
-from tts.pocket.traces import corrupted
-from tts.reward_models import open_prm
+from tts.analysis.localisation import Localisation
+from tts.generate import labelled
+from tts.generate.labelled import Labelled
+from tts.tasks.pocket_problems import STYLES
+from tts.tasks.pocket_tokenizer import pieces
+from tts.tasks.pocket_traces import corrupted
 
 KINDS = ("over-criticism", "error neglect", "called too early", "called too late")
 
@@ -46,9 +47,9 @@ class Judged:
 
 def judge(name: str, solutions: Sequence[Labelled]) -> Judged:
     """Scores the solutions with a PRM, its threshold chosen on the validation solutions."""
-    prm, validation = open_prm(name), localisation.read("validation")
-    threshold = localisation.best_threshold(localisation.score_all(prm, validation), validation)
-    scores = localisation.score_all(prm, solutions)
+    validation = labelled.read("validation")
+    of_validation, scores = labelled.step_scores(name, validation, solutions)
+    threshold = localisation.best_threshold(of_validation, validation)
     return Judged(name, localisation.at_threshold(scores, solutions, threshold), scores)
 
 

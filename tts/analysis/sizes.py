@@ -10,7 +10,7 @@ import pandas as pd
 
 from tts.analysis import flops
 from tts.analysis.flops import Shape
-from tts.paths import DATA
+from tts.common.paths import DATA
 
 # A number of billions that stands by itself, as in Qwen2.5-1.5B-Instruct or math-shepherd-mistral-7b-prm.
 _BILLIONS = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[bB](?![\w.])")

@@ -10,6 +10,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+FEWEST_PROBLEMS = 10  # for a verdict
+
 
 def pass_at_k(correct: Sequence[bool], k: int) -> float:
     """Probability that a random subset of ``k`` samples holds a right one (Chen et al. 2021, equation 1).
@@ -202,3 +204,8 @@ def verdict(difference: Interval, margin: float = 0.0) -> str:
     if difference.low > margin:
         return "supported"
     return "contradicted" if difference.high < margin else "undecided"
+
+
+def paired_difference(first: np.ndarray, second: np.ndarray) -> Interval:
+    """Accuracy of the first minus that of the second, paired by problem."""
+    return bootstrap(np.asarray(first) - np.asarray(second))

@@ -12,15 +12,15 @@ from statistics import NormalDist
 
 import numpy as np
 
-from tts.advice import compute_optimal, strategy
 from tts.analysis import costs, localisation, stats
 from tts.analysis.evidence import Evidence
-from tts.models import locate, read_card
-from tts.report.plots import short
-from tts.report.tables import FEWEST_PROBLEMS
-from tts.reward_models import open_prm
-from tts.runs.imported import is_imported
-from tts.selection import Rule
+from tts.analysis.stats import FEWEST_PROBLEMS
+from tts.common.names import short
+from tts.models.files import read_card
+from tts.models.locate import locate
+from tts.store.imported import is_imported
+from tts.strategy import choices, compute_optimal
+from tts.tasks.selection import Rule
 
 METHODS = ("majority", "best_of_n", "beam_search", "dvts")
 
@@ -135,7 +135,7 @@ class Scope:
     def bins(self, policy: str) -> np.ndarray:
         if policy not in self.pass_at_1:
             raise NotTested(f"the difficulty of the problems for {short(policy)} was not counted")
-        return strategy.absolute_bins(self.pass_at_1[policy][: self.count])
+        return choices.absolute_bins(self.pass_at_1[policy][: self.count])
 
 
 def size_class(share: float) -> str:
@@ -275,9 +275,9 @@ def efficiency(scope: Scope) -> Finding:
     found = []
     for policy in scope.searchers:
         held = scope.holder(policy, "majority")
-        candidates = strategy.choices(held.grid.methods, [held.grid.rule])
-        at = strategy.Setting(scope.problem_set, policy, scope.good, scope.n)
-        gain = strategy.efficiency(scope.holder(policy, "best_of_n", scope.good), at, candidates, scope.bins(policy))["in samples"]
+        candidates = choices.choices(held.grid.methods, [held.grid.rule])
+        at = choices.Setting(scope.problem_set, policy, scope.good, scope.n)
+        gain = choices.efficiency(scope.holder(policy, "best_of_n", scope.good), at, candidates, scope.bins(policy))["in samples"]
         i, detail = gain.interval, f"{short(policy)} with {short(scope.good)}: {gain}"
         found.append(Finding(gain.value, i.low, i.high, "ratio", i.method, detail, margin=1.0, bound=gain.bound or "="))
     return min(found, key=certainty)
@@ -304,7 +304,7 @@ def localisation_f1(prm: str) -> float:
     family, separator, name = prm.rpartition(":")
     held = {} if family == "dial" else read_card(locate(name)).get("results", {})
     held = held.get("as implicit PRM", {}) if family == "implicit" else {} if separator else held
-    return held["localisation F1"] if "localisation F1" in held else localisation.evaluate(open_prm(prm))["chosen"].f1
+    return held["localisation F1"] if "localisation F1" in held else localisation.evaluate(prm)["chosen"].f1
 
 
 def voting(scope: Scope, against: dict) -> Finding:

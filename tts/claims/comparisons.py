@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tts.advice import compute_optimal, strategy
 from tts.analysis import costs, flops, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.stats import Interval
-from tts.selection import Rule
+from tts.strategy import choices, compute_optimal
+from tts.tasks.selection import Rule
 
 CLAIMS = ("times fewer total FLOPs", "times fewer inference FLOPs", "times fewer deployed parameters")
 
@@ -47,8 +47,8 @@ def guided(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, 
     Raises:
         ValueError: with too few problems to hold some out.
     """
-    candidates = strategy.choices(evidence.grid.methods, rules)
-    values = strategy.values(evidence, problem_set, policy, prm, n, candidates)
+    candidates = choices.choices(evidence.grid.methods, rules)
+    values = choices.values(evidence, problem_set, policy, prm, n, candidates)
     fitted = compute_optimal.fit(values, ["all"] * values.shape[1])
     return Answering(str(candidates[fitted.choice["all"]]), fitted.of_bin["all"], fitted.estimates)
 
@@ -145,7 +145,7 @@ def flops_comparisons(evidence: Evidence, problem_set: str, prm: str, method: st
             b = evidence.accuracy(problem_set, large, None, "cot", 1)
             if a.mean() < b.mean():
                 continue
-            difference = strategy.paired_difference(a, b)
+            difference = stats.paired_difference(a, b)
             points = f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
             common = {"small with TTS": small, "large with CoT": large, "difference (points)": points, "verdict": stats.verdict(difference)}
             for counted, full in (("the study's", False), ("full", True)):

@@ -16,18 +16,18 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from tts.analysis import difficulty, outcomes
+from tts.analysis import committed, difficulty
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence
 from tts.claims import checks, published_checks
 from tts.claims.checks import Finding, NotTested, Scope
+from tts.common.files import write_text
+from tts.common.paths import NOTEBOOKS
 from tts.exchange import presets
 from tts.exchange.presets import FINDINGS
-from tts.files import write_text
-from tts.paths import NOTEBOOKS
-from tts.runs import imported
-from tts.runs.grid import Grid
-from tts.runs.store import Store
+from tts.generate.grid import Grid
+from tts.store import imported
+from tts.store.store import Store
 
 CLAIMS = NOTEBOOKS / "claims.yaml"
 SCOPES = ("published", "pocket", "laptop", "imported")
@@ -170,7 +170,7 @@ def _held(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> lis
         {"policies": roles.searchers, "prms": roles.prms, "budgets": [smaller for smaller in (4, 16, 64, 256) if smaller <= n]},
         {"policies": [*roles.policies, *roles.long.values()], "prms": [roles.good_prm], "budgets": [n]},
     )
-    found = [outcomes.committed(Grid(**(grid.model_dump() | common | own))) for own in asked]
+    found = [committed.committed(Grid(**(grid.model_dump() | common | own))) for own in asked]
     return [held for held in found if held is not None]
 
 

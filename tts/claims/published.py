@@ -13,7 +13,7 @@ import pandas as pd
 from tts.analysis import flops, stats
 from tts.analysis.flops import Cost, Shape
 from tts.analysis.stats import Interval
-from tts.paths import DATA
+from tts.common.paths import DATA
 
 FOLDER = DATA / "published"
 PROBLEMS = {"MATH-500": 500, "AIME24": 30}

@@ -32,8 +32,8 @@ from tts.exchange.records import (
     steps_and_scores,
     whole_number,
 )
-from tts.prompts import boxed_answer
-from tts.selection import Rule
+from tts.tasks.prompts import boxed_answer
+from tts.tasks.selection import Rule
 
 NAME = "compute-optimal-tts"
 _TASK = re.compile(r"(.+)_(best_of_n|beam_search|cot)")

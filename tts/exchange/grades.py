@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from tts.exchange.records import Record, Recorded
-from tts.grading import Grader, groups
-from tts.prompts import boxed_answer
-from tts.selection import Rule, aggregate, select
+from tts.tasks.grading import Grader, groups
+from tts.tasks.prompts import boxed_answer
+from tts.tasks.selection import Rule, aggregate, select
 
 
 @dataclass(frozen=True)

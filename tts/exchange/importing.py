@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from tts.common.files import write_text
 from tts.exchange import grades, presets
 from tts.exchange.records import ExchangeError, Found
 from tts.exchange.runs import Assembled, ImportedRun, assemble, renamed
-from tts.files import write_text
-from tts.grading import Grader
-from tts.runs import imported
-from tts.runs.imported import FOLDER, MANIFEST, PREFIX, Held, Import
-from tts.runs.store import ELSEWHERE, Store, describe
+from tts.store import imported
+from tts.store.imported import FOLDER, MANIFEST, PREFIX, Held, Import
+from tts.store.store import ELSEWHERE, Store, describe
+from tts.tasks.grading import Grader
 
 
 class NothingUsable(ExchangeError):

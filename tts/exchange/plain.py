@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tts.common.files import replacing
 from tts.exchange.records import (
     METHODS,
     ExchangeError,
@@ -21,11 +22,10 @@ from tts.exchange.records import (
     steps_and_scores,
     whole_number,
 )
-from tts.files import replacing
-from tts.prompts import join_steps
-from tts.runs.imported import is_imported, original
-from tts.runs.store import Run, Store
-from tts.selection import Rule
+from tts.store.imported import is_imported, original
+from tts.store.store import Run, Store
+from tts.tasks.prompts import join_steps
+from tts.tasks.selection import Rule
 
 NAME = "plain"
 STATUSES = ("finished", "truncated", "open")

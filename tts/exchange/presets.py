@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from tts.advice.compute_optimal import FOLDS
 from tts.analysis import costs
-from tts.report.tables import FEWEST_PROBLEMS
-from tts.runs.grid import SEARCHES, Grid
-from tts.runs.imported import Import
+from tts.analysis.stats import FEWEST_PROBLEMS
+from tts.generate.grid import SEARCHES, Grid
+from tts.store.imported import Import
+from tts.strategy.compute_optimal import FOLDS
 
 FINDINGS = "09_findings"
 METHODS = ("majority", "best_of_n", *SEARCHES)

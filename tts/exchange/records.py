@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tts.prompts import join_steps, split_steps
-from tts.selection import Rule
+from tts.tasks.prompts import join_steps, split_steps
+from tts.tasks.selection import Rule
 
 Method = Literal["cot", "samples", "beam_search", "dvts"]
 METHODS = ("cot", "samples", "beam_search", "dvts")

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from tts.exchange.records import Found, Record, Solution, clean_name, problem_key
-from tts.grading import Grader
+from tts.tasks.grading import Grader
 
 METHODS = {"cot": "cot", "beam_search": "beam_search", "dvts": "dvts"}
 

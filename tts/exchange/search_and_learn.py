@@ -24,8 +24,8 @@ from tts.exchange.records import (
     steps_and_scores,
     whole_number,
 )
-from tts.prompts import boxed_answer
-from tts.selection import AGGREGATES, Rule, aggregate
+from tts.tasks.prompts import boxed_answer
+from tts.tasks.selection import AGGREGATES, Rule, aggregate
 
 NAME = "search-and-learn"
 WIDTH = 4

@@ -14,8 +14,8 @@ from tts.exchange import importing, read
 from tts.exchange.importing import Done
 from tts.exchange.presets import Preset
 from tts.exchange.records import printable
-from tts.runs.imported import Import, original
-from tts.runs.store import Store
+from tts.store.imported import Import, original
+from tts.store.store import Store
 
 STUDY_BUDGETS = (4, 16, 64, 256)
 LISTED = 20

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from importlib import import_module
 
-from tts import models
-from tts.models import ModelError, locate
-from tts.policies.sampling import Sampling
+from tts.models.hub import ModelError
+from tts.models.locate import locate
+from tts.models.locate import weights_of as hash_of
 from tts.search.driver import Policy
+from tts.search.sampling import Sampling
 
 # A new engine is one file beside these and one line here; a policy asks for it by the prefix of its name, as in ``ENGINE:NAME``.
 # Imported when first used: an engine may need a package that the others do not.
@@ -43,7 +44,7 @@ def open_policy(name: str, sampling: Sampling, batch: int) -> Policy:
         batch: sequences decoded at once.
 
     Raises:
-        tts.models.ModelError: where it cannot be loaded.
+        tts.models.hub.ModelError: where it cannot be loaded.
     """
     engine, rest = engine_of(name)
     if engine == IMPORTED:
@@ -56,7 +57,7 @@ def check_policy(name: str) -> None:
     """Finds a policy without loading it; a server is not asked, for what it made once can be read without it.
 
     Raises:
-        tts.models.ModelError: where it does not exist.
+        tts.models.hub.ModelError: where it does not exist.
     """
     engine, rest = engine_of(name)
     if engine == IMPORTED:
@@ -73,7 +74,7 @@ def check_ready(name: str) -> None:
     """Asks a policy's server, if it has one, whether it is there and has the model.
 
     Raises:
-        tts.models.ModelError: where it is not.
+        tts.models.hub.ModelError: where it is not.
     """
     engine, rest = engine_of(name)
     if engine == SERVER:
@@ -86,12 +87,12 @@ def weights_of(name: str) -> str:
     """What identifies a policy's behaviour, beside its name: a hash of its files; for a served or an imported one nothing does.
 
     Raises:
-        tts.models.ModelError: where it does not exist.
+        tts.models.hub.ModelError: where it does not exist.
     """
     engine, rest = engine_of(name)
     if engine == IMPORTED:
         return IMPORTED
-    return AS_SERVED if engine == SERVER else models.weights_of(rest)
+    return AS_SERVED if engine == SERVER else hash_of(rest)
 
 
 def address_in(name: str) -> str | None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from tts import prompts
-from tts.policies.sampling import Sampling, noise_key
 from tts.search.base import Candidate
 from tts.search.driver import Ticket
+from tts.search.sampling import Sampling, noise_key
+from tts.tasks import prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

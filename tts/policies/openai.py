@@ -14,14 +14,17 @@ import threading
 import weakref
 from concurrent.futures import Future
 
-from tts import prompts
-from tts.interruptible import first_of
-from tts.models import ModelError, load_config, load_tokenizer, locate
+from tts.common.interruptible import first_of
+from tts.models.files import load_config
+from tts.models.hub import ModelError
+from tts.models.loading import load_tokenizer
+from tts.models.locate import locate
 from tts.policies.base import Asked, RequestPolicy, Told, check_room, root_of
-from tts.policies.sampling import Sampling
 from tts.policies.server import Address, Server
 from tts.search.base import Candidate
 from tts.search.driver import Ticket
+from tts.search.sampling import Sampling
+from tts.tasks import prompts
 
 
 class OpenAIPolicy(RequestPolicy):
@@ -34,7 +37,7 @@ class OpenAIPolicy(RequestPolicy):
         retries: of a request that fails, with back-off.
 
     Raises:
-        tts.models.ModelError: where the server is not there, has no such model, or offers too little.
+        tts.models.hub.ModelError: where the server is not there, has no such model, or offers too little.
     """
 
     def __init__(self, name: str, sampling: Sampling, batch: int = 128, retries: int = 5):
@@ -54,7 +57,7 @@ class OpenAIPolicy(RequestPolicy):
 
         Raises:
             ValueError: where the prompt does not leave room for an answer.
-            tts.models.ModelError: where the server does not render it.
+            tts.models.hub.ModelError: where the server does not render it.
         """
         if self.tokenizer is not None:
             return root_of(self.tokenizer, self.address.model, self.context, problem_id, problem)
@@ -105,7 +108,7 @@ def check_served(name: str) -> None:
     """Finds a server and its model, within seconds.
 
     Raises:
-        tts.models.ModelError: where one of them is not there.
+        tts.models.hub.ModelError: where one of them is not there.
     """
     server = Server(Address.parse(name))
     Loop(server).run(server.find_model())

@@ -7,10 +7,10 @@ import os
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlsplit
 
-from tts import prompts
-from tts.models import ModelError
+from tts.models.hub import ModelError
 from tts.policies.base import Asked, Ending, Told
-from tts.policies.sampling import Sampling
+from tts.search.sampling import Sampling
+from tts.tasks import prompts
 
 KEY = "OPENAI_API_KEY"  # read from the environment, never stored or printed
 PATIENCE = "TTS_REQUEST_SECONDS"  # time limit of one request with its retries

@@ -1,7 +1,7 @@
 """The transformers engine: its own sampling loop over a forkable KV cache, with continuous batching.
 
 Sequences enter the batch when there is room and leave it when they end, so no step waits for a stranger's longest
-solution. A sample's noise depends on its own path only (:mod:`tts.policies.sampling`).
+solution. A sample's noise depends on its own path only (:mod:`tts.search.sampling`).
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tts import prompts
-from tts.kv_cache import CachedModel
-from tts.models import load_causal_lm, load_tokenizer, locate
+from tts.engine.cached_model import CachedModel
+from tts.engine.decoding import FORKING, DecodingBatch, Fork, Marks, Stop
+from tts.models.loading import load_causal_lm, load_tokenizer
+from tts.models.locate import locate
 from tts.policies.base import child_of, room_after, root_of
-from tts.policies.decoding import FORKING, DecodingBatch, Fork, Marks, Stop
-from tts.policies.sampling import Sampling, noise_key
 from tts.search.base import Candidate
 from tts.search.driver import Ticket
+from tts.search.sampling import Sampling, noise_key
+from tts.tasks import prompts
 
 PREFILLED = 4  # the batch's rows over those that are prefilled at once, in memory beside the batch's
 REPEATED = 64  # tokens of a text that is worth remembering
@@ -46,10 +47,10 @@ class TransformersPolicy:
         name: a pocket policy, a folder or a Hub name.
         sampling: temperature, limits and seed.
         batch: sequences decoded at once.
-        device: as torch names it; by default as :func:`tts.models.placement` chooses.
+        device: as torch names it; by default as :func:`tts.models.loading.placement` chooses.
 
     Raises:
-        tts.models.ModelError: where the model cannot be loaded.
+        tts.models.hub.ModelError: where the model cannot be loaded.
         ValueError: where its tokenizer has no chat template.
     """
 

@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 
-from tts import prompts
-from tts.models import ModelError, folder_of, load_config, load_tokenizer, locate
+from tts.models.files import folder_of, load_config
+from tts.models.hub import ModelError
+from tts.models.loading import load_tokenizer
+from tts.models.locate import locate
 from tts.policies.base import Asked, Ending, RequestPolicy, Told, root_of
-from tts.policies.sampling import Sampling
 from tts.search.base import Candidate
+from tts.search.sampling import Sampling
+from tts.tasks import prompts
 
 OPTIONS = "TTS_VLLM"  # arguments of vLLM's engine as JSON, such as {"tensor_parallel_size": 4, "gpu_memory_utilization": 0.5}
 
@@ -30,7 +33,7 @@ class VLLMPolicy(RequestPolicy):
         batch: sequences decoded at once.
 
     Raises:
-        tts.models.ModelError: where vLLM is not installed, or cannot load the model.
+        tts.models.hub.ModelError: where vLLM is not installed, or cannot load the model.
     """
 
     limits = ("a sample is reproducible but for rounding, which depends on what shares its batch",)
@@ -94,7 +97,7 @@ def engine_arguments(location: str) -> dict:
     """Arguments of vLLM's engine for a model, the environment's on top.
 
     Raises:
-        tts.models.ModelError: where vLLM is not installed, or the environment's are no JSON object.
+        tts.models.hub.ModelError: where vLLM is not installed, or the environment's are no JSON object.
     """
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork of a process with threads may hang
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
@@ -115,7 +118,7 @@ def start_engine(location: str, **arguments):
     """vLLM's engine for a model, in this process.
 
     Raises:
-        tts.models.ModelError: where vLLM is not installed, refuses an argument, or cannot load the model.
+        tts.models.hub.ModelError: where vLLM is not installed, refuses an argument, or cannot load the model.
     """
     arguments |= engine_arguments(location)
     from vllm import EngineArgs
@@ -131,7 +134,7 @@ def starting(location: str) -> Iterator[None]:
     """Starts vLLM's process out of reach of Ctrl-C, which goes to all processes and would end an engine that is wanted again.
 
     Raises:
-        tts.models.ModelError: where vLLM refuses an argument, or cannot load the model.
+        tts.models.hub.ModelError: where vLLM refuses an argument, or cannot load the model.
     """
     resource_tracker.ensure_running()  # which would unblock the signal again when the first process is spawned
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -11,7 +11,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from tts.analysis.flops import Cost
-from tts.report.plots import METHODS, legend_below, short
+from tts.common.names import short
+from tts.report.plots import METHODS, legend_below
 
 WAYS = {"CoT": "#7f7f7f", "TTS": "C1"}
 VERDICTS = {"supported": ("C0", "o"), "undecided": ("#7f7f7f", "s"), "contradicted": ("C1", "v")}

@@ -1,4 +1,4 @@
-"""One problem, one search, everything recorded: what the tree drawings are made of."""
+"""Tables of recorded searches, and solutions with their steps coloured by score."""
 
 from __future__ import annotations
 
@@ -11,41 +11,13 @@ from IPython.display import HTML
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from tts import selection
-from tts.grading import Grader, groups
-from tts.prompts import boxed_answer
-from tts.runs.grid import Grid
-from tts.runs.making import Engines, search_of
-from tts.search import best_of_n
+from tts.generate.grid import Grid
+from tts.generate.recorded import selected
 from tts.search.base import Candidate
-from tts.search.driver import Driver, Outcome
-
-
-def search(grid: Grid, engines: Engines, problem: str, method: str, n: int) -> Outcome:
-    """Runs one method on one problem with the grid's first policy and PRM, recording every candidate.
-
-    Args:
-        grid: parameters; its sampling, width and depth apply.
-        engines: the models, kept between calls.
-        problem: the problem's text.
-        method: ``best_of_n``, ``beam_search`` or ``dvts``.
-        n: budget.
-    """
-    spec = grid.spec(method, grid.policies[0], grid.prms[0], n)
-    policy, prm = engines.policy(grid.policies[0], grid.sampling()), engines.prm(grid.prms[0])
-    root = policy.root("explored", problem)
-    running = best_of_n(root, n) if method == "best_of_n" else search_of(spec, root)
-    return Driver(policy, prm, record=True).run([(root, running)])[0]
-
-
-def selected(grid: Grid, outcome: Outcome) -> Candidate | None:
-    """The candidate whose answer is the answer, by the grid's aggregate and vote; None where nothing finished."""
-    finished = [c for c in outcome.trajectories if c.status == "finished" and c.scores]
-    with Grader() as grader:
-        numbers = groups([boxed_answer(c.text) for c in finished], grader)
-    scores = [selection.aggregate(c.scores, grid.aggregate) for c in finished]
-    index = selection.select(numbers, scores, grid.vote)
-    return None if index < 0 else finished[index]
+from tts.search.driver import Outcome
+from tts.tasks import selection
+from tts.tasks.grading import Grader
+from tts.tasks.prompts import boxed_answer
 
 
 def summary(grid: Grid, outcomes: dict[str, Outcome], answer: str) -> pd.DataFrame:

@@ -10,12 +10,13 @@ import ipywidgets
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tts.analysis.fates import FATES, WON, Followed, at_step, follow, last_right
+from tts.analysis.search_losses import FATES, WON, Followed, at_step, follow, last_right
+from tts.generate import recorded
+from tts.generate.chunks import Engines
+from tts.generate.grid import Grid
 from tts.report import explore, search_tree
 from tts.report.plots import METHODS
 from tts.report.search_tree import RIGHT
-from tts.runs.grid import Grid
-from tts.runs.making import Engines
 
 _CELL = "padding:0 6px;text-align:left;color:black;white-space:nowrap"
 
@@ -36,7 +37,7 @@ class Searches:
     def __call__(self, problem: str, answer: str, method: str) -> Followed:
         """The search of a problem with a method, followed to where it lost the right answer."""
         if (problem, method) not in self._found:
-            outcome = explore.search(self.grid, self.engines, problem, method, self.n)
+            outcome = recorded.search(self.grid, self.engines, problem, method, self.n)
             self._found[problem, method] = follow(self.grid, outcome, problem, answer, method)
         return self._found[problem, method]
 

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from tts import light  # noqa: F401
+from tts.common import quick_imports  # noqa: F401
 
 # isort: split
 import nbformat
 import pandas as pd
 from nbconvert import HTMLExporter
 
+from tts.analysis import provenance
+from tts.analysis.accuracy import Results
 from tts.claims import findings
-from tts.experiment import Experiment
-from tts.files import write_text
+from tts.common.files import write_text
 from tts.report import maps
-from tts.runs import ran
-from tts.runs.store import StoreError
+from tts.store.store import StoreError
 
 _REMOTE = re.compile(r'<script[^>]*\bsrc="https?://[^>]*></script>|<link[^>]*href="https?://[^>]*>')
 _STYLE = """<style>
@@ -38,7 +38,7 @@ def build(
     target: Path,
     title: str,
     ledger: Path | None = None,
-    experiments: Sequence[Experiment] = (),
+    results: Sequence[Results] = (),
     earlier: dict[str, str] | None = None,
 ) -> Path:
     """Binds executed notebooks into one page: the ledger on top, the notebooks with their code folded, what ran at the end.
@@ -49,7 +49,7 @@ def build(
         target: the HTML file.
         title: of the page.
         ledger: the ``ledger.csv`` that one of the notebooks wrote.
-        experiments: whose runs are listed.
+        results: whose runs are listed.
         earlier: those of the notebooks that an earlier run executed, and when.
     """
     failed = "".join(f"<li><strong>{escape(name)} did not finish</strong>: {escape(reason)}</li>" for name, reason in failures.items())
@@ -60,8 +60,8 @@ def build(
         cells += [nbformat.v4.new_markdown_cell("# The study's claims"), _html(_ledger(pd.read_csv(ledger)))]
     for path in executed:
         cells += _cells(path)
-    if experiments:
-        cells += [nbformat.v4.new_markdown_cell("# What ran"), _html(_what_ran(experiments))]
+    if results:
+        cells += [nbformat.v4.new_markdown_cell("# What ran"), _html(_what_ran(results))]
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number}"
     bound = nbformat.v4.new_notebook(cells=cells, metadata={"title": title})
@@ -99,18 +99,18 @@ def _ledger(ledger: pd.DataFrame) -> str:
     return f"<p>{escape(note)}</p>" + styled.format(escape="html").set_table_attributes('class="ledger"').to_html() + missing
 
 
-def _what_ran(experiments: Sequence[Experiment]) -> str:
+def _what_ran(results: Sequence[Results]) -> str:
     try:
-        held = ran.runs(experiments)
+        held = provenance.runs(results)
     except StoreError as error:
         return f"<p>What ran cannot be listed: {escape(str(error))}</p>"
     shown = {"FLOPs": "{:.2e}".format, "seconds": "{:.0f}".format}
-    tables = [("models", ran.models(experiments)), ("runs", held)]
+    tables = [("models", provenance.models(results)), ("runs", held)]
     folded = [
         f"<details><summary>{name}: {len(table)}</summary>{table.to_html(index=False, formatters=shown)}</details>"
         for name, table in tables
     ]
-    return f"<p>{escape(ran.environment())}</p><p>{escape(ran.total(held))}</p>" + "".join(folded)
+    return f"<p>{escape(provenance.environment())}</p><p>{escape(provenance.total(held))}</p>" + "".join(folded)
 
 
 def _without_noise(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:

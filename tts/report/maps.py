@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from tts.claims import findings
-from tts.report.plots import METHODS, short
+from tts.common.names import short
+from tts.report.plots import METHODS
 
 VERDICTS = {"supported": "#a9cfe8", "contradicted": "#f3bd8b", "undecided": "#e9e6d8", "not tested": "#f6f6f6"}
 
@@ -23,7 +24,7 @@ def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) ->
     wide, whatever lies between two rates; a PRM whose rates lie beyond the map stands at its end, as a triangle that points on.
 
     Args:
-        table: of :func:`tts.advice.verifier_map.winners`.
+        table: of :func:`tts.strategy.verifier_map.winners`.
         places: false-positive and false-negative rate of each real PRM.
     """
     policies = list(dict.fromkeys(table["policy"]))

@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
 
+from tts.common.names import short
+
 METHODS = {
     "cot": ("CoT (greedy)", "#7f7f7f", "s"),
     "pass": ("Pass@N (oracle)", "#000000", "."),
@@ -20,18 +22,6 @@ METHODS = {
     "dvts": ("DVTS", "C1", "v"),
 }
 PANEL = (2.3, 2.0)
-
-
-def short(name: str) -> str:
-    """A model's name as a panel title: without its folder, server and kind."""
-    return (
-        name.partition("?")[0]
-        .replace("#", "/")
-        .rsplit("/", 1)[-1]
-        .removeprefix("policy-")
-        .removeprefix("prm-")
-        .replace("implicit:policy-", "implicit ")
-    )
 
 
 def panel_title(policy: str, prm: str) -> str:
@@ -178,7 +168,7 @@ def strategies(rows: pd.DataFrame, title: str = "") -> Figure:
     """Accuracy of each strategy over the budget N, one panel per policy (rows) and PRM (columns).
 
     Args:
-        rows: of :func:`tts.advice.strategy.compare`.
+        rows: of :func:`tts.strategy.choices.compare`.
         title: above the panels.
     """
     policies, prms = _values(rows, "policy"), _values(rows, "prm")
@@ -203,7 +193,7 @@ def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
     """Accuracy over policy tokens per problem, one panel per policy (rows) and PRM (columns).
 
     Args:
-        rows: of :func:`tts.advice.strategy.at_equal_tokens`.
+        rows: of :func:`tts.strategy.choices.at_equal_tokens`.
     """
     policies, prms = _values(rows, "policy"), _values(rows, "prm")
     size = (PANEL[0] * len(prms) + 1.6, PANEL[1] * len(policies))

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch
 
-from tts.analysis.fates import WON, Followed, at_step, last_right
-from tts.prompts import boxed_answer
+from tts.analysis.search_losses import WON, Followed, at_step, last_right
 from tts.report.explore import shade
 from tts.report.search_tree import RIGHT
+from tts.tasks.prompts import boxed_answer
 
 COLUMNS, ROWS = 8, 20
 _INCHES, _FONT, _SMALL = 6.85, 5.0, 4.2  # two columns of a paper; points
@@ -29,7 +29,7 @@ def draw(followed: Followed, title: str) -> Figure:
     drawn, of a column its first twenty candidates, and of a step what fits into its box.
 
     Args:
-        followed: a search, of :func:`tts.analysis.fates.follow`.
+        followed: a search, of :func:`tts.analysis.search_losses.follow`.
         title: above it; where the right answer was lost is added.
     """
     lost = set() if followed.loss.kind == "found" else last_right(followed.steps)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import TightLayoutEngine
 from matplotlib.transforms import Bbox
 
-from tts.report.look import COLUMN, Look, colours
+from tts.report.figure_settings import COLUMN, Look, colours
 
 _BASE = Path(__file__).parent / "style.mplstyle"
 _GAP = 0.25  # inches between two columns

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from tts.analysis.evidence import best
-from tts.report.plots import METHODS, short
+from tts.common.names import short
+from tts.report.plots import METHODS
 
 
 def methods(table: pd.DataFrame, contrasts: pd.DataFrame, n: int) -> list[str]:

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tts.advice import compute_optimal, strategy
 from tts.analysis import stats
 from tts.analysis.evidence import Evidence
-from tts.runs.grid import SEARCHES
-from tts.selection import AGGREGATES, Rule
+from tts.generate.grid import SEARCHES
+from tts.strategy import choices, compute_optimal
+from tts.tasks.selection import AGGREGATES, Rule
 
-FEWEST_PROBLEMS = 10
 """Below this a bootstrap over problems decides more often than it should."""
 
 
@@ -71,19 +70,19 @@ def bin_contrasts(evidence: Evidence, problem_set: str, prm: str, n: int, bins: 
     """Search against best-of-N within each difficulty bin of each policy, paired by problem."""
     rows = []
     for policy, of_problem in bins.items():
-        for name in strategy.BINS:
+        for name in choices.BINS:
             inside = of_problem == name
             held = [m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)]
             for method in (m for m in held if m in SEARCHES and "best_of_n" in held):
                 a, b = (evidence.accuracy(problem_set, policy, prm, m, n)[inside] for m in (method, "best_of_n"))
-                found = {"verdict": "too few problems"} if len(a) < FEWEST_PROBLEMS else contrast(method, "best_of_n", a, b)
+                found = {"verdict": "too few problems"} if len(a) < stats.FEWEST_PROBLEMS else contrast(method, "best_of_n", a, b)
                 rows.append({"policy": policy, "bin": name, "problems": int(inside.sum())} | found)
     return pd.DataFrame(rows, columns=["policy", "bin", "problems", "claim", "difference (points)", "verdict"])
 
 
 def contrast(first: str, second: str, a: np.ndarray, b: np.ndarray) -> dict:
     """Whether the first is more accurate than the second, paired by problem: claim, difference with interval, verdict."""
-    difference = strategy.paired_difference(a, b)
+    difference = stats.paired_difference(a, b)
     return {
         "claim": f"{first} > {second}",
         "difference (points)": f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]",
@@ -92,9 +91,9 @@ def contrast(first: str, second: str, a: np.ndarray, b: np.ndarray) -> dict:
 
 
 def by_bin(evidence: Evidence, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
-    """:func:`tts.advice.strategy.by_bin` for each policy."""
+    """:func:`tts.strategy.choices.by_bin` for each policy."""
     return pd.concat(
-        [strategy.by_bin(evidence, problem_set, policy, prm, n, of_problem) for policy, of_problem in bins.items()], ignore_index=True
+        [choices.by_bin(evidence, problem_set, policy, prm, n, of_problem) for policy, of_problem in bins.items()], ignore_index=True
     )
 
 
@@ -114,7 +113,7 @@ def gains(
     problem_set: str,
     prm: str,
     n: int,
-    candidates: Sequence[strategy.Choice],
+    candidates: Sequence[choices.Choice],
     bins: dict[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """CoT, majority and compute-optimal TTS per policy, with the gain relative and as error reduction (Liu et al. 2025, Table 5).
@@ -133,7 +132,7 @@ def gains(
     for policy in evidence.grid.policies:
         alone, cot = evidence.alone(problem_set, policy)
         known = bins[policy] if bins else np.full(len(cot), "all")
-        values = strategy.values(evidence, problem_set, policy, prm, n, candidates)
+        values = choices.values(evidence, problem_set, policy, prm, n, candidates)
         fitted, before = compute_optimal.fit(values, known), compute_optimal.resampled_means(cot)
         reduction = np.where(before < 1, (fitted.estimates - before) / np.where(before < 1, 1 - before, 1.0), 0.0)
         relative = fitted.estimates / np.maximum(before, 0.5 / len(cot)) - 1

@@ -6,8 +6,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tts import models
-from tts.models import ModelError, load_config, locate, read_card
+from tts.models.files import load_config, read_card
+from tts.models.hub import ModelError
+from tts.models.locate import locate
+from tts.models.locate import weights_of as hash_of
 from tts.policies import AS_SERVED, address_in, model_of
 from tts.policies.server import Address
 from tts.reward_models.dial import DialledChecker, rates
@@ -39,11 +41,11 @@ def open_prm(name: str, batch: int = 64, device: str | None = None, share: float
             step checker of the pocket problems with those error rates; ``vllm:NAME`` runs a PRM by vLLM,
             ``FAMILY:http://HOST:PORT/v1#MODEL`` by a vLLM server.
         batch: rows per forward pass.
-        device: as torch names it; by default as :func:`tts.models.placement` chooses.
+        device: as torch names it; by default as :func:`tts.models.loading.placement` chooses.
         share: of the device's memory that caches may be reckoned from.
 
     Raises:
-        tts.models.ModelError: where the model or its family is unknown, or its scores do not depend on its input.
+        tts.models.hub.ModelError: where the model or its family is unknown, or its scores do not depend on its input.
     """
     family, location = family_of(name)
     if family == DIAL:
@@ -76,7 +78,7 @@ def family_of(name: str) -> tuple[str, str]:
     """A PRM's family and location, without loading it.
 
     Raises:
-        tts.models.ModelError: where the model is unknown, or its family.
+        tts.models.hub.ModelError: where the model is unknown, or its family.
     """
     if name.startswith(f"{IMPORTED}:"):
         return IMPORTED, name.removeprefix(f"{IMPORTED}:")
@@ -105,13 +107,13 @@ def weights_of(name: str) -> str:
     """What identifies a PRM's behaviour, beside its name: a hash of its files; of a Hub model its commit.
 
     Raises:
-        tts.models.ModelError: where it does not exist.
+        tts.models.hub.ModelError: where it does not exist.
     """
     if name.startswith(f"{DIAL}:"):
         return "exact step checker"
     if name.startswith(f"{IMPORTED}:"):
         return IMPORTED
-    return AS_SERVED if address_in(name) else models.weights_of(model_of(name))
+    return AS_SERVED if address_in(name) else hash_of(model_of(name))
 
 
 def _declared_family(location: str) -> str:

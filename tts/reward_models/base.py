@@ -12,9 +12,11 @@ from typing import ClassVar, Protocol
 
 import torch
 
-from tts.kv_cache import CachedModel, capacity_for
-from tts.models import ModelError, memory_of
-from tts.reward_models.reads import Key, Node, Read, Steps, plan
+from tts.engine.cached_model import CachedModel
+from tts.engine.slot_cache import capacity_for
+from tts.models.hub import ModelError
+from tts.models.loading import memory_of
+from tts.reward_models.prefix_plan import Key, Node, Read, Steps, plan
 
 _ON_CPU = 1536  # tokens at once: what they become between two operations should stay in the processor's cache
 
@@ -261,7 +263,7 @@ def check_responds(scorer: StepScorer) -> StepScorer:
     """Refuses a PRM that gives unrelated inputs the same score, as one does whose weights did not load.
 
     Raises:
-        tts.models.ModelError: where all scores of two unrelated solutions are equal.
+        tts.models.hub.ModelError: where all scores of two unrelated solutions are equal.
     """
     problems = [("probe-a", "7,+8=?"), ("probe-b", "(12+7)*(9-4)=?")]
     solutions: list[Steps] = [("7+8=15", "\\boxed{15}"), ("19*5=0", "5-4=12", "\\boxed{3}")]

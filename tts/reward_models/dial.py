@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tts.models import ModelError
-from tts.pocket.problems import first_error, parse
+from tts.models.hub import ModelError
+from tts.tasks.pocket_problems import first_error, parse
 
 if TYPE_CHECKING:
-    from tts.reward_models.reads import Steps
+    from tts.reward_models.prefix_plan import Steps
 
 
 class DialledChecker:
@@ -25,7 +25,7 @@ class DialledChecker:
         name: ``dial:FALSE_POSITIVE,FALSE_NEGATIVE``.
 
     Raises:
-        tts.models.ModelError: where the name does not hold two rates between 0 and 1.
+        tts.models.hub.ModelError: where the name does not hold two rates between 0 and 1.
     """
 
     def __init__(self, name: str):

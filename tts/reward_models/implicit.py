@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from tts.models import load_causal_lm, load_tokenizer
-from tts.prompts import SolutionRenderer
+from tts.models.loading import load_causal_lm, load_tokenizer
+from tts.tasks.prompts import SolutionRenderer
 
 _LOGITS = 1 << 27  # at once; a large vocabulary's for a whole batch do not fit into memory
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from tts.models import load_causal_lm, load_tokenizer, token_id
+from tts.models.loading import load_causal_lm, load_tokenizer, token_id
 from tts.reward_models.base import last
-from tts.reward_models.reads import Steps
+from tts.reward_models.prefix_plan import Steps
 
 
 class MathShepherd:

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 
-from tts.models import load_model, load_tokenizer, token_id
-from tts.prompts import SYSTEM_PROMPT, Pieces
+from tts.models.loading import load_model, load_tokenizer, token_id
 from tts.reward_models.base import last
-from tts.reward_models.reads import Steps
+from tts.reward_models.prefix_plan import Steps
+from tts.tasks.prompts import SYSTEM_PROMPT, Pieces
 
 SEPARATOR = "<extra_0>"
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from tts.models import ModelError, load_causal_lm, load_tokenizer, token_id
-from tts.prompts import PINNED_DATE
+from tts.models.hub import ModelError
+from tts.models.loading import load_causal_lm, load_tokenizer, token_id
 from tts.reward_models.base import last
-from tts.reward_models.reads import Steps
+from tts.reward_models.prefix_plan import Steps
+from tts.tasks.prompts import PINNED_DATE
 
 
 class RLHFlow:

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 
-from tts.models import ModelError, load_model, load_tokenizer, token_id
-from tts.prompts import Pieces
+from tts.models.hub import ModelError
+from tts.models.loading import load_model, load_tokenizer, token_id
 from tts.reward_models.base import last
-from tts.reward_models.reads import Steps
+from tts.reward_models.prefix_plan import Steps
+from tts.tasks.prompts import Pieces
 
 
 class Qwen2ForPrmModel(Qwen2PreTrainedModel):

@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from tts.derived import STEP_HEAD
-from tts.models import ModelError, load_causal_lm, load_tokenizer
-from tts.prompts import STEP_SEPARATOR, SolutionRenderer
+from tts.models.files import STEP_HEAD
+from tts.models.hub import ModelError
+from tts.models.loading import load_causal_lm, load_tokenizer
+from tts.tasks.prompts import STEP_SEPARATOR, SolutionRenderer
 
 ROWS = 8  # whose log-probabilities over the whole vocabulary are in memory at once
 WIDTH = 5

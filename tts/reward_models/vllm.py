@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from tts.models import ModelError, folder_of, load_config
+from tts.models.files import folder_of, load_config
+from tts.models.hub import ModelError
 from tts.policies.openai import Loop
 from tts.policies.server import Address, Server
 from tts.policies.vllm import engine_arguments, starting
 from tts.reward_models.base import Family
-from tts.reward_models.reads import Steps
+from tts.reward_models.prefix_plan import Steps
 
 GOOD = {"qwen-prm": 1, "math-shepherd": 0, "rlhflow": 0}  # which of the two labels says that a step is right
 
@@ -93,7 +94,7 @@ def started(location: str, family: str, rendering: Family) -> tuple[Read, int]:
     """vLLM as a reader of a PRM, and its context.
 
     Raises:
-        tts.models.ModelError: where vLLM is not installed, or cannot load the model.
+        tts.models.hub.ModelError: where vLLM is not installed, or cannot load the model.
     """
     arguments: dict = engine_arguments(location) | {
         "runner": "pooling",
@@ -123,7 +124,7 @@ def served(address: Address, batch: int) -> tuple[Read, int]:
     """A vLLM server on loopback or elsewhere as a reader of a PRM, and its context.
 
     Raises:
-        tts.models.ModelError: where it is not there or does not have the model.
+        tts.models.hub.ModelError: where it is not there or does not have the model.
     """
     server = Server(address)
     loop = Loop(server)

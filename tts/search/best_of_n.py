@@ -14,7 +14,7 @@ def sample_pool(root: Candidate, n: int) -> Search:
 def best_of_n(root: Candidate, n: int) -> Search:
     """``n`` independent complete solutions, each scored by the PRM (Liu et al. 2025, section 2.2).
 
-    One answer is then selected out of the ``n``, see :mod:`tts.selection`.
+    One answer is then selected out of the ``n``, see :mod:`tts.tasks.selection`.
     """
     [pool] = yield Sample([root], n, whole=True)
     yield Score(pool)

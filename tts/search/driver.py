@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from tts.search.base import Candidate, Sample, Score, Search
 
 if TYPE_CHECKING:
-    from tts.policies.sampling import Sampling
+    from tts.search.sampling import Sampling
 
 
 class Policy(Protocol):

@@ -15,9 +15,11 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from tts.analysis.costs import shape_of
-from tts.derived import reference
-from tts.models import fingerprint, load_causal_lm, load_tokenizer, locate, read_card
-from tts.prompts import render_prompt
+from tts.models.converted import reference
+from tts.models.files import fingerprint, read_card
+from tts.models.loading import load_causal_lm, load_tokenizer
+from tts.models.locate import locate
+from tts.tasks.prompts import render_prompt
 from tts.training.batches import ByLength
 from tts.training.loop import Progress, Schedule, train
 
@@ -100,7 +102,7 @@ def train_adapter(
         pretrained_tokens: that the base was trained on, if known; for counts of FLOPs.
 
     Raises:
-        tts.models.ModelError: where the base cannot be loaded.
+        tts.models.hub.ModelError: where the base cannot be loaded.
         ValueError: where it has no chat template, or its layers none of the matrices that are adapted.
     """
     location = locate(base)

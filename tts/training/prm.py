@@ -20,13 +20,14 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from tts.analysis.costs import shape_of
-from tts.derived import STEP_HEAD
-from tts.models import fingerprint, load_tokenizer, locate, read_card
-from tts.prompts import SolutionRenderer
+from tts.models.files import STEP_HEAD, fingerprint, read_card
+from tts.models.loading import load_tokenizer
+from tts.models.locate import locate
 from tts.reward_models.base import StepScorer
 from tts.reward_models.implicit import ImplicitPRM
 from tts.reward_models.step_head import Head, StepHead, confidence, likelihoods, separator_length
-from tts.selection import aggregate
+from tts.tasks.prompts import SolutionRenderer
+from tts.tasks.selection import aggregate
 from tts.training.adapter import half, new_adapter, save_adapter
 from tts.training.batches import ByLength
 from tts.training.loop import Progress, Schedule, train
@@ -83,7 +84,7 @@ def train_prm(
         batch: sequences decoded or read at once.
 
     Raises:
-        tts.models.ModelError: where the policy cannot be loaded.
+        tts.models.hub.ModelError: where the policy cannot be loaded.
         ValueError: where the policy finished no solution, all of its solutions are right or all wrong, or problems are too few.
     """
     location = locate(policy)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from tts.grading import Grader
 from tts.policies import open_policy
-from tts.policies.sampling import Sampling
-from tts.prompts import boxed_answer
 from tts.search.base import Candidate, Sample, Search
 from tts.search.driver import Driver, Policy
+from tts.search.sampling import Sampling
+from tts.tasks.grading import Grader
+from tts.tasks.prompts import boxed_answer
 
 CHUNK = 16  # problems that are labelled together; what a crash loses
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tts.problems import REASONING_GYM, ProblemError, problem_rows, reasoning_gym_tasks
-from tts.prompts import join_steps
+from tts.tasks.problems import REASONING_GYM, ProblemError, problem_rows, reasoning_gym_tasks
+from tts.tasks.prompts import join_steps
 
 
 def leg_counting(task: dict) -> list[str]:
@@ -27,7 +27,7 @@ WRITERS: dict[str, Callable[[dict], list[str]]] = {"leg_counting": leg_counting}
 
 
 def load_worked(name: str, count: int, skip: int = 0, split: str = "development") -> list[dict]:
-    """Problems with a ``solution`` each, beside the columns of :func:`tts.problems.problem_rows`.
+    """Problems with a ``solution`` each, beside the columns of :func:`tts.tasks.problems.problem_rows`.
 
     Args:
         name: ``reasoning-gym:TASK`` for a task of ``WRITERS``, or a JSONL file whose lines have a ``solution`` too.

@@ -1,0 +1,280 @@
+"""Grades that are kept beside chunks: judged once, never wrong, and worked out again wherever they do not hold."""
+
+from __future__ import annotations
+
+import _thread
+import io
+import os
+import shutil
+import signal
+import threading
+import time
+from unittest.mock import Mock, patch
+
+import pytest
+from tqdm.auto import tqdm
+
+from tts.analysis import grades
+from tts.analysis.accuracy import Results
+from tts.analysis.grades import Grades, Judges
+from tts.generate.grid import Grid
+from tts.generate.runner import fill
+from tts.store.store import Store, StoreError
+from tts.tasks import grading
+from tts.tasks.grading import Grader
+from tts.tasks.judge import Judge, Stopped, Verdict
+
+SPEC = {"method": "pool", "policy": {"name": "p"}, "prm": None, "n": 4, "engine": {"name": "transformers"}}
+PROBLEMS = [{"id": f"p{i}", "problem": f"{i}?", "answer": answer} for i, answer in enumerate([r"\frac{1}{2}", "3", r"\sqrt{2}"])]
+ANSWERS = [["0.5", r"\frac{2}{4}", r"\frac{1}{3}", None], ["3", "03", "4", "x"], [r"2^{1/2}", "1.41", "1.41", r"\sqrt{2}"]]
+WANTED = [
+    Grades([0, 0, 1, -1], [True, True, False, False]),
+    Grades([0, 0, 1, 2], [True, True, False, False]),
+    Grades([0, 1, 1, 0], [True, False, False, True]),
+]
+
+
+def solution(answer, number):
+    steps = ["so"] if answer is None else ["so", f"\\boxed{{{answer}}}"]
+    return {"path": [number], "steps": steps, "scores": [], "status": "finished", "tokens": 3}
+
+
+@pytest.fixture
+def run(tmp_path):
+    found = Store(tmp_path / "runs").open(SPEC)
+    costs = {"prompt": "", "prompt_tokens": 1, "policy_tokens": 12, "prm_tokens": 0}
+    rows = [
+        {"problem_id": p["id"], "problem": p["problem"], "answer": p["answer"], **costs}
+        | {"trajectories": [solution(answer, number) for number, answer in enumerate(answers)]}
+        for p, answers in zip(PROBLEMS, ANSWERS)
+    ]
+    found.write(PROBLEMS, rows, 1.0)
+    return found
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """Pairs that went to a judge."""
+    pairs, verdict = [], Judge.verdict
+    monkeypatch.setattr(Judge, "verdict", lambda self, *pair: pairs.append(pair) or verdict(self, *pair))
+    return pairs
+
+
+def graded(run):
+    with Judges(2) as judges:
+        rows, found = zip(*judges.of_chunk(run, PROBLEMS))
+    assert list(rows) == run.read(PROBLEMS)
+    return list(found)
+
+
+def test_a_chunk_is_judged_once(run, judged):
+    assert graded(run) == WANTED and judged
+    judged.clear()
+    assert graded(run) == WANTED and not judged
+
+
+def test_another_content_of_the_chunk_is_judged_anew(run, judged):
+    graded(run)
+    judged.clear()
+    rows = run.read(PROBLEMS)
+    rows[0]["trajectories"][2] = solution(r"\frac{3}{6}", 2)
+    run.write(PROBLEMS, rows, 1.0)
+    assert graded(run)[0] == Grades([0, 0, 0, -1], [True, True, True, False]) and judged
+
+
+def test_another_judge_judges_anew(run, judged, monkeypatch):
+    graded(run)
+    judged.clear()
+    monkeypatch.setattr(grades, "JUDGE", "another")
+    assert graded(run) == WANTED and judged
+
+
+def test_the_judge_is_another_where_its_code_is(monkeypatch, tmp_path):
+    assert grades._judge() == grades.JUDGE
+    shutil.copy(grading.__file__, tmp_path / "grading.py")
+    (tmp_path / "grading.py").open("a").write("\n")
+    monkeypatch.setattr(grading, "__file__", str(tmp_path / "grading.py"))
+    assert grades._judge() != grades.JUDGE
+
+
+def test_no_damage_changes_a_grade(run, monkeypatch):
+    """Every byte of the file, flipped; and every length that a torn write could leave."""
+    graded(run)
+    path, origin = run.grades(PROBLEMS), grades._origin(run, PROBLEMS)
+    content = path.read_bytes()
+    assert grades._read(path, origin) == WANTED
+    for at in range(len(content)):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
+        assert grades._read(path, origin) is None, at
+        path.write_bytes(content[:at])
+        assert grades._read(path, origin) is None, at
+    assert graded(run) == WANTED and grades._read(path, origin) == WANTED
+
+
+def test_a_store_that_cannot_be_written_is_graded_all_the_same(run):
+    (run.folder / "grades").write_text("no folder can be made here")
+    assert graded(run) == graded(run) == WANTED
+
+
+def test_judges_side_by_side_keep_the_order(run):
+    rows = [row | {"answer": str(number)} for number, row in enumerate(run.read(PROBLEMS)[1:2] * 7)]
+    with Judges(3) as judges:
+        assert [any(found.correct) for found in judges.of_rows(rows)] == [False, False, False, True, True, False, False]
+
+
+def test_an_interruption_stops_every_judge_within_its_row(run):
+    """Sixty answers to one problem of which no two can be told apart at a glance: minutes of judging."""
+    hard = [f"\\frac{{\\sqrt{{{n}}}+x^{{{n}}}}}{{{n}}}+(x+{n})^5" for n in range(2, 62)]
+    rows = [{"answer": "1", "trajectories": [solution(answer, n) for n, answer in enumerate(hard)]}] * 2
+    with Judges(2) as judges:
+        judges.of_rows(run.read(PROBLEMS))
+        started = time.monotonic()
+        timer = threading.Timer(3, _thread.interrupt_main)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            judges.of_rows(rows)
+        assert time.monotonic() - started < 3 + 5
+        again = judges.of_rows(run.read(PROBLEMS))
+    assert again == WANTED, "what was under way is no answer to what is asked next"
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_judge_that_is_lost_changes_no_verdict(idle):
+    pairs = [
+        (r"\frac{1}{2}", "0.5"),
+        (r"\sqrt{2}", "2^{1/2}"),
+        (r"\frac{1}{3}", "0.5"),
+        (r"\frac{2}{4}", "0.5"),
+        ("3^{2}", "9.5"),
+        ("3^{2}", "9"),
+    ]
+    with Grader() as grader:
+        assert grader.equal("x+1", "1+x")
+        found = []
+        for number, pair in enumerate(pairs):
+            if number in (1, 4):
+                kill(grader.judge.pid, idle)
+            found.append(grader.equal(*pair))
+        assert found == [True, True, False, True, False, True] and grader.uncertain == 0
+
+
+def kill(pid, idle):
+    """Kills a judge while it waits, or stops it and kills it when it has been asked."""
+    os.kill(pid, signal.SIGKILL if idle else signal.SIGSTOP)
+    if not idle:
+        threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
+
+
+def test_what_lost_judges_leave_open_is_not_kept(run, judged, monkeypatch):
+    verdict = Judge.verdict
+    monkeypatch.setattr(Judge, "verdict", lambda self, *pair: Verdict(False, certain=False, hopeless=1))
+    assert graded(run) != WANTED
+    monkeypatch.setattr(Judge, "verdict", verdict)
+    assert graded(run) == WANTED and judged
+
+
+def test_ctrl_c_is_no_verdict():
+    """It reaches the judge too, from a terminal or from Jupyter."""
+    with Grader() as grader:
+        assert grader.equal("x+1", "1+x")
+        for _ in range(3):
+            os.kill(grader.judge.pid, signal.SIGINT)
+            os.kill(grader.judge._process.pid, signal.SIGINT)
+            assert grader.judge.verdict(r"\sqrt{2}", "2^{1/2}") == Verdict(True)
+        assert grader.judge.deaths == 0
+
+
+def test_what_is_replaced_while_it_is_judged_is_not_kept(run, monkeypatch):
+    rows, of_rows = run.read(PROBLEMS), Judges.of_rows
+
+    def meanwhile(self, read):
+        run.write(PROBLEMS, [row | {"answer": "7"} for row in rows], 1.0)
+        return of_rows(self, read)
+
+    monkeypatch.setattr(Judges, "of_rows", meanwhile)
+    with Judges(1) as judges:
+        assert [found for _, found in judges.of_chunk(run, PROBLEMS)] == WANTED
+    assert not run.grades(PROBLEMS).exists()
+
+
+def test_what_a_study_reads_is_graded_before(tiny_lm, tmp_path):
+    store = Store(tmp_path)
+    grid = Grid(
+        problems={"pocket-main": 3}, policies=[str(tiny_lm)], methods=["majority"], samples=4, budgets=[4], max_tokens=30, chunk=2, batch=8
+    )
+    fill(grid, store)
+    before = list(store.export())
+    assert grades.keep(store, [grid, grid]) == 4  # two chunks of each, CoT and the pool
+    assert grades.keep(store, [grid]) == 0 and list(store.export()) == before
+    damaged, _ = [store.run(spec).path(grid.chunks("pocket-main")[0]) for spec in grid.specs()]
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert grades.keep(store, [grid]) == 0, "what cannot be read is for whoever reads it to say"
+
+
+def test_chunks_are_graded_beside_what_makes_them(tiny_lm, tmp_path):
+    store = Store(tmp_path)
+    grid = Grid(
+        problems={"pocket-main": 3}, policies=[str(tiny_lm)], methods=["majority"], samples=4, budgets=[4], max_tokens=30, chunk=2, batch=8
+    )
+    with grades.keeping() as grade:
+        assert fill(grid, store, on_stored=grade) == 4
+        deadline = time.monotonic() + 100
+        while len(list(tmp_path.glob("*/grades/*.parquet"))) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert grades.keep(store, [grid]) == 0
+    with Judges() as judges:
+        for run in store.runs():
+            for problems in grid.chunks("pocket-main"):
+                assert [kept for _, kept in judges.of_chunk(run, problems)] == judges.of_rows(run.read(problems))
+
+
+def test_what_is_under_way_beside_ends_with_what_makes_chunks(run, monkeypatch):
+    begun, threads = threading.Event(), threading.active_count()
+
+    def endless(row, grader):
+        begun.set()
+        assert grader.judge.stop.wait(100)
+        raise Stopped
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt), grades.keeping() as grade:
+        patched.setattr(grades, "of_row", endless)
+        grade(run, PROBLEMS)
+        grade(run, PROBLEMS[:1])  # which is not stored, and of which nobody needs to hear
+        assert begun.wait(100)
+        raise KeyboardInterrupt
+    assert threading.active_count() == threads and not run.grades(PROBLEMS).exists()
+    with Judges(1) as judges:
+        assert [found for _, found in judges.of_chunk(run, PROBLEMS)] == WANTED
+
+
+def test_ctrl_c_while_a_progress_bar_draws_ends_the_grading_beside(run):
+    graded, drawing = run.grades(PROBLEMS), tqdm(total=1, file=io.StringIO(), mininterval=0)
+    interrupted = Mock(side_effect=KeyboardInterrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt), patch.object(drawing, "display", interrupted), grades.keeping() as grade:
+            grade(run, PROBLEMS)
+            drawing.refresh()  # tqdm keeps its lock where this is interrupted
+        with grades.keeping() as grade:  # and the next study of this process is graded too
+            grade(run, PROBLEMS)
+            deadline = time.monotonic() + 100
+            while not graded.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+    finally:
+        tqdm.get_lock().release()
+    assert graded.exists()
+
+
+def test_results_that_failed_half_way_are_not_taken_for_whole(tiny_lm, tmp_path):
+    store = Store(tmp_path)
+    grid = Grid(
+        problems={"pocket-main": 3}, policies=[str(tiny_lm)], methods=["majority"], samples=4, budgets=[4], max_tokens=30, chunk=2, batch=8
+    )
+    fill(grid, store)
+    spec = grid.spec("pool", str(tiny_lm), n=4)
+    path = store.run(spec).path(grid.chunks("pocket-main")[1])
+    content, results = path.read_bytes(), Results(grid, store)
+    path.unlink()
+    with pytest.raises(StoreError, match="nothing stored yet"):
+        results.graded("pocket-main", spec)
+    path.write_bytes(content)
+    assert len(results.graded("pocket-main", spec)) == 3

@@ -1,0 +1,104 @@
+"""Two runs side by side, on stores written by hand."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from tts.analysis.run_comparison import compare, find
+from tts.store.store import Store, StoreError
+from tts.study.cli import app
+from tts.tasks.selection import Rule
+
+RULE = Rule("product", "vote")
+
+
+def spec(method, policy="small", prm=None, n=1, **more):
+    sampling = {"seed": more.pop("seed", 0), "temperature": 0.7}
+    prm = {"name": prm, "weights": "b"} if prm else None
+    return {"method": method, "policy": {"name": policy, "weights": "a"}, "prm": prm, "n": n, "sampling": sampling} | more
+
+
+def problem(number):
+    return {"id": f"p{number}", "problem": f"{number}+1=?", "answer": str(number + 1)}
+
+
+def write(store, of, answers, first=0, scores=None):
+    """One chunk: per problem its candidates' answers, with one step and, where given, its score."""
+    problems = [problem(first + i) for i in range(len(answers))]
+    rows = [
+        {
+            "problem_id": p["id"],
+            "problem": p["problem"],
+            "answer": p["answer"],
+            "prompt_tokens": 3,
+            "policy_tokens": 10 * len(given),
+            "prm_tokens": 7,
+        }
+        | {
+            "trajectories": [
+                {"path": [i], "steps": [f"\\boxed{{{a}}}"], "scores": [scores[i]] if scores else [], "status": "finished", "tokens": 10}
+                for i, a in enumerate(given)
+            ]
+        }
+        for p, given in zip(problems, answers)
+    ]
+    store.open(of).write(problems, rows, 1.0)
+    return store.run(of)
+
+
+def test_the_difference_is_paired_on_the_common_problems(tmp_path):
+    store = Store(tmp_path)
+    greedy = write(store, spec("cot"), [["1"], ["2"], ["0"], ["4"]])  # right on three of four
+    pool = write(store, spec("pool", n=3), [["1", "1", "9"], ["9", "9", "3"], ["4", "4", "4"]], first=1)  # problems 1, 2, 3: only the last
+    found = compare(greedy, pool, RULE)
+    assert found.problems == 3
+    assert found.first.accuracy.estimate == pytest.approx(2 / 3) and found.second.accuracy.estimate == pytest.approx(1 / 3)
+    assert found.difference.estimate == pytest.approx(1 / 3) and found.verdict == "undecided"
+    assert (found.first.policy_tokens, found.second.policy_tokens, found.second.prm_tokens) == (10, 30, 7)
+
+
+def test_searches_select_by_the_rule(tmp_path):
+    store = Store(tmp_path)
+    answers = [["1", "9", "9", "9"], ["2", "9", "9", "9"]]
+    beam = write(store, spec("beam_search", prm="prm", n=4, width=2), answers, scores=[0.9, 0.4, 0.3, 0.1])
+    dvts = write(store, spec("dvts", prm="prm", n=4, width=2), [row[:2] for row in answers], scores=[0.2, 0.7])
+    # beam search: 0.9 for the right answer against 0.8 for the wrong one by vote; by majority the wrong one
+    assert compare(beam, dvts, RULE).first.accuracy.estimate == 1.0
+    assert compare(beam, dvts, Rule("", "majority")).first.accuracy.estimate == 0.0
+    # both of DVTS's candidates are of one subtree, of which the last written counts
+    assert compare(beam, dvts, RULE).second.accuracy.estimate == 0.0
+
+
+def test_a_run_is_found_by_key_or_folder(tmp_path):
+    store = Store(tmp_path)
+    run = write(store, spec("cot"), [["1"]])
+    other = write(store, spec("cot", seed=1), [["1"]])
+    assert find(store, run.key).key == run.key and find(store, other.folder.name).key == other.key
+    with pytest.raises(StoreError, match="is the beginning of 2 runs; give more of the key") as error:
+        find(store, "cot-small")
+    assert run.key in str(error.value) and "seed 1" in str(error.value)
+    with pytest.raises(StoreError, match=re.escape(f"no run 'nothing' in {tmp_path}; it holds 2 runs")):
+        find(store, "nothing")
+
+
+def test_what_cannot_be_compared_is_said(tmp_path):
+    store = Store(tmp_path)
+    run, elsewhere = write(store, spec("cot"), [["1"], ["2"]]), write(store, spec("cot", seed=1), [["6"]], first=5)
+    with pytest.raises(StoreError, match="no common problem: cot-small-.* holds 2, cot-small-.* 1 others"):
+        compare(run, elsewhere, RULE)
+    single = write(store, spec("cot", seed=2), [["1"]])
+    found = compare(run, single, RULE)
+    assert found.difference is None and found.verdict == "one common problem, too few for an interval; at least 2 are needed"
+
+
+def test_the_command_prints_both_and_the_difference(tmp_path):
+    store = Store(tmp_path)
+    right = write(store, spec("cot"), [[str(i + 1)] for i in range(20)])
+    wrong = write(store, spec("cot", policy="tiny"), [["0"] for _ in range(20)])
+    done = CliRunner().invoke(app, ["compare", right.key, wrong.key, "--store", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "20 common problems" in done.output and "first less second: +100.0 [+100.0, +100.0] points" in done.output
+    assert "is supported" in done.output

@@ -1,0 +1,154 @@
+"""Pool estimators against brute force over all subsets; intervals against their definitions."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
+
+from tts.analysis import stats
+from tts.tasks.selection import AGGREGATES, aggregate, aggregates, select
+
+
+@st.composite
+def pools(draw):
+    size = draw(st.integers(1, 7))
+    groups = draw(st.lists(st.integers(-1, 2), min_size=size, max_size=size))
+    scores = draw(st.lists(st.sampled_from([0.1, 0.2, 0.5, 0.9]), min_size=size, max_size=size))
+    right = draw(st.integers(0, 2))
+    return groups, [g == right for g in groups], scores
+
+
+def over_subsets(pool, n, vote):
+    groups, correct, scores = pool
+    outcomes = []
+    for subset in combinations(range(len(groups)), n):
+        chosen = select([groups[i] for i in subset], [scores[i] for i in subset], vote)
+        outcomes.append(chosen >= 0 and correct[subset[chosen]])
+    return float(np.mean(outcomes))
+
+
+@settings(max_examples=150, deadline=None)
+@given(pools(), st.data())
+def test_best_of_n_is_exact(pool, data):
+    n = data.draw(st.integers(1, len(pool[0])))
+    groups, correct, scores = pool
+    assert stats.best_of_n_accuracy(correct, scores, groups, n) == pytest.approx(over_subsets(pool, n, "max"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(pools(), st.data())
+def test_pass_at_k_is_exact(pool, data):
+    n = data.draw(st.integers(1, len(pool[0])))
+    expected = np.mean([any(pool[1][i] for i in subset) for subset in combinations(range(len(pool[1])), n)])
+    assert stats.pass_at_k(pool[1], n) == pytest.approx(expected)
+
+
+@settings(max_examples=100, deadline=None)
+@given(pools(), st.sampled_from(["majority", "vote"]))
+def test_votes_over_the_whole_pool_are_exact(pool, vote):
+    groups, correct, scores = pool
+    weights = [1.0] * len(groups) if vote == "majority" else scores
+    found = stats.vote_accuracy(correct, weights, groups, len(groups))
+    assert found == over_subsets(pool, len(groups), vote)
+
+
+@pytest.mark.parametrize("vote", ["majority", "vote"])
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_votes_over_drawn_subsets_approach_brute_force(vote, n):
+    pool = ([0, 1, 0, 2, 1, 1, -1, 0], [False, True, False, False, True, True, False, False], [0.9, 0.4, 0.2, 0.6, 0.5, 0.3, 0.8, 0.1])
+    groups, correct, scores = pool
+    weights = [1.0] * len(groups) if vote == "majority" else scores
+    found = stats.vote_accuracy(correct, weights, groups, n, draws=20_000)
+    assert found == pytest.approx(over_subsets(pool, n, vote), abs=0.015)
+
+
+def test_no_answers_are_wrong_not_an_error():
+    assert stats.vote_accuracy([False] * 3, [1.0] * 3, [-1] * 3, 2) == 0.0
+    assert stats.best_of_n_accuracy([False] * 3, [1.0] * 3, [-1] * 3, 2) == 0.0
+
+
+def test_seeded_draws_repeat():
+    args = ([True, False, False, True], [1.0] * 4, [0, 1, 2, 0], 2)
+    assert stats.vote_accuracy(*args, seed=3) == stats.vote_accuracy(*args, seed=3)
+
+
+@pytest.mark.parametrize("n", [0, 5])
+def test_subsets_larger_than_the_pool_are_refused(n):
+    with pytest.raises(ValueError, match=f"no subsets of {n}"):
+        stats.pass_at_k([True] * 4, n)
+
+
+@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.5, 0.9, 0.95, 0.999]))
+def test_wilson_is_statsmodels(counts, level):
+    interval = stats.wilson(*counts, level)
+    low, high = proportion_confint(*counts, 1 - level, method="wilson")
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-12)
+    assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
+
+
+def test_bootstrap_covers_the_true_mean_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for trial in range(200):
+        interval = stats.bootstrap(rng.binomial(1, 0.4, 80), resamples=400, seed=trial)
+        hits += interval.low <= 0.4 <= interval.high
+    assert 0.89 <= hits / 200 <= 0.99
+
+
+def test_clusters_are_drawn_together():
+    values = np.repeat([0.0, 1.0], 50)
+    alone = stats.bootstrap(values)
+    together = stats.bootstrap(values, clusters=np.repeat(np.arange(10), 10))
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+def test_an_interval_of_one_problem_is_refused():
+    with pytest.raises(ValueError, match="at least two problems; given 1"):
+        stats.bootstrap(np.array([1.0]))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0.1, 0.2, "supported"), (-0.2, -0.1, "contradicted"), (-0.1, 0.1, "undecided"), (0.0, 0.1, "undecided")]
+)
+def test_verdicts(low, high, expected):
+    assert stats.verdict(stats.Interval(0.0, low, high, "")) == expected
+
+
+def test_aggregates():
+    scores = [0.5, 0.2, 0.8]
+    assert [aggregate(scores, how) for how in ("min", "last", "avg", "product")] == pytest.approx([0.2, 0.8, 0.5, 0.08])
+    with pytest.raises(ValueError, match="unknown aggregate 'mean'; choose from min, last"):
+        aggregate(scores, "mean")
+
+
+@given(st.lists(st.lists(st.floats(0, 1), max_size=20), max_size=8))
+def test_aggregates_of_many_are_those_of_each(solutions):
+    by_hand = {"min": min, "last": lambda scores: scores[-1], "avg": statistics.fmean, "product": math.prod}
+    for how in AGGREGATES:
+        expected = [by_hand[how](scores) if scores else 0.0 for scores in solutions]
+        assert aggregates(solutions, how) == pytest.approx(np.array(expected), abs=1e-12)
+    with pytest.raises(ValueError, match="unknown aggregate 'mean'; choose from min, last"):
+        aggregates([[0.5]], "mean")
+
+
+def test_votes_by_hand():
+    groups, scores = [0, 1, 1, 2, -1], [0.5, 0.2, 0.2, 0.6, 0.99]
+    assert select(groups, scores, "majority") == 1
+    assert select(groups, scores, "max") == 3
+    assert select(groups, scores, "vote") == 3
+    assert select([0, 1], [0.5, 0.5], "max") == 0
+    assert select([-1, -1], [0.5, 0.5], "vote") == -1
+
+
+def test_log_fit_recovers_its_line_and_refuses_too_little():
+    x = np.array([0.2, 0.4, 0.8])
+    a, b, r = stats.log_fit(x, 0.3 * np.log(x) + 0.7)
+    assert (a, b, r) == pytest.approx((0.3, 0.7, 1.0))
+    assert np.isnan(stats.log_fit([0.0, 0.4, 0.8], [0.1, 0.2, 0.3])).all()

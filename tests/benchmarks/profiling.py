@@ -1,0 +1,177 @@
+"""``make bench`` section "profile": where the time of a pool and of searches goes, on one thread, beside what it cannot fall below.
+
+These floors: the forward passes within the very same run; and the bytes and operations of these, at the rates that this machine reaches
+on an array as large as what a pass reads, and on a large matrix product.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from tts.engine.cached_model import CachedModel
+from tts.engine.cpu_kernels import Kernels
+from tts.engine.slot_cache import positions_read
+
+COMPILED = {
+    "attend": "attention",
+    "park": "reading and writing the cache",
+    "norm": "norms",
+    "gate": "other operations",
+    "draw": "other operations",
+}
+KINDS = {
+    "attention": ("bmm", "baddbmm", "_softmax"),
+    "matrix products": ("mm", "addmm"),
+    "norms": ("rms_norm", "_fused_rms_norm", "linalg_vector_norm", "rsqrt", "rsqrt_", "pow", "mean"),
+    "reading and writing the cache": (
+        "_index_put_impl_",
+        "index_put_",
+        "index_copy_",
+        "index_select",
+        "index",
+        "copy_",
+        "clone",
+        "fill_",
+        "zero_",
+        "cat",
+    ),
+}
+OTHER = "other operations"
+Call = tuple[CachedModel, tuple[int, ...], list[int]]
+
+
+@contextmanager
+def replaced(owner: type, name: str, wrapper: Callable) -> Iterator[None]:
+    """``owner.name`` is called through ``wrapper(original, *arguments)`` meanwhile."""
+    original = getattr(owner, name)
+    setattr(owner, name, lambda *given: wrapper(original, *given))
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def shares(work: Callable[[], object]) -> dict[str, float]:
+    """How much of some work's time goes into which kind of operation; the rest is Python, and what the profiler costs it."""
+    with ExitStack() as stack:
+        for name in COMPILED:
+
+            def seen(original, *given, name=name):
+                with record_function(f"compiled::{name}"):
+                    return original(*given)
+
+            stack.enter_context(replaced(Kernels, name, seen))
+        profiled = stack.enter_context(profile(activities=[ProfilerActivity.CPU]))
+        started = time.perf_counter()
+        work()
+        wall = time.perf_counter() - started
+    kind_of = {f"aten::{name}": kind for kind, names in KINDS.items() for name in names}
+    kind_of |= {f"compiled::{name}": kind for name, kind in COMPILED.items()}
+    spent: Counter[str] = Counter()
+    for event in profiled.key_averages():
+        spent[kind_of.get(event.key, OTHER)] += event.self_cpu_time_total / 1e6
+    found = {kind: spent[kind] / wall for kind in (*KINDS, OTHER)}
+    return found | {"Python": 1 - sum(found.values())}
+
+
+def forward_share(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall time of some work, and the share of it that went by within forward passes."""
+    within = 0.0
+
+    def timed(original, *given):
+        nonlocal within
+        started = time.perf_counter()
+        result = original(*given)
+        within += time.perf_counter() - started
+        return result
+
+    with replaced(CachedModel, "extend", timed):
+        started = time.perf_counter()
+        work()
+        wall = time.perf_counter() - started
+    return wall, within / wall
+
+
+def forward_passes(work: Callable[[], object]) -> list[Call]:
+    """The model, the shape, and each row's length after it, of every forward pass that is made."""
+    calls: list[Call] = []
+
+    def seen(original, cached, tokens, start):
+        calls.append((cached, tuple(tokens.shape), (start + tokens.shape[1]).tolist()))
+        return original(cached, tokens, start)
+
+    with replaced(CachedModel, "extend", seen):
+        work()
+    return calls
+
+
+def least(calls: list[Call]) -> tuple[float, float]:
+    """Seconds that the bytes of the same forward passes take at the rate of reading, and their operations at that of a matrix product.
+
+    Rows are counted one by one, also where siblings share what they read.
+    """
+    reading = operations = 0.0
+    for cached, (rows, new), lengths in calls:
+        config = cached.backbone.config
+        weights = sum(p.numel() for p in cached.backbone.layers.parameters())
+        read = sum(lengths) if cached.ragged else positions_read(lengths)
+        moved = 4 * weights + cached.token_bytes * (read + rows * new)
+        reading += moved / _bytes_per_second(int(moved).bit_length())
+        operations += 2 * weights * rows * new + 4 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * read * new
+    return reading, operations / _operations_per_second()
+
+
+@cache
+def _bytes_per_second(bits: int) -> float:
+    """Of reading an array of ``2 ** (bits - 1)`` bytes over and over."""
+    array = torch.randn(1 << max(0, bits - 3))
+    return 4 * len(array) / _fastest(array.sum)
+
+
+def _operations_per_second() -> float:
+    left, right = torch.randn(512, 512), torch.randn(512, 512)
+    return 2 * 512**3 / _fastest(lambda: left @ right)
+
+
+def _fastest(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(30):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def table(what: dict[str, Callable[[], object]], rounds: int) -> str:
+    """Markdown: per kind of work its wall time, shares in per cent, and floors as a share of the wall time.
+
+    Wall times and the share of forward passes are medians of the rounds; a profiled run takes its profiler a minute to add up.
+    """
+    columns: dict[str, list[str]] = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for name, work in what.items():
+            calls = forward_passes(work)
+            walls, within = zip(*(forward_share(work) for _ in range(rounds)))
+            wall = statistics.median(walls)
+            reading, operations = least(calls)
+            values = shares(work) | {
+                "*within forward passes, of the policy and the PRM*": statistics.median(within),
+                "*their bytes at the rate of reading*": reading / wall,
+                "*their operations at the rate of a large product*": operations / wall,
+            }
+            columns[name] = [f"{wall:.2f}", *(f"{100 * value:.0f} %" for value in values.values())]
+    finally:
+        torch.set_num_threads(threads)
+    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    labels = ["wall time (s)", *values]
+    return "\n".join([*lines, *(f"| {label} | {' | '.join(c[row] for c in columns.values())} |" for row, label in enumerate(labels))])

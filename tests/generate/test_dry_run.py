@@ -1,0 +1,77 @@
+"""What the dry run says of memory, against what a study then holds."""
+
+from __future__ import annotations
+
+import weakref
+from types import SimpleNamespace
+
+import pytest
+from torch.utils.weak import WeakIdKeyDictionary
+
+from tts.engine.cached_model import CachedModel
+from tts.generate import chunks
+from tts.generate.dry_run import estimate
+from tts.generate.grid import Grid
+from tts.generate.runner import fill
+from tts.store.store import Store
+
+
+def grid(**changes):
+    values = {"problems": {"pocket-main": 48}, "split": "development", "policies": ["policy-20k"], "prms": ["prm-qwen-28k"]}
+    return Grid(**(values | {"samples": 8, "budgets": [8], "chunk": 48, "batch": 8, "max_step_tokens": 32} | changes))
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """The most bytes that caches took at any time, parked ones included."""
+    noted, parked, models, most = WeakIdKeyDictionary(), [0], weakref.WeakSet(), [0]
+    park, extend = CachedModel.park_each, CachedModel.extend
+
+    def let_go(size):
+        parked[0] -= size
+
+    def park_and_note(self, *given):
+        states = park(self, *given)
+        for part in (state.parts[-1] for state in states if state):
+            if part.held not in noted:  # a state that ends within another's part adds nothing
+                noted[part.held] = True
+                parked[0] += part.held.nbytes
+                weakref.finalize(part.held, let_go, part.held.nbytes)
+        return states
+
+    def extend_and_weigh(self, *given):
+        hidden = extend(self, *given)
+        models.add(self.cache)
+        most[0] = max(most[0], parked[0] + sum(cache.held.nbytes for cache in models))
+        return hidden
+
+    monkeypatch.setattr(CachedModel, "park_each", park_and_note)
+    monkeypatch.setattr(CachedModel, "extend", extend_and_weigh)
+    return most
+
+
+@pytest.mark.parametrize("method", ["majority", "best_of_n", "beam_search", "dvts"])
+def test_caches_stay_within_what_the_dry_run_says(held, tmp_path, method):
+    """Of three times as many problems as are searched at once."""
+    wanted = grid(methods=[method])
+    said = estimate(wanted, Store(tmp_path), set()).cache_bytes
+    held[0] = 0
+    fill(wanted, Store(tmp_path))
+    assert said / 10 < held[0] <= said
+
+
+def test_batch_sets_the_bound(tmp_path):
+    small, large = (estimate(grid(batch=batch), Store(tmp_path), set()).cache_bytes for batch in (4, 16))
+    assert 2 * small < large
+
+
+@pytest.mark.parametrize(
+    ("token_bytes", "share", "scored", "expected"),
+    [(1, 1.0, True, 16), (1, 1.0, False, 4), (10, 1.0, True, 10), (10, 0.5, True, 5), (10, 0.1, True, 4), (1 << 40, 1.0, True, 4)],
+)
+def test_searches_hold_as_many_candidates_as_fit_into_an_eighth_of_the_memory(monkeypatch, token_bytes, share, scored, expected):
+    """Of a batch of 8, with 100 tokens each."""
+    monkeypatch.setattr(chunks, "memory_of", lambda device: 8 * 100 * 8 * 100)
+    policy = SimpleNamespace(cached=SimpleNamespace(token_bytes=token_bytes, device=None))
+    assert chunks.room(chunks.Engines(8, share), policy, 100, scored) == expected * 8
+    assert chunks.room(chunks.Engines(8, share), SimpleNamespace(), 100, scored) == 4 * 8

@@ -1,0 +1,145 @@
+"""A study spread over two Ray nodes: the same bytes as here, though its driver, a process and a node are stopped on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+import torch
+from processes import TELLING, errors_of
+from typer.testing import CliRunner
+
+from tts import policies
+from tts.common.paths import ROOT
+from tts.generate import ray_pool
+from tts.generate.runner import fill, missing
+from tts.models.hub import ModelError
+from tts.store.store import Store
+from tts.study import cli, presets
+
+ray = pytest.importorskip("ray", reason="Ray is not installed (the extra 'ray')")
+psutil = pytest.importorskip("psutil")
+
+CHUNKS = 2 * 6  # of 80 problems in CoT, pool, scores, beam search at two budgets, and DVTS
+STUDY = ["-p", "problems={pocket-main: 80}", "-p", "policy=policy-6k", "-p", "prm=prm-qwen-28k"]
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """A cluster of two nodes with one CPU each, on this machine, and the one of them that may be killed."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+    soon = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000}  # a dead node is missed after six seconds
+    made = Cluster(initialize_head=True, head_node_args=node | {"_system_config": soon})
+    others = [made.add_node(**node)]
+    yield made, others
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture
+def one_thread():
+    """What an actor has on a node with one CPU: another number adds up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def chunks(store):
+    return len(list(store.folder.glob("*/*.parquet")))
+
+
+def wait_for(condition, seconds=300):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.02)
+
+
+def busy():
+    """Ids of the processes that make a chunk, of the cluster that this process started."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            found += [process.pid] if "ray::Worker.make" in " ".join(process.cmdline()) else []
+    return found
+
+
+def start(address, store):
+    command = [sys.executable, "-m", "tts", "run", "01_tts_methods", "--preset", "smoke", "--engine", "ray", "--address", address]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": TELLING}
+    return subprocess.Popen([*command, *STUDY, "-p", f"store={store.folder}"], cwd=ROOT, **pipes)
+
+
+def test_stopped_driver_and_killed_process_and_node_lose_nothing(nodes, one_thread, tmp_path):
+    made, others = nodes
+    [job] = presets.plan("smoke", ["01_tts_methods"], presets.parse_overrides(STUDY[1::2]))
+    wanted, here, there = job.experiment().grid, Store(tmp_path / "here"), Store(tmp_path / "there")
+
+    driver = start(made.address, there)
+    wait_for(lambda: chunks(there) >= 2 or driver.poll() is not None)
+    driver.send_signal(signal.SIGINT)
+    errors = errors_of(driver, 300)
+    assert driver.returncode == 130 and "the same command continues where it was" in errors and "Traceback" not in errors
+    assert 2 <= chunks(there) < CHUNKS
+
+    def kill():
+        kept = chunks(there)
+        wait_for(lambda: chunks(there) > kept and busy())
+        os.kill(busy()[0], signal.SIGKILL)
+        kept = chunks(there)
+        wait_for(lambda: chunks(there) > kept)
+        made.remove_node(others.pop(), allow_graceful=False)
+        left.append(len(missing(wanted, there)))
+
+    killer, left = threading.Thread(target=kill), []
+    with ray_pool.using(made.address):
+        killer.start()
+        fill(wanted, there)
+        killer.join()
+        wait_for(lambda: sum(node["Alive"] for node in ray.nodes()) == 1)  # Ray hears of it after a while, the study is quicker at times
+    assert left[0] >= 3, "the node was not killed in the middle"
+    assert fill(wanted, here) == chunks(here) == CHUNKS
+    assert list(there.export()) == list(here.export())
+
+
+def test_a_cluster_without_room_is_refused(nodes):
+    with pytest.raises(ray_pool.ClusterError, match="no node of the Ray cluster has 1 CPUs and 2 GPUs; choose --gpus"):
+        with ray_pool.using(nodes[0].address, gpus=2):
+            pass
+    assert ray_pool.CLUSTER not in os.environ
+
+
+def test_other_weights_of_the_same_name_are_refused():
+    with pytest.raises(ModelError, match="policy-6k on node .* is another model than where the study was started"):
+        ray_pool._check_weights({"name": "policy-6k", "weights": "0" * 16}, policies.weights_of)
+
+
+def test_what_is_no_cluster_is_refused():
+    with pytest.raises(ray_pool.ClusterError, match="cannot reach a Ray cluster at nowhere: .*; start one with 'ray start --head'"):
+        with ray_pool.using("nowhere"):
+            pass
+
+
+def test_options_of_a_cluster_want_one():
+    with pytest.raises(ray_pool.ClusterError, match="--address and --gpus are of a cluster; say --engine ray too"):
+        CliRunner().invoke(cli.app, ["run", "--address", "127.0.0.1:6379"], catch_exceptions=False)
+
+
+def test_actors_share_their_nodes_memory():
+    class Nodes:
+        @staticmethod
+        def nodes():
+            return [{"Alive": True, "Resources": {"CPU": cpus, "GPU": 1}} for cpus in (16, 4)]
+
+    assert ray_pool._Room(4, 0).share(Nodes) == 1 / 4
+    assert ray_pool._Room(1, 0.5).share(Nodes) == 0.5 and ray_pool._Room(1, 2).share(Nodes) == 1

@@ -1,0 +1,102 @@
+"""The adviser: learnt from a small real run, kept, looked up, applied; what does not belong is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tts.analysis.accuracy import Results
+from tts.generate.grid import Grid
+from tts.generate.runner import fill
+from tts.store.store import Store
+from tts.strategy import adviser
+from tts.study.cli import app, guarded
+
+POLICY, PRM = "policy-20k", "implicit:policy-51k"
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    grid = Grid(problems={"pocket-main": 24}, policies=[POLICY], prms=[PRM], samples=16, budgets=[4, 16])
+    store = Store(tmp_path_factory.mktemp("runs"))
+    fill(grid, store)
+    return adviser.learn(Results(grid, store), "pocket-main", POLICY, PRM, peek=2)
+
+
+@pytest.fixture
+def file(plan, tmp_path):
+    return adviser.save([plan], tmp_path / "strategy.json")
+
+
+def test_every_difficulty_and_budget_has_an_entry(plan):
+    assert [(e.n, e.difficulty) for e in plan.entries] == [(n, d) for n in (4, 16) for d in ("easy", "medium", "hard")]
+    assert all(e.problems == 8 and 0 <= e.low <= e.accuracy <= e.high <= 1 and e.policy_tokens > 0 for e in plan.entries)
+    easy, hard = plan.thresholds
+    assert plan.difficulty(easy) == "easy" and plan.difficulty((easy + hard) / 2) == "medium" and plan.difficulty(hard - 1e-9) == "hard"
+
+
+def test_a_budget_buys_the_best_that_it_can_pay_for(plan):
+    assert {e.n for e in plan.within(4, "samples")} == {4}
+    for unit in ("samples", "tokens", "flops"):
+        budget = sorted(e.cost(unit) for e in plan.entries)[-2]
+        for found in plan.within(budget, unit):
+            rivals = [e for e in plan.entries if e.difficulty == found.difficulty and e.cost(unit) <= budget]
+            assert found.cost(unit) <= budget and found.accuracy == max(e.accuracy for e in rivals)
+    with pytest.raises(adviser.StrategyError, match="a budget of 1 samples buys nothing for easy problems; the least is 4"):
+        plan.within(1, "samples")
+
+
+def test_it_solves_a_problem_and_says_what_it_cost(plan, file):
+    again = adviser.load(file, POLICY, PRM)
+    assert again == plan
+    found = adviser.solve(again, "7,+8=?", 16)
+    assert found.answer == "15" and found.steps[-1] == "\\boxed{15}" and found.difficulty == again.difficulty(found.score)
+    assert found.policy_tokens > 0 and found.prm_tokens > 0
+    assert found == adviser.solve(again, "7,+8=?", 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["strategies"][0]["policy"].update(weights="other"), "made with other weights"),
+        (
+            lambda c: c["strategies"][0]["policy"].update(name="policy-6k"),
+            "holds no strategy for policy-20k with implicit:policy-51k; it holds",
+        ),
+        (lambda c: c.update(version=0), "has version 0; this suite reads 1"),
+        (lambda c: c["strategies"][0].update(entries="none"), "is not a strategy file"),
+        (lambda c: c.pop("strategies"), "is not a strategy file"),
+    ],
+)
+def test_a_strategy_of_something_else_is_refused(file, change, message):
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises(adviser.StrategyError, match=message):
+        adviser.load(file, POLICY, PRM)
+
+
+def test_damaged_and_missing_files_are_refused(file):
+    file.write_text(file.read_text()[:100])
+    with pytest.raises(adviser.StrategyError, match="is not a strategy file"):
+        adviser.load(file, POLICY, PRM)
+    file.unlink()
+    with pytest.raises(adviser.StrategyError, match="run `python -m tts run 05_compute_optimal -p policy=policy-20k"):
+        adviser.load(file, POLICY, PRM)
+
+
+def test_from_the_command_line(file, capsys, monkeypatch):
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["tts", *arguments, "--policy", POLICY, "--prm", PRM, "--strategy", str(file)])
+        with pytest.raises(SystemExit) as stopped:
+            guarded(app)
+        printed = capsys.readouterr()
+        return stopped.value.code, printed.out, printed.err
+
+    code, out, _ = run("advise", "--budget", "16")
+    assert code == 0 and "easy:" in out and "hard:" in out and "N = " in out
+    code, out, _ = run("solve", "7,+8=?", "--budget", "16")
+    assert code == 0 and "answer: 15" in out and "policy tokens" in out
+    code, _, err = run("advise", "--budget", "1")
+    assert code == 2 and err.startswith("error: a budget of 1 samples buys nothing") and "Traceback" not in err

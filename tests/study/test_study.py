@@ -1,0 +1,255 @@
+"""The suite as its user meets it: notebooks run for real, wrong input is refused by name."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from processes import TELLING, errors_of
+from torture.invoke import command_line, in_process
+
+from tts.study import execution, parameters, presets
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def tts(*arguments, **options):
+    options = {"cwd": ROOT} | options
+    return subprocess.run([sys.executable, "-m", "tts", *arguments], capture_output=True, text=True, timeout=900, **options)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The smoke preset, run as a user would, into a folder of its own."""
+    folder = tmp_path_factory.mktemp("smoke")
+    places = ["-p", f"store={folder / 'runs'}", "-p", f"figures={folder / 'figures'}"]
+    return folder, places, tts("run", "--preset", "smoke", *places)
+
+
+def test_every_notebook_runs(smoke):
+    _, _, done = smoke
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in parameters.notebooks():
+        assert name in done.stdout
+
+
+def test_figures_come_as_four_files_with_their_origin(smoke):
+    folder, _, _ = smoke
+    figures = folder / "figures"
+    names = {p.stem for p in figures.glob("*.png")}
+    assert {"quickstart_trees", "tts_methods_pocket-main", "policy_scaling", "difficulty_bins", "flops_accuracy"} <= names
+    for name in names:
+        assert all((figures / f"{name}.{suffix}").stat().st_size > 100 for suffix in ("pdf", "png", "csv", "json"))
+        origin = json.loads((figures / f"{name}.json").read_text())
+        assert {"parameters", "runs", "versions", "commit"} <= set(origin)
+
+
+def test_report_opens_offline(smoke):
+    page = (smoke[0] / "figures" / "report.html").read_text()
+    assert "data:image/png;base64" in page
+    assert 'src="http' not in page and '<link rel="stylesheet" href="http' not in page
+    assert "vnd.jupyter.widget" not in page, "a widget has no kernel there"
+
+
+def test_report_begins_with_the_ledger_and_ends_with_what_ran(smoke):
+    page = (smoke[0] / "figures" / "report.html").read_text()
+    claims, quickstart, ran = (page.index(text) for text in ("The study's claims", "Quickstart: one problem", "What ran"))
+    assert claims < quickstart < ran
+    assert "<summary>code</summary>" in page and re.search(r"[1-9]\d* runs: [1-9][\d,]* policy tokens", page[ran:])
+    assert "prm-qwen-28k" in page[ran:] and "Claims and contrasts were fixed on 2026-11-24" in page[claims:quickstart]
+
+
+def test_running_again_generates_nothing(smoke):
+    _, places, _ = smoke
+    again = tts("run", "--preset", "smoke", "--dry-run", *places)
+    with_problems = [name for name in parameters.notebooks() if "problems" in parameters.declared(name)]
+    left = re.findall(r"(\d+) will run", again.stdout)
+    assert again.returncode == 0 and len(left) == len(with_problems) and set(left) == {"0"}, again.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "nonsense"], "no preset 'nonsense'; there are"),
+        (["02_nonsense"], "no notebook '02_nonsense'; there are 00_quickstart"),
+        (["-p", "sampels=3"], "no chosen notebook has a parameter sampels; known:"),
+        (["-p", "sampels"], "expected NAME=VALUE, found 'sampels'"),
+        (["-p", "policy=policy-9b"], "no model 'policy-9b': not a folder"),
+        (["-p", "prm=policy-20k"], "cannot tell the PRM family"),
+        (["01_tts_methods", "-p", "budgets=[6]"], "budget N = 6 is not a positive multiple of beam_width M = 4"),
+        (["01_tts_methods", "-p", "budgets=[2]"], "budget N = 2 is not a positive multiple of beam_width M = 4"),
+        (["01_tts_methods", "-p", "budgets=[128]"], "budget N = 128 is not in 1..samples = 64"),
+        (["01_tts_methods", "-p", "methods=[mcts]"], "Input should be 'majority', 'best_of_n', 'beam_search' or 'dvts'"),
+        (["01_tts_methods", "-p", "aggregate=mean"], "unknown aggregate 'mean'; choose from min, last, avg, product"),
+        (["01_tts_methods", "-p", "vote=loudest"], "unknown vote 'loudest'; choose from majority, max, vote"),
+        (["01_tts_methods", "-p", "problems={nowhere: 3}"], "unknown problem set 'nowhere'; choose from pocket-main"),
+        (["01_tts_methods", "-p", "problems={pocket-main: 0}"], "the number of problems must be at least 1; given 0"),
+        (["01_tts_methods", "-p", "problems={pocket-main: 1"], "is not a value"),
+        (["01_tts_methods", "-p", "budgets=[]"], "budgets: List should have at least 1 item"),
+        (["01_tts_methods", "-p", "prms=[]"], "best_of_n, beam_search, dvts need a PRM; give prms, or leave only majority"),
+        (["01_tts_methods", "-p", "figures=2024"], "figures must be a folder; given 2024"),
+    ],
+)
+def test_wrong_input_is_refused_by_name(tmp_path, arguments, message):
+    done = in_process(command_line("run", *arguments, "-p", f"store={tmp_path}"))
+    assert done.code == 2 and message in done.err.replace("\n", " ")
+    assert "Traceback" not in done.err and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("", "holds no problems"),
+        ('{"problem": "7,+8=?", "answer": "15"}\n{"problem": "7', "line 2: not valid JSON"),
+        ('{"problem": "7,+8=?"}', "line 1: no 'answer'"),
+        ('{"problem": "7,+8=?", "answer": ""}', "line 1: no 'answer'"),
+        ('["7,+8=?", "15"]', "line 1: expected an object with 'problem' and 'answer', found list"),
+        ('{"id": 1, "problem": "7,+8=?", "answer": 15}\n{"id": 1, "problem": "7,+9=?", "answer": 16}', "two problems share an id"),
+    ],
+)
+def test_bad_problem_files_are_refused_with_their_line(tmp_path, lines, message):
+    file = tmp_path / "problems.jsonl"
+    file.write_text(lines)
+    done = in_process(command_line("run", "01_tts_methods", "-p", f"problems={{{file}: 1}}", "-p", f"store={tmp_path / 'runs'}"))
+    assert done.code == 2 and message in done.err.replace("\n", " ") and "Traceback" not in done.err
+
+
+def test_relative_problem_files_and_model_folders_run(tmp_path):
+    """From the caller's folder, though notebooks run in their own."""
+    shutil.copytree(ROOT / "data" / "models" / "policy-20k", tmp_path / "models" / "mine")
+    (tmp_path / "models" / "mine" / "card.json").unlink()
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"problem": "7,+8=?", "answer": 15}\n\n{"id": "b", "problem": "(12+7)-3=?", "answer": "16"}\n')
+    done = tts(
+        "run", "01_tts_methods", "07_flops_comparison", "--preset", "smoke", "-p", "problems={mine.jsonl: 2}",
+        "-p", "policy=models/mine", "-p", "store=runs", "-p", "figures=figures", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list((tmp_path / "figures").glob("tts_methods_*.png")) and (tmp_path / "figures" / "flops_accuracy.png").exists()
+    assert list((tmp_path / "runs").glob("pool-mine-*/*.parquet"))
+
+
+def outcome_of(folder, cells):
+    """What executing notebooks of one cell each comes to; cells: notebook's name -> its source."""
+    for name, source in cells.items():
+        notebook = {
+            "cells": [{"cell_type": "code", "source": source, "metadata": {}, "outputs": [], "execution_count": None}],
+            "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}, "language_info": {"name": "python"}},
+            "nbformat": 4,
+            "nbformat_minor": 4,
+        }
+        (folder / f"{name}.ipynb").write_text(json.dumps(notebook))
+    return execution.execute([presets.Job(name, {}, folder) for name in cells], folder / "executed")
+
+
+def test_a_run_with_other_parameters_leaves_the_presets_figures_alone(tmp_path):
+    folders = {tuple(given): presets.plan("smoke", ["01_tts_methods"], dict(given))[0].parameters["figures"] for given in (
+        (), (("store", str(tmp_path)),), (("seed", 1),), (("seed", 1), ("figures", str(tmp_path))),
+    )}  # fmt: skip
+    assert list(folders.values()) == ["../figures/smoke", "../figures/smoke", "../figures/smoke/own", str(tmp_path)]
+
+
+def test_the_report_keeps_notebooks_of_earlier_runs(tmp_path):
+    places = ["-p", f"store={tmp_path / 'runs'}", "-p", f"figures={tmp_path / 'figures'}"]
+    assert tts("run", "00_quickstart", "--preset", "smoke", *places).returncode == 0
+    lost = tmp_path / "figures" / "notebooks" / "05_compute_optimal.ipynb"
+    lost.write_text("{")  # a kill left it
+    done = tts("run", "10_train_pocket", "--preset", "smoke", *places[2:])
+    page = (tmp_path / "figures" / "report.html").read_text()
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"Executed by an earlier run: 00_quickstart \(20\d\d-\d\d-\d\d \d\d:\d\d\)\.", page)
+    assert page.index("Quickstart: one problem") < page.index("pocket family") and "policy-6k" in page
+
+
+@pytest.mark.parametrize(("deaths", "outcome"), [(1, None), (99, "RuntimeError: Kernel died before replying to kernel_info")])
+def test_a_kernel_that_dies_as_it_starts_is_started_again_a_few_times(tmp_path, monkeypatch, deaths, outcome):
+    spec, starts = tmp_path / "jupyter" / "kernels" / "python3", tmp_path / "starts"
+    spec.mkdir(parents=True)
+    script = f'echo >> {starts}; [ $(wc -l < {starts}) -gt {deaths} ] || exit 1; exec "$0" -m ipykernel_launcher -f "$1"'
+    (spec / "kernel.json").write_text(json.dumps({"argv": ["sh", "-c", script, sys.executable, "{connection_file}"]}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    assert outcome_of(tmp_path, {"good": "x = 1 + 1"}) == {"good": outcome}
+    assert len(starts.read_text().splitlines()) == min(deaths + 1, 3)
+
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+
+
+def test_ctrl_c_as_the_first_notebook_starts_ends_it(tmp_path, monkeypatch):
+    def started(self):
+        process = subprocess.Popen(SLEEP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._running.add(process)
+        running.append(process)
+        return process
+
+    def submit(self, *given):
+        if len(running) < 1:
+            future = handed(self, *given)
+            while not running:
+                time.sleep(0.01)
+            return future
+        raise KeyboardInterrupt
+
+    running, handed = [], execution.ThreadPoolExecutor.submit
+    monkeypatch.setattr(execution._Processes, "_start", started)
+    monkeypatch.setattr(execution.ThreadPoolExecutor, "submit", submit)
+    with pytest.raises(KeyboardInterrupt):
+        outcome_of(tmp_path, {"one": "1", "two": "2"})
+    assert [process.wait() for process in running] == [-signal.SIGKILL]
+
+
+def test_a_notebooks_process_that_starts_as_all_are_killed_is_killed(monkeypatch):
+    def meanwhile(*given, **kept):
+        process = subprocess_of(SLEEP, **kept)
+        processes.kill()
+        return process
+
+    processes, subprocess_of = execution._Processes(1), subprocess.Popen
+    monkeypatch.setattr(execution.subprocess, "Popen", meanwhile)
+    with processes:
+        assert processes._start().wait(60) == -signal.SIGKILL
+
+
+def test_a_notebook_that_fails_is_named_and_the_others_finish(tmp_path):
+    cells = {"good": "x = 1 + 1", "bad": "raise ValueError('no such luck')", "dead": "import os; os._exit(3)"}
+    outcome = outcome_of(tmp_path, cells)
+    assert outcome["good"] is None and outcome["bad"] == "ValueError: no such luck" and "DeadKernelError" in outcome["dead"]
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
+    places = ["-p", f"store={tmp_path / 'runs'}", "-p", f"figures={tmp_path / 'figures'}"]
+    command = [sys.executable, "-m", "tts", "run", "01_tts_methods", "--preset", "smoke", "-p", "problems={pocket-main: 60}", *places]
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": TELLING}
+    process = subprocess.Popen(command, cwd=ROOT, **pipes)
+    while not list((tmp_path / "runs").glob("*/*.parquet")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    errors = errors_of(process, 120)
+    assert process.returncode == 130 and "the same command continues where it was" in errors and "Traceback" not in errors
+    again = tts("run", "01_tts_methods", "--preset", "smoke", "--dry-run", "-p", "problems={pocket-main: 60}", *places)
+    kept = re.search(r"(\d+) of \d+ chunks are stored", again.stdout)
+    assert again.returncode == 0 and int(kept[1]) >= 1
+
+
+def test_lists_what_there_is():
+    done = tts("list")
+    for name in ("pocket", "01_tts_methods", "policy-20k", "prm-qwen-28k", "pocket-hard", "dvts"):
+        assert name in done.stdout
+
+
+def test_notebooks_that_take_longest_start_first(tmp_path):
+    def seconds(name, **parameters):
+        return execution._seconds(presets.Job(name, parameters))
+
+    few, more = ({"problems": {"pocket-main": count}, "policies": ["policy-6k"], "chunk": 10} for count in (10, 200))
+    assert seconds("04_difficulty_bins", **few) < seconds("04_difficulty_bins", **more)
+    assert seconds("00_quickstart") > seconds("04_difficulty_bins", **few), "it generates as it runs"
+    (tmp_path / "damaged.ipynb").write_text("{")
+    assert execution._seconds(presets.Job("damaged", {}, tmp_path)) == execution._seconds(presets.Job("missing", {}, tmp_path)) == 0

@@ -1,0 +1,97 @@
+"""Training: a run that is stopped and continued ends with the weights of one that was not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tts.tasks.pocket_traces import solutions
+from tts.training.loop import Schedule, TrainingError, train
+from tts.training.pocket.build import CorpusBatches, language_model_loss, new_policy, train_model
+from tts.training.pocket.corpora import pack, policy_sequences
+from tts.training.pocket.recipes import FAMILY, POLICIES, PRMS, ROWS_PER_BATCH, PolicyRecipe
+
+TINY = PolicyRecipe(width=16, layers=1, heads=1, inner=16)
+
+
+class StopsAt:
+    """Batches that are interrupted, as by Ctrl-C, when a step is reached."""
+
+    def __init__(self, batches, step):
+        self.batches, self.step = batches, step
+
+    def __getitem__(self, step):
+        if step == self.step:
+            raise KeyboardInterrupt
+        return self.batches[step]
+
+
+@pytest.fixture(scope="module")
+def batches():
+    corpus = pack(policy_sequences(solutions(0)), ROWS_PER_BATCH * 256 * 8, "test")
+    return CorpusBatches(corpus, seed=0)
+
+
+def run(batches, folder, recipe="tiny", every=0.0):
+    model = new_policy(TINY)
+    progress = train(model, language_model_loss, batches, Schedule(8, 1e-2, warmup=2), folder, "test", recipe, every, compile=False)
+    return model.state_dict(), progress
+
+
+def test_a_stopped_run_continues_to_the_same_weights(batches, tmp_path):
+    unbroken, _ = run(batches, tmp_path / "unbroken")
+    with pytest.raises(KeyboardInterrupt):
+        run(StopsAt(batches, 5), tmp_path / "stopped")
+    resumed, progress = run(batches, tmp_path / "stopped")
+    assert progress.step == 8
+    for name, weights in unbroken.items():
+        torch.testing.assert_close(resumed[name], weights, rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_another_recipe_is_not_continued(batches, tmp_path):
+    run(batches, tmp_path)
+    with pytest.raises(TrainingError, match=r"state.safetensors was made by another recipe; delete .* to train afresh"):
+        run(batches, tmp_path, recipe="another")
+
+
+def test_training_lowers_the_loss(batches, tmp_path):
+    before = language_model_loss(new_policy(TINY), batches[0]).item()
+    model = new_policy(TINY)
+    model.load_state_dict(run(batches, tmp_path)[0])
+    assert language_model_loss(model, batches[0]).item() < before - 0.3
+
+
+def test_every_pass_over_a_corpus_is_shuffled_anew(batches):
+    first, second = batches[0]["ids"], batches[batches.per_pass]["ids"]
+    assert not np.array_equal(first, second)
+
+
+def test_learning_rate_rises_then_falls_to_a_twentieth():
+    schedule = Schedule(1000, 1e-2, warmup=100)
+    rates = [schedule.learning_rate(step) for step in range(1000)]
+    assert rates[0] == pytest.approx(1e-4) and max(rates) == pytest.approx(1e-2)
+    assert rates[99] == pytest.approx(1e-2) and rates[-1] == pytest.approx(5e-4, rel=0.01)
+
+
+def test_a_prm_without_its_policies_says_which_to_train(tmp_path):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"prm-qwen-54k starts from policies that are not in .*: train policy-6k, policy-10k, policy-20k, policy-32k first",
+    ):
+        train_model("prm-qwen-54k", tmp_path, tmp_path)
+
+
+def test_an_unknown_model_is_refused_by_name():
+    done = subprocess.run([sys.executable, "-m", "tts.train", "models", "policy-9b"], capture_output=True, text=True)
+    assert done.returncode == 2 and "no recipe named policy-9b; there are policy-6k" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_family_is_ordered_by_size_and_no_prm_is_better_informed_than_it_says():
+    sizes = [sum(p.numel() for p in new_policy(POLICIES[name]).parameters()) for name in FAMILY]
+    assert sizes == sorted(sizes) and sizes[-1] >= 100 * sizes[0]
+    for recipe in PRMS.values():
+        assert {recipe.start, *recipe.samples_from} <= set(FAMILY)

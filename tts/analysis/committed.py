@@ -1,0 +1,228 @@
+"""Outcomes problem by problem: those of the full run are committed, and shown beside a fresh run.
+
+A row is one problem with one policy, PRM, method, budget N and sampling seed: the method's expected accuracy on it, and tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tts.analysis.evidence import Evidence, cells
+from tts.common.files import replacing
+from tts.common.paths import DATA
+from tts.generate.grid import Grid
+from tts.models.hub import ModelError
+from tts.reward_models import weights_of
+from tts.tasks.problems import fingerprint as problem_fingerprint
+from tts.tasks.selection import Rule
+
+FOLDER = DATA / "outcomes"
+CELL = ["problems", "policy", "prm", "method", "n"]
+KEY = [*CELL, "seed", "problem_id"]
+VALUES = ["accuracy", "policy_tokens", "prm_tokens", "prompt_tokens"]
+NAMES = ["problems", "policy", "prm", "method", "problem_id"]
+SETTINGS = ("split", "beam_width", "aggregate", "vote", "temperature", "top_p", "max_tokens", "max_steps")
+
+
+class OutcomesError(ValueError):
+    """Committed outcomes that cannot be read; the message names the file and the remedy."""
+
+
+def collect(evidence: Evidence) -> pd.DataFrame:
+    """Every method at every budget of a grid, one row per problem; ``prm`` is empty where none is used."""
+    grid, parts = evidence.grid, []
+    for problem_set in grid.problems:
+        ids = _ids(grid, problem_set)
+        for policy in grid.policies:
+            prompts = evidence.prompt_tokens(problem_set, policy)
+            for prm, method, n in cells(grid, policy, grid.budgets):
+                asked = (problem_set, policy, prm or None, method, n)
+                values = (evidence.accuracy(*asked), evidence.policy_tokens(*asked), evidence.prm_tokens(*asked), prompts)
+                columns = {name: np.asarray(column, np.float32) for name, column in zip(VALUES, values)}
+                cell = dict(zip(CELL, (problem_set, policy, prm, method, n)))
+                parts.append(pd.DataFrame({**cell, "seed": grid.seed, "problem_id": ids, **columns}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
+    """Keeps the outcomes of several grids (other seeds, other policies) in one file, with settings and weights.
+
+    What another file of the folder holds already, with the same settings, is left out.
+
+    Raises:
+        ValueError: where the grids differ in more than policies, PRMs, problems, methods, budgets, samples and seed.
+    """
+    pairs = list(grids)
+    settings = [_settings(grid) for grid, _ in pairs]
+    if any(other != settings[0] for other in settings):
+        raise ValueError(f"outcomes of different settings cannot be kept in one file: {settings}")
+    names = sorted({name for grid, _ in pairs for name in (*grid.policies, *grid.prms)})
+    rows = pd.concat([frame for _, frame in pairs], ignore_index=True).drop_duplicates(KEY)
+    for other in (other for other in path.parent.glob("*.parquet") if other != path and _attributes(other)["settings"] == settings[0]):
+        known = pd.MultiIndex.from_frame(_rows(other)[0][KEY].astype(dict.fromkeys(NAMES, str)))
+        rows = rows[~pd.MultiIndex.from_frame(rows[KEY]).isin(known)].copy()
+    rows[NAMES] = rows[NAMES].astype("category")
+    counts = rows.groupby("problems", observed=True)["problem_id"].nunique()
+    rows.attrs = {
+        "settings": settings[0],
+        "weights": {name: _weights(name) for name in names},
+        "problems": {name: [int(count), _texts(pairs[0][0], name, int(count))] for name, count in counts.items()},
+    }
+    with replacing(path) as temporary:
+        rows.to_parquet(temporary, index=False, compression="zstd", write_page_checksum=True)
+    return path
+
+
+class Committed(Evidence):
+    """Committed outcomes as evidence: seeds averaged within a problem, on the problems that every cell of the grid holds.
+
+    Attributes:
+        grid: as much of the grid that was asked for as the outcomes cover, with their number of problems.
+        seeds: number of sampling seeds.
+    """
+
+    def __init__(self, grid: Grid, rows: pd.DataFrame):
+        self.grid, self.seeds = grid, int(rows["seed"].nunique())
+        averaged = rows.groupby([*CELL, "problem_id"], sort=False)[VALUES].mean()
+        self._cells = {cell: part.droplevel(CELL) for cell, part in averaged.groupby(level=CELL, sort=False)}
+        self._ids = {name: _ids(grid, name) for name in grid.problems}
+        self._in_order: dict[tuple, pd.DataFrame] = {}
+
+    def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
+        if rule not in (None, self.grid.rule) and method not in ("cot", "pass", "majority"):
+            raise ValueError(f"committed outcomes hold the rule {self.grid.rule} only; asked for {rule}")
+        return self._values("accuracy", problem_set, policy, prm, method, n)
+
+    def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        return self._values("policy_tokens", problem_set, policy, prm, method, n)
+
+    def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        return self._values("prm_tokens", problem_set, policy, prm, method, n)
+
+    def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
+        return self._values("prompt_tokens", problem_set, policy, None, "cot", 1)
+
+    def _values(self, column: str, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        used = "" if method in ("cot", "pass", "majority") else prm
+        cell = problem_set, policy, used, method, n
+        if cell not in self._in_order:
+            self._in_order[cell] = self._cells[cell].loc[self._ids[problem_set]]
+        return self._in_order[cell][column].to_numpy(float)
+
+
+def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:
+    """The committed outcomes of a grid, for as many of its policies as they hold; None where they hold none in full.
+
+    A policy is held in full where every method and budget of the grid is there, with each PRM, on each problem set.
+    Outcomes of other settings, other problems or other weights do not count.
+
+    Raises:
+        OutcomesError: where a file is damaged.
+    """
+    files = list(_holding(grid, folder))
+    asked = {
+        policy: {(name, policy, *cell) for name in grid.problems for cell in cells(grid, policy, grid.budgets)} for policy in grid.policies
+    }
+    held = {cell for _, places in files for cell in places}
+    policies = [policy for policy in grid.policies if asked[policy] <= held]
+    if not policies:
+        return None
+    wanted = set().union(*(asked[policy] for policy in policies))
+    parts = [rows.take(np.sort(np.concatenate(found))) for rows, places in files if (found := [places[c] for c in places if c in wanted])]
+    rows = pd.concat([part.astype(dict.fromkeys(NAMES, str)) for part in parts], ignore_index=True).drop_duplicates(KEY)
+    counts = {name: _common(grid, name, rows[rows["problems"] == name]) for name in grid.problems}
+    return Committed(grid.model_copy(update={"policies": policies, "problems": counts}), rows)
+
+
+def beside(fresh: Evidence, full: Evidence, n: int) -> pd.DataFrame:
+    """A fresh run's accuracies at budget ``n`` beside those of the committed full run, in per cent with intervals."""
+    columns = {}
+    for name, rows in (("this run", fresh.at_budget(n)), ("full run (committed)", full.at_budget(n))):
+        text = [f"{100 * r.accuracy:.1f} [{100 * r.low:.0f}, {100 * r.high:.0f}]" for r in rows.itertuples()]
+        columns[name] = pd.Series(text, index=pd.MultiIndex.from_frame(rows[["problems", "policy", "prm", "method"]]))
+    return pd.DataFrame(columns).dropna().sort_index()
+
+
+def _holding(grid: Grid, folder: Path) -> Iterator[tuple[pd.DataFrame, dict[tuple, np.ndarray]]]:
+    """The rows of each file whose settings are the grid's, and where each cell's are, if its problems and models are still the same."""
+    for path in sorted(folder.glob("*.parquet")):
+        about = _attributes(path)
+        if about["settings"] != _settings(grid):
+            continue
+        known = {name for name, weights in about["weights"].items() if _weights(name) == weights}
+        sets = {name for name, (count, texts) in about["problems"].items() if name in grid.problems and _texts(grid, name, count) == texts}
+        rows, places = _rows(path)
+        yield rows, {cell: at for cell, at in places.items() if cell[0] in sets and cell[1] in known and cell[2] in known | {""}}
+
+
+def _attributes(path: Path) -> dict:
+    """What :func:`commit` wrote beside a file's rows: settings, weights, problems."""
+    with _readable(path):
+        found = pq.read_schema(path).pandas_metadata["attributes"]
+        if not {"settings", "weights", "problems"} <= set(found):
+            raise ValueError("it does not say what its outcomes are of")
+        return found
+
+
+def _rows(path: Path) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
+    """A file's rows, and the places of each cell's among them."""
+    with _readable(path):
+        changed = path.stat().st_mtime_ns
+    return _rows_as_of(path, changed)
+
+
+@lru_cache(maxsize=16)  # a notebook asks for several grids
+def _rows_as_of(path: Path, changed: int) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
+    with _readable(path):
+        rows = pd.read_parquet(path, page_checksum_verification=True)
+        if missing := [name for name in (*KEY, *VALUES) if name not in rows.columns]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        return rows, dict(rows.groupby(CELL, observed=True, sort=False).indices)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise OutcomesError(f"{path} is damaged ({reason:.200}); restore it, say with git checkout, or delete it") from None
+
+
+def _common(grid: Grid, problem_set: str, rows: pd.DataFrame) -> int:
+    """How many problems, from the first on, every cell holds."""
+    holders = rows.drop_duplicates([*CELL, "problem_id"])["problem_id"].value_counts()
+    whole = grid.model_copy(update={"problems": {problem_set: len(holders)}})
+    return sum(1 for _ in takewhile(lambda name: holders.get(name) == holders.max(), _ids(whole, problem_set)))
+
+
+def _ids(grid: Grid, problem_set: str) -> list[str]:
+    return [problem["id"] for chunk in grid.chunks(problem_set) for problem in chunk]
+
+
+def _settings(grid: Grid) -> dict:
+    own = {"max_step_tokens": grid.max_step_tokens} if grid.max_step_tokens else {}
+    return {name: getattr(grid, name) for name in SETTINGS} | own
+
+
+def _texts(grid: Grid, problem_set: str, count: int) -> str:
+    """A hash of the first problems of a set, to tell whether an id still means the same problem."""
+    return problem_fingerprint(
+        [p for chunk in grid.model_copy(update={"problems": {problem_set: count}}).chunks(problem_set) for p in chunk]
+    )
+
+
+def _weights(name: str) -> str | None:
+    try:
+        return weights_of(name)
+    except ModelError:
+        return None

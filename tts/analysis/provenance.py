@@ -1,0 +1,87 @@
+"""What ran: the stored runs behind a study, with their models, tokens, FLOPs and wall time."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from tts.analysis import costs, flops
+from tts.analysis.accuracy import Results
+from tts.common.paths import commit
+from tts.policies import DEFAULT
+from tts.store.chunk_file import read_chunk
+from tts.store.store import Run
+
+VERSIONS = ("torch", "transformers", "tokenizers", "datasets", "numpy", "pandas", "matplotlib", "papermill")
+
+
+def runs(results: Sequence[Results]) -> pd.DataFrame:
+    """Every stored run that the results read, once.
+
+    Returns:
+        Columns method, policy, PRM, N, seed, engine, engine's limits (what it could not do), problems, policy tokens, PRM tokens,
+        FLOPs (2 x parameters x tokens, the PRM's included; the policy's prompts as read once a problem), seconds (wall time of
+        generation).
+    """
+    chunks, specs = {}, {}
+    for one in results:
+        for spec in one.grid.specs():
+            run = one.store.run(spec)
+            specs[run.folder] = spec
+            held = chunks.setdefault(run.folder, {})
+            held |= {run.path(c): None for name in one.grid.problems for c in one.grid.chunks(name) if run.has(c)}
+    return pd.DataFrame([_run(Run(folder, specs[folder]), list(held)) for folder, held in chunks.items() if held])
+
+
+def _run(run: Run, paths: list) -> dict:
+    spec = run.spec
+    tables = [read_chunk(path) for path in paths]
+    columns = ("prompt_tokens", "policy_tokens", "prm_tokens")
+    counts = (np.concatenate([t[name].to_numpy().astype(float) for t in tables]) for name in columns)
+    prompts, written, read = (int(total) if np.isfinite(total := count.sum()) else total for count in counts)  # NaN: not recorded
+    policy, prm = spec["policy"]["name"], spec["prm"]["name"] if spec["prm"] else ""
+    spent = flops.inference(costs.shape_of(policy).parameters, prompts + written) if spec["method"] != "scores" else 0.0
+    return {
+        "method": {"pool": "samples", "scores": "PRM scores of samples"}.get(spec["method"], spec["method"]),
+        "policy": policy,
+        "PRM": prm,
+        "N": spec["n"],
+        "seed": spec["sampling"]["seed"],
+        "engine": spec["engine"]["name"],
+        "engine's limits": "; ".join(run.limits()) if spec["engine"]["name"] != DEFAULT else "",
+        "problems": sum(t.num_rows for t in tables),
+        "policy tokens": written if spec["method"] != "scores" else 0,
+        "PRM tokens": read,
+        "FLOPs": spent + (flops.inference(costs.shape_of(prm).parameters, read) if prm else 0.0),
+        "seconds": sum(float(t.schema.metadata[b"seconds"]) for t in tables),
+    }
+
+
+def models(results: Sequence[Results]) -> pd.DataFrame:
+    """Every policy and PRM of the results: parameters and the hash of its weights."""
+    named = {}
+    for one in results:
+        for spec in one.grid.specs():
+            named |= {m["name"]: m["weights"] for m in (spec["policy"], spec["prm"]) if m}
+    rows = [{"model": name, "parameters": costs.shape_of(name).parameters, "weights": weights} for name, weights in named.items()]
+    return pd.DataFrame(rows)
+
+
+def environment() -> str:
+    """Python, the machine, the libraries' versions and the suite's commit, in one line."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
+    return f"Python {platform.python_version()} on {platform.system()} {platform.machine()}; {versions}; commit {commit()}"
+
+
+def total(table: pd.DataFrame) -> str:
+    """The sums over a table of :func:`runs`, in one line."""
+    if table.empty:
+        return "no stored run"
+    sums = table[["policy tokens", "PRM tokens", "FLOPs", "seconds"]].sum(skipna=False)
+    shown = [("policy tokens", ",.0f"), ("PRM tokens", ",.0f"), ("FLOPs", ".3g")]
+    counts = ", ".join(f"{format(sums[name], how) if np.isfinite(sums[name]) else 'an unknown number of'} {name}" for name, how in shown)
+    return f"{len(table)} runs: {counts}, {sums['seconds'] / 60:.1f} minutes of generation"

@@ -1,0 +1,111 @@
+"""Two stored runs side by side: the paired difference in accuracy on the problems that both hold, and what each cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from tts.analysis import grades, stats
+from tts.analysis.accuracy import by_subtree, graded_row, vote_of
+from tts.analysis.stats import Interval
+from tts.store.store import Run, Store, StoreError, describe
+from tts.tasks.grading import Grader
+from tts.tasks.selection import Rule
+
+FEWEST = 2
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two runs, on the common problems.
+
+    Attributes:
+        name: the run in words.
+        accuracy: with its interval.
+        policy_tokens, prm_tokens: a problem, on average.
+    """
+
+    name: str
+    accuracy: Interval
+    policy_tokens: float
+    prm_tokens: float
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Two runs on the problems that both hold.
+
+    Attributes:
+        problems: how many.
+        first, second: the runs.
+        difference: of their accuracies, first less second, paired by problem; None on too few problems for an interval.
+        verdict: on the first being more accurate.
+    """
+
+    problems: int
+    first: Side
+    second: Side
+    difference: Interval | None
+    verdict: str
+
+
+def find(store: Store, text: str) -> Run:
+    """The run whose key, or whose folder's name, begins so.
+
+    Raises:
+        StoreError: where there is none, or more than one.
+    """
+    runs = list(store.runs())
+    found = [run for run in runs if run.key.startswith(text) or run.folder.name.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise StoreError(f"no run {text!r} in {store.folder}; it holds {len(runs)} runs, which `python -m tts store` lists with their keys")
+    listed = "".join(f"\n  {run.key}  {describe(run.spec)}, seed {run.spec['sampling']['seed']}" for run in found)
+    raise StoreError(f"{text!r} is the beginning of {len(found)} runs; give more of the key:{listed}")
+
+
+def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
+    """The paired difference of two runs.
+
+    A greedy run counts by its answer, a pool by its majority, what a PRM has scored by ``rule``.
+
+    Raises:
+        StoreError: where they hold no common problem.
+    """
+    rows = [_rows(run) for run in (first, second)]
+    common = [name for name in rows[0] if name in rows[1] and rows[0][name]["problem"] == rows[1][name]["problem"]]
+    if not common:
+        raise StoreError(f"no common problem: {first.folder.name} holds {len(rows[0])}, {second.folder.name} {len(rows[1])} others")
+    pairs = list(zip((first, second), rows))
+    with Grader() as grader, tqdm(total=2 * len(common), desc="grading", unit="problem", delay=2) as bar:
+        values = [np.array([_accuracy(run.spec, of[name], rule, grader, bar) for name in common]) for run, of in pairs]
+    sides = [_side(run, [of[name] for name in common], v) for (run, of), v in zip(pairs, values)]
+    if len(common) < FEWEST:
+        return RunComparison(len(common), *sides, None, f"one common problem, too few for an interval; at least {FEWEST} are needed")
+    difference = stats.bootstrap(values[0] - values[1])
+    return RunComparison(len(common), *sides, difference, stats.verdict(difference))
+
+
+def _rows(run: Run) -> dict[str, dict]:
+    return {row["problem_id"]: row for row in run.rows()}
+
+
+def _accuracy(spec: dict, row: dict, rule: Rule, grader: Grader, bar: tqdm) -> float:
+    graded = graded_row(row, grades.of_row(row, grader))
+    bar.update()
+    if not len(graded.group):
+        return 0.0
+    if spec["method"] in ("cot", "pool"):
+        return vote_of(graded, len(graded.group), Rule("", "majority"))
+    if spec["method"] == "dvts":
+        graded = by_subtree(graded, spec["n"], spec["width"])
+    return vote_of(graded, len(graded.group), rule)
+
+
+def _side(run: Run, rows: list[dict], values: np.ndarray) -> Side:
+    name = f"{describe(run.spec)}, seed {run.spec['sampling']['seed']} ({run.key})"
+    tokens = [float(np.mean(np.array([row[kind] for row in rows], float))) for kind in ("policy_tokens", "prm_tokens")]
+    return Side(name, stats.of_accuracy(values), *tokens)

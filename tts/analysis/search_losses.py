@@ -1,0 +1,242 @@
+"""What became of each step that a search sampled, and where it lost the right answer.
+
+Whether an unfinished solution is still right, the exact checker of the pocket problems tells. It wants the operations of the
+expression as it stands: a sum that is regrouped, say ``1+(2+3)`` begun with ``1+2=3``, counts as wrong, though it may lead to the
+right answer. Whether a complete solution is right, its answer decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from tts.generate.grid import Grid
+from tts.generate.recorded import selected
+from tts.search.base import Candidate
+from tts.search.driver import Outcome
+from tts.tasks.grading import Grader
+from tts.tasks.pocket_problems import first_error, parse
+from tts.tasks.prompts import boxed_answer
+
+FATES = {
+    "kept": "won a place and was expanded",
+    "finished": "won a place and is a complete solution",
+    "pruned": "won no place",
+    "merged": "wrote the same step as a sibling",
+    "cut off": "ran into the token limit, or wrote nothing",
+    "depth limit": "still open where the search had to end",
+}
+WON = ("kept", "finished")
+# How a self-checking trace ends each check; such a trace may put a wrong step right, which the exact checker does not know.
+_VERDICTS = (" ok", " no")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Where a search lost the right answer.
+
+    Attributes:
+        kind: ``found`` (the selected answer is right), ``vote`` (a right candidate finished and was not selected),
+            ``pruned``, ``cut off`` or ``depth limit`` (the fate of the last right candidates), ``not sampled`` (no step
+            that the policy wrote there was right), or ``unknown`` (no exact checker applies).
+        step: the step at which it was lost, from 1; None for ``found``, ``vote`` and ``unknown``.
+        score: the PRM's score of the best candidate that was right there; None where there was none or it was not scored.
+    """
+
+    kind: str
+    step: int | None = None
+    score: float | None = None
+
+    def __str__(self) -> str:
+        best = "" if self.score is None else f", best score {self.score:.2f}"
+        return {
+            "found": "right",
+            "vote": "lost in the vote",
+            "not sampled": f"lost: not sampled at step {self.step}",
+            "pruned": f"lost: pruned at step {self.step}{best}",
+            "cut off": f"lost: cut off at step {self.step}",
+            "depth limit": f"lost: open at the depth limit, step {self.step}{best}",
+            "unknown": "not right; where it was lost cannot be known without an exact checker",
+        }[self.kind]
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A search with the fate of everything in it.
+
+    Attributes:
+        problem: its text.
+        answer: the right one.
+        method: of the search.
+        nodes: every sampled step as a candidate of its own; whole solutions are cut into their steps.
+        selected: the one whose answer is the answer, among ``nodes``; None where nothing finished.
+        steps: of :func:`candidate_steps`.
+        loss: where the right answer was lost.
+    """
+
+    problem: str
+    answer: str
+    method: str
+    nodes: list[Candidate]
+    selected: Candidate | None
+    steps: pd.DataFrame
+    loss: Loss
+
+    @property
+    def given(self) -> str | None:
+        """The answer that was selected."""
+        return boxed_answer(self.selected.text) if self.selected else None
+
+    @property
+    def depth(self) -> int:
+        """Steps of the longest candidate."""
+        return int(self.steps["step"].max())
+
+
+def follow(grid: Grid, outcome: Outcome, problem: str, answer: str, method: str) -> Followed:
+    """The fates of a recorded search.
+
+    Args:
+        grid: its aggregate and vote select the answer; its depth limit applies.
+        outcome: of a driver that recorded, see :func:`tts.generate.recorded.search`.
+        problem: the problem's text.
+        answer: the right one.
+        method: of the search.
+    """
+    chosen = selected(grid, outcome)
+    nodes = unrolled(outcome.nodes)
+    last = None if chosen is None else next(n for n in nodes if n.path[: len(chosen.path)] == chosen.path and n.steps == chosen.steps)
+    steps = candidate_steps(outcome, problem, answer, last, grid.max_steps)
+    return Followed(problem, answer, method, nodes, last, steps, lost(steps))
+
+
+def unrolled(nodes: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates of one step each: a whole solution becomes a chain of open ones, of which the last keeps its status."""
+    single = []
+    for node in nodes:
+        if len(node.path) > 1 or len(node.steps) < 2:
+            single.append(node)
+            continue
+        for end in range(1, len(node.steps) + 1):
+            done = end == len(node.steps)
+            cut = {} if done else {"status": "open", "text": "\n\n".join(node.steps[:end])}
+            scores = None if node.scores is None else node.scores[:end]
+            single.append(replace(node, path=node.path + (0,) * (end - 1), steps=node.steps[:end], scores=scores, **cut))
+    return single
+
+
+def candidate_steps(
+    outcome: Outcome, problem: str, answer: str, chosen: Candidate | None = None, max_steps: int | None = None
+) -> pd.DataFrame:
+    """One row per sampled step.
+
+    Args:
+        outcome: with its nodes recorded.
+        problem: the problem's text.
+        answer: the right one.
+        chosen: the selected candidate, of :func:`unrolled`.
+        max_steps: the search's depth limit.
+
+    Returns:
+        Columns step (from 1), path (sample indices from the root), text, score (NaN where the PRM was not asked), fate (of
+        :data:`FATES`), into (path of the sibling that it was merged with), right (of a complete solution whether its answer
+        is, of an open one whether every step so far is; None where that cannot be known), selected (lies on the way to the
+        selected answer). In the order of steps and paths.
+    """
+    nodes = sorted(unrolled(outcome.nodes), key=lambda n: (len(n.path), n.path))
+    by_path = {n.path: n for n in nodes}
+    expanded = {n.path[:-1] for n in nodes}
+    finished = {n.path for n in unrolled(outcome.trajectories) if n.status == "finished"}
+    valid, rows = _checker(problem, nodes), []
+    with Grader() as grader:
+        for node in nodes:
+            parent = by_path.get(node.path[:-1])
+            fate, into = _fate(node, nodes, expanded, finished, max_steps)
+            if node.status == "finished":
+                right = grader.equal(answer, boxed_answer(node.text))
+            else:
+                right = None if valid is None else valid(node.steps)
+            rows.append(
+                {
+                    "step": len(node.path),
+                    "path": ".".join(map(str, node.path)),
+                    "text": "\n\n".join(node.steps[len(parent.steps) if parent else 0 :]),
+                    "score": node.scores[-1] if node.scores else np.nan,
+                    "fate": fate,
+                    "into": "" if into is None else ".".join(map(str, into)),
+                    "right": right,
+                    "selected": chosen is not None and chosen.path[: len(node.path)] == node.path,
+                }
+            )
+    return pd.DataFrame(rows).astype({"right": object})
+
+
+def lost(steps: pd.DataFrame) -> Loss:
+    """Where the right answer was lost, from the rows of :func:`candidate_steps`."""
+    good = steps[steps["right"].eq(True)]
+    complete = good[good["fate"] == "finished"]
+    if len(complete):
+        return Loss("found" if complete["selected"].any() else "vote")
+    if steps["right"].isna().any():
+        return Loss("unknown")
+    last = int(good["step"].max()) if len(good) else 0
+    there = good[good["step"] == last]
+    if last == 0 or (there["fate"] == "kept").any():
+        return Loss("not sampled", last + 1)
+    kind = next(fate for fate in ("pruned", "depth limit", "cut off") if (there["fate"] == fate).any())
+    score = there["score"].max()
+    return Loss(kind, last, None if np.isnan(score) else float(score))
+
+
+def at_step(followed: Followed, step: int) -> pd.DataFrame:
+    """A step's candidates: those that won a place first, then by falling score; a merged one follows the one it was merged with."""
+    rows = followed.steps[followed.steps["step"] == step]
+    by_path = {row.path: (place, row) for place, row in enumerate(rows.itertuples())}
+
+    def key(row) -> tuple:
+        place, twin = by_path[row.into or row.path]
+        return twin.fate not in WON, np.inf if np.isnan(twin.score) else -twin.score, place, row.fate == "merged"
+
+    return rows.loc[[row.Index for row in sorted(rows.itertuples(), key=key)]]
+
+
+def last_right(steps: pd.DataFrame) -> set[str]:
+    """Paths of the deepest candidates that were right, of the rows of :func:`candidate_steps`; equal siblings count once."""
+    good = steps[steps["right"].eq(True) & (steps["fate"] != "merged")]
+    return set(good[good["step"] == good["step"].max()]["path"])
+
+
+def where_lost(searches: Sequence[Followed]) -> pd.DataFrame:
+    """One row per search: problem, method, kind (of :class:`Loss`) and outcome (the same in words)."""
+    return pd.DataFrame({"problem": s.problem, "method": s.method, "kind": s.loss.kind, "outcome": str(s.loss)} for s in searches)
+
+
+def _fate(
+    node: Candidate, nodes: Sequence[Candidate], expanded: set[tuple], finished: set[tuple], max_steps: int | None
+) -> tuple[str, tuple[int, ...] | None]:
+    """A candidate's fate, and the path of the sibling that it was merged with."""
+    if node.status == "truncated" or not node.steps:
+        return "cut off", None
+    if node.path in expanded:
+        return "kept", None
+    if node.path in finished:
+        return "finished", None
+    if node.scores is None:
+        # In DVTS equal first steps of two subtrees stay apart: the nearest scored sibling of lower index is the one of its subtree.
+        twins = [n.path for n in nodes if n.scores and n.path[:-1] == node.path[:-1] and (n.steps, n.status) == (node.steps, node.status)]
+        return "merged", max((path for path in twins if path < node.path), default=None)
+    return ("depth limit" if node.status == "open" and len(node.path) == max_steps else "pruned"), None
+
+
+def _checker(problem: str, nodes: Sequence[Candidate]) -> Callable[[Sequence[str]], bool] | None:
+    """Whether steps are all right, by the exact checker; None where there is none for this problem or these solutions."""
+    if any(step.endswith(_VERDICTS) for node in nodes for step in node.steps):
+        return None
+    try:
+        known = parse(problem)
+    except ValueError:
+        return None
+    return lambda steps: first_error(known, steps) is None

@@ -1,0 +1,16 @@
+"""Where the checkout's folders are."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "data"
+NOTEBOOKS = ROOT / "notebooks"
+
+
+def commit() -> str:
+    """The checkout's commit, or ``unknown`` outside of one."""
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False)
+    return found.stdout.strip() or "unknown"

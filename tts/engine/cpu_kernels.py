@@ -1,0 +1,219 @@
+"""``cpu_kernels.c``, compiled at first use by the machine's C compiler and kept beside this file like Python's own compiled code.
+
+Without a compiler there are none, and :mod:`tts.engine.llama_forward` takes torch's operations, which are slower for a small model.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+SIZES = (16, 32, 64, 96, 128)
+"""Of a head, for which attention is compiled."""
+OFF = "TTS_CPU_KERNELS"
+"""Environment variable; ``0`` leaves everything to torch."""
+_SOURCE = Path(__file__).with_suffix(".c")
+_BESIDE = _SOURCE.parent / "__pycache__"
+_FOR_CAPABILITY = {"AVX2": ("-mavx2", "-mfma"), "AVX512": ("-mavx2", "-mfma")}  # torch's names; elsewhere what the compiler assumes
+_WORTH_A_THREAD = 1 << 20  # multiplications; handing rows to another thread takes some 50 microseconds
+
+log = logging.getLogger(__name__)
+
+
+class _Attention(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("qkv", "angles", "positions", "keys", "values", "shared", "out")] + [
+        (name, ctypes.c_int64) for name in ("layer", "added", "heads", "kv_heads", "capacity")
+    ]
+
+
+class Kernels:
+    """The compiled functions over float32 tensors on the CPU."""
+
+    def __init__(self, library: ctypes.CDLL):
+        pointer, integer = ctypes.c_void_p, ctypes.c_int64
+        self._attend, self._norm, self._gate, self._draw = library.attend, library.norm, library.gate, library.draw
+        self._attend.argtypes = [pointer, integer, integer, integer]
+        self._norm.argtypes = [pointer, pointer, pointer, integer, integer, ctypes.c_float]
+        self._gate.argtypes = [pointer, pointer, integer, integer]
+        self._draw.argtypes = [pointer, pointer, pointer, pointer, pointer, integer, integer, ctypes.c_float]
+        self._park = library.park
+        self._park.argtypes = [*[pointer] * 5, *[integer] * 6]
+        self._norm.restype = self._gate.restype = self._park.restype = None
+        self._threads: ThreadPoolExecutor | None = None
+
+    def norm(self, hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+        """Root mean square norm of ``hidden`` ``(rows, width)``."""
+        out = torch.empty_like(hidden)
+        self._norm(_address(hidden), _address(weight), out.data_ptr(), *hidden.shape, epsilon)
+        return out
+
+    def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """``silu(gate) * up`` of ``gate_up`` ``(rows, 2 * width)``."""
+        rows, width = gate_up.shape
+        out = gate_up.new_empty(rows, width // 2)
+        self._gate(_address(gate_up), out.data_ptr(), rows, width // 2)
+        return out
+
+    def draw(
+        self, logits: torch.Tensor, rows: torch.Tensor, keys: torch.Tensor, positions: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        """Tokens ``(samples,)``, each from one of the ``rows`` of ``logits`` ``(rows, vocabulary)``, by the noise of its key and position.
+
+        Args:
+            logits: ``(rows, vocabulary)``.
+            rows: each sample's, within the logits; those of one row side by side. int64, as are ``keys`` and ``positions``.
+            keys, positions: ``(samples,)``.
+            temperature: above 0.
+
+        Raises:
+            ValueError: where logits are NaN or infinite.
+        """
+        out = torch.empty_like(positions)
+        addresses = (_address(logits), *(_address(of_samples, torch.int64) for of_samples in (rows, keys, positions)))
+        failed = self._draw(*addresses, out.data_ptr(), len(positions), logits.shape[1], temperature)
+        if failed == 1:
+            raise MemoryError("no memory for drawing tokens")
+        if failed:
+            raise ValueError("the model's logits are NaN or infinite; its weights are damaged, or do not fit the number format")
+        return out
+
+    def park(self, held: torch.Tensor, rows: Sequence[int], starts: Sequence[int], stops: Sequence[int]) -> list[torch.Tensor]:
+        """Copies of positions of rows, each ``(layers, 2, kv_heads, stop - start, size)``.
+
+        Args:
+            held: the cache, ``(layers, 2, slots, kv_heads, capacity, size)``.
+            rows: of its slots.
+            starts, stops: of each, from which position to which.
+
+        Raises:
+            ValueError: where there are no such positions.
+        """
+        layers, pair, slots, kv_heads, capacity, size = held.shape
+        wanted = list(zip(rows, starts, stops, strict=True))
+        if any(not (0 <= row < slots and 0 <= start <= stop <= capacity) for row, start, stop in wanted):
+            raise ValueError(f"a cache of {slots} rows and {capacity} positions has not all of these (row, start, stop): {wanted}")
+        outs = [held.new_empty(layers, pair, kv_heads, stop - start, size) for _, start, stop in wanted]
+        numbers = np.array([rows, starts, stops, [out.data_ptr() for out in outs]], dtype=np.int64)
+        addresses = (numbers.ctypes.data + line * numbers.strides[0] for line in range(len(numbers)))
+        self._park(_address(held), *addresses, len(outs), layers * pair, slots, kv_heads, capacity, size)
+        return outs
+
+    def attend(
+        self, qkv: torch.Tensor, angles: torch.Tensor, positions: torch.Tensor, held: torch.Tensor, shared: int, layer: int
+    ) -> torch.Tensor:
+        """Rotates queries and keys, writes keys and values into ``held``, and attends to all that a row holds up to each position.
+
+        Args:
+            qkv: ``(rows * new, (heads + 2 * kv_heads) * size)``.
+            angles: cosines and signed sines by position, ``(positions, 2 * size)``.
+            positions: ``(rows, new)``, int64, within ``angles`` and the capacity.
+            held: the layer's cache, ``(2, slots, kv_heads, capacity, size)``.
+            shared: address of int64 ``(slots, 3)``: per row :attr:`tts.engine.slot_cache.State.address`, its number of parts, and how many
+                positions are read there instead of in the row.
+            layer: number of the layer.
+
+        Returns:
+            ``(rows * new, heads * size)``.
+        """
+        rows, new = positions.shape
+        _, _, kv_heads, capacity, size = held.shape
+        heads = qkv.shape[1] // size - 2 * kv_heads
+        out = qkv.new_empty(rows * new, heads * size)
+        keys = _address(held)
+        values = keys + held.stride(0) * held.itemsize
+        pointers = (_address(qkv), _address(angles), _address(positions, torch.int64), keys, values, shared, out.data_ptr())
+        work = _Attention(*pointers, layer, new, heads, kv_heads, capacity)
+        address = ctypes.addressof(work)
+        parts = min(rows, torch.get_num_threads(), 1 + rows * new * heads * size * capacity // _WORTH_A_THREAD)
+        if parts == 1:
+            failed = self._attend(address, size, 0, rows)
+        else:
+            cuts = [rows * part // parts for part in range(parts + 1)]
+            failed = any(self._side_by_side(lambda at: self._attend(address, size, cuts[at], cuts[at + 1]), parts))
+        if failed:
+            raise MemoryError(f"attention over {capacity:,} positions with heads of {size}: no memory, or not compiled for that size")
+        return out
+
+    def _side_by_side(self, work, parts: int) -> list[int]:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(torch.get_num_threads())
+        running = [self._threads.submit(work, part) for part in range(parts)]
+        try:
+            return [part.result() for part in running]
+        finally:
+            wait(running)  # after Ctrl-C too: they write into what is then let go of
+
+
+def takes(tensor: torch.Tensor) -> bool:
+    """Whether the compiled functions can read it."""
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous()
+
+
+def _address(tensor: torch.Tensor, dtype: torch.dtype = torch.float32) -> int:
+    """Checked each time, as C would read whatever is there."""
+    if tensor.dtype is not dtype or not tensor.is_cpu or not tensor.is_contiguous():
+        raise TypeError(f"compiled operations take contiguous {dtype} on the CPU; given {tensor.dtype} on {tensor.device}")
+    return tensor.data_ptr()
+
+
+@cache
+def kernels() -> Kernels | None:
+    """None where they are switched off, there is no C compiler, or it does not take the source."""
+    compiler = os.environ.get("CC") or next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
+    if os.environ.get(OFF) == "0" or not compiler:
+        return None
+    try:
+        return Kernels(_library(compiler))
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or error
+        log.warning("%s cannot compile %s, or the result be loaded; small models run slower on this CPU: %s", compiler, _SOURCE.name, said)
+        return None
+
+
+def _library(compiler: str) -> ctypes.CDLL:
+    flags = _FOR_CAPABILITY.get(torch.backends.cpu.get_cpu_capability(), ())
+    command = [*shlex.split(compiler), "-O3", "-ffp-contract=fast", *flags, "-shared", "-fPIC", "-o"]
+    source = _SOURCE.read_bytes()
+    key = hashlib.sha256(source + " ".join([*command, platform.machine()]).encode()).hexdigest()[:16]
+    for kept in _BESIDE.glob(f"{_SOURCE.stem}-{key}-*.so"):
+        if kept.stem.endswith(_digest(kept)):  # a damaged library would end the process that loads it
+            return ctypes.CDLL(str(kept))
+    with _folder() as folder, tempfile.TemporaryDirectory(dir=folder) as apart:  # another process may compile at the same time
+        made = Path(apart) / _SOURCE.stem
+        subprocess.run([*command, made, _SOURCE, "-lm"], check=True, capture_output=True, text=True, errors="replace", timeout=120)
+        library = made.replace(folder / f"{_SOURCE.stem}-{key}-{_digest(made)}.so")
+        return ctypes.CDLL(str(library))
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Beside the source; where that cannot be written, one of this process alone."""
+    try:
+        _BESIDE.mkdir(exist_ok=True)
+        writable = os.access(_BESIDE, os.W_OK)
+    except OSError:
+        writable = False
+    if writable:
+        yield _BESIDE
+    else:
+        with tempfile.TemporaryDirectory() as own:
+            yield Path(own)

@@ -1,0 +1,78 @@
+"""Tokens drawn by noise that is a function of the sample's key and the position (:func:`tts.search.sampling.noise_key`)."""
+
+from __future__ import annotations
+
+import torch
+
+from tts.engine.cpu_kernels import kernels
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def draw(
+    logits: torch.Tensor, rows: torch.Tensor, keys: torch.Tensor, positions: torch.Tensor, temperature: float, top_p: float
+) -> torch.Tensor:
+    """A token per sample: :func:`choose` with the :func:`uniforms` of its key and position, compiled where that is possible.
+
+    Args:
+        logits: ``(rows, vocabulary)``.
+        rows: of the logits, each sample's, ascending; int64, ``(samples,)``.
+        keys, positions: int64, ``(samples,)``.
+        temperature, top_p: as :func:`choose` takes them.
+
+    Returns:
+        Token ids, ``(samples,)``.
+    """
+    if temperature > 0 and top_p >= 1 and logits.device.type == "cpu" and logits.dtype == torch.float32 and (compiled := kernels()):
+        return compiled.draw(logits.contiguous(), rows.contiguous(), keys.contiguous(), positions.contiguous(), temperature)
+    return choose(logits, rows, uniforms(keys, positions), temperature, top_p)
+
+
+def uniforms(keys: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """One number in [0, 1) per key and position, by SplitMix64 (Steele et al. 2014); float64, same shape as ``keys``."""
+    x = keys + (positions + 1) * _GOLDEN
+    x = (x ^ _shift(x, 30)) * _MIX_1
+    x = (x ^ _shift(x, 27)) * _MIX_2
+    x = x ^ _shift(x, 31)
+    return _shift(x, 11).double() * 2.0**-53
+
+
+def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical right shift of signed 64-bit integers."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def choose(logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """The tokens at ``uniform`` in rows' cumulative distributions.
+
+    Args:
+        logits: ``(rows, vocabulary)``.
+        rows: of the logits, each sample's, ascending; ``(samples,)``.
+        uniform: ``(samples,)`` in [0, 1); unused where ``temperature`` is 0.
+        temperature: 0 takes the largest logit.
+        top_p: keeps the smallest set of likeliest tokens whose mass reaches this.
+
+    Returns:
+        Token ids, ``(samples,)``.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)[rows]
+    probabilities = (logits.float() / temperature).softmax(-1)
+    if top_p >= 1:
+        return _at(probabilities, rows, uniform)
+    ordered, tokens = torch.sort(probabilities, dim=-1, descending=True, stable=True)
+    outside = ordered.cumsum(-1) - ordered >= top_p
+    return tokens[rows, _at(ordered.masked_fill(outside, 0), rows, uniform)]
+
+
+def _at(weights: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
+    # Below 1, even the largest double times the sum rounds to less than the sum, so the place found has weight.
+    wanted = uniform * cumulative[rows, -1]
+    # A row's samples side by side: the distributions, large ones, are not repeated for each.
+    column = torch.arange(len(rows), device=rows.device) - torch.searchsorted(rows, rows)
+    table = wanted.new_zeros(len(weights), int(column.max()) + 1)
+    table[rows, column] = wanted
+    return torch.searchsorted(cumulative, table, right=True)[rows, column]

@@ -1,0 +1,254 @@
+"""Makes one chunk of a run: the models that it needs, its searches, and the rows that are kept of them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm.auto import tqdm
+
+from tts.generate.grid import SEARCHES
+from tts.models.loading import memory_of
+from tts.policies import open_policy
+from tts.policies.step_reuse import Remembering, Step, StepKey
+from tts.reward_models import open_prm
+from tts.search import sample_pool
+from tts.search.base import Candidate, Search
+from tts.search.driver import Driver, Outcome, Policy
+from tts.search.sampling import Sampling
+from tts.store.chunk_file import STEPS, steps_column
+from tts.store.imported import is_imported
+from tts.store.step_columns import ChunkSteps, SampledSteps
+from tts.store.store import ELSEWHERE, Run, Store
+
+if TYPE_CHECKING:
+    from tts.reward_models.base import StepScorer
+
+FEWEST, MOST = 4, 16  # candidates under way for each row of the batch
+
+
+@dataclass(frozen=True)
+class Work:
+    """A chunk of a run that is not stored yet."""
+
+    spec: dict
+    chunk: list[dict]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A chunk that was made.
+
+    Attributes:
+        work: what it is.
+        rows: of the store.
+        seconds: that it took.
+        steps: of a search, those that it had sampled anew, as of :func:`tts.store.chunk_file.steps_column`.
+        limits: what the engine could not do for it, in words.
+        warnings: about what happened meanwhile.
+    """
+
+    work: Work
+    rows: list[dict]
+    seconds: float
+    steps: pa.ListArray | None = None
+    limits: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def generated(self) -> int:
+        """Tokens that the policy generated for it, steps that were known and sampled once more not counted."""
+        if self.work.spec["method"] in ("cot", "pool"):
+            return sum(row["policy_tokens"] for row in self.rows)
+        return pc.sum(self.steps.flatten().field("generated")).as_py() if self.steps is not None else 0
+
+    @property
+    def sampled(self) -> SampledSteps:
+        """The steps, by path."""
+        if self.steps is None:
+            return SampledSteps()
+        return SampledSteps([ChunkSteps(pa.table({"problem_id": [row["problem_id"] for row in self.rows], STEPS.name: self.steps}))])
+
+
+class Engines:
+    """The models in memory: one policy and one PRM at a time.
+
+    Args:
+        batch: sequences decoded, or read, at once.
+        share: of this machine's memory that they may take.
+    """
+
+    def __init__(self, batch: int, share: float = 1.0):
+        self.batch, self.share = batch, share
+        self._policies: dict[str, Policy] = {}
+        self._prms: dict[str, StepScorer] = {}
+        self._unread: list[str] = []
+
+    def of(self, spec: dict) -> Engines:
+        """These, or others where a spec asks for another batch."""
+        batch = spec["engine"]["batch"]
+        return self if batch == self.batch else Engines(batch, self.share)
+
+    def policy(self, name: str, sampling: Sampling) -> Policy:
+        if name not in self._policies:
+            self._policies.clear()  # before the next one is loaded
+            self._policies[name] = open_policy(name, sampling, self.batch)
+        policy = self._policies[name]
+        policy.sampling = sampling
+        return policy
+
+    def prm(self, name: str) -> StepScorer:
+        if name not in self._prms:
+            self._note_unread()
+            self._prms.clear()
+            self._prms[name] = open_prm(name, self.batch, share=self.share)
+        return self._prms[name]
+
+    def limits(self, spec: dict) -> tuple[str, ...]:
+        """What the engine that samples for a spec cannot do; scores of a pool sample nothing."""
+        return getattr(self._policies.get(spec["policy"]["name"]), "limits", ()) if spec["method"] != "scores" else ()
+
+    def unread(self) -> list[str]:
+        """A line for each PRM with steps that did not fit its context since this was asked last."""
+        self._note_unread()
+        lines, self._unread = self._unread, []
+        return lines
+
+    def _note_unread(self) -> None:
+        scorers = (prm for prm in self._prms.values() if hasattr(prm, "report_unread"))
+        self._unread += [line for prm in scorers if (line := prm.report_unread())]
+
+
+def warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        tqdm.write(f"warning: {line}", file=sys.stderr)
+
+
+Inputs = list[dict] | Mapping[StepKey, Step] | None
+"""Of scores a pool's rows, of a search the steps of others."""
+
+
+def inputs_of(work: Work, store: Store) -> Inputs:
+    """What the store holds that a chunk is made from: of scores the pool's rows, of a search the steps of other searches."""
+    if pool := pool_of(work, store):
+        return pool.read(work.chunk)
+    return store.steps(work.spec, work.chunk) if work.spec["method"] in SEARCHES else None
+
+
+def pool_of(work: Work, store: Store) -> Run | None:
+    """The run whose samples a chunk's scores are of; None where it is not about scores."""
+    if work.spec["method"] != "scores":
+        return None
+    pool = work.spec | {"method": "pool", "prm": None}
+    return store.run(pool | {"engine": ELSEWHERE} if is_imported(pool["policy"]["name"]) else pool)
+
+
+def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: Callable[[int], object] = lambda tokens: None) -> Made:
+    """Makes a chunk.
+
+    Args:
+        work: what it is.
+        inputs: as :func:`inputs_of` finds them; a search that gets no steps samples the same ones itself.
+        engines: the models.
+        on_tokens: called with the number of newly generated tokens.
+    """
+    started = time.monotonic()
+    if work.spec["method"] == "scores":
+        rows, steps = _score_pool(work.spec, inputs, engines), None
+    else:
+        rows, steps = _search(work, inputs, engines, on_tokens)
+    return Made(work, rows, time.monotonic() - started, steps, tuple(engines.limits(work.spec)), tuple(engines.unread()))
+
+
+def _search(
+    work: Work, known: Mapping[StepKey, Step] | None, engines: Engines, on_tokens: Callable[[int], object]
+) -> tuple[list[dict], pa.ListArray | None]:
+    spec = work.spec
+    sampler = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
+    policy = Remembering(sampler, known, on_tokens)
+    prm = engines.prm(spec["prm"]["name"]) if spec["prm"] else None
+    roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
+    held = room(engines, sampler, longest_of(roots, sampler.sampling), prm is not None)
+    outcomes = Driver(policy, prm, room=held).run([(root, search_of(spec, root)) for root in roots])
+    rows = [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
+    return rows, steps_column(rows, policy.sampled)
+
+
+def longest_of(roots: Iterable[Candidate], sampling: Sampling) -> int:
+    """Tokens of the longest solution that may come of these, its prompt included."""
+    return max(len(root.prompt) for root in roots) + sampling.max_tokens
+
+
+def room(engines: Engines, policy: Policy, longest: int, scored: bool) -> int:
+    """Candidates that searches under way may hold.
+
+    Where a PRM scores them, many, for the batch to stay full meanwhile: sixteen times the batch, as far as caches of the greatest length
+    fit into an eighth of the memory. Four times where fewer would, where the caches are another engine's, or where none is scored.
+
+    Args:
+        engines: the batch, and the share of memory.
+        policy: whose caches they are.
+        longest: tokens of a candidate, its prompt included.
+        scored: whether they are.
+    """
+    if (cached := getattr(policy, "cached", None)) is None or not scored:
+        return FEWEST * engines.batch
+    fitting = int(engines.share * memory_of(cached.device)) // 8 // (cached.token_bytes * longest)
+    return max(FEWEST * engines.batch, min(MOST * engines.batch, fitting))
+
+
+def search_of(spec: dict, root: Candidate) -> Search:
+    """The search that a spec describes, from a problem's root."""
+    if spec["method"] in SEARCHES:
+        return SEARCHES[spec["method"]](root, spec["n"], spec["width"], spec["max_steps"])
+    return sample_pool(root, spec["n"])
+
+
+def row(problem: dict, outcome: Outcome) -> dict:
+    """What the store keeps of a problem's outcome."""
+    return {
+        "problem_id": problem["id"],
+        "problem": problem["problem"],
+        "answer": problem["answer"],
+        "prompt": outcome.prompt,
+        "prompt_tokens": outcome.prompt_tokens,
+        "policy_tokens": outcome.policy_tokens,
+        "prm_tokens": outcome.prm_tokens,
+        "trajectories": [
+            {
+                "path": list(c.path),
+                "steps": list(c.steps),
+                "scores": list(c.scores or ()),
+                "status": c.status,
+                "tokens": len(c.tokens),
+            }
+            for c in outcome.trajectories
+        ],
+    }
+
+
+def _score_pool(spec: dict, pool: list[dict], engines: Engines) -> list[dict]:
+    """The stored pool's rows with a PRM's scores; the policy's tokens are the pool's, counted there."""
+    prm = engines.prm(spec["prm"]["name"])
+    at_once = max(1, FEWEST * engines.batch // spec["n"])
+    for first in range(0, len(pool), at_once):
+        score_rows(pool[first : first + at_once], prm)
+    return pool
+
+
+def score_rows(rows: list[dict], prm: StepScorer) -> None:
+    """Puts a PRM's scores into a pool's rows."""
+    problems = [(r["problem_id"], r["problem"]) for r in rows for _ in r["trajectories"]]
+    results = iter(zip(*prm.score(problems, [tuple(t["steps"]) for r in rows for t in r["trajectories"]])))
+    for row in rows:
+        prm.forget(row["problem_id"])
+        row["prm_tokens"] = 0
+        for trajectory in row["trajectories"]:
+            scores, read = next(results)
+            trajectory["scores"] = list(scores)
+            row["prm_tokens"] += read

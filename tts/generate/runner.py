@@ -1,0 +1,109 @@
+"""Fills the store with what a grid asks for: here, in processes side by side (:mod:`tts.generate.local_pool`), or on a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from tqdm.auto import tqdm
+
+from tts.generate import local_pool
+from tts.generate.chunks import Engines, Made, Work, inputs_of, make, warn
+from tts.generate.grid import SEARCHES, Grid
+from tts.policies import DEFAULT, check_ready
+from tts.store.store import ELSEWHERE, Run, Store, StoreError
+from tts.store.store import describe as run_in_words
+
+
+def missing(grid: Grid, store: Store) -> list[Work]:
+    """The grid's chunks that the store does not hold, in the order in which they are to be made.
+
+    Of a policy's runs the searches come first: they follow one another, and who cannot go on with them samples and scores pools.
+    """
+    specs = list(grid.specs())
+    policy = {name: at for at, name in enumerate(dict.fromkeys(spec["policy"]["name"] for spec in specs))}
+    return [
+        Work(spec, chunk)
+        for spec in sorted(specs, key=lambda spec: (policy[spec["policy"]["name"]], spec["method"] not in SEARCHES))
+        for name in grid.problems
+        for chunk in grid.chunks(name)
+        if not store.run(spec).has(chunk)
+    ]
+
+
+def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequence[dict]], object] = lambda run, problems: None) -> int:
+    """Makes what is missing of one or more grids, after another process that writes to the store; returns how many chunks that were.
+
+    Only this process writes chunks. Stopping it at any moment loses the chunks under way only.
+
+    Args:
+        on_stored: called with the run and the problems of each chunk that was stored.
+    """
+    grids = (grid, *more)
+    work = list({store.run(item.spec).path(item.chunk): item for grid in grids for item in missing(grid, store)}.values())
+    if not work:
+        return 0
+    if gone := next((item.spec for item in work if item.spec["engine"] == ELSEWHERE), None):
+        raise StoreError(f"{run_in_words(gone)} was imported and is no longer in {store.folder}; import its files again")
+    for name in dict.fromkeys(item.spec["policy"]["name"] for item in work if item.spec["method"] != "scores"):
+        check_ready(name)
+    lock = store.lock(wait=True)  # notebooks run side by side, and what one makes another may need
+    try:
+        for item in work:
+            if store.run(item.spec).path(item.chunk).exists():
+                store.open(item.spec)  # the run's note was lost, and is all that is missing
+        left = [item for item in work if not store.run(item.spec).has(item.chunk)]
+        with (
+            tqdm(total=len(work), initial=len(work) - len(left), desc="study", unit="chunk", smoothing=0) as bar,
+            tqdm(desc="tokens", unit="token", unit_scale=True, leave=False, delay=2) as tokens,
+        ):
+
+            def announce(item: Work) -> None:
+                bar.set_postfix_str(f"{item.spec['method']} {item.spec['policy']['name']} N={item.spec['n']}")
+
+            for made in _maker([spec for grid in grids for spec in grid.specs()])(left, store, announce, tokens.update):
+                run = store.open(made.work.spec)
+                run.write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps)
+                on_stored(run, made.work.chunk)
+                warn(made.warnings)
+                bar.update()
+    finally:
+        lock.release()
+    return len(work)
+
+
+Maker = Callable[[list[Work], Store, Callable[[Work], None], Callable[[int], object]], Iterator[Made]]
+
+
+def _maker(specs: list[dict]) -> Maker:
+    """What makes chunks, in an order of its own; the caller stores each before it asks for the next."""
+    if os.environ.get(local_pool.CLUSTER):
+        from tts.generate import ray_pool  # which needs a package of its own
+
+        return ray_pool.make_all
+    count, threads = local_pool.side_by_side(specs)
+    return partial(local_pool.make_all, count=count, threads=threads) if count > 1 else make_all
+
+
+def make_all(work: list[Work], store: Store, announce: Callable[[Work], None], on_tokens: Callable[[int], object]) -> Iterator[Made]:
+    """Makes chunks one after the other, in this process."""
+    engines = Engines(work[0].spec["engine"]["batch"]) if work else None
+    for item in work:
+        announce(item)
+        engines = engines.of(item.spec)
+        yield make(item, inputs_of(item, store), engines, on_tokens)
+
+
+def describe(grid: Grid, store: Store) -> str:
+    """What will run, in two lines, and a line for each thing that an engine could not do for what is stored."""
+    work = missing(grid, store)
+    total = sum(1 for _ in grid.specs()) * sum(len(grid.chunks(name)) for name in grid.problems)
+    sets = ", ".join(f"{count} of {name} ({grid.split})" for name, count in grid.problems.items())
+    others = [spec for spec in grid.specs() if spec["engine"]["name"] != DEFAULT]
+    limits = dict.fromkeys(f"\n{spec['policy']['name']}: {limit}" for spec in others for limit in store.run(spec).limits())
+    return (
+        f"{len(grid.policies)} policies, {len(grid.prms)} PRMs, methods {', '.join(grid.methods)}, "
+        f"N = {', '.join(map(str, grid.budgets))}, problems: {sets}\n"
+        f"{total - len(work)} of {total} chunks are stored in {store.folder}; {len(work)} will run"
+    ) + "".join(limits)

@@ -1,0 +1,1 @@
+"""Models: names, folders and the Hub; safetensors only, never remote code."""

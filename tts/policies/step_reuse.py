@@ -1,0 +1,136 @@
+"""Steps that are known already are not sampled again.
+
+A sample's noise depends on its path alone, so two searches of a problem by the same policy, with other budgets, methods or
+PRMs, get the very same continuations wherever they extend the same candidate. What one search had sampled serves the next.
+An engine that cannot repeat its samples (a server that ignores seeds, say) gives others when it is asked again; then those that are
+known stay, for what was sampled after them belongs to them.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypedDict
+
+from tts.policies.base import Ending, child_of
+
+if TYPE_CHECKING:
+    from tts.search.base import Candidate
+    from tts.search.driver import Policy, Ticket
+    from tts.search.sampling import Sampling
+
+_ENDINGS: dict[str, Ending] = {"finished": "end", "open": "step", "truncated": "limit"}
+
+
+class Step(TypedDict):
+    """A sampled step, as it is stored and sent.
+
+    Attributes:
+        problem_id: the problem.
+        path: sample indices from the root on.
+        ids: token ids of the step; of what a store holds, millions.
+        text: of these.
+        status: of the candidate that ends with it.
+        generated: tokens that it is billed as.
+    """
+
+    problem_id: str
+    path: list[int]
+    ids: array[int]
+    text: str
+    status: str
+    generated: int
+
+
+StepKey = tuple
+"""A problem's id and the sample indices from the root on."""
+
+
+class Remembering:
+    """A policy over another one, of the same samples: it asks that one for what is not known.
+
+    A search is charged every step that it asks for, known or not, as if it ran alone.
+
+    Args:
+        policy: samples.
+        known: steps of earlier searches with the same policy and sampling, by path.
+        on_tokens: called with the number of tokens that were sampled, not known.
+
+    Attributes:
+        sampled: the steps that were not known; what was sampled beside them again is not kept twice.
+    """
+
+    def __init__(
+        self, policy: Policy, known: Mapping[StepKey, Step] | None = None, on_tokens: Callable[[int], object] = lambda tokens: None
+    ):
+        self.policy, self.on_tokens = policy, on_tokens
+        self.sampled: list[Step] = []
+        self._known = known or {}
+        self._asked: dict[Ticket, Candidate] = {}
+        self._ready: list[tuple[Ticket, list[Candidate]]] = []
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.policy.sampling
+
+    @property
+    def starved(self) -> bool:
+        return self.policy.starved
+
+    def root(self, problem_id: str, problem: str) -> Candidate:
+        return self.policy.root(problem_id, problem)
+
+    def submit(self, request: Ticket, parent: Candidate, count: int, whole: bool) -> None:
+        steps = [] if whole else [self._known.get((parent.problem_id, *parent.path, number)) for number in range(count)]
+        if steps and all(steps):
+            self._ready.append((request, [_child(parent, step) for step in steps]))
+            return
+        if not whole:
+            self._asked[request] = parent
+        self.policy.submit(request, parent, count, whole)
+
+    def poll(self) -> list[tuple[Ticket, list[Candidate]]]:
+        if self._ready:
+            ready, self._ready = self._ready, []
+            return ready
+        complete = []
+        for request, children in self.policy.poll():
+            self.on_tokens(sum(child.generated for child in children))
+            parent = self._asked.pop(request, None)
+            complete.append((request, self._settled(parent, children) if parent else children))
+        return complete
+
+    def _settled(self, parent: Candidate, children: list[Candidate]) -> list[Candidate]:
+        """Samples, or the known ones of their paths where these are others."""
+        made: dict[tuple, Step] = {}  # samples that an engine found to be equal share their tokens
+        settled = []
+        for child in children:
+            alike = id(child.tokens), child.text, child.status, child.generated
+            if (step := made.get(alike)) is None:
+                step = made[alike] = _step(parent, child)
+            step = step | {"path": list(child.path)}
+            known = self._known.get((child.problem_id, *child.path))
+            if known is None:
+                self.sampled.append(step)
+            settled.append(child if known in (None, step) else _child(parent, known))
+        return settled
+
+    def reset(self) -> None:
+        self._asked.clear()
+        self._ready.clear()
+        self.policy.reset()
+
+
+def _step(parent: Candidate, child: Candidate) -> Step:
+    return Step(
+        problem_id=child.problem_id,
+        path=list(child.path),
+        ids=array("i", child.tokens[len(parent.tokens) :]),
+        text=child.text[len(parent.text) :],
+        status=child.status,
+        generated=child.generated,
+    )
+
+
+def _child(parent: Candidate, step: Step) -> Candidate:
+    return child_of(parent, step["path"][-1], step["ids"], step["text"], _ENDINGS[step["status"]], False, step["generated"])

@@ -1,0 +1,1 @@
+"""Where trajectories are kept: chunks, runs, imports."""

@@ -1,0 +1,131 @@
+"""A chunk's file: the columns of its parquet table, written whole and read with its checksum verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tts.common import checksum
+from tts.common.files import replacing
+
+TRAJECTORY = pa.struct(
+    [
+        ("path", pa.list_(pa.int32())),
+        ("steps", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float64())),
+        ("status", pa.string()),
+        ("tokens", pa.int32()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("problem", pa.string()),
+        ("answer", pa.string()),
+        ("prompt", pa.string()),  # as rendered; null in chunks made before it was kept, and in imported ones
+        ("prompt_tokens", pa.int64()),
+        ("policy_tokens", pa.int64()),
+        ("prm_tokens", pa.int64()),
+        ("trajectories", pa.list_(TRAJECTORY)),
+    ]
+)
+STEPS = pa.field(
+    "sampled",
+    pa.list_(
+        pa.struct(
+            [
+                ("path", pa.list_(pa.int32())),
+                ("ids", pa.list_(pa.int32())),
+                ("text", pa.string()),
+                ("status", pa.string()),
+                ("generated", pa.int32()),
+            ]
+        )
+    ),
+)
+"""A further column of searches: each problem's steps as :class:`tts.policies.step_reuse.Step` says, but for the problem."""
+
+ALL = "all.parquet"
+"""The one file of a run that was imported."""
+_COLUMNS = {field.name: field for field in [*SCHEMA, STEPS]}
+
+
+class StoreError(RuntimeError):
+    """A store that cannot be read or written; the message names the file and the remedy."""
+
+
+def write_chunk(path: Path, rows: list[dict], seconds: float, limits: Sequence[str] = (), steps: pa.ListArray | None = None) -> None:
+    """Commits a chunk: a temporary file, flushed, then renamed.
+
+    Args:
+        rows: of :data:`SCHEMA`.
+        seconds: that it took to make.
+        limits: what the engine could not do, in words.
+        steps: that were sampled for it, as of :func:`steps_column`.
+
+    Raises:
+        StoreError: where the folder cannot be written.
+    """
+    notes = {"seconds": f"{seconds:.3f}", checksum.KEY: checksum.BLANK} | ({"limits": json.dumps(list(limits))} if limits else {})
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    if steps is not None:
+        table = table.append_column(STEPS, steps)
+    table = table.replace_schema_metadata(notes)
+    try:
+        with replacing(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+            checksum.seal(temporary)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}; free space or choose another store") from error
+
+
+def steps_column(rows: Sequence[dict], steps: Sequence[dict]) -> pa.ListArray | None:
+    """Steps, each with its ``problem_id``, as the further column of a chunk's rows; None for none."""
+    if not steps:
+        return None
+    found: dict[str, list[dict]] = {row["problem_id"]: [] for row in rows}
+    for step in steps:
+        found[step["problem_id"]].append(step)  # of which Arrow takes what the column's type names
+    return pa.array(list(found.values()), STEPS.type)
+
+
+def read_chunk(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """A stored chunk, its checksum verified.
+
+    Args:
+        columns: of :data:`SCHEMA` and :data:`STEPS`.
+
+    Raises:
+        StoreError: where it is damaged.
+    """
+    try:
+        content = path.read_bytes()
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        if not checksum.is_whole(content, file.metadata.metadata or {}):
+            raise ValueError("its bytes are not those that were written")
+        table = file.read([name for name in file.schema_arrow.names if name in columns])
+        for place, name in enumerate(columns):
+            if name in ("prompt", STEPS.name) and name not in table.column_names:
+                table = table.add_column(place, name, pa.nulls(len(table), _COLUMNS[name].type))
+        wanted = pa.schema([_COLUMNS[name] for name in columns])
+        unknown = set(file.schema_arrow.names) - set(_COLUMNS)
+        if unknown or not table.schema.equals(wanted) or b"seconds" not in (table.schema.metadata or {}):
+            raise ValueError("its columns are not a chunk's")
+        return table
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        again = "import its files again" if path.name == ALL else "run the study again, which makes only it anew"
+        raise StoreError(f"{path} is damaged ({reason}); delete it and {again}") from None
+
+
+def chunk_limits(path: Path) -> list[str]:
+    """What the engine could not do when it made a chunk; nothing of a damaged one, of which whoever reads its rows is told."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError):
+        return []
+    return json.loads(metadata.get(b"limits", "[]"))

@@ -1,0 +1,193 @@
+"""Runs that were made elsewhere: which there are, and how a grid asks for them.
+
+An import has a folder ``STORE/imported/NAME`` with its problems (``NAME.jsonl``) and ``import.json``, which lists its runs; those lie
+in the store like all others. Its models are named ``imported:NAME/MODEL``. They have what was imported and can do nothing anew, so a
+grid takes their runs' specs from the list instead of working them out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from tts.store.store import Store, StoreError, describe
+
+PREFIX = "imported:"
+FOLDER = "imported"
+MANIFEST = "import.json"
+# Which run answers for a method; the others of a grid's methods are runs of their own name.
+RUNS = {"pass": "pool", "majority": "pool", "best_of_n": "scores"}
+
+
+class NotImported(StoreError):
+    """Something that was asked of imported data and is not in it; the message lists what is."""
+
+
+def is_imported(name: str | None) -> bool:
+    return bool(name) and name.startswith(PREFIX)
+
+
+def original(name: str) -> str:
+    """An imported model's name where it comes from; any other name as it is."""
+    return name.removeprefix(PREFIX).split("/", 1)[-1] if is_imported(name) else name
+
+
+@dataclass(frozen=True)
+class Held:
+    """A run that was imported, and how many of the problems, from the first on, it holds."""
+
+    spec: dict
+    problems: int
+
+    def __str__(self) -> str:
+        spec = self.spec
+        named = {"pool": "samples", "scores": "scored samples"}.get(spec["method"], spec["method"])
+        prm = f" with {original(spec['prm']['name'])}" if spec["prm"] else ""
+        where = f"N = {spec['n']}, seed {spec['sampling']['seed']}, {self.problems} problems"
+        return f"{named} of {original(spec['policy']['name'])}{prm}, {where}"
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import.
+
+    Attributes:
+        folder: ``STORE/imported/NAME``.
+        name: NAME.
+        digest: a hash of its content.
+        count: of its problems.
+        runs: what it holds.
+    """
+
+    folder: Path
+    name: str
+    digest: str
+    count: int
+    runs: tuple[Held, ...]
+
+    @property
+    def problem_set(self) -> str:
+        """The name that a grid gives its problems."""
+        return str(self.folder / f"{self.name}.jsonl")
+
+    def find(self, method: str, policy: str, prm: str | None, n: int | None, seed: int, problems: int) -> dict | None:
+        """The spec of a run that holds at least so many problems; None where there is none.
+
+        Args:
+            method: as in specs of runs.
+            policy, prm: names, ``imported:`` included.
+            n: the budget; None, and any where there is one pool or one DVTS run, takes the largest.
+            seed: of repeated runs; data with one seed answers for every seed.
+            problems: how many.
+        """
+        found = [
+            held.spec
+            for held in self.runs
+            if held.spec["method"] == method
+            and held.spec["policy"]["name"] == policy
+            and (held.spec["prm"] or {}).get("name") == prm
+            and held.problems >= problems
+            and (n is None or method != "beam_search" or held.spec["n"] == n)
+        ]
+        seeds = {spec["sampling"]["seed"] for spec in found}
+        right = [spec for spec in found if spec["sampling"]["seed"] == seed or len(seeds) == 1]
+        return max(right, key=lambda spec: spec["n"], default=None)
+
+    def spec(self, method: str, policy: str, prm: str | None, n: int | None, seed: int, problems: int) -> dict:
+        """As :meth:`find`.
+
+        Raises:
+            NotImported: where there is none.
+        """
+        found = self.find(method, policy, prm, n, seed, problems)
+        if found is None:
+            asked = describe({"method": method, "policy": {"name": policy}, "prm": {"name": prm} if prm else None, "n": n})
+            raise NotImported(f"{asked}, seed {seed}, for {problems} problems is not in the import {self.name}; {self.listed()}")
+        return found
+
+    def holds(self, method: str, policy: str, prm: str | None, n: int, seed: int, problems: int) -> bool:
+        """Whether the data says how accurate a method is at a budget."""
+        run = RUNS.get(method, method)
+        found = self.find(run, policy, prm if run not in ("pool", "cot") else None, n, seed, problems)
+        if found is None:
+            return False
+        return n == 1 if method == "cot" else n <= found["n"] and n % found.get("width", 1) == 0
+
+    def listed(self) -> str:
+        """What there is, in words."""
+        return "it holds:" + "".join(f"\n  {held}" for held in self.runs) + "\nImported models cannot be sampled anew."
+
+
+def of(problem_sets: Iterable[str], model: str) -> Import:
+    """The import that a model belongs to, which must be that of one of the problem sets.
+
+    Raises:
+        NotImported: where it is none of theirs.
+    """
+    name = _import_named_in(model)
+    found = [held for held in map(beside, problem_sets) if held]
+    for held in found:
+        if held.name == name:
+            return held
+    for folder in (Path(problem_set).parent for problem_set in problem_sets):
+        if (folder.parent.name, folder.name) == (FOLDER, name) and not (folder / MANIFEST).exists():
+            raise NotImported(f"the import {name} was not finished: {folder} has no {MANIFEST}; import its files again")
+    raise NotImported(
+        f"{model} goes with the problems that it was imported with: give problems={{STORE/imported/{name}/{name}.jsonl: COUNT}}; "
+        f"given {', '.join(problem_sets)}"
+    )
+
+
+def beside(problem_set: str) -> Import | None:
+    """The import whose problems these are; None for any other problem set."""
+    path = Path(problem_set).parent / MANIFEST
+    return _read(path, path.stat().st_mtime_ns) if problem_set.endswith(".jsonl") and path.exists() else None
+
+
+def all_of(store: Path) -> list[Import]:
+    """Every import of a store."""
+    return [_read(path, path.stat().st_mtime_ns) for path in sorted((store / FOLDER).glob(f"*/{MANIFEST}"))]
+
+
+def unfinished(store: Store) -> list[str]:
+    """The imports of which a store holds runs that no list names: they were cut off, or what they replace was not yet deleted."""
+    whole = {(source.name, source.digest) for source in all_of(store.folder)}
+    policies = (run.spec["policy"] for run in store.runs())
+    found = {(_import_named_in(policy["name"]), policy["weights"]) for policy in policies if is_imported(policy["name"])}
+    return sorted({name for name, _ in found - whole})
+
+
+def _import_named_in(model: str) -> str:
+    return model.removeprefix(PREFIX).split("/", 1)[0]
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, changed: int) -> Import:
+    content = manifest(path)
+    try:
+        runs = tuple(Held(run["spec"], run["problems"]) for run in content["runs"])
+        return Import(path.parent, content["name"], content["hash"], content["problems"], runs)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from None
+
+
+def manifest(path: Path) -> dict:
+    """What an import's list says.
+
+    Raises:
+        StoreError: where it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from None
+    if not isinstance(content, dict):
+        raise _damaged(path, "it is no object")
+    return content
+
+
+def _damaged(path: Path, reason: object) -> StoreError:
+    return StoreError(f"{path} is damaged ({reason}); delete it and import the data again")

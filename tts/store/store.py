@@ -1,0 +1,320 @@
+"""Where trajectories are kept: append by chunk, resume, read.
+
+A *run* is everything that determines trajectories but the problems: policy, PRM, method, budget, sampling, engine. Its
+folder is named by a hash of that. A *chunk* is a fixed number of problems; its file is named by a hash of them, written
+whole or not at all. So a run that is cut off continues where it was, and a longer list of problems adds to a shorter.
+A search's chunk also holds the steps that were sampled for it, pruned ones included, which other searches need not sample again.
+"""
+
+from __future__ import annotations
+
+import copy
+import glob
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+from filelock import FileLock, Timeout
+
+from tts.common.files import sweep, write_text
+from tts.store.chunk_file import ALL, SCHEMA, STEPS, StoreError, chunk_limits, read_chunk, write_chunk
+from tts.store.step_columns import ChunkSteps, SampledSteps
+from tts.tasks.problems import fingerprint
+
+ELSEWHERE = {"name": "imported"}
+"""The engine of runs that were made elsewhere; of scores that were given here to imported samples it has more fields."""
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")  # in a file's name; ids come from strangers
+
+
+def digest(spec: dict) -> str:
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder.
+
+    Attributes:
+        folder: where its chunks lie.
+        spec: what determines it.
+    """
+
+    folder: Path
+    spec: dict
+
+    @property
+    def key(self) -> str:
+        return digest(self.spec)
+
+    def path(self, problems: Sequence[dict]) -> Path:
+        """The file of a chunk of problems."""
+        return self.folder / _file_name(problems)
+
+    def grades(self, problems: Sequence[dict]) -> Path:
+        """The file of a chunk's grades (:mod:`tts.analysis.grades`), which there may be."""
+        return self.folder / "grades" / _file_name(problems)
+
+    @property
+    def note(self) -> Path:
+        """The file that says what the run is."""
+        return self.folder / "run.json"
+
+    def has(self, problems: Sequence[dict]) -> bool:
+        """Whether a chunk is stored; without the run's note no reader would know whose it is."""
+        return self.path(problems).exists() and self.note.exists()
+
+    def write(
+        self, problems: Sequence[dict], rows: list[dict], seconds: float, limits: Sequence[str] = (), steps: pa.ListArray | None = None
+    ) -> None:
+        """Commits a chunk: a temporary file, flushed, then renamed.
+
+        Args:
+            seconds: that it took to make.
+            limits: what the engine could not do, in words.
+            steps: that were sampled for it, as of :func:`tts.store.chunk_file.steps_column`.
+
+        Raises:
+            StoreError: where the folder cannot be written.
+        """
+        write_chunk(self.path(problems), rows, seconds, limits, steps)
+
+    def read(self, problems: Sequence[dict]) -> list[dict]:
+        """A chunk's rows, in the order of its problems.
+
+        Raises:
+            StoreError: where the chunk is missing or damaged.
+        """
+        return self._table(problems).to_pylist()
+
+    def steps(self, problems: Sequence[dict]) -> SampledSteps:
+        """The steps that were sampled for a chunk; none where none were kept.
+
+        Raises:
+            StoreError: where the chunk is missing or damaged.
+        """
+        return SampledSteps([self.sampled(problems)])
+
+    def sampled(self, problems: Sequence[dict]) -> ChunkSteps:
+        """As :meth:`steps`, of this run alone."""
+        path = self._stored(problems)
+        return _steps_of(path, path.stat().st_mtime_ns)
+
+    def seconds(self, problems: Sequence[dict]) -> float:
+        """How long the chunk took to make."""
+        return float(self._table(problems).schema.metadata[b"seconds"])
+
+    def limits(self) -> list[str]:
+        """What the engine could not do when it made any of the run's chunks; "not reproducible", for instance."""
+        found = {}
+        for path in sorted(self.folder.glob("*.parquet")):
+            found |= dict.fromkeys(chunk_limits(path))
+        return list(found)
+
+    def rows(self) -> Iterator[dict]:
+        """Every row that the run holds, chunk by chunk.
+
+        Raises:
+            StoreError: where a chunk is damaged.
+        """
+        for path in sorted(self.folder.glob("*.parquet")):
+            yield from read_chunk(path).to_pylist()
+
+    def remove(self) -> None:
+        """Deletes the run, its chunks first: what a kill leaves of it still says what it is."""
+        for path in self.folder.glob("*.parquet"):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.folder)
+
+    def _table(self, problems: Sequence[dict], columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+        return read_chunk(self._stored(problems), columns)
+
+    def _stored(self, problems: Sequence[dict]) -> Path:
+        path = self.path(problems)
+        if not path.exists():
+            raise StoreError(f"nothing stored yet for {describe(self.spec)} on {problems[0]['id']} and following; run the study first")
+        return path
+
+
+@lru_cache(maxsize=32)  # searches of the same problems follow one another, and read those before them
+def _steps_of(path: Path, changed: int) -> ChunkSteps:
+    return ChunkSteps(read_chunk(path, ["problem_id", STEPS.name]))
+
+
+def _file_name(problems: Sequence[dict]) -> str:
+    first = _UNSAFE.sub("_", problems[0]["id"])[:60]
+    return f"{first}-{len(problems)}-{fingerprint(list(problems))}.parquet"
+
+
+class ImportedRun(Run):
+    """A run that was made elsewhere: one file with all of its problems, so that any part of them is a chunk."""
+
+    def path(self, problems: Sequence[dict]) -> Path:
+        return self.folder / ALL
+
+    def has(self, problems: Sequence[dict]) -> bool:
+        return self.path(problems).exists() and {_identity(p) for p in problems} <= set(self._held())
+
+    def read(self, problems: Sequence[dict]) -> list[dict]:
+        """Its rows of these problems.
+
+        Raises:
+            StoreError: where it lacks one of them, or is damaged.
+        """
+        held = self._held() if self.path(problems).exists() else {}
+        missing = [p["id"] for p in problems if _identity(p) not in held]
+        if missing:
+            raise StoreError(f"{describe(self.spec)} lacks {len(missing)} problems, {missing[0]} first; ask for fewer, or import again")
+        return copy.deepcopy([held[_identity(p)] for p in problems])
+
+    def _held(self) -> dict[tuple, dict]:
+        path = self.path([])
+        return _rows_of(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _rows_of(path: Path, changed: int) -> dict[tuple, dict]:
+    return {(row["problem_id"], row["problem"], row["answer"]): row for row in read_chunk(path).to_pylist()}
+
+
+def _identity(problem: dict) -> tuple:
+    return problem["id"], problem["problem"], problem["answer"]
+
+
+class Store:
+    """All runs below one folder."""
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+
+    def run(self, spec: dict) -> Run:
+        """The run of a spec; nothing is written before its first chunk, but for the spec itself."""
+        return _run(self.folder / f"{_name(spec)}-{digest(spec)}", spec)
+
+    def open(self, spec: dict) -> Run:
+        """The run of a spec, its folder made and its spec written beside its chunks.
+
+        Raises:
+            StoreError: where the store cannot be written.
+        """
+        run = self.run(spec)
+        try:
+            if not run.note.exists():
+                write_text(run.note, json.dumps(spec, indent=2, sort_keys=True) + "\n")
+        except OSError as error:
+            raise StoreError(self._unwritable(error)) from error
+        return run
+
+    def steps(self, spec: dict, problems: Sequence[dict]) -> SampledSteps:
+        """The steps that were sampled for a chunk of any run with a spec's policy, sampling and engine.
+
+        What cannot be read is left out: whoever needs the rows of such a chunk is told.
+        """
+        alike = [spec[key] for key in ("policy", "sampling", "engine")]
+        found = []
+        for note in sorted(self.folder.glob(f"*-{glob.escape(_policy_name(spec))}-*/run.json")):
+            try:
+                run = _run(note.parent, json.loads(note.read_text(encoding="utf-8")))
+                if [run.spec.get(key) for key in ("policy", "sampling", "engine")] == alike and run.has(problems):
+                    found.append(run.sampled(problems))
+            except (StoreError, OSError, ValueError, RecursionError, AttributeError):
+                continue
+        return SampledSteps(found)
+
+    def lock(self, wait: bool = False) -> FileLock:
+        """Held while writing, so that two studies on one store do not repeat each other's work.
+
+        Who gets it deletes what a killed writer left half written.
+
+        Args:
+            wait: for another process that holds it, and say so; else refuse.
+
+        Raises:
+            StoreError: where another process holds it, or the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / ".lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if not wait:
+                    raise
+                print(f"another process is writing to {self.folder}; waiting for it (Ctrl-C stops)", flush=True)
+                lock.acquire()
+            for pattern in ("*/*.tmp", "imported/*/*.tmp"):
+                for leftover in self.folder.glob(pattern):
+                    leftover.unlink(missing_ok=True)
+            sweep(self.folder.glob("*/grades/*.tmp"))  # which are written without the lock
+        except Timeout:
+            raise StoreError(f"another process is writing to {self.folder}; wait for it, or choose another store") from None
+        except OSError as error:
+            raise StoreError(self._unwritable(error)) from error
+        return lock
+
+    def _unwritable(self, error: OSError) -> str:
+        return f"cannot write to the store {self.folder}: {error.strerror or error}; make it writable, or choose another store"
+
+    def runs(self) -> Iterator[Run]:
+        """Every run that is stored.
+
+        Raises:
+            StoreError: where a run's description is damaged.
+        """
+        for note in sorted(self.folder.glob("*/run.json")):
+            try:
+                spec = json.loads(note.read_text(encoding="utf-8"))
+                if not note.parent.name.endswith(f"-{digest(spec)}"):
+                    raise ValueError("it does not describe the run that its folder is named after")
+            except (ValueError, RecursionError) as error:
+                raise StoreError(f"{note} is damaged ({error}); delete it and run the study again, which makes only it anew") from None
+            yield _run(note.parent, spec)
+
+    def export(self) -> Iterator[str]:
+        """The canonical export: one JSON line per run and problem, sorted, without times."""
+        for run in sorted(self.runs(), key=lambda run: run.key):
+            for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
+                yield json.dumps({"run": run.spec} | row, sort_keys=True, ensure_ascii=False)
+
+    def sizes(self) -> list[tuple[Run, int, int]]:
+        """Per run: its number of chunks and its bytes."""
+        found = []
+        for run in self.runs():
+            files = list(run.folder.glob("*.parquet"))
+            found.append((run, len(files), sum(f.stat().st_size for f in files)))
+        return found
+
+    def clean(self) -> int:
+        """Deletes all runs; returns how many."""
+        runs = list(self.runs())
+        shutil.rmtree(self.folder / "imported", ignore_errors=True)  # what describes imported runs
+        for run in runs:
+            run.remove()
+        return len(runs)
+
+
+def _run(folder: Path, spec: dict) -> Run:
+    return ImportedRun(folder, spec) if spec.get("engine") == ELSEWHERE else Run(folder, spec)
+
+
+def describe(spec: dict) -> str:
+    """A run in one line."""
+    prm = f" with {spec['prm']['name']}" if spec.get("prm") else ""
+    return f"{spec['method']} of {spec['policy']['name']}{prm}, N = {spec['n']}"
+
+
+def _name(spec: dict) -> str:
+    parts = [spec["method"], _policy_name(spec)]
+    if spec.get("prm"):
+        parts.append(Path(spec["prm"]["name"].partition("?")[0].replace(":", "-")).name[:60])
+    return "-".join([*parts, str(spec["n"])])
+
+
+def _policy_name(spec: dict) -> str:
+    # Of an address that is the model's name; a "?" or ":" is no part of a file's name everywhere.
+    return Path(spec["policy"]["name"].partition("?")[0].rpartition("#")[2].replace(":", "-")).name[:60]

@@ -1,0 +1,1 @@
+"""The compute-optimal strategy: which method, rule and budget to use; the adviser and the verifier map."""

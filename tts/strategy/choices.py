@@ -1,0 +1,223 @@
+"""Difficulty of a problem for a policy, and which method is best for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tts.analysis import stats
+from tts.analysis.evidence import Evidence
+from tts.generate.grid import SEARCHES
+from tts.strategy import compute_optimal
+from tts.tasks.selection import AGGREGATES, Rule
+
+BINS = ("easy", "medium", "hard")
+THRESHOLDS = (0.5, 0.1)
+PRICES = tuple(1e-6 * 2.0**i for i in range(12))
+"""Of a token, in accuracy: from one point for 10,000 tokens to one for five."""
+
+
+def absolute_bins(pass_at_1: Sequence[float], thresholds: tuple[float, float] = THRESHOLDS) -> np.ndarray:
+    """Difficulty by Pass@1 thresholds (Liu et al. 2025, section 3.2): easy from 50 %, hard below 10 %.
+
+    Returns:
+        ``(problems,)`` of easy, medium, hard.
+    """
+    values = np.asarray(pass_at_1)
+    return np.select([values >= thresholds[0], values >= thresholds[1]], BINS[:2], BINS[2])
+
+
+def quantile_bins(pass_at_1: Sequence[float]) -> np.ndarray:
+    """Difficulty by thirds of the problems, the alternative that the study argues against; ties keep their order."""
+    values = np.asarray(pass_at_1)
+    ranks = np.argsort(np.argsort(-values, kind="stable"), kind="stable")
+    return np.array(BINS)[ranks * len(BINS) // len(values)]
+
+
+def by_bin(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, bins: np.ndarray) -> pd.DataFrame:
+    """Accuracy of each of the grid's methods in each difficulty bin, with intervals.
+
+    Bins without problems are left out, and so are methods that imported data do not have at that budget.
+    """
+    rows = []
+    for name in (name for name in BINS if (bins == name).any()):
+        for method in (m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)):
+            inside = evidence.accuracy(problem_set, policy, prm, method, n)[bins == name]
+            interval = stats.of_accuracy(inside)
+            numbers = {"problems": len(inside), "accuracy": interval.estimate, "low": interval.low, "high": interval.high}
+            rows.append({"policy": policy, "prm": prm, "bin": name, "method": method, "n": n} | numbers)
+    return pd.DataFrame(rows)
+
+
+class Choice(NamedTuple):
+    """What a strategy chooses among: a method, and how its candidates become one answer."""
+
+    method: str
+    rule: Rule
+
+    def __str__(self) -> str:
+        return self.method if self.method == "majority" else f"{self.method} {self.rule}"
+
+
+def choices(methods: Sequence[str], rules: Sequence[Rule] | None = None) -> list[Choice]:
+    """Every method with every rule; a majority vote is one choice whatever the aggregate, and majority of a pool a method.
+
+    Args:
+        rules: those allowed; by default each aggregate with PRM-Max and PRM-Vote, and the majority vote.
+    """
+    scored = [Rule(aggregate, vote) for aggregate in AGGREGATES for vote in ("max", "vote")]
+    found = []
+    for method in methods:
+        if method == "majority":
+            found.append(Choice(method, Rule("", "majority")))
+        else:
+            allowed = rules or [*scored, *([Rule("", "majority")] if method in SEARCHES else [])]
+            found += [Choice(method, rule) for rule in allowed]
+    return found
+
+
+def values(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, candidates: Sequence[Choice]) -> np.ndarray:
+    """``(candidates, problems)``, each candidate's expected accuracy on each problem."""
+    return np.stack([evidence.accuracy(problem_set, policy, prm, c.method, n, c.rule) for c in candidates])
+
+
+def study_method(share: float, difficulty: str) -> str:
+    """The method that the study's authors used on MATH-500 (Liu et al. 2025, section 4.2), their sizes taken as shares of 72B.
+
+    Policies below 7B: beam search; to 32B: DVTS for easy and medium problems, beam search for hard ones; above: best-of-N.
+
+    Args:
+        share: the policy's parameters over those of the largest policy.
+        difficulty: easy, medium or hard.
+    """
+    if share < 7 / 72:
+        return "beam_search"
+    if share <= 32 / 72:
+        return "beam_search" if difficulty == "hard" else "dvts"
+    return "best_of_n"
+
+
+class Setting(NamedTuple):
+    """Where strategies are compared: a problem set, a policy, a PRM, a budget, and the policy's share of the largest."""
+
+    problem_set: str
+    policy: str
+    prm: str
+    n: int
+    share: float = 0.0
+
+
+def compare(
+    evidence: Evidence, at: Setting, candidates: Sequence[Choice], oracle: np.ndarray, predicted: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Strategies side by side: how each knows the difficulty, what it was chosen on, its accuracy with a 95 % interval.
+
+    Args:
+        oracle: ``(problems,)``, difficulty by Pass@1, which needs the answers: an upper bound.
+        predicted: ``(problems,)``, difficulty by the PRM's scores of a few samples, where it is known.
+
+    Returns:
+        Columns strategy, policy, prm, n, accuracy, low, high, interval (its method).
+    """
+    table = values(evidence, at.problem_set, at.policy, at.prm, at.n, candidates)
+    same = np.full(len(oracle), "all")
+    methods = evidence.grid.methods
+    rule = [study_method(at.share, name) for name in oracle] if np.isfinite(at.share) else ["the size is unknown"]
+    by_rule = {m: evidence.accuracy(at.problem_set, at.policy, at.prm, m, at.n) for m in sorted(set(rule) & set(methods))}
+    alone, by_itself = evidence.alone(at.problem_set, at.policy)
+    rows = {
+        alone: stats.of_accuracy(by_itself),
+        "majority": stats.of_accuracy(evidence.accuracy(at.problem_set, at.policy, None, "majority", at.n)),
+        "best fixed, cross-fitted": compute_optimal.fit(table, same).accuracy,
+        "optimal, oracle difficulty, cross-fitted": compute_optimal.fit(table, oracle).accuracy,
+        "optimal, oracle difficulty, in-sample": compute_optimal.fit(table, oracle, crossed=False).accuracy,
+    }
+    if predicted is not None:
+        rows["optimal, predicted difficulty, cross-fitted"] = compute_optimal.fit(table, predicted).accuracy
+    if set(rule) <= set(by_rule):
+        rows["the study's rule"] = stats.of_accuracy(np.array([by_rule[m][i] for i, m in enumerate(rule)]))
+    common = {"policy": at.policy, "prm": at.prm, "n": at.n}
+    return pd.DataFrame(
+        {"strategy": name} | common | {"accuracy": i.estimate, "low": i.low, "high": i.high, "interval": i.method}
+        for name, i in rows.items()
+    )
+
+
+def chosen(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bins: np.ndarray) -> pd.DataFrame:
+    """What is best in each bin, on all problems; its accuracy cross-fitted; and in how many resamples it is chosen again.
+
+    Returns:
+        Columns policy, prm, n, difficulty, problems, choice, accuracy, low, high, chosen again.
+    """
+    fitted = compute_optimal.fit(values(evidence, at.problem_set, at.policy, at.prm, at.n, candidates), bins)
+    rows = []
+    for name in (name for name in BINS if name in fitted.choice):
+        interval = fitted.of_bin[name]
+        rows.append(
+            {"policy": at.policy, "prm": at.prm, "n": at.n, "difficulty": name, "problems": int((bins == name).sum())}
+            | {"choice": str(candidates[fitted.choice[name]]), "accuracy": interval.estimate, "low": interval.low, "high": interval.high}
+            | {"chosen again": fitted.stability[name]}
+        )
+    return pd.DataFrame(rows)
+
+
+def at_equal_tokens(evidence: Evidence, at: Setting, bins: np.ndarray, peek: int) -> pd.DataFrame:
+    """Accuracy against policy tokens: each method with the grid's rule at every budget, and the adaptive strategy.
+
+    The adaptive strategy chooses method, rule and N per predicted difficulty, cross-fitted, by accuracy less a price of
+    tokens; a row for each price. The tokens of the samples from which difficulty is predicted count.
+
+    Returns:
+        Columns policy, prm, strategy, n (none for the adaptive one), tokens, accuracy, low, high.
+    """
+    asked, common = (at.problem_set, at.policy, at.prm), {"policy": at.policy, "prm": at.prm}
+    rows, worth, spent = [], [], []
+    for method in evidence.grid.methods:
+        for n in sorted(evidence.grid.budgets):
+            interval = stats.of_accuracy(evidence.accuracy(*asked, method, n))
+            tokens = evidence.policy_tokens(*asked, method, n)
+            numbers = {"tokens": tokens.mean(), "accuracy": interval.estimate, "low": interval.low, "high": interval.high}
+            rows.append(common | {"strategy": method, "n": n} | numbers)
+            worth.append(values(evidence, *asked, n, choices([method])))
+            spent.append(np.broadcast_to(tokens, worth[-1].shape))
+    peeked = evidence.policy_tokens(*asked, "majority", max(evidence.grid.budgets)).mean() * peek / max(evidence.grid.budgets)
+    for price in PRICES:
+        fitted = compute_optimal.fit(np.concatenate(worth), bins, costs=np.concatenate(spent), price=price)
+        interval = fitted.accuracy
+        numbers = {"tokens": fitted.cost + peeked, "accuracy": interval.estimate, "low": interval.low, "high": interval.high}
+        rows.append(common | {"strategy": "adaptive", "n": pd.NA} | numbers)
+    return pd.DataFrame(rows)
+
+
+def efficiency(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bins: np.ndarray) -> dict:
+    """The efficiency gain of the cross-fitted strategy over majority voting, in samples and in policy tokens.
+
+    Tokens of the strategy are those of the methods chosen on all problems; what the PRM reads is not counted.
+    """
+    asked = (at.problem_set, at.policy)
+    weights = compute_optimal.resampled_problems(len(bins))
+    budgets, searched = evidence.pool_budgets, sorted(evidence.grid.budgets)
+    votes = [evidence.accuracy(*asked, None, "majority", n) for n in budgets]
+    majority = np.stack([weights @ v / weights.sum(1) for v in votes])
+    error = np.std(votes[int(majority[:, 0].argmax())]) / np.sqrt(len(bins))
+    fits = {n: compute_optimal.fit(values(evidence, *asked, at.prm, n, candidates), bins) for n in searched}
+    tts = np.stack([fits[n].estimates for n in searched])
+    of_majority = [evidence.policy_tokens(*asked, None, "majority", n).mean() for n in budgets]
+    of_tts = [_tokens(evidence, at._replace(n=n), candidates, bins, fits[n].choice) for n in searched]
+    return {
+        "policy": at.policy,
+        "prm": at.prm,
+        "in samples": compute_optimal.efficiency_gain(budgets, majority, error, searched, tts),
+        "in tokens": compute_optimal.efficiency_gain(of_majority, majority, error, of_tts, tts),
+    }
+
+
+def _tokens(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bins: np.ndarray, choice: dict[str, int]) -> float:
+    """Mean policy tokens of a problem under a choice per bin."""
+    used = np.zeros(len(bins))
+    for name, number in choice.items():
+        used[bins == name] = evidence.policy_tokens(at.problem_set, at.policy, at.prm, candidates[number].method, at.n)[bins == name]
+    return float(used.mean())

@@ -1,0 +1,144 @@
+"""How good must a verifier be? Which method wins where, with error rates dialled in on an exact step checker.
+
+The map is made from dialled checkers (:mod:`tts.reward_models.dial`); a real PRM is placed on it by its measured rates, and the map
+then says which method should win with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.interpolate import RegularGridInterpolator
+
+from tts.analysis import committed, costs, stats
+from tts.analysis.evidence import Evidence
+from tts.generate.grid import Grid
+from tts.models.files import pocket_models
+from tts.reward_models.dial import rates
+from tts.strategy import choices
+
+FALSE_POSITIVES = (0.0, 0.15, 0.3, 0.5, 0.7)
+FALSE_NEGATIVES = (0.0, 0.05, 0.1, 0.2, 0.4)
+POLICIES = ("policy-10k", "policy-32k", "policy-94k")
+METHODS = ("majority", "best_of_n", "beam_search", "dvts")
+
+
+def dials() -> list[str]:
+    """The names of the map's checkers."""
+    return [f"dial:{fp:g},{fn:g}" for fp in FALSE_POSITIVES for fn in FALSE_NEGATIVES]
+
+
+def committed_map(grid: Grid, n: int = 16) -> Evidence | None:
+    """The dialled checkers' committed outcomes, with a grid's settings; None where there are none."""
+    changed = {"policies": list(POLICIES), "prms": dials(), "methods": list(METHODS), "samples": n, "budgets": [4, n]}
+    return committed.committed(Grid(**(grid.model_dump() | changed)))
+
+
+def real_cells(grid: Grid, prms: Sequence[str], n: int = 16) -> list[Evidence]:
+    """Committed outcomes with real PRMs, PRM by PRM: of the policies that ran every method, then of those that ran all but beam search."""
+    found = []
+    for prm in prms:
+        for methods in (METHODS, tuple(m for m in METHODS if m != "beam_search")):
+            changed = {"policies": pocket_models("policy"), "prms": [prm], "methods": list(methods), "budgets": [n], "samples": n}
+            found.append(committed.committed(Grid(**(grid.model_dump() | changed))))
+    return [held for held in found if held is not None]
+
+
+def winners(evidence: Evidence, problem_set: str, n: int) -> pd.DataFrame:
+    """The most accurate method at each point of the map.
+
+    Returns:
+        Columns policy, false positive, false negative, an accuracy per method, best, lead (over the second), decided (whether the
+        lead's 95 % bootstrap interval over problems lies above 0).
+    """
+    rows = []
+    for policy in evidence.grid.policies:
+        for prm in evidence.grid.prms:
+            values = {m: evidence.accuracy(problem_set, policy, prm, m, n) for m in evidence.grid.methods}
+            first, second = sorted(values, key=lambda m: -values[m].mean())[:2]
+            lead = stats.bootstrap(values[first] - values[second])
+            place = dict(zip(("false positive", "false negative"), rates(prm)))
+            accuracies = {m: v.mean() for m, v in values.items()}
+            rows.append({"policy": policy} | place | accuracies | {"best": first, "lead": lead.estimate, "decided": lead.low > 0})
+    return pd.DataFrame(rows)
+
+
+class Prediction:
+    """Accuracies read off the map: between its points linearly, by error rates and by the policy's own accuracy with CoT.
+
+    Args:
+        evidence: of the dialled checkers.
+        problem_set: the one that they ran on.
+        n: budget.
+    """
+
+    def __init__(self, evidence: Evidence, problem_set: str, n: int):
+        skills = {p: evidence.accuracy(problem_set, p, None, "cot", 1).mean() for p in evidence.grid.policies}
+        table = winners(evidence, problem_set, n).assign(skill=lambda t: t["policy"].map(skills))
+        axes = [np.unique(table[name]) for name in ("skill", "false positive", "false negative")]
+        ordered = table.sort_values(["skill", "false positive", "false negative"])
+        self._limits = [(axis[0], axis[-1]) for axis in axes]
+        self._of = {m: RegularGridInterpolator(axes, ordered[m].to_numpy().reshape([len(a) for a in axes])) for m in evidence.grid.methods}
+
+    def accuracies(self, skill: float, false_positive: float, false_negative: float) -> dict[str, float]:
+        """Expected accuracy of each method; beyond the map's ends, that at its end."""
+        point = [np.clip(x, *ends) for x, ends in zip((skill, false_positive, false_negative), self._limits)]
+        return {method: float(of(point)[0]) for method, of in self._of.items()}
+
+
+def regrets(
+    evidence: Sequence[Evidence], problem_set: str, n: int, prediction: Prediction, places: dict[str, tuple[float, float]]
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """What choosing by the map costs against the best method, policy by policy and PRM by PRM, beside the study's rule.
+
+    The study's rule goes by the policy's size (Liu et al. 2025, section 4.2), difficulty unknown: beam search, DVTS or best-of-N.
+
+    Args:
+        evidence: of real PRMs.
+        places: error rates of each of them.
+
+    Returns:
+        Columns policy, prm, predicted, rule, best, regret of map, regret of rule, regret of always DVTS (in accuracy); and per
+        strategy its regret on each problem, averaged over the cells.
+    """
+    rows, lost = [], {"map": [], "rule": [], "always DVTS": []}
+    for held, policy, prm in _cells(evidence, places):
+        values = {m: held.accuracy(problem_set, policy, prm, m, n) for m in held.grid.methods}
+        skill = held.accuracy(problem_set, policy, None, "cot", 1).mean()
+        expected = prediction.accuracies(skill, *places[prm])
+        wanted = choices.study_method(costs.study_share(policy), "medium")
+        if wanted not in values:
+            continue
+        chosen = {"map": max(values, key=expected.get), "rule": wanted, "always DVTS": "dvts"}
+        best = max(values, key=lambda m: values[m].mean())
+        for name, method in chosen.items():
+            lost[name].append(values[best] - values[method])
+        regret = {f"regret of {name}": lost[name][-1].mean() for name in chosen}
+        rows.append({"policy": policy, "prm": prm, "predicted": chosen["map"], "rule": wanted, "best": best} | regret)
+    shortest = min((len(v) for values in lost.values() for v in values), default=0)
+    return pd.DataFrame(rows), {name: np.mean([v[:shortest] for v in values], 0) for name, values in lost.items() if values}
+
+
+def _cells(evidence: Sequence[Evidence], places: dict[str, tuple[float, float]]):
+    """Every policy and PRM once, from the first evidence that holds it."""
+    seen = set()
+    for held in evidence:
+        for policy in held.grid.policies:
+            for prm in held.grid.prms:
+                if prm in places and (policy, prm) not in seen:
+                    seen.add((policy, prm))
+                    yield held, policy, prm
+
+
+def summary(lost: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Mean regret of each strategy over the cells, in points, with a 95 % bootstrap interval over problems."""
+    rows = []
+    for name, values in lost.items():
+        i = stats.bootstrap(values)
+        rows.append({"choice by": name, "regret (points)": f"{100 * i.estimate:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]"})
+    if {"map", "rule"} <= set(lost):
+        i = stats.bootstrap(lost["rule"] - lost["map"])
+        rows.append({"choice by": "rule less map", "regret (points)": f"{100 * i.estimate:+.1f} [{100 * i.low:+.1f}, {100 * i.high:+.1f}]"})
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""Presets, notebooks and the command line."""

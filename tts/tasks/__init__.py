@@ -1,0 +1,1 @@
+"""Kinds of problems: prompts, steps, answers, grading, selection."""

@@ -1,0 +1,167 @@
+"""Training texts of the pocket family: solutions, self-checking traces, and solutions gone wrong for PRMs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tts.tasks.pocket_problems import (
+    Node,
+    PocketProblem,
+    Style,
+    apply,
+    count_operations,
+    first_error,
+    reductions,
+    solve,
+    step_text,
+    training_problems,
+)
+
+VERBOSE_SHARE = 0.35
+
+
+@dataclass(frozen=True)
+class Example:
+    """A problem with a solution to learn from.
+
+    Attributes:
+        problem: the problem.
+        steps: the solution's steps, without separators.
+        taught: per step, whether a policy should learn to write it (a slip planted in a trace is not taught).
+    """
+
+    problem: PocketProblem
+    steps: list[str]
+    taught: list[bool]
+
+
+def solutions(seed: int) -> Iterator[Example]:
+    """Correct solutions, about a third of them verbose."""
+    rng = random.Random(f"solutions/{seed}")
+    for problem in training_problems(seed):
+        style: Style = "verbose" if rng.random() < VERBOSE_SHARE else "terse"
+        steps = solve(problem, style, rng)
+        yield Example(problem, steps, [True] * len(steps))
+
+
+def self_checking_traces(seed: int, slips: float = 0.25) -> Iterator[Example]:
+    """Long traces, the counterpart of long CoT: every operation is checked, and done again where the check fails.
+
+    The check swaps the sides of a sum or product, or adds a difference back (``75-38`` for ``47+38=75``), and ends
+    in ``ok`` or ``no``. A planted slip is in the context but not taught; its detection is.
+
+    Args:
+        seed: of the problems, the slips and the order of steps.
+        slips: share of operations that are first done wrong.
+    """
+    rng = random.Random(f"traces/{seed}")
+    for problem in training_problems(seed):
+        state: Node | int = problem.expression
+        steps: list[str] = []
+        taught: list[bool] = []
+        while isinstance(state, Node):
+            equation, state = rng.choice(list(reductions(state)))
+            if rng.random() < slips:
+                wrong = plant_slip(equation, rng)
+                steps += [wrong, check_text(wrong)]
+                taught += [False, True]
+            steps += [equation, check_text(equation)]
+            taught += [True, True]
+        steps.append(f"\\boxed{{{state}}}")
+        taught.append(True)
+        yield Example(problem, steps, taught)
+
+
+def check_text(equation: str) -> str:
+    """The check of an equation, with its verdict: ``47+38=85`` gives ``38+47=85 ok``."""
+    left, op, right, result = split_equation(equation)
+    if op == "-":
+        verdict = "ok" if result + right == left else "no"
+        return f"{result}+{right}={result + right} {verdict}"
+    checked = apply(op, right, left)
+    return f"{right}{op}{left}={checked} {'ok' if checked == result else 'no'}"
+
+
+def split_equation(equation: str) -> tuple[int, str, int, int]:
+    """``"47+38=85"`` as ``(47, "+", 38, 85)``."""
+    sides, result = equation.split("=")
+    op = next(c for c in sides if c in "+-*")
+    left, right = sides.split(op)
+    return int(left), op, int(right), int(result)
+
+
+def plant_slip(equation: str, rng: random.Random) -> str:
+    """The same operation with a result that is wrong in the way small models are: a digit, a carry, a neighbour."""
+    left, op, right, result = split_equation(equation)
+    while True:
+        kind = rng.random()
+        if kind < 0.45:
+            digits = list(str(result))
+            digits[rng.randrange(len(digits))] = str(rng.randint(0, 9))
+            wrong = int("".join(digits))
+        elif kind < 0.7:
+            wrong = result + rng.choice((-10, 10, -1, 1, -100, 100))
+        elif kind < 0.9:
+            wrong = result + rng.randint(-20, 20)
+        else:
+            wrong = apply(rng.choice("+-*"), left, right)
+        if wrong != result and 0 <= wrong <= 999:
+            return f"{left}{op}{right}={wrong}"
+
+
+def corrupted(seed: int, style: Style | None = None) -> Iterator[tuple[PocketProblem, list[str]]]:
+    """Solutions for PRM training, half of them with one error after which the solution carries on consistently.
+
+    Args:
+        seed: of everything.
+        style: only this style; None mixes both evenly.
+    """
+    rng = random.Random(f"corrupted/{seed}")
+    for problem in training_problems(seed):
+        chosen: Style = style or rng.choice(("terse", "verbose"))
+        if rng.random() < 0.4:
+            yield problem, solve(problem, chosen, rng)
+            continue
+        steps = _with_one_error(problem, chosen, rng)
+        if first_error(problem, steps) is not None:
+            yield problem, steps
+
+
+def _with_one_error(problem: PocketProblem, style: Style, rng: random.Random) -> list[str]:
+    wrong_at = rng.randrange(problem.operations)
+    state: Node | int = problem.expression
+    steps: list[str] = []
+    while isinstance(state, Node):
+        equation, rest = rng.choice(list(reductions(state)))
+        if len(steps) == wrong_at:
+            equation, rest = _one_error(equation, state, rest, problem, rng)
+        steps.append(step_text(equation, rest, problem.family, style))
+        state = rest
+    return [*steps, f"\\boxed{{{state}}}"]
+
+
+def _one_error(equation: str, state: Node, rest: Node | int, problem: PocketProblem, rng: random.Random) -> tuple[str, Node | int]:
+    """A wrong equation and the state that a solver who believed it would be left with."""
+    left, op, right, result = split_equation(equation)
+    if rng.random() < 0.75:
+        wrong = plant_slip(equation, rng)
+    else:  # a misread operand or operator, worked out correctly
+        options = [(left, o, right) for o in "+-*" if o != op]
+        options += [(max(0, left + rng.choice((-10, -1, 1, 10))), op, right), (left, op, max(1, right + rng.choice((-10, -1, 1, 10))))]
+        a, o, b = rng.choice([x for x in options if 0 <= apply(x[1], x[0], x[2]) <= 999 and x != (left, op, right)] or [(left, op, right)])
+        wrong = f"{a}{o}{b}={apply(o, a, b)}"
+    return wrong, _replace(rest, state, equation, split_equation(wrong)[3])
+
+
+def _replace(rest: Node | int, state: Node | int, equation: str, result: int) -> Node | int:
+    """``rest``, with the number that ``equation`` put there replaced by ``result``."""
+    if isinstance(state, int):
+        return rest
+    if isinstance(rest, int):
+        return result
+    left_changed = rest.left != state.left or (isinstance(state.left, Node) and count_operations(rest.left) < count_operations(state.left))
+    if left_changed:
+        return Node(rest.op, _replace(rest.left, state.left, equation, result), rest.right)
+    return Node(rest.op, rest.left, _replace(rest.right, state.right, equation, result))

@@ -1,0 +1,238 @@
+"""Trains the pocket family from its recipes, one model at a time, each resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm.auto import tqdm
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
+
+from tts.common.files import write_text
+from tts.models.files import fingerprint, read_card, weights_hash
+from tts.policies.transformers import TransformersPolicy
+from tts.reward_models.qwen_prm import Qwen2ForProcessRewardModel
+from tts.search import sample_pool
+from tts.search.driver import Driver
+from tts.search.sampling import Sampling
+from tts.tasks import pocket_tokenizer as pocket_tokenizer
+from tts.tasks.pocket_problems import PocketProblem, parse, training_problems
+from tts.tasks.pocket_traces import corrupted, self_checking_traces, solutions
+from tts.training.loop import Progress, Schedule, train
+from tts.training.pocket.corpora import LAYOUTS, UNLABELLED, Corpus, pack, policy_sequences, prm_sequences
+from tts.training.pocket.recipes import POLICIES, POLICY_TOKENS, PRMS, ROWS_PER_BATCH, SAMPLES_PER_POLICY, PolicyRecipe, PRMRecipe
+
+
+class CorpusBatches:
+    """Rows of a corpus in a seeded order, ``ROWS_PER_BATCH`` at a time, passes after the first reshuffled."""
+
+    def __init__(self, corpus: Corpus, seed: int):
+        self.corpus, self.seed = corpus, seed
+        self.per_pass = len(corpus.ids) // ROWS_PER_BATCH
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        number, at = divmod(step, self.per_pass)
+        order = np.random.default_rng([self.seed, number]).permutation(len(self.corpus.ids))
+        rows = order[at * ROWS_PER_BATCH : (at + 1) * ROWS_PER_BATCH]
+        document = torch.from_numpy(self.corpus.document[rows].astype(np.int64))
+        length = document.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool).tril()
+        return {
+            "ids": torch.from_numpy(self.corpus.ids[rows].astype(np.int64)),
+            "position": torch.from_numpy(self.corpus.position[rows].astype(np.int64)),
+            "mask": ((document[:, None, :, None] == document[:, None, None, :]) & causal),
+            "learn": torch.from_numpy(self.corpus.learn[rows].astype(np.float32)),
+            "label": torch.from_numpy(self.corpus.label[rows].astype(np.int64)),
+        }
+
+
+def new_policy(recipe: PolicyRecipe) -> LlamaForCausalLM:
+    torch.manual_seed(recipe.seed)
+    tokenizer = pocket_tokenizer.build()
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.width,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.heads,
+            head_dim=32,
+            intermediate_size=recipe.inner,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def language_model_loss(model: LlamaForCausalLM, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean cross-entropy of the next token over the positions marked ``learn``."""
+    logits = model(input_ids=batch["ids"], position_ids=batch["position"], attention_mask=batch["mask"], use_cache=False).logits
+    return next_token_loss(logits, batch)
+
+
+def next_token_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    losses = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch["ids"][:, 1:].flatten(), reduction="none")
+    learn = batch["learn"][:, :-1].flatten()
+    return (losses * learn).sum() / learn.sum()
+
+
+def policy_corpus(long: bool, folder: Path) -> Corpus:
+    """The tokens that all policies of a kind are trained on, made once."""
+    path = folder / ("corpus-long.npz" if long else "corpus.npz")
+    if not path.exists():
+        examples = self_checking_traces(0) if long else solutions(0)
+        pack(policy_sequences(examples), POLICY_TOKENS, path.stem).save(path)
+    return Corpus.load(path)
+
+
+def train_policy(name: str, output: Path, scratch: Path) -> Path:
+    """Trains one policy and saves it as a ``save_pretrained`` folder with its card.
+
+    Args:
+        name: a key of ``POLICIES``.
+        output: the folder that gets ``name/``.
+        scratch: where corpora and checkpoints live meanwhile.
+    """
+    recipe = POLICIES[name]
+    corpus = policy_corpus(recipe.long, scratch)
+    batches = CorpusBatches(corpus, recipe.seed)
+    model = new_policy(recipe)
+    schedule = Schedule(batches.per_pass, recipe.peak_learning_rate, bf16=recipe.width >= 128)
+    progress = train(model, language_model_loss, batches, schedule, scratch / name, name, f"{recipe} {POLICY_TOKENS} tokens")
+    card = training_card(model, corpus.tokens, progress, recipe.seed)
+    return save(model, pocket_tokenizer.build(), card, output / name)
+
+
+def policy_samples(name: str, models: Path, scratch: Path) -> list[tuple[PocketProblem, list[str]]]:
+    """A policy's own solutions of training problems at temperature 1, two a problem, made once and kept as JSON lines."""
+    path = scratch / f"samples-{name}-{fingerprint(str(models / name))}.jsonl"
+    if not path.exists():
+        problems = itertools.islice(training_problems(seed=1), SAMPLES_PER_POLICY // 2)
+        texts = list(dict.fromkeys(p.text for p in problems))
+        policy = TransformersPolicy(str(models / name), Sampling(temperature=1.0, max_tokens=240))
+        roots = [policy.root(text, text) for text in texts]
+        with tqdm(total=len(roots), desc=f"samples of {name}", unit="problem") as bar:
+            outcomes = Driver(policy, on_outcome=lambda _: bar.update()).run([(r, sample_pool(r, 2)) for r in roots])
+        lines = [json.dumps([o.problem_id, c.steps]) for o in outcomes for c in o.trajectories if c.status == "finished"]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("\n".join(lines) + "\n")
+        temporary.replace(path)
+    pairs = [(parse(text), steps) for text, steps in map(json.loads, path.read_text().splitlines())]
+    # A weak policy now and then writes a piece of another format's mark; no PRM text can hold that.
+    known = set(pocket_tokenizer.build().get_vocab())
+    return [(problem, steps) for problem, steps in pairs if all(known.issuperset(pocket_tokenizer.pieces(s)) for s in steps)]
+
+
+def new_prm(recipe: PRMRecipe, models: Path) -> torch.nn.Module:
+    """A PRM in its family's architecture, its lower layers and embeddings those of ``recipe.start``."""
+    torch.manual_seed(recipe.seed)
+    policy = LlamaForCausalLM.from_pretrained(models / recipe.start, use_safetensors=True)
+    shape = policy.config.to_diff_dict()
+    shape = {k: v for k, v in shape.items() if k not in {"architectures", "model_type", "transformers_version", "dtype"}}
+    shape["num_hidden_layers"] = policy.config.num_hidden_layers + recipe.extra_layers
+    if recipe.family == "qwen-prm":
+        model = Qwen2ForProcessRewardModel(Qwen2Config(**shape))
+    else:
+        model = LlamaForCausalLM(LlamaConfig(**shape))
+    outside = model.model.load_state_dict(policy.model.state_dict(), strict=False).unexpected_keys
+    assert not outside, outside
+    for layer in model.model.layers[policy.config.num_hidden_layers :]:  # new layers begin as the identity
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    return model
+
+
+def prm_loss(family: str):
+    """Cross-entropy of "right up to here" at every token, wrong ones counted twice, plus 0.3 times the LM loss."""
+    vocabulary = pocket_tokenizer.build().get_vocab()
+    labels = [vocabulary[" -"], vocabulary[" +"]]
+
+    def loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        hidden = model.model(
+            input_ids=batch["ids"], position_ids=batch["position"], attention_mask=batch["mask"], use_cache=False
+        ).last_hidden_state
+        embeddings = model.model.embed_tokens.weight
+        verdicts = model.score(hidden) if family == "qwen-prm" else hidden @ embeddings[labels].T
+        weights = torch.tensor([2.0, 1.0])
+        judged = F.cross_entropy(verdicts.flatten(0, 1).float(), batch["label"].flatten(), weights, ignore_index=UNLABELLED)
+        return judged + 0.3 * next_token_loss(hidden @ embeddings.T, batch)
+
+    return loss
+
+
+def prm_ingredients(recipe: PRMRecipe, models: Path) -> str:
+    """What a PRM's corpus and first weights follow from: its recipe and the weights of the policies that it names."""
+    weights = {name: fingerprint(str(models / name)) for name in (recipe.start, *recipe.samples_from)}
+    return f"{recipe} {SAMPLES_PER_POLICY} samples {weights}"
+
+
+def prm_corpus(recipe: PRMRecipe, name: str, models: Path, scratch: Path) -> Corpus:
+    path = scratch / f"corpus-{name}-{hashlib.sha256(prm_ingredients(recipe, models).encode()).hexdigest()[:12]}.npz"
+    if not path.exists():
+        sampled = [s for policy in recipe.samples_from for s in policy_samples(policy, models, scratch)]
+        np.random.default_rng(recipe.seed).shuffle(sampled)
+        synthetic = corrupted(recipe.seed, recipe.style)
+        mixed = synthetic
+        if sampled:
+            own = itertools.cycle(sampled)
+            mixed = (next(own) if number % 4 == 0 else next(synthetic) for number in itertools.count())
+        pack(prm_sequences(mixed, LAYOUTS[recipe.family]), recipe.tokens, path.stem).save(path)
+    return Corpus.load(path)
+
+
+def train_prm(name: str, output: Path, scratch: Path) -> Path:
+    """Trains one discriminative PRM and saves it in its family's format, with its card."""
+    recipe = PRMS[name]
+    batches = CorpusBatches(prm_corpus(recipe, name, output, scratch), recipe.seed)
+    model = new_prm(recipe, output)
+    schedule = Schedule(batches.per_pass, recipe.peak_learning_rate, bf16=model.config.hidden_size >= 128)
+    made_of = prm_ingredients(recipe, output)
+    progress = train(model, prm_loss(recipe.family), batches, schedule, scratch / name, name, made_of)
+    card = training_card(model, batches.corpus.tokens, progress, recipe.seed) | {"family": recipe.family}
+    card |= {"started_from": recipe.start, "started_from_flops": read_card(output / recipe.start)["training_flops"]}
+    template = pocket_tokenizer.CHATML_TEMPLATE if recipe.family == "qwen-prm" else pocket_tokenizer.POLICY_TEMPLATE
+    return save(model, pocket_tokenizer.build(template), card, output / name)
+
+
+def train_model(name: str, output: Path, scratch: Path) -> Path:
+    """Trains one model of the family, or finishes it; a PRM starts from policies that must be in ``output``.
+
+    Raises:
+        KeyError: where there is no such recipe.
+        FileNotFoundError: where a PRM's policies are missing.
+    """
+    if name in POLICIES:
+        return train_policy(name, output, scratch)
+    recipe = PRMS[name]
+    needed = {recipe.start, *recipe.samples_from}
+    if missing := [policy for policy in POLICIES if policy in needed and not (output / policy / "card.json").exists()]:
+        raise FileNotFoundError(f"{name} starts from policies that are not in {output}: train {', '.join(missing)} first")
+    return train_prm(name, output, scratch)
+
+
+def training_card(model: torch.nn.Module, tokens: int, progress: Progress, seed: int) -> dict:
+    """What a model cost to train; training FLOPs by 6 x parameters x tokens (the study's Table 4)."""
+    parameters = sum(p.numel() for p in model.parameters())
+    return {
+        "parameters": parameters,
+        "training_tokens": tokens,
+        "training_flops": 6 * parameters * tokens,
+        "seed": seed,
+        "wall_seconds": round(progress.seconds),
+        "final_loss": progress.losses[-1][1] if progress.losses else None,
+    }
+
+
+def save(model, tokenizer, card: dict, folder: Path) -> Path:
+    model.to(torch.float32).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_text(folder / "card.json", json.dumps(card | {"weights_sha256": weights_hash(folder)}, indent=2) + "\n")
+    return folder

@@ -1,0 +1,157 @@
+"""Token rows for training: examples packed end to end, each attending to itself only.
+
+A corpus is a set of equally shaped arrays ``(rows, length)``:
+
+- ``ids``: token ids;
+- ``document``: which example a token belongs to (0 is padding);
+- ``position``: a token's position in its example;
+- ``learn``: 1 where the *next* token is a target of the language-model loss;
+- ``label``: 1 or 0 where the solution is right or wrong up to and including this token, 2 where there is no label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from tts.tasks import pocket_tokenizer as pocket_tokenizer
+from tts.tasks.pocket_problems import STEP_SEPARATOR, PocketProblem, first_error
+from tts.tasks.pocket_tokenizer import pieces as tokenizer_pieces
+from tts.tasks.pocket_traces import Example
+
+ROW = 256
+UNLABELLED = 2
+FIELDS = ("ids", "document", "position", "learn", "label")
+
+
+@dataclass
+class Sequence:
+    """One example as tokens, with what is to be learnt at each of them."""
+
+    ids: list[int]
+    learn: list[int]
+    label: list[int]
+
+
+@dataclass
+class Corpus:
+    """Packed rows; see the module's docstring for the arrays."""
+
+    ids: np.ndarray
+    document: np.ndarray
+    position: np.ndarray
+    learn: np.ndarray
+    label: np.ndarray
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that are not padding."""
+        return int((self.document > 0).sum())
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp.npz")
+        np.savez_compressed(temporary, **{field: getattr(self, field) for field in FIELDS})
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Corpus:
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(**{field: arrays[field] for field in FIELDS})
+
+
+def pack(sequences: Iterable[Sequence], tokens: int, description: str) -> Corpus:
+    """Rows of ``ROW`` tokens from the first sequences that hold ``tokens`` tokens together; longer ones are left out."""
+    rows: list[list[list[int]]] = [[[], [], [], [], []]]
+    total = 0
+    with tqdm(total=tokens, desc=description, unit="token", unit_scale=True) as progress:
+        for sequence in sequences:
+            length = len(sequence.ids)
+            if length > ROW:
+                continue
+            if len(rows[-1][0]) + length > ROW:
+                rows.append([[], [], [], [], []])
+            row = rows[-1]
+            number = (row[1][-1] if row[1] else 0) + 1
+            for column, values in zip(row, (sequence.ids, [number] * length, range(length), sequence.learn, sequence.label)):
+                column.extend(values)
+            total += length
+            progress.update(length)
+            if total >= tokens:
+                break
+    arrays = np.zeros((5, len(rows), ROW), dtype=np.uint8)
+    arrays[4] = UNLABELLED
+    for i, row in enumerate(rows):
+        for field in range(5):
+            arrays[field, i, : len(row[field])] = row[field]
+    return Corpus(*arrays)
+
+
+def policy_sequences(examples: Iterable[Example]) -> Iterator[Sequence]:
+    """The prompt, then the steps; the loss is on the solution only."""
+    tokenizer = pocket_tokenizer.build()
+    ids_of = _encoder(tokenizer)
+    end = tokenizer.eos_token_id
+    for example in examples:
+        prompt = ids_of(example.problem.text + STEP_SEPARATOR)
+        ids, targets = list(prompt), [0] * len(prompt)
+        for number, (step, taught) in enumerate(zip(example.steps, example.taught)):
+            last = number == len(example.steps) - 1
+            tokens = [*ids_of(step), *([end] if last else ids_of(STEP_SEPARATOR))]
+            ids += tokens
+            targets += [int(taught)] * len(tokens)
+        yield Sequence(ids, targets[1:] + [0], [UNLABELLED] * len(ids))
+
+
+def prm_sequences(labelled: Iterable[tuple[PocketProblem, list[str]]], layout: PRMLayout) -> Iterator[Sequence]:
+    """Solutions in a PRM's own layout, every token of them labelled; the language-model loss is on right tokens only."""
+    ids_of = _encoder(pocket_tokenizer.build())
+    for problem, steps in labelled:
+        error = first_error(problem, steps)
+        ids = ids_of(layout.opening.format(problem.text))
+        label = [UNLABELLED] * len(ids)
+        learn = [0] * len(ids)
+        for number, step in enumerate(steps):
+            ids += ids_of(step)
+            right = _right_tokens(step, number, error)
+            marks = ids_of(layout.mark)
+            ids += marks
+            label += [*right, *[int(error is None or number < error[0])] * len(marks)]
+            learn += [*right, *[0] * len(marks)]
+        yield Sequence(ids, learn[1:] + [0], label)
+
+
+@dataclass(frozen=True)
+class PRMLayout:
+    """How a PRM family writes a solution: ``opening`` with the problem in place of ``{}``, then each step and its mark."""
+
+    opening: str
+    mark: str
+
+
+LAYOUTS = {
+    "math-shepherd": PRMLayout("{} ", " ки\n"),
+    "qwen-prm": PRMLayout("<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", "<extra_0>"),
+}
+
+
+def _right_tokens(step: str, number: int, error: tuple[int, int] | None) -> list[int]:
+    """1 for each token of a step up to which the solution is right; ``error`` is where it first goes wrong."""
+    pieces = tokenizer_pieces(step)
+    if error is None or number < error[0]:
+        return [1] * len(pieces)
+    if number > error[0]:
+        return [0] * len(pieces)
+    ends = np.cumsum([len(piece) for piece in pieces])
+    return [int(end <= error[1]) for end in ends]
+
+
+def _encoder(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], list[int]]:
+    """Token ids of a text; a table lookup per piece, many times faster than calling the tokenizer."""
+    vocabulary = tokenizer.get_vocab()
+    return lambda text: [vocabulary[piece] for piece in tokenizer_pieces(text)]

@@ -1,0 +1,59 @@
+"""Measures the pocket models and writes the results into their cards."""
+
+from __future__ import annotations
+
+import json
+
+from tts.analysis.accuracy import Results
+from tts.analysis.localisation import evaluate as localise
+from tts.common.files import write_text
+from tts.generate.grid import Grid
+from tts.generate.runner import fill
+from tts.models.files import POCKET_FOLDER, pocket_models, read_card
+from tts.store.store import Store
+from tts.training.pocket.recipes import FAMILY
+
+HELD_OUT = {"pocket-main": 400, "pocket-hard": 60}
+
+
+def policy(name: str, store: Store, samples: int = 64) -> dict:
+    """Greedy accuracy on the held-out problems, and on fewer of them Pass@1 and Pass@64 at temperature 0.7."""
+    grid = Grid(problems=HELD_OUT, policies=[name], methods=["majority"], samples=1, budgets=[1])
+    pool = Grid(problems={"pocket-main": 100, "pocket-hard": 30}, policies=[name], methods=["majority"], samples=samples, budgets=[samples])
+    fill(grid, store)
+    fill(pool, store)
+    greedy, sampled = Results(grid, store), Results(pool, store)
+    found = {}
+    for problem_set in HELD_OUT:
+        found[f"{problem_set} greedy"] = round(float(greedy.greedy(problem_set, name).mean()), 4)
+        for n in (1, samples):
+            found[f"{problem_set} pass@{n}"] = round(float(sampled.pass_at(problem_set, name, n).mean()), 4)
+    return found
+
+
+def prm(name: str) -> dict:
+    """Error localisation (ProcessBench's F1), with the threshold chosen on validation and with 0.5."""
+    found = localise(name)
+    chosen, half = found["chosen"], found["half"]
+    return {
+        "localisation F1": round(chosen.f1, 4),
+        "on erroneous": round(chosen.erroneous, 4),
+        "on correct": round(chosen.correct, 4),
+        "threshold": round(chosen.threshold, 4),
+        "localisation F1 at 0.5": round(half.f1, 4),
+    }
+
+
+def record(name: str, results: dict) -> None:
+    """Adds results to a model's card."""
+    path = POCKET_FOLDER / name / "card.json"
+    write_text(path, json.dumps(read_card(path.parent) | {"results": results}, indent=2) + "\n")
+
+
+def all_models(store: Store) -> None:
+    """Measures every committed model."""
+    for name in pocket_models("policy"):
+        found = policy(name, store)
+        record(name, found | {"as implicit PRM": prm(f"implicit:{name}")} if name in FAMILY else found)
+    for name in pocket_models("prm"):
+        record(name, prm(name))
