@@ -57,7 +57,7 @@ def test_what_is_shown_is_what_was_saved(tmp_path, monkeypatch):
 def test_font_and_palette_reach_the_figure():
     style.use(font_size=11, palette="colorblind")
     figure, ax = plt.subplots()
-    [line] = ax.plot([1, 2], [1, 2], color=METHODS["majority"][1])
+    [line] = ax.plot([1, 2], [1, 2], color=METHODS["majority"].colour)
     assert ax.xaxis.label.get_size() == 11 and ax.get_xticklabels()[0].get_size() == 10
     assert line.get_color() == "C0" and plt.rcParams["axes.prop_cycle"].by_key()["color"][0] == "#0173b2"
 

@@ -9,11 +9,13 @@ import numpy as np
 from tts.analysis import stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.grades import Grades, Judges
-from tts.generate.grid import SEARCHES, Grid
+from tts.generate.grid import Grid
+from tts.search.registry import method_of
 from tts.store.store import Store
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
 MAJORITY_DRAWS = 100
+MAJORITY = Rule("", "majority")
 
 
 @dataclass(frozen=True)
@@ -82,19 +84,10 @@ class Results(Evidence):
 
     # -- per problem -------------------------------------------------------------------------------------------
 
-    def pass_at(self, problem_set: str, policy: str, n: int) -> np.ndarray:
-        """Pass@n of each problem, ``(problems,)``; ``n = 1`` is the policy's plain accuracy when sampling."""
-        return np.array([stats.pass_at_k(g.correct, n) for g in self._pool(problem_set, policy)])
-
-    def greedy(self, problem_set: str, policy: str) -> np.ndarray:
-        """Whether CoT, greedy decoding, answers each problem; ``(problems,)``."""
-        runs = self.graded(problem_set, self.grid.spec("cot", policy))
-        return np.array([float(g.correct[0]) for g in runs])
-
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
         """Expected accuracy of a method at budget ``n`` on each problem, ``(problems,)``.
 
-        Best-of-n and majority come from the pool, DVTS from whole subtrees; beam search was run at ``n``.
+        A method whose search falls into independent parts is drawn from its largest run, part by part; another was run at ``n``.
         """
         rule = rule or self.grid.rule
         key = (problem_set, policy, prm, method, n, rule)
@@ -105,21 +98,17 @@ class Results(Evidence):
         return self._accuracies[key]
 
     def _accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule) -> np.ndarray:
-        if method == "cot":
-            return self.greedy(problem_set, policy)
-        if method == "pass":
-            return self.pass_at(problem_set, policy, n)
-        if method == "majority":
-            return np.array([vote_of(g, n, Rule("", "majority")) for g in self._pool(problem_set, policy)])
-        if method not in ("best_of_n", *SEARCHES):
-            raise ValueError(f"unknown method {method!r}")
-        runs = self._runs(problem_set, policy, prm, method, n)
-        if method == "best_of_n":
-            return np.array([vote_of(g, n, rule) for g in runs])
-        if method == "dvts":
-            total, width = self.grid.size("dvts", policy, prm), self.grid.width(policy, prm)
-            return np.array([vote_of(by_subtree(g, total, width), n // width, rule) for g in runs])
-        return np.array([vote_of(g, len(g.group), rule) if len(g.group) else 0.0 for g in runs])
+        asked, runs = method_of(method), self._runs(problem_set, policy, prm, method, n)
+        if asked.source == "greedy":
+            return np.array([float(g.correct[0]) for g in runs])
+        if asked.select == "oracle":
+            return np.array([stats.pass_at_k(g.correct, n) for g in runs])
+        rule = MAJORITY if asked.select == "majority" else rule
+        parts = self.grid.parts(method, policy, prm, n)
+        if parts is None:
+            return np.array([vote_of(g, len(g.group), rule) if len(g.group) else 0.0 for g in runs])
+        total, each = parts
+        return np.array([vote_of(by_part(g, total, each), n // each, rule) for g in runs])
 
     def mean_score(self, problem_set: str, policy: str, prm: str, samples: int) -> np.ndarray:
         """Mean score that the PRM gives to each problem's first ``samples`` solutions of the pool, ``(problems,)``."""
@@ -133,30 +122,22 @@ class Results(Evidence):
 
     def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
         """Tokens of each problem's prompt, ``(problems,)``."""
-        return np.array([g.prompt_tokens for g in self._pool(problem_set, policy)], float)
+        return np.array([g.prompt_tokens for g in self._runs(problem_set, policy, None, "majority", 1)], float)
 
     def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         """Tokens that the PRM reads per problem; NaN for a part of a pool, whose shared steps make its share unknown."""
-        if method in ("cot", "majority", "pass"):
-            return np.zeros(len(self._pool(problem_set, policy)))
+        if not method_of(method).guided:
+            return np.zeros(len(self._runs(problem_set, policy, prm, method, n)))
         runs = self._runs(problem_set, policy, prm, method, n)
         known = 1.0 if self._share(policy, prm, method, n) == 1.0 else np.nan
         return np.array([g.prm_tokens for g in runs], float) * known
 
     def _share(self, policy: str, prm: str | None, method: str, n: int) -> float:
-        if method in ("majority", "pass"):
-            return n / self.grid.size("pool", policy)
-        return n / self.grid.size("scores" if method == "best_of_n" else method, policy, prm) if method in ("best_of_n", "dvts") else 1.0
+        parts = self.grid.parts(method, policy, prm, n)
+        return 1.0 if parts is None else n // parts[1] / parts[0]
 
     def _runs(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> list[Graded]:
-        if method in ("majority", "pass"):
-            return self._pool(problem_set, policy)
-        name = "scores" if method == "best_of_n" else method
-        budget = {"cot": 1, "beam_search": n}.get(method, self.grid.samples)
-        return self.graded(problem_set, self.grid.spec(name, policy, None if method == "cot" else prm, budget))
-
-    def _pool(self, problem_set: str, policy: str) -> list[Graded]:
-        return self.graded(problem_set, self.grid.spec("pool", policy, n=self.grid.samples))
+        return self.graded(problem_set, self.grid.run_of(method, policy, prm, n))
 
     @property
     def pool_budgets(self) -> list[int]:
@@ -165,16 +146,23 @@ class Results(Evidence):
         return sorted({*doubling, *self.grid.budgets})
 
 
-def by_subtree(graded: Graded, n: int, width: int) -> Graded:
-    """DVTS with budget ``n``: one candidate per subtree, in order; a subtree without a finished solution has no answer."""
-    trees = n // width
-    where = graded.subtree // width
-    group, correct = np.full(trees, -1), np.zeros(trees, bool)
+def by_part(graded: Graded, parts: int, samples: int) -> Graded:
+    """One candidate for each independent part of a search, in order; a part without a finished solution has no answer.
+
+    Args:
+        graded: candidates of the whole search.
+        parts: number of its parts.
+        samples: how many of the first samples belong to each.
+    """
+    if samples == 1 and len(graded.group) == parts:
+        return graded
+    where = graded.subtree // samples
+    group, correct = np.full(parts, -1), np.zeros(parts, bool)
     group[where], correct[where] = graded.group, graded.correct
-    scores = {how: np.zeros(trees) for how in graded.scores or AGGREGATES}
+    scores = {how: np.zeros(parts) for how in graded.scores or AGGREGATES}
     for how, values in graded.scores.items():
         scores[how][where] = values
-    return Graded(graded.problem_id, group, correct, scores, np.zeros(trees, int), np.arange(trees), 0, 0, 0)
+    return Graded(graded.problem_id, group, correct, scores, np.zeros(parts, int), np.arange(parts), 0, 0, 0)
 
 
 def vote_of(graded: Graded, n: int, rule: Rule) -> float:

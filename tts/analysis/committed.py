@@ -22,6 +22,7 @@ from tts.common.paths import DATA
 from tts.generate.grid import Grid
 from tts.models.hub import ModelError
 from tts.reward_models import weights_of
+from tts.search.registry import method_of, prm_of
 from tts.tasks.problems import fingerprint as problem_fingerprint
 from tts.tasks.selection import Rule
 
@@ -98,7 +99,7 @@ class Committed(Evidence):
         self._in_order: dict[tuple, pd.DataFrame] = {}
 
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
-        if rule not in (None, self.grid.rule) and method not in ("cot", "pass", "majority"):
+        if rule not in (None, self.grid.rule) and method_of(method).guided:
             raise ValueError(f"committed outcomes hold the rule {self.grid.rule} only; asked for {rule}")
         return self._values("accuracy", problem_set, policy, prm, method, n)
 
@@ -112,7 +113,7 @@ class Committed(Evidence):
         return self._values("prompt_tokens", problem_set, policy, None, "cot", 1)
 
     def _values(self, column: str, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        used = "" if method in ("cot", "pass", "majority") else prm
+        used = prm_of(method, prm) or ""
         cell = problem_set, policy, used, method, n
         if cell not in self._in_order:
             self._in_order[cell] = self._cells[cell].loc[self._ids[problem_set]]

@@ -17,6 +17,7 @@ from tts.models.files import POCKET_FOLDER, folder_of, idle_parameters, load_con
 from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.policies import address_in, model_of
+from tts.search.registry import prm_of
 from tts.store.imported import is_imported, original
 
 _ASKED = {"head_dim", "num_attention_heads", "num_hidden_layers"}
@@ -144,7 +145,7 @@ def table(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -
         for strategy, how, budget in (("CoT", "cot", 1), (f"{method}, N = {n}", method, n)):
             values = evidence.accuracy(problem_set, policy, prm, how, budget)
             interval = stats.of_accuracy(values)
-            used = None if how in ("cot", "majority") else prm
+            used = prm_of(how, prm)
             study = cost(evidence, problem_set, policy, used, how, budget, full=False)
             full = cost(evidence, problem_set, policy, used, how, budget, full=True)
             rows.append(

@@ -11,6 +11,7 @@ import pandas as pd
 
 from tts.analysis import stats
 from tts.generate.grid import Grid
+from tts.search import registry
 from tts.tasks.selection import Rule
 
 
@@ -28,19 +29,20 @@ def cells(grid: Grid, policy: str, pool_budgets: Sequence[int]) -> Iterator[tupl
 
 def _asked(grid: Grid, pool_budgets: Sequence[int]) -> Iterator[tuple[str, str, int]]:
     yield "", "cot", 1
+    chosen = [registry.method_of(name) for name in dict.fromkeys(["pass", "majority", *grid.methods])]
     for n in pool_budgets:
-        yield from (("", method, n) for method in ("pass", "majority"))
+        yield from (("", method.name, n) for method in chosen if method.source == "pool" and not method.guided)
+    yield from (("", method.name, n) for method in chosen if method.source == "own" and not method.guided for n in grid.budgets)
     for prm in grid.prms:
-        for method in grid.methods:
-            if method != "majority":
-                yield from ((prm, method, n) for n in (pool_budgets if method == "best_of_n" else grid.budgets))
+        for method in (m for m in chosen if m.guided):
+            yield from ((prm, method.name, n) for n in (pool_budgets if method.source == "pool" else grid.budgets))
 
 
 class Evidence(ABC):
     """A grid, and how accurate each of its methods is on each problem, at what cost in tokens.
 
-    Methods are ``cot`` (greedy, n = 1), ``pass`` (Pass@n), ``majority``, ``best_of_n``, ``beam_search`` and ``dvts``; the
-    first three need no PRM. Arrays hold one entry per problem, in the order of the problems.
+    Methods are those of :mod:`tts.search.registry`, ``cot`` (greedy, n = 1) and ``pass`` (Pass@n) among them. Arrays hold one entry
+    per problem, in the order of the problems.
     """
 
     grid: Grid

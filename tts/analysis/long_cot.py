@@ -14,6 +14,7 @@ import pandas as pd
 from tts.analysis import stats
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence
+from tts.search.registry import prm_of
 from tts.tasks.pocket_problems import apply
 from tts.tasks.pocket_traces import split_equation
 
@@ -59,7 +60,7 @@ def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str
     """
     rows = []
     for name, other in pairs.items():
-        used = None if method == "majority" else prm
+        used = prm_of(method, prm)
         found = {
             "plain CoT": (plain, name, None, "cot", 1),
             "internal": (long, other, None, "cot", 1),

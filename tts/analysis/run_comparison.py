@@ -8,8 +8,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from tts.analysis import grades, stats
-from tts.analysis.accuracy import by_subtree, graded_row, vote_of
+from tts.analysis.accuracy import MAJORITY, by_part, graded_row, vote_of
 from tts.analysis.stats import Interval
+from tts.search.registry import GREEDY, METHODS, POOL, Settings, is_search
 from tts.store.store import Run, Store, StoreError, describe
 from tts.tasks.grading import Grader
 from tts.tasks.selection import Rule
@@ -98,10 +99,11 @@ def _accuracy(spec: dict, row: dict, rule: Rule, grader: Grader, bar: tqdm) -> f
     bar.update()
     if not len(graded.group):
         return 0.0
-    if spec["method"] in ("cot", "pool"):
-        return vote_of(graded, len(graded.group), Rule("", "majority"))
-    if spec["method"] == "dvts":
-        graded = by_subtree(graded, spec["n"], spec["width"])
+    if spec["method"] in (GREEDY, POOL):
+        return vote_of(graded, len(graded.group), MAJORITY)
+    if is_search(spec["method"]) and (part := METHODS[spec["method"]].part):
+        each = part(Settings(spec["width"]))
+        graded = by_part(graded, spec["n"] // each, each)
     return vote_of(graded, len(graded.group), rule)
 
 

@@ -18,11 +18,10 @@ from tts.analysis.stats import FEWEST_PROBLEMS
 from tts.common.names import short
 from tts.models.files import read_card
 from tts.models.locate import locate
+from tts.search.registry import compared, method_of, prm_of
 from tts.store.imported import is_imported
 from tts.strategy import choices, compute_optimal
 from tts.tasks.selection import Rule
-
-METHODS = ("majority", "best_of_n", "beam_search", "dvts")
 
 
 class NotTested(Exception):
@@ -102,7 +101,7 @@ class Scope:
         """The first evidence that holds a policy with a method and a PRM."""
         for held in self.evidence if evidence is None else evidence:
             grid = held.grid
-            known = method in ("cot", "pass", *grid.methods) and (method in ("cot", "pass", "majority") or prm in grid.prms)
+            known = method in ("cot", "pass", *grid.methods) and (not method_of(method).guided or prm in grid.prms)
             asked = known and policy in grid.policies and (method == "cot" or self.n in grid.budgets)
             if asked and grid.holds(policy, prm, method, 1 if method == "cot" else self.n):
                 return held
@@ -111,9 +110,9 @@ class Scope:
     def methods(self, policy: str) -> dict[str, np.ndarray]:
         """Accuracy per problem of every method that ran with the good PRM."""
         found = {}
-        for method in METHODS:
+        for method in compared(study=True):
             try:
-                found[method] = self.values(policy, method, None if method == "majority" else self.good)
+                found[method] = self.values(policy, method, prm_of(method, self.good))
             except NotTested:
                 continue
         if not found:
@@ -183,7 +182,7 @@ def _parts(scope: Scope, method: str, over: str, size: str | None, prm: str, bin
     parts, used, missing = [], [], ""
     for policy in scope.of_size(size) if size else scope.searchers:
         try:
-            a, b = (scope.values(policy, m, None if m == "majority" else name) for m in (method, over))
+            a, b = (scope.values(policy, m, prm_of(m, name)) for m in (method, over))
             inside = np.isin(scope.bins(policy), bins) if bins else np.ones(len(a), bool)
         except NotTested as reason:
             missing = str(reason)

@@ -11,6 +11,7 @@ import pandas as pd
 from tts.analysis import costs, flops, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.stats import Interval
+from tts.search.registry import prm_of
 from tts.strategy import choices, compute_optimal
 from tts.tasks.selection import Rule
 
@@ -159,7 +160,7 @@ def ways_of(
     evidence: Evidence, problem_set: str, pair: tuple[str, str], prm: str, method: str, n: int, full: bool
 ) -> dict[str, flops.Cost]:
     """What a pair's smaller policy with TTS and its larger one with CoT cost, by name."""
-    used = None if method == "majority" else prm
+    used = prm_of(method, prm)
     return {
         f"{pair[0]}, TTS": costs.cost(evidence, problem_set, pair[0], used, method, n, full),
         f"{pair[1]}, CoT": costs.cost(evidence, problem_set, pair[1], None, "cot", 1, full),

@@ -26,6 +26,7 @@ from tts.common.paths import NOTEBOOKS
 from tts.exchange import presets
 from tts.exchange.presets import FINDINGS
 from tts.generate.grid import Grid
+from tts.search.registry import compared
 from tts.store import imported
 from tts.store.store import Store
 
@@ -165,7 +166,7 @@ def _committed_scope(ledger: Ledger, roles: Roles | None, grid: Grid) -> Scope |
 def _held(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> list[Evidence]:
     """Committed outcomes of the searchers with every PRM, and of every policy with the good one."""
     n = roles.n or ledger.n
-    common = rule | {"split": roles.split, "problems": {roles.problem_set: 1}, "methods": list(checks.METHODS), "samples": n}
+    common = rule | {"split": roles.split, "problems": {roles.problem_set: 1}, "methods": compared(study=True), "samples": n}
     asked = (
         {"policies": roles.searchers, "prms": roles.prms, "budgets": [smaller for smaller in (4, 16, 64, 256) if smaller <= n]},
         {"policies": [*roles.policies, *roles.long.values()], "prms": [roles.good_prm], "budgets": [n]},

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from tts.common.files import replacing
 from tts.exchange.records import (
-    METHODS,
+    SAMPLES,
     ExchangeError,
     Found,
     Record,
@@ -22,6 +22,7 @@ from tts.exchange.records import (
     steps_and_scores,
     whole_number,
 )
+from tts.search.registry import GREEDY, POOL, SCORES, Method, Settings, is_search, method_of, searches
 from tts.store.imported import is_imported, original
 from tts.store.store import Run, Store
 from tts.tasks.prompts import join_steps
@@ -29,7 +30,7 @@ from tts.tasks.selection import Rule
 
 NAME = "plain"
 STATUSES = ("finished", "truncated", "open")
-_METHOD = {"pool": "samples", "scores": "samples"}
+_METHOD = {POOL: SAMPLES, SCORES: SAMPLES}
 _COUNTS = ("prompt_tokens", "policy_tokens", "prm_tokens")
 
 _COMPLETION = pa.struct(
@@ -112,22 +113,21 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
     for key in ("problem", "answer"):
         if not str(row[key] if row[key] is not None else "").strip():
             raise ExchangeError(f"an empty {key}")
-    method = "samples" if row.get("method") is None else row["method"]
-    if method not in METHODS:
-        raise ExchangeError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    method = SAMPLES if row.get("method") is None else row["method"]
+    known = (GREEDY, SAMPLES, *searches())
+    if method not in known:
+        raise ExchangeError(f"unknown method {method!r}; known: {', '.join(known)}")
     solutions = tuple(_solution(c, number) for number, c in enumerate(row["completions"]))
     n, width, seed = (_count(row, key) for key in ("n", "width", "seed"))
-    if method in ("beam_search", "dvts") and (not n or not width or n % width):
-        raise ExchangeError(f"{method} needs n and width, n a multiple of width; given {row.get('n')!r} and {row.get('width')!r}")
-    if method == "dvts" and any(not s.path for s in solutions):
-        raise ExchangeError("dvts needs a path for each completion, whose first index divided by width is its subtree")
+    if is_search(method):
+        _check_search(method_of(method), n, width, solutions)
     sampling = row.get("sampling") if row.get("sampling") is not None else {}
     if not isinstance(sampling, dict):
         raise ExchangeError(f"sampling must be an object; given {sampling!r:.60}")
     prm = row.get("prm") or ("prm" if any(s.scores for s in solutions) else None)
     counts = {key: _count(row, key) for key in _COUNTS}
     tokens = [s.tokens for s in solutions]
-    if "policy_tokens" not in row and method in ("samples", "cot") and None not in tokens:
+    if "policy_tokens" not in row and method in (SAMPLES, GREEDY) and None not in tokens:
         counts["policy_tokens"] = sum(tokens)
     return Record(
         problem=str(row["problem"]),
@@ -139,12 +139,24 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
         prm=None if prm is None else str(prm),
         n=n,
         seed=seed or 0,
-        width=width if method in ("beam_search", "dvts") else None,
+        width=width if is_search(method) else None,
         sampling=sampling,
         problem_id=None if row.get("id") is None else str(row["id"]),
         recorded=_recorded(solutions),
         **counts,
     )
+
+
+def _check_search(method: Method, n: int | None, width: int | None, solutions: tuple[Solution, ...]) -> None:
+    """Refuses a search whose budget does not fit, or whose parts cannot be told apart."""
+    try:
+        method.check(n or 0, Settings(width or 0))
+    except ValueError as error:
+        raise ExchangeError(f"{method.name} needs n and width: {error}") from None
+    if not n:
+        raise ExchangeError(f"{method.name} needs n; given {n!r}")
+    if method.part and any(not s.path for s in solutions):
+        raise ExchangeError(f"{method.name} needs a path for each completion, whose first index divided by width is its subtree")
 
 
 def _recorded(solutions: tuple[Solution, ...]) -> tuple[Recorded, ...]:

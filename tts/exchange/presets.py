@@ -11,12 +11,12 @@ import yaml
 
 from tts.analysis import costs
 from tts.analysis.stats import FEWEST_PROBLEMS
-from tts.generate.grid import SEARCHES, Grid
+from tts.generate.grid import Grid
+from tts.search.registry import compared, prm_of, searches
 from tts.store.imported import Import
 from tts.strategy.compute_optimal import FOLDS
 
 FINDINGS = "09_findings"
-METHODS = ("majority", "best_of_n", *SEARCHES)
 Cells = frozenset[tuple[str, int]]
 """Methods and budgets of which the data says something."""
 
@@ -83,18 +83,18 @@ def _cells(source: Import, policy: str, prm: str | None, problems: int) -> Cells
     runs = _runs(source, policy, prm)
     largest = max(held.spec["n"] for held in runs)
     budgets = {1 << i for i in range(largest.bit_length())} | {held.spec["n"] for held in runs}
-    asked = [(method, n) for method in ("cot", *METHODS) for n in sorted(budgets)]
-    return frozenset((m, n) for m, n in asked if source.holds(m, policy, None if m in ("cot", "majority") else prm, n, 0, problems))
+    asked = [(method, n) for method in ("cot", *compared()) for n in sorted(budgets)]
+    return frozenset((m, n) for m, n in asked if source.holds(m, policy, prm_of(m, prm), n, 0, problems))
 
 
 def _preset(
     source: Import, store: Path, policies: tuple[str, ...], prms: tuple[str, ...], cells: Cells, problems: int, number: int
 ) -> Preset:
-    methods = [method for method in METHODS if any(held == method for held, _ in cells)]
+    methods = [method for method in compared() if any(held == method for held, _ in cells)]
     everywhere = _budgets(cells, methods)
     level = [method for method in ("majority", "best_of_n") if method in methods] or methods
     shared = [n for n in everywhere if all((method, n) in cells for method in level)] or everywhere[-1:]
-    level += [m for m in SEARCHES if m in methods and m not in level and (m, shared[-1]) in cells]
+    level += [m for m in searches() if m in methods and m not in level and (m, shared[-1]) in cells]
     shared = [n for n in shared if all((method, n) in cells for method in level)]
     widths = [held.spec["width"] for held in source.runs if held.spec.get("width")]
     common = {

@@ -9,13 +9,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from tts.tasks.prompts import join_steps, split_steps
 from tts.tasks.selection import Rule
 
-Method = Literal["cot", "samples", "beam_search", "dvts"]
-METHODS = ("cot", "samples", "beam_search", "dvts")
+SAMPLES = "samples"  # a pool, with scores or without
 
 # Tags that PRMs want after each step and that some tools leave in the text: Math-Shepherd's and Qwen2.5-Math-PRM's.
 STEP_TAGS = ("ки", "<extra_0>")
@@ -73,9 +71,9 @@ class Record:
 
     Attributes:
         problem, answer: the problem's text and its right answer.
-        method: ``samples`` are independent; with scores they serve best-of-N too.
+        method: ``cot``, a search's name, or ``samples``, which are independent; with scores they serve best-of-N too.
         policy: who wrote the solutions.
-        solutions: of ``dvts``, one for each subtree.
+        solutions: of a search of independent parts (DVTS), one for each part.
         source: file, and line where it has several.
         prm: who scored them.
         n: the budget; None leaves it to the number of solutions, and adds those of several records of a problem together.
@@ -90,7 +88,7 @@ class Record:
 
     problem: str
     answer: str
-    method: Method
+    method: str
     policy: str
     solutions: tuple[Solution, ...]
     source: str

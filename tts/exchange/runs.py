@@ -8,9 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from tts.exchange.records import Found, Record, Solution, clean_name, problem_key
+from tts.search.registry import METHODS, is_search
 from tts.tasks.grading import Grader
-
-METHODS = {"cot": "cot", "beam_search": "beam_search", "dvts": "dvts"}
 
 
 @dataclass
@@ -73,7 +72,7 @@ def assemble(found: Found, name: str) -> Assembled:
     groups: dict[tuple, dict[str, list[Record]]] = {}
     for problem_id, record in placed:
         own = json.dumps(record.sampling, sort_keys=True)
-        prm = record.prm if record.method in ("beam_search", "dvts") or (record.method == "samples" and record.prm) else None
+        prm = record.prm if is_search(record.method) or (record.method == "samples" and record.prm) else None
         key = (record.method, record.policy, prm, record.n, record.seed, record.width, own)
         groups.setdefault(key, {}).setdefault(problem_id, []).append(record)
     runs = []
@@ -130,14 +129,14 @@ def _runs(key: tuple, by_problem: dict[str, list[Record]], problems: dict[str, d
         return []
     if n is None:
         merged, n = _evened(merged, found)
-    if method == "dvts" and key[3] is None:
+    if is_search(method) and METHODS[method].part and key[3] is None:
         merged, n = {problem_id: _as_subtrees(record) for problem_id, record in merged.items()}, n * width
         if n == width:
             return []  # one subtree is the beam search that it was read from
     common = {"policy": policy, "n": n, "seed": seed, "width": width, "sampling": json.loads(sampling)}
     if method != "samples":
         rows = {i: _row(problems[i], record) for i, record in merged.items()}
-        return [ImportedRun(METHODS[method], prm=prm, rows=rows, **common)]
+        return [ImportedRun(method, prm=prm, rows=rows, **common)]
     if prm is None:
         return [ImportedRun("pool", prm=None, rows={i: _row(problems[i], _unscored(record)) for i, record in merged.items()}, **common)]
     scored = {i: _row(problems[i], record) for i, record in merged.items() if record.scored}

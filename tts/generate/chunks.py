@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
-from tts.generate.grid import SEARCHES
 from tts.models.loading import memory_of
 from tts.policies import open_policy
 from tts.policies.step_reuse import Remembering, Step, StepKey
@@ -20,6 +19,7 @@ from tts.reward_models import open_prm
 from tts.search import sample_pool
 from tts.search.base import Candidate, Search
 from tts.search.driver import Driver, Outcome, Policy
+from tts.search.registry import Settings, is_search, method_of
 from tts.search.sampling import Sampling
 from tts.store.chunk_file import STEPS, steps_column
 from tts.store.imported import is_imported
@@ -137,7 +137,7 @@ def inputs_of(work: Work, store: Store) -> Inputs:
     """What the store holds that a chunk is made from: of scores the pool's rows, of a search the steps of other searches."""
     if pool := pool_of(work, store):
         return pool.read(work.chunk)
-    return store.steps(work.spec, work.chunk) if work.spec["method"] in SEARCHES else None
+    return store.steps(work.spec, work.chunk) if is_search(work.spec["method"]) else None
 
 
 def pool_of(work: Work, store: Store) -> Run | None:
@@ -204,8 +204,8 @@ def room(engines: Engines, policy: Policy, longest: int, scored: bool) -> int:
 
 def search_of(spec: dict, root: Candidate) -> Search:
     """The search that a spec describes, from a problem's root."""
-    if spec["method"] in SEARCHES:
-        return SEARCHES[spec["method"]](root, spec["n"], spec["width"], spec["max_steps"])
+    if is_search(spec["method"]):
+        return method_of(spec["method"]).build(root, spec["n"], Settings(spec["width"], spec["max_steps"]))
     return sample_pool(root, spec["n"])
 
 

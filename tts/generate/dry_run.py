@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tts.generate.chunks import FEWEST, Engines, Made, Work, longest_of, make, pool_of, room, score_rows
-from tts.generate.grid import SEARCHES, Grid
+from tts.generate.grid import Grid
 from tts.generate.local_pool import make_all, side_by_side
 from tts.generate.runner import missing
 from tts.policies.step_reuse import Step, StepKey
+from tts.search.registry import is_search
 from tts.search.sampling import Sampling
 from tts.store.imported import is_imported
 from tts.store.store import Store
@@ -153,7 +154,7 @@ class _Probes:
 
     def _make(self, spec: dict, few: list[dict]) -> Made:
         """Searches find the steps of those before them known, as in the study."""
-        if spec["method"] not in SEARCHES:
+        if not is_search(spec["method"]):
             return make(Work(spec, few), None, self.engines)
         key = spec["policy"]["name"], few[0]["id"]
         if key not in self._steps:

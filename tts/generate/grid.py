@@ -15,16 +15,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tts import policies, reward_models
-from tts.search import beam_search, dvts
+from tts.search import registry
 from tts.search.sampling import Sampling
 from tts.store import imported
 from tts.tasks.problems import problem_rows
 from tts.tasks.selection import AGGREGATES, VOTES, Rule
 
 MOST = 1 << 16  # samples or rows, beyond which a number is a slip rather than a wish
-SEARCHES = {"beam_search": beam_search, "dvts": dvts}
 STEP_TOKENS = 2048  # Liu et al. 2025, section 4.1
-Method = Literal["majority", "best_of_n", "beam_search", "dvts"]
 
 
 class Grid(BaseModel):
@@ -35,9 +33,9 @@ class Grid(BaseModel):
         split: development, selection or test; all, for the study's sets.
         policies: names, folders or Hub names.
         prms: likewise; ``implicit:NAME`` takes a causal LM's likelihood.
-        methods: of those that are compared.
-        samples: N of the pool, and of DVTS.
-        budgets: values of N that beam search runs at and figures show.
+        methods: names of the methods that are compared, of :mod:`tts.search.registry`.
+        samples: N of the pool, and of each search whose smaller budgets are drawn from one run.
+        budgets: values of N that figures show, and at which the other searches run.
         beam_width: M.
         aggregate, vote: the one selection rule of all methods.
         temperature, top_p, max_tokens, max_steps, seed: of sampling and search.
@@ -51,7 +49,7 @@ class Grid(BaseModel):
     problems: dict[str, int] = Field(min_length=1)
     policies: list[str] = Field(min_length=1)
     prms: list[str] = []
-    methods: list[Method] = Field(["majority", "best_of_n", "beam_search", "dvts"], min_length=1)
+    methods: list[str] = Field(default_factory=lambda: registry.compared(study=True), min_length=1)
     split: Literal["development", "selection", "test", "all"] = "test"
     samples: int = Field(64, ge=1, le=MOST)
     budgets: list[int] = Field([4, 16, 64], min_length=1)
@@ -83,6 +81,13 @@ class Grid(BaseModel):
             raise ValueError(f"each may be given once; given more than once: {', '.join(map(str, repeated))}")
         return value
 
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, value: list[str]) -> list[str]:
+        if unknown := [name for name in value if name not in registry.compared()]:
+            raise ValueError(f"unknown method {unknown[0]!r}; choose from {', '.join(registry.compared())}")
+        return value
+
     @field_validator("aggregate")
     @classmethod
     def _known_aggregate(cls, value: str) -> str:
@@ -99,9 +104,10 @@ class Grid(BaseModel):
 
     @model_validator(mode="after")
     def _guided_methods_have_a_prm(self) -> Grid:
-        guided = [m for m in self.methods if m != "majority"]
+        guided = [m for m in self.methods if registry.method_of(m).guided]
         if guided and not self.prms:
-            raise ValueError(f"{', '.join(guided)} need a PRM; give prms, or leave only majority in methods")
+            without = [m for m in registry.compared() if not registry.method_of(m).guided]
+            raise ValueError(f"{', '.join(guided)} need a PRM; give prms, or leave only {' and '.join(without)} in methods")
         return self
 
     @model_validator(mode="after")
@@ -117,22 +123,21 @@ class Grid(BaseModel):
         for n in self.budgets:
             if n < 1 or n > self.samples:
                 raise ValueError(f"budget N = {n} is not in 1..samples = {self.samples}")
-        if set(self.methods) & set(SEARCHES):
-            for n in {*self.budgets, *([self.samples] if "dvts" in self.methods else [])}:
-                if n < self.beam_width or n % self.beam_width:
-                    raise ValueError(
-                        f"budget N = {n} is not a positive multiple of beam_width M = {self.beam_width}; "
-                        "change budgets, samples or beam_width, or leave out beam_search and dvts"
-                    )
+        for method in map(registry.method_of, self.methods):
+            for n in self.budgets if method.part is None else sorted({*self.budgets, self.samples}):
+                try:
+                    method.check(n, self.settings)
+                except ValueError as error:
+                    raise ValueError(f"{method.name}: {error}; change budgets, samples or beam_width, or leave it out of methods") from None
         return self
 
     def _imported_data_suffice(self) -> None:
         """Imported data need not fit a grid of budgets, but must say something of each method."""
         for policy in filter(imported.is_imported, self.policies):
             for method in self.methods:
-                for prm in self.prms if method != "majority" else [None]:
+                for prm in self.prms if registry.method_of(method).guided else [None]:
                     if not any(self.holds(policy, prm, method, n) for n in self.budgets):
-                        if method in SEARCHES and not imported.is_imported(prm):
+                        if registry.is_search(method) and not imported.is_imported(prm):
                             raise ValueError(
                                 f"{method} of {imported.original(policy)} with {prm} cannot be run: imported solutions can be scored, but "
                                 "not continued; leave only majority and best_of_n in methods"
@@ -144,6 +149,11 @@ class Grid(BaseModel):
     @property
     def rule(self) -> Rule:
         return Rule(self.aggregate, self.vote)
+
+    @property
+    def settings(self) -> registry.Settings:
+        """What searches are told beside their budget."""
+        return registry.Settings(self.beam_width, self.max_steps)
 
     # -- specs of runs -----------------------------------------------------------------------------------------
 
@@ -164,9 +174,7 @@ class Grid(BaseModel):
             "sampling": asdict(self.sampling(0.0 if method == "cot" else None)),
             "engine": {"name": policies.engine_of(policy)[0], "batch": self.batch, "chunk": self.chunk},
         }
-        if method in SEARCHES:
-            spec |= {"width": self.beam_width, "max_steps": self.max_steps}
-        return spec
+        return spec | (asdict(self.settings) if registry.is_search(method) else {})
 
     def _imported_spec(self, source: imported.Import, method: str, policy: str, prm: str | None, n: int) -> dict:
         """The spec of a run that was imported, or of scores that a PRM of ours gives to an imported pool."""
@@ -182,20 +190,26 @@ class Grid(BaseModel):
         return (self.spec(*run) for run in self.runs())
 
     def runs(self) -> Iterator[tuple[str, str, str | None, int]]:
-        """Method, policy, PRM and N of each of :meth:`specs`, whether or not the models can be found."""
+        """Run, policy, PRM and N of each of :meth:`specs`, whether or not the models can be found."""
+        chosen = [registry.method_of(name) for name in self.methods]
+        own = sorted((m for m in chosen if m.source == "own"), key=lambda m: m.part is None)  # those that sample most come first
         for policy in self.policies:
             if self.holds(policy, None, "cot", 1):
-                yield "cot", policy, None, 1
+                yield registry.GREEDY, policy, None, 1
             if self.holds(policy, None, "majority", 1):
-                yield "pool", policy, None, self.samples
+                yield registry.POOL, policy, None, self.samples
+            for method in (m for m in own if not m.guided):
+                yield from self._own_runs(method, policy, None)
             for prm in self.prms:
-                if "best_of_n" in self.methods:
-                    yield "scores", policy, prm, self.samples
-                if "dvts" in self.methods:
-                    yield "dvts", policy, prm, self.samples
-                if "beam_search" in self.methods:
-                    budgets = sorted(self.budgets, reverse=True)
-                    yield from (("beam_search", policy, prm, n) for n in budgets if self.holds(policy, prm, "beam_search", n))
+                if any(m.run == registry.SCORES for m in chosen):
+                    yield registry.SCORES, policy, prm, self.samples
+                for method in (m for m in own if m.guided):
+                    yield from self._own_runs(method, policy, prm)
+
+    def _own_runs(self, method: registry.Method, policy: str, prm: str | None) -> Iterator[tuple[str, str, str | None, int]]:
+        """One run from which smaller budgets are drawn, or one for each budget."""
+        budgets = [self.samples] if method.part else sorted(self.budgets, reverse=True)
+        yield from ((method.name, policy, prm, n) for n in budgets if method.part or self.holds(policy, prm, method.name, n))
 
     # -- what was imported -------------------------------------------------------------------------------------
 
@@ -205,7 +219,7 @@ class Grid(BaseModel):
         Its samples can be scored by any PRM that can be run.
         """
         source = self._import_of(policy)
-        if source and method == "best_of_n" and not imported.is_imported(prm):
+        if source and registry.method_of(method).run == registry.SCORES and not imported.is_imported(prm):
             method, prm = "majority", None
         return source is None or source.holds(method, policy, prm, n, self.seed, self._asked_of(source))
 
@@ -214,13 +228,22 @@ class Grid(BaseModel):
         pairs = [(policy, prm) for policy in policies for prm in prms]
         return [m for m in methods if all(any(self.holds(*pair, m, n) for n in self.budgets) for pair in pairs)]
 
-    def size(self, method: str, policy: str, prm: str | None = None) -> int:
-        """N of a policy's pool, its scores or its DVTS run (``pool``, ``scores``, ``dvts``)."""
-        return self.spec(method, policy, prm, self.samples)["n"] if self._import_of(policy) else self.samples
+    def run_of(self, method: str, policy: str, prm: str | None, n: int) -> dict:
+        """Spec of the run that holds a method's candidates at a budget."""
+        asked = registry.method_of(method)
+        return self.spec(asked.run, policy, registry.prm_of(method, prm), n if asked.part is None else self.samples)
 
-    def width(self, policy: str, prm: str) -> int:
-        """M of a policy's DVTS run."""
-        return self.spec("dvts", policy, prm, self.samples)["width"] if self._import_of(policy) else self.beam_width
+    def parts(self, method: str, policy: str, prm: str | None, n: int) -> tuple[int, int] | None:
+        """How many independent parts a method's run has, from which smaller budgets are drawn, and how many samples each takes.
+
+        None for a method with one run for each budget.
+        """
+        asked = registry.method_of(method)
+        if asked.part is None:
+            return None
+        spec = self.run_of(method, policy, prm, n)
+        each = asked.part(registry.Settings(spec.get("width", self.beam_width), spec.get("max_steps", self.max_steps)))
+        return spec["n"] // each, each
 
     def _import_of(self, policy: str) -> imported.Import | None:
         return imported.of(self.problems, policy) if imported.is_imported(policy) else None

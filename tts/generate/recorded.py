@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tts.generate.chunks import Engines, search_of
+from tts.generate.chunks import Engines
 from tts.generate.grid import Grid
-from tts.search import best_of_n
+from tts.search import method_of
 from tts.search.base import Candidate
 from tts.search.driver import Driver, Outcome
 from tts.tasks import selection
@@ -19,14 +19,12 @@ def search(grid: Grid, engines: Engines, problem: str, method: str, n: int) -> O
         grid: parameters; its sampling, width and depth apply.
         engines: the models, kept between calls.
         problem: the problem's text.
-        method: ``best_of_n``, ``beam_search`` or ``dvts``.
+        method: name of the method.
         n: budget.
     """
-    spec = grid.spec(method, grid.policies[0], grid.prms[0], n)
     policy, prm = engines.policy(grid.policies[0], grid.sampling()), engines.prm(grid.prms[0])
     root = policy.root("explored", problem)
-    running = best_of_n(root, n) if method == "best_of_n" else search_of(spec, root)
-    return Driver(policy, prm, record=True).run([(root, running)])[0]
+    return Driver(policy, prm, record=True).run([(root, method_of(method).build(root, n, grid.settings))])[0]
 
 
 def selected(grid: Grid, outcome: Outcome) -> Candidate | None:

@@ -10,8 +10,9 @@ from tqdm.auto import tqdm
 
 from tts.generate import local_pool
 from tts.generate.chunks import Engines, Made, Work, inputs_of, make, warn
-from tts.generate.grid import SEARCHES, Grid
+from tts.generate.grid import Grid
 from tts.policies import DEFAULT, check_ready
+from tts.search.registry import is_search
 from tts.store.store import ELSEWHERE, Run, Store, StoreError
 from tts.store.store import describe as run_in_words
 
@@ -25,7 +26,7 @@ def missing(grid: Grid, store: Store) -> list[Work]:
     policy = {name: at for at, name in enumerate(dict.fromkeys(spec["policy"]["name"] for spec in specs))}
     return [
         Work(spec, chunk)
-        for spec in sorted(specs, key=lambda spec: (policy[spec["policy"]["name"]], spec["method"] not in SEARCHES))
+        for spec in sorted(specs, key=lambda spec: (policy[spec["policy"]["name"]], not is_search(spec["method"])))
         for name in grid.problems
         for chunk in grid.chunks(name)
         if not store.run(spec).has(chunk)

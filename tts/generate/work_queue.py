@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from tts.generate.chunks import Work, pool_of
-from tts.generate.grid import SEARCHES
+from tts.search.registry import is_search
 from tts.store.store import Store
 
 RETRIES = 3  # of one chunk whose worker was lost
@@ -29,7 +29,7 @@ class Waiting:
         self._lost: Counter[int] = Counter()
         self._before: dict[int, Work] = {}
         latest: dict[str, Work] = {}
-        for item in (item for item in self._items if item.spec["method"] in SEARCHES):
+        for item in (item for item in self._items if is_search(item.spec["method"])):
             like = json.dumps([item.spec[key] for key in ("policy", "sampling", "engine")] + [item.chunk], sort_keys=True)
             if like in latest:
                 self._before[id(item)] = latest[like]

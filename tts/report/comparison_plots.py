@@ -12,7 +12,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFor
 
 from tts.analysis.flops import Cost
 from tts.common.names import short
-from tts.report.plots import METHODS, legend_below
+from tts.report.plots import legend_below
+from tts.search.registry import method_of
 
 WAYS = {"CoT": "#7f7f7f", "TTS": "C1"}
 VERDICTS = {"supported": ("C0", "o"), "undecided": ("#7f7f7f", "s"), "contradicted": ("C1", "v")}
@@ -201,7 +202,7 @@ def internal_and_external(rows: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, len(sizes), figsize=(3.2 * len(sizes) + 0.6, 2.6), sharey=True, squeeze=False)
     for ax, size in zip(axes[0], sizes):
         for (policy, method), line in rows[rows["size"] == size].groupby(["policy", "method"], sort=False):
-            label, colour, marker = METHODS[method]
+            label, colour, marker = (look := method_of(method)).label, look.colour, look.marker
             thinks = policy != size
             error = np.clip([line["accuracy"] - line["low"], line["high"] - line["accuracy"]], 0, None)
             ax.errorbar(

@@ -15,8 +15,8 @@ from tts.generate import recorded
 from tts.generate.chunks import Engines
 from tts.generate.grid import Grid
 from tts.report import explore, search_tree
-from tts.report.plots import METHODS
 from tts.report.search_tree import RIGHT
+from tts.search.registry import method_of
 
 _CELL = "padding:0 6px;text-align:left;color:black;white-space:nowrap"
 
@@ -85,7 +85,7 @@ def tree(followed: Followed, step: int) -> bytes:
     figure = Figure(figsize=(4.2, 3.8), layout="constrained")
     right = followed.steps[followed.steps["right"].eq(True)]["path"]
     ringed = {tuple(map(int, path.split("."))) for path in right}
-    search_tree.draw(followed.nodes, followed.selected, figure.subplots(), METHODS[followed.method][0], until=step, ringed=ringed)
+    search_tree.draw(followed.nodes, followed.selected, figure.subplots(), method_of(followed.method).label, until=step, ringed=ringed)
     png = BytesIO()
     figure.savefig(png, format="png", dpi=200, bbox_inches=figure.bbox_inches)
     return png.getvalue()
@@ -109,7 +109,7 @@ class Explorer:
         self.problem = ipywidgets.Dropdown(
             description="problem", options=[(text[:80], (text, gold)) for text, gold in problems], layout=wide
         )
-        self.method = ipywidgets.Dropdown(description="method", options=[(METHODS[name][0], name) for name in methods])
+        self.method = ipywidgets.Dropdown(description="method", options=[(method_of(name).label, name) for name in methods])
         self.step = ipywidgets.IntSlider(description="step", min=1, max=1, value=1)
         self.back = ipywidgets.Button(description="back", icon="arrow-left", layout=ipywidgets.Layout(width="90px"))
         self.on = ipywidgets.Button(description="on", icon="arrow-right", layout=ipywidgets.Layout(width="90px"))

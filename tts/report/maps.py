@@ -12,7 +12,8 @@ from matplotlib.patches import Patch
 
 from tts.claims import findings
 from tts.common.names import short
-from tts.report.plots import METHODS
+from tts.report.plots import methods_in
+from tts.search.registry import method_of
 
 VERDICTS = {"supported": "#a9cfe8", "contradicted": "#f3bd8b", "undecided": "#e9e6d8", "not tested": "#f6f6f6"}
 
@@ -40,8 +41,8 @@ def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) ->
         ax.set_title(short(policy))
         ax.set_xlabel("wrong steps accepted")
     axes[0, 0].set_ylabel("right steps rejected")
-    won = [m for m in METHODS if m in set(table["best"])]
-    legend = [Patch(color=METHODS[m][1], label=f"{METHODS[m][0]} wins") for m in won]
+    won = methods_in(table["best"])
+    legend = [Patch(color=method.colour, label=f"{method.label} wins") for method in won]
     for number, ((prm, (x, y)), marker) in enumerate(zip(places.items(), markers), 1):
         label = f"{number}: {short(prm)} ({100 * x:.0f}, {100 * y:.0f} %)"
         legend.append(Line2D([], [], linestyle="none", marker=marker, markersize=6, label=label, **_OUTLINED))
@@ -62,7 +63,7 @@ def _fields(rows: pd.DataFrame, xs: list[float], ys: list[float], spots: list[tu
     for row in rows.to_dict("records"):
         i, j = xs.index(row["false positive"]), ys.index(row["false negative"])
         alpha = 0.75 if row["decided"] else 0.25
-        ax.add_patch(plt.Rectangle((i - 0.5, j - 0.5), 1, 1, color=METHODS[row["best"]][1], alpha=alpha, linewidth=0))
+        ax.add_patch(plt.Rectangle((i - 0.5, j - 0.5), 1, 1, color=method_of(row["best"]).colour, alpha=alpha, linewidth=0))
         corners = [(i - 0.3, j + 0.3), (i + 0.3, j + 0.3), (i - 0.3, j - 0.3), (i + 0.3, j - 0.3)]
         x, y = max(corners, key=lambda corner: min((np.hypot(*np.subtract(corner, spot)).clip(max=0.5) for spot in spots), default=0))
         ax.text(x, y, f"{100 * row[row['best']]:.0f}", ha="center", va="center", fontsize=6)

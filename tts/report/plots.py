@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,15 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from tts.common.names import short
+from tts.search.registry import METHODS, Method, method_of
 
-METHODS = {
-    "cot": ("CoT (greedy)", "#7f7f7f", "s"),
-    "pass": ("Pass@N (oracle)", "#000000", "."),
-    "majority": ("Majority", "C0", "o"),
-    "best_of_n": ("Best-of-N", "C4", "^"),
-    "beam_search": ("Beam search", "C2", "D"),
-    "dvts": ("DVTS", "C1", "v"),
-}
 PANEL = (2.3, 2.0)
 
 
@@ -37,19 +30,27 @@ def accuracy_against_n(rows: pd.DataFrame, ax: Axes) -> Axes:
         rows: columns method, n, accuracy, low, high, of one policy and PRM.
         ax: to draw on.
     """
-    for method, (label, colour, marker) in METHODS.items():
-        line = rows[rows["method"] == method].sort_values("n")
-        if line.empty:
+    for method in methods_in(rows["method"]):
+        line = rows[rows["method"] == method.name].sort_values("n")
+        if method.source == "greedy":
+            ax.axhline(line["accuracy"].iloc[0], color=method.colour, linestyle=":", label=method.label)
             continue
-        if method == "cot":
-            ax.axhline(line["accuracy"].iloc[0], color=colour, linestyle=":", label=label)
-            continue
-        dashed = {"linestyle": "--", "linewidth": 1.0} if method == "pass" else {}
-        ax.plot(line["n"], line["accuracy"], color=colour, marker=marker, label=label, **dashed)
-        if method != "pass":
-            ax.fill_between(line["n"], line["low"], line["high"], color=colour, alpha=0.12, linewidth=0)
+        dashed = {"linestyle": "--", "linewidth": 1.0} if method.select == "oracle" else {}
+        ax.plot(line["n"], line["accuracy"], color=method.colour, marker=method.marker, label=method.label, **dashed)
+        if method.select != "oracle":
+            ax.fill_between(line["n"], line["low"], line["high"], color=method.colour, alpha=0.12, linewidth=0)
     over_budget(ax)
     return ax
+
+
+def methods_in(names: Iterable[str]) -> list[Method]:
+    """The methods of some rows, in the order of the registry.
+
+    Raises:
+        tts.search.registry.MethodError: for one that nobody registered.
+    """
+    found = {name: method_of(name) for name in names}
+    return [method for name, method in METHODS.items() if name in found]
 
 
 def over_budget(ax: Axes) -> None:
@@ -81,14 +82,11 @@ def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> Axes
         sizes: parameters of each policy.
         ax: to draw on.
     """
-    for method, (label, colour, marker) in METHODS.items():
-        line = table[table["method"] == method].assign(size=lambda t: t["policy"].map(sizes)).sort_values("size")
-        if not line.empty:
-            error = np.clip([line["accuracy"] - line["low"], line["high"] - line["accuracy"]], 0, None)
-            style = "--" if method in ("pass", "cot") else "-"
-            ax.errorbar(
-                line["size"], line["accuracy"], error, color=colour, marker=marker, label=label, linestyle=style, capsize=2, elinewidth=0.8
-            )
+    for method in methods_in(table["method"]):
+        line = table[table["method"] == method.name].assign(size=lambda t: t["policy"].map(sizes)).sort_values("size")
+        error = np.clip([line["accuracy"] - line["low"], line["high"] - line["accuracy"]], 0, None)
+        look = {"color": method.colour, "marker": method.marker, "label": method.label, "linestyle": "-" if method.compared else "--"}
+        ax.errorbar(line["size"], line["accuracy"], error, **look, capsize=2, elinewidth=0.8)
     ax.set_xscale("log")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("policy parameters")
@@ -118,19 +116,18 @@ def bars_by_bin(table: pd.DataFrame, ax: Axes) -> Axes:
         ax: to draw on.
     """
     bins = _values(table, "bin")
-    methods = [m for m in METHODS if m in set(table["method"])]
+    methods = methods_in(table["method"])
     width = 0.8 / len(methods)
     for number, method in enumerate(methods):
-        label, colour, _ = METHODS[method]
-        part = table[table["method"] == method].set_index("bin").reindex(bins)
+        part = table[table["method"] == method.name].set_index("bin").reindex(bins)
         error = np.clip([part["accuracy"] - part["low"], part["high"] - part["accuracy"]], 0, None)
         ax.bar(
             np.arange(len(bins)) + (number - (len(methods) - 1) / 2) * width,
             part["accuracy"],
             width,
             yerr=error,
-            color=colour,
-            label=label,
+            color=method.colour,
+            label=method.label,
             error_kw={"elinewidth": 0.7},
         )
     counts = table.drop_duplicates("bin").set_index("bin")["problems"]
@@ -204,7 +201,8 @@ def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
         if part["tokens"].isna().all():
             ax.text(0.5, 0.5, "token counts are not known", ha="center", va="center", transform=ax.transAxes)
             continue
-        for method, (label, colour, marker) in (METHODS | {"adaptive": ("Adaptive", "#000000", "*")}).items():
+        looks = {m.name: (m.label, m.colour, m.marker) for m in METHODS.values()} | {"adaptive": ("Adaptive", "#000000", "*")}
+        for method, (label, colour, marker) in looks.items():
             of = part[part["strategy"] == method].sort_values("tokens")
             if not of.empty:
                 ax.plot(of["tokens"], of["accuracy"], color=colour, marker=marker, label=label)
@@ -319,7 +317,7 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
     if table.empty:
         ax.text(0.5, 0.5, "no model's training FLOPs are known", ha="center", va="center", transform=ax.transAxes)
         return ax
-    labels = {method: label for method, (label, *_) in METHODS.items()}
+    labels = {method.name: method.label for method in METHODS.values()}
     table = table.assign(policy=table["policy"].map(short), strategy=table["strategy"].replace(labels, regex=True))
     sns.scatterplot(
         table, x=column, y="accuracy", hue="policy", palette="viridis_r", style="strategy", ax=ax, s=28, zorder=3, legend=legend and "auto"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from tts.analysis.evidence import best
 from tts.common.names import short
-from tts.report.plots import METHODS
+from tts.search.registry import method_of
 
 
 def methods(table: pd.DataFrame, contrasts: pd.DataFrame, n: int) -> list[str]:
@@ -28,7 +28,7 @@ def methods(table: pd.DataFrame, contrasts: pd.DataFrame, n: int) -> list[str]:
         beside = [f"majority {majority.iloc[0]:.1%}" if len(majority) else "majority not in the data"]
         beside += [f"CoT {cot.iloc[0]:.1%}"] if len(cot) else [f"Pass@1 {single.iloc[0]:.1%}"] if len(single) else []
         lines.append(
-            f"{short(row.problems)}, {short(row.policy)} with {short(row.prm)}, N = {row.n}: {METHODS[row.method][0]} is best with "
+            f"{short(row.problems)}, {short(row.policy)} with {short(row.prm)}, N = {row.n}: {method_of(row.method).label} is best with "
             f"{row.accuracy:.1%} [{row.low:.0%}, {row.high:.0%}]; {', '.join(beside)}"
         )
     counts = contrasts["verdict"].value_counts()
@@ -129,7 +129,7 @@ def long_cot(contrasts: pd.DataFrame, method: str, n: int) -> list[str]:
     lines = []
     for size, rows in contrasts.groupby("size", sort=False):
         found = [f"{row['contrast']} {_points(row)} points ({row['verdict']})" for _, row in rows.iterrows()]
-        lines.append(f"{short(size)}, external by {METHODS[method][0]} with N = {n}: {', '.join(found)}")
+        lines.append(f"{short(size)}, external by {method_of(method).label} with N = {n}: {', '.join(found)}")
     return lines
 
 
@@ -139,7 +139,7 @@ def losses(overview: pd.DataFrame) -> list[str]:
     for method, rows in overview.groupby("method", sort=False):
         counts = rows["kind"].value_counts()
         lost = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "found")
-        lines.append(f"{METHODS[method][0]}: {counts.get('found', 0)} of {len(rows)} explored problems right; lost: {lost or 'none'}")
+        lines.append(f"{method_of(method).label}: {counts.get('found', 0)} of {len(rows)} explored problems right; lost: {lost or 'none'}")
     return lines
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from tts.analysis import stats
 from tts.analysis.evidence import Evidence
-from tts.generate.grid import SEARCHES
+from tts.search.registry import compared, is_search, method_of
 from tts.strategy import choices, compute_optimal
 from tts.tasks.selection import AGGREGATES, Rule
 
@@ -35,7 +35,7 @@ def at_budget(table: pd.DataFrame, n: int) -> pd.DataFrame:
     prms = [p for p in dict.fromkeys(rows["prm"]) if p]
     parts = [rows[rows["prm"].isin([prm, ""])].assign(prm=prm) for prm in prms] or [rows]
     wide = pd.concat(parts).pivot(index=["problems", "policy", "prm"], columns="method", values="text")
-    order = [m for m in ("cot", "Pass@1", "majority", "best_of_n", *SEARCHES, "pass") if m in wide]
+    order = [m for m in ("cot", "Pass@1", *compared(), "pass") if m in wide]
     return wide[order]
 
 
@@ -44,8 +44,8 @@ def method_contrasts(evidence: Evidence, n: int) -> pd.DataFrame:
 
     Of imported data, which may not hold both at ``n``, at the largest smaller budget of the grid at which they do.
     """
-    guided = [m for m in evidence.grid.methods if m != "majority"]
-    pairs = [(m, "best_of_n") for m in guided if m in SEARCHES and "best_of_n" in guided]
+    guided = [m for m in evidence.grid.methods if method_of(m).guided]
+    pairs = [(m, "best_of_n") for m in guided if is_search(m) and "best_of_n" in guided]
     pairs += [(m, "majority") for m in guided]
     rows = []
     for problem_set in evidence.grid.problems:
@@ -73,7 +73,7 @@ def bin_contrasts(evidence: Evidence, problem_set: str, prm: str, n: int, bins: 
         for name in choices.BINS:
             inside = of_problem == name
             held = [m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)]
-            for method in (m for m in held if m in SEARCHES and "best_of_n" in held):
+            for method in (m for m in held if is_search(m) and "best_of_n" in held):
                 a, b = (evidence.accuracy(problem_set, policy, prm, m, n)[inside] for m in (method, "best_of_n"))
                 found = {"verdict": "too few problems"} if len(a) < stats.FEWEST_PROBLEMS else contrast(method, "best_of_n", a, b)
                 rows.append({"policy": policy, "bin": name, "problems": int(inside.sum())} | found)

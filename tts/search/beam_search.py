@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tts.search.base import Candidate, Sample, Score, Search, survivors
+from tts.search.registry import Method
 
 
 def beam_search(root: Candidate, n: int, width: int, max_steps: int = 40) -> Search:
@@ -54,3 +55,14 @@ def best(candidates: Sequence[Candidate], places: int) -> list[Candidate]:
 def check_budget(n: int, width: int) -> None:
     if width < 1 or n < width or n % width:
         raise ValueError(f"the budget N must be a positive multiple of the beam width M; given N = {n}, M = {width}")
+
+
+BEAM_SEARCH = Method(
+    "beam_search",
+    "Beam search",
+    "C2",
+    "D",
+    lambda root, n, settings: beam_search(root, n, settings.width, settings.max_steps),
+    check=lambda n, settings: check_budget(n, settings.width),
+    study=True,
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tts.search.base import Candidate, Sample, Score, Search
+from tts.search.registry import Method
 
 
 def sample_pool(root: Candidate, n: int) -> Search:
@@ -19,3 +20,39 @@ def best_of_n(root: Candidate, n: int) -> Search:
     [pool] = yield Sample([root], n, whole=True)
     yield Score(pool)
     return pool
+
+
+COT = Method("cot", "CoT (greedy)", "#7f7f7f", "s", lambda root, n, settings: sample_pool(root, 1), guided=False, source="greedy")
+PASS = Method(
+    "pass",
+    "Pass@N (oracle)",
+    "#000000",
+    ".",
+    lambda root, n, settings: sample_pool(root, n),
+    guided=False,
+    source="pool",
+    part=lambda settings: 1,
+    select="oracle",
+)
+MAJORITY = Method(
+    "majority",
+    "Majority",
+    "C0",
+    "o",
+    lambda root, n, settings: sample_pool(root, n),
+    guided=False,
+    source="pool",
+    part=lambda settings: 1,
+    select="majority",
+    study=True,
+)
+BEST_OF_N = Method(
+    "best_of_n",
+    "Best-of-N",
+    "C4",
+    "^",
+    lambda root, n, settings: best_of_n(root, n),
+    source="pool",
+    part=lambda settings: 1,
+    study=True,
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tts.search.base import Candidate, Sample, Score, Search, survivors
 from tts.search.beam_search import best, check_budget
+from tts.search.registry import Method
 
 
 def dvts(root: Candidate, n: int, width: int, max_steps: int = 40) -> Search:
@@ -40,3 +41,15 @@ def dvts(root: Candidate, n: int, width: int, max_steps: int = 40) -> Search:
 def subtree(candidate: Candidate, width: int) -> int:
     """The number of the subtree that a candidate belongs to."""
     return candidate.path[0] // width
+
+
+DVTS = Method(
+    "dvts",
+    "DVTS",
+    "C1",
+    "v",
+    lambda root, n, settings: dvts(root, n, settings.width, settings.max_steps),
+    part=lambda settings: settings.width,
+    check=lambda n, settings: check_budget(n, settings.width),
+    study=True,
+)

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from tts.search.registry import Settings, is_search, method_of, prm_of
 from tts.store.store import Store, StoreError, describe
 
 PREFIX = "imported:"
 FOLDER = "imported"
 MANIFEST = "import.json"
-# Which run answers for a method; the others of a grid's methods are runs of their own name.
-RUNS = {"pass": "pool", "majority": "pool", "best_of_n": "scores"}
 
 
 class NotImported(StoreError):
@@ -79,10 +78,11 @@ class Import:
         Args:
             method: as in specs of runs.
             policy, prm: names, ``imported:`` included.
-            n: the budget; None, and any where there is one pool or one DVTS run, takes the largest.
+            n: the budget; None, and any where smaller budgets are drawn from one run, takes the largest.
             seed: of repeated runs; data with one seed answers for every seed.
             problems: how many.
         """
+        one_budget = is_search(method) and method_of(method).part is None
         found = [
             held.spec
             for held in self.runs
@@ -90,7 +90,7 @@ class Import:
             and held.spec["policy"]["name"] == policy
             and (held.spec["prm"] or {}).get("name") == prm
             and held.problems >= problems
-            and (n is None or method != "beam_search" or held.spec["n"] == n)
+            and (n is None or not one_budget or held.spec["n"] == n)
         ]
         seeds = {spec["sampling"]["seed"] for spec in found}
         right = [spec for spec in found if spec["sampling"]["seed"] == seed or len(seeds) == 1]
@@ -110,11 +110,12 @@ class Import:
 
     def holds(self, method: str, policy: str, prm: str | None, n: int, seed: int, problems: int) -> bool:
         """Whether the data says how accurate a method is at a budget."""
-        run = RUNS.get(method, method)
-        found = self.find(run, policy, prm if run not in ("pool", "cot") else None, n, seed, problems)
+        asked = method_of(method)
+        found = self.find(asked.run, policy, prm_of(method, prm), n, seed, problems)
         if found is None:
             return False
-        return n == 1 if method == "cot" else n <= found["n"] and n % found.get("width", 1) == 0
+        each = asked.part(Settings(found.get("width", 1))) if asked.part else found["n"]
+        return n == 1 if asked.source == "greedy" else n <= found["n"] and n % each == 0
 
     def listed(self) -> str:
         """What there is, in words."""

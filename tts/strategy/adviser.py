@@ -9,16 +9,17 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tts.analysis import costs, flops
 from tts.analysis.accuracy import Results
 from tts.common.files import write_text
 from tts.generate.chunks import Engines
-from tts.generate.grid import SEARCHES, STEP_TOKENS, Method, explain
+from tts.generate.grid import STEP_TOKENS, explain
 from tts.reward_models import weights_of
-from tts.search import best_of_n, sample_pool
+from tts.search import Settings, best_of_n, method_of
 from tts.search.driver import Driver
+from tts.search.registry import compared
 from tts.search.sampling import Sampling
 from tts.strategy import choices
 from tts.strategy.compute_optimal import fit
@@ -74,7 +75,7 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     difficulty: Literal["easy", "medium", "hard"]
-    method: Method
+    method: str
     aggregate: Literal["", *AGGREGATES]
     vote: Literal[*VOTES]
     n: int = Field(ge=1)
@@ -85,6 +86,13 @@ class Entry(BaseModel):
     policy_tokens: Amount
     prm_tokens: Amount
     flops: Amount
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in compared():
+            raise ValueError(f"unknown method {value!r}; choose from {', '.join(compared())}")
+        return value
 
     def cost(self, unit: Unit) -> float:
         return {"samples": float(self.n), "tokens": self.policy_tokens, "flops": self.flops}[unit]
@@ -180,7 +188,7 @@ def _spent(results: Results, problem_set: str, policy: str, prm: str, method: st
     read = float(results.prm_tokens(problem_set, policy, prm, method, n)[inside].mean())
     read = generated if np.isnan(read) else read
     total = flops.inference(costs.shape_of(policy).active, generated)
-    if method != "majority":
+    if method_of(method).guided:
         total += flops.inference(costs.shape_of(prm).active, read)
     return {"policy_tokens": generated, "prm_tokens": read, "flops": total}
 
@@ -266,10 +274,7 @@ def solve(plan: Strategy, problem: str, budget: float, unit: Unit = "samples", s
     peeked = Driver(policy, prm).run([(root, best_of_n(root, plan.peek))])[0]
     score = float(np.mean([aggregate(c.scores, plan.aggregate) if c.scores else 0.0 for c in peeked.trajectories]))
     entry = entries[plan.difficulty(score)]
-    if entry.method in SEARCHES:
-        running = SEARCHES[entry.method](root, entry.n, plan.beam_width, plan.sampling.max_steps)
-    else:
-        running = sample_pool(root, entry.n) if entry.method == "majority" else best_of_n(root, entry.n)
+    running = method_of(entry.method).build(root, entry.n, Settings(plan.beam_width, plan.sampling.max_steps))
     outcome = Driver(policy, prm).run([(root, running)])[0]
     finished = [c for c in outcome.trajectories if c.status == "finished"]
     with Grader() as grader:

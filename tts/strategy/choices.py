@@ -10,7 +10,7 @@ import pandas as pd
 
 from tts.analysis import stats
 from tts.analysis.evidence import Evidence
-from tts.generate.grid import SEARCHES
+from tts.search.registry import method_of
 from tts.strategy import compute_optimal
 from tts.tasks.selection import AGGREGATES, Rule
 
@@ -59,7 +59,7 @@ class Choice(NamedTuple):
     rule: Rule
 
     def __str__(self) -> str:
-        return self.method if self.method == "majority" else f"{self.method} {self.rule}"
+        return self.method if method_of(self.method).select != "rule" else f"{self.method} {self.rule}"
 
 
 def choices(methods: Sequence[str], rules: Sequence[Rule] | None = None) -> list[Choice]:
@@ -71,11 +71,10 @@ def choices(methods: Sequence[str], rules: Sequence[Rule] | None = None) -> list
     scored = [Rule(aggregate, vote) for aggregate in AGGREGATES for vote in ("max", "vote")]
     found = []
     for method in methods:
-        if method == "majority":
-            found.append(Choice(method, Rule("", "majority")))
-        else:
-            allowed = rules or [*scored, *([Rule("", "majority")] if method in SEARCHES else [])]
-            found += [Choice(method, rule) for rule in allowed]
+        asked = method_of(method)
+        votes = [] if asked.source == "pool" and asked.select == "rule" else [Rule("", "majority")]  # of a pool that is a method
+        allowed = (rules or [*scored, *votes]) if asked.select == "rule" and asked.guided else votes
+        found += [Choice(method, rule) for rule in allowed]
     return found
 
 

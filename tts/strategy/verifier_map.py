@@ -17,12 +17,12 @@ from tts.analysis.evidence import Evidence
 from tts.generate.grid import Grid
 from tts.models.files import pocket_models
 from tts.reward_models.dial import rates
+from tts.search.registry import METHODS, compared
 from tts.strategy import choices
 
 FALSE_POSITIVES = (0.0, 0.15, 0.3, 0.5, 0.7)
 FALSE_NEGATIVES = (0.0, 0.05, 0.1, 0.2, 0.4)
 POLICIES = ("policy-10k", "policy-32k", "policy-94k")
-METHODS = ("majority", "best_of_n", "beam_search", "dvts")
 
 
 def dials() -> list[str]:
@@ -32,16 +32,17 @@ def dials() -> list[str]:
 
 def committed_map(grid: Grid, n: int = 16) -> Evidence | None:
     """The dialled checkers' committed outcomes, with a grid's settings; None where there are none."""
-    changed = {"policies": list(POLICIES), "prms": dials(), "methods": list(METHODS), "samples": n, "budgets": [4, n]}
+    changed = {"policies": list(POLICIES), "prms": dials(), "methods": compared(study=True), "samples": n, "budgets": [4, n]}
     return committed.committed(Grid(**(grid.model_dump() | changed)))
 
 
 def real_cells(grid: Grid, prms: Sequence[str], n: int = 16) -> list[Evidence]:
-    """Committed outcomes with real PRMs, PRM by PRM: of the policies that ran every method, then of those that ran all but beam search."""
+    """Committed outcomes with real PRMs, PRM by PRM: of the policies that ran every method, then of those that
+    ran all but the ones with a run for each budget."""
     found = []
     for prm in prms:
-        for methods in (METHODS, tuple(m for m in METHODS if m != "beam_search")):
-            changed = {"policies": pocket_models("policy"), "prms": [prm], "methods": list(methods), "budgets": [n], "samples": n}
+        for methods in (compared(study=True), [name for name in compared(study=True) if METHODS[name].part]):
+            changed = {"policies": pocket_models("policy"), "prms": [prm], "methods": methods, "budgets": [n], "samples": n}
             found.append(committed.committed(Grid(**(grid.model_dump() | changed))))
     return [held for held in found if held is not None]
 

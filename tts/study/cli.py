@@ -22,10 +22,11 @@ from tts.common.paths import ROOT
 from tts.exchange import plain, summary
 from tts.generate import ray_pool
 from tts.generate.dry_run import Estimate, estimate
-from tts.generate.grid import SEARCHES, Grid, grid_of
+from tts.generate.grid import Grid, grid_of
 from tts.generate.local_pool import WorkerError
 from tts.models.files import pocket_models, trained_here
 from tts.reward_models import FAMILIES
+from tts.search.registry import compared
 from tts.store import imported
 from tts.store.store import Store, StoreError, describe
 from tts.strategy import adviser
@@ -167,7 +168,7 @@ def list_() -> None:
             "FAMILY:http://HOST:PORT/v1#MODEL",
         ],
         "problem sets": problem_sets(),
-        "methods": ["majority", "best_of_n", *SEARCHES],
+        "methods": compared(),
     }
     for name, values in rows.items():
         console.print(f"[bold]{name}[/bold]: {', '.join(values)}", highlight=False)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable, Mapping
-from typing import get_args
 
 from pydantic import ValidationError
 
 from tts.common.paths import NOTEBOOKS
-from tts.generate.grid import Grid, Method, ParameterError, explain, grid_of
+from tts.generate.grid import Grid, ParameterError, explain, grid_of
 from tts.policies import check_policy
 from tts.report.figure_settings import Look
 from tts.reward_models import family_of
+from tts.search.registry import compared
 from tts.tasks.problems import problem_rows
 from tts.training.pocket.recipes import POLICIES, PRMS
 
@@ -141,8 +141,8 @@ def _explored(sets: dict[str, int]) -> None:
 
 
 def _method(name: str) -> None:
-    if name not in get_args(Method):
-        raise ParameterError(f"unknown method {name!r}; choose from {', '.join(get_args(Method))}")
+    if name not in compared():
+        raise ParameterError(f"unknown method {name!r}; choose from {', '.join(compared())}")
 
 
 def _models(names: list[str]) -> None:

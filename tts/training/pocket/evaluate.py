@@ -25,9 +25,9 @@ def policy(name: str, store: Store, samples: int = 64) -> dict:
     greedy, sampled = Results(grid, store), Results(pool, store)
     found = {}
     for problem_set in HELD_OUT:
-        found[f"{problem_set} greedy"] = round(float(greedy.greedy(problem_set, name).mean()), 4)
+        found[f"{problem_set} greedy"] = round(float(greedy.accuracy(problem_set, name, None, "cot", 1).mean()), 4)
         for n in (1, samples):
-            found[f"{problem_set} pass@{n}"] = round(float(sampled.pass_at(problem_set, name, n).mean()), 4)
+            found[f"{problem_set} pass@{n}"] = round(float(sampled.accuracy(problem_set, name, None, "pass", n).mean()), 4)
     return found
 
 

@@ -1,0 +1,124 @@
+"""The methods that there are. Parameter checks, grids, accuracies, tables, figures, claims, exchange and adviser ask here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from tts.search.base import Candidate, Search
+
+POOL, SCORES, GREEDY = "pool", "scores", "cot"
+"""Runs that are not a search's own: the pool of samples, a PRM's scores of it, and one greedy sample a problem."""
+
+
+class MethodError(ValueError):
+    """A method that does not exist, or is registered twice."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a method may be told beside its budget.
+
+    Attributes:
+        width: M, continuations of each kept step.
+        max_steps: depth limit of a search.
+    """
+
+    width: int = 4
+    max_steps: int = 40
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to spend a budget of N samples.
+
+    Attributes:
+        name: name in parameters, tables and exports.
+        label: name in figures.
+        colour: matplotlib's name of the colour in figures.
+        marker: matplotlib's marker in figures.
+        build: search of one problem, from its root, the budget N and the settings.
+        guided: whether it needs a PRM.
+        source: which run holds its candidates: ``own`` where the search is run for it, ``pool`` where independent samples that all
+            methods share serve it too (with a PRM's scores where it is guided), ``greedy`` where it is one sample at temperature 0.
+        part: how many of the N samples each independent part of the search takes. One run then serves every smaller budget, by
+            drawing whole parts. None where parts depend on each other: then there is one run for each budget.
+        select: how candidates become one answer: by the grid's ``rule``, by ``majority`` whatever the rule, or ``oracle``, which
+            counts a problem as solved where any candidate is right.
+        check: raises ValueError where a budget does not fit the settings.
+        study: whether it is among those that are compared by default.
+    """
+
+    name: str
+    label: str
+    colour: str
+    marker: str
+    build: Callable[[Candidate, int, Settings], Search]
+    guided: bool = True
+    source: Literal["own", "pool", "greedy"] = "own"
+    part: Callable[[Settings], int] | None = None
+    select: Literal["rule", "majority", "oracle"] = "rule"
+    check: Callable[[int, Settings], None] = lambda n, settings: None
+    study: bool = False
+
+    @property
+    def run(self) -> str:
+        """Kind of run that holds its candidates: its own name, or one of those that methods share."""
+        return {"own": self.name, "pool": SCORES if self.guided else POOL, "greedy": GREEDY}[self.source]
+
+    @property
+    def compared(self) -> bool:
+        """Whether it is a method that can be asked for, not a baseline or a bound that is always there."""
+        return self.source != "greedy" and self.select != "oracle"
+
+
+METHODS: dict[str, Method] = {}
+"""By name, in the order in which tables and figures show them."""
+
+
+def register(method: Method) -> Method:
+    """Adds a method; from then on every part of the suite knows it.
+
+    Raises:
+        MethodError: where the name is taken, or is that of a run that methods share.
+    """
+    if METHODS.get(method.name, method) != method or (method.source == "own" and method.name in (POOL, SCORES, GREEDY)):
+        raise MethodError(f"there is a method {method.name!r} already; give the new one another name")
+    METHODS[method.name] = method
+    return method
+
+
+def method_of(name: str) -> Method:
+    """A method by name.
+
+    Raises:
+        MethodError: for an unknown name.
+    """
+    if name not in METHODS:
+        raise MethodError(f"unknown method {name!r}; choose from {', '.join(compared())}")
+    return METHODS[name]
+
+
+def compared(study: bool = False) -> list[str]:
+    """Names of the methods that can be asked for.
+
+    Args:
+        study: only those of the default comparison.
+    """
+    return [method.name for method in METHODS.values() if method.compared and (method.study or not study)]
+
+
+def is_search(run: str) -> bool:
+    """Whether a run of this kind is a search, whose steps are kept and whose settings are part of its key."""
+    return run in METHODS and METHODS[run].source == "own"
+
+
+def searches(names: list[str] | None = None) -> list[str]:
+    """Names of the methods that are searches, among some or all."""
+    return [name for name in (METHODS if names is None else names) if is_search(name)]
+
+
+def prm_of(name: str, prm: str | None) -> str | None:
+    """The PRM that a method uses, where this one is at hand; None for a method without."""
+    return prm if method_of(name).guided else None
