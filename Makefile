@@ -43,8 +43,8 @@ bench: $(READY)
 	$(RUN) tests/benchmarks/bench.py
 
 lint: $(READY)
-	$(VENV)/bin/ruff check tts tests
-	$(VENV)/bin/ruff format --check tts tests
+	$(VENV)/bin/ruff check tts tests docs
+	$(VENV)/bin/ruff format --check tts tests docs
 	$(VENV)/bin/lint-imports
 
 $(READY): requirements.lock pyproject.toml

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import torch
+from greedy_steps import greedy_steps
 from scripted import ScriptedPolicy, ScriptedPRM
 from scripted import root as new_root
 from transformers import LlamaConfig, LlamaModel
 
 from tts.policies.base import SEEDS, Asked, RequestPolicy, Told
 from tts.reward_models.base import StepScorer, check_responds
-from tts.search.base import Candidate, Sample, Score, Search, survivors
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling, noise_key
-
-
-def greedy_steps(root: Candidate, n: int, max_steps: int = 40) -> Search:
-    """A method: of ``n`` next steps the best one is taken, until it is the end.
-
-    It yields what it wants sampled or scored, receives the answer, and returns finished candidates.
-    """
-    best = root
-    for _ in range(max_steps):
-        [children] = yield Sample([best], n)
-        candidates = survivors(children)
-        if not candidates:
-            return []
-        yield Score(candidates)
-        best = max(candidates, key=lambda c: c.last_score)
-        if best.status == "finished":
-            return [best]
-    return []
 
 
 def test_method_template():
