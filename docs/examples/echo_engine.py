@@ -1,0 +1,40 @@
+"""Template of a policy engine: copy it to ``tts/policies/``, and add a line to ``ENGINES`` in its ``__init__.py``."""
+
+from __future__ import annotations
+
+from tts.models.loading import load_tokenizer
+from tts.models.locate import locate
+from tts.policies.base import Asked, RequestPolicy, Told, root_of
+from tts.search.base import Candidate
+from tts.search.sampling import Sampling
+
+
+class EchoPolicy(RequestPolicy):
+    """An engine that is asked for one sample at a time: it takes questions, and answers them in any order. Here a step repeats its seed.
+
+    Args:
+        name: folder of a model, whose tokenizer renders the prompts.
+        sampling: temperature, limits and seed.
+        batch: questions under way at once.
+    """
+
+    def __init__(self, name: str, sampling: Sampling, batch: int = 8):
+        super().__init__(name, sampling, batch, context=256)
+        self.tokenizer = load_tokenizer(locate(name))
+        self._asked: dict[int, Asked] = {}
+
+    def root(self, problem_id: str, problem: str) -> Candidate:
+        return root_of(self.tokenizer, self.name, self.context, problem_id, problem)
+
+    def _send(self, number: int, asked: Asked) -> None:
+        self._asked[number] = asked
+
+    def _receive(self) -> list[tuple[int, Told]]:
+        number, asked = self._asked.popitem()
+        text = f"{asked.seed}"[: asked.limit]
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        done = asked.text.count("\n\n") > 2 or not asked.stepwise
+        return [(number, Told(tuple(ids), text, "end" if done else "step", len(ids)))]
+
+    def _abort(self, numbers: list[int]) -> None:
+        self._asked.clear()
