@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
-import queue
 import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
-from unittest.mock import Mock
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 import torch
+from torture.processes import descendants, runs
 
-from tts.generate import fork_server, local_pool
+from tts.generate import local_pool, worker_process
 from tts.generate.chunks import Work
 from tts.generate.grid import Grid
 from tts.generate.local_pool import WorkerError, make_all, side_by_side
@@ -47,32 +46,32 @@ def test_two_processes_make_what_one_makes_though_one_is_killed(tiny_lm, tmp_pat
     alone, together, told = Store(tmp_path / "alone"), Store(tmp_path / "together"), []
     wanted, other = grid(tiny_lm), grid(tiny_lm, methods=["majority"], batch=4)  # another batch, so other engines
     fill(wanted, alone, other)
-    hand, killed = local_pool._Worker.hand, []
+    send, killed = local_pool._Process.send, []
 
-    def hand_once_to_a_dying_one(worker, item, pool):
-        hand(worker, item, pool)
+    def send_once_to_a_dying_one(worker, item, pool):
+        send(worker, item, pool)
         if not killed:
-            killed.append(worker)
+            killed.append(item)
             worker.process.kill()
 
-    monkeypatch.setattr(local_pool._Worker, "hand", hand_once_to_a_dying_one)
+    monkeypatch.setattr(local_pool._Process, "send", send_once_to_a_dying_one)
     monkeypatch.setattr(local_pool, "make_all", lambda *given, **kept: make_all(given[0], given[1], told.append, *given[3:], **kept))
     monkeypatch.setenv("TTS_PROCESSES", "2")
     assert fill(wanted, together, other) == 5 * 3 + 2 * 3
     assert export(together) == export(alone)
-    assert len(killed) == 1 and sum(item == killed[0].item for item in told) <= 2
+    assert len(killed) == 1 and sum(item == killed[0] for item in told) == 2
 
 
 def test_a_chunk_whose_processes_die_is_named(tiny_lm, tmp_path, monkeypatch):
     started = []
-    start = local_pool._Worker.start.__func__
+    start = local_pool.Processes.start
 
-    def start_a_dying_one(cls, *given):
-        started.append(start(cls, *given))
+    def start_a_dying_one(pool):
+        started.append(start(pool))
         started[-1].process.kill()
         return started[-1]
 
-    monkeypatch.setattr(local_pool._Worker, "start", classmethod(start_a_dying_one))
+    monkeypatch.setattr(local_pool.Processes, "start", start_a_dying_one)
     monkeypatch.setenv("TTS_PROCESSES", "2")
     with pytest.raises(
         WorkerError, match=r"(cot|pool) of .*, N = [14]: .* chunk from pocket-main-test-00000 on was killed by signal 9, again"
@@ -93,90 +92,175 @@ def test_an_error_is_of_the_kind_that_it_would_be_here(tiny_lm, tmp_path, monkey
     assert "worker_process.py" in caught.value.__notes__[0]
 
 
-def test_a_reply_that_is_cut_off_is_none():
-    replies, process = queue.SimpleQueue(), SimpleNamespace(stdout=io.StringIO('{"tokens": 3}\n{"rows": [{"problem'))
-    worker = local_pool._Worker(process)
-    worker._listen(replies)
-    assert [replies.get(), replies.get()] == [(worker, '{"tokens": 3}\n'), (worker, None)] and replies.empty()
+class Peculiar(Exception):
+    def __init__(self, text, more):
+        super().__init__(f"{text} {more}")
 
 
-IDLE = """
+def test_an_error_that_cannot_be_sent_is_told_as_a_plain_one(monkeypatch):
+    given = worker_process._portable(Peculiar("no", "luck"))
+    assert type(given) is RuntimeError and str(given) == "Peculiar: no luck"
+
+
+def gone(pids):
+    until = time.monotonic() + 30
+    while any(map(runs, pids)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not any(map(runs, pids))
+
+
+def test_a_reply_that_is_cut_off_is_a_lost_worker(monkeypatch):
+    worker = local_pool.Processes(1, 1).start()
+    ours, theirs = local_pool.Pipe()
+    worker.connection.close()
+    worker.connection = ours
+    theirs.send(3)
+    os.write(theirs.fileno(), b"\x00\x00\x10\x00 cut off")
+    theirs.close()
+    worker.process.kill()
+    assert worker.receive() == 3 and worker.receive() == local_pool.Lost("was killed by signal 9")
+    worker.stop()
+
+
+def fork_server_of(worker):
+    return int(Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found under /proc")
+def test_a_killed_fork_server_takes_no_worker_along_and_leaves_none_behind(tiny_lm, tmp_path):
+    wanted = grid(tiny_lm, methods=["majority"])
+    with local_pool.Scheduler(local_pool.Processes(2, 1)) as scheduler:
+        send, killed, workers = local_pool._Process.send, [], set()
+
+        def kill_the_server(worker, item, store):
+            send(worker, item, store)
+            workers.add(worker.process.pid)
+            if len(workers) == 2 and not killed:
+                killed.append(fork_server_of(worker))
+                os.kill(killed[0], signal.SIGKILL)
+                os.kill(worker.process.pid, signal.SIGKILL)  # the next one needs a new server
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(local_pool._Process, "send", kill_the_server)
+            made = list(scheduler.make(list(missing(wanted, Store(tmp_path))), Store(tmp_path), lambda item: None, lambda tokens: None))
+    assert len(made) == 6 and len(workers) == 3
+    assert gone([*killed, *workers])
+
+
+def test_a_process_that_cannot_be_started_counts_as_a_lost_one(tiny_lm, tmp_path, monkeypatch):
+    class Starting:
+        def __init__(self, **given):
+            pass
+
+        def start(self):
+            raise EOFError("unexpected EOF")  # as where the fork server is killed meanwhile
+
+    context = type("Context", (), {"Process": Starting})
+    monkeypatch.setattr(local_pool, "_context", lambda: context)
+    with pytest.raises(WorkerError, match=r"the process .* on could not be started \(EOFError: unexpected EOF\), again and again"):
+        list(make_all(missing(grid(tiny_lm), Store(tmp_path)), Store(tmp_path), lambda item: None, print, count=2, threads=1))
+
+
+def test_where_there_is_no_fork_server_processes_start_afresh(monkeypatch):
+    def refuse():
+        raise OSError("Protocol not supported")
+
+    assert type(local_pool._context()) is type(get_context("forkserver"))
+    monkeypatch.setattr(local_pool.forkserver, "ensure_running", refuse)
+    assert type(local_pool._context()) is type(get_context("spawn"))
+
+
+SAYING = """
 import os, sys
 
-def main():
-    for line in sys.stdin:
-        pass
-    os._exit(1)
-
-if __name__ == "__main__":
-    main()
+def serve(connection, threads, share, environment):
+    print("chatter")
+    os.environ.update(environment)
+    said = os.environ["SAID"], os.environ["OMP_NUM_THREADS"], os.getcwd(), "tts.policies.transformers" in sys.modules
+    connection.send([*said, hasattr(sys.modules["__main__"], "__file__"), sys.stdin.read()])
 """
 
 
-@pytest.fixture
-def idle(tmp_path, monkeypatch):
-    """Processes that import nothing and do nothing."""
-    (tmp_path / "idle_process.py").write_text(IDLE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(local_pool, "WORKER", "idle_process")
-    monkeypatch.setattr(local_pool, "IMPORTED", ())
+def test_a_process_finds_the_libraries_imported_and_what_holds_now_in_its_parent(tmp_path, monkeypatch):
+    (tmp_path / "saying_process.py").write_text(SAYING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(local_pool, "serve", __import__("saying_process").serve)
+    monkeypatch.chdir(tmp_path)
+    for said in ("once", "twice"):
+        monkeypatch.setenv("SAID", said)
+        before = dict(os.environ)
+        worker = local_pool.Processes(1, 3).start()
+        assert os.environ == before
+        assert worker.receive() == [said, "3", str(tmp_path), True, False, ""]
+        worker.stop()
 
 
-@pytest.mark.skipif(not fork_server.POSSIBLE, reason="processes are forked on Linux alone")
-def test_processes_end_though_what_they_were_forked_from_was_killed(idle):
-    with local_pool.Workers(2, 1) as workers:
-        started = [local_pool._Worker.start(workers._start(), 0.5, workers._replies) for _ in range(2)]
-        workers._workers.update(started)
-        os.kill(workers._nursery.pid, signal.SIGKILL)
-    until = time.monotonic() + 30
-    while any(_lives(worker.process.pid) for worker in started) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not any(_lives(worker.process.pid) for worker in started)
+SCRIPT = """
+import sys
+from tts.generate.grid import Grid
+from tts.generate.runner import fill
+from tts.store.store import Store
+print("begins", flush=True)
+few = {"samples": 4, "budgets": [4], "max_tokens": 40, "chunk": 2}
+fill(Grid(problems={"pocket-main": 4}, policies=[sys.argv[1]], methods=["majority"], **few), Store(sys.argv[2]))
+print("ends", flush=True)
+"""
 
 
-def test_processes_that_cannot_be_forked_are_started(idle, monkeypatch):
-    monkeypatch.setattr(local_pool, "Nursery", Mock(side_effect=OSError("Protocol not supported")))
-    with local_pool.Workers(1, 1) as workers:
-        process = workers._start()
-        workers._workers.add(local_pool._Worker.start(process, 1.0, workers._replies))
-        assert isinstance(process, subprocess.Popen) and process.poll() is None
-    assert process.returncode is not None
+def test_a_script_needs_no_guard_of_its_main_module(tiny_lm, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, tmp_path / "script.py", tiny_lm, tmp_path / "runs"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TTS_PROCESSES": "2"})
+    assert (done.returncode, done.stdout) == (0, "begins\nends\n"), done.stderr
 
 
 STUDY = """
-import sys
+import signal, sys
 from tts.generate import local_pool
 from tts.generate.runner import fill
 from tts.store.store import Store
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(":")
 from test_local_pool import grid
-hand = local_pool._Worker.hand
+signal.signal(signal.SIGINT, signal.default_int_handler)
+ensure, send = local_pool.forkserver.ensure_running, local_pool._Process.send
+def tell_start():
+    ensure()
+    print("starts", flush=True)
 def tell(worker, item, pool):
-    hand(worker, item, pool)
+    send(worker, item, pool)
     print(worker.process.pid, flush=True)
-local_pool._Worker.hand = tell
+local_pool.forkserver.ensure_running = tell_start
+local_pool._Process.send = tell
 fill(grid(sys.argv[2], problems={"pocket-main": 400}, samples=64, budgets=[64], chunk=200), Store(sys.argv[3]))
 """
 
 
-def test_processes_end_with_a_killed_parent(tiny_lm, tmp_path):
-    command = [sys.executable, "-c", STUDY, os.path.dirname(__file__), str(tiny_lm), str(tmp_path)]
-    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"TTS_PROCESSES": "2"})
-    workers = [int(parent.stdout.readline()) for _ in range(2)]
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    until = time.monotonic() + 30
-    while any(map(_lives, workers)) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not any(map(_lives, workers))
+@pytest.fixture
+def study(tiny_lm, tmp_path):
+    """A study that takes minutes, in a session of its own; it says when the fork server starts, and its workers' ids."""
+    tests = Path(__file__).parent
+    command = [sys.executable, "-c", STUDY, f"{tests}:{tests.parent}", str(tiny_lm), str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **pipes, env=os.environ | {"TTS_PROCESSES": "2"}, start_new_session=True)
+    yield process
+    process.kill()
+    process.communicate()
 
 
-def _lives(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found under /proc")
+@pytest.mark.parametrize(("moment", "lines"), [("while the fork server imports", 1), ("while workers start", 2), ("as chunks are made", 4)])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_goes_on_without_the_study(study, moment, lines, how):
+    said = [study.stdout.readline() for _ in range(lines)]
+    assert said[0] == "starts\n"
+    time.sleep(0.3)
+    started = descendants(study.pid)
+    assert len(started) >= min(lines, 3)
+    os.killpg(study.pid, how) if how == signal.SIGINT else study.kill()  # Ctrl-C is for all of a terminal's processes
+    _, errors = study.communicate(timeout=60)
+    assert gone(started)
+    if how == signal.SIGINT:
+        assert errors.count("Traceback") == errors.count("KeyboardInterrupt") == 1, f"not the study's own alone: {errors}"
 
 
 def test_scores_wait_for_their_pool(tiny_lm, tmp_path):

@@ -70,7 +70,7 @@ def busy():
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):  # it has ended meanwhile
-            found += [process.pid] if "ray::Worker.make" in " ".join(process.cmdline()) else []
+            found += [process.pid] if "ray::Actor.make" in " ".join(process.cmdline()) else []
     return found
 
 

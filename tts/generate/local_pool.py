@@ -1,50 +1,37 @@
-"""Makes chunks in several processes of this machine, each with models and threads of its own.
+"""Workers that are processes of this machine, each with models and threads of its own.
 
-A small model's operations are too short to share among threads, and between them one thread works alone in Python; two chunks
-side by side keep two cores busy. A chunk is a pure function of its spec, its problems and what the store holds for it, so
-neither its process nor a second try shows in it. The caller alone writes to the store.
+A small model's operations are too short to share among threads, and between them one thread works alone in Python; two chunks side by
+side keep two cores busy. Processes are forked by the standard library's fork server, which imports torch once for all of them.
 """
 
 from __future__ import annotations
 
-import base64
-import importlib
-import json
 import os
-import queue
-import subprocess
+import signal
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import Pipe, forkserver, get_context
+from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
 from pathlib import Path
+from types import ModuleType
 
-import pyarrow as pa
-
-from tts.common.interruptible import first_of
 from tts.common.paths import ROOT
-from tts.generate import fork_server
 from tts.generate.chunks import Made, Work
-from tts.generate.fork_server import Child, Nursery
-from tts.generate.work_queue import Waiting
+from tts.generate.scheduler import Lost, Pool, Reply, Scheduler, Worker, WorkerError
+from tts.generate.worker_process import serve
 from tts.models.files import folder_of
 from tts.models.locate import locate
 from tts.policies import DEFAULT, address_in, engine_of, model_of
 from tts.reward_models import DIAL
 from tts.store.imported import is_imported
-from tts.store.store import Store, describe
+from tts.store.store import Store
 
 _DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and Windows' for its Linux
 CLUSTER = "TTS_CLUSTER"  # set where :mod:`tts.generate.ray_pool` spreads the work; notebooks inherit it
 PROCESSES = "TTS_PROCESSES"  # how many; by default as many as cores and memory allow
-WORKER = "tts.generate.worker_process"
-IMPORTED = (WORKER, "tts.policies.transformers", "tts.reward_models.base")
 OWN, COPIES = 2 << 30, 4  # bytes that a process takes beside its models, and how often their weights, caches counted
-
-
-class WorkerError(RuntimeError):
-    """A chunk that no process could make; the message says which, and what to do."""
 
 
 def side_by_side(specs: Iterable[dict]) -> tuple[int, int]:
@@ -111,174 +98,113 @@ def make_all(
     count: int,
     threads: int,
 ) -> Iterator[Made]:
-    """:meth:`Workers.make` of processes that end with it."""
-    with Workers(min(count, len(work)), threads) as workers:
-        yield from workers.make(work, store, announce, on_tokens)
+    """:meth:`Scheduler.make` by processes that end with it."""
+    with Scheduler(Processes(min(count, len(work)), threads)) as scheduler:
+        yield from scheduler.make(work, store, announce, on_tokens)
 
 
-class Workers:
-    """Processes that keep their models from chunk to chunk; they end with the ``with`` block, and with this process.
+class Processes(Pool):
+    """Workers that are processes of this machine; they end with this process.
 
     Args:
-        count: of the processes.
-        threads: of each.
+        count: number of the processes.
+        threads: number of threads of each.
     """
 
     def __init__(self, count: int, threads: int):
         self.count, self.threads = count, threads
-        self._replies: queue.SimpleQueue[tuple[_Worker, str | None]] = queue.SimpleQueue()
-        self._workers: set[_Worker] = set()
-        self._nursery: Nursery | None = None
 
-    def __enter__(self) -> Workers:
-        return self
+    def places(self) -> int:
+        return self.count
 
-    def __exit__(self, *error: object) -> None:
-        for worker in self._workers:
-            worker.stop()
-        self._workers.clear()
-        if self._nursery:
-            self._nursery.close()
+    def start(self) -> Worker:
+        return _Process(self.threads, 1 / self.count)
 
-    def make(self, work: list[Work], store: Store, announce: Callable[[Work], None], on_tokens: Callable[[int], object]) -> Iterator[Made]:
-        """Makes chunks, in the order in which they get done; the caller stores each before it asks for the next.
+    def replies(self, workers: Sequence[_Process]) -> Iterator[tuple[Worker, Reply]]:
+        saying = {worker.connection: worker for worker in workers}
+        for connection in wait(list(saying), timeout=1):  # without an end, a signal just before would go unseen
+            yield saying[connection], saying[connection].receive()
 
-        Raises:
-            WorkerError: where a chunk's process died again and again.
-            Exception: what a chunk raised, as it would here.
-        """
-        waiting = Waiting(work, store)
-        while True:
-            self._hand_out(waiting, announce)
-            if not any(worker.item for worker in self._workers):
-                return
-            worker, line = first_of(self._replies)
-            if line is None:
-                self._workers.remove(worker)
-                _take_back(worker, waiting)
-                continue
-            reply = json.loads(line)
-            if "tokens" in reply:
-                on_tokens(reply["tokens"])
-                continue
-            item, worker.item = worker.item, None
-            if "error" in reply:
-                raise _raised(reply)
-            if following := waiting.take(worker.suits):  # it need not wait until this one lies on the disk
-                self._hand(worker, following, waiting, announce)
-            steps = _unpacked(reply["steps"])
-            yield Made(item, reply["rows"], reply["seconds"], steps, tuple(reply["limits"]), tuple(reply["warnings"]))
-
-    def _hand_out(self, waiting: Waiting, announce: Callable[[Work], None]) -> None:
-        while len(self._workers) < self.count and waiting:
-            self._workers.add(_Worker.start(self._start(), 1 / self.count, self._replies))
-        for worker in self._workers:
-            if worker.item is None and (item := waiting.take(worker.suits) or waiting.take()):
-                self._hand(worker, item, waiting, announce)
-
-    def _hand(self, worker: _Worker, item: Work, waiting: Waiting, announce: Callable[[Work], None]) -> None:
-        announce(item)
-        worker.hand(item, waiting.store)
-
-    def _start(self) -> subprocess.Popen | Child:
-        """A process; the first ones are forked from one that imports torch for all."""
-        variables = {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads), "TQDM_DISABLE": "1"}
-        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        if fork_server.POSSIBLE:
-            with suppress(OSError):
-                self._nursery = self._nursery or Nursery(IMPORTED, variables)
-                return _forked(self._nursery)
-        command = [sys.executable, "-m", WORKER]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | variables)
-
-
-def _forked(origin: Nursery) -> Child:
-    """With its standard input and output in pipes."""
-    (orders, ours), (theirs, replies) = os.pipe(), os.pipe()
-    with os.fdopen(orders), os.fdopen(replies, "w"):
-        stdin, stdout = os.fdopen(ours, "w"), os.fdopen(theirs)
-        child = origin.start(f"{WORKER}:main", [WORKER], (orders, replies, 2))
-    child.stdin, child.stdout = stdin, stdout
-    return child
-
-
-def _take_back(worker: _Worker, waiting: Waiting) -> None:
-    """What a process that died was making waits for another one."""
-    status = worker.process.wait()
-    if worker.item is not None and not waiting.again(worker.item):
-        ended = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        raise WorkerError(
-            f"{describe(worker.item.spec)}: the process that made the chunk from {worker.item.chunk[0]['id']} on {ended}, again and again; "
+    def gave_up(self, run: str, problem: str, reason: str) -> WorkerError:
+        return WorkerError(
+            f"{run}: the process that made the chunk from {problem} on {reason}, again and again; "
             f"where memory is short, choose a smaller batch, or fewer processes with {PROCESSES}=1"
         )
 
 
-def _unpacked(steps: str | None) -> pa.ListArray | None:
-    if steps is None:
-        return None
-    with pa.ipc.open_stream(base64.b64decode(steps)) as stream:
-        return stream.read_next_batch().column(0)
+class _Process(Worker):
+    """A process that runs :func:`tts.generate.worker_process.serve`.
 
+    Args:
+        threads: number of torch's threads.
+        share: share of this machine's memory that its models may take.
+    """
 
-def _raised(reply: dict) -> Exception:
-    """The worker's error, of its own kind."""
-    module, _, name = reply["error"].partition(":")
-    kind = getattr(importlib.import_module(module), name, RuntimeError)
-    try:
-        error = kind(reply["text"])
-    except TypeError:  # a kind that is made of more than a message
-        error = RuntimeError(f"{name}: {reply['text']}")
-    error.add_note(reply["trace"])
-    return error
+    def __init__(self, threads: int, share: float):
+        self.connection, theirs = Pipe()
+        self.failed: Exception | None = None
+        try:
+            with theirs, _environment(threads):
+                self.process = _context().Process(target=serve, args=(theirs, threads, share, dict(os.environ)), daemon=True)
+                self.process.start()
+        except (EOFError, OSError) as error:  # the fork server was killed, or there is no memory for it
+            self.failed = error
+        except BaseException:  # Ctrl-C: the process, if there is one, ends with this end of its pipe
+            self.connection.close()
+            raise
 
+    def send(self, item: Work, store: Store) -> None:
+        with suppress(OSError):
+            self.connection.send((item, str(store.folder.absolute())))
 
-@dataclass(eq=False)
-class _Worker:
-    """A process, and what it is making."""
-
-    process: subprocess.Popen | Child
-    item: Work | None = None
-    policy: str | None = None
-    prm: str | None = None
-
-    @classmethod
-    def start(cls, process: subprocess.Popen | Child, share: float, replies: queue.SimpleQueue) -> _Worker:
-        worker = cls(process)
-        threading.Thread(target=worker._listen, args=(replies,), daemon=True).start()
-        worker._send({"share": share})
-        return worker
-
-    def suits(self, item: Work) -> bool:
-        """Whether its models are those that a chunk needs."""
-        policy, prm = _models(item)
-        return policy in (None, self.policy) and prm in (None, self.prm)
-
-    def hand(self, item: Work, store: Store) -> None:
-        policy, prm = _models(item)
-        self.item, self.policy, self.prm = item, policy or self.policy, prm or self.prm
-        self._send({"spec": item.spec, "chunk": item.chunk, "store": str(store.folder.absolute())})
+    def receive(self) -> Reply:
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            return Lost(self._ended())
 
     def stop(self) -> None:
-        with suppress(OSError):
-            self.process.stdin.close()  # it ends of that too, where a nursery that is gone cannot kill it
-        self.process.kill()
-        self.process.wait()
+        self.connection.close()  # it ends of that too, where the fork server that would tell its end is gone
+        if not self.failed:
+            self.process.kill()
+            self.process.join()
 
-    def _send(self, order: dict) -> None:
+    def _ended(self) -> str:
+        if self.failed:
+            return f"could not be started ({type(self.failed).__name__}: {self.failed})"
+        self.process.join()
+        status = self.process.exitcode
+        return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+
+
+def _context() -> BaseContext:
+    """The fork server, started if it does not run; where there can be none, each process starts afresh."""
+    try:
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["tts.generate.preloaded"])
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until it can end of Ctrl-C without a traceback
         try:
-            self.process.stdin.write(json.dumps(order) + "\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it died, which its end of replies tells
-
-    def _listen(self, replies: queue.SimpleQueue) -> None:
-        for line in self.process.stdout:
-            if line.endswith("\n"):  # else it died while it wrote
-                replies.put((self, line))
-        replies.put((self, None))
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except (ValueError, OSError):
+        return get_context("spawn")
+    return context
 
 
-def _models(item: Work) -> tuple[str | None, str | None]:
-    """The policy and the PRM that a chunk needs in memory; scores of a pool need no policy."""
-    policy = None if item.spec["method"] == "scores" else item.spec["policy"]["name"]
-    return policy, item.spec["prm"]["name"] if item.spec["prm"] else None
+@contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """What the fork server, or a process that starts afresh, has to find before it imports anything.
+
+    The main module is hidden: a worker needs nothing of it, and would run a script that has no ``if __name__ == "__main__"`` once more.
+    """
+    variables, main = dict(os.environ), sys.modules["__main__"]
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), variables.get("PYTHONPATH")]))
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        os.environ.clear()
+        os.environ.update(variables)

@@ -1,8 +1,7 @@
 """Spreads a study over a Ray cluster: one chunk of problems per task, one policy and one PRM per actor.
 
-Where an actor runs, and that it is started again with its chunk when its process or its node dies, is Ray's business; this
-module hands an actor its next chunk. A chunk is a pure function of its spec, its problems and what it is given of the store,
-so it may be made twice. Workers return rows; the driver alone writes to the store, which needs no shared file system.
+On which node an actor runs is Ray's business; the scheduler hands it its next chunk, and has the chunk of one whose process or node died
+made again. Actors are given what a chunk is made from, and return rows; so the store needs no shared file system.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import importlib.util
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +19,10 @@ from tts import policies, reward_models
 from tts.common.paths import ROOT
 from tts.generate.chunks import Engines, Inputs, Made, Work, inputs_of, make
 from tts.generate.local_pool import CLUSTER, side_by_side
-from tts.generate.work_queue import RETRIES, Waiting
+from tts.generate.scheduler import Lost, Pool, Reply, Scheduler, Worker
 from tts.models.hub import ModelError
 from tts.policies import server, vllm
-from tts.store.store import Store, describe
+from tts.store.store import Store
 
 # What actors take from this process's environment; never a key, for Ray writes these into its logs.
 INHERITED = ("HF_HUB_OFFLINE", "HF_HOME", "HF_ENDPOINT", vllm.OPTIONS, server.PATIENCE)
@@ -57,88 +56,80 @@ def using(address: str | None = None, gpus: float | None = None) -> Iterator[Non
 
 
 def make_all(work: list[Work], store: Store, announce: Callable[[Work], None], on_tokens: Callable[[int], object]) -> Iterator[Made]:
-    """Makes chunks on the cluster, in the order in which they get done; the caller stores each before it asks for the next.
-
-    Tokens are told with each chunk, not while it is made.
-
-    Raises:
-        ClusterError: where a chunk's process died again and again.
-        Exception: what a chunk raised, as it would here.
-    """
+    """:meth:`Scheduler.make` by actors that end with it; tokens are told with each chunk, not while it is made."""
     setting = json.loads(os.environ[CLUSTER])
     _, threads = side_by_side(item.spec for item in work)  # as here, so that sums are made in the same order
-    with _connected(setting["address"]) as ray:
-        spread = _Spread(ray, _Room.of(ray, setting["gpus"], threads), work, store, announce)
-        try:
-            while spread.waiting or spread.running:
-                spread.hand_out()
-                for made in spread.collect():
-                    on_tokens(made.generated)
-                    yield made
-        finally:
-            spread.stop()
+    with _connected(setting["address"]) as ray, Scheduler(_Cluster(ray, _Room.of(ray, setting["gpus"], threads))) as scheduler:
+        yield from scheduler.make(work, store, announce, on_tokens)
 
 
-class _Spread:
-    """Chunks that wait, actors, and which of them makes which chunk."""
+@dataclass(frozen=True)
+class _Cluster(Pool):
+    """Workers that are actors, as many as the nodes that are alive have room for."""
 
-    def __init__(self, ray: Any, room: _Room, work: list[Work], store: Store, announce: Callable[[Work], None]):
-        self.ray, self.room, self.announce = ray, room, announce
-        self.waiting = Waiting(work, store)
-        self.running: dict[Any, tuple[_Actor, Work]] = {}
-        self._actors: set[_Actor] = set()
+    ray: Any
+    room: _Room
 
-    def hand_out(self) -> None:
-        """Gives each idle actor a chunk, or its place to another one, as far as there is room for actors."""
-        slots = self.room.slots(self.ray)
-        for actor in self._actors - {actor for actor, _ in self.running.values()}:
-            item = self.waiting.take(actor.serves) if len(self._actors) <= slots else None
-            if item is not None:
-                self._start(actor, item)
-            elif len(self._actors) > slots or not (self.running and self.waiting.holds(actor.serves)):
-                self._dismiss(actor)  # its place is free for other models, or for an actor whose node died
-        while len(self._actors) < slots and (item := self.waiting.take()):
-            actor = _Actor.of(self.ray, self.room, item)
-            self._actors.add(actor)
-            self._start(actor, item)
+    def places(self) -> int:
+        return self.room.slots(self.ray)
 
-    def collect(self) -> Iterator[Made]:
-        """The chunks that are done, after waiting for at least one; a lost one waits for another actor."""
-        if not self.running:  # every node is gone; others may come
+    def start(self) -> Worker:
+        return _Handle(self.ray, self.room)
+
+    def replies(self, workers: Sequence[_Handle]) -> Iterator[tuple[Worker, Reply]]:
+        making = {worker.reference: worker for worker in workers if worker.item}
+        if not making:  # every node is gone; others may come
             time.sleep(PATIENCE)
             return
-        done, _ = self.ray.wait(list(self.running), num_returns=1, timeout=PATIENCE)
+        done, _ = self.ray.wait(list(making), num_returns=1, timeout=PATIENCE)
         for reference in done:
-            actor, item = self.running.pop(reference)
             try:
                 made = self.ray.get(reference)
             except self.ray.exceptions.RayTaskError as error:
-                raise error.cause from error
-            except self.ray.exceptions.RayError as error:  # Ray gave up, say on a node that is dead and not yet known to be
-                self._dismiss(actor)
-                self._wait_again(item, error)
-                continue
-            yield made
+                error.cause.__cause__ = error  # which has the actor's traceback
+                yield making[reference], error.cause
+            except self.ray.exceptions.RayError as error:  # its process or its node died
+                yield making[reference], Lost(str(error).strip().splitlines()[0])
+            else:
+                yield making[reference], made.generated
+                yield making[reference], made
+
+    def gave_up(self, run: str, problem: str, reason: str) -> ClusterError:
+        return ClusterError(
+            f"{run}: no process of the cluster could make the chunk from {problem} on ({reason}); "
+            f"every node needs this checkout at {ROOT}, the same packages, and memory for the models"
+        )
+
+
+class _Handle(Worker):
+    """An actor, as the driver sees it; for other models it is started anew, since not every engine frees a GPU's memory.
+
+    Attributes:
+        reference: Ray's, to the chunk that it is making.
+    """
+
+    reference: Any = None
+
+    def __init__(self, ray: Any, room: _Room):
+        self.ray, self.room = ray, room
+        self._start()
+
+    def hand(self, item: Work, store: Store) -> None:
+        if not self.suits(item):
+            self.stop()
+            self._start()
+        super().hand(item, store)
+
+    def send(self, item: Work, store: Store) -> None:
+        self.reference = self._actor.make.remote(item, inputs_of(item, store))
 
     def stop(self) -> None:
-        for actor in list(self._actors):
-            self._dismiss(actor)
+        self.ray.kill(self._actor)
 
-    def _start(self, actor: _Actor, item: Work) -> None:
-        self.announce(item)
-        self.running[actor.start(item, inputs_of(item, self.waiting.store))] = actor, item
-
-    def _dismiss(self, actor: _Actor) -> None:
-        self._actors.discard(actor)
-        self.ray.kill(actor.handle)
-
-    def _wait_again(self, item: Work, error: Exception) -> None:
-        if not self.waiting.again(item):
-            reason = str(error).strip().splitlines()[0]
-            raise ClusterError(
-                f"{describe(item.spec)}: no process of the cluster could make the chunk from {item.chunk[0]['id']} on ({reason}); "
-                f"every node needs this checkout at {ROOT}, the same packages, and memory for the models"
-            )
+    def _start(self) -> None:
+        self.models = None, None
+        options = {"num_cpus": self.room.cpus, "num_gpus": self.room.gpus}
+        self._actor = self.ray.remote(**options)(Actor).remote(self.room.cpus, self.room.share(self.ray))
 
 
 @dataclass(frozen=True)
@@ -172,43 +163,12 @@ class _Room:
         return f"{self.cpus} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
 
 
-@dataclass(eq=False)
-class _Actor:
-    """A process with models, as the driver sees it.
-
-    Attributes:
-        handle: Ray's.
-        policy: the policy of its chunks.
-        prm: the one PRM that it holds; None as long as it needed none.
-    """
-
-    handle: Any
-    policy: str
-    prm: str | None = None
-
-    @classmethod
-    def of(cls, ray: Any, room: _Room, item: Work) -> _Actor:
-        options = {"num_cpus": room.cpus, "num_gpus": room.gpus, "max_restarts": -1, "max_task_retries": RETRIES}
-        return cls(ray.remote(**options)(Worker).remote(room.cpus, room.share(ray)), item.spec["policy"]["name"])
-
-    def serves(self, item: Work) -> bool:
-        return item.spec["policy"]["name"] == self.policy and (self.prm is None or _prm(item) in (None, self.prm))
-
-    def start(self, item: Work, inputs: Inputs) -> Any:
-        self.prm = self.prm or _prm(item)
-        return self.handle.make.remote(item, inputs)
-
-
-def _prm(item: Work) -> str | None:
-    return item.spec["prm"]["name"] if item.spec["prm"] else None
-
-
-class Worker:
+class Actor:
     """What runs in an actor's process: the models, loaded when they are first needed.
 
     Args:
-        threads: of torch.
-        share: of the memory of its node, or of its GPU.
+        threads: number of torch's threads.
+        share: share of its node's memory, or of its GPU's, that they may take.
     """
 
     def __init__(self, threads: int, share: float):

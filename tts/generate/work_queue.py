@@ -45,9 +45,9 @@ class Waiting:
                 return self._items.pop(place)
         return None
 
-    def holds(self, suits: Callable[[Work], bool]) -> bool:
-        """Whether a chunk that suits is waiting, for others perhaps."""
-        return any(map(suits, self._items))
+    @property
+    def first(self) -> Work:
+        return self._items[0]
 
     def again(self, item: Work) -> bool:
         """Puts a chunk whose worker was lost back; False where that has happened too often."""

@@ -1,69 +1,72 @@
-"""A process that makes chunks for :mod:`tts.generate.local_pool`: JSON lines in and out; it ends with its parent.
-
-In: first the share of memory, then chunks, with the store that holds what they are made from. Out: numbers of tokens as they come, and
-for each chunk what was made or what went wrong.
-"""
+"""A process that makes chunks for :mod:`tts.generate.local_pool`; it ends with its parent."""
 
 from __future__ import annotations
 
-import base64
 import gc
-import json
 import os
+import pickle
 import queue
 import signal
-import sys
 import threading
 import time
 import traceback
-from typing import TextIO
-
-import pyarrow as pa
+from collections.abc import Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection
 
 from tts.generate.chunks import Engines, Work, inputs_of, make
-from tts.store.chunk_file import STEPS
 from tts.store.store import Store
 
 TOKENS_EVERY = 0.5  # seconds
 
 
-def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends us
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no reply
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(lines,), daemon=True).start()
-    engines = Engines(1, json.loads(lines.get())["share"])
-    settled = False
+def serve(connection: Connection, threads: int, share: float, environment: Mapping[str, str]) -> None:
+    """Makes the chunks that come, each with the folder of the store that holds what it is made from.
+
+    It replies to each with what was made or raised, and numbers of tokens before that.
+
+    Args:
+        connection: pipe to the parent.
+        threads: number of torch's threads.
+        share: share of the machine's memory that the models may take.
+        environment: parent's environment variables; the fork server's may be older.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
+    os.dup2(2, 1)  # what libraries print is no output of the parent's
+    os.environ.update(environment)
+    orders: queue.SimpleQueue[tuple[Work, str]] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, orders), daemon=True).start()
+    import torch
+
+    torch.set_num_threads(threads)
+    engines, settled = Engines(1, share), False
     while True:
-        order = json.loads(lines.get())
-        work = Work(order["spec"], order["chunk"])
+        work, folder = orders.get()
         try:
-            engines = engines.of(work.spec)
-            tokens = _Tokens(out)
-            made = make(work, inputs_of(work, Store(order["store"])), engines, tokens.add)
+            engines, tokens = engines.of(work.spec), _Tokens(connection)
+            reply = make(work, inputs_of(work, Store(folder)), engines, tokens.add)
             tokens.say()
-            _say(out, rows=made.rows, seconds=made.seconds, steps=_packed(made.steps), limits=made.limits, warnings=made.warnings)
-        except Exception as error:  # the parent raises it
-            kind = f"{type(error).__module__}:{type(error).__qualname__}"
-            _say(out, error=kind, text=str(error), trace=traceback.format_exc())
+        except Exception as error:
+            reply = _portable(error)
+        connection.send(reply)
         if not settled:  # libraries stay: half a million objects, through which every full collection would look again
             gc.collect()
             gc.freeze()
             settled = True
 
 
-def _read(lines: queue.SimpleQueue[str]) -> None:
-    for line in sys.stdin:
-        lines.put(line)
-    os._exit(1)  # the parent is gone, whatever is under way
+def _receive(connection: Connection, orders: queue.SimpleQueue[tuple[Work, str]]) -> None:
+    with suppress(EOFError, OSError):
+        while True:
+            orders.put(connection.recv())
+    os._exit(1)  # the parent is gone, or wants this process gone, whatever is under way
 
 
 class _Tokens:
     """Reports tokens every now and then."""
 
-    def __init__(self, out: TextIO):
-        self.out, self.count, self.said = out, 0, time.monotonic()
+    def __init__(self, connection: Connection):
+        self.connection, self.count, self.said = connection, 0, time.monotonic()
 
     def add(self, tokens: int) -> None:
         self.count += tokens
@@ -71,24 +74,17 @@ class _Tokens:
             self.say()
 
     def say(self) -> None:
-        _say(self.out, tokens=self.count)
+        self.connection.send(self.count)
         self.count, self.said = 0, time.monotonic()
 
 
-def _packed(steps: pa.ListArray | None) -> str | None:
-    """Arrow's own bytes, in characters: many steps take longer to write and read as JSON than to sample."""
-    if steps is None:
-        return None
-    batch, sink = pa.record_batch([steps], [STEPS.name]), pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as stream:
-        stream.write_batch(batch)
-    return base64.b64encode(sink.getvalue()).decode()
-
-
-def _say(out: TextIO, **reply: object) -> None:
-    out.write(json.dumps(reply) + "\n")
-    out.flush()
-
-
-if __name__ == "__main__":
-    main()
+def _portable(error: Exception) -> Exception:
+    """The error with its traceback as a note; a plain one of the same text where its own kind cannot be sent."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        plain = RuntimeError(f"{type(error).__name__}: {error}")
+    else:
+        plain = error
+    plain.add_note("".join(traceback.format_exception(error)))
+    return plain

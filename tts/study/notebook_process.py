@@ -12,8 +12,6 @@ import queue
 import sys
 import threading
 
-from tts.study import forked_kernels
-
 # Jupyter chooses a kernel's ports before the kernel binds them: whatever takes one in between, the kernel dies of it.
 _STARTS = 3
 
@@ -22,7 +20,6 @@ def main() -> None:
     replies, jobs = os.fdopen(os.dup(1), "w"), queue.SimpleQueue()
     os.dup2(2, 1)  # what is printed before the first job's log is no reply
     threading.Thread(target=_read, args=(jobs,), daemon=True).start()
-    forked_kernels.use()
     while True:
         job = jobs.get()
         try:
