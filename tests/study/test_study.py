@@ -182,39 +182,21 @@ def test_a_kernel_that_dies_as_it_starts_is_started_again_a_few_times(tmp_path, 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
-def test_ctrl_c_as_the_first_notebook_starts_ends_it(tmp_path, monkeypatch):
-    def started(self):
-        process = subprocess.Popen(SLEEP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._running.add(process)
-        running.append(process)
-        return process
+@pytest.mark.parametrize("moment", ["_hand", "wait"])
+def test_ctrl_c_ends_all_that_was_started(tmp_path, monkeypatch, moment):
+    def start(threads):
+        started.append(subprocess.Popen(SLEEP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return started[-1]
 
-    def submit(self, *given):
-        if len(running) < 1:
-            future = handed(self, *given)
-            while not running:
-                time.sleep(0.01)
-            return future
+    def interrupt(*given, **kept):
         raise KeyboardInterrupt
 
-    running, handed = [], execution.ThreadPoolExecutor.submit
-    monkeypatch.setattr(execution._Processes, "_start", started)
-    monkeypatch.setattr(execution.ThreadPoolExecutor, "submit", submit)
+    started = []
+    monkeypatch.setattr(execution, "_start", start)
+    monkeypatch.setattr(execution, moment, interrupt)
     with pytest.raises(KeyboardInterrupt):
         outcome_of(tmp_path, {"one": "1", "two": "2"})
-    assert [process.wait() for process in running] == [-signal.SIGKILL]
-
-
-def test_a_notebooks_process_that_starts_as_all_are_killed_is_killed(monkeypatch):
-    def meanwhile(*given, **kept):
-        process = subprocess_of(SLEEP, **kept)
-        processes.kill()
-        return process
-
-    processes, subprocess_of = execution._Processes(1), subprocess.Popen
-    monkeypatch.setattr(execution.subprocess, "Popen", meanwhile)
-    with processes:
-        assert processes._start().wait(60) == -signal.SIGKILL
+    assert [process.returncode for process in started] == [-signal.SIGKILL] * (1 if moment == "_hand" else 2)
 
 
 def test_a_notebook_that_fails_is_named_and_the_others_finish(tmp_path):

@@ -33,7 +33,7 @@ def start(grid: Grid, folder: Path, *sabotage: int, how: str = "fork") -> BasePr
         sabotage: at which of ``MOMENTS``, and while which chunk, the process kills itself.
         how: ``fork`` starts at once, and needs a parent whose torch has one thread; ``spawn`` starts afresh.
     """
-    process = get_context(how).Process(target=_fill, args=(grid.model_dump_json(), str(folder), *sabotage), daemon=True)
+    process = get_context(how).Process(target=_fill, args=(grid.model_dump_json(), str(folder), *sabotage))
     process.start()
     return process
 

@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import IO
 
 from tqdm.auto import tqdm
 
@@ -51,23 +53,56 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
         raise StudyError(
             f"cannot write to {output}: {error.strerror}; make it writable, or choose another with -p figures=FOLDER"
         ) from None
-    outcome: dict[str, str | None] = {}
     threads = max(1, (os.cpu_count() or 1) // max(1, min(workers, len(jobs))))  # with all cores each, they would wait for each other
-    with _Processes(threads) as processes, ThreadPoolExecutor(workers) as pool:
-        longest_first = sorted(jobs, key=lambda job: -_seconds(job))  # or a long one is left alone at the end
-        try:
-            futures = {pool.submit(processes.execute, job, output): job.notebook for job in longest_first}
-            left = set(futures)
-            with tqdm(total=len(futures), desc="notebooks", unit="notebook") as bar:
-                while left:
-                    done, left = wait(left, timeout=1, return_when=FIRST_COMPLETED)  # or a signal just before may go unseen
-                    outcome |= {futures[future]: future.result() for future in done}
-                    bar.update(len(done))
-        except BaseException:  # Ctrl-C: nothing that we started goes on without us
-            pool.shutdown(wait=False, cancel_futures=True)
-            processes.kill()
-            raise
+    waiting = sorted(jobs, key=_seconds, reverse=True)  # or a long one is left alone at the end
+    idle: list[subprocess.Popen] = []  # used again: papermill alone takes seconds to import
+    running: dict[IO[str], tuple[subprocess.Popen, Job]] = {}
+    outcome: dict[str, str | None] = {}
+    try:
+        with tqdm(total=len(jobs), desc="notebooks", unit="notebook") as bar:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    process, job = idle.pop() if idle else _start(threads), waiting.pop(0)
+                    running[process.stdout] = process, job
+                    _hand(process, job, output)
+                for replies in wait(list(running), timeout=1):  # without an end, a signal just before would go unseen
+                    process, job = running.pop(replies)
+                    if reply := replies.readline():
+                        idle.append(process)
+                    outcome[job.notebook] = json.loads(reply) if reply else _death(process, output / f"{job.notebook}.log")
+                    bar.update()
+    finally:  # also after Ctrl-C nothing that was started here goes on
+        for process in [*idle, *(process for process, _ in running.values())]:
+            process.kill()
+            process.communicate()
     return {job.notebook: outcome[job.notebook] for job in jobs}
+
+
+def _start(threads: int) -> subprocess.Popen:
+    """A process that executes notebooks, with a number of threads."""
+    command = [sys.executable, "-m", "tts.study.notebook_process"]
+    variables = {"OMP_NUM_THREADS": str(threads)} | os.environ
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
+
+
+def _hand(process: subprocess.Popen, job: Job, output: Path) -> None:
+    paths = {
+        "source": job.source,
+        "folder": job.folder,
+        "target": output / f"{job.notebook}.ipynb",
+        "log": output / f"{job.notebook}.log",
+    }
+    order = {name: str(path) for name, path in paths.items()} | {"parameters": job.parameters, "timeout": TIMEOUT}
+    with suppress(BrokenPipeError):  # it died, which the end of its replies tells
+        process.stdin.write(json.dumps(order) + "\n")
+        process.stdin.flush()
+
+
+def _death(process: subprocess.Popen, log: Path) -> str:
+    """How a process ended that was to execute a notebook, in one line."""
+    status = process.wait()
+    killed = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return f"its process {killed} before the notebook was done; {log} may say why"
 
 
 def _seconds(job: Job) -> float:
@@ -82,63 +117,3 @@ def _seconds(job: Job) -> float:
         return cells + chunks / 20 if grids else 3 * cells
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0
-
-
-class _Processes:
-    """Processes that execute notebooks, used again while they live: papermill alone takes seconds to import.
-
-    Args:
-        threads: of each.
-    """
-
-    def __init__(self, threads: int):
-        self._variables = {"OMP_NUM_THREADS": str(threads)} | os.environ
-        self._idle: list[subprocess.Popen] = []
-        self._running: set[subprocess.Popen] = set()
-        self._stopped = False
-
-    def __enter__(self) -> _Processes:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.kill()
-        for process in self._running:
-            process.communicate()
-
-    def kill(self) -> None:
-        """Also those that another thread is about to start."""
-        self._stopped = True
-        for process in list(self._running):
-            process.kill()
-
-    def execute(self, job: Job, output: Path) -> str | None:
-        """None where the notebook ran through, else what went wrong in one line."""
-        paths = {
-            "source": job.source,
-            "folder": job.folder,
-            "target": output / f"{job.notebook}.ipynb",
-            "log": output / f"{job.notebook}.log",
-        }
-        order = {name: str(path) for name, path in paths.items()} | {"parameters": job.parameters, "timeout": TIMEOUT}
-        process = self._idle.pop() if self._idle else self._start()
-        try:
-            process.stdin.write(json.dumps(order) + "\n")
-            process.stdin.flush()
-            reply = process.stdout.readline()
-        except BrokenPipeError:
-            reply = ""
-        if reply:
-            self._idle.append(process)
-            return json.loads(reply)
-        status = process.wait()
-        self._running.discard(process)
-        killed = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return f"its process {killed} before the notebook was done; {paths['log']} may say why"
-
-    def _start(self) -> subprocess.Popen:
-        command = [sys.executable, "-m", "tts.study.notebook_process"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._variables)
-        self._running.add(process)
-        if self._stopped:
-            process.kill()
-        return process
