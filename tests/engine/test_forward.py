@@ -127,6 +127,7 @@ def test_sorted_moves_put_rows_of_like_length_together_and_move_no_others(length
 
 @settings(deadline=None)
 @given(st.permutations(range(7)), st.permutations(range(7)), st.integers(0, 7))
+@pytest.mark.slow
 def test_moved_rows_hold_what_their_origins_held(origin, to, count):
     cached = CachedModel(LlamaModel(LlamaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=2, num_attention_heads=2)), slots=7)
     cached.extend(torch.arange(7 * 5).view(7, 5) % 9, torch.zeros(7, dtype=torch.int64))

@@ -329,6 +329,7 @@ def exports(draw):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=exports(), again=st.booleans())
+@pytest.mark.slow
 def test_what_is_exported_comes_back_the_same(tmp_path_factory, rows, again):
     place = tmp_path_factory.mktemp("round")
     assert plain.write(rows, place / "a.jsonl") == len(rows)
@@ -597,6 +598,7 @@ EVIL = "<script>alert('stranger')</script>"
 MORE = "<img src=x onerror=alert('stranger')>[link](javascript:alert('stranger'))\x1b[2J\x1b]0;stranger\x07$\\stranger{$"
 
 
+@pytest.mark.slow
 def test_strangers_text_through_notebook_and_report_is_not_rendered(tmp_path):
     """Imported, run and bound as a user would."""
     solution = {"text": f"{EVIL}{MORE}\n\n\\boxed{{1}}{EVIL}", "scores": [0.5, 0.6], "tokens": 4}
@@ -638,6 +640,7 @@ def test_commands(study, tmp_path, capsys, monkeypatch):
         assert ended.value.code == 2 and message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_ledger_has_a_scope_for_imported_runs(tmp_path):
     rows = plain_rows(12)
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))

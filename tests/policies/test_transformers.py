@@ -43,6 +43,7 @@ def pool(policy, problems, n=3):
 
 
 @pytest.mark.parametrize("batch", [1, 4, 32])
+@pytest.mark.slow
 def test_batched_samples_equal_a_plain_loop(tiny_lm, batch):
     policy = TransformersPolicy(str(tiny_lm), SAMPLING, batch=batch)
     outcomes = pool(policy, PROBLEMS)

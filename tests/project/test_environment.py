@@ -59,6 +59,9 @@ def test_top_level_is_as_laid_out():
         "docs",
         "environment.yml",
         "README.md",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "CONTRIBUTING.md",
         "pyproject.toml",
         "requirements.lock",
     }

@@ -123,7 +123,7 @@ def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, met
     prompts = evidence.prompt_tokens(problem_set, policy).tolist()
     solution = generated / (n * len(prompts))
     read = evidence.prm_tokens(problem_set, policy, prm, method, n).sum() if prm else 0.0
-    if not read:
+    if not read or prm is None:
         return replace(flops.answering(shape, prompts, generated, solution), policy_training=trained)
     answering = flops.answering(shape, prompts, generated, solution, shape_of(prm), read)
     if prm.startswith("implicit:") and _same(solver_of(prm), policy):

@@ -22,13 +22,13 @@ class Shape:
         idle: parameters that a token does not meet, of the experts of a mixture that it is not sent to.
     """
 
-    parameters: int
-    layers: int = 0
-    attention_width: int = 0
-    idle: int = 0
+    parameters: float
+    layers: float = 0
+    attention_width: float = 0
+    idle: float = 0
 
     @property
-    def active(self) -> int:
+    def active(self) -> float:
         """Parameters that each token meets."""
         return self.parameters - self.idle
 

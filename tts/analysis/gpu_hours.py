@@ -71,7 +71,7 @@ def table(grids: Iterable[Grid], assumed: Assumptions) -> pd.DataFrame:
             for problem_set, count in grid.problems.items():
                 key = *run, problem_set, grid.split, grid.sampling(0.0 if run[0] == "cot" else None)
                 counts[key] = max(count, counts.get(key, 0))
-    rows = [_row(*run, problem_set, count, assumed) for (*run, problem_set, _, _), count in counts.items()]
+    rows = [_row(method, policy, prm, n, name, count, assumed) for (method, policy, prm, n, name, _, _), count in counts.items()]
     return pd.DataFrame(rows).groupby(["policy", "prm"], sort=False, as_index=False).sum()
 
 

@@ -124,7 +124,7 @@ class Judges:
                 lane.result()
         if None in found:
             raise Stopped
-        return found
+        return [grades for grades in found if grades is not None]
 
     def stop(self) -> None:
         """Ends what another thread has graded here."""
@@ -222,7 +222,8 @@ def _content(path: Path, changed: int) -> str:
 
 def _judge() -> str:
     """What verdicts depend on: our own code, and the libraries behind it."""
-    sources = [Path(file).read_bytes() for file in (__file__, *(module.__file__ for module in (grading, judge_process, judge, prompts)))]
+    ours = (grading, judge_process, judge, prompts)
+    sources = [Path(file).read_bytes() for file in (__file__, *(str(module.__file__) for module in ours))]
     return hashlib.sha256(b"\0".join([*sources, *(version(name).encode() for name in _LIBRARIES)])).hexdigest()
 
 

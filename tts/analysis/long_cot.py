@@ -88,9 +88,9 @@ def checks(steps: Sequence[str]) -> Iterator[tuple[bool, bool, bool]]:
     """
     right = [_arithmetic(step) for step in steps]
     for at in range(len(steps) - 1):
-        if right[at] is not None and is_check(steps[at + 1]):
+        if (here := right[at]) is not None and is_check(steps[at + 1]):
             follows = right[at + 2] if at + 2 < len(steps) else None
-            yield right[at], steps[at + 1].rstrip().endswith("ok"), bool(follows)
+            yield here, steps[at + 1].rstrip().endswith("ok"), bool(follows)
 
 
 def _arithmetic(step: str) -> bool | None:
@@ -151,7 +151,7 @@ def _outcomes(found: Sequence[list[tuple[bool, bool, bool]]], correct: Sequence[
         kind = 0 if not wrong else 2 if any(wrong) else 1
         tally[kind][0] += right
         tally[kind][1] += 1
-    return [tuple(pair) for pair in tally]
+    return [(right, of) for right, of in tally]
 
 
 def _share(policy: str, what: str, columns: np.ndarray) -> dict:
@@ -163,7 +163,7 @@ def _share(policy: str, what: str, columns: np.ndarray) -> dict:
     return row | {"share": i.estimate, "low": i.low, "high": i.high}
 
 
-def check_scores(results: Results, problem_set: str, policy: str, prm: str) -> dict[str, float]:
+def check_scores(results: Results, problem_set: str, policy: str, prm: str) -> dict[str, str | float]:
     """Mean score that a PRM gives to check steps, and to the others, in right solutions of the pool."""
     spec = results.grid.spec("scores", policy, prm, results.grid.samples)
     found: dict[bool, list[float]] = {True: [], False: []}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,8 @@ def runs(results: Sequence[Results]) -> pd.DataFrame:
         FLOPs (2 x parameters x tokens, the PRM's included; the policy's prompts as read once a problem), seconds (wall time of
         generation).
     """
-    chunks, specs = {}, {}
+    chunks: dict[Path, dict] = {}
+    specs: dict[Path, dict] = {}
     for one in results:
         for spec in one.grid.specs():
             run = one.store.run(spec)
@@ -42,7 +44,7 @@ def _run(run: Run, paths: list) -> dict:
     tables = [read_chunk(path) for path in paths]
     columns = ("prompt_tokens", "policy_tokens", "prm_tokens")
     counts = (np.concatenate([t[name].to_numpy().astype(float) for t in tables]) for name in columns)
-    prompts, written, read = (int(total) if np.isfinite(total := count.sum()) else total for count in counts)  # NaN: not recorded
+    prompts, written, read = (int(summed) if np.isfinite(summed := count.sum()) else summed for count in counts)  # NaN: not recorded
     policy, prm = spec["policy"]["name"], spec["prm"]["name"] if spec["prm"] else ""
     spent = flops.inference(costs.shape_of(policy).parameters, prompts + written) if spec["method"] != "scores" else 0.0
     return {
@@ -63,7 +65,7 @@ def _run(run: Run, paths: list) -> dict:
 
 def models(results: Sequence[Results]) -> pd.DataFrame:
     """Every policy and PRM of the results: parameters and the hash of its weights."""
-    named = {}
+    named: dict[str, dict] = {}
     for one in results:
         for spec in one.grid.specs():
             named |= {m["name"]: m["weights"] for m in (spec["policy"], spec["prm"]) if m}

@@ -83,11 +83,11 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
     pairs = list(zip((first, second), rows))
     with Grader() as grader, tqdm(total=2 * len(common), desc="grading", unit="problem", delay=2) as bar:
         values = [np.array([_accuracy(run.spec, of[name], rule, grader, bar) for name in common]) for run, of in pairs]
-    sides = [_side(run, [of[name] for name in common], v) for (run, of), v in zip(pairs, values)]
+    one, other = (_side(run, [of[name] for name in common], v) for (run, of), v in zip(pairs, values))
     if len(common) < FEWEST:
-        return RunComparison(len(common), *sides, None, f"one common problem, too few for an interval; at least {FEWEST} are needed")
+        return RunComparison(len(common), one, other, None, f"one common problem, too few for an interval; at least {FEWEST} are needed")
     difference = stats.bootstrap(values[0] - values[1])
-    return RunComparison(len(common), *sides, difference, stats.verdict(difference))
+    return RunComparison(len(common), one, other, difference, stats.verdict(difference))
 
 
 def _rows(run: Run) -> dict[str, dict]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -122,7 +123,7 @@ def unrolled(nodes: Sequence[Candidate]) -> list[Candidate]:
             continue
         for end in range(1, len(node.steps) + 1):
             done = end == len(node.steps)
-            cut = {} if done else {"status": "open", "text": "\n\n".join(node.steps[:end])}
+            cut: dict[str, Any] = {} if done else {"status": "open", "text": "\n\n".join(node.steps[:end])}
             scores = None if node.scores is None else node.scores[:end]
             single.append(replace(node, path=node.path + (0,) * (end - 1), steps=node.steps[:end], scores=scores, **cut))
     return single
@@ -155,6 +156,7 @@ def candidate_steps(
         for node in nodes:
             parent = by_path.get(node.path[:-1])
             fate, into = _fate(node, nodes, expanded, finished, max_steps)
+            right: bool | None
             if node.status == "finished":
                 right = grader.equal(answer, boxed_answer(node.text))
             else:

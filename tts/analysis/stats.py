@@ -13,7 +13,7 @@ import numpy as np
 FEWEST_PROBLEMS = 10  # for a verdict
 
 
-def pass_at_k(correct: Sequence[bool], k: int) -> float:
+def pass_at_k(correct: np.ndarray, k: int) -> float:
     """Probability that a random subset of ``k`` samples holds a right one (Chen et al. 2021, equation 1).
 
     Raises:
@@ -23,7 +23,7 @@ def pass_at_k(correct: Sequence[bool], k: int) -> float:
     return 1.0 - comb(n - right, k) / comb(n, k)
 
 
-def best_of_n_accuracy(correct: Sequence[bool], scores: Sequence[float], groups: Sequence[int], n: int) -> float:
+def best_of_n_accuracy(correct: np.ndarray, scores: np.ndarray, groups: np.ndarray, n: int) -> float:
     """Expected accuracy of PRM-Max over all subsets of ``n`` samples, exactly.
 
     With the answered samples ranked by score (ties to the lower index), the one of rank r is selected by the
@@ -41,9 +41,7 @@ def best_of_n_accuracy(correct: Sequence[bool], scores: Sequence[float], groups:
     return chosen / comb(total, n)
 
 
-def vote_accuracy(
-    correct: Sequence[bool], weights: Sequence[float], groups: Sequence[int], n: int, draws: int = 200, seed: int = 0
-) -> float:
+def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, n: int, draws: int = 200, seed: int = 0) -> float:
     """Expected accuracy of a (weighted) vote over subsets of ``n`` samples: exact for ``n = N``, else by seeded draws.
 
     Ties go to the answer whose first sample comes first in the pool.
@@ -176,7 +174,7 @@ def _drawn(count: int, resamples: int, seed: int) -> np.ndarray:
     return drawn
 
 
-def of_accuracy(values: Sequence[float]) -> Interval:
+def of_accuracy(values: np.ndarray) -> Interval:
     """The interval of a mean accuracy: Wilson's where every problem is solved or none is, else a bootstrap over problems."""
     values = np.asarray(values, float)
     if len(values) == 1:
@@ -186,7 +184,7 @@ def of_accuracy(values: Sequence[float]) -> Interval:
     return bootstrap(values)
 
 
-def log_fit(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+def log_fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     """Least squares of ``y = a ln x + b`` (Liu et al. 2025, Fig 6): a, b, and the correlation of y with ln x.
 
     All NaN with fewer than three different ``x`` above 0, which are all that count.

@@ -1,18 +1,19 @@
-"""Figures of comparisons between small policies with test-time scaling and larger ones that answer alone."""
+"""Figures of comparisons between small policies with test-time scaling and larger ones that answer alone, drawn on the axes ``ax``."""
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from tts.analysis.flops import Cost
 from tts.common.names import short
-from tts.report.plots import legend_below
+from tts.report.panels import bars, errors, legend_below, panels, percent, values
 from tts.search.registry import method_of
 
 WAYS = {"CoT": "#7f7f7f", "TTS": "C1"}
@@ -27,42 +28,32 @@ PARTS = {
 }
 
 
-def accuracy_bars(rows: pd.DataFrame, ax: Axes) -> Axes:
+def accuracy_bars(rows: pd.DataFrame, ax: Axes) -> None:
     """Accuracy of each policy with CoT and with TTS (Fig 1), with 95 % intervals.
 
     Args:
         rows: columns policy, strategy (CoT or TTS), accuracy, low, high.
-        ax: to draw on.
     """
-    policies = list(dict.fromkeys(rows["policy"]))
-    for number, (name, colour) in enumerate(WAYS.items()):
-        part = rows[rows["strategy"] == name].set_index("policy").reindex(policies)
-        error = np.clip([part["accuracy"] - part["low"], part["high"] - part["accuracy"]], 0, None)
-        place = np.arange(len(policies)) + (number - 0.5) * 0.4
-        ax.bar(place, part["accuracy"], 0.4, yerr=error, color=colour, label=name, error_kw={"elinewidth": 0.7})
+    policies = bars(rows, "policy", "strategy", {name: (name, colour) for name, colour in WAYS.items()}, ax)
     ax.set_xticks(range(len(policies)), [short(policy) for policy in policies])
     ax.set_xlabel("policy (parameters)")
     ax.set_ylabel("accuracy")
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    ax.grid(axis="x", visible=False)
     legend_below(ax.figure, ax)
-    return ax
 
 
-def difference_map(rows: pd.DataFrame, ax: Axes) -> Axes:
+def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
     """Small with TTS (rows) minus large with CoT (columns) in points, with 95 % intervals; undecided cells are hatched.
 
     Args:
         rows: columns small, large, difference, low, high, verdict.
-        ax: to draw on.
     """
     if rows.empty:
         ax.text(0.5, 0.5, "no policy is larger than another", ha="center", va="center", transform=ax.transAxes)
-        return ax
-    smalls, larges = list(dict.fromkeys(rows["small"])), list(dict.fromkeys(rows["large"]))
-    values = rows.pivot(index="small", columns="large", values="difference").reindex(index=smalls, columns=larges) * 100
-    limit = max(float(np.nanmax(np.abs(values))), 1.0)
-    image = ax.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
+        return
+    smalls, larges = values(rows["small"]), values(rows["large"])
+    differences = rows.pivot(index="small", columns="large", values="difference").reindex(index=smalls, columns=larges) * 100
+    limit = max(float(np.nanmax(np.abs(differences))), 1.0)
+    image = ax.imshow(differences, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
     for row in rows.itertuples():
         at = (larges.index(row.large), smalls.index(row.small))
         dark = abs(100 * row.difference) > 0.6 * limit
@@ -77,16 +68,14 @@ def difference_map(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_ylabel("smaller policy, TTS")
     ax.grid(visible=False)
     ax.figure.colorbar(image, ax=ax, label="difference (points)", fraction=0.04, pad=0.02)
-    return ax
 
 
-def forest(rows: pd.DataFrame, labels: list[str], ax: Axes) -> Axes:
+def forest(rows: pd.DataFrame, labels: list[str], ax: Axes) -> None:
     """Differences in accuracy with their 95 % intervals, one a line, by verdict.
 
     Args:
         rows: columns difference, low, high (shares), verdict; one that was not tested has no numbers and no mark.
         labels: one a row.
-        ax: to draw on.
     """
     for place, row in enumerate(rows.itertuples()):
         if row.verdict in VERDICTS:
@@ -99,19 +88,17 @@ def forest(rows: pd.DataFrame, labels: list[str], ax: Axes) -> Axes:
     ax.grid(axis="y", visible=False)
     for name, (colour, marker) in VERDICTS.items():
         ax.plot([], [], color=colour, marker=marker, linewidth=1.0, label=name)
-    return ax
 
 
-def cost_shares(costs: dict[str, Cost], parts: tuple[str, ...], ax: Axes) -> Axes:
+def cost_shares(costs: dict[str, Cost], parts: tuple[str, ...], ax: Axes) -> None:
     """Which share of the FLOPs each part takes, one bar per way of answering.
 
     Args:
         costs: by name.
         parts: fields of :class:`tts.analysis.flops.Cost` that make up the whole.
-        ax: to draw on.
     """
-    values = np.array([[getattr(cost, part) for part in parts] for cost in costs.values()], float)
-    shares = values / values.sum(1, keepdims=True)
+    flops = np.array([[getattr(cost, part) for part in parts] for cost in costs.values()], float)
+    shares = flops / flops.sum(1, keepdims=True)
     left = np.zeros(len(shares))
     for part, share in zip(parts, shares.T):
         label, colour = PARTS[part]
@@ -120,17 +107,15 @@ def cost_shares(costs: dict[str, Cost], parts: tuple[str, ...], ax: Axes) -> Axe
     ax.set_yticks(range(len(shares)), [short(name) for name in costs])
     ax.invert_yaxis()
     ax.set_xlim(0, 1)
-    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    percent(ax.xaxis)
     ax.grid(axis="y", visible=False)
-    return ax
 
 
-def total_against_queries(rows: pd.DataFrame, ax: Axes) -> Axes:
+def total_against_queries(rows: pd.DataFrame, ax: Axes) -> None:
     """Total FLOPs, training included, over the number of queries (both axes log), one line per way of answering.
 
     Args:
         rows: columns way, queries, total.
-        ax: to draw on.
     """
     for number, (name, line) in enumerate(rows.groupby("way", sort=False)):
         ax.plot(line["queries"], line["total"], label=name, linestyle=("-", "--", ":", "-.")[number % 4])
@@ -141,24 +126,21 @@ def total_against_queries(rows: pd.DataFrame, ax: Axes) -> Axes:
         axis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("queries answered")
     ax.set_ylabel("total FLOPs")
-    return ax
 
 
-def verifier_forest(rows: pd.DataFrame, ax: Axes) -> Axes:
+def verifier_forest(rows: pd.DataFrame, ax: Axes) -> None:
     """:func:`forest` of policy + PRM minus the PRM's base model alone, in points.
 
     Args:
         rows: of :func:`tts.claims.comparisons.verifier_as_solver`.
-        ax: to draw on.
     """
     labels = [f"{short(row.policy)} + {short(row.prm)}, against {short(row.solver)}" for row in rows.itertuples()]
     forest(rows, labels, ax)
     ax.set_xlabel("policy + PRM minus base model (points)")
     legend_below(ax.figure, ax)
-    return ax
 
 
-def claims_forest(rows: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
+def claims_forest(rows: pd.DataFrame, axes: np.ndarray) -> None:
     """:func:`forest` of the published comparisons, one panel per problem set.
 
     Args:
@@ -173,10 +155,9 @@ def claims_forest(rows: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
         ax.set_xlabel("TTS minus CoT (points)")
     axes[-1].plot([], [], " ", label="\N{DAGGER} no claim of the study's")
     legend_below(axes[0].figure, axes[-1], 4)
-    return axes
 
 
-def differences_by_set(rows: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
+def differences_by_set(rows: pd.DataFrame, axes: np.ndarray) -> None:
     """:func:`forest` of the published external rows less the long-CoT ones, one panel per problem set.
 
     Args:
@@ -189,7 +170,6 @@ def differences_by_set(rows: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
         ax.set_title(name)
         ax.set_xlabel("external minus long CoT (points)")
     legend_below(axes[0].figure, axes[-1])
-    return axes
 
 
 def internal_and_external(rows: pd.DataFrame) -> Figure:
@@ -198,22 +178,17 @@ def internal_and_external(rows: pd.DataFrame) -> Figure:
     Args:
         rows: of :func:`tts.analysis.long_cot.ways`.
     """
-    sizes = list(dict.fromkeys(rows["size"]))
-    figure, axes = plt.subplots(1, len(sizes), figsize=(3.2 * len(sizes) + 0.6, 2.6), sharey=True, squeeze=False)
-    for ax, size in zip(axes[0], sizes):
-        for (policy, method), line in rows[rows["size"] == size].groupby(["policy", "method"], sort=False):
-            label, colour, marker = (look := method_of(method)).label, look.colour, look.marker
-            thinks = policy != size
-            error = np.clip([line["accuracy"] - line["low"], line["high"] - line["accuracy"]], 0, None)
-            ax.errorbar(
-                line["tokens"], line["accuracy"], error, color=colour, marker=marker, markerfacecolor="white" if thinks else colour,
-                linestyle="--" if thinks else "-", elinewidth=0.6, label=f"{'long' if thinks else 'plain'}: {label}",
-            )  # fmt: skip
+
+    def draw(part: pd.DataFrame, ax: Axes) -> None:
+        for (policy, method), of in part.groupby(["policy", "method"], sort=False):
+            label, colour, marker = (known := method_of(method)).label, known.colour, known.marker
+            look: dict[str, Any] = {"linestyle": "-", "markerfacecolor": colour, "label": f"plain: {label}"}
+            if policy != part["size"].iloc[0]:
+                look = {"linestyle": "--", "markerfacecolor": "white", "label": f"long: {label}"}
+            ax.errorbar(of["tokens"], of["accuracy"], errors(of, ax), color=colour, marker=marker, elinewidth=0.6, **look)
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        ax.set_title(short(size))
-        ax.set_xlabel("policy tokens per problem")
-    axes[0, 0].set_ylabel("accuracy")
-    legend_below(figure, axes[0, 0], 4)
-    return figure
+        percent(ax.yaxis)
+
+    parts = [(short(size), rows[rows["size"] == size]) for size in values(rows["size"])]
+    return panels(parts, draw, ("policy tokens per problem", "accuracy"), 2.6, legend=4)

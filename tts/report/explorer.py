@@ -124,13 +124,14 @@ class Explorer:
         self.step.observe(lambda _: self._show(), "value")
         self.back.on_click(lambda _: self._move(self.step.value - 1))
         self.on.on_click(lambda _: self._move(self.step.value + 1))
-        self.lost.on_click(lambda _: self._move(self.followed.loss.step))
+        self.lost.on_click(lambda _: self._move(self.followed.loss.step or 1))
         self._load()
 
     def _load(self) -> None:
         """Runs the chosen search and goes to its first step."""
         self.verdict.value = "searching ..."
-        self.followed = self.search(*self.problem.value, self.method.value)
+        text, answer = self.problem.value
+        self.followed = self.search(text, answer, self.method.value)
         self.lost.disabled = self.followed.loss.step is None
         with self.step.hold_trait_notifications():
             self.step.max, self.step.value = self.followed.depth, 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from matplotlib.patches import Patch
 
 from tts.claims import findings
 from tts.common.names import short
+from tts.report.panels import panels, place_legend, values
 from tts.report.plots import methods_in
 from tts.search.registry import method_of
 
@@ -28,29 +31,27 @@ def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) ->
         table: of :func:`tts.strategy.verifier_map.winners`.
         places: false-positive and false-negative rate of each real PRM.
     """
-    policies = list(dict.fromkeys(table["policy"]))
-    figure, axes = plt.subplots(1, len(policies), figsize=(2.6 * len(policies) + 1.2, 2.7), squeeze=False, sharey=True)
     xs, ys = (sorted(set(table[name])) for name in ("false positive", "false negative"))
     markers = [_marker(x, y, xs, ys) for x, y in places.values()]
-    spots = [(np.interp(x, xs, range(len(xs))), np.interp(y, ys, range(len(ys)))) for x, y in places.values()]
-    for ax, policy in zip(axes[0], policies):
-        _fields(table[table["policy"] == policy], xs, ys, spots, ax)
+    spots = [(float(np.interp(x, xs, range(len(xs)))), float(np.interp(y, ys, range(len(ys))))) for x, y in places.values()]
+
+    def draw(rows: pd.DataFrame, ax: Axes) -> None:
+        _fields(rows, xs, ys, spots, ax)
         for number, (spot, marker) in enumerate(zip(spots, markers), 1):
             ax.plot(*spot, marker=marker, markersize=9, alpha=0.85, **_OUTLINED)
             ax.text(*spot, str(number), ha="center", va="center", fontsize=6)
-        ax.set_title(short(policy))
-        ax.set_xlabel("wrong steps accepted")
-    axes[0, 0].set_ylabel("right steps rejected")
-    won = methods_in(table["best"])
-    legend = [Patch(color=method.colour, label=f"{method.label} wins") for method in won]
+
+    parts = [(short(policy), table[table["policy"] == policy]) for policy in values(table["policy"])]
+    figure = panels(parts, draw, ("wrong steps accepted", "right steps rejected"), 2.7, legend=None)
+    legend: dict[str, Any] = {f"{method.label} wins": Patch(color=method.colour) for method in methods_in(table["best"])}
     for number, ((prm, (x, y)), marker) in enumerate(zip(places.items(), markers), 1):
-        label = f"{number}: {short(prm)} ({100 * x:.0f}, {100 * y:.0f} %)"
-        legend.append(Line2D([], [], linestyle="none", marker=marker, markersize=6, label=label, **_OUTLINED))
-    figure.legend(handles=legend, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=4)
+        name = f"{number}: {short(prm)} ({100 * x:.0f}, {100 * y:.0f} %)"
+        legend[name] = Line2D([], [], linestyle="none", marker=marker, markersize=6, **_OUTLINED)
+    place_legend(figure, legend, 4)
     return figure
 
 
-_OUTLINED = {"color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6}
+_OUTLINED: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6}
 
 
 def _marker(x: float, y: float, xs: list[float], ys: list[float]) -> str:
@@ -67,8 +68,8 @@ def _fields(rows: pd.DataFrame, xs: list[float], ys: list[float], spots: list[tu
         corners = [(i - 0.3, j + 0.3), (i + 0.3, j + 0.3), (i - 0.3, j - 0.3), (i + 0.3, j - 0.3)]
         x, y = max(corners, key=lambda corner: min((np.hypot(*np.subtract(corner, spot)).clip(max=0.5) for spot in spots), default=0))
         ax.text(x, y, f"{100 * row[row['best']]:.0f}", ha="center", va="center", fontsize=6)
-    ax.set_xticks(range(len(xs)), [f"{x:.0%}" for x in xs])
-    ax.set_yticks(range(len(ys)), [f"{y:.0%}" for y in ys])
+    ax.set_xticks(range(len(xs)), [f"{100 * x:g}%" for x in xs])
+    ax.set_yticks(range(len(ys)), [f"{100 * y:g}%" for y in ys])
     ax.set_xlim(-0.5, len(xs) - 0.5)
     ax.set_ylim(-0.5, len(ys) - 0.5)
     ax.grid(visible=False)
@@ -80,7 +81,7 @@ def ledger(table: pd.DataFrame) -> Figure:
     Args:
         table: of :func:`tts.claims.findings.judge`.
     """
-    claims, scopes = (list(dict.fromkeys(table[name])) for name in ("claim", "scope"))
+    claims, scopes = (values(table[name]) for name in ("claim", "scope"))
     scopes = [s for s in scopes if (table[table["scope"] == s]["verdict"] != "not tested").any()]
     figure, ax = plt.subplots(figsize=(2.2 * len(scopes) + 2.0, 0.24 * len(claims) + 0.6))
     for row in table[table["scope"].isin(scopes)].to_dict("records"):
@@ -96,5 +97,5 @@ def ledger(table: pd.DataFrame) -> Figure:
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.grid(visible=False)
-    figure.legend(handles=[Patch(color=c, label=v) for v, c in VERDICTS.items()], loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=4)
+    place_legend(figure, {verdict: Patch(color=colour) for verdict, colour in VERDICTS.items()}, 4)
     return figure

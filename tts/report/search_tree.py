@@ -20,13 +20,12 @@ def draw(
     colourbar: bool = True,
     until: int | None = None,
     ringed: Collection[tuple[int, ...]] = (),
-) -> Axes:
+) -> None:
     """A search as a tree: one dot per sampled step, coloured by its score, the selected solution's path in black.
 
     Args:
         nodes: every candidate that was sampled.
         selected: the one whose answer is the answer.
-        ax: to draw on.
         title: above it.
         colourbar: draw the scale of the scores beside it.
         until: the last step to draw, everything in its final place; None for all.
@@ -72,7 +71,6 @@ def draw(
     ax.set_xlabel("step" if deepest > 1 else "whole solution")
     ax.grid(visible=False)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    return ax
 
 
 def _own_score(node: Candidate, children: dict[tuple[int, ...], list[Candidate]]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 from cycler import cycler
@@ -13,14 +14,14 @@ from matplotlib.transforms import Bbox
 from tts.report.figure_settings import COLUMN, Look, colours
 
 _BASE = Path(__file__).parent / "style.mplstyle"
-_GAP = 0.25  # inches between two columns
+GAP = 0.25  # inches between two columns
 _CLOSE = 0.01  # inches by which a figure's width may miss its column's
 
 
 _look = Look()
 
 
-def use(**look: object) -> None:
+def use(**look: Any) -> None:
     """Sets the look of every figure that follows.
 
     Args:
@@ -37,15 +38,22 @@ def use(**look: object) -> None:
     plt.rcParams.update(small | large | {"axes.prop_cycle": cycler(color=colours(_look.palette))})
 
 
+def width_of(figure: Figure) -> float:
+    """Inches that a saved figure is wide: one column, or two with the gap between them where it was laid out wider than one and a half."""
+    return _look.column_width if figure.get_figwidth() <= 1.5 * COLUMN else 2 * _look.column_width + GAP
+
+
 def fit(figure: Figure) -> None:
-    """Makes a figure as wide as a column, or as two where it was laid out wider than one and a half.
+    """Makes a figure as wide as :func:`width_of` says; titles and labels that are too long for it are wrapped.
 
     Its height changes only with the column's width, so that panels stay tall enough to read.
     """
-    width, height = figure.get_size_inches()
-    target = _look.column_width if width <= 1.5 * COLUMN else 2 * _look.column_width + _GAP
-    width = target
-    for _ in range(3):  # a legend is part of the width, and keeps its own
+    height = figure.get_figheight()
+    width = target = width_of(figure)
+    for ax in figure.axes:
+        for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
+            text.set_wrap(True)
+    for _ in range(3):  # what stands beside the axes is part of the width
         figure.set_size_inches(width, height * _look.column_width / COLUMN)
         TightLayoutEngine().execute(figure)  # figure.tight_layout() leaves an engine behind, for which saving draws everything twice
         short = target - drawn(figure).width

@@ -96,7 +96,7 @@ class Running:
 
     root: Candidate
     search: Search
-    answers: list[list[Candidate] | None] = field(default_factory=list)
+    answers: list[list[Candidate]] = field(default_factory=list)
     missing: int = 0
     asked: int = 0
     held: int = 0
@@ -153,8 +153,9 @@ class Driver:
                         self._receive(ticket, children)
         except BaseException:  # an interrupted cell is run again with the same engines: nothing of this run may stay in them
             self.policy.reset()
-            for root, _ in searches if self.prm is not None else ():
-                self.prm.forget(root.problem_id)
+            if self.prm is not None:
+                for root, _ in searches:
+                    self.prm.forget(root.problem_id)
             raise
         return [self._outcomes[root.problem_id] for root, _ in searches]
 
@@ -179,7 +180,7 @@ class Driver:
         # The others' parked caches would stay as long as the search, or the record, remembers them; the engine can compute them again.
         for node in chain([running.root], running.nodes if self.record else chain.from_iterable(running.answers)):
             node.state = node.state if id(node) in going_on else None
-        running.answers = [None] * len(request.parents)
+        running.answers = [[]] * len(request.parents)
         running.missing = len(request.parents)
         self._sampling += running.missing
         for place, parent in enumerate(request.parents):

@@ -31,10 +31,11 @@ def dvts(root: Candidate, n: int, width: int, max_steps: int = 40) -> Search:
             yield Score(candidates)
         for tree, group in groups.items():
             leaders[tree] = best(group, 1)[0] if group else None
-        trees = [t for t in trees if leaders[t] is not None and leaders[t].status == "open"]
+        going_on = {t: leader for t in trees if (leader := leaders[t]) is not None and leader.status == "open"}
+        trees = list(going_on)
         if not trees or step == max_steps - 1:
             break
-        families = yield Sample([leaders[t] for t in trees], width)
+        families = yield Sample(list(going_on.values()), width)
     return [leader for leader in leaders if leader is not None and leader.status == "finished"]
 
 

@@ -26,7 +26,7 @@ class NotImported(StoreError):
 
 
 def is_imported(name: str | None) -> bool:
-    return bool(name) and name.startswith(PREFIX)
+    return name is not None and name.startswith(PREFIX)
 
 
 def original(name: str) -> str:

@@ -111,7 +111,7 @@ class Run:
 
     def limits(self) -> list[str]:
         """What the engine could not do when it made any of the run's chunks; "not reproducible", for instance."""
-        found = {}
+        found: dict[str, None] = {}
         for path in sorted(self.folder.glob("*.parquet")):
             found |= dict.fromkeys(chunk_limits(path))
         return list(found)

@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 PATIENCE = 20  # wall time over processor time: on a busy machine a judge may wait for its turn that long
 _TRIES = 2  # of a pair whose judge was lost, by whatever takes a process
@@ -53,7 +54,7 @@ class Judge:
     def __init__(self, seconds: float, memory_mb: int, stop: threading.Event):
         self.seconds, self.memory_mb, self.stop = seconds, memory_mb, stop
         self.pid = self.deaths = 0
-        self._process: subprocess.Popen | None = None
+        self._process: Any = None
         self._unread = b""
         self._number = 0
 

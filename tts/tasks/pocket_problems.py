@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 Style = Literal["terse", "verbose"]
 Family = Literal["chain", "tree"]
@@ -177,10 +177,11 @@ def parse(text: str) -> PocketProblem:
     try:
         if body == text:
             raise ValueError
-        expression, family = (_parse_chain(body), "chain") if "," in body else (_parse_tree(body), "tree")
+        chain = "," in body
+        expression = _parse_chain(body) if chain else _parse_tree(body)
         if not isinstance(expression, Node):
             raise ValueError
-        return PocketProblem(family, expression)
+        return PocketProblem("chain" if chain else "tree", expression)
     except (ValueError, IndexError):
         raise ValueError(f"not a pocket problem: {text[:80]!r}; expected, say, '47,+38,*3=?' or '(12+7)*(9-4)=?'") from None
 
@@ -240,8 +241,8 @@ def _below(count: int, rng: random.Random) -> int:
 
 def random_chain(operations: int, scale: int, rng: random.Random) -> PocketProblem:
     """A chain of ``operations`` steps with operands up to ``scale`` (factors up to 9)."""
-    state: Node | int = 1 + _below(scale, rng)
-    current = state
+    current = 1 + _below(scale, rng)
+    state: Any = current
     for _ in range(operations):
         op, operand = _random_operation(current, scale, rng)
         state = Node(op, state, operand)

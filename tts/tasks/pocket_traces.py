@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 from tts.tasks.pocket_problems import (
     Node,
@@ -120,7 +121,7 @@ def corrupted(seed: int, style: Style | None = None) -> Iterator[tuple[PocketPro
     """
     rng = random.Random(f"corrupted/{seed}")
     for problem in training_problems(seed):
-        chosen: Style = style or rng.choice(("terse", "verbose"))
+        chosen: Style = style or cast(Style, rng.choice(("terse", "verbose")))
         if rng.random() < 0.4:
             yield problem, solve(problem, chosen, rng)
             continue

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from tts.models import hub
 from tts.tasks.pocket_problems import SETS as POCKET_SETS
-from tts.tasks.pocket_problems import held_out
+from tts.tasks.pocket_problems import Split, held_out
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -118,7 +118,7 @@ def _rows(name: str, count: int | None, split: str, seed: int) -> tuple[list[dic
     if split == "all":
         raise ProblemError(f"{name} has no split 'all': its problems are drawn for development, selection or test")
     if name in POCKET_SETS:
-        return [{"problem": p.text, "answer": p.answer} for p in held_out(name, split, count or 200)], f"{name}-{split}"
+        return [{"problem": p.text, "answer": p.answer} for p in held_out(name, cast(Split, split), count or 200)], f"{name}-{split}"
     tasks = reasoning_gym_tasks(name, count or 200, split, seed)
     return [{"problem": task["question"], "answer": str(task["answer"])} for task in tasks], f"{name}-{split}-{seed}"
 

@@ -68,8 +68,10 @@ def select(groups: Sequence[int], scores: Sequence[float] | None, vote: str) -> 
     """
     if vote not in VOTES:
         raise ValueError(f"unknown vote {vote!r}; choose from {', '.join(VOTES)}")
-    if vote != "majority" and scores is None:
-        raise ValueError(f"the vote {vote!r} needs scores")
+    if scores is None:
+        if vote != "majority":
+            raise ValueError(f"the vote {vote!r} needs scores")
+        scores = [1.0] * len(groups)
     answered = [i for i, group in enumerate(groups) if group >= 0]
     if not answered:
         return -1

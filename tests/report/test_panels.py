@@ -1,0 +1,267 @@
+"""Every figure with one panel and with several: panels fill their columns, legends fit, ticks are true, intervals are shown or missed."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+
+from tts.analysis.flops import Cost
+from tts.report import comparison_plots, maps, plots, style
+from tts.report.panels import UNDEFINED, Percent, legend_below
+from tts.search.registry import METHODS
+
+POLICIES = [f"policy-{size}" for size in ("6k", "20k", "51k", "216k", "668k")]
+PRMS = ["implicit:policy-216k", "prm-shepherd-verbose", "prm-qwen-328k"]
+SIZES = {policy: 10 ** (4 + place) for place, policy in enumerate(POLICIES)}
+HELD = {"accuracy": 0.4, "low": 0.3, "high": 0.55}
+SETS = ["MATH-500", "AIME24"]
+FULL = "full run (committed): 950 problems of a problem set, 2 seeds"
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    style.use()
+    yield
+    plt.close("all")
+    style.use()
+
+
+def rows(held=HELD, **columns):
+    """One row per combination of the columns' values."""
+    return pd.DataFrame([dict(zip(columns, each)) | held for each in product(*columns.values())])
+
+
+def by_size(count):
+    figure, ax = plt.subplots(figsize=(4.2, 2.8))
+    plots.policy_scaling(rows(policy=POLICIES[:count], method=list(METHODS)), SIZES, ax)
+    return figure
+
+
+def gains(count):
+    figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.4))
+    for ax, column in zip(axes, ("relative gain", "error reduction")):
+        held = {column: 0.5, f"{column} low": 0.1, f"{column} high": 1.5}
+        plots.gain_against_size(rows(held, policy=POLICIES[:count]), SIZES, column, ax)
+    return figure
+
+
+def against_flops(count):
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.8))
+    table = rows(HELD | {"total": 1e12}, policy=POLICIES[:count], strategy=["CoT", "dvts, N = 64"])
+    for ax in axes:
+        plots.accuracy_against_flops(table, "total", ax, ax is axes[-1])
+    return figure
+
+
+def quality(count):
+    figure, ax = plt.subplots(figsize=(3.6, 2.6))
+    table = rows(HELD | {"parameters": 3e4}, prm=PRMS[:count]).assign(f1=np.linspace(0.3, 0.8, count))
+    plots.quality_against_accuracy(table, (10, 20), ax)
+    return figure
+
+
+def per_prm(count):
+    figure, ax = plt.subplots(figsize=(4.2, 2.6))
+    plots.lines_per_prm(rows(prm=PRMS[:count], n=[1, 2, 4]), "n", "accuracy", ax)
+    plots.over_budget(ax)
+    return figure
+
+
+def pathologies(count):
+    figure, ax = plt.subplots(figsize=(6.4, 2.4))
+    plots.pathology_bars(rows({"share": 0.4, "low": 0.3, "high": 0.5}, prm=PRMS[:count], pathology=["over-criticism", "neglect"]), ax)
+    return figure
+
+
+def small_and_large(count):
+    figure, ax = plt.subplots(figsize=(5.2, 2.6))
+    comparison_plots.accuracy_bars(rows(policy=POLICIES[:count], strategy=["CoT", "TTS"]), ax)
+    return figure
+
+
+def pairs(count):
+    figure, ax = plt.subplots(figsize=(5.2, 3.4))
+    held = {"difference": 0.1, "low": -0.1, "high": 0.2, "verdict": "undecided"}
+    comparison_plots.difference_map(rows(held, small=POLICIES[:count], large=POLICIES[-count:]), ax)
+    return figure
+
+
+def parts(count):
+    figure, ax = plt.subplots(figsize=(4.2, 2.8))
+    costs = {
+        policy: Cost(policy_training=1, prm_training=2, prefill=1, decode=2, prm_inference=3, attention=1) for policy in POLICIES[:count]
+    }
+    comparison_plots.cost_shares(costs, ("prefill", "decode", "prm_inference", "attention"), ax)
+    legend_below(figure, ax)
+    return figure
+
+
+def queries(count):
+    figure, ax = plt.subplots(figsize=(4.2, 2.4))
+    way = [f"{policy}, TTS (study)" for policy in POLICIES[:count]]
+    comparison_plots.total_against_queries(rows({"total": 1e12}, way=way, queries=[1e3, 1e6]), ax)
+    legend_below(figure, ax, 2)
+    return figure
+
+
+def solvers(count):
+    figure, ax = plt.subplots(figsize=(6.4, 0.19 * count + 0.8))
+    held = {"difference": 0.1, "low": -0.1, "high": 0.2, "verdict": "undecided", "solver": "policy-216k", "prm": PRMS[1]}
+    comparison_plots.verifier_forest(rows(held, policy=POLICIES[:count]), ax)
+    return figure
+
+
+def claims(count):
+    figure, axes = plt.subplots(1, count := min(count, 2), figsize=(7.2 if count > 1 else 3.6, 2.6), squeeze=False)
+    held = {"difference": 0.1, "low": -0.1, "high": 0.2, "verdict": "undecided", "source": "Table 3", "made_by": "nobody"}
+    comparison_plots.claims_forest(rows(held, claim=["1B beats 405B", "1.5B distill beats o1"], problems=SETS[:count]), axes[0])
+    return figure
+
+
+def published_long(count):
+    figure, axes = plt.subplots(1, count := min(count, 2), figsize=(7.2 if count > 1 else 3.6, 2.8), sharey=True, squeeze=False)
+    held = {"difference": 0.1, "low": -0.1, "high": 0.2, "verdict": "undecided", "external": "a + 72B PRM"}
+    comparison_plots.differences_by_set(rows(held, internal=["Satori-7B", "rStar-7B"], problems=SETS[:count]), axes[0])
+    return figure
+
+
+def verifiers(count):
+    held = {"best": "dvts", "decided": True, "dvts": 0.5}
+    rates = {"false positive": [0.0, 0.125, 0.4], "false negative": [0.0, 0.1]}
+    return maps.verifier_map(rows(held, policy=POLICIES[:count], **rates), dict.fromkeys(PRMS, (0.3, 0.05)))
+
+
+def ledger(count):
+    held = {"verdict": "supported", "estimate": 3.0, "bound": "=", "low": 1.0, "high": 5.0, "unit": "points"}
+    table = rows(held, claim=["depends-on-difficulty", "flops"], scope=["published", "pocket", "this run"][:count])
+    return maps.ledger(table.assign(kind="difference"))
+
+
+FIGURES = {
+    "methods": lambda count: plots.grid_of_panels(
+        rows(policy=POLICIES[:1], prm=PRMS[:count], method=list(METHODS), n=[4, 16, 64]), FULL
+    ),
+    "strategies": lambda count: plots.strategies(
+        rows(policy=POLICIES[:1], prm=PRMS[:count], strategy=list(plots.STRATEGIES), n=[4, 16, 64]), FULL
+    ),
+    "tokens": lambda count: plots.accuracy_against_tokens(
+        rows(policy=POLICIES[:1], prm=PRMS[:count], strategy=[*METHODS, "adaptive"], tokens=[200, 900, 4000])
+    ),
+    "bins": lambda count: plots.bins_per_policy(
+        rows(HELD | {"problems": 30}, policy=POLICIES[:count], bin=["easy", "medium", "hard"], method=list(METHODS)), FULL
+    ),
+    "histograms": lambda count: plots.difficulty_histograms(dict.fromkeys(POLICIES[:count], np.linspace(0, 1, 9)), (0.1, 0.5)),
+    "long_cot": lambda count: comparison_plots.internal_and_external(
+        pd.concat(
+            [
+                rows(size=[size], policy=[size, f"{size}-long"], method=[m for m in METHODS if m != "pass"], tokens=[99, 999])
+                for size in POLICIES[:count]
+            ]
+        )
+    ),
+    **{
+        draw.__name__: draw
+        for draw in (
+            *(by_size, gains, against_flops, quality, per_prm, pathologies, small_and_large, pairs, parts, queries, solvers),
+            *(claims, published_long, verifiers, ledger),
+        )
+    },
+}  # fmt: skip
+
+
+def shown_ticks(figure):
+    """Position and label of every tick in view, per axis that is labelled."""
+    for ax in figure.axes:
+        for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+            labels = axis.get_majorticklabels()
+            if labels and labels[0].get_visible():
+                low, high = sorted(limits)
+                yield axis, [(at, label.get_text()) for at, label in zip(axis.get_majorticklocs(), labels) if low <= at <= high]
+
+
+@pytest.mark.parametrize(("name", "count"), [*product(FIGURES, (1, 3)), ("bins", 5), ("verifiers", 2)])
+def test_panels_fill_their_columns_and_legends_the_figure(name, count):
+    figure = FIGURES[name](count)
+    style.fit(figure)
+    width = style.drawn(figure).width
+    assert width == pytest.approx(style.width_of(figure), abs=0.1)
+    panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+    columns = len({round(ax.get_position().x0, 3) for ax in panels})
+    least = 0.35 if name in ("claims", "published_long") else 0.6  # what is compared stands beside these panels, as ticks' labels
+    assert min(ax.get_position().width * figure.get_figwidth() for ax in panels) >= least * width / columns
+    renderer = figure.canvas.get_renderer()
+    for legend in figure.legends:
+        assert legend.get_window_extent(renderer).width / figure.dpi <= width
+    titles = [ax.title.get_window_extent(renderer) for ax in panels if ax.get_title()]
+    assert not any(a.overlaps(b) for i, a in enumerate(titles) for b in titles[:i])
+    for axis, ticks in shown_ticks(figure):
+        assert ticks, f"{axis} has no labelled tick"
+        for at, label in ticks:
+            if re.fullmatch(r"[-−\d.,]+%?", label) and name != "verifiers":  # whose fields are equally wide
+                said = float(label.replace("−", "-").replace(",", "").removesuffix("%")) / (100 if label.endswith("%") else 1)
+                assert said == pytest.approx(float(at), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "labels"),
+    [
+        ([0.875, 0.925, 0.975], ["87.5%", "92.5%", "97.5%"]),
+        ([0.7, 0.8, 0.9], ["70%", "80%", "90%"]),
+        ([-0.1, 0.0, 10.0], ["-10%", "0%", "1000%"]),
+        ([0.0005, 0.00125], ["0.050%", "0.125%"]),
+    ],
+)
+def test_percent_says_where_the_tick_stands(ticks, labels):
+    assert Percent().format_ticks(ticks) == labels
+
+
+def bars_of(ax):
+    """Heights of all error bars on an axes."""
+    drawn = [c for container in ax.containers if (c := getattr(container, "errorbar", container)) is not None]
+    return [np.ptp(path[:, 1]) for c in drawn for lines in c.lines[2] for path in lines.get_segments() if len(path)]
+
+
+@pytest.mark.parametrize(
+    ("draw", "key"), [(plots.grid_of_panels, "method"), (plots.strategies, "strategy"), (plots.accuracy_against_tokens, "strategy")]
+)
+def test_a_single_budget_shows_its_intervals_side_by_side(draw, key):
+    names = {"method": ["majority", "best_of_n", "dvts"], "strategy": ["majority"]}[key]
+    table = rows(policy=POLICIES[:1], prm=PRMS[:1], n=[16], **{key: names}).assign(tokens=300.0)
+    [ax] = draw(table).axes
+    assert bars_of(ax) == pytest.approx([0.25] * len(names))
+    if key == "method":
+        assert len({line.get_xdata()[0] for line in ax.lines if len(line.get_xdata()) == 1}) == len(names)
+        assert [label for _, ticks in shown_ticks(ax.figure) for _, label in ticks][0] == "16"
+
+
+@pytest.mark.parametrize("interval", [{"low": 0.0, "high": 1.0}, {"low": 0.4, "high": 0.4}, {"low": np.nan, "high": np.nan}])
+@pytest.mark.parametrize("name", ["methods", "strategies", "bins", "long_cot"])
+def test_an_interval_of_one_problem_is_said_not_drawn(name, interval, monkeypatch):
+    monkeypatch.setitem(globals(), "HELD", HELD | interval)
+    of = {"policy": POLICIES[:1], "prm": PRMS[:1], "n": [4, 16]}
+    figure = {
+        "methods": lambda: plots.grid_of_panels(rows(HELD, **of, method=["majority", "dvts"])),
+        "strategies": lambda: plots.strategies(rows(HELD, **of, strategy=list(plots.STRATEGIES))),
+        "bins": lambda: plots.bins_per_policy(rows(HELD | {"problems": 1}, policy=["a"], bin=["easy"], method=["majority"])),
+        "long_cot": lambda: comparison_plots.internal_and_external(
+            rows(HELD, size=["a"], policy=["a"], method=["majority"], tokens=[3, 9])
+        ),
+    }[name]()
+    assert UNDEFINED in [text.get_text() for text in figure.legends[0].get_texts()]
+    bands = [path for band in figure.axes[0].collections for path in band.get_paths() if len(path.vertices) > 4]
+    assert bands == [] and bars_of(figure.axes[0]) == []
+
+
+def test_error_rates_of_the_map_are_not_rounded():
+    assert "12.5%" in [label for _, ticks in shown_ticks(verifiers(1)) for _, label in ticks]
+
+
+def test_a_known_interval_is_not_called_unknown():
+    for name in ("methods", "strategies", "bins", "long_cot"):
+        assert all(UNDEFINED not in text.get_text() for text in FIGURES[name](2).findobj(Text))

@@ -1,0 +1,210 @@
+"""What figures share: panels in a paper's columns, legends below them, ticks that say where they stand, intervals."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import Formatter, NullFormatter
+
+from tts.report.figure_settings import COLUMN
+from tts.report.style import GAP, width_of
+
+UNDEFINED = "no interval: too few problems"
+_BAR: dict[str, Any] = {"linestyle": "none", "elinewidth": 0.8}
+
+
+class Percent(Formatter):
+    """Shares as per cent, with as many decimals as the ticks need to be told where they stand, the same for all of an axis."""
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        shares = 100 * np.asarray([*self.locs, value])
+        decimals = next((d for d in range(6) if np.allclose(shares, shares.round(d), rtol=0, atol=1e-6)), 6)
+        return f"{100 * value:.{decimals}f}%"
+
+
+def percent(*axes: Axis) -> None:
+    """Labels axes of shares in per cent."""
+    for axis in axes:
+        axis.set_major_formatter(Percent())
+
+
+def over_size(ax: Axes) -> None:
+    """Scales an axes' x for the parameters of policies."""
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("policy parameters")
+
+
+def panels(
+    parts: Sequence[tuple[str, Any]],
+    draw: Callable[[Any, Axes], object],
+    labels: tuple[str, str],
+    height: float,
+    columns: int | None = None,
+    title: str = "",
+    share_x: bool = False,
+    legend: int | None = 0,
+) -> Figure:
+    """A figure of panels in rows, as wide as a paper's column where it has one column of panels, else as wide as two.
+
+    Args:
+        parts: title and contents of each panel, row by row.
+        draw: draws a panel's contents on its axes.
+        labels: of the x and of the y axis; they stand at the lowest panels and at the left ones.
+        height: of a row, in inches.
+        columns: panels in a row; more than four are wrapped into rows of three.
+        title: above all panels.
+        share_x: all panels have one x axis. Those of a row always share their y axis.
+        legend: entries in a row of the legend, 0 for as many as fit; None for no legend.
+    """
+    columns = columns or len(parts)
+    columns = columns if columns <= 4 else 3
+    rows = -(-len(parts) // columns)
+    width = COLUMN if columns == 1 else 2 * COLUMN + GAP
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, sharex=share_x, sharey="row")
+    for ax, (name, part) in zip(axes.flat, parts):
+        draw(part, ax)
+        ax.set_title(name)
+    for ax in axes.flat[len(parts) :]:
+        ax.remove()
+    for place, ax in enumerate(axes.flat[: len(parts)]):
+        if place + columns >= len(parts):
+            ax.set_xlabel(labels[0])
+            ax.tick_params(labelbottom=True)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(labels[1])
+    if title:
+        figure.suptitle(title, wrap=True)
+    if legend is not None:
+        legend_below(figure, axes, legend)
+    return figure
+
+
+def legend_below(figure: Figure, axes: Axes | np.ndarray, columns: int = 0) -> None:
+    """The legend of one or several axes under the whole figure, where it takes none of their width.
+
+    Args:
+        figure: the figure.
+        axes: whose labelled artists it lists, those of one label once.
+        columns: entries in a row at most; by default all of up to five in a wide figure, else three. Fewer where the figure is narrower.
+    """
+    handles: dict[str, Any] = {}
+    for ax in np.ravel(np.asarray(axes)):
+        for handle, label in zip(*ax.get_legend_handles_labels()):
+            handles.setdefault(label, handle)
+    if UNDEFINED in handles:
+        handles[UNDEFINED] = handles.pop(UNDEFINED)  # last
+    place_legend(figure, handles, columns or (len(handles) if len(handles) <= 5 and figure.get_figwidth() > 5 else 3))
+
+
+def place_legend(figure: Figure, handles: dict[str, Any], columns: int) -> None:
+    """A legend under the figure, in as many columns as its width allows; labels that are wider than the figure are wrapped.
+
+    Args:
+        figure: the figure.
+        handles: label to what stands for it.
+        columns: entries in a row at most.
+    """
+    room, labels = width_of(figure), list(handles)
+    for count in range(min(columns, len(handles)), -1, -1):
+        legend = figure.legend(handles.values(), labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=max(count, 1))
+        width = legend.get_window_extent(figure.canvas.get_renderer()).width / figure.dpi  # type: ignore[attr-defined]
+        if width <= room or count == 0:
+            return
+        legend.remove()
+        if count == 1:
+            letters = int(0.8 * max(map(len, labels)) * room / width)
+            labels = [textwrap.fill(label, max(letters, 1)) for label in labels]
+
+
+def errors(rows: pd.DataFrame, ax: Axes, y: str = "accuracy", low: str = "low", high: str = "high") -> np.ndarray:
+    """How far the 95 % intervals reach below and above, ``(2, rows)``; NaN where there is none, and the legend then says so.
+
+    There is none of too few problems: its ends are unknown, equal, or 0 and 1.
+    """
+    unknown = ~(rows[high] > rows[low]) | ((rows[low] == 0) & (rows[high] == 1))
+    if unknown.any():
+        ax.plot([], [], " ", label=UNDEFINED)
+    return np.where(unknown, np.nan, np.clip([rows[y] - rows[low], rows[high] - rows[y]], 0, None))
+
+
+def line(rows: pd.DataFrame, x: str, ax: Axes, y: str = "accuracy", band: float = 0.12, **style: Any) -> None:
+    """A line with its 95 % band; a single point, for which a band has no width, with its interval as a bar.
+
+    Args:
+        rows: columns ``x``, ``y``, low, high.
+        x, y: what is drawn over what.
+        ax: to draw on.
+        band: opacity of the band; 0 for none.
+        **style: of the line.
+    """
+    if len(rows) == 1:
+        style["marker"] = style.get("marker") or "_"
+    [drawn] = ax.plot(rows[x], rows[y], **style)
+    reach = errors(rows, ax, y) if band or len(rows) == 1 else None
+    if len(rows) == 1:
+        ax.errorbar(rows[x], rows[y], reach, color=drawn.get_color(), **_BAR)
+    elif reach is not None:
+        known = ~np.isnan(reach[0])
+        ax.fill_between(rows[x], rows["low"], rows["high"], where=known, color=drawn.get_color(), alpha=band, linewidth=0)
+
+
+def lines_over_budget(rows: pd.DataFrame, key: str, styles: dict[str, dict[str, Any]], ax: Axes) -> None:
+    """One :func:`line` per value of ``key`` over the budget N; where all have but one and the same N, the points stand side by side.
+
+    Args:
+        rows: columns ``key``, n, accuracy, low, high.
+        key: what tells the lines apart.
+        styles: per value of ``key``, arguments of :func:`line`, in the order of the legend.
+        ax: to draw on.
+    """
+    held = [(style, part.sort_values("n")) for name, style in styles.items() if len(part := rows[rows[key] == name])]
+    alone = len({n for _, part in held for n in part["n"]}) == 1
+    over_budget(ax)
+    for place, (style, part) in enumerate(held):
+        line(part.assign(n=part["n"] * 2 ** (0.12 * (place - (len(held) - 1) / 2))) if alone else part, "n", ax, **style)
+    if alone:
+        n = held[0][1]["n"].iloc[0]
+        ax.set_xticks([n])
+        ax.set_xlim(n / 2, n * 2)
+
+
+def over_budget(ax: Axes) -> None:
+    """Scales axes of accuracy over the budget N."""
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    percent(ax.yaxis)
+
+
+def bars(table: pd.DataFrame, x: str, key: str, styles: dict[str, tuple[str, str | None]], ax: Axes, y: str = "accuracy") -> list:
+    """Bars with 95 % intervals, grouped by ``x``, one of each ``key`` in a group; gives the groups in their order.
+
+    Args:
+        table: columns ``x``, ``key``, ``y``, low, high.
+        x: what makes a group.
+        key: what tells a group's bars apart.
+        styles: per value of ``key``, label and colour.
+        ax: to draw on.
+        y: how high the bars are.
+    """
+    groups, width = values(table[x]), 0.8 / max(len(styles), 1)
+    for number, (name, (label, colour)) in enumerate(styles.items()):
+        part = table[table[key] == name].set_index(x)
+        place = np.array([groups.index(group) for group in part.index]) + (number - (len(styles) - 1) / 2) * width
+        ax.bar(place, part[y], width, yerr=errors(part, ax, y), color=colour, label=label, error_kw={"elinewidth": 0.7})
+    percent(ax.yaxis)
+    ax.grid(axis="x", visible=False)
+    return groups
+
+
+def values(column: Iterable) -> list:
+    """The different values, in their order."""
+    return list(dict.fromkeys(column))
