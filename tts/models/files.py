@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from tts.common.paths import DATA
 from tts.models import hub
-from tts.models.hub import ModelError
+from tts.models.hub import ModelError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -146,11 +146,9 @@ def guarded(location: str, load):
     except ModelError:
         raise
     except Exception as error:  # transformers, safetensors and the Hub raise many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "delete it from the Hub's cache, and it is fetched again"
-        if Path(location).is_dir():
-            hint = f"check the files in {location}, and fetch or train again what is damaged"
-        raise ModelError(f"cannot load {location!r}: {reason} ({hint}; a truncated .safetensors must be replaced)") from error
+        damaged = f"check the files in {location}, and fetch or train again what is damaged"
+        hint = damaged if Path(location).is_dir() else "delete it from the Hub's cache, and it is fetched again"
+        raise ModelError(f"cannot load {location!r}: {first_line(error)} ({hint}; a truncated .safetensors must be replaced)") from error
 
 
 def identity(folder: Path) -> str | None:
