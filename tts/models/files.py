@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from safetensors import safe_open
 from tqdm.auto import tqdm
 
+from tts.common.files import write_text
 from tts.common.paths import DATA
 from tts.models import hub
 from tts.models.hub import ModelError, first_line
@@ -58,6 +59,10 @@ def folder_of(location: str, weights: bool = False) -> Path:
 def read_card(folder: str | Path) -> dict:
     """The suite's own card of a model that it trained; empty where there is none."""
     return read_json(Path(folder) / "card.json") or {}
+
+
+def write_card(folder: Path, card: dict) -> None:
+    write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict | None:
