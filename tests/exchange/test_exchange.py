@@ -67,13 +67,13 @@ def record(made, question, number, outputs, problem=None, truth=None, result=Non
 
 
 def imported_from(path, store, name="x", **names):
-    found, _ = exchange.read(path)
+    found, _ = exchange.read_runs(path)
     assert len(found) == 1
     return importing.import_into(store, found[0], name, path, **names)
 
 
 def reasons(done):
-    return {skip.source.rsplit("/", 2)[-2] + "/" + skip.source.rsplit("/", 1)[-1]: skip.reason for skip in done.found.skipped}
+    return {skip.source.rsplit("/", 2)[-2] + "/" + skip.source.rsplit("/", 1)[-1]: skip.reason for skip in done.contents.skipped}
 
 
 def grid_of(done, **changes):
@@ -108,7 +108,7 @@ def study(tmp_path):
 def test_single_samples_are_a_pool_and_repeated_searches_are_dvts(study, tmp_path):
     store = Store(tmp_path / "runs")
     done = imported_from(study, store)
-    assert not done.found.skipped and done.grades == 4 and not done.differences
+    assert not done.contents.skipped and done.grades == 4 and not done.differences
     grid = grid_of(done, methods=["majority", "best_of_n", "beam_search", "dvts"], budgets=[2, 4, 8], aggregate="last", vote="max")
     assert runner.missing(grid, store) == []
     results, names = Results(grid, store), (done.source.problem_set, grid.policies[0], grid.prms[0])
@@ -187,7 +187,7 @@ def test_spellings_of_a_problem_and_its_answer_are_one(study, tmp_path):
     pool = study / "MATH_best_of_n/Pol-1B/Some-PRM-7B/1_1_1"
     record(pool, 0, 1, [7], problem="What  is\n0+1?", truth="So $\\boxed{1.0}$")
     done = imported_from(study, Store(tmp_path / "runs"))
-    assert not done.found.skipped and any("spell" in note for note in done.found.notes)
+    assert not done.contents.skipped and any("spell" in note for note in done.contents.notes)
     assert done.source.count == 2
 
 
@@ -255,7 +255,7 @@ def test_search_and_learn(tmp_path):
     path = sal(tmp_path / "Llama-1B" / "best_of_n_completions.jsonl", rows)
     store = Store(tmp_path / "runs")
     done = imported_from(path, store, prm="A-PRM-7B")
-    assert [s.reason[:24] for s in done.found.skipped] == [
+    assert [s.reason[:24] for s in done.contents.skipped] == [
         "the same problem and com",
         "id 'test/2.json' is alre",
         "no problem with a list o",
@@ -264,7 +264,7 @@ def test_search_and_learn(tmp_path):
     assert row["trajectories"][0]["steps"] == ["One.", "Two.", "\\boxed{1}"], "a blank step goes, its score with it"
     assert row["trajectories"][0]["scores"] == [0.8, 0.5, 0.2] and row["policy_tokens"] == 20
     assert done.grades == 2 and [str(d.rule) for d in done.differences] == ["last+max"]
-    assert any("Llama-1B with A-PRM-7B" in note for note in done.found.notes), "and the policy's name is asked for"
+    assert any("Llama-1B with A-PRM-7B" in note for note in done.contents.notes), "and the policy's name is asked for"
 
 
 def test_search_and_learns_searches_do_not_count_tokens(tmp_path):
@@ -276,10 +276,10 @@ def test_search_and_learns_searches_do_not_count_tokens(tmp_path):
     [row] = rows_of(store, "dvts", n=8, width=4).values()
     assert [t["steps"][-1] for t in row["trajectories"]] == ["\\boxed{2}", "\\boxed{7}"], "the best of each subtree"
     assert [t["path"] for t in row["trajectories"]] == [[0], [4]] and row["policy_tokens"] is None
-    assert any("M = 4 assumed" in note for note in done.found.notes)
+    assert any("M = 4 assumed" in note for note in done.contents.notes)
     path = sal(tmp_path / "Q" / "beam_search_completions.jsonl", [sal_row(2, answers, scores), sal_row(3, answers[:3])])
     done = imported_from(path, store, "y")
-    assert "3 completions, which is no multiple" in done.found.skipped[0].reason and done.source.runs[0].spec["width"] == 4
+    assert "3 completions, which is no multiple" in done.contents.skipped[0].reason and done.source.runs[0].spec["width"] == 4
 
 
 # -- plain, and back -------------------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ def test_what_is_exported_comes_back_the_same(tmp_path_factory, rows, again):
     assert plain.write(rows, place / "a.jsonl") == len(rows)
     store = Store(place / "runs")
     done = imported_from(place / "a.jsonl", store)
-    assert done.found.skipped == []
+    assert done.contents.skipped == []
     back = list(plain.rows(store))
     key = lambda row: json.dumps(row, sort_keys=True)  # noqa: E731
     assert sorted(back, key=key) == sorted(rows, key=key)
@@ -384,7 +384,7 @@ def test_a_line_that_does_not_fit_is_skipped_by_number(tmp_path, change, reason)
     lines.insert(1, json.dumps(plain_rows(1)[0] | {"problem": "odd"} | change))
     (tmp_path / "mine.jsonl").write_text("\n".join(lines))
     done = imported_from(tmp_path / "mine.jsonl", Store(tmp_path / "runs"))
-    [skip] = done.found.skipped
+    [skip] = done.contents.skipped
     assert reason in skip.reason and skip.source == "mine.jsonl, line 2" and done.source.count == 3
 
 
@@ -394,8 +394,8 @@ def test_a_damaged_byte_costs_its_own_line_only(tmp_path):
     lines[1] = lines[1].replace(b"p1", b"\xff1")
     (tmp_path / "mine.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(lines))
     done = imported_from(tmp_path / "mine.jsonl", Store(tmp_path / "runs"))
-    assert done.source.count == 2 and [skip.source for skip in done.found.skipped] == ["mine.jsonl, line 1", "mine.jsonl, line 2"]
-    assert "can't decode byte 0xff" in done.found.skipped[1].reason
+    assert done.source.count == 2 and [skip.source for skip in done.contents.skipped] == ["mine.jsonl, line 1", "mine.jsonl, line 2"]
+    assert "can't decode byte 0xff" in done.contents.skipped[1].reason
 
 
 def test_one_record_without_scores_takes_the_others_from_no_pool(tmp_path):
@@ -479,7 +479,7 @@ def test_no_content_of_a_field_stops_an_import(tmp_path_factory, data):
         )
     )
     store = Store(place / "runs")
-    found, _ = exchange.read(place)
+    found, _ = exchange.read_runs(place)
     assert [f.format for f in found] == ["compute-optimal-tts", "search-and-learn", "plain"]
     for number, one in enumerate(found):
         done = importing.import_into(store, one, f"x{number}", place)
@@ -587,9 +587,9 @@ def test_fewer_problems_are_read_from_the_same_run(study, tmp_path):
 def test_nothing_to_import(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ExchangeError, match="holds nothing that can be imported .notes.txt"):
-        exchange.read(tmp_path)
+        exchange.read_runs(tmp_path)
     with pytest.raises(ExchangeError, match="no folder or file"):
-        exchange.read(tmp_path / "missing")
+        exchange.read_runs(tmp_path / "missing")
 
 
 # -- what comes after ------------------------------------------------------------------------------------------

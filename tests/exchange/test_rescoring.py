@@ -49,7 +49,7 @@ def import_of(tmp_path):
         path = tmp_path / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         store = Store(tmp_path / "runs")
-        return importing.import_into(store, exchange.read(path)[0][0], name, path).source, store
+        return importing.import_into(store, exchange.read_runs(path)[0][0], name, path).source, store
 
     return imported
 
@@ -101,9 +101,9 @@ def test_an_export_tells_two_prms_of_one_name_apart(import_of, tiny_qwen_prm, mo
     named = {row["prm"] for row in rows}
     assert len(named) == 3 and {None, tiny_qwen_prm.name} < named and any(n and n.startswith(f"{tiny_qwen_prm.name}@") for n in named)
     plain.write(rows, tmp_path / "all.jsonl")
-    [found], _ = exchange.read(tmp_path / "all.jsonl")
+    [found], _ = exchange.read_runs(tmp_path / "all.jsonl")
     again = Store(tmp_path / "again")
-    assert not importing.import_into(again, found, "again", tmp_path / "all.jsonl").found.skipped
+    assert not importing.import_into(again, found, "again", tmp_path / "all.jsonl").contents.skipped
     assert list(plain.rows(again)) == rows
 
 

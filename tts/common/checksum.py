@@ -23,8 +23,8 @@ def is_whole(content: bytes, metadata: dict[bytes, bytes]) -> bool:
     """Whether a file is as it was sealed; true of one that was written before files were.
 
     Args:
-        content: of the file.
-        metadata: of the file; what pyarrow says of its schema is a copy that was never sealed.
+        content: content of the file.
+        metadata: metadata of the file; what pyarrow says of its schema is a copy that was never sealed.
     """
     held = metadata.get(KEY.encode())
     if held is None:

@@ -12,5 +12,5 @@ NOTEBOOKS = ROOT / "notebooks"
 
 def commit() -> str:
     """The checkout's commit, or ``unknown`` outside of one."""
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False)
-    return found.stdout.strip() or "unknown"
+    said = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False).stdout
+    return said.strip() or "unknown"

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tts.exchange import compute_optimal_tts, plain, search_and_learn
-from tts.exchange.records import ExchangeError, Found
+from tts.exchange.records import Contents, ExchangeError
 
-# Formats whose files are told apart by their lines; a new one is a file beside these with NAME, is_row and read, and an entry here.
+# Formats whose files are told apart by their lines; a new one is a file beside these with NAME, is_row and read_rows, and an entry here.
 LINE_FORMATS = (search_and_learn, plain)
 
 
-def read(root: Path) -> tuple[list[Found], list[Path]]:
+def read_runs(root: Path) -> tuple[list[Contents], list[Path]]:
     """What a folder, or a file, holds in any known format: one entry per problem set; and the files that none of them knows.
 
     Raises:
@@ -20,28 +20,37 @@ def read(root: Path) -> tuple[list[Found], list[Path]]:
     """
     if not root.exists():
         raise ExchangeError(f"no folder or file {root}")
-    if not root.is_dir():
-        paths = [root]
-    else:
+    sets, paths = [], [root]
+    if root.is_dir():
         root = root.resolve()
-        taken = compute_optimal_tts.files(root)
+        sets, taken = list(compute_optimal_tts.read_folders(root)), compute_optimal_tts.files(root)
         paths = [path for path in sorted(root.rglob("*")) if path.is_file() and path not in taken]
-    by_format = {module: [p for p in paths if _format(p) is module] for module in LINE_FORMATS}
-    found = [*(compute_optimal_tts.read(root) if root.is_dir() else ()), *_read_lines(by_format, root)]
-    unknown = [path for path in paths if not any(path in of for of in by_format.values())]
-    if not found:
+    formats = {path: _format(path) for path in paths}
+    for module in LINE_FORMATS:
+        contents = Contents(module.NAME)
+        for path in (path for path, known in formats.items() if known is module):
+            name = str(path.relative_to(root)) if path != root else path.name
+            module.read_rows(path, name, _rows(path, name, contents), contents)
+        sets += [contents] if module in formats.values() else []
+    unknown = [path for path, module in formats.items() if module is None]
+    if not sets:
         named = "; ".join(str(path.relative_to(root) if root.is_dir() else path) for path in unknown[:5]) or "no files"
         raise ExchangeError(
             f"{root} holds nothing that can be imported ({named}); known are output folders of the study's code "
             "(TASK_METHOD/POLICY/PRM/DEPTH_WIDTH_SEQUENCES/question_I/record_J.jsonl), search-and-learn's *_completions.jsonl, "
             "and the plain JSON lines, or parquet, of docs/formats.md"
         )
-    return found, unknown
+    return sets, unknown
 
 
-def _read_lines(by_format: dict, root: Path) -> Iterator[Found]:
-    for module, paths in by_format.items():
-        yield from module.read(paths, root)
+def _rows(path: Path, name: str, contents: Contents) -> Iterator[tuple[str, dict]]:
+    """Each object of a file and the place that it is named by; a line that holds none is listed as skipped."""
+    for line, row, problem in plain.lines(path):
+        source = f"{name}, line {line}"
+        if row is None:
+            contents.skip(source, problem)
+        else:
+            yield source, row
 
 
 def _format(path: Path):

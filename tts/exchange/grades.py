@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
-from tts.exchange.records import Record, Recorded
+from tts.exchange.records import Record
 from tts.tasks.grading import Grader, groups
 from tts.tasks.prompts import boxed_answer
-from tts.tasks.selection import Rule, aggregate, select
+from tts.tasks.selection import Rule, aggregates, select
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Difference:
         )
 
 
-def compare(records: Iterable[Record], grader: Grader) -> tuple[int, list[Difference]]:
+def regrade(records: Iterable[Record], grader: Grader) -> tuple[int, list[Difference]]:
     """Recomputes every recorded verdict; returns how many there are, and those that differ."""
     count, differences = 0, []
     for record in tqdm(list(records), desc="grading", unit="record", leave=False, delay=2):
@@ -40,7 +40,8 @@ def compare(records: Iterable[Record], grader: Grader) -> tuple[int, list[Differ
         for recorded in record.recorded:
             one = recorded.solution
             answer = _selected(record, answers, recorded.rule, grader) if one is None else answers[one]
-            here, there = grader.equal(record.answer, answer), _recorded(record, recorded, grader)
+            here, there = grader.equal(record.answer, answer), recorded.correct
+            there = grader.equal(record.answer, recorded.answer) if there is None else there
             count += 1
             if here != there:
                 source = record.source if one is None else f"{record.source}, completion {one}"
@@ -49,12 +50,6 @@ def compare(records: Iterable[Record], grader: Grader) -> tuple[int, list[Differ
 
 
 def _selected(record: Record, answers: list[str | None], rule: Rule, grader: Grader) -> str | None:
-    scores = None
-    if rule.vote != "majority":
-        scores = [aggregate(s.scores, rule.aggregate) if s.scores else 0.0 for s in record.solutions]
+    scores = None if rule.vote == "majority" else aggregates([s.scores for s in record.solutions], rule.aggregate)
     chosen = select(groups(answers, grader), scores, rule.vote)
     return None if chosen < 0 else answers[chosen]
-
-
-def _recorded(record: Record, recorded: Recorded, grader: Grader) -> bool:
-    return grader.equal(record.answer, recorded.answer) if recorded.correct is None else recorded.correct

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from tts.common.files import write_text
 from tts.exchange import grades, presets
-from tts.exchange.records import ExchangeError, Found
+from tts.exchange.records import Contents, ExchangeError, writing
 from tts.exchange.runs import Assembled, ImportedRun, assemble, renamed
 from tts.store import imported
 from tts.store.imported import FOLDER, MANIFEST, PREFIX, Held, Import
@@ -28,15 +28,15 @@ class Done:
     """What an import has written.
 
     Attributes:
-        found: what it was made of, with everything that was skipped.
+        contents: contents of the files, with everything that was skipped.
         source: the import, as grids see it.
         presets: files to run notebooks with, one for each group of policies of which the same is known.
         grades: number of recorded verdicts.
-        differences: those that this suite does not share.
-        dropped: scores that were given here to what these files replace, in words; deleted with it.
+        differences: recorded verdicts that this suite does not share.
+        dropped: descriptions of the scores that were given here to what these files replace, and deleted with it.
     """
 
-    found: Found
+    contents: Contents
     source: Import
     presets: list[presets.Preset]
     grades: int
@@ -44,17 +44,17 @@ class Done:
     dropped: list[str]
 
 
-def import_into(store: Store, found: Found, name: str, root: Path, policy: str = "", prm: str = "") -> Done:
+def import_into(store: Store, contents: Contents, name: str, root: Path, policy: str = "", prm: str = "") -> Done:
     """Writes one problem set's runs into a store; again with the same files changes nothing.
 
     Every file is written whole or not at all, and the list of what there is last: an import that was cut off is none, and is completed
     by doing it again. One that other files replace is none from before its problems change until the list is that of the new ones.
 
     Args:
-        store: where to.
-        found: of a reader.
-        name: of the import.
-        root: the folder or file that was read, by which an import is known again.
+        store: store to write to.
+        contents: contents of the files.
+        name: name of the import.
+        root: folder or file that was read, by which an import is known again.
         policy, prm: names of the models, where the format has none.
 
     Raises:
@@ -64,28 +64,28 @@ def import_into(store: Store, found: Found, name: str, root: Path, policy: str =
         raise ExchangeError(f"{name!r} is no name for an import; use letters, digits, dots and dashes")
     folder = store.folder / FOLDER / name
     _check_name(folder, name, root)
-    built = assemble(renamed(found, policy, prm), name)
+    built = assemble(renamed(contents, policy, prm), name)
     if not built.runs:
-        reasons = "".join(f"\n  {skip.source}: {skip.reason}" for skip in found.skipped[:10])
-        more = f"\n  ... and {len(found.skipped) - 10} more" if len(found.skipped) > 10 else ""
-        of = f"{found.name or found.format} in {root}"
-        raise NothingUsable(f"none of the {len(found.skipped)} records of {of} can be used:{reasons}{more}")
+        reasons = "".join(f"\n  {skip.source}: {skip.reason}" for skip in contents.skipped[:10])
+        more = f"\n  ... and {len(contents.skipped) - 10} more" if len(contents.skipped) > 10 else ""
+        of = f"{contents.name or contents.format} in {root}"
+        raise NothingUsable(f"none of the {len(contents.skipped)} records of {of} can be used:{reasons}{more}")
     with Grader() as grader:
-        count, differences = grades.compare(built.used, grader)
+        count, differences = grades.regrade(built.used, grader)
     lock = store.lock(wait=True)
     try:
         _check_name(folder, name, root)  # another process may have taken it meanwhile
         held = [_write_run(store, run, built, name) for run in tqdm(built.runs, desc="runs", unit="run", delay=2)]
         source = Import(folder, name, built.digest, len(built.problems), tuple(held))
         written = presets.build(source, store.folder.resolve())
-        manifest = {"name": name, "format": found.format, "source": str(root.resolve()), "hash": built.digest}
-        manifest |= {"problems": source.count, "runs": [vars(run) for run in held], "notes": found.notes}
-        manifest |= {"skipped": [vars(skip) for skip in found.skipped], "grades": count, "differences": [str(d) for d in differences]}
+        manifest = {"name": name, "format": contents.format, "source": str(root.resolve()), "hash": built.digest}
+        manifest |= {"problems": source.count, "runs": [vars(run) for run in held], "notes": contents.notes}
+        manifest |= {"skipped": [vars(skip) for skip in contents.skipped], "grades": count, "differences": [str(d) for d in differences]}
         _write_folder(source, built.problems, written, manifest)
         dropped = _drop_older(store, name, built.digest)
     finally:
         lock.release()
-    return Done(found, source, written, count, differences, dropped)
+    return Done(contents, source, written, count, differences, dropped)
 
 
 def _check_name(folder: Path, name: str, root: Path) -> None:
@@ -101,14 +101,15 @@ def _write_folder(source: Import, problems: list[dict], written: list[presets.Pr
     path = source.folder / MANIFEST
     if path.exists() and imported.manifest(path).get("hash") != source.digest:
         path.unlink()
-    _write(source.folder / f"{source.name}.jsonl", "".join(json.dumps(problem) + "\n" for problem in problems))
-    files = {f"preset{number if number > 1 else ''}.yaml": preset.text for number, preset in enumerate(written, 1)}
-    for name, text in files.items():
-        _write(source.folder / name, text)
-    for stale in source.folder.glob("preset*.yaml"):
-        if stale.name not in files:
-            stale.unlink()
-    _write(path, json.dumps(manifest, indent=1) + "\n")
+    files = {f"{source.name}.jsonl": "".join(json.dumps(problem) + "\n" for problem in problems)}
+    files |= {preset.file: preset.text for preset in written}
+    with writing(source.folder):
+        for name, text in files.items():
+            write_text(source.folder / name, text)
+        for stale in source.folder.glob("preset*.yaml"):
+            if stale.name not in files:
+                stale.unlink()
+        write_text(path, json.dumps(manifest, indent=1) + "\n")
 
 
 def _write_run(store: Store, run: ImportedRun, built: Assembled, name: str) -> Held:
@@ -141,10 +142,3 @@ def _drop_older(store: Store, name: str, digest: str) -> list[str]:
     for run in older:
         run.remove()
     return [describe(run.spec) for run in older if run.spec["engine"] != ELSEWHERE]
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise ExchangeError(f"cannot write {path}: {error.strerror or error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,9 +12,8 @@ import pyarrow.parquet as pq
 
 from tts.common.files import replacing
 from tts.exchange.records import (
-    SAMPLES,
+    Contents,
     ExchangeError,
-    Found,
     Record,
     Recorded,
     Solution,
@@ -21,6 +21,7 @@ from tts.exchange.records import (
     json_lines,
     steps_and_scores,
     whole_number,
+    writing,
 )
 from tts.search.registry import GREEDY, POOL, SCORES, Method, Settings, is_search, method_of, searches
 from tts.store.imported import is_imported, original
@@ -30,38 +31,20 @@ from tts.tasks.selection import Rule
 
 NAME = "plain"
 STATUSES = ("finished", "truncated", "open")
+SAMPLES = "samples"  # a pool, with scores or without
 _METHOD = {POOL: SAMPLES, SCORES: SAMPLES}
 _COUNTS = ("prompt_tokens", "policy_tokens", "prm_tokens")
 
-_COMPLETION = pa.struct(
-    [
-        ("text", pa.string()),
-        ("steps", pa.list_(pa.string())),
-        ("scores", pa.list_(pa.float64())),
-        ("tokens", pa.int64()),
-        ("status", pa.string()),
-        ("path", pa.list_(pa.int32())),
-    ]
-)
+_TEXT, _NUMBER = pa.string(), pa.int64()
+_SOLUTION = {"steps": pa.list_(_TEXT), "scores": pa.list_(pa.float64()), "tokens": _NUMBER, "status": _TEXT, "path": pa.list_(pa.int32())}
 SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("problem", pa.string()),
-        ("answer", pa.string()),
-        ("method", pa.string()),
-        ("policy", pa.string()),
-        ("prm", pa.string()),
-        ("n", pa.int64()),
-        ("seed", pa.int64()),
-        ("width", pa.int64()),
-        ("sampling", pa.string()),
-        ("prompt_tokens", pa.int64()),
-        ("policy_tokens", pa.int64()),
-        ("prm_tokens", pa.int64()),
-        ("completions", pa.list_(_COMPLETION)),
-    ]
+    dict.fromkeys(("id", "problem", "answer", "method", "policy", "prm"), _TEXT)
+    | dict.fromkeys(("n", "seed", "width"), _NUMBER)
+    | {"sampling": _TEXT}
+    | dict.fromkeys(_COUNTS, _NUMBER)
+    | {"completions": pa.list_(pa.struct({"text": _TEXT} | _SOLUTION))}
 )
-"""Of the parquet export; ``sampling`` is JSON text there, for its fields differ between engines."""
+"""Schema of the parquet export; ``sampling`` is JSON text there, for its fields differ between engines."""
 
 
 def is_row(row: dict) -> bool:
@@ -70,21 +53,13 @@ def is_row(row: dict) -> bool:
     return "problem" in row and "answer" in row and isinstance(held, list) and all(isinstance(c, dict) for c in held)
 
 
-def read(paths: list[Path], root: Path) -> Iterator[Found]:
-    """What the files hold, as one problem set."""
-    found = Found(NAME)
-    for path in paths:
-        relative = path.relative_to(root) if path != root else Path(path.name)
-        for line, row, problem in lines(path):
-            source = f"{relative}, line {line}"
-            try:
-                if row is None:
-                    raise ExchangeError(problem)
-                found.records.append(_record(row, source, path.stem))
-            except ExchangeError as error:
-                found.skip(source, str(error))
-    if paths:
-        yield found
+def read_rows(path: Path, name: str, rows: Iterator[tuple[str, dict]], contents: Contents) -> None:
+    """Adds what a file holds to ``contents``; arguments as of :func:`tts.exchange.search_and_learn.read_rows`."""
+    for source, row in rows:
+        try:
+            contents.records.append(_record(row, source, path.stem))
+        except ExchangeError as error:
+            contents.skip(source, str(error))
 
 
 def lines(path: Path) -> Iterator[tuple[int, dict | None, str]]:
@@ -108,22 +83,18 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
     Raises:
         ExchangeError: where a field is missing or does not fit.
     """
-    if not is_row(row):
-        raise ExchangeError("no problem, answer and list of completions")
+    _expect(is_row(row), "no problem, answer and list of completions")
     for key in ("problem", "answer"):
-        if not str(row[key] if row[key] is not None else "").strip():
-            raise ExchangeError(f"an empty {key}")
+        _expect(row[key] is not None and str(row[key]).strip(), f"an empty {key}")
     method = SAMPLES if row.get("method") is None else row["method"]
     known = (GREEDY, SAMPLES, *searches())
-    if method not in known:
-        raise ExchangeError(f"unknown method {method!r}; known: {', '.join(known)}")
+    _expect(method in known, f"unknown method {method!r}; known: {', '.join(known)}")
     solutions = tuple(_solution(c, number) for number, c in enumerate(row["completions"]))
     n, width, seed = (_count(row, key) for key in ("n", "width", "seed"))
     if is_search(method):
         _check_search(method_of(method), n, width, solutions)
     sampling = row.get("sampling") if row.get("sampling") is not None else {}
-    if not isinstance(sampling, dict):
-        raise ExchangeError(f"sampling must be an object; given {sampling!r:.60}")
+    _expect(isinstance(sampling, dict), f"sampling must be an object; given {sampling!r:.60}")
     prm = row.get("prm") or ("prm" if any(s.scores for s in solutions) else None)
     counts = {key: _count(row, key) for key in _COUNTS}
     tokens = [s.tokens for s in solutions]
@@ -142,9 +113,15 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
         width=width if is_search(method) else None,
         sampling=sampling,
         problem_id=None if row.get("id") is None else str(row["id"]),
-        recorded=_recorded(solutions),
+        recorded=tuple(Recorded(Rule("", "majority"), s.correct, solution=i) for i, s in enumerate(solutions) if s.correct is not None),
         **counts,
     )
+
+
+def _expect(fits: object, problem: str) -> None:
+    """Raises an error that names the problem, unless a field fits."""
+    if not fits:
+        raise ExchangeError(problem)
 
 
 def _check_search(method: Method, n: int | None, width: int | None, solutions: tuple[Solution, ...]) -> None:
@@ -153,45 +130,30 @@ def _check_search(method: Method, n: int | None, width: int | None, solutions: t
         method.check(n or 0, Settings(width or 0))
     except ValueError as error:
         raise ExchangeError(f"{method.name} needs n and width: {error}") from None
-    if not n:
-        raise ExchangeError(f"{method.name} needs n; given {n!r}")
-    if method.part and any(not s.path for s in solutions):
-        raise ExchangeError(f"{method.name} needs a path for each completion, whose first index divided by width is its subtree")
-
-
-def _recorded(solutions: tuple[Solution, ...]) -> tuple[Recorded, ...]:
-    """The grade of each solution, by its number, where all have one."""
-    return tuple(Recorded(Rule("", "majority"), s.correct, solution=i) for i, s in enumerate(solutions) if s.correct is not None)
+    _expect(n, f"{method.name} needs n; given {n!r}")
+    told_apart = not method.part or all(s.path for s in solutions)
+    _expect(told_apart, f"{method.name} needs a path for each completion, whose first index divided by width is its subtree")
 
 
 def _solution(completion: dict, number: int) -> Solution:
-    text, steps, given = completion.get("text"), completion.get("steps"), completion.get("scores")
-    scores = clean_scores(given)
-    if given and not scores:
-        raise ExchangeError(f"completion {number}: scores must be finite numbers; given {given!r:.60}")
-    if steps is not None:
-        if not isinstance(steps, list) or not all(isinstance(s, str) for s in steps):
-            raise ExchangeError(f"completion {number}: steps must be a list of texts")
-        steps = tuple(steps)
-    elif isinstance(text, str):
+    where, text, steps, given = f"completion {number}", completion.get("text"), completion.get("steps"), completion.get("scores")
+    scores, path, correct = clean_scores(given), completion.get("path") or [], completion.get("correct")
+    status = "finished" if completion.get("status") is None else completion["status"]
+    _expect(scores or not given, f"{where}: scores must be finite numbers; given {given!r:.60}")
+    if steps is None:
+        _expect(isinstance(text, str), f"{where}: no text")
         steps, scores = steps_and_scores(text, scores)
-    else:
-        raise ExchangeError(f"completion {number}: no text")
-    status, path, correct = completion.get("status"), completion.get("path") or [], completion.get("correct")
-    status = "finished" if status is None else status
-    if status not in STATUSES:
-        raise ExchangeError(f"completion {number}: unknown status {status!r}; known: {', '.join(STATUSES)}")
-    if not isinstance(path, list) or any(whole_number(i) is None for i in path):
-        raise ExchangeError(f"completion {number}: path must be a list of sample indices")
-    if correct is not None and not isinstance(correct, bool):
-        raise ExchangeError(f"completion {number}: correct must be true or false")
-    return Solution(steps, scores, _count(completion, "tokens"), status, tuple(path), correct)
+    _expect(isinstance(steps, (list, tuple)) and all(isinstance(s, str) for s in steps), f"{where}: steps must be a list of texts")
+    _expect(status in STATUSES, f"{where}: unknown status {status!r}; known: {', '.join(STATUSES)}")
+    indices = isinstance(path, list) and None not in map(whole_number, path)
+    _expect(indices, f"{where}: path must be a list of sample indices")
+    _expect(correct is None or isinstance(correct, bool), f"{where}: correct must be true or false")
+    return Solution(tuple(steps), scores, _count(completion, "tokens"), status, tuple(path), correct)
 
 
 def _count(row: dict, key: str) -> int | None:
     value = row.get(key)
-    if value is not None and whole_number(value) is None:
-        raise ExchangeError(f"{key} must be a whole number; given {value!r:.40}")
+    _expect(value is None or whole_number(value) is not None, f"{key} must be a whole number; given {value!r:.40}")
     return value
 
 
@@ -219,7 +181,6 @@ def _headers(runs: list[Run]) -> dict[str, dict]:
 
 
 def _header(spec: dict) -> dict:
-    sampling = {key: value for key, value in spec["sampling"].items() if key != "seed"}
     return {
         "method": _METHOD.get(spec["method"], spec["method"]),
         "policy": original(spec["policy"]["name"]),
@@ -227,15 +188,12 @@ def _header(spec: dict) -> dict:
         "n": spec["n"],
         "seed": spec["sampling"]["seed"],
         "width": spec.get("width"),
-        "sampling": sampling,
+        "sampling": {key: value for key, value in spec["sampling"].items() if key != "seed"},
     }
 
 
 def _row(header: dict, row: dict) -> dict:
-    completions = [
-        {"text": join_steps(t["steps"])} | {key: t[key] for key in ("steps", "scores", "tokens", "status", "path")}
-        for t in row["trajectories"]
-    ]
+    completions = [{"text": join_steps(t["steps"])} | {key: t[key] for key in _SOLUTION} for t in row["trajectories"]]
     named = {"id": row["problem_id"], "problem": row["problem"], "answer": row["answer"]}
     return named | header | {key: row[key] for key in _COUNTS} | {"completions": completions}
 
@@ -248,11 +206,8 @@ def write(exported: Iterable[dict], target: Path) -> int:
     """
     if target.suffix not in (".jsonl", ".parquet"):
         raise ExchangeError(f"{target}: give a file that ends in .jsonl or .parquet")
-    try:
-        with replacing(target) as temporary:
-            return _write_jsonl(exported, temporary) if target.suffix == ".jsonl" else _write_parquet(exported, temporary)
-    except OSError as error:
-        raise ExchangeError(f"cannot write {target}: {error.strerror or error}") from error
+    with writing(target), replacing(target) as temporary:
+        return _write_jsonl(exported, temporary) if target.suffix == ".jsonl" else _write_parquet(exported, temporary)
 
 
 def _write_jsonl(exported: Iterable[dict], path: Path) -> int:
@@ -265,18 +220,9 @@ def _write_jsonl(exported: Iterable[dict], path: Path) -> int:
 
 
 def _write_parquet(exported: Iterable[dict], path: Path, batch: int = 500) -> int:
-    count, held = 0, []
-
-    def flush() -> None:
-        writer.write_table(pa.Table.from_pylist(held, SCHEMA))
-        held.clear()
-
+    count, rows = 0, iter(exported)
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        for row in exported:
-            held.append(row | {"sampling": json.dumps(row["sampling"], sort_keys=True)})
-            count += 1
-            if len(held) == batch:
-                flush()
-        if held:
-            flush()
+        while held := [row | {"sampling": json.dumps(row["sampling"], sort_keys=True)} for row in itertools.islice(rows, batch)]:
+            writer.write_table(pa.Table.from_pylist(held, SCHEMA))
+            count += len(held)
     return count

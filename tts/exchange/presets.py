@@ -16,7 +16,7 @@ from tts.search.registry import compared, prm_of, searches
 from tts.store.imported import Import
 from tts.strategy.compute_optimal import FOLDS
 
-FINDINGS = "09_findings"
+REWARD_MODELS, FINDINGS = "02_reward_models", "09_findings"
 Cells = frozenset[tuple[str, int]]
 """Methods and budgets of which the data says something."""
 
@@ -26,15 +26,17 @@ class Preset:
     """A preset file for some of an import's policies and PRMs.
 
     Attributes:
-        policies, prms: which.
-        problems: how many, those that all of their runs hold.
-        cells: what the data holds of them.
+        file: name of the file.
+        policies, prms: names of the models.
+        problems: number of problems that all of their runs hold.
+        cells: methods and budgets of which the data says something.
         common: parameters of all notebooks.
-        notebooks: that can run, with parameters of their own.
-        without: why the others cannot.
-        text: of the file.
+        notebooks: notebooks that can run, with parameters of their own.
+        without: reasons why the others cannot, by notebook.
+        text: content of the file.
     """
 
+    file: str
     policies: tuple[str, ...]
     prms: tuple[str, ...]
     problems: int
@@ -56,7 +58,7 @@ def build(source: Import, store: Path) -> list[Preset]:
         groups.setdefault((tuple(costs.by_size(policies)), cells, problems), []).extend([prm] if prm else [])
     ordered = sorted(groups.items(), key=lambda group: (-len(group[0][0]) * max(1, len(group[1])), -group[0][2]))
     return [
-        _preset(source, store, policies, tuple(prms), cells, problems, number)
+        _preset(source, store, policies, tuple(prms), cells, problems, str(number) if number > 1 else "")
         for number, ((policies, cells, problems), prms) in enumerate(ordered, 1)
         if cells
     ]
@@ -88,74 +90,74 @@ def _cells(source: Import, policy: str, prm: str | None, problems: int) -> Cells
 
 
 def _preset(
-    source: Import, store: Path, policies: tuple[str, ...], prms: tuple[str, ...], cells: Cells, problems: int, number: int
+    source: Import, store: Path, policies: tuple[str, ...], prms: tuple[str, ...], cells: Cells, problems: int, number: str
 ) -> Preset:
     methods = [method for method in compared() if any(held == method for held, _ in cells)]
-    everywhere = _budgets(cells, methods)
+    budgets = sorted({n for method, n in cells if method in methods})
+    budgets = [n for n in budgets if n > 1] or budgets
     level = [method for method in ("majority", "best_of_n") if method in methods] or methods
-    shared = [n for n in everywhere if all((method, n) in cells for method in level)] or everywhere[-1:]
+    shared = [n for n in budgets if all((method, n) in cells for method in level)] or budgets[-1:]
     level += [m for m in searches() if m in methods and m not in level and (m, shared[-1]) in cells]
     shared = [n for n in shared if all((method, n) in cells for method in level)]
     widths = [held.spec["width"] for held in source.runs if held.spec.get("width")]
+    samples = max((n for method, n in cells if method == "majority"), default=max(budgets))
     common = {
         "problems": {source.problem_set: problems},
         "policies": list(policies),
         "prms": list(prms),
         "methods": level,
-        "samples": max((n for method, n in cells if method == "majority"), default=max(everywhere)),
+        "samples": samples,
         "budgets": shared,
         "beam_width": widths[0] if widths else Grid.model_fields["beam_width"].default,
         "aggregate": "product",
         "vote": "vote",
         "store": str(store),
-        "figures": f"../figures/{source.name}{number if number > 1 else ''}",
+        "figures": f"../figures/{source.name}{number}",
     }
-    reasons = _reasons(policies, prms, cells, problems)
-    own = {
-        "01_tts_methods": {"methods": methods, "budgets": everywhere},
-        "02_reward_models": {"policies": list(policies[:1]), "methods": ["majority", "best_of_n"], "dials": []},
-        "03_policy_scaling": {"peek": min(4, common["samples"])},
-        "04_difficulty_bins": {},
-        "05_compute_optimal": {"peek": min(4, common["samples"])},
-        "06_small_vs_large": {"more_prms": [], "more_policies": []},
-        "07_flops_comparison": {"method": level[-1]},
-        FINDINGS: {"searchers": list(policies), "search_prms": list(prms), "weak_prm": prms[0] if prms else "", "long_cot": {}},
+    # What each notebook needs of the data, see _unmet, and its own parameters.
+    notebooks = {
+        "00_quickstart": ("sampling", {}),
+        "01_tts_methods": ("", {"methods": methods, "budgets": budgets}),
+        REWARD_MODELS: ("scores", {"policies": list(policies[:1]), "methods": ["majority", "best_of_n"], "dials": []}),
+        "03_policy_scaling": ("scores sizes folds", {"peek": min(4, samples)}),
+        "04_difficulty_bins": ("pool", {}),
+        "05_compute_optimal": ("scores folds", {"peek": min(4, samples)}),
+        "06_small_vs_large": ("scores greedy sizes folds", {"more_prms": [], "more_policies": []}),
+        "07_flops_comparison": ("scores greedy sizes", {"method": level[-1]}),
+        "08_long_cot": ("counterparts", {}),
+        FINDINGS: (
+            "scores verdicts",
+            {"searchers": list(policies), "search_prms": list(prms), "weak_prm": prms[0] if prms else "", "long_cot": {}},
+        ),
+        "10_train_pocket": ("training", {}),
     }
-    served = {name: parameters for name, parameters in own.items() if name not in reasons}
+    unmet = _unmet(policies, prms, {method for method, _ in cells}, problems)
+    reasons = {name: [unmet[need] for need in needs.split() if need in unmet] for name, (needs, _) in notebooks.items()}
+    served = {name: parameters for name, (_, parameters) in notebooks.items() if not reasons[name]}
     head = f"# Written by `python -m tts import` for the import {source.name}: what its data hold, and nothing else.\n"
     text = head + yaml.safe_dump({"common": common, "notebooks": served}, sort_keys=False, allow_unicode=True, width=120)
-    return Preset(policies, prms, problems, cells, common, served, reasons, text)
+    without = {name: unserved[-1] for name, unserved in reasons.items() if unserved}
+    return Preset(f"preset{number}.yaml", policies, prms, problems, cells, common, served, without, text)
 
 
-def _budgets(cells: Cells, methods: Sequence[str]) -> list[int]:
-    """Budgets at which something is held of some method; 1 only where nothing else is."""
-    found = sorted({n for method, n in cells if method in methods})
-    return [n for n in found if n > 1] or found
-
-
-def _reasons(policies: Sequence[str], prms: Sequence[str], cells: Cells, problems: int) -> dict[str, str]:
-    """Per notebook that the data cannot serve, why not."""
-    reasons = {
-        "00_quickstart": "it samples anew",
-        "08_long_cot": "no name tells which policy is the long-CoT counterpart of which; give policies and long_policies yourself",
-        "10_train_pocket": "it is about the pocket models",
-    }
-    held = {method for method, _ in cells}
+def _unmet(policies: Sequence[str], prms: Sequence[str], held: set[str], problems: int) -> dict[str, str]:
+    """What notebooks may need and the data of these methods does not give, with the reason that is told."""
     known = [p for p in policies if np.isfinite(costs.shape_of(p).parameters)]
-    sized = f"policies of different, known sizes are compared; here is {len(policies)}, of known size {len(known)}"
-    scored = "samples with step scores are needed"
+    unmet = {
+        "sampling": "it samples anew",
+        "counterparts": "no name tells which policy is the long-CoT counterpart of which; give policies and long_policies yourself",
+        "training": "it is about the pocket models",
+    }
     if "best_of_n" not in held or not prms:
-        reasons |= dict.fromkeys(("02_reward_models", "03_policy_scaling", "05_compute_optimal", FINDINGS), scored)
-        reasons |= dict.fromkeys(("06_small_vs_large", "07_flops_comparison"), scored)
+        unmet["scores"] = "samples with step scores are needed"
     if "majority" not in held:
-        reasons |= {"04_difficulty_bins": "a pool of samples is needed"}
-    if len(known) < 2 or len(known) < len(policies):
-        reasons |= dict.fromkeys(("03_policy_scaling", "06_small_vs_large", "07_flops_comparison"), sized)
-    elif "cot" not in held:
-        reasons |= dict.fromkeys(("06_small_vs_large", "07_flops_comparison"), "CoT (greedy) is compared with, which is not in the data")
+        unmet["pool"] = "a pool of samples is needed"
+    if "cot" not in held:
+        unmet["greedy"] = "CoT (greedy) is compared with, which is not in the data"
+    if not 2 <= len(known) == len(policies):
+        unmet["sizes"] = f"policies of different, known sizes are compared; here is {len(policies)}, of known size {len(known)}"
     if problems < FOLDS:
-        fewer = f"{FOLDS} problems are needed to choose a strategy on others than it is judged on"
-        reasons |= dict.fromkeys(("03_policy_scaling", "05_compute_optimal", "06_small_vs_large"), fewer)
+        unmet["folds"] = f"{FOLDS} problems are needed to choose a strategy on others than it is judged on"
     if problems < FEWEST_PROBLEMS:
-        reasons |= {FINDINGS: f"there is no verdict on fewer than {FEWEST_PROBLEMS} problems"}
-    return dict(sorted(reasons.items()))
+        unmet["verdicts"] = f"there is no verdict on fewer than {FEWEST_PROBLEMS} problems"
+    return unmet

@@ -7,13 +7,12 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tts.tasks.prompts import join_steps, split_steps
 from tts.tasks.selection import Rule
-
-SAMPLES = "samples"  # a pool, with scores or without
 
 # Tags that PRMs want after each step and that some tools leave in the text: Math-Shepherd's and Qwen2.5-Math-PRM's.
 STEP_TAGS = ("ки", "<extra_0>")
@@ -28,12 +27,12 @@ class Solution:
     """One complete solution.
 
     Attributes:
-        steps: its text, step by step.
+        steps: text, step by step.
         scores: the PRM's score of each step; empty where there are none.
-        tokens: that the policy wrote for it; None where that is not recorded.
+        tokens: number of tokens that the policy wrote; None where it is not recorded.
         status: ``finished``, or ``truncated`` where a limit cut it off.
         path: sample indices from the root on; () where they are not recorded.
-        correct: the grade that was recorded for it; None for none.
+        correct: recorded grade; None where there is none.
     """
 
     steps: tuple[str, ...]
@@ -53,10 +52,10 @@ class Recorded:
     """A verdict that a record holds already.
 
     Attributes:
-        rule: what selected an answer.
-        correct: whether that was right; None where only the answer is recorded.
-        answer: the one that was selected.
-        solution: the number of the only solution that it is about; None for all of the record's.
+        rule: rule that selected an answer.
+        correct: whether the answer was right; None where only the answer is recorded.
+        answer: selected answer.
+        solution: number of the only solution that it is about; None for all of the record's.
     """
 
     rule: Rule
@@ -70,19 +69,19 @@ class Record:
     """What one file, or one line of it, holds of one problem.
 
     Attributes:
-        problem, answer: the problem's text and its right answer.
+        problem, answer: text of the problem and its right answer.
         method: ``cot``, a search's name, or ``samples``, which are independent; with scores they serve best-of-N too.
-        policy: who wrote the solutions.
-        solutions: of a search of independent parts (DVTS), one for each part.
+        policy: model that wrote the solutions.
+        solutions: solutions; a search of independent parts (DVTS) has one for each part.
         source: file, and line where it has several.
-        prm: who scored them.
-        n: the budget; None leaves it to the number of solutions, and adds those of several records of a problem together.
-        seed: distinguishes repeated runs.
+        prm: model that scored them.
+        n: budget; None leaves it to the number of solutions, and adds those of several records of a problem together.
+        seed: number that tells repeated runs apart.
         width: M of a search.
         sampling: temperature and so on, where they are recorded.
-        problem_id: where there is one.
-        place: the problem's number, where problems are counted.
-        prompt_tokens, policy_tokens, prm_tokens: of the whole search; None where they are not recorded.
+        problem_id: identifier; None where there is none.
+        place: number of the problem, where problems are counted.
+        prompt_tokens, policy_tokens, prm_tokens: numbers of tokens of the whole search; None where they are not recorded.
         recorded: verdicts, to compare with this suite's.
     """
 
@@ -118,15 +117,15 @@ class Skip:
 
 
 @dataclass
-class Found:
-    """What a reader found for one problem set.
+class Contents:
+    """What files of one format hold of one problem set.
 
     Attributes:
-        format: the reader's name.
-        name: of the problem set, as far as the files tell it; may be empty.
-        records: in the order of the files.
-        skipped: what could not be used.
-        notes: what was made of quirks.
+        format: name of the reader.
+        name: name of the problem set, as far as the files tell it; may be empty.
+        records: records in the order of the files.
+        skipped: parts that could not be used.
+        notes: quirks of the files, and what was made of them.
         unnamed: whether the format has no names of models.
     """
 
@@ -163,25 +162,31 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict | None, str]]:
     except OSError as error:
         yield 0, None, f"cannot be read ({error.strerror or error})"
         return
-    for number, content in enumerate(lines, 1):
-        if not content.strip():
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
             continue
         try:
-            line = content.decode("utf-8")
-            row = json.loads(line)
-            if "\\ud" in line.lower():
+            row = json.loads(line.decode("utf-8"))
+            if b"\\ud" in line.lower():
                 json.dumps(row, ensure_ascii=False).encode()
+            problem = "" if isinstance(row, dict) else f"expected an object, found {type(row).__name__}"
         except UnicodeDecodeError as error:
-            yield number, None, f"cannot be read ({error})"
-            continue
+            problem = f"cannot be read ({error})"
         except UnicodeEncodeError:
-            yield number, None, "holds half a surrogate pair, which is no text"
-            continue
+            problem = "holds half a surrogate pair, which is no text"
         except (ValueError, RecursionError) as error:
             end = "the file ends within it" if number == len(lines) else "not valid JSON"
-            yield number, None, f"{end} ({str(error).splitlines()[0]})"
-            continue
-        yield (number, row, "") if isinstance(row, dict) else (number, None, f"expected an object, found {type(row).__name__}")
+            problem = f"{end} ({str(error).splitlines()[0]})"
+        yield number, None if problem else row, problem
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what stops the writing of a file or folder into an error that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise ExchangeError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def clean_scores(values: object) -> tuple[float, ...]:
@@ -193,27 +198,26 @@ def clean_scores(values: object) -> tuple[float, ...]:
     return tuple(float(v) for v in values)
 
 
-def steps_and_scores(text: str, scores: tuple[float, ...], tags: Sequence[str] = STEP_TAGS) -> tuple[tuple[str, ...], tuple[float, ...]]:
+def steps_and_scores(text: str, scores: tuple[float, ...], tag: str = "") -> tuple[tuple[str, ...], tuple[float, ...]]:
     """A text's steps with step tags removed, and their scores.
 
     Steps end at a tag where the text has any, else at blank lines. A blank step is left out together with its score. Where the
     number of scores fits neither way of counting the steps, they stay as they were recorded: aggregates need no steps.
 
     Args:
-        text: as it was stored.
-        scores: as they were stored, one a step.
-        tags: that may end a step, at the end of a line and after white space.
+        text: stored text.
+        scores: stored scores, one a step.
+        tag: step tag beside ``STEP_TAGS``, all of which stand at the end of a line after white space.
     """
-    pattern = "|".join(re.escape(tag.strip()) for tag in tags if tag.strip())
-    pieces = re.split(rf"(?:^|(?<=\s))(?:{pattern})[ \t]*(?:\n|$)", text) if pattern else [text]
+    pattern = "|".join(re.escape(end.strip()) for end in (tag, *STEP_TAGS) if end.strip())
+    pieces = re.split(rf"(?:^|(?<=\s))(?:{pattern})[ \t]*(?:\n|$)", text)
     if len(pieces) > 1:
         pieces = pieces if pieces[-1].strip() else pieces[:-1]
     else:
         pieces = text.split("\n\n")
     if len(pieces) == len(scores):
-        pairs = [(piece.strip(), score) for piece, score in zip(pieces, scores) if piece.strip()]
-        return tuple(piece for piece, _ in pairs), tuple(score for _, score in pairs)
-    steps = split_steps("\n\n".join(pieces)) if len(pieces) == 1 else tuple(p.strip() for p in pieces if p.strip())
+        scores = tuple(score for piece, score in zip(pieces, scores) if piece.strip())
+    steps = split_steps(pieces[0]) if len(pieces) == 1 != len(scores) else tuple(piece.strip() for piece in pieces if piece.strip())
     return steps, scores if steps else ()
 
 

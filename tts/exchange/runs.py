@@ -7,23 +7,23 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from tts.exchange.records import Found, Record, Solution, clean_name, problem_key
+from tts.exchange.records import Contents, Record, clean_name, problem_key
 from tts.search.registry import METHODS, is_search
 from tts.tasks.grading import Grader
 
 
 @dataclass
 class ImportedRun:
-    """One run: its rows by problem id.
+    """One run.
 
     Attributes:
-        method: as in specs of runs.
-        policy, prm: names as they come.
+        method: kind of run, as in specs of runs.
+        policy, prm: names of the models.
         n: budget.
-        seed: of repeated runs.
+        seed: number that tells repeated runs apart.
         width: M of a search.
-        sampling: as far as it is recorded.
-        rows: as the store keeps them.
+        sampling: temperature and so on, as far as they are recorded.
+        rows: rows as the store keeps them, by problem id.
     """
 
     method: str
@@ -41,9 +41,9 @@ class Assembled:
     """Everything that one import writes.
 
     Attributes:
-        problems: id, problem and answer, those that most runs hold first.
-        runs: in a fixed order.
-        used: records that went into them.
+        problems: id, text and answer of each problem, those that most runs hold first.
+        runs: runs in a fixed order.
+        used: records that went into the runs.
     """
 
     problems: list[dict]
@@ -61,14 +61,14 @@ class Assembled:
         return next((i for i, p in enumerate(self.problems) if p["id"] not in run.rows), len(self.problems))
 
 
-def assemble(found: Found, name: str) -> Assembled:
-    """Runs from records; what does not fit is added to ``found.skipped`` and ``found.notes``.
+def assemble(contents: Contents, name: str) -> Assembled:
+    """Runs from records; what does not fit is added to the skipped parts and notes of ``contents``.
 
     Args:
-        found: of a reader.
-        name: of the import, from which problems without an id get theirs.
+        contents: contents of the files.
+        name: name of the import, from which problems without an id get theirs.
     """
-    problems, placed = _problems(found, name)
+    problems, placed = _problems(contents, name)
     groups: dict[tuple, dict[str, list[Record]]] = {}
     for problem_id, record in placed:
         own = json.dumps(record.sampling, sort_keys=True)
@@ -77,7 +77,7 @@ def assemble(found: Found, name: str) -> Assembled:
         groups.setdefault(key, {}).setdefault(problem_id, []).append(record)
     runs = []
     for key, by_problem in groups.items():
-        runs += _runs(key, by_problem, problems, found)
+        runs += _runs(key, by_problem, problems, contents)
     runs += _pools(runs)
     runs = sorted((run for run in runs if run.rows), key=lambda run: json.dumps(_order(run)))
     held = Counter(problem_id for run in runs for problem_id in run.rows)
@@ -92,97 +92,101 @@ def _order(run: ImportedRun) -> list:
 # -- problems --------------------------------------------------------------------------------------------------
 
 
-def _problems(found: Found, name: str) -> tuple[dict[str, dict], list[tuple[str, Record]]]:
+def _problems(contents: Contents, name: str) -> tuple[dict[str, dict], list[tuple[str, Record]]]:
     """Every problem by its id, and each record that fits one, with that id."""
     problems: dict[str, dict] = {}
     by_text: dict[str, str] = {}
     placed, spellings = [], 0
     with Grader() as grader:
-        for number, record in enumerate(found.records):
+        for number, record in enumerate(contents.records):
             text = problem_key(record.problem)
             problem_id = record.problem_id or by_text.get(text) or f"{name}-{number if record.place is None else record.place:05d}"
             known = problems.setdefault(problem_id, {"id": problem_id, "problem": record.problem, "answer": record.answer})
             if problem_key(known["problem"]) != text:
-                found.skip(record.source, f"id {problem_id!r} is already that of another problem")
+                contents.skip(record.source, f"id {problem_id!r} is already that of another problem")
                 continue
             by_text.setdefault(text, problem_id)
             if (known["problem"], known["answer"]) != (record.problem, record.answer):
                 if known["answer"] != record.answer and not grader.equal(known["answer"], record.answer):
-                    found.skip(record.source, f"its answer {record.answer!r:.60} is not {known['answer']!r:.60}, that of an earlier record")
+                    contents.skip(
+                        record.source, f"its answer {record.answer!r:.60} is not {known['answer']!r:.60}, that of an earlier record"
+                    )
                     continue
                 spellings += 1
             placed.append((problem_id, record))
     if spellings:
-        found.notes.append(f"{spellings} records spell their problem or answer differently than an earlier one; the first spelling is kept")
+        contents.notes.append(
+            f"{spellings} records spell their problem or answer differently than an earlier one; the first spelling is kept"
+        )
     return problems, placed
 
 
 # -- runs ------------------------------------------------------------------------------------------------------
 
 
-def _runs(key: tuple, by_problem: dict[str, list[Record]], problems: dict[str, dict], found: Found) -> list[ImportedRun]:
+def _runs(key: tuple, by_problem: dict[str, list[Record]], problems: dict[str, dict], contents: Contents) -> list[ImportedRun]:
     """A group's run; samples that a PRM has scored are two, scored and not."""
     method, policy, prm, n, seed, width, sampling = key
-    merged = {problem_id: _merged(records, n, found) for problem_id, records in by_problem.items()}
+    merged = {problem_id: _merged(records, n, contents) for problem_id, records in by_problem.items()}
     merged = {problem_id: record for problem_id, record in merged.items() if record}
     if not merged:
         return []
     if n is None:
-        merged, n = _evened(merged, found)
+        merged, n = _evened(merged, contents)
     if is_search(method) and METHODS[method].part and key[3] is None:
-        merged, n = {problem_id: _as_subtrees(record) for problem_id, record in merged.items()}, n * width
-        if n == width:
+        if n == 1:
             return []  # one subtree is the beam search that it was read from
-    common = {"policy": policy, "n": n, "seed": seed, "width": width, "sampling": json.loads(sampling)}
+        n *= width
+        for problem_id, record in merged.items():
+            trees = tuple(replace(s, path=(number * width,)) for number, s in enumerate(record.solutions))
+            merged[problem_id] = replace(record, solutions=trees)
+
+    def run(kind: str, prm: str | None, records: dict[str, Record]) -> ImportedRun:
+        rows = {problem_id: _row(problems[problem_id], record) for problem_id, record in records.items()}
+        return ImportedRun(kind, policy, prm, n, seed, width, json.loads(sampling), rows)
+
     if method != "samples":
-        rows = {i: _row(problems[i], record) for i, record in merged.items()}
-        return [ImportedRun(method, prm=prm, rows=rows, **common)]
+        return [run(method, prm, merged)]
+    bare = {problem_id: _unscored(record) for problem_id, record in merged.items()}
     if prm is None:
-        return [ImportedRun("pool", prm=None, rows={i: _row(problems[i], _unscored(record)) for i, record in merged.items()}, **common)]
-    scored = {i: _row(problems[i], record) for i, record in merged.items() if record.scored}
-    bare = {i: _row(problems[i], _unscored(record)) for i, record in merged.items()}
-    return [ImportedRun("scores", prm=prm, rows=scored, **common), ImportedRun("pool of a PRM", prm=prm, rows=bare, **common)]
+        return [run("pool", None, bare)]
+    scored = {problem_id: record for problem_id, record in merged.items() if record.scored}
+    return [run("scores", prm, scored), run("pool of a PRM", prm, bare)]
 
 
-def _merged(records: list[Record], n: int | None, found: Found) -> Record | None:
+def _merged(records: list[Record], n: int | None, contents: Contents) -> Record | None:
     """A problem's records of one run as one; with a given N there must be one, with as many samples."""
     first = records[0]
     if n is not None:
         for other in records[1:]:
-            found.skip(other.source, "another record of the same run and problem; the first is kept")
+            contents.skip(other.source, "another record of the same run and problem; the first is kept")
         if first.method in ("samples", "cot") and len(first.solutions) != n:
-            return found.skip(first.source, f"holds {len(first.solutions)} of N = {n} samples")
+            return contents.skip(first.source, f"holds {len(first.solutions)} of N = {n} samples")
         return first
-    counts = [record.policy_tokens for record in records]
-    return replace(
-        first,
-        solutions=tuple(s for record in records for s in record.solutions),
-        policy_tokens=None if None in counts else sum(counts),
-        prm_tokens=None if any(r.prm_tokens is None for r in records) else sum(r.prm_tokens for r in records),
-    )
+    solutions = tuple(s for record in records for s in record.solutions)
+    policy_tokens, prm_tokens = (_total([getattr(r, key) for r in records]) for key in ("policy_tokens", "prm_tokens"))
+    return replace(first, solutions=solutions, policy_tokens=policy_tokens, prm_tokens=prm_tokens)
 
 
-def _evened(merged: dict[str, Record], found: Found) -> tuple[dict[str, Record], int]:
+def _total(counts: list[int | None]) -> int | None:
+    return None if None in counts else sum(counts)
+
+
+def _evened(merged: dict[str, Record], contents: Contents) -> tuple[dict[str, Record], int]:
     """The same number of solutions for each problem: the most frequent one; problems with fewer are left out."""
     counts = Counter(len(record.solutions) for record in merged.values())
     n = max(counts, key=lambda count: (counts[count], count))
     kept = {}
     for problem_id, record in merged.items():
         if len(record.solutions) < n:
-            found.skip(record.source, f"{problem_id} has {len(record.solutions)} of the {n} {record.method} that most problems have")
+            contents.skip(record.source, f"{problem_id} has {len(record.solutions)} of the {n} {record.method} that most problems have")
             continue
         if len(record.solutions) > n:
-            found.notes.append(f"{problem_id} has {len(record.solutions)} {record.method}, most have {n}: the first {n} are used")
-            tokens = [s.tokens for s in record.solutions[:n]]
-            total = sum(tokens) if None not in tokens and record.method == "samples" else None
+            contents.notes.append(f"{problem_id} has {len(record.solutions)} {record.method}, most have {n}: the first {n} are used")
+            total = _total([s.tokens for s in record.solutions[:n]]) if record.method == "samples" else None
             record = replace(record, solutions=record.solutions[:n], policy_tokens=total, prm_tokens=None)
         kept[problem_id] = record
     return kept, n
-
-
-def _as_subtrees(record: Record) -> Record:
-    """Solutions with the paths of a subtree each."""
-    return replace(record, solutions=tuple(replace(s, path=(tree * record.width,)) for tree, s in enumerate(record.solutions)))
 
 
 def _unscored(record: Record) -> Record:
@@ -210,36 +214,23 @@ def _pools(runs: list[ImportedRun]) -> list[ImportedRun]:
 
 def _row(problem: dict, record: Record) -> dict:
     """What the store keeps of a record."""
-    trajectories = [_trajectory(s, number) for number, s in enumerate(record.solutions)]
-    return {
-        "problem_id": problem["id"],
-        "problem": problem["problem"],
-        "answer": problem["answer"],
-        "prompt_tokens": record.prompt_tokens,
-        "policy_tokens": record.policy_tokens,
-        "prm_tokens": record.prm_tokens,
-        "trajectories": trajectories,
-    }
+    counts = {key: getattr(record, key) for key in ("prompt_tokens", "policy_tokens", "prm_tokens")}
+    trajectories = [
+        {"path": list(s.path or (number,)), "steps": list(s.steps), "scores": list(s.scores), "status": s.status, "tokens": s.tokens}
+        for number, s in enumerate(record.solutions)
+    ]
+    named = {"problem_id": problem["id"], "problem": problem["problem"], "answer": problem["answer"]}
+    return named | counts | {"trajectories": trajectories}
 
 
-def _trajectory(solution: Solution, number: int) -> dict:
-    return {
-        "path": list(solution.path or (number,)),
-        "steps": list(solution.steps),
-        "scores": list(solution.scores),
-        "status": solution.status,
-        "tokens": solution.tokens,
-    }
-
-
-def renamed(found: Found, policy: str = "", prm: str = "") -> Found:
+def renamed(contents: Contents, policy: str = "", prm: str = "") -> Contents:
     """Records with the names that the user gave, where the format has none of its own, and without what no name may hold."""
-    if found.unnamed:
-        found.records = [replace(r, policy=policy or r.policy, prm=(prm or r.prm) if r.prm else None) for r in found.records]
-        named = dict.fromkeys(f"{r.policy}{f' with {r.prm}' if r.prm else ''}" for r in found.records)
+    if contents.unnamed:
+        contents.records = [replace(r, policy=policy or r.policy, prm=(prm or r.prm) if r.prm else None) for r in contents.records]
+        named = dict.fromkeys(f"{r.policy}{f' with {r.prm}' if r.prm else ''}" for r in contents.records)
         if not policy or not prm:
-            found.notes.append(f"the files name neither policy nor PRM: called {'; '.join(named)}; --policy and --prm give other names")
-    for model in dict.fromkeys(name for r in found.records for name in (r.policy, r.prm) if name and clean_name(name) != name):
-        found.notes.append(f"{model!r} is called {clean_name(model)!r}")
-    found.records = [replace(r, policy=clean_name(r.policy), prm=clean_name(r.prm) if r.prm else None) for r in found.records]
-    return found
+            contents.notes.append(f"the files name neither policy nor PRM: called {'; '.join(named)}; --policy and --prm give other names")
+    for model in dict.fromkeys(name for r in contents.records for name in (r.policy, r.prm) if name and clean_name(name) != name):
+        contents.notes.append(f"{model!r} is called {clean_name(model)!r}")
+    contents.records = [replace(r, policy=clean_name(r.policy), prm=clean_name(r.prm) if r.prm else None) for r in contents.records]
+    return contents

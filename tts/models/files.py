@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from safetensors import safe_open
 from tqdm.auto import tqdm
 
+from tts.common.files import write_text
 from tts.common.paths import DATA
 from tts.models import hub
-from tts.models.hub import ModelError
+from tts.models.hub import ModelError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -58,6 +59,10 @@ def folder_of(location: str, weights: bool = False) -> Path:
 def read_card(folder: str | Path) -> dict:
     """The suite's own card of a model that it trained; empty where there is none."""
     return read_json(Path(folder) / "card.json") or {}
+
+
+def write_card(folder: Path, card: dict) -> None:
+    write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict | None:
@@ -146,11 +151,9 @@ def guarded(location: str, load):
     except ModelError:
         raise
     except Exception as error:  # transformers, safetensors and the Hub raise many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "delete it from the Hub's cache, and it is fetched again"
-        if Path(location).is_dir():
-            hint = f"check the files in {location}, and fetch or train again what is damaged"
-        raise ModelError(f"cannot load {location!r}: {reason} ({hint}; a truncated .safetensors must be replaced)") from error
+        damaged = f"check the files in {location}, and fetch or train again what is damaged"
+        hint = damaged if Path(location).is_dir() else "delete it from the Hub's cache, and it is fetched again"
+        raise ModelError(f"cannot load {location!r}: {first_line(error)} ({hint}; a truncated .safetensors must be replaced)") from error
 
 
 def identity(folder: Path) -> str | None:

@@ -7,16 +7,18 @@ network; where the network is needed and missing, that is said within seconds.
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import get_session
+
+from tts.common.files import write_text
 
 DEADLINE = 10.0  # seconds for the request that shows whether the Hub can be reached
 
@@ -47,6 +49,11 @@ class ModelError(ValueError):
     """A model that cannot be found or loaded; the message says what was given and what to do."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def is_name(name: str) -> bool:
     """Whether a name has the form ``owner/model`` or ``owner/model@revision``."""
     return _NAME.fullmatch(name) is not None
@@ -60,7 +67,7 @@ def unreachable() -> str | None:
     try:
         _within(DEADLINE, lambda: get_session().head(constants.ENDPOINT, timeout=DEADLINE))
     except Exception as error:  # the client's library and its errors differ between releases of huggingface_hub
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return first_line(error)
     return None
 
 
@@ -111,10 +118,7 @@ def resolve(name: str) -> str:
     reference = _storage(repo) / "refs" / revision
     if not reference.is_file():
         commit = _ask(name, lambda: _within(DEADLINE, lambda: HfApi().model_info(repo, revision=revision, timeout=DEADLINE).sha))
-        reference.parent.mkdir(parents=True, exist_ok=True)
-        temporary = reference.with_name(f"{reference.name}.{os.getpid()}.tmp")
-        temporary.write_text(commit)
-        os.replace(temporary, reference)
+        write_text(reference, commit)
     return f"{repo}@{reference.read_text().strip()}"
 
 
@@ -122,8 +126,8 @@ def fetch(location: str, weights: bool = False) -> Path:
     """The folder of a resolved name, downloaded where the cache lacks it.
 
     Args:
-        location: as :func:`resolve` returns it.
-        weights: with the weights; else config and tokenizer only.
+        location: name with its commit, as :func:`resolve` returns it.
+        weights: whether the weights are wanted; else config and tokenizer only.
 
     Raises:
         ModelError: where the Hub cannot be reached, or refuses.
@@ -199,32 +203,27 @@ def _ask(name: str, request: Callable):
     except RepositoryNotFoundError:
         raise ModelError(f"no model {name!r}: neither a folder nor, for all that the Hub says without a login, a model there") from None
     except Exception as error:  # the Hub's client raises many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         repo = name.partition("@")[0]
         cached = sorted(folder.name for folder in (_storage(repo) / "snapshots").glob("*") if folder.name not in name)
         known = f"; in the cache: {', '.join(f'{repo}@{commit}' for commit in cached)}" if cached else ""
         raise ModelError(
-            f"cannot get {name!r} from the Hugging Face Hub: {reason} (with no network, download the model elsewhere, say by "
+            f"cannot get {name!r} from the Hugging Face Hub: {first_line(error)} (with no network, download the model elsewhere, say by "
             f"'hf download {repo} --local-dir FOLDER', and give the path of its folder instead{known})"
         ) from error
 
 
 def _within(seconds: float, request: Callable):
     """The request's answer, or a TimeoutError: the time limits of resolving a host and of trying each of its addresses add up."""
-    answers: list = []
+    answer: Future = Future()
 
     def run() -> None:
         try:
-            answers.append((request(), None))
+            answer.set_result(request())
         except Exception as error:
-            answers.append((None, error))
+            answer.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not answers:
-        raise TimeoutError(f"no answer within {seconds:.0f} seconds")
-    answer, error = answers[0]
-    if error:
-        raise error
-    return answer
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except TimeoutError:
+        raise TimeoutError(f"no answer within {seconds:.0f} seconds") from None

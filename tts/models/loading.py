@@ -29,12 +29,12 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    from tts.models import sentencepiece
+    from tts.models.sentencepiece import sentencepiece_tokenizer
 
     folder = folder_of(location)
     declared = (read_json(folder / "tokenizer_config.json") or {}).get("tokenizer_class")
     if declared in {"LlamaTokenizer", "LlamaTokenizerFast"} and not (folder / "tokenizer.json").exists():
-        return guarded(location, lambda: sentencepiece.read(folder))
+        return guarded(location, lambda: sentencepiece_tokenizer(folder))
     cls = PreTrainedTokenizerFast if declared == "TokenizersBackend" else AutoTokenizer
     tokenizer = guarded(location, lambda: cls.from_pretrained(folder, trust_remote_code=False))
     guarded(location, lambda: tokenizer("0"))  # a damaged vocabulary shows at the first use only
@@ -45,9 +45,9 @@ def token_id(tokenizer: PreTrainedTokenizerBase, text: str, location: str, famil
     """The one token that a PRM's format needs, by its text.
 
     Args:
-        text: of the token; with a leading space where it is one that begins a word.
-        location: of the model, for the message.
-        family: of the PRM, likewise.
+        text: text of the token; with a leading space where it begins a word.
+        location: location of the model, for the message.
+        family: family of the PRM, likewise.
 
     Raises:
         ModelError: where the tokenizer has no such token.
@@ -66,8 +66,8 @@ def placement(location: str, device: str | None = None) -> tuple[str, torch.dtyp
     stored so and has less than a billion parameters: it is small enough, and the pocket models were measured in it.
 
     Args:
-        location: of the model.
-        device: as torch names it; chosen by default.
+        location: location of the model.
+        device: torch's name of the device; chosen by default.
     """
     import torch
 

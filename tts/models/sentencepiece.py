@@ -11,7 +11,7 @@ from transformers import LlamaTokenizer
 from tts.models.hub import ModelError
 
 
-def read(folder: Path) -> LlamaTokenizer:
+def sentencepiece_tokenizer(folder: Path) -> LlamaTokenizer:
     """The tokenizer of a folder's ``tokenizer.model``, which must be byte-pair encoding.
 
     transformers orders its merges by the pieces' numbers. Sentencepiece goes by their scores, which differ from that for runs of

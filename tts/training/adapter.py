@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +14,12 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from tts.analysis.costs import shape_of
-from tts.models.converted import reference
-from tts.models.files import fingerprint, read_card
+from tts.models.files import digest_of, fingerprint, read_card, write_card
 from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.models.locate import locate
 from tts.tasks.prompts import render_prompt
 from tts.training.batches import ByLength
-from tts.training.loop import Progress, Schedule, train
+from tts.training.loop import Schedule, train
 
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -31,11 +29,11 @@ class AdapterRecipe:
     """How an adapter is trained.
 
     Attributes:
-        rank: of the adapter's matrices.
-        learning_rate: its peak.
+        rank: rank of the adapter's matrices.
+        learning_rate: peak of the learning rate.
         batch: examples per step.
-        passes: over the examples.
-        seed: of the adapter's first weights and the order of the examples.
+        passes: passes over the examples.
+        seed: seed of the adapter's first weights and of the order of the examples.
     """
 
     rank: int = 8
@@ -45,21 +43,20 @@ class AdapterRecipe:
     seed: int = 0
 
 
-class ExampleBatches:
+class ExampleBatches(ByLength):
     """Padded examples by step number.
 
     Args:
         examples: token ids of each, and how many of them at the start are the prompt.
         batch: examples per step.
-        seed: of the order.
+        seed: seed of the order.
     """
 
     def __init__(self, examples: Sequence[tuple[list[int], int]], batch: int, seed: int):
-        self.examples, self.order = examples, ByLength([len(ids) for ids, _ in examples], batch, seed)
-        self.per_pass = self.order.per_pass
+        super().__init__(examples, [len(ids) for ids, _ in examples], batch, seed)
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        rows = [self.examples[i] for i in self.order[step]]
+        rows = self.chosen(step)
         longest = max(len(ids) for ids, _ in rows)
         ids = torch.zeros(len(rows), longest, dtype=torch.int64)
         learn = torch.zeros(len(rows), longest, dtype=torch.bool)
@@ -93,13 +90,15 @@ def train_adapter(
 ) -> Path:
     """Trains an adapter and saves it as a peft folder with the base's name, hash, and a card.
 
+    FLOPs per token: forward and backward through the base 4N, the adapter's own gradients 6N.
+
     Args:
-        base: a policy's name, as the suite takes it.
-        problems: with ``problem`` and ``solution``.
-        recipe: how.
-        output: the adapter's folder.
-        scratch: where the checkpoint lives meanwhile.
-        pretrained_tokens: that the base was trained on, if known; for counts of FLOPs.
+        base: name of a policy, as the suite takes it.
+        problems: worked problems, with ``problem`` and ``solution``.
+        recipe: how the adapter is trained.
+        output: folder of the adapter.
+        scratch: folder of the checkpoint.
+        pretrained_tokens: number of tokens that the base was trained on, if known; for counts of FLOPs.
 
     Raises:
         tts.models.hub.ModelError: where the base cannot be loaded.
@@ -109,21 +108,29 @@ def train_adapter(
     examples = tokenise(load_tokenizer(location), problems)
     batches = ExampleBatches(examples, recipe.batch, recipe.seed)
     model = new_adapter(location, recipe.rank, recipe.seed)
-    steps = batches.per_pass * recipe.passes
-    schedule = Schedule(steps, recipe.learning_rate, warmup=max(1, steps // 20), weight_decay=0.0, bf16=half(model), muon=False)
-    made_of = f"{recipe} on {fingerprint(location)} with {_hash(examples)}"
+    made_of = f"{recipe} on {fingerprint(location)} with {digest_of([json.dumps(examples)])}"
+    schedule = adapter_schedule(model, recipe, batches.per_pass)
     progress = train(model, solution_loss, batches, schedule, scratch, output.name, made_of, compile=False)
-    card = adapter_card(model, base, location, batches, recipe, progress, pretrained_tokens)
-    return save_adapter(model, base, card, output)
+    card, own = base_card(base, location), sum(p.numel() for p in model.parameters() if p.requires_grad)
+    size, tokens = card["parameters"], recipe.passes * sum(len(ids) for ids, _ in examples)
+    card |= {
+        "adapter_parameters": own,
+        "examples": len(examples),
+        "training_tokens": tokens,
+        "training_flops": (4 * size + 6 * own) * tokens,
+        "started_from_flops": read_card(location).get("training_flops", 6 * size * pretrained_tokens),
+        "seed": recipe.seed,
+    }
+    return save_adapter(model, base, card | progress.card(), output)
 
 
 def new_adapter(location: str, rank: int, seed: int, upper: int | None = None) -> PeftModel:
     """A base with a fresh adapter on every matrix of its layers; only the adapter learns, in float32.
 
     Args:
-        location: of the base.
-        rank: of the adapter's matrices.
-        seed: of its first weights.
+        location: location of the base.
+        rank: rank of the adapter's matrices.
+        seed: seed of its first weights.
         upper: how many of the layers are adapted, the last ones; all by default.
     """
     base = load_causal_lm(location)
@@ -138,52 +145,25 @@ def new_adapter(location: str, rank: int, seed: int, upper: int | None = None) -
     return get_peft_model(base, config)
 
 
+def adapter_schedule(model: nn.Module, recipe, per_pass: int, head: float = 1.0) -> Schedule:
+    """The schedule of a recipe's passes, of ``per_pass`` steps each; bfloat16 where the base is."""
+    steps, half = recipe.passes * per_pass, next(model.parameters()).dtype == torch.bfloat16
+    return Schedule(steps, recipe.learning_rate, max(1, steps // 20), weight_decay=0.0, bf16=half, muon=False, head=head)
+
+
+def base_card(base: str, location: str) -> dict:
+    """What the card of an adapter says of its base."""
+    shape = shape_of(location)
+    named = {"base": base, "base_weights": fingerprint(location), "started_from": base}
+    return named | {"parameters": shape.parameters, "layers": shape.layers, "attention_width": shape.attention_width}
+
+
 def save_adapter(model: PeftModel, base: str, card: dict, output: Path) -> Path:
-    """Writes the adapter in bfloat16; its config and card name the base as the suite finds it again, not by a path."""
+    """Writes the adapter in bfloat16; its config and card name the base as the suite finds it again: a path in full, or a name."""
     for parameter in (p for p in model.parameters() if p.requires_grad):
         parameter.data = parameter.data.bfloat16()
-    model.peft_config["default"].base_model_name_or_path = reference(base)
+    model.peft_config["default"].base_model_name_or_path = str(Path(base).resolve()) if Path(base).exists() else base
     model.save_pretrained(output)
     (output / "README.md").unlink(missing_ok=True)  # peft's empty form; the card says what there is to say
-    (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    write_card(output, card)
     return output
-
-
-def adapter_card(
-    model: PeftModel,
-    base: str,
-    location: str,
-    batches: ExampleBatches,
-    recipe: AdapterRecipe,
-    progress: Progress,
-    pretrained_tokens: float,
-) -> dict:
-    """What the adapter is and cost. FLOPs per token: forward and backward through the base 4N, the adapter's own gradients 6N."""
-    shape, own = shape_of(location), sum(p.numel() for p in model.parameters() if p.requires_grad)
-    size = shape.parameters
-    tokens = recipe.passes * sum(len(ids) for ids, _ in batches.examples)
-    known = read_card(location).get("training_flops", 6 * size * pretrained_tokens)
-    return {
-        "base": base,
-        "base_weights": fingerprint(location),
-        "parameters": size,
-        "layers": shape.layers,
-        "attention_width": shape.attention_width,
-        "adapter_parameters": own,
-        "examples": len(batches.examples),
-        "training_tokens": tokens,
-        "training_flops": (4 * size + 6 * own) * tokens,
-        "started_from": base,
-        "started_from_flops": known,
-        "seed": recipe.seed,
-        "wall_seconds": round(progress.seconds),
-        "final_loss": progress.losses[-1][1] if progress.losses else None,
-    }
-
-
-def half(model: nn.Module) -> bool:
-    return next(model.parameters()).dtype == torch.bfloat16
-
-
-def _hash(examples: Sequence[tuple[list[int], int]]) -> str:
-    return hashlib.sha256(json.dumps(examples).encode()).hexdigest()[:16]

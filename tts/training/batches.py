@@ -8,25 +8,27 @@ import numpy as np
 
 
 class ByLength:
-    """Indices of the examples of each step; the same step gives the same ones.
+    """Examples by step number; the same step gives the same ones.
 
     Args:
-        lengths: of the examples.
+        examples: examples to learn from.
+        lengths: length of each example.
         batch: examples per step; what does not fill the last batch of a pass is left out of it.
-        seed: of the order.
+        seed: seed of the order.
     """
 
     WINDOW = 16  # batches that are sorted by length together, so that little is padding
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int):
+    def __init__(self, examples: Sequence, lengths: Sequence[int], batch: int, seed: int):
         if len(lengths) < batch:
             raise ValueError(f"{len(lengths)} examples do not fill a batch of {batch}; give more examples or a smaller batch")
-        self.lengths, self.batch, self.seed = lengths, batch, seed
+        self.examples, self.lengths, self.batch, self.seed = examples, lengths, batch, seed
         self.per_pass = len(lengths) // batch
 
-    def __getitem__(self, step: int) -> list[int]:
+    def chosen(self, step: int) -> list:
+        """The examples of a step."""
         number, at = divmod(step, self.per_pass)
-        return self._order(number)[at]
+        return [self.examples[i] for i in self._order(number)[at]]
 
     def _order(self, number: int) -> list[list[int]]:
         rng = np.random.default_rng([self.seed, number])

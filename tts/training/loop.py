@@ -1,7 +1,7 @@
 """Training of small policies and PRMs on a CPU: one loop, resumable, without pickles.
 
-A run keeps its state in a folder (``state.safetensors``, ``progress.json``), so that stopping it at any moment
-loses at most the steps since the last checkpoint.
+A run keeps its state in a file (``state.safetensors``), so that stopping it at any moment loses at most the steps since the last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
-OPTIMIZER_STATE = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
+from tts.common.files import replacing
 
 
 class TrainingError(ValueError):
@@ -41,12 +41,12 @@ class Schedule:
 
     Attributes:
         steps: optimiser steps.
-        peak_learning_rate: reached after ``warmup`` steps, then a cosine down to a twentieth of it.
+        peak_learning_rate: learning rate after ``warmup`` steps; from there a cosine falls to a twentieth of it.
         warmup: steps of linear warm-up.
-        weight_decay: on matrices only.
-        bf16: run the forward pass under bfloat16 autocast (faster from about a million parameters on).
-        muon: Muon for the matrices of the layers; else AdamW for everything, as is usual for adapters and heads.
-        head: times the learning rate, for a module named ``head`` that starts from nothing on top of one that does not.
+        weight_decay: weight decay of matrices.
+        bf16: whether the forward pass runs under bfloat16 autocast (faster from about a million parameters on).
+        muon: whether Muon trains the matrices of the layers; else AdamW trains everything, as is usual for adapters and heads.
+        head: factor of the learning rate for a module named ``head``, which starts from nothing on top of one that does not.
     """
 
     steps: int
@@ -70,7 +70,11 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
-    losses: list[tuple[int, float]] | None = None
+    losses: list[tuple[int, float]] = field(default_factory=list)
+
+    def card(self) -> dict:
+        """What a model's card says of its training."""
+        return {"wall_seconds": round(self.seconds), "final_loss": self.losses[-1][1] if self.losses else None}
 
 
 def train(
@@ -87,15 +91,15 @@ def train(
     """Trains ``model`` in place, from the checkpoint in ``folder`` where there is one.
 
     Args:
-        model: any module; those of its parameters that are trained are what the checkpoint holds.
-        loss: a scalar from the model and one batch.
+        model: module; the checkpoint holds those of its parameters that are trained.
+        loss: function that gives a scalar from the model and one batch.
         batches: data by step number.
         schedule: steps and learning rate.
-        folder: where the checkpoint lives; written atomically.
-        description: for the progress bar.
-        recipe: what the weights follow from; a checkpoint of another recipe is not continued.
+        folder: folder of the checkpoint, which is written atomically.
+        description: text of the progress bar.
+        recipe: description of all that the weights follow from; a checkpoint of another recipe is not continued.
         checkpoint_every: seconds between checkpoints.
-        compile: use ``torch.compile`` (needs a C++ compiler; 15 times faster on a CPU).
+        compile: whether ``torch.compile`` is used (needs a C++ compiler; 15 times faster on a CPU).
 
     Raises:
         TrainingError: where the checkpoint was made by another recipe or schedule.
@@ -126,7 +130,7 @@ def train(
             progress.step += 1
             bar.update()
             if progress.step % 50 == 0 or progress.step == schedule.steps:
-                progress.losses = [*(progress.losses or []), (progress.step, float(np.mean(recent)))]
+                progress.losses.append((progress.step, float(np.mean(recent))))
                 bar.set_postfix(loss=f"{np.mean(recent):.4f}")
                 recent = []
             progress.seconds = before + time.monotonic() - started
@@ -142,10 +146,10 @@ def _optimizers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimi
 
     Both move a weight by about the same amount a step (Muon's ``match_rms_adamw``), so one learning rate serves both.
     """
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    hidden = [p for name, p in named if schedule.muon and p.ndim == 2 and ".layers." in name]
-    others = [(name, p) for name, p in named if not (schedule.muon and p.ndim == 2 and ".layers." in name)]
-    heads, rest = ([p for name, p in others if name.startswith("head.") == of_head] for of_head in (True, False))
+    hidden, heads, rest = [], [], []
+    for name, parameter in _trained(model).items():
+        of_layers = schedule.muon and parameter.ndim == 2 and ".layers." in name
+        (hidden if of_layers else heads if name.startswith("head.") else rest).append(parameter)
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": schedule.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
@@ -158,16 +162,17 @@ def _optimizers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimi
     return [adamw, muon]
 
 
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def _save(model: nn.Module, optimizers: list[torch.optim.Optimizer], progress: Progress, folder: Path, recipe: str) -> None:
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    tensors = {f"model.{name}": p.detach().contiguous() for name, p in trained.items()}
-    names = {p: name for name, p in trained.items()}
-    for parameter, state in itertools.chain.from_iterable(o.state.items() for o in optimizers):
-        for key, tensor in state.items():
-            tensors[f"optimizer.{key}.{names[parameter]}"] = tensor.detach().contiguous()
-    temporary = folder / "state.tmp"
-    save_file(tensors, temporary, metadata={"progress": json.dumps(vars(progress)), "recipe": recipe})
-    temporary.replace(folder / "state.safetensors")
+    tensors, states = {}, dict(itertools.chain.from_iterable(o.state.items() for o in optimizers))
+    for name, parameter in _trained(model).items():
+        tensors[f"model.{name}"] = parameter.detach().contiguous()
+        tensors |= {f"optimizer.{key}.{name}": tensor.detach().contiguous() for key, tensor in states[parameter].items()}
+    with replacing(folder / "state.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"progress": json.dumps(vars(progress)), "recipe": recipe})
 
 
 def _resume(model: nn.Module, optimizers: list[torch.optim.Optimizer], folder: Path, recipe: str) -> Progress:
@@ -182,15 +187,14 @@ def _resume(model: nn.Module, optimizers: list[torch.optim.Optimizer], folder: P
         raise TrainingError(f"{path} is damaged ({error}); delete {folder} to train afresh") from None
     if metadata.get("recipe") != recipe:
         raise TrainingError(f"{path} was made by another recipe; delete {folder} to train afresh, or choose another scratch folder")
-    progress = Progress(**json.loads(metadata["progress"]))
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters = _trained(model)
+    owners = {parameter: o for o in optimizers for group in o.param_groups for parameter in group["params"]}
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[f"model.{name}"])
-    for optimizer in optimizers:
-        for parameter in itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups):
-            name = next(n for n, p in parameters.items() if p is parameter)
-            state = {key: tensors[f"optimizer.{key}.{name}"].clone() for key in OPTIMIZER_STATE if f"optimizer.{key}.{name}" in tensors}
-            if state:
-                optimizer.state[parameter] = state
-    return progress
+        for label, tensor in tensors.items():
+            kind, name = label.split(".", 1)
+            if kind == "model":
+                parameters[name].copy_(tensor)
+            else:
+                key, name = name.split(".", 1)
+                owners[parameters[name]].state[parameters[name]][key] = tensor.clone()
+    return Progress(**json.loads(metadata["progress"]))

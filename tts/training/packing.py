@@ -17,9 +17,9 @@ class Packed:
     """A tree of tokens, each after the one that it follows.
 
     Attributes:
-        ids: of the tokens.
-        parents: the token that each follows; -1 for a first one.
-        ends: where each of the packed sequences ends.
+        ids: ids of the tokens.
+        parents: index of the token that each follows; -1 for a first one.
+        ends: index of the last token of each packed sequence.
     """
 
     ids: list[int]
@@ -28,11 +28,11 @@ class Packed:
 
     def path(self, at: int) -> list[int]:
         """The tokens up to one of them, the first first."""
-        found = []
+        tokens = []
         while at >= 0:
-            found.append(at)
+            tokens.append(at)
             at = self.parents[at]
-        return found[::-1]
+        return tokens[::-1]
 
     def beyond(self, first: int, last: int) -> list[int]:
         """The tokens on the way to ``last`` that are not on the way to ``first``."""

@@ -5,7 +5,6 @@ All solutions of a problem pass the model as one tree (:mod:`tts.training.packin
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,12 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from tts.analysis.costs import shape_of
-from tts.models.files import STEP_HEAD, fingerprint, read_card
+from tts.models.files import STEP_HEAD, digest_of, fingerprint, read_card, write_card
 from tts.models.loading import load_tokenizer
 from tts.models.locate import locate
 from tts.reward_models.base import StepScorer
@@ -28,9 +26,9 @@ from tts.reward_models.implicit import ImplicitPRM
 from tts.reward_models.step_head import Head, StepHead, confidence, likelihoods, separator_length
 from tts.tasks.prompts import SolutionRenderer
 from tts.tasks.selection import aggregate
-from tts.training.adapter import half, new_adapter, save_adapter
+from tts.training.adapter import adapter_schedule, base_card, new_adapter, save_adapter
 from tts.training.batches import ByLength
-from tts.training.loop import Progress, Schedule, train
+from tts.training.loop import train
 from tts.training.packing import Packed, collate, pack
 from tts.training.rollouts import RolloutRecipe, labelled
 
@@ -40,14 +38,15 @@ class PRMRecipe:
     """How a PRM is trained.
 
     Attributes:
-        rank: of the adapter's matrices.
+        rank: rank of the adapter's matrices.
         upper: how many of the layers are adapted, the last ones; all by default.
         inner: size of the head's layer between.
-        learning_rate: its peak.
+        learning_rate: peak of the learning rate.
+        language: weight of the language model's loss on right solutions.
         batch: problems per step.
-        passes: over the problems.
+        passes: passes over the problems.
         held_out: share of the problems that it is judged on and not trained on.
-        seed: of its first weights and of the order.
+        seed: seed of its first weights and of the order.
     """
 
     rank: int = 8
@@ -62,25 +61,19 @@ class PRMRecipe:
 
 
 def train_prm(
-    policy: str,
-    problems: Sequence[dict],
-    rollouts: RolloutRecipe,
-    recipe: PRMRecipe,
-    output: Path,
-    scratch: Path,
-    batch: int = 64,
+    policy: str, problems: Sequence[dict], rollouts: RolloutRecipe, recipe: PRMRecipe, output: Path, scratch: Path, batch: int = 64
 ) -> Path:
     """Labels the policy's own solutions by rollouts, trains an adapter and a head on them, and saves both with a card.
 
     The card says how well both tell held-out solutions, beside what the policy's own likelihood does, which needs no training.
 
     Args:
-        policy: a policy's name.
-        problems: with ``id``, ``problem`` and ``answer``; better not those that the policy was trained on.
+        policy: name of a policy.
+        problems: problems, with ``id``, ``problem`` and ``answer``; better not those that the policy was trained on.
         rollouts: how solutions are labelled.
         recipe: how adapter and head are trained.
-        output: the PRM's folder.
-        scratch: labels and the checkpoint.
+        output: folder of the PRM.
+        scratch: folder of labels and checkpoint.
         batch: sequences decoded or read at once.
 
     Raises:
@@ -89,23 +82,21 @@ def train_prm(
     """
     location = locate(policy)
     made_of = f"{fingerprint(location)} {rollouts}"
-    rows = labelled(policy, problems, rollouts, scratch / f"rollouts-{_hash(made_of)}.jsonl", batch)
+    rows = labelled(policy, problems, rollouts, scratch / f"rollouts-{digest_of([made_of])[:12]}.jsonl", batch)
     rows = [row for row in rows if row["solutions"]]
     check(rows, policy)
     apart = max(1, round(recipe.held_out * len(rows)))
     batches = TreeBatches(load_tokenizer(location), rows[apart:], recipe)
     prm = AdaptedHead(location, recipe)
-    steps = batches.order.per_pass * recipe.passes
-    warmup = max(1, steps // 20)
-    schedule = Schedule(steps, recipe.learning_rate, warmup, weight_decay=0.0, bf16=half(prm), muon=False, head=10.0)
-    identity = f"{recipe} {made_of} {_hash(json.dumps(rows, sort_keys=True))}"
+    schedule = adapter_schedule(prm, recipe, batches.per_pass, head=10.0)
+    identity = f"{recipe} {made_of} {digest_of([json.dumps(rows, sort_keys=True)])[:12]}"
     progress = train(prm, loss_of(recipe), batches, schedule, scratch / "prm", output.name, identity, compile=False)
-    card = _card(prm, policy, location, rows, batches, rollouts, recipe, progress)
+    tokens = recipe.passes * sum(batches.lengths)
+    card = _card(prm, policy, location, rows, tokens, recipe) | {"rollouts": asdict(rollouts)} | progress.card()
     save(prm, policy, card, output)
     card |= judged(StepScorer(output.name, StepHead(locate(str(output))), batch), rows[:apart])
     untrained = judged(StepScorer(policy, ImplicitPRM(location), batch), rows[:apart])
-    card |= {f"{name}_of_implicit_policy": untrained[name] for name in ("held_out_auc", "held_out_auc_within_problems")}
-    (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    write_card(output, card | {f"{name}_of_implicit_policy": untrained[name] for name in ("held_out_auc", "held_out_auc_within_problems")})
     return output
 
 
@@ -122,10 +113,10 @@ class Example:
     """A labelled problem.
 
     Attributes:
-        tree: of its prompt and solutions.
-        own: of each distinct step its tokens, without the blank line at its end.
-        values: of each distinct step.
-        right: the tokens of solutions that came out right.
+        tree: tree of its prompt and solutions.
+        own: tokens of each distinct step, without the blank line at its end.
+        values: value of each distinct step.
+        right: tokens of solutions that came out right.
     """
 
     tree: Packed
@@ -148,7 +139,7 @@ def example(tokenizer: PreTrainedTokenizerBase, row: dict) -> Example:
     return Example(tree, [tokens[:-separator] or tokens for tokens in own], list(values.values()), learnt)
 
 
-class TreeBatches:
+class TreeBatches(ByLength):
     """Labelled problems side by side, by step number.
 
     Beside what :func:`tts.training.packing.collate` gives, a batch has ``read``, the tokens whose likelihood is wanted, as tree and
@@ -157,11 +148,11 @@ class TreeBatches:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], recipe: PRMRecipe):
-        self.examples = [example(tokenizer, row) for row in rows]
-        self.order = ByLength([len(one.tree.ids) for one in self.examples], recipe.batch, recipe.seed)
+        examples = [example(tokenizer, row) for row in rows]
+        super().__init__(examples, [len(one.tree.ids) for one in examples], recipe.batch, recipe.seed)
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        return batched([self.examples[i] for i in self.order[step]])
+        return batched(self.chosen(step))
 
 
 def batched(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
@@ -224,12 +215,12 @@ def judged(scorer: StepScorer, rows: Sequence[dict]) -> dict:
     which is what selection needs, over the solutions of one problem, scored by the product of their steps: the mean over problems
     that have right and wrong ones.
     """
-    problems = [(row["id"], row["problem"]) for row in rows for _ in row["solutions"]]
-    found, _ = scorer.score(problems, [tuple(solution["steps"]) for row in rows for solution in row["solutions"]])
+    solutions = [(row, solution) for row in rows for solution in row["solutions"]]
+    scores, _ = scorer.score([(row["id"], row["problem"]) for row, _ in solutions], [tuple(one["steps"]) for _, one in solutions])
     for row in rows:
         scorer.forget(row["id"])
-    values = torch.tensor([value for row in rows for solution in row["solutions"] for value in solution["values"]])
-    scores, each, within = torch.tensor([score for solution in found for score in solution]), iter(found), []
+    values = torch.tensor([value for _, solution in solutions for value in solution["values"]])
+    flat, each, within = torch.tensor([score for one in scores for score in one]), iter(scores), []
     for row in rows:
         products = np.array([aggregate(next(each), "product") for _ in row["solutions"]])
         within.append(auc(products, np.array([solution["values"][-1] >= 0.5 for solution in row["solutions"]])))
@@ -238,9 +229,9 @@ def judged(scorer: StepScorer, rows: Sequence[dict]) -> dict:
     return {
         "held_out_problems": len(rows),
         "held_out_steps": len(values),
-        "held_out_loss": round(F.binary_cross_entropy(scores, values).item(), 4),
+        "held_out_loss": round(F.binary_cross_entropy(flat, values).item(), 4),
         "held_out_loss_of_the_mean": round(F.binary_cross_entropy(mean.expand_as(values), values).item(), 4),
-        "held_out_auc": auc(scores.numpy(), values.numpy() >= 0.5),
+        "held_out_auc": auc(flat.numpy(), values.numpy() >= 0.5),
         "held_out_auc_within_problems": round(float(np.mean(within)), 4) if within else None,
         "problems_with_right_and_wrong": len(within),
     }
@@ -248,10 +239,10 @@ def judged(scorer: StepScorer, rows: Sequence[dict]) -> dict:
 
 def auc(scores: np.ndarray, right: np.ndarray) -> float | None:
     """Chance that a right one scores above a wrong one, ties half; None where all are alike."""
-    count = int(right.sum())
-    if count in (0, len(right)):
+    if right.all() or not right.any():
         return None
-    return round(float((rankdata(scores)[right].sum() - count * (count + 1) / 2) / (count * (len(right) - count))), 4)
+    pairs = mannwhitneyu(scores[right], scores[~right], method="asymptotic").statistic
+    return round(float(pairs / (right.sum() * (~right).sum())), 4)
 
 
 def save(prm: AdaptedHead, policy: str, card: dict, output: Path) -> None:
@@ -259,51 +250,28 @@ def save(prm: AdaptedHead, policy: str, card: dict, output: Path) -> None:
     save_file({name: tensor.detach().contiguous() for name, tensor in prm.head.state_dict().items()}, output / STEP_HEAD)
 
 
-def _card(
-    prm: AdaptedHead,
-    policy: str,
-    location: str,
-    rows: Sequence[dict],
-    batches: TreeBatches,
-    rollouts: RolloutRecipe,
-    recipe: PRMRecipe,
-    progress: Progress,
-) -> dict:
-    """What the PRM is and cost.
+def _card(prm: AdaptedHead, policy: str, location: str, rows: Sequence[dict], tokens: int, recipe: PRMRecipe) -> dict:
+    """What the PRM is and cost, trained on so many packed tokens.
 
     FLOPs are those of sampling labels (2N a token, prompts left out) and of training on the packed tokens: forward 2N, backward 2N
     through the adapted layers, and 6 for each parameter that learns. Wall time is that of training; sampling comes on top.
     """
-    shape = shape_of(location)
+    card, below = base_card(policy, location), read_card(location)
+    size, layers = card["parameters"], card["layers"]
     head = sum(p.numel() for p in prm.head.parameters())
     own = head + sum(p.numel() for p in prm.adapted.parameters() if p.requires_grad)
-    sampled = sum(row["tokens"] for row in rows)
-    packed = recipe.passes * sum(len(one.tree.ids) for one in batches.examples)
-    through = 2 + 2 * (recipe.upper or shape.layers) / shape.layers
-    below = read_card(location)
-    return {
+    sampled, through = sum(row["tokens"] for row in rows), 2 + 2 * (recipe.upper or layers) / layers
+    return card | {
         "family": "step-head",
-        "base": policy,
-        "base_weights": fingerprint(location),
-        "parameters": shape.parameters + head,
-        "layers": shape.layers,
-        "attention_width": shape.attention_width,
+        "parameters": size + head,
         "head_parameters": head,
         "adapter_parameters": own - head,
         "problems": len(rows),
         "labelled_solutions": sum(len(row["solutions"]) for row in rows),
         "sampled_tokens": sampled,
-        "training_tokens": packed,
-        "training_flops": round(2 * shape.parameters * sampled + (through * shape.parameters + 6 * own) * packed),
-        "started_from": policy,
+        "training_tokens": tokens,
+        "training_flops": round(2 * size * sampled + (through * size + 6 * own) * tokens),
         "started_from_flops": below.get("training_flops", 0) + below.get("started_from_flops", 0),
-        "rollouts": asdict(rollouts),
         "recipe": asdict(recipe),
         "seed": recipe.seed,
-        "wall_seconds": round(progress.seconds),
-        "final_loss": progress.losses[-1][1] if progress.losses else None,
     }
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

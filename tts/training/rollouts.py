@@ -28,11 +28,11 @@ class RolloutRecipe:
     """How solutions are sampled and labelled.
 
     Attributes:
-        solutions: a problem, whose steps are labelled.
-        rollouts: from each step; the solution's own continuation is one more.
-        temperature: of all of them.
+        solutions: solutions of each problem, whose steps are labelled.
+        rollouts: rollouts from each step; the solution's own continuation is one more.
+        temperature: temperature of all of them.
         max_tokens: limit of a solution.
-        seed: of all sampling.
+        seed: seed of all sampling.
     """
 
     solutions: int = 3
@@ -48,7 +48,7 @@ def labelled(policy: str, problems: Sequence[dict], recipe: RolloutRecipe, path:
     Returns:
         Rows of id, problem, answer, tokens (generated for it), and solutions as of :func:`valued`.
     """
-    known = _read(path)
+    known = _kept_rows(path)
     waiting = [p for p in problems if p["id"] not in known]
     if waiting:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def labelled(policy: str, problems: Sequence[dict], recipe: RolloutRecipe, path:
     return [known[p["id"]] for p in problems]
 
 
-def _read(path: Path) -> dict[str, dict]:
+def _kept_rows(path: Path) -> dict[str, dict]:
     """Rows by problem id; a last line that was cut off by a crash is dropped from the file too."""
     if not path.exists():
         return {}
@@ -88,7 +88,7 @@ def _label(engine: Policy, problems: Sequence[dict], recipe: RolloutRecipe, grad
     outcomes = Driver(engine).run([(root, search(root, recipe, tree)) for root, tree in zip(roots, trees)])
     rows = []
     for problem, tree, outcome in zip(problems, trees, outcomes):
-        solutions = valued(tree, lambda c, gold=problem["answer"]: _right(c, gold, grader))
+        solutions = valued(tree, lambda c, gold=problem["answer"]: c.status == "finished" and grader.equal(gold, boxed_answer(c.text)))
         rows.append({key: problem[key] for key in ("id", "problem", "answer")} | {"tokens": outcome.policy_tokens, "solutions": solutions})
     return rows
 
@@ -122,13 +122,6 @@ def valued(tree: Tree, right: Callable[[Candidate], bool]) -> list[dict]:
         own = right(candidate)
         for depth in range(start, len(candidate.steps) + 1):
             outcomes[candidate.steps[:depth]].append(own)
-    found = []
-    for candidate, _ in ways:
-        if candidate.status == "finished" and candidate.steps:
-            through = [outcomes[candidate.steps[: depth + 1]] for depth in range(len(candidate.steps))]
-            found.append({"steps": list(candidate.steps), "values": [sum(results) / len(results) for results in through]})
-    return found
-
-
-def _right(candidate: Candidate, gold: str, grader: Grader) -> bool:
-    return candidate.status == "finished" and grader.equal(gold, boxed_answer(candidate.text))
+    values = {steps: sum(results) / len(results) for steps, results in outcomes.items()}
+    finished = [candidate.steps for candidate, _ in ways if candidate.status == "finished" and candidate.steps]
+    return [{"steps": list(steps), "values": [values[steps[: i + 1]] for i in range(len(steps))]} for steps in finished]

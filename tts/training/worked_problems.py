@@ -31,9 +31,9 @@ def load_worked(name: str, count: int, skip: int = 0, split: str = "development"
 
     Args:
         name: ``reasoning-gym:TASK`` for a task of ``WRITERS``, or a JSONL file whose lines have a ``solution`` too.
-        count: how many.
-        skip: leaves out as many at the start.
-        split: of reasoning-gym.
+        count: number of problems.
+        skip: number of problems left out at the start.
+        split: split of reasoning-gym.
 
     Raises:
         ProblemError: where there are no solutions for such problems, or too few problems.
@@ -42,7 +42,7 @@ def load_worked(name: str, count: int, skip: int = 0, split: str = "development"
     if name.startswith(REASONING_GYM):
         solutions = _written(name, skip + count, split)
     else:
-        solutions = _read(Path(name))
+        solutions = _solutions_in(Path(name))
     return [problem | {"solution": solution} for problem, solution in list(zip(problems, solutions))[skip:]]
 
 
@@ -54,7 +54,7 @@ def _written(name: str, count: int, split: str) -> list[str]:
     return [join_steps([*WRITERS[task](one), f"\\boxed{{{one['answer']}}}"]) for one in tasks]
 
 
-def _read(path: Path) -> list[str]:
+def _solutions_in(path: Path) -> list[str]:
     if path.suffix != ".jsonl":
         raise ProblemError(f"no worked solutions for {str(path)!r}; give a JSONL file with 'problem', 'answer' and 'solution' on each line")
     solutions = []

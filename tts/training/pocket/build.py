@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -14,16 +13,16 @@ from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
 from tts.common.files import write_text
-from tts.models.files import fingerprint, read_card, weights_hash
+from tts.models.files import digest_of, fingerprint, read_card, weights_hash, write_card
 from tts.policies.transformers import TransformersPolicy
 from tts.reward_models.qwen_prm import Qwen2ForProcessRewardModel
 from tts.search import sample_pool
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling
-from tts.tasks import pocket_tokenizer as pocket_tokenizer
+from tts.tasks import pocket_tokenizer
 from tts.tasks.pocket_problems import PocketProblem, parse, training_problems
 from tts.tasks.pocket_traces import corrupted, self_checking_traces, solutions
-from tts.training.loop import Progress, Schedule, train
+from tts.training.loop import Schedule, train
 from tts.training.pocket.corpora import LAYOUTS, UNLABELLED, Corpus, pack, policy_sequences, prm_sequences
 from tts.training.pocket.recipes import POLICIES, POLICY_TOKENS, PRMS, ROWS_PER_BATCH, SAMPLES_PER_POLICY, PolicyRecipe, PRMRecipe
 
@@ -54,22 +53,11 @@ class CorpusBatches:
 def new_policy(recipe: PolicyRecipe) -> LlamaForCausalLM:
     torch.manual_seed(recipe.seed)
     tokenizer = pocket_tokenizer.build()
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=recipe.width,
-            num_hidden_layers=recipe.layers,
-            num_attention_heads=recipe.heads,
-            num_key_value_heads=recipe.heads,
-            head_dim=32,
-            intermediate_size=recipe.inner,
-            max_position_embeddings=512,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    shape = {"hidden_size": recipe.width, "num_hidden_layers": recipe.layers, "intermediate_size": recipe.inner, "head_dim": 32}
+    heads = {"num_attention_heads": recipe.heads, "num_key_value_heads": recipe.heads}
+    tokens = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    config = LlamaConfig(**shape, **heads, **tokens, bos_token_id=None, max_position_embeddings=512, tie_word_embeddings=True)
+    return LlamaForCausalLM(config)
 
 
 def language_model_loss(model: LlamaForCausalLM, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -93,24 +81,6 @@ def policy_corpus(long: bool, folder: Path) -> Corpus:
     return Corpus.load(path)
 
 
-def train_policy(name: str, output: Path, scratch: Path) -> Path:
-    """Trains one policy and saves it as a ``save_pretrained`` folder with its card.
-
-    Args:
-        name: a key of ``POLICIES``.
-        output: the folder that gets ``name/``.
-        scratch: where corpora and checkpoints live meanwhile.
-    """
-    recipe = POLICIES[name]
-    corpus = policy_corpus(recipe.long, scratch)
-    batches = CorpusBatches(corpus, recipe.seed)
-    model = new_policy(recipe)
-    schedule = Schedule(batches.per_pass, recipe.peak_learning_rate, bf16=recipe.width >= 128)
-    progress = train(model, language_model_loss, batches, schedule, scratch / name, name, f"{recipe} {POLICY_TOKENS} tokens")
-    card = training_card(model, corpus.tokens, progress, recipe.seed)
-    return save(model, pocket_tokenizer.build(), card, output / name)
-
-
 def policy_samples(name: str, models: Path, scratch: Path) -> list[tuple[PocketProblem, list[str]]]:
     """A policy's own solutions of training problems at temperature 1, two a problem, made once and kept as JSON lines."""
     path = scratch / f"samples-{name}-{fingerprint(str(models / name))}.jsonl"
@@ -122,9 +92,7 @@ def policy_samples(name: str, models: Path, scratch: Path) -> list[tuple[PocketP
         with tqdm(total=len(roots), desc=f"samples of {name}", unit="problem") as bar:
             outcomes = Driver(policy, on_outcome=lambda _: bar.update()).run([(r, sample_pool(r, 2)) for r in roots])
         lines = [json.dumps([o.problem_id, c.steps]) for o in outcomes for c in o.trajectories if c.status == "finished"]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("\n".join(lines) + "\n")
-        temporary.replace(path)
+        write_text(path, "\n".join(lines) + "\n")
     pairs = [(parse(text), steps) for text, steps in map(json.loads, path.read_text().splitlines())]
     # A weak policy now and then writes a piece of another format's mark; no PRM text can hold that.
     known = set(pocket_tokenizer.build().get_vocab())
@@ -156,9 +124,8 @@ def prm_loss(family: str):
     labels = [vocabulary[" -"], vocabulary[" +"]]
 
     def loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        hidden = model.model(
-            input_ids=batch["ids"], position_ids=batch["position"], attention_mask=batch["mask"], use_cache=False
-        ).last_hidden_state
+        inputs = {"input_ids": batch["ids"], "position_ids": batch["position"], "attention_mask": batch["mask"]}
+        hidden = model.model(**inputs, use_cache=False).last_hidden_state
         embeddings = model.model.embed_tokens.weight
         verdicts = model.score(hidden) if family == "qwen-prm" else hidden @ embeddings[labels].T
         weights = torch.tensor([2.0, 1.0])
@@ -175,64 +142,53 @@ def prm_ingredients(recipe: PRMRecipe, models: Path) -> str:
 
 
 def prm_corpus(recipe: PRMRecipe, name: str, models: Path, scratch: Path) -> Corpus:
-    path = scratch / f"corpus-{name}-{hashlib.sha256(prm_ingredients(recipe, models).encode()).hexdigest()[:12]}.npz"
+    path = scratch / f"corpus-{name}-{digest_of([prm_ingredients(recipe, models)])[:12]}.npz"
     if not path.exists():
         sampled = [s for policy in recipe.samples_from for s in policy_samples(policy, models, scratch)]
         np.random.default_rng(recipe.seed).shuffle(sampled)
         synthetic = corrupted(recipe.seed, recipe.style)
-        mixed = synthetic
-        if sampled:
-            own = itertools.cycle(sampled)
-            mixed = (next(own) if number % 4 == 0 else next(synthetic) for number in itertools.count())
+        own = itertools.cycle(sampled) if sampled else synthetic
+        mixed = (next(own if number % 4 == 0 else synthetic) for number in itertools.count())
         pack(prm_sequences(mixed, LAYOUTS[recipe.family]), recipe.tokens, path.stem).save(path)
     return Corpus.load(path)
 
 
-def train_prm(name: str, output: Path, scratch: Path) -> Path:
-    """Trains one discriminative PRM and saves it in its family's format, with its card."""
-    recipe = PRMS[name]
-    batches = CorpusBatches(prm_corpus(recipe, name, output, scratch), recipe.seed)
-    model = new_prm(recipe, output)
-    schedule = Schedule(batches.per_pass, recipe.peak_learning_rate, bf16=model.config.hidden_size >= 128)
-    made_of = prm_ingredients(recipe, output)
-    progress = train(model, prm_loss(recipe.family), batches, schedule, scratch / name, name, made_of)
-    card = training_card(model, batches.corpus.tokens, progress, recipe.seed) | {"family": recipe.family}
-    card |= {"started_from": recipe.start, "started_from_flops": read_card(output / recipe.start)["training_flops"]}
-    template = pocket_tokenizer.CHATML_TEMPLATE if recipe.family == "qwen-prm" else pocket_tokenizer.POLICY_TEMPLATE
-    return save(model, pocket_tokenizer.build(template), card, output / name)
-
-
 def train_model(name: str, output: Path, scratch: Path) -> Path:
-    """Trains one model of the family, or finishes it; a PRM starts from policies that must be in ``output``.
+    """Trains one model of the family, or finishes it, and saves it with its card; a PRM in its family's format.
+
+    Training FLOPs are 6 x parameters x tokens (the study's Table 4).
+
+    Args:
+        name: key of ``POLICIES`` or ``PRMS``.
+        output: folder that gets ``name/``; a PRM starts from policies that must be in it.
+        scratch: folder of corpora and checkpoints.
 
     Raises:
         KeyError: where there is no such recipe.
         FileNotFoundError: where a PRM's policies are missing.
     """
+    template, further = pocket_tokenizer.POLICY_TEMPLATE, {}
     if name in POLICIES:
-        return train_policy(name, output, scratch)
-    recipe = PRMS[name]
-    needed = {recipe.start, *recipe.samples_from}
-    if missing := [policy for policy in POLICIES if policy in needed and not (output / policy / "card.json").exists()]:
-        raise FileNotFoundError(f"{name} starts from policies that are not in {output}: train {', '.join(missing)} first")
-    return train_prm(name, output, scratch)
-
-
-def training_card(model: torch.nn.Module, tokens: int, progress: Progress, seed: int) -> dict:
-    """What a model cost to train; training FLOPs by 6 x parameters x tokens (the study's Table 4)."""
-    parameters = sum(p.numel() for p in model.parameters())
-    return {
-        "parameters": parameters,
-        "training_tokens": tokens,
-        "training_flops": 6 * parameters * tokens,
-        "seed": seed,
-        "wall_seconds": round(progress.seconds),
-        "final_loss": progress.losses[-1][1] if progress.losses else None,
-    }
-
-
-def save(model, tokenizer, card: dict, folder: Path) -> Path:
+        recipe = POLICIES[name]
+        corpus, made_of = policy_corpus(recipe.long, scratch), f"{recipe} {POLICY_TOKENS} tokens"
+        model, loss = new_policy(recipe), language_model_loss
+    else:
+        recipe = PRMS[name]
+        needed = {recipe.start, *recipe.samples_from}
+        if missing := [policy for policy in POLICIES if policy in needed and not (output / policy / "card.json").exists()]:
+            raise FileNotFoundError(f"{name} starts from policies that are not in {output}: train {', '.join(missing)} first")
+        corpus, made_of = prm_corpus(recipe, name, output, scratch), prm_ingredients(recipe, output)
+        model, loss = new_prm(recipe, output), prm_loss(recipe.family)
+        template = pocket_tokenizer.CHATML_TEMPLATE if recipe.family == "qwen-prm" else template
+        started = {"started_from": recipe.start, "started_from_flops": read_card(output / recipe.start)["training_flops"]}
+        further = {"family": recipe.family} | started
+    batches = CorpusBatches(corpus, recipe.seed)
+    schedule = Schedule(batches.per_pass, recipe.peak_learning_rate, bf16=model.config.hidden_size >= 128)
+    progress = train(model, loss, batches, schedule, scratch / name, name, made_of)
+    size, tokens = sum(p.numel() for p in model.parameters()), corpus.tokens
+    card = {"parameters": size, "training_tokens": tokens, "training_flops": 6 * size * tokens, "seed": recipe.seed}
+    folder = output / name
     model.to(torch.float32).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    write_text(folder / "card.json", json.dumps(card | {"weights_sha256": weights_hash(folder)}, indent=2) + "\n")
+    pocket_tokenizer.build(template).save_pretrained(folder)
+    write_card(folder, card | progress.card() | further | {"weights_sha256": weights_hash(folder)})
     return folder

@@ -19,14 +19,14 @@ import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from tts.tasks import pocket_tokenizer as pocket_tokenizer
+from tts.common.files import replacing
+from tts.tasks import pocket_tokenizer
 from tts.tasks.pocket_problems import STEP_SEPARATOR, PocketProblem, first_error
 from tts.tasks.pocket_tokenizer import pieces as tokenizer_pieces
 from tts.tasks.pocket_traces import Example
 
 ROW = 256
 UNLABELLED = 2
-FIELDS = ("ids", "document", "position", "learn", "label")
 
 
 @dataclass
@@ -54,15 +54,13 @@ class Corpus:
         return int((self.document > 0).sum())
 
     def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp.npz")
-        np.savez_compressed(temporary, **{field: getattr(self, field) for field in FIELDS})
-        temporary.replace(path)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **vars(self))
 
     @classmethod
     def load(cls, path: Path) -> Corpus:
         with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{field: arrays[field] for field in FIELDS})
+            return cls(**arrays)
 
 
 def pack(sequences: Iterable[Sequence], tokens: int, description: str) -> Corpus:
@@ -76,9 +74,8 @@ def pack(sequences: Iterable[Sequence], tokens: int, description: str) -> Corpus
                 continue
             if len(rows[-1][0]) + length > ROW:
                 rows.append([[], [], [], [], []])
-            row = rows[-1]
-            number = (row[1][-1] if row[1] else 0) + 1
-            for column, values in zip(row, (sequence.ids, [number] * length, range(length), sequence.learn, sequence.label)):
+            number = max(rows[-1][1], default=0) + 1
+            for column, values in zip(rows[-1], (sequence.ids, [number] * length, range(length), sequence.learn, sequence.label)):
                 column.extend(values)
             total += length
             progress.update(length)
@@ -87,8 +84,8 @@ def pack(sequences: Iterable[Sequence], tokens: int, description: str) -> Corpus
     arrays = np.zeros((5, len(rows), ROW), dtype=np.uint8)
     arrays[4] = UNLABELLED
     for i, row in enumerate(rows):
-        for field in range(5):
-            arrays[field, i, : len(row[field])] = row[field]
+        for array, column in zip(arrays, row):
+            array[i, : len(column)] = column
     return Corpus(*arrays)
 
 
@@ -116,11 +113,10 @@ def prm_sequences(labelled: Iterable[tuple[PocketProblem, list[str]]], layout: P
         ids = ids_of(layout.opening.format(problem.text))
         label = [UNLABELLED] * len(ids)
         learn = [0] * len(ids)
+        marks = ids_of(layout.mark)
         for number, step in enumerate(steps):
-            ids += ids_of(step)
             right = _right_tokens(step, number, error)
-            marks = ids_of(layout.mark)
-            ids += marks
+            ids += [*ids_of(step), *marks]
             label += [*right, *[int(error is None or number < error[0])] * len(marks)]
             learn += [*right, *[0] * len(marks)]
         yield Sequence(ids, learn[1:] + [0], label)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from tts.analysis.accuracy import Results
 from tts.analysis.localisation import evaluate as localise
-from tts.common.files import write_text
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
-from tts.models.files import POCKET_FOLDER, pocket_models, read_card
+from tts.models.files import POCKET_FOLDER, pocket_models, read_card, write_card
 from tts.store.store import Store
 from tts.training.pocket.recipes import FAMILY
 
@@ -23,18 +20,18 @@ def policy(name: str, store: Store, samples: int = 64) -> dict:
     fill(grid, store)
     fill(pool, store)
     greedy, sampled = Results(grid, store), Results(pool, store)
-    found = {}
+    results = {}
     for problem_set in HELD_OUT:
-        found[f"{problem_set} greedy"] = round(float(greedy.accuracy(problem_set, name, None, "cot", 1).mean()), 4)
+        results[f"{problem_set} greedy"] = round(float(greedy.accuracy(problem_set, name, None, "cot", 1).mean()), 4)
         for n in (1, samples):
-            found[f"{problem_set} pass@{n}"] = round(float(sampled.accuracy(problem_set, name, None, "pass", n).mean()), 4)
-    return found
+            results[f"{problem_set} pass@{n}"] = round(float(sampled.accuracy(problem_set, name, None, "pass", n).mean()), 4)
+    return results
 
 
 def prm(name: str) -> dict:
     """Error localisation (ProcessBench's F1), with the threshold chosen on validation and with 0.5."""
-    found = localise(name)
-    chosen, half = found["chosen"], found["half"]
+    measured = localise(name)
+    chosen, half = measured["chosen"], measured["half"]
     return {
         "localisation F1": round(chosen.f1, 4),
         "on erroneous": round(chosen.erroneous, 4),
@@ -44,16 +41,11 @@ def prm(name: str) -> dict:
     }
 
 
-def record(name: str, results: dict) -> None:
-    """Adds results to a model's card."""
-    path = POCKET_FOLDER / name / "card.json"
-    write_text(path, json.dumps(read_card(path.parent) | {"results": results}, indent=2) + "\n")
-
-
 def all_models(store: Store) -> None:
-    """Measures every committed model."""
-    for name in pocket_models("policy"):
-        found = policy(name, store)
-        record(name, found | {"as implicit PRM": prm(f"implicit:{name}")} if name in FAMILY else found)
-    for name in pocket_models("prm"):
-        record(name, prm(name))
+    """Measures every committed model and adds the results to its card."""
+    for name in (*pocket_models("policy"), *pocket_models("prm")):
+        if name.startswith("prm-"):
+            results = prm(name)
+        else:
+            results = policy(name, store) | ({"as implicit PRM": prm(f"implicit:{name}")} if name in FAMILY else {})
+        write_card(POCKET_FOLDER / name, read_card(POCKET_FOLDER / name) | {"results": results})

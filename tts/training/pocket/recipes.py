@@ -17,8 +17,8 @@ class PolicyRecipe:
         layers: number of layers.
         heads: attention heads of size 32, the smallest that vLLM runs (so attention may be wider than ``width``).
         inner: size of the feed-forward layer.
-        seed: of the weights and the order of the data.
-        long: trained on self-checking traces instead of plain solutions.
+        seed: seed of the weights and of the order of the data.
+        long: whether it is trained on self-checking traces instead of plain solutions.
     """
 
     width: int
@@ -56,13 +56,13 @@ class PRMRecipe:
     """One discriminative PRM: a policy's lower layers, some more on top, and a label for every token.
 
     Attributes:
-        family: the published family whose format it is stored in.
-        start: the policy that gives embeddings and lower layers.
-        extra_layers: new layers on top of them.
-        style: the only step style in its synthetic training solutions; None mixes both.
+        family: published family whose format it is stored in.
+        start: policy that gives embeddings and lower layers.
+        extra_layers: number of new layers on top of them.
+        style: only step style in its synthetic training solutions; None mixes both.
         tokens: training tokens.
         samples_from: policies whose own solutions make up a quarter of the training data.
-        seed: of the new weights and the data.
+        seed: seed of the new weights and of the data.
     """
 
     family: str
