@@ -1,4 +1,4 @@
-"""Fates of candidates and the place of the loss, worked out by hand; and the explorer's view without a browser."""
+"""States of candidates and the place of the loss, worked out by hand; and the explorer's view without a browser."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def run(texts, scores, search, problem=PROBLEM, grid=GRID, method="beam_search")
     return follow(grid, driver.run([(start := root(), search(start))])[0], problem, ANSWER, method)
 
 
-def fates(followed):
-    return {row.path: (row.text, row.fate) for row in followed.steps.itertuples()}
+def states(followed):
+    return {row.path: (row.text, row.state) for row in followed.steps.itertuples()}
 
 
 TEXTS = {
@@ -53,10 +53,10 @@ def beam(start):
     return beam_search(start, 4, 2)
 
 
-def test_fates_by_hand():
+def test_states_by_hand():
     # N = 4, M = 2, two places. Step 1: 0 and 1 stay, 2 is 0 again, 3 is cut off. Step 2: 20 (0.1) against 21 (0.9) and 24 (0.8, twice).
     followed = run(TEXTS, {"5*4=20": 0.1, "5*4=21": 0.9, "6*4=24": 0.8, "\\boxed{42}": 0.7}, beam)
-    assert fates(followed) == {
+    assert states(followed) == {
         "0": ("2+3=5", "kept"),
         "1": ("2+3=6", "kept"),
         "2": ("2+3=5", "merged"),
@@ -111,7 +111,7 @@ def test_a_right_answer_by_a_way_that_the_checker_rejects_is_found():
 def test_right_until_the_depth_limit():
     grid = GRID.model_copy(update={"max_steps": 2})
     followed = run(TEXTS, {"5*4=20": 0.9}, lambda start: beam_search(start, 4, 2, max_steps=2), grid=grid)
-    assert set(followed.steps[followed.steps["step"] == 2]["fate"]) == {"depth limit", "merged"}
+    assert set(followed.steps[followed.steps["step"] == 2]["state"]) == {"depth limit", "merged"}
     assert followed.given is None and str(followed.loss) == "lost: open at the depth limit, step 2, best score 0.90"
 
 
@@ -128,7 +128,7 @@ def test_right_until_the_depth_limit():
 )
 def test_without_an_exact_checker_the_place_is_not_known(texts, problem, loss):
     followed = run(texts, {"5*4=20": 0.1, "5*4=21": 0.9, "6*4=24": 0.8, "3+2=5 ok": 0.9}, beam, problem)
-    complete = followed.steps["fate"] == "finished"
+    complete = followed.steps["state"] == "finished"
     assert str(followed.loss).startswith(loss)
     assert followed.steps[~complete & followed.steps["text"].str.startswith(("2", "3", "5"))]["right"].isna().all()
     assert followed.steps[complete]["right"].eq(False).all()
@@ -140,7 +140,7 @@ def test_a_right_answer_needs_no_checker():
 
 def test_best_of_n_is_cut_into_steps():
     followed = run(TEXTS, {"\\boxed{24}": 0.9}, lambda start: best_of_n(start, 2), method="best_of_n")
-    assert fates(followed) == {
+    assert states(followed) == {
         "0": ("2+3=5", "kept"),
         "1": ("2+3=6", "kept"),
         "0.0": ("5*4=20", "kept"),
@@ -157,13 +157,13 @@ def test_merged_first_steps_of_dvts_stay_in_their_subtree():
     texts = {(): ["2+3=5"], ("2+3=5",): ["\\boxed{5}"]}
     rows = run(texts, {}, lambda start: dvts(start, 4, 2), method="dvts").steps.set_index("path")
     assert rows["into"].to_dict() == {"0": "", "1": "0", "2": "", "3": "2", "0.0": "", "0.1": "0.0", "2.0": "", "2.1": "2.0"}
-    assert list(rows["fate"]) == ["kept", "merged"] * 2 + ["finished", "merged"] * 2
+    assert list(rows["state"]) == ["kept", "merged"] * 2 + ["finished", "merged"] * 2
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([beam_search, dvts]))
-def test_fates_agree_with_the_search(seed, method):
-    """Brute force: what the driver was asked to expand and what came back, against the fates of random searches."""
+def test_states_agree_with_the_search(seed, method):
+    """Brute force: what the driver was asked to expand and what came back, against the states of random searches."""
     rng = np.random.default_rng(seed)
     words, table, scores = ["2+3=5", "5*4=20", "x", "\\boxed{20}", "\\boxed{3}", "y..."], {}, {}
     grown = []
@@ -181,11 +181,11 @@ def test_fates_agree_with_the_search(seed, method):
     start = root()
     [outcome] = Driver(Watched(script), prm, record=True).run([(start, method(start, 8, 4, max_steps=4))])
     rows = candidate_steps(outcome, PROBLEM, ANSWER, max_steps=4)
-    named = {path: set(group["path"]) for path, group in rows.groupby("fate")}
+    named = {path: set(group["path"]) for path, group in rows.groupby("state")}
     assert len(rows) == len(outcome.nodes) and rows["path"].is_unique
     assert named.get("kept", set()) == {".".join(map(str, path)) for path in grown if path}
     assert named.get("finished", set()) == {".".join(map(str, c.path)) for c in outcome.trajectories}
-    assert set(rows[rows["score"].isna()]["fate"]) <= {"merged", "cut off"} and (rows["into"] != "").eq(rows["fate"] == "merged").all()
+    assert set(rows[rows["score"].isna()]["state"]) <= {"merged", "cut off"} and (rows["into"] != "").eq(rows["state"] == "merged").all()
     if any(c.text.endswith("{20}") for c in outcome.trajectories):
         assert lost(rows).kind == "vote"  # no candidate was named as the selected one
     assert len(unrolled(outcome.nodes)) == len(outcome.nodes)

@@ -34,7 +34,7 @@ def test_an_accuracy_gets_wilson_s_interval_of_its_number_of_problems():
 def test_a_difference_gets_newcombe_s_interval():
     """Newcombe 1998, method 10: the two Wilson intervals, combined by their distances from the estimates."""
     (low_a, high_a), (low_b, high_b) = wilson(0.722, 500), wilson(0.714, 500)
-    found = published.difference(72.2, 71.4, "MATH-500")
+    found = published.combination([72.2, 71.4], [1, -1], "MATH-500")
     assert found.estimate == pytest.approx(0.008)
     assert found.low == pytest.approx(0.008 - np.hypot(0.722 - low_a, high_b - 0.714))
     assert found.high == pytest.approx(0.008 + np.hypot(high_a - 0.722, 0.714 - low_b))

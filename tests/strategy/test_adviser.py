@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tts.analysis.accuracy import Results
+from tts.generate.chunks import Engines
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
 from tts.store.store import Store
@@ -50,10 +51,10 @@ def test_a_budget_buys_the_best_that_it_can_pay_for(plan):
 def test_it_solves_a_problem_and_says_what_it_cost(plan, file):
     again = adviser.load(file, POLICY, PRM)
     assert again == plan
-    found = adviser.solve(again, "7,+8=?", 16)
+    found = adviser.solve(again, Engines(batch=128), "7,+8=?", 16)
     assert found.answer == "15" and found.steps[-1] == "\\boxed{15}" and found.difficulty == again.difficulty(found.score)
     assert found.policy_tokens > 0 and found.prm_tokens > 0
-    assert found == adviser.solve(again, "7,+8=?", 16)
+    assert found == adviser.solve(again, Engines(batch=128), "7,+8=?", 16)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,19 +24,17 @@ class Graded:
 
     Attributes:
         problem_id: the problem.
-        group: per candidate, the number of its answer; -1 for none.
-        correct: per candidate.
-        scores: per aggregate, each candidate's score; empty where unscored.
-        tokens: per candidate, of its own text; NaN where it is not recorded.
-        subtree: per candidate, the first index of its path.
-        prompt_tokens, policy_tokens, prm_tokens: of the whole search; None where they are not recorded.
+        group: number of each candidate's answer; -1 for none.
+        correct: whether each candidate is right.
+        scores: each candidate's score, by aggregate; empty where unscored.
+        subtree: first index of each candidate's path.
+        prompt_tokens, policy_tokens, prm_tokens: tokens of the whole search; None where they are not recorded.
     """
 
     problem_id: str
     group: np.ndarray
     correct: np.ndarray
     scores: dict[str, np.ndarray]
-    tokens: np.ndarray
     subtree: np.ndarray
     prompt_tokens: int | None
     policy_tokens: int | None
@@ -45,15 +43,14 @@ class Graded:
 
 def graded_row(row: dict, grades: Grades) -> Graded:
     """A stored row's candidates with their grades."""
-    found = row["trajectories"]
-    scored = AGGREGATES if found and all(t["scores"] for t in found if t["steps"]) else ()
+    candidates = row["trajectories"]
+    scored = AGGREGATES if candidates and all(c["scores"] for c in candidates if c["steps"]) else ()
     return Graded(
         row["problem_id"],
         np.array(grades.group, int),
         np.array(grades.correct, bool),
-        {how: aggregates([t["scores"] for t in found], how) for how in scored},
-        np.array([t["tokens"] for t in found], float),
-        np.array([t["path"][0] if t["path"] else 0 for t in found], int),
+        {how: aggregates([c["scores"] for c in candidates], how) for how in scored},
+        np.array([c["path"][0] if c["path"] else 0 for c in candidates], int),
         row["prompt_tokens"],
         row["policy_tokens"],
         row["prm_tokens"],
@@ -82,8 +79,6 @@ class Results(Evidence):
             self._graded[key] = [graded_row(row, grades) for chunk in chunks for row, grades in chunk]
         return self._graded[key]
 
-    # -- per problem -------------------------------------------------------------------------------------------
-
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
         """Expected accuracy of a method at budget ``n`` on each problem, ``(problems,)``.
 
@@ -92,9 +87,8 @@ class Results(Evidence):
         rule = rule or self.grid.rule
         key = (problem_set, policy, prm, method, n, rule)
         if key not in self._accuracies:
-            found = self._accuracy(problem_set, policy, prm, method, n, rule)
-            found.flags.writeable = False  # everyone who asks gets the same
-            self._accuracies[key] = found
+            self._accuracies[key] = self._accuracy(problem_set, policy, prm, method, n, rule)
+            self._accuracies[key].flags.writeable = False  # everyone who asks gets the same
         return self._accuracies[key]
 
     def _accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule) -> np.ndarray:
@@ -126,9 +120,9 @@ class Results(Evidence):
 
     def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         """Tokens that the PRM reads per problem; NaN for a part of a pool, whose shared steps make its share unknown."""
-        if not method_of(method).guided:
-            return np.zeros(len(self._runs(problem_set, policy, prm, method, n)))
         runs = self._runs(problem_set, policy, prm, method, n)
+        if not method_of(method).guided:
+            return np.zeros(len(runs))
         known = 1.0 if self._share(policy, prm, method, n) == 1.0 else np.nan
         return np.array([g.prm_tokens for g in runs], float) * known
 
@@ -149,20 +143,23 @@ class Results(Evidence):
 def by_part(graded: Graded, parts: int, samples: int) -> Graded:
     """One candidate for each independent part of a search, in order; a part without a finished solution has no answer.
 
+    Of a DVTS run with N = 8 and subtrees of 4 samples, a candidate whose path begins with sample 5 belongs to part 5 // 4 = 1. So
+    where only that one finished, part 0 has no answer, is wrong and has the score 0.
+
     Args:
         graded: candidates of the whole search.
         parts: number of its parts.
-        samples: how many of the first samples belong to each.
+        samples: number of the first samples that belong to each part.
     """
     if samples == 1 and len(graded.group) == parts:
         return graded
-    where = graded.subtree // samples
+    part = graded.subtree // samples
     group, correct = np.full(parts, -1), np.zeros(parts, bool)
-    group[where], correct[where] = graded.group, graded.correct
+    group[part], correct[part] = graded.group, graded.correct
     scores = {how: np.zeros(parts) for how in graded.scores or AGGREGATES}
     for how, values in graded.scores.items():
-        scores[how][where] = values
-    return Graded(graded.problem_id, group, correct, scores, np.zeros(parts, int), np.arange(parts), 0, 0, 0)
+        scores[how][part] = values
+    return replace(graded, group=group, correct=correct, scores=scores, subtree=np.arange(parts))
 
 
 def vote_of(graded: Graded, n: int, rule: Rule) -> float:

@@ -48,9 +48,8 @@ def collect(evidence: Evidence) -> pd.DataFrame:
             for prm, method, n in cells(grid, policy, grid.budgets):
                 asked = (problem_set, policy, prm or None, method, n)
                 values = (evidence.accuracy(*asked), evidence.policy_tokens(*asked), evidence.prm_tokens(*asked), prompts)
-                columns = {name: np.asarray(column, np.float32) for name, column in zip(VALUES, values)}
-                cell = dict(zip(CELL, (problem_set, policy, prm, method, n)))
-                parts.append(pd.DataFrame({**cell, "seed": grid.seed, "problem_id": ids, **columns}))
+                cell = dict(zip(KEY, (problem_set, policy, prm, method, n, grid.seed, ids)))
+                parts.append(pd.DataFrame(cell | {name: np.asarray(column, np.float32) for name, column in zip(VALUES, values)}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -69,7 +68,7 @@ def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
     names = sorted({name for grid, _ in pairs for name in (*grid.policies, *grid.prms)})
     rows = pd.concat([frame for _, frame in pairs], ignore_index=True).drop_duplicates(KEY)
     for other in (other for other in path.parent.glob("*.parquet") if other != path and _attributes(other)["settings"] == settings[0]):
-        known = pd.MultiIndex.from_frame(_rows(other)[0][KEY].astype(dict.fromkeys(NAMES, str)))
+        known = pd.MultiIndex.from_frame(_rows(other, other.stat().st_mtime_ns)[0][KEY].astype(dict.fromkeys(NAMES, str)))
         rows = rows[~pd.MultiIndex.from_frame(rows[KEY]).isin(known)].copy()
     rows[NAMES] = rows[NAMES].astype("category")
     counts = rows.groupby("problems", observed=True)["problem_id"].nunique()
@@ -87,7 +86,7 @@ class Committed(Evidence):
     """Committed outcomes as evidence: seeds averaged within a problem, on the problems that every cell of the grid holds.
 
     Attributes:
-        grid: as much of the grid that was asked for as the outcomes cover, with their number of problems.
+        grid: the part of the asked grid that the outcomes cover, with their number of problems.
         seeds: number of sampling seeds.
     """
 
@@ -113,8 +112,7 @@ class Committed(Evidence):
         return self._values("prompt_tokens", problem_set, policy, None, "cot", 1)
 
     def _values(self, column: str, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        used = prm_of(method, prm) or ""
-        cell = problem_set, policy, used, method, n
+        cell = problem_set, policy, prm_of(method, prm) or "", method, n
         if cell not in self._in_order:
             self._in_order[cell] = self._cells[cell].loc[self._ids[problem_set]]
         return self._in_order[cell][column].to_numpy(float)
@@ -130,15 +128,13 @@ def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:
         OutcomesError: where a file is damaged.
     """
     files = list(_holding(grid, folder))
-    asked = {
-        policy: {(name, policy, *cell) for name in grid.problems for cell in cells(grid, policy, grid.budgets)} for policy in grid.policies
-    }
     held = {cell for _, places in files for cell in places}
+    asked = {p: {(name, p, *cell) for name in grid.problems for cell in cells(grid, p, grid.budgets)} for p in grid.policies}
     policies = [policy for policy in grid.policies if asked[policy] <= held]
     if not policies:
         return None
     wanted = set().union(*(asked[policy] for policy in policies))
-    parts = [rows.take(np.sort(np.concatenate(found))) for rows, places in files if (found := [places[c] for c in places if c in wanted])]
+    parts = [rows.take(np.sort(np.concatenate(at))) for rows, places in files if (at := [places[c] for c in places if c in wanted])]
     rows = pd.concat([part.astype(dict.fromkeys(NAMES, str)) for part in parts], ignore_index=True).drop_duplicates(KEY)
     counts = {name: _common(grid, name, rows[rows["problems"] == name]) for name in grid.problems}
     return Committed(grid.model_copy(update={"policies": policies, "problems": counts}), rows)
@@ -161,28 +157,22 @@ def _holding(grid: Grid, folder: Path) -> Iterator[tuple[pd.DataFrame, dict[tupl
             continue
         known = {name for name, weights in about["weights"].items() if _weights(name) == weights}
         sets = {name for name, (count, texts) in about["problems"].items() if name in grid.problems and _texts(grid, name, count) == texts}
-        rows, places = _rows(path)
+        rows, places = _rows(path, path.stat().st_mtime_ns)
         yield rows, {cell: at for cell, at in places.items() if cell[0] in sets and cell[1] in known and cell[2] in known | {""}}
 
 
 def _attributes(path: Path) -> dict:
     """What :func:`commit` wrote beside a file's rows: settings, weights, problems."""
     with _readable(path):
-        found = pq.read_schema(path).pandas_metadata["attributes"]
-        if not {"settings", "weights", "problems"} <= set(found):
+        attributes = pq.read_schema(path).pandas_metadata["attributes"]
+        if not {"settings", "weights", "problems"} <= set(attributes):
             raise ValueError("it does not say what its outcomes are of")
-        return found
-
-
-def _rows(path: Path) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
-    """A file's rows, and the places of each cell's among them."""
-    with _readable(path):
-        changed = path.stat().st_mtime_ns
-    return _rows_as_of(path, changed)
+        return attributes
 
 
 @lru_cache(maxsize=16)  # a notebook asks for several grids
-def _rows_as_of(path: Path, changed: int) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
+def _rows(path: Path, changed: int) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
+    """A file's rows as of a time of change, and the places of each cell's among them."""
     with _readable(path):
         rows = pd.read_parquet(path, page_checksum_verification=True)
         if missing := [name for name in (*KEY, *VALUES) if name not in rows.columns]:
@@ -202,12 +192,17 @@ def _readable(path: Path) -> Iterator[None]:
 def _common(grid: Grid, problem_set: str, rows: pd.DataFrame) -> int:
     """How many problems, from the first on, every cell holds."""
     holders = rows.drop_duplicates([*CELL, "problem_id"])["problem_id"].value_counts()
-    whole = grid.model_copy(update={"problems": {problem_set: len(holders)}})
-    return sum(1 for _ in takewhile(lambda name: holders.get(name) == holders.max(), _ids(whole, problem_set)))
+    return sum(1 for _ in takewhile(lambda name: holders.get(name) == holders.max(), _ids(grid, problem_set, len(holders))))
 
 
-def _ids(grid: Grid, problem_set: str) -> list[str]:
-    return [problem["id"] for chunk in grid.chunks(problem_set) for problem in chunk]
+def _ids(grid: Grid, problem_set: str, count: int | None = None) -> list[str]:
+    return [problem["id"] for problem in _problems(grid, problem_set, count)]
+
+
+def _problems(grid: Grid, problem_set: str, count: int | None = None) -> list[dict]:
+    """The first problems of a set; by default as many as the grid has."""
+    counted = grid if count is None else grid.model_copy(update={"problems": {problem_set: count}})
+    return [problem for chunk in counted.chunks(problem_set) for problem in chunk]
 
 
 def _settings(grid: Grid) -> dict:
@@ -217,9 +212,7 @@ def _settings(grid: Grid) -> dict:
 
 def _texts(grid: Grid, problem_set: str, count: int) -> str:
     """A hash of the first problems of a set, to tell whether an id still means the same problem."""
-    return problem_fingerprint(
-        [p for chunk in grid.model_copy(update={"problems": {problem_set: count}}).chunks(problem_set) for p in chunk]
-    )
+    return problem_fingerprint(_problems(grid, problem_set, count))
 
 
 def _weights(name: str) -> str | None:

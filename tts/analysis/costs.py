@@ -113,8 +113,8 @@ def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, met
     """FLOPs of training, and of answering the whole problem set once.
 
     Args:
-        full: with the PRM, prefill, attention, and a mixture of experts by its active parameters; else the study's convention,
-            the policy's 2ND with all parameters.
+        full: whether PRM, prefill and attention count, and a mixture of experts by its active parameters; else the study's
+            convention, the policy's 2ND with all parameters.
     """
     shape, generated = shape_of(policy), evidence.policy_tokens(problem_set, policy, prm, method, n).sum()
     trained = training_flops(policy)
@@ -126,16 +126,11 @@ def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, met
     if not read or prm is None:
         return replace(flops.answering(shape, prompts, generated, solution), policy_training=trained)
     answering = flops.answering(shape, prompts, generated, solution, shape_of(prm), read)
-    if prm.startswith("implicit:") and _same(solver_of(prm), policy):
+    solver = solver_of(prm)
+    same = solver is not None and POCKET_FOLDER / solver == POCKET_FOLDER / policy  # then it is trained once, and in memory once
+    if same and prm.startswith("implicit:"):
         return replace(answering, policy_training=trained, deployed=shape.parameters)
-    added = training_flops(prm)
-    if _same(solver_of(prm), policy):
-        added -= trained
-    return replace(answering, policy_training=trained, prm_training=added)
-
-
-def _same(solver: str | None, policy: str) -> bool:
-    return solver is not None and POCKET_FOLDER / solver == POCKET_FOLDER / policy
+    return replace(answering, policy_training=trained, prm_training=training_flops(prm) - (trained if same else 0.0))
 
 
 def table(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
@@ -143,29 +138,20 @@ def table(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -
     rows = []
     for policy in evidence.grid.policies:
         for strategy, how, budget in (("CoT", "cot", 1), (f"{method}, N = {n}", method, n)):
-            values = evidence.accuracy(problem_set, policy, prm, how, budget)
-            interval = stats.of_accuracy(values)
-            used = prm_of(how, prm)
-            study = cost(evidence, problem_set, policy, used, how, budget, full=False)
-            full = cost(evidence, problem_set, policy, used, how, budget, full=True)
-            rows.append(
-                {
-                    "policy": policy,
-                    "strategy": strategy,
-                    "accuracy": interval.estimate,
-                    "low": interval.low,
-                    "high": interval.high,
-                    "policy training": full.policy_training,
-                    "PRM training": full.prm_training,
-                    "policy prefill": full.prefill,
-                    "policy decode": full.decode,
-                    "PRM inference": full.prm_inference,
-                    "attention": full.attention,
-                    "total (study)": study.total,
-                    "total (full)": full.total,
-                    "inference (study)": study.inference,
-                    "inference (full)": full.inference,
-                    "deployed parameters": full.deployed,
-                }
-            )
+            accuracy = stats.of_accuracy(evidence.accuracy(problem_set, policy, prm, how, budget))
+            study, full = (cost(evidence, problem_set, policy, prm_of(how, prm), how, budget, full) for full in (False, True))
+            parts = {
+                "policy training": full.policy_training,
+                "PRM training": full.prm_training,
+                "policy prefill": full.prefill,
+                "policy decode": full.decode,
+                "PRM inference": full.prm_inference,
+                "attention": full.attention,
+                "total (study)": study.total,
+                "total (full)": full.total,
+                "inference (study)": study.inference,
+                "inference (full)": full.inference,
+                "deployed parameters": full.deployed,
+            }
+            rows.append({"policy": policy, "strategy": strategy} | accuracy.columns() | parts)
     return pd.DataFrame(rows)

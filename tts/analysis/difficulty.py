@@ -32,15 +32,8 @@ class CountsError(ValueError):
 
 def counting_grid(grid: Grid, policy: str, samples: int) -> Grid:
     """The grid of the separate pool: one policy, no PRM, another seed."""
-    changed = {
-        "policies": [policy],
-        "prms": [],
-        "methods": ["majority"],
-        "samples": samples,
-        "budgets": [1],
-        "seed": grid.seed + OTHER_SEED,
-    }
-    return Grid(**(grid.model_dump() | changed))
+    pool = {"policies": [policy], "prms": [], "methods": ["majority"], "samples": samples, "budgets": [1]}
+    return Grid(**(grid.model_dump() | pool | {"seed": grid.seed + OTHER_SEED}))
 
 
 def separate_grids(grid: Grid, samples: int) -> list[Grid]:
@@ -63,11 +56,10 @@ def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int)
     own = _separate(grid, policy, problem_set, samples)
     fill(own, store)
     graded = Results(own, store).graded(problem_set, own.spec("pool", policy, n=samples))
-    hashes = _hashes(own, problem_set)
-    common = {"policy": policy, "weights": weights_of(policy), "sampling": _sampling(own), "samples": samples}
-    return pd.DataFrame(
-        {"problem_id": g.problem_id, "problem": hashes[g.problem_id], **common, "correct": int(g.correct.sum())} for g in graded
-    )
+    counts = pd.DataFrame({"problem_id": g.problem_id, "correct": int(g.correct.sum())} for g in graded)
+    hashes = counts["problem_id"].map(_hashes(own, problem_set))
+    named = {"policy": policy, "weights": weights_of(policy), "sampling": _sampling(own), "samples": samples}
+    return counts.assign(problem=hashes, **named)[COLUMNS]
 
 
 def pass_at_1(grid: Grid, store: Store, policy: str, problem_set: str, samples: int = 64) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ def cells(grid: Grid, policy: str, pool_budgets: Sequence[int]) -> Iterator[tupl
     """PRM, method and budget of everything that a grid says about a policy; the PRM is empty where none is used.
 
     Args:
-        policy: of an imported one, what its data hold.
+        policy: the policy; an imported one gives what its data hold.
         pool_budgets: budgets of what comes from the pool of samples (Pass@N, majority, best-of-N).
     """
     for prm, method, n in _asked(grid, pool_budgets):
@@ -93,31 +94,16 @@ class Evidence(ABC):
         return rows[(rows["n"] == n) | (rows["method"] == "cot")].reset_index(drop=True)
 
     def _table(self, budgets: Sequence[int]) -> pd.DataFrame:
-        rows = [
-            self._row(problem_set, policy, prm, method, n)
-            for problem_set in self.grid.problems
-            for policy in self.grid.policies
-            for prm, method, n in cells(self.grid, policy, self.pool_budgets)
-            if n in budgets or method == "cot"
-        ]
+        rows = []
+        for problem_set, policy in product(self.grid.problems, self.grid.policies):
+            for prm, method, n in cells(self.grid, policy, self.pool_budgets):
+                if n in budgets or method == "cot":
+                    asked = (problem_set, policy, prm or None, method, n)
+                    accuracy, written, read = self.accuracy(*asked), self.policy_tokens(*asked), self.prm_tokens(*asked)
+                    cell = {"problems": problem_set, "policy": policy, "prm": prm, "method": method, "n": n, "count": len(accuracy)}
+                    tokens = {"policy_tokens": written.mean(), "prm_tokens": read.mean()}
+                    rows.append(cell | stats.of_accuracy(accuracy).columns() | tokens)
         return pd.DataFrame(rows)
-
-    def _row(self, problem_set: str, policy: str, prm: str, method: str, n: int) -> dict:
-        values = self.accuracy(problem_set, policy, prm or None, method, n)
-        interval = stats.of_accuracy(values)
-        return {
-            "problems": problem_set,
-            "policy": policy,
-            "prm": prm,
-            "method": method,
-            "n": n,
-            "count": len(values),
-            "accuracy": interval.estimate,
-            "low": interval.low,
-            "high": interval.high,
-            "policy_tokens": self.policy_tokens(problem_set, policy, prm or None, method, n).mean(),
-            "prm_tokens": self.prm_tokens(problem_set, policy, prm or None, method, n).mean(),
-        }
 
 
 def best(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

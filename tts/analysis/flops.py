@@ -54,10 +54,10 @@ class Cost:
 
     Attributes:
         policy_training, prm_training: each model once.
-        prefill: of the prompts, the policy's 2N a token.
-        decode: of the solutions, the policy's 2N a token.
-        prm_inference: of what the PRM reads, its 2N a token.
-        attention: of policy and PRM, over prompts and solutions.
+        prefill: reading of the prompts, the policy's 2N a token.
+        decode: generation of the solutions, the policy's 2N a token.
+        prm_inference: reading by the PRM, its 2N a token.
+        attention: attention of policy and PRM, over prompts and solutions.
         deployed: parameters of policy and PRM.
     """
 

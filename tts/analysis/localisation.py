@@ -34,10 +34,14 @@ class Localisation:
 
 def at_threshold(scores: Sequence[Sequence[float]], solutions: Sequence[Labelled], threshold: float) -> Localisation:
     """Localisation where the first step scored below ``threshold`` is called wrong."""
-    called = [next((i for i, s in enumerate(row) if s < threshold), -1) for row in scores]
-    hits = np.array([c == s.first_error for c, s in zip(called, solutions)])
+    hits = np.array([called == s.first_error for called, s in zip(first_below(scores, threshold), solutions)])
     wrong = np.array([s.first_error >= 0 for s in solutions])
     return Localisation(threshold, float(hits[wrong].mean()), float(hits[~wrong].mean()))
+
+
+def first_below(scores: Sequence[Sequence[float]], threshold: float) -> list[int]:
+    """The first step of each solution that is scored below a threshold; -1 where none is."""
+    return [next((i for i, s in enumerate(row) if s < threshold), -1) for row in scores]
 
 
 def best_threshold(scores: Sequence[Sequence[float]], solutions: Sequence[Labelled]) -> float:

@@ -43,8 +43,8 @@ def ways(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str, str
             held = table[(table["problems"] == problem_set) & (table["policy"] == policy) & table["prm"].isin([prm, ""])]
             for row in held[held["method"] != "pass"].itertuples():
                 kind = KINDS[thinks, "cot" if row.method == "cot" else ""]
-                found = {"method": row.method, "n": row.n, "accuracy": row.accuracy, "low": row.low, "high": row.high}
-                rows.append({"size": name, "policy": policy, "kind": kind} | found | {"tokens": row.policy_tokens})
+                numbers = {"accuracy": row.accuracy, "low": row.low, "high": row.high, "tokens": row.policy_tokens}
+                rows.append({"size": name, "policy": policy, "kind": kind, "method": row.method, "n": row.n} | numbers)
     return pd.DataFrame(rows)
 
 
@@ -52,7 +52,7 @@ def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str
     """External, internal and both, paired by problem.
 
     Args:
-        method: of external scaling.
+        method: method of external scaling.
         n: its budget, which both hold.
 
     Returns:
@@ -60,19 +60,19 @@ def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str
     """
     rows = []
     for name, other in pairs.items():
-        used = prm_of(method, prm)
-        found = {
-            "plain CoT": (plain, name, None, "cot", 1),
-            "internal": (long, other, None, "cot", 1),
-            "external": (plain, name, used, method, n),
-            "both": (long, other, used, method, n),
-        }
+        used, accuracy, tokens = prm_of(method, prm), {}, {}
+        for kind, evidence, *asked in (
+            ("plain CoT", plain, name, None, "cot", 1),
+            ("internal", long, other, None, "cot", 1),
+            ("external", plain, name, used, method, n),
+            ("both", long, other, used, method, n),
+        ):
+            accuracy[kind] = evidence.accuracy(problem_set, *asked)
+            tokens[kind] = evidence.policy_tokens(problem_set, *asked).mean()
         for first, second in (("internal", "plain CoT"), ("external", "internal"), ("both", "internal"), ("both", "external")):
-            a, b = (found[which][0].accuracy(problem_set, *found[which][1:]) for which in (first, second))
-            spent = [found[which][0].policy_tokens(problem_set, *found[which][1:]).mean() for which in (first, second)]
-            i = stats.paired_difference(a, b)
-            numbers = {"difference": i.estimate, "low": i.low, "high": i.high, "verdict": stats.verdict(i)}
-            rows.append({"size": name, "contrast": f"{first} - {second}"} | numbers | {"times the tokens": spent[0] / spent[1]})
+            difference = stats.paired_difference(accuracy[first], accuracy[second])
+            numbers = {"verdict": stats.verdict(difference), "times the tokens": tokens[first] / tokens[second]}
+            rows.append({"size": name, "contrast": f"{first} - {second}"} | difference.columns("difference") | numbers)
     return pd.DataFrame(rows)
 
 
@@ -110,72 +110,66 @@ def catches(results: Results, problem_set: str, policy: str) -> pd.DataFrame:
     Returns:
         Columns policy, what, share, low, high, of (how many); shares of nothing are NaN.
     """
-    counted, solved = [], []
-    for problem in _samples(results, problem_set, policy):
-        found = [list(checks(steps)) for steps, _ in problem]
-        counted.append(_counts([check for checked in found for check in checked]))
-        solved.append(_outcomes(found, [correct for _, correct in problem]))
-    names = {
-        "operations that are wrong": (0, 1),
-        "wrong ones that their check calls wrong": (2, 0),
-        "right ones that their check calls wrong": (3, 4),
-        "operations done right after a no": (5, 6),
+    operations, solutions = [], []
+    for number, samples in enumerate(_samples(results, problem_set, policy)):
+        for steps, solved in samples:
+            checked = list(checks(steps))
+            operations += [(number, *check) for check in checked]
+            verdicts = [ok for right, ok, _ in checked if not right]  # on the wrong operations
+            solutions.append((number, solved, bool(verdicts), any(verdicts)))
+    done = pd.DataFrame(operations, columns=["problem", "right", "ok", "mended"]).astype({"right": bool, "ok": bool, "mended": bool})
+    whole = pd.DataFrame(solutions, columns=["problem", "solved", "erred", "passed"])
+    problems = whole["problem"].unique()
+    wrong, called = ~done["right"], ~done["ok"]
+    shares = {
+        "operations that are wrong": (done, wrong, wrong | done["right"]),
+        "wrong ones that their check calls wrong": (done, wrong & called, wrong),
+        "right ones that their check calls wrong": (done, done["right"] & called, done["right"]),
+        "operations done right after a no": (done, called & done["mended"], called),
     }
-    rows = [_share(policy, what, np.array(counted, float)[:, place]) for what, place in names.items()]
-    kinds = ("no operation wrong", "wrong ones, all called wrong", "a wrong one passed as ok")
-    rows += [_share(policy, f"solutions that are right: {kind}", np.array(solved, float)[:, i]) for i, kind in enumerate(kinds)]
+    for kind, inside in (
+        ("no operation wrong", ~whole["erred"]),
+        ("wrong ones, all called wrong", whole["erred"] & ~whole["passed"]),
+        ("a wrong one passed as ok", whole["passed"]),
+    ):
+        shares[f"solutions that are right: {kind}"] = (whole, inside & whole["solved"], inside)
+    rows = []
+    for what, (table, part, among) in shares.items():
+        counts = pd.DataFrame({"part": part, "among": among}).groupby(table["problem"]).sum().reindex(problems, fill_value=0)
+        rows.append({"policy": policy, "what": what} | _share(counts.to_numpy(float)))
     return pd.DataFrame(rows)
 
 
 def _samples(results: Results, problem_set: str, policy: str) -> Iterator[list[tuple[list[str], bool]]]:
     """Per problem, each sample's steps and whether it is right."""
     spec = results.grid.spec("pool", policy, n=results.grid.samples)
-    stored = [row for chunk in results.grid.chunks(problem_set) for row in results.store.run(spec).read(chunk)]
+    for trajectories, correct in _graded_trajectories(results, problem_set, spec):
+        yield [(t["steps"], bool(right)) for t, right in zip(trajectories, correct)]
+
+
+def _graded_trajectories(results: Results, problem_set: str, spec: dict) -> Iterator[tuple[list[dict], np.ndarray]]:
+    """Per problem, a run's stored candidates, and whether each is right."""
+    stored = (row for chunk in results.grid.chunks(problem_set) for row in results.store.run(spec).read(chunk))
     for row, graded in zip(stored, results.graded(problem_set, spec)):
-        yield [(t["steps"], bool(right)) for t, right in zip(row["trajectories"], graded.correct)]
+        yield row["trajectories"], graded.correct
 
 
-def _counts(found: Sequence[tuple[bool, bool, bool]]) -> list[int]:
-    """Wrong, all; wrong and called wrong; right and called wrong, right; mended after a no, called wrong."""
-    wrong = [check for check in found if not check[0]]
-    no = [check for check in found if not check[1]]
-    caught, false = sum(not ok for _, ok, _ in wrong), sum(right for right, _, _ in no)
-    return [len(wrong), len(found), caught, false, len(found) - len(wrong), sum(mended for *_, mended in no), len(no)]
-
-
-def _outcomes(found: Sequence[list[tuple[bool, bool, bool]]], correct: Sequence[bool]) -> list[tuple[int, int]]:
-    """Right and all solutions: without a wrong operation, with only such as were called wrong, with one that was not."""
-    tally = [[0, 0], [0, 0], [0, 0]]
-    for checked, right in zip(found, correct):
-        wrong = [ok for was_right, ok, _ in checked if not was_right]
-        kind = 0 if not wrong else 2 if any(wrong) else 1
-        tally[kind][0] += right
-        tally[kind][1] += 1
-    return [(right, of) for right, of in tally]
-
-
-def _share(policy: str, what: str, columns: np.ndarray) -> dict:
-    part, whole = columns.sum(0)
-    row = {"policy": policy, "what": what, "share": np.nan, "low": np.nan, "high": np.nan, "of": int(whole)}
-    if whole == 0 or len(columns) < 2:
-        return row | ({"share": part / whole} if whole else {})
-    i = stats.bootstrap(columns, lambda means: means[..., 0] / np.maximum(means[..., 1], 1e-12))
-    return row | {"share": i.estimate, "low": i.low, "high": i.high}
+def _share(counts: np.ndarray) -> dict[str, float]:
+    """A share with its interval, from ``(problems, 2)`` counts of the part and of the whole."""
+    part, whole = counts.sum(0)
+    if whole == 0 or len(counts) < 2:
+        return {"share": part / whole if whole else np.nan, "low": np.nan, "high": np.nan, "of": int(whole)}
+    share = stats.bootstrap(counts, lambda means: means[..., 0] / np.maximum(means[..., 1], 1e-12))
+    return share.columns("share") | {"of": int(whole)}
 
 
 def check_scores(results: Results, problem_set: str, policy: str, prm: str) -> dict[str, str | float]:
     """Mean score that a PRM gives to check steps, and to the others, in right solutions of the pool."""
     spec = results.grid.spec("scores", policy, prm, results.grid.samples)
-    found: dict[bool, list[float]] = {True: [], False: []}
-    for row, graded in zip(
-        (row for chunk in results.grid.chunks(problem_set) for row in results.store.run(spec).read(chunk)),
-        results.graded(problem_set, spec),
-    ):
-        for trajectory, right in zip(row["trajectories"], graded.correct):
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    for trajectories, correct in _graded_trajectories(results, problem_set, spec):
+        for trajectory in (t for t, right in zip(trajectories, correct) if right):
             for step, score in zip(trajectory["steps"], trajectory["scores"]):
-                if right:
-                    found[is_check(step)].append(score)
-    means = {
-        name: float(np.mean(values)) if values else np.nan for name, values in (("checks", found[True]), ("other steps", found[False]))
-    }
+                scores[is_check(step)].append(score)
+    means = {name: float(np.mean(of)) if of else np.nan for name, of in (("checks", scores[True]), ("other steps", scores[False]))}
     return {"policy": policy, "prm": prm} | means

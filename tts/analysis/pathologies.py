@@ -33,7 +33,7 @@ class Judged:
     Attributes:
         name: the PRM.
         localisation: shares of found errors and of accepted right solutions, at the threshold chosen on validation.
-        scores: per solution, its step scores.
+        scores: each solution's step scores.
     """
 
     name: str
@@ -55,29 +55,19 @@ def judge(name: str, solutions: Sequence[Labelled]) -> Judged:
 
 def by_writer(judged: Judged, solutions: Sequence[Labelled]) -> dict[str, float]:
     """F1 on the solutions of each policy that wrote them."""
-    found = {}
+    f1 = {}
     for writer in dict.fromkeys(s.policy for s in solutions):
-        own = [i for i, s in enumerate(solutions) if s.policy == writer]
-        if {solutions[i].first_error < 0 for i in own} == {True, False}:
-            scores, theirs = [judged.scores[i] for i in own], [solutions[i] for i in own]
-            found[writer] = localisation.at_threshold(scores, theirs, judged.threshold).f1
-    return found
+        scores, own = zip(*((row, s) for row, s in zip(judged.scores, solutions) if s.policy == writer))
+        if {s.first_error < 0 for s in own} == {True, False}:
+            f1[writer] = localisation.at_threshold(scores, own, judged.threshold).f1
+    return f1
 
 
 def verdicts(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> list[str]:
     """Per solution: ``right`` (accepted or found), or one of :data:`KINDS`."""
-    found = []
-    for row, solution in zip(scores, solutions):
-        called = next((i for i, score in enumerate(row) if score < threshold), -1)
-        if called == solution.first_error:
-            found.append("right")
-        elif solution.first_error < 0:
-            found.append("over-criticism")
-        elif called < 0:
-            found.append("error neglect")
-        else:
-            found.append("called too early" if called < solution.first_error else "called too late")
-    return found
+    called, wrong = np.array(localisation.first_below(scores, threshold)), np.array([s.first_error for s in solutions])
+    conditions = [called == wrong, wrong < 0, called < 0, called < wrong]
+    return np.select(conditions, ["right", *KINDS[:3]], KINDS[3]).tolist()
 
 
 def shares(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> pd.DataFrame:
@@ -91,8 +81,8 @@ def shares(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> p
     rows = []
     for kind in KINDS:
         group = labels[~wrong] if kind == "over-criticism" else labels[wrong]
-        interval = stats.wilson(int((group == kind).sum()), len(group))
-        rows.append({"pathology": kind, "of": len(group), "share": interval.estimate, "low": interval.low, "high": interval.high})
+        share = stats.wilson(int((group == kind).sum()), len(group))
+        rows.append({"pathology": kind, "of": len(group)} | share.columns("share"))
     return pd.DataFrame(rows)
 
 
@@ -117,25 +107,21 @@ def by_length(scores: Scores, solutions: Sequence[Labelled], edges: Sequence[int
     """Mean score of right steps by their length in characters: a PRM without length bias gives a flat line.
 
     Args:
-        edges: of the classes of length, rising; a step belongs to the last edge that it reaches.
+        edges: lower edges of the classes of length, rising; a step belongs to the last edge that it reaches.
 
     Returns:
         Columns length (the class's lower edge), steps, score, low, high (bootstrap over solutions, 95 %).
     """
-    found: dict[int, dict[int, list[float]]] = {}
+    steps = []
     for number, (row, solution) in enumerate(zip(scores, solutions)):
         until = len(row) if solution.first_error < 0 else solution.first_error
         for score, step in zip(row[:until], solution.steps):
-            reached = max((edge for edge in edges if edge <= len(step)), default=edges[0])
-            found.setdefault(reached, {}).setdefault(number, []).append(score)
+            steps.append((number, max((edge for edge in edges if edge <= len(step)), default=edges[0]), score))
     rows = []
-    for edge in sorted(found):
-        values = [score for of_one in found[edge].values() for score in of_one]
-        clusters = [number for number, of_one in found[edge].items() for _ in of_one]
-        if len(found[edge]) < 2:
-            continue
-        interval = stats.bootstrap(np.array(values), clusters=clusters, resamples=500)
-        rows.append({"length": edge, "steps": len(values), "score": interval.estimate, "low": interval.low, "high": interval.high})
+    for edge, of_length in pd.DataFrame(steps, columns=["solution", "length", "score"]).groupby("length"):
+        if of_length["solution"].nunique() > 1:
+            mean = stats.bootstrap(of_length["score"].to_numpy(), clusters=of_length["solution"].tolist(), resamples=500)
+            rows.append({"length": edge, "steps": len(of_length)} | mean.columns("score"))
     return pd.DataFrame(rows)
 
 

@@ -15,8 +15,6 @@ from tts.store.store import Run, Store, StoreError, describe
 from tts.tasks.grading import Grader
 from tts.tasks.selection import Rule
 
-FEWEST = 2
-
 
 @dataclass(frozen=True)
 class Side:
@@ -24,8 +22,8 @@ class Side:
 
     Attributes:
         name: the run in words.
-        accuracy: with its interval.
-        policy_tokens, prm_tokens: a problem, on average.
+        accuracy: accuracy with its interval.
+        policy_tokens, prm_tokens: mean tokens per problem.
     """
 
     name: str
@@ -39,10 +37,10 @@ class RunComparison:
     """Two runs on the problems that both hold.
 
     Attributes:
-        problems: how many.
+        problems: number of problems.
         first, second: the runs.
-        difference: of their accuracies, first less second, paired by problem; None on too few problems for an interval.
-        verdict: on the first being more accurate.
+        difference: first accuracy less second, paired by problem; None on too few problems for an interval.
+        verdict: verdict on the first being more accurate.
     """
 
     problems: int
@@ -59,13 +57,13 @@ def find(store: Store, text: str) -> Run:
         StoreError: where there is none, or more than one.
     """
     runs = list(store.runs())
-    found = [run for run in runs if run.key.startswith(text) or run.folder.name.startswith(text)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    fitting = [run for run in runs if run.key.startswith(text) or run.folder.name.startswith(text)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
         raise StoreError(f"no run {text!r} in {store.folder}; it holds {len(runs)} runs, which `python -m tts store` lists with their keys")
-    listed = "".join(f"\n  {run.key}  {describe(run.spec)}, seed {run.spec['sampling']['seed']}" for run in found)
-    raise StoreError(f"{text!r} is the beginning of {len(found)} runs; give more of the key:{listed}")
+    listed = "".join(f"\n  {run.key}  {describe(run.spec)}, seed {run.spec['sampling']['seed']}" for run in fitting)
+    raise StoreError(f"{text!r} is the beginning of {len(fitting)} runs; give more of the key:{listed}")
 
 
 def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
@@ -76,7 +74,7 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
     Raises:
         StoreError: where they hold no common problem.
     """
-    rows = [_rows(run) for run in (first, second)]
+    rows = [{row["problem_id"]: row for row in run.rows()} for run in (first, second)]
     common = [name for name in rows[0] if name in rows[1] and rows[0][name]["problem"] == rows[1][name]["problem"]]
     if not common:
         raise StoreError(f"no common problem: {first.folder.name} holds {len(rows[0])}, {second.folder.name} {len(rows[1])} others")
@@ -84,14 +82,10 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
     with Grader() as grader, tqdm(total=2 * len(common), desc="grading", unit="problem", delay=2) as bar:
         values = [np.array([_accuracy(run.spec, of[name], rule, grader, bar) for name in common]) for run, of in pairs]
     one, other = (_side(run, [of[name] for name in common], v) for (run, of), v in zip(pairs, values))
-    if len(common) < FEWEST:
-        return RunComparison(len(common), one, other, None, f"one common problem, too few for an interval; at least {FEWEST} are needed")
+    if len(common) < 2:
+        return RunComparison(len(common), one, other, None, "one common problem, too few for an interval; at least 2 are needed")
     difference = stats.bootstrap(values[0] - values[1])
     return RunComparison(len(common), one, other, difference, stats.verdict(difference))
-
-
-def _rows(run: Run) -> dict[str, dict]:
-    return {row["problem_id"]: row for row in run.rows()}
 
 
 def _accuracy(spec: dict, row: dict, rule: Rule, grader: Grader, bar: tqdm) -> float:

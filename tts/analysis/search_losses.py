@@ -22,7 +22,7 @@ from tts.tasks.grading import Grader
 from tts.tasks.pocket_problems import first_error, parse
 from tts.tasks.prompts import boxed_answer
 
-FATES = {
+STATES = {
     "kept": "won a place and was expanded",
     "finished": "won a place and is a complete solution",
     "pruned": "won no place",
@@ -41,7 +41,7 @@ class Loss:
 
     Attributes:
         kind: ``found`` (the selected answer is right), ``vote`` (a right candidate finished and was not selected),
-            ``pruned``, ``cut off`` or ``depth limit`` (the fate of the last right candidates), ``not sampled`` (no step
+            ``pruned``, ``cut off`` or ``depth limit`` (the state of the last right candidates), ``not sampled`` (no step
             that the policy wrote there was right), or ``unknown`` (no exact checker applies).
         step: the step at which it was lost, from 1; None for ``found``, ``vote`` and ``unknown``.
         score: the PRM's score of the best candidate that was right there; None where there was none or it was not scored.
@@ -66,16 +66,16 @@ class Loss:
 
 @dataclass(frozen=True)
 class Followed:
-    """A search with the fate of everything in it.
+    """A search with what became of each of its candidates.
 
     Attributes:
-        problem: its text.
-        answer: the right one.
-        method: of the search.
+        problem: the problem's text.
+        answer: the right answer.
+        method: name of the method.
         nodes: every sampled step as a candidate of its own; whole solutions are cut into their steps.
         selected: the one whose answer is the answer, among ``nodes``; None where nothing finished.
-        steps: of :func:`candidate_steps`.
-        loss: where the right answer was lost.
+        steps: rows of :func:`candidate_steps`.
+        loss: place where the right answer was lost.
     """
 
     problem: str
@@ -98,16 +98,16 @@ class Followed:
 
 
 def follow(grid: Grid, outcome: Outcome, problem: str, answer: str, method: str) -> Followed:
-    """The fates of a recorded search.
+    """What became of each candidate of a recorded search, and where the search lost the right answer.
 
     Args:
         grid: its aggregate and vote select the answer; its depth limit applies.
-        outcome: of a driver that recorded, see :func:`tts.generate.recorded.search`.
+        outcome: outcome of a driver that recorded, see :func:`tts.generate.recorded.search`.
         problem: the problem's text.
-        answer: the right one.
-        method: of the search.
+        answer: the right answer.
+        method: name of the method.
     """
-    chosen = selected(grid, outcome)
+    chosen = selected(grid.rule, outcome)
     nodes = unrolled(outcome.nodes)
     last = None if chosen is None else next(n for n in nodes if n.path[: len(chosen.path)] == chosen.path and n.steps == chosen.steps)
     steps = candidate_steps(outcome, problem, answer, last, grid.max_steps)
@@ -135,15 +135,15 @@ def candidate_steps(
     """One row per sampled step.
 
     Args:
-        outcome: with its nodes recorded.
+        outcome: outcome of a driver that recorded.
         problem: the problem's text.
-        answer: the right one.
+        answer: the right answer.
         chosen: the selected candidate, of :func:`unrolled`.
         max_steps: the search's depth limit.
 
     Returns:
-        Columns step (from 1), path (sample indices from the root), text, score (NaN where the PRM was not asked), fate (of
-        :data:`FATES`), into (path of the sibling that it was merged with), right (of a complete solution whether its answer
+        Columns step (from 1), path (sample indices from the root), text, score (NaN where the PRM was not asked), state (of
+        :data:`STATES`), into (path of the sibling that it was merged with), right (of a complete solution whether its answer
         is, of an open one whether every step so far is; None where that cannot be known), selected (lies on the way to the
         selected answer). In the order of steps and paths.
     """
@@ -155,20 +155,20 @@ def candidate_steps(
     with Grader() as grader:
         for node in nodes:
             parent = by_path.get(node.path[:-1])
-            fate, into = _fate(node, nodes, expanded, finished, max_steps)
+            state, into = _state(node, nodes, expanded, finished, max_steps)
             right: bool | None
             if node.status == "finished":
                 right = grader.equal(answer, boxed_answer(node.text))
             else:
-                right = None if valid is None else valid(node.steps)
+                right = valid and valid(node.steps)
             rows.append(
                 {
                     "step": len(node.path),
                     "path": ".".join(map(str, node.path)),
                     "text": "\n\n".join(node.steps[len(parent.steps) if parent else 0 :]),
                     "score": node.scores[-1] if node.scores else np.nan,
-                    "fate": fate,
-                    "into": "" if into is None else ".".join(map(str, into)),
+                    "state": state,
+                    "into": ".".join(map(str, into)),
                     "right": right,
                     "selected": chosen is not None and chosen.path[: len(node.path)] == node.path,
                 }
@@ -179,16 +179,16 @@ def candidate_steps(
 def lost(steps: pd.DataFrame) -> Loss:
     """Where the right answer was lost, from the rows of :func:`candidate_steps`."""
     good = steps[steps["right"].eq(True)]
-    complete = good[good["fate"] == "finished"]
+    complete = good[good["state"] == "finished"]
     if len(complete):
         return Loss("found" if complete["selected"].any() else "vote")
     if steps["right"].isna().any():
         return Loss("unknown")
     last = int(good["step"].max()) if len(good) else 0
     there = good[good["step"] == last]
-    if last == 0 or (there["fate"] == "kept").any():
+    if last == 0 or (there["state"] == "kept").any():
         return Loss("not sampled", last + 1)
-    kind = next(fate for fate in ("pruned", "depth limit", "cut off") if (there["fate"] == fate).any())
+    kind = next(state for state in ("pruned", "depth limit", "cut off") if (there["state"] == state).any())
     score = there["score"].max()
     return Loss(kind, last, None if np.isnan(score) else float(score))
 
@@ -200,14 +200,14 @@ def at_step(followed: Followed, step: int) -> pd.DataFrame:
 
     def key(row) -> tuple:
         place, twin = by_path[row.into or row.path]
-        return twin.fate not in WON, np.inf if np.isnan(twin.score) else -twin.score, place, row.fate == "merged"
+        return twin.state not in WON, np.inf if np.isnan(twin.score) else -twin.score, place, row.state == "merged"
 
     return rows.loc[[row.Index for row in sorted(rows.itertuples(), key=key)]]
 
 
 def last_right(steps: pd.DataFrame) -> set[str]:
     """Paths of the deepest candidates that were right, of the rows of :func:`candidate_steps`; equal siblings count once."""
-    good = steps[steps["right"].eq(True) & (steps["fate"] != "merged")]
+    good = steps[steps["right"].eq(True) & (steps["state"] != "merged")]
     return set(good[good["step"] == good["step"].max()]["path"])
 
 
@@ -216,21 +216,21 @@ def where_lost(searches: Sequence[Followed]) -> pd.DataFrame:
     return pd.DataFrame({"problem": s.problem, "method": s.method, "kind": s.loss.kind, "outcome": str(s.loss)} for s in searches)
 
 
-def _fate(
+def _state(
     node: Candidate, nodes: Sequence[Candidate], expanded: set[tuple], finished: set[tuple], max_steps: int | None
-) -> tuple[str, tuple[int, ...] | None]:
-    """A candidate's fate, and the path of the sibling that it was merged with."""
+) -> tuple[str, tuple[int, ...]]:
+    """A candidate's state, and the path of the sibling that it was merged with; empty where it was not."""
     if node.status == "truncated" or not node.steps:
-        return "cut off", None
+        return "cut off", ()
     if node.path in expanded:
-        return "kept", None
+        return "kept", ()
     if node.path in finished:
-        return "finished", None
+        return "finished", ()
     if node.scores is None:
         # In DVTS equal first steps of two subtrees stay apart: the nearest scored sibling of lower index is the one of its subtree.
         twins = [n.path for n in nodes if n.scores and n.path[:-1] == node.path[:-1] and (n.steps, n.status) == (node.steps, node.status)]
-        return "merged", max((path for path in twins if path < node.path), default=None)
-    return ("depth limit" if node.status == "open" and len(node.path) == max_steps else "pruned"), None
+        return "merged", max((path for path in twins if path < node.path), default=())
+    return ("depth limit" if node.status == "open" and len(node.path) == max_steps else "pruned"), ()
 
 
 def _checker(problem: str, nodes: Sequence[Candidate]) -> Callable[[Sequence[str]], bool] | None:

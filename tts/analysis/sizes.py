@@ -20,10 +20,14 @@ def shape_of(name: str) -> Shape:
     """A model's size from ``data/published/sizes.csv``, else its parameters as its name gives them; what is not known is NaN."""
     model = name.rsplit("/", 1)[-1]
     if model in _published().index:
-        row = _published().loc[model]
-        return Shape(row["parameters"], row["layers"], row["attention_width"], row["parameters"] - row["active_parameters"])
+        return shape_in(_published().loc[model])
     said = _BILLIONS.search(model)
     return Shape(float(said[1]) * 1e9 if said else np.nan, np.nan, np.nan)
+
+
+def shape_in(row: pd.Series) -> Shape:
+    """The size that a row of ``sizes.csv`` gives."""
+    return Shape(row["parameters"], row["layers"], row["attention_width"], row["parameters"] - row["active_parameters"])
 
 
 def training_flops(name: str) -> float:

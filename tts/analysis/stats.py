@@ -109,6 +109,10 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def columns(self, name: str = "accuracy") -> dict[str, float]:
+        """The columns of a table's row: the estimate under a name, low and high."""
+        return {name: self.estimate, "low": self.low, "high": self.high}
+
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     """Wilson's score interval of a plain proportion (Wilson 1927; Brown et al. 2001, equation 4).
@@ -140,10 +144,10 @@ def bootstrap(
     Args:
         values: ``(problems,)`` or ``(problems, columns)``.
         of_means: maps means ``(..., columns)`` to ``(...)``; by default the mean itself, of one column.
-        clusters: per problem, its cluster; each problem is its own by default.
+        clusters: each problem's cluster; each problem is its own by default.
         resamples: bootstrap samples.
-        level: of the interval.
-        seed: of the resampling.
+        level: level of the interval.
+        seed: seed of the resampling.
 
     Raises:
         ValueError: with fewer than two clusters, where there is no interval to give.

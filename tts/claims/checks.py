@@ -7,6 +7,7 @@ a problem, so that the interval is one over problems.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
@@ -33,11 +34,11 @@ class Finding:
     """What a check found.
 
     Attributes:
-        estimate, low, high: of the contrast, with its 95 % interval.
-        margin: the claim is that the contrast lies above it.
+        estimate, low, high: the contrast with its 95 % interval.
         unit: ``points`` (of accuracy, as a share of 1), ``ratio`` or ``share``.
-        method: of the interval.
-        detail: what was compared.
+        method: method of the interval.
+        detail: description of the comparison.
+        margin: the claim is that the contrast lies above it.
         exact: the estimate is a ratio of known numbers, without a sampling error.
         bound: ``=``; ``>`` or ``<`` where the contrast is only known to lie beyond the estimate.
     """
@@ -52,6 +53,10 @@ class Finding:
     exact: bool = False
     bound: str = "="
 
+    @classmethod
+    def of(cls, interval: stats.Interval, unit: str, detail: str, margin: float = 0.0, bound: str = "=") -> Finding:
+        return cls(interval.estimate, interval.low, interval.high, unit, interval.method, detail, margin, bound=bound)
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -61,11 +66,11 @@ class Scope:
         evidence: one or more grids; the first that holds a cell answers for it.
         problem_set: the one that claims are tested on.
         n: the budget.
-        policies: by size, smallest first.
+        policies: names of the policies, smallest first.
         searchers: those that ran with every PRM.
-        prms: by name; ``good`` and ``weak`` stand for two of them, ``weak`` may be empty.
+        prms: names of the PRMs; ``good`` and ``weak`` stand for two of them, ``weak`` may be empty.
         long: each plain policy's long-CoT counterpart.
-        pass_at_1: per policy, each problem's Pass@1 from separate samples.
+        pass_at_1: each problem's Pass@1 from separate samples, by policy.
         other_rule: evidence under another rule, for the voting claim.
     """
 
@@ -109,15 +114,13 @@ class Scope:
 
     def methods(self, policy: str) -> dict[str, np.ndarray]:
         """Accuracy per problem of every method that ran with the good PRM."""
-        found = {}
+        accuracies = {}
         for method in compared(study=True):
-            try:
-                found[method] = self.values(policy, method, prm_of(method, self.good))
-            except NotTested:
-                continue
-        if not found:
+            with suppress(NotTested):
+                accuracies[method] = self.values(policy, method, prm_of(method, self.good))
+        if not accuracies:
             raise NotTested(f"no run of {short(policy)} with {short(self.good)} at N = {self.n}")
-        return found
+        return accuracies
 
     def of_size(self, size: str) -> list[str]:
         """Policies of a size class by the study's thresholds, as shares of the largest policy (Liu et al. 2025, section 4.2).
@@ -131,10 +134,15 @@ class Scope:
             raise NotTested("the size of a policy is unknown")
         return [p for p in self.policies if size_class(shares[p]) == size]
 
-    def bins(self, policy: str) -> np.ndarray:
+    def counted(self, policy: str) -> np.ndarray:
+        """Each problem's Pass@1 from separate samples, ``(problems,)``."""
         if policy not in self.pass_at_1:
             raise NotTested(f"the difficulty of the problems for {short(policy)} was not counted")
-        return choices.absolute_bins(self.pass_at_1[policy][: self.count])
+        return self.pass_at_1[policy][: self.count]
+
+    def bins(self, policy: str) -> np.ndarray:
+        """Each problem's difficulty, ``(problems,)``."""
+        return choices.absolute_bins(self.counted(policy))
 
 
 def size_class(share: float) -> str:
@@ -142,44 +150,43 @@ def size_class(share: float) -> str:
     return "small" if share < 7 / 72 else "large" if share > 32 / 72 else "middle"
 
 
-Part = tuple[np.ndarray, np.ndarray]
-"""A policy's differences per problem, and which problems count."""
-
-
 def advantage(
     scope: Scope, method: str, over: str, size: str | None = None, prm: str = "good", bins: Sequence[str] | None = None
 ) -> Finding:
     """How much more accurate a method is than another, averaged over policies, on the problems of some bins."""
-    parts, named = _parts(scope, method, over, size, prm, bins)
-    columns = np.stack([c for part in parts for c in part], 1)
-    interval = stats.bootstrap(columns, lambda means: _average(means))
+    columns, named = _differences(scope, method, over, size, prm, bins)
     where = f" on {' and '.join(bins)} problems" if bins else ""
-    return _points(interval, f"{method} - {over}{where}, {named}")
+    return Finding.of(stats.bootstrap(columns, _average), "points", f"{method} - {over}{where}, {named}")
 
 
 def interaction(scope: Scope, method: str, over: str, first: dict, second: dict) -> Finding:
     """By how much more a method is better than another in a first circumstance than in a second."""
-    parts, named = zip(*(_parts(scope, method, over, **_defaults(where)) for where in (first, second)))
-    columns = np.stack([c for part in (*parts[0], *parts[1]) for c in part], 1)
-    cut = 2 * len(parts[0])
+    sides = [_differences(scope, method, over, **where) for where in (first, second)]
+    columns = np.hstack([columns for columns, _ in sides])
+    cut = sides[0][0].shape[1]
     interval = stats.bootstrap(columns, lambda means: _average(means[..., :cut]) - _average(means[..., cut:]))
-    ends = [f"{value:+.1%}" for value in (_average(columns[:, :cut].mean(0)), _average(columns[:, cut:].mean(0)))]
-    places = ["; ".join([n, *([" and ".join(w["bins"])] if w.get("bins") else [])]) for n, w in zip(named, (first, second))]
-    return _points(interval, f"{method} - {over}: {ends[0]} ({places[0]}) less {ends[1]} ({places[1]})")
+    ends = []
+    for (of_side, named), where in zip(sides, (first, second)):
+        place = "; ".join([named, " and ".join(where["bins"])]) if where.get("bins") else named
+        ends.append(f"{_average(of_side.mean(0)):+.1%} ({place})")
+    return Finding.of(interval, "points", f"{method} - {over}: {' less '.join(ends)}")
 
 
-def _defaults(where: dict) -> dict:
-    return {"size": None, "prm": "good", "bins": None} | where
+def _differences(
+    scope: Scope, method: str, over: str, size: str | None = None, prm: str = "good", bins: Sequence[str] | None = None
+) -> tuple[np.ndarray, str]:
+    """Accuracy of a method less another's, for the policies of a size class or else the searchers.
 
-
-def _parts(scope: Scope, method: str, over: str, size: str | None, prm: str, bins: Sequence[str] | None) -> tuple[list[Part], str]:
-    """Each policy's differences, the policies being those of a size class or else the searchers."""
+    Returns:
+        ``(problems, 2 * policies)``: first each policy's differences, 0 on problems of other bins, then whether the problem counts
+        for it, 1 or 0; and the policies and the PRM in words.
+    """
     name = {"good": scope.good, "weak": scope.weak}[prm]
     if not name:
         raise NotTested(f"no {prm} PRM in this scope")
     if prm == "weak" and name == scope.good:
         raise NotTested(f"no other PRM than {short(name)} plays the weak one")
-    parts, used, missing = [], [], ""
+    differences, counts, used, missing = [], [], [], ""
     for policy in scope.of_size(size) if size else scope.searchers:
         try:
             a, b = (scope.values(policy, m, prm_of(m, name)) for m in (method, over))
@@ -188,16 +195,18 @@ def _parts(scope: Scope, method: str, over: str, size: str | None, prm: str, bin
             missing = str(reason)
             continue
         if inside.sum() >= FEWEST_PROBLEMS:
-            parts.append(((a - b) * inside, inside.astype(float)))
+            differences.append((a - b) * inside)
+            counts.append(inside.astype(float))
             used.append(short(policy))
-    if not parts:
+    if not used:
         raise NotTested(missing or f"fewer than {FEWEST_PROBLEMS} problems in {' and '.join(bins or ['all'])} for any policy")
-    return parts, f"{', '.join(used)} with {short(name)}"
+    return np.stack([*differences, *counts], 1), f"{', '.join(used)} with {short(name)}"
 
 
 def _average(means: np.ndarray) -> np.ndarray:
-    """Mean over policies of differences on the problems that count, from columns (difference, counts) per policy."""
-    return (means[..., 0::2] / np.maximum(means[..., 1::2], 1e-12)).mean(-1)
+    """Mean over policies of the differences on the problems that count, from means of the columns of :func:`_differences`."""
+    differences, counts = np.split(means, 2, -1)
+    return (differences / np.maximum(counts, 1e-12)).mean(-1)
 
 
 def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Finding:
@@ -207,7 +216,7 @@ def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Find
 
     Args:
         ratio: how many times smaller, at least.
-        of: ``parameters``, or ``flops`` in total by the study's convention.
+        of: what is compared: ``parameters``, or ``flops`` in total by the study's convention.
     """
     large = scope.policies[-1]
     times = {p: _times(scope, p, large, of) for p in scope.policies[:-1]}
@@ -215,10 +224,10 @@ def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Find
     if not fitting:
         raise NotTested(f"no policy has {ratio:g} times fewer {of} than {short(large)}; the most is {max(times.values(), default=1):.3g}")
     small = fitting[-1]
-    fitted = _chosen(scope, small)
-    estimates = fitted.estimates - compute_optimal.resampled_means(scope.values(large, "cot"))
-    detail = f"{short(small)} with TTS {fitted.estimates[0]:.1%} less {short(large)} with CoT, {times[small]:.3g} times the {of}"
-    return _points(compute_optimal.interval(estimates), detail)
+    tts = _with_tts(scope, small)
+    detail = f"{short(small)} with TTS {tts[0]:.1%} less {short(large)} with CoT, {times[small]:.3g} times the {of}"
+    difference = tts - compute_optimal.resampled_means(scope.values(large, "cot"))
+    return Finding.of(compute_optimal.interval(difference), "points", detail)
 
 
 def _times(scope: Scope, small: str, large: str, of: str) -> float:
@@ -229,21 +238,20 @@ def _times(scope: Scope, small: str, large: str, of: str) -> float:
     return costs.cost(other, scope.problem_set, large, None, "cot", 1, full=False).total / tts.total
 
 
-def _chosen(scope: Scope, policy: str) -> compute_optimal.Fitted:
-    """The cross-fitted choice of a method for a policy with the good PRM, by difficulty where that was counted."""
-    table = np.stack(list(scope.methods(policy).values()))
-    if table.shape[1] < compute_optimal.FOLDS:
-        raise NotTested(f"{table.shape[1]} problems are too few to choose a method on others")
-    return compute_optimal.fit(table, scope.bins(policy) if policy in scope.pass_at_1 else np.full(table.shape[1], "all"))
+def _with_tts(scope: Scope, policy: str) -> np.ndarray:
+    """Accuracy of a policy with the good PRM and a cross-fitted method, by difficulty where that was counted, ``(1 + resamples,)``."""
+    values = np.stack(list(scope.methods(policy).values()))
+    return compute_optimal.fit(values, scope.bins(policy) if policy in scope.pass_at_1 else ["all"] * scope.count).estimates
 
 
 def compute_optimal_over_majority(scope: Scope) -> Finding:
     """The cross-fitted compute-optimal strategy less majority voting, for the policy for which that is least certain."""
-    found = []
+    findings = []
     for policy in scope.policies:
-        estimates = _chosen(scope, policy).estimates - compute_optimal.resampled_means(scope.values(policy, "majority"))
-        found.append(_points(compute_optimal.interval(estimates), f"least certain of {len(scope.policies)} policies: {short(policy)}"))
-    return min(found, key=certainty)
+        difference = _with_tts(scope, policy) - compute_optimal.resampled_means(scope.values(policy, "majority"))
+        detail = f"least certain of {len(scope.policies)} policies: {short(policy)}"
+        findings.append(Finding.of(compute_optimal.interval(difference), "points", detail))
+    return min(findings, key=certainty)
 
 
 def certainty(finding: Finding) -> float:
@@ -262,24 +270,23 @@ def relative_gain(scope: Scope) -> Finding:
     gains = []
     for policy in (scope.policies[0], scope.policies[-1]):
         cot = compute_optimal.resampled_means(scope.values(policy, "cot"))
-        least = 0.5 / len(scope.values(policy, "cot"))  # half a problem, so that a policy that solves none has a gain
-        gains.append(_chosen(scope, policy).estimates / np.maximum(cot, least) - 1)
-    i = compute_optimal.interval(gains[0] - gains[1])
+        least = 0.5 / scope.count  # half a problem, so that a policy that solves none has a gain
+        gains.append(_with_tts(scope, policy) / np.maximum(cot, least) - 1)
     detail = f"{gains[0][0]:+.0%} for {short(scope.policies[0])}, {gains[1][0]:+.0%} for {short(scope.policies[-1])}"
-    return Finding(i.estimate, i.low, i.high, "share", i.method, detail)
+    return Finding.of(compute_optimal.interval(gains[0] - gains[1]), "share", detail)
 
 
 def efficiency(scope: Scope) -> Finding:
     """How many times fewer samples than majority voting, for the searcher for which that is least certain; above 1 or not."""
-    found = []
+    findings = []
     for policy in scope.searchers:
-        held = scope.holder(policy, "majority")
-        candidates = choices.choices(held.grid.methods, [held.grid.rule])
+        grid = scope.holder(policy, "majority").grid
+        candidates = choices.choices(grid.methods, [grid.rule])
         at = choices.Setting(scope.problem_set, policy, scope.good, scope.n)
         gain = choices.efficiency(scope.holder(policy, "best_of_n", scope.good), at, candidates, scope.bins(policy))["in samples"]
-        i, detail = gain.interval, f"{short(policy)} with {short(scope.good)}: {gain}"
-        found.append(Finding(gain.value, i.low, i.high, "ratio", i.method, detail, margin=1.0, bound=gain.bound or "="))
-    return min(found, key=certainty)
+        detail = f"{short(policy)} with {short(scope.good)}: {gain}"
+        findings.append(Finding.of(gain.interval, "ratio", detail, margin=1.0, bound=gain.bound or "="))
+    return min(findings, key=certainty)
 
 
 def prm_quality(scope: Scope, method: str) -> Finding:
@@ -295,15 +302,15 @@ def prm_quality(scope: Scope, method: str) -> Finding:
     x = np.log(f1) - np.log(f1).mean()
     interval = stats.bootstrap(columns, lambda means: means @ x / (x @ x))
     named = ", ".join(f"{short(prm)} {value:.2f}" for prm, value in zip(scope.prms, f1))
-    return _points(interval, f"accuracy per unit of ln F1; F1: {named}")
+    return Finding.of(interval, "points", f"accuracy per unit of ln F1; F1: {named}")
 
 
 def localisation_f1(prm: str) -> float:
     """A PRM's F1 of error localisation, from its card where it has one, else measured."""
     family, separator, name = prm.rpartition(":")
-    held = {} if family == "dial" else read_card(locate(name)).get("results", {})
-    held = held.get("as implicit PRM", {}) if family == "implicit" else {} if separator else held
-    return held["localisation F1"] if "localisation F1" in held else localisation.evaluate(prm)["chosen"].f1
+    results = {} if family == "dial" else read_card(locate(name)).get("results", {})
+    results = results.get("as implicit PRM", {}) if family == "implicit" else {} if separator else results
+    return results["localisation F1"] if "localisation F1" in results else localisation.evaluate(prm)["chosen"].f1
 
 
 def voting(scope: Scope, against: dict) -> Finding:
@@ -318,31 +325,25 @@ def voting(scope: Scope, against: dict) -> Finding:
         columns.append(np.mean([a - b for a, b in pairs], 0))
     interval = stats.bootstrap(np.stack(columns, 1), lambda means: np.abs(means[..., 0]) - np.abs(means[..., 1]))
     moved = " and ".join(f"{short(prm)} {c.mean():+.1%}" for prm, c in zip((scope.weak, scope.good), columns))
-    return _points(interval, f"the rule instead of {Rule(**against)} moves best-of-N by: {moved}")
+    return Finding.of(interval, "points", f"the rule instead of {Rule(**against)} moves best-of-N by: {moved}")
 
 
 def external_over_internal(scope: Scope) -> Finding:
     """Plain policies with test-time scaling less their long-CoT counterparts with CoT, averaged over the pairs."""
     if not scope.long:
         raise NotTested("no policy has a long-CoT counterpart of its size")
-    pairs = [(_chosen(scope, plain), scope.values(other, "cot")) for plain, other in scope.long.items()]
-    estimates = [fitted.estimates - compute_optimal.resampled_means(alone) for fitted, alone in pairs]
+    pairs = [(_with_tts(scope, plain), scope.values(other, "cot")) for plain, other in scope.long.items()]
+    differences = [tts - compute_optimal.resampled_means(alone) for tts, alone in pairs]
     detail = f"{', '.join(map(short, scope.long))} with TTS and {short(scope.good)} less their long-CoT counterparts with CoT"
-    return _points(compute_optimal.interval(np.mean(estimates, 0)), detail)
+    return Finding.of(compute_optimal.interval(np.mean(differences, 0)), "points", detail)
 
 
 def mostly_solved(scope: Scope, pass_at_1: float, above: float) -> Finding:
     """The share of problems that the largest policy solves in more than ``pass_at_1`` of its samples; above a share or not."""
     largest = scope.policies[-1]
-    if largest not in scope.pass_at_1:
-        raise NotTested(f"the difficulty of the problems for {short(largest)} was not counted")
-    solved = scope.pass_at_1[largest][: scope.count] > pass_at_1
-    i = stats.wilson(int(solved.sum()), len(solved))
-    return Finding(i.estimate, i.low, i.high, "share", i.method, f"problems with Pass@1 above {pass_at_1:.0%}, {short(largest)}", above)
-
-
-def _points(interval: stats.Interval, detail: str) -> Finding:
-    return Finding(interval.estimate, interval.low, interval.high, "points", interval.method, detail)
+    solved = scope.counted(largest) > pass_at_1
+    share = stats.wilson(int(solved.sum()), len(solved))
+    return Finding.of(share, "share", f"problems with Pass@1 above {pass_at_1:.0%}, {short(largest)}", above)
 
 
 CHECKS: dict[str, Callable[..., Finding]] = {

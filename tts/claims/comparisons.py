@@ -24,17 +24,13 @@ class Answering:
 
     Attributes:
         how: CoT, or the method and rule chosen on all problems.
-        accuracy: with its 95 % interval.
+        accuracy: accuracy with its 95 % interval.
         estimates: ``(1 + resamples,)``, the accuracy on the problems as they are, then on each resample of them.
     """
 
     how: str
     accuracy: Interval
     estimates: np.ndarray
-
-    def minus(self, other: Answering) -> Interval:
-        """The difference in accuracy, paired by problem: both are taken on the same resamples."""
-        return compute_optimal.interval(self.estimates - other.estimates)
 
 
 def guided(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, rules: Sequence[Rule] | None = None) -> Answering:
@@ -43,7 +39,7 @@ def guided(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, 
     Difficulty is unknown, so that one choice serves all problems; it is made anew in each resample.
 
     Args:
-        rules: that may be chosen; all by default.
+        rules: rules that may be chosen; all by default.
 
     Raises:
         ValueError: with too few problems to hold some out.
@@ -57,8 +53,7 @@ def guided(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, 
 def alone(evidence: Evidence, problem_set: str, policy: str) -> Answering:
     """A policy with CoT, on the same resamples as :func:`guided`."""
     values = evidence.accuracy(problem_set, policy, None, "cot", 1)
-    weights = compute_optimal.resampled_problems(len(values))
-    return Answering("CoT", stats.of_accuracy(values), weights @ values / weights.sum(1))
+    return Answering("CoT", stats.of_accuracy(values), compute_optimal.resampled_means(values))
 
 
 def answers(evidence: Evidence, problem_set: str, prm: str, n: int, rules: Sequence[Rule] | None = None) -> dict[str, dict[str, Answering]]:
@@ -69,30 +64,27 @@ def answers(evidence: Evidence, problem_set: str, prm: str, n: int, rules: Seque
     }
 
 
-def bars(found: dict[str, dict[str, Answering]]) -> pd.DataFrame:
-    """What :func:`answers` found, one row per policy and way: columns policy, strategy, how, accuracy, low, high."""
+def bars(answered: dict[str, dict[str, Answering]]) -> pd.DataFrame:
+    """What :func:`answers` gives, one row per policy and way: columns policy, strategy, how, accuracy, low, high."""
     return pd.DataFrame(
-        {"policy": policy, "strategy": name, "how": way.how}
-        | {"accuracy": way.accuracy.estimate, "low": way.accuracy.low, "high": way.accuracy.high}
-        for policy, ways in found.items()
+        {"policy": policy, "strategy": name, "how": way.how} | way.accuracy.columns()
+        for policy, ways in answered.items()
         for name, way in ways.items()
     )
 
 
-def pairs(found: dict[str, dict[str, Answering]]) -> pd.DataFrame:
+def pairs(answered: dict[str, dict[str, Answering]]) -> pd.DataFrame:
     """Every policy with TTS against every larger one with CoT.
 
     Returns:
         Columns small, how, large, times larger, TTS, CoT, difference, low, high, verdict.
     """
-    sizes = {policy: costs.shape_of(policy).parameters for policy in found}
-    rows = [
-        {"small": small, "how": found[small]["TTS"].how, "large": large, "times larger": sizes[large] / sizes[small]}
-        | _compared(found[small]["TTS"], found[large]["CoT"])
-        for small in found
-        for large in found
-        if sizes[small] < sizes[large]
-    ]
+    sizes = {policy: costs.shape_of(policy).parameters for policy in answered}
+    rows = []
+    for small, large in ((a, b) for a in answered for b in answered if sizes[a] < sizes[b]):
+        tts, cot = answered[small]["TTS"], answered[large]["CoT"]
+        row = {"small": small, "how": tts.how, "large": large, "times larger": sizes[large] / sizes[small]}
+        rows.append(row | _compared(tts, cot))
     return pd.DataFrame(rows, columns=["small", "how", "large", "times larger", *_COMPARED])
 
 
@@ -100,9 +92,9 @@ _COMPARED = ["TTS", "CoT", "difference", "low", "high", "verdict"]
 
 
 def _compared(first: Answering, second: Answering) -> dict:
-    difference = first.minus(second)
-    values = (first.accuracy.estimate, second.accuracy.estimate, difference.estimate, difference.low, difference.high)
-    return dict(zip(_COMPARED, (*values, stats.verdict(difference))))
+    difference = compute_optimal.interval(first.estimates - second.estimates)  # paired: both are taken on the same resamples
+    ends = {"TTS": first.accuracy.estimate, "CoT": second.accuracy.estimate}
+    return ends | difference.columns("difference") | {"verdict": stats.verdict(difference)}
 
 
 def verifier_as_solver(
@@ -160,9 +152,8 @@ def ways_of(
     evidence: Evidence, problem_set: str, pair: tuple[str, str], prm: str, method: str, n: int, full: bool
 ) -> dict[str, flops.Cost]:
     """What a pair's smaller policy with TTS and its larger one with CoT cost, by name."""
-    used = prm_of(method, prm)
     return {
-        f"{pair[0]}, TTS": costs.cost(evidence, problem_set, pair[0], used, method, n, full),
+        f"{pair[0]}, TTS": costs.cost(evidence, problem_set, pair[0], prm_of(method, prm), method, n, full),
         f"{pair[1]}, CoT": costs.cost(evidence, problem_set, pair[1], None, "cot", 1, full),
     }
 
@@ -171,18 +162,19 @@ def flops_claims(comparisons: pd.DataFrame) -> pd.DataFrame:
     """The three claims apart: in how many comparisons each holds (a ratio above 1), of those where it is known, and the ratio's range.
 
     Args:
-        comparisons: of :func:`flops_comparisons`, or the published ones.
+        comparisons: rows of :func:`flops_comparisons`, or the published ones.
 
     Returns:
         Columns claim, counted, comparisons, holds, least, most.
     """
-    rows = []
-    for claim in CLAIMS:
-        for counted, part in comparisons.groupby("counted", sort=False):
-            ratio = part[claim].astype(float).dropna()
-            numbers = {"comparisons": len(ratio), "holds": int((ratio > 1).sum()), "least": ratio.min(), "most": ratio.max()}
-            rows.append({"claim": claim.replace("times fewer", "fewer"), "counted": counted} | numbers)
-    return pd.DataFrame(rows, columns=["claim", "counted", "comparisons", "holds", "least", "most"])
+    ratios = comparisons.melt("counted", list(CLAIMS), "claim", "ratio").astype({"ratio": float})
+    ratios["claim"] = ratios["claim"].str.replace("times fewer", "fewer")
+    return (
+        ratios.assign(holds=ratios["ratio"] > 1)
+        .groupby(["claim", "counted"], sort=False)
+        .agg(comparisons=("ratio", "count"), holds=("holds", "sum"), least=("ratio", "min"), most=("ratio", "max"))
+        .reset_index()
+    )
 
 
 def widest(comparisons: pd.DataFrame) -> tuple[str, str] | None:
@@ -199,7 +191,7 @@ def totals(ways: dict[str, flops.Cost], queries: int) -> pd.DataFrame:
     """Total FLOPs of each way over the number of queries answered, around where inference catches up with training.
 
     Args:
-        ways: by name, measured over ``queries``; one whose training is unknown is left out.
+        ways: costs by name, measured over ``queries``; one whose training is unknown is left out.
 
     Returns:
         Columns way, queries, total.

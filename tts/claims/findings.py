@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
 from tts.analysis import committed, difficulty
 from tts.analysis.accuracy import Results
@@ -39,10 +39,8 @@ class ClaimsError(ValueError):
     """A claims file that cannot be used; the message says where and why."""
 
 
-class Check(BaseModel):
-    """Which check, with its parameters; or why there is none."""
-
-    model_config = ConfigDict(extra="allow")
+class Check(BaseModel, extra="allow"):
+    """Which check, with its parameters as extra fields; or why there is none."""
 
     check: str = ""
     missing: str = ""
@@ -53,27 +51,20 @@ class Check(BaseModel):
             raise ValueError("give either check (with its parameters) or missing (why there is none)")
         return self
 
-    @property
-    def parameters(self) -> dict:
-        return dict(self.model_extra or {})
-
     def __str__(self) -> str:
-        if self.missing:
-            return f"not tested: {self.missing}"
-        return ", ".join([self.check, *(f"{name} {value}" for name, value in self.parameters.items())])
+        named = ", ".join([self.check, *(f"{name} {value}" for name, value in self.model_extra.items())])
+        return f"not tested: {self.missing}" if self.missing else named
 
 
-class Claim(BaseModel):
+class Claim(BaseModel, extra="forbid"):
     """A claim of the study.
 
     Attributes:
-        statement: what it says.
-        reference: where in the paper.
+        statement: the claim in words.
+        reference: its place in the paper.
         published: its check on the published numbers.
         measured: its check on any scope's outcomes.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     statement: str
     reference: str
@@ -81,16 +72,14 @@ class Claim(BaseModel):
     measured: Check
 
 
-class Roles(BaseModel):
+class Roles(BaseModel, extra="forbid"):
     """What plays which part in a scope; fields as in :class:`tts.claims.checks.Scope`.
 
     Attributes:
-        split: of the problems.
+        split: split of the problems.
         n: the budget, where it is not the ledger's.
-        weak_prm: empty where there is none.
+        weak_prm: the weak PRM; empty where there is none.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     problem_set: str
     split: str = "test"
@@ -103,10 +92,8 @@ class Roles(BaseModel):
     long: dict[str, str] = {}
 
 
-class Ledger(BaseModel):
+class Ledger(BaseModel, extra="forbid"):
     """The content of ``claims.yaml``."""
-
-    model_config = ConfigDict(extra="forbid")
 
     fixed: datetime.date
     rule: dict[str, str]
@@ -119,12 +106,10 @@ class Ledger(BaseModel):
     @model_validator(mode="after")
     def _checks_exist(self) -> Ledger:
         for name, claim in self.claims.items():
-            for kind, check, known in (
-                ("published", claim.published, published_checks.CHECKS),
-                ("measured", claim.measured, checks.CHECKS),
-            ):
-                if check.check and check.check not in known:
-                    raise ValueError(f"claim {name!r}, {kind}: no check {check.check!r}; known: {', '.join(known)}")
+            for kind, known in (("published", published_checks.CHECKS), ("measured", checks.CHECKS)):
+                check = getattr(claim, kind).check
+                if check and check not in known:
+                    raise ValueError(f"claim {name!r}, {kind}: no check {check!r}; known: {', '.join(known)}")
         return self
 
 
@@ -149,21 +134,16 @@ def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
     """The evidence of each measured scope from committed outcomes; None where they do not hold it.
 
     Args:
-        grid: whose settings apply; split, rule, policies and PRMs are the scope's.
+        grid: grid whose settings apply; split, rule, policies and PRMs are the scope's.
     """
-    return {name: _committed_scope(ledger, ledger.scopes.get(name), grid) for name in SCOPES if name != "published"}
+    scopes = dict.fromkeys(SCOPES[1:])
+    for name, roles in ledger.scopes.items():
+        if evidence := _committed_evidence(ledger, roles, grid, ledger.rule):
+            scopes[name] = scope(ledger, roles, evidence, _committed_evidence(ledger, roles, grid, other_rule(ledger)))
+    return scopes
 
 
-def _committed_scope(ledger: Ledger, roles: Roles | None, grid: Grid) -> Scope | None:
-    if roles is None:
-        return None
-    evidence = _held(ledger, roles, grid, ledger.rule)
-    if not evidence:
-        return None
-    return scope(ledger, roles, evidence, _held(ledger, roles, grid, other_rule(ledger)))
-
-
-def _held(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> list[Evidence]:
+def _committed_evidence(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> list[Evidence]:
     """Committed outcomes of the searchers with every PRM, and of every policy with the good one."""
     n = roles.n or ledger.n
     common = rule | {"split": roles.split, "problems": {roles.problem_set: 1}, "methods": compared(study=True), "samples": n}
@@ -171,8 +151,8 @@ def _held(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> lis
         {"policies": roles.searchers, "prms": roles.prms, "budgets": [smaller for smaller in (4, 16, 64, 256) if smaller <= n]},
         {"policies": [*roles.policies, *roles.long.values()], "prms": [roles.good_prm], "budgets": [n]},
     )
-    found = [committed.committed(Grid(**(grid.model_dump() | common | own))) for own in asked]
-    return [held for held in found if held is not None]
+    outcomes = [committed.committed(Grid(**(grid.model_dump() | common | own))) for own in asked]
+    return [evidence for evidence in outcomes if evidence]
 
 
 def imported_scopes(ledger: Ledger, store: Store) -> dict[str, Scope]:
@@ -185,10 +165,8 @@ def imported_scopes(ledger: Ledger, store: Store) -> dict[str, Scope]:
         if FINDINGS in preset.notebooks:
             own = {k: v for k, v in preset.common.items() if k in Grid.model_fields} | ledger.rule
             grid = Grid(**own)
-            roles = Roles(
-                problem_set=next(iter(grid.problems)), policies=grid.policies, searchers=grid.policies, prms=grid.prms,
-                good_prm=grid.prms[0], weak_prm=grid.prms[0],
-            )  # fmt: skip
+            prms = {"prms": grid.prms, "good_prm": grid.prms[0], "weak_prm": grid.prms[0]}
+            roles = Roles(problem_set=next(iter(grid.problems)), policies=grid.policies, searchers=grid.policies, **prms)
             otherwise = Results(Grid(**(own | other_rule(ledger))), store)
             n = max(grid.budgets)
             print(f"imported: {preset.problems} problems of {Path(roles.problem_set).stem}, N = {n}")
@@ -198,7 +176,7 @@ def imported_scopes(ledger: Ledger, store: Store) -> dict[str, Scope]:
 
 def other_rule(ledger: Ledger) -> dict[str, str]:
     """The rule that the voting claim compares with, as parameters of a grid; the ledger's own where there is no such claim."""
-    return next((c.measured.parameters["against"] for c in ledger.claims.values() if c.measured.check == "voting"), ledger.rule)
+    return next((c.measured.model_extra["against"] for c in ledger.claims.values() if c.measured.check == "voting"), ledger.rule)
 
 
 def scope(ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], otherwise: Sequence[Evidence] = (), n: int | None = None) -> Scope:
@@ -221,92 +199,71 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
     """The ledger: one row per claim and scope, published among them.
 
     Args:
-        scopes: per name its evidence, None where there is none.
+        scopes: evidence by the scope's name, None where there is none.
 
     Returns:
         Columns claim, statement, reference, scope, verdict, estimate, low, high (95 %, not corrected), unit, margin, bound (``=``; ``>``
         or ``<`` where the contrast is only known to lie beyond the estimate), interval (its method), p (two-sided, corrected within the
         scope), detail (what was compared, or why the claim is not tested), fixed.
     """
+    from statsmodels.stats.multitest import multipletests  # takes a second
+
     rows = []
-    for name in ("published", *scopes):
-        found = {}
-        for claim_id, claim in ledger.claims.items():
-            check = claim.published if name == "published" else claim.measured
-            found[claim_id] = _run(check, name, None if name == "published" else scopes[name])
-        rows += _with_verdicts(ledger, name, found)
+    for scope_name in ("published", *scopes):
+        results = {name: _run(claim, scope_name, scopes.get(scope_name)) for name, claim in ledger.claims.items()}
+        uncertain = {name: f for name, f in results.items() if isinstance(f, Finding) and not f.exact}
+        raw = [math.erfc(abs(checks.certainty(f)) / math.sqrt(2)) for f in uncertain.values()]
+        corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
+        for name, claim in ledger.claims.items():
+            result, p = results[name], corrected.get(name, 0.0)
+            row = {"claim": name, "statement": claim.statement, "reference": claim.reference, "scope": scope_name}
+            if isinstance(result, str):
+                rows.append(row | {"verdict": "not tested", "detail": result, "fixed": str(ledger.fixed)})
+                continue
+            side = "supported" if result.estimate > result.margin else "contradicted"
+            numbers = {key: getattr(result, key) for key in ("estimate", "low", "high", "unit", "margin", "bound")}
+            rest = {"interval": result.method, "p": p, "detail": result.detail, "fixed": str(ledger.fixed)}
+            rows.append(row | {"verdict": side if p < 1 - ledger.level else "undecided"} | numbers | rest)
     return pd.DataFrame(rows)
 
 
-def _run(check: Check, scope_name: str, scope: Scope | None) -> Finding | str:
-    """What a check finds, or why it cannot."""
+def _run(claim: Claim, scope_name: str, scope: Scope | None) -> Finding | str:
+    """What a claim's check finds in a scope, or why it cannot."""
+    check = claim.published if scope_name == "published" else claim.measured
     if check.missing:
         return check.missing
     if scope_name == "published":
-        return published_checks.CHECKS[check.check](**check.parameters)
+        return published_checks.CHECKS[check.check](**check.model_extra)
     if scope is None:
         return f"no outcomes of the scope {scope_name!r}"
     try:
-        return checks.CHECKS[check.check](scope, **check.parameters)
+        return checks.CHECKS[check.check](scope, **check.model_extra)
     except NotTested as reason:
         return str(reason)
-
-
-def _with_verdicts(ledger: Ledger, scope_name: str, found: dict[str, Finding | str]) -> list[dict]:
-    uncertain = {name: f for name, f in found.items() if isinstance(f, Finding) and not f.exact}
-    from statsmodels.stats.multitest import multipletests  # takes a second
-
-    raw = [math.erfc(abs(checks.certainty(f)) / math.sqrt(2)) for f in uncertain.values()]
-    corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
-    rows = []
-    for name, claim in ledger.claims.items():
-        finding = found[name]
-        row = {"claim": name, "statement": claim.statement, "reference": claim.reference, "scope": scope_name}
-        if isinstance(finding, str):
-            rows.append(row | {"verdict": "not tested", "detail": finding, "fixed": str(ledger.fixed)})
-            continue
-        p = corrected.get(name, 0.0)
-        side = "supported" if finding.estimate > finding.margin else "contradicted"
-        numbers = {key: getattr(finding, key) for key in ("estimate", "low", "high", "unit", "margin", "bound")}
-        verdict = side if p < 1 - ledger.level else "undecided"
-        rest = {"interval": finding.method, "p": p, "detail": finding.detail, "fixed": str(ledger.fixed)}
-        rows.append(row | {"verdict": verdict} | numbers | rest)
-    return rows
 
 
 def formatted(row: dict | pd.Series) -> str:
     """A row's contrast with its interval, in its unit."""
     if row["verdict"] == "not tested":
         return ""
-    values = [row[name] for name in ("estimate", "low", "high")]
-    if row["unit"] == "points":
-        point, low, high = (f"{100 * value:+.1f}" for value in values)
-    elif row["unit"] == "share":
-        point, low, high = (f"{100 * value:.0f} %" for value in values)
-    else:
-        point, low, high = (f"{value:.3g}" for value in values)
-    unit = " times" if row["unit"] == "ratio" else ""
+    scale, form, unit = {"points": (100, "{:+.1f}", ""), "share": (100, "{:.0f} %", ""), "ratio": (1, "{:.3g}", " times")}[row["unit"]]
+    point, low, high = (form.format(scale * row[name]) for name in ("estimate", "low", "high"))
     point = f"{row['bound'].strip('=')}{point}{unit}"
     return point if low == high else f"{point} [{low}, {high}]"
 
 
 def described(ledger: Ledger) -> pd.DataFrame:
     """One row per claim: statement, reference, and its check in each kind of scope."""
-    rows = [
-        {"claim": name, "statement": c.statement, "reference": c.reference, "published": str(c.published), "measured": str(c.measured)}
-        for name, c in ledger.claims.items()
-    ]
+    rows = [{"claim": name} | {key: str(value) for key, value in claim} for name, claim in ledger.claims.items()]
     return pd.DataFrame(rows).set_index("claim")
 
 
 def wide(ledger: pd.DataFrame) -> pd.DataFrame:
     """One row per claim, scopes as columns: verdict and contrast."""
     shown = ledger.assign(text=[f"{row['verdict']} {formatted(row)}".strip() for _, row in ledger.iterrows()])
-    table = shown.pivot(index="claim", columns="scope", values="text")
-    order = list(dict.fromkeys(ledger["claim"]))
+    contrasts = shown.pivot(index="claim", columns="scope", values="text")[ledger["scope"].unique()]
     named = ledger.drop_duplicates("claim").set_index("claim")[["statement", "reference"]]
-    columns = ["statement", "reference", *dict.fromkeys(ledger["scope"])]
-    return named.join(table).loc[order, columns].rename_axis(index=None, columns=None)
+    return named.join(contrasts).rename_axis(index=None, columns=None)
 
 
 def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:
@@ -320,4 +277,4 @@ def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:
 def counts(ledger: pd.DataFrame) -> pd.DataFrame:
     """How many claims got each verdict, per scope."""
     table = pd.crosstab(ledger["scope"], ledger["verdict"])
-    return table.reindex(index=list(dict.fromkeys(ledger["scope"])), columns=list(VERDICTS), fill_value=0)
+    return table.reindex(index=ledger["scope"].unique(), columns=list(VERDICTS), fill_value=0)

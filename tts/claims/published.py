@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from tts.analysis import flops, stats
-from tts.analysis.flops import Cost, Shape
+from tts.analysis import flops, sizes, stats
+from tts.analysis.flops import Cost
 from tts.analysis.stats import Interval
 from tts.common.paths import DATA
 
@@ -46,16 +46,9 @@ def accuracy(percent: float, problem_set: str) -> Interval:
     Raises:
         PublishedError: for a problem set whose number of problems is not known.
     """
-    return stats.wilson(percent / 100 * _problems(problem_set), _problems(problem_set))
-
-
-def difference(first: float, second: float, problem_set: str) -> Interval:
-    """First minus second of two published accuracies in per cent, as a share, with a 95 % interval; see :func:`combination`.
-
-    Raises:
-        PublishedError: for a problem set whose number of problems is not known.
-    """
-    return combination([first, second], [1, -1], problem_set)
+    if problem_set not in PROBLEMS:
+        raise PublishedError(f"no number of problems is known for {problem_set!r}; there are {', '.join(PROBLEMS)}")
+    return stats.wilson(percent / 100 * PROBLEMS[problem_set], PROBLEMS[problem_set])
 
 
 def combination(accuracies: Sequence[float], signs: Sequence[float], problem_set: str) -> Interval:
@@ -66,9 +59,9 @@ def combination(accuracies: Sequence[float], signs: Sequence[float], problem_set
     which ones each model solved was not published, so a paired interval, as a rule narrower, cannot be had.
 
     Args:
-        accuracies: in per cent.
+        accuracies: published accuracies in per cent.
         signs: 1 or -1 for each.
-        problem_set: that each was measured on.
+        problem_set: problem set that each was measured on.
 
     Raises:
         PublishedError: for a problem set whose number of problems is not known.
@@ -80,12 +73,6 @@ def combination(accuracies: Sequence[float], signs: Sequence[float], problem_set
         share = sign * percent / 100
         estimate, below, above = estimate + share, below + (share - ends[0]) ** 2, above + (ends[1] - share) ** 2
     return Interval(estimate, estimate - below**0.5, estimate + above**0.5, "Wilson's intervals combined (MOVER), unpaired")
-
-
-def _problems(problem_set: str) -> int:
-    if problem_set not in PROBLEMS:
-        raise PublishedError(f"no number of problems is known for {problem_set!r}; there are {', '.join(PROBLEMS)}")
-    return PROBLEMS[problem_set]
 
 
 def table3() -> pd.DataFrame:
@@ -136,26 +123,18 @@ def table6() -> pd.DataFrame:
 
 def _with_differences(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows with columns TTS, CoT and problems, and what the difference is."""
-    differences = [difference(row.TTS, row.CoT, row.problems) for row in rows.itertuples()]
-    return rows.assign(
-        difference=[d.estimate for d in differences],
-        low=[d.low for d in differences],
-        high=[d.high for d in differences],
-        verdict=[stats.verdict(d) for d in differences],
-    )
+    differences = [combination([row.TTS, row.CoT], [1, -1], row.problems) for row in rows.itertuples()]
+    columns = [difference.columns("difference") | {"verdict": stats.verdict(difference)} for difference in differences]
+    return rows.assign(**pd.DataFrame(columns, index=rows.index))
 
 
 def accuracies() -> pd.DataFrame:
     """All accuracies of Tables 3, 5 and 6: columns model, strategy (CoT or TTS), problems, accuracy (per cent), source."""
-    table3, table5, table6 = read("table3"), read("table5"), read("table6")
-    parts = [
-        table.assign(source=name, strategy=table["group"].str.contains("TTS").map({True: "TTS", False: "CoT"}))
-        for name, table in (("Table 3", table3), ("Table 6", table6))
-    ]
-    names = {"cot": "CoT", "compute_optimal_tts": "TTS"}
-    of_table5 = table5.melt("model", list(names), "strategy", "MATH-500").replace({"strategy": names})
-    parts.append(of_table5.assign(source="Table 5"))
-    rows = pd.concat(parts).melt(["model", "strategy", "source"], list(PROBLEMS), "problems", "accuracy").dropna()
+    grouped = pd.concat([read("table3").assign(source="Table 3"), read("table6").assign(source="Table 6")])
+    grouped["strategy"] = grouped["group"].str.contains("TTS").map({True: "TTS", False: "CoT"})
+    table5 = read("table5").rename(columns={"cot": "CoT", "compute_optimal_tts": "TTS"})
+    table5 = table5.melt("model", ["CoT", "TTS"], "strategy", "MATH-500").assign(source="Table 5")
+    rows = pd.concat([grouped, table5]).melt(["model", "strategy", "source"], list(PROBLEMS), "problems", "accuracy").dropna()
     return rows[["model", "strategy", "problems", "accuracy", "source"]].sort_values("source", kind="stable").reset_index(drop=True)
 
 
@@ -181,8 +160,7 @@ def claims() -> pd.DataFrame:
     small = sources[sources["strategy"] == "TTS"].drop(columns="strategy").rename(columns={"model": "small", "accuracy": "TTS"})
     large = sources[sources["strategy"] == "CoT"].drop(columns=["strategy", "source"]).rename(columns={"model": "large", "accuracy": "CoT"})
     made = read("fig1").rename(columns={"problem_set": "problems"})
-    found = made.merge(small, on=["small", "problems"]).merge(large, on=["large", "problems"])
-    return _with_differences(found)
+    return _with_differences(made.merge(small, on=["small", "problems"]).merge(large, on=["large", "problems"]))
 
 
 CONVENTIONS = ("the study's", "active parameters", "full, 7B PRM", "full, 72B PRM")
@@ -200,33 +178,27 @@ def counted(convention: str) -> dict[str, Cost]:
     """
     if convention not in CONVENTIONS:
         raise PublishedError(f"no convention {convention!r}; there are {', '.join(CONVENTIONS)}")
-    table, sizes = table4(), read("sizes").set_index("model")
-    found, solution = {}, 0.0
+    table, known = table4(), read("sizes").set_index("model")
+    costs, solution = {}, 0.0
     for row in table.iloc[::-1].itertuples():  # the larger of each comparison comes second, and gives the length of a solution
-        alone, size = row.strategy == "CoT", sizes.loc[row.model]
+        alone, size = row.strategy == "CoT", known.loc[row.model]
         solution = row.inferred_tokens / PROBLEMS["MATH-500"] if alone else solution
-        prm = None if alone or not convention.startswith("full") else sizes.loc[f"Qwen2.5-Math-PRM-{convention.split()[1]}"]
-        found[row.model] = _counted(size, prm, convention, row.inferred_tokens, solution)
-    return {model: found[model] for model in table["model"]}
+        prm = None if alone or not convention.startswith("full") else known.loc[f"Qwen2.5-Math-PRM-{convention.split()[1]}"]
+        costs[row.model] = _counted(size, prm, convention, row.inferred_tokens, solution)
+    return {model: costs[model] for model in table["model"]}
 
 
 def _counted(size: pd.Series, prm: pd.Series | None, convention: str, tokens: float, solution: float) -> Cost:
-    if convention == "the study's":
-        trained, decode = flops.pretraining(size["parameters"], size["pretraining_tokens"]), flops.inference(size["parameters"], tokens)
-        return Cost(trained, decode=decode, deployed=size["parameters"])
-    trained = flops.pretraining(size["active_parameters"], size["pretraining_tokens"])
-    if convention == "active parameters":
-        return Cost(trained, decode=flops.inference(size["active_parameters"], tokens), deployed=size["parameters"])
+    counting = size["parameters" if convention == "the study's" else "active_parameters"]
+    trained = flops.pretraining(counting, size["pretraining_tokens"])
+    if not convention.startswith("full"):
+        return Cost(trained, decode=flops.inference(counting, tokens), deployed=size["parameters"])
     prompts = [PROMPT_TOKENS] * PROBLEMS["MATH-500"]
     if prm is None:
-        return replace(flops.answering(_shape(size), prompts, tokens, solution), policy_training=trained)
+        return replace(flops.answering(sizes.shape_in(size), prompts, tokens, solution), policy_training=trained)
     prm_trained = flops.pretraining(prm["active_parameters"], prm["pretraining_tokens"])
-    cost = flops.answering(_shape(size), prompts, tokens, solution, _shape(prm), tokens + sum(prompts))
+    cost = flops.answering(sizes.shape_in(size), prompts, tokens, solution, sizes.shape_in(prm), tokens + sum(prompts))
     return replace(cost, policy_training=trained, prm_training=prm_trained)
-
-
-def _shape(size: pd.Series) -> Shape:
-    return Shape(size["parameters"], size["layers"], size["attention_width"], size["parameters"] - size["active_parameters"])
 
 
 def flops_comparisons() -> pd.DataFrame:
@@ -237,8 +209,8 @@ def flops_comparisons() -> pd.DataFrame:
     """
     rows = []
     for convention in CONVENTIONS:
-        found = list(counted(convention).items())
-        for (small, small_cost), (large, large_cost) in zip(found[::2], found[1::2]):
+        costs = list(counted(convention).items())
+        for (small, small_cost), (large, large_cost) in zip(costs[::2], costs[1::2]):
             against = flops.against(small_cost, large_cost, PROBLEMS["MATH-500"])
             rows.append({"small with TTS": small, "large with CoT": large, "counted": convention} | against)
     return pd.DataFrame(rows).sort_values("small with TTS", ascending=False, kind="stable").reset_index(drop=True)

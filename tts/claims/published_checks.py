@@ -6,7 +6,7 @@ paired by problem, may be somewhat more certain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,6 @@ from tts.claims import published
 from tts.claims.checks import Finding, certainty
 
 
-def _combination(accuracies: Sequence[float], signs: Sequence[float], problem_set: str, detail: str) -> Finding:
-    i = published.combination(accuracies, signs, problem_set)
-    return Finding(i.estimate, i.low, i.high, "points", i.method, detail)
-
-
 def _table(name: str, index: str = "model") -> pd.DataFrame:
     return published.read(name).set_index(index)
 
@@ -28,7 +23,7 @@ def _table(name: str, index: str = "model") -> pd.DataFrame:
 def _difference(table: pd.DataFrame, first: str, second: str, column: str) -> Finding:
     a, b = table.loc[first, column], table.loc[second, column]
     detail = f"{first} {a:g} less {second} {b:g}, {published.PROBLEMS[column]} problems of {column}"
-    return _combination([a, b], [1, -1], column, detail)
+    return Finding.of(published.combination([a, b], [1, -1], column), "points", detail)
 
 
 def table3(first: str, second: str, column: str) -> Finding:
@@ -46,31 +41,24 @@ def table2(first: str, second: str, high: str, low: str) -> Finding:
     table = _table("table2", "method")
     values = [table.loc[rule, prm] for prm in (first, second) for rule in (high, low)]
     detail = f"{high} - {low}: {first} {values[0] - values[1]:.1f}, {second} {values[2] - values[3]:.1f} points"
-    return _combination(values, [1, -1, -1, 1], "MATH-500", detail)
+    return Finding.of(published.combination(values, [1, -1, -1, 1], "MATH-500"), "points", detail)
 
 
 def table4(first: str, second: str, times: float) -> Finding:
     """How many times fewer total FLOPs, exactly; more than ``times`` or not."""
     total = _table("table4")["total_flops"]
     ratio = float(total[second] / total[first])
-    return Finding(
-        ratio, ratio, ratio, "ratio", "exact", f"{second} {total[second]:.3g} over {first} {total[first]:.3g} FLOPs", times, True
-    )
+    detail = f"{second} {total[second]:.3g} over {first} {total[first]:.3g} FLOPs"
+    return Finding(ratio, ratio, ratio, "ratio", "exact", detail, times, exact=True)
 
 
 def table5_all(first: str, second: str) -> Finding:
     """The difference of two columns of Table 5 for the policy for which it is least certain."""
-    table = _table("table5")
-    found = [
-        _combination(
-            [row[first], row[second]],
-            [1, -1],
-            "MATH-500",
-            f"least certain of {len(table)} policies: {model} {row[first]} less {row[second]}",
-        )
-        for model, row in table.iterrows()
-    ]
-    return min(found, key=certainty)
+    table, findings = _table("table5"), []
+    for model, row in table.iterrows():
+        detail = f"least certain of {len(table)} policies: {model} {row[first]} less {row[second]}"
+        findings.append(Finding.of(published.combination([row[first], row[second]], [1, -1], "MATH-500"), "points", detail))
+    return min(findings, key=certainty)
 
 
 def relative_gain(first: str, second: str) -> Finding:
@@ -87,8 +75,7 @@ def relative_gain(first: str, second: str) -> Finding:
 
 def share(value: float, problems: int, above: float) -> Finding:
     """A published share of problems, in per cent; above another or not."""
-    i = stats.wilson(value / 100 * problems, problems)
-    return Finding(i.estimate, i.low, i.high, "share", i.method, f"{value:g} % of {problems} problems", above / 100)
+    return Finding.of(stats.wilson(value / 100 * problems, problems), "share", f"{value:g} % of {problems} problems", above / 100)
 
 
 CHECKS: dict[str, Callable[..., Finding]] = {

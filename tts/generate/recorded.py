@@ -7,12 +7,12 @@ from tts.generate.grid import Grid
 from tts.search import method_of
 from tts.search.base import Candidate
 from tts.search.driver import Driver, Outcome
-from tts.tasks import selection
 from tts.tasks.grading import Grader, groups
 from tts.tasks.prompts import boxed_answer
+from tts.tasks.selection import Rule, aggregates, select
 
 
-def search(grid: Grid, engines: Engines, problem: str, method: str, n: int) -> Outcome:
+def search(grid: Grid, engines: Engines, problem: str, method: str, n: int, name: str = "explored") -> Outcome:
     """Runs one method on one problem with the grid's first policy and PRM, recording every candidate.
 
     Args:
@@ -21,17 +21,18 @@ def search(grid: Grid, engines: Engines, problem: str, method: str, n: int) -> O
         problem: the problem's text.
         method: name of the method.
         n: budget.
+        name: the problem's id, which its random numbers depend on.
     """
     policy, prm = engines.policy(grid.policies[0], grid.sampling()), engines.prm(grid.prms[0])
-    root = policy.root("explored", problem)
+    root = policy.root(name, problem)
     return Driver(policy, prm, record=True).run([(root, method_of(method).build(root, n, grid.settings))])[0]
 
 
-def selected(grid: Grid, outcome: Outcome) -> Candidate | None:
-    """The candidate whose answer is the answer, by the grid's aggregate and vote; None where nothing finished."""
-    finished = [c for c in outcome.trajectories if c.status == "finished" and c.scores]
+def selected(rule: Rule, outcome: Outcome) -> Candidate | None:
+    """The candidate whose answer is the answer by a rule; None where nothing finished."""
+    finished = [c for c in outcome.trajectories if c.status == "finished" and (c.scores or rule.vote == "majority")]
     with Grader() as grader:
         numbers = groups([boxed_answer(c.text) for c in finished], grader)
-    scores = [selection.aggregate(c.scores, grid.aggregate) for c in finished]
-    index = selection.select(numbers, scores, grid.vote)
+    scores = None if rule.vote == "majority" else aggregates([c.scores for c in finished], rule.aggregate)
+    index = select(numbers, scores, rule.vote)
     return None if index < 0 else finished[index]

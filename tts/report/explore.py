@@ -25,7 +25,7 @@ def summary(grid: Grid, outcomes: dict[str, Outcome], answer: str) -> pd.DataFra
     rows = []
     with Grader() as grader:
         for method, outcome in outcomes.items():
-            chosen = selected(grid, outcome)
+            chosen = selected(grid.rule, outcome)
             given = boxed_answer(chosen.text) if chosen else None
             rows.append(
                 {

@@ -10,7 +10,7 @@ import ipywidgets
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tts.analysis.search_losses import FATES, WON, Followed, at_step, follow, last_right
+from tts.analysis.search_losses import STATES, WON, Followed, at_step, follow, last_right
 from tts.generate import recorded
 from tts.generate.chunks import Engines
 from tts.generate.grid import Grid
@@ -49,32 +49,32 @@ def telling(searches: Sequence[Followed]) -> Followed:
 
 
 def page(followed: Followed, step: int) -> str:
-    """The candidates of a step as an HTML table: score, text, right or wrong, fate; what won a place in bold; the fates explained.
+    """The candidates of a step as an HTML table: score, text, right or wrong, state; what won a place in bold; the states explained.
 
     Args:
         followed: the search.
         step: from 1.
     """
     rows, lost = at_step(followed, step), set() if followed.loss.kind == "found" else last_right(followed.steps)
-    head = "".join(f'<th style="{_CELL}">{name}</th>' for name in ("sample", "score", "step", "so far", "fate"))
+    head = "".join(f'<th style="{_CELL}">{name}</th>' for name in ("sample", "score", "step", "so far", "state"))
     lines = [_line(row, row.path in lost) for row in rows.itertuples()]
-    fates = "<br>".join(f"{fate}: {meaning}" for fate, meaning in FATES.items() if (rows["fate"] == fate).any())
-    caption = f'<caption style="caption-side:bottom;text-align:left;padding:6px;color:#555">{fates}</caption>'
+    states = "<br>".join(f"{state}: {meaning}" for state, meaning in STATES.items() if (rows["state"] == state).any())
+    caption = f'<caption style="caption-side:bottom;text-align:left;padding:6px;color:#555">{states}</caption>'
     style = "border-collapse:collapse;background:white;line-height:1.45"
     return f'<table style="{style}">{caption}\n<tr>{head}</tr>\n' + "\n".join(lines) + "\n</table>"
 
 
 def _line(row, lost: bool) -> str:
-    fate = f"merged with {row.into}" if row.into else row.fate
+    state = f"merged with {row.into}" if row.into else row.state
     if row.selected:
-        fate += ", leads to the answer"
+        state += ", leads to the answer"
     if lost:
-        fate += ", <b>the last right step</b>"
+        state += ", <b>the last right step</b>"
     so_far = {True: "right", False: "wrong"}.get(row.right, "not known")
     score = "" if pd.isna(row.score) else f"{row.score:.2f}"
     text = f"<code>{escape(row.text) or '(end)'}</code>"
-    style = "font-weight:bold" if row.fate in WON else "color:#555"
-    cells = [row.path, score, text, so_far, fate]
+    style = "font-weight:bold" if row.state in WON else "color:#555"
+    cells = [row.path, score, text, so_far, state]
     colours = ["", f";background:{explore.shade(row.score)};color:black" if score else "", "", "", ""]
     shown = "".join(f'<td style="{_CELL};{style}{colour}">{cell}</td>' for cell, colour in zip(cells, colours))
     return f'<tr style="outline:{f"2px solid {RIGHT}" if lost else "none"}">{shown}</tr>'

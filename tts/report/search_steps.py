@@ -1,4 +1,4 @@
-"""The drawing of one search step by step: every distinct candidate with its text, its score and its fate."""
+"""The drawing of one search step by step: every distinct candidate with its text, its score and its state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LETTER = 0.602 * _FONT / 72  # inches, of DejaVu Sans Mono
 def draw(followed: Followed, title: str) -> Figure:
     """One column per step, the candidates that won a place on top, each column in the order of the scores.
 
-    Equal siblings are drawn once, with their number. Frames tell the fate, colours the score, ticks and crosses whether all is
+    Equal siblings are drawn once, with their number. Frames tell the state, colours the score, ticks and crosses whether all is
     right so far; the last right candidates have a purple frame where the right answer was lost. Only the first eight steps are
     drawn, of a column its first twenty candidates, and of a step what fits into its box.
 
@@ -58,7 +58,7 @@ def draw(followed: Followed, title: str) -> Figure:
 def _distinct(rows: pd.DataFrame) -> pd.DataFrame:
     """Merged candidates folded into the one that they were merged with, as its number of copies."""
     copies = rows["into"].value_counts()
-    own = rows[rows["fate"] != "merged"]
+    own = rows[rows["state"] != "merged"]
     return own.assign(copies=[1 + int(copies.get(path, 0)) for path in own["path"]])
 
 
@@ -66,22 +66,22 @@ def _join(places: dict[str, tuple[int, int]], copied: set[str], row, ax: Axes) -
     parent = row.path.rpartition(".")[0]
     if parent in places:
         (x, y), (to_x, to_y) = places[parent], places[row.path]
-        colour, width = ("black", 1.2) if row.selected else ("0.55" if row.fate in WON else "0.85", 0.6)
+        colour, width = ("black", 1.2) if row.selected else ("0.55" if row.state in WON else "0.85", 0.6)
         start = x + _WIDTH / 2 + (0.1 if parent in copied else 0)  # past the number of copies
         ax.plot([start, to_x - _WIDTH / 2], [y, to_y], color=colour, linewidth=width, zorder=2.8 if row.selected else 1)
 
 
 def _box(row, place: tuple[int, int], lost: bool, longest: int, ax: Axes) -> None:
     x, y = place
-    edge, width = (RIGHT, 1.8) if lost else ("black", 0.9) if row.fate in WON else ("0.7", 0.4)
-    style = "round,pad=0,rounding_size=0.12" if row.fate == "finished" else "square,pad=0"
-    frame = {"edgecolor": edge, "linewidth": width, "linestyle": "-" if row.fate in WON or lost else ":", "mutation_aspect": 3}
+    edge, width = (RIGHT, 1.8) if lost else ("black", 0.9) if row.state in WON else ("0.7", 0.4)
+    style = "round,pad=0,rounding_size=0.12" if row.state == "finished" else "square,pad=0"
+    frame = {"edgecolor": edge, "linewidth": width, "linestyle": "-" if row.state in WON or lost else ":", "mutation_aspect": 3}
     ax.add_patch(
         FancyBboxPatch((x - _WIDTH / 2, y - _HEIGHT / 2), _WIDTH, _HEIGHT, boxstyle=style, facecolor=shade(row.score), zorder=3, **frame)
     )
     mark = {True: "✓", False: "✗"}.get(row.right, " ")
     score = "" if pd.isna(row.score) else f"{row.score:.2f}"
-    colour = "black" if row.fate in WON or lost else "0.25"
+    colour = "black" if row.state in WON or lost else "0.25"
     ax.text(
         x - _WIDTH / 2 + 0.02,
         y,

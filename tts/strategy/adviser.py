@@ -9,23 +9,21 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from tts.analysis import costs, flops
 from tts.analysis.accuracy import Results
 from tts.common.files import write_text
+from tts.generate import recorded
 from tts.generate.chunks import Engines
-from tts.generate.grid import STEP_TOKENS, explain
+from tts.generate.grid import explain, grid_of
 from tts.reward_models import weights_of
-from tts.search import Settings, best_of_n, method_of
-from tts.search.driver import Driver
+from tts.search import method_of
 from tts.search.registry import compared
-from tts.search.sampling import Sampling
 from tts.strategy import choices
 from tts.strategy.compute_optimal import fit
-from tts.tasks.grading import Grader, groups
 from tts.tasks.prompts import boxed_answer
-from tts.tasks.selection import AGGREGATES, VOTES, aggregate, select
+from tts.tasks.selection import AGGREGATES, VOTES, Rule, aggregates
 
 Unit = Literal["samples", "tokens", "flops"]
 VERSION = 1
@@ -39,19 +37,19 @@ Share = Annotated[float, Field(ge=-1e-9, le=1 + 1e-9)]  # means and products of 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Model(BaseModel):
+class Model(BaseModel, extra="forbid"):
     """A policy or PRM by name and weights."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     weights: str
 
+    @classmethod
+    def of(cls, name: str) -> Model:
+        return cls(name=name, weights=weights_of(name))
 
-class Limits(BaseModel):
-    """Of sampling and search, as in :class:`tts.generate.grid.Grid`."""
 
-    model_config = ConfigDict(extra="forbid")
+class Limits(BaseModel, extra="forbid"):
+    """Limits of sampling and search, as in :class:`tts.generate.grid.Grid`."""
 
     temperature: float = Field(ge=0, allow_inf_nan=False)
     top_p: float = Field(gt=0, le=1)
@@ -60,19 +58,17 @@ class Limits(BaseModel):
     max_steps: int = Field(ge=1)
 
 
-class Entry(BaseModel):
+class Entry(BaseModel, extra="forbid"):
     """What to do with problems of one difficulty at one budget, and what that gave.
 
     Attributes:
-        difficulty: as predicted from the PRM's scores of a few samples.
-        method, aggregate, vote, n: what to run; majority voting has no aggregate.
-        accuracy, low, high: cross-fitted, on the problems of that difficulty, with its 95 % interval.
-        problems: how many those were.
+        difficulty: difficulty as predicted from the PRM's scores of a few samples.
+        method, aggregate, vote, n: method, rule and budget to use; majority voting has no aggregate.
+        accuracy, low, high: cross-fitted accuracy on the problems of that difficulty, with its 95 % interval.
+        problems: number of those problems.
         policy_tokens, prm_tokens: mean per problem; the PRM's are an upper bound where part of a pool was scored.
-        flops: of inference, mean per problem, by the study's convention with the PRM added.
+        flops: FLOPs of inference, mean per problem, by the study's convention with the PRM added.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     difficulty: Literal["easy", "medium", "hard"]
     method: str
@@ -98,21 +94,19 @@ class Entry(BaseModel):
         return {"samples": float(self.n), "tokens": self.policy_tokens, "flops": self.flops}[unit]
 
 
-class Strategy(BaseModel):
+class Strategy(BaseModel, extra="forbid"):
     """What was learnt for one policy and one PRM.
 
     Attributes:
-        policy, prm: what it holds for.
+        policy, prm: models that it holds for.
         sampling: limits of sampling and search.
         beam_width: M.
         peek: samples from which the difficulty of a problem is predicted.
         thresholds: mean PRM score of those above which a problem is easy, and below which it is hard.
-        aggregate: of the scores that are averaged.
+        aggregate: aggregate of the scores that are averaged.
         learnt_on: problem sets and their number of problems.
         entries: the best choice per difficulty and budget.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     policy: Model
     prm: Model
@@ -135,24 +129,37 @@ class Strategy(BaseModel):
         Raises:
             StrategyError: where the budget buys no entry of some difficulty.
         """
-        found = []
+        best = []
         for name in choices.BINS:
             entries = [e for e in self.entries if e.difficulty == name]
             affordable = [e for e in entries if e.cost(unit) <= budget]
             if entries and not affordable:
                 least = min(e.cost(unit) for e in entries)
                 raise StrategyError(f"a budget of {budget:g} {unit} buys nothing for {name} problems; the least is {least:.3g}")
-            if affordable:
-                found.append(max(affordable, key=lambda e: (e.accuracy, -e.cost(unit))))
-        return found
+            best += sorted(affordable, key=lambda e: (-e.accuracy, e.cost(unit)))[:1]
+        return best
+
+
+class StrategyFile(BaseModel):
+    """The content of a strategy file."""
+
+    version: int = VERSION
+    strategies: list[Strategy]
+
+    @field_validator("version")
+    @classmethod
+    def _ours(cls, value: int) -> int:
+        if value != VERSION:
+            raise ValueError(f"it has version {value}; this suite reads {VERSION}")
+        return value
 
 
 def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) -> Strategy:
     """The best choice for each predicted difficulty and each budget, from stored runs.
 
     Args:
-        results: of a grid that holds the policy and the PRM.
-        problem_set: whose problems are learnt from.
+        results: accuracies of a grid that holds the policy and the PRM.
+        problem_set: problem set that is learnt from.
         policy, prm: their names.
         peek: samples from which difficulty is predicted.
     """
@@ -162,17 +169,21 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
     bins = choices.quantile_bins(scores)
     entries = []
     for n in sorted(grid.budgets):
-        table = choices.values(results, problem_set, policy, prm, n, candidates)
-        fitted = fit(table, bins)
+        fitted = fit(choices.values(results, problem_set, policy, prm, n, candidates), bins)
         for name in (name for name in choices.BINS if name in fitted.choice):
-            choice, inside, interval = candidates[fitted.choice[name]], bins == name, fitted.of_bin[name]
-            spent = _spent(results, problem_set, policy, prm, choice.method, n, inside)
-            numbers = {"accuracy": interval.estimate, "low": interval.low, "high": interval.high, "problems": int(inside.sum())}
-            rule = {"method": choice.method, "aggregate": choice.rule.aggregate, "vote": choice.rule.vote, "n": n}
-            entries.append(Entry(difficulty=name, **rule, **numbers, **spent))
+            method, rule = candidates[fitted.choice[name]]
+            asked, inside = (problem_set, policy, prm, method, n), bins == name
+            written, read = (float(tokens(*asked)[inside].mean()) for tokens in (results.policy_tokens, results.prm_tokens))
+            read = written if np.isnan(read) else read
+            spent = flops.inference(costs.shape_of(policy).active, written)
+            if method_of(method).guided:
+                spent += flops.inference(costs.shape_of(prm).active, read)
+            numbers = {"problems": int(inside.sum()), "policy_tokens": written, "prm_tokens": read, "flops": spent}
+            interval = fitted.of_bin[name].columns()
+            entries.append(Entry(difficulty=name, method=method, aggregate=rule.aggregate, vote=rule.vote, n=n, **interval, **numbers))
     return Strategy(
-        policy=_identity(policy),
-        prm=_identity(prm),
+        policy=Model.of(policy),
+        prm=Model.of(prm),
         sampling=Limits(**{name: getattr(grid, name) for name in Limits.model_fields}),
         beam_width=grid.beam_width,
         peek=peek,
@@ -183,23 +194,8 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
     )
 
 
-def _spent(results: Results, problem_set: str, policy: str, prm: str, method: str, n: int, inside: np.ndarray) -> dict[str, float]:
-    generated = float(results.policy_tokens(problem_set, policy, prm, method, n)[inside].mean())
-    read = float(results.prm_tokens(problem_set, policy, prm, method, n)[inside].mean())
-    read = generated if np.isnan(read) else read
-    total = flops.inference(costs.shape_of(policy).active, generated)
-    if method_of(method).guided:
-        total += flops.inference(costs.shape_of(prm).active, read)
-    return {"policy_tokens": generated, "prm_tokens": read, "flops": total}
-
-
-def _identity(name: str) -> Model:
-    return Model(name=name, weights=weights_of(name))
-
-
 def save(strategies: Sequence[Strategy], path: Path) -> Path:
-    content = {"version": VERSION, "strategies": [s.model_dump() for s in strategies]}
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    write_text(path, json.dumps(StrategyFile(strategies=strategies).model_dump(), indent=1) + "\n")
     return path
 
 
@@ -212,23 +208,14 @@ def load(path: Path, policy: str, prm: str) -> Strategy:
     if not path.exists():
         raise StrategyError(f"no strategy file {path}; run `python -m tts run 05_compute_optimal -p policy={policy} -p prm={prm}`")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["version"] != VERSION:
-            raise StrategyError(
-                f"{path} has version {content['version']}; this suite reads {VERSION}: write it again with 05_compute_optimal"
-            )
-        strategies = [Strategy(**s) for s in content["strategies"]]
-    except StrategyError:
-        raise
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = explain(error, Strategy) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
-        raise StrategyError(f"{path} is not a strategy file ({reason}); write it again with 05_compute_optimal") from None
-    wanted = (_identity(policy), _identity(prm))
-    for found in strategies:
-        if (found.policy.name, found.prm.name) == (policy, prm):
-            if (found.policy, found.prm) != wanted:
+        strategies = StrategyFile.model_validate_json(path.read_bytes()).strategies
+    except ValidationError as error:
+        raise StrategyError(f"{path} is not a strategy file ({explain(error, Strategy)}); write it again with 05_compute_optimal") from None
+    for strategy in strategies:
+        if (strategy.policy.name, strategy.prm.name) == (policy, prm):
+            if (strategy.policy, strategy.prm) != (Model.of(policy), Model.of(prm)):
                 raise StrategyError(f"{path} was made with other weights of {policy} or {prm}; run 05_compute_optimal again")
-            return found
+            return strategy
     held = "; ".join(f"{s.policy.name} with {s.prm.name}" for s in strategies) or "none"
     raise StrategyError(f"{path} holds no strategy for {policy} with {prm}; it holds {held}")
 
@@ -242,12 +229,12 @@ class Solution(NamedTuple):
     """What was done for a problem, and what came out.
 
     Attributes:
-        answer: None where no candidate has one.
-        steps: of the selected candidate.
-        difficulty: as predicted.
-        score: mean PRM score of the first samples, by which it was.
-        entry: what was run.
-        policy_tokens, prm_tokens: of all of it, the first samples included.
+        answer: the selected answer; None where no candidate has one.
+        steps: steps of the selected candidate.
+        difficulty: predicted difficulty.
+        score: mean PRM score of the first samples, from which the difficulty is predicted.
+        entry: entry that was applied.
+        policy_tokens, prm_tokens: tokens of everything, the first samples included.
     """
 
     answer: str | None
@@ -259,29 +246,20 @@ class Solution(NamedTuple):
     prm_tokens: int
 
 
-def solve(plan: Strategy, problem: str, budget: float, unit: Unit = "samples", seed: int = 0) -> Solution:
+def solve(plan: Strategy, engines: Engines, problem: str, budget: float, unit: Unit = "samples", seed: int = 0) -> Solution:
     """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers.
 
     Raises:
         StrategyError: where the budget buys nothing.
     """
     entries = {e.difficulty: e for e in plan.within(budget, unit)}
-    limits = plan.sampling.max_tokens, plan.sampling.max_step_tokens or min(plan.sampling.max_tokens, STEP_TOKENS)
-    sampling = Sampling(plan.sampling.temperature, plan.sampling.top_p, *limits, seed)
-    engines = Engines(batch=128)
-    policy, prm = engines.policy(plan.policy.name, sampling), engines.prm(plan.prm.name)
-    root = policy.root("asked", problem)
-    peeked = Driver(policy, prm).run([(root, best_of_n(root, plan.peek))])[0]
-    score = float(np.mean([aggregate(c.scores, plan.aggregate) if c.scores else 0.0 for c in peeked.trajectories]))
+    models = {"policies": [plan.policy.name], "prms": [plan.prm.name], "methods": ["majority"], "problems": plan.learnt_on}
+    grid = grid_of(**models, **plan.sampling.model_dump(), beam_width=plan.beam_width, seed=seed)
+    peeked = recorded.search(grid, engines, problem, "best_of_n", plan.peek, "asked")
+    score = float(aggregates([c.scores or () for c in peeked.trajectories], plan.aggregate).mean())
     entry = entries[plan.difficulty(score)]
-    running = method_of(entry.method).build(root, entry.n, Settings(plan.beam_width, plan.sampling.max_steps))
-    outcome = Driver(policy, prm).run([(root, running)])[0]
-    finished = [c for c in outcome.trajectories if c.status == "finished"]
-    with Grader() as grader:
-        numbers = groups([boxed_answer(c.text) for c in finished], grader)
-    scores = [aggregate(c.scores, entry.aggregate) for c in finished] if entry.aggregate else None
-    index = select(numbers, scores, entry.vote)
-    chosen = finished[index] if index >= 0 else None
+    outcome = recorded.search(grid, engines, problem, entry.method, entry.n, "asked")
+    chosen = recorded.selected(Rule(entry.aggregate, entry.vote), outcome)
     return Solution(
         boxed_answer(chosen.text) if chosen else None,
         chosen.steps if chosen else (),

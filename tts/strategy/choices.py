@@ -17,7 +17,7 @@ from tts.tasks.selection import AGGREGATES, Rule
 BINS = ("easy", "medium", "hard")
 THRESHOLDS = (0.5, 0.1)
 PRICES = tuple(1e-6 * 2.0**i for i in range(12))
-"""Of a token, in accuracy: from one point for 10,000 tokens to one for five."""
+"""Prices of a token, in accuracy: from one point for 10,000 tokens to one for five."""
 
 
 def absolute_bins(pass_at_1: Sequence[float], thresholds: tuple[float, float] = THRESHOLDS) -> np.ndarray:
@@ -46,9 +46,8 @@ def by_bin(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, 
     for name in (name for name in BINS if (bins == name).any()):
         for method in (m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)):
             inside = evidence.accuracy(problem_set, policy, prm, method, n)[bins == name]
-            interval = stats.of_accuracy(inside)
-            numbers = {"problems": len(inside), "accuracy": interval.estimate, "low": interval.low, "high": interval.high}
-            rows.append({"policy": policy, "prm": prm, "bin": name, "method": method, "n": n} | numbers)
+            cell = {"policy": policy, "prm": prm, "bin": name, "method": method, "n": n, "problems": len(inside)}
+            rows.append(cell | stats.of_accuracy(inside).columns())
     return pd.DataFrame(rows)
 
 
@@ -69,13 +68,12 @@ def choices(methods: Sequence[str], rules: Sequence[Rule] | None = None) -> list
         rules: those allowed; by default each aggregate with PRM-Max and PRM-Vote, and the majority vote.
     """
     scored = [Rule(aggregate, vote) for aggregate in AGGREGATES for vote in ("max", "vote")]
-    found = []
-    for method in methods:
-        asked = method_of(method)
-        votes = [] if asked.source == "pool" and asked.select == "rule" else [Rule("", "majority")]  # of a pool that is a method
-        allowed = (rules or [*scored, *votes]) if asked.select == "rule" and asked.guided else votes
-        found += [Choice(method, rule) for rule in allowed]
-    return found
+    candidates = []
+    for method in map(method_of, methods):
+        votes = [] if method.source == "pool" and method.select == "rule" else [Rule("", "majority")]  # of a pool that is a method
+        allowed = (rules or [*scored, *votes]) if method.select == "rule" and method.guided else votes
+        candidates += [Choice(method.name, rule) for rule in allowed]
+    return candidates
 
 
 def values(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, candidates: Sequence[Choice]) -> np.ndarray:
@@ -139,10 +137,7 @@ def compare(
     if set(rule) <= set(by_rule):
         rows["the study's rule"] = stats.of_accuracy(np.array([by_rule[m][i] for i, m in enumerate(rule)]))
     common = {"policy": at.policy, "prm": at.prm, "n": at.n}
-    return pd.DataFrame(
-        {"strategy": name} | common | {"accuracy": i.estimate, "low": i.low, "high": i.high, "interval": i.method}
-        for name, i in rows.items()
-    )
+    return pd.DataFrame({"strategy": name} | common | i.columns() | {"interval": i.method} for name, i in rows.items())
 
 
 def chosen(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bins: np.ndarray) -> pd.DataFrame:
@@ -152,15 +147,15 @@ def chosen(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bins: 
         Columns policy, prm, n, difficulty, problems, choice, accuracy, low, high, chosen again.
     """
     fitted = compute_optimal.fit(values(evidence, at.problem_set, at.policy, at.prm, at.n, candidates), bins)
-    rows = []
-    for name in (name for name in BINS if name in fitted.choice):
-        interval = fitted.of_bin[name]
-        rows.append(
-            {"policy": at.policy, "prm": at.prm, "n": at.n, "difficulty": name, "problems": int((bins == name).sum())}
-            | {"choice": str(candidates[fitted.choice[name]]), "accuracy": interval.estimate, "low": interval.low, "high": interval.high}
-            | {"chosen again": fitted.stability[name]}
-        )
-    return pd.DataFrame(rows)
+    common = {"policy": at.policy, "prm": at.prm, "n": at.n}
+    return pd.DataFrame(
+        common
+        | {"difficulty": name, "problems": int((bins == name).sum()), "choice": str(candidates[fitted.choice[name]])}
+        | fitted.of_bin[name].columns()
+        | {"chosen again": fitted.stability[name]}
+        for name in BINS
+        if name in fitted.choice
+    )
 
 
 def at_equal_tokens(evidence: Evidence, at: Setting, bins: np.ndarray, peek: int) -> pd.DataFrame:
@@ -176,18 +171,15 @@ def at_equal_tokens(evidence: Evidence, at: Setting, bins: np.ndarray, peek: int
     rows, worth, spent = [], [], []
     for method in evidence.grid.methods:
         for n in sorted(evidence.grid.budgets):
-            interval = stats.of_accuracy(evidence.accuracy(*asked, method, n))
             tokens = evidence.policy_tokens(*asked, method, n)
-            numbers = {"tokens": tokens.mean(), "accuracy": interval.estimate, "low": interval.low, "high": interval.high}
-            rows.append(common | {"strategy": method, "n": n} | numbers)
+            interval = stats.of_accuracy(evidence.accuracy(*asked, method, n))
+            rows.append(common | {"strategy": method, "n": n, "tokens": tokens.mean()} | interval.columns())
             worth.append(values(evidence, *asked, n, choices([method])))
             spent.append(np.broadcast_to(tokens, worth[-1].shape))
     peeked = evidence.policy_tokens(*asked, "majority", max(evidence.grid.budgets)).mean() * peek / max(evidence.grid.budgets)
     for price in PRICES:
         fitted = compute_optimal.fit(np.concatenate(worth), bins, costs=np.concatenate(spent), price=price)
-        interval = fitted.accuracy
-        numbers = {"tokens": fitted.cost + peeked, "accuracy": interval.estimate, "low": interval.low, "high": interval.high}
-        rows.append(common | {"strategy": "adaptive", "n": pd.NA} | numbers)
+        rows.append(common | {"strategy": "adaptive", "n": pd.NA, "tokens": fitted.cost + peeked} | fitted.accuracy.columns())
     return pd.DataFrame(rows)
 
 
@@ -197,26 +189,20 @@ def efficiency(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bi
     Tokens of the strategy are those of the methods chosen on all problems; what the PRM reads is not counted.
     """
     asked = (at.problem_set, at.policy)
-    weights = compute_optimal.resampled_problems(len(bins))
     budgets, searched = evidence.pool_budgets, sorted(evidence.grid.budgets)
     votes = [evidence.accuracy(*asked, None, "majority", n) for n in budgets]
-    majority = np.stack([weights @ v / weights.sum(1) for v in votes])
+    majority = np.stack([compute_optimal.resampled_means(v) for v in votes])
     error = np.std(votes[int(majority[:, 0].argmax())]) / np.sqrt(len(bins))
     fits = {n: compute_optimal.fit(values(evidence, *asked, at.prm, n, candidates), bins) for n in searched}
     tts = np.stack([fits[n].estimates for n in searched])
     of_majority = [evidence.policy_tokens(*asked, None, "majority", n).mean() for n in budgets]
-    of_tts = [_tokens(evidence, at._replace(n=n), candidates, bins, fits[n].choice) for n in searched]
+    of_tts = []
+    for n in searched:
+        spent = {b: evidence.policy_tokens(*asked, at.prm, candidates[number].method, n) for b, number in fits[n].choice.items()}
+        of_tts.append(float(np.mean([spent[b][i] for i, b in enumerate(bins)])))
     return {
         "policy": at.policy,
         "prm": at.prm,
         "in samples": compute_optimal.efficiency_gain(budgets, majority, error, searched, tts),
         "in tokens": compute_optimal.efficiency_gain(of_majority, majority, error, of_tts, tts),
     }
-
-
-def _tokens(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bins: np.ndarray, choice: dict[str, int]) -> float:
-    """Mean policy tokens of a problem under a choice per bin."""
-    used = np.zeros(len(bins))
-    for name, number in choice.items():
-        used[bins == name] = evidence.policy_tokens(at.problem_set, at.policy, at.prm, candidates[number].method, at.n)[bins == name]
-    return float(used.mean())

@@ -2,6 +2,18 @@
 
 Liu et al. 2025, section 3: for a policy, a PRM, a difficulty and a budget, the method with the best expected accuracy. The
 study chooses and reports on the same problems; cross-fitting chooses on four fifths and reports on the fifth that is left.
+
+A small case: two candidates, four problems of one bin, two folds in place of five::
+
+    problem        1  2  3  4        sums per fold    0  1
+    fold           0  1  0  1
+    candidate a    1  0  1  1        a                2  1
+    candidate b    0  1  0  1        b                0  2
+
+In-sample, a is chosen with 3 against 2, and its accuracy is 3/4. Cross-fitted, fold 0 gets what is best on fold 1, which is b, and
+fold 1 gets what is best on fold 0, which is a. So b counts on fold 0, where it solves nothing, and a on fold 1, where it solves one
+problem: 1/4. Nothing but the sums per candidate, bin and fold is needed. A resample of the problems weighs each of them by how
+often it was drawn; the sums, the choices and the accuracy then follow in the same way.
 """
 
 from __future__ import annotations
@@ -11,12 +23,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 
 from tts.analysis.stats import Interval, wilson
 
 FOLDS = 5
 RESAMPLES = 1000
-METHOD = "bootstrap over problems, the choice repeated in each resample"
 
 
 @dataclass(frozen=True)
@@ -25,9 +37,9 @@ class Fitted:
 
     Attributes:
         estimates: ``(1 + resamples,)``, its accuracy on the problems as they are, then on each resample of them.
-        of_bin: per bin, the same on its problems alone.
-        choice: per bin, the number of the candidate chosen on all problems: what to use on new ones.
-        stability: per bin, the share of resamples in which the same one is chosen.
+        of_bin: accuracy on each bin's problems alone.
+        choice: number of the candidate chosen for each bin on all problems: what to use on new ones.
+        stability: share of resamples in which a bin's choice is the same.
         cost: mean over the problems of what the chosen candidates cost, chosen as for the accuracy.
     """
 
@@ -42,10 +54,10 @@ class Fitted:
         return interval(self.estimates)
 
 
-def interval(estimates: np.ndarray, method: str = METHOD) -> Interval:
+def interval(estimates: np.ndarray) -> Interval:
     """The 95 % percentile interval of an estimate (the first entry) and its resamples (the others)."""
     low, high = np.percentile(estimates[1:], [2.5, 97.5])
-    return Interval(float(estimates[0]), float(low), float(high), method)
+    return Interval(float(estimates[0]), float(low), float(high), "bootstrap over problems, the choice repeated in each resample")
 
 
 @lru_cache(8)  # many strategies are fitted on the same problems
@@ -95,67 +107,42 @@ def fit(
         crossed: judge on problems that the choice was not made on; else on the same ones, as the study does.
         costs: ``(candidates, problems)``, what each candidate costs, say in tokens; nothing by default.
         price: accuracy that a unit of cost must bring; the choice is by accuracy less price times cost.
-        resamples: of the bootstrap.
-        seed: of folds and resamples.
+        resamples: number of the bootstrap's resamples.
+        seed: seed of folds and resamples.
 
     Raises:
         ValueError: with fewer problems than folds, where nothing can be held out.
     """
     values, bins = np.asarray(values, float), np.asarray(bins)
     costs = np.zeros_like(values) if costs is None else np.asarray(costs, float)
-    worth = values - price * costs
     if values.shape[1] < FOLDS:
         raise ValueError(f"choosing a strategy needs at least {FOLDS} problems; given {values.shape[1]}")
-    names = list(dict.fromkeys(bins))
-    cell = np.array([names.index(name) for name in bins]) * FOLDS + folds_of(bins, seed)
-    member = np.eye(len(names) * FOLDS)[cell]
     weights = resampled_problems(values.shape[1], resamples, seed)
-    right, chosen = np.zeros((len(weights), len(names))), np.zeros((len(weights), len(names)), int)
-    by_worth, by_value = _Placed.of(worth, member), _Placed.of(values, member)
-    for at in range(0, len(weights), 100):
-        part = slice(at, at + 100)
-        sums = by_worth.sums(weights[part])
-        right[part] = _judged(by_value.sums(weights[part]) if price else sums, _best(sums, crossed))
-        chosen[part] = sums.sum(3).argmax(1)
-    count = weights @ member.reshape(len(bins), len(names), FOLDS).sum(2)
-    kept = (chosen[1:] == chosen[0]).mean(0)
-    best = _best(by_worth.sums(weights[:1]), crossed)
-    cost = float(_judged(_Placed.of(costs, member).sums(weights[:1]), best).sum()) / values.shape[1]
-    of_bin = {name: _of_bin(right[:, i], count[:, i]) for i, name in enumerate(names)}
-    return Fitted(right.sum(1) / weights.sum(1), of_bin, dict(zip(names, chosen[0].tolist())), dict(zip(names, kept.tolist())), cost)
+    numbers, names = pd.factorize(bins)
+    cells = np.eye(len(names) * FOLDS)[numbers * FOLDS + folds_of(bins, seed)]  # (problems, bins * folds), one where a problem lies
+    worth = _sums(values - price * costs, cells, weights)
+    best = _best(worth, crossed)
+    right = _of_best(_sums(values, cells, weights) if price else worth, best)
+    spent = _of_best(_sums(costs, cells, weights[:1]), best[:1])
+    chosen = worth.sum(3).argmax(1)  # (1 + resamples, bins)
+    count = weights @ cells.reshape(len(bins), len(names), FOLDS).sum(2)
+    return Fitted(
+        right.sum(1) / weights.sum(1),
+        {name: _of_bin(right[:, i], count[:, i]) for i, name in enumerate(names)},
+        dict(zip(names, chosen[0].tolist())),
+        dict(zip(names, (chosen[1:] == chosen[0]).mean(0).tolist())),
+        float(spent.sum()) / values.shape[1],
+    )
 
 
-def _of_bin(right: np.ndarray, count: np.ndarray) -> Interval:
-    """The interval of a bin's accuracy; Wilson's where all of its problems are solved or none is, as resamples say nothing then."""
-    if right[0] in (0.0, count[0]):
-        return wilson(int(right[0]), int(count[0]))
-    held = count > 0  # a resample may hold no problem of a small bin
-    return interval(right[held] / count[held])
+def _sums(values: np.ndarray, cells: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sums of ``(candidates, problems)`` values over the problems of each bin and fold, ``(resamples, candidates, bins, folds)``.
 
-
-@dataclass(frozen=True)
-class _Placed:
-    """Candidates' values where their problems lie, for sums over the problems of each bin and fold.
-
-    Equal candidates share their sums, which a product may make differ in the last bits.
-
-    Attributes:
-        values: of distinct candidates, ``(problems, distinct * bins * folds)``; nothing outside of a problem's bin and fold.
-        which: each candidate's among them.
+    Equal candidates share their sums: a product may make them differ in the last bits, and the first of them is to be chosen.
     """
-
-    values: np.ndarray
-    which: np.ndarray
-
-    @classmethod
-    def of(cls, values: np.ndarray, member: np.ndarray) -> _Placed:
-        """Of ``(candidates, problems)`` values, and ``(problems, bins * folds)``, one where a problem lies."""
-        distinct, which = np.unique(values, axis=0, return_inverse=True)
-        return cls((distinct.T[:, :, None] * member[:, None]).reshape(len(member), -1), which)
-
-    def sums(self, weights: np.ndarray) -> np.ndarray:
-        """``(resamples, candidates, bins, folds)``, weighted by ``(resamples, problems)``."""
-        return (weights @ self.values).reshape(len(weights), self.which.max() + 1, -1, FOLDS)[:, self.which]
+    distinct, which = np.unique(values, axis=0, return_inverse=True)
+    placed = (distinct.T[:, :, None] * cells[:, None]).reshape(len(cells), -1)
+    return (weights @ placed).reshape(len(weights), len(distinct), -1, FOLDS)[:, which]
 
 
 def _best(sums: np.ndarray, crossed: bool) -> np.ndarray:
@@ -167,9 +154,17 @@ def _best(sums: np.ndarray, crossed: bool) -> np.ndarray:
     return np.where(unknown, seen.sum(2, keepdims=True), seen).argmax(1, keepdims=True)
 
 
-def _judged(sums: np.ndarray, best: np.ndarray) -> np.ndarray:
+def _of_best(sums: np.ndarray, best: np.ndarray) -> np.ndarray:
     """Sums of the chosen candidates per bin, ``(resamples, bins)``."""
     return np.take_along_axis(sums, best, 1).sum((1, 3))
+
+
+def _of_bin(right: np.ndarray, count: np.ndarray) -> Interval:
+    """The interval of a bin's accuracy; Wilson's where all of its problems are solved or none is, as resamples say nothing then."""
+    if right[0] in (0.0, count[0]):
+        return wilson(int(right[0]), int(count[0]))
+    held = count > 0  # a resample may hold no problem of a small bin
+    return interval(right[held] / count[held])
 
 
 @dataclass(frozen=True)
@@ -179,7 +174,7 @@ class Gain:
     Attributes:
         value: how many times less compute-optimal TTS needs.
         bound: ``""``, ``">"`` where TTS is that accurate at its smallest budget already, ``"<"`` where it never is.
-        interval: 95 %, of the value; censored resamples enter with their bound.
+        interval: 95 % interval of the value; censored resamples enter with their bound.
     """
 
     value: float
@@ -199,15 +194,15 @@ def efficiency_gain(
     anywhere; TTS is interpolated over the logarithm of the budget.
 
     Args:
-        budgets: of majority voting, in samples or tokens, rising.
+        budgets: budgets of majority voting, in samples or tokens, rising.
         majority: ``(budgets, 1 + resamples)``, its accuracy.
-        standard_error: of its accuracy at the maximum.
-        tts_budgets: of compute-optimal TTS, in the same unit, rising.
+        standard_error: standard error of its accuracy at the maximum.
+        tts_budgets: budgets of compute-optimal TTS, in the same unit, rising.
         tts: ``(tts_budgets, 1 + resamples)``, its accuracy on the same resamples.
     """
-    found = [_gain(budgets, majority[:, i], standard_error, tts_budgets, tts[:, i]) for i in range(majority.shape[1])]
-    values = np.array([value for value, _ in found])
-    return Gain(values[0], found[0][1], interval(values))
+    gains = [_gain(budgets, m, standard_error, tts_budgets, t) for m, t in zip(majority.T, tts.T)]
+    value, bound = gains[0]
+    return Gain(value, bound, interval(np.array([value for value, _ in gains])))
 
 
 def _gain(
@@ -215,10 +210,9 @@ def _gain(
 ) -> tuple[float, str]:
     peak = int(np.argmax(majority >= majority.max() - margin))
     target = majority[peak]
-    reached = np.flatnonzero(tts >= target)
-    if len(reached) == 0:
+    if not (tts >= target).any():
         return budgets[peak] / tts_budgets[-1], "<"
-    at = int(reached[0])
+    at = int(np.argmax(tts >= target))
     if at == 0:
         return budgets[peak] / tts_budgets[0], ">"
     share = (target - tts[at - 1]) / (tts[at] - tts[at - 1])

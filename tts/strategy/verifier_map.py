@@ -7,6 +7,7 @@ then says which method should win with it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from tts.strategy import choices
 
 FALSE_POSITIVES = (0.0, 0.15, 0.3, 0.5, 0.7)
 FALSE_NEGATIVES = (0.0, 0.05, 0.1, 0.2, 0.4)
+AXES = ("false positive", "false negative")
 POLICIES = ("policy-10k", "policy-32k", "policy-94k")
 
 
@@ -39,12 +41,12 @@ def committed_map(grid: Grid, n: int = 16) -> Evidence | None:
 def real_cells(grid: Grid, prms: Sequence[str], n: int = 16) -> list[Evidence]:
     """Committed outcomes with real PRMs, PRM by PRM: of the policies that ran every method, then of those that
     ran all but the ones with a run for each budget."""
-    found = []
+    outcomes = []
     for prm in prms:
         for methods in (compared(study=True), [name for name in compared(study=True) if METHODS[name].part]):
             changed = {"policies": pocket_models("policy"), "prms": [prm], "methods": methods, "budgets": [n], "samples": n}
-            found.append(committed.committed(Grid(**(grid.model_dump() | changed))))
-    return [held for held in found if held is not None]
+            outcomes.append(committed.committed(Grid(**(grid.model_dump() | changed))))
+    return [evidence for evidence in outcomes if evidence]
 
 
 def winners(evidence: Evidence, problem_set: str, n: int) -> pd.DataFrame:
@@ -55,14 +57,13 @@ def winners(evidence: Evidence, problem_set: str, n: int) -> pd.DataFrame:
         lead's 95 % bootstrap interval over problems lies above 0).
     """
     rows = []
-    for policy in evidence.grid.policies:
-        for prm in evidence.grid.prms:
-            values = {m: evidence.accuracy(problem_set, policy, prm, m, n) for m in evidence.grid.methods}
-            first, second = sorted(values, key=lambda m: -values[m].mean())[:2]
-            lead = stats.bootstrap(values[first] - values[second])
-            place = dict(zip(("false positive", "false negative"), rates(prm)))
-            accuracies = {m: v.mean() for m, v in values.items()}
-            rows.append({"policy": policy} | place | accuracies | {"best": first, "lead": lead.estimate, "decided": lead.low > 0})
+    for policy, prm in product(evidence.grid.policies, evidence.grid.prms):
+        values = {m: evidence.accuracy(problem_set, policy, prm, m, n) for m in evidence.grid.methods}
+        first, second = sorted(values, key=lambda m: -values[m].mean())[:2]
+        lead = stats.bootstrap(values[first] - values[second])
+        place = dict(zip(AXES, rates(prm)))
+        accuracies = {m: v.mean() for m, v in values.items()}
+        rows.append({"policy": policy} | place | accuracies | {"best": first, "lead": lead.estimate, "decided": lead.low > 0})
     return pd.DataFrame(rows)
 
 
@@ -70,7 +71,7 @@ class Prediction:
     """Accuracies read off the map: between its points linearly, by error rates and by the policy's own accuracy with CoT.
 
     Args:
-        evidence: of the dialled checkers.
+        evidence: outcomes of the dialled checkers.
         problem_set: the one that they ran on.
         n: budget.
     """
@@ -78,8 +79,8 @@ class Prediction:
     def __init__(self, evidence: Evidence, problem_set: str, n: int):
         skills = {p: evidence.accuracy(problem_set, p, None, "cot", 1).mean() for p in evidence.grid.policies}
         table = winners(evidence, problem_set, n).assign(skill=lambda t: t["policy"].map(skills))
-        axes = [np.unique(table[name]) for name in ("skill", "false positive", "false negative")]
-        ordered = table.sort_values(["skill", "false positive", "false negative"])
+        axes = [np.unique(table[name]) for name in ("skill", *AXES)]
+        ordered = table.sort_values(["skill", *AXES])
         self._limits = [(axis[0], axis[-1]) for axis in axes]
         self._of = {m: RegularGridInterpolator(axes, ordered[m].to_numpy().reshape([len(a) for a in axes])) for m in evidence.grid.methods}
 
@@ -97,7 +98,7 @@ def regrets(
     The study's rule goes by the policy's size (Liu et al. 2025, section 4.2), difficulty unknown: beam search, DVTS or best-of-N.
 
     Args:
-        evidence: of real PRMs.
+        evidence: outcomes of real PRMs.
         places: error rates of each of them.
 
     Returns:
@@ -105,7 +106,11 @@ def regrets(
         strategy its regret on each problem, averaged over the cells.
     """
     rows, lost = [], {"map": [], "rule": [], "always DVTS": []}
-    for held, policy, prm in _cells(evidence, places):
+    holders = {}  # the first evidence that holds a policy and a PRM
+    for held in evidence:
+        for cell in product(held.grid.policies, (prm for prm in held.grid.prms if prm in places)):
+            holders.setdefault(cell, held)
+    for (policy, prm), held in holders.items():
         values = {m: held.accuracy(problem_set, policy, prm, m, n) for m in held.grid.methods}
         skill = held.accuracy(problem_set, policy, None, "cot", 1).mean()
         expected = prediction.accuracies(skill, *places[prm])
@@ -122,24 +127,12 @@ def regrets(
     return pd.DataFrame(rows), {name: np.mean([v[:shortest] for v in values], 0) for name, values in lost.items() if values}
 
 
-def _cells(evidence: Sequence[Evidence], places: dict[str, tuple[float, float]]):
-    """Every policy and PRM once, from the first evidence that holds it."""
-    seen = set()
-    for held in evidence:
-        for policy in held.grid.policies:
-            for prm in held.grid.prms:
-                if prm in places and (policy, prm) not in seen:
-                    seen.add((policy, prm))
-                    yield held, policy, prm
-
-
 def summary(lost: dict[str, np.ndarray]) -> pd.DataFrame:
     """Mean regret of each strategy over the cells, in points, with a 95 % bootstrap interval over problems."""
+    difference = {"rule less map": lost["rule"] - lost["map"]} if {"map", "rule"} <= set(lost) else {}
     rows = []
-    for name, values in lost.items():
-        i = stats.bootstrap(values)
-        rows.append({"choice by": name, "regret (points)": f"{100 * i.estimate:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]"})
-    if {"map", "rule"} <= set(lost):
-        i = stats.bootstrap(lost["rule"] - lost["map"])
-        rows.append({"choice by": "rule less map", "regret (points)": f"{100 * i.estimate:+.1f} [{100 * i.low:+.1f}, {100 * i.high:+.1f}]"})
+    for name, values in (lost | difference).items():
+        i, sign = stats.bootstrap(values), "+" if name in difference else ""
+        text = f"{100 * i.estimate:{sign}.1f} [{100 * i.low:{sign}.1f}, {100 * i.high:{sign}.1f}]"
+        rows.append({"choice by": name, "regret (points)": text})
     return pd.DataFrame(rows)

@@ -21,6 +21,7 @@ from tts.common.files import replacing
 from tts.common.paths import ROOT
 from tts.exchange import plain, summary
 from tts.generate import ray_pool
+from tts.generate.chunks import Engines
 from tts.generate.dry_run import Estimate, estimate
 from tts.generate.grid import Grid, grid_of
 from tts.generate.local_pool import WorkerError
@@ -340,7 +341,7 @@ def solve(
     strategy: StrategyFile = None,
 ) -> None:
     """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers."""
-    found = adviser.solve(_strategy(strategy, policy, prm), problem, budget, unit)
+    found = adviser.solve(_strategy(strategy, policy, prm), Engines(batch=128), problem, budget, unit)
     console.print(_printable("\n".join(found.steps)), markup=False)
     console.print(f"[bold]answer: {escape(_printable(found.answer)) if found.answer is not None else 'none found'}[/bold]")
     console.print(
