@@ -184,7 +184,7 @@ def _rows(path: Path) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
 @lru_cache(maxsize=16)  # a notebook asks for several grids
 def _rows_as_of(path: Path, changed: int) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
     with _readable(path):
-        rows = pd.read_parquet(path, page_checksum_verification=True)
+        rows = pq.read_table(path, page_checksum_verification=True).to_pandas()
         if missing := [name for name in (*KEY, *VALUES) if name not in rows.columns]:
             raise ValueError(f"it lacks {', '.join(missing)}")
         return rows, dict(rows.groupby(CELL, observed=True, sort=False).indices)
