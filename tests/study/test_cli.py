@@ -9,6 +9,7 @@ import pytest
 from stores import grid
 from typer.testing import CliRunner
 
+from tts.common.paths import ROOT
 from tts.generate.runner import fill
 from tts.store.store import Store
 from tts.study import cli, presets
@@ -28,6 +29,11 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "Usage" in done.stdout and done.stdout.rstrip().endswith("imported:"), done.stdout + done.stderr
+
+
+def test_make_clean_leaves_data_and_figures():
+    done = subprocess.run(["make", "--dry-run", "clean"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ".venv" in done.stdout and "data" not in done.stdout and "figures" not in done.stdout
 
 
 def test_version_and_completion():

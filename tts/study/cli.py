@@ -78,7 +78,7 @@ def run(
         shown = escape(str(job.experiment() or "generates as it runs"))
         console.print(f"[bold]{job.notebook}[/bold]\n{shown}", highlight=False, soft_wrap=True)
     if dry_run:
-        _say_what_is_missing(jobs, (limit or 2.0) if measure or limit else None)
+        _say_what_is_missing(jobs, 2.0 if measure and limit is None else limit)
         return
     execution.check_writable(map(execution.output_of, jobs))
     with resumable(), ray_pool.using(address, gpus) if engine == "ray" else nullcontext():
