@@ -79,5 +79,7 @@ $(VLLM_READY): pyproject.toml
 	$(VLLM_RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
+# Only what is installed or cached anew by itself; stored runs go with `python -m tts store --clean`, which asks, and figures by hand.
 clean:
-	rm -rf $(VENV) $(BROWSER_VENV) $(VLLM_VENV) data/runs figures/pocket figures/smoke
+	rm -rf $(VENV) $(BROWSER_VENV) $(VLLM_VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	find tts tests -name __pycache__ -prune -exec rm -rf {} +

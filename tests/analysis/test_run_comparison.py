@@ -7,7 +7,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from tts.analysis.run_comparison import compare, find
+from tts.analysis.run_comparison import compare
 from tts.store.store import Store, StoreError
 from tts.study.cli import app
 from tts.tasks.selection import Rule
@@ -76,12 +76,12 @@ def test_a_run_is_found_by_key_or_folder(tmp_path):
     store = Store(tmp_path)
     run = write(store, spec("cot"), [["1"]])
     other = write(store, spec("cot", seed=1), [["1"]])
-    assert find(store, run.key).key == run.key and find(store, other.folder.name).key == other.key
+    assert store.find(run.key).key == run.key and store.find(other.folder.name).key == other.key
     with pytest.raises(StoreError, match="is the beginning of 2 runs; give more of the key") as error:
-        find(store, "cot-small")
+        store.find("cot-small")
     assert run.key in str(error.value) and "seed 1" in str(error.value)
     with pytest.raises(StoreError, match=re.escape(f"no run 'nothing' in {tmp_path}; it holds 2 runs")):
-        find(store, "nothing")
+        store.find("nothing")
 
 
 def test_what_cannot_be_compared_is_said(tmp_path):

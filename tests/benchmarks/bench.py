@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 
 from tts.engine.cached_model import CachedModel
 from tts.generate.chunks import Engines, Work, longest_of, make, room, search_of
-from tts.generate.dry_run import estimate
+from tts.generate.dry_run import measure, missing_of
 from tts.generate.grid import Grid
 from tts.generate.local_pool import Processes, side_by_side
 from tts.generate.runner import fill
@@ -347,7 +347,7 @@ def estimates(report: Report) -> None:
         for _ in range(1 if QUICK else 3):
             with tempfile.TemporaryDirectory() as folder:
                 store = Store(Path(folder))
-                said = estimate(small, store, set())
+                said = measure(missing_of([(small, store)]))
                 started = time.perf_counter()
                 fill(small, store)
                 times.append(said.seconds / (time.perf_counter() - started))

@@ -16,7 +16,7 @@ from tts import exchange
 from tts.analysis.accuracy import Results
 from tts.exchange import importing, plain
 from tts.generate import runner
-from tts.generate.dry_run import estimate
+from tts.generate.dry_run import measure, missing_of
 from tts.generate.grid import Grid
 from tts.generate.local_pool import side_by_side
 from tts.store.store import Store, StoreError
@@ -134,7 +134,7 @@ def test_imported_samples_beside_a_policy_that_runs(import_of, tiny_qwen_prm, ti
 
 def test_the_estimate_counts_what_a_prm_reads(import_of, tiny_qwen_prm):
     source, store = import_of(lines())
-    found = estimate(grid_of(source, [tiny_qwen_prm]), store, set())
+    found = measure(missing_of([(grid_of(source, [tiny_qwen_prm]), store)]))
     assert found.tokens == 0 and found.seconds > 0 and found.cache_bytes > 0
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from stores import export, grid
@@ -166,3 +167,25 @@ def test_what_an_engine_could_not_do_is_kept_beside_its_rows(tiny_lm, tmp_path):
     run.write(first, run.read(first), 1.0, ["no seeds"])
     run.write(second, run.read(second), 1.0, ["no seeds", "no steps"])
     assert run.limits() == ["no seeds", "no steps"] and run.seconds(first) == 1.0
+
+
+def test_arrow_reads_from_memory_of_its_own(tiny_lm, tmp_path, monkeypatch):
+    """It may let go of it in a thread of its own while the interpreter ends, which aborts where the memory is Python's."""
+    store, wanted = Store(tmp_path), grid(tiny_lm, tiny_lm, methods=["majority"])
+    fill(wanted, store)
+    given, reader = [], pa.BufferReader
+    monkeypatch.setattr(pa, "BufferReader", lambda content: given.append(content) or reader(content))
+    assert len(export(store)) and given and all(type(content) is pa.Buffer for content in given)
+
+
+def test_a_run_is_found_by_the_beginning_of_its_key_and_deleted_alone(tiny_lm, tmp_path):
+    store, wanted = Store(tmp_path), grid(tiny_lm, tiny_lm, methods=["majority"])
+    fill(wanted, store)
+    cot, pool = store.runs()
+    store.delete([store.find(pool.key[:8])])
+    assert [run.key for run in store.runs()] == [cot.key] and len(missing(wanted, store)) == 3
+    lock = store.lock()
+    with pytest.raises(StoreError, match="another process is writing"):
+        store.delete([cot])
+    lock.release()
+    assert cot.size == (3, sum(path.stat().st_size for path in cot.folder.glob("*.parquet")))

@@ -174,7 +174,7 @@ def _attributes(path: Path) -> dict:
 def _rows(path: Path, changed: int) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
     """A file's rows as of a time of change, and the places of each cell's among them."""
     with _readable(path):
-        rows = pd.read_parquet(path, page_checksum_verification=True)
+        rows = pq.read_table(path, page_checksum_verification=True).to_pandas()
         if missing := [name for name in (*KEY, *VALUES) if name not in rows.columns]:
             raise ValueError(f"it lacks {', '.join(missing)}")
         return rows, dict(rows.groupby(CELL, observed=True, sort=False).indices)

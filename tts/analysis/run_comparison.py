@@ -11,7 +11,7 @@ from tts.analysis import grades, stats
 from tts.analysis.accuracy import MAJORITY, by_part, graded_row, vote_of
 from tts.analysis.stats import Interval
 from tts.search.registry import GREEDY, METHODS, POOL, Settings, is_search
-from tts.store.store import Run, Store, StoreError, describe
+from tts.store.store import Run, StoreError, describe
 from tts.tasks.grading import Grader
 from tts.tasks.selection import Rule
 
@@ -49,21 +49,13 @@ class RunComparison:
     difference: Interval | None
     verdict: str
 
-
-def find(store: Store, text: str) -> Run:
-    """The run whose key, or whose folder's name, begins so.
-
-    Raises:
-        StoreError: where there is none, or more than one.
-    """
-    runs = list(store.runs())
-    fitting = [run for run in runs if run.key.startswith(text) or run.folder.name.startswith(text)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if not fitting:
-        raise StoreError(f"no run {text!r} in {store.folder}; it holds {len(runs)} runs, which `python -m tts store` lists with their keys")
-    listed = "".join(f"\n  {run.key}  {describe(run.spec)}, seed {run.spec['sampling']['seed']}" for run in fitting)
-    raise StoreError(f"{text!r} is the beginning of {len(fitting)} runs; give more of the key:{listed}")
+    def __str__(self) -> str:
+        if (d := self.difference) is None:
+            return self.verdict
+        return (
+            f"first less second: {100 * d.estimate:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}] points ({d.method}, paired, 95 %); "
+            f"that the first is more accurate is {self.verdict}"
+        )
 
 
 def compare(first: Run, second: Run, rule: Rule) -> RunComparison:

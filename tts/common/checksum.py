@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pyarrow as pa
+
 KEY = "sha256"
 BLANK = "unsealed" + 56 * "0"
 """What stands in the place of the checksum, a hash in hexadecimal digits, while it is reckoned."""
@@ -17,6 +19,19 @@ def seal(path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(at)
         file.write(hashlib.sha256(content).hexdigest().encode())
+
+
+def content_of(path: Path) -> pa.Buffer:
+    """A file's bytes in Arrow's own memory, for :class:`pyarrow.BufferReader`.
+
+    Arrow's threads may let go of what they read from only while the interpreter ends; if that belonged to Python, as ``bytes`` and open
+    files of Python do, the process would abort then (apache/arrow#34314).
+
+    Raises:
+        OSError: where the file cannot be read.
+    """
+    with pa.OSFile(str(path)) as file:
+        return file.read_buffer()
 
 
 def is_whole(content: bytes, metadata: dict[bytes, bytes]) -> bool:

@@ -1,32 +1,76 @@
-"""What a study will take before it is started: tokens, time and memory of the chunks that are missing.
+"""What a study will take, before it is started: what is missing, by counting; tokens, time and memory, by measuring on this machine.
 
-Lengths and speeds are measured on a short run of each method with each policy and PRM, on this machine, now.
+Counting loads no model. Measuring makes a few solutions of each problem set with each method, policy and PRM, in growing numbers,
+until its share of the time that it is given is used.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tts.generate.chunks import FEWEST, Engines, Made, Work, longest_of, make, pool_of, room, score_rows
+from tqdm.auto import tqdm
+
+from tts.generate.chunks import FEWEST, Engines, Work, inputs_of, longest_of, make, pool_of, room, score_rows
 from tts.generate.grid import Grid
-from tts.generate.local_pool import make_all, side_by_side
+from tts.generate.local_pool import side_by_side
 from tts.generate.runner import missing
 from tts.policies.step_reuse import Step, StepKey
 from tts.search.registry import is_search
 from tts.search.sampling import Sampling
-from tts.store.imported import is_imported
 from tts.store.store import Store
 
-if TYPE_CHECKING:
-    from tts.engine.cached_model import CachedModel
-    from tts.search.base import Candidate
-    from tts.search.driver import Policy, RewardModel
-
 MARKS = 2  # tokens of a step's end that a PRM reads more than a policy writes
-PROBE_PROBLEMS, PROBE_N = 12, 64  # samples share what they begin with, the more the more there are
+# Problems, samples of each, and tokens of each sample at most. The first warms up; the second takes whole solutions; the third takes
+# more, since samples share what they begin with, the more the more there are, and problems differ in length.
+ROUNDS = ((2, 16, 32), (4, 16, 1 << 30), (12, 64, 1 << 30))
+GROWTH = 12  # how many times as long as the one before a round takes at most, about
+
+
+@dataclass(frozen=True)
+class Item:
+    """A missing chunk: the grid that asks for it, its store, and the work."""
+
+    grid: Grid
+    store: Store
+    work: Work
+
+    @property
+    def solutions(self) -> int:
+        return self.work.spec["n"] * len(self.work.chunk)
+
+    @property
+    def tokens(self) -> int:
+        """What its solutions would take if each were as long as ``max_tokens`` allows; scores take none of the policy."""
+        return 0 if self.work.spec["method"] == "scores" else self.solutions * self.work.spec["sampling"]["max_tokens"]
+
+    @property
+    def models(self) -> tuple[str, str, str]:
+        """Policy, PRM (empty for none), method."""
+        spec = self.work.spec
+        return spec["policy"]["name"], spec["prm"]["name"] if spec["prm"] else "", spec["method"]
+
+
+def missing_of(pairs: Iterable[tuple[Grid, Store]]) -> list[Item]:
+    """What stores lack of grids, each chunk once; nothing is loaded.
+
+    Raises:
+        tts.models.hub.ModelError: for a model that cannot be found.
+    """
+    items = (Item(grid, store, work) for grid, store in pairs for work in missing(grid, store))
+    return list({item.store.run(item.work.spec).path(item.work.chunk): item for item in items}.values())
+
+
+def table(items: Sequence[Item]) -> list[tuple[str, ...]]:
+    """Rows of policy, PRM, method, chunks, solutions and million tokens if each solution took ``max_tokens``; the last row is the sum."""
+    groups: dict[tuple[str, ...], list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.models, []).append(item)
+    return [
+        (*models, f"{len(of):,}", f"{sum(i.solutions for i in of):,}", f"{sum(i.tokens for i in of) / 1e6:,.2f}")
+        for models, of in [*groups.items(), (("all", "", ""), items)]
+    ]
 
 
 @dataclass(frozen=True)
@@ -34,197 +78,203 @@ class Estimate:
     """Totals over missing work.
 
     Attributes:
-        tokens: that policies will generate.
-        seconds: that it will take.
-        policy_bytes, prm_bytes: what the models' caches may come to at most, models not counted, in all processes.
+        tokens: what policies will generate.
+        seconds: how long it will take.
+        cache_bytes: what the models' caches may come to at most, models not counted, in all processes.
+        cut: what was not measured to the end, in words.
     """
 
     tokens: float = 0.0
     seconds: float = 0.0
-    policy_bytes: int = 0
-    prm_bytes: int = 0
-
-    def __add__(self, other: Estimate) -> Estimate:
-        caches = max(self.policy_bytes, other.policy_bytes), max(self.prm_bytes, other.prm_bytes)
-        return Estimate(self.tokens + other.tokens, self.seconds + other.seconds, *caches)
-
-    @property
-    def cache_bytes(self) -> int:
-        """Of both: a process may keep a model between chunks that need one of them."""
-        return self.policy_bytes + self.prm_bytes
+    cache_bytes: int = 0
+    cut: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        limit = "\nextrapolated, as if each solution took all of max_tokens, since the limit was too short (say --limit MINUTES): "
         return (
             f"about {self.tokens / 1e6:.2f} million tokens, {self.seconds / 60:.1f} minutes; "
             f"caches of at most {self.cache_bytes / 2**20:,.0f} MiB (less with fewer processes: TTS_PROCESSES=1)"
-        )
+        ) + (limit + "; ".join(self.cut) if self.cut else "")
 
 
-def estimate(grid: Grid, store: Store, counted: set[Path]) -> Estimate:
-    """Tokens, time and memory of the grid's missing chunks; nothing is written.
+def measure(items: Sequence[Item], minutes: float = 2.0) -> Estimate:
+    """Tokens, time and memory of missing chunks; nothing is stored.
 
     Args:
-        grid: what is to run.
-        store: what has run.
-        counted: chunks that another grid's estimate holds already; this one's are added.
+        items: as :func:`missing_of` finds them.
+        minutes: how long measuring may take, about: models are loaded, and each is measured a little, whatever that takes.
 
     Raises:
         tts.models.hub.ModelError: where a model cannot be loaded.
     """
+    if not items:
+        return Estimate()
+    until, probes = time.monotonic() + 60 * minutes, _Probes()
     import torch
 
-    total, before = Estimate(), torch.get_num_threads()
-    count, threads = side_by_side(grid.specs())
-    probes = _Probes(grid, store, Engines(grid.batch, 1 / count))
-    first, starting = not counted, 0.0
+    before = torch.get_num_threads()
+    count, threads = side_by_side([item.work.spec for item in items])
+    groups: dict[tuple, list[Item]] = {}
+    for item in items:
+        problem_set = next(name for name in item.grid.problems if item.work.chunk in item.grid.chunks(name))
+        groups.setdefault((*item.models, item.work.spec["n"], problem_set), []).append(item)
+    probes.engines = Engines(items[0].grid.batch, 1 / count)
+    tokens, seconds, caches, cut = 0.0, 0.0, [], []
     torch.set_num_threads(threads)
     try:
-        for work in missing(grid, store):
-            target = store.run(work.spec).path(work.chunk)
-            if target in counted:
-                continue
-            counted.add(target)
-            solutions, one = work.spec["n"] * len(work.chunk), probes.solution(work)
-            total += Estimate(solutions * one.tokens, solutions * one.seconds, *probes.caches(work.spec))
-            if first and count > 1 and not is_imported(work.spec["policy"]["name"]):
-                first, starting = False, _starting(work, store, count, threads)
+        with tqdm(groups.items(), desc="measuring", unit="run") as bar:
+            for place, ((policy, prm, method, n, problem_set), alike) in enumerate(bar):
+                name = f"{method} of {policy}{f' with {prm}' if prm else ''}, N = {n}, {problem_set}"
+                bar.set_postfix_str(name)
+                made = probes.measured(alike, problem_set, (until - time.monotonic()) / (len(groups) - place))
+                cut += [] if made.whole else [name]
+                solutions = sum(item.solutions for item in alike)
+                tokens, seconds = tokens + solutions * made.tokens, seconds + solutions * made.seconds
+                caches.append(_caches(alike, probes.engines))
     finally:
         torch.set_num_threads(before)
-    seconds = total.seconds / count + (starting or probes.starting)
-    return Estimate(total.tokens, seconds, total.policy_bytes * count, total.prm_bytes * count)
+    # A process may keep a model between chunks that need one of them.
+    return Estimate(tokens, seconds / count + probes.starting, count * sum(map(max, zip(*caches))), tuple(cut))
 
 
-def _starting(work: Work, store: Store, count: int, threads: int) -> float:
-    """Seconds until processes side by side have a model: what each imports takes longer beside others, and more than a small study."""
-    one = work.spec | {"method": "pool", "prm": None, "n": 1}
-    started = time.perf_counter()
-    for _ in make_all([Work(one, work.chunk[:1]) for _ in range(count)], store, lambda item: None, lambda tokens: None, count, threads):
-        continue
-    return time.perf_counter() - started
+def _shortened(spec: dict, n: int, tokens: int) -> dict:
+    """A run's spec with fewer and shorter samples."""
+    sampling, width = spec["sampling"], spec.get("width", 1)
+    shorter = {key: min(sampling[key], tokens) for key in ("max_tokens", "max_step_tokens")}
+    return spec | {"n": min(spec["n"], max(width, n // width * width)), "sampling": sampling | shorter}
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What one solution takes.
+
+    Attributes:
+        tokens: what the policy generates for it.
+        seconds: how long it takes.
+        whole: whether whole solutions were measured; else both are stretched to ``max_tokens``.
+        rows: what was made, as the store keeps it.
+    """
+
+    tokens: float
+    seconds: float
+    whole: bool
+    rows: list[dict]
 
 
 class _Probes:
-    """What one solution takes: the same work on a few problems with a smaller N, once for each problem set, method, policy and PRM."""
+    """Short runs of the missing work.
 
-    def __init__(self, grid: Grid, store: Store, engines: Engines):
-        self.grid, self.store, self.engines = grid, store, engines
-        self._sets = {name: [problem for chunk in grid.chunks(name) for problem in chunk] for name in grid.problems}
-        self._solutions: dict[tuple, Estimate] = {}
-        self._pools: dict[tuple, list[dict]] = {}
+    Attributes:
+        engines: models in memory.
+        starting: seconds until the first of them was ready; each process that makes chunks takes as long, about.
+    """
+
+    engines: Engines
+
+    def __init__(self):
+        self._began, self.starting = time.monotonic(), 0.0
         self._steps: dict[tuple, dict[StepKey, Step]] = {}
-        self._caches: dict[tuple, tuple[int, int]] = {}
-        self.starting = 0.0  # seconds that it took until the first model was ready
+        self._pools: dict[tuple, _Measured] = {}
 
-    def solution(self, work: Work) -> Estimate:
-        """Of a chunk of work; policies write longer solutions of harder problems."""
-        name = next(name for name, problems in self._sets.items() if work.chunk[0] in problems)
-        key = (name, *_models(work.spec), min(work.spec["n"], PROBE_N))
-        if key not in self._solutions:
-            problems = self._sets[name]
-            few = problems[:: max(1, len(problems) // PROBE_PROBLEMS)][:PROBE_PROBLEMS]
-            self._solutions[key] = self._scoring(work.spec, few) if work.spec["method"] == "scores" else self._making(work.spec, few)
-        return self._solutions[key]
-
-    def _making(self, spec: dict, few: list[dict]) -> Estimate:
-        small = spec | {"n": min(spec["n"], PROBE_N)}
-        started = time.perf_counter()
-        self._make(spec | {"method": "pool", "prm": None, "n": 1}, few[:1])  # the first call pays for loading and warming up
-        self.starting = self.starting or time.perf_counter() - started
-        if spec["prm"]:
-            self.engines.prm(spec["prm"]["name"])
-        started = time.perf_counter()
-        made = self._make(small, few)
-        seconds, solutions = time.perf_counter() - started, small["n"] * len(few)
+    def measured(self, alike: Sequence[Item], problem_set: str, seconds: float) -> _Measured:
+        """What a solution of chunks of one run takes, measured for so many seconds, about; policies write more of harder problems."""
+        spec = alike[0].work.spec
+        self.engines = self.engines.of(spec)
+        problems = [problem for item in alike for problem in item.work.chunk]
+        key = spec["policy"]["name"], problem_set
+        if spec["method"] == "scores":
+            stored = pool_of(alike[0].work, alike[0].store)
+            if stored.has(alike[0].work.chunk):
+                rows = inputs_of(alike[0].work, alike[0].store)[: ROUNDS[-1][0]]
+                self._pools[key] = _Measured(0.0, 0.0, True, rows)
+            return self._scoring(spec, self._pools[key], seconds)
+        made = self._making(spec, problems, key, seconds)
         if spec["method"] == "pool":
-            self._pools[spec["policy"]["name"], few[0]["id"]] = made.rows
-        return Estimate(made.generated / solutions, seconds / solutions)
-
-    def _scoring(self, spec: dict, few: list[dict]) -> Estimate:
-        """Of a pool, whose tokens its own run has."""
-        pool = spec["policy"]["name"], few[0]["id"]
-        if pool not in self._pools and is_imported(pool[0]):
-            stored = pool_of(Work(spec, few), self.store).read(few)
-            self._pools[pool] = [row | {"trajectories": row["trajectories"][:PROBE_N]} for row in stored]
-        elif pool not in self._pools:
-            self._making(spec | {"method": "pool", "prm": None}, few)
-        rows, prm = self._pools[pool], self.engines.prm(spec["prm"]["name"])
-        started = time.perf_counter()
-        score_rows(rows, prm)
-        return Estimate(0.0, (time.perf_counter() - started) / sum(len(row["trajectories"]) for row in rows))
-
-    def _make(self, spec: dict, few: list[dict]) -> Made:
-        """Searches find the steps of those before them known, as in the study."""
-        if not is_search(spec["method"]):
-            return make(Work(spec, few), None, self.engines)
-        key = spec["policy"]["name"], few[0]["id"]
-        if key not in self._steps:
-            ids = {problem["id"] for problem in few}
-            chunks = [chunk for name in self._sets for chunk in self.grid.chunks(name)]
-            stored = [self.store.steps(spec, chunk) for chunk in chunks]
-            self._steps[key] = {path: steps[path] for steps in stored for path in steps if path[0] in ids}
-        made = make(Work(spec, few), self._steps[key], self.engines)
-        self._steps[key] |= made.sampled
+            self._pools[key] = made
         return made
 
-    def caches(self, spec: dict) -> tuple[int, int]:
-        """Bytes of the policy's and the PRM's."""
-        key = (*_models(spec), spec["n"])
-        if key not in self._caches:
-            self._caches[key] = _caches(self.grid, self.engines, spec)
-        return self._caches[key]
+    def _making(self, spec: dict, problems: Sequence[dict], key: tuple, seconds: float) -> _Measured:
+        self.engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
+        if spec["prm"]:
+            self.engines.prm(spec["prm"]["name"])
+        began = time.monotonic()
+        self.starting = self.starting or began - self._began
+        for number, (count, samples, tokens) in enumerate(ROUNDS):
+            small, few = _shortened(spec, samples, tokens), problems[:: max(1, len(problems) // count)][:count]
+            known = self._steps.setdefault((*key, number), {})  # searches find the steps of those before them known, as in the study
+            started = time.monotonic()
+            made = make(Work(small, few), known if is_search(spec["method"]) else None, self.engines)
+            took = time.monotonic() - started
+            if is_search(spec["method"]):
+                known |= made.sampled
+            solutions, asked = small["n"] * len(few), sum(row["policy_tokens"] for row in made.rows)
+            whole = small["sampling"] == spec["sampling"]
+            stretch = (1 if whole else solutions * spec["sampling"]["max_tokens"] / max(1, asked)) / solutions
+            found = _Measured(stretch * made.generated, stretch * took, whole, made.rows)
+            if time.monotonic() - began + GROWTH * took > seconds:
+                break
+        return found
+
+    def _scoring(self, spec: dict, pool: _Measured, seconds: float) -> _Measured:
+        """Of a pool's solutions, whose tokens its own run has: a few of them, then all if these leave time."""
+        prm, most = self.engines.prm(spec["prm"]["name"]), spec["sampling"]["max_tokens"]
+        for rows, count in [(pool.rows[:1], 4), (pool.rows, ROUNDS[-1][1])]:
+            rows = [row | {"trajectories": [dict(t) for t in row["trajectories"][:count]]} for row in rows]
+            started = time.monotonic()
+            score_rows(rows, prm)
+            took = time.monotonic() - started
+            trajectories = [t for row in rows for t in row["trajectories"]]
+            lengths = [t["tokens"] or most for t in trajectories]
+            stretch = 1 if pool.whole else most * len(lengths) / sum(lengths)
+            found = _Measured(0.0, stretch * took / len(trajectories), pool.whole, rows)
+            if took * sum(len(row["trajectories"]) for row in pool.rows) / len(trajectories) > seconds:
+                break
+        return found
 
 
-def _models(spec: dict) -> tuple:
-    return spec["method"], spec["policy"]["name"], spec["prm"] and spec["prm"]["name"]
+def _caches(alike: Sequence[Item], engines: Engines) -> tuple[int, int]:
+    """Bytes of the policy's and the PRM's caches at most: the batch's rows at the greatest length, and what is parked beside them."""
+    from tts.engine.decoding import FORKING
+    from tts.policies.transformers import PREFILLED
 
-
-def _caches(grid: Grid, engines: Engines, spec: dict) -> tuple[int, int]:
-    """Bytes of the policy's and the PRM's caches: the batch's rows, and what the searches under way park, all at the greatest length."""
-    problems = [p for name in grid.problems for chunk in grid.chunks(name) for p in chunk]
+    grid, spec = alike[0].grid, alike[0].work.spec
+    problems = [problem for item in alike for problem in item.work.chunk]
+    n, batch, sampling = spec["n"], engines.batch, Sampling(**spec["sampling"])
+    solution, step = sampling.max_tokens, min(sampling.max_tokens, sampling.max_step_tokens)
+    most = n * max(len(item.work.chunk) for item in alike)  # samples of a chunk
     prm, opening = engines.prm(spec["prm"]["name"]) if spec["prm"] else None, 0
     if hasattr(prm, "family"):
         opening = max(map(len, prm.family.render([(p["problem"], ()) for p in problems])))
-    # A step's marks may take a few tokens more than the policy's blank line.
-    read = opening + grid.max_tokens + MARKS * grid.max_steps
+    read = solution + MARKS * grid.max_steps  # a step's marks may take a few tokens more than the policy's blank line
     if spec["method"] == "scores":  # nothing is sampled
-        return 0, _bytes(getattr(prm, "cached", None), read, max(FEWEST * grid.batch, spec["n"]) * read)
-    policy = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
-    roots = {len(root.prompt): root for root in (policy.root(p["id"], p["problem"]) for p in problems)}
-    # A chunk's longest may be any of these.
-    return tuple(map(max, zip(*(_sampled(grid, engines, spec, policy, prm, root, read) for root in roots.values()))))
+        held = min(most, max(FEWEST * batch, n))
+        parked = min(held * read + -(-held // n) * opening, 2 * getattr(prm, "tokens_kept", 0))
+        return 0, _bytes(prm, getattr(prm, "batch", 0), opening + read, parked)
+    policy = engines.policy(spec["policy"]["name"], sampling)
+    roots = [policy.root(p["id"], p["problem"]) for p in problems]
+    longest, prompt = longest_of(roots, sampling), max(len(root.prompt) for root in roots)
+    shortest = longest_of([min(roots, key=lambda root: len(root.prompt))], sampling)  # of which most are under way
+    held = min(most, room(engines, policy, shortest, prm is not None) + n)
+    parents = held // spec["width"] if "width" in spec else 0
+    # Of a search all candidates' last steps, and what the parents that they go on from had before; else samples that wait for a row.
+    waiting = max(0, min(most, max(int(batch / FORKING), n)) - batch)
+    parked = held * step + parents * (solution - step) if parents else waiting * solution
+    under_way = -(-held // n)
+    policy_bytes = _bytes(policy, batch, longest, parked + under_way * prompt)
+    policy_bytes += _bytes(policy, batch // PREFILLED + 1, longest if parents else prompt, 0)
+    if not hasattr(prm, "cached"):
+        return policy_bytes, 0
+    parked = held * (step + MARKS) + parents * (read - step) + under_way * opening
+    whole = (held + parents) * (opening + read)
+    if whole > prm.tokens_kept:  # what it has to drop it reads again from the start, and holds whole, but bounds that
+        parked = max(parked, min(whole, 2 * prm.tokens_kept))
+    return policy_bytes, _bytes(prm, prm.batch, opening + read, parked)
 
 
-def _sampled(
-    grid: Grid, engines: Engines, spec: dict, policy: Policy, prm: RewardModel | None, root: Candidate, read: int
-) -> tuple[int, int]:
-    """Of searches whose longest prompt is this one's, and whose solutions take ``read`` tokens of a PRM at most."""
-    from tts.policies.transformers import PREFILLED
-
-    longest, cached = longest_of([root], policy.sampling), getattr(policy, "cached", None)
-    held = room(engines, policy, longest, prm is not None)
-    candidates = held + spec["n"] if spec["n"] > 1 else 0
-    step = min(grid.max_tokens, policy.sampling.max_step_tokens)
-
-    def parked(solution: int, of_step: int) -> int:
-        """Tokens: in a search steps, and the solutions that they go on from; else samples that wait for a row."""
-        return candidates * of_step + candidates // spec["width"] * solution if "width" in spec else candidates * solution
-
-    under_way = held // spec["n"] + 1  # whose prompts are parked too
-    prefilled = grid.batch // PREFILLED + 1  # in rows beside the batch's
-    prompts = longest if candidates else len(root.prompt)
-    sampling = _bytes(cached, longest, parked(longest, step)) + _bytes(cached, prompts, under_way * prompts, slots=prefilled)
-    if not hasattr(prm, "cached"):  # another engine's memory is its own
-        return sampling, 0
-    tokens = parked(read, step + MARKS)
-    if parked(read, read) > prm.tokens_kept:  # what has to be dropped is read again from the start, and held whole
-        tokens = max(tokens, 2 * prm.tokens_kept)
-    return sampling, _bytes(prm.cached, read, tokens)
-
-
-def _bytes(cached: CachedModel | None, longest: int, parked: int, slots: int | None = None) -> int:
-    """Of a model's slots (its own number, or this), each of the greatest length, and of so many parked tokens."""
+def _bytes(model: object, slots: int, longest: int, parked: int) -> int:
+    """Bytes of so many slots, each of the greatest length, and of parked tokens."""
     from tts.engine.slot_cache import capacity_for
 
-    if cached is None:  # another engine's memory is its own
+    if (cached := getattr(model, "cached", None)) is None:  # another engine's memory is its own
         return 0
-    return cached.token_bytes * ((slots or cached.slots) * capacity_for(longest) + parked)
+    return cached.token_bytes * (slots * capacity_for(longest) + parked)

@@ -13,6 +13,7 @@ from tts.generate.chunks import Engines, Made, Work, inputs_of, make, warn
 from tts.generate.grid import Grid
 from tts.policies import DEFAULT, check_ready
 from tts.search.registry import is_search
+from tts.store import imported
 from tts.store.store import ELSEWHERE, Run, Store, StoreError
 from tts.store.store import describe as run_in_words
 
@@ -103,8 +104,12 @@ def describe(grid: Grid, store: Store) -> str:
     sets = ", ".join(f"{count} of {name} ({grid.split})" for name, count in grid.problems.items())
     others = [spec for spec in grid.specs() if spec["engine"]["name"] != DEFAULT]
     limits = dict.fromkeys(f"\n{spec['policy']['name']}: {limit}" for spec in others for limit in store.run(spec).limits())
+    sources = {policy: imported.of(grid.problems, policy) for policy in grid.policies if imported.is_imported(policy)}
+    limits |= dict.fromkeys(f"\n{line}" for policy, source in sources.items() for line in source.repeated(policy, grid.seed))
+    policies = "1 policy" if len(grid.policies) == 1 else f"{len(grid.policies)} policies"
+    prms = "1 PRM" if len(grid.prms) == 1 else f"{len(grid.prms)} PRMs"
     return (
-        f"{len(grid.policies)} policies, {len(grid.prms)} PRMs, methods {', '.join(grid.methods)}, "
+        f"{policies}, {prms}, methods {', '.join(grid.methods)}, "
         f"N = {', '.join(map(str, grid.budgets))}, problems: {sets}\n"
         f"{total - len(work)} of {total} chunks are stored in {store.folder}; {len(work)} will run"
     ) + "".join(limits)

@@ -103,9 +103,9 @@ def read_chunk(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
         StoreError: where it is damaged.
     """
     try:
-        content = path.read_bytes()
+        content = checksum.content_of(path)
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        if not checksum.is_whole(content, file.metadata.metadata or {}):
+        if not checksum.is_whole(content.to_pybytes(), file.metadata.metadata or {}):
             raise ValueError("its bytes are not those that were written")
         table = file.read([name for name in file.schema_arrow.names if name in columns])
         for place, name in enumerate(columns):

@@ -8,17 +8,21 @@ grid takes their runs' specs from the list instead of working them out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from tts.search.registry import Settings, is_search, method_of, prm_of
-from tts.store.store import Store, StoreError, describe
+from tts.store.store import ELSEWHERE, Run, Store, StoreError, describe
 
 PREFIX = "imported:"
 FOLDER = "imported"
 MANIFEST = "import.json"
+
+
+# Settings of sampling and search: whatever was imported has its own.
+FIXED = ("temperature", "top_p", "max_tokens", "max_step_tokens", "max_steps", "beam_width")
 
 
 class NotImported(StoreError):
@@ -79,7 +83,8 @@ class Import:
             method: as in specs of runs.
             policy, prm: names, ``imported:`` included.
             n: the budget; None, and any where smaller budgets are drawn from one run, takes the largest.
-            seed: of repeated runs; data with one seed answers for every seed.
+            seed: seed of repeated runs. Any run of the import may have it: those that were not repeated answer for it then. 0, the
+                default, stands for the first seed where no run has it.
             problems: how many.
         """
         one_budget = is_search(method) and method_of(method).part is None
@@ -93,7 +98,11 @@ class Import:
             and (n is None or not one_budget or held.spec["n"] == n)
         ]
         seeds = {spec["sampling"]["seed"] for spec in found}
-        right = [spec for spec in found if spec["sampling"]["seed"] == seed or len(seeds) == 1]
+        if seeds and seed not in seeds:
+            known = any(held.spec["sampling"]["seed"] == seed for held in self.runs)
+            if seed == 0 and not known or len(seeds) == 1 and (known or seed == 0):
+                seed = min(seeds)
+        right = [spec for spec in found if spec["sampling"]["seed"] == seed]
         return max(right, key=lambda spec: spec["n"], default=None)
 
     def spec(self, method: str, policy: str, prm: str | None, n: int | None, seed: int, problems: int) -> dict:
@@ -116,6 +125,17 @@ class Import:
             return False
         each = asked.part(Settings(found.get("width", 1))) if asked.part else found["n"]
         return n == 1 if asked.source == "greedy" else n <= found["n"] and n % each == 0
+
+    def repeated(self, policy: str, seed: int) -> list[str]:
+        """For each method of which a policy's runs were repeated, in words: the seeds that there are, and the one that is used."""
+        lines = []
+        for method in dict.fromkeys(held.spec["method"] for held in self.runs):
+            alike = [h.spec["sampling"]["seed"] for h in self.runs if (h.spec["method"], h.spec["policy"]["name"]) == (method, policy)]
+            if len(seeds := sorted(set(alike))) > 1:
+                used = seed if seed in seeds else seeds[0]
+                others = ", ".join(f"seed={other}" for other in seeds if other != used)
+                lines.append(f"{method} of {original(policy)}: seed {used} of the imported runs is used; choose others with -p {others}")
+        return lines
 
     def listed(self) -> str:
         """What there is, in words."""
@@ -142,6 +162,29 @@ def of(problem_sets: Iterable[str], model: str) -> Import:
     )
 
 
+def check_asked(asked: Mapping[str, object], policies: Sequence[str], problem_sets: Iterable[str]) -> None:
+    """Refuses what was asked for and cannot apply, where all policies were imported: their solutions are as they are.
+
+    Args:
+        asked: settings by name, not those that are defaults.
+        policies, problem_sets: names, of a grid.
+
+    Raises:
+        NotImported: for a setting of sampling or search, or for another number of samples than there are.
+    """
+    if not all(map(is_imported, policies)):
+        return
+    if useless := [name for name in FIXED if name in asked]:
+        raise NotImported(f"{', '.join(useless)}: imported solutions are as they are, and no other policy is given; leave it out")
+    runs = [(policy, held.spec) for policy in policies for held in of(problem_sets, policy).runs]
+    sizes = {spec["n"] for policy, spec in runs if (spec["method"], spec["policy"]["name"]) == ("pool", policy)}
+    if "samples" in asked and sizes and asked["samples"] not in sizes:
+        raise NotImported(
+            f"samples={asked['samples']}: {', '.join(map(str, sorted(sizes)))} samples of a problem were imported, and all of them are "
+            "used; leave it out, and choose the N that are shown with -p 'budgets=[...]'"
+        )
+
+
 def beside(problem_set: str) -> Import | None:
     """The import whose problems these are; None for any other problem set."""
     path = Path(problem_set).parent / MANIFEST
@@ -159,6 +202,26 @@ def unfinished(store: Store) -> list[str]:
     policies = (run.spec["policy"] for run in store.runs())
     found = {(_import_named_in(policy["name"]), policy["weights"]) for policy in policies if is_imported(policy["name"])}
     return sorted({name for name, _ in found - whole})
+
+
+def named(store: Store, text: str) -> tuple[list[Run], list[Path]]:
+    """What is to be deleted by a name: a run, by the beginning of its key; or ``imported:NAME``, all runs and the folder of an import.
+
+    Raises:
+        StoreError: where there is no such run or import, or more than one run; or where an import lists the run.
+    """
+    if not is_imported(text):
+        run = store.find(text)
+        if run.spec["engine"] == ELSEWHERE:
+            whole = PREFIX + _import_named_in(run.spec["policy"]["name"])
+            raise StoreError(f"{run.key} is listed by the import that it came with; delete the whole of it: --delete {whole}")
+        return [run], []
+    name = text.removeprefix(PREFIX)
+    runs = [run for run in store.runs() if run.spec["policy"]["name"].startswith(f"{text}/")]
+    folders = [folder for folder in (store.folder / FOLDER).glob("*") if folder.name == name]
+    if not runs and not folders:
+        raise StoreError(f"no import {name!r} in {store.folder}; there are: {', '.join(i.name for i in all_of(store.folder)) or 'none'}")
+    return runs, folders
 
 
 def _import_named_in(model: str) -> str:

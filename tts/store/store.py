@@ -22,7 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from tts.common.files import sweep, write_text
+from tts.common.files import replacing, sweep, write_text
 from tts.store.chunk_file import ALL, SCHEMA, STEPS, StoreError, chunk_limits, read_chunk, write_chunk
 from tts.store.step_columns import ChunkSteps, SampledSteps
 from tts.tasks.problems import fingerprint
@@ -124,6 +124,12 @@ class Run:
         """
         for path in sorted(self.folder.glob("*.parquet")):
             yield from read_chunk(path).to_pylist()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Its number of chunks, and their bytes."""
+        files = list(self.folder.glob("*.parquet"))
+        return len(files), sum(file.stat().st_size for file in files)
 
     def remove(self) -> None:
         """Deletes the run, its chunks first: what a kill leaves of it still says what it is."""
@@ -281,21 +287,48 @@ class Store:
             for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
                 yield json.dumps({"run": run.spec} | row, sort_keys=True, ensure_ascii=False)
 
-    def sizes(self) -> list[tuple[Run, int, int]]:
-        """Per run: its number of chunks and its bytes."""
-        found = []
-        for run in self.runs():
-            files = list(run.folder.glob("*.parquet"))
-            found.append((run, len(files), sum(f.stat().st_size for f in files)))
-        return found
+    def write_export(self, file: Path) -> int:
+        """Writes the canonical export to a file; returns the number of its lines.
 
-    def clean(self) -> int:
-        """Deletes all runs; returns how many."""
+        Raises:
+            StoreError: where there is no folder for it.
+        """
+        if not file.parent.is_dir():
+            raise StoreError(f"no folder {file.parent} to write {file.name} to; make it, or choose another")
+        with replacing(file) as temporary, temporary.open("w", encoding="utf-8") as opened:
+            return sum(1 for _ in map(lambda line: opened.write(line + "\n"), self.export()))
+
+    def find(self, text: str) -> Run:
+        """The run whose key, or whose folder's name, begins so.
+
+        Raises:
+            StoreError: where there is none, or more than one.
+        """
         runs = list(self.runs())
-        shutil.rmtree(self.folder / "imported", ignore_errors=True)  # what describes imported runs
-        for run in runs:
-            run.remove()
-        return len(runs)
+        found = [run for run in runs if run.key.startswith(text) or run.folder.name.startswith(text)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            listing = f"it holds {len(runs)} runs, which `python -m tts store` lists with their keys"
+            raise StoreError(f"no run {text!r} in {self.folder}; {listing}")
+        listed = "".join(f"\n  {run.key}  {describe(run.spec)}, seed {run.spec['sampling']['seed']}" for run in found)
+        raise StoreError(f"{text!r} is the beginning of {len(found)} runs; give more of the key:{listed}")
+
+    def delete(self, runs: Sequence[Run], folders: Sequence[Path] = ()) -> None:
+        """Deletes runs, and before them the folders that describe imported ones.
+
+        Raises:
+            StoreError: where another process writes to the store.
+        """
+        lock = self.lock()
+        try:
+            for folder in folders:
+                if folder.exists():
+                    shutil.rmtree(folder)
+            for run in runs:
+                run.remove()
+        finally:
+            lock.release()
 
 
 def _run(folder: Path, spec: dict) -> Run:

@@ -6,16 +6,23 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterable
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing.connection import wait
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
 
 from tqdm.auto import tqdm
 
+from tts.common.paths import NOTEBOOKS
+from tts.store.store import StoreError
 from tts.study.parameters import check_kinds, declared
 from tts.study.presets import Job, StudyError
 
+FINDINGS = "09_findings"
 TIMEOUT = 3600
 
 
@@ -36,6 +43,51 @@ def executed(folder: Path) -> list[tuple[Job, Path, str]]:
     return found
 
 
+def render(jobs: list[Job], preset: str, workers: int) -> tuple[dict[str, str | None], Path, Path]:
+    """Executes notebooks and binds the report; returns what :func:`execute` does, the report's file, and the figures' folder."""
+    threading.Thread(target=import_module, args=("tts.report.html",), daemon=True).start()  # meanwhile: nbconvert takes a second
+    output = output_of(jobs[0])
+    outcome = execute(jobs, output, workers)
+    failures = {name: reason for name, reason in outcome.items() if reason}
+    earlier = [(job, path, ended) for job, path, ended in executed(output) if job.notebook not in outcome]
+    bound = sorted([path for _, path, _ in earlier] + [path for name in outcome if (path := output / f"{name}.ipynb").exists()])
+    results = [experiment.results for job in jobs if (experiment := job.experiment())]
+    for job, *_ in earlier:
+        with suppress(ValueError, OSError, StoreError):  # its models or problems may be gone since
+            if experiment := job.experiment():
+                experiment.check()
+                results.append(experiment.results)
+    figures = output.parent
+    ledger = figures / "ledger.csv" if FINDINGS in {path.stem for path in bound} - set(failures) else None
+    ended = {path.stem: when for _, path, when in earlier}
+    from tts.report import html
+
+    page = html.build(bound, failures, figures / "report.html", f"Test-time scaling: preset {preset}", ledger, results, ended)
+    return outcome, page, figures
+
+
+def output_of(job: Job) -> Path:
+    """The folder of a job's executed notebook, in that of its figures."""
+    figures = ({"figures": "../figures"} | declared(job.notebook) | job.parameters)["figures"]
+    return (NOTEBOOKS / figures).resolve() / "notebooks"
+
+
+def check_writable(outputs: Iterable[Path]) -> None:
+    """Makes folders of executed notebooks, and writes to them and to those of the figures above them, before anything is generated.
+
+    Raises:
+        StudyError: where one cannot be written.
+    """
+    for output in outputs:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=output), TemporaryFile(dir=output.parent):
+                continue
+        except OSError as error:
+            reason = error.strerror or error
+            raise StudyError(f"cannot write to {output}: {reason}; make it writable, or choose another with -p figures=FOLDER") from None
+
+
 def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | None]:
     """Executes notebooks side by side, in processes of which one that dies takes only its notebook along.
 
@@ -45,14 +97,9 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
     Raises:
         StudyError: where the output cannot be written.
     """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for job in jobs:
-            (output / f"{job.notebook}.ipynb").unlink(missing_ok=True)  # what an earlier run left must not pass for this one's
-    except OSError as error:
-        raise StudyError(
-            f"cannot write to {output}: {error.strerror}; make it writable, or choose another with -p figures=FOLDER"
-        ) from None
+    check_writable([output])
+    for job in jobs:
+        (output / f"{job.notebook}.ipynb").unlink(missing_ok=True)  # what an earlier run left must not pass for this one's
     threads = max(1, (os.cpu_count() or 1) // max(1, min(workers, len(jobs))))  # with all cores each, they would wait for each other
     waiting = sorted(jobs, key=_seconds, reverse=True)  # or a long one is left alone at the end
     idle: list[subprocess.Popen] = []  # used again: papermill alone takes seconds to import

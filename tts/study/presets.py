@@ -18,7 +18,7 @@ from tts.generate import runner
 from tts.generate.grid import Grid, explain
 from tts.models import hub
 from tts.policies import address_in
-from tts.store.imported import is_imported
+from tts.store.imported import check_asked, is_imported
 from tts.store.store import Store
 from tts.study.experiment import Experiment
 from tts.study.parameters import check, check_kinds, declared
@@ -112,6 +112,8 @@ def parse_overrides(pairs: list[str]) -> dict:
         key, separator, text = pair.partition("=")
         if not separator or not key.isidentifier():
             raise StudyError(f"expected NAME=VALUE, found {pair!r}")
+        if key in ("policy", "prm") and not text.strip():
+            raise StudyError(f"{key} is empty; give a name that 'python -m tts list' shows, or a folder")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
@@ -165,6 +167,7 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
         for job in jobs:
             check(job.notebook, declared(job.notebook) | job.parameters)
             if experiment := job.experiment():
+                check_asked(overrides, experiment.grid.policies, experiment.grid.problems)
                 experiment.check()
     return jobs
 

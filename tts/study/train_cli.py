@@ -10,18 +10,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tts.models.files import POCKET_FOLDER
-from tts.store.store import Store
+from tts.common.paths import DATA
 from tts.study.cli import guarded, resumable
-from tts.training.pocket.build import train_model
-from tts.training.pocket.cards import minutes
-from tts.training.pocket.evaluate import all_models
-from tts.training.pocket.recipes import FAMILY, POLICIES, PRMS
-from tts.training.pocket.solutions import build
 
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
-SCRATCH = POCKET_FOLDER.parent / "training"
+SCRATCH = DATA / "training"
 
 
 @app.callback(invoke_without_command=True)
@@ -38,6 +32,10 @@ def models(
     scratch: Annotated[Path, typer.Option(help="corpora and checkpoints")] = SCRATCH,
 ) -> None:
     """Trains models of the pocket family; stopping loses at most a minute, the same command continues."""
+    from tts.training.pocket.build import train_model
+    from tts.training.pocket.cards import minutes
+    from tts.training.pocket.recipes import POLICIES, PRMS
+
     chosen = names or [*POLICIES, *PRMS]
     if unknown := [name for name in chosen if name not in POLICIES and name not in PRMS]:
         raise ValueError(f"no recipe named {', '.join(unknown)}; there are {', '.join([*POLICIES, *PRMS])}")
@@ -49,14 +47,19 @@ def models(
 @app.command()
 def measure(store: Annotated[Path, typer.Option(help="where samples are kept")] = SCRATCH / "runs") -> None:
     """Samples the solutions that PRMs are judged on, measures every committed model, and writes results into the cards."""
+    from tts.store.store import Store
+    from tts.training.pocket.evaluate import all_models
+    from tts.training.pocket.recipes import FAMILY
+    from tts.training.pocket.solutions import build
+
     build(list(FAMILY))
     all_models(Store(store))
 
 
 Problems = Annotated[str, typer.Option(help="problem set; 'python -m tts list' names them")]
-Split = Annotated[str, typer.Option(help="of its problems; those that methods are judged on are in 'test'")]
+Split = Annotated[str, typer.Option(help="part of its problems; those that methods are judged on are in 'test'")]
 Scratch = Annotated[Path, typer.Option(help="checkpoints, one folder a model")]
-Seed = Annotated[int, typer.Option(help="of first weights, order and sampling")]
+Seed = Annotated[int, typer.Option(help="seed of first weights, order and sampling")]
 
 
 @app.command()
@@ -67,11 +70,11 @@ def policy(
     examples: Annotated[int, typer.Option(help="worked problems to train on")] = 2000,
     skip: Annotated[int, typer.Option(help="problems left out at the start of the set")] = 0,
     split: Split = "development",
-    passes: Annotated[int, typer.Option(help="over the examples")] = 1,
-    rank: Annotated[int, typer.Option(help="of the adapter's matrices")] = 8,
-    learning_rate: Annotated[float, typer.Option(help="its peak")] = 1e-3,
+    passes: Annotated[int, typer.Option(help="passes over the examples")] = 1,
+    rank: Annotated[int, typer.Option(help="rank of the adapter's matrices")] = 8,
+    learning_rate: Annotated[float, typer.Option(help="its greatest value")] = 1e-3,
     batch: Annotated[int, typer.Option(help="examples a step")] = 16,
-    pretrained_tokens: Annotated[float, typer.Option(help="that the base was trained on, if known; for counts of FLOPs")] = 0.0,
+    pretrained_tokens: Annotated[float, typer.Option(help="tokens that the base was trained on, if known; for counts of FLOPs")] = 0.0,
     seed: Seed = 0,
     scratch: Scratch = SCRATCH,
 ) -> None:
@@ -94,15 +97,15 @@ def prm(
     count: Annotated[int, typer.Option(help="problems whose solutions are labelled")] = 300,
     skip: Annotated[int, typer.Option(help="problems left out at the start of the set, say those that the policy was trained on")] = 0,
     split: Split = "development",
-    solutions: Annotated[int, typer.Option(help="sampled for each problem")] = 3,
-    rollouts: Annotated[int, typer.Option(help="from each step of a solution")] = 1,
-    temperature: Annotated[float, typer.Option(help="of all samples; a high one shows more ways to be wrong")] = 1.0,
-    max_tokens: Annotated[int, typer.Option(help="limit of a solution")] = 320,
-    adapter_rank: Annotated[int, typer.Option(min=1, help="of the adapter's matrices")] = 8,
+    solutions: Annotated[int, typer.Option(help="solutions sampled for each problem")] = 3,
+    rollouts: Annotated[int, typer.Option(help="rollouts from each step of a solution")] = 1,
+    temperature: Annotated[float, typer.Option(help="temperature of all samples; a high one shows more ways to be wrong")] = 1.0,
+    max_tokens: Annotated[int, typer.Option(help="tokens of a solution at most")] = 320,
+    adapter_rank: Annotated[int, typer.Option(min=1, help="rank of the adapter's matrices")] = 8,
     upper: Annotated[int | None, typer.Option(min=1, help="adapt this many of the last layers only")] = None,
     inner: Annotated[int, typer.Option(help="size of the head's layer between")] = 16,
-    passes: Annotated[int, typer.Option(help="over the problems")] = 2,
-    learning_rate: Annotated[float, typer.Option(help="the adapter's peak")] = 5e-4,
+    passes: Annotated[int, typer.Option(help="passes over the problems")] = 2,
+    learning_rate: Annotated[float, typer.Option(help="the adapter's greatest")] = 5e-4,
     language: Annotated[float, typer.Option(help="weight of the language model's loss on right solutions")] = 0.3,
     batch: Annotated[int, typer.Option(help="problems a step of training")] = 2,
     decoded: Annotated[int, typer.Option(help="sequences sampled at once")] = 64,

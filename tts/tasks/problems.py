@@ -204,12 +204,13 @@ def _read(path: Path) -> list[dict]:
     return rows
 
 
-def _table(path: Path) -> Dataset:
-    from datasets import Dataset
+def _table(path: Path) -> list[dict]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
-        return Dataset.from_parquet(str(path))
-    except Exception as error:  # datasets raises its own kinds and pyarrow's
+        return pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ProblemError(f"{path} is not a Parquet file that can be read; copy or download it again") from error
 
 

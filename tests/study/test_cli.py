@@ -1,0 +1,95 @@
+"""The command line itself: what it imports, and what it asks before it deletes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from stores import grid
+from typer.testing import CliRunner
+
+from tts.common.paths import ROOT
+from tts.generate.runner import fill
+from tts.store.store import Store
+from tts.study import cli, presets
+
+HEAVY = ("torch", "pandas", "pyarrow", "transformers", "huggingface_hub", "matplotlib", "numpy", "pydantic")
+
+
+@pytest.mark.parametrize("module", ["tts", "tts.train"])
+def test_help_waits_for_no_library(module):
+    code = f"""
+import runpy, sys
+sys.argv = ["tts", "--help"]
+try:
+    runpy.run_module("{module}", run_name="__main__", alter_sys=True)
+finally:
+    print("imported:", *(name for name in {HEAVY} if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "Usage" in done.stdout and done.stdout.rstrip().endswith("imported:"), done.stdout + done.stderr
+
+
+def test_make_clean_leaves_data_and_figures():
+    done = subprocess.run(["make", "--dry-run", "clean"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ".venv" in done.stdout and "data" not in done.stdout and "figures" not in done.stdout
+
+
+def test_version_and_completion():
+    done = CliRunner().invoke(cli.app, ["--version"])
+    assert done.exit_code == 0 and done.output.startswith("tts-notebooks ")
+    assert "--install-completion" in CliRunner().invoke(cli.app, ["--help"]).output
+
+
+@pytest.fixture
+def held(tiny_lm, tmp_path, monkeypatch):
+    """A store of two runs, which is every preset's."""
+    store = Store(tmp_path / "runs")
+    fill(grid(tiny_lm, tiny_lm, methods=["majority"]), store)
+    monkeypatch.setattr(presets, "store_of", lambda preset: store)
+    return store
+
+
+@pytest.mark.parametrize("what", [["--clean"], ["--delete", "pool"]])
+def test_nothing_is_deleted_unasked(held, monkeypatch, capsys, what):
+    monkeypatch.setattr(sys, "argv", ["tts", "store", *what])
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    runs = 2 if what == ["--clean"] else 1
+    assert ended.value.code == 2 and len(list(held.runs())) == 2
+    said = capsys.readouterr().err
+    assert f"say --yes to delete runs: {runs}, imports: 0, " in said and f" KiB, in {held.folder}" in said
+    assert ("which is the store of " in said and "smoke" in said) == (what == ["--clean"])
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    asked = []
+    monkeypatch.setattr(cli.typer, "confirm", lambda text, abort: asked.append((text, abort)))
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert asked[0][0].startswith(f"delete runs: {runs}") and asked[0][1] and len(list(held.runs())) == 2 - runs
+
+
+def test_deleting_with_yes(held):
+    done = CliRunner().invoke(cli.app, ["store", "--clean", "--yes"])
+    assert done.exit_code == 0 and done.output.startswith("deleted runs: 2, ") and not list(held.runs())
+
+
+@pytest.mark.parametrize("place", ["store", "figures"])
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_made(tmp_path, monkeypatch, capsys, place):
+    (tmp_path / "file").write_text("in the place of a folder")
+    folders = {"store": tmp_path / "runs", "figures": tmp_path / "figures"} | {place: tmp_path / "file"}
+    places = [part for name, folder in folders.items() for part in ("-p", f"{name}={folder}")]
+    monkeypatch.setattr(sys, "argv", ["tts", "run", "01_tts_methods", "--preset", "smoke", *places])
+    monkeypatch.setattr("tts.generate.runner._maker", lambda specs: pytest.fail("something was made"))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2 and "error: cannot write to " in (said := capsys.readouterr().err) and "choose another" in said
+
+
+@pytest.mark.parametrize("name", ["policy", "prm"])
+def test_an_empty_name_is_refused(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tts", "run", "01_tts_methods", "--preset", "smoke", "-p", f"{name}="])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2 and f"error: {name} is empty; give a name" in capsys.readouterr().err
