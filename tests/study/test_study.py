@@ -248,7 +248,7 @@ def test_notebooks_that_take_longest_start_first(tmp_path):
     def seconds(name, **parameters):
         return execution._seconds(presets.Job(name, parameters))
 
-    few, more = ({"problems": {"pocket-main": count}, "policies": ["policy-6k"], "chunk": 10} for count in (10, 200))
+    few, more = ({"problems": {"pocket-main": count}, "policies": ["policy-6k"], "settings": {"chunk": 10}} for count in (10, 200))
     assert seconds("04_difficulty_bins", **few) < seconds("04_difficulty_bins", **more)
     assert seconds("00_quickstart") > seconds("04_difficulty_bins", **few), "it generates as it runs"
     (tmp_path / "damaged.ipynb").write_text("{")

@@ -122,6 +122,7 @@ def cost_shares(costs: dict[str, Cost], parts: tuple[str, ...], ax: Axes) -> Axe
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.grid(axis="y", visible=False)
+    legend_below(ax.figure, ax)
     return ax
 
 
@@ -141,6 +142,7 @@ def total_against_queries(rows: pd.DataFrame, ax: Axes) -> Axes:
         axis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("queries answered")
     ax.set_ylabel("total FLOPs")
+    legend_below(ax.figure, ax, 2)
     return ax
 
 
@@ -158,13 +160,13 @@ def verifier_forest(rows: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def claims_forest(rows: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
+def claims_forest(rows: pd.DataFrame) -> Figure:
     """:func:`forest` of the published comparisons, one panel per problem set.
 
     Args:
         rows: of :func:`tts.claims.published.claims`.
-        axes: one per problem set.
     """
+    figure, axes = plt.subplots(1, rows["problems"].nunique(), figsize=(7.2, 2.6))
     for ax, (name, part) in zip(axes, rows.groupby("problems", sort=False)):
         twice = part["claim"].duplicated(keep=False)
         labels = [f"{row.claim} ({row.source})" if both else row.claim for row, both in zip(part.itertuples(), twice)]
@@ -172,24 +174,24 @@ def claims_forest(rows: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
         ax.set_title(name)
         ax.set_xlabel("TTS minus CoT (points)")
     axes[-1].plot([], [], " ", label="\N{DAGGER} no claim of the study's")
-    legend_below(axes[0].figure, axes[-1], 4)
-    return axes
+    legend_below(figure, axes[-1], 4)
+    return figure
 
 
-def differences_by_set(rows: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
+def differences_by_set(rows: pd.DataFrame) -> Figure:
     """:func:`forest` of the published external rows less the long-CoT ones, one panel per problem set.
 
     Args:
         rows: of :func:`tts.claims.published.table6`.
-        axes: one per problem set.
     """
+    figure, axes = plt.subplots(1, rows["problems"].nunique(), figsize=(7.2, 2.8), sharey=True)
     for ax, (name, part) in zip(axes, rows.groupby("problems", sort=False)):
         part = part.sort_values(["external", "internal"])
         forest(part, [f"{row.external.split(' + ')[-1]} - {row.internal}" for row in part.itertuples()], ax)
         ax.set_title(name)
         ax.set_xlabel("external minus long CoT (points)")
-    legend_below(axes[0].figure, axes[-1])
-    return axes
+    legend_below(figure, axes[-1])
+    return figure
 
 
 def internal_and_external(rows: pd.DataFrame) -> Figure:

@@ -96,16 +96,18 @@ def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> Axes
     return ax
 
 
-def pass_at_1_histogram(values: Sequence[float], edges: Sequence[float], title: str, ax: Axes) -> Axes:
-    """Share of problems over Pass@1 (Fig 3), with the difficulty thresholds."""
-    values = np.asarray(values)
-    ax.hist(values, bins=np.linspace(0, 1, 11), weights=np.full(len(values), 1 / len(values)), color="C5", edgecolor="white")
-    for edge in edges:
-        ax.axvline(edge, color="black", linestyle="--", linewidth=0.8)
-    ax.set_title(title)
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    return ax
+def pass_at_1_histograms(pass_at_1: dict[str, np.ndarray], edges: Sequence[float]) -> Figure:
+    """Share of problems over Pass@1 (Fig 3), with the difficulty thresholds, one panel per policy."""
+    figure, axes = plt.subplots(1, len(pass_at_1), figsize=(2.6 * len(pass_at_1), 2.2), sharey=True, squeeze=False)
+    for ax, (policy, values) in zip(axes[0], pass_at_1.items()):
+        ax.hist(values, bins=np.linspace(0, 1, 11), weights=np.full(len(values), 1 / len(values)), color="C5", edgecolor="white")
+        for edge in edges:
+            ax.axvline(edge, color="black", linestyle="--", linewidth=0.8)
+        ax.set(title=short(policy), xlabel="Pass@1")
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes[0, 0].set_ylabel("share of problems")
+    return figure
 
 
 def bars_by_bin(table: pd.DataFrame, ax: Axes) -> Axes:
@@ -255,6 +257,12 @@ def lines_per_prm(rows: pd.DataFrame, x: str, y: str, ax: Axes) -> Axes:
     return ax
 
 
+def growth_per_prm(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """:func:`lines_per_prm` of accuracy over the budget N."""
+    over_budget(lines_per_prm(rows, "n", "accuracy", ax))
+    return ax
+
+
 def pathology_bars(rows: pd.DataFrame, ax: Axes) -> Axes:
     """Share of each pathology, grouped by PRM, with 95 % intervals (Fig 12 to 18).
 
@@ -275,6 +283,26 @@ def pathology_bars(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.grid(axis="x", visible=False)
     legend_below(ax.figure, ax)
     return ax
+
+
+def gains_against_size(gains: pd.DataFrame, sizes: dict[str, int], accuracies: pd.DataFrame | None = None, title: str = "") -> Figure:
+    """Panels of :func:`gain_against_size` for relative gain and error reduction.
+
+    Args:
+        gains: columns policy, and each gain with its interval.
+        sizes: parameters of each policy.
+        accuracies: rows that a third panel shows as :func:`policy_scaling` does.
+        title: above the second panel.
+    """
+    panels = 2 if accuracies is None else 3
+    figure, axes = plt.subplots(1, panels, figsize=(3.2 * panels, 2.4), sharex=panels == 2)
+    for ax, column in zip(axes, ("relative gain", "error reduction")):
+        gain_against_size(gains, sizes, column, ax)
+    if accuracies is not None:
+        policy_scaling(accuracies, sizes, axes[2])
+    axes[1].set_title(title)
+    figure.tight_layout()
+    return figure
 
 
 def gain_against_size(gains: pd.DataFrame, sizes: dict[str, int], column: str, ax: Axes) -> Axes:
@@ -300,6 +328,15 @@ def gain_against_size(gains: pd.DataFrame, sizes: dict[str, int], column: str, a
     ax.set_xlabel("policy parameters")
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return ax
+
+
+def flops_in_both_conventions(rows: pd.DataFrame) -> Figure:
+    """Panels of :func:`accuracy_against_flops` for total FLOPs as the study counts them, and in full."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.8), sharey=True)
+    for ax, counted in zip(axes, ("study", "full")):
+        accuracy_against_flops(rows, f"total ({counted})", ax, legend=ax is axes[-1])
+        ax.set_xlabel(f"total FLOPs ({counted})")
+    return figure
 
 
 def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: bool = True) -> Axes:

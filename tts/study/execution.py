@@ -129,6 +129,7 @@ class _Processes:
             reply = ""
         if reply:
             self._idle.append(process)
+            job.leave_out_findings(paths["target"])
             return json.loads(reply)
         status = process.wait()
         self._running.discard(process)
