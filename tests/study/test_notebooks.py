@@ -174,6 +174,19 @@ def test_a_presets_paths_are_relative_to_its_file(tmp_path):
     assert "With the better PRM" not in told + (study / "pictures" / "report.html").read_text()
 
 
+def test_the_template_of_a_notebook_runs(tmp_path):
+    """As if it lay among the notebooks."""
+    plugin = "import pathlib\nfrom tts.common import paths\npaths.NOTEBOOKS = paths.ROOT / 'docs' / 'examples'\n"
+    (tmp_path / "elsewhere.py").write_text(plugin)
+    places = {"store": "runs", "figures": "figures"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"common": places, "notebooks": {"notebook": {"problems": {"pocket-main": 3}}}}))
+    command = [sys.executable, "-m", "tts", "run", "--preset", str(tmp_path / "mine.yaml"), "-p", "temperature=0.5"]
+    variables = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}", "TTS_PLUGINS": "elsewhere"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables, check=False)
+    assert done.returncode == 0 and "20k: Pass@8" in done.stdout, done.stdout + done.stderr
+    assert json.loads((tmp_path / "figures" / "own" / "pass_at_n.json").read_text())["parameters"]["temperature"] == 0.5
+
+
 def test_findings_are_of_the_described_presets_only():
     described = planned("01_tts_methods", "pocket", store="elsewhere", look={})
     assert described.as_described and planned("01_tts_methods", "pocket-full").as_described

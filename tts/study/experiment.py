@@ -14,7 +14,7 @@ from tts.analysis.accuracy import Results
 from tts.common.files import replacing, write_text
 from tts.common.paths import NOTEBOOKS, commit
 from tts.generate import runner
-from tts.generate.grid import Grid, grid_of
+from tts.generate.grid import Grid, ParameterError, grid_of
 from tts.policies import check_policy
 from tts.reward_models import family_of
 from tts.store.store import Store
@@ -202,7 +202,11 @@ def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None
         return None
     store, figures = ((NOTEBOOKS / values[name]).resolve() for name in ("store", "figures"))
     found = Experiment(store, figures, **fields)
-    found.further = {name: found.variant(**changes) for name, changes in declaration.further(found.grid, values).items()}
+    for name, changes in declaration.further(found.grid, values).items():
+        try:
+            found.further[name] = found.variant(**changes)
+        except ParameterError as error:
+            raise ParameterError(f"{', '.join(declaration.given_to(name))}: {error}") from None
     found.separate = declaration.separate(values)
     return found
 

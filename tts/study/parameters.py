@@ -83,7 +83,7 @@ class Declaration:
         return set(self.parameters) | (set(Grid.model_fields) - set(self.needs.grid) if SETTINGS in self.parameters else set())
 
     def placed(self, given: Mapping[str, object]) -> dict:
-        """Given values by parameter, those of undeclared fields of the grid in :data:`SETTINGS`, without what the notebook does not take."""
+        """Given values by parameter: those of other fields of the grid in :data:`SETTINGS`, without what the notebook does not take."""
         further = {name: value for name, value in given.items() if name in self.takes - set(self.parameters)}
         return {k: v for k, v in given.items() if k in self.parameters} | ({SETTINGS: further} if further else {})
 
@@ -114,6 +114,10 @@ class Declaration:
                 changes["methods"] = whole.offered(whole.policies, whole.prms, whole.methods) or whole.methods
             found[name] = changes
         return found
+
+    def given_to(self, name: str) -> list[str]:
+        """The parameters that a further grid takes."""
+        return sorted(set(_NAME.findall(str(self.needs.further[name]))))
 
     def separate(self, values: Mapping[str, Any]) -> int:
         """Separate samples a problem that tell its difficulty; 0 for none."""
@@ -176,7 +180,7 @@ def _literals(cells: list[dict], tag: str) -> dict:
 
 
 def check(notebook: str, values: Mapping[str, Any]) -> None:
-    """Refuses values of another kind than the declared defaults', and names of models and problem sets that do not exist.
+    """Refuses what :func:`check_kinds` refuses, and names of models and problem sets that do not exist.
 
     The grids check the rest as they are made, and the problem sets of the notebook's own grid as they are read.
 
@@ -191,14 +195,6 @@ def check(notebook: str, values: Mapping[str, Any]) -> None:
     """
     found = declaration(notebook)
     check_kinds(notebook, values)
-    for name, default in found.parameters.items():
-        if type(default) is int and name not in Grid.model_fields and values[name] < 1:
-            raise ParameterError(f"{name} must be at least 1; given {values[name]}")
-        if isinstance(default, str) and not values[name].strip():
-            raise ParameterError(f"{name} must not be empty")
-    for name, other in found.needs.pairs.items():
-        if (given := len(values[name])) != (wanted := len(values[other])):
-            raise ParameterError(f"{name} must be as many as {other}, in the same order; given {given} and {wanted}")
     for name, kind in found.kinds.items():
         if kind == "problems" and name != "problems":
             for problem_set, count in values[name].items():
@@ -218,7 +214,9 @@ def _items(value: object) -> Iterator[str]:
 
 
 def check_kinds(notebook: str, values: Mapping[str, object]) -> None:
-    """Refuses values of another kind than the declared defaults'; looks nothing up. Arguments as of :func:`check`.
+    """Refuses values of another kind than the declared defaults', empty texts, numbers below 1 that no grid checks, and unequal pairs.
+
+    It looks nothing up. Arguments as of :func:`check`.
 
     Raises:
         ParameterError: for a value that does not fit.
@@ -231,6 +229,13 @@ def check_kinds(notebook: str, values: Mapping[str, object]) -> None:
             _check_settings(found, values[name])
         else:
             _check_kind(name, values[name], default)
+        if type(default) is int and name not in Grid.model_fields and values[name] < 1:
+            raise ParameterError(f"{name} must be at least 1; given {values[name]}")
+        if isinstance(default, str) and not values[name].strip():
+            raise ParameterError(f"{name} must not be empty")
+    for name, other in found.needs.pairs.items():
+        if (given := len(values[name])) != (wanted := len(values[other])):
+            raise ParameterError(f"{name} must be as many as {other}, in the same order; given {given} and {wanted}")
 
 
 def check_look(look: object) -> None:
