@@ -180,7 +180,7 @@ def _literals(cells: list[dict], tag: str) -> dict:
 
 
 def check(notebook: str, values: Mapping[str, Any]) -> None:
-    """Refuses what :func:`check_kinds` refuses, and names of models and problem sets that do not exist.
+    """Refuses what :func:`check_kinds` refuses, names of models and problem sets that do not exist, and unequal pairs.
 
     The grids check the rest as they are made, and the problem sets of the notebook's own grid as they are read.
 
@@ -202,6 +202,9 @@ def check(notebook: str, values: Mapping[str, Any]) -> None:
         elif kind in _LOOKED_UP:
             for item in _items(values[name]):
                 _LOOKED_UP[kind](item)
+    for name, other in found.needs.pairs.items():
+        if (given := len(values[name])) != (wanted := len(values[other])):
+            raise ParameterError(f"{name} must be as many as {other}, in the same order; given {given} and {wanted}")
 
 
 def _items(value: object) -> Iterator[str]:
@@ -214,7 +217,7 @@ def _items(value: object) -> Iterator[str]:
 
 
 def check_kinds(notebook: str, values: Mapping[str, object]) -> None:
-    """Refuses values of another kind than the declared defaults', empty texts, numbers below 1 that no grid checks, and unequal pairs.
+    """Refuses values of another kind than the declared defaults', empty texts, and numbers below 1 that no grid checks.
 
     It looks nothing up. Arguments as of :func:`check`.
 
@@ -233,9 +236,6 @@ def check_kinds(notebook: str, values: Mapping[str, object]) -> None:
             raise ParameterError(f"{name} must be at least 1; given {values[name]}")
         if isinstance(default, str) and not values[name].strip():
             raise ParameterError(f"{name} must not be empty")
-    for name, other in found.needs.pairs.items():
-        if (given := len(values[name])) != (wanted := len(values[other])):
-            raise ParameterError(f"{name} must be as many as {other}, in the same order; given {given} and {wanted}")
 
 
 def check_look(look: object) -> None:
