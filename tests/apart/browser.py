@@ -72,7 +72,8 @@ def main() -> None:
 def serve(jupyter: str, folder: Path) -> tuple[subprocess.Popen, str]:
     """Starts JupyterLab on a copy of the notebook, with settings of its own; its process and the notebook's address."""
     (folder / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks" / f"{NOTEBOOK}.ipynb", folder / "notebooks")
+    source = (ROOT / "notebooks" / f"{NOTEBOOK}.ipynb").read_text(encoding="utf-8").replace("../figures", str(folder / "figures"))
+    (folder / "notebooks" / f"{NOTEBOOK}.ipynb").write_text(source, encoding="utf-8")
     for name, content in SETTINGS.items():
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text(json.dumps(content))

@@ -102,7 +102,7 @@ def test_notebook_anatomy(path):
     cells = json.loads(path.read_text())["cells"]
     code = [c for c in cells if c["cell_type"] == "code"]
     lengths = sorted(len([x for x in "".join(c["source"]).splitlines() if x.strip()]) for c in code)
-    assert len(code) <= 20 and lengths[len(lengths) // 2] <= 8
+    assert len(code) <= 20 and lengths[len(lengths) // 2] <= 6
     assert all(not c["outputs"] and c["execution_count"] is None for c in code)
     assert not any(isinstance(n, ast.FunctionDef | ast.ClassDef) for c in code for n in ast.walk(ast.parse("".join(c["source"]))))
     [parameters] = [c for c in code if "parameters" in c["metadata"].get("tags", [])]

@@ -83,10 +83,10 @@ def test_running_again_generates_nothing(smoke):
         (["-p", "sampels"], "expected NAME=VALUE, found 'sampels'"),
         (["-p", "policy=policy-9b"], "no model 'policy-9b': not a folder"),
         (["-p", "prm=policy-20k"], "cannot tell the PRM family"),
-        (["01_tts_methods", "-p", "budgets=[6]"], "budget N = 6 is not a positive multiple of beam_width M = 4"),
-        (["01_tts_methods", "-p", "budgets=[2]"], "budget N = 2 is not a positive multiple of beam_width M = 4"),
+        (["01_tts_methods", "-p", "budgets=[6]"], "the budget N must be a positive multiple of the beam width M; given N = 6, M = 4"),
+        (["01_tts_methods", "-p", "budgets=[2]"], "the budget N must be a positive multiple of the beam width M; given N = 2, M = 4"),
         (["01_tts_methods", "-p", "budgets=[128]"], "budget N = 128 is not in 1..samples = 64"),
-        (["01_tts_methods", "-p", "methods=[mcts]"], "Input should be 'majority', 'best_of_n', 'beam_search' or 'dvts'"),
+        (["01_tts_methods", "-p", "methods=[mcts]"], "unknown method 'mcts'; choose from majority, best_of_n, beam_search, dvts"),
         (["01_tts_methods", "-p", "aggregate=mean"], "unknown aggregate 'mean'; choose from min, last, avg, product"),
         (["01_tts_methods", "-p", "vote=loudest"], "unknown vote 'loudest'; choose from majority, max, vote"),
         (["01_tts_methods", "-p", "problems={nowhere: 3}"], "unknown problem set 'nowhere'; choose from pocket-main"),
@@ -230,7 +230,7 @@ def test_notebooks_that_take_longest_start_first(tmp_path):
     def seconds(name, **parameters):
         return execution._seconds(presets.Job(name, parameters))
 
-    few, more = ({"problems": {"pocket-main": count}, "policies": ["policy-6k"], "chunk": 10} for count in (10, 200))
+    few, more = ({"problems": {"pocket-main": count}, "policies": ["policy-6k"], "settings": {"chunk": 10}} for count in (10, 200))
     assert seconds("04_difficulty_bins", **few) < seconds("04_difficulty_bins", **more)
     assert seconds("00_quickstart") > seconds("04_difficulty_bins", **few), "it generates as it runs"
     (tmp_path / "damaged.ipynb").write_text("{")

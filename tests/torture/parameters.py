@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from torture.invoke import Result, command_line, forked, in_process, overwritten, refusal, tree
 from torture.report import ROOT, Tally
-from tts.study.parameters import declared
+from tts.study.parameters import declaration, declared
 from tts.study.presets import load_preset, parse_overrides
 
 TABLE = Path(__file__).parent / "wrong_parameters.txt"
@@ -100,7 +100,7 @@ BY_PAPERMILL = [
     ("00_quickstart", "n", "abc", "n must be a whole number"),
     ("01_tts_methods", "budgets", "[6]", "budgets must be a list"),
     ("03_policy_scaling", "peek", "0", "peek must be at least 1"),
-    ("07_flops_comparison", "method", "mcts", "unknown method 'mcts'"),
+    ("07_flops_comparison", "method", "mcts", "'mcts'"),
     ("09_findings", "weak_prm", "prm-9b", "no model 'prm-9b'"),
     ("10_train_pocket", "scratch", "", "scratch must not be empty"),
 ]
@@ -118,11 +118,11 @@ def for_papermill() -> list[tuple[str, dict, list[str]]]:
             json.dumps(given)
         except (ValueError, TypeError, RecursionError):
             continue  # no YAML, or nothing that a notebook file can hold: papermill refuses it itself
-        if given and set(given) <= set(known := declared(arguments[1])):
+        if given and set(given) <= (notebook := declaration(arguments[1])).takes:
             preset = load_preset("smoke") if "smoke" in arguments else {"common": {}, "notebooks": {}}
-            around = preset["common"] | (preset["notebooks"].get(arguments[1]) or {})
-            values = {name: value for name, value in around.items() if name in known and name not in PLACES}
-            found.append((arguments[1], values | given, [text.replace("must be a folder", "must be text") for text in said]))
+            around = preset["common"] | preset["notebooks"].get(arguments[1], {})
+            values = notebook.placed({name: value for name, value in around.items() if name not in PLACES} | given)
+            found.append((arguments[1], values, [text.replace("must be a folder", "must be text") for text in said]))
     return found
 
 

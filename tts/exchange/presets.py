@@ -11,6 +11,7 @@ import yaml
 
 from tts.analysis import costs
 from tts.analysis.stats import FEWEST_PROBLEMS
+from tts.common.paths import ROOT
 from tts.generate.grid import Grid
 from tts.search.registry import compared, prm_of, searches
 from tts.store.imported import Import
@@ -112,7 +113,7 @@ def _preset(
         "aggregate": "product",
         "vote": "vote",
         "store": str(store),
-        "figures": f"../figures/{source.name}{number}",
+        "figures": str(ROOT / "figures" / f"{source.name}{number}"),
     }
     # What each notebook needs of the data, see _unmet, and its own parameters.
     notebooks = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -109,6 +110,7 @@ def cost_shares(costs: dict[str, Cost], parts: tuple[str, ...], ax: Axes) -> Non
     ax.set_xlim(0, 1)
     percent(ax.xaxis)
     ax.grid(axis="y", visible=False)
+    legend_below(ax.figure, ax)
 
 
 def total_against_queries(rows: pd.DataFrame, ax: Axes) -> None:
@@ -126,6 +128,7 @@ def total_against_queries(rows: pd.DataFrame, ax: Axes) -> None:
         axis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("queries answered")
     ax.set_ylabel("total FLOPs")
+    legend_below(ax.figure, ax, 2)
 
 
 def verifier_forest(rows: pd.DataFrame, ax: Axes) -> None:
@@ -140,13 +143,13 @@ def verifier_forest(rows: pd.DataFrame, ax: Axes) -> None:
     legend_below(ax.figure, ax)
 
 
-def claims_forest(rows: pd.DataFrame, axes: np.ndarray) -> None:
+def claims_forest(rows: pd.DataFrame) -> Figure:
     """:func:`forest` of the published comparisons, one panel per problem set.
 
     Args:
         rows: of :func:`tts.claims.published.claims`.
-        axes: one per problem set.
     """
+    figure, axes = plt.subplots(1, rows["problems"].nunique(), figsize=(7.2, 2.6))
     for ax, (name, part) in zip(axes, rows.groupby("problems", sort=False)):
         twice = part["claim"].duplicated(keep=False)
         labels = [f"{row.claim} ({row.source})" if both else row.claim for row, both in zip(part.itertuples(), twice)]
@@ -154,22 +157,24 @@ def claims_forest(rows: pd.DataFrame, axes: np.ndarray) -> None:
         ax.set_title(name)
         ax.set_xlabel("TTS minus CoT (points)")
     axes[-1].plot([], [], " ", label="\N{DAGGER} no claim of the study's")
-    legend_below(axes[0].figure, axes[-1], 4)
+    legend_below(figure, axes[-1], 4)
+    return figure
 
 
-def differences_by_set(rows: pd.DataFrame, axes: np.ndarray) -> None:
+def differences_by_set(rows: pd.DataFrame) -> Figure:
     """:func:`forest` of the published external rows less the long-CoT ones, one panel per problem set.
 
     Args:
         rows: of :func:`tts.claims.published.table6`.
-        axes: one per problem set.
     """
+    figure, axes = plt.subplots(1, rows["problems"].nunique(), figsize=(7.2, 2.8), sharey=True)
     for ax, (name, part) in zip(axes, rows.groupby("problems", sort=False)):
         part = part.sort_values(["external", "internal"])
         forest(part, [f"{row.external.split(' + ')[-1]} - {row.internal}" for row in part.itertuples()], ax)
         ax.set_title(name)
         ax.set_xlabel("external minus long CoT (points)")
-    legend_below(axes[0].figure, axes[-1])
+    legend_below(figure, axes[-1])
+    return figure
 
 
 def internal_and_external(rows: pd.DataFrame) -> Figure:

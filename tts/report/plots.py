@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -85,7 +86,7 @@ def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> None
     legend_below(ax.figure, ax)
 
 
-def difficulty_histograms(pass_at_1: dict[str, np.ndarray], edges: Sequence[float]) -> Figure:
+def pass_at_1_histograms(pass_at_1: dict[str, np.ndarray], edges: Sequence[float]) -> Figure:
     """Share of problems over Pass@1 (Fig 3), one panel per policy, with the difficulty thresholds.
 
     Args:
@@ -205,6 +206,12 @@ def lines_per_prm(rows: pd.DataFrame, x: str, y: str, ax: Axes) -> None:
     legend_below(ax.figure, ax)
 
 
+def growth_per_prm(rows: pd.DataFrame, ax: Axes) -> None:
+    """:func:`lines_per_prm` of accuracy over the budget N."""
+    lines_per_prm(rows, "n", "accuracy", ax)
+    over_budget(ax)
+
+
 def pathology_bars(rows: pd.DataFrame, ax: Axes) -> None:
     """Share of each pathology, grouped by PRM, with 95 % intervals (Fig 12 to 18).
 
@@ -215,6 +222,26 @@ def pathology_bars(rows: pd.DataFrame, ax: Axes) -> None:
     ax.set_xticks(range(len(prms)), [short(prm).replace(" ", "\n").replace("-", "\n", 1) for prm in prms])
     ax.set_ylabel("share of right (over-criticism)\nor wrong solutions", fontsize="small")
     legend_below(ax.figure, ax)
+
+
+def gains_against_size(gains: pd.DataFrame, sizes: dict[str, int], accuracies: pd.DataFrame | None = None, title: str = "") -> Figure:
+    """Panels of :func:`gain_against_size` for relative gain and error reduction.
+
+    Args:
+        gains: columns policy, and each gain with its interval.
+        sizes: parameters of each policy.
+        accuracies: rows that a third panel shows as :func:`policy_scaling` does.
+        title: above the second panel.
+    """
+    panels = 2 if accuracies is None else 3
+    figure, axes = plt.subplots(1, panels, figsize=(3.2 * panels, 2.4), sharex=panels == 2)
+    for ax, column in zip(axes, ("relative gain", "error reduction")):
+        gain_against_size(gains, sizes, column, ax)
+    if accuracies is not None:
+        policy_scaling(accuracies, sizes, axes[2])
+    axes[1].set_title(title)
+    figure.tight_layout()
+    return figure
 
 
 def gain_against_size(gains: pd.DataFrame, sizes: dict[str, int], column: str, ax: Axes) -> None:
@@ -236,6 +263,15 @@ def gain_against_size(gains: pd.DataFrame, sizes: dict[str, int], column: str, a
         ax.set_ylim(bottom=min(-0.05, 1.2 * float(of[f"{column} low"].min())))
     ax.axhline(0, color="0.5", linewidth=0.8)
     percent(ax.yaxis)
+
+
+def flops_in_both_conventions(rows: pd.DataFrame) -> Figure:
+    """Panels of :func:`accuracy_against_flops` for total FLOPs as the study counts them, and in full."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.8), sharey=True)
+    for ax, counted in zip(axes, ("study", "full")):
+        accuracy_against_flops(rows, f"total ({counted})", ax, legend=ax is axes[-1])
+        ax.set_xlabel(f"total FLOPs ({counted})")
+    return figure
 
 
 def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: bool = True) -> None:

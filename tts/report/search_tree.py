@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tts.search.base import Candidate
 
 RIGHT = "#AA3377"  # what is right; neither on the scale of the scores nor a method's colour
+
+
+def side_by_side(trees: dict[str, tuple[Sequence[Candidate], Candidate | None]]) -> Figure:
+    """Searches of one problem as trees beside each other: title -> every candidate, and the selected one."""
+    figure, axes = plt.subplots(1, len(trees), figsize=(11, 4.2))
+    for ax, (title, (nodes, selected)) in zip(axes, trees.items()):
+        draw(nodes, selected, ax, title, colourbar=ax is axes[-1])
+    figure.tight_layout()
+    return figure
 
 
 def draw(

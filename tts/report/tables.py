@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from tts.analysis import stats
+from tts.analysis import costs, stats
 from tts.analysis.evidence import Evidence
+from tts.analysis.pathologies import Judged
 from tts.search.registry import compared, is_search, method_of
 from tts.strategy import choices, compute_optimal
 from tts.tasks.selection import AGGREGATES, Rule
@@ -162,6 +163,15 @@ def score_by_vote(evidence: Evidence, problem_set: str, policy: str, n: int) -> 
     scored = table.drop(index="Majority")
     table.loc["spread of the rules"] = scored.max() - scored.min()
     return table
+
+
+def quality(evidence: Evidence, judged: Mapping[str, Judged], n: int) -> pd.DataFrame:
+    """How well PRMs find errors beside what they are worth: columns prm, accuracy, low, high (best-of-n), f1, parameters; by f1."""
+    rows = evidence.at_budget(n)
+    rows = rows[(rows["method"] == "best_of_n") & rows["prm"].isin(list(judged))][["prm", "accuracy", "low", "high"]]
+    f1 = rows["prm"].map({prm: of.localisation.f1 for prm, of in judged.items()})
+    sizes = rows["prm"].map({prm: costs.shape_of(prm).parameters for prm in judged})
+    return rows.assign(f1=f1, parameters=sizes).sort_values("f1")
 
 
 def as_n_grows(evidence: Evidence, problem_set: str, policy: str, rule: Rule) -> pd.DataFrame:

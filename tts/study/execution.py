@@ -116,6 +116,7 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
                     process, job = running.pop(replies)
                     if reply := replies.readline():
                         idle.append(process)
+                        job.leave_out_findings(output / f"{job.notebook}.ipynb")
                     outcome[job.notebook] = json.loads(reply) if reply else _death(process, output / f"{job.notebook}.log")
                     bar.update()
     finally:  # also after Ctrl-C nothing that was started here goes on

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tts.analysis import committed, difficulty
 from tts.analysis.accuracy import Results
 from tts.common.files import replacing, write_text
-from tts.common.paths import commit
+from tts.common.paths import NOTEBOOKS, commit
 from tts.generate import runner
-from tts.generate.grid import grid_of
+from tts.generate.grid import Grid, ParameterError, grid_of
 from tts.policies import check_policy
 from tts.reward_models import family_of
 from tts.store.store import Store
+from tts.study import parameters
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from tts.analysis.committed import Committed
+    from tts.analysis.evidence import Evidence
 
 _VERSIONS = ("torch", "transformers", "matplotlib", "pandas")
 
@@ -32,6 +39,10 @@ class Experiment:
         figures: folder that figures are written to.
         parameters: fields of :class:`tts.generate.grid.Grid`.
 
+    Attributes:
+        further: by name, the experiments that a notebook reads besides.
+        separate: separate samples a problem that tell its difficulty; 0 where they are not needed.
+
     Raises:
         tts.generate.grid.ParameterError: for an unknown or unfit parameter.
     """
@@ -40,22 +51,32 @@ class Experiment:
         self.grid = grid_of(**parameters)
         self.store = Store(store)
         self.figures = Path(figures)
+        self.further: dict[str, Experiment] = {}
+        self.separate = 0
 
     def variant(self, **changes: object) -> Experiment:
         """An experiment with other parameters, on the same store and figures."""
         return Experiment(self.store.folder, self.figures, **(self.grid.model_dump() | changes))
 
-    def dialled(self, dials: list[str]) -> Experiment:
-        """Exact step checkers with given error rates as PRMs, on few samples."""
-        return self.variant(prms=dials, methods=["majority", "best_of_n", "dvts"], samples=16, budgets=[16])
+    @property
+    def problem_set(self) -> str:
+        """The first problem set."""
+        return next(iter(self.grid.problems))
 
-    def thinking(self, policies: list[str], samples: int) -> Experiment:
-        """Long-CoT policies on the same problems, at those budgets that fit their samples."""
-        return self.variant(policies=policies, samples=samples, budgets=[n for n in self.grid.budgets if n <= samples])
+    @property
+    def policy(self) -> str:
+        """The first policy."""
+        return self.grid.policies[0]
 
-    def once(self, policies: list[str]) -> Experiment:
-        """Other policies, one sample a problem."""
-        return self.variant(policies=policies, methods=["majority"], samples=1, budgets=[1])
+    @property
+    def prm(self) -> str:
+        """The first PRM; empty where there is none."""
+        return next(iter(self.grid.prms), "")
+
+    @property
+    def n(self) -> int:
+        """The largest budget."""
+        return max(self.grid.budgets)
 
     def __str__(self) -> str:
         return runner.describe(self.grid, self.store)
@@ -74,9 +95,31 @@ class Experiment:
         for name in self.grid.problems:
             self.grid.chunks(name)
 
+    def grids(self) -> list[Grid]:
+        """What is generated: the grid, the further ones, and the separate samples that tell difficulties."""
+        separate = difficulty.separate_grids(self.grid, self.separate) if self.separate else []
+        return [self.grid, *(other.grid for other in self.further.values()), *separate]
+
     def fill(self) -> None:
-        """Generates whatever the store lacks, with a progress bar."""
-        runner.fill(self.grid, self.store)
+        """Generates whatever the store lacks, of the further experiments too, with a progress bar."""
+        first, *more = self.grids()
+        runner.fill(first, self.store, *more)
+
+    def pass_at_1(self, evidence: Evidence | None = None) -> dict[str, np.ndarray]:
+        """Per policy, Pass@1 of each problem of the first set, ``(problems,)``, from samples that no method is judged on.
+
+        Args:
+            evidence: outcomes whose problems and policies are meant; by default the experiment's own.
+        """
+        grid = evidence.grid if evidence else self.grid
+        return {p: difficulty.pass_at_1(grid, self.store, p, self.problem_set, self.separate) for p in grid.policies}
+
+    def full_run(self) -> Committed | None:
+        """The committed outcomes of the grid, as :func:`tts.analysis.committed.committed` gives them; where there are none, says so."""
+        found = committed.committed(self.grid)
+        if found is None:
+            print("no committed outcomes for these policies, PRMs and settings")
+        return found
 
     @cached_property
     def results(self) -> Results:
@@ -106,6 +149,25 @@ class Experiment:
         plt.close(figure)
         display(Image(filename=png, retina=True))
 
+    def plot(
+        self, name: str, rows: pd.DataFrame, draw: Callable[..., object], *arguments: object, size: tuple[float, float], **labels: str
+    ):
+        """Draws rows on axes of their own, and shows the figure as :meth:`show` does.
+
+        Args:
+            name: name of its files.
+            rows: what is plotted.
+            draw: called with the rows, the further arguments and the axes.
+            size: width and height in inches.
+            labels: title and labels of the axes.
+        """
+        import matplotlib.pyplot as plt
+
+        figure, ax = plt.subplots(figsize=size)
+        draw(rows, *arguments, ax)
+        ax.set(**labels)
+        self.show(figure, name, rows)
+
     def note(self, name: str, lines: list[str]) -> None:
         """Prints what was found, and keeps it for the study's closing summary."""
         text = "\n".join([f"{name}:", *(f"- {line}" for line in lines)])
@@ -120,3 +182,57 @@ class Experiment:
             "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
             "commit": commit(),
         }
+
+
+def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None:
+    """A notebook's experiment with the further ones that it reads; None where it has no grid.
+
+    Relative folders of the store and of figures are taken from the notebooks' folder, wherever a notebook runs.
+
+    Args:
+        notebook: name of the notebook.
+        values: value of every parameter, by name.
+
+    Raises:
+        tts.generate.grid.ParameterError: for values that do not fit.
+    """
+    declaration = parameters.declaration(notebook)
+    fields = declaration.grid(values)
+    if fields is None:
+        return None
+    store, figures = ((NOTEBOOKS / values[name]).resolve() for name in ("store", "figures"))
+    found = Experiment(store, figures, **fields)
+    for name, changes in declaration.further(found.grid, values).items():
+        try:
+            found.further[name] = found.variant(**changes)
+        except ParameterError as error:
+            raise ParameterError(f"{', '.join(declaration.given_to(name))}: {error}") from None
+    found.separate = declaration.separate(values)
+    return found
+
+
+def notebook(name: str, values: Mapping[str, Any]) -> Experiment | None:
+    """A notebook's set-up: checks its parameters, sets the look of figures, and prints what will run.
+
+    Args:
+        name: name of the notebook.
+        values: its ``globals()``.
+
+    Returns:
+        Its experiment; None where it has no grid.
+
+    Raises:
+        tts.generate.grid.ParameterError: for a value that does not fit.
+        tts.models.hub.ModelError: for a model that does not exist.
+        tts.tasks.problems.ProblemError: for a problem set that cannot be read.
+    """
+    parameters.check(name, values)
+    found = experiment_of(name, values)
+    if "look" in parameters.declared(name):
+        from tts.report import style
+
+        style.use(**values["look"])
+    if found and "problems" in parameters.declared(name):
+        for title, experiment in {"": found, **found.further}.items():
+            print(f"{title}: {experiment}" if title else experiment)
+    return found

@@ -1,25 +1,142 @@
-"""What the notebooks declare as parameters, and whether given values fit, before anything runs."""
+"""What notebooks declare: their parameters, what they read besides their own grid, and whether given values fit, before anything runs."""
 
 from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tts.common.paths import NOTEBOOKS
-from tts.generate.grid import Grid, ParameterError, explain, grid_of
+from tts.generate.grid import Grid, ParameterError, explain
 from tts.policies import check_policy
 from tts.report.figure_settings import Look
 from tts.reward_models import family_of
-from tts.search.registry import compared
 from tts.tasks.problems import problem_rows
 from tts.training.pocket.recipes import POLICIES, PRMS
+
+SETTINGS = "settings"
+"""The parameter that takes the fields of the grid that a notebook does not declare one by one."""
+_MODELS_AND_PROBLEMS = ("policies", "prms", "problems")
+_NAME = re.compile(r"\$(\w+)")
 
 
 class NotebookError(ValueError):
     """A notebook that does not exist or cannot be read."""
+
+
+class Needs(BaseModel):
+    """The literal ``needs`` of a notebook's cell with that tag.
+
+    In the fields of a grid ``$name`` stands for a parameter's value, ``$a & $b`` for what two lists have in common; a list that holds
+    such texts is flattened, and a mapping of models gives its values.
+
+    Attributes:
+        grid: fields of the notebook's own grid that are not parameters of the same name.
+        further: by name, the further grids that the notebook reads, each by the fields in which it differs from the notebook's own.
+        separate: separate samples a problem, from which its difficulty is counted where no counts are committed; 0 for none.
+        kinds: what parameters that no grid takes are: names of models or problem sets, recipes of pocket models, folders.
+        pairs: parameters that hold one counterpart for each element of another parameter, in the same order.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    grid: dict[str, Any] = {}
+    further: dict[str, dict[str, Any]] = {}
+    separate: int | str = 0
+    kinds: dict[str, Literal["policies", "prms", "problems", "recipes", "folder"]] = {}
+    pairs: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a notebook declares.
+
+    Attributes:
+        parameters: name -> default, as its cell with the tag ``parameters`` has them.
+        needs: as its cell with the tag ``needs`` has it.
+    """
+
+    parameters: dict
+    needs: Needs
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """What each parameter with names or folders holds: ``policies``, ``prms``, ``problems``, ``recipes`` or ``folder``."""
+        used = {
+            name: field
+            for fields in (self.needs.grid, *self.needs.further.values())
+            for field in _MODELS_AND_PROBLEMS
+            for name in _NAME.findall(str(fields.get(field)))
+        }
+        kinds = used | {field: field for field in _MODELS_AND_PROBLEMS} | {"store": "folder", "figures": "folder"} | self.needs.kinds
+        return {name: kind for name, kind in kinds.items() if name in self.parameters}
+
+    @cached_property
+    def takes(self) -> set[str]:
+        """Names that values may be given by: the parameters', and those of the grid's fields that :data:`SETTINGS` takes."""
+        return set(self.parameters) | (set(Grid.model_fields) - set(self.needs.grid) if SETTINGS in self.parameters else set())
+
+    def placed(self, given: Mapping[str, object]) -> dict:
+        """Given values by parameter: those of other fields of the grid in :data:`SETTINGS`, without what the notebook does not take."""
+        further = {name: value for name, value in given.items() if name in self.takes - set(self.parameters)}
+        return {k: v for k, v in given.items() if k in self.parameters} | ({SETTINGS: further} if further else {})
+
+    def grid(self, values: Mapping[str, Any]) -> dict | None:
+        """Fields of the notebook's own grid; None where it has none.
+
+        Args:
+            values: value of every parameter, by name.
+        """
+        own = {name: values[name] for name in self.parameters if name in Grid.model_fields} | values.get(SETTINGS, {})
+        own |= {field: _resolved(field, value, values) for field, value in self.needs.grid.items()}
+        return own if "problems" in own else None
+
+    def further(self, grid: Grid, values: Mapping[str, Any]) -> dict[str, dict]:
+        """By name, the fields in which each further grid differs from the notebook's own; without those for which a parameter is empty.
+
+        Budgets beyond a grid's samples are left out, and so are methods of which imported data have nothing.
+        """
+        found = {}
+        for name, fields in self.needs.further.items():
+            changes = {field: _resolved(field, value, values) for field, value in fields.items()}
+            if [] in changes.values():
+                continue
+            if "samples" in changes:
+                changes = {"budgets": [n for n in grid.budgets if n <= changes["samples"]]} | changes
+            if "methods" in changes:
+                whole = grid.model_copy(update=changes)
+                changes["methods"] = whole.offered(whole.policies, whole.prms, whole.methods) or whole.methods
+            found[name] = changes
+        return found
+
+    def given_to(self, name: str) -> list[str]:
+        """The parameters that a further grid takes."""
+        return sorted(set(_NAME.findall(str(self.needs.further[name]))))
+
+    def separate(self, values: Mapping[str, Any]) -> int:
+        """Separate samples a problem that tell its difficulty; 0 for none."""
+        return _resolved("samples", self.needs.separate, values)
+
+
+def _resolved(field: str, value: object, values: Mapping[str, Any]) -> Any:
+    """A field's value in :class:`Needs` with its parameters filled in."""
+    if isinstance(value, list):
+        found: list = []
+        for item in value:
+            part = _resolved(field, item, values)
+            found = [*found, *(x for x in (part if isinstance(part, list) else [part]) if x not in found)]
+        return found
+    if not isinstance(value, str) or not (names := _NAME.findall(value)):
+        return value
+    given = (values[name] for name in names)
+    first, *others = [list(v.values()) if isinstance(v, dict) and field != "problems" else v for v in given]
+    return [item for item in first if all(item in other for other in others)] if others else first
 
 
 def notebooks() -> list[str]:
@@ -27,65 +144,98 @@ def notebooks() -> list[str]:
 
 
 def declared(notebook: str) -> dict:
-    """The parameters that a notebook declares, with their defaults.
+    """The parameters that a notebook declares, with their defaults. Raises as :func:`declaration`."""
+    return declaration(notebook).parameters
+
+
+def declaration(notebook: str) -> Declaration:
+    """What a notebook declares.
 
     Raises:
-        NotebookError: for an unknown or damaged notebook, or a default that is not a literal.
+        NotebookError: for an unknown or damaged notebook, or a cell with a tag whose values are no literals.
     """
     path = NOTEBOOKS / f"{notebook}.ipynb"
     if notebook not in notebooks():
         raise NotebookError(f"no notebook {notebook!r:.200}; there are {', '.join(notebooks())}")
-    values = {}
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        source = next(("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])), "")
-        for statement in ast.parse(source).body:
-            if isinstance(statement, (ast.Assign, ast.AnnAssign)):
-                target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
-                values[target.id] = ast.literal_eval(statement.value)
+        found = Declaration(_literals(cells, "parameters"), Needs.model_validate(_literals(cells, "needs").get("needs", {})))
+        if unknown := sorted(set(_NAME.findall(found.needs.model_dump_json())) - set(found.parameters)):
+            raise ValueError(f"needs names parameters that are not declared: {', '.join(unknown)}")
+        return found
     except (ValueError, SyntaxError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise NotebookError(f"{path} cannot be read ({reason:.200}); restore it, say with git checkout -- {path.name}") from None
+
+
+def _literals(cells: list[dict], tag: str) -> dict:
+    """What the first cell with a tag assigns, by name."""
+    source = next(("".join(cell["source"]) for cell in cells if tag in cell["metadata"].get("tags", [])), "")
+    values = {}
+    for statement in ast.parse(source).body:
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+            target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+            values[target.id] = ast.literal_eval(statement.value)
     return values
 
 
-def check(notebook: str, values: Mapping[str, object]) -> None:
-    """Refuses values of another kind than the declared defaults', and names of models, methods and problem sets that do not exist.
+def check(notebook: str, values: Mapping[str, Any]) -> None:
+    """Refuses what :func:`check_kinds` refuses, names of models and problem sets that do not exist, and unequal pairs.
+
+    The grids check the rest as they are made, and the problem sets of the notebook's own grid as they are read.
 
     Args:
-        notebook: whose parameters they are.
-        values: all of them, by name; other names are left alone, so that a notebook may hand over its ``globals()``.
+        notebook: name of the notebook whose parameters they are.
+        values: all parameters, by name; other names are left alone, so that a notebook may hand over its ``globals()``.
 
     Raises:
         ParameterError: for a value that does not fit.
         tts.models.hub.ModelError: for a model that does not exist.
         tts.tasks.problems.ProblemError: for a problem set that cannot be read.
     """
-    defaults = declared(notebook)
+    found = declaration(notebook)
     check_kinds(notebook, values)
-    for name in defaults:
-        if name in _NAMED:
-            _NAMED[name](values[name])
-    own = {name: values[name] for name in defaults if name in Grid.model_fields}
-    if "n" in defaults:  # one budget, one problem
-        own |= {"problems": {"pocket-main": 1}, "samples": values["n"], "budgets": [values["n"]]}
-    if own:
-        grid_of(**own)
-    if "long_policies" in defaults and (long := len(values["long_policies"])) != (plain := len(values["policies"])):
-        raise ParameterError(f"long_policies must be as many as policies, in the same order; given {long} and {plain}")
+    for name, kind in found.kinds.items():
+        if kind == "problems" and name != "problems":
+            for problem_set, count in values[name].items():
+                problem_rows(problem_set, count)
+        elif kind in _LOOKED_UP:
+            for item in _items(values[name]):
+                _LOOKED_UP[kind](item)
+    for name, other in found.needs.pairs.items():
+        if (given := len(values[name])) != (wanted := len(values[other])):
+            raise ParameterError(f"{name} must be as many as {other}, in the same order; given {given} and {wanted}")
+
+
+def _items(value: object) -> Iterator[str]:
+    """The names in a value: a text, a list, or the keys and values of a mapping."""
+    if isinstance(value, str):
+        yield value
+    else:
+        yield from value
+        yield from value.values() if isinstance(value, dict) else ()
 
 
 def check_kinds(notebook: str, values: Mapping[str, object]) -> None:
-    """Refuses values of another kind than the declared defaults'; looks nothing up. Arguments as of :func:`check`.
+    """Refuses values of another kind than the declared defaults', empty texts, and numbers below 1 that no grid checks.
+
+    It looks nothing up. Arguments as of :func:`check`.
 
     Raises:
         ParameterError: for a value that does not fit.
     """
-    for name, default in declared(notebook).items():
+    found = declaration(notebook)
+    for name, default in found.parameters.items():
         if name == "look":
             check_look(values[name])
+        elif name == SETTINGS:
+            _check_settings(found, values[name])
         else:
             _check_kind(name, values[name], default)
+        if type(default) is int and name not in Grid.model_fields and values[name] < 1:
+            raise ParameterError(f"{name} must be at least 1; given {values[name]}")
+        if isinstance(default, str) and not values[name].strip():
+            raise ParameterError(f"{name} must not be empty")
 
 
 def check_look(look: object) -> None:
@@ -100,6 +250,18 @@ def check_look(look: object) -> None:
         Look.model_validate(look)
     except ValidationError as error:
         raise ParameterError(f"look: {explain(error, Look)}") from None
+
+
+def _check_settings(found: Declaration, settings: object) -> None:
+    fields = sorted(found.takes - set(found.parameters))
+    if not isinstance(settings, dict):
+        raise ParameterError(f"{SETTINGS} must be a mapping with any of {', '.join(fields)}; given {settings!r:.120}")
+    for name, value in settings.items():
+        if name not in fields:
+            declared_itself = "is a parameter of its own" if name in found.parameters else "is unknown"
+            raise ParameterError(f"{SETTINGS}: {name!r:.120} {declared_itself}; known: {', '.join(fields)}")
+        if type(default := Grid.model_fields[name].default) in (int, float, str):
+            _check_kind(name, value, default)
 
 
 def _check_kind(name: str, value: object, default: object) -> None:
@@ -121,66 +283,9 @@ def _check_kind(name: str, value: object, default: object) -> None:
         raise ParameterError(f"{name} must be {kinds[type(default)]}{f', like {default}' if default != '' else ''}; given {value!r:.120}")
 
 
-def _policies(names: list[str]) -> None:
-    for name in names:
-        check_policy(name)
+def _check_recipe(name: str) -> None:
+    if name not in (*POLICIES, *PRMS):
+        raise ParameterError(f"no recipe named {name}; there are {', '.join([*POLICIES, *PRMS])}")
 
 
-def _prms(names: list[str]) -> None:
-    for name in names:
-        family_of(name)
-
-
-def _long_cot(pairs: dict[str, str]) -> None:
-    _policies([*pairs, *pairs.values()])
-
-
-def _explored(sets: dict[str, int]) -> None:
-    for name, count in sets.items():
-        problem_rows(name, count)
-
-
-def _method(name: str) -> None:
-    if name not in compared():
-        raise ParameterError(f"unknown method {name!r}; choose from {', '.join(compared())}")
-
-
-def _models(names: list[str]) -> None:
-    if unknown := [name for name in names if name not in (*POLICIES, *PRMS)]:
-        raise ParameterError(f"no recipe named {', '.join(unknown)}; there are {', '.join([*POLICIES, *PRMS])}")
-
-
-def _at_least_one(name: str) -> Callable[[int], None]:
-    def checked(value: int) -> None:
-        if value < 1:
-            raise ParameterError(f"{name} must be at least 1; given {value}")
-
-    return checked
-
-
-def _not_blank(name: str) -> Callable[[str], None]:
-    def checked(value: str) -> None:
-        if not value.strip():
-            raise ParameterError(f"{name} must not be empty")
-
-    return checked
-
-
-# What is checked of a parameter beside its kind; those of a grid are checked by the grid.
-_NAMED: dict[str, Callable] = {
-    "policies": _policies,
-    "prms": _prms,
-    "long_policies": _policies,
-    "more_policies": _policies,
-    "searchers": _policies,
-    "more_prms": _prms,
-    "search_prms": _prms,
-    "dials": _prms,
-    "weak_prm": lambda name: _prms([name]),
-    "long_cot": _long_cot,
-    "explored": _explored,
-    "method": _method,
-    "names": _models,
-    **{name: _at_least_one(name) for name in ("n", "peek", "difficulty_samples", "long_samples")},
-    **{name: _not_blank(name) for name in ("problem", "answer", "store", "figures", "output", "scratch")},
-}
+_LOOKED_UP = {"policies": check_policy, "prms": family_of, "recipes": _check_recipe}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,22 +14,26 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm.auto import tqdm
 
-from tts.analysis import committed, difficulty, grades
-from tts.common.paths import NOTEBOOKS
+from tts.analysis import committed, grades
+from tts.common.files import write_text
+from tts.common.paths import NOTEBOOKS, ROOT
 from tts.generate import runner
 from tts.generate.grid import Grid, explain
 from tts.models import hub
 from tts.policies import address_in
 from tts.store.imported import check_asked, is_imported
 from tts.store.store import Store
-from tts.study.experiment import Experiment
-from tts.study.parameters import check, check_kinds, declared
+from tts.study.experiment import Experiment, experiment_of
+from tts.study.parameters import SETTINGS, check, check_kinds, declaration, declared
 from tts.tasks import problems
 
 PRESETS = NOTEBOOKS / "presets"
 OWN = "own"
 """The folder below a preset's figures for those of changed parameters, which would replace them."""
 PLACES = {"store", "figures", "look"}  # parameters that change nothing of what is shown
+FINDINGS_TAG = "findings"
+"""Tag of cells that tell what was found with the described presets."""
+NOT_OF_THIS_RUN = "*What you should see* is written for the pocket family and its default parameters; this run has others."
 
 
 class StudyError(ValueError):
@@ -36,36 +42,47 @@ class StudyError(ValueError):
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook with its parameters, the preset's and the user's merged."""
+    """One notebook with its parameters, the preset's and the user's merged.
+
+    Attributes:
+        notebook: its name.
+        parameters: those that differ from its defaults.
+        folder: where it lies.
+        as_described: whether the findings that the notebook tells were written for exactly these parameters.
+    """
 
     notebook: str
     parameters: dict
     folder: Path = NOTEBOOKS
+    as_described: bool = True
 
     @property
     def source(self) -> Path:
         return self.folder / f"{self.notebook}.ipynb"
 
+    @property
+    def values(self) -> dict:
+        """Every parameter's value."""
+        return declared(self.notebook) | self.parameters
+
     def experiment(self) -> Experiment | None:
-        """The notebook's experiment, validated, from its own defaults and the job's parameters; None where it has none."""
-        values = declared(self.notebook) | self.parameters
-        if "problems" not in values:
-            return None
-        own = {k: v for k, v in values.items() if k in Grid.model_fields}
-        return Experiment(NOTEBOOKS / values["store"], NOTEBOOKS / values["figures"], **own)
+        """The notebook's experiment; None where it has none that can be filled before it runs."""
+        return experiment_of(self.notebook, self.values) if "problems" in declared(self.notebook) else None
 
     def grids(self) -> list[Grid]:
-        """What the notebook has generated first: its experiment's grid, its variants, and the separate samples that tell difficulties."""
-        if not (experiment := self.experiment()):
-            return []
-        asked = (declared(self.notebook) | self.parameters).get
-        further = [
-            *([experiment.dialled(asked("dials"))] if asked("dials") else []),
-            *([experiment.thinking(asked("long_policies"), asked("long_samples"))] if asked("long_policies") else []),
-            *([experiment.once(list(asked("long_cot").values()))] if asked("long_cot") else []),
-        ]
-        separate = difficulty.separate_grids(experiment.grid, asked("difficulty_samples")) if asked("difficulty_samples") else []
-        return [experiment.grid, *(other.grid for other in further), *separate]
+        """What the notebook has generated first."""
+        experiment = self.experiment()
+        return experiment.grids() if experiment else []
+
+    def leave_out_findings(self, executed: Path) -> None:
+        """Puts one line in the place of each cell that tells findings, where these are of other parameters."""
+        if self.as_described or not executed.exists():
+            return
+        notebook = json.loads(executed.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            if FINDINGS_TAG in cell["metadata"].get("tags", []):
+                cell["source"] = NOT_OF_THIS_RUN
+        write_text(executed, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
 
 def presets() -> list[str]:
@@ -73,21 +90,34 @@ def presets() -> list[str]:
 
 
 class _Preset(BaseModel):
+    """A preset file.
+
+    Attributes:
+        notebooks: name -> parameters of this notebook.
+        common: parameters of every notebook that takes them.
+        seeds: seeds of its outcomes.
+        described: whether the notebooks' own account of what is to be seen is of this preset.
+    """
+
     model_config = ConfigDict(extra="forbid")
 
     notebooks: dict[str, dict[str, Any] | None]
     common: dict[str, Any] | None = None
     seeds: list[int] = [0]
+    described: bool = False
 
 
 def load_preset(name: str) -> dict:
-    """A preset's content: ``notebooks`` (name to parameters), ``common`` parameters, and ``seeds`` of its outcomes.
+    """A preset's content: ``notebooks`` (name to parameters), ``common`` parameters, ``seeds`` of its outcomes, and ``described``.
+
+    Relative paths of models, problem sets and folders in it are taken from its own folder.
 
     Args:
-        name: of one of the suite's presets, or a preset file.
+        name: name of one of the suite's presets, or a preset file.
 
     Raises:
         StudyError: for an unknown or malformed preset.
+        tts.study.parameters.NotebookError: for an unknown notebook.
     """
     path = Path(name) if name.endswith(".yaml") else PRESETS / f"{name}.yaml"
     if name not in presets() and not (name.endswith(".yaml") and path.is_file()):
@@ -98,7 +128,12 @@ def load_preset(name: str) -> dict:
         raise StudyError(f"{path} is not a preset: {explain(error, _Preset)}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise StudyError(f"{path} is not a preset: {' '.join(str(error).split())}") from None
-    return {"common": preset.common or {}, "notebooks": preset.notebooks, "seeds": preset.seeds}
+    return {
+        "common": _anchored(preset.common or {}, preset.notebooks, path.parent),
+        "notebooks": {notebook: _anchored(own or {}, [notebook], path.parent) for notebook, own in preset.notebooks.items()},
+        "seeds": preset.seeds,
+        "described": preset.described,
+    }
 
 
 def parse_overrides(pairs: list[str]) -> dict:
@@ -127,7 +162,7 @@ def parse_overrides(pairs: list[str]) -> dict:
 
 
 def plan(preset: str, names: list[str] | None = None, overrides: dict | None = None, look_up: bool = True) -> list[Job]:
-    """The notebooks to run, each with its parameters; an override goes to every notebook that declares it.
+    """The notebooks to run, each with its parameters; an override goes to every notebook that takes it.
 
     What overrides change is no longer the preset's: its figures go to a folder of their own, unless they name one.
 
@@ -136,76 +171,102 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
 
     Raises:
         tts.study.parameters.NotebookError: for an unknown notebook.
-        StudyError: for a parameter that no chosen notebook declares.
+        StudyError: for a parameter that no chosen notebook takes.
         tts.generate.grid.ParameterError: where parameters do not fit.
         tts.models.hub.ModelError: where something would have to be downloaded and the Hub cannot be reached.
     """
-    content, overrides = load_preset(preset), _anchored(overrides or {})
+    content = load_preset(preset)
     chosen = names or list(content["notebooks"])
     if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):
         raise StudyError(f"each notebook runs once; given more than once: {', '.join(repeated)}")
+    overrides = _flat(_anchored(overrides or {}, chosen, Path()))
     jobs = []
     for name in chosen:
-        known = declared(name)
-        own = content["common"] | (content["notebooks"].get(name) or {})
-        unknown = set(content["notebooks"].get(name) or {}) - set(known)
-        if unknown:
-            raise StudyError(f"preset {preset!r} gives {name} parameters that it does not declare: {', '.join(sorted(unknown))}")
-        values = {k: v for k, v in (own | overrides).items() if k in known}
-        if set(overrides) - PLACES and "figures" not in overrides and "figures" in known:
-            values["figures"] = f"{(known | values)['figures']}/{OWN}"
-        jobs.append(Job(name, values))
-    everywhere = set().union(*(declared(name) for name in chosen))
-    if strangers := set(content["common"]) - set().union(*(declared(name) for name in content["notebooks"])):
+        found, own = declaration(name), _flat(content["notebooks"].get(name, {}))
+        if unknown := set(own) - found.takes:
+            raise StudyError(f"preset {preset!r} gives {name} parameters that it does not take: {', '.join(sorted(unknown))}")
+        described = _flat(content["common"]) | own
+        values = found.placed(described | overrides)
+        before, now = (
+            {k: v for k, v in (found.parameters | given).items() if k not in PLACES} for given in (found.placed(described), values)
+        )
+        if set(overrides) - PLACES and "figures" not in overrides and "figures" in found.parameters:
+            values["figures"] = f"{(found.parameters | values)['figures']}/{OWN}"
+        jobs.append(Job(name, values, as_described=content["described"] and now == before))
+    everywhere = set().union(*(declaration(name).takes for name in chosen))
+    if strangers := set(_flat(content["common"])) - set().union(*(declaration(name).takes for name in content["notebooks"])):
         raise StudyError(f"preset {preset!r}: no notebook has a parameter {', '.join(sorted(strangers))}")
     if strangers := set(overrides) - everywhere:
         raise StudyError(f"no chosen notebook has a parameter {', '.join(sorted(strangers))}; known: {', '.join(sorted(everywhere))}")
     for job in jobs:
-        check_kinds(job.notebook, declared(job.notebook) | job.parameters)
+        check_kinds(job.notebook, job.values)
     if look_up:
         hub.require(*absent([experiment for job in jobs if (experiment := job.experiment())]))
         for job in jobs:
-            check(job.notebook, declared(job.notebook) | job.parameters)
-            if experiment := job.experiment():
+            check(job.notebook, job.values)
+            if experiment := experiment_of(job.notebook, job.values):
                 check_asked(overrides, experiment.grid.policies, experiment.grid.problems)
                 experiment.check()
     return jobs
 
 
+def _flat(given: dict) -> dict:
+    """Parameters with what :data:`SETTINGS` holds beside the others, so that of two that give one field the later wins.
+
+    Raises:
+        StudyError: where the settings are no mapping.
+    """
+    settings = given.get(SETTINGS, {})
+    if not isinstance(settings, dict):
+        raise StudyError(f"{SETTINGS} must be a mapping of fields of the grid; given {settings!r:.120}")
+    return {k: v for k, v in given.items() if k != SETTINGS} | settings
+
+
 def absent(experiments: list[Experiment]) -> tuple[list[str], list[str], list[str]]:
-    """Problem sets, policies and PRMs of experiments that would have to be downloaded."""
-    named = [dict.fromkeys(name for e in experiments for name in getattr(e.grid, kind)) for kind in ("problems", "policies", "prms")]
+    """Problem sets, policies and PRMs of experiments, and of what they read besides, that would have to be downloaded."""
+    grids = [other.grid for experiment in experiments for other in (experiment, *experiment.further.values())]
+    named = [dict.fromkeys(name for grid in grids for name in getattr(grid, kind)) for kind in ("problems", "policies", "prms")]
     models = [[name for name in names if not is_imported(name)] for names in named[1:]]
     return problems.absent(named[0]), hub.absent(models[0]), hub.absent(models[1])
 
 
-def _anchored(overrides: dict) -> dict:
-    """Overrides with relative folders and files made absolute: notebooks run in a folder of their own."""
-    anchored = dict(overrides)
-    for key in ("store", "figures"):
-        if key in anchored:
-            if not isinstance(anchored[key], str) or not anchored[key]:
-                raise StudyError(f"{key} must be a folder; given {anchored[key]!r}")
-            anchored[key] = str(_expanded(anchored[key]).resolve())
-    for key in ("policies", "prms"):
-        if isinstance(anchored.get(key), list):
-            anchored[key] = [_anchored_name(name) for name in anchored[key]]
-    for key in ("problems", "explored"):
-        if isinstance(anchored.get(key), dict):
-            anchored[key] = {_anchored_name(name): count for name, count in anchored[key].items()}
+def _anchored(given: dict, notebooks: Iterable[str], folder: Path) -> dict:
+    """Parameters of some notebooks with relative paths in them taken from a folder: notebooks run in a folder of their own.
+
+    Raises:
+        StudyError: for a folder that is none.
+    """
+    anchored = dict(given)
+    for name, kind in {name: kind for notebook in notebooks for name, kind in declaration(notebook).kinds.items()}.items():
+        if name not in given:
+            continue
+        if kind == "folder":
+            if not isinstance(given[name], str) or not given[name]:
+                raise StudyError(f"{name} must be a folder; given {given[name]!r}")
+            place = (folder / _expanded(given[name])).resolve()
+            anchored[name] = os.path.relpath(place, NOTEBOOKS) if place.is_relative_to(ROOT) else str(place)
+        elif kind != "recipes":
+            anchored[name] = _anchored_names(given[name], folder)
     return anchored
 
 
-def _anchored_name(name: object) -> object:
-    if address_in(str(name)):  # of a server, which may be given a folder's tokenizer
-        return re.sub(r"(?<=[?&]tokenizer=)[^&]+", lambda found: str(_anchored_name(found[0])), str(name))
-    family, separator, path = str(name).rpartition(":")
+def _anchored_names(value: object, folder: Path) -> object:
+    """A name of a model or problem set, or a list or mapping of such names, with relative paths made absolute."""
+    if isinstance(value, list):
+        return [_anchored_names(item, folder) for item in value]
+    if isinstance(value, dict):
+        return {_anchored_names(key, folder): _anchored_names(item, folder) for key, item in value.items()}
+    if not isinstance(value, str):
+        return value
+    if address_in(value):  # of a server, which may be given a folder's tokenizer
+        return re.sub(r"(?<=[?&]tokenizer=)[^&]+", lambda found: str(_anchored_names(found[0], folder)), value)
+    family, separator, path = value.rpartition(":")
     try:
-        if family == "reasoning-gym" or not path or not _expanded(path).exists():
-            return name
+        if family == "reasoning-gym" or not path or not (folder / _expanded(path)).exists():
+            return value
     except OSError:  # too long to be a path: its own check will say what it is not
-        return name
-    return f"{family}{separator}{_expanded(path).resolve()}"
+        return value
+    return f"{family}{separator}{(folder / _expanded(path)).resolve()}"
 
 
 def _expanded(path: str) -> Path:

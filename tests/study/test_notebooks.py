@@ -1,0 +1,224 @@
+"""What a notebook declares, and what the suite makes of it: grids, checks, places, and findings that are told only where they are true."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import tts
+from tts.generate.grid import ParameterError
+from tts.study import parameters, presets
+from tts.study.experiment import experiment_of
+from tts.study.parameters import NotebookError
+
+ROOT = Path(__file__).resolve().parents[2]
+WITH_A_GRID = [name for name in parameters.notebooks() if name != "10_train_pocket"]
+
+
+def planned(notebook, preset="smoke", **overrides):
+    [job] = presets.plan(preset, [notebook], overrides)
+    return job
+
+
+def written(folder, given, needs):
+    """A folder with one notebook, ``mine``, of a cell with parameters and one with needs."""
+    cells = [
+        {"cell_type": "code", "metadata": {"tags": [tag]}, "source": source, "outputs": [], "execution_count": None}
+        for tag, source in (("parameters", given), ("needs", f"needs = {needs}"))
+    ]
+    (folder / "mine.ipynb").write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+
+
+GIVEN = """
+problems = {"pocket-main": 2}
+policies = ["policy-6k", "policy-20k"]
+prms = ["prm-qwen-28k"]
+samples = 8
+budgets = [4, 8]
+others = {"policy-6k": "policy-10k"}
+fewer = 4
+judges = []
+single = "dvts"
+settings = {}
+store = "../data/runs"
+figures = "../figures"
+"""
+NEEDS = {
+    "grid": {"methods": ["majority", "$single"]},
+    "further": {
+        "of_others": {"policies": "$others", "samples": "$fewer", "methods": ["majority"]},
+        "judged": {"prms": "$judges"},
+        "shared": {"policies": "$policies & $others"},
+    },
+    "separate": "$fewer",
+    "pairs": {"judges": "others"},
+}
+
+
+def test_names_are_public_and_imported_when_they_are_asked_for():
+    code = "import sys, tts; assert not {'numpy', 'tts.study'} & set(sys.modules); print(*dir(tts)); tts.Grid; tts.tables"
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert {"notebook", "Experiment", "Grid", "Results", "Store", "best_of_n", "beam_search", "dvts", "plots"} <= set(names)
+    assert all(hasattr(tts, name) for name in names)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        tts.no_such_name  # noqa: B018
+
+
+def test_a_notebook_says_itself_what_it_generates(tmp_path, monkeypatch):
+    """A notebook that the package does not know, with parameters of its own."""
+    monkeypatch.setattr(parameters, "NOTEBOOKS", tmp_path)
+    written(tmp_path, GIVEN, NEEDS)
+    found = experiment_of("mine", parameters.declared("mine"))
+    assert found.grid.methods == ["majority", "dvts"] and set(found.further) == {"of_others"}, "nothing for empty lists"
+    other = found.further["of_others"].grid
+    assert (other.policies, other.samples, other.budgets, other.prms) == (["policy-10k"], 4, [4], ["prm-qwen-28k"])
+    assert [grid.policies for grid in found.grids()][:2] == [["policy-6k", "policy-20k"], ["policy-10k"]]
+    assert found.separate == 4
+    assert parameters.declaration("mine").kinds["others"] == "policies" and parameters.declaration("mine").kinds["judges"] == "prms"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"others": {"policy-6k": "policy-9b"}}, "policy-9b"),
+        ({"others": {"policy-9b": "policy-6k"}}, "policy-9b"),
+        ({"judges": ["prm-9b"]}, "prm-9b"),
+        ({"judges": []}, "judges must be as many as others"),
+        ({"fewer": 0}, "fewer must be at least 1"),
+        ({"fewer": "x"}, "fewer must be a whole number"),
+        ({"single": " "}, "single must not be empty"),
+        ({"settings": {"samples": 4}}, "'samples' is a parameter of its own"),
+        ({"settings": {"colour": 4}}, "'colour' is unknown; known: .*temperature"),
+        ({"settings": {"temperature": "hot"}}, "temperature must be a number"),
+        ({"settings": [0.7]}, "settings must be a mapping"),
+    ],
+)
+def test_how_a_parameter_is_checked_follows_from_its_declaration(tmp_path, monkeypatch, changed, message):
+    monkeypatch.setattr(parameters, "NOTEBOOKS", tmp_path)
+    written(tmp_path, GIVEN, NEEDS)
+    with pytest.raises(ValueError, match=message):
+        parameters.check("mine", parameters.declared("mine") | {"judges": ["prm-qwen-28k"]} | changed)
+
+
+@pytest.mark.parametrize("needs", ["exit()", '{"further": {"a": {"policies": "$nobody"}}}', '{"kind": {}}', "[]"])
+def test_needs_that_cannot_be_read_are_refused(tmp_path, monkeypatch, needs):
+    monkeypatch.setattr(parameters, "NOTEBOOKS", tmp_path)
+    written(tmp_path, GIVEN, needs)
+    with pytest.raises(NotebookError, match="cannot be read"):
+        parameters.declaration("mine")
+
+
+def test_what_the_suites_notebooks_generate():
+    dialled, guided, thinking = (planned(name).experiment().further for name in ("02_reward_models", "06_small_vs_large", "08_long_cot"))
+    assert (dialled["dialled"].grid.prms, dialled["dialled"].grid.samples) == (["dial:0.3,0.1"], 16)
+    assert (guided["guided"].grid.policies, guided["guided"].grid.prms) == (["policy-6k"], ["prm-shepherd-terse"])
+    assert (thinking["thinking"].grid.policies, thinking["thinking"].grid.budgets) == (["policy-51k-long"], [4])
+    assert planned("06_small_vs_large", policies=["policy-20k"]).experiment().further == {}, "only policies that are compared are guided"
+    held = planned("09_findings", long_cot={"policy-6k": "policy-20k"}).experiment().further
+    assert set(held["searched"].grid.methods) >= {"beam_search", "dvts"} and held["thinking"].grid.samples == 1
+
+
+@pytest.mark.parametrize("notebook", WITH_A_GRID)
+def test_every_field_of_the_grid_can_be_given_to_every_notebook_with_one(notebook):
+    job = planned(notebook, temperature=0, beam_width=2, settings={"max_tokens": 99})
+    grid = experiment_of(notebook, job.values).grid
+    assert (grid.temperature, grid.beam_width, grid.max_tokens) == (0, 2, 99)
+    assert set(job.parameters) <= set(parameters.declared(notebook)), "papermill takes what is declared only"
+
+
+def test_of_two_values_the_later_wins_however_it_is_given(tmp_path):
+    preset = {"common": {"temperature": 0.5, "settings": {"top_p": 0.9}}, "notebooks": {"01_tts_methods": {"temperature": 0.4}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(preset))
+    given = {"settings": {"temperature": 0.3}}
+    grids = [planned("01_tts_methods", str(tmp_path / "mine.yaml"), **overrides).experiment().grid for overrides in ({}, given)]
+    assert [(grid.temperature, grid.top_p) for grid in grids] == [(0.4, 0.9), (0.3, 0.9)]
+    with pytest.raises(presets.StudyError, match="no chosen notebook has a parameter samples"):
+        planned("00_quickstart", samples=4)
+
+
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "notebooks"])
+def test_a_notebook_writes_into_the_checkout_wherever_it_is_started(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    values = parameters.declared("01_tts_methods") | {"problems": {"pocket-main": 1}, "policies": ["policy-6k"], "prms": ["prm-qwen-28k"]}
+    found = tts.notebook("01_tts_methods", values)
+    assert (found.store.folder, found.figures) == (ROOT / "data" / "runs", ROOT / "figures")
+    assert "will run" in capsys.readouterr().out and found.n == 64 and found.problem_set == "pocket-main" and found.prm == "prm-qwen-28k"
+    with pytest.raises(ParameterError, match="seed"):
+        tts.notebook("01_tts_methods", values | {"settings": {"seed": "x"}})
+    assert tts.notebook("10_train_pocket", parameters.declared("10_train_pocket")) is None
+
+
+def test_a_presets_paths_are_relative_to_its_file(tmp_path):
+    """Models, problems, store and figures, run through from another working directory."""
+    study, elsewhere = tmp_path / "study", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("policy-6k", "prm-qwen-28k"):
+        shutil.copytree(ROOT / "data" / "models" / name, study / "models" / name)
+    (study / "mine.jsonl").write_text('{"problem": "7,+8=?", "answer": 15}\n{"problem": "(12+7)-3=?", "answer": "16"}\n')
+    names = {"policies": ["models/policy-6k"], "prms": ["models/prm-qwen-28k", "implicit:models/policy-6k"], "problems": {"mine.jsonl": 2}}
+    common = names | {"samples": 4, "budgets": [4], "store": "runs", "figures": "pictures"}
+    (study / "mine.yaml").write_text(yaml.safe_dump({"common": common, "notebooks": {"01_tts_methods": None}}))
+    command = [sys.executable, "-m", "tts", "run", "--preset", "../study/mine.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=elsewhere, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (study / "pictures" / "tts_methods_mine.png").exists() and list((study / "runs").glob("pool-*/*.parquet"))
+    assert not list(elsewhere.iterdir())
+    assert "What you should see*" in (told := (study / "pictures" / "notebooks" / "01_tts_methods.ipynb").read_text())
+    assert "With the better PRM" not in told + (study / "pictures" / "report.html").read_text()
+
+
+def test_the_template_of_a_notebook_runs(tmp_path):
+    """As if it lay among the notebooks."""
+    plugin = "import pathlib\nfrom tts.common import paths\npaths.NOTEBOOKS = paths.ROOT / 'docs' / 'examples'\n"
+    (tmp_path / "elsewhere.py").write_text(plugin)
+    places = {"store": "runs", "figures": "figures"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"common": places, "notebooks": {"notebook": {"problems": {"pocket-main": 3}}}}))
+    command = [sys.executable, "-m", "tts", "run", "--preset", str(tmp_path / "mine.yaml"), "-p", "temperature=0.5"]
+    variables = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}", "TTS_PLUGINS": "elsewhere"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables, check=False)
+    assert done.returncode == 0 and "20k: Pass@8" in done.stdout, done.stdout + done.stderr
+    assert json.loads((tmp_path / "figures" / "own" / "pass_at_n.json").read_text())["parameters"]["temperature"] == 0.5
+
+
+def test_findings_are_of_the_described_presets_only():
+    described = planned("01_tts_methods", "pocket", store="elsewhere", look={})
+    assert described.as_described and planned("01_tts_methods", "pocket-full").as_described
+    for changed in ({"policies": ["policy-6k"]}, {"problems": {"pocket-main": 5}}, {"vote": "max"}, {"temperature": 0}):
+        assert not planned("01_tts_methods", "pocket", **changed).as_described
+    assert not planned("01_tts_methods").as_described
+    assert planned("01_tts_methods", "pocket", policies=["policy-32k", "policy-51k"]).as_described, "the preset's own value"
+
+
+def test_other_runs_findings_are_left_out(tmp_path):
+    cells = [
+        {"cell_type": "markdown", "metadata": {"tags": ["findings"]}, "source": "## What you should see\n\nMuch."},
+        {"cell_type": "markdown", "metadata": {}, "source": "Kept."},
+    ]
+    for as_described, seen in ((True, cells[0]["source"]), (False, presets.NOT_OF_THIS_RUN)):
+        (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+        presets.Job("a", {}, as_described=as_described).leave_out_findings(tmp_path / "a.ipynb")
+        assert [cell["source"] for cell in json.loads((tmp_path / "a.ipynb").read_text())["cells"]] == [seen, "Kept."]
+
+
+@pytest.mark.parametrize("notebook", WITH_A_GRID)
+def test_notebooks_mark_what_they_tell_of_the_pocket_family(notebook):
+    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
+    told = ["".join(cell["source"]) for cell in cells if presets.FINDINGS_TAG in cell["metadata"].get("tags", [])]
+    assert told and (notebook == "09_findings" or told[-1].startswith("## What you should see"))
+
+
+def test_the_notebooks_code_is_short():
+    sources = [
+        "".join(cell["source"])
+        for path in (ROOT / "notebooks").glob("*.ipynb")
+        for cell in json.loads(path.read_text())["cells"]
+        if cell["cell_type"] == "code"
+    ]
+    assert sum(bool(line.strip()) for source in sources for line in source.splitlines()) <= 420
