@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,10 @@ from typer.testing import CliRunner
 from tts import policies
 from tts.common.paths import ROOT
 from tts.generate import ray_pool
+from tts.generate.grid import Grid
 from tts.generate.runner import fill, missing
+from tts.generate.scheduler import Scheduler
+from tts.generate.work_queue import RETRIES
 from tts.models.hub import ModelError
 from tts.store.store import Store
 from tts.study import cli, presets
@@ -143,3 +147,90 @@ def test_actors_share_their_nodes_memory():
 
     assert ray_pool._Room(4, 0).share(Nodes) == 1 / 4
     assert ray_pool._Room(1, 0.5).share(Nodes) == 0.5 and ray_pool._Room(1, 2).share(Nodes) == 1
+
+
+class Cluster:
+    """Ray as far as the pool uses it, in this process: tasks run when they are asked for, and die as told.
+
+    Args:
+        cpus: CPUs of each node, of one list after the other as it is looked at.
+        dies: whether the n-th task dies with its process.
+    """
+
+    exceptions = ray.exceptions
+
+    def __init__(self, cpus, dies=lambda task: False):
+        self.cpus, self.dies, self.alive, self.started, self.tasks = list(cpus), dies, set(), [], 0
+
+    def nodes(self):
+        now = self.cpus.pop(0) if len(self.cpus) > 1 else self.cpus[0]
+        return [{"Alive": True, "Resources": {"CPU": cpus}} for cpus in now]
+
+    def remote(self, **options):
+        return lambda kind: SimpleNamespace(remote=lambda *given: self._start(kind(*given)))
+
+    def _start(self, actor):
+        handle = SimpleNamespace(make=SimpleNamespace(remote=lambda item, inputs: lambda: actor.make(item, inputs)))
+        self.alive.add(id(handle))
+        self.started.append(handle)
+        return handle
+
+    def wait(self, references, num_returns, timeout):
+        return references[:1], references[1:]
+
+    def get(self, reference):
+        self.tasks += 1
+        if self.dies(self.tasks):
+            raise ray.exceptions.RayActorError()
+        try:
+            return reference()
+        except Exception as error:
+            raise ray.exceptions.RayTaskError("make", "traceback", error) from None
+
+    def kill(self, handle):
+        self.alive.discard(id(handle))
+
+
+def spread(cluster, policy, store, **changes):
+    """Chunks that are made on a cluster, and stored."""
+    values = {"problems": {"pocket-main": 6}, "policies": [str(policy)], "prms": [f"math-shepherd:{policy}"], "samples": 4, "budgets": [4]}
+    sizes = {"max_tokens": 40, "max_steps": 4, "chunk": 2, "batch": 8, "temperature": 1.0}
+    wanted = Grid(**(values | sizes | changes))
+    with Scheduler(ray_pool._Cluster(cluster, ray_pool._Room(1, 0))) as scheduler:
+        for made in scheduler.make(missing(wanted, store), store, lambda item: None, lambda tokens: None):
+            store.open(made.work.spec).write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps)
+    assert not cluster.alive
+    return wanted
+
+
+@pytest.mark.parametrize("cpus", [[[1, 1]], [[1, 1]] * 9 + [[1]] * 9 + [[]] * 3 + [[2, 1]]])
+def test_dead_actors_and_nodes_that_come_and_go_change_nothing(tiny_lm, one_thread, tmp_path, monkeypatch, cpus):
+    monkeypatch.setattr(ray_pool, "PATIENCE", 0.01)
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    cluster = Cluster(cpus, dies=lambda task: task in (1, 5, 6))
+    wanted = spread(cluster, tiny_lm, there)
+    assert len(cluster.started) > 2 and fill(wanted, here) == 15 and not missing(wanted, there)
+    assert list(there.export()) == list(here.export())
+
+
+def test_a_chunk_whose_actors_die_is_named(tiny_lm, tmp_path):
+    cluster = Cluster([[1]], dies=lambda task: True)
+    with pytest.raises(ray_pool.ClusterError, match="could make the chunk from pocket-main-.*00000 on .The actor experienced an error"):
+        spread(cluster, tiny_lm, Store(tmp_path))
+    assert cluster.tasks == RETRIES + 1
+
+
+def test_an_error_of_an_actor_is_raised_as_it_would_be_here(tiny_lm, tmp_path, monkeypatch):
+    def refuse(*given):
+        raise ModelError("no such luck")
+
+    monkeypatch.setattr(ray_pool, "make", refuse)
+    with pytest.raises(ModelError, match="^no such luck$") as caught:
+        spread(Cluster([[1]]), tiny_lm, Store(tmp_path))
+    assert isinstance(caught.value.__cause__, ray.exceptions.RayTaskError)
+
+
+def test_other_models_get_an_actor_of_their_own(tiny_lm, tiny_qwen_prm, tmp_path):
+    prms, cluster = [f"math-shepherd:{tiny_lm}", f"qwen-prm:{tiny_qwen_prm}"], Cluster([[1]])
+    spread(cluster, tiny_lm, Store(tmp_path), problems={"pocket-main": 4}, prms=prms, methods=["best_of_n"])
+    assert len(cluster.started) == 2
