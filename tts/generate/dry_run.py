@@ -217,15 +217,15 @@ class _Probes:
 
     def _scoring(self, spec: dict, pool: _Measured, seconds: float) -> _Measured:
         """Of a pool's solutions, whose tokens its own run has: a few of them, then all if these leave time."""
-        prm, most = self.engines.prm(spec["prm"]["name"]), spec["sampling"]["max_tokens"]
+        prm = self.engines.prm(spec["prm"]["name"])
         for rows, count in [(pool.rows[:1], 4), (pool.rows, ROUNDS[-1][1])]:
             rows = [row | {"trajectories": [dict(t) for t in row["trajectories"][:count]]} for row in rows]
             started = time.monotonic()
             score_rows(rows, prm)
             took = time.monotonic() - started
             trajectories = [t for row in rows for t in row["trajectories"]]
-            lengths = [t["tokens"] or most for t in trajectories]
-            stretch = 1 if pool.whole else most * len(lengths) / sum(lengths)
+            written = sum(t["tokens"] or 0 for t in trajectories)  # unknown of some imported ones, which are whole
+            stretch = 1 if pool.whole else spec["sampling"]["max_tokens"] * len(trajectories) / max(1, written)
             found = _Measured(0.0, stretch * took / len(trajectories), pool.whole, rows)
             if took * sum(len(row["trajectories"]) for row in pool.rows) / len(trajectories) > seconds:
                 break
@@ -239,7 +239,7 @@ def _caches(alike: Sequence[Item], engines: Engines) -> tuple[int, int]:
 
     grid, spec = alike[0].grid, alike[0].work.spec
     problems = [problem for item in alike for problem in item.work.chunk]
-    n, batch, sampling = spec["n"], engines.batch, Sampling(**spec["sampling"])
+    n, batch, sampling = spec["n"], engines.batch, grid.sampling()  # imported runs say little of theirs
     solution, step = sampling.max_tokens, min(sampling.max_tokens, sampling.max_step_tokens)
     most = n * max(len(item.work.chunk) for item in alike)  # samples of a chunk
     prm, opening = engines.prm(spec["prm"]["name"]) if spec["prm"] else None, 0
