@@ -12,6 +12,8 @@ import queue
 import sys
 import threading
 
+from tts.study import forked_kernels
+
 # Jupyter chooses a kernel's ports before the kernel binds them: whatever takes one in between, the kernel dies of it.
 _STARTS = 3
 
@@ -20,12 +22,14 @@ def main() -> None:
     replies, jobs = os.fdopen(os.dup(1), "w"), queue.SimpleQueue()
     os.dup2(2, 1)  # what is printed before the first job's log is no reply
     threading.Thread(target=_read, args=(jobs,), daemon=True).start()
+    forked_kernels.use()
     while True:
         job = jobs.get()
         try:
             with open(job["log"], "w") as log:  # a kernel inherits both; their chatter belongs in a file
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
+            forked_kernels.ForkedKernel.log = job["log"]
             reason = _execute(job)
         except OSError as error:
             reason = f"cannot write {job['log']}: {error.strerror}; free space or choose another folder with -p figures=FOLDER"

@@ -1,0 +1,81 @@
+"""Kernels forked from a process that has imported what notebooks need."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from tts.common.paths import ROOT
+
+
+def notebook(path, *cells):
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(made, path)
+
+
+def start(tmp_path, code="from tts.study.notebook_process import main; main()"):
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    paths = {"source": "source.ipynb", "target": "executed.ipynb", "folder": ".", "log": "log"}
+    order = {name: str(tmp_path / path) for name, path in paths.items()} | {"parameters": {}, "timeout": 100}
+    process.stdin.write(json.dumps(order) + "\n")
+    process.stdin.flush()
+    return process
+
+
+NO_FORK_SERVER = """
+import multiprocessing
+from tts.study import forked_kernels, notebook_process
+def none(kind):
+    raise ValueError(f"cannot find context for {kind!r}")
+forked_kernels.get_context = none
+notebook_process.main()
+"""
+
+
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_notebook_runs_in_a_forked_kernel_and_without_a_fork_server_in_another(tmp_path, forked):
+    notebook(
+        tmp_path / "source.ipynb",
+        "import sys; print('tts.report.tables' in sys.modules)",
+        "import matplotlib.pyplot as plt; plt.plot([1, 2]); print(plt.get_backend())",
+        f"import os; print(os.path.samefile(os.getcwd(), {str(tmp_path)!r}))",
+    )
+    process = start(tmp_path) if forked else start(tmp_path, NO_FORK_SERVER)
+    assert process.stdout.readline() == "null\n", (tmp_path / "log").read_text()
+    process.stdin.close()
+    first, second, third = nbformat.read(tmp_path / "executed.ipynb", as_version=4).cells
+    assert first.outputs[0].text == f"{forked}\n" and third.outputs[0].text == "True\n"
+    assert "inline" in second.outputs[0].text and "image/png" in second.outputs[-1].data, "a figure shows by itself"
+    process.wait(10)
+
+
+def test_a_kernel_ends_with_a_killed_parent(tmp_path):
+    told = tmp_path / "pid"
+    notebook(tmp_path / "source.ipynb", f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid()))", "time.sleep(100)")
+    process = start(tmp_path)
+    until = time.monotonic() + 60
+    while not (told.exists() and told.read_text()):
+        assert time.monotonic() < until and process.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    kernel, until = int(told.read_text()), time.monotonic() + 30
+    while alive(kernel):
+        assert time.monotonic() < until, "the kernel goes on without its parent"
+        time.sleep(0.1)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return bool(state.strip()) and "Z" not in state

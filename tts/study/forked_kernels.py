@@ -1,0 +1,114 @@
+"""Kernels that the standard library's fork server forks from a process that has imported what notebooks need, which takes seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib.metadata import EntryPoint
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from threading import Thread
+from typing import Any, ClassVar
+
+from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
+
+# What nearly all notebooks need.
+PRELOADED = [
+    "ipykernel.kernelapp",
+    "matplotlib.pyplot",
+    "pyarrow.parquet",
+    "tts.study.experiment",
+    "tts.claims.published",
+    "tts.report.tables",
+]
+_NAME = "tts-forked"
+_LAUNCHED = [sys.executable, "-m", "ipykernel_launcher"]
+
+
+class _Started:
+    """A process as jupyter_client asks for it, in the manner of :class:`subprocess.Popen`."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, process: BaseProcess):
+        self._process, self.pid = process, process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> int | None:
+        self._process.join()
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+class ForkedKernel(LocalProvisioner):
+    """What starts a kernel for ``jupyter_client``.
+
+    Attributes:
+        log: file that gets what kernels print.
+    """
+
+    log: ClassVar[str] = os.devnull
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
+        if cmd[: len(_LAUNCHED)] != _LAUNCHED:  # another language's kernel, or another Python's
+            return await super().launch_kernel(cmd, **kwargs)
+        arguments = (cmd[len(_LAUNCHED) :], kwargs["env"], kwargs.get("cwd") or os.getcwd(), self.log)
+        process = get_context("forkserver").Process(target=_run, args=arguments)
+        process.start()
+        self.process: Any = _Started(process)
+        self.pid = self.pgid = self.process.pid
+        return self.connection_info
+
+
+def _run(arguments: list[str], variables: dict[str, str], folder: str, log: str) -> None:
+    """Is a kernel, in a session of its own, until it is killed or the process that asked for it is gone."""
+    import numpy
+    from ipykernel.kernelapp import launch_new_instance
+
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(folder)
+    sys.path.insert(0, "")
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    numpy.random.seed()  # else the same in all kernels
+    Thread(target=_end_with_parent, daemon=True).start()
+    launch_new_instance(["ipykernel_launcher", *arguments])
+
+
+def _end_with_parent() -> None:
+    """The fork server, of which this process is a child, outlives who asked for it as long as it has children."""
+    wait([parent_process().sentinel])
+    os._exit(1)
+
+
+def use() -> None:
+    """Has the kernels that this process starts from now on forked, where there is a fork server."""
+    try:
+        context = get_context("forkserver")
+    except ValueError:
+        return
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # matplotlib reads it as it is imported
+    context.set_forkserver_preload(PRELOADED)
+    factory = KernelProvisionerFactory.instance()
+    factory.provisioners[_NAME] = EntryPoint(_NAME, f"{__name__}:{ForkedKernel.__name__}", factory.GROUP_NAME)
+    factory.default_provisioner_name = _NAME
