@@ -186,6 +186,7 @@ def shown_ticks(figure):
 
 
 @pytest.mark.parametrize(("name", "count"), [*product(FIGURES, (1, 3)), ("bins", 5), ("verifiers", 2)])
+@pytest.mark.slow
 def test_panels_fill_their_columns_and_legends_the_figure(name, count):
     figure = FIGURES[name](count)
     style.fit(figure)
