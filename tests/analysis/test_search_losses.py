@@ -223,6 +223,7 @@ def test_explorer_steps_through_a_search(explorer):
     assert explorer.step.value == 2
 
 
+@pytest.mark.slow
 def test_explorer_searches_again_for_another_problem_or_method(explorer):
     explorer.step.value = 3
     explorer.method.value = "best_of_n"

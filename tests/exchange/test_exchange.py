@@ -451,6 +451,7 @@ JSON = st.recursive(
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
+@pytest.mark.slow
 def test_no_content_of_a_field_stops_an_import(tmp_path_factory, data):
     """Whatever a stranger's field holds, the record is used or listed, and the others are imported."""
     place = tmp_path_factory.mktemp("odd")

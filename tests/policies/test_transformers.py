@@ -171,6 +171,7 @@ def test_samples_of_the_same_tokens_are_computed_once(tiny_lm):
     assert max(len(c.path) for c in found) == 2, "nothing went on from a first step"
 
 
+@pytest.mark.slow
 def test_samples_that_find_no_row_wait_and_are_the_same(tiny_lm, monkeypatch):
     waited, wait = [], DecodingBatch._wait
     monkeypatch.setattr(DecodingBatch, "_wait", lambda self, samples: (waited.append(len(samples)), wait(self, samples)))

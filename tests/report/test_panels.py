@@ -186,6 +186,7 @@ def shown_ticks(figure):
 
 
 @pytest.mark.parametrize(("name", "count"), [*product(FIGURES, (1, 3)), ("bins", 5), ("verifiers", 2)])
+@pytest.mark.slow
 def test_panels_fill_their_columns_and_legends_the_figure(name, count):
     figure = FIGURES[name](count)
     style.fit(figure)
@@ -193,7 +194,7 @@ def test_panels_fill_their_columns_and_legends_the_figure(name, count):
     assert width == pytest.approx(style.width_of(figure), abs=0.1)
     panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
     columns = len({round(ax.get_position().x0, 3) for ax in panels})
-    least = 0.35 if name in ("claims", "published_long") else 0.6  # what is compared stands beside these panels, as ticks' labels
+    least = 0.35 if name in ("claims", "published_long", "ledger") else 0.6  # what is compared stands beside these panels
     assert min(ax.get_position().width * figure.get_figwidth() for ax in panels) >= least * width / columns
     renderer = figure.canvas.get_renderer()
     for legend in figure.legends:

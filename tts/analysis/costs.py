@@ -153,5 +153,5 @@ def table(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -
                 "inference (full)": full.inference,
                 "deployed parameters": full.deployed,
             }
-            rows.append({"policy": policy, "strategy": strategy} | accuracy.columns() | parts)
+            rows.append({"policy": policy, "strategy": strategy, **accuracy.columns(), **parts})
     return pd.DataFrame(rows)

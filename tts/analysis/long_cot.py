@@ -61,14 +61,14 @@ def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str
     rows = []
     for name, other in pairs.items():
         used, accuracy, tokens = prm_of(method, prm), {}, {}
-        for kind, evidence, *asked in (
+        for kind, evidence, answering, guide, how, budget in (
             ("plain CoT", plain, name, None, "cot", 1),
             ("internal", long, other, None, "cot", 1),
             ("external", plain, name, used, method, n),
             ("both", long, other, used, method, n),
         ):
-            accuracy[kind] = evidence.accuracy(problem_set, *asked)
-            tokens[kind] = evidence.policy_tokens(problem_set, *asked).mean()
+            accuracy[kind] = evidence.accuracy(problem_set, answering, guide, how, budget)
+            tokens[kind] = evidence.policy_tokens(problem_set, answering, guide, how, budget).mean()
         for first, second in (("internal", "plain CoT"), ("external", "internal"), ("both", "internal"), ("both", "external")):
             difference = stats.paired_difference(accuracy[first], accuracy[second])
             numbers = {"verdict": stats.verdict(difference), "times the tokens": tokens[first] / tokens[second]}
