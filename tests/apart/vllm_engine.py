@@ -101,7 +101,7 @@ class TestInProcess(EngineContract):
         return policy
 
     def under_way(self, policy):
-        return policy.engine.get_num_unfinished_requests() + len(policy._under_way)
+        return policy.llm.get_num_unfinished_requests() + len(policy._under_way)
 
     def test_ctrl_c_does_not_reach_its_process(self):
         before = pools(self.open(), 4)

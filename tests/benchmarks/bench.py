@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from tts.engine.cached_model import CachedModel
+from tts.engine.slot_cache import SlotCache
 from tts.generate.chunks import Engines, Work, longest_of, make, room, search_of
 from tts.generate.dry_run import measure, missing_of
 from tts.generate.grid import Grid
@@ -34,10 +35,10 @@ from tts.generate.runner import fill
 from tts.generate.scheduler import Scheduler
 from tts.models.loading import load_causal_lm
 from tts.models.locate import locate
-from tts.policies.step_reuse import Step, StepKey
 from tts.reward_models.base import StepScorer
 from tts.search import best_of_n
 from tts.search.driver import Driver, Outcome
+from tts.store.step_columns import ChunkSteps, StepCache
 from tts.store.store import Run, Store
 from tts.tasks.problems import load_problems
 
@@ -121,10 +122,10 @@ def forwarded() -> Iterator[list[float]]:
     """FLOPs of the forward passes meanwhile, padding and gaps included."""
     spent, extend = [0.0], CachedModel.extend
 
-    def counted(self: CachedModel, tokens: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    def counted(self: CachedModel, cache: SlotCache, tokens: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
         rows, new = tokens.shape
         spent[0] += operations(self.backbone, rows * new, new * int(start.sum()) + rows * new * (new + 1) // 2)
-        return extend(self, tokens, start)
+        return extend(self, cache, tokens, start)
 
     CachedModel.extend = counted
     try:
@@ -198,12 +199,12 @@ def steps_shared(report: Report, engines: Engines) -> None:
         generated: dict[bool, int] = {}
 
         def searches(share: bool, specs=specs, generated=generated) -> float:
-            known: dict[StepKey, Step] = {}
+            known: list[ChunkSteps] = []
             elapsed, generated[share] = 0.0, 0
             for spec in specs:
                 engines.prm(spec["prm"]["name"])  # loading it belongs to neither side
-                made = make(Work(spec, chosen), known if share else None, engines)
-                known |= made.sampled
+                made = make(Work(spec, chosen), StepCache(known) if share else None, engines)
+                known.append(made.sampled)
                 elapsed += made.seconds
                 generated[share] += made.generated
             return elapsed
@@ -240,7 +241,7 @@ def sampling(report: Report, engines: Engines, workers: Scheduler, name: str, co
     few = requests[:: max(1, len(requests) // 64)][:64]
     limits = {"max_new_tokens": GRID.max_tokens, "temperature": GRID.temperature}
     model = load_causal_lm(locate(name))
-    own = CachedModel(load_causal_lm(locate(name)).base_model, GRID.batch)
+    own = CachedModel(load_causal_lm(locate(name)).base_model)
     _, outcomes = run(engines, name, None, "pool", N, count)
     lengths = [(o.prompt_tokens, len(c.tokens)) for o in outcomes for c in o.trajectories]
     prompt = round(statistics.mean(p for p, _ in lengths))
@@ -274,11 +275,11 @@ def sampling(report: Report, engines: Engines, workers: Scheduler, name: str, co
 
 
 @torch.inference_mode()
-def own_forward_loop(cached: CachedModel, model: torch.nn.Module, batch: int, prompt: int, steps: int) -> int:
+def own_forward_loop(own: CachedModel, model: torch.nn.Module, batch: int, prompt: int, steps: int) -> int:
     tokens, start = torch.randint(5, 30, (batch, prompt)), torch.zeros(batch, dtype=torch.int64)
-    head = model.get_output_embeddings()
+    cache, head = own.cache(batch), model.get_output_embeddings()
     for _ in range(steps):
-        hidden = cached.extend(tokens, start)
+        hidden = own.extend(cache, tokens, start)
         start = start + tokens.shape[1]
         tokens = head(hidden[:, -1]).argmax(-1)[:, None]
     return batch * steps

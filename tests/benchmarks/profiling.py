@@ -18,14 +18,11 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from tts.engine.cached_model import CachedModel
 from tts.engine.cpu_kernels import Kernels
-from tts.engine.slot_cache import positions_read
 
 COMPILED = {
     "attend": "attention",
-    "park": "reading and writing the cache",
     "norm": "norms",
     "gate": "other operations",
-    "draw": "other operations",
 }
 KINDS = {
     "attention": ("bmm", "baddbmm", "_softmax"),
@@ -104,9 +101,9 @@ def forward_passes(work: Callable[[], object]) -> list[Call]:
     """The model, the shape, and each row's length after it, of every forward pass that is made."""
     calls: list[Call] = []
 
-    def seen(original, cached, tokens, start):
-        calls.append((cached, tuple(tokens.shape), (start + tokens.shape[1]).tolist()))
-        return original(cached, tokens, start)
+    def seen(original, model, cache, tokens, start):
+        calls.append((model, tuple(tokens.shape), (start + tokens.shape[1]).tolist()))
+        return original(model, cache, tokens, start)
 
     with replaced(CachedModel, "extend", seen):
         work()
@@ -119,11 +116,11 @@ def least(calls: list[Call]) -> tuple[float, float]:
     Rows are counted one by one, also where siblings share what they read.
     """
     reading = operations = 0.0
-    for cached, (rows, new), lengths in calls:
-        config = cached.backbone.config
-        weights = sum(p.numel() for p in cached.backbone.layers.parameters())
-        read = sum(lengths) if cached.ragged else positions_read(lengths)
-        moved = 4 * weights + cached.token_bytes * (read + rows * new)
+    for model, (rows, new), lengths in calls:
+        config = model.backbone.config
+        weights = sum(p.numel() for p in model.backbone.layers.parameters())
+        read = sum(lengths) if model.compiled else rows * max(lengths)
+        moved = 4 * weights + model.token_bytes * (read + rows * new)
         reading += moved / _bytes_per_second(int(moved).bit_length())
         operations += 2 * weights * rows * new + 4 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * read * new
     return reading, operations / _operations_per_second()

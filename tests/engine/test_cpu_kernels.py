@@ -10,6 +10,7 @@ import threading
 import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,37 +21,48 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tts.engine import cpu_kernels
 from tts.engine.cached_model import CachedModel
-from tts.engine.drawing import choose, draw, uniforms
-from tts.engine.llama_forward import LlamaForward
-from tts.engine.slot_cache import Shared, SlotCache, State
+from tts.engine.slot_cache import SHARED, SlotCache, State
 
 LENGTHS = st.lists(st.integers(0, 90), min_size=1)
 PAIRS = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=1)
 compiled = pytest.mark.skipif(cpu_kernels.kernels() is None, reason="no C compiler here")
 seeds = st.integers(0, 1 << 30)
-rows_of_samples = st.lists(st.integers(0, 40), min_size=1, max_size=60)
 
 
 def normal(seed: int, *shape: int, scale: float = 1.0) -> torch.Tensor:
     return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def attention(seed: int, size: int, kv_heads: int, group: int, lengths: list[int], new: int, layers: int = 1):
-    """A forward pass over a cache of random keys and values, and random queries, keys and values to be added."""
-    config = LlamaConfig(
-        **SHAPE
-        | {"hidden_size": 72, "head_dim": size, "num_attention_heads": kv_heads * group, "num_key_value_heads": kv_heads, "vocab_size": 8}
-    )
-    forward = LlamaForward(LlamaForCausalLM(config).base_model)
-    positions = torch.tensor(lengths)[:, None] + torch.arange(new)
-    cache = SlotCache(layers, len(lengths) + 1)
-    cache.prepare(positions)
-    cache.reserve(cache.window, kv_heads, size, like=torch.empty(0))
-    cache.held.copy_(normal(seed, *cache.held.shape))
-    for row, length in enumerate(lengths):
-        cache.held[:, :, row, :, length:] *= 1e3  # what lies past a row must not count
-    qkv = normal(seed + 1, len(lengths) * new, (group + 2) * kv_heads * size)
-    return forward, positions, cache, qkv
+class Attention:
+    """A layer's attention over a cache of random keys and values, and random queries, keys and values to be added."""
+
+    def __init__(self, seed: int, size: int, kv_heads: int, group: int, lengths: list[int], new: int, layers: int = 1):
+        self.positions, self.size, self.heads = torch.tensor(lengths)[:, None] + torch.arange(new), size, kv_heads * group
+        self.cache = SlotCache(layers, len(lengths) + 1, in_place=True)
+        self.cache.prepare(self.positions)
+        self.cache.reserve(self.cache.window, kv_heads, size, like=torch.empty(0))
+        self.cache.held.copy_(normal(seed, *self.cache.held.shape))
+        for row, length in enumerate(lengths):
+            self.cache.held[:, :, row, :, length:] *= 1e3  # what lies past a row must not count
+        self.qkv = normal(seed + 1, len(lengths) * new, (group + 2) * kv_heads * size)
+        turns = torch.arange(self.cache.window)[:, None] * 1e4 ** -(torch.arange(size // 2) / (size / 2))
+        self.angles = torch.cat([turns.cos(), turns.cos(), -turns.sin(), turns.sin()], 1)
+
+    def compiled(self, layer: int = 0) -> torch.Tensor:
+        held, shared = self.cache.held[layer], self.cache.shared.ctypes.data
+        return cpu_kernels.kernels().attend(self.qkv, self.angles, self.positions, held, shared, layer)
+
+    def by_torch(self) -> torch.Tensor:
+        (rows, new), size, held = self.positions.shape, self.size, self.cache.held
+        qkv = self.qkv.view(rows, new, -1, size)
+        cos, sin = self.angles[self.positions][:, :, None].split(size, -1)
+        kv_heads = held.shape[3]
+        rotated = qkv[:, :, :-kv_heads]
+        rotated = rotated * cos + rotated.roll(size // 2, -1) * sin
+        keys, values = self.cache.update(rotated[:, :, self.heads :].transpose(1, 2), qkv[:, :, -kv_heads:].transpose(1, 2), 0)
+        visible = torch.arange(self.cache.window) <= self.positions[:, None, :, None]
+        queries = rotated[:, :, : self.heads].transpose(1, 2)
+        return F.scaled_dot_product_attention(queries, keys, values, visible, enable_gqa=True).transpose(1, 2).reshape(rows * new, -1)
 
 
 @compiled
@@ -65,29 +77,27 @@ def attention(seed: int, size: int, kv_heads: int, group: int, lengths: list[int
 )
 @pytest.mark.slow
 def test_attention_and_what_it_writes_equal_torchs(seed, size, kv_heads, group, lengths, new):
-    forward, positions, cache, qkv = attention(seed, size, kv_heads, group, lengths, new)
-    angles, before = forward._angles(cache.window), cache.held.clone()
-    expected = forward._attention(positions, angles, cache)(0, qkv)
-    written, cache.held = cache.held, before
-    torch.testing.assert_close(forward._compiled_attention(positions, angles, cache)(0, qkv), expected, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(cache.held, written, atol=1e-6, rtol=1e-5)
+    work = Attention(seed, size, kv_heads, group, lengths, new)
+    before = work.cache.held.clone()
+    expected = work.by_torch()
+    written, work.cache.held = work.cache.held, before
+    torch.testing.assert_close(work.compiled(), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(work.cache.held, written, atol=1e-6, rtol=1e-5)
 
 
 @compiled
 @settings(deadline=None, max_examples=20)
 @given(seeds, LENGTHS, st.integers(1, 4))
 def test_a_rows_attention_does_not_depend_on_the_others(seed, lengths, new):
-    forward, positions, cache, qkv = attention(seed, 32, 2, 2, lengths, new)
-    angles, held = forward._angles(cache.window), cache.held.clone()
-    together = forward._compiled_attention(positions, angles, cache)(0, qkv).view(len(lengths), new, -1)
+    work = Attention(seed, 32, 2, 2, lengths, new)
+    held, nothing = work.cache.held.clone(), np.zeros(1, dtype=SHARED)
+    together = work.compiled().view(len(lengths), new, -1)
     for row in range(len(lengths)):
         alone = held[0][:, row : row + 1].clone()
-        nothing = Shared(1)
-        hidden = forward.kernels.attend(
-            qkv.view(len(lengths), -1)[row].view(new, -1), angles, positions[row : row + 1], alone, nothing.address, 0
-        )
+        qkv = work.qkv.view(len(lengths), -1)[row].view(new, -1)
+        hidden = cpu_kernels.kernels().attend(qkv, work.angles, work.positions[row : row + 1], alone, nothing.ctypes.data, 0)
         assert torch.equal(hidden, together[row])
-        assert torch.equal(alone, cache.held[0][:, row : row + 1])
+        assert torch.equal(alone, work.cache.held[0][:, row : row + 1])
 
 
 @compiled
@@ -96,15 +106,14 @@ def test_a_rows_attention_does_not_depend_on_the_others(seed, lengths, new):
 @pytest.mark.slow
 def test_what_rows_share_is_read_in_place_to_the_last_bit(seed, size, rows, new, parts):
     lengths = [max(row) for row in rows]
-    forward, positions, cache, qkv = attention(seed, size, 2, 2, lengths, new, layers=2)
-    angles = forward._angles(cache.window)
-    expected = forward._compiled_attention(positions, angles, cache)(1, qkv)
+    work = Attention(seed, size, 2, 2, lengths, new, layers=2)
+    cache, expected = work.cache, work.compiled(1)
     for row, (one, other) in enumerate(rows):
         shared, longest = min(one, other), max(one, other)
         if shared:
-            cache.shared.put([row], [in_parts(cache.slot(row, longest).clone(), parts)], [shared])
-            cache.slot(row, shared).fill_(1e3)
-    assert torch.equal(forward._compiled_attention(positions, angles, cache)(1, qkv), expected)
+            cache.load([row], [in_parts(cache.held[:, :, row, :, :longest].clone(), parts)], [shared])
+            cache.held[:, :, row, :, :shared] = 1e3
+    assert torch.equal(work.compiled(1), expected)
 
 
 def in_parts(held: torch.Tensor, count: int) -> State:
@@ -113,7 +122,7 @@ def in_parts(held: torch.Tensor, count: int) -> State:
     for part in range(count):
         start, stop = part * length // count, (part + 1) * length // count
         beyond = held.new_full((*held.shape[:3], 2, held.shape[4]), 1e3)
-        state = State.going_on(state, start, torch.cat([held[:, :, :, start:stop], *[beyond] * (part < count - 1)], 3))
+        state = State.forked(state, start, torch.cat([held[:, :, :, start:stop], *[beyond] * (part < count - 1)], 3))
     assert state.length == length
     return state
 
@@ -125,90 +134,52 @@ def held_by(state: State) -> torch.Tensor:
     return torch.cat([part.held[:, :, :, : part.stop - part.first] for part in state.parts], 3)
 
 
-@compiled
+@pytest.mark.parametrize("in_place", [pytest.param(True, marks=compiled), False])
 @torch.inference_mode()
-def test_forks_of_a_parked_sequence_go_on_like_it_and_may_be_moved_and_parked():
+def test_forks_of_a_parked_sequence_go_on_like_it_and_may_be_copied_and_parked(in_place, monkeypatch):
     torch.manual_seed(5)
-    backbone = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=50, initializer_range=0.3)).base_model
-    cached, tokens = CachedModel(backbone, 6), torch.randint(50, (1, 60))
+    if not in_place:
+        monkeypatch.setattr(cpu_kernels, "kernels", lambda: None)
+    model = CachedModel(LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=50, initializer_range=0.3)).base_model)
+    cache, tokens = model.cache(6), torch.randint(50, (1, 60))
     at = lambda position: torch.full((1,), position)  # noqa: E731
-    whole = CachedModel(backbone, 1)
-    expected = torch.cat([whole.extend(tokens[:, i : i + 1], at(i)) for i in range(60)], 1)
-    cached.extend(tokens[:, :1], at(0))
+    whole = model.cache(1)
+    expected = torch.cat([model.extend(whole, tokens[:, i : i + 1], at(i)) for i in range(60)], 1)
+    model.extend(cache, tokens[:, :1], at(0))
     for i in range(1, 20):
-        cached.extend(tokens[:, i : i + 1], at(i))
-    cached.load([1, 4, 5], cached.park(0, 20))
-    cached.load([0, 2], cached.park(4, 20), 15)  # a fork of a fork that has not gone on, and only its beginning
-    cached.move([5, 2], [3, 1], [20, 15])
+        model.extend(cache, tokens[:, i : i + 1], at(i))
+    cache.load([1, 4, 5], cache.park([0], [20]) * 3, [20] * 3)
+    cache.load([0, 2], cache.park([4], [20]) * 2, [15] * 2)  # a fork of a fork that has not gone on, and only its beginning
+    cache.copy_rows([5], [3], [20])
+    cache.copy_rows([2], [1], [15])
     starts = [15, 15, 15, 20, 20]
     for step in range(20):
         start = torch.tensor(starts) + step
-        new = tokens[0, start][:, None]
-        hidden = cached.extend(new, start)
+        hidden = model.extend(cache, tokens[0, start][:, None], start)
         for row in (0, 1, 3, 4):
             torch.testing.assert_close(hidden[row], expected[0, start[row]][None], atol=1e-4, rtol=1e-4)
-    again = cached.park(3, 38)
-    cached.load([2], None)
-    torch.testing.assert_close(held_by(again), held_by(whole.park(0, 38)), atol=1e-4, rtol=1e-4)
+    [again] = cache.park([3], [38])
+    cache.load([2], [None], [0])
+    torch.testing.assert_close(held_by(again), held_by(whole.park([0], [38])[0]), atol=1e-4, rtol=1e-4)
     assert [(part.first, part.stop) for part in again.parts] == [(0, 20), (20, 38)]
-    cached.load([0], again)
-    hidden = cached.extend(tokens[:, 38:40], at(38))
-    torch.testing.assert_close(hidden, expected[:, 38:40], atol=1e-4, rtol=1e-4)
+    cache.load([0], [again], [38])
+    torch.testing.assert_close(model.extend(cache, tokens[:, 38:40], at(38)), expected[:, 38:40], atol=1e-4, rtol=1e-4)
 
 
-POSITIONS = st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 9))
-
-
-@compiled
-@settings(deadline=None)
-@given(seeds, st.integers(1, 3), st.integers(1, 3), st.lists(POSITIONS, min_size=1, max_size=4))
-def test_what_is_parked_is_what_the_rows_hold(seed, layers, heads, wanted):
-    held = normal(seed, layers, 2, 4, heads, 9, 16)
-    rows, ones, others = zip(*wanted)
-    starts, stops = list(map(min, ones, others)), list(map(max, ones, others))
-    copies = cpu_kernels.kernels().park(held, rows, starts, stops)
-    expected = [held[:, :, row, :, start:stop] for row, start, stop in zip(rows, starts, stops)]
-    assert len(copies) == len(expected) and all(map(torch.equal, copies, expected))
-
-
-@compiled
-@pytest.mark.parametrize(("row", "start", "stop"), [(4, 0, 5), (-1, 0, 5), (1, 0, 10), (1, 6, 5), (1, -1, 5)])
-def test_what_a_cache_does_not_hold_is_not_parked(row, start, stop):
-    with pytest.raises(ValueError, match="a cache of 4 rows and 9 positions has not"):
-        cpu_kernels.kernels().park(torch.zeros(1, 2, 4, 1, 9, 16), [0, row], [0, start], [9, stop])
-
-
-@compiled
 @torch.inference_mode()
 def test_rows_let_go_of_what_was_parked():
-    backbone = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=50)).base_model
-    cached = CachedModel(backbone, 4)
-    cached.extend(torch.zeros(4, 9, dtype=torch.int64), torch.zeros(4, dtype=torch.int64))
-    state = cached.park(1, 9)
+    model = CachedModel(LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=50)).base_model)
+    cache = model.cache(4)
+    model.extend(cache, torch.zeros(4, 9, dtype=torch.int64), torch.zeros(4, dtype=torch.int64))
+    [state] = cache.park([1], [9])
     gone = weakref.ref(state)
-    cached.load([0, 3], state)
+    cache.load([0, 3], [state] * 2, [9] * 2)
     del state
-    cached.move([3], [2], [9])
-    cached.load([0, 3], None)
+    cache.copy_rows([3], [2], [9])
+    cache.load([0, 3], [None] * 2, [0] * 2)
     assert gone() is not None
-    cached.load([2], None)
+    cache.load([2], [None], [0])
     assert gone() is None
-
-
-@compiled
-def test_threads_share_the_rows_and_change_nothing(monkeypatch):
-    forward, positions, cache, qkv = attention(3, 64, 2, 4, list(range(40, 77)), 4)
-    angles, before = forward._angles(cache.window), cache.held.clone()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    alone = forward._compiled_attention(positions, angles, cache)(0, qkv)
-    cache.held = before
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    used, attend = set(), forward.kernels._attend
-    monkeypatch.setattr(forward.kernels, "_attend", lambda *given: (used.add(given[2:]), attend(*given))[1])
-    monkeypatch.setattr(forward.kernels, "_threads", None)
-    assert torch.equal(forward._compiled_attention(positions, angles, cache)(0, qkv), alone)
-    assert sorted(used) == [(0, 12), (12, 24), (24, 37)]
-    forward.kernels._threads.shutdown()
 
 
 @compiled
@@ -224,46 +195,6 @@ def test_norm_and_gate_equal_torchs(seed, rows, width, scale):
 
 
 @compiled
-@settings(deadline=None)
-@given(seeds, rows_of_samples, st.integers(1, 100), st.sampled_from([0.1, 0.7, 1.0, 2.0]), st.sampled_from([0.1, 3.0, 100.0]))
-def test_drawn_tokens_are_torchs_but_where_rounding_decides(seed, rows, vocabulary, temperature, scale):
-    rows, positions = torch.tensor(sorted(rows)), torch.arange(len(rows))
-    logits, keys = normal(seed, 41, vocabulary, scale=scale), torch.full((len(rows),), seed * 7919 - (1 << 40))
-    tokens = draw(logits, rows, keys, positions, temperature, 1.0)
-    noise = uniforms(keys, positions)
-    above = (logits.double() / temperature).softmax(-1).cumsum(-1)[rows]
-    below = F.pad(above, (1, 0))[:, :-1]
-    assert (below.gather(1, tokens[:, None])[:, 0] <= noise + 1e-5).all() and (above.gather(1, tokens[:, None])[:, 0] >= noise - 1e-5).all()
-    near = ((above - noise[:, None]).abs() < 1e-5).any(-1)
-    assert torch.equal(tokens[~near], choose(logits, rows, noise, temperature, 1.0)[~near])
-
-
-@compiled
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(0, 1 << 20)), min_size=1, max_size=20))
-def test_noise_is_the_same_to_the_last_bit_that_a_flat_distribution_shows(drawn):
-    keys, positions = (torch.tensor(column) for column in zip(*drawn))
-    tokens = draw(torch.zeros(1, 1 << 16), torch.zeros_like(keys), keys, positions, 1.0, 1.0)
-    assert torch.equal(tokens, (uniforms(keys, positions) * (1 << 16)).long())
-
-
-@compiled
-@pytest.mark.parametrize("never", [-1000.0, -float("inf")])
-def test_a_token_without_weight_is_never_drawn(never):
-    key = torch.tensor([7046029254386353131])  # whose noise at 0 is 0
-    assert uniforms(key, torch.tensor([0])).item() == 0
-    assert draw(torch.tensor([[never, 0.0, 1.0]]), torch.tensor([0]), key, torch.tensor([0]), 1.0, 1.0).tolist() == [1]
-
-
-@compiled
-@pytest.mark.parametrize("broken", [[float("nan"), 0.0], [0.0, float("nan")], [0.0, float("inf")], [-float("inf")] * 2])
-def test_logits_that_are_no_numbers_are_refused(broken):
-    one = torch.tensor([1])
-    with pytest.raises(ValueError, match="logits are NaN or infinite"):
-        draw(torch.tensor([broken]), torch.tensor([0]), one, one, 1.0, 1.0)
-
-
-@compiled
 def test_numbers_of_another_format_never_reach_c():
     kernels, hidden = cpu_kernels.kernels(), torch.ones(2, 8)
     for wrong, weight in ((hidden.bfloat16(), hidden[0]), (hidden, hidden[0].double()), (torch.ones(8, 2).T, hidden[0])):
@@ -271,31 +202,17 @@ def test_numbers_of_another_format_never_reach_c():
             kernels.norm(wrong, weight, 1e-5)
 
 
-@compiled
 def test_a_state_of_another_model_is_refused():
-    configs = (LlamaConfig(**SHAPE | {"vocab_size": 8, "head_dim": size}) for size in (32, 64))
-    mine, other = (CachedModel(LlamaForCausalLM(config).base_model, 2) for config in configs)
-    for cached in (mine, other):
-        cached.extend(torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
+    mine, other = (SlotCache(layers=2, slots=2, in_place=True) for _ in range(2))
+    mine.held, other.held = torch.zeros(2, 2, 2, 1, 128, 32), torch.zeros(2, 2, 2, 1, 128, 64)
     with pytest.raises(ValueError, match="parked by another model"):
-        mine.load([0], other.park(0, 5))
+        mine.load([0], other.park([0], [5]), [5])
 
 
-@compiled
-def test_a_row_that_starts_again_within_what_it_shares_reads_its_own():
-    torch.manual_seed(2)
-    backbone = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=50, initializer_range=0.3)).base_model
-    cached, tokens = CachedModel(backbone, 2), torch.randint(50, (2, 12))
-    expected = CachedModel(backbone, 2).extend(tokens, torch.zeros(2, dtype=torch.int64))
-    cached.extend(torch.cat([tokens[:, :6], tokens[:, :6]], 1), torch.zeros(2, dtype=torch.int64))
-    cached.load([0], cached.park(0, 12))
-    torch.testing.assert_close(cached.extend(tokens[:, 6:], torch.full((2,), 6)), expected[:, 6:], atol=1e-4, rtol=1e-4)
-
-
-def test_what_is_not_compiled_is_left_to_torch(monkeypatch):
+def test_what_is_not_compiled_is_left_to_the_module(monkeypatch):
     def used(**changed) -> bool:
         model = LlamaForCausalLM(LlamaConfig(**SHAPE | {"vocab_size": 8} | changed))
-        return CachedModel(model.base_model, 2).ragged
+        return CachedModel(model.base_model).compiled
 
     assert used() == (cpu_kernels.kernels() is not None)
     assert not used(head_dim=24)
@@ -304,9 +221,9 @@ def test_what_is_not_compiled_is_left_to_torch(monkeypatch):
     assert not used(hidden_size=36, num_attention_heads=3, num_key_value_heads=2)
     mixed = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=8))
     mixed.base_model.norm.to(torch.bfloat16)
-    assert not CachedModel(mixed.base_model, 2).ragged
+    assert not CachedModel(mixed.base_model).compiled
     half = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=8)).to(torch.bfloat16)
-    assert not CachedModel(half.base_model, 2).ragged
+    assert not CachedModel(half.base_model).compiled
     monkeypatch.setattr(cpu_kernels, "kernels", lambda: None)
     assert not used()
 

@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaModel, MistralConfig, MistralModel, Qwen2Config, Qwen2Model
 
 from tts.engine.cached_model import CachedModel
+from tts.engine.slot_cache import SlotCache
 
 SHAPE = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 SHAPE |= {"num_key_value_heads": 1}
@@ -25,10 +26,11 @@ SHAPE |= {"num_key_value_heads": 1}
 def test_extending_equals_the_models_own_forward_pass(model, config):
     torch.manual_seed(0)
     backbone = model(config).eval()
-    cached, tokens = CachedModel(backbone, 3), torch.randint(50, (3, 20))
+    cached, tokens = CachedModel(backbone), torch.randint(50, (3, 20))
+    cache = cached.cache(3)
     expected = backbone(input_ids=tokens).last_hidden_state
-    first = cached.extend(tokens[:, :7], torch.zeros(3, dtype=torch.int64))
-    second = cached.extend(tokens[:, 7:], torch.full((3,), 7))
+    first = cached.extend(cache, tokens[:, :7], torch.zeros(3, dtype=torch.int64))
+    second = cached.extend(cache, tokens[:, 7:], torch.full((3,), 7))
     assert torch.allclose(torch.cat([first, second], dim=1), expected, atol=1e-5)
 
 
@@ -41,8 +43,19 @@ class SameDevice(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_rows_move_on_the_device_of_the_cache():
-    cached = CachedModel(LlamaModel(LlamaConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=1, vocab_size=8)), 8)
-    cached.cache.held = torch.empty(1, 2, 8, 1, 128, 16, device="meta")
+def test_rows_are_copied_on_the_device_of_the_cache():
+    cache = SlotCache(layers=1, slots=8, in_place=False)
+    cache.held = torch.empty(1, 2, 8, 1, 128, 16, device="meta")
     with SameDevice():
-        cached.move([4, 5], [0, 1], [30, 40])
+        cache.copy_rows([4, 5], [0, 1], [30, 40])
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_copied_rows_hold_what_their_origins_held(in_place):
+    cache, lengths = SlotCache(layers=2, slots=7, in_place=in_place), [1, 5, 2, 4]
+    cache.held = torch.randn(2, 2, 7, 1, 128, 16)
+    before = cache.held.clone()
+    cache.copy_rows([3, 4, 5, 6], [1, 0, 2, 2], lengths)
+    for origin, to, length in zip([3, 4, 6], [1, 0, 2], [1, 5, 4]):
+        assert torch.equal(cache.held[:, :, to, :, :length], before[:, :, origin, :, :length])
+    assert torch.equal(cache.held[:, :, 3:], before[:, :, 3:])

@@ -9,6 +9,7 @@ import pytest
 from torch.utils.weak import WeakIdKeyDictionary
 
 from tts.engine.cached_model import CachedModel
+from tts.engine.slot_cache import SlotCache
 from tts.generate import chunks, dry_run
 from tts.generate.dry_run import measure, missing_of
 from tts.generate.grid import Grid
@@ -30,8 +31,8 @@ def grid(**changes):
 @pytest.fixture
 def held(monkeypatch):
     """The most bytes that caches took at any time, parked ones included."""
-    noted, parked, models, most = WeakIdKeyDictionary(), [0], weakref.WeakSet(), [0]
-    park, extend = CachedModel.park_each, CachedModel.extend
+    noted, parked, caches, most = WeakIdKeyDictionary(), [0], weakref.WeakSet(), [0]
+    park, extend = SlotCache.park, CachedModel.extend
 
     def let_go(size):
         parked[0] -= size
@@ -45,13 +46,13 @@ def held(monkeypatch):
                 weakref.finalize(part.held, let_go, part.held.nbytes)
         return states
 
-    def extend_and_weigh(self, *given):
-        hidden = extend(self, *given)
-        models.add(self.cache)
-        most[0] = max(most[0], parked[0] + sum(cache.held.nbytes for cache in models))
+    def extend_and_weigh(self, cache, *given):
+        hidden = extend(self, cache, *given)
+        caches.add(cache)
+        most[0] = max(most[0], parked[0] + sum(cache.held.nbytes for cache in caches))
         return hidden
 
-    monkeypatch.setattr(CachedModel, "park_each", park_and_note)
+    monkeypatch.setattr(SlotCache, "park", park_and_note)
     monkeypatch.setattr(CachedModel, "extend", extend_and_weigh)
     return most
 
@@ -106,6 +107,6 @@ def test_batch_sets_the_bound(tmp_path):
 def test_searches_hold_as_many_candidates_as_fit_into_an_eighth_of_the_memory(monkeypatch, token_bytes, share, scored, expected):
     """Of a batch of 8, with 100 tokens each."""
     monkeypatch.setattr(chunks, "memory_of", lambda device: 8 * 100 * 8 * 100)
-    policy = SimpleNamespace(cached=SimpleNamespace(token_bytes=token_bytes, device=None))
+    policy = SimpleNamespace(engine=SimpleNamespace(token_bytes=token_bytes, device=None))
     assert chunks.room(chunks.Engines(8, share), policy, 100, scored) == expected * 8
     assert chunks.room(chunks.Engines(8, share), SimpleNamespace(), 100, scored) == 4 * 8

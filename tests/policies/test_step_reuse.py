@@ -18,6 +18,7 @@ from tts.policies.step_reuse import Remembering
 from tts.search import beam_search, dvts, sample_pool
 from tts.search.base import Candidate
 from tts.search.driver import Driver
+from tts.store.step_columns import StepCache
 from tts.store.store import Store
 
 
@@ -29,17 +30,17 @@ def script(steps, index):
     return text, "truncated" if steps and index == 3 else "open", 3
 
 
-def by_path(steps):
-    return {(step["problem_id"], *step["path"]): step for step in reversed(steps)}
+def cache(steps=()):
+    return StepCache([{(step["problem_id"], *step["path"]): step for step in reversed(steps)}])
 
 
 def search(method, n, known=(), score=lambda steps: int(steps[-1]) / 10):
-    policy, told = ScriptedPolicy(script), []
-    remembering = Remembering(policy, by_path(known), told.append)
+    policy, steps, told = ScriptedPolicy(script), cache(known), []
+    remembering = Remembering(policy, steps, told.append)
     [outcome] = Driver(remembering, ScriptedPRM(score)).run([(root := Candidate("p", "1+1"), method(root, n, 4))])
-    assert sum(told) == policy.generated >= sum(step["generated"] for step in remembering.sampled)
+    assert sum(told) == policy.generated >= sum(step["generated"] for step in steps.sampled)
     found = [(c.path, c.steps, c.status, c.scores, c.text) for c in outcome.trajectories]
-    return found, outcome.policy_tokens, remembering.sampled, policy.generated
+    return found, outcome.policy_tokens, steps.sampled, policy.generated
 
 
 @pytest.mark.parametrize("method", [beam_search, dvts])
@@ -79,9 +80,9 @@ def test_an_engine_that_cannot_repeat_its_samples_is_not_given_a_step_under_anot
         return 1 / (1 + int(steps[-1].split()[0]))
 
     def sampled(n, known):
-        remembering = Remembering(ScriptedPolicy(ever_new), by_path(known))
+        remembering = Remembering(ScriptedPolicy(ever_new), steps := cache(known))
         [outcome] = Driver(remembering, ScriptedPRM(score), record=True).run([(root := Candidate("p", "1+1"), beam_search(root, n, 4, 4))])
-        return remembering.sampled, outcome.nodes
+        return steps.sampled, outcome.nodes
 
     few, _ = sampled(4, [])
     more, nodes = sampled(8, few)
@@ -96,13 +97,13 @@ def test_whole_solutions_are_neither_taken_from_steps_nor_kept():
     _, _, sampled, _ = search(dvts, 8)
     policy = ScriptedPolicy(script)
     root = Candidate("p", "1+1")
-    remembering = Remembering(policy, by_path(sampled))
+    remembering = Remembering(policy, steps := cache(sampled))
     [outcome] = Driver(remembering).run([(root, sample_pool(root, 8))])
-    assert remembering.sampled == [] and outcome.policy_tokens == policy.generated > 0
+    assert steps.sampled == [] and outcome.policy_tokens == policy.generated > 0
 
 
 def test_an_interrupted_search_leaves_nothing_behind():
-    remembering = Remembering(ScriptedPolicy(script), by_path(search(beam_search, 4)[2]))
+    remembering = Remembering(ScriptedPolicy(script), cache(search(beam_search, 4)[2]))
     remembering.submit("ticket", Candidate("p", "1+1"), 4, False)
     remembering.submit("other", Candidate("q", "1+1"), 4, False)
     remembering.reset()
@@ -143,10 +144,11 @@ def test_an_added_prm_or_budget_finds_what_is_stored(tiny_lm, tmp_path):
     wanted, store = studied(tiny_lm, tiny_lm, tmp_path)
     spec, chunk = wanted.spec("beam_search", str(tiny_lm), f"math-shepherd:{tiny_lm}", 4), wanted.chunks("pocket-main")[0]
     other = spec | {"width": 2}
-    assert {path[1:] for path in store.steps(other, chunk)} >= {(i,) for i in range(8)}
+    assert all(store.steps(other, chunk).get((chunk[0]["id"], i)) for i in range(8))
     for key, value in (("sampling", spec["sampling"] | {"seed": 1}), ("engine", spec["engine"] | {"batch": 9})):
-        assert store.steps(spec | {key: value}, chunk) == {}, "of other samples"
-    assert next(iter(store.steps(spec, wanted.chunks("pocket-main")[1])))[0] not in {p["id"] for p in chunk}
+        assert store.steps(spec | {key: value}, chunk).chunks == [], "of other samples"
+    elsewhere = [path[0] for steps in store.steps(spec, wanted.chunks("pocket-main")[1]).chunks for path in steps]
+    assert elsewhere and {p["id"] for p in chunk}.isdisjoint(elsewhere)
 
 
 def test_steps_do_not_show_in_rows_or_exports(tiny_lm, tmp_path):
@@ -186,7 +188,7 @@ def test_searches_of_the_same_problems_follow_one_another(tiny_lm, tmp_path):
     store.open(last.spec).write(last.chunk, made.rows, 1.0, steps=made.steps)
     after = waiting.take()
     assert after.chunk == last.chunk and (after.spec["method"], after.spec["n"]) == ("beam_search", 8)
-    assert inputs_of(after, store) == made.sampled and waiting.take() is None
+    assert inputs_of(after, store).chunks == [made.sampled] and waiting.take() is None
 
 
 def test_processes_share_steps_as_one_does(tiny_lm, tmp_path):

@@ -8,9 +8,9 @@ import weakref
 import pytest
 import torch
 
-from tts.engine.cached_model import CachedModel
 from tts.engine.decoding import DecodingBatch
 from tts.engine.drawing import choose, uniforms
+from tts.engine.slot_cache import SlotCache
 from tts.policies.transformers import TransformersPolicy
 from tts.search import beam_search, dvts, sample_pool
 from tts.search.base import Sample, Score
@@ -162,8 +162,9 @@ def often_ending(tiny_lm, batch):
 
 def test_samples_of_the_same_tokens_are_computed_once(tiny_lm):
     policy, rows, found = often_ending(tiny_lm, 512), [], []
-    write, decoding = policy._decoding._write, policy._decoding
-    decoding._write = lambda tokens, count: (rows.append(int(decoding._numbers[-1].sum())), write(tokens, count))
+    batch = policy.engine._batch
+    write = batch._write
+    batch._write = lambda tokens, count: (rows.append(int(batch._rows["in_use"].sum())), write(tokens, count))
     root = policy.root("p0", PROBLEMS[0])
     Driver(policy).run([(root, going_on(root, found))])
     distinct = {c.tokens[:length] for c in found for length in range(1, len(c.tokens) + 1)}
@@ -180,7 +181,7 @@ def test_samples_that_find_no_row_wait_and_are_the_same(tiny_lm, monkeypatch):
         policy, found = often_ending(tiny_lm, batch), []
         roots = [policy.root(f"p{i}", p) for i, p in enumerate(PROBLEMS)]
         Driver(policy).run([(root, going_on(root, found)) for root in roots])
-        assert policy._decoding.active == 0 and policy.starved
+        assert policy.engine.active == 0 and policy.starved
         return sorted((c.problem_id, c.path, c.tokens, c.status) for c in found)
 
     unbounded = samples(1024)
@@ -192,7 +193,7 @@ def test_samples_that_find_no_row_wait_and_are_the_same(tiny_lm, monkeypatch):
 
 @pytest.mark.parametrize("batch", [2, 12])
 def test_nothing_parked_stays_behind_a_search(tiny_lm, monkeypatch, batch):
-    policy, park, states = TransformersPolicy(str(tiny_lm), SAMPLING, batch=batch), CachedModel.park_each, weakref.WeakSet()
+    policy, park, states = TransformersPolicy(str(tiny_lm), SAMPLING, batch=batch), SlotCache.park, weakref.WeakSet()
     most = 0
 
     def noted(*given):
@@ -202,7 +203,7 @@ def test_nothing_parked_stays_behind_a_search(tiny_lm, monkeypatch, batch):
         most = max(most, len(states))
         return parked
 
-    monkeypatch.setattr(CachedModel, "park_each", noted)
+    monkeypatch.setattr(SlotCache, "park", noted)
     make = lambda i: (r := policy.root(f"p{i}", PROBLEMS[i]), beam_search(r, 8, 4, 4))  # noqa: E731
     searches = [make(i) for i in range(len(PROBLEMS))]
     Driver(policy, LengthPRM()).run(searches)
@@ -299,6 +300,20 @@ def test_a_tokenizer_without_chat_template_is_refused(tiny_lm):
     policy.tokenizer.chat_template = None
     with pytest.raises(ValueError, match="has no chat template"):
         prompts.render_prompt(policy.tokenizer, "1+1")
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+@pytest.mark.parametrize("broken", [[float("nan"), 0.0], [0.0, float("nan")], [0.0, float("inf")], [-float("inf")] * 2])
+def test_logits_that_are_no_numbers_are_refused(broken, top_p):
+    with pytest.raises(ValueError, match="logits are NaN or infinite"):
+        choose(torch.tensor([broken]), ONE, torch.tensor([0.5], dtype=torch.float64), 1.0, top_p)
+
+
+@pytest.mark.parametrize("never", [-1000.0, -float("inf")])
+def test_a_token_without_weight_is_never_drawn(never):
+    key = torch.tensor([7046029254386353131])  # whose noise at 0 is 0
+    assert uniforms(key, ONE).item() == 0
+    assert choose(torch.tensor([[never, 0.0, 1.0]]), ONE, uniforms(key, ONE), 1.0, 1.0).tolist() == [1]
 
 
 def test_noise_is_uniform_and_differs_between_samples():

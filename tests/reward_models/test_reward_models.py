@@ -170,13 +170,13 @@ def test_what_a_search_dropped_takes_no_memory_while_others_go_on(request, famil
     folder = request.getfixturevalue(fixture)
     prm = open_prm(f"{family}{folder}")
     prm.score([PROBLEM] * 3, [STEPS[:1], OTHER[:2], ("1+1=3",)])
-    read, held = StepScorer._read, []
+    read, held = prm.engine.read, []
 
-    def watched(self, reads):
-        held.append({key for key, node in self._trees["a"].items() if node.state is not None})
-        read(self, reads)
+    def watched(texts):
+        held.append({key for key, node in prm._trees["a"].items() if node.state is not None})
+        return read(texts)
 
-    monkeypatch.setattr(StepScorer, "_read", watched)
+    monkeypatch.setattr(prm.engine, "read", watched)
     [scores], _ = prm.score([PROBLEM], [STEPS[:2]])
     monkeypatch.undo()
     assert held == [{(), STEPS[:1]}]
@@ -248,7 +248,7 @@ def test_little_memory_costs_tokens_but_changes_no_score(request, family, fixtur
                 expected = scores
         assert [pytest.approx(row, abs=1e-5) for row in expected] == scores
         held = [len(node.ids) for node in tight._trees["a"].values() if node.state is not None]
-        assert sum(held) <= 150 and tight.cached.slots * tight.cached.cache.held.shape[4] <= 128
+        assert sum(held) <= 150 and tight.engine._cache.slots * tight.engine._cache.held.shape[4] <= 128
     assert read["tight"] > read["ample"]
 
 
@@ -344,8 +344,8 @@ def test_what_lies_between_forks_is_read_in_one_row_and_scores_as_step_by_step(t
     solutions = [(*STEPS, "more", "and more"), (*STEPS[:2], "else", "to the end"), STEPS[:2], ("alone", "goes", "on")]
     prm, one_by_one = (open_prm(f"implicit:{tiny_lm}") for _ in range(2))
     rows = []
-    read = prm._read
-    monkeypatch.setattr(prm, "_read", lambda reads: (rows.extend([key[1] for key in one.keys] for one in reads), read(reads)))
+    read_all = prm._read_all
+    monkeypatch.setattr(prm, "_read_all", lambda waves: (rows.extend(segment.keys for wave in waves for segment in wave), read_all(waves)))
     scores, tokens = prm.score(problems, solutions)
     assert sorted(map(len, rows)) == [2, 3, 3, 4]  # after the fork; until it, with the opening; the whole of a lone solution
     for depth in range(6):

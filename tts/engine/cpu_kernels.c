@@ -1,5 +1,4 @@
-/* What a forward pass of Llama or Qwen2 does between its matrix products, and drawing tokens, on a CPU in float32; called by
- * cpu_kernels.py.
+/* What a forward pass of Llama or Qwen2 does between its matrix products, on a CPU in float32; called by cpu_kernels.py.
  *
  * A batched matrix product treats each row's one query as a matrix of its own, at a microsecond or two each, and every small
  * operation between passes over memory once more. Here each row's keys and values are read once, as far as the row is long.
@@ -137,25 +136,32 @@ INLINE void rotate(const float *head, const float *angles, float *out, const int
     }
 }
 
-/* Neighbouring positions of a parked sequence: (layers, 2, kv_heads, held, size), of which the first is position `first`. */
+/* Neighbouring positions of a parked sequence: at `address` lies (layers, 2, kv_heads, held, size), of which the first is position `first`;
+ * the sequence's positions from `stop` on are not read here. PART of slot_cache.py. */
 typedef struct {
     int64_t address, held, first, stop;
 } Part;
+
+/* What a row goes on from: `count` parts at the address `parts`; `length` positions are read there. SHARED of slot_cache.py. */
+typedef struct {
+    int64_t parts, count, length;
+} Shared;
 
 typedef struct {
     const float *qkv;          /* (rows, new, heads + 2 kv_heads, size) */
     const float *angles;       /* (positions, 2, size) */
     const int64_t *positions;  /* (rows, new) */
     float *keys, *values;      /* (slots, kv_heads, capacity, size) */
-    const int64_t *shared;     /* (slots, 3): address of the parts that a row goes on from, their number, how many positions are read there */
+    const Shared *shared;      /* (slots) */
     float *out;                /* (rows, new, heads, size) */
-    int64_t layer, added, heads, kv_heads, capacity;
+    int64_t rows, layer, added, heads, kv_heads, capacity;
 } Attention;
 
 /* Where each of the first `length` keys and values of a row's head lies: in what was parked, which siblings share, then in the row. */
 INLINE void find(const Attention *a, long row, long kv_head, long length, const float **keys, const float **values, const int size) {
-    const Part *part = (const Part *)(intptr_t)a->shared[3 * row];
-    const long parts = a->shared[3 * row + 1], read = a->shared[3 * row + 2] < length ? a->shared[3 * row + 2] : length;
+    const Shared *shared = a->shared + row;
+    const Part *part = (const Part *)(intptr_t)shared->parts;
+    const long parts = shared->count, read = shared->length < length ? shared->length : length;
     long at = 0;
     for (long i = 0; i < parts && at < read; i++, part++) {
         const float *of_part = (const float *)(intptr_t)part->address + (2 * a->layer * a->kv_heads + kv_head) * part->held * size;
@@ -172,10 +178,10 @@ INLINE void find(const Attention *a, long row, long kv_head, long length, const 
     }
 }
 
-INLINE void attend_rows(const Attention *a, long first, long last, float *weights, const float **keys, const float **values, const int size) {
+INLINE void attend_rows(const Attention *a, float *weights, const float **keys, const float **values, const int size) {
     const long group = a->heads / a->kv_heads, width = (a->heads + 2 * a->kv_heads) * size;
     float query[WIDEST_HEAD];
-    for (long row = first; row < last; row++) {
+    for (long row = 0; row < a->rows; row++) {
         const float *of_row = a->qkv + row * a->added * width;
         const int64_t *positions = a->positions + row * a->added;
         for (long token = 0; token < a->added; token++) {
@@ -199,18 +205,18 @@ INLINE void attend_rows(const Attention *a, long first, long last, float *weight
     }
 }
 
-/* Rotary embedding, writing new keys and values, causal attention, for rows `first` to `last`; 1 where it cannot be done. */
-int attend(const Attention *a, int64_t size, int64_t first, int64_t last) {
+/* Rotary embedding, writing new keys and values, causal attention; 1 where it cannot be done. */
+int attend(const Attention *a, int64_t size) {
     float *weights = malloc((a->capacity + 8) * sizeof(float));
     const float **keys = malloc(a->capacity * sizeof(float *)), **values = malloc(a->capacity * sizeof(float *));
     int unknown = !weights || !keys || !values;
     if (!unknown) {
         switch (size) { /* each a copy of its own, with loops over a head unrolled */
-        case 16: attend_rows(a, first, last, weights, keys, values, 16); break;
-        case 32: attend_rows(a, first, last, weights, keys, values, 32); break;
-        case 64: attend_rows(a, first, last, weights, keys, values, 64); break;
-        case 96: attend_rows(a, first, last, weights, keys, values, 96); break;
-        case 128: attend_rows(a, first, last, weights, keys, values, 128); break;
+        case 16: attend_rows(a, weights, keys, values, 16); break;
+        case 32: attend_rows(a, weights, keys, values, 32); break;
+        case 64: attend_rows(a, weights, keys, values, 64); break;
+        case 96: attend_rows(a, weights, keys, values, 96); break;
+        case 128: attend_rows(a, weights, keys, values, 128); break;
         default: unknown = 1;
         }
     }
@@ -218,18 +224,6 @@ int attend(const Attention *a, int64_t size, int64_t first, int64_t last) {
     free(keys);
     free(values);
     return unknown;
-}
-
-/* Positions `starts[i]` to `stops[i]` of each of `rows`, end to end, into `outs[i]`, (blocks, kv_heads, stop - start, size). */
-void park(const float *held, const int64_t *rows, const int64_t *starts, const int64_t *stops, const int64_t *outs, int64_t count,
-          int64_t blocks, int64_t slots, int64_t kv_heads, int64_t capacity, int64_t size) {
-    for (long i = 0; i < count; i++) {
-        const long numbers = (stops[i] - starts[i]) * size;
-        float *out = (float *)(intptr_t)outs[i];
-        for (long block = 0; block < blocks; block++)
-            for (long head = 0; head < kv_heads; head++, out += numbers)
-                memcpy(out, held + (((block * slots + rows[i]) * kv_heads + head) * capacity + starts[i]) * size, numbers * sizeof(float));
-    }
 }
 
 /* Root mean square norm of `rows` vectors. */
@@ -260,52 +254,4 @@ void gate(const float *gate_up, float *out, int64_t rows, int64_t width) {
         for (; i < width; i++)
             out[i] = gate_up[i] / (1.0f + expf(-gate_up[i])) * up[i];
     }
-}
-
-/* One number in [0, 1) per key and position, by SplitMix64 (Steele et al. 2014). */
-INLINE double uniform(uint64_t key, uint64_t position) {
-    uint64_t x = key + (position + 1) * 0x9E3779B97F4A7C15u;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return (double)((x ^ (x >> 31)) >> 11) * 0x1p-53;
-}
-
-/* Per sample the token at its number in the cumulative distribution of softmax(logits / temperature) of its row; 1 where there is no
- * memory, 2 where logits are no numbers. Samples of a row that come one after the other share the distribution. */
-int draw(const float *logits, const int64_t *rows, const int64_t *keys, const int64_t *positions, int64_t *out, int64_t samples,
-         int64_t vocabulary, float temperature) {
-    float *weights = malloc((vocabulary + 8) * sizeof(float));
-    if (!weights)
-        return 1;
-    double total = 0;
-    for (long sample = 0; sample < samples; sample++) {
-        if (!sample || rows[sample] != rows[sample - 1]) {
-            const float *of_row = logits + rows[sample] * vocabulary;
-            float most = -INFINITY, any = 0;
-            for (long i = 0; i < vocabulary; i++) {
-                most = of_row[i] > most ? of_row[i] : most;
-                any += of_row[i];
-            }
-            if (any != any || most - most != 0) { /* not a number among them, or nothing finite to choose from */
-                free(weights);
-                return 2;
-            }
-            for (long i = 0; i < vocabulary; i++)
-                weights[i] = (of_row[i] - most) / temperature;
-            for (long i = 0; i < vocabulary; i += 8)
-                store(weights + i, exponential(load(weights + i)));
-            total = 0;
-            for (long i = 0; i < vocabulary; i++)
-                total += weights[i];
-        }
-        /* Below 1, even the largest double times the sum rounds to less than the sum, so the token found has weight. */
-        const double wanted = uniform(keys[sample], positions[sample]) * total;
-        double passed = 0;
-        long token = 0;
-        while (token < vocabulary - 1 && (passed += weights[token]) <= wanted)
-            token++;
-        out[sample] = token;
-    }
-    free(weights);
-    return 0;
 }

@@ -1,6 +1,6 @@
 """``cpu_kernels.c``, compiled at first use by the machine's C compiler and kept beside this file like Python's own compiled code.
 
-Without a compiler there are none, and :mod:`tts.engine.llama_forward` takes torch's operations, which are slower for a small model.
+Without a compiler there are none, and models run by their own modules, which are slower for a small one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 
 SIZES = (16, 32, 64, 96, 128)
@@ -30,14 +28,13 @@ OFF = "TTS_CPU_KERNELS"
 _SOURCE = Path(__file__).with_suffix(".c")
 _BESIDE = _SOURCE.parent / "__pycache__"
 _FOR_CAPABILITY = {"AVX2": ("-mavx2", "-mfma"), "AVX512": ("-mavx2", "-mfma")}  # torch's names; elsewhere what the compiler assumes
-_WORTH_A_THREAD = 1 << 20  # multiplications; handing rows to another thread takes some 50 microseconds
 
 log = logging.getLogger(__name__)
 
 
 class _Attention(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ("qkv", "angles", "positions", "keys", "values", "shared", "out")] + [
-        (name, ctypes.c_int64) for name in ("layer", "added", "heads", "kv_heads", "capacity")
+        (name, ctypes.c_int64) for name in ("rows", "layer", "added", "heads", "kv_heads", "capacity")
     ]
 
 
@@ -46,15 +43,11 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL):
         pointer, integer = ctypes.c_void_p, ctypes.c_int64
-        self._attend, self._norm, self._gate, self._draw = library.attend, library.norm, library.gate, library.draw
-        self._attend.argtypes = [pointer, integer, integer, integer]
+        self._attend, self._norm, self._gate = library.attend, library.norm, library.gate
+        self._attend.argtypes = [pointer, integer]
         self._norm.argtypes = [pointer, pointer, pointer, integer, integer, ctypes.c_float]
         self._gate.argtypes = [pointer, pointer, integer, integer]
-        self._draw.argtypes = [pointer, pointer, pointer, pointer, pointer, integer, integer, ctypes.c_float]
-        self._park = library.park
-        self._park.argtypes = [*[pointer] * 5, *[integer] * 6]
-        self._norm.restype = self._gate.restype = self._park.restype = None
-        self._threads: ThreadPoolExecutor | None = None
+        self._norm.restype = self._gate.restype = None
 
     def norm(self, hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
         """Root mean square norm of ``hidden`` ``(rows, width)``."""
@@ -69,50 +62,6 @@ class Kernels:
         self._gate(_address(gate_up), out.data_ptr(), rows, width // 2)
         return out
 
-    def draw(
-        self, logits: torch.Tensor, rows: torch.Tensor, keys: torch.Tensor, positions: torch.Tensor, temperature: float
-    ) -> torch.Tensor:
-        """Tokens ``(samples,)``, each from one of the ``rows`` of ``logits`` ``(rows, vocabulary)``, by the noise of its key and position.
-
-        Args:
-            logits: ``(rows, vocabulary)``.
-            rows: each sample's, within the logits; those of one row side by side. int64, as are ``keys`` and ``positions``.
-            keys, positions: ``(samples,)``.
-            temperature: above 0.
-
-        Raises:
-            ValueError: where logits are NaN or infinite.
-        """
-        out = torch.empty_like(positions)
-        addresses = (_address(logits), *(_address(of_samples, torch.int64) for of_samples in (rows, keys, positions)))
-        failed = self._draw(*addresses, out.data_ptr(), len(positions), logits.shape[1], temperature)
-        if failed == 1:
-            raise MemoryError("no memory for drawing tokens")
-        if failed:
-            raise ValueError("the model's logits are NaN or infinite; its weights are damaged, or do not fit the number format")
-        return out
-
-    def park(self, held: torch.Tensor, rows: Sequence[int], starts: Sequence[int], stops: Sequence[int]) -> list[torch.Tensor]:
-        """Copies of positions of rows, each ``(layers, 2, kv_heads, stop - start, size)``.
-
-        Args:
-            held: the cache, ``(layers, 2, slots, kv_heads, capacity, size)``.
-            rows: of its slots.
-            starts, stops: of each, from which position to which.
-
-        Raises:
-            ValueError: where there are no such positions.
-        """
-        layers, pair, slots, kv_heads, capacity, size = held.shape
-        wanted = list(zip(rows, starts, stops, strict=True))
-        if any(not (0 <= row < slots and 0 <= start <= stop <= capacity) for row, start, stop in wanted):
-            raise ValueError(f"a cache of {slots} rows and {capacity} positions has not all of these (row, start, stop): {wanted}")
-        outs = [held.new_empty(layers, pair, kv_heads, stop - start, size) for _, start, stop in wanted]
-        numbers = np.array([rows, starts, stops, [out.data_ptr() for out in outs]], dtype=np.int64)
-        addresses = (numbers.ctypes.data + line * numbers.strides[0] for line in range(len(numbers)))
-        self._park(_address(held), *addresses, len(outs), layers * pair, slots, kv_heads, capacity, size)
-        return outs
-
     def attend(
         self, qkv: torch.Tensor, angles: torch.Tensor, positions: torch.Tensor, held: torch.Tensor, shared: int, layer: int
     ) -> torch.Tensor:
@@ -123,8 +72,7 @@ class Kernels:
             angles: cosines and signed sines by position, ``(positions, 2 * size)``.
             positions: ``(rows, new)``, int64, within ``angles`` and the capacity.
             held: the layer's cache, ``(2, slots, kv_heads, capacity, size)``.
-            shared: address of int64 ``(slots, 3)``: per row :attr:`tts.engine.slot_cache.State.address`, its number of parts, and how many
-                positions are read there instead of in the row.
+            shared: address of what each row reads where it was parked, ``(slots,)`` of :data:`tts.engine.slot_cache.SHARED`.
             layer: number of the layer.
 
         Returns:
@@ -137,26 +85,10 @@ class Kernels:
         keys = _address(held)
         values = keys + held.stride(0) * held.itemsize
         pointers = (_address(qkv), _address(angles), _address(positions, torch.int64), keys, values, shared, out.data_ptr())
-        work = _Attention(*pointers, layer, new, heads, kv_heads, capacity)
-        address = ctypes.addressof(work)
-        parts = min(rows, torch.get_num_threads(), 1 + rows * new * heads * size * capacity // _WORTH_A_THREAD)
-        if parts == 1:
-            failed = self._attend(address, size, 0, rows)
-        else:
-            cuts = [rows * part // parts for part in range(parts + 1)]
-            failed = any(self._side_by_side(lambda at: self._attend(address, size, cuts[at], cuts[at + 1]), parts))
-        if failed:
+        work = _Attention(*pointers, rows, layer, new, heads, kv_heads, capacity)
+        if self._attend(ctypes.addressof(work), size):
             raise MemoryError(f"attention over {capacity:,} positions with heads of {size}: no memory, or not compiled for that size")
         return out
-
-    def _side_by_side(self, work, parts: int) -> list[int]:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(torch.get_num_threads())
-        running = [self._threads.submit(work, part) for part in range(parts)]
-        try:
-            return [part.result() for part in running]
-        finally:
-            wait(running)  # after Ctrl-C too: they write into what is then let go of
 
 
 def takes(tensor: torch.Tensor) -> bool:

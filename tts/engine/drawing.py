@@ -4,30 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from tts.engine.cpu_kernels import kernels
-
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
-
-
-def draw(
-    logits: torch.Tensor, rows: torch.Tensor, keys: torch.Tensor, positions: torch.Tensor, temperature: float, top_p: float
-) -> torch.Tensor:
-    """A token per sample: :func:`choose` with the :func:`uniforms` of its key and position, compiled where that is possible.
-
-    Args:
-        logits: ``(rows, vocabulary)``.
-        rows: of the logits, each sample's, ascending; int64, ``(samples,)``.
-        keys, positions: int64, ``(samples,)``.
-        temperature, top_p: as :func:`choose` takes them.
-
-    Returns:
-        Token ids, ``(samples,)``.
-    """
-    if temperature > 0 and top_p >= 1 and logits.device.type == "cpu" and logits.dtype == torch.float32 and (compiled := kernels()):
-        return compiled.draw(logits.contiguous(), rows.contiguous(), keys.contiguous(), positions.contiguous(), temperature)
-    return choose(logits, rows, uniforms(keys, positions), temperature, top_p)
 
 
 def uniforms(keys: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -48,14 +27,17 @@ def choose(logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, temp
     """The tokens at ``uniform`` in rows' cumulative distributions.
 
     Args:
-        logits: ``(rows, vocabulary)``.
-        rows: of the logits, each sample's, ascending; ``(samples,)``.
-        uniform: ``(samples,)`` in [0, 1); unused where ``temperature`` is 0.
+        logits: the model's, ``(rows, vocabulary)``.
+        rows: each sample's row of the logits, ascending, ``(samples,)``.
+        uniform: each sample's number in [0, 1), ``(samples,)``; unused where ``temperature`` is 0.
         temperature: 0 takes the largest logit.
         top_p: keeps the smallest set of likeliest tokens whose mass reaches this.
 
     Returns:
         Token ids, ``(samples,)``.
+
+    Raises:
+        ValueError: where logits are NaN or infinite.
     """
     if temperature == 0:
         return logits.argmax(-1)[rows]
@@ -69,6 +51,8 @@ def choose(logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, temp
 
 def _at(weights: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     cumulative = weights.cumsum(-1, dtype=torch.float64)
+    if not cumulative[:, -1].isfinite().all():
+        raise ValueError("the model's logits are NaN or infinite; its weights are damaged, or do not fit the number format")
     # Below 1, even the largest double times the sum rounds to less than the sum, so the place found has weight.
     wanted = uniform * cumulative[rows, -1]
     # A row's samples side by side: the distributions, large ones, are not repeated for each.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,16 +14,16 @@ from tqdm.auto import tqdm
 
 from tts.models.loading import memory_of
 from tts.policies import open_policy
-from tts.policies.step_reuse import Remembering, Step, StepKey
+from tts.policies.step_reuse import Remembering
 from tts.reward_models import open_prm
 from tts.search import sample_pool
 from tts.search.base import Candidate, Search
 from tts.search.driver import Driver, Outcome, Policy
 from tts.search.registry import Settings, is_search, method_of
 from tts.search.sampling import Sampling
-from tts.store.chunk_file import STEPS, steps_column
+from tts.store.chunk_file import STEPS
 from tts.store.imported import is_imported
-from tts.store.step_columns import ChunkSteps, SampledSteps
+from tts.store.step_columns import ChunkSteps, StepCache
 from tts.store.store import ELSEWHERE, Run, Store
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Made:
         work: what it is.
         rows: of the store.
         seconds: that it took.
-        steps: of a search, those that it had sampled anew, as of :func:`tts.store.chunk_file.steps_column`.
+        steps: column of the steps that a search sampled anew, as of :meth:`tts.store.step_columns.StepCache.column`.
         limits: what the engine could not do for it, in words.
         warnings: about what happened meanwhile.
     """
@@ -68,11 +68,10 @@ class Made:
         return pc.sum(self.steps.flatten().field("generated")).as_py() if self.steps is not None else 0
 
     @property
-    def sampled(self) -> SampledSteps:
+    def sampled(self) -> ChunkSteps:
         """The steps, by path."""
-        if self.steps is None:
-            return SampledSteps()
-        return SampledSteps([ChunkSteps(pa.table({"problem_id": [row["problem_id"] for row in self.rows], STEPS.name: self.steps}))])
+        ids = [row["problem_id"] for row in self.rows] if self.steps is not None else []
+        return ChunkSteps(pa.table({"problem_id": pa.array(ids, pa.string()), STEPS.name: self.steps or pa.array([], STEPS.type)}))
 
 
 class Engines:
@@ -129,12 +128,12 @@ def warn(lines: Iterable[str]) -> None:
         tqdm.write(f"warning: {line}", file=sys.stderr)
 
 
-Inputs = list[dict] | Mapping[StepKey, Step] | None
-"""Of scores a pool's rows, of a search the steps of others."""
+Inputs = list[dict] | StepCache | None
+"""Of scores a pool's rows, of a search its chunk's cache of steps."""
 
 
 def inputs_of(work: Work, store: Store) -> Inputs:
-    """What the store holds that a chunk is made from: of scores the pool's rows, of a search the steps of other searches."""
+    """What the store holds that a chunk is made from."""
     if pool := pool_of(work, store):
         return pool.read(work.chunk)
     return store.steps(work.spec, work.chunk) if is_search(work.spec["method"]) else None
@@ -161,22 +160,20 @@ def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: Callable[[int]
     if work.spec["method"] == "scores":
         rows, steps = _score_pool(work.spec, inputs, engines), None
     else:
-        rows, steps = _search(work, inputs, engines, on_tokens)
+        rows, steps = _search(work, inputs or StepCache(), engines, on_tokens)
     return Made(work, rows, time.monotonic() - started, steps, tuple(engines.limits(work.spec)), tuple(engines.unread()))
 
 
-def _search(
-    work: Work, known: Mapping[StepKey, Step] | None, engines: Engines, on_tokens: Callable[[int], object]
-) -> tuple[list[dict], pa.ListArray | None]:
+def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: Callable[[int], object]) -> tuple[list[dict], pa.ListArray | None]:
     spec = work.spec
     sampler = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
-    policy = Remembering(sampler, known, on_tokens)
+    policy = Remembering(sampler, steps, on_tokens)
     prm = engines.prm(spec["prm"]["name"]) if spec["prm"] else None
     roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
     held = room(engines, sampler, longest_of(roots, sampler.sampling), prm is not None)
     outcomes = Driver(policy, prm, room=held).run([(root, search_of(spec, root)) for root in roots])
     rows = [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
-    return rows, steps_column(rows, policy.sampled)
+    return rows, steps.column(rows)
 
 
 def longest_of(roots: Iterable[Candidate], sampling: Sampling) -> int:
@@ -196,9 +193,9 @@ def room(engines: Engines, policy: Policy, longest: int, scored: bool) -> int:
         longest: tokens of a candidate, its prompt included.
         scored: whether they are.
     """
-    if (cached := getattr(policy, "cached", None)) is None or not scored:
+    if (engine := getattr(policy, "engine", None)) is None or not scored:
         return FEWEST * engines.batch
-    fitting = int(engines.share * memory_of(cached.device)) // 8 // (cached.token_bytes * longest)
+    fitting = int(engines.share * memory_of(engine.device)) // 8 // (engine.token_bytes * longest)
     return max(FEWEST * engines.batch, min(MOST * engines.batch, fitting))
 
 

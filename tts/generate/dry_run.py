@@ -16,9 +16,9 @@ from tts.generate.chunks import FEWEST, Engines, Work, inputs_of, longest_of, ma
 from tts.generate.grid import Grid
 from tts.generate.local_pool import side_by_side
 from tts.generate.runner import missing
-from tts.policies.step_reuse import Step, StepKey
 from tts.search.registry import is_search
 from tts.search.sampling import Sampling
+from tts.store.step_columns import ChunkSteps, StepCache
 from tts.store.store import Store
 
 MARKS = 2  # tokens of a step's end that a PRM reads more than a policy writes
@@ -173,7 +173,7 @@ class _Probes:
 
     def __init__(self):
         self._began, self.starting = time.monotonic(), 0.0
-        self._steps: dict[tuple, dict[StepKey, Step]] = {}
+        self._steps: dict[tuple, list[ChunkSteps]] = {}
         self._pools: dict[tuple, _Measured] = {}
 
     def measured(self, alike: Sequence[Item], problem_set: str, seconds: float) -> _Measured:
@@ -201,12 +201,12 @@ class _Probes:
         self.starting = self.starting or began - self._began
         for number, (count, samples, tokens) in enumerate(ROUNDS):
             small, few = _shortened(spec, samples, tokens), problems[:: max(1, len(problems) // count)][:count]
-            known = self._steps.setdefault((*key, number), {})  # searches find the steps of those before them known, as in the study
+            known = self._steps.setdefault((*key, number), [])  # searches find the steps of those before them known, as in the study
             started = time.monotonic()
-            made = make(Work(small, few), known if is_search(spec["method"]) else None, self.engines)
+            made = make(Work(small, few), StepCache(known) if is_search(spec["method"]) else None, self.engines)
             took = time.monotonic() - started
             if is_search(spec["method"]):
-                known |= made.sampled
+                known.append(made.sampled)
             solutions, asked = small["n"] * len(few), sum(row["policy_tokens"] for row in made.rows)
             whole = small["sampling"] == spec["sampling"]
             stretch = (1 if whole else solutions * spec["sampling"]["max_tokens"] / max(1, asked)) / solutions
@@ -262,7 +262,7 @@ def _caches(alike: Sequence[Item], engines: Engines) -> tuple[int, int]:
     under_way = -(-held // n)
     policy_bytes = _bytes(policy, batch, longest, parked + under_way * prompt)
     policy_bytes += _bytes(policy, batch // PREFILLED + 1, longest if parents else prompt, 0)
-    if not hasattr(prm, "cached"):
+    if not hasattr(prm, "engine"):
         return policy_bytes, 0
     parked = held * (step + MARKS) + parents * (read - step) + under_way * opening
     whole = (held + parents) * (opening + read)
@@ -273,8 +273,8 @@ def _caches(alike: Sequence[Item], engines: Engines) -> tuple[int, int]:
 
 def _bytes(model: object, slots: int, longest: int, parked: int) -> int:
     """Bytes of so many slots, each of the greatest length, and of parked tokens."""
-    from tts.engine.slot_cache import capacity_for
+    from tts.engine import capacity_for
 
-    if (cached := getattr(model, "cached", None)) is None:  # another engine's memory is its own
+    if (engine := getattr(model, "engine", None)) is None:  # another engine's memory is its own
         return 0
-    return cached.token_bytes * (slots * capacity_for(longest) + parked)
+    return engine.token_bytes * (slots * capacity_for(longest) + parked)

@@ -117,21 +117,34 @@ class Told:
 
 
 @dataclass(eq=False)
-class _Request:
-    """Continuations of one parent that are under way."""
+class Request:
+    """Continuations of one parent that are asked for.
+
+    Attributes:
+        ticket: ticket of the request.
+        parent: candidate that they go on from.
+        count: number of continuations.
+        whole: whether the rest of a solution is asked for, not a step.
+        children: those that are there, by number.
+        missing: number of those that are not.
+    """
 
     ticket: Ticket
     parent: Candidate
+    count: int
     whole: bool
-    children: list[Candidate | None]
-    missing: int
+    children: list[Candidate | None] = field(init=False)
+    missing: int = field(init=False)
+
+    def __post_init__(self):
+        self.children, self.missing = [None] * self.count, self.count
 
 
 @dataclass(eq=False)
 class _Sample:
     """One of them; usually one question to the engine, more only while nothing but blank lines came."""
 
-    request: _Request
+    request: Request
     number: int
     tokens: list[int] = field(default_factory=list)
     text: str = ""
@@ -157,7 +170,7 @@ class RequestPolicy:
         self.name, self.sampling, self.batch, self.context = name, sampling, batch, context
         self._numbers = itertools.count()
         self._under_way: dict[int, _Sample] = {}
-        self._complete: list[_Request] = []
+        self._complete: list[Request] = []
 
     # -- an engine's side --------------------------------------------------------------------------------------
 
@@ -180,7 +193,7 @@ class RequestPolicy:
         return len(self._under_way) < self.batch // 2
 
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
-        request = _Request(ticket, parent, whole, [None] * count, count)
+        request = Request(ticket, parent, count, whole)
         for number in range(count):
             self._ask(_Sample(request, number))
 

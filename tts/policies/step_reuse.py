@@ -9,8 +9,8 @@ known stay, for what was sampled after them belongs to them.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from tts.policies.base import Ending, child_of
 
@@ -46,26 +46,29 @@ StepKey = tuple
 """A problem's id and the sample indices from the root on."""
 
 
+class Steps(Protocol):
+    """What :class:`Remembering` asks of a cache of steps (:class:`tts.store.step_columns.StepCache`)."""
+
+    def get(self, key: StepKey) -> Step | None:
+        """A step of an earlier search."""
+
+    def add(self, step: Step) -> None:
+        """Keeps a step that was sampled anew."""
+
+
 class Remembering:
     """A policy over another one, of the same samples: it asks that one for what is not known.
 
     A search is charged every step that it asks for, known or not, as if it ran alone.
 
     Args:
-        policy: samples.
-        known: steps of earlier searches with the same policy and sampling, by path.
+        policy: policy that samples.
+        steps: cache of steps; it is asked for those of earlier searches with the same policy and sampling, and told those that it lacked.
         on_tokens: called with the number of tokens that were sampled, not known.
-
-    Attributes:
-        sampled: the steps that were not known; what was sampled beside them again is not kept twice.
     """
 
-    def __init__(
-        self, policy: Policy, known: Mapping[StepKey, Step] | None = None, on_tokens: Callable[[int], object] = lambda tokens: None
-    ):
-        self.policy, self.on_tokens = policy, on_tokens
-        self.sampled: list[Step] = []
-        self._known = known or {}
+    def __init__(self, policy: Policy, steps: Steps, on_tokens: Callable[[int], object] = lambda tokens: None):
+        self.policy, self.steps, self.on_tokens = policy, steps, on_tokens
         self._asked: dict[Ticket, Candidate] = {}
         self._ready: list[tuple[Ticket, list[Candidate]]] = []
 
@@ -81,7 +84,7 @@ class Remembering:
         return self.policy.root(problem_id, problem)
 
     def submit(self, request: Ticket, parent: Candidate, count: int, whole: bool) -> None:
-        steps = [] if whole else [self._known.get((parent.problem_id, *parent.path, number)) for number in range(count)]
+        steps = [] if whole else [self.steps.get((parent.problem_id, *parent.path, number)) for number in range(count)]
         if steps and all(steps):
             self._ready.append((request, [_child(parent, step) for step in steps]))
             return
@@ -102,16 +105,11 @@ class Remembering:
 
     def _settled(self, parent: Candidate, children: list[Candidate]) -> list[Candidate]:
         """Samples, or the known ones of their paths where these are others."""
-        made: dict[tuple, Step] = {}  # samples that an engine found to be equal share their tokens
         settled = []
         for child in children:
-            alike = id(child.tokens), child.text, child.status, child.generated
-            if (step := made.get(alike)) is None:
-                step = made[alike] = _step(parent, child)
-            step = step | {"path": list(child.path)}
-            known = self._known.get((child.problem_id, *child.path))
+            step, known = _step(parent, child), self.steps.get((child.problem_id, *child.path))
             if known is None:
-                self.sampled.append(step)
+                self.steps.add(step)
             settled.append(child if known in (None, step) else _child(parent, known))
         return settled
 

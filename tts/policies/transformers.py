@@ -7,37 +7,22 @@ solution. A sample's noise depends on its own path only (:mod:`tts.search.sampli
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tts.engine.cached_model import CachedModel
-from tts.engine.decoding import FORKING, DecodingBatch, Fork, Marks, Stop
+from tts.engine import FORKING, Engine, Fork, Marks, Stop, Text
 from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.models.locate import locate
-from tts.policies.base import child_of, room_after, root_of
+from tts.policies.base import Request, child_of, room_after, root_of
 from tts.search.base import Candidate
 from tts.search.driver import Ticket
 from tts.search.sampling import Sampling, noise_key
 from tts.tasks import prompts
 
-PREFILLED = 4  # the batch's rows over those that are prefilled at once, in memory beside the batch's
+PREFILLED = 4  # the batch's rows over the prompts that are read at once, in memory beside the batch's
 REPEATED = 64  # tokens of a text that is worth remembering
-
-
-@dataclass(eq=False)
-class _Request:
-    """Continuations of one parent that are queued or under way."""
-
-    ticket: Ticket
-    parent: Candidate
-    count: int
-    whole: bool
-    children: list[Candidate | None] = field(default_factory=list)
-    missing: int = 0
 
 
 class TransformersPolicy:
@@ -59,13 +44,17 @@ class TransformersPolicy:
         self.location = locate(name)
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(self.location)
         self.model: PreTrainedModel = load_causal_lm(self.location, device)
-        self.device = self.model.device
-        self.cached = CachedModel(self.model.base_model, batch)
         self.context = int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
-        self._decoding = DecodingBatch(self.model, self.cached, _marks(self.model, self.tokenizer))
+        self.engine = Engine(
+            self.model.base_model,
+            reading=max(1, batch // PREFILLED),
+            sampling=batch,
+            head=self.model.get_output_embeddings(),
+            marks=_marks(self.model, self.tokenizer),
+        )
         self._decode = partial(self.tokenizer.decode, skip_special_tokens=True)
         self._decode_again = lru_cache(1 << 14)(self._decode)
-        self._queue: deque[_Request] = deque()
+        self._queue: deque[Request] = deque()
 
     def root(self, problem_id: str, problem: str) -> Candidate:
         """The empty solution of a problem.
@@ -79,66 +68,51 @@ class TransformersPolicy:
 
     @property
     def starved(self) -> bool:
-        return not self._queue and self._decoding.free > self.batch // 4
+        return not self._queue and self.engine.free > self.batch // 4
 
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
-        self._queue.append(_Request(ticket, parent, count, whole, [None] * count, count))
+        self._queue.append(Request(ticket, parent, count, whole))
 
     def reset(self) -> None:
         self._queue.clear()
-        self._decoding.clear()
+        self.engine.clear()
 
-    @torch.inference_mode()
     def poll(self) -> list[tuple[Ticket, list[Candidate]]]:
-        complete: list[_Request] = []
-        while not complete and (self._queue or self._decoding.active):
-            self._admit()
-            if stops := self._decoding.step(self.sampling):
+        complete: list[Request] = []
+        while not complete and (self._queue or self.engine.active):
+            if stops := self.engine.sample(self._admitted(), self.sampling):
                 self._leave(stops, complete)
         return [(request.ticket, request.children) for request in complete]
 
     # -- entering and leaving the batch ------------------------------------------------------------------------
 
-    def _admit(self) -> None:
-        """Fills free rows from the queue; only when a fair number is free, because entering costs a little."""
-        free = self._decoding.free
-        if not self._queue or (self._decoding.active and free < max(1, self.batch // 16)):
-            return
-        entering: dict[tuple, list[_Request]] = {}  # those that go on from the same tokens together
+    def _admitted(self) -> list[Fork]:
+        """Takes from the queue what fills the free rows; only when a fair number is free, because entering costs a little."""
+        free = self.engine.free
+        if not self._queue or (self.engine.active and free < max(1, self.batch // 16)):
+            return []
+        entering: dict[tuple, list[Request]] = {}  # those that go on from the same tokens together
         while self._queue:
             request = self._queue[0]
             start = request.parent.problem_id, request.parent.tokens, request.whole
             needed = FORKING * request.count + (0 if start in entering else 1 - FORKING)
-            if needed > free and (entering or self._decoding.active):
+            if needed > free and (entering or self.engine.active):
                 break
             free -= needed
             entering.setdefault(start, []).append(self._queue.popleft())
-        if entering:
-            forks = [(max((r.parent for r in requests), key=lambda p: p.state is not None), requests) for requests in entering.values()]
-            self._prefill([parent for parent, _ in forks])
-            self._decoding.enter([self._fork(parent, requests) for parent, requests in forks])
+        forks = [(max((r.parent for r in requests), key=lambda p: p.state is not None), requests) for requests in entering.values()]
+        self._prefill([parent for parent, _ in forks])
+        return [self._fork(parent, requests) for parent, requests in forks]
 
     def _prefill(self, parents: list[Candidate]) -> None:
-        """Computes the cache of parents that have none (roots, or candidates that another search sampled), in padded batches."""
+        """Computes the cache of parents that have none: roots, or candidates that another search sampled."""
         cold = list({id(p): p for p in parents if p.state is None and len(p.prompt) + len(p.tokens) > 1}.values())
-        cold.sort(key=lambda p: len(p.prompt) + len(p.tokens))
-        rows = max(1, self.batch // PREFILLED)
-        for at in range(0, len(cold), rows):
-            self._prefill_batch(cold[at : at + rows])
+        ids = [(*p.prompt, *p.tokens)[:-1] for p in cold]
+        for reading in self.engine.read([Text(None, 0, tokens, parked=[len(tokens)]) for tokens in ids]):
+            for number, [state] in zip(reading.texts, reading.states):
+                cold[number].state = state
 
-    def _prefill_batch(self, cold: list[Candidate]) -> None:
-        # The rows in use stay as they are: a second cache, dropped again at once, takes the prompts.
-        scratch = self.cached.with_slots(len(cold))
-        texts = [[*p.prompt, *p.tokens][:-1] for p in cold]
-        longest = max(map(len, texts))
-        padded = torch.zeros(len(texts), longest, dtype=torch.int64, device=self.device)
-        for row, ids in enumerate(texts):
-            padded[row, : len(ids)] = torch.tensor(ids)
-        scratch.extend(padded, torch.zeros(len(texts), dtype=torch.int64, device=self.device))
-        for parent, state in zip(cold, scratch.park_each(range(len(cold)), [len(ids) for ids in texts])):
-            parent.state = state
-
-    def _fork(self, parent: Candidate, requests: list[_Request]) -> Fork:
+    def _fork(self, parent: Candidate, requests: list[Request]) -> Fork:
         sampling, whole = self.sampling, requests[0].whole
         held = len(parent.prompt) + len(parent.tokens)
         limit = min(sampling.max_tokens - len(parent.tokens), self.context - held)
@@ -156,12 +130,11 @@ class TransformersPolicy:
             owners=samples,
         )
 
-    def _leave(self, stops: list[Stop], complete: list[_Request]) -> None:
+    def _leave(self, stops: list[Stop], complete: list[Request]) -> None:
         children = [(stop, self._child(*stop.owners[0], stop)) for stop in stops]
         # A blank step is no step: the row goes on.
         leaving = [(stop, child) for stop, child in children if child.status != "truncated" or stop.full]
-        going_on = [(stop, child) for stop, child in leaving if child.status == "open"]
-        for (_, child), state in zip(going_on, self._decoding.park([stop for stop, _ in going_on])):
+        for (_, child), state in zip(leaving, self.engine.leave([s for s, _ in leaving], [c.status == "open" for _, c in leaving])):
             child.state = state
         for stop, child in leaving:
             firsts = {stop.owners[0][0]: child}
@@ -173,10 +146,8 @@ class TransformersPolicy:
                 request.missing -= 1
                 if not request.missing:
                     complete.append(request)
-        if leaving:
-            self._decoding.remove([stop for stop, _ in leaving])
 
-    def _child(self, request: _Request, number: int, stop: Stop) -> Candidate:
+    def _child(self, request: Request, number: int, stop: Stop) -> Candidate:
         room = room_after(request.parent, len(stop.tokens), self.sampling, self.context)
         ending = "end" if stop.ended else "step" if stop.boundary and room > 0 else "limit"
         return child_of(request.parent, number, stop.tokens, self._text_of(stop.tokens), ending, request.whole, len(stop.tokens))
@@ -187,7 +158,7 @@ class TransformersPolicy:
 
 
 def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Marks:
-    """Per token id: whether it ends a solution, holds a blank line, starts with a newline, ends with one."""
+    """Which token ids end solutions and steps."""
     declared = model.generation_config.eos_token_id if model.generation_config else None
     ends = {*(declared if isinstance(declared, list) else [declared]), tokenizer.eos_token_id} - {None}
     if not ends:
@@ -195,10 +166,9 @@ def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Marks:
     size = model.get_output_embeddings().weight.shape[0]
     texts = tokenizer.batch_decode([[i] for i in range(min(size, len(tokenizer)))], skip_special_tokens=False)
     texts += [""] * (size - len(texts))
-    flags = (
-        [i in ends for i in range(size)],
-        [prompts.STEP_SEPARATOR in t for t in texts],
-        [t.startswith("\n") for t in texts],
-        [t.endswith("\n") for t in texts],
+    return Marks(
+        ends=np.array([i in ends for i in range(size)]),
+        holds_break=np.array([prompts.STEP_SEPARATOR in text for text in texts]),
+        starts_newline=np.array([text.startswith("\n") for text in texts]),
+        ends_newline=np.array([text.endswith("\n") for text in texts]),
     )
-    return Marks(np.array(flags).T.copy())

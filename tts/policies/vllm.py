@@ -41,8 +41,8 @@ class VLLMPolicy(RequestPolicy):
     def __init__(self, name: str, sampling: Sampling, batch: int = 128):
         location = locate(name)
         self.tokenizer = load_tokenizer(location)
-        self.engine = start_engine(location, max_num_seqs=batch, enable_prefix_caching=True)
-        super().__init__(name, sampling, batch, self.engine.model_config.max_model_len)
+        self.llm = start_engine(location, max_num_seqs=batch, enable_prefix_caching=True)
+        super().__init__(name, sampling, batch, self.llm.model_config.max_model_len)
 
     def root(self, problem_id: str, problem: str) -> Candidate:
         """The empty solution of a problem.
@@ -66,11 +66,11 @@ class VLLMPolicy(RequestPolicy):
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         with self._alive():
-            self.engine.add_request(str(number), {"prompt_token_ids": list(asked.prompt)}, parameters)
+            self.llm.add_request(str(number), {"prompt_token_ids": list(asked.prompt)}, parameters)
 
     def _receive(self) -> list[tuple[int, Told]]:
         with self._alive():
-            outputs = self.engine.step()
+            outputs = self.llm.step()
         return [(int(output.request_id), self._told(output.outputs[0])) for output in outputs if output.finished]
 
     @contextmanager
@@ -90,7 +90,7 @@ class VLLMPolicy(RequestPolicy):
 
     def _abort(self, numbers: list[int]) -> None:
         with suppress(ModelError), self._alive():  # where it has ended, nothing is under way either
-            self.engine.abort_request([str(number) for number in numbers])
+            self.llm.abort_request([str(number) for number in numbers])
 
 
 def engine_arguments(location: str) -> dict:

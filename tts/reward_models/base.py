@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import ClassVar, Protocol
 
 import torch
 
-from tts.engine.cached_model import CachedModel
-from tts.engine.slot_cache import capacity_for
+from tts.engine import Engine, Text
 from tts.models.hub import ModelError
 from tts.models.loading import memory_of
-from tts.reward_models.prefix_plan import Key, Node, Read, Steps, plan
-
-_ON_CPU = 1536  # tokens at once: what they become between two operations should stay in the processor's cache
+from tts.reward_models.prefix_plan import Key, Node, Segment, Steps, plan
 
 
 class Family(Protocol):
@@ -84,9 +82,9 @@ class StepScorer:
     def __init__(self, name: str, family: Family, batch: int = 64, context: int = 1 << 30, memory: int | None = None, share: float = 1.0):
         self.name, self.family, self.batch, self.context = name, family, batch, context
         self.unread = 0
-        self.cached = CachedModel(family.backbone, batch)
-        self._tokens_at_once = _ON_CPU if self.cached.device.type == "cpu" else 1 << 30
-        self.tokens_kept = (memory or int(share * memory_of(self.cached.device)) // 4) // self.cached.token_bytes
+        self.engine = Engine(family.backbone, reading=batch)
+        self.tokens_kept = (memory or int(share * memory_of(self.engine.device)) // 4) // self.engine.token_bytes
+        self.engine.room = self.tokens_kept
         self._trees: dict[str, dict[Steps, Node]] = {}
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
@@ -137,40 +135,46 @@ class StepScorer:
         self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps], kept: dict[str, set[Steps]]
     ) -> tuple[list[tuple[float, ...]], list[int]]:
         """As :meth:`score`; ``kept`` are the solutions whose caches stay."""
+        payers = self._missing(problems, steps)
         charged = [0] * len(steps)
-        missing: dict[Key, int] = {}  # parents before their children; and the solution that pays for each
-        for number, ((problem_id, _), solution) in enumerate(zip(problems, steps)):
-            tree = self._trees.setdefault(problem_id, {})
-            lacking: list[Steps] = []
-            for depth in range(len(solution), -1, -1):
-                node = tree.get(solution[:depth])
-                if node is not None and (depth == len(solution) or node.state is not None or not node.fits):
-                    break
-                lacking.append(solution[:depth])
-            for prefix in reversed(lacking):
-                missing.setdefault((problem_id, prefix), number)
-        if not missing:
-            return [self._trees[problem_id][solution].scores for (problem_id, _), solution in zip(problems, steps)], charged
-        texts = dict(problems)
-        rendered = self.family.render([(texts[problem_id], prefix) for problem_id, prefix in missing])
-        waves, nodes = plan(list(missing), rendered, self._known, kept, self.context)
-        for number, wave in enumerate(waves):
-            self._read_all(wave)
-            for read in waves[number - 1] if number else ():
-                for node in read.nodes:
-                    node.state = node.state if node.kept else None  # those that went on from it were read
-        for (problem_id, prefix), node in nodes.items():
-            if node.fits:
-                charged[missing[problem_id, prefix]] += len(node.ids) - node.start
-            else:
-                self.unread += len(prefix) > 0
-                node.scores = (*self._trees[problem_id][prefix[:-1]].scores, 0.0) if prefix else ()
-                self._trees[problem_id][prefix] = node
+        if payers:
+            texts = dict(problems)
+            rendered = self.family.render([(texts[problem_id], prefix) for problem_id, prefix in payers])
+            waves, nodes = plan(list(payers), rendered, lambda key: self._trees[key[0]].get(key[1]), kept, self.context)
+            self._read_all(waves)
+            for key, node in nodes.items():
+                if node.fits:
+                    charged[payers[key]] += len(node.ids) - node.start
+                else:
+                    self._put_unread(key, node)
         return [self._trees[problem_id][solution].scores for (problem_id, _), solution in zip(problems, steps)], charged
 
-    def _known(self, key: Key) -> Node | None:
+    def _missing(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> dict[Key, int]:
+        """Keys of what has to be read, parents before their children; and the number of the solution that pays for each.
+
+        Of a solution that is not scored yet that is what comes after its longest beginning whose cache is there.
+        """
+        payers: dict[Key, int] = {}
+        for number, ((problem_id, _), solution) in enumerate(zip(problems, steps)):
+            tree = self._trees.setdefault(problem_id, {})
+            depths = range(len(solution), -1, -1)
+            known = (depth for depth in depths if (node := tree.get(solution[:depth])) and self._goes_on(node, depth == len(solution)))
+            first = next(known, -1) + 1
+            for depth in range(first, len(solution) + 1):
+                payers.setdefault((problem_id, solution[:depth]), number)
+        return payers
+
+    @staticmethod
+    def _goes_on(node: Node, last: bool) -> bool:
+        """Whether what comes after a node can be told without reading the node again."""
+        return last or node.state is not None or not node.fits
+
+    def _put_unread(self, key: Key, node: Node) -> None:
+        """A step beyond the context."""
         problem_id, prefix = key
-        return self._trees[problem_id].get(prefix)
+        self.unread += len(prefix) > 0
+        node.scores = (*self._trees[problem_id][prefix[:-1]].scores, 0.0) if prefix else ()
+        self._trees[problem_id][prefix] = node
 
     def _drop_oldest(self) -> None:
         """Drops caches of steps beyond what memory is set aside for them, the first problems' first."""
@@ -193,68 +197,51 @@ class StepScorer:
         return f"{self.name} reads {self.context} tokens at most; {steps} steps that end beyond that scored 0"
 
     @torch.inference_mode()
-    def _read_all(self, reads: list[Read]) -> None:
-        order = sorted(range(len(reads)), key=lambda i: (reads[i].count, len(reads[i].nodes[-1].ids), i))
-        rows = self._rows(max(len(read.nodes[-1].ids) for read in reads))
-        batch: list[Read] = []
-        for read in (reads[i] for i in order):  # the next is never shorter
-            if len(batch) == rows or read.count * (len(batch) + 1) > max(self._tokens_at_once, read.count):
-                self._read(batch)
-                batch = []
-            batch.append(read)
-        self._read(batch)
+    def _read_all(self, waves: list[list[Segment]]) -> None:
+        """Reads segments, scores their steps, and keeps the caches that others go on from."""
+        before: list[Segment] = []
+        for wave in waves:
+            parked = [[node for node in segment.nodes if node.kept or node.forks] for segment in wave]
+            texts = [
+                Text(segment.parent and segment.parent.state, segment.start, segment.new, [len(node.ids) for node in nodes])
+                for segment, nodes in zip(wave, parked)
+            ]
+            for numbers, hidden, states in self.engine.read(texts):
+                self._put_scores([wave[number] for number in numbers], hidden)
+                for row, number in enumerate(numbers):
+                    for node, state in zip(parked[number], states[row]):
+                        node.state, node.last_hidden = state, hidden[row, len(node.ids) - 1 - wave[number].start].clone()
+            for node in chain.from_iterable(segment.nodes for segment in before):
+                node.state = node.state if node.kept else None  # those that went on from it were read
+            before = wave
 
-    def _rows(self, longest: int) -> int:
-        """How many rows of so many tokens are forwarded at once; the batch's cache is made anew where that changes."""
-        fitting = max(1, self.tokens_kept // capacity_for(longest))
-        rows = min(self.batch, 1 << (fitting.bit_length() - 1))
-        if rows != self.cached.slots:
-            self.cached = self.cached.with_slots(rows)
-        return rows
-
-    def _read(self, reads: list[Read]) -> None:
-        """Forwards reads, scores their steps, and keeps the states that others go on from."""
-        device = self.cached.device
-        new = [read.new for read in reads]
-        width = max(map(len, new))
-        tokens = torch.tensor([ids + [0] * (width - len(ids)) for ids in new], device=device)
-        self.cached.load_each(range(len(reads)), [read.parent and read.parent.state for read in reads], [read.start for read in reads])
-        try:
-            self._settle(reads, self.cached.extend(tokens, torch.tensor([read.start for read in reads], device=device)))
-        finally:
-            self.cached.load(range(len(reads)), None)  # so that what is dropped is not kept by its rows
-
-    def _settle(self, reads: list[Read], hidden: torch.Tensor) -> None:
-        """Takes scores and states of reads whose hidden states are ``(rows, new, width)``."""
-        scores = iter(self._scores_of(reads, hidden))
-        held: list[tuple[int, int, Node]] = []
-        for row, read in enumerate(reads):
-            for (problem_id, prefix), parent, node in read:
+    def _put_scores(self, segments: list[Segment], hidden: torch.Tensor) -> None:
+        """Scores the steps of segments whose hidden states are ``(segments, new, width)``."""
+        scores = self._scores_of(segments, hidden)
+        for segment in segments:
+            for (problem_id, prefix), parent, node in segment:
                 if prefix:
                     node.scores = (*parent.scores, next(scores))
-                if node.kept or node.forks:
-                    held.append((row, len(node.ids) - read.start - 1, node))
                 self._trees[problem_id][prefix] = node
-        if held:
-            rows, ends, nodes = zip(*held)
-            states = self.cached.park_each(rows, [len(node.ids) for node in nodes])
-            for node, state, last_hidden in zip(nodes, states, hidden[list(rows), list(ends)]):
-                node.state, node.last_hidden = state, last_hidden
 
-    def _scores_of(self, reads: list[Read], hidden: torch.Tensor) -> Iterator[float]:
-        """The score of each step of reads whose hidden states are ``(rows, new, width)``, but for openings."""
+    def _scores_of(self, segments: list[Segment], hidden: torch.Tensor) -> Iterator[float]:
+        """The score of each step, but for openings; arguments as :meth:`_put_scores` gets them.
+
+        A family reads one step per row. So the hidden states of all rows are laid end to end, and each step's are taken out of them.
+        """
         rows, width, _ = hidden.shape
-        steps = [(row * width, read, parent, node) for row, read in enumerate(reads) for key, parent, node in read if key[1]]
+        steps = [(row, segment, parent, node) for row, segment in enumerate(segments) for key, parent, node in segment if key[1]]
         hidden = hidden.flatten(0, 1)
         for at in range(0, len(steps), rows):  # no more at once than were forwarded
             part = steps[at : at + rows]
             starts = [node.first_new(parent) for _, _, parent, node in part]
             tokens = [node.ids[start:] for start, (*_, node) in zip(starts, part)]
-            first = torch.tensor([row + start - read.start for start, (row, read, *_) in zip(starts, part)], device=hidden.device)
+            first = [row * width + start - segment.start for start, (row, segment, *_) in zip(starts, part)]
+            first = torch.tensor(first, device=hidden.device)
             places = first[:, None] + torch.arange(max(map(len, tokens)), device=hidden.device)
             before = hidden[(first - 1).clamp_(min=0)]
-            for number, (start, (_, read, parent, _)) in enumerate(zip(starts, part)):
-                if start == read.start:  # what is before lies in no row
+            for number, (start, (_, segment, parent, _)) in enumerate(zip(starts, part)):
+                if start == segment.start:  # what is before lies in no row
                     before[number] = parent.last_hidden if start == len(parent.ids) else 0
             yield from self.family.read(before, hidden[places.clamp_(max=len(hidden) - 1)], tokens)
 

@@ -1,4 +1,21 @@
-"""Which tokens a PRM forwards, in which rows, for the steps of a problem's solutions to be read once each."""
+"""Which tokens a PRM forwards, in which rows, for each step of a problem's solutions to be read once.
+
+A small case: the problem p, and its solutions (a, b, c), (a, b, d, e) and (a, b). The opening and the steps are nodes of a tree::
+
+    p - a - b -+- c
+               +- d - e
+
+The tree is cut where more than one node goes on from another. A segment is what lies between two cuts; it is forwarded in one row::
+
+    segment   tokens of    goes on from the cache at   wave
+    1         p, a, b      -                           0
+    2         c            b                           1
+    3         d, e         b                           1
+
+So each token is forwarded once. No segment of a wave needs another of the same wave, so a wave's segments are forwarded together, with
+those of other problems. The cache at b is parked when segment 1 was read. It is dropped after wave 1, unless b ends a solution, as it does
+here: a search may go on from there later. Then the nodes p, a and b are known, and only what is new is planned.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +27,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from tts.engine.slot_cache import State
+    from tts.engine import State
 
 Steps = tuple[str, ...]
 Key = tuple[str, Steps]
@@ -22,14 +39,14 @@ class Node:
     """A problem's opening, or one step on top of a parent.
 
     Attributes:
-        ids: the rendering.
-        start: from which of them on they are forwarded; those before are in the parent's state.
-        fits: whether the model's context holds it.
-        kept: whether its state stays when those that go on from it have been read.
-        forks: whether reads go on from its state.
-        scores: of the steps until here, once it was read.
-        state: its cache, where something may go on from it.
-        last_hidden: the hidden state at its last token, likewise.
+        ids: token ids of the rendering, from the opening's first to the step's last.
+        start: number of ids that are in the parent's cache; those after it are forwarded.
+        fits: whether the model's context holds the ids.
+        kept: whether the cache stays when the segments that go on from it have been read.
+        forks: whether segments go on from the cache.
+        scores: scores of the steps until here, once this one was read.
+        state: cache of the ids, where something may go on from it.
+        last_hidden: hidden state at the last id, likewise.
     """
 
     ids: list[int]
@@ -42,19 +59,19 @@ class Node:
     last_hidden: torch.Tensor | None = None
 
     def first_new(self, parent: Node | None) -> int:
-        """Where its own tokens begin: after the token that :func:`new_from` forwards again, where there is one."""
+        """Where its own tokens begin: after the token that :func:`shared_length` has forwarded again, where there is one."""
         again = parent is not None and self.start < len(parent.ids) and self.start + 1 < len(self.ids)
         return self.start + again
 
 
 @dataclass(eq=False)
-class Read:
-    """What is forwarded in one row: a step, and those after it as long as nothing else goes on from between them.
+class Segment:
+    """What is forwarded in one row: a node, and those after it as long as nothing else goes on from between them.
 
     Attributes:
-        parent: whose state the row goes on from; None for an opening.
-        keys, nodes: the steps.
-        wave: how many reads come before it, one after the other.
+        parent: node from whose cache the row goes on; None for an opening.
+        keys, nodes: the nodes, and each one's key.
+        wave: number of segments that have to be read before it, one after the other.
     """
 
     parent: Node | None
@@ -64,65 +81,61 @@ class Read:
 
     @property
     def start(self) -> int:
+        """Number of ids that are in the parent's cache."""
         return self.nodes[0].start
 
     @property
     def new(self) -> list[int]:
-        """The tokens that are forwarded."""
+        """Ids that are forwarded."""
         return self.nodes[-1].ids[self.start :]
 
-    @property
-    def count(self) -> int:
-        """How many these are."""
-        return len(self.nodes[-1].ids) - self.start
-
     def __iter__(self) -> Iterator[tuple[Key, Node | None, Node]]:
-        """Its (key, parent, node), in order."""
+        """Each node's (key, parent, node), in order."""
         return zip(self.keys, [self.parent, *self.nodes], self.nodes)
 
 
 def plan(
     missing: Sequence[Key], rendered: Sequence[list[int]], known: Callable[[Key], Node | None], kept: Mapping[str, set[Steps]], context: int
-) -> tuple[list[list[Read]], dict[Key, Node]]:
-    """Reads for what is missing.
+) -> tuple[list[list[Segment]], dict[Key, Node]]:
+    """The segments that read what is missing.
 
     Args:
-        missing: parents before their children.
+        missing: keys of the nodes that are to be read, parents before their children.
         rendered: each one's token ids.
-        known: what was read before, and has its state.
-        kept: per problem, those whose states stay; an opening's always does.
+        known: gives the node of a key that was read before and has its cache.
+        kept: per problem, the solutions whose caches stay; an opening's always does.
         context: longest input in tokens.
 
     Returns:
-        The reads, those that need no other first, then those that need these, and so on; and all nodes, by key. Nodes that do not
-        fit are in no read.
+        The segments by wave; and all nodes that were missing, by key. Those that do not fit the context are in no segment.
     """
     nodes: dict[Key, Node] = {}
     parents: dict[Key, Node | None] = {}
-    heirs: Counter[Key] = Counter()
+    children: Counter[Key | None] = Counter()
     for key, ids in zip(missing, rendered):
         above = _above(key)
         parent = parents[key] = above and (nodes.get(above) or known(above))
         fits = len(ids) <= context and (parent is None or parent.fits)
-        nodes[key] = Node(ids, new_from(parent.ids, ids) if parent else 0, fits, kept=not key[1] or key[1] in kept[key[0]])
-        heirs[above] += fits
-    waves: list[list[Read]] = []
-    within: dict[Key, Read] = {}
+        nodes[key] = Node(ids, shared_length(parent.ids, ids) if parent else 0, fits, kept=not key[1] or key[1] in kept[key[0]])
+        children[above] += fits
+    waves: list[list[Segment]] = []
+    segment_of: dict[Key, Segment] = {}
     for key, node in nodes.items():
         if not node.fits:
             continue
-        parent, before = parents[key], within.get(_above(key))
-        if before and heirs[_above(key)] == 1 and node.start == len(parent.ids):
+        above, parent = _above(key), parents[key]
+        before = segment_of.get(above)
+        if before and children[above] == 1 and node.start == len(parent.ids):
             before.keys.append(key)
             before.nodes.append(node)
-            within[key] = before
+            segment_of[key] = before
             continue
         if before:
             parent.forks = True
-        within[key] = read = Read(parent, [key], [node], before.wave + 1 if before else 0)
-        if read.wave == len(waves):
+        segment = segment_of[key] = Segment(parent, [key], [node], before.wave + 1 if before else 0)
+        if segment.wave == len(waves):
             waves.append([])
-        waves[read.wave].append(read)
+        waves[segment.wave].append(segment)
     return waves, nodes
 
 
@@ -131,11 +144,11 @@ def _above(key: Key) -> Key | None:
     return (problem_id, steps[:-1]) if steps else None
 
 
-def new_from(known: list[int], ids: list[int]) -> int:
-    """Where to go on from a cached beginning: after it, or, where the ids differ from it, one before the first that does.
+def shared_length(known: list[int], ids: list[int]) -> int:
+    """How many of ``ids`` need not be forwarded where those of ``known`` were.
 
-    A tokenizer may merge the end of a text with what comes next. Then the token before the first new one is forwarded again, for
-    its hidden state, which a family may read, is kept for the last cached token only.
+    All of ``known``; where ``ids`` differ from it, one less than they share. A tokenizer may merge the end of a text with what comes next.
+    Then the token before the first new one is forwarded again: a family may read its hidden state, and that is kept for the last id only.
     """
     if len(known) < len(ids) and ids[: len(known)] == known:  # nearly always
         return len(known)

@@ -65,7 +65,7 @@ def write_chunk(path: Path, rows: list[dict], seconds: float, limits: Sequence[s
         rows: of :data:`SCHEMA`.
         seconds: that it took to make.
         limits: what the engine could not do, in words.
-        steps: that were sampled for it, as of :func:`steps_column`.
+        steps: column of the steps that were sampled for it, as of :meth:`tts.store.step_columns.StepCache.column`.
 
     Raises:
         StoreError: where the folder cannot be written.
@@ -81,16 +81,6 @@ def write_chunk(path: Path, rows: list[dict], seconds: float, limits: Sequence[s
             checksum.seal(temporary)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}; free space or choose another store") from error
-
-
-def steps_column(rows: Sequence[dict], steps: Sequence[dict]) -> pa.ListArray | None:
-    """Steps, each with its ``problem_id``, as the further column of a chunk's rows; None for none."""
-    if not steps:
-        return None
-    found: dict[str, list[dict]] = {row["problem_id"]: [] for row in rows}
-    for step in steps:
-        found[step["problem_id"]].append(step)  # of which Arrow takes what the column's type names
-    return pa.array(list(found.values()), STEPS.type)
 
 
 def read_chunk(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from tts.common.files import replacing, sweep, write_text
 from tts.store.chunk_file import ALL, SCHEMA, STEPS, StoreError, chunk_limits, read_chunk, write_chunk
-from tts.store.step_columns import ChunkSteps, SampledSteps
+from tts.store.step_columns import ChunkSteps, StepCache
 from tts.tasks.problems import fingerprint
 
 ELSEWHERE = {"name": "imported"}
@@ -77,7 +77,7 @@ class Run:
         Args:
             seconds: that it took to make.
             limits: what the engine could not do, in words.
-            steps: that were sampled for it, as of :func:`tts.store.chunk_file.steps_column`.
+            steps: column of the steps that were sampled for it, as of :meth:`tts.store.step_columns.StepCache.column`.
 
         Raises:
             StoreError: where the folder cannot be written.
@@ -92,16 +92,12 @@ class Run:
         """
         return self._table(problems).to_pylist()
 
-    def steps(self, problems: Sequence[dict]) -> SampledSteps:
+    def steps(self, problems: Sequence[dict]) -> ChunkSteps:
         """The steps that were sampled for a chunk; none where none were kept.
 
         Raises:
             StoreError: where the chunk is missing or damaged.
         """
-        return SampledSteps([self.sampled(problems)])
-
-    def sampled(self, problems: Sequence[dict]) -> ChunkSteps:
-        """As :meth:`steps`, of this run alone."""
         path = self._stored(problems)
         return _steps_of(path, path.stat().st_mtime_ns)
 
@@ -216,8 +212,8 @@ class Store:
             raise StoreError(self._unwritable(error)) from error
         return run
 
-    def steps(self, spec: dict, problems: Sequence[dict]) -> SampledSteps:
-        """The steps that were sampled for a chunk of any run with a spec's policy, sampling and engine.
+    def steps(self, spec: dict, problems: Sequence[dict]) -> StepCache:
+        """A chunk's cache of steps: it holds those that any run with the spec's policy, sampling and engine sampled for the chunk.
 
         What cannot be read is left out: whoever needs the rows of such a chunk is told.
         """
@@ -227,10 +223,10 @@ class Store:
             try:
                 run = _run(note.parent, json.loads(note.read_text(encoding="utf-8")))
                 if [run.spec.get(key) for key in ("policy", "sampling", "engine")] == alike and run.has(problems):
-                    found.append(run.sampled(problems))
+                    found.append(run.steps(problems))
             except (StoreError, OSError, ValueError, RecursionError, AttributeError):
                 continue
-        return SampledSteps(found)
+        return StepCache(found)
 
     def lock(self, wait: bool = False) -> FileLock:
         """Held while writing, so that two studies on one store do not repeat each other's work.
