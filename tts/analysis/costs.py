@@ -108,7 +108,7 @@ def solver_of(prm: str) -> str | None:
     family, name = prm.partition(":")[0], model_of(prm)
     if family == "implicit":
         return name
-    return None if family == "dial" or address_in(prm) else _card(name).get("started_from")
+    return None if family == "dial" or address_in(prm) else (_card(name) or {}).get("started_from")
 
 
 def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:
@@ -155,5 +155,5 @@ def table(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -
                 "inference (full)": full.inference,
                 "deployed parameters": full.deployed,
             }
-            rows.append({"policy": policy, "strategy": strategy} | accuracy.columns() | parts)
+            rows.append({"policy": policy, "strategy": strategy, **accuracy.columns(), **parts})
     return pd.DataFrame(rows)

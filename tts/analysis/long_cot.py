@@ -54,15 +54,16 @@ def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str
     """
     rows = []
     for name, other in pairs.items():
-        used, accuracy, tokens = prm_of(method, prm), {}, {}
-        for kind, evidence, *asked in (
-            ("plain CoT", plain, name, None, "cot", 1),
-            ("internal", long, other, None, "cot", 1),
-            ("external", plain, name, used, method, n),
-            ("both", long, other, used, method, n),
-        ):
-            accuracy[kind] = evidence.accuracy(problem_set, *asked)
-            tokens[kind] = evidence.policy_tokens(problem_set, *asked).mean()
+        kinds = {
+            "plain CoT": (plain, name, "cot", 1),
+            "internal": (long, other, "cot", 1),
+            "external": (plain, name, method, n),
+            "both": (long, other, method, n),
+        }
+        accuracy, tokens = {}, {}
+        for kind, (evidence, policy, how, budget) in kinds.items():
+            accuracy[kind] = evidence.accuracy(problem_set, policy, prm_of(how, prm), how, budget)
+            tokens[kind] = evidence.policy_tokens(problem_set, policy, prm_of(how, prm), how, budget).mean()
         for first, second in (("internal", "plain CoT"), ("external", "internal"), ("both", "internal"), ("both", "external")):
             difference = stats.paired_difference(accuracy[first], accuracy[second])
             numbers = {"verdict": stats.verdict(difference), "times the tokens": tokens[first] / tokens[second]}

@@ -20,7 +20,7 @@ PRICES = tuple(1e-6 * 2.0**i for i in range(12))
 """Prices of a token, in accuracy: from one point for 10,000 tokens to one for five."""
 
 
-def absolute_bins(pass_at_1: Sequence[float], thresholds: tuple[float, float] = THRESHOLDS) -> np.ndarray:
+def absolute_bins(pass_at_1: Sequence[float] | np.ndarray, thresholds: tuple[float, float] = THRESHOLDS) -> np.ndarray:
     """Difficulty by Pass@1 thresholds (Liu et al. 2025, section 3.2): easy from 50 %, hard below 10 %.
 
     Returns:
