@@ -110,20 +110,17 @@ class Results(Evidence):
         return np.array([g.scores[self.grid.aggregate][:samples].mean() for g in runs])
 
     def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        """Expected tokens that the policy generates per problem, pruned branches included; ``(problems,)``."""
         runs = self._runs(problem_set, policy, prm, method, n)
         return np.array([g.policy_tokens for g in runs], float) * self._share(policy, prm, method, n)
 
     def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
-        """Tokens of each problem's prompt, ``(problems,)``."""
         return np.array([g.prompt_tokens for g in self._runs(problem_set, policy, None, "majority", 1)], float)
 
     def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        """Tokens that the PRM reads per problem; NaN for a part of a pool, whose shared steps make its share unknown."""
         runs = self._runs(problem_set, policy, prm, method, n)
         if not method_of(method).guided:
             return np.zeros(len(runs))
-        known = 1.0 if self._share(policy, prm, method, n) == 1.0 else np.nan
+        known = 1.0 if self._share(policy, prm, method, n) == 1.0 else np.nan  # the parts of a pool share steps
         return np.array([g.prm_tokens for g in runs], float) * known
 
     def _share(self, policy: str, prm: str | None, method: str, n: int) -> float:

@@ -31,21 +31,28 @@ def shape_of(name: str) -> Shape:
     """
     if name.startswith("dial:"):
         return Shape(0)
+    card = _card(name)
+    if card is None:
+        return sizes.shape_of(_plain(name))
+    if "attention_width" in card:  # an adapter's, whose base need not be here
+        return Shape(card["parameters"], card["layers"], card["attention_width"])
+    return _measured(locate(model_of(name)))
+
+
+def _plain(name: str) -> str:
+    return original(name) if is_imported(name) else model_of(name)
+
+
+def _card(name: str) -> dict | None:
+    """A model's card; None for an imported model, and for a served one whose files are not on this machine."""
     if is_imported(name):
-        return sizes.shape_of(original(name))
+        return None
     try:
-        card = _card(name)
-        if "attention_width" in card:  # an adapter's, whose base need not be here
-            return Shape(card["parameters"], card["layers"], card["attention_width"])
-        return _measured(locate(model_of(name)))
+        return read_card(named_folder(model_of(name)) or locate(model_of(name)))
     except ModelError:
         if not address_in(name):
             raise
-        return sizes.shape_of(model_of(name))
-
-
-def _card(name: str) -> dict:
-    return read_card(named_folder(model_of(name)) or locate(model_of(name)))
+        return None
 
 
 def _measured(location: str) -> Shape:
@@ -70,14 +77,9 @@ def training_flops(name: str) -> float:
     """
     if name.startswith("dial:"):
         return 0.0
-    if is_imported(name):
-        return sizes.training_flops(original(name))
-    try:
-        card = _card(name)
-    except ModelError:
-        if not address_in(name):
-            raise
-        return sizes.training_flops(model_of(name))
+    card = _card(name)
+    if card is None:
+        return sizes.training_flops(_plain(name))
     return float(card.get("training_flops", np.nan) + card.get("started_from_flops", 0.0))
 
 
@@ -106,7 +108,7 @@ def solver_of(prm: str) -> str | None:
     family, name = prm.partition(":")[0], model_of(prm)
     if family == "implicit":
         return name
-    return None if family == "dial" or address_in(prm) else _card(name).get("started_from")
+    return None if family == "dial" or address_in(prm) else (_card(name) or {}).get("started_from")
 
 
 def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:

@@ -30,21 +30,18 @@ class CountsError(ValueError):
     """Committed counts that cannot be read; the message names the file and the remedy."""
 
 
-def counting_grid(grid: Grid, policy: str, samples: int) -> Grid:
-    """The grid of the separate pool: one policy, no PRM, another seed."""
+def counting_grid(grid: Grid, policy: str, samples: int, problem_set: str | None = None) -> Grid:
+    """The grid of the separate pool: one policy, no PRM, another seed, one of the problem sets or all."""
     pool = {"policies": [policy], "prms": [], "methods": ["majority"], "samples": samples, "budgets": [1]}
-    return Grid(**(grid.model_dump() | pool | {"seed": grid.seed + OTHER_SEED}))
+    counts = {name: count for name, count in grid.problems.items() if problem_set in (None, name)}
+    return Grid(**(grid.model_dump() | pool | {"seed": grid.seed + OTHER_SEED, "problems": counts}))
 
 
 def separate_grids(grid: Grid, samples: int) -> list[Grid]:
     """What :func:`pass_at_1` has to sample for a grid's first problem set: a grid for each policy whose counts are not committed."""
     name = next(iter(grid.problems))
     policies = grid.policies if not _path(name).exists() else [p for p in grid.policies if known_pass_at_1(grid, p, name) is None]
-    return [_separate(grid, policy, name, samples) for policy in policies]
-
-
-def _separate(grid: Grid, policy: str, problem_set: str, samples: int) -> Grid:
-    return counting_grid(grid, policy, samples).model_copy(update={"problems": {problem_set: grid.problems[problem_set]}})
+    return [counting_grid(grid, policy, samples, name) for policy in policies]
 
 
 def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int) -> pd.DataFrame:
@@ -53,7 +50,7 @@ def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int)
     Returns:
         Columns problem_id, problem (a hash of its text), policy, weights, sampling, samples, correct.
     """
-    own = _separate(grid, policy, problem_set, samples)
+    own = counting_grid(grid, policy, samples, problem_set)
     fill(own, store)
     graded = Results(own, store).graded(problem_set, own.spec("pool", policy, n=samples))
     counts = pd.DataFrame({"problem_id": g.problem_id, "correct": int(g.correct.sum())} for g in graded)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import product
 
@@ -16,27 +16,20 @@ from tts.search import registry
 from tts.tasks.selection import Rule
 
 
-def cells(grid: Grid, policy: str, pool_budgets: Sequence[int]) -> Iterator[tuple[str, str, int]]:
+def cells(grid: Grid, policy: str, pool_budgets: Sequence[int]) -> list[tuple[str, str, int]]:
     """PRM, method and budget of everything that a grid says about a policy; the PRM is empty where none is used.
 
     Args:
         policy: the policy; an imported one gives what its data hold.
         pool_budgets: budgets of what comes from the pool of samples (Pass@N, majority, best-of-N).
     """
-    for prm, method, n in _asked(grid, pool_budgets):
-        if grid.holds(policy, prm or None, method, n):
-            yield prm, method, n
-
-
-def _asked(grid: Grid, pool_budgets: Sequence[int]) -> Iterator[tuple[str, str, int]]:
-    yield "", "cot", 1
-    chosen = [registry.method_of(name) for name in dict.fromkeys(["pass", "majority", *grid.methods])]
-    for n in pool_budgets:
-        yield from (("", method.name, n) for method in chosen if method.source == "pool" and not method.guided)
-    yield from (("", method.name, n) for method in chosen if method.source == "own" and not method.guided for n in grid.budgets)
-    for prm in grid.prms:
-        for method in (m for m in chosen if m.guided):
-            yield from ((prm, method.name, n) for n in (pool_budgets if method.source == "pool" else grid.budgets))
+    methods = [registry.method_of(name) for name in dict.fromkeys(["pass", "majority", *grid.methods])]
+    asked = [("", "cot", 1)]
+    asked += [("", m.name, n) for n in pool_budgets for m in methods if m.source == "pool" and not m.guided]
+    asked += [("", m.name, n) for m in methods if m.source == "own" and not m.guided for n in grid.budgets]
+    for prm, m in product(grid.prms, (m for m in methods if m.guided)):
+        asked += [(prm, m.name, n) for n in (pool_budgets if m.source == "pool" else grid.budgets)]
+    return [(prm, method, n) for prm, method, n in asked if grid.holds(policy, prm or None, method, n)]
 
 
 class Evidence(ABC):

@@ -18,12 +18,8 @@ from tts.search.registry import prm_of
 from tts.tasks.pocket_problems import apply
 from tts.tasks.pocket_traces import split_equation
 
-KINDS = {
-    (False, "cot"): "neither: plain CoT",
-    (True, "cot"): "internal: long CoT",
-    (False, ""): "external: plain with TTS",
-    (True, ""): "both: long with TTS",
-}
+PLAIN = ("neither: plain CoT", "external: plain with TTS")  # with CoT, with any method
+LONG = ("internal: long CoT", "both: long with TTS")
 
 
 def ways(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str, str], prm: str) -> pd.DataFrame:
@@ -36,16 +32,14 @@ def ways(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str, str
     Returns:
         Columns size (the plain policy's name), policy, kind, method, n, accuracy, low, high, tokens (policy tokens per problem).
     """
-    rows = []
+    parts = []
     for name, other in pairs.items():
-        for evidence, policy, thinks in ((plain, name, False), (long, other, True)):
-            table = evidence.table
-            held = table[(table["problems"] == problem_set) & (table["policy"] == policy) & table["prm"].isin([prm, ""])]
-            for row in held[held["method"] != "pass"].itertuples():
-                kind = KINDS[thinks, "cot" if row.method == "cot" else ""]
-                numbers = {"accuracy": row.accuracy, "low": row.low, "high": row.high, "tokens": row.policy_tokens}
-                rows.append({"size": name, "policy": policy, "kind": kind, "method": row.method, "n": row.n} | numbers)
-    return pd.DataFrame(rows)
+        for evidence, policy, kinds in ((plain, name, PLAIN), (long, other, LONG)):
+            table = evidence.table[evidence.table["prm"].isin([prm, ""]) & (evidence.table["method"] != "pass")]
+            rows = table[(table["problems"] == problem_set) & (table["policy"] == policy)]
+            parts.append(rows.assign(size=name, kind=np.where(rows["method"] == "cot", *kinds), tokens=rows["policy_tokens"]))
+    columns = ["size", "policy", "kind", "method", "n", "accuracy", "low", "high", "tokens"]
+    return pd.concat(parts, ignore_index=True)[columns]
 
 
 def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str, str], prm: str, method: str, n: int) -> pd.DataFrame:
@@ -60,15 +54,16 @@ def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str
     """
     rows = []
     for name, other in pairs.items():
-        used, accuracy, tokens = prm_of(method, prm), {}, {}
-        for kind, evidence, answering, guide, how, budget in (
-            ("plain CoT", plain, name, None, "cot", 1),
-            ("internal", long, other, None, "cot", 1),
-            ("external", plain, name, used, method, n),
-            ("both", long, other, used, method, n),
-        ):
-            accuracy[kind] = evidence.accuracy(problem_set, answering, guide, how, budget)
-            tokens[kind] = evidence.policy_tokens(problem_set, answering, guide, how, budget).mean()
+        kinds = {
+            "plain CoT": (plain, name, "cot", 1),
+            "internal": (long, other, "cot", 1),
+            "external": (plain, name, method, n),
+            "both": (long, other, method, n),
+        }
+        accuracy, tokens = {}, {}
+        for kind, (evidence, policy, how, budget) in kinds.items():
+            accuracy[kind] = evidence.accuracy(problem_set, policy, prm_of(how, prm), how, budget)
+            tokens[kind] = evidence.policy_tokens(problem_set, policy, prm_of(how, prm), how, budget).mean()
         for first, second in (("internal", "plain CoT"), ("external", "internal"), ("both", "internal"), ("both", "external")):
             difference = stats.paired_difference(accuracy[first], accuracy[second])
             numbers = {"verdict": stats.verdict(difference), "times the tokens": tokens[first] / tokens[second]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +28,17 @@ def runs(results: Sequence[Results]) -> pd.DataFrame:
         FLOPs (2 x parameters x tokens, the PRM's included; the policy's prompts as read once a problem), seconds (wall time of
         generation).
     """
+    stored: dict[Path, Run] = {}
     chunks: dict[Path, dict] = {}
-    specs: dict[Path, dict] = {}
     for one in results:
-        for spec in one.grid.specs():
-            run = one.store.run(spec)
-            specs[run.folder] = spec
-            held = chunks.setdefault(run.folder, {})
-            held |= {run.path(c): None for name in one.grid.problems for c in one.grid.chunks(name) if run.has(c)}
-    return pd.DataFrame([_run(Run(folder, specs[folder]), list(held)) for folder, held in chunks.items() if held])
+        for run in map(one.store.run, one.grid.specs()):
+            stored[run.folder] = run
+            paths = [run.path(c) for name in one.grid.problems for c in one.grid.chunks(name) if run.has(c)]
+            chunks[run.folder] = dict.fromkeys([*chunks.get(run.folder, ()), *paths])
+    return pd.DataFrame([_run(stored[folder], paths) for folder, paths in chunks.items() if paths])
 
 
-def _run(run: Run, paths: list) -> dict:
+def _run(run: Run, paths: Iterable[Path]) -> dict:
     spec = run.spec
     tables = [read_chunk(path) for path in paths]
     columns = ("prompt_tokens", "policy_tokens", "prm_tokens")
@@ -65,10 +64,8 @@ def _run(run: Run, paths: list) -> dict:
 
 def models(results: Sequence[Results]) -> pd.DataFrame:
     """Every policy and PRM of the results: parameters and the hash of its weights."""
-    named: dict[str, dict] = {}
-    for one in results:
-        for spec in one.grid.specs():
-            named |= {m["name"]: m["weights"] for m in (spec["policy"], spec["prm"]) if m}
+    specs = [spec for one in results for spec in one.grid.specs()]
+    named = {m["name"]: m["weights"] for spec in specs for m in (spec["policy"], spec["prm"]) if m}
     rows = [{"model": name, "parameters": costs.shape_of(name).parameters, "weights": weights} for name, weights in named.items()]
     return pd.DataFrame(rows)
 

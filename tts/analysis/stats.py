@@ -114,7 +114,7 @@ class Interval:
         return {name: self.estimate, "low": self.low, "high": self.high}
 
 
-def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
+def wilson(successes: float, trials: int, level: float = 0.95) -> Interval:
     """Wilson's score interval of a plain proportion (Wilson 1927; Brown et al. 2001, equation 4).
 
     Raises:

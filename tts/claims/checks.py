@@ -31,7 +31,7 @@ class NotTested(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         estimate, low, high: the contrast with its 95 % interval.
@@ -216,7 +216,7 @@ def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Find
 
     Args:
         ratio: how many times smaller, at least.
-        of: what is compared: ``parameters``, or ``flops`` in total by the study's convention.
+        of: size that is compared: ``parameters``, or ``flops`` in total by the study's convention.
     """
     large = scope.policies[-1]
     times = {p: _times(scope, p, large, of) for p in scope.policies[:-1]}
@@ -321,8 +321,8 @@ def voting(scope: Scope, against: dict) -> Finding:
         raise NotTested(f"no other PRM than {short(scope.good)} plays the weak one")
     columns = []
     for prm in (scope.weak, scope.good):
-        pairs = [(scope.values(p, "best_of_n", prm), scope.values(p, "best_of_n", prm, scope.other_rule)) for p in scope.searchers]
-        columns.append(np.mean([a - b for a, b in pairs], 0))
+        moves = [scope.values(p, "best_of_n", prm) - scope.values(p, "best_of_n", prm, scope.other_rule) for p in scope.searchers]
+        columns.append(np.mean(moves, 0))
     interval = stats.bootstrap(np.stack(columns, 1), lambda means: np.abs(means[..., 0]) - np.abs(means[..., 1]))
     moved = " and ".join(f"{short(prm)} {c.mean():+.1%}" for prm, c in zip((scope.weak, scope.good), columns))
     return Finding.of(interval, "points", f"the rule instead of {Rule(**against)} moves best-of-N by: {moved}")

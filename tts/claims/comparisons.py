@@ -142,8 +142,8 @@ def flops_comparisons(evidence: Evidence, problem_set: str, prm: str, method: st
             points = f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
             common = {"small with TTS": small, "large with CoT": large, "difference (points)": points, "verdict": stats.verdict(difference)}
             for counted, full in (("the study's", False), ("full", True)):
-                ways = ways_of(evidence, problem_set, (small, large), prm, method, n, full)
-                rows.append(common | {"counted": counted} | flops.against(*ways.values(), len(a)))
+                with_tts, with_cot = ways_of(evidence, problem_set, (small, large), prm, method, n, full).values()
+                rows.append({**common, "counted": counted, **flops.against(with_tts, with_cot, len(a))})
     names = ["small with TTS", "large with CoT", "difference (points)", "verdict", "counted", *CLAIMS, "small is cheaper in total"]
     return pd.DataFrame(rows, columns=names)
 

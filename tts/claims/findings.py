@@ -51,8 +51,12 @@ class Check(BaseModel, extra="allow"):
             raise ValueError("give either check (with its parameters) or missing (why there is none)")
         return self
 
+    @property
+    def parameters(self) -> dict:
+        return self.model_extra or {}
+
     def __str__(self) -> str:
-        named = ", ".join([self.check, *(f"{name} {value}" for name, value in self.model_extra.items())])
+        named = ", ".join([self.check, *(f"{name} {value}" for name, value in self.parameters.items())])
         return f"not tested: {self.missing}" if self.missing else named
 
 
@@ -176,7 +180,7 @@ def imported_scopes(ledger: Ledger, store: Store) -> dict[str, Scope]:
 
 def other_rule(ledger: Ledger) -> dict[str, str]:
     """The rule that the voting claim compares with, as parameters of a grid; the ledger's own where there is no such claim."""
-    return next((c.measured.model_extra["against"] for c in ledger.claims.values() if c.measured.check == "voting"), ledger.rule)
+    return next((c.measured.parameters["against"] for c in ledger.claims.values() if c.measured.check == "voting"), ledger.rule)
 
 
 def scope(ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], otherwise: Sequence[Evidence] = (), n: int | None = None) -> Scope:
@@ -233,11 +237,11 @@ def _run(claim: Claim, scope_name: str, scope: Scope | None) -> Finding | str:
     if check.missing:
         return check.missing
     if scope_name == "published":
-        return published_checks.CHECKS[check.check](**check.model_extra)
+        return published_checks.CHECKS[check.check](**check.parameters)
     if scope is None:
         return f"no outcomes of the scope {scope_name!r}"
     try:
-        return checks.CHECKS[check.check](scope, **check.model_extra)
+        return checks.CHECKS[check.check](scope, **check.parameters)
     except NotTested as reason:
         return str(reason)
 

@@ -212,5 +212,5 @@ def flops_comparisons() -> pd.DataFrame:
         costs = list(counted(convention).items())
         for (small, small_cost), (large, large_cost) in zip(costs[::2], costs[1::2]):
             against = flops.against(small_cost, large_cost, PROBLEMS["MATH-500"])
-            rows.append({"small with TTS": small, "large with CoT": large, "counted": convention} | against)
+            rows.append({"small with TTS": small, "large with CoT": large, "counted": convention, **against})
     return pd.DataFrame(rows).sort_values("small with TTS", ascending=False, kind="stable").reset_index(drop=True)

@@ -33,6 +33,6 @@ def selected(rule: Rule, outcome: Outcome) -> Candidate | None:
     finished = [c for c in outcome.trajectories if c.status == "finished" and (c.scores or rule.vote == "majority")]
     with Grader() as grader:
         numbers = groups([boxed_answer(c.text) for c in finished], grader)
-    scores = None if rule.vote == "majority" else aggregates([c.scores for c in finished], rule.aggregate)
+    scores = None if rule.vote == "majority" else aggregates([c.scores or () for c in finished], rule.aggregate).tolist()
     index = select(numbers, scores, rule.vote)
     return None if index < 0 else finished[index]

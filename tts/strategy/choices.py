@@ -20,7 +20,7 @@ PRICES = tuple(1e-6 * 2.0**i for i in range(12))
 """Prices of a token, in accuracy: from one point for 10,000 tokens to one for five."""
 
 
-def absolute_bins(pass_at_1: Sequence[float], thresholds: tuple[float, float] = THRESHOLDS) -> np.ndarray:
+def absolute_bins(pass_at_1: Sequence[float] | np.ndarray, thresholds: tuple[float, float] = THRESHOLDS) -> np.ndarray:
     """Difficulty by Pass@1 thresholds (Liu et al. 2025, section 3.2): easy from 50 %, hard below 10 %.
 
     Returns:
@@ -120,22 +120,20 @@ def compare(
         Columns strategy, policy, prm, n, accuracy, low, high, interval (its method).
     """
     table = values(evidence, at.problem_set, at.policy, at.prm, at.n, candidates)
-    same = np.full(len(oracle), "all")
-    methods = evidence.grid.methods
-    rule = [study_method(at.share, name) for name in oracle] if np.isfinite(at.share) else ["the size is unknown"]
-    by_rule = {m: evidence.accuracy(at.problem_set, at.policy, at.prm, m, at.n) for m in sorted(set(rule) & set(methods))}
     alone, by_itself = evidence.alone(at.problem_set, at.policy)
     rows = {
         alone: stats.of_accuracy(by_itself),
         "majority": stats.of_accuracy(evidence.accuracy(at.problem_set, at.policy, None, "majority", at.n)),
-        "best fixed, cross-fitted": compute_optimal.fit(table, same).accuracy,
+        "best fixed, cross-fitted": compute_optimal.fit(table, ["all"] * len(oracle)).accuracy,
         "optimal, oracle difficulty, cross-fitted": compute_optimal.fit(table, oracle).accuracy,
         "optimal, oracle difficulty, in-sample": compute_optimal.fit(table, oracle, crossed=False).accuracy,
     }
     if predicted is not None:
         rows["optimal, predicted difficulty, cross-fitted"] = compute_optimal.fit(table, predicted).accuracy
-    if set(rule) <= set(by_rule):
-        rows["the study's rule"] = stats.of_accuracy(np.array([by_rule[m][i] for i, m in enumerate(rule)]))
+    rule = [study_method(at.share, name) for name in oracle] if np.isfinite(at.share) else []
+    if rule and set(rule) <= set(evidence.grid.methods):
+        by_method = {m: evidence.accuracy(at.problem_set, at.policy, at.prm, m, at.n) for m in set(rule)}
+        rows["the study's rule"] = stats.of_accuracy(np.array([by_method[m][i] for i, m in enumerate(rule)]))
     common = {"policy": at.policy, "prm": at.prm, "n": at.n}
     return pd.DataFrame({"strategy": name} | common | i.columns() | {"interval": i.method} for name, i in rows.items())
 

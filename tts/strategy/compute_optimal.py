@@ -77,7 +77,7 @@ def resampled_means(values: np.ndarray) -> np.ndarray:
     return resampled_problems(len(values)) @ values / len(values)
 
 
-def folds_of(bins: Sequence[str], seed: int = 0) -> np.ndarray:
+def folds_of(bins: Sequence[str] | np.ndarray, seed: int = 0) -> np.ndarray:
     """The fold of each problem, ``(problems,)``: random, and as even as can be within each bin."""
     bins, rng = np.asarray(bins), np.random.default_rng(seed)
     fold, dealt = np.zeros(len(bins), int), 0
@@ -90,7 +90,7 @@ def folds_of(bins: Sequence[str], seed: int = 0) -> np.ndarray:
 
 def fit(
     values: np.ndarray,
-    bins: Sequence[str],
+    bins: Sequence[str] | np.ndarray,
     crossed: bool = True,
     costs: np.ndarray | None = None,
     price: float = 0.0,

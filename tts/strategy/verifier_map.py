@@ -106,7 +106,7 @@ def regrets(
         strategy its regret on each problem, averaged over the cells.
     """
     rows, lost = [], {"map": [], "rule": [], "always DVTS": []}
-    holders = {}  # the first evidence that holds a policy and a PRM
+    holders: dict[tuple[str, str], Evidence] = {}  # the first evidence that holds a policy and a PRM
     for held in evidence:
         for cell in product(held.grid.policies, (prm for prm in held.grid.prms if prm in places)):
             holders.setdefault(cell, held)
