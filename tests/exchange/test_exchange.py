@@ -383,6 +383,7 @@ def test_the_smallest_plain_file(tmp_path):
         ({"answer": " "}, "an empty answer"),
         ({"completions": [{"scores": [1]}]}, "completion 0: no text"),
         ({"completions": [{"text": "x", "scores": ["good"]}]}, "completion 0: scores must be finite numbers"),
+        ({"completions": [{"text": "x", "scores": [10**400]}]}, "completion 0: scores must be finite numbers"),
         ({"completions": [{"text": "x", "status": "lost"}]}, "completion 0: unknown status 'lost'"),
     ],
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import codecs
 import json
-import math
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,11 +209,9 @@ def writing(path: Path) -> Iterator[None]:
 
 def clean_scores(values: object) -> tuple[float, ...]:
     """Step scores as numbers; none where one of them is missing or is no finite number."""
-    if not isinstance(values, Sequence) or isinstance(values, str):
+    if not isinstance(values, (list, tuple)) or not all(type(v) in (int, float) and abs(v) <= sys.float_info.max for v in values):
         return ()
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values):
-        return ()
-    return tuple(float(v) for v in values)
+    return tuple(map(float, values))
 
 
 def steps_and_scores(text: str, scores: tuple[float, ...], tag: str = "") -> tuple[tuple[str, ...], tuple[float, ...]]:
