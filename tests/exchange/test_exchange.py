@@ -176,6 +176,13 @@ def test_what_cannot_be_read_is_listed_with_its_reason(study, tmp_path):
     assert "not used: 11" in text and all(source.split("/")[-1] in text for source in found)
 
 
+def test_a_record_after_a_blank_line_is_no_repetition_of_itself(study, tmp_path):
+    path = study / "MATH_best_of_n/Pol-1B/Some-PRM-7B/1_1_1/question_0/record_0.jsonl"
+    path.write_text("\n" + path.read_text(encoding="utf-8") * 2, encoding="utf-8")
+    [skip] = imported_from(study, Store(tmp_path / "runs")).contents.skipped
+    assert skip.source.endswith("record_0.jsonl, line 3") and skip.reason == "the same record again"
+
+
 def test_what_is_not_there_is_said(study, tmp_path):
     text = "\n".join(summary.lines(imported_from(study, Store(tmp_path / "runs"))))
     assert "greedy CoT" in text and "more than 2 samples" in text and "beam search at N = 16, 64, 256; there is N = 4" in text
@@ -376,6 +383,7 @@ def test_the_smallest_plain_file(tmp_path):
         ({"answer": " "}, "an empty answer"),
         ({"completions": [{"scores": [1]}]}, "completion 0: no text"),
         ({"completions": [{"text": "x", "scores": ["good"]}]}, "completion 0: scores must be finite numbers"),
+        ({"completions": [{"text": "x", "scores": [10**400]}]}, "completion 0: scores must be finite numbers"),
         ({"completions": [{"text": "x", "status": "lost"}]}, "completion 0: unknown status 'lost'"),
     ],
 )

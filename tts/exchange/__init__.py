@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tts.exchange import compute_optimal_tts, plain, search_and_learn
-from tts.exchange.records import Contents, ExchangeError
+from tts.exchange.records import Contents, ExchangeError, lines
 
 # Formats whose files are told apart by their lines; a new one is a file beside these with NAME, is_row and read_rows, and an entry here.
 LINE_FORMATS = (search_and_learn, plain)
@@ -45,7 +45,7 @@ def read_runs(root: Path) -> tuple[list[Contents], list[Path]]:
 
 def _rows(path: Path, name: str, contents: Contents) -> Iterator[tuple[str, dict]]:
     """Each object of a file and the place that it is named by; a line that holds none is listed as skipped."""
-    for line, row, problem in plain.lines(path):
+    for line, row, problem in lines(path):
         source = f"{name}, line {line}"
         if row is None:
             contents.skip(source, problem)
@@ -57,5 +57,5 @@ def _format(path: Path):
     """The format of a file of JSON lines, or of a parquet export, by its first line that is in one; None where there is none."""
     if path.suffix not in (".jsonl", ".json", ".parquet"):
         return None
-    rows = (row for _, row, _ in plain.lines(path) if row is not None)
+    rows = (row for _, row, _ in lines(path) if row is not None)
     return next((module for row in rows for module in LINE_FORMATS if module.is_row(row)), None)

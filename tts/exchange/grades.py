@@ -37,15 +37,19 @@ def regrade(records: Iterable[Record], grader: Grader) -> tuple[int, list[Differ
     count, differences = 0, []
     for record in tqdm(list(records), desc="grading", unit="record", leave=False, delay=2):
         answers = [boxed_answer(s.text) if s.status == "finished" else None for s in record.solutions]
-        for recorded in record.recorded:
-            one = recorded.solution
-            answer = _selected(record, answers, recorded.rule, grader) if one is None else answers[one]
-            here, there = grader.equal(record.answer, answer), recorded.correct
-            there = grader.equal(record.answer, recorded.answer) if there is None else there
-            count += 1
-            if here != there:
-                source = record.source if one is None else f"{record.source}, completion {one}"
-                differences.append(Difference(source, recorded.rule, record.answer, answer, here, there))
+        verdicts = [
+            (f"{record.source}, completion {number}", Rule("", "majority"), answers[number], solution.correct)
+            for number, solution in enumerate(record.solutions)
+            if solution.correct is not None
+        ]
+        for held in record.recorded:
+            correct = grader.equal(record.answer, held.answer) if held.correct is None else held.correct
+            verdicts.append((record.source, held.rule, _selected(record, answers, held.rule, grader), correct))
+        for source, rule, answer, recorded in verdicts:
+            here = grader.equal(record.answer, answer)
+            if here != recorded:
+                differences.append(Difference(source, rule, record.answer, answer, here, recorded))
+        count += len(verdicts)
     return count, differences
 
 

@@ -118,16 +118,8 @@ def _write_run(store: Store, run: ImportedRun, built: Assembled, name: str) -> H
     def model(of: str | None) -> dict | None:
         return {"name": f"{PREFIX}{name}/{of}", "weights": built.digest} if of else None
 
-    spec = {
-        "method": run.method,
-        "policy": model(run.policy),
-        "prm": model(run.prm),
-        "n": run.n,
-        "sampling": run.sampling | {"seed": run.seed},
-        "engine": ELSEWHERE,
-    }
-    if run.width:
-        spec["width"] = run.width
+    spec = {"method": run.method, "policy": model(run.policy), "prm": model(run.prm), "n": run.n}
+    spec |= {"sampling": run.sampling | {"seed": run.seed}, "engine": ELSEWHERE} | ({"width": run.width} if run.width else {})
     problems = [problem for problem in built.problems if problem["id"] in run.rows]
     stored = store.open(spec)
     if not stored.has(problems):

@@ -11,29 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tts.common.files import replacing
-from tts.exchange.records import (
-    Contents,
-    ExchangeError,
-    Record,
-    Recorded,
-    Solution,
-    clean_scores,
-    json_lines,
-    steps_and_scores,
-    whole_number,
-    writing,
-)
+from tts.exchange.records import COUNTS, Contents, ExchangeError, Record, Solution, clean_scores, steps_and_scores, whole_number, writing
 from tts.search.registry import GREEDY, POOL, SCORES, Method, Settings, is_search, method_of, searches
 from tts.store.imported import is_imported, original
 from tts.store.store import Run, Store
 from tts.tasks.prompts import join_steps
-from tts.tasks.selection import Rule
 
 NAME = "plain"
 STATUSES = ("finished", "truncated", "open")
 SAMPLES = "samples"  # a pool, with scores or without
 _METHOD = {POOL: SAMPLES, SCORES: SAMPLES}
-_COUNTS = ("prompt_tokens", "policy_tokens", "prm_tokens")
 
 _TEXT, _NUMBER = pa.string(), pa.int64()
 _SOLUTION = {"steps": pa.list_(_TEXT), "scores": pa.list_(pa.float64()), "tokens": _NUMBER, "status": _TEXT, "path": pa.list_(pa.int32())}
@@ -41,7 +28,7 @@ SCHEMA = pa.schema(
     dict.fromkeys(("id", "problem", "answer", "method", "policy", "prm"), _TEXT)
     | dict.fromkeys(("n", "seed", "width"), _NUMBER)
     | {"sampling": _TEXT}
-    | dict.fromkeys(_COUNTS, _NUMBER)
+    | dict.fromkeys(COUNTS, _NUMBER)
     | {"completions": pa.list_(pa.struct({"text": _TEXT} | _SOLUTION))}
 )
 """Schema of the parquet export; ``sampling`` is JSON text there, for its fields differ between engines."""
@@ -60,21 +47,6 @@ def read_rows(path: Path, name: str, rows: Iterator[tuple[str, dict]], contents:
             contents.records.append(_record(row, source, path.stem))
         except ExchangeError as error:
             contents.skip(source, str(error))
-
-
-def lines(path: Path) -> Iterator[tuple[int, dict | None, str]]:
-    """Each line of a JSON lines file, or row of a parquet export: its number, the object, or None and what is wrong with it."""
-    if path.suffix != ".parquet":
-        yield from json_lines(path)
-        return
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches(500) for row in batch.to_pylist())
-            for number, row in enumerate(rows, 1):
-                yield number, row | ({"sampling": json.loads(row["sampling"])} if row.get("sampling") else {}), ""
-    except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
-        yield number + 1, None, f"cannot be read from here on ({' '.join(str(error).split()):.200})"
 
 
 def _record(row: dict, source: str, default_policy: str) -> Record:
@@ -96,7 +68,7 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
     sampling = row.get("sampling") if row.get("sampling") is not None else {}
     _expect(isinstance(sampling, dict), f"sampling must be an object; given {sampling!r:.60}")
     prm = row.get("prm") or ("prm" if any(s.scores for s in solutions) else None)
-    counts = {key: _count(row, key) for key in _COUNTS}
+    counts = {key: _count(row, key) for key in COUNTS}
     tokens = [s.tokens for s in solutions]
     if "policy_tokens" not in row and method in (SAMPLES, GREEDY) and None not in tokens:
         counts["policy_tokens"] = sum(tokens)
@@ -113,7 +85,6 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
         width=width if is_search(method) else None,
         sampling=sampling,
         problem_id=None if row.get("id") is None else str(row["id"]),
-        recorded=tuple(Recorded(Rule("", "majority"), s.correct, solution=i) for i, s in enumerate(solutions) if s.correct is not None),
         **counts,
     )
 
@@ -195,7 +166,7 @@ def _header(spec: dict) -> dict:
 def _row(header: dict, row: dict) -> dict:
     completions = [{"text": join_steps(t["steps"])} | {key: t[key] for key in _SOLUTION} for t in row["trajectories"]]
     named = {"id": row["problem_id"], "problem": row["problem"], "answer": row["answer"]}
-    return named | header | {key: row[key] for key in _COUNTS} | {"completions": completions}
+    return named | header | {key: row[key] for key in COUNTS} | {"completions": completions}
 
 
 def write(exported: Iterable[dict], target: Path) -> int:

@@ -52,8 +52,7 @@ def build(source: Import, store: Path) -> list[Preset]:
     """One preset for each group of policies and PRMs of which the data hold the same, the largest group first."""
     by_cells: dict[tuple[str | None, Cells, int], list[str]] = {}
     for policy, prm in _pairs(source):
-        problems = _problems(source, policy, prm)
-        by_cells.setdefault((prm, _cells(source, policy, prm, problems), problems), []).append(policy)
+        by_cells.setdefault((prm, *_held(source, policy, prm)), []).append(policy)
     groups: dict[tuple, list[str]] = {}
     for (prm, cells, problems), policies in by_cells.items():
         groups.setdefault((tuple(costs.by_size(policies)), cells, problems), []).extend([prm] if prm else [])
@@ -72,22 +71,14 @@ def _pairs(source: Import) -> list[tuple[str, str | None]]:
     return [(policy, prm) for policy, prm in pairs if prm or policy not in guided]
 
 
-def _runs(source: Import, policy: str, prm: str | None) -> list:
-    return [h for h in source.runs if h.spec["policy"]["name"] == policy and (h.spec["prm"] or {"name": prm})["name"] == prm]
-
-
-def _problems(source: Import, policy: str, prm: str | None) -> int:
-    """Problems that the runs hold in common; one that holds less than half of the most does not count."""
-    counts = [held.problems for held in _runs(source, policy, prm)]
-    return min(count for count in counts if count >= max(counts) / 2)
-
-
-def _cells(source: Import, policy: str, prm: str | None, problems: int) -> Cells:
-    runs = _runs(source, policy, prm)
-    largest = max(held.spec["n"] for held in runs)
-    budgets = {1 << i for i in range(largest.bit_length())} | {held.spec["n"] for held in runs}
-    asked = [(method, n) for method in ("cot", *compared()) for n in sorted(budgets)]
-    return frozenset((m, n) for m, n in asked if source.holds(m, policy, prm_of(m, prm), n, 0, problems))
+def _held(source: Import, policy: str, prm: str | None) -> tuple[Cells, int]:
+    """What the runs of two models say something of, and on how many problems all do; a run of less than half of the most has no say."""
+    runs = [h for h in source.runs if h.spec["policy"]["name"] == policy and (h.spec["prm"] or {"name": prm})["name"] == prm]
+    counts, sizes = [held.problems for held in runs], {held.spec["n"] for held in runs}
+    problems = min(count for count in counts if count >= max(counts) / 2)
+    budgets = sorted({1 << i for i in range(max(sizes).bit_length())} | sizes)
+    asked = [(method, n) for method in ("cot", *compared()) for n in budgets]
+    return frozenset((m, n) for m, n in asked if source.holds(m, policy, prm_of(m, prm), n, 0, problems)), problems
 
 
 def _preset(

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import codecs
 import json
-import math
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from tts.tasks.prompts import join_steps, split_steps
 from tts.tasks.selection import Rule
+
+COUNTS = ("prompt_tokens", "policy_tokens", "prm_tokens")
 
 # Tags that PRMs want after each step and that some tools leave in the text: Math-Shepherd's and Qwen2.5-Math-PRM's.
 STEP_TAGS = ("ки", "<extra_0>")
@@ -49,19 +54,17 @@ class Solution:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A verdict that a record holds already.
+    """A verdict on all solutions of a record, which it holds already.
 
     Attributes:
         rule: rule that selected an answer.
         correct: whether the answer was right; None where only the answer is recorded.
         answer: selected answer.
-        solution: number of the only solution that it is about; None for all of the record's.
     """
 
     rule: Rule
     correct: bool | None = None
     answer: str | None = None
-    solution: int | None = None
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,21 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict | None, str]]:
         yield number, None if problem else row, problem
 
 
+def lines(path: Path) -> Iterator[tuple[int, dict | None, str]]:
+    """Each line of a JSON lines file, or row of a parquet export: its number, the object, or None and what is wrong with it."""
+    if path.suffix != ".parquet":
+        yield from json_lines(path)
+        return
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(500) for row in batch.to_pylist())
+            for number, row in enumerate(rows, 1):
+                yield number, row | ({"sampling": json.loads(row["sampling"])} if row.get("sampling") else {}), ""
+    except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
+        yield number + 1, None, f"cannot be read from here on ({' '.join(str(error).split()):.200})"
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turns what stops the writing of a file or folder into an error that names it."""
@@ -191,11 +209,9 @@ def writing(path: Path) -> Iterator[None]:
 
 def clean_scores(values: object) -> tuple[float, ...]:
     """Step scores as numbers; none where one of them is missing or is no finite number."""
-    if not isinstance(values, Sequence) or isinstance(values, str):
+    if not isinstance(values, (list, tuple)) or not all(type(v) in (int, float) and abs(v) <= sys.float_info.max for v in values):
         return ()
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values):
-        return ()
-    return tuple(float(v) for v in values)
+    return tuple(map(float, values))
 
 
 def steps_and_scores(text: str, scores: tuple[float, ...], tag: str = "") -> tuple[tuple[str, ...], tuple[float, ...]]:

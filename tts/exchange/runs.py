@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from tts.exchange.records import Contents, Record, clean_name, problem_key
+from tts.exchange.records import COUNTS, Contents, Record, clean_name, problem_key
 from tts.search.registry import METHODS, is_search
 from tts.tasks.grading import Grader
 
@@ -48,7 +48,7 @@ class Assembled:
 
     problems: list[dict]
     runs: list[ImportedRun]
-    used: list[Record] = field(default_factory=list)
+    used: list[Record]
 
     @property
     def digest(self) -> str:
@@ -214,7 +214,7 @@ def _pools(runs: list[ImportedRun]) -> list[ImportedRun]:
 
 def _row(problem: dict, record: Record) -> dict:
     """What the store keeps of a record."""
-    counts = {key: getattr(record, key) for key in ("prompt_tokens", "policy_tokens", "prm_tokens")}
+    counts = {key: getattr(record, key) for key in COUNTS}
     trajectories = [
         {"path": list(s.path or (number,)), "steps": list(s.steps), "scores": list(s.scores), "status": s.status, "tokens": s.tokens}
         for number, s in enumerate(record.solutions)

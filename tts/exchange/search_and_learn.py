@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from tts.exchange.records import Contents, Record, Recorded, Solution, clean_scores, problem_key, steps_and_scores, whole_number
 from tts.tasks.prompts import boxed_answer
-from tts.tasks.selection import AGGREGATES, Rule, aggregate
+from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
 NAME = "search-and-learn"
 WIDTH = 4
@@ -79,10 +81,8 @@ def _record(row: dict, source: str, approach: str, policy: str, contents: Conten
     texts, scores, tokens = row["completions"], row.get("scores"), row.get("completion_tokens")
     scores = scores if isinstance(scores, list) and len(scores) == len(texts) else [()] * len(texts)
     tokens = tokens if isinstance(tokens, list) and len(tokens) == len(texts) else [None] * len(texts)
-    solutions = []
-    for text, of_text, count in zip(texts, scores, tokens):
-        steps, kept = steps_and_scores(text, clean_scores(of_text))
-        solutions.append(Solution(steps, kept, whole_number(count)))
+    each = zip(texts, map(clean_scores, scores), map(whole_number, tokens))
+    solutions = [Solution(*steps_and_scores(text, of_text), count) for text, of_text, count in each]
     if not all(s.scores for s in solutions if s.steps):
         contents.skip(source, "step scores (missing, or not numbers, for some completion); the texts are used")
     identity = row.get("unique_id", row.get("id"))
@@ -113,15 +113,10 @@ def _leaders(solutions: list[Solution]) -> tuple[Solution, ...]:
 
 def _recorded(row: dict, n: int) -> tuple[Recorded, ...]:
     """Its three votes over all candidates; the two with scores where it is known how it aggregated them."""
-    how = next((h for h in AGGREGATES if _aggregated(row, h)), None)
+    totals, scores = clean_scores(row.get("agg_scores")), row.get("scores")
+    cleaned = [clean_scores(s) for s in scores] if isinstance(scores, list) else []
+    comparable = totals and len(totals) == len(cleaned) and all(cleaned)
+    how = next((h for h in AGGREGATES if comparable and np.abs(aggregates(cleaned, h) - totals).max() < 1e-6), None)
     rules = {"maj": Rule("", "majority")} | ({"weighted": Rule(how, "vote"), "naive": Rule(how, "max")} if how else {})
     answers = {rule: boxed_answer(str(row.get(f"pred_{name}@{n}") or "")) for name, rule in rules.items()}
     return tuple(Recorded(rule, answer=answer) for rule, answer in answers.items() if answer is not None)
-
-
-def _aggregated(row: dict, how: str) -> bool:
-    totals, scores = clean_scores(row.get("agg_scores")), row.get("scores")
-    if not totals or not isinstance(scores, list) or len(totals) != len(scores):
-        return False
-    cleaned = [clean_scores(s) for s in scores]
-    return all(s and abs(aggregate(s, how) - total) < 1e-6 for s, total in zip(cleaned, totals))

@@ -13,7 +13,7 @@ from tts.analysis import costs
 from tts.exchange import importing, read_runs
 from tts.exchange.importing import Done
 from tts.exchange.presets import REWARD_MODELS, Preset
-from tts.exchange.records import printable
+from tts.exchange.records import COUNTS, printable
 from tts.store.imported import Import, original
 from tts.store.store import Store
 
@@ -112,12 +112,11 @@ def _tokens(source: Import) -> Iterator[str]:
     store, absent = Store(source.folder.parent.parent), {}
     for held in source.runs:
         for row in store.run(held.spec).rows():
-            for key in ("prompt_tokens", "policy_tokens", "prm_tokens"):
+            for key, name in zip(COUNTS, ("prompts", "what the policy wrote", "what the PRM read")):
                 if row[key] is None:
-                    absent.setdefault(key, set()).add(held.spec["method"])
-    names = {"prompt_tokens": "prompts", "policy_tokens": "what the policy wrote", "prm_tokens": "what the PRM read"}
-    for key, methods in absent.items():
-        yield f"token counts of {names[key]} ({', '.join(sorted(methods))}): unknown (NaN), not estimated"
+                    absent.setdefault(name, set()).add(held.spec["method"])
+    for name, methods in absent.items():
+        yield f"token counts of {name} ({', '.join(sorted(methods))}): unknown (NaN), not estimated"
 
 
 def _commands(preset: Preset, source: Import) -> Iterator[str]:

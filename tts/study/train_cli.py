@@ -120,7 +120,7 @@ def prm(
 
     chosen = problem_rows(problems, skip + count, split)[skip:]
     labels = RolloutRecipe(solutions, rollouts, temperature, max_tokens, seed)
-    recipe = PRMRecipe(adapter_rank, upper, inner, learning_rate, language, batch, passes, seed=seed)
+    recipe = PRMRecipe(adapter_rank, learning_rate, batch, passes, seed, upper, inner, language)
     with resumable():
         folder = train_prm(policy, chosen, labels, recipe, output, scratch / output.name, decoded)
     console.print(f"saved in {folder}; it is a PRM like any other: python -m tts run 01_tts_methods -p prm={folder}", soft_wrap=True)

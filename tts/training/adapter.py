@@ -145,7 +145,7 @@ def new_adapter(location: str, rank: int, seed: int, upper: int | None = None) -
     return get_peft_model(base, config)
 
 
-def adapter_schedule(model: nn.Module, recipe, per_pass: int, head: float = 1.0) -> Schedule:
+def adapter_schedule(model: nn.Module, recipe: AdapterRecipe, per_pass: int, head: float = 1.0) -> Schedule:
     """The schedule of a recipe's passes, of ``per_pass`` steps each; bfloat16 where the base is."""
     steps, half = recipe.passes * per_pass, next(model.parameters()).dtype == torch.bfloat16
     return Schedule(steps, recipe.learning_rate, max(1, steps // 20), weight_decay=0.0, bf16=half, muon=False, head=head)

@@ -26,7 +26,7 @@ from tts.reward_models.implicit import ImplicitPRM
 from tts.reward_models.step_head import Head, StepHead, confidence, likelihoods, separator_length
 from tts.tasks.prompts import SolutionRenderer
 from tts.tasks.selection import aggregate
-from tts.training.adapter import adapter_schedule, base_card, new_adapter, save_adapter
+from tts.training.adapter import AdapterRecipe, adapter_schedule, base_card, new_adapter, save_adapter
 from tts.training.batches import ByLength
 from tts.training.loop import train
 from tts.training.packing import Packed, collate, pack
@@ -34,30 +34,23 @@ from tts.training.rollouts import RolloutRecipe, labelled
 
 
 @dataclass(frozen=True)
-class PRMRecipe:
-    """How a PRM is trained.
+class PRMRecipe(AdapterRecipe):
+    """How a PRM is trained: its adapter, where the examples are problems, and its head.
 
     Attributes:
-        rank: rank of the adapter's matrices.
         upper: how many of the layers are adapted, the last ones; all by default.
         inner: size of the head's layer between.
-        learning_rate: peak of the learning rate.
         language: weight of the language model's loss on right solutions.
-        batch: problems per step.
-        passes: passes over the problems.
         held_out: share of the problems that it is judged on and not trained on.
-        seed: seed of its first weights and of the order.
     """
 
-    rank: int = 8
-    upper: int | None = None
-    inner: int = 16
     learning_rate: float = 5e-4
-    language: float = 0.3
     batch: int = 2
     passes: int = 2
+    upper: int | None = None
+    inner: int = 16
+    language: float = 0.3
     held_out: float = 0.2
-    seed: int = 0
 
 
 def train_prm(

@@ -103,13 +103,11 @@ def new_prm(recipe: PRMRecipe, models: Path) -> torch.nn.Module:
     """A PRM in its family's architecture, its lower layers and embeddings those of ``recipe.start``."""
     torch.manual_seed(recipe.seed)
     policy = LlamaForCausalLM.from_pretrained(models / recipe.start, use_safetensors=True)
-    shape = policy.config.to_diff_dict()
-    shape = {k: v for k, v in shape.items() if k not in {"architectures", "model_type", "transformers_version", "dtype"}}
+    other = {"architectures", "model_type", "transformers_version", "dtype"}
+    shape = {name: value for name, value in policy.config.to_diff_dict().items() if name not in other}
     shape["num_hidden_layers"] = policy.config.num_hidden_layers + recipe.extra_layers
-    if recipe.family == "qwen-prm":
-        model = Qwen2ForProcessRewardModel(Qwen2Config(**shape))
-    else:
-        model = LlamaForCausalLM(LlamaConfig(**shape))
+    qwen = recipe.family == "qwen-prm"
+    model = Qwen2ForProcessRewardModel(Qwen2Config(**shape)) if qwen else LlamaForCausalLM(LlamaConfig(**shape))
     outside = model.model.load_state_dict(policy.model.state_dict(), strict=False).unexpected_keys
     assert not outside, outside
     for layer in model.model.layers[policy.config.num_hidden_layers :]:  # new layers begin as the identity
