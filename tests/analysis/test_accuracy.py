@@ -73,8 +73,8 @@ def test_accuracies_by_hand(written):
     assert results.accuracy(problems, policy, None, "cot", 1).tolist() == [1, 1]
     assert results.accuracy(problems, policy, None, "pass", 1).tolist() == [0.5, 0.25]
     assert results.accuracy(problems, policy, None, "pass", 2).tolist() == pytest.approx([1 - 1 / 6, 1 - 3 / 6])
-    # At n = 4 problem a ties two against two and 15 appeared first; b goes to 3.
-    assert results.accuracy(problems, policy, None, "majority", 4).tolist() == [1, 0]
+    # At n = 4 problem a ties two against two, which is half a right answer; b goes to 3.
+    assert results.accuracy(problems, policy, None, "majority", 4).tolist() == [0.5, 0]
     # PRM-Max takes 14 (0.9) for a; for b the best answered sample is 2 (0.6), as the one without an answer cannot win.
     assert results.accuracy(problems, policy, prm, "best_of_n", 4).tolist() == [0, 1]
     # Pairs of a: the right ones win where 1 is absent: {0,2}, {0,3}, {2,3} of six.

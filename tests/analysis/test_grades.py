@@ -1,4 +1,4 @@
-"""Grades that are kept beside chunks: judged once, never wrong, and worked out again wherever they do not hold."""
+"""Grades of chunks, and the verdicts that are kept in the store: judged once, never wrong, judged again wherever they do not hold."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock, patch
 
 import pytest
@@ -20,9 +21,12 @@ from tts.analysis.grades import Grades, Judges
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
 from tts.store.store import Store, StoreError
-from tts.tasks import grading
+from tts.tasks import grading, judge, judge_process, maths, prompts, verdicts
 from tts.tasks.grading import Grader
 from tts.tasks.judge import Judge, Stopped, Verdict
+from tts.tasks.maths import MATHS, Maths
+from tts.tasks.pocket import POCKET
+from tts.tasks.verdicts import Verdicts
 
 SPEC = {"method": "pool", "policy": {"name": "p"}, "prm": None, "n": 4, "engine": {"name": "transformers"}}
 PROBLEMS = [{"id": f"p{i}", "problem": f"{i}?", "answer": answer} for i, answer in enumerate([r"\frac{1}{2}", "3", r"\sqrt{2}"])]
@@ -67,6 +71,10 @@ def graded(run):
     return list(found)
 
 
+def is_graded(run, problems=PROBLEMS, task=MATHS):
+    return Verdicts(run.folder.parent / grades.VERDICTS).is_graded(task, grades._note(run, problems))
+
+
 def test_a_chunk_is_judged_once(run, judged):
     assert graded(run) == WANTED and judged
     judged.clear()
@@ -82,37 +90,60 @@ def test_another_content_of_the_chunk_is_judged_anew(run, judged):
     assert graded(run)[0] == Grades([0, 0, 0, -1], [True, True, True, False]) and judged
 
 
-def test_another_judge_judges_anew(run, judged, monkeypatch):
+def test_another_version_of_the_task_judges_anew(run, judged, monkeypatch):
     graded(run)
     judged.clear()
-    monkeypatch.setattr(grades, "JUDGE", "another")
-    assert graded(run) == WANTED and judged
+    monkeypatch.setattr(Maths, "version", 2)
+    assert not is_graded(run) and graded(run) == WANTED and judged
+    judged.clear()
+    monkeypatch.undo()
+    assert is_graded(run) and graded(run) == WANTED and not judged
 
 
-def test_the_judge_is_another_where_its_code_is(monkeypatch, tmp_path):
-    assert grades._judge() == grades.JUDGE
-    shutil.copy(grading.__file__, tmp_path / "grading.py")
-    (tmp_path / "grading.py").open("a").write("\n")
-    monkeypatch.setattr(grading, "__file__", str(tmp_path / "grading.py"))
-    assert grades._judge() != grades.JUDGE
-
-
-def test_no_damage_changes_a_grade(run, monkeypatch):
-    """Every byte of the file, flipped; and every length that a torn write could leave."""
+def test_an_edited_comment_judges_nothing_anew(run, judged, monkeypatch, tmp_path):
     graded(run)
-    path, origin = run.grades(PROBLEMS), grades._origin(run, PROBLEMS)
-    content = path.read_bytes()
-    assert grades._read(path, origin) == WANTED
-    for at in range(len(content)):
-        path.write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
-        assert grades._read(path, origin) is None, at
-        path.write_bytes(content[:at])
-        assert grades._read(path, origin) is None, at
-    assert graded(run) == WANTED and grades._read(path, origin) == WANTED
+    judged.clear()
+    for module in (grades, grading, judge, judge_process, maths, prompts, verdicts):
+        shutil.copy(module.__file__, tmp_path / "edited.py")
+        (tmp_path / "edited.py").open("a").write("# edited\n")
+        monkeypatch.setattr(module, "__file__", str(tmp_path / "edited.py"))
+        assert is_graded(run) and graded(run) == WANTED and not judged
+
+
+def test_no_damage_changes_a_grade(run):
+    """Every byte of the file that is not blank, flipped; and many lengths that a torn write could leave."""
+    graded(run)
+    path = run.folder.parent / grades.VERDICTS
+    content, firsts = path.read_bytes(), [r"\frac{1}{2}", "0.5", r"\sqrt{2}", "1.41"]
+    kept = [Verdicts(path).of(MATHS, first) for first in firsts]
+    assert any(kept)
+    damaged = [content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :] for at in range(len(content)) if content[at]]
+    for damage in [*damaged, *(content[:length] for length in range(0, len(content), 97)), b"", b"no database" * 99]:
+        path.write_bytes(damage)
+        found = Verdicts(path)
+        assert all(found.of(MATHS, first).items() <= before.items() for first, before in zip(firsts, kept))
+        path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
+    assert graded(run) == WANTED and Verdicts(path).of(MATHS, firsts[0]) == kept[0], "it was made anew"
+
+
+def test_several_write_at_the_same_time(tmp_path):
+    writers = [Verdicts(tmp_path / grades.VERDICTS) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: writers[n % 4].keep(MATHS, f"{n // 8}", f"{n % 8}", n % 3 == 0), range(400)))
+    assert all(writer.writable for writer in writers)
+    found = Verdicts(tmp_path / grades.VERDICTS)
+    assert all(found.of(MATHS, f"{n}") == {f"{k}": (8 * n + k) % 3 == 0 for k in range(8)} for n in range(50))
+
+
+def test_what_is_no_text_is_not_kept_and_costs_no_other_verdict(tmp_path):
+    found = Verdicts(tmp_path / grades.VERDICTS)
+    found.keep(MATHS, "1", "2", False)
+    found.keep(MATHS, "1", "\ud800", False)
+    assert found.of(MATHS, "1") == {"2": False} and found.of(MATHS, "\ud800") == {}
 
 
 def test_a_store_that_cannot_be_written_is_graded_all_the_same(run):
-    (run.folder / "grades").write_text("no folder can be made here")
+    (run.folder.parent / grades.VERDICTS).mkdir()
     assert graded(run) == graded(run) == WANTED
 
 
@@ -149,12 +180,12 @@ def test_a_judge_that_is_lost_changes_no_verdict(idle):
         ("3^{2}", "9"),
     ]
     with Grader() as grader:
-        assert grader.equal("x+1", "1+x")
+        assert grader.right("x+1", "1+x")
         found = []
         for number, pair in enumerate(pairs):
             if number in (1, 4):
                 kill(grader.judge.pid, idle)
-            found.append(grader.equal(*pair))
+            found.append(grader.right(*pair))
         assert found == [True, True, False, True, False, True] and grader.uncertain == 0
 
 
@@ -176,7 +207,7 @@ def test_what_lost_judges_leave_open_is_not_kept(run, judged, monkeypatch):
 def test_ctrl_c_is_no_verdict():
     """It reaches the judge too, from a terminal or from Jupyter."""
     with Grader() as grader:
-        assert grader.equal("x+1", "1+x")
+        assert grader.right("x+1", "1+x")
         for _ in range(3):
             os.kill(grader.judge.pid, signal.SIGINT)
             os.kill(grader.judge._process.pid, signal.SIGINT)
@@ -187,14 +218,14 @@ def test_ctrl_c_is_no_verdict():
 def test_what_is_replaced_while_it_is_judged_is_not_kept(run, monkeypatch):
     rows, of_rows = run.read(PROBLEMS), Judges.of_rows
 
-    def meanwhile(self, read):
+    def meanwhile(self, read, *how):
         run.write(PROBLEMS, [row | {"answer": "7"} for row in rows], 1.0)
-        return of_rows(self, read)
+        return of_rows(self, read, *how)
 
     monkeypatch.setattr(Judges, "of_rows", meanwhile)
     with Judges(1) as judges:
         assert [found for _, found in judges.of_chunk(run, PROBLEMS)] == WANTED
-    assert not run.grades(PROBLEMS).exists()
+    assert not is_graded(run)
 
 
 def test_what_a_study_reads_is_graded_before(tiny_lm, tmp_path):
@@ -219,7 +250,8 @@ def test_chunks_are_graded_beside_what_makes_them(tiny_lm, tmp_path):
     with grades.keeping() as grade:
         assert fill(grid, store, on_stored=grade) == 4
         deadline = time.monotonic() + 100
-        while len(list(tmp_path.glob("*/grades/*.parquet"))) < 4 and time.monotonic() < deadline:
+        chunks = [(run, chunk) for run in store.runs() for chunk in grid.chunks("pocket-main")]
+        while not all(is_graded(*chunk, POCKET) for chunk in chunks) and time.monotonic() < deadline:
             time.sleep(0.01)
     assert grades.keep(store, [grid]) == 0
     with Judges() as judges:
@@ -242,13 +274,13 @@ def test_what_is_under_way_beside_ends_with_what_makes_chunks(run, monkeypatch):
         grade(run, PROBLEMS[:1])  # which is not stored, and of which nobody needs to hear
         assert begun.wait(100)
         raise KeyboardInterrupt
-    assert threading.active_count() == threads and not run.grades(PROBLEMS).exists()
+    assert threading.active_count() == threads and not is_graded(run)
     with Judges(1) as judges:
         assert [found for _, found in judges.of_chunk(run, PROBLEMS)] == WANTED
 
 
 def test_ctrl_c_while_a_progress_bar_draws_ends_the_grading_beside(run):
-    graded, drawing = run.grades(PROBLEMS), tqdm(total=1, file=io.StringIO(), mininterval=0)
+    drawing = tqdm(total=1, file=io.StringIO(), mininterval=0)
     interrupted = Mock(side_effect=KeyboardInterrupt)
     try:
         with pytest.raises(KeyboardInterrupt), patch.object(drawing, "display", interrupted), grades.keeping() as grade:
@@ -257,11 +289,11 @@ def test_ctrl_c_while_a_progress_bar_draws_ends_the_grading_beside(run):
         with grades.keeping() as grade:  # and the next study of this process is graded too
             grade(run, PROBLEMS)
             deadline = time.monotonic() + 100
-            while not graded.exists() and time.monotonic() < deadline:
+            while not is_graded(run) and time.monotonic() < deadline:
                 time.sleep(0.01)
     finally:
         tqdm.get_lock().release()
-    assert graded.exists()
+    assert is_graded(run)
 
 
 def test_results_that_failed_half_way_are_not_taken_for_whole(tiny_lm, tmp_path):

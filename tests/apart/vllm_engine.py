@@ -31,8 +31,8 @@ from tts.search import beam_search, dvts, sample_pool
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling
 from tts.store.store import Store
+from tts.tasks.maths import boxed_answer
 from tts.tasks.problems import load_problems
-from tts.tasks.prompts import boxed_answer
 
 # vLLM reads them when it is first used. One GiB for the cache of keys and values, and no minutes of compiling.
 os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "TTS_VLLM": '{"enforce_eager": true, "block_size": 32}'}

@@ -99,7 +99,7 @@ def plain_search(
 
 def _sample(policy: TransformersPolicy, model: PreTrainedModel, request: Sample) -> list[list[Candidate]]:
     tokenizer, sampling = policy.tokenizer, policy.sampling
-    separator = tokenizer.encode(prompts.STEP_SEPARATOR, add_special_tokens=False)[0]
+    separator = tokenizer.encode("\n\n", add_special_tokens=False)[0]
     texts = [prompts.render_prompt(tokenizer, p.problem) + p.text for p in request.parents for _ in range(request.count)]
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     room = max(1, sampling.max_tokens - max(len(p.tokens) for p in request.parents))

@@ -16,7 +16,7 @@ from tts.search.base import Sample
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling
 from tts.tasks import pocket_tokenizer as pocket_tokenizer
-from tts.tasks import prompts
+from tts.tasks.maths import MATHS
 
 PROBLEMS = ["7,+8=?", "(12+7)*(9-4)=?", "47,+38,*3,-19=?", "1,+1=?"]
 SAMPLING = Sampling(temperature=1.0, max_tokens=40, max_step_tokens=30, seed=11)
@@ -111,13 +111,13 @@ class EngineContract:
             for child in outcome.trajectories:
                 before, text = decode(child.tokens[:-1], skip_special_tokens=True), decode(child.tokens, skip_special_tokens=True)
                 if child.status == "open":
-                    assert prompts.STEP_SEPARATOR in text and child.steps == (text.strip(),)
+                    assert MATHS.separator in text and child.steps == (text.strip(),)
                     endings.add(decode(child.tokens[-1:]))
                 elif child.status == "finished":
                     assert child.tokens[-1] == reference.tokenizer.eos_token_id
                 else:
                     assert len(child.tokens) == SAMPLING.max_step_tokens
-                assert prompts.STEP_SEPARATOR not in before.lstrip(), "it went on after a blank line"
+                assert MATHS.separator not in before.lstrip(), "it went on after a blank line"
         assert {"\n\n", *INNER} <= endings, "no step ended inside a token"
 
     def test_a_whole_solution_goes_on_after_blank_lines(self, reference):
@@ -125,7 +125,7 @@ class EngineContract:
         [outcome] = Driver(policy).run([(root, sample_pool(root, 24)) for root in roots(policy, PROBLEMS[:1])])
         assert any(len(c.steps) > 1 for c in outcome.trajectories)
         for candidate in outcome.trajectories:
-            assert candidate.steps == prompts.split_steps(candidate.text)
+            assert candidate.steps == MATHS.split(candidate.text)
             ended = candidate.tokens[-1] == reference.tokenizer.eos_token_id
             assert candidate.status == ("finished" if ended else "truncated") and (ended or len(candidate.tokens) == 40)
 

@@ -287,7 +287,7 @@ def test_a_solution_stops_at_the_context(tiny_lm):
 def test_the_prompt_ends_as_it_did_in_training(tiny_lm):
     """A chat template whose last newline Jinja drops leaves a policy in the middle of its problem."""
     policy = TransformersPolicy(str(tiny_lm), SAMPLING)
-    assert prompts.render_prompt(policy.tokenizer, "7,+8=?") == "7,+8=?" + prompts.STEP_SEPARATOR
+    assert prompts.render_prompt(policy.tokenizer, "7,+8=?") == "7,+8=?" + "\n\n"
 
 
 def test_unreadable_characters_are_refused(tiny_lm):

@@ -19,7 +19,7 @@ from tts.models.loading import load_tokenizer
 from tts.reward_models import family_of, open_prm
 from tts.reward_models.base import StepScorer
 from tts.tasks import pocket_tokenizer as pocket_tokenizer
-from tts.tasks.prompts import split_steps
+from tts.tasks.maths import MATHS
 
 PROBLEM = ("a", "47,+38,*3=?")
 STEPS = ("47+38=85", "85*3=255", "\\boxed{255}")
@@ -209,7 +209,7 @@ def test_blanks_around_a_step_change_nothing(request, family, fixture, by_hand):
 def test_a_blank_last_step_is_no_step(request, family, fixture, by_hand):
     prm = open_prm(f"{family}{request.getfixturevalue(fixture)}")
     [expected], _ = prm.score([PROBLEM], [STEPS])
-    [found], _ = prm.score([PROBLEM], [split_steps("\n\n".join(STEPS) + "\n\n \n\n")])
+    [found], _ = prm.score([PROBLEM], [MATHS.split("\n\n".join(STEPS) + "\n\n \n\n")])
     assert found == pytest.approx(expected, abs=1e-6) and len(found) == 3
 
 

@@ -14,7 +14,7 @@ from tts.analysis.accuracy import graded_row
 from tts.analysis.grades import of_row
 from tts.tasks.grading import Grader, groups
 from tts.tasks.judge import PATIENCE
-from tts.tasks.prompts import boxed_answer, split_steps
+from tts.tasks.maths import MATHS, boxed_answer
 from tts.tasks.selection import AGGREGATES, VOTES, aggregate, select
 
 GOLDS = ("42", "\\frac{1}{2}", "(1,2)", "x^2+2x+1", "\\sqrt{2}", "\\{1,2,3\\}", "\\text{yes}", "10^{100}")
@@ -178,7 +178,7 @@ def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: in
             answers = []
             for text in texts:
                 before = time.process_time()
-                split_steps(text)
+                MATHS.split(text)
                 answers.append(boxed_answer(text))
                 took = time.process_time() - before
                 assert took < 2, f"extraction took {took:.1f} s of {len(text)} characters: {text[:80]!r}"
@@ -204,7 +204,7 @@ def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: in
             tally.counts["extracted"] += sum(a is not None for a in answers)
             bar.update(len(texts))
             bar.set_postfix(restarts=grader.restarts, judged=grader.judged)
-        assert grader.equal("\\frac{2}{4}", "\\frac{1}{2}"), "the judge no longer judges"
+        assert grader.right("\\frac{2}{4}", "\\frac{1}{2}"), "the judge no longer judges"
     assert not canary.exists(), "an answer was executed"
     tally.counts |= {
         "pairs judged": grader.judged,

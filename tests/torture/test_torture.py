@@ -31,8 +31,8 @@ from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.store.chunk_file import StoreError, read_chunk
 from tts.store.store import Store
 from tts.tasks.grading import Grader
+from tts.tasks.maths import boxed_answer
 from tts.tasks.problems import ProblemError, load_problems
-from tts.tasks.prompts import boxed_answer
 from tts.training.loop import Schedule, TrainingError, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,20 +158,20 @@ def test_hostile_answers(tmp_path):
 def test_a_busy_machine_makes_no_right_answer_wrong():
     """The judge gets no processor for four times its limit."""
     with Grader(seconds=0.5) as grader:
-        assert grader.equal("\\frac{1}{3}", "\\frac{2}{6}")
+        assert grader.right("\\frac{1}{3}", "\\frac{2}{6}")
         judge = grader.judge.pid
         os.kill(judge, signal.SIGSTOP)
         threading.Timer(2, os.kill, (judge, signal.SIGCONT)).start()
-        assert grader.equal("\\frac{3}{4}", "\\frac{6}{8}") and grader.judge.pid == judge
+        assert grader.right("\\frac{3}{4}", "\\frac{6}{8}") and grader.judge.pid == judge
 
 
 def test_a_text_that_no_judge_survived_is_put_before_no_other():
     with Grader(seconds=0.3) as grader:
-        assert not grader.equal("42", "9^{9^{9}}!") and grader.uncertain == 0
+        assert not grader.right("42", "9^{9^{9}}!") and grader.uncertain == 0
         deaths = grader.judge.deaths
-        assert not any(grader.equal(gold, "9^{9^{9}}!") for gold in ("\\frac{1}{2}", "(1,2)", "x+1"))
+        assert not any(grader.right(gold, "9^{9^{9}}!") for gold in ("\\frac{1}{2}", "(1,2)", "x+1"))
         assert grader.judge.deaths == deaths == 1, "judged again"
-        assert grader.equal("\\frac{1}{2}", "\\frac{2}{4}")
+        assert grader.right("\\frac{1}{2}", "\\frac{2}{4}")
 
 
 def test_the_last_complete_box_as_defined():

@@ -12,6 +12,7 @@ from tts.analysis.accuracy import MAJORITY, by_part, graded_row, vote_of
 from tts.analysis.stats import Interval
 from tts.search.registry import GREEDY, METHODS, POOL, Settings, is_search
 from tts.store.store import Run, StoreError, describe
+from tts.tasks import task_of_run
 from tts.tasks.grading import Grader
 from tts.tasks.selection import Rule
 
@@ -71,7 +72,7 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
     if not common:
         raise StoreError(f"no common problem: {first.folder.name} holds {len(rows[0])}, {second.folder.name} {len(rows[1])} others")
     pairs = list(zip((first, second), rows))
-    with Grader() as grader, tqdm(total=2 * len(common), desc="grading", unit="problem", delay=2) as bar:
+    with Grader(task_of_run(first.spec)) as grader, tqdm(total=2 * len(common), desc="grading", unit="problem", delay=2) as bar:
         values = [np.array([_accuracy(run.spec, of[name], rule, grader, bar) for name in common]) for run, of in pairs]
     one, other = (_side(run, [of[name] for name in common], v) for (run, of), v in zip(pairs, values))
     if len(common) < 2:

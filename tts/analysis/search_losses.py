@@ -7,7 +7,7 @@ right answer. Whether a complete solution is right, its answer decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from tts.generate.grid import Grid
-from tts.generate.recorded import selected
+from tts.generate.recorded import selected, task_of_grid
 from tts.search.base import Candidate
 from tts.search.driver import Outcome
+from tts.tasks.base import Task
 from tts.tasks.grading import Grader
-from tts.tasks.pocket_problems import first_error, parse
-from tts.tasks.prompts import boxed_answer
+from tts.tasks.pocket import POCKET
 
 STATES = {
     "kept": "won a place and was expanded",
@@ -76,6 +76,7 @@ class Followed:
         selected: the one whose answer is the answer, among ``nodes``; None where nothing finished.
         steps: rows of :func:`candidate_steps`.
         loss: place where the right answer was lost.
+        given: the answer that was selected.
     """
 
     problem: str
@@ -85,11 +86,7 @@ class Followed:
     selected: Candidate | None
     steps: pd.DataFrame
     loss: Loss
-
-    @property
-    def given(self) -> str | None:
-        """The answer that was selected."""
-        return boxed_answer(self.selected.text) if self.selected else None
+    given: str | None
 
     @property
     def depth(self) -> int:
@@ -107,11 +104,12 @@ def follow(grid: Grid, outcome: Outcome, problem: str, answer: str, method: str)
         answer: the right answer.
         method: name of the method.
     """
-    chosen = selected(grid.rule, outcome)
+    task = task_of_grid(grid)
+    chosen = selected(grid.rule, outcome, task)
     nodes = unrolled(outcome.nodes)
     last = None if chosen is None else next(n for n in nodes if n.path[: len(chosen.path)] == chosen.path and n.steps == chosen.steps)
-    steps = candidate_steps(outcome, problem, answer, last, grid.max_steps)
-    return Followed(problem, answer, method, nodes, last, steps, lost(steps))
+    steps = candidate_steps(outcome, problem, answer, last, grid.max_steps, task)
+    return Followed(problem, answer, method, nodes, last, steps, lost(steps), task.answer(last.text) if last else None)
 
 
 def unrolled(nodes: Sequence[Candidate]) -> list[Candidate]:
@@ -130,7 +128,7 @@ def unrolled(nodes: Sequence[Candidate]) -> list[Candidate]:
 
 
 def candidate_steps(
-    outcome: Outcome, problem: str, answer: str, chosen: Candidate | None = None, max_steps: int | None = None
+    outcome: Outcome, problem: str, answer: str, chosen: Candidate | None = None, max_steps: int | None = None, task: Task = POCKET
 ) -> pd.DataFrame:
     """One row per sampled step.
 
@@ -140,6 +138,7 @@ def candidate_steps(
         answer: the right answer.
         chosen: the selected candidate, of :func:`unrolled`.
         max_steps: the search's depth limit.
+        task: the task of the problem.
 
     Returns:
         Columns step (from 1), path (sample indices from the root), text, score (NaN where the PRM was not asked), state (of
@@ -151,16 +150,17 @@ def candidate_steps(
     by_path = {n.path: n for n in nodes}
     expanded = {n.path[:-1] for n in nodes}
     finished = {n.path for n in unrolled(outcome.trajectories) if n.status == "finished"}
-    valid, rows = _checker(problem, nodes), []
-    with Grader() as grader:
+    checked, rows = not any(step.endswith(_VERDICTS) for node in nodes for step in node.steps), []
+    with Grader(task) as grader:
         for node in nodes:
             parent = by_path.get(node.path[:-1])
             state, into = _state(node, nodes, expanded, finished, max_steps)
             right: bool | None
             if node.status == "finished":
-                right = grader.equal(answer, boxed_answer(node.text))
+                right = grader.right(answer, task.answer(node.text))
             else:
-                right = valid and valid(node.steps)
+                until = task.check_steps(problem, node.steps) if checked else None
+                right = None if until is None else until == len(node.steps)
             rows.append(
                 {
                     "step": len(node.path),
@@ -231,14 +231,3 @@ def _state(
         twins = [n.path for n in nodes if n.scores and n.path[:-1] == node.path[:-1] and (n.steps, n.status) == (node.steps, node.status)]
         return "merged", max((path for path in twins if path < node.path), default=())
     return ("depth limit" if node.status == "open" and len(node.path) == max_steps else "pruned"), ()
-
-
-def _checker(problem: str, nodes: Sequence[Candidate]) -> Callable[[Sequence[str]], bool] | None:
-    """Whether steps are all right, by the exact checker; None where there is none for this problem or these solutions."""
-    if any(step.endswith(_VERDICTS) for node in nodes for step in node.steps):
-        return None
-    try:
-        known = parse(problem)
-    except ValueError:
-        return None
-    return lambda steps: first_error(known, steps) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from math import comb, sqrt
 from statistics import NormalDist
 
@@ -26,8 +27,8 @@ def pass_at_k(correct: np.ndarray, k: int) -> float:
 def best_of_n_accuracy(correct: np.ndarray, scores: np.ndarray, groups: np.ndarray, n: int) -> float:
     """Expected accuracy of PRM-Max over all subsets of ``n`` samples, exactly.
 
-    With the answered samples ranked by score (ties to the lower index), the one of rank r is selected by the
-    C(N-1-r, n-1) subsets that hold it and none ranked above it.
+    With the answered samples ranked by score, the one of rank r is selected by the C(N-1-r, n-1) subsets that hold it and none ranked
+    above it. Ties are broken at random: equal scores share what their ranks select.
 
     Args:
         correct: per sample, right or wrong.
@@ -36,23 +37,27 @@ def best_of_n_accuracy(correct: np.ndarray, scores: np.ndarray, groups: np.ndarr
         n: size of the subsets.
     """
     total = _checked(len(correct), n)
-    ranked = sorted((i for i in range(total) if groups[i] >= 0), key=lambda i: (-scores[i], i))
-    chosen = sum(comb(total - 1 - rank, n - 1) for rank, i in enumerate(ranked) if correct[i])
-    return chosen / comb(total, n)
+    ranked = sorted((i for i in range(total) if groups[i] >= 0), key=lambda i: -scores[i])
+    rank, chosen = 0, 0.0
+    for _, equal in groupby(ranked, key=lambda i: scores[i]):
+        tied = [correct[i] for i in equal]
+        chosen += sum(comb(total - 1 - r, n - 1) for r in range(rank, rank + len(tied))) * sum(tied) / len(tied)
+        rank += len(tied)
+    return float(chosen / comb(total, n))
 
 
 def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, n: int, draws: int = 200, seed: int = 0) -> float:
     """Expected accuracy of a (weighted) vote over subsets of ``n`` samples: exact for ``n = N``, else by seeded draws.
 
-    Ties go to the answer whose first sample comes first in the pool.
+    Ties are broken at random: a subset counts as the share of right answers among those that tie.
 
     Args:
         correct: per sample, right or wrong.
         weights: per sample, its vote; ones for a majority.
         groups: per sample, the number of its answer; -1 for none, which does not vote.
         n: size of the subsets.
-        draws: subsets drawn.
-        seed: of the draws.
+        draws: number of subsets drawn.
+        seed: seed of the draws.
     """
     total = _checked(len(correct), n)
     groups, correct, weights = np.asarray(groups), np.asarray(correct, bool), np.asarray(weights, float)
@@ -76,12 +81,9 @@ def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, 
     totals = (chosen * weights) @ member
     totals[(chosen @ member) == 0] = -np.inf
     most = totals.max(1, keepdims=True)
-    leading = totals >= most - 1e-12
-    winner, tied = leading.argmax(1), np.flatnonzero(leading.sum(1) > 1)
-    if len(tied):  # a drawn subset is ordered by pool index: the first of its tied answers to appear wins
-        first = np.where(chosen[tied, :, None] & (member[None] > 0), np.arange(total)[None, :, None], total).min(1)
-        winner[tied] = np.where(leading[tied], first, total + 1).argmin(1)
-    return float((right_answer[winner] & np.isfinite(most[:, 0])).mean())
+    leading = totals >= most - 1e-12 * np.abs(most)  # sums of equal weights may differ in their last digits
+    share = (leading & right_answer).sum(1) / leading.sum(1)
+    return float(np.where(np.isfinite(most[:, 0]), share, 0.0).mean())
 
 
 @lru_cache(maxsize=64)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tts.exchange.records import Contents, Record, Recorded, Solution, clean_scores, json_lines, problem_key, steps_and_scores, whole_number
-from tts.tasks.prompts import boxed_answer
+from tts.tasks.maths import boxed_answer
 from tts.tasks.selection import Rule
 
 NAME = "compute-optimal-tts"

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from tts.exchange.records import Record
 from tts.tasks.grading import Grader, groups
-from tts.tasks.prompts import boxed_answer
+from tts.tasks.maths import boxed_answer
 from tts.tasks.selection import Rule, aggregates, select
 
 
@@ -43,10 +43,10 @@ def regrade(records: Iterable[Record], grader: Grader) -> tuple[int, list[Differ
             if solution.correct is not None
         ]
         for held in record.recorded:
-            correct = grader.equal(record.answer, held.answer) if held.correct is None else held.correct
+            correct = grader.right(record.answer, held.answer) if held.correct is None else held.correct
             verdicts.append((record.source, held.rule, _selected(record, answers, held.rule, grader), correct))
         for source, rule, answer, recorded in verdicts:
-            here = grader.equal(record.answer, answer)
+            here = grader.right(record.answer, answer)
             if here != recorded:
                 differences.append(Difference(source, rule, record.answer, answer, here, recorded))
         count += len(verdicts)

@@ -15,7 +15,7 @@ from tts.exchange.records import COUNTS, Contents, ExchangeError, Record, Soluti
 from tts.search.registry import GREEDY, POOL, SCORES, Method, Settings, is_search, method_of, searches
 from tts.store.imported import is_imported, original
 from tts.store.store import Run, Store
-from tts.tasks.prompts import join_steps
+from tts.tasks.maths import MATHS
 
 NAME = "plain"
 STATUSES = ("finished", "truncated", "open")
@@ -164,7 +164,7 @@ def _header(spec: dict) -> dict:
 
 
 def _row(header: dict, row: dict) -> dict:
-    completions = [{"text": join_steps(t["steps"])} | {key: t[key] for key in _SOLUTION} for t in row["trajectories"]]
+    completions = [{"text": MATHS.join(t["steps"])} | {key: t[key] for key in _SOLUTION} for t in row["trajectories"]]
     named = {"id": row["problem_id"], "problem": row["problem"], "answer": row["answer"]}
     return named | header | {key: row[key] for key in COUNTS} | {"completions": completions}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tts.tasks.prompts import join_steps, split_steps
+from tts.tasks.maths import MATHS
 from tts.tasks.selection import Rule
 
 COUNTS = ("prompt_tokens", "policy_tokens", "prm_tokens")
@@ -49,7 +49,7 @@ class Solution:
 
     @property
     def text(self) -> str:
-        return join_steps(self.steps)
+        return MATHS.join(self.steps)
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def steps_and_scores(text: str, scores: tuple[float, ...], tag: str = "") -> tup
         pieces = text.split("\n\n")
     if len(pieces) == len(scores):
         scores = tuple(score for piece, score in zip(pieces, scores) if piece.strip())
-    steps = split_steps(pieces[0]) if len(pieces) == 1 != len(scores) else tuple(piece.strip() for piece in pieces if piece.strip())
+    steps = MATHS.split(pieces[0]) if len(pieces) == 1 != len(scores) else tuple(piece.strip() for piece in pieces if piece.strip())
     return steps, scores if steps else ()
 
 

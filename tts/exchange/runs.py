@@ -107,7 +107,7 @@ def _problems(contents: Contents, name: str) -> tuple[dict[str, dict], list[tupl
                 continue
             by_text.setdefault(text, problem_id)
             if (known["problem"], known["answer"]) != (record.problem, record.answer):
-                if known["answer"] != record.answer and not grader.equal(known["answer"], record.answer):
+                if known["answer"] != record.answer and not grader.same(known["answer"], record.answer):
                     contents.skip(
                         record.source, f"its answer {record.answer!r:.60} is not {known['answer']!r:.60}, that of an earlier record"
                     )

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tts.exchange.records import Contents, Record, Recorded, Solution, clean_scores, problem_key, steps_and_scores, whole_number
-from tts.tasks.prompts import boxed_answer
+from tts.tasks.maths import boxed_answer
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
 NAME = "search-and-learn"

@@ -25,6 +25,9 @@ from tts.store.chunk_file import STEPS
 from tts.store.imported import is_imported
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.store.store import ELSEWHERE, Run, Store
+from tts.tasks import task_in
+from tts.tasks.base import Task
+from tts.tasks.maths import MATHS
 
 if TYPE_CHECKING:
     from tts.reward_models.base import StepScorer
@@ -84,8 +87,8 @@ class Engines:
 
     def __init__(self, batch: int, share: float = 1.0):
         self.batch, self.share = batch, share
-        self._policies: dict[str, Policy] = {}
-        self._prms: dict[str, StepScorer] = {}
+        self._policies: dict[tuple[str, Task], Policy] = {}
+        self._prms: dict[tuple[str, Task | None], StepScorer] = {}
         self._unread: list[str] = []
 
     def of(self, spec: dict) -> Engines:
@@ -93,24 +96,24 @@ class Engines:
         batch = spec["engine"]["batch"]
         return self if batch == self.batch else Engines(batch, self.share)
 
-    def policy(self, name: str, sampling: Sampling) -> Policy:
-        if name not in self._policies:
+    def policy(self, name: str, sampling: Sampling, task: Task = MATHS) -> Policy:
+        if (name, task) not in self._policies:
             self._policies.clear()  # before the next one is loaded
-            self._policies[name] = open_policy(name, sampling, self.batch)
-        policy = self._policies[name]
+            self._policies[name, task] = open_policy(name, sampling, self.batch, task)
+        policy = self._policies[name, task]
         policy.sampling = sampling
         return policy
 
-    def prm(self, name: str) -> StepScorer:
-        if name not in self._prms:
+    def prm(self, name: str, task: Task | None = None) -> StepScorer:
+        if (name, task) not in self._prms:
             self._note_unread()
             self._prms.clear()
-            self._prms[name] = open_prm(name, self.batch, share=self.share)
-        return self._prms[name]
+            self._prms[name, task] = open_prm(name, self.batch, share=self.share, task=task)
+        return self._prms[name, task]
 
     def limits(self, spec: dict) -> tuple[str, ...]:
         """What the engine that samples for a spec cannot do; scores of a pool sample nothing."""
-        return getattr(self._policies.get(spec["policy"]["name"]), "limits", ()) if spec["method"] != "scores" else ()
+        return getattr(next(iter(self._policies.values()), None), "limits", ()) if spec["method"] != "scores" else ()
 
     def unread(self) -> list[str]:
         """A line for each PRM with steps that did not fit its context since this was asked last."""
@@ -158,17 +161,17 @@ def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: Callable[[int]
     """
     started = time.monotonic()
     if work.spec["method"] == "scores":
-        rows, steps = _score_pool(work.spec, inputs, engines), None
+        rows, steps = _score_pool(work, inputs, engines), None
     else:
         rows, steps = _search(work, inputs or StepCache(), engines, on_tokens)
     return Made(work, rows, time.monotonic() - started, steps, tuple(engines.limits(work.spec)), tuple(engines.unread()))
 
 
 def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: Callable[[int], object]) -> tuple[list[dict], pa.ListArray | None]:
-    spec = work.spec
-    sampler = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
+    spec, task = work.spec, task_in(work.chunk)
+    sampler = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]), task)
     policy = Remembering(sampler, steps, on_tokens)
-    prm = engines.prm(spec["prm"]["name"]) if spec["prm"] else None
+    prm = engines.prm(spec["prm"]["name"], task) if spec["prm"] else None
     roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
     held = room(engines, sampler, longest_of(roots, sampler.sampling), prm is not None)
     outcomes = Driver(policy, prm, room=held).run([(root, search_of(spec, root)) for root in roots])
@@ -229,10 +232,10 @@ def row(problem: dict, outcome: Outcome) -> dict:
     }
 
 
-def _score_pool(spec: dict, pool: list[dict], engines: Engines) -> list[dict]:
+def _score_pool(work: Work, pool: list[dict], engines: Engines) -> list[dict]:
     """The stored pool's rows with a PRM's scores; the policy's tokens are the pool's, counted there."""
-    prm = engines.prm(spec["prm"]["name"])
-    at_once = max(1, FEWEST * engines.batch // spec["n"])
+    prm = engines.prm(work.spec["prm"]["name"], task_in(work.chunk))
+    at_once = max(1, FEWEST * engines.batch // work.spec["n"])
     for first in range(0, len(pool), at_once):
         score_rows(pool[first : first + at_once], prm)
     return pool

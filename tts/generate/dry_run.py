@@ -20,6 +20,7 @@ from tts.search.registry import is_search
 from tts.search.sampling import Sampling
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.store.store import Store
+from tts.tasks import task_in
 
 MARKS = 2  # tokens of a step's end that a PRM reads more than a policy writes
 # Problems, samples of each, and tokens of each sample at most. The first warms up; the second takes whole solutions; the third takes
@@ -242,7 +243,7 @@ def _caches(alike: Sequence[Item], engines: Engines) -> tuple[int, int]:
     n, batch, sampling = spec["n"], engines.batch, grid.sampling()  # imported runs say little of theirs
     solution, step = sampling.max_tokens, min(sampling.max_tokens, sampling.max_step_tokens)
     most = n * max(len(item.work.chunk) for item in alike)  # samples of a chunk
-    prm, opening = engines.prm(spec["prm"]["name"]) if spec["prm"] else None, 0
+    prm, opening = engines.prm(spec["prm"]["name"], task_in(problems)) if spec["prm"] else None, 0
     if hasattr(prm, "family"):
         opening = max(map(len, prm.family.render([(p["problem"], ()) for p in problems])))
     read = solution + MARKS * grid.max_steps  # a step's marks may take a few tokens more than the policy's blank line
@@ -250,7 +251,7 @@ def _caches(alike: Sequence[Item], engines: Engines) -> tuple[int, int]:
         held = min(most, max(FEWEST * batch, n))
         parked = min(held * read + -(-held // n) * opening, 2 * getattr(prm, "tokens_kept", 0))
         return 0, _bytes(prm, getattr(prm, "batch", 0), opening + read, parked)
-    policy = engines.policy(spec["policy"]["name"], sampling)
+    policy = engines.policy(spec["policy"]["name"], sampling, task_in(problems))
     roots = [policy.root(p["id"], p["problem"]) for p in problems]
     longest, prompt = longest_of(roots, sampling), max(len(root.prompt) for root in roots)
     shortest = longest_of([min(roots, key=lambda root: len(root.prompt))], sampling)  # of which most are under way

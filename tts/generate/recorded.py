@@ -7,8 +7,9 @@ from tts.generate.grid import Grid
 from tts.search import method_of
 from tts.search.base import Candidate
 from tts.search.driver import Driver, Outcome
+from tts.tasks import task_of
+from tts.tasks.base import Task
 from tts.tasks.grading import Grader, groups
-from tts.tasks.prompts import boxed_answer
 from tts.tasks.selection import Rule, aggregates, select
 
 
@@ -23,16 +24,22 @@ def search(grid: Grid, engines: Engines, problem: str, method: str, n: int, name
         n: budget.
         name: the problem's id, which its random numbers depend on.
     """
-    policy, prm = engines.policy(grid.policies[0], grid.sampling()), engines.prm(grid.prms[0])
+    task = task_of_grid(grid)
+    policy, prm = engines.policy(grid.policies[0], grid.sampling(), task), engines.prm(grid.prms[0], task)
     root = policy.root(name, problem)
     return Driver(policy, prm, record=True).run([(root, method_of(method).build(root, n, grid.settings))])[0]
 
 
-def selected(rule: Rule, outcome: Outcome) -> Candidate | None:
+def task_of_grid(grid: Grid) -> Task:
+    """The task of its first problem set, which single problems are taken to be of."""
+    return task_of(next(iter(grid.problems)))
+
+
+def selected(rule: Rule, outcome: Outcome, task: Task) -> Candidate | None:
     """The candidate whose answer is the answer by a rule; None where nothing finished."""
     finished = [c for c in outcome.trajectories if c.status == "finished" and (c.scores or rule.vote == "majority")]
-    with Grader() as grader:
-        numbers = groups([boxed_answer(c.text) for c in finished], grader)
+    with Grader(task) as grader:
+        numbers = groups([task.answer(c.text) for c in finished], grader)
     scores = None if rule.vote == "majority" else aggregates([c.scores or () for c in finished], rule.aggregate).tolist()
     index = select(numbers, scores, rule.vote)
     return None if index < 0 else finished[index]

@@ -10,6 +10,8 @@ from tts.models.locate import locate
 from tts.models.locate import weights_of as hash_of
 from tts.search.driver import Policy
 from tts.search.sampling import Sampling
+from tts.tasks.base import Task
+from tts.tasks.maths import MATHS
 
 # A new engine is one file beside these and one line here; a policy asks for it by the prefix of its name, as in ``ENGINE:NAME``.
 # Imported when first used: an engine may need a package that the others do not.
@@ -34,7 +36,7 @@ def engine_of(name: str) -> tuple[str, str]:
     return (engine, rest) if rest and engine in (*ENGINES, IMPORTED) else (DEFAULT, name)
 
 
-def open_policy(name: str, sampling: Sampling, batch: int) -> Policy:
+def open_policy(name: str, sampling: Sampling, batch: int, task: Task = MATHS) -> Policy:
     """Opens a policy by name.
 
     Args:
@@ -42,6 +44,7 @@ def open_policy(name: str, sampling: Sampling, batch: int) -> Policy:
             by a server.
         sampling: temperature, limits and seed.
         batch: sequences decoded at once.
+        task: the task of its problems.
 
     Raises:
         tts.models.hub.ModelError: where it cannot be loaded.
@@ -50,7 +53,7 @@ def open_policy(name: str, sampling: Sampling, batch: int) -> Policy:
     if engine == IMPORTED:
         raise ModelError(f"{name} was imported: there are its stored solutions, and no model that could write others")
     module, _, kind = ENGINES[engine].partition(":")
-    return getattr(import_module(module), kind)(rest, sampling, batch)
+    return getattr(import_module(module), kind)(rest, sampling, batch, task)
 
 
 def check_policy(name: str) -> None:

@@ -11,6 +11,8 @@ from tts.search.base import Candidate
 from tts.search.driver import Ticket
 from tts.search.sampling import Sampling, noise_key
 from tts.tasks import prompts
+from tts.tasks.base import Task
+from tts.tasks.maths import MATHS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,18 +24,19 @@ Ending = Literal["end", "step", "limit"]  # by itself, at a blank line, by the l
 SEEDS = (1 << 31) - 1
 
 
-def root_of(tokenizer: PreTrainedTokenizerBase, name: str, context: int, problem_id: str, problem: str) -> Candidate:
+def root_of(tokenizer: PreTrainedTokenizerBase, name: str, context: int, problem_id: str, problem: str, task: Task) -> Candidate:
     """The empty solution of a problem.
 
     Args:
         tokenizer: of the policy, with a chat template.
         name: of the policy, for messages.
         context: tokens that it reads at most.
+        task: the task of the problem, whose instruction the prompt gives.
 
     Raises:
         ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
     """
-    text = prompts.render_prompt(tokenizer, problem)
+    text = prompts.render_prompt(tokenizer, problem, task)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     unknown = tokenizer.unk_token_id
     if unknown is not None and unknown in ids:
@@ -58,7 +61,9 @@ def room_after(parent: Candidate, added: int, sampling: Sampling, context: int) 
     return min(sampling.max_tokens - done, context - len(parent.prompt) - done)
 
 
-def child_of(parent: Candidate, number: int, tokens: Sequence[int], text: str, ending: Ending, whole: bool, generated: int) -> Candidate:
+def child_of(
+    parent: Candidate, number: int, tokens: Sequence[int], text: str, ending: Ending, whole: bool, generated: int, task: Task = MATHS
+) -> Candidate:
     """The ``number``-th continuation of a candidate.
 
     Args:
@@ -67,9 +72,10 @@ def child_of(parent: Candidate, number: int, tokens: Sequence[int], text: str, e
         ending: why they end.
         whole: whether the rest of a solution was asked for, not a step.
         generated: what they are billed as; their number, but for an engine that does not tell token ids.
+        task: tells where a step ends.
     """
     status = {"end": "finished", "step": "open" if text.strip() else "truncated", "limit": "truncated"}[ending]
-    new_steps = prompts.split_steps(text) if whole else tuple(filter(None, [text.strip()]))
+    new_steps = task.split(text) if whole else tuple(filter(None, [text.strip()]))
     return parent.child(
         number,
         tokens=(*parent.tokens, *tokens),
@@ -89,14 +95,14 @@ class Asked:
         text: the same as text.
         limit: of its tokens.
         seed: of its noise.
-        stepwise: whether it ends at a blank line.
+        stop: the text that ends a step, at which it ends; None for the rest of the solution.
     """
 
     prompt: tuple[int, ...]
     text: str
     limit: int
     seed: int
-    stepwise: bool
+    stop: str | None
 
 
 @dataclass(frozen=True)
@@ -162,12 +168,13 @@ class RequestPolicy:
         sampling: temperature, limits and seed.
         batch: samples under way at once.
         context: tokens that the model reads at most.
+        task: the task of its problems.
     """
 
     limits: tuple[str, ...] = ()
 
-    def __init__(self, name: str, sampling: Sampling, batch: int, context: int):
-        self.name, self.sampling, self.batch, self.context = name, sampling, batch, context
+    def __init__(self, name: str, sampling: Sampling, batch: int, context: int, task: Task = MATHS):
+        self.name, self.sampling, self.batch, self.context, self.task = name, sampling, batch, context, task
         self._numbers = itertools.count()
         self._under_way: dict[int, _Sample] = {}
         self._complete: list[Request] = []
@@ -224,10 +231,11 @@ class RequestPolicy:
         path = (*parent.path, sample.number, *[-1] * sample.questions)
         seed = noise_key(sampling.seed, parent.problem_id, path) & SEEDS
         prompt = (*parent.prompt, *parent.tokens, *sample.tokens)
+        stop = None if sample.request.whole else self.task.separator
         number = next(self._numbers)
         self._under_way[number] = sample
         sample.questions += 1
-        self._send(number, Asked(prompt, parent.rendered + parent.text + sample.text, limit, seed, not sample.request.whole))
+        self._send(number, Asked(prompt, parent.rendered + parent.text + sample.text, limit, seed, stop))
 
     def _take(self, sample: _Sample, told: Told) -> None:
         sample.tokens += told.tokens
@@ -242,7 +250,7 @@ class RequestPolicy:
     def _settle(self, sample: _Sample, ending: Ending) -> None:
         request = sample.request
         request.children[sample.number] = child_of(
-            request.parent, sample.number, sample.tokens, sample.text, ending, request.whole, sample.generated
+            request.parent, sample.number, sample.tokens, sample.text, ending, request.whole, sample.generated, self.task
         )
         request.missing -= 1
         if not request.missing:

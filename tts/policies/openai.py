@@ -25,6 +25,8 @@ from tts.search.base import Candidate
 from tts.search.driver import Ticket
 from tts.search.sampling import Sampling
 from tts.tasks import prompts
+from tts.tasks.base import Task
+from tts.tasks.maths import MATHS
 
 
 class OpenAIPolicy(RequestPolicy):
@@ -34,19 +36,20 @@ class OpenAIPolicy(RequestPolicy):
         name: ``http(s)://HOST:PORT/v1#MODEL``; after it, ``?tokenizer=`` a folder or Hub name, ``&context=`` in tokens.
         sampling: temperature, limits and seed.
         batch: requests under way at once.
+        task: the task of its problems.
         retries: of a request that fails, with back-off.
 
     Raises:
         tts.models.hub.ModelError: where the server is not there, has no such model, or offers too little.
     """
 
-    def __init__(self, name: str, sampling: Sampling, batch: int = 128, retries: int = 5):
+    def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS, retries: int = 5):
         self.address = Address.parse(name)
         self.tokenizer = _find_tokenizer(self.address)
         self.server = Server(self.address, retries)
         self._loop = Loop(self.server)
         abilities = self._loop.run(self.server.open(self.tokenizer))
-        super().__init__(name, sampling, batch, _context(self.address, abilities.context))
+        super().__init__(name, sampling, batch, _context(self.address, abilities.context), task)
         self.abilities, self.limits = abilities, abilities.limits
         self._answers: queue.SimpleQueue[tuple[int, Told | BaseException]] = queue.SimpleQueue()
         self._futures: dict[int, Future] = {}
@@ -60,8 +63,8 @@ class OpenAIPolicy(RequestPolicy):
             tts.models.hub.ModelError: where the server does not render it.
         """
         if self.tokenizer is not None:
-            return root_of(self.tokenizer, self.address.model, self.context, problem_id, problem)
-        turns = prompts.messages(prompts.style_of(None, self.address.model), problem)
+            return root_of(self.tokenizer, self.address.model, self.context, problem_id, problem, self.task)
+        turns = prompts.messages(prompts.style_of(None, self.address.model), problem, self.task)
         ids, text = self._loop.run(self.server.render(turns))
         check_room(ids, self.address.model, self.context, problem_id)
         return Candidate(problem_id, problem, prompt=tuple(ids), rendered=text)

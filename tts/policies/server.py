@@ -224,9 +224,9 @@ class Server:
         options = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if self._seeded:
             options["seed"] = asked.seed
-        if asked.stepwise:
-            options["stop"] = [prompts.STEP_SEPARATOR]
-        return self._told(await self._completion(prompt, asked.limit, **options), asked.stepwise)
+        if asked.stop:
+            options["stop"] = [asked.stop]
+        return self._told(await self._completion(prompt, asked.limit, **options), asked.stop)
 
     async def _completion(self, prompt: list[int] | str, limit: int, refusal: bool = False, **options):
         """One sample; asked for again where the server returns none."""
@@ -242,13 +242,13 @@ class Server:
         """A prompt for a server that takes text: such servers put the beginning-of-sequence token before it themselves."""
         return text.removeprefix(self.tokenizer.bos_token or "")
 
-    def _told(self, answer, stepwise: bool) -> Told:
+    def _told(self, answer, stop: str | None) -> Told:
         choice = answer.choices[0]
         ending: Ending = "limit" if choice.finish_reason == "length" else "end"
         text = choice.text
-        if stepwise and ending == "end" and (_matched(choice) is not None or text.endswith(prompts.STEP_SEPARATOR)):
+        if stop and ending == "end" and (_matched(choice) is not None or text.endswith(stop)):
             ending = "step"
-            text = text if prompts.STEP_SEPARATOR in text else text + prompts.STEP_SEPARATOR
+            text = text if stop in text else text + stop
         if self.abilities.ids:
             tokens = choice.token_ids
             if self.tokenizer is not None:

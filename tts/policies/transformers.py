@@ -19,7 +19,8 @@ from tts.policies.base import Request, child_of, room_after, root_of
 from tts.search.base import Candidate
 from tts.search.driver import Ticket
 from tts.search.sampling import Sampling, noise_key
-from tts.tasks import prompts
+from tts.tasks.base import Task
+from tts.tasks.maths import MATHS
 
 PREFILLED = 4  # the batch's rows over the prompts that are read at once, in memory beside the batch's
 REPEATED = 64  # tokens of a text that is worth remembering
@@ -32,6 +33,7 @@ class TransformersPolicy:
         name: a pocket policy, a folder or a Hub name.
         sampling: temperature, limits and seed.
         batch: sequences decoded at once.
+        task: the task of its problems.
         device: as torch names it; by default as :func:`tts.models.loading.placement` chooses.
 
     Raises:
@@ -39,8 +41,8 @@ class TransformersPolicy:
         ValueError: where its tokenizer has no chat template.
     """
 
-    def __init__(self, name: str, sampling: Sampling, batch: int = 128, device: str | None = None):
-        self.name, self.sampling, self.batch = name, sampling, batch
+    def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS, device: str | None = None):
+        self.name, self.sampling, self.batch, self.task = name, sampling, batch, task
         self.location = locate(name)
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(self.location)
         self.model: PreTrainedModel = load_causal_lm(self.location, device)
@@ -50,7 +52,7 @@ class TransformersPolicy:
             reading=max(1, batch // PREFILLED),
             sampling=batch,
             head=self.model.get_output_embeddings(),
-            marks=_marks(self.model, self.tokenizer),
+            marks=_marks(self.model, self.tokenizer, task.separator),
         )
         self._decode = partial(self.tokenizer.decode, skip_special_tokens=True)
         self._decode_again = lru_cache(1 << 14)(self._decode)
@@ -62,7 +64,7 @@ class TransformersPolicy:
         Raises:
             ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
         """
-        return root_of(self.tokenizer, self.name, self.context, problem_id, problem)
+        return root_of(self.tokenizer, self.name, self.context, problem_id, problem, self.task)
 
     # -- the driver's side -------------------------------------------------------------------------------------
 
@@ -150,14 +152,15 @@ class TransformersPolicy:
     def _child(self, request: Request, number: int, stop: Stop) -> Candidate:
         room = room_after(request.parent, len(stop.tokens), self.sampling, self.context)
         ending = "end" if stop.ended else "step" if stop.boundary and room > 0 else "limit"
-        return child_of(request.parent, number, stop.tokens, self._text_of(stop.tokens), ending, request.whole, len(stop.tokens))
+        text = self._text_of(stop.tokens)
+        return child_of(request.parent, number, stop.tokens, text, ending, request.whole, len(stop.tokens), self.task)
 
     def _text_of(self, tokens: tuple[int, ...]) -> str:
         """Samples of one prompt repeat each other's steps a lot; longer texts would only fill memory."""
         return (self._decode_again if len(tokens) <= REPEATED else self._decode)(tokens)
 
 
-def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Marks:
+def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, separator: str) -> Marks:
     """Which token ids end solutions and steps."""
     declared = model.generation_config.eos_token_id if model.generation_config else None
     ends = {*(declared if isinstance(declared, list) else [declared]), tokenizer.eos_token_id} - {None}
@@ -168,7 +171,7 @@ def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Marks:
     texts += [""] * (size - len(texts))
     return Marks(
         ends=np.array([i in ends for i in range(size)]),
-        holds_break=np.array([prompts.STEP_SEPARATOR in text for text in texts]),
-        starts_newline=np.array([text.startswith("\n") for text in texts]),
-        ends_newline=np.array([text.endswith("\n") for text in texts]),
+        holds_break=np.array([separator in text for text in texts]),
+        starts_newline=np.array([text.startswith(separator[1:]) and len(separator) > 1 for text in texts]),
+        ends_newline=np.array([text.endswith(separator[0]) for text in texts]),
     )

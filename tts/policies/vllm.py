@@ -19,7 +19,8 @@ from tts.models.locate import locate
 from tts.policies.base import Asked, Ending, RequestPolicy, Told, root_of
 from tts.search.base import Candidate
 from tts.search.sampling import Sampling
-from tts.tasks import prompts
+from tts.tasks.base import Task
+from tts.tasks.maths import MATHS
 
 OPTIONS = "TTS_VLLM"  # arguments of vLLM's engine as JSON, such as {"tensor_parallel_size": 4, "gpu_memory_utilization": 0.5}
 
@@ -31,6 +32,7 @@ class VLLMPolicy(RequestPolicy):
         name: a pocket policy, a folder or a Hub name.
         sampling: temperature, limits and seed.
         batch: sequences decoded at once.
+        task: the task of its problems.
 
     Raises:
         tts.models.hub.ModelError: where vLLM is not installed, or cannot load the model.
@@ -38,11 +40,11 @@ class VLLMPolicy(RequestPolicy):
 
     limits = ("a sample is reproducible but for rounding, which depends on what shares its batch",)
 
-    def __init__(self, name: str, sampling: Sampling, batch: int = 128):
+    def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS):
         location = locate(name)
         self.tokenizer = load_tokenizer(location)
         self.llm = start_engine(location, max_num_seqs=batch, enable_prefix_caching=True)
-        super().__init__(name, sampling, batch, self.llm.model_config.max_model_len)
+        super().__init__(name, sampling, batch, self.llm.model_config.max_model_len, task)
 
     def root(self, problem_id: str, problem: str) -> Candidate:
         """The empty solution of a problem.
@@ -50,7 +52,7 @@ class VLLMPolicy(RequestPolicy):
         Raises:
             ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
         """
-        return root_of(self.tokenizer, self.name, self.context, problem_id, problem)
+        return root_of(self.tokenizer, self.name, self.context, problem_id, problem, self.task)
 
     def _send(self, number: int, asked: Asked) -> None:
         from vllm import SamplingParams
@@ -61,7 +63,7 @@ class VLLMPolicy(RequestPolicy):
             top_p=self.sampling.top_p,
             max_tokens=asked.limit,
             seed=asked.seed,
-            stop=[prompts.STEP_SEPARATOR] if asked.stepwise else None,
+            stop=asked.stop,
             include_stop_str_in_output=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )

@@ -12,26 +12,25 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from tts.generate.grid import Grid
-from tts.generate.recorded import selected
+from tts.generate.recorded import selected, task_of_grid
 from tts.search.base import Candidate
 from tts.search.driver import Outcome
 from tts.tasks import selection
 from tts.tasks.grading import Grader
-from tts.tasks.prompts import boxed_answer
 
 
 def summary(grid: Grid, outcomes: dict[str, Outcome], answer: str) -> pd.DataFrame:
     """One row per method: its answer, whether it is right, its score, and what it cost."""
     rows = []
-    with Grader() as grader:
+    with Grader(task := task_of_grid(grid)) as grader:
         for method, outcome in outcomes.items():
-            chosen = selected(grid.rule, outcome)
-            given = boxed_answer(chosen.text) if chosen else None
+            chosen = selected(grid.rule, outcome, task)
+            given = task.answer(chosen.text) if chosen else None
             rows.append(
                 {
                     "method": method,
                     "answer": given,
-                    "right": grader.equal(answer, given),
+                    "right": grader.right(answer, given),
                     "score": selection.aggregate(chosen.scores, grid.aggregate) if chosen else np.nan,
                     "finished": sum(c.status == "finished" for c in outcome.trajectories),
                     "policy tokens": outcome.policy_tokens,

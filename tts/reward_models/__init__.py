@@ -13,6 +13,8 @@ from tts.models.locate import weights_of as hash_of
 from tts.policies import AS_SERVED, address_in, model_of
 from tts.policies.server import Address
 from tts.reward_models.dial import DialledChecker, rates
+from tts.tasks.base import Task
+from tts.tasks.prompts import SolutionRenderer
 
 if TYPE_CHECKING:
     from tts.reward_models.base import Family, StepScorer
@@ -32,7 +34,9 @@ IMPORTED = "imported"
 VLLM = "vllm:"
 
 
-def open_prm(name: str, batch: int = 64, device: str | None = None, share: float = 1.0) -> StepScorer | PassScorer | DialledChecker:
+def open_prm(
+    name: str, batch: int = 64, device: str | None = None, share: float = 1.0, task: Task | None = None
+) -> StepScorer | PassScorer | DialledChecker:
     """Opens a PRM by name.
 
     Args:
@@ -42,14 +46,16 @@ def open_prm(name: str, batch: int = 64, device: str | None = None, share: float
             ``FAMILY:http://HOST:PORT/v1#MODEL`` by a vLLM server.
         batch: rows per forward pass.
         device: as torch names it; by default as :func:`tts.models.loading.placement` chooses.
-        share: of the device's memory that caches may be reckoned from.
+        share: share of the device's memory that caches may be reckoned from.
+        task: the task of its problems, for those that read what a policy would or check steps; by default mathematics, or for the
+            checker the pocket problems.
 
     Raises:
         tts.models.hub.ModelError: where the model or its family is unknown, or its scores do not depend on its input.
     """
     family, location = family_of(name)
     if family == DIAL:
-        return DialledChecker(name)
+        return DialledChecker(name, *([task] if task else []))
     if family == IMPORTED:
         raise ModelError(f"{name} was imported: there are its stored scores, and no model that could give others")
     from tts.reward_models.base import StepScorer, check_responds
@@ -57,6 +63,8 @@ def open_prm(name: str, batch: int = 64, device: str | None = None, share: float
     if name.startswith(VLLM) or address_in(name):
         return check_responds(_by_vllm(name, family, location, batch))
     opened = _class_of(family)(location, device)
+    if task and isinstance(opened.render, SolutionRenderer):
+        opened.render.task = task
     context = int(getattr(opened.backbone.config, "max_position_embeddings", 1 << 30))
     return check_responds(StepScorer(name, opened, batch, context, share=share))
 

@@ -1,4 +1,4 @@
-"""The exact step checker of the pocket problems, with its two error rates dialled in."""
+"""The exact step checker of a task, the pocket problems' say, with its two error rates dialled in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tts.models.hub import ModelError
-from tts.tasks.pocket_problems import first_error, parse
+from tts.tasks.base import Task
+from tts.tasks.pocket import POCKET
 
 if TYPE_CHECKING:
     from tts.reward_models.prefix_plan import Steps
@@ -23,13 +24,14 @@ class DialledChecker:
 
     Args:
         name: ``dial:FALSE_POSITIVE,FALSE_NEGATIVE``.
+        task: the task of the problems.
 
     Raises:
         tts.models.hub.ModelError: where the name does not hold two rates between 0 and 1.
     """
 
-    def __init__(self, name: str):
-        self.name = name
+    def __init__(self, name: str, task: Task = POCKET):
+        self.name, self.task = name, task
         self.false_positive, self.false_negative = rates(name)
         self._known: dict[str, dict[Steps, float]] = {}
 
@@ -37,7 +39,7 @@ class DialledChecker:
         """As :meth:`tts.reward_models.base.StepScorer.score`.
 
         Raises:
-            ValueError: for a text that is not a pocket problem.
+            ValueError: for a problem whose steps the task cannot check.
         """
         scores = [self._solution(problem_id, text, solution) for (problem_id, text), solution in zip(problems, steps)]
         return scores, [0] * len(steps)
@@ -49,8 +51,12 @@ class DialledChecker:
         known = self._known.setdefault(problem_id, {})
         ends = [steps[: depth + 1] for depth in range(len(steps))]
         if any(prefix not in known for prefix in ends):
-            error = first_error(parse(text), steps)
-            right_until = len(steps) if error is None else error[0]
+            right_until = self.task.check_steps(text, steps)
+            if right_until is None:
+                raise ValueError(
+                    f"{self.name}: the task {self.task.name} cannot check the steps of {text[:80]!r}, which is not a pocket problem "
+                    "(say '47,+38,*3=?' or '(12+7)*(9-4)=?') of pocket-main, pocket-hard or pocket:FILE; take another PRM"
+                )
             for depth, prefix in enumerate(ends):
                 known.setdefault(prefix, self._judge(text, prefix, depth < right_until))
         return tuple(known[prefix] for prefix in ends)

@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2Model, Qwen2
 from tts.models.loading import load_model, load_tokenizer, token_id
 from tts.reward_models.base import last
 from tts.reward_models.prefix_plan import Steps
-from tts.tasks.prompts import SYSTEM_PROMPT, Pieces
+from tts.tasks.maths import SYSTEM_PROMPT
+from tts.tasks.prompts import Pieces
 
 SEPARATOR = "<extra_0>"
 

@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerBase
 from tts.models.files import STEP_HEAD
 from tts.models.hub import ModelError
 from tts.models.loading import load_causal_lm, load_tokenizer
-from tts.tasks.prompts import STEP_SEPARATOR, SolutionRenderer
+from tts.tasks.base import Task
+from tts.tasks.prompts import SolutionRenderer
 
 ROWS = 8  # whose log-probabilities over the whole vocabulary are in memory at once
 WIDTH = 5
@@ -40,9 +41,9 @@ class Head(nn.Module):
         return self.layers(inputs).squeeze(-1)
 
 
-def separator_length(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens of the blank line that ends a step; they say nothing of it."""
-    return len(tokenizer(STEP_SEPARATOR, add_special_tokens=False)["input_ids"])
+def separator_length(tokenizer: PreTrainedTokenizerBase, task: Task) -> int:
+    """Tokens of the text that ends a step; they say nothing of it."""
+    return len(tokenizer(task.separator, add_special_tokens=False)["input_ids"])
 
 
 def likelihoods(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +76,6 @@ class StepHead:
         self.backbone, self.output = model.base_model, model.get_output_embeddings()
         self.head = load_head(Path(location) / STEP_HEAD).to(self.backbone.device)
         self.render = SolutionRenderer(self.tokenizer)
-        self._separator = separator_length(self.tokenizer)
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         previous = torch.cat([before[:, None], hidden[:, :-1]], dim=1)
@@ -83,7 +83,8 @@ class StepHead:
         return self.head(torch.cat(parts)).sigmoid().tolist()
 
     def _inputs(self, previous: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
-        counted = [ids[: -self._separator] or ids for ids in tokens]
+        separator = separator_length(self.tokenizer, self.render.task)
+        counted = [ids[:-separator] or ids for ids in tokens]
         width = max(map(len, counted))
         padded = torch.tensor([ids + [0] * (width - len(ids)) for ids in counted], device=previous.device)
         own = torch.tensor([[at < len(ids) for at in range(width)] for ids in counted], device=previous.device)

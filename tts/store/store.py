@@ -22,7 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from tts.common.files import replacing, sweep, write_text
+from tts.common.files import replacing, write_text
 from tts.store.chunk_file import ALL, SCHEMA, STEPS, StoreError, chunk_limits, read_chunk, write_chunk
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.tasks.problems import fingerprint
@@ -55,10 +55,6 @@ class Run:
     def path(self, problems: Sequence[dict]) -> Path:
         """The file of a chunk of problems."""
         return self.folder / _file_name(problems)
-
-    def grades(self, problems: Sequence[dict]) -> Path:
-        """The file of a chunk's grades (:mod:`tts.analysis.grades`), which there may be."""
-        return self.folder / "grades" / _file_name(problems)
 
     @property
     def note(self) -> Path:
@@ -213,16 +209,17 @@ class Store:
         return run
 
     def steps(self, spec: dict, problems: Sequence[dict]) -> StepCache:
-        """A chunk's cache of steps: it holds those that any run with the spec's policy, sampling and engine sampled for the chunk.
+        """A chunk's cache of steps: it holds those that any run with the spec's policy, sampling, engine and task sampled for the chunk.
 
         What cannot be read is left out: whoever needs the rows of such a chunk is told.
         """
-        alike = [spec[key] for key in ("policy", "sampling", "engine")]
+        keys = ("policy", "sampling", "engine", "task")
+        alike = [spec.get(key) for key in keys]
         found = []
         for note in sorted(self.folder.glob(f"*-{glob.escape(_policy_name(spec))}-*/run.json")):
             try:
                 run = _run(note.parent, json.loads(note.read_text(encoding="utf-8")))
-                if [run.spec.get(key) for key in ("policy", "sampling", "engine")] == alike and run.has(problems):
+                if [run.spec.get(key) for key in keys] == alike and run.has(problems):
                     found.append(run.steps(problems))
             except (StoreError, OSError, ValueError, RecursionError, AttributeError):
                 continue
@@ -252,7 +249,6 @@ class Store:
             for pattern in ("*/*.tmp", "imported/*/*.tmp"):
                 for leftover in self.folder.glob(pattern):
                     leftover.unlink(missing_ok=True)
-            sweep(self.folder.glob("*/grades/*.tmp"))  # which are written without the lock
         except Timeout:
             raise StoreError(f"another process is writing to {self.folder}; wait for it, or choose another store") from None
         except OSError as error:

@@ -22,7 +22,6 @@ from tts.search import method_of
 from tts.search.registry import compared
 from tts.strategy import choices
 from tts.strategy.compute_optimal import fit
-from tts.tasks.prompts import boxed_answer
 from tts.tasks.selection import AGGREGATES, VOTES, Rule, aggregates
 
 Unit = Literal["samples", "tokens", "flops"]
@@ -255,13 +254,14 @@ def solve(plan: Strategy, engines: Engines, problem: str, budget: float, unit: U
     entries = {e.difficulty: e for e in plan.within(budget, unit)}
     models = {"policies": [plan.policy.name], "prms": [plan.prm.name], "methods": ["majority"], "problems": plan.learnt_on}
     grid = grid_of(**models, **plan.sampling.model_dump(), beam_width=plan.beam_width, seed=seed)
+    task = recorded.task_of_grid(grid)
     peeked = recorded.search(grid, engines, problem, "best_of_n", plan.peek, "asked")
     score = float(aggregates([c.scores or () for c in peeked.trajectories], plan.aggregate).mean())
     entry = entries[plan.difficulty(score)]
     outcome = recorded.search(grid, engines, problem, entry.method, entry.n, "asked")
-    chosen = recorded.selected(Rule(entry.aggregate, entry.vote), outcome)
+    chosen = recorded.selected(Rule(entry.aggregate, entry.vote), outcome, task)
     return Solution(
-        boxed_answer(chosen.text) if chosen else None,
+        task.answer(chosen.text) if chosen else None,
         chosen.steps if chosen else (),
         entry.difficulty,
         score,

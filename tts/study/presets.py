@@ -25,7 +25,7 @@ from tts.store.imported import check_asked, is_imported
 from tts.store.store import Store
 from tts.study.experiment import Experiment, experiment_of
 from tts.study.parameters import SETTINGS, check, check_kinds, declaration, declared
-from tts.tasks import problems
+from tts.tasks.maths import absent as absent_sets
 
 PRESETS = NOTEBOOKS / "presets"
 OWN = "own"
@@ -227,7 +227,7 @@ def absent(experiments: list[Experiment]) -> tuple[list[str], list[str], list[st
     grids = [other.grid for experiment in experiments for other in (experiment, *experiment.further.values())]
     named = [dict.fromkeys(name for grid in grids for name in getattr(grid, kind)) for kind in ("problems", "policies", "prms")]
     models = [[name for name in names if not is_imported(name)] for names in named[1:]]
-    return problems.absent(named[0]), hub.absent(models[0]), hub.absent(models[1])
+    return absent_sets(named[0]), hub.absent(models[0]), hub.absent(models[1])
 
 
 def _anchored(given: dict, notebooks: Iterable[str], folder: Path) -> dict:

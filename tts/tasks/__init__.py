@@ -1,1 +1,61 @@
-"""Kinds of problems: prompts, steps, answers, grading, selection."""
+"""Kinds of problems: their sets, prompts, steps, answers, grading, selection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tts.tasks.base import Task
+
+# A kind of problem is one file in this folder and one line here. Imported when first used.
+TASKS: dict[str, str | Task] = {"pocket": "tts.tasks.pocket:POCKET", "maths": "tts.tasks.maths:MATHS"}
+DEFAULT = "maths"  # of files whose name does not say their task
+
+
+def register(task: Task) -> None:
+    """Makes a task known in this process, as a line in :data:`TASKS` does in all.
+
+    Raises:
+        ValueError: where another task has its name.
+    """
+    if TASKS.setdefault(task.name, task) is not task:
+        raise ValueError(f"there is a task {task.name!r} already; choose another name")
+
+
+def task_named(name: str) -> Task:
+    """A task by its name.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}; known: {', '.join(TASKS)}")
+    if isinstance(entry := TASKS[name], str):
+        module, _, attribute = entry.partition(":")
+        TASKS[name] = entry = getattr(import_module(module), attribute)
+    return entry
+
+
+def split_set(name: str) -> tuple[Task, str]:
+    """A problem set's task, and its name there: ``TASK:FILE`` says it, a task has sets of its own, and other files are mathematics."""
+    prefix, _, rest = name.partition(":")
+    if rest and prefix in TASKS:
+        return task_named(prefix), rest
+    return next((task for task in map(task_named, TASKS) if task.has(name)), task_named(DEFAULT)), name
+
+
+def task_of(name: str) -> Task:
+    """The task of a problem set, by the set's name."""
+    return split_set(name)[0]
+
+
+def task_in(problems: Sequence[Mapping]) -> Task:
+    """The task of problems of one set, as :func:`tts.tasks.problems.problem_rows` gives them."""
+    return task_named(problems[0].get("task", DEFAULT))
+
+
+def task_of_run(spec: Mapping) -> Task:
+    """The task of a stored run, whose spec names it where it is not mathematics."""
+    return task_named((spec.get("task") or {}).get("name", DEFAULT))

@@ -25,7 +25,6 @@ Family = Literal["chain", "tree"]
 Split = Literal["train", "development", "selection", "test"]
 
 LARGEST = 999
-STEP_SEPARATOR = "\n\n"
 OPERAND_SCALES = (9, 20, 50, 99)
 STYLES: tuple[Style, ...] = ("terse", "verbose")
 

@@ -1,45 +1,20 @@
-"""Prompts, steps and answers: everything that is known about the text of a solution."""
+"""Prompts: how a task's problem is put to a model, by its family and its chat template."""
 
 from __future__ import annotations
 
-import re
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 from jinja2 import TemplateError
 
-STEP_SEPARATOR = "\n\n"
+from tts.tasks.base import Task
+from tts.tasks.maths import MATHS
 
 # Llama's chat template prints today's date unless it is given one; a pinned date keeps runs reproducible.
 PINNED_DATE = "26 Jul 2024"
-
-_BRACE = re.compile(r"\\boxed\{|[{}]")
-
-SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
-
-# What Llama 3 was evaluated with on MATH, and the study after it.
-LLAMA_PROMPT = r"""Solve the following math problem efficiently and clearly:
-
-- For simple problems (2 steps or fewer):
-Provide a concise solution with minimal explanation.
-
-- For complex problems (3 steps or more):
-Use this step-by-step format:
-
-## Step 1: [Concise description]
-[Brief explanation and calculations]
-
-## Step 2: [Concise description]
-[Brief explanation and calculations]
-
-...
-
-Regardless of the approach, always conclude with:
-
-Therefore, the final answer is: $\boxed{answer}$. I hope it is correct.
-
-Where [answer] is just the final number or expression that solves the problem."""
 
 
 @dataclass(frozen=True)
@@ -49,45 +24,20 @@ class Style:
     Attributes:
         marker: what its chat templates hold, and no other family's; a folder may have any name.
         name: what the names of its models hold, for where the template is not known.
-        instruction: what it is told.
-        system: whether in the system's turn, or at the end of the user's.
+        system: whether a task's instruction stands in the system's turn, or at the end of the user's.
     """
 
     marker: str
     name: str
-    instruction: str
     system: bool = True
 
 
 STYLES = {
-    "llama-3": Style("<|start_header_id|>", "llama-3", LLAMA_PROMPT),
-    "deepseek-r1": Style("<｜User｜>", "deepseek-r1", SYSTEM_PROMPT, system=False),  # its authors advise against a system prompt
-    "qwen2.5": Style("<|im_start|>", "qwen2.5", SYSTEM_PROMPT),
+    "llama-3": Style("<|start_header_id|>", "llama-3"),
+    "deepseek-r1": Style("<｜User｜>", "deepseek-r1", system=False),  # its authors advise against a system prompt
+    "qwen2.5": Style("<|im_start|>", "qwen2.5"),
 }
-DEFAULT_STYLE = Style("", "", SYSTEM_PROMPT)
-
-
-def split_steps(text: str) -> tuple[str, ...]:
-    """A solution's steps: its parts between blank lines, blank ones left out."""
-    return tuple(part.strip() for part in re.split(r"\n\s*\n", text) if part.strip())
-
-
-def join_steps(steps: Sequence[str]) -> str:
-    return STEP_SEPARATOR.join(steps)
-
-
-def boxed_answer(text: str) -> str | None:
-    r"""The content of the last complete ``\boxed{...}``, braces balanced; None where there is none."""
-    open_braces: list[tuple[int, bool]] = []  # where its content begins, and whether \boxed stands before it
-    last = (-1, -1)
-    for brace in _BRACE.finditer(text):  # one pass: a hostile text may open thousands of boxes and close none
-        if brace[0] != "}":
-            open_braces.append((brace.end(), len(brace[0]) > 1))
-        elif open_braces:
-            start, boxed = open_braces.pop()
-            if boxed and start > last[0]:
-                last = (start, brace.start())
-    return text[last[0] : last[1]].strip() if last[0] >= 0 else None
+DEFAULT_STYLE = Style("", "")
 
 
 def style_of(template: str | None, name: str = "") -> Style:
@@ -98,23 +48,38 @@ def style_of(template: str | None, name: str = "") -> Style:
     return DEFAULT_STYLE
 
 
-def messages(style: Style, problem: str) -> list[dict[str, str]]:
+def messages(style: Style, problem: str, task: Task = MATHS) -> list[dict[str, str]]:
     """The turns before a solution."""
+    if not (instruction := task.instruction_for(style.name)):
+        return [{"role": "user", "content": problem}]
     if style.system:
-        return [{"role": "system", "content": style.instruction}, {"role": "user", "content": problem}]
-    return [{"role": "user", "content": f"{problem}\n{style.instruction}"}]
+        return [{"role": "system", "content": instruction}, {"role": "user", "content": problem}]
+    return [{"role": "user", "content": f"{problem}\n{instruction}"}]
+
+
+def template_hash(template: str | None, task: Task, name: str = "") -> str:
+    """What tells one prompt from another in the key of a run: a hash of the chat template, and of the turns that it is given.
+
+    Args:
+        template: the tokenizer's chat template, as text; None where a server has it.
+        task: whose instruction is given.
+        name: of the model, which tells its family where the template is not known.
+    """
+    turns = messages(style_of(template, name), "{problem}", task)
+    return hashlib.sha256(json.dumps([template, turns, PINNED_DATE]).encode()).hexdigest()[:12]
 
 
 class SolutionRenderer:
-    """Token ids of partial solutions as a policy would write them: its own prompt, then the steps, each followed by a blank line."""
+    """Token ids of partial solutions as a policy would write them: the prompt of a task, then the steps, each with what ends it."""
 
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer, task: Task = MATHS):
+        self.tokenizer, self.task = tokenizer, task
         self._prompt = lru_cache(1 << 12)(partial(render_prompt, tokenizer))
 
     def __call__(self, solutions: Sequence[tuple[str, Sequence[str]]]) -> list[list[int]]:
         """Ids of each (problem, steps)."""
-        texts = [self._prompt(problem) + "".join(step + STEP_SEPARATOR for step in steps) for problem, steps in solutions]
+        ended = [(problem, "".join(step + self.task.separator for step in steps)) for problem, steps in solutions]
+        texts = [self._prompt(problem, self.task) + text for problem, text in ended]
         return token_ids(self.tokenizer, texts)
 
 
@@ -150,7 +115,7 @@ def token_ids(tokenizer, texts: list[str]) -> list[list[int]]:
     return [encoding.ids for encoding in compiled.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def render_prompt(tokenizer, problem: str) -> str:
+def render_prompt(tokenizer, problem: str, task: Task = MATHS) -> str:
     """The text that a policy continues, by the tokenizer's own chat template.
 
     Raises:
@@ -164,11 +129,11 @@ def render_prompt(tokenizer, problem: str) -> str:
     style = style_of(tokenizer.get_chat_template())
     options = {"tokenize": False, "add_generation_prompt": True, "date_string": PINNED_DATE}
     try:
-        return tokenizer.apply_chat_template(messages(style, problem), **options)
+        return tokenizer.apply_chat_template(messages(style, problem, task), **options)
     except TemplateError:  # some families' templates refuse a system's turn
         pass
     try:
-        return tokenizer.apply_chat_template(messages(replace(style, system=False), problem), **options)
+        return tokenizer.apply_chat_template(messages(replace(style, system=False), problem, task), **options)
     except TemplateError as error:
         raise ValueError(
             f"the chat template of {tokenizer.name_or_path!r} cannot be used ({error}); restore its chat_template.jinja"

@@ -61,7 +61,8 @@ def select(groups: Sequence[int], scores: Sequence[float] | None, vote: str) -> 
         groups: per candidate, the number of its answer; -1 for none, which does not vote.
         scores: per candidate, its aggregate score; not needed for a majority.
         vote: ``majority`` (most frequent answer), ``max`` (PRM-Max, the best score), ``vote`` (PRM-Vote, scores summed
-            over equal answers). Ties go to the candidate of lower index.
+            over equal answers). Ties go to the candidate of lower index, as one candidate has to be named; expected accuracies break
+            them at random (:mod:`tts.analysis.stats`).
 
     Raises:
         ValueError: for an unknown vote, or scores that are needed and missing.

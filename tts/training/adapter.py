@@ -17,6 +17,7 @@ from tts.analysis.costs import shape_of
 from tts.models.files import digest_of, fingerprint, read_card, write_card
 from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.models.locate import locate
+from tts.tasks import task_in
 from tts.tasks.prompts import render_prompt
 from tts.training.batches import ByLength
 from tts.training.loop import Schedule, train
@@ -70,7 +71,7 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, problems: Sequence[dict]) -> li
     """Each worked problem's prompt, solution and end of sequence as the policy will see them, and the prompt's length."""
     examples = []
     for problem in problems:
-        prompt = tokenizer(render_prompt(tokenizer, problem["problem"]), add_special_tokens=False)["input_ids"]
+        prompt = tokenizer(render_prompt(tokenizer, problem["problem"], task_in([problem])), add_special_tokens=False)["input_ids"]
         solution = tokenizer(problem["solution"], add_special_tokens=False)["input_ids"]
         examples.append((prompt + solution + [tokenizer.eos_token_id], len(prompt)))
     return examples

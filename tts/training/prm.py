@@ -24,6 +24,7 @@ from tts.models.locate import locate
 from tts.reward_models.base import StepScorer
 from tts.reward_models.implicit import ImplicitPRM
 from tts.reward_models.step_head import Head, StepHead, confidence, likelihoods, separator_length
+from tts.tasks import task_in
 from tts.tasks.prompts import SolutionRenderer
 from tts.tasks.selection import aggregate
 from tts.training.adapter import AdapterRecipe, adapter_schedule, base_card, new_adapter, save_adapter
@@ -125,8 +126,9 @@ def example(tokenizer: PreTrainedTokenizerBase, row: dict) -> Example:
         steps = tuple(solution["steps"])
         values |= {steps[: depth + 1]: value for depth, value in enumerate(solution["values"])}
         right += [steps] if solution["values"][-1] == 1 else []
-    tree = pack(SolutionRenderer(tokenizer)([(row["problem"], steps) for steps in [(), *values]]))
-    ends, separator = dict(zip([(), *values], tree.ends)), separator_length(tokenizer)
+    task = task_in([row])
+    tree = pack(SolutionRenderer(tokenizer, task)([(row["problem"], steps) for steps in [(), *values]]))
+    ends, separator = dict(zip([(), *values], tree.ends)), separator_length(tokenizer, task)
     own = [tree.beyond(ends[steps[:-1]], ends[steps]) for steps in values]
     learnt = sorted({token for steps in right for token in tree.beyond(ends[()], ends[steps])})
     return Example(tree, [tokens[:-separator] or tokens for tokens in own], list(values.values()), learnt)

@@ -17,8 +17,8 @@ from tts.policies import open_policy
 from tts.search.base import Candidate, Sample, Search
 from tts.search.driver import Driver, Policy
 from tts.search.sampling import Sampling
+from tts.tasks import task_in
 from tts.tasks.grading import Grader
-from tts.tasks.prompts import boxed_answer
 
 CHUNK = 16  # problems that are labelled together; what a crash loses
 
@@ -52,8 +52,10 @@ def labelled(policy: str, problems: Sequence[dict], recipe: RolloutRecipe, path:
     waiting = [p for p in problems if p["id"] not in known]
     if waiting:
         path.parent.mkdir(parents=True, exist_ok=True)
-        engine = open_policy(policy, Sampling(recipe.temperature, 1.0, recipe.max_tokens, recipe.max_tokens, recipe.seed), batch)
-        with Grader() as grader, tqdm(total=len(problems), initial=len(known), desc="rollouts", unit="problem") as bar:
+        task = task_in(problems)
+        sampling = Sampling(recipe.temperature, 1.0, recipe.max_tokens, recipe.max_tokens, recipe.seed)
+        engine = open_policy(policy, sampling, batch, task)
+        with Grader(task) as grader, tqdm(total=len(problems), initial=len(known), desc="rollouts", unit="problem") as bar:
             for at in range(0, len(waiting), CHUNK):
                 rows = _label(engine, waiting[at : at + CHUNK], recipe, grader)
                 with path.open("a", encoding="utf-8") as file:
@@ -88,8 +90,9 @@ def _label(engine: Policy, problems: Sequence[dict], recipe: RolloutRecipe, grad
     outcomes = Driver(engine).run([(root, search(root, recipe, tree)) for root, tree in zip(roots, trees)])
     rows = []
     for problem, tree, outcome in zip(problems, trees, outcomes):
-        solutions = valued(tree, lambda c, gold=problem["answer"]: c.status == "finished" and grader.equal(gold, boxed_answer(c.text)))
-        rows.append({key: problem[key] for key in ("id", "problem", "answer")} | {"tokens": outcome.policy_tokens, "solutions": solutions})
+        solutions = valued(tree, lambda c, gold=problem["answer"]: _right(c, gold, grader))
+        row = {key: problem[key] for key in ("id", "problem", "answer", "task") if key in problem}
+        rows.append(row | {"tokens": outcome.policy_tokens, "solutions": solutions})
     return rows
 
 
@@ -125,3 +128,7 @@ def valued(tree: Tree, right: Callable[[Candidate], bool]) -> list[dict]:
     values = {steps: sum(results) / len(results) for steps, results in outcomes.items()}
     finished = [candidate.steps for candidate, _ in ways if candidate.status == "finished" and candidate.steps]
     return [{"steps": list(steps), "values": [values[steps[: i + 1]] for i in range(len(steps))]} for steps in finished]
+
+
+def _right(candidate: Candidate, gold: str, grader: Grader) -> bool:
+    return candidate.status == "finished" and grader.right(gold, grader.task.answer(candidate.text))

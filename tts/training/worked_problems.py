@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tts.tasks.problems import REASONING_GYM, ProblemError, problem_rows, reasoning_gym_tasks
-from tts.tasks.prompts import join_steps
+from tts.tasks.maths import MATHS, REASONING_GYM, reasoning_gym_tasks
+from tts.tasks.problems import ProblemError, problem_rows
 
 
 def leg_counting(task: dict) -> list[str]:
@@ -51,7 +51,7 @@ def _written(name: str, count: int, split: str) -> list[str]:
     if task not in WRITERS:
         raise ProblemError(f"no worked solutions for {name!r}; there are for {', '.join(WRITERS)}, or give a JSONL file with solutions")
     tasks = reasoning_gym_tasks(name, count, split)
-    return [join_steps([*WRITERS[task](one), f"\\boxed{{{one['answer']}}}"]) for one in tasks]
+    return [MATHS.join([*WRITERS[task](one), f"\\boxed{{{one['answer']}}}"]) for one in tasks]
 
 
 def _solutions_in(path: Path) -> list[str]:

@@ -21,7 +21,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tts.common.files import replacing
 from tts.tasks import pocket_tokenizer
-from tts.tasks.pocket_problems import STEP_SEPARATOR, PocketProblem, first_error
+from tts.tasks.pocket import POCKET
+from tts.tasks.pocket_problems import PocketProblem, first_error
 from tts.tasks.pocket_tokenizer import pieces as tokenizer_pieces
 from tts.tasks.pocket_traces import Example
 
@@ -95,11 +96,11 @@ def policy_sequences(examples: Iterable[Example]) -> Iterator[Sequence]:
     ids_of = _encoder(tokenizer)
     end = tokenizer.eos_token_id
     for example in examples:
-        prompt = ids_of(example.problem.text + STEP_SEPARATOR)
+        prompt = ids_of(example.problem.text + POCKET.separator)
         ids, targets = list(prompt), [0] * len(prompt)
         for number, (step, taught) in enumerate(zip(example.steps, example.taught)):
             last = number == len(example.steps) - 1
-            tokens = [*ids_of(step), *([end] if last else ids_of(STEP_SEPARATOR))]
+            tokens = [*ids_of(step), *([end] if last else ids_of(POCKET.separator))]
             ids += tokens
             targets += [int(taught)] * len(tokens)
         yield Sequence(ids, targets[1:] + [0], [UNLABELLED] * len(ids))

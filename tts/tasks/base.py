@@ -1,0 +1,82 @@
+"""What makes a kind of problem: its sets, what a policy is told, where a step ends, what an answer is and when it is right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Sequence
+
+
+class Task:
+    """One kind of problem. This one has no sets of its own, and its answers are right where they are equal texts.
+
+    Attributes:
+        name: what ``TASK:FILE`` and the keys of runs call it.
+        version: raised whenever another answer is found in a solution, or another answer is right; what was judged before is then
+            judged anew.
+        sets: names of its problem sets; one that ends in a colon goes on with options.
+        instruction: what a policy is told beside the problem; "" for nothing.
+        separator: what ends a step, one character or two.
+        longest: characters of the longest answer that is read.
+        aliases: other names that files have for the fields of a problem's record.
+        fields: what a record may hold beside id, problem and answer.
+    """
+
+    name: str
+    version = 1
+    sets: Sequence[str] = ()
+    instruction = ""
+    separator = "\n\n"
+    longest = 500
+    aliases: dict[str, str] = {}
+    fields: Sequence[str] = ()
+
+    def has(self, name: str) -> bool:
+        """Whether a problem set is one of its own."""
+        return name in self.sets
+
+    def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
+        """The records of one of its own sets, at least ``count`` where it has no end, and what the ids of those without one begin with.
+
+        Raises:
+            tts.tasks.problems.ProblemError: where there is no such set or split.
+        """
+        raise NotImplementedError(f"the task {self.name} has no problem sets of its own; give a file as {self.name}:path/to/problems.jsonl")
+
+    def instruction_for(self, family: str) -> str:
+        """What a policy of a model family (of :data:`tts.tasks.prompts.STYLES`; "" for any other) is told."""
+        return self.instruction
+
+    def split(self, text: str) -> tuple[str, ...]:
+        """A solution's steps, blank ones left out."""
+        return tuple(part.strip() for part in re.split(self._boundary, text) if part.strip())
+
+    def join(self, steps: Iterable[str]) -> str:
+        return self.separator.join(steps)
+
+    @property
+    def _boundary(self) -> str:
+        return r"\n\s*\n" if self.separator == "\n\n" else re.escape(self.separator)
+
+    def answer(self, text: str) -> str | None:
+        """The answer that a solution's text gives; None where it gives none."""
+        raise NotImplementedError
+
+    def normal(self, answer: str) -> str:
+        """An answer without what never matters; answers of equal normal forms are the same. The methods below get these forms."""
+        return answer.strip()
+
+    def value(self, answer: str) -> Hashable | None:
+        """What alone tells whether two answers that have one are the same; None where :meth:`same` must be asked."""
+        return answer
+
+    def same(self, a: str, b: str) -> bool | None:
+        """Whether two answers are one in a vote; None leaves it to math-verify, in a process that is killed where it takes too long."""
+        return a == b
+
+    def right(self, reference: str, answer: str) -> bool | None:
+        """Whether an answer is right; None as of :meth:`same`."""
+        return self.same(reference, answer)
+
+    def check_steps(self, problem: str, steps: Sequence[str]) -> int | None:
+        """The number of the first wrong step, from 0; the number of steps where none is; None where no exact checker tells."""
+        return None

@@ -1,0 +1,229 @@
+"""Mathematics: an answer in a box, right where math-verify takes it for the reference; the study's sets, and reasoning-gym's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+from tts.models import hub
+from tts.tasks.base import Task
+from tts.tasks.problems import ProblemError, check_drawn, read
+
+REASONING_GYM = "reasoning-gym:"
+_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_WITH_BASE = re.compile(r"([0-9A-Z]*\d[0-9A-Z]*)_(?:\{(\d+)\}|(\d+))")
+_WORDS = re.compile(r"\\(?:text|textbf|mbox|mathrm)\s*\{[^{}]*\}")
+_VARIABLE = re.compile(r"(?<![\\a-zA-Z])[a-z]{1,2}(?![a-zA-Z])")
+_OPERATION = re.compile(r"[-+*/^]|\\(?:cdot|times|d?frac|sqrt)|\d[a-z]|(?<![\\a-zA-Z])[a-z]{2}(?![a-zA-Z])")
+# Space stays between two digits ("3 1/2" is not 31/2) and, as one blank, between a command and a letter ("\pi r" is not "\pir").
+# The second backslash of a matrix's row break begins no spacing command.
+_NOISE = re.compile(
+    r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])|(?<!\\)\\[ ,;!]|\\(?:left|right)(?![a-zA-Z])|\\text\s*\{\s*\}|\\?\$|(?<!\d)\s+|\s+(?!\d)|\.$"
+)
+
+_BRACE = re.compile(r"\\boxed\{|[{}]")
+
+
+SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
+
+# What Llama 3 was evaluated with on MATH, and the study after it.
+LLAMA_PROMPT = r"""Solve the following math problem efficiently and clearly:
+
+- For simple problems (2 steps or fewer):
+Provide a concise solution with minimal explanation.
+
+- For complex problems (3 steps or more):
+Use this step-by-step format:
+
+## Step 1: [Concise description]
+[Brief explanation and calculations]
+
+## Step 2: [Concise description]
+[Brief explanation and calculations]
+
+...
+
+Regardless of the approach, always conclude with:
+
+Therefore, the final answer is: $\boxed{answer}$. I hope it is correct.
+
+Where [answer] is just the final number or expression that solves the problem."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A problem set of the study: one file of a data set on the Hugging Face Hub, at a fixed commit.
+
+    Attributes:
+        repository: of the data set.
+        revision: its commit.
+        file: that holds the problems.
+    """
+
+    repository: str
+    revision: str
+    file: str
+
+    @property
+    def is_cached(self) -> bool:
+        return isinstance(try_to_load_from_cache(self.repository, self.file, repo_type="dataset", revision=self.revision), str)
+
+
+PUBLISHED = {
+    "math500": Published("HuggingFaceH4/MATH-500", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be", "test.jsonl"),
+    "aime24": Published("HuggingFaceH4/aime_2024", "2fe88a2f1091d5048c0f36abc874fb997b3dd99a", "data/train-00000-of-00001.parquet"),
+}
+
+
+class Maths(Task):
+    """Answers are in the last box. Two are the same where math-verify 0.9 accepts one for the other, the reference first.
+
+    Units, degree and percent signs are ignored; ``x=5`` is ``5`` (but not ``2x=5``), ``\\{1,2\\}`` is ``(1,2)``, and the case of words
+    does not count. A decimal does not equal a surd, nor an inequality an interval. Numbers in a base are equal where their digits are,
+    and their bases unless one is left out.
+    """
+
+    name = "maths"
+    sets = (*PUBLISHED, f"{REASONING_GYM}TASK[,OPTION=VALUE...]")
+    instruction = SYSTEM_PROMPT
+    aliases = {"answer": "extracted_groundtruth", "id": "unique_id"}  # as the study's repository and MATH-500 call them
+
+    def has(self, name: str) -> bool:
+        return name.partition(":")[0] in (*PUBLISHED, REASONING_GYM.rstrip(":"))
+
+    def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
+        published, _, copy = name.partition(":")
+        if published in PUBLISHED:
+            return _half(published, read(Path(copy) if copy else _fetch(published), self), split), published
+        check_drawn(name, count, split)
+        drawn = reasoning_gym_tasks(name, count or 200, split, seed)
+        return [{"problem": one["question"], "answer": str(one["answer"])} for one in drawn], f"{name}-{split}-{seed}"
+
+    def instruction_for(self, family: str) -> str:
+        return LLAMA_PROMPT if family == "llama-3" else self.instruction
+
+    def answer(self, text: str) -> str | None:
+        return boxed_answer(text)
+
+    def normal(self, answer: str) -> str:
+        return normalise(answer)
+
+    def value(self, answer: str) -> int | None:
+        return int(answer) if _INTEGER.fullmatch(answer) else None
+
+    def same(self, a: str, b: str) -> bool | None:
+        return _quickly_equal(a, b)
+
+
+MATHS = Maths()
+
+
+def boxed_answer(text: str) -> str | None:
+    r"""The content of the last complete ``\boxed{...}``, braces balanced; None where there is none."""
+    last_box = text.rfind("\\boxed{") + len("\\boxed{")
+    end = text.find("}", last_box)
+    if last_box >= len("\\boxed{") and end >= 0 and "{" not in text[last_box:end]:  # as nearly every solution ends
+        return text[last_box:end].strip()
+    open_braces: list[tuple[int, bool]] = []  # where its content begins, and whether \boxed stands before it
+    last = (-1, -1)
+    for brace in _BRACE.finditer(text):  # one pass: a hostile text may open thousands of boxes and close none
+        if brace[0] != "}":
+            open_braces.append((brace.end(), len(brace[0]) > 1))
+        elif open_braces:
+            start, boxed = open_braces.pop()
+            if boxed and start > last[0]:
+                last = (start, brace.start())
+    return text[last[0] : last[1]].strip() if last[0] >= 0 else None
+
+
+@lru_cache(maxsize=100_000)
+def normalise(answer: str) -> str:
+    """Spacing commands, dollar signs and a full stop at the end removed; nothing that changes a value."""
+    return _NOISE.sub(lambda found: f"{found[1]} " if found[1] else "", answer.strip())
+
+
+def _quickly_equal(gold: str, answer: str) -> bool | None:
+    if gold == answer:
+        return True
+    if not answer:
+        return False
+    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
+        return int(gold) == int(answer)
+    bases = _WITH_BASE.fullmatch(gold), _WITH_BASE.fullmatch(answer)
+    if any(bases):
+        digits, of = zip(*((found[1], found[2] or found[3]) if found else (text, None) for found, text in zip(bases, (gold, answer))))
+        return digits[0] == digits[1] and (None in of or of[0] == of[1])
+    if ("=" in gold) != ("=" in answer) and (_says_more_than_a_value(gold) or _says_more_than_a_value(answer)):
+        return False  # math-verify would compare an equation's right side alone
+    return None
+
+
+def _says_more_than_a_value(text: str) -> bool:
+    """Whether it is an equation whose left side is more than a name or numbers: ``2x=6``, not ``x=3``, ``f(2)=3`` or ``1+2=3``."""
+    left, sign, right = text.partition("=")
+    left = _WORDS.sub("", left)
+    return bool(sign) and "=" not in right and bool(_VARIABLE.search(left) or re.search(r"\d[a-z]", left)) and bool(_OPERATION.search(left))
+
+
+def absent(names: Iterable[str]) -> list[str]:
+    """Those of the problem sets that would have to be downloaded."""
+    return [name for name in names if name in PUBLISHED and not PUBLISHED[name].is_cached]
+
+
+def _half(name: str, rows: list[dict], split: str) -> list[dict]:
+    """The rows of a study's set that belong to a split, with ids made of their texts."""
+    if split == "development":
+        raise ProblemError(f"{name} has no development problems; choose selection, test or all")
+    chosen = []
+    for row in rows:
+        digest = hashlib.sha256(" ".join(row["problem"].split()).encode()).digest()
+        if split in ("all", "selection" if digest[0] % 2 else "test"):
+            chosen.append(row | {"id": f"{name}-{digest.hex()[:12]}"})
+    return chosen
+
+
+def _fetch(name: str) -> Path:
+    """The file of a study's set, from the local cache or else from the Hub."""
+    about = PUBLISHED[name]
+    remedy = f"give a local copy as {name}:path/to/problems.jsonl"
+    if not about.is_cached and (reason := hub.unreachable()):
+        raise ProblemError(f"{name} ({about.repository}) is not on this machine and the Hub cannot be reached ({reason}); {remedy}")
+    try:
+        return Path(hf_hub_download(about.repository, about.file, repo_type="dataset", revision=about.revision))
+    except Exception as error:  # the Hub's client raises many kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ProblemError(f"cannot download {name} ({about.repository}): {reason}; {remedy}") from error
+
+
+def reasoning_gym_tasks(name: str, count: int, split: str, seed: int = 0) -> list[dict]:
+    """Tasks as reasoning-gym makes them: ``question``, ``answer`` and ``metadata``; parameters as of :func:`load_problems`.
+
+    Raises:
+        ProblemError: for an unknown task or option, or a value that does not fit.
+    """
+    import reasoning_gym
+
+    task, *options = name.removeprefix(REASONING_GYM).split(",")
+    number = int.from_bytes(hashlib.sha256(f"{split}/{seed}".encode()).digest()[:4], "big")
+    try:
+        chosen = dict(_option(name, option) for option in options)
+        return list(reasoning_gym.create_dataset(task, size=count, seed=number, **chosen))
+    except (ValueError, TypeError, AssertionError) as error:
+        raise ProblemError(f"reasoning-gym cannot make {name!r}: {error}") from None
+
+
+def _option(name: str, text: str) -> tuple[str, object]:
+    key, separator, value = text.partition("=")
+    if not separator or not key.isidentifier() or key in ("size", "seed"):
+        raise ProblemError(f"{name!r}: expected OPTION=VALUE after a comma, found {text!r}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
