@@ -7,6 +7,8 @@ from tts.models.locate import locate
 from tts.policies.base import Asked, RequestPolicy, Told, root_of
 from tts.search.base import Candidate
 from tts.search.sampling import Sampling
+from tts.tasks.base import Task
+from tts.tasks.maths import MATHS
 
 
 class EchoPolicy(RequestPolicy):
@@ -16,15 +18,16 @@ class EchoPolicy(RequestPolicy):
         name: folder of a model, whose tokenizer renders the prompts.
         sampling: temperature, limits and seed.
         batch: questions under way at once.
+        task: kind of problem, which says how it is asked and where a step ends.
     """
 
-    def __init__(self, name: str, sampling: Sampling, batch: int = 8):
-        super().__init__(name, sampling, batch, context=256)
+    def __init__(self, name: str, sampling: Sampling, batch: int = 8, task: Task = MATHS):
+        super().__init__(name, sampling, batch, 256, task)
         self.tokenizer = load_tokenizer(locate(name))
         self._asked: dict[int, Asked] = {}
 
     def root(self, problem_id: str, problem: str) -> Candidate:
-        return root_of(self.tokenizer, self.name, self.context, problem_id, problem)
+        return root_of(self.tokenizer, self.name, self.context, problem_id, problem, self.task)
 
     def _send(self, number: int, asked: Asked) -> None:
         self._asked[number] = asked

@@ -20,6 +20,7 @@ from tts.analysis.accuracy import Results
 from tts.analysis.grades import Grades, Judges
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
+from tts.store.run_spec import Model, RunEngine, RunSpec
 from tts.store.store import Store, StoreError
 from tts.tasks import grading, judge, judge_process, maths, prompts, verdicts
 from tts.tasks.grading import Grader
@@ -28,7 +29,7 @@ from tts.tasks.maths import MATHS, Maths
 from tts.tasks.pocket import POCKET
 from tts.tasks.verdicts import Verdicts
 
-SPEC = {"method": "pool", "policy": {"name": "p"}, "prm": None, "n": 4, "engine": {"name": "transformers"}}
+SPEC = RunSpec("pool", Model("p", ""), None, 4, {"seed": 0}, RunEngine("transformers"))
 PROBLEMS = [{"id": f"p{i}", "problem": f"{i}?", "answer": answer} for i, answer in enumerate([r"\frac{1}{2}", "3", r"\sqrt{2}"])]
 ANSWERS = [["0.5", r"\frac{2}{4}", r"\frac{1}{3}", None], ["3", "03", "4", "x"], [r"2^{1/2}", "1.41", "1.41", r"\sqrt{2}"]]
 WANTED = [

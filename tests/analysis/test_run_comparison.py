@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tts.analysis.run_comparison import compare
+from tts.store.run_spec import Model, RunEngine, RunSpec
 from tts.store.store import Store, StoreError
 from tts.study.cli import app
 from tts.tasks.selection import Rule
@@ -17,8 +18,7 @@ RULE = Rule("product", "vote")
 
 def spec(method, policy="small", prm=None, n=1, **more):
     sampling = {"seed": more.pop("seed", 0), "temperature": 0.7}
-    prm = {"name": prm, "weights": "b"} if prm else None
-    return {"method": method, "policy": {"name": policy, "weights": "a"}, "prm": prm, "n": n, "sampling": sampling} | more
+    return RunSpec(method, Model(policy, "a"), Model(prm, "b") if prm else None, n, sampling, RunEngine("scripted"), **more)
 
 
 def problem(number):

@@ -195,14 +195,14 @@ def steps_shared(report: Report, engines: Engines) -> None:
     )
     chosen = problems(COUNTS[0])
     for policy in ("policy-32k", "policy-51k"):
-        specs = [spec for spec in grid.model_copy(update={"policies": [policy]}).specs() if "width" in spec]
+        specs = [spec for spec in grid.model_copy(update={"policies": [policy]}).specs() if spec.width]
         generated: dict[bool, int] = {}
 
         def searches(share: bool, specs=specs, generated=generated) -> float:
             known: list[ChunkSteps] = []
             elapsed, generated[share] = 0.0, 0
             for spec in specs:
-                engines.prm(spec["prm"]["name"])  # loading it belongs to neither side
+                engines.prm(spec.prm.name)  # loading it belongs to neither side
                 made = make(Work(spec, chosen), StepCache(known) if share else None, engines)
                 known.append(made.sampled)
                 elapsed += made.seconds
@@ -360,7 +360,7 @@ def estimates(report: Report) -> None:
 
 def _generated(run: Run, chunk: list[dict]) -> int:
     """Tokens that the policy generated for a chunk."""
-    if run.spec["method"] in ("cot", "pool"):
+    if run.spec.method in ("cot", "pool"):
         return sum(row["policy_tokens"] for row in run.read(chunk))
     return sum(step["generated"] for step in run.steps(chunk).values())
 

@@ -78,14 +78,14 @@ def reasons(done):
 
 def grid_of(done, **changes):
     source = done.source
-    policy = source.runs[0].spec["policy"]["name"]
-    prms = list(dict.fromkeys(h.spec["prm"]["name"] for h in source.runs if h.spec["prm"]))
+    policy = source.runs[0].spec.policy.name
+    prms = list(dict.fromkeys(h.spec.prm.name for h in source.runs if h.spec.prm))
     values = {"problems": {source.problem_set: source.count}, "policies": [policy], "prms": prms, "budgets": [2], "samples": 2}
     return Grid(**(values | changes))
 
 
 def rows_of(store, method, **wanted):
-    [run] = [r for r in store.runs() if r.spec["method"] == method and all(r.spec[k] == v for k, v in wanted.items())]
+    [run] = [r for r in store.runs() if r.spec.method == method and all(getattr(r.spec, k) == v for k, v in wanted.items())]
     return {row["problem_id"]: row for row in run.rows()}
 
 
@@ -224,7 +224,7 @@ def test_two_prms_with_samples_of_their_own(study, tmp_path):
             record(other, question, number, [question + 1])
     store = Store(tmp_path / "runs")
     done = imported_from(study, store)
-    assert {h.spec["n"] for h in done.source.runs if h.spec["method"] == "pool"} == {3}, "the pool is the larger one"
+    assert {h.spec.n for h in done.source.runs if h.spec.method == "pool"} == {3}, "the pool is the larger one"
     grid = grid_of(done, methods=["majority", "best_of_n"])
     assert [grid.spec("scores", grid.policies[0], prm, grid.samples)["n"] for prm in sorted(grid.prms)] == [3, 2]
     assert len(done.presets) == 2, "they hold different things"
@@ -286,7 +286,7 @@ def test_search_and_learns_searches_do_not_count_tokens(tmp_path):
     assert any("M = 4 assumed" in note for note in done.contents.notes)
     path = sal(tmp_path / "Q" / "beam_search_completions.jsonl", [sal_row(2, answers, scores), sal_row(3, answers[:3])])
     done = imported_from(path, store, "y")
-    assert "3 completions, which is no multiple" in done.contents.skipped[0].reason and done.source.runs[0].spec["width"] == 4
+    assert "3 completions, which is no multiple" in done.contents.skipped[0].reason and done.source.runs[0].spec.width == 4
 
 
 # -- plain, and back -------------------------------------------------------------------------------------------
@@ -510,7 +510,7 @@ def test_again_changes_nothing_and_changed_files_replace(study, tmp_path):
     assert state(store.folder) == before
     record(study / "MATH_best_of_n/Pol-1B/Some-PRM-7B/1_1_1", 0, 1, [8])
     done = imported_from(study, store)
-    assert {run.spec["policy"]["weights"] for run in store.runs()} == {done.source.digest}
+    assert {run.spec.policy.weights for run in store.runs()} == {done.source.digest}
     assert len(list(store.runs())) == len(before_runs(before)), "those of before are gone"
 
 

@@ -55,7 +55,7 @@ def import_of(tmp_path):
 
 
 def grid_of(source, prms, **changes):
-    policy = source.runs[0].spec["policy"]["name"]
+    policy = source.runs[0].spec.policy.name
     values = {"problems": {source.problem_set: source.count}, "policies": [policy], "prms": list(map(str, prms)), "budgets": [3]}
     return Grid(**(values | {"methods": ["majority", "best_of_n"], "samples": 3, "vote": "max", "chunk": 2} | changes))
 
@@ -80,10 +80,10 @@ def test_scores_and_choices_are_those_worked_out_by_hand(import_of, tiny_qwen_pr
 def test_scores_that_came_along_stay_apart(import_of, tiny_qwen_prm):
     name = tiny_qwen_prm.name
     source, store = import_of(lines(prm=name))
-    theirs = source.runs[-1].spec["prm"]["name"]
+    theirs = source.runs[-1].spec.prm.name
     before = {run.key: list(run.rows()) for run in store.runs()}
     grid = grid_of(source, [tiny_qwen_prm, theirs])
-    assert [spec["engine"] == {"name": "imported"} for spec in grid.specs()] == [True, False, True]
+    assert [spec.elsewhere for spec in grid.specs()] == [True, False, True]
     runner.fill(grid, store)
     after = {run.key: list(run.rows()) for run in store.runs()}
     assert {key: after[key] for key in before} == before and len(after) == len(before) + 1
@@ -124,7 +124,7 @@ def test_searches_that_were_imported_have_no_samples_to_score(import_of, tiny_qw
 
 def test_imported_samples_beside_a_policy_that_runs(import_of, tiny_qwen_prm, tiny_lm):
     source, store = import_of(lines())
-    both = {"policies": [source.runs[0].spec["policy"]["name"], str(tiny_lm)], "max_tokens": 8}
+    both = {"policies": [source.runs[0].spec.policy.name, str(tiny_lm)], "max_tokens": 8}
     grid = grid_of(source, [tiny_qwen_prm], **both)
     runner.fill(grid, store)
     assert len(Results(grid, store).table.query("method == 'best_of_n' and n == 3")) == 2
@@ -149,7 +149,7 @@ def test_changed_files_take_the_scores_that_were_given_to_them_along(import_of, 
     rows[0]["completions"][1]["text"] += " or so"
     changed, _ = import_of(rows)
     assert dropped == [[], [], [f"scores of imported:mine/their-1B with {tiny_qwen_prm}, N = 3"]]
-    assert changed.digest != source.digest and {run.spec["policy"]["weights"] for run in store.runs()} == {changed.digest}
+    assert changed.digest != source.digest and {run.spec.policy.weights for run in store.runs()} == {changed.digest}
     assert runner.fill(grid_of(changed, [tiny_qwen_prm]), store) == 2
 
 
@@ -182,10 +182,10 @@ def test_processes_share_the_scoring(import_of, tiny_qwen_prm, monkeypatch):
 
 def test_what_was_imported_and_is_gone_is_said(import_of):
     source, store = import_of(lines())
-    grid = grid_of(source, [source.runs[-1].spec["prm"]["name"]])
+    grid = grid_of(source, [source.runs[-1].spec.prm.name])
     for run in list(store.runs()):
         run.remove()
-        gone = f"{run.spec['method']} of imported:mine/their-1B.* was imported and is no longer in .*; import its files again"
+        gone = f"{run.spec.method} of imported:mine/their-1B.* was imported and is no longer in .*; import its files again"
         with pytest.raises(StoreError, match=gone):
             runner.fill(grid, store)
         import_of(lines())

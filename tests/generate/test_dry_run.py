@@ -80,7 +80,7 @@ def test_counting_loads_no_model(tmp_path, monkeypatch):
 
 def test_measuring_stops_at_its_limit_and_says_what_it_did_not_see(tmp_path, monkeypatch):
     made, make = [], dry_run.make
-    monkeypatch.setattr(dry_run, "make", lambda work, *given: made.append(work.spec["sampling"]["max_tokens"]) or make(work, *given))
+    monkeypatch.setattr(dry_run, "make", lambda work, *given: made.append(work.spec.sampling["max_tokens"]) or make(work, *given))
     items = missing_of([(grid(methods=["majority"], max_tokens=320), Store(tmp_path))])
     hasty, whole = measure(items, minutes=0), measure(items)
     assert made[:2] == [32, 32] and set(made[2:]) == {32, 320} and whole.cut == ()

@@ -91,7 +91,7 @@ def test_the_commit_is_what_identifies_the_weights(own_cache, rlhflow):
     assert policies.weights_of(PRM) == reward_models.weights_of(PRM) == reward_models.weights_of(f"rlhflow:{PRM}") == COMMIT
     assert reward_models.weights_of(f"{PRM}@{OLDER}") == OLDER
     spec = Grid(problems={"pocket-main": 1}, policies=[PRM], prms=[f"{PRM}@{OLDER}"]).spec("scores", PRM, f"{PRM}@{OLDER}", 4)
-    assert (spec["policy"]["weights"], spec["prm"]["weights"]) == (COMMIT, OLDER)
+    assert (spec.policy.weights, spec.prm.weights) == (COMMIT, OLDER)
     assert load_tokenizer(locate(f"{PRM}@{OLDER}")).bos_token == "<|begin_of_text|>"
 
 

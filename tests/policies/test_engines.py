@@ -70,7 +70,7 @@ class TestTransformers(EngineContract):
         return TransformersPolicy(self.folder, sampling, batch)
 
     def under_way(self, policy):
-        return len(policy._queue) + policy._decoding.active
+        return len(policy._queue) + policy.engine.active
 
 
 class TestServer(EngineContract):
@@ -133,7 +133,7 @@ def test_a_server_without_seeds_is_marked_in_the_store_and_said(serve, folder, t
     limit = "not reproducible: the server ignores seeds"
     assert all(store.run(spec).limits() == [limit] for spec in wanted.specs())
     assert describe(wanted, store).endswith(f"{named(server, folder)}: {limit}")
-    assert all(spec["policy"]["weights"] == "as served" for spec in wanted.specs())
+    assert all(spec.policy.weights == "as served" for spec in wanted.specs())
 
 
 def test_a_server_that_renders_prompts_needs_no_tokenizer(serve, folder):

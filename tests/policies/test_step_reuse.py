@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import count
 
 import pyarrow.parquet as pq
@@ -132,7 +133,7 @@ def test_a_study_samples_what_each_search_samples_alone(tiny_lm, tmp_path):
     engines, shared, alone = Engines(8), 0, 0
     for spec in wanted.specs():
         for chunk in wanted.chunks("pocket-main"):
-            if spec["method"] in ("dvts", "beam_search"):
+            if spec.method in ("dvts", "beam_search"):
                 made = make(Work(spec, chunk), None, engines)
                 assert samples(store.run(spec).read(chunk)) == samples(made.rows)
                 alone += made.generated
@@ -143,10 +144,11 @@ def test_a_study_samples_what_each_search_samples_alone(tiny_lm, tmp_path):
 def test_an_added_prm_or_budget_finds_what_is_stored(tiny_lm, tmp_path):
     wanted, store = studied(tiny_lm, tiny_lm, tmp_path)
     spec, chunk = wanted.spec("beam_search", str(tiny_lm), f"math-shepherd:{tiny_lm}", 4), wanted.chunks("pocket-main")[0]
-    other = spec | {"width": 2}
+    other = replace(spec, width=2)
     assert all(store.steps(other, chunk).get((chunk[0]["id"], i)) for i in range(8))
-    for key, value in (("sampling", spec["sampling"] | {"seed": 1}), ("engine", spec["engine"] | {"batch": 9})):
-        assert store.steps(spec | {key: value}, chunk).chunks == [], "of other samples"
+    changes = {"sampling": spec.sampling | {"seed": 1}, "engine": replace(spec.engine, batch=9), "task": replace(spec.task, version=0)}
+    for key, value in changes.items():
+        assert store.steps(replace(spec, **{key: value}), chunk).chunks == [], "of other samples"
     elsewhere = [path[0] for steps in store.steps(spec, wanted.chunks("pocket-main")[1]).chunks for path in steps]
     assert elsewhere and {p["id"] for p in chunk}.isdisjoint(elsewhere)
 
@@ -181,13 +183,13 @@ def test_searches_of_the_same_problems_follow_one_another(tiny_lm, tmp_path):
     wanted, store = grid(tiny_lm, tiny_lm, methods=["dvts", "beam_search"], samples=8, budgets=[4, 8]), Store(tmp_path)
     waiting = Waiting(missing(wanted, store), store)
     under_way = list(iter(waiting.take, None))
-    searches = [item for item in under_way if item.spec["method"] in ("dvts", "beam_search")]
-    assert [item.spec["method"] for item in searches] == 3 * ["dvts"] and waiting.holds(lambda item: item.spec["n"] == 4)
+    searches = [item for item in under_way if item.spec.method in ("dvts", "beam_search")]
+    assert [item.spec.method for item in searches] == 3 * ["dvts"] and waiting
     last = searches[-1]
     made = make(last, inputs_of(last, store), Engines(8))
     store.open(last.spec).write(last.chunk, made.rows, 1.0, steps=made.steps)
     after = waiting.take()
-    assert after.chunk == last.chunk and (after.spec["method"], after.spec["n"]) == ("beam_search", 8)
+    assert after.chunk == last.chunk and (after.spec.method, after.spec.n) == ("beam_search", 8)
     assert inputs_of(after, store).chunks == [made.sampled] and waiting.take() is None
 
 

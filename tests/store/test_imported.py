@@ -32,7 +32,7 @@ def import_of(tmp_path):
 
 
 def grid(source, **changes):
-    policy = source.runs[0].spec["policy"]["name"]
+    policy = source.runs[0].spec.policy.name
     return Grid(problems={source.problem_set: 1}, policies=[policy], methods=["majority"], **({"samples": 2, "budgets": [2]} | changes))
 
 
@@ -40,7 +40,7 @@ def grid(source, **changes):
 def test_the_seed_that_is_used(import_of, there, asked, used):
     store, source = import_of(there)
     wanted = grid(source, seed=asked)
-    assert next(wanted.specs())["sampling"]["seed"] == used
+    assert next(wanted.specs()).seed == used
     said = runner.describe(wanted, store)
     assert (f"pool of mine: seed {used} of the imported runs is used; choose others with -p seed=" in said) == (len(there) > 1)
 
@@ -54,7 +54,7 @@ def test_a_seed_that_is_not_there_is_refused(import_of, there):
 
 def test_settings_that_cannot_apply_are_refused(import_of):
     _, source = import_of([0])
-    there = [source.runs[0].spec["policy"]["name"]], [source.problem_set]
+    there = [source.runs[0].spec.policy.name], [source.problem_set]
     with pytest.raises(NotImported, match="^samples=4: 2 samples of a problem were imported, and all of them are used; leave it out"):
         imported.check_asked({"samples": 4}, *there)
     with pytest.raises(NotImported, match="^temperature, max_tokens: imported solutions are as they are"):

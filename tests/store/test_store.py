@@ -128,7 +128,7 @@ def test_token_counts_are_exact(tiny_lm, tmp_path):
     wanted = grid(tiny_lm, tiny_lm)
     store, engines, decoded = Store(tmp_path), Engines(8), []
     policy = engines.policy(str(tiny_lm), wanted.sampling())
-    decoding = policy._decoding
+    decoding = policy.engine._batch
     original = decoding._write
     decoding._write = lambda tokens, count: (decoded.append(len(decoding._of)), original(tokens, count))
     for spec in wanted.specs():
@@ -138,13 +138,13 @@ def test_token_counts_are_exact(tiny_lm, tmp_path):
             made = make(work, inputs_of(work, store), engines)
             assert made.generated == sum(decoded)
             store.open(spec).write(chunk, made.rows, 0.0, steps=made.steps)
-            if spec["method"] == "scores":
+            if spec.method == "scores":
                 continue
             decoded.clear()
             alone = make(work, None, engines)
             stored = sum(row["policy_tokens"] for row in store.run(spec).read(chunk))
             assert stored == sum(row["policy_tokens"] for row in alone.rows) == alone.generated == sum(decoded) > 0
-            assert (made.generated < stored) == (spec["method"] == "beam_search"), "a beam search finds DVTS's first steps known"
+            assert (made.generated < stored) == (spec.method == "beam_search"), "a beam search finds DVTS's first steps known"
 
 
 def test_prompts_are_stored_as_rendered_and_older_chunks_are_read(tiny_lm, tmp_path):

@@ -50,9 +50,9 @@ class Place:
         """The rows that came from the damaged folder, by run and problem."""
         found = {}
         for run in self.store.runs():
-            if not run.spec["policy"]["name"].startswith("imported:earlier/"):
+            if not run.spec.policy.name.startswith("imported:earlier/"):
                 for row in run.rows():
-                    found[run.spec["method"], run.spec["policy"]["name"], row["problem_id"]] = row
+                    found[run.spec.method, run.spec.policy.name, row["problem_id"]] = row
         return found
 
     def changed(self) -> list[str]:

@@ -11,6 +11,7 @@ from tts.analysis.evidence import Evidence
 from tts.analysis.grades import Grades, Judges
 from tts.generate.grid import Grid
 from tts.search.registry import method_of
+from tts.store.run_spec import RunSpec
 from tts.store.store import Store
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
@@ -66,7 +67,7 @@ class Results(Evidence):
         self._accuracies: dict[tuple, np.ndarray] = {}
         self._judges = Judges()
 
-    def graded(self, problem_set: str, spec: dict) -> list[Graded]:
+    def graded(self, problem_set: str, spec: RunSpec) -> list[Graded]:
         """A run's candidates for each problem of a set, in the order of the problems.
 
         Raises:

@@ -15,6 +15,7 @@ from tts.analysis import stats
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence
 from tts.search.registry import prm_of
+from tts.store.run_spec import RunSpec
 from tts.tasks.pocket_problems import apply
 from tts.tasks.pocket_traces import split_equation
 
@@ -142,7 +143,7 @@ def _samples(results: Results, problem_set: str, policy: str) -> Iterator[list[t
         yield [(t["steps"], bool(right)) for t, right in zip(trajectories, correct)]
 
 
-def _graded_trajectories(results: Results, problem_set: str, spec: dict) -> Iterator[tuple[list[dict], np.ndarray]]:
+def _graded_trajectories(results: Results, problem_set: str, spec: RunSpec) -> Iterator[tuple[list[dict], np.ndarray]]:
     """Per problem, a run's stored candidates, and whether each is right."""
     stored = (row for chunk in results.grid.chunks(problem_set) for row in results.store.run(spec).read(chunk))
     for row, graded in zip(stored, results.graded(problem_set, spec)):

@@ -44,18 +44,18 @@ def _run(run: Run, paths: Iterable[Path]) -> dict:
     columns = ("prompt_tokens", "policy_tokens", "prm_tokens")
     counts = (np.concatenate([t[name].to_numpy().astype(float) for t in tables]) for name in columns)
     prompts, written, read = (int(summed) if np.isfinite(summed := count.sum()) else summed for count in counts)  # NaN: not recorded
-    policy, prm = spec["policy"]["name"], spec["prm"]["name"] if spec["prm"] else ""
-    spent = flops.inference(costs.shape_of(policy).parameters, prompts + written) if spec["method"] != "scores" else 0.0
+    policy, prm = spec.policy.name, spec.guide or ""
+    spent = flops.inference(costs.shape_of(policy).parameters, prompts + written) if spec.method != "scores" else 0.0
     return {
-        "method": {"pool": "samples", "scores": "PRM scores of samples"}.get(spec["method"], spec["method"]),
+        "method": {"pool": "samples", "scores": "PRM scores of samples"}.get(spec.method, spec.method),
         "policy": policy,
         "PRM": prm,
-        "N": spec["n"],
-        "seed": spec["sampling"]["seed"],
-        "engine": spec["engine"]["name"],
-        "engine's limits": "; ".join(run.limits()) if spec["engine"]["name"] != DEFAULT else "",
+        "N": spec.n,
+        "seed": spec.seed,
+        "engine": spec.engine.name,
+        "engine's limits": "; ".join(run.limits()) if spec.engine.name != DEFAULT else "",
         "problems": sum(t.num_rows for t in tables),
-        "policy tokens": written if spec["method"] != "scores" else 0,
+        "policy tokens": written if spec.method != "scores" else 0,
         "PRM tokens": read,
         "FLOPs": spent + (flops.inference(costs.shape_of(prm).parameters, read) if prm else 0.0),
         "seconds": sum(float(t.schema.metadata[b"seconds"]) for t in tables),
@@ -65,7 +65,7 @@ def _run(run: Run, paths: Iterable[Path]) -> dict:
 def models(results: Sequence[Results]) -> pd.DataFrame:
     """Every policy and PRM of the results: parameters and the hash of its weights."""
     specs = [spec for one in results for spec in one.grid.specs()]
-    named = {m["name"]: m["weights"] for spec in specs for m in (spec["policy"], spec["prm"]) if m}
+    named = {m.name: m.weights for spec in specs for m in (spec.policy, spec.prm) if m}
     rows = [{"model": name, "parameters": costs.shape_of(name).parameters, "weights": weights} for name, weights in named.items()]
     return pd.DataFrame(rows)
 

@@ -11,8 +11,9 @@ from tts.analysis import grades, stats
 from tts.analysis.accuracy import MAJORITY, by_part, graded_row, vote_of
 from tts.analysis.stats import Interval
 from tts.search.registry import GREEDY, METHODS, POOL, Settings, is_search
-from tts.store.store import Run, StoreError, describe
-from tts.tasks import task_of_run
+from tts.store.run_spec import RunSpec
+from tts.store.store import Run, StoreError
+from tts.tasks import task_of_key
 from tts.tasks.grading import Grader
 from tts.tasks.selection import Rule
 
@@ -72,7 +73,7 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
     if not common:
         raise StoreError(f"no common problem: {first.folder.name} holds {len(rows[0])}, {second.folder.name} {len(rows[1])} others")
     pairs = list(zip((first, second), rows))
-    with Grader(task_of_run(first.spec)) as grader, tqdm(total=2 * len(common), desc="grading", unit="problem", delay=2) as bar:
+    with Grader(task_of_key(first.spec.task)) as grader, tqdm(total=2 * len(common), desc="grading", unit="problem", delay=2) as bar:
         values = [np.array([_accuracy(run.spec, of[name], rule, grader, bar) for name in common]) for run, of in pairs]
     one, other = (_side(run, [of[name] for name in common], v) for (run, of), v in zip(pairs, values))
     if len(common) < 2:
@@ -81,20 +82,20 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
     return RunComparison(len(common), one, other, difference, stats.verdict(difference))
 
 
-def _accuracy(spec: dict, row: dict, rule: Rule, grader: Grader, bar: tqdm) -> float:
+def _accuracy(spec: RunSpec, row: dict, rule: Rule, grader: Grader, bar: tqdm) -> float:
     graded = graded_row(row, grades.of_row(row, grader))
     bar.update()
     if not len(graded.group):
         return 0.0
-    if spec["method"] in (GREEDY, POOL):
+    if spec.method in (GREEDY, POOL):
         return vote_of(graded, len(graded.group), MAJORITY)
-    if is_search(spec["method"]) and (part := METHODS[spec["method"]].part):
-        each = part(Settings(spec["width"]))
-        graded = by_part(graded, spec["n"] // each, each)
+    if is_search(spec.method) and (part := METHODS[spec.method].part):
+        each = part(Settings(spec.width))
+        graded = by_part(graded, spec.n // each, each)
     return vote_of(graded, len(graded.group), rule)
 
 
 def _side(run: Run, rows: list[dict], values: np.ndarray) -> Side:
-    name = f"{describe(run.spec)}, seed {run.spec['sampling']['seed']} ({run.key})"
+    name = f"{run.spec}, seed {run.spec.seed} ({run.key})"
     tokens = [float(np.mean(np.array([row[kind] for row in rows], float))) for kind in ("policy_tokens", "prm_tokens")]
     return Side(name, stats.of_accuracy(values), *tokens)

@@ -15,7 +15,8 @@ from tts.exchange.records import Contents, ExchangeError, writing
 from tts.exchange.runs import Assembled, ImportedRun, assemble, renamed
 from tts.store import imported
 from tts.store.imported import FOLDER, MANIFEST, PREFIX, Held, Import
-from tts.store.store import ELSEWHERE, Store, describe
+from tts.store.run_spec import ELSEWHERE, Model, RunEngine, RunSpec
+from tts.store.store import Store
 from tts.tasks.grading import Grader
 
 
@@ -79,7 +80,11 @@ def import_into(store: Store, contents: Contents, name: str, root: Path, policy:
         source = Import(folder, name, built.digest, len(built.problems), tuple(held))
         written = presets.build(source, store.folder.resolve())
         manifest = {"name": name, "format": contents.format, "source": str(root.resolve()), "hash": built.digest}
-        manifest |= {"problems": source.count, "runs": [vars(run) for run in held], "notes": contents.notes}
+        manifest |= {
+            "problems": source.count,
+            "runs": [{"spec": run.spec.stored, "problems": run.problems} for run in held],
+            "notes": contents.notes,
+        }
         manifest |= {"skipped": [vars(skip) for skip in contents.skipped], "grades": count, "differences": [str(d) for d in differences]}
         _write_folder(source, built.problems, written, manifest)
         dropped = _drop_older(store, name, built.digest)
@@ -115,11 +120,9 @@ def _write_folder(source: Import, problems: list[dict], written: list[presets.Pr
 def _write_run(store: Store, run: ImportedRun, built: Assembled, name: str) -> Held:
     """Stores a run; returns its entry in the list."""
 
-    def model(of: str | None) -> dict | None:
-        return {"name": f"{PREFIX}{name}/{of}", "weights": built.digest} if of else None
-
-    spec = {"method": run.method, "policy": model(run.policy), "prm": model(run.prm), "n": run.n}
-    spec |= {"sampling": run.sampling | {"seed": run.seed}, "engine": ELSEWHERE} | ({"width": run.width} if run.width else {})
+    policy, prm = (Model(f"{PREFIX}{name}/{of}", built.digest) if of else None for of in (run.policy, run.prm))
+    sampling = run.sampling | {"seed": run.seed}
+    spec = RunSpec(run.method, policy, prm, run.n, sampling, RunEngine(ELSEWHERE), width=run.width or None)
     problems = [problem for problem in built.problems if problem["id"] in run.rows]
     stored = store.open(spec)
     if not stored.has(problems):
@@ -129,8 +132,8 @@ def _write_run(store: Store, run: ImportedRun, built: Assembled, name: str) -> H
 
 def _drop_older(store: Store, name: str, digest: str) -> list[str]:
     """Removes the runs of what was imported under the same name before its files changed; names those that were scored here."""
-    policies = ((run, run.spec["policy"]) for run in list(store.runs()))
-    older = [run for run, policy in policies if policy["name"].startswith(f"{PREFIX}{name}/") and policy["weights"] != digest]
+    policies = ((run, run.spec.policy) for run in list(store.runs()))
+    older = [run for run, policy in policies if policy.name.startswith(f"{PREFIX}{name}/") and policy.weights != digest]
     for run in older:
         run.remove()
-    return [describe(run.spec) for run in older if run.spec["engine"] != ELSEWHERE]
+    return [str(run.spec) for run in older if not run.spec.elsewhere]

@@ -14,6 +14,7 @@ from tts.common.files import replacing
 from tts.exchange.records import COUNTS, Contents, ExchangeError, Record, Solution, clean_scores, steps_and_scores, whole_number, writing
 from tts.search.registry import GREEDY, POOL, SCORES, Method, Settings, is_search, method_of, searches
 from tts.store.imported import is_imported, original
+from tts.store.run_spec import RunSpec
 from tts.store.store import Run, Store
 from tts.tasks.maths import MATHS
 
@@ -143,23 +144,23 @@ def rows(store: Store) -> Iterator[dict]:
 def _headers(runs: list[Run]) -> dict[str, dict]:
     """What tells runs apart, by key; a PRM that scored imported samples here has its weights, if one of its name came along."""
     headers = {run.key: _header(run.spec) for run in runs}
-    here = [run for run in runs if run.spec["prm"] and is_imported(run.spec["policy"]["name"]) > is_imported(run.spec["prm"]["name"])]
+    here = [run for run in runs if run.spec.prm and is_imported(run.spec.policy.name) > is_imported(run.spec.prm.name)]
     others = [headers[run.key] for run in runs if run not in here]
     for run in here:
         if (header := headers[run.key]) in others:
-            headers[run.key] = header | {"prm": f"{header['prm']}@{run.spec['prm']['weights'][:12]}"}
+            headers[run.key] = header | {"prm": f"{header['prm']}@{run.spec.prm.weights[:12]}"}
     return headers
 
 
-def _header(spec: dict) -> dict:
+def _header(spec: RunSpec) -> dict:
     return {
-        "method": _METHOD.get(spec["method"], spec["method"]),
-        "policy": original(spec["policy"]["name"]),
-        "prm": original(spec["prm"]["name"]) if spec["prm"] else None,
-        "n": spec["n"],
-        "seed": spec["sampling"]["seed"],
-        "width": spec.get("width"),
-        "sampling": {key: value for key, value in spec["sampling"].items() if key != "seed"},
+        "method": _METHOD.get(spec.method, spec.method),
+        "policy": original(spec.policy.name),
+        "prm": original(spec.prm.name) if spec.prm else None,
+        "n": spec.n,
+        "seed": spec.seed,
+        "width": spec.width,
+        "sampling": {key: value for key, value in spec.sampling.items() if key != "seed"},
     }
 
 

@@ -66,15 +66,15 @@ def build(source: Import, store: Path) -> list[Preset]:
 
 def _pairs(source: Import) -> list[tuple[str, str | None]]:
     """Each policy with each PRM that it has a run with; policies without one by themselves."""
-    pairs = list(dict.fromkeys((h.spec["policy"]["name"], (h.spec["prm"] or {}).get("name")) for h in source.runs))
+    pairs = list(dict.fromkeys((h.spec.policy.name, h.spec.guide) for h in source.runs))
     guided = {policy for policy, prm in pairs if prm}
     return [(policy, prm) for policy, prm in pairs if prm or policy not in guided]
 
 
 def _held(source: Import, policy: str, prm: str | None) -> tuple[Cells, int]:
     """What the runs of two models say something of, and on how many problems all do; a run of less than half of the most has no say."""
-    runs = [h for h in source.runs if h.spec["policy"]["name"] == policy and (h.spec["prm"] or {"name": prm})["name"] == prm]
-    counts, sizes = [held.problems for held in runs], {held.spec["n"] for held in runs}
+    runs = [h for h in source.runs if h.spec.policy.name == policy and h.spec.guide in (None, prm)]
+    counts, sizes = [held.problems for held in runs], {held.spec.n for held in runs}
     problems = min(count for count in counts if count >= max(counts) / 2)
     budgets = sorted({1 << i for i in range(max(sizes).bit_length())} | sizes)
     asked = [(method, n) for method in ("cot", *compared()) for n in budgets]
@@ -91,7 +91,7 @@ def _preset(
     shared = [n for n in budgets if all((method, n) in cells for method in level)] or budgets[-1:]
     level += [m for m in searches() if m in methods and m not in level and (m, shared[-1]) in cells]
     shared = [n for n in shared if all((method, n) in cells for method in level)]
-    widths = [held.spec["width"] for held in source.runs if held.spec.get("width")]
+    widths = [held.spec.width for held in source.runs if held.spec.width]
     samples = max((n for method, n in cells if method == "majority"), default=max(budgets))
     common = {
         "problems": {source.problem_set: problems},

@@ -82,26 +82,26 @@ def _counted(title: str, items: Sequence[str], source: Import) -> Iterator[str]:
 def missing(source: Import) -> list[str]:
     """What notebooks may ask for and the data do not hold, in sentences."""
     specs = [held.spec for held in source.runs]
-    methods = {spec["method"] for spec in specs}
+    methods = {spec.method for spec in specs}
     sentences = []
     if "cot" not in methods:
         sentences.append("greedy CoT: Pass@1 of the samples stands in for it, under that name")
     if "pool" in methods:
-        most = max(spec["n"] for spec in specs if spec["method"] == "pool")
+        most = max(spec.n for spec in specs if spec.method == "pool")
         if most < max(STUDY_BUDGETS):
             sentences.append(f"more than {most} samples per problem: majority, Pass@n and best-of-n up to n = {most}")
     else:
         sentences.append("independent samples: no majority, no Pass@n, no best-of-n, no difficulty")
-    if not any(spec["prm"] for spec in specs):
+    if not any(spec.prm for spec in specs):
         sentences.append("step scores: no best-of-n, but with a PRM that can be run")
     for method, title in (("beam_search", "beam search"), ("dvts", "DVTS")):
-        budgets = sorted({spec["n"] for spec in specs if spec["method"] == method})
+        budgets = sorted({spec.n for spec in specs if spec.method == method})
         absent = [n for n in STUDY_BUDGETS if n not in budgets and not (method == "dvts" and budgets and n <= max(budgets))]
         if not budgets:
             sentences.append(f"{title}, at any budget")
         elif absent:
             sentences.append(f"{title} at N = {', '.join(map(str, absent))}; there is N = {', '.join(map(str, budgets))}")
-    models = dict.fromkeys(name for spec in specs for name in (spec["policy"]["name"], (spec["prm"] or {}).get("name")) if name)
+    models = dict.fromkeys(name for spec in specs for name in (spec.policy.name, spec.guide) if name)
     unknown = [original(name) for name in models if not np.isfinite(costs.shape_of(name).parameters)]
     if unknown:
         sentences.append(f"the size of {', '.join(unknown)}: FLOPs are unknown")
@@ -114,7 +114,7 @@ def _tokens(source: Import) -> Iterator[str]:
         for row in store.run(held.spec).rows():
             for key, name in zip(COUNTS, ("prompts", "what the policy wrote", "what the PRM read")):
                 if row[key] is None:
-                    absent.setdefault(name, set()).add(held.spec["method"])
+                    absent.setdefault(name, set()).add(held.spec.method)
     for name, methods in absent.items():
         yield f"token counts of {name} ({', '.join(sorted(methods))}): unknown (NaN), not estimated"
 

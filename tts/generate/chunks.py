@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -19,12 +19,13 @@ from tts.reward_models import open_prm
 from tts.search import sample_pool
 from tts.search.base import Candidate, Search
 from tts.search.driver import Driver, Outcome, Policy
-from tts.search.registry import Settings, is_search, method_of
+from tts.search.registry import POOL, Settings, is_search, method_of
 from tts.search.sampling import Sampling
 from tts.store.chunk_file import STEPS
 from tts.store.imported import is_imported
+from tts.store.run_spec import ELSEWHERE, RunEngine, RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache
-from tts.store.store import ELSEWHERE, Run, Store
+from tts.store.store import Run, Store
 from tts.tasks import task_in
 from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
@@ -39,7 +40,7 @@ FEWEST, MOST = 4, 16  # candidates under way for each row of the batch
 class Work:
     """A chunk of a run that is not stored yet."""
 
-    spec: dict
+    spec: RunSpec
     chunk: list[dict]
 
 
@@ -66,7 +67,7 @@ class Made:
     @property
     def generated(self) -> int:
         """Tokens that the policy generated for it, steps that were known and sampled once more not counted."""
-        if self.work.spec["method"] in ("cot", "pool"):
+        if self.work.spec.method in ("cot", "pool"):
             return sum(row["policy_tokens"] for row in self.rows)
         return pc.sum(self.steps.flatten().field("generated")).as_py() if self.steps is not None else 0
 
@@ -91,9 +92,9 @@ class Engines:
         self._prms: dict[tuple[str, Task | None], StepScorer] = {}
         self._unread: list[str] = []
 
-    def of(self, spec: dict) -> Engines:
+    def of(self, spec: RunSpec) -> Engines:
         """These, or others where a spec asks for another batch."""
-        batch = spec["engine"]["batch"]
+        batch = spec.engine.batch
         return self if batch == self.batch else Engines(batch, self.share)
 
     def policy(self, name: str, sampling: Sampling, task: Task = MATHS) -> Policy:
@@ -111,9 +112,9 @@ class Engines:
             self._prms[name, task] = open_prm(name, self.batch, share=self.share, task=task)
         return self._prms[name, task]
 
-    def limits(self, spec: dict) -> tuple[str, ...]:
+    def limits(self, spec: RunSpec) -> tuple[str, ...]:
         """What the engine that samples for a spec cannot do; scores of a pool sample nothing."""
-        return getattr(next(iter(self._policies.values()), None), "limits", ()) if spec["method"] != "scores" else ()
+        return getattr(next(iter(self._policies.values()), None), "limits", ()) if spec.method != "scores" else ()
 
     def unread(self) -> list[str]:
         """A line for each PRM with steps that did not fit its context since this was asked last."""
@@ -139,15 +140,15 @@ def inputs_of(work: Work, store: Store) -> Inputs:
     """What the store holds that a chunk is made from."""
     if pool := pool_of(work, store):
         return pool.read(work.chunk)
-    return store.steps(work.spec, work.chunk) if is_search(work.spec["method"]) else None
+    return store.steps(work.spec, work.chunk) if is_search(work.spec.method) else None
 
 
 def pool_of(work: Work, store: Store) -> Run | None:
     """The run whose samples a chunk's scores are of; None where it is not about scores."""
-    if work.spec["method"] != "scores":
+    if work.spec.method != "scores":
         return None
-    pool = work.spec | {"method": "pool", "prm": None}
-    return store.run(pool | {"engine": ELSEWHERE} if is_imported(pool["policy"]["name"]) else pool)
+    engine = RunEngine(ELSEWHERE) if is_imported(work.spec.policy.name) else work.spec.engine
+    return store.run(replace(work.spec, method=POOL, prm=None, engine=engine))
 
 
 def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: Callable[[int], object] = lambda tokens: None) -> Made:
@@ -160,7 +161,7 @@ def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: Callable[[int]
         on_tokens: called with the number of newly generated tokens.
     """
     started = time.monotonic()
-    if work.spec["method"] == "scores":
+    if work.spec.method == "scores":
         rows, steps = _score_pool(work, inputs, engines), None
     else:
         rows, steps = _search(work, inputs or StepCache(), engines, on_tokens)
@@ -169,9 +170,9 @@ def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: Callable[[int]
 
 def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: Callable[[int], object]) -> tuple[list[dict], pa.ListArray | None]:
     spec, task = work.spec, task_in(work.chunk)
-    sampler = engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]), task)
+    sampler = engines.policy(spec.policy.name, Sampling(**spec.sampling), task)
     policy = Remembering(sampler, steps, on_tokens)
-    prm = engines.prm(spec["prm"]["name"], task) if spec["prm"] else None
+    prm = engines.prm(spec.prm.name, task) if spec.prm else None
     roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
     held = room(engines, sampler, longest_of(roots, sampler.sampling), prm is not None)
     outcomes = Driver(policy, prm, room=held).run([(root, search_of(spec, root)) for root in roots])
@@ -202,11 +203,11 @@ def room(engines: Engines, policy: Policy, longest: int, scored: bool) -> int:
     return max(FEWEST * engines.batch, min(MOST * engines.batch, fitting))
 
 
-def search_of(spec: dict, root: Candidate) -> Search:
+def search_of(spec: RunSpec, root: Candidate) -> Search:
     """The search that a spec describes, from a problem's root."""
-    if is_search(spec["method"]):
-        return method_of(spec["method"]).build(root, spec["n"], Settings(spec["width"], spec["max_steps"]))
-    return sample_pool(root, spec["n"])
+    if is_search(spec.method):
+        return method_of(spec.method).build(root, spec.n, Settings(spec.width, spec.max_steps))
+    return sample_pool(root, spec.n)
 
 
 def row(problem: dict, outcome: Outcome) -> dict:
@@ -234,8 +235,8 @@ def row(problem: dict, outcome: Outcome) -> dict:
 
 def _score_pool(work: Work, pool: list[dict], engines: Engines) -> list[dict]:
     """The stored pool's rows with a PRM's scores; the policy's tokens are the pool's, counted there."""
-    prm = engines.prm(work.spec["prm"]["name"], task_in(work.chunk))
-    at_once = max(1, FEWEST * engines.batch // work.spec["n"])
+    prm = engines.prm(work.spec.prm.name, task_in(work.chunk))
+    at_once = max(1, FEWEST * engines.batch // work.spec.n)
     for first in range(0, len(pool), at_once):
         score_rows(pool[first : first + at_once], prm)
     return pool

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tqdm.auto import tqdm
 
@@ -18,6 +18,7 @@ from tts.generate.local_pool import side_by_side
 from tts.generate.runner import missing
 from tts.search.registry import is_search
 from tts.search.sampling import Sampling
+from tts.store.run_spec import RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.store.store import Store
 from tts.tasks import task_in
@@ -39,18 +40,18 @@ class Item:
 
     @property
     def solutions(self) -> int:
-        return self.work.spec["n"] * len(self.work.chunk)
+        return self.work.spec.n * len(self.work.chunk)
 
     @property
     def tokens(self) -> int:
         """What its solutions would take if each were as long as ``max_tokens`` allows; scores take none of the policy."""
-        return 0 if self.work.spec["method"] == "scores" else self.solutions * self.work.spec["sampling"]["max_tokens"]
+        return 0 if self.work.spec.method == "scores" else self.solutions * self.work.spec.sampling["max_tokens"]
 
     @property
     def models(self) -> tuple[str, str, str]:
         """Policy, PRM (empty for none), method."""
         spec = self.work.spec
-        return spec["policy"]["name"], spec["prm"]["name"] if spec["prm"] else "", spec["method"]
+        return spec.policy.name, spec.guide or "", spec.method
 
 
 def missing_of(pairs: Iterable[tuple[Grid, Store]]) -> list[Item]:
@@ -118,7 +119,7 @@ def measure(items: Sequence[Item], minutes: float = 2.0) -> Estimate:
     groups: dict[tuple, list[Item]] = {}
     for item in items:
         problem_set = next(name for name in item.grid.problems if item.work.chunk in item.grid.chunks(name))
-        groups.setdefault((*item.models, item.work.spec["n"], problem_set), []).append(item)
+        groups.setdefault((*item.models, item.work.spec.n, problem_set), []).append(item)
     probes.engines = Engines(items[0].grid.batch, 1 / count)
     tokens, seconds, caches, cut = 0.0, 0.0, [], []
     torch.set_num_threads(threads)
@@ -138,11 +139,11 @@ def measure(items: Sequence[Item], minutes: float = 2.0) -> Estimate:
     return Estimate(tokens, seconds / count + probes.starting, count * sum(map(max, zip(*caches))), tuple(cut))
 
 
-def _shortened(spec: dict, n: int, tokens: int) -> dict:
+def _shortened(spec: RunSpec, n: int, tokens: int) -> RunSpec:
     """A run's spec with fewer and shorter samples."""
-    sampling, width = spec["sampling"], spec.get("width", 1)
+    sampling, width = spec.sampling, spec.width or 1
     shorter = {key: min(sampling[key], tokens) for key in ("max_tokens", "max_step_tokens")}
-    return spec | {"n": min(spec["n"], max(width, n // width * width)), "sampling": sampling | shorter}
+    return replace(spec, n=min(spec.n, max(width, n // width * width)), sampling=sampling | shorter)
 
 
 @dataclass(frozen=True)
@@ -182,43 +183,43 @@ class _Probes:
         spec = alike[0].work.spec
         self.engines = self.engines.of(spec)
         problems = [problem for item in alike for problem in item.work.chunk]
-        key = spec["policy"]["name"], problem_set
-        if spec["method"] == "scores":
+        key = spec.policy.name, problem_set
+        if spec.method == "scores":
             stored = pool_of(alike[0].work, alike[0].store)
             if stored.has(alike[0].work.chunk):
                 rows = inputs_of(alike[0].work, alike[0].store)[: ROUNDS[-1][0]]
                 self._pools[key] = _Measured(0.0, 0.0, True, rows)
             return self._scoring(spec, self._pools[key], seconds)
         made = self._making(spec, problems, key, seconds)
-        if spec["method"] == "pool":
+        if spec.method == "pool":
             self._pools[key] = made
         return made
 
-    def _making(self, spec: dict, problems: Sequence[dict], key: tuple, seconds: float) -> _Measured:
-        self.engines.policy(spec["policy"]["name"], Sampling(**spec["sampling"]))
-        if spec["prm"]:
-            self.engines.prm(spec["prm"]["name"])
+    def _making(self, spec: RunSpec, problems: Sequence[dict], key: tuple, seconds: float) -> _Measured:
+        self.engines.policy(spec.policy.name, Sampling(**spec.sampling))
+        if spec.prm:
+            self.engines.prm(spec.prm.name)
         began = time.monotonic()
         self.starting = self.starting or began - self._began
         for number, (count, samples, tokens) in enumerate(ROUNDS):
             small, few = _shortened(spec, samples, tokens), problems[:: max(1, len(problems) // count)][:count]
             known = self._steps.setdefault((*key, number), [])  # searches find the steps of those before them known, as in the study
             started = time.monotonic()
-            made = make(Work(small, few), StepCache(known) if is_search(spec["method"]) else None, self.engines)
+            made = make(Work(small, few), StepCache(known) if is_search(spec.method) else None, self.engines)
             took = time.monotonic() - started
-            if is_search(spec["method"]):
+            if is_search(spec.method):
                 known.append(made.sampled)
-            solutions, asked = small["n"] * len(few), sum(row["policy_tokens"] for row in made.rows)
-            whole = small["sampling"] == spec["sampling"]
-            stretch = (1 if whole else solutions * spec["sampling"]["max_tokens"] / max(1, asked)) / solutions
+            solutions, asked = small.n * len(few), sum(row["policy_tokens"] for row in made.rows)
+            whole = small.sampling == spec.sampling
+            stretch = (1 if whole else solutions * spec.sampling["max_tokens"] / max(1, asked)) / solutions
             found = _Measured(stretch * made.generated, stretch * took, whole, made.rows)
             if time.monotonic() - began + GROWTH * took > seconds:
                 break
         return found
 
-    def _scoring(self, spec: dict, pool: _Measured, seconds: float) -> _Measured:
+    def _scoring(self, spec: RunSpec, pool: _Measured, seconds: float) -> _Measured:
         """Of a pool's solutions, whose tokens its own run has: a few of them, then all if these leave time."""
-        prm = self.engines.prm(spec["prm"]["name"])
+        prm = self.engines.prm(spec.prm.name)
         for rows, count in [(pool.rows[:1], 4), (pool.rows, ROUNDS[-1][1])]:
             rows = [row | {"trajectories": [dict(t) for t in row["trajectories"][:count]]} for row in rows]
             started = time.monotonic()
@@ -226,7 +227,7 @@ class _Probes:
             took = time.monotonic() - started
             trajectories = [t for row in rows for t in row["trajectories"]]
             written = sum(t["tokens"] or 0 for t in trajectories)  # unknown of some imported ones, which are whole
-            stretch = 1 if pool.whole else spec["sampling"]["max_tokens"] * len(trajectories) / max(1, written)
+            stretch = 1 if pool.whole else spec.sampling["max_tokens"] * len(trajectories) / max(1, written)
             found = _Measured(0.0, stretch * took / len(trajectories), pool.whole, rows)
             if took * sum(len(row["trajectories"]) for row in pool.rows) / len(trajectories) > seconds:
                 break
@@ -240,23 +241,23 @@ def _caches(alike: Sequence[Item], engines: Engines) -> tuple[int, int]:
 
     grid, spec = alike[0].grid, alike[0].work.spec
     problems = [problem for item in alike for problem in item.work.chunk]
-    n, batch, sampling = spec["n"], engines.batch, grid.sampling()  # imported runs say little of theirs
+    n, batch, sampling = spec.n, engines.batch, grid.sampling()  # imported runs say little of theirs
     solution, step = sampling.max_tokens, min(sampling.max_tokens, sampling.max_step_tokens)
     most = n * max(len(item.work.chunk) for item in alike)  # samples of a chunk
-    prm, opening = engines.prm(spec["prm"]["name"], task_in(problems)) if spec["prm"] else None, 0
+    prm, opening = engines.prm(spec.prm.name, task_in(problems)) if spec.prm else None, 0
     if hasattr(prm, "family"):
         opening = max(map(len, prm.family.render([(p["problem"], ()) for p in problems])))
     read = solution + MARKS * grid.max_steps  # a step's marks may take a few tokens more than the policy's blank line
-    if spec["method"] == "scores":  # nothing is sampled
+    if spec.method == "scores":  # nothing is sampled
         held = min(most, max(FEWEST * batch, n))
         parked = min(held * read + -(-held // n) * opening, 2 * getattr(prm, "tokens_kept", 0))
         return 0, _bytes(prm, getattr(prm, "batch", 0), opening + read, parked)
-    policy = engines.policy(spec["policy"]["name"], sampling, task_in(problems))
+    policy = engines.policy(spec.policy.name, sampling, task_in(problems))
     roots = [policy.root(p["id"], p["problem"]) for p in problems]
     longest, prompt = longest_of(roots, sampling), max(len(root.prompt) for root in roots)
     shortest = longest_of([min(roots, key=lambda root: len(root.prompt))], sampling)  # of which most are under way
     held = min(most, room(engines, policy, shortest, prm is not None) + n)
-    parents = held // spec["width"] if "width" in spec else 0
+    parents = held // spec.width if spec.width else 0
     # Of a search all candidates' last steps, and what the parents that they go on from had before; else samples that wait for a row.
     waiting = max(0, min(most, max(int(batch / FORKING), n)) - batch)
     parked = held * step + parents * (solution - step) if parents else waiting * solution

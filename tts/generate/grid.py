@@ -8,7 +8,7 @@ only beam search is run per budget. Of the searches those that sample most come 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Literal
 
@@ -18,6 +18,9 @@ from tts import policies, reward_models
 from tts.search import registry
 from tts.search.sampling import Sampling
 from tts.store import imported
+from tts.store.run_spec import Model, RunEngine, RunSpec, TaskKey
+from tts.tasks import task_of
+from tts.tasks.base import Task
 from tts.tasks.problems import problem_rows
 from tts.tasks.selection import AGGREGATES, VOTES, Rule
 
@@ -102,6 +105,13 @@ class Grid(BaseModel):
             raise ValueError(f"unknown vote {value!r}; choose from {', '.join(VOTES)}")
         return value
 
+    @field_validator("problems")
+    @classmethod
+    def _one_task(cls, value: dict[str, int]) -> dict[str, int]:
+        if len(tasks := dict.fromkeys(task_of(name).name for name in value)) > 1:
+            raise ValueError(f"problem sets of one kind go together; these are of the tasks {', '.join(tasks)}: run them one by one")
+        return value
+
     @model_validator(mode="after")
     def _guided_methods_have_a_prm(self) -> Grid:
         guided = [m for m in self.methods if registry.method_of(m).guided]
@@ -151,6 +161,11 @@ class Grid(BaseModel):
         return Rule(self.aggregate, self.vote)
 
     @property
+    def task(self) -> Task:
+        """The kind of problem that all of its problem sets are of."""
+        return task_of(next(iter(self.problems)))
+
+    @property
     def settings(self) -> registry.Settings:
         """What searches are told beside their budget."""
         return registry.Settings(self.beam_width, self.max_steps)
@@ -162,30 +177,31 @@ class Grid(BaseModel):
         step = min(self.max_tokens, self.max_step_tokens or STEP_TOKENS)
         return Sampling(chosen, self.top_p, self.max_tokens, step, self.seed)
 
-    def spec(self, method: str, policy: str, prm: str | None = None, n: int = 1) -> dict:
+    def spec(self, method: str, policy: str, prm: str | None = None, n: int = 1) -> RunSpec:
         """What determines a run's trajectories, apart from the problems."""
         if source := self._import_of(policy):
             return self._imported_spec(source, method, policy, prm, n)
-        spec = {
-            "method": method,
-            "policy": _policy(policy),
-            "prm": _prm(prm) if prm else None,
-            "n": n,
-            "sampling": asdict(self.sampling(0.0 if method == "cot" else None)),
-            "engine": {"name": policies.engine_of(policy)[0], "batch": self.batch, "chunk": self.chunk},
-        }
-        return spec | (asdict(self.settings) if registry.is_search(method) else {})
+        return RunSpec(
+            method,
+            Model(policy, _weights(policy)),
+            Model(prm, _weights_of_prm(prm)) if prm else None,
+            n,
+            asdict(self.sampling(0.0 if method == registry.GREEDY else None)),
+            RunEngine(policies.engine_of(policy)[0], self.batch, self.chunk),
+            TaskKey(self.task.name, self.task.version, _prompt(policy, self.task)),
+            **(asdict(self.settings) if registry.is_search(method) else {}),
+        )
 
-    def _imported_spec(self, source: imported.Import, method: str, policy: str, prm: str | None, n: int) -> dict:
+    def _imported_spec(self, source: imported.Import, method: str, policy: str, prm: str | None, n: int) -> RunSpec:
         """The spec of a run that was imported, or of scores that a PRM of ours gives to an imported pool."""
         rescored = method == "scores" and not imported.is_imported(prm)
         found = source.spec("pool" if rescored else method, policy, None if rescored else prm, n, self.seed, self._asked_of(source))
         if not rescored:
             return found
-        engine = found["engine"] | {"batch": self.batch, "chunk": self.chunk}
-        return found | {"method": "scores", "prm": _prm(prm), "engine": engine}
+        engine = replace(found.engine, batch=self.batch, chunk=self.chunk)
+        return replace(found, method=registry.SCORES, prm=Model(prm, _weights_of_prm(prm)), engine=engine)
 
-    def specs(self) -> Iterator[dict]:
+    def specs(self) -> Iterator[RunSpec]:
         """All runs of the grid, those of a policy together, a pool before its scores."""
         return (self.spec(*run) for run in self.runs())
 
@@ -228,7 +244,7 @@ class Grid(BaseModel):
         pairs = [(policy, prm) for policy in policies for prm in prms]
         return [m for m in methods if all(any(self.holds(*pair, m, n) for n in self.budgets) for pair in pairs)]
 
-    def run_of(self, method: str, policy: str, prm: str | None, n: int) -> dict:
+    def run_of(self, method: str, policy: str, prm: str | None, n: int) -> RunSpec:
         """Spec of the run that holds a method's candidates at a budget."""
         asked = registry.method_of(method)
         return self.spec(asked.run, policy, registry.prm_of(method, prm), n if asked.part is None else self.samples)
@@ -242,8 +258,8 @@ class Grid(BaseModel):
         if asked.part is None:
             return None
         spec = self.run_of(method, policy, prm, n)
-        each = asked.part(registry.Settings(spec.get("width", self.beam_width), spec.get("max_steps", self.max_steps)))
-        return spec["n"] // each, each
+        each = asked.part(registry.Settings(spec.width or self.beam_width, spec.max_steps or self.max_steps))
+        return spec.n // each, each
 
     def _import_of(self, policy: str) -> imported.Import | None:
         return imported.of(self.problems, policy) if imported.is_imported(policy) else None
@@ -257,14 +273,7 @@ class Grid(BaseModel):
         return [list(rows[i : i + self.chunk]) for i in range(0, len(rows), self.chunk)]
 
 
-@cache
-def _policy(name: str) -> dict:
-    return {"name": name, "weights": policies.weights_of(name)}
-
-
-@cache
-def _prm(name: str) -> dict:
-    return {"name": name, "weights": reward_models.weights_of(name)}
+_weights, _weights_of_prm, _prompt = cache(policies.weights_of), cache(reward_models.weights_of), cache(policies.prompt_of)
 
 
 @cache

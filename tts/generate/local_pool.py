@@ -26,6 +26,7 @@ from tts.models.locate import locate
 from tts.policies import DEFAULT, address_in, engine_of, model_of
 from tts.reward_models import DIAL
 from tts.store.imported import is_imported
+from tts.store.run_spec import RunSpec
 from tts.store.store import Store
 
 _DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and Windows' for its Linux
@@ -34,7 +35,7 @@ PROCESSES = "TTS_PROCESSES"  # how many; by default as many as cores and memory 
 OWN, COPIES = 2 << 30, 4  # bytes that a process takes beside its models, and how often their weights, caches counted
 
 
-def side_by_side(specs: Iterable[dict]) -> tuple[int, int]:
+def side_by_side(specs: Iterable[RunSpec]) -> tuple[int, int]:
     """How many processes make a study's chunks, and with how many threads each; the same for all of its chunks.
 
     One process where a model is on a GPU, behind a server or another engine's; these batch by themselves.
@@ -48,7 +49,7 @@ def side_by_side(specs: Iterable[dict]) -> tuple[int, int]:
             raise WorkerError(f"{PROCESSES} must be a number of processes, 1 or more; given {asked!r}")
         count = int(asked)
     else:
-        names = {(spec["policy"]["name"], spec["prm"]["name"] if spec["prm"] else None) for spec in specs}
+        names = {(spec.policy.name, spec.guide) for spec in specs}
         if not all(_is_ours(*pair) for pair in names) or _has_gpu():
             count = 1
         else:

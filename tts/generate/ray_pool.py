@@ -22,6 +22,7 @@ from tts.generate.local_pool import CLUSTER, side_by_side
 from tts.generate.scheduler import Lost, Pool, Reply, Scheduler, Worker
 from tts.models.hub import ModelError
 from tts.policies import server, vllm
+from tts.store.run_spec import Model
 from tts.store.store import Store
 
 # What actors take from this process's environment; never a key, for Ray writes these into its logs.
@@ -183,9 +184,9 @@ class Actor:
         Raises:
             ModelError: where this node has other weights of the same name than the driver.
         """
-        _check_weights(work.spec["policy"], policies.weights_of)
-        if work.spec["prm"]:
-            _check_weights(work.spec["prm"], reward_models.weights_of)
+        _check_weights(work.spec.policy, policies.weights_of)
+        if work.spec.prm:
+            _check_weights(work.spec.prm, reward_models.weights_of)
         self.engines = self.engines.of(work.spec)
         return make(work, inputs, self.engines)
 
@@ -193,13 +194,13 @@ class Actor:
 _checked: set[str] = set()
 
 
-def _check_weights(model: dict, weights_of: Callable[[str], str]) -> None:
+def _check_weights(model: Model, weights_of: Callable[[str], str]) -> None:
     """Compares once a process, since it means reading the whole model."""
-    if model["name"] in _checked:
+    if model.name in _checked:
         return
-    if weights_of(model["name"]) != model["weights"]:
-        raise ModelError(f"{model['name']} on node {os.uname().nodename} is another model than where the study was started; copy it anew")
-    _checked.add(model["name"])
+    if weights_of(model.name) != model.weights:
+        raise ModelError(f"{model.name} on node {os.uname().nodename} is another model than where the study was started; copy it anew")
+    _checked.add(model.name)
 
 
 def _nodes(ray: Any) -> list[dict]:

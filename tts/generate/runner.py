@@ -14,8 +14,8 @@ from tts.generate.grid import Grid
 from tts.policies import DEFAULT, check_ready
 from tts.search.registry import is_search
 from tts.store import imported
-from tts.store.store import ELSEWHERE, Run, Store, StoreError
-from tts.store.store import describe as run_in_words
+from tts.store.run_spec import RunSpec
+from tts.store.store import Run, Store, StoreError
 
 
 def missing(grid: Grid, store: Store) -> list[Work]:
@@ -24,10 +24,10 @@ def missing(grid: Grid, store: Store) -> list[Work]:
     Of a policy's runs the searches come first: they follow one another, and who cannot go on with them samples and scores pools.
     """
     specs = list(grid.specs())
-    policy = {name: at for at, name in enumerate(dict.fromkeys(spec["policy"]["name"] for spec in specs))}
+    policy = {name: at for at, name in enumerate(dict.fromkeys(spec.policy.name for spec in specs))}
     return [
         Work(spec, chunk)
-        for spec in sorted(specs, key=lambda spec: (policy[spec["policy"]["name"]], not is_search(spec["method"])))
+        for spec in sorted(specs, key=lambda spec: (policy[spec.policy.name], not is_search(spec.method)))
         for name in grid.problems
         for chunk in grid.chunks(name)
         if not store.run(spec).has(chunk)
@@ -46,10 +46,12 @@ def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequen
     work = list({store.run(item.spec).path(item.chunk): item for grid in grids for item in missing(grid, store)}.values())
     if not work:
         return 0
-    if gone := next((item.spec for item in work if item.spec["engine"] == ELSEWHERE), None):
-        raise StoreError(f"{run_in_words(gone)} was imported and is no longer in {store.folder}; import its files again")
-    for name in dict.fromkeys(item.spec["policy"]["name"] for item in work if item.spec["method"] != "scores"):
+    if gone := next((item.spec for item in work if item.spec.elsewhere), None):
+        raise StoreError(f"{gone} was imported and is no longer in {store.folder}; import its files again")
+    for name in dict.fromkeys(item.spec.policy.name for item in work if item.spec.method != "scores"):
         check_ready(name)
+    if older := [run for run in store.runs() if run.spec.task is None and not run.spec.elsewhere]:
+        warn([f"{len(older)} runs in {store.folder} are of an earlier version, and are not found; `tts store --rekey` mends that"])
     lock = store.lock(wait=True)  # notebooks run side by side, and what one makes another may need
     try:
         for item in work:
@@ -62,7 +64,7 @@ def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequen
         ):
 
             def announce(item: Work) -> None:
-                bar.set_postfix_str(f"{item.spec['method']} {item.spec['policy']['name']} N={item.spec['n']}")
+                bar.set_postfix_str(f"{item.spec.method} {item.spec.policy.name} N={item.spec.n}")
 
             for made in _maker([spec for grid in grids for spec in grid.specs()])(left, store, announce, tokens.update):
                 run = store.open(made.work.spec)
@@ -78,7 +80,7 @@ def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequen
 Maker = Callable[[list[Work], Store, Callable[[Work], None], Callable[[int], object]], Iterator[Made]]
 
 
-def _maker(specs: list[dict]) -> Maker:
+def _maker(specs: list[RunSpec]) -> Maker:
     """What makes chunks, in an order of its own; the caller stores each before it asks for the next."""
     if os.environ.get(local_pool.CLUSTER):
         from tts.generate import ray_pool  # which needs a package of its own
@@ -90,7 +92,7 @@ def _maker(specs: list[dict]) -> Maker:
 
 def make_all(work: list[Work], store: Store, announce: Callable[[Work], None], on_tokens: Callable[[int], object]) -> Iterator[Made]:
     """Makes chunks one after the other, in this process."""
-    engines = Engines(work[0].spec["engine"]["batch"]) if work else None
+    engines = Engines(work[0].spec.engine.batch) if work else None
     for item in work:
         announce(item)
         engines = engines.of(item.spec)
@@ -102,8 +104,8 @@ def describe(grid: Grid, store: Store) -> str:
     work = missing(grid, store)
     total = sum(1 for _ in grid.specs()) * sum(len(grid.chunks(name)) for name in grid.problems)
     sets = ", ".join(f"{count} of {name} ({grid.split})" for name, count in grid.problems.items())
-    others = [spec for spec in grid.specs() if spec["engine"]["name"] != DEFAULT]
-    limits = dict.fromkeys(f"\n{spec['policy']['name']}: {limit}" for spec in others for limit in store.run(spec).limits())
+    others = [spec for spec in grid.specs() if spec.engine.name != DEFAULT]
+    limits = dict.fromkeys(f"\n{spec.policy.name}: {limit}" for spec in others for limit in store.run(spec).limits())
     sources = {policy: imported.of(grid.problems, policy) for policy in grid.policies if imported.is_imported(policy)}
     limits |= dict.fromkeys(f"\n{line}" for policy, source in sources.items() for line in source.repeated(policy, grid.seed))
     policies = "1 policy" if len(grid.policies) == 1 else f"{len(grid.policies)} policies"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tts.generate.chunks import Made, Work
 from tts.generate.work_queue import Waiting
-from tts.store.store import Store, describe
+from tts.store.store import Store
 
 
 class WorkerError(RuntimeError):
@@ -67,8 +67,8 @@ class Worker(ABC):
 
 def _models(item: Work) -> tuple[str | None, str | None]:
     """Names of the policy and the PRM that a chunk needs in memory; scores of a pool need no policy."""
-    policy = None if item.spec["method"] == "scores" else item.spec["policy"]["name"]
-    return policy, item.spec["prm"]["name"] if item.spec["prm"] else None
+    policy = None if item.spec.method == "scores" else item.spec.policy.name
+    return policy, item.spec.guide
 
 
 class Pool(ABC):
@@ -130,7 +130,7 @@ class Scheduler:
                 if not waiting:
                     return
                 if self.pool.places():
-                    raise WorkerError(f"{describe(waiting.first.spec)}: what it is made from is neither stored nor asked for")
+                    raise WorkerError(f"{waiting.first.spec}: what it is made from is neither stored nor asked for")
             for worker, reply in self.pool.replies(self._workers):
                 if isinstance(reply, int):
                     on_tokens(reply)
@@ -138,7 +138,7 @@ class Scheduler:
                     self._workers.remove(worker)
                     worker.stop()
                     if worker.item and not waiting.again(worker.item):
-                        raise self.pool.gave_up(describe(worker.item.spec), worker.item.chunk[0]["id"], reply.reason)
+                        raise self.pool.gave_up(str(worker.item.spec), worker.item.chunk[0]["id"], reply.reason)
                 elif isinstance(reply, Exception):
                     raise reply
                 else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -29,8 +28,8 @@ class Waiting:
         self._lost: Counter[int] = Counter()
         self._before: dict[int, Work] = {}
         latest: dict[str, Work] = {}
-        for item in (item for item in self._items if is_search(item.spec["method"])):
-            like = json.dumps([item.spec[key] for key in ("policy", "sampling", "engine")] + [item.chunk], sort_keys=True)
+        for item in (item for item in self._items if is_search(item.spec.method)):
+            like = f"{item.spec.sampler} {item.chunk}"
             if like in latest:
                 self._before[id(item)] = latest[like]
             latest[like] = item

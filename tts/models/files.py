@@ -82,6 +82,15 @@ def read_json(path: Path) -> dict | None:
         raise ModelError(f"{path} is damaged ({error}); fetch or train the model again; one of this suite: git checkout") from None
 
 
+def chat_template(location: str) -> str | None:
+    """The text of a model's chat template; None where it has none, or several."""
+    folder = folder_of(location)
+    if (path := folder / "chat_template.jinja").exists():
+        return path.read_text(encoding="utf-8")
+    held = (read_json(folder / "tokenizer_config.json") or {}).get("chat_template")
+    return held if isinstance(held, str) else None
+
+
 def files_hash(folder: Path) -> str:
     """A hash over a folder's weights, config and tokenizer."""
     digest = hashlib.sha256()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib import import_module
 
+from tts.models.files import ADAPTER, chat_template, named_folder
 from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.models.locate import weights_of as hash_of
@@ -12,6 +13,7 @@ from tts.search.driver import Policy
 from tts.search.sampling import Sampling
 from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
+from tts.tasks.prompts import template_hash
 
 # A new engine is one file beside these and one line here; a policy asks for it by the prefix of its name, as in ``ENGINE:NAME``.
 # Imported when first used: an engine may need a package that the others do not.
@@ -112,3 +114,21 @@ def model_of(name: str) -> str:
 
     address = Address.parse(served)
     return address.tokenizer or address.model
+
+
+def prompt_of(name: str, task: Task) -> str:
+    """A hash of what a policy is told of a task's problem beside the problem: of its chat template, and of the turns that it gets.
+
+    Of an adapter only the turns are known before it is merged; its base's template is part of its weights' identity.
+
+    Raises:
+        tts.models.hub.ModelError: where the policy does not exist.
+    """
+    engine, rest = engine_of(name)
+    if engine == SERVER:
+        from tts.policies.server import Address
+
+        rest = Address.parse(rest).tokenizer or ""
+    folder = named_folder(rest) if rest else None
+    known = rest and engine != IMPORTED and not (folder and (folder / ADAPTER).exists())
+    return template_hash(chat_template(locate(rest)) if known else None, task, model_of(name))

@@ -14,7 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from tts.search.registry import Settings, is_search, method_of, prm_of
-from tts.store.store import ELSEWHERE, Run, Store, StoreError, describe
+from tts.store.run_spec import RunSpec
+from tts.store.store import Run, Store, StoreError
 
 PREFIX = "imported:"
 FOLDER = "imported"
@@ -42,15 +43,15 @@ def original(name: str) -> str:
 class Held:
     """A run that was imported, and how many of the problems, from the first on, it holds."""
 
-    spec: dict
+    spec: RunSpec
     problems: int
 
     def __str__(self) -> str:
         spec = self.spec
-        named = {"pool": "samples", "scores": "scored samples"}.get(spec["method"], spec["method"])
-        prm = f" with {original(spec['prm']['name'])}" if spec["prm"] else ""
-        where = f"N = {spec['n']}, seed {spec['sampling']['seed']}, {self.problems} problems"
-        return f"{named} of {original(spec['policy']['name'])}{prm}, {where}"
+        named = {"pool": "samples", "scores": "scored samples"}.get(spec.method, spec.method)
+        prm = f" with {original(spec.prm.name)}" if spec.prm else ""
+        where = f"N = {spec.n}, seed {spec.seed}, {self.problems} problems"
+        return f"{named} of {original(spec.policy.name)}{prm}, {where}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Import:
         """The name that a grid gives its problems."""
         return str(self.folder / f"{self.name}.jsonl")
 
-    def find(self, method: str, policy: str, prm: str | None, n: int | None, seed: int, problems: int) -> dict | None:
+    def find(self, method: str, policy: str, prm: str | None, n: int | None, seed: int, problems: int) -> RunSpec | None:
         """The spec of a run that holds at least so many problems; None where there is none.
 
         Args:
@@ -91,21 +92,21 @@ class Import:
         found = [
             held.spec
             for held in self.runs
-            if held.spec["method"] == method
-            and held.spec["policy"]["name"] == policy
-            and (held.spec["prm"] or {}).get("name") == prm
+            if held.spec.method == method
+            and held.spec.policy.name == policy
+            and held.spec.guide == prm
             and held.problems >= problems
-            and (n is None or not one_budget or held.spec["n"] == n)
+            and (n is None or not one_budget or held.spec.n == n)
         ]
-        seeds = {spec["sampling"]["seed"] for spec in found}
+        seeds = {spec.seed for spec in found}
         if seeds and seed not in seeds:
-            known = any(held.spec["sampling"]["seed"] == seed for held in self.runs)
+            known = any(held.spec.seed == seed for held in self.runs)
             if seed == 0 and not known or len(seeds) == 1 and (known or seed == 0):
                 seed = min(seeds)
-        right = [spec for spec in found if spec["sampling"]["seed"] == seed]
-        return max(right, key=lambda spec: spec["n"], default=None)
+        right = [spec for spec in found if spec.seed == seed]
+        return max(right, key=lambda spec: spec.n, default=None)
 
-    def spec(self, method: str, policy: str, prm: str | None, n: int | None, seed: int, problems: int) -> dict:
+    def spec(self, method: str, policy: str, prm: str | None, n: int | None, seed: int, problems: int) -> RunSpec:
         """As :meth:`find`.
 
         Raises:
@@ -113,7 +114,7 @@ class Import:
         """
         found = self.find(method, policy, prm, n, seed, problems)
         if found is None:
-            asked = describe({"method": method, "policy": {"name": policy}, "prm": {"name": prm} if prm else None, "n": n})
+            asked = f"{method} of {policy}{f' with {prm}' if prm else ''}, N = {n}"
             raise NotImported(f"{asked}, seed {seed}, for {problems} problems is not in the import {self.name}; {self.listed()}")
         return found
 
@@ -123,14 +124,14 @@ class Import:
         found = self.find(asked.run, policy, prm_of(method, prm), n, seed, problems)
         if found is None:
             return False
-        each = asked.part(Settings(found.get("width", 1))) if asked.part else found["n"]
-        return n == 1 if asked.source == "greedy" else n <= found["n"] and n % each == 0
+        each = asked.part(Settings(found.width or 1)) if asked.part else found.n
+        return n == 1 if asked.source == "greedy" else n <= found.n and n % each == 0
 
     def repeated(self, policy: str, seed: int) -> list[str]:
         """For each method of which a policy's runs were repeated, in words: the seeds that there are, and the one that is used."""
         lines = []
-        for method in dict.fromkeys(held.spec["method"] for held in self.runs):
-            alike = [h.spec["sampling"]["seed"] for h in self.runs if (h.spec["method"], h.spec["policy"]["name"]) == (method, policy)]
+        for method in dict.fromkeys(held.spec.method for held in self.runs):
+            alike = [h.spec.seed for h in self.runs if (h.spec.method, h.spec.policy.name) == (method, policy)]
             if len(seeds := sorted(set(alike))) > 1:
                 used = seed if seed in seeds else seeds[0]
                 others = ", ".join(f"seed={other}" for other in seeds if other != used)
@@ -177,7 +178,7 @@ def check_asked(asked: Mapping[str, object], policies: Sequence[str], problem_se
     if useless := [name for name in FIXED if name in asked]:
         raise NotImported(f"{', '.join(useless)}: imported solutions are as they are, and no other policy is given; leave it out")
     runs = [(policy, held.spec) for policy in policies for held in of(problem_sets, policy).runs]
-    sizes = {spec["n"] for policy, spec in runs if (spec["method"], spec["policy"]["name"]) == ("pool", policy)}
+    sizes = {spec.n for policy, spec in runs if (spec.method, spec.policy.name) == ("pool", policy)}
     if "samples" in asked and sizes and asked["samples"] not in sizes:
         raise NotImported(
             f"samples={asked['samples']}: {', '.join(map(str, sorted(sizes)))} samples of a problem were imported, and all of them are "
@@ -199,8 +200,8 @@ def all_of(store: Path) -> list[Import]:
 def unfinished(store: Store) -> list[str]:
     """The imports of which a store holds runs that no list names: they were cut off, or what they replace was not yet deleted."""
     whole = {(source.name, source.digest) for source in all_of(store.folder)}
-    policies = (run.spec["policy"] for run in store.runs())
-    found = {(_import_named_in(policy["name"]), policy["weights"]) for policy in policies if is_imported(policy["name"])}
+    policies = (run.spec.policy for run in store.runs())
+    found = {(_import_named_in(policy.name), policy.weights) for policy in policies if is_imported(policy.name)}
     return sorted({name for name, _ in found - whole})
 
 
@@ -212,12 +213,12 @@ def named(store: Store, text: str) -> tuple[list[Run], list[Path]]:
     """
     if not is_imported(text):
         run = store.find(text)
-        if run.spec["engine"] == ELSEWHERE:
-            whole = PREFIX + _import_named_in(run.spec["policy"]["name"])
+        if run.spec.elsewhere:
+            whole = PREFIX + _import_named_in(run.spec.policy.name)
             raise StoreError(f"{run.key} is listed by the import that it came with; delete the whole of it: --delete {whole}")
         return [run], []
     name = text.removeprefix(PREFIX)
-    runs = [run for run in store.runs() if run.spec["policy"]["name"].startswith(f"{text}/")]
+    runs = [run for run in store.runs() if run.spec.policy.name.startswith(f"{text}/")]
     folders = [folder for folder in (store.folder / FOLDER).glob("*") if folder.name == name]
     if not runs and not folders:
         raise StoreError(f"no import {name!r} in {store.folder}; there are: {', '.join(i.name for i in all_of(store.folder)) or 'none'}")
@@ -232,7 +233,7 @@ def _import_named_in(model: str) -> str:
 def _read(path: Path, changed: int) -> Import:
     content = manifest(path)
     try:
-        runs = tuple(Held(run["spec"], run["problems"]) for run in content["runs"])
+        runs = tuple(Held(RunSpec.of(run["spec"]), run["problems"]) for run in content["runs"])
         return Import(path.parent, content["name"], content["hash"], content["problems"], runs)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from None

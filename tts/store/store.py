@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import glob
-import hashlib
 import json
 import re
 import shutil
@@ -24,16 +23,11 @@ from filelock import FileLock, Timeout
 
 from tts.common.files import replacing, write_text
 from tts.store.chunk_file import ALL, SCHEMA, STEPS, StoreError, chunk_limits, read_chunk, write_chunk
+from tts.store.run_spec import RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.tasks.problems import fingerprint
 
-ELSEWHERE = {"name": "imported"}
-"""The engine of runs that were made elsewhere; of scores that were given here to imported samples it has more fields."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")  # in a file's name; ids come from strangers
-
-
-def digest(spec: dict) -> str:
-    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -46,11 +40,11 @@ class Run:
     """
 
     folder: Path
-    spec: dict
+    spec: RunSpec
 
     @property
     def key(self) -> str:
-        return digest(self.spec)
+        return self.spec.key
 
     def path(self, problems: Sequence[dict]) -> Path:
         """The file of a chunk of problems."""
@@ -135,7 +129,7 @@ class Run:
     def _stored(self, problems: Sequence[dict]) -> Path:
         path = self.path(problems)
         if not path.exists():
-            raise StoreError(f"nothing stored yet for {describe(self.spec)} on {problems[0]['id']} and following; run the study first")
+            raise StoreError(f"nothing stored yet for {self.spec} on {problems[0]['id']} and following; run the study first")
         return path
 
 
@@ -167,7 +161,7 @@ class ImportedRun(Run):
         held = self._held() if self.path(problems).exists() else {}
         missing = [p["id"] for p in problems if _identity(p) not in held]
         if missing:
-            raise StoreError(f"{describe(self.spec)} lacks {len(missing)} problems, {missing[0]} first; ask for fewer, or import again")
+            raise StoreError(f"{self.spec} lacks {len(missing)} problems, {missing[0]} first; ask for fewer, or import again")
         return copy.deepcopy([held[_identity(p)] for p in problems])
 
     def _held(self) -> dict[tuple, dict]:
@@ -190,11 +184,11 @@ class Store:
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
 
-    def run(self, spec: dict) -> Run:
+    def run(self, spec: RunSpec) -> Run:
         """The run of a spec; nothing is written before its first chunk, but for the spec itself."""
-        return _run(self.folder / f"{_name(spec)}-{digest(spec)}", spec)
+        return _run(self.folder / f"{_name(spec)}-{spec.key}", spec)
 
-    def open(self, spec: dict) -> Run:
+    def open(self, spec: RunSpec) -> Run:
         """The run of a spec, its folder made and its spec written beside its chunks.
 
         Raises:
@@ -203,23 +197,21 @@ class Store:
         run = self.run(spec)
         try:
             if not run.note.exists():
-                write_text(run.note, json.dumps(spec, indent=2, sort_keys=True) + "\n")
+                write_text(run.note, json.dumps(spec.stored, indent=2, sort_keys=True) + "\n")
         except OSError as error:
             raise StoreError(self._unwritable(error)) from error
         return run
 
-    def steps(self, spec: dict, problems: Sequence[dict]) -> StepCache:
+    def steps(self, spec: RunSpec, problems: Sequence[dict]) -> StepCache:
         """A chunk's cache of steps: it holds those that any run with the spec's policy, sampling, engine and task sampled for the chunk.
 
         What cannot be read is left out: whoever needs the rows of such a chunk is told.
         """
-        keys = ("policy", "sampling", "engine", "task")
-        alike = [spec.get(key) for key in keys]
         found = []
         for note in sorted(self.folder.glob(f"*-{glob.escape(_policy_name(spec))}-*/run.json")):
             try:
-                run = _run(note.parent, json.loads(note.read_text(encoding="utf-8")))
-                if [run.spec.get(key) for key in keys] == alike and run.has(problems):
+                run = _run(note.parent, RunSpec.of(json.loads(note.read_text(encoding="utf-8"))))
+                if run.spec.sampler == spec.sampler and run.has(problems):
                     found.append(run.steps(problems))
             except (StoreError, OSError, ValueError, RecursionError, AttributeError):
                 continue
@@ -266,8 +258,8 @@ class Store:
         """
         for note in sorted(self.folder.glob("*/run.json")):
             try:
-                spec = json.loads(note.read_text(encoding="utf-8"))
-                if not note.parent.name.endswith(f"-{digest(spec)}"):
+                spec = RunSpec.of(json.loads(note.read_text(encoding="utf-8")))
+                if not note.parent.name.endswith(f"-{spec.key}"):
                     raise ValueError("it does not describe the run that its folder is named after")
             except (ValueError, RecursionError) as error:
                 raise StoreError(f"{note} is damaged ({error}); delete it and run the study again, which makes only it anew") from None
@@ -277,7 +269,7 @@ class Store:
         """The canonical export: one JSON line per run and problem, sorted, without times."""
         for run in sorted(self.runs(), key=lambda run: run.key):
             for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
-                yield json.dumps({"run": run.spec} | row, sort_keys=True, ensure_ascii=False)
+                yield json.dumps({"run": run.spec.stored} | row, sort_keys=True, ensure_ascii=False)
 
     def write_export(self, file: Path) -> int:
         """Writes the canonical export to a file; returns the number of its lines.
@@ -303,7 +295,7 @@ class Store:
         if not found:
             listing = f"it holds {len(runs)} runs, which `python -m tts store` lists with their keys"
             raise StoreError(f"no run {text!r} in {self.folder}; {listing}")
-        listed = "".join(f"\n  {run.key}  {describe(run.spec)}, seed {run.spec['sampling']['seed']}" for run in found)
+        listed = "".join(f"\n  {run.key}  {run.spec}, seed {run.spec.seed}" for run in found)
         raise StoreError(f"{text!r} is the beginning of {len(found)} runs; give more of the key:{listed}")
 
     def delete(self, runs: Sequence[Run], folders: Sequence[Path] = ()) -> None:
@@ -323,23 +315,17 @@ class Store:
             lock.release()
 
 
-def _run(folder: Path, spec: dict) -> Run:
-    return ImportedRun(folder, spec) if spec.get("engine") == ELSEWHERE else Run(folder, spec)
+def _run(folder: Path, spec: RunSpec) -> Run:
+    return ImportedRun(folder, spec) if spec.elsewhere else Run(folder, spec)
 
 
-def describe(spec: dict) -> str:
-    """A run in one line."""
-    prm = f" with {spec['prm']['name']}" if spec.get("prm") else ""
-    return f"{spec['method']} of {spec['policy']['name']}{prm}, N = {spec['n']}"
+def _name(spec: RunSpec) -> str:
+    parts = [spec.method, _policy_name(spec)]
+    if spec.prm:
+        parts.append(Path(spec.prm.name.partition("?")[0].replace(":", "-")).name[:60])
+    return "-".join([*parts, str(spec.n)])
 
 
-def _name(spec: dict) -> str:
-    parts = [spec["method"], _policy_name(spec)]
-    if spec.get("prm"):
-        parts.append(Path(spec["prm"]["name"].partition("?")[0].replace(":", "-")).name[:60])
-    return "-".join([*parts, str(spec["n"])])
-
-
-def _policy_name(spec: dict) -> str:
+def _policy_name(spec: RunSpec) -> str:
     # Of an address that is the model's name; a "?" or ":" is no part of a file's name everywhere.
-    return Path(spec["policy"]["name"].partition("?")[0].rpartition("#")[2].replace(":", "-")).name[:60]
+    return Path(spec.policy.name.partition("?")[0].rpartition("#")[2].replace(":", "-")).name[:60]

@@ -187,15 +187,22 @@ def store(
     delete: Annotated[str, typer.Option(metavar="KEY", help="delete one run, or with imported:NAME one import")] = "",
     yes: Annotated[bool, typer.Option(help="delete without asking")] = False,
     export: Annotated[Path | None, typer.Option(help="write the canonical export to this JSONL file")] = None,
+    rekey: Annotated[bool, typer.Option(help="give runs of an earlier version the task in their key, once")] = False,
 ) -> None:
-    """Shows what the store holds and how large it is; cleans or exports it, or deletes a run."""
+    """Shows what the store holds and how large it is; cleans, exports or re-keys it, or deletes a run."""
     from tts.store import imported
-    from tts.store.store import StoreError, describe
+    from tts.store.store import StoreError
     from tts.study import presets
 
     held = presets.store_of(preset)
-    if sum(map(bool, (clean, delete, export))) > 1:
-        raise StoreError("--clean, --delete and --export are three commands; say one of them")
+    if sum(map(bool, (clean, delete, export, rekey))) > 1:
+        raise StoreError("--clean, --delete, --export and --rekey are four commands; say one of them")
+    if rekey:
+        from tts.store.rekey import rekey as rekeyed
+
+        for line in list(rekeyed(held)) or ["nothing to do: every run has its task in its key"]:
+            console.print(escape(line), highlight=False, soft_wrap=True)
+        return
     if clean:
         sharing = [name for name in presets.presets() if presets.store_of(name).folder == held.folder]
         _delete(held, list(held.runs()), [held.folder / imported.FOLDER], f", which is the store of {', '.join(sharing or [preset])}", yes)
@@ -210,7 +217,7 @@ def store(
     table = Table("run", "seed", "key", "chunks", "KiB")
     for run in held.runs():
         chunks, size = run.size
-        table.add_row(escape(describe(run.spec)), str(run.spec["sampling"]["seed"]), run.key, str(chunks), f"{size / 1024:.0f}")
+        table.add_row(escape(str(run.spec)), str(run.spec.seed), run.key, str(chunks), f"{size / 1024:.0f}")
     console.print(table)
 
 

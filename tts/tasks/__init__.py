@@ -56,6 +56,6 @@ def task_in(problems: Sequence[Mapping]) -> Task:
     return task_named(problems[0].get("task", DEFAULT))
 
 
-def task_of_run(spec: Mapping) -> Task:
-    """The task of a stored run, whose spec names it where it is not mathematics."""
-    return task_named((spec.get("task") or {}).get("name", DEFAULT))
+def task_of_key(key: object) -> Task:
+    """The task that the key of a stored run names; mathematics where it names none, as of imported runs."""
+    return task_named(getattr(key, "name", DEFAULT))

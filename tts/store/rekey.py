@@ -1,0 +1,78 @@
+"""Gives stored runs that were made before keys held the task its name, version and prompt, so that they are found again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from tts.models.hub import ModelError
+from tts.models.loading import load_tokenizer
+from tts.models.locate import locate
+from tts.policies import DEFAULT, engine_of, prompt_of, weights_of
+from tts.store.chunk_file import read_chunk
+from tts.store.run_spec import RunSpec, TaskKey
+from tts.store.store import Run, Store
+from tts.tasks import DEFAULT as MATHS
+from tts.tasks import TASKS, task_named
+from tts.tasks.base import Task
+from tts.tasks.prompts import render_prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def outdated(store: Store) -> list[Run]:
+    """Runs without a task in their key, which no grid asks for any more."""
+    return [run for run in store.runs() if run.spec.task is None and not run.spec.elsewhere]
+
+
+def rekey(store: Store) -> Iterator[str]:
+    """Moves the chunks of outdated runs to runs whose key holds the task; yields a line for each.
+
+    The task of a chunk is that of its problems' ids. A run stays as it is where its policy is no longer there, or has other weights,
+    or where a stored prompt is not the one that the task makes today: such samples are of another prompt.
+    """
+    lock = store.lock()
+    try:
+        for run in outdated(store):
+            moved, reasons = 0, {}
+            for path in sorted(run.folder.glob("*.parquet")):
+                row = read_chunk(path).slice(0, 1).to_pylist()[0]
+                task = _task_of(row["problem_id"])
+                if reason := _unlike(run.spec, task, row):
+                    reasons[reason] = path
+                    continue
+                key = TaskKey(task.name, task.version, prompt_of(run.spec.policy.name, task))
+                path.replace(store.open(replace(run.spec, task=key)).folder / path.name)
+                moved += 1
+            if not reasons:
+                run.remove()
+            yield f"{run.spec} ({run.key}): {moved} chunks moved" + "".join(f"; left as they are: {reason}" for reason in reasons)
+    finally:
+        lock.release()
+
+
+def _task_of(problem_id: str) -> Task:
+    sets = {name: task for task in map(task_named, TASKS) for name in task.sets}
+    return next((task for name, task in sets.items() if problem_id.startswith(f"{name}-")), task_named(MATHS))
+
+
+@cache
+def _tokenizer(name: str) -> PreTrainedTokenizerBase:
+    return load_tokenizer(locate(name))
+
+
+def _unlike(spec: RunSpec, task: Task, row: dict) -> str | None:
+    """Why a chunk's samples cannot be told to be those that a task's prompt gives today; None where they are."""
+    name = spec.policy.name
+    try:
+        if weights_of(name) != spec.policy.weights:
+            return f"{name} has other weights now"
+        if row["prompt"] and engine_of(name)[0] == DEFAULT:
+            if render_prompt(_tokenizer(name), row["problem"], task) != row["prompt"]:
+                return "they were sampled with another prompt"
+    except ModelError as error:
+        return str(error)
+    return None

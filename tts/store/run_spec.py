@@ -1,0 +1,127 @@
+"""What determines a run's trajectories, apart from the problems; the key of a run is a hash of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+ELSEWHERE = "imported"
+"""Name of the engine of runs that were made elsewhere."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A policy or a PRM.
+
+    Attributes:
+        name: name by which it was asked for.
+        weights: what identifies its behaviour, see :func:`tts.policies.weights_of`.
+    """
+
+    name: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class TaskKey:
+    """The kind of problem.
+
+    Attributes:
+        name: name of the task.
+        version: version of the task.
+        prompt: hash of the template of its prompt for the policy.
+    """
+
+    name: str
+    version: int
+    prompt: str
+
+
+@dataclass(frozen=True)
+class RunEngine:
+    """What sampled, or scored.
+
+    Attributes:
+        name: name of the policy's engine, or :data:`ELSEWHERE`.
+        batch: sequences decoded at once; None where that is not known.
+        chunk: problems in a chunk; None where a run is one file.
+    """
+
+    name: str
+    batch: int | None = None
+    chunk: int | None = None
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A run.
+
+    Attributes:
+        method: ``cot``, ``pool``, ``scores`` or the name of a search.
+        policy: policy that wrote the solutions.
+        prm: PRM that scored them; None where there is none.
+        n: budget.
+        sampling: fields of :class:`tts.search.sampling.Sampling`; of an imported run what was recorded, and the seed.
+        engine: what made it.
+        task: kind of problem; None of imported runs, whose prompts are not known.
+        width, max_steps: settings of a search.
+    """
+
+    method: str
+    policy: Model
+    prm: Model | None
+    n: int
+    sampling: dict[str, Any]
+    engine: RunEngine
+    task: TaskKey | None = None
+    width: int | None = None
+    max_steps: int | None = None
+
+    @classmethod
+    def of(cls, stored: dict) -> RunSpec:
+        """The run that :attr:`stored` describes.
+
+        Raises:
+            ValueError: where it describes none.
+        """
+        try:
+            models = {name: Model(**stored[name]) if stored[name] else None for name in ("policy", "prm")}
+            task = TaskKey(**stored["task"]) if stored.get("task") else None
+            return cls(**stored | models | {"engine": RunEngine(**stored["engine"]), "task": task})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"it does not describe a run: {error}") from None
+
+    @property
+    def stored(self) -> dict:
+        """As JSON text has it, without what is None; but that there is no PRM is said."""
+        held = {name: value for name, value in asdict(self).items() if value is not None}
+        held["engine"] = {name: value for name, value in held["engine"].items() if value is not None}
+        return {"prm": None} | held
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps(self.stored, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def guide(self) -> str | None:
+        """Name of the PRM."""
+        return self.prm.name if self.prm else None
+
+    @property
+    def seed(self) -> int:
+        return self.sampling["seed"]
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it was made elsewhere; scores given here to imported samples were not."""
+        return self.engine == RunEngine(ELSEWHERE)
+
+    @property
+    def sampler(self) -> tuple:
+        """What determines the steps of a problem, whichever search asks for them."""
+        return self.policy, sorted(self.sampling.items()), self.engine, self.task
+
+    def __str__(self) -> str:
+        return f"{self.method} of {self.policy.name}{f' with {self.prm.name}' if self.prm else ''}, N = {self.n}"
