@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from functools import cache
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from tts import policies, reward_models
 from tts.search import registry
@@ -84,25 +84,13 @@ class Grid(BaseModel):
             raise ValueError(f"each may be given once; given more than once: {', '.join(map(str, repeated))}")
         return value
 
-    @field_validator("methods")
+    @field_validator("methods", "aggregate", "vote")
     @classmethod
-    def _known_methods(cls, value: list[str]) -> list[str]:
-        if unknown := [name for name in value if name not in registry.compared()]:
-            raise ValueError(f"unknown method {unknown[0]!r}; choose from {', '.join(registry.compared())}")
-        return value
-
-    @field_validator("aggregate")
-    @classmethod
-    def _known_aggregate(cls, value: str) -> str:
-        if value not in AGGREGATES:
-            raise ValueError(f"unknown aggregate {value!r}; choose from {', '.join(AGGREGATES)}")
-        return value
-
-    @field_validator("vote")
-    @classmethod
-    def _known_vote(cls, value: str) -> str:
-        if value not in VOTES:
-            raise ValueError(f"unknown vote {value!r}; choose from {', '.join(VOTES)}")
+    def _known(cls, value: list[str] | str, info: ValidationInfo) -> list[str] | str:
+        kind = info.field_name or ""
+        known = {"aggregate": AGGREGATES, "vote": VOTES}.get(kind) or registry.compared()
+        if unknown := [name for name in ([value] if isinstance(value, str) else value) if name not in known]:
+            raise ValueError(f"unknown {kind.removesuffix('s')} {unknown[0]!r}; choose from {', '.join(known)}")
         return value
 
     @field_validator("problems")
