@@ -116,15 +116,11 @@ def tree(followed: Followed, step: int) -> bytes:
 
 
 class Explorer:
-    """The view: two menus, a step that goes back and forth, the step's candidates and the tree so far.
+    """A widget, ``view``: two menus, a step that goes back and forth, the step's candidates and the tree so far.
 
     Args:
         search: function of a problem, its answer and a method, as :func:`searches` gives it.
         problems: text and right answer of each.
-        methods: names to choose from.
-
-    Attributes:
-        view: the widget to display.
     """
 
     def __init__(self, search: Callable[[str, str, str], Followed], problems: Sequence[tuple[str, str]], methods: Sequence[str]):

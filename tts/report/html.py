@@ -45,9 +45,7 @@ def build(
     """Binds executed notebooks into one page: the ledger on top, the notebooks with their code folded, what ran at the end.
 
     Args:
-        executed: notebooks with outputs, in order.
         failures: notebook that failed -> why; named at the top.
-        target: the HTML file.
         ledger: the ``ledger.csv`` that one of the notebooks wrote.
         results: results whose runs are listed.
         earlier: notebook that an earlier run executed -> when.

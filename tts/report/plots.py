@@ -90,12 +90,7 @@ def pass_at_1_histograms(pass_at_1: dict[str, np.ndarray], edges: Sequence[float
 
 
 def bins_per_policy(table: pd.DataFrame, title: str = "") -> Figure:
-    """Accuracy of each method per difficulty bin (Fig 8 and 9), one panel per policy.
-
-    Args:
-        table: columns policy, bin, method, accuracy, low, high, problems.
-        title: text above the panels.
-    """
+    """Accuracy per bin, one panel per policy (Fig 8, 9). ``table``: columns policy, bin, method, accuracy, low, high, problems."""
 
     def draw(part: pd.DataFrame, ax: Axes) -> None:
         bins = bars(part, "bin", "method", {method.name: (method.label, method.colour) for method in methods_in(part["method"])}, ax)
@@ -194,7 +189,6 @@ def gains_against_size(gains: pd.DataFrame, sizes: dict[str, int], accuracies: p
         gains: columns policy, and each gain with its interval.
         sizes: parameters of each policy.
         accuracies: rows of the third panel; None for two panels.
-        title: text above the second panel.
     """
     count = 2 if accuracies is None else 3
     figure, axes = plt.subplots(1, count, figsize=(3.2 * count, 2.4), sharex=count == 2)
@@ -213,7 +207,6 @@ def gain_against_size(gains: pd.DataFrame, sizes: dict[str, int], column: str, a
     Args:
         gains: columns policy, ``column``, and ``column`` with " low" and " high".
         sizes: parameters of each policy.
-        column: name of the gain.
     """
     of = gains.assign(size=gains["policy"].map(sizes)).sort_values("size")
     error = errors(of, ax, column, f"{column} low", f"{column} high")
@@ -243,7 +236,6 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
     Args:
         table: columns policy, strategy, accuracy, low, high, and ``column``.
         column: name of the FLOPs; rows where they are unknown (NaN) are left out.
-        legend: whether to draw it.
     """
     import seaborn as sns  # takes two seconds, and most notebooks do without
 

@@ -56,11 +56,7 @@ class Needs(BaseModel):
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a notebook declares.
-
-    Attributes:
-        parameters: name -> default, as its cell with the tag ``parameters`` has them.
-    """
+    """What a notebook declares in its cells with the tags ``parameters`` (name -> default) and ``needs``."""
 
     parameters: dict
     needs: Needs
@@ -162,7 +158,7 @@ def check(notebook: str, values: Mapping[str, Any], look_up: bool = True) -> Non
 
     Args:
         values: value of every parameter, by name; other names are left alone, so that a notebook may hand over its ``globals()``.
-        look_up: whether to find models and problem sets.
+        look_up: whether to find models and problem sets, and then to compare pairs.
 
     Raises:
         ParameterError: for a value that does not fit.
@@ -181,7 +177,9 @@ def check(notebook: str, values: Mapping[str, Any], look_up: bool = True) -> Non
             raise ParameterError(f"{name} must be at least 1; given {values[name]}")
         if isinstance(default, str) and not values[name].strip():
             raise ParameterError(f"{name} must not be empty")
-    for name, kind in found.kinds.items() if look_up else ():
+    if not look_up:
+        return
+    for name, kind in found.kinds.items():
         if kind == "problems" and name != "problems":
             for problem_set, count in values[name].items():
                 problem_rows(problem_set, count)

@@ -46,7 +46,6 @@ class Job:
 
     Attributes:
         parameters: values that differ from its defaults.
-        folder: folder of the notebook.
         as_described: whether the findings that the notebook tells were written for exactly these parameters.
     """
 
@@ -70,11 +69,12 @@ class Job:
         return experiment.grids() if experiment else []
 
     def check(self) -> Experiment | None:
-        """The notebook's experiment after every value is checked, every model and every problem set found. Raises as :func:`check`."""
+        """Checks every value, finds every model and problem set, and gives the notebook's experiment. Raises as :func:`check`."""
         check(self.notebook, self.values)
         experiment = experiment_of(self.notebook, self.values)
-        for name in experiment.grid.problems if experiment else ():
-            experiment.grid.chunks(name)
+        if experiment:
+            for name in experiment.grid.problems:
+                experiment.grid.chunks(name)
         return experiment
 
     def leave_out_findings(self, executed: Path) -> None:
@@ -201,7 +201,7 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
 def _refuse_strangers(given: dict, notebooks: Iterable[str], who: str) -> None:
     taken = set().union(*(declaration(name).takes for name in notebooks))
     if strangers := set(given) - taken:
-        raise StudyError(f"{who} has a parameter {', '.join(sorted(strangers))}; known: {', '.join(sorted(taken))}")
+        raise StudyError(f"{who} has a parameter {', '.join(sorted(map(str, strangers)))}; known: {', '.join(sorted(taken))}")
 
 
 def absent(experiments: list[Experiment]) -> tuple[list[str], list[str], list[str]]:
