@@ -66,7 +66,7 @@ def test_tables_of_the_page_are_what_its_commands_print():
     """Rewritten by ``python tests/analysis/test_gpu_hours.py``."""
     page = PAGE.read_text()
     assert page == rewritten(page) and len(BLOCK.findall(page)) == 2
-    assert all(name.rpartition("/")[2] in page for kind in ("policies", "prms") for name in presets.load_preset("paper")["common"][kind])
+    assert all(name.rpartition("/")[2] in page for kind in ("policies", "prms") for name in presets.load_preset("paper").common[kind])
 
 
 def rewritten(page):

@@ -10,7 +10,7 @@ from scripted import ScriptedPolicy, ScriptedPRM, root
 
 from tts.analysis.search_losses import at_step, candidate_steps, follow, last_right, lost, unrolled, where_lost
 from tts.generate.grid import Grid
-from tts.report.explorer import Explorer, Searches, page, telling, tree
+from tts.report.explorer import Explorer, page, searches, telling, tree
 from tts.report.search_steps import draw
 from tts.report.summaries import losses
 from tts.search import beam_search, best_of_n, dvts
@@ -244,8 +244,8 @@ def test_searches_run_once(monkeypatch):
         return Driver(policy, prm, record=True).run([(start := root(), best_of_n(start, n))])[0]
 
     monkeypatch.setattr("tts.generate.recorded.search", search)
-    searches = Searches(GRID, None, 2)
-    assert searches(PROBLEM, ANSWER, "best_of_n") is searches(PROBLEM, ANSWER, "best_of_n")
+    asked_for = searches(GRID, None, 2)
+    assert asked_for(PROBLEM, ANSWER, "best_of_n") is asked_for(PROBLEM, ANSWER, "best_of_n")
     assert asked == [(PROBLEM, "best_of_n", 2)]
 
 

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.text import Text
 
 from tts.analysis.flops import Cost
-from tts.report import comparison_plots, maps, plots, style
+from tts.report import comparison_plots, plots, style
 from tts.report.panels import UNDEFINED, Percent, legend_below
 from tts.search.registry import METHODS
 
@@ -118,29 +118,25 @@ def solvers(count):
 
 
 def claims(count):
-    figure, axes = plt.subplots(1, count := min(count, 2), figsize=(7.2 if count > 1 else 3.6, 2.6), squeeze=False)
     held = {"difference": 0.1, "low": -0.1, "high": 0.2, "verdict": "undecided", "source": "Table 3", "made_by": "nobody"}
-    comparison_plots.claims_forest(rows(held, claim=["1B beats 405B", "1.5B distill beats o1"], problems=SETS[:count]), axes[0])
-    return figure
+    return comparison_plots.claims_forest(rows(held, claim=["1B beats 405B", "1.5B distill beats o1"], problems=SETS[:count]))
 
 
 def published_long(count):
-    figure, axes = plt.subplots(1, count := min(count, 2), figsize=(7.2 if count > 1 else 3.6, 2.8), sharey=True, squeeze=False)
     held = {"difference": 0.1, "low": -0.1, "high": 0.2, "verdict": "undecided", "external": "a + 72B PRM"}
-    comparison_plots.differences_by_set(rows(held, internal=["Satori-7B", "rStar-7B"], problems=SETS[:count]), axes[0])
-    return figure
+    return comparison_plots.differences_by_set(rows(held, internal=["Satori-7B", "rStar-7B"], problems=SETS[:count]))
 
 
 def verifiers(count):
     held = {"best": "dvts", "decided": True, "dvts": 0.5}
     rates = {"false positive": [0.0, 0.125, 0.4], "false negative": [0.0, 0.1]}
-    return maps.verifier_map(rows(held, policy=POLICIES[:count], **rates), dict.fromkeys(PRMS, (0.3, 0.05)))
+    return comparison_plots.verifier_map(rows(held, policy=POLICIES[:count], **rates), dict.fromkeys(PRMS, (0.3, 0.05)))
 
 
 def ledger(count):
     held = {"verdict": "supported", "estimate": 3.0, "bound": "=", "low": 1.0, "high": 5.0, "unit": "points"}
     table = rows(held, claim=["depends-on-difficulty", "flops"], scope=["published", "pocket", "this run"][:count])
-    return maps.ledger(table.assign(kind="difference"))
+    return comparison_plots.ledger(table.assign(kind="difference"))
 
 
 FIGURES = {
@@ -156,7 +152,7 @@ FIGURES = {
     "bins": lambda count: plots.bins_per_policy(
         rows(HELD | {"problems": 30}, policy=POLICIES[:count], bin=["easy", "medium", "hard"], method=list(METHODS)), FULL
     ),
-    "histograms": lambda count: plots.difficulty_histograms(dict.fromkeys(POLICIES[:count], np.linspace(0, 1, 9)), (0.1, 0.5)),
+    "histograms": lambda count: plots.pass_at_1_histograms(dict.fromkeys(POLICIES[:count], np.linspace(0, 1, 9)), (0.1, 0.5)),
     "long_cot": lambda count: comparison_plots.internal_and_external(
         pd.concat(
             [

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from tts.analysis.search_losses import follow, where_lost
 from tts.generate.grid import Grid
-from tts.report import explore, html
+from tts.report import explorer, html
 from tts.report.explorer import Explorer, page, tree
 from tts.report.search_steps import draw
 from tts.search import beam_search
@@ -79,8 +79,8 @@ def test_explorer_and_drawings(text):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_tables(text):
     outcome, followed = searched(text, text)
-    tables = [explore.summary(GRID, {"beam_search": outcome}, "20"), explore.steps_table(outcome.trajectories[0]), where_lost([followed])]
-    for shown in (*(Rendered(table._repr_html_()) for table in tables), Rendered(explore.coloured([text], [0.5], 0.6, 0, text).data)):
+    tables = [explorer.summary(GRID, {"beam_search": outcome}, "20"), explorer.steps_table(outcome.trajectories[0]), where_lost([followed])]
+    for shown in (*(Rendered(table._repr_html_()) for table in tables), Rendered(explorer.coloured([text], [0.5], 0.6, 0, text).data)):
         assert shown.tags <= INERT and not shown.dangerous
 
 

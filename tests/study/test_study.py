@@ -227,11 +227,11 @@ def test_lists_what_there_is():
 
 
 def test_notebooks_that_take_longest_start_first(tmp_path):
-    def seconds(name, **parameters):
-        return execution._seconds(presets.Job(name, parameters))
+    def size(name, **parameters):
+        return execution._size(presets.Job(name, parameters))
 
     few, more = ({"problems": {"pocket-main": count}, "policies": ["policy-6k"], "settings": {"chunk": 10}} for count in (10, 200))
-    assert seconds("04_difficulty_bins", **few) < seconds("04_difficulty_bins", **more)
-    assert seconds("00_quickstart") > seconds("04_difficulty_bins", **few), "it generates as it runs"
+    assert size("04_difficulty_bins", **few) < size("04_difficulty_bins", **more)
+    assert size("00_quickstart") > size("04_difficulty_bins", **few), "it generates as it runs"
     (tmp_path / "damaged.ipynb").write_text("{")
-    assert execution._seconds(presets.Job("damaged", {}, tmp_path)) == execution._seconds(presets.Job("missing", {}, tmp_path)) == 0
+    assert execution._size(presets.Job("damaged", {}, tmp_path)) == execution._size(presets.Job("missing", {}, tmp_path)) == 0

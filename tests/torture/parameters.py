@@ -119,8 +119,8 @@ def for_papermill() -> list[tuple[str, dict, list[str]]]:
         except (ValueError, TypeError, RecursionError):
             continue  # no YAML, or nothing that a notebook file can hold: papermill refuses it itself
         if given and set(given) <= (notebook := declaration(arguments[1])).takes:
-            preset = load_preset("smoke") if "smoke" in arguments else {"common": {}, "notebooks": {}}
-            around = preset["common"] | preset["notebooks"].get(arguments[1], {})
+            preset = load_preset("smoke")
+            around = preset.common | preset.notebooks.get(arguments[1], {}) if "smoke" in arguments else {}
             values = notebook.placed({name: value for name, value in around.items() if name not in PLACES} | given)
             found.append((arguments[1], values, [text.replace("must be a folder", "must be text") for text in said]))
     return found

@@ -105,7 +105,7 @@ def follow(grid: Grid, outcome: Outcome, problem: str, answer: str, method: str)
         method: name of the method.
     """
     task = task_of_grid(grid)
-    chosen = selected(grid.rule, outcome, task)
+    chosen = selected(grid, outcome)
     nodes = unrolled(outcome.nodes)
     last = None if chosen is None else next(n for n in nodes if n.path[: len(chosen.path)] == chosen.path and n.steps == chosen.steps)
     steps = candidate_steps(outcome, problem, answer, last, grid.max_steps, task)

@@ -35,8 +35,9 @@ def task_of_grid(grid: Grid) -> Task:
     return task_of(next(iter(grid.problems)))
 
 
-def selected(rule: Rule, outcome: Outcome, task: Task) -> Candidate | None:
-    """The candidate whose answer is the answer by a rule; None where nothing finished."""
+def selected(grid: Grid, outcome: Outcome, rule: Rule | None = None) -> Candidate | None:
+    """The candidate whose answer is the answer by a rule, the grid's by default; None where nothing finished."""
+    rule, task = rule or grid.rule, task_of_grid(grid)
     finished = [c for c in outcome.trajectories if c.status == "finished" and (c.scores or rule.vote == "majority")]
     with Grader(task) as grader:
         numbers = groups([task.answer(c.text) for c in finished], grader)

@@ -1,4 +1,7 @@
-"""Figures of comparisons between small policies with test-time scaling and larger ones that answer alone, drawn on the axes ``ax``."""
+"""Figures of comparisons: small policies with TTS and larger ones that answer alone, methods at each verifier, verdicts on claims.
+
+They are drawn on the axes ``ax``, or give a figure of panels. Intervals are 95 % ones.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from tts.analysis.flops import Cost
+from tts.claims import findings
 from tts.common.names import short
-from tts.report.panels import bars, errors, legend_below, panels, percent, values
+from tts.report.panels import bars, errors, legend_below, panels, percent, place_legend, say, values
+from tts.report.plots import methods_in
 from tts.search.registry import method_of
 
-WAYS = {"CoT": "#7f7f7f", "TTS": "C1"}
+WAYS = {"CoT": ("CoT", "#7f7f7f"), "TTS": ("TTS", "C1")}
 VERDICTS = {"supported": ("C0", "o"), "undecided": ("#7f7f7f", "s"), "contradicted": ("C1", "v")}
+VERDICT_FIELDS = {"supported": "#a9cfe8", "contradicted": "#f3bd8b", "undecided": "#e9e6d8", "not tested": "#f6f6f6"}
+_OUTLINED: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6}
 PARTS = {
     "policy_training": ("policy training", "C0"),
     "prm_training": ("PRM training", "C1"),
@@ -30,27 +38,21 @@ PARTS = {
 
 
 def accuracy_bars(rows: pd.DataFrame, ax: Axes) -> None:
-    """Accuracy of each policy with CoT and with TTS (Fig 1), with 95 % intervals.
-
-    Args:
-        rows: columns policy, strategy (CoT or TTS), accuracy, low, high.
-    """
-    policies = bars(rows, "policy", "strategy", {name: (name, colour) for name, colour in WAYS.items()}, ax)
+    """Accuracy of each policy with CoT and with TTS (Fig 1). ``rows``: columns policy, strategy (CoT or TTS), accuracy, low, high."""
+    policies = bars(rows, "policy", "strategy", WAYS, ax)
     ax.set_xticks(range(len(policies)), [short(policy) for policy in policies])
-    ax.set_xlabel("policy (parameters)")
-    ax.set_ylabel("accuracy")
+    ax.set(xlabel="policy (parameters)", ylabel="accuracy")
     legend_below(ax.figure, ax)
 
 
 def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
-    """Small with TTS (rows) minus large with CoT (columns) in points, with 95 % intervals; undecided cells are hatched.
+    """Small with TTS (rows) minus large with CoT (columns) in points; undecided cells are hatched.
 
     Args:
         rows: columns small, large, difference, low, high, verdict.
     """
     if rows.empty:
-        ax.text(0.5, 0.5, "no policy is larger than another", ha="center", va="center", transform=ax.transAxes)
-        return
+        return say("no policy is larger than another", ax)
     smalls, larges = values(rows["small"]), values(rows["large"])
     differences = rows.pivot(index="small", columns="large", values="difference").reindex(index=smalls, columns=larges) * 100
     limit = max(float(np.nanmax(np.abs(differences))), 1.0)
@@ -65,18 +67,16 @@ def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
             ax.add_patch(Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, fill=False, hatch="////", edgecolor="0.75", linewidth=0))
     ax.set_xticks(range(len(larges)), [short(name) for name in larges])
     ax.set_yticks(range(len(smalls)), [short(name) for name in smalls])
-    ax.set_xlabel("larger policy, CoT")
-    ax.set_ylabel("smaller policy, TTS")
+    ax.set(xlabel="larger policy, CoT", ylabel="smaller policy, TTS")
     ax.grid(visible=False)
     ax.figure.colorbar(image, ax=ax, label="difference (points)", fraction=0.04, pad=0.02)
 
 
 def forest(rows: pd.DataFrame, labels: list[str], ax: Axes) -> None:
-    """Differences in accuracy with their 95 % intervals, one a line, by verdict.
+    """Differences in accuracy, one a line with its label, by verdict.
 
     Args:
         rows: columns difference, low, high (shares), verdict; one that was not tested has no numbers and no mark.
-        labels: one a row.
     """
     for place, row in enumerate(rows.itertuples()):
         if row.verdict in VERDICTS:
@@ -92,10 +92,10 @@ def forest(rows: pd.DataFrame, labels: list[str], ax: Axes) -> None:
 
 
 def cost_shares(costs: dict[str, Cost], parts: tuple[str, ...], ax: Axes) -> None:
-    """Which share of the FLOPs each part takes, one bar per way of answering.
+    """The share of the FLOPs that each part takes, one bar per way of answering.
 
     Args:
-        costs: by name.
+        costs: name -> cost.
         parts: fields of :class:`tts.analysis.flops.Cost` that make up the whole.
     """
     flops = np.array([[getattr(cost, part) for part in parts] for cost in costs.values()], float)
@@ -114,11 +114,7 @@ def cost_shares(costs: dict[str, Cost], parts: tuple[str, ...], ax: Axes) -> Non
 
 
 def total_against_queries(rows: pd.DataFrame, ax: Axes) -> None:
-    """Total FLOPs, training included, over the number of queries (both axes log), one line per way of answering.
-
-    Args:
-        rows: columns way, queries, total.
-    """
+    """Total FLOPs over the number of queries (both axes log), one line per way of answering. ``rows``: columns way, queries, total."""
     for number, (name, line) in enumerate(rows.groupby("way", sort=False)):
         ax.plot(line["queries"], line["total"], label=name, linestyle=("-", "--", ":", "-.")[number % 4])
     for axis, scale in ((ax.xaxis, ax.set_xscale), (ax.yaxis, ax.set_yscale)):
@@ -126,17 +122,12 @@ def total_against_queries(rows: pd.DataFrame, ax: Axes) -> None:
         axis.set_major_locator(LogLocator(numticks=6))
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("queries answered")
-    ax.set_ylabel("total FLOPs")
+    ax.set(xlabel="queries answered", ylabel="total FLOPs")
     legend_below(ax.figure, ax, 2)
 
 
 def verifier_forest(rows: pd.DataFrame, ax: Axes) -> None:
-    """:func:`forest` of policy + PRM minus the PRM's base model alone, in points.
-
-    Args:
-        rows: of :func:`tts.claims.comparisons.verifier_as_solver`.
-    """
+    """:func:`forest` of policy + PRM minus the PRM's base model. ``rows``: of :func:`tts.claims.comparisons.verifier_as_solver`."""
     labels = [f"{short(row.policy)} + {short(row.prm)}, against {short(row.solver)}" for row in rows.itertuples()]
     forest(rows, labels, ax)
     ax.set_xlabel("policy + PRM minus base model (points)")
@@ -144,56 +135,109 @@ def verifier_forest(rows: pd.DataFrame, ax: Axes) -> None:
 
 
 def claims_forest(rows: pd.DataFrame) -> Figure:
-    """:func:`forest` of the published comparisons, one panel per problem set.
-
-    Args:
-        rows: of :func:`tts.claims.published.claims`.
-    """
-    figure, axes = plt.subplots(1, rows["problems"].nunique(), figsize=(7.2, 2.6))
-    for ax, (name, part) in zip(axes, rows.groupby("problems", sort=False)):
+    """:func:`forest` of the published comparisons, one panel per problem set. ``rows``: of :func:`tts.claims.published.claims`."""
+    figure, axes = plt.subplots(1, rows["problems"].nunique(), figsize=(7.2, 2.6), squeeze=False)
+    for ax, (name, part) in zip(axes[0], rows.groupby("problems", sort=False)):
         twice = part["claim"].duplicated(keep=False)
         labels = [f"{row.claim} ({row.source})" if both else row.claim for row, both in zip(part.itertuples(), twice)]
         forest(part, [f"{label} \N{DAGGER}" if row.made_by == "nobody" else label for label, row in zip(labels, part.itertuples())], ax)
-        ax.set_title(name)
-        ax.set_xlabel("TTS minus CoT (points)")
-    axes[-1].plot([], [], " ", label="\N{DAGGER} no claim of the study's")
-    legend_below(figure, axes[-1], 4)
+        ax.set(title=name, xlabel="TTS minus CoT (points)")
+    axes[0, -1].plot([], [], " ", label="\N{DAGGER} no claim of the study's")
+    legend_below(figure, axes[0, -1], 4)
     return figure
 
 
 def differences_by_set(rows: pd.DataFrame) -> Figure:
-    """:func:`forest` of the published external rows less the long-CoT ones, one panel per problem set.
-
-    Args:
-        rows: of :func:`tts.claims.published.table6`.
-    """
-    figure, axes = plt.subplots(1, rows["problems"].nunique(), figsize=(7.2, 2.8), sharey=True)
-    for ax, (name, part) in zip(axes, rows.groupby("problems", sort=False)):
+    """:func:`forest` of external rows less long-CoT ones, one panel per problem set. ``rows``: of :func:`tts.claims.published.table6`."""
+    figure, axes = plt.subplots(1, rows["problems"].nunique(), figsize=(7.2, 2.8), sharey=True, squeeze=False)
+    for ax, (name, part) in zip(axes[0], rows.groupby("problems", sort=False)):
         part = part.sort_values(["external", "internal"])
         forest(part, [f"{row.external.split(' + ')[-1]} - {row.internal}" for row in part.itertuples()], ax)
-        ax.set_title(name)
-        ax.set_xlabel("external minus long CoT (points)")
-    legend_below(figure, axes[-1])
+        ax.set(title=name, xlabel="external minus long CoT (points)")
+    legend_below(figure, axes[0, -1])
     return figure
 
 
 def internal_and_external(rows: pd.DataFrame) -> Figure:
-    """Accuracy over policy tokens per problem, one panel per size: plain policies filled, long-CoT ones open, 95 % intervals.
-
-    Args:
-        rows: of :func:`tts.analysis.long_cot.ways`.
-    """
+    """Accuracy over policy tokens, one panel per size, long-CoT policies open. ``rows``: of :func:`tts.analysis.long_cot.ways`."""
 
     def draw(part: pd.DataFrame, ax: Axes) -> None:
         for (policy, method), of in part.groupby(["policy", "method"], sort=False):
-            label, colour, marker = (known := method_of(method)).label, known.colour, known.marker
-            look: dict[str, Any] = {"linestyle": "-", "markerfacecolor": colour, "label": f"plain: {label}"}
+            known = method_of(method)
+            look: dict[str, Any] = {"linestyle": "-", "markerfacecolor": known.colour, "label": f"plain: {known.label}"}
             if policy != part["size"].iloc[0]:
-                look = {"linestyle": "--", "markerfacecolor": "white", "label": f"long: {label}"}
-            ax.errorbar(of["tokens"], of["accuracy"], errors(of, ax), color=colour, marker=marker, elinewidth=0.6, **look)
+                look = {"linestyle": "--", "markerfacecolor": "white", "label": f"long: {known.label}"}
+            look |= {"color": known.colour, "marker": known.marker, "elinewidth": 0.6}
+            ax.errorbar(of["tokens"], of["accuracy"], errors(of, ax), **look)
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(NullFormatter())
         percent(ax.yaxis)
 
     parts = [(short(size), rows[rows["size"] == size]) for size in values(rows["size"])]
     return panels(parts, draw, ("policy tokens per problem", "accuracy"), 2.6, legend=4)
+
+
+def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) -> Figure:
+    """The method that wins at each pair of error rates, one panel per policy, the real PRMs as points.
+
+    A field holds the winner's accuracy in per cent; it is pale where its lead over the second is not decided. Fields are equally
+    wide, whatever lies between two rates; a PRM whose rates lie beyond the map stands at its end, as a triangle that points on.
+
+    Args:
+        table: rows of :func:`tts.strategy.verifier_map.winners`.
+        places: PRM -> its false-positive and false-negative rate.
+    """
+    xs, ys = (sorted(set(table[name])) for name in ("false positive", "false negative"))
+    markers = [">" if x > xs[-1] else "^" if y > ys[-1] else "o" for x, y in places.values()]
+    spots = [(float(np.interp(x, xs, range(len(xs)))), float(np.interp(y, ys, range(len(ys))))) for x, y in places.values()]
+
+    def draw(rows: pd.DataFrame, ax: Axes) -> None:
+        _fields(rows, xs, ys, spots, ax)
+        for number, (spot, marker) in enumerate(zip(spots, markers), 1):
+            ax.plot(*spot, marker=marker, markersize=9, alpha=0.85, **_OUTLINED)
+            ax.text(*spot, str(number), ha="center", va="center", fontsize=6)
+
+    parts = [(short(policy), table[table["policy"] == policy]) for policy in values(table["policy"])]
+    figure = panels(parts, draw, ("wrong steps accepted", "right steps rejected"), 2.7, legend=None)
+    legend: dict[str, Any] = {f"{method.label} wins": Patch(color=method.colour) for method in methods_in(table["best"])}
+    for number, ((prm, (x, y)), marker) in enumerate(zip(places.items(), markers), 1):
+        name = f"{number}: {short(prm)} ({100 * x:.0f}, {100 * y:.0f} %)"
+        legend[name] = Line2D([], [], linestyle="none", marker=marker, markersize=6, **_OUTLINED)
+    place_legend(figure, legend, 4)
+    return figure
+
+
+def _fields(rows: pd.DataFrame, xs: list[float], ys: list[float], spots: list[tuple[float, float]], ax: Axes) -> None:
+    """The fields, each with its number in the corner that is furthest from what else is drawn."""
+    for row in rows.to_dict("records"):
+        i, j = xs.index(row["false positive"]), ys.index(row["false negative"])
+        alpha = 0.75 if row["decided"] else 0.25
+        ax.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, color=method_of(row["best"]).colour, alpha=alpha, linewidth=0))
+        corners = [(i - 0.3, j + 0.3), (i + 0.3, j + 0.3), (i - 0.3, j - 0.3), (i + 0.3, j - 0.3)]
+        x, y = max(corners, key=lambda corner: min((np.hypot(*np.subtract(corner, spot)).clip(max=0.5) for spot in spots), default=0))
+        ax.text(x, y, f"{100 * row[row['best']]:.0f}", ha="center", va="center", fontsize=6)
+    ax.set_xticks(range(len(xs)), [f"{100 * x:g}%" for x in xs])
+    ax.set_yticks(range(len(ys)), [f"{100 * y:g}%" for y in ys])
+    ax.set(xlim=(-0.5, len(xs) - 0.5), ylim=(-0.5, len(ys) - 0.5))
+    ax.grid(visible=False)
+
+
+def ledger(table: pd.DataFrame) -> Figure:
+    """The verdict on each claim in each scope, with its contrast. ``table``: of :func:`tts.claims.findings.judge`."""
+    claims, scopes = (values(table[name]) for name in ("claim", "scope"))
+    scopes = [s for s in scopes if (table[table["scope"] == s]["verdict"] != "not tested").any()]
+    figure, ax = plt.subplots(figsize=(2.2 * len(scopes) + 2.0, 0.24 * len(claims) + 0.6))
+    for row in table[table["scope"].isin(scopes)].to_dict("records"):
+        x, y = scopes.index(row["scope"]), claims.index(row["claim"])
+        ax.add_patch(Rectangle((x - 0.49, y - 0.46), 0.98, 0.92, color=VERDICT_FIELDS[row["verdict"]], linewidth=0))
+        ax.text(x, y, findings.formatted(row), ha="center", va="center", fontsize=6.5)
+    ax.set_xticks(range(len(scopes)), scopes)
+    ax.set_yticks(range(len(claims)), claims)
+    ax.set(xlim=(-0.5, len(scopes) - 0.5), ylim=(len(claims) - 0.5, -0.5))
+    ax.xaxis.tick_top()
+    ax.set_xlabel("contrast [95 % interval], in points of accuracy where no unit stands")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.grid(visible=False)
+    place_legend(figure, {verdict: Patch(color=colour) for verdict, colour in VERDICT_FIELDS.items()}, 4)
+    return figure

@@ -1,45 +1,74 @@
-"""The search explorer: a view to pick a problem and a method and to step through the search, for notebooks."""
+"""Recorded searches for notebooks: their tables, coloured solutions, and a view to pick a problem and a method and to step through."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from html import escape
 from io import BytesIO
 
 import ipywidgets
+import numpy as np
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from tts.analysis.search_losses import STATES, WON, Followed, at_step, follow, last_right
 from tts.generate import recorded
 from tts.generate.chunks import Engines
 from tts.generate.grid import Grid
-from tts.report import explore, search_tree
-from tts.report.search_tree import RIGHT
+from tts.report import search_tree
+from tts.report.search_tree import RIGHT, shade
+from tts.search.base import Candidate
+from tts.search.driver import Outcome
 from tts.search.registry import method_of
+from tts.tasks import selection
+from tts.tasks.grading import Grader
 
 _CELL = "padding:0 6px;text-align:left;color:black;white-space:nowrap"
 
 
-class Searches:
-    """Runs searches when they are asked for, each once, with the grid's first policy and PRM.
+def summary(grid: Grid, outcomes: dict[str, Outcome], answer: str) -> pd.DataFrame:
+    """One row per method: its answer, whether it is right, its score, and what it cost."""
+    rows = []
+    with Grader(task := recorded.task_of_grid(grid)) as grader:
+        for method, outcome in outcomes.items():
+            chosen = recorded.selected(grid, outcome)
+            given = task.answer(chosen.text) if chosen else None
+            score = selection.aggregate(chosen.scores, grid.aggregate) if chosen else np.nan
+            finished = sum(c.status == "finished" for c in outcome.trajectories)
+            rows.append((method, given, grader.right(answer, given), score, finished, outcome.policy_tokens, outcome.prm_tokens))
+    return pd.DataFrame(rows, columns=["method", "answer", "right", "score", "finished", "policy tokens", "PRM tokens"])
+
+
+def steps_table(candidate: Candidate) -> pd.DataFrame:
+    """A solution's steps with their scores."""
+    return pd.DataFrame({"step": candidate.steps, "score": candidate.scores})
+
+
+def coloured(steps: Sequence[str], scores: Sequence[float], threshold: float, first_error: int, title: str) -> HTML:
+    """A solution with each step on the colour of its score, red to blue, and its first wrong step marked.
 
     Args:
-        grid: parameters; its sampling, width, depth and selection rule apply.
-        engines: the models.
-        n: budget.
+        threshold: score below which the PRM calls a step wrong; such scores are in bold.
+        first_error: number of the first wrong step, from 0; -1 for none.
     """
+    lines = [f"<b>{escape(title)}</b>"]
+    for number, (step, score) in enumerate(zip(steps, scores)):
+        shown = f"<b>{score:.2f}</b>" if score < threshold else f"{score:.2f}"
+        mark = " &larr; the first wrong step" if number == first_error else ""
+        lines.append(f'<span style="background:{shade(score)};color:black;padding:0 4px">{shown}</span> <code>{escape(step)}</code>{mark}')
+    return HTML("<br>".join(lines))
 
-    def __init__(self, grid: Grid, engines: Engines, n: int):
-        self.grid, self.engines, self.n = grid, engines, n
-        self._found: dict[tuple[str, str], Followed] = {}
 
-    def __call__(self, problem: str, answer: str, method: str) -> Followed:
-        """The search of a problem with a method, followed to where it lost the right answer."""
-        if (problem, method) not in self._found:
-            outcome = recorded.search(self.grid, self.engines, problem, method, self.n)
-            self._found[problem, method] = follow(self.grid, outcome, problem, answer, method)
-        return self._found[problem, method]
+def searches(grid: Grid, engines: Engines, n: int) -> Callable[[str, str, str], Followed]:
+    """Runs the search of a problem, its answer and a method when it is asked for, each once, with the grid's first policy and PRM."""
+
+    @cache
+    def search(problem: str, answer: str, method: str) -> Followed:
+        return follow(grid, recorded.search(grid, engines, problem, method, n), problem, answer, method)
+
+    return search
 
 
 def telling(searches: Sequence[Followed]) -> Followed:
@@ -49,12 +78,7 @@ def telling(searches: Sequence[Followed]) -> Followed:
 
 
 def page(followed: Followed, step: int) -> str:
-    """The candidates of a step as an HTML table: score, text, right or wrong, state; what won a place in bold; the states explained.
-
-    Args:
-        followed: the search.
-        step: from 1.
-    """
+    """The candidates of a step, from 1, as an HTML table; what won a place is bold, the states are explained below."""
     rows, lost = at_step(followed, step), set() if followed.loss.kind == "found" else last_right(followed.steps)
     head = "".join(f'<th style="{_CELL}">{name}</th>' for name in ("sample", "score", "step", "so far", "state"))
     lines = [_line(row, row.path in lost) for row in rows.itertuples()]
@@ -75,7 +99,7 @@ def _line(row, lost: bool) -> str:
     text = f"<code>{escape(row.text) or '(end)'}</code>"
     style = "font-weight:bold" if row.state in WON else "color:#555"
     cells = [row.path, score, text, so_far, state]
-    colours = ["", f";background:{explore.shade(row.score)};color:black" if score else "", "", "", ""]
+    colours = ["", f";background:{shade(row.score)};color:black" if score else "", "", "", ""]
     shown = "".join(f'<td style="{_CELL};{style}{colour}">{cell}</td>' for cell, colour in zip(cells, colours))
     return f'<tr style="outline:{f"2px solid {RIGHT}" if lost else "none"}">{shown}</tr>'
 
@@ -92,23 +116,18 @@ def tree(followed: Followed, step: int) -> bytes:
 
 
 class Explorer:
-    """The view: two menus, a step that goes back and forth, the step's candidates and the tree so far.
+    """A widget, ``view``: two menus, a step that goes back and forth, the step's candidates and the tree so far.
 
     Args:
-        search: gives a problem's search, from its text, its answer and a method; see :class:`Searches`.
+        search: function of a problem, its answer and a method, as :func:`searches` gives it.
         problems: text and right answer of each.
-        methods: to choose from.
-
-    Attributes:
-        view: the widget to display.
     """
 
     def __init__(self, search: Callable[[str, str, str], Followed], problems: Sequence[tuple[str, str]], methods: Sequence[str]):
         self.search = search
         wide = ipywidgets.Layout(width="460px")
-        self.problem = ipywidgets.Dropdown(
-            description="problem", options=[(text[:80], (text, gold)) for text, gold in problems], layout=wide
-        )
+        texts = [(text[:80], (text, gold)) for text, gold in problems]
+        self.problem = ipywidgets.Dropdown(description="problem", options=texts, layout=wide)
         self.method = ipywidgets.Dropdown(description="method", options=[(method_of(name).label, name) for name in methods])
         self.step = ipywidgets.IntSlider(description="step", min=1, max=1, value=1)
         self.back = ipywidgets.Button(description="back", icon="arrow-left", layout=ipywidgets.Layout(width="90px"))

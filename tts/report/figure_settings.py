@@ -13,8 +13,8 @@ class Look(BaseModel):
     """The look of figures.
 
     Attributes:
-        column_width: of a paper's column, in inches. A saved figure is as wide as one column, or as two with the gap between them.
-        font_size: of titles and axis labels, in points; ticks and legends are one point smaller.
+        column_width: inches of a paper's column. A saved figure is as wide as one column, or as two with the gap between them.
+        font_size: points of titles and axis labels; ticks and legends are one point smaller.
         palette: ``okabe-ito`` (safe for the colour-blind), or the name of a seaborn palette, say ``colorblind`` or ``tab10``.
     """
 

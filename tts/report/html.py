@@ -18,10 +18,11 @@ from tts.analysis import provenance
 from tts.analysis.accuracy import Results
 from tts.claims import findings
 from tts.common.files import write_text
-from tts.report import maps
+from tts.report.comparison_plots import VERDICT_FIELDS
 from tts.store.store import StoreError
 
 _REMOTE = re.compile(r'<script[^>]*\bsrc="https?://[^>]*></script>|<link[^>]*href="https?://[^>]*>')
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 _STYLE = """<style>
 summary { display: list-item; cursor: pointer; color: #888; font-size: 80%; }
 table.ledger td { text-align: left; vertical-align: top; }
@@ -44,17 +45,14 @@ def build(
     """Binds executed notebooks into one page: the ledger on top, the notebooks with their code folded, what ran at the end.
 
     Args:
-        executed: notebooks with outputs, in order.
-        failures: per notebook that failed, why; named at the top.
-        target: the HTML file.
-        title: of the page.
+        failures: notebook that failed -> why; named at the top.
         ledger: the ``ledger.csv`` that one of the notebooks wrote.
-        results: whose runs are listed.
-        earlier: those of the notebooks that an earlier run executed, and when.
+        results: results whose runs are listed.
+        earlier: notebook that an earlier run executed -> when.
     """
     failed = "".join(f"<li><strong>{escape(name)} did not finish</strong>: {escape(reason)}</li>" for name, reason in failures.items())
-    older = "; ".join(f"{escape(name)} ({escape(when)})" for name, when in (earlier or {}).items())
-    older = f"<p>Executed by an earlier run: {older}.</p>" if older else ""
+    dated = "; ".join(f"{escape(name)} ({escape(when)})" for name, when in (earlier or {}).items())
+    older = f"<p>Executed by an earlier run: {dated}.</p>" if dated else ""
     cells = [_html(f"{_STYLE}<h1>{escape(title)}</h1><ul>{failed}</ul>{older}")]  # no Markdown: a reason's would be rendered
     if ledger and ledger.exists():
         cells += [nbformat.v4.new_markdown_cell("# The study's claims"), _html(_ledger(pd.read_csv(ledger)))]
@@ -73,11 +71,15 @@ def build(
 
 
 def _cells(path: Path) -> list[nbformat.NotebookNode]:
-    """A notebook's cells; a word on it where its process died while writing it."""
+    """A notebook's cells without progress bars, warnings, and widgets, which need a kernel; a word where it was cut off."""
     try:
-        return [_without_noise(cell) for cell in nbformat.read(path, as_version=4).cells]
+        cells = nbformat.read(path, as_version=4).cells
     except (ValueError, OSError):
         return [nbformat.v4.new_markdown_cell(f"# {path.stem}\nIt was cut off while it was written; nothing of it can be shown.")]
+    for cell in cells:
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and _WIDGET not in o.get("data", {})]
+    return cells
 
 
 def _html(text: str) -> nbformat.NotebookNode:
@@ -89,7 +91,7 @@ def _ledger(ledger: pd.DataFrame) -> str:
     """The ledger with its verdicts coloured; scopes without any outcome are named below it."""
     untested = [scope for scope, rows in ledger.groupby("scope", sort=False) if (rows["verdict"] == "not tested").all()]
     table = findings.wide(ledger[~ledger["scope"].isin(untested)])
-    colour = {verdict: f"background-color: {value}" for verdict, value in maps.VERDICTS.items()}
+    colour = {verdict: f"background-color: {value}" for verdict, value in VERDICT_FIELDS.items()}
     styled = table.style.map(lambda text: next((c for v, c in colour.items() if text.startswith(v)), ""), subset=list(table.columns[2:]))
     note = (
         "Contrast with its 95 % interval, uncorrected; the verdict holds at the 5 % level after Holm's correction within the scope. "
@@ -105,21 +107,8 @@ def _what_ran(results: Sequence[Results]) -> str:
     except StoreError as error:
         return f"<p>What ran cannot be listed: {escape(str(error))}</p>"
     shown = {"FLOPs": "{:.2e}".format, "seconds": "{:.0f}".format}
-    tables = [("models", provenance.models(results)), ("runs", held)]
     folded = [
         f"<details><summary>{name}: {len(table)}</summary>{table.to_html(index=False, formatters=shown)}</details>"
-        for name, table in tables
+        for name, table in (("models", provenance.models(results)), ("runs", held))
     ]
     return f"<p>{escape(provenance.environment())}</p><p>{escape(provenance.total(held))}</p>" + "".join(folded)
-
-
-def _without_noise(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Progress bars and warnings go to stderr; a report does not need them. A widget needs a kernel, which a report has not."""
-    if cell.cell_type == "code":
-        cell.outputs = [
-            o
-            for o in cell.outputs
-            if not (o.output_type == "stream" and o.name == "stderr")
-            and "application/vnd.jupyter.widget-view+json" not in o.get("data", {})
-        ]
-    return cell

@@ -18,7 +18,6 @@ from tts.report.figure_settings import COLUMN
 from tts.report.style import GAP, width_of
 
 UNDEFINED = "no interval: too few problems"
-_BAR: dict[str, Any] = {"linestyle": "none", "elinewidth": 0.8}
 
 
 class Percent(Formatter):
@@ -34,6 +33,11 @@ def percent(*axes: Axis) -> None:
     """Labels axes of shares in per cent."""
     for axis in axes:
         axis.set_major_formatter(Percent())
+
+
+def say(text: str, ax: Axes) -> None:
+    """Puts a text in the middle of axes on which nothing can be drawn."""
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
 
 
 def over_size(ax: Axes) -> None:
@@ -57,12 +61,10 @@ def panels(
 
     Args:
         parts: title and contents of each panel, row by row.
-        draw: draws a panel's contents on its axes.
-        labels: of the x and of the y axis; they stand at the lowest panels and at the left ones.
-        height: of a row, in inches.
+        draw: function that draws a panel's contents on its axes.
+        labels: labels of x and y; they stand at the lowest panels and at the left ones. The panels of a row share their y axis.
+        height: inches of a row.
         columns: panels in a row; more than four are wrapped into rows of three.
-        title: above all panels.
-        share_x: all panels have one x axis. Those of a row always share their y axis.
         legend: entries in a row of the legend, 0 for as many as fit; None for no legend.
     """
     columns = columns or len(parts)
@@ -70,15 +72,14 @@ def panels(
     rows = -(-len(parts) // columns)
     width = COLUMN if columns == 1 else 2 * COLUMN + GAP
     figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, sharex=share_x, sharey="row")
-    for ax, (name, part) in zip(axes.flat, parts):
+    for place, (ax, (name, part)) in enumerate(zip(axes.flat, parts)):
         draw(part, ax)
         ax.set_title(name)
-    for ax in axes.flat[len(parts) :]:
-        ax.remove()
-    for place, ax in enumerate(axes.flat[: len(parts)]):
         if place + columns >= len(parts):
             ax.set_xlabel(labels[0])
             ax.tick_params(labelbottom=True)
+    for ax in axes.flat[len(parts) :]:
+        ax.remove()
     for ax in axes[:, 0]:
         ax.set_ylabel(labels[1])
     if title:
@@ -89,11 +90,9 @@ def panels(
 
 
 def legend_below(figure: Figure, axes: Axes | np.ndarray, columns: int = 0) -> None:
-    """The legend of one or several axes under the whole figure, where it takes none of their width.
+    """The legend of one or several axes under the whole figure, each label once.
 
     Args:
-        figure: the figure.
-        axes: whose labelled artists it lists, those of one label once.
         columns: entries in a row at most; by default all of up to five in a wide figure, else three. Fewer where the figure is narrower.
     """
     handles: dict[str, Any] = {}
@@ -106,13 +105,7 @@ def legend_below(figure: Figure, axes: Axes | np.ndarray, columns: int = 0) -> N
 
 
 def place_legend(figure: Figure, handles: dict[str, Any], columns: int) -> None:
-    """A legend under the figure, in as many columns as its width allows; labels that are wider than the figure are wrapped.
-
-    Args:
-        figure: the figure.
-        handles: label to what stands for it.
-        columns: entries in a row at most.
-    """
+    """A legend under the figure, in up to ``columns`` columns as its width allows; wider labels are wrapped. ``handles``: by label."""
     room, labels = width_of(figure), list(handles)
     for count in range(min(columns, len(handles)), -1, -1):
         legend = figure.legend(handles.values(), labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=max(count, 1))
@@ -137,23 +130,20 @@ def errors(rows: pd.DataFrame, ax: Axes, y: str = "accuracy", low: str = "low", 
 
 
 def line(rows: pd.DataFrame, x: str, ax: Axes, y: str = "accuracy", band: float = 0.12, **style: Any) -> None:
-    """A line with its 95 % band; a single point, for which a band has no width, with its interval as a bar.
+    """A line of ``y`` over ``x`` with its 95 % band; a single point, for which a band has no width, with its interval as a bar.
 
     Args:
         rows: columns ``x``, ``y``, low, high.
-        x, y: what is drawn over what.
-        ax: to draw on.
         band: opacity of the band; 0 for none.
-        **style: of the line.
+        **style: properties of the line.
     """
     if len(rows) == 1:
         style["marker"] = style.get("marker") or "_"
     [drawn] = ax.plot(rows[x], rows[y], **style)
-    reach = errors(rows, ax, y) if band or len(rows) == 1 else None
     if len(rows) == 1:
-        ax.errorbar(rows[x], rows[y], reach, color=drawn.get_color(), **_BAR)
-    elif reach is not None:
-        known = ~np.isnan(reach[0])
+        ax.errorbar(rows[x], rows[y], errors(rows, ax, y), color=drawn.get_color(), linestyle="none", elinewidth=0.8)
+    elif band:
+        known = ~np.isnan(errors(rows, ax, y)[0])
         ax.fill_between(rows[x], rows["low"], rows["high"], where=known, color=drawn.get_color(), alpha=band, linewidth=0)
 
 
@@ -162,9 +152,7 @@ def lines_over_budget(rows: pd.DataFrame, key: str, styles: dict[str, dict[str, 
 
     Args:
         rows: columns ``key``, n, accuracy, low, high.
-        key: what tells the lines apart.
-        styles: per value of ``key``, arguments of :func:`line`, in the order of the legend.
-        ax: to draw on.
+        styles: value of ``key`` -> arguments of :func:`line`, in the order of the legend.
     """
     held = [(style, part.sort_values("n")) for name, style in styles.items() if len(part := rows[rows[key] == name])]
     alone = len({n for _, part in held for n in part["n"]}) == 1
@@ -189,11 +177,7 @@ def bars(table: pd.DataFrame, x: str, key: str, styles: dict[str, tuple[str, str
 
     Args:
         table: columns ``x``, ``key``, ``y``, low, high.
-        x: what makes a group.
-        key: what tells a group's bars apart.
-        styles: per value of ``key``, label and colour.
-        ax: to draw on.
-        y: how high the bars are.
+        styles: value of ``key`` -> label and colour of its bars.
     """
     groups, width = values(table[x]), 0.8 / max(len(styles), 1)
     for number, (name, (label, colour)) in enumerate(styles.items()):

@@ -1,4 +1,4 @@
-"""The study's figures: functions that draw rows on the axes ``ax``, or give a figure of panels."""
+"""The study's figures: functions that draw rows on the axes ``ax``, or give a figure of panels. Intervals are 95 % ones."""
 
 from __future__ import annotations
 
@@ -13,47 +13,32 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from tts.common.names import short
-from tts.report.panels import bars, errors, legend_below, line, lines_over_budget, over_budget, over_size, panels, percent, values
+from tts.report.panels import bars, errors, legend_below, line, lines_over_budget, over_budget, over_size, panels, percent, say, values
 from tts.search.registry import METHODS, Method, method_of
-
-__all__ = ["legend_below", "over_budget"]  # for notebooks that lay out a figure of their own
 
 _BUDGET = ("budget N (samples)", "accuracy")
 
 
-def panel_title(policy: str, prm: str) -> str:
-    """Policy and PRM above a panel, on two lines where the names are long."""
-    names = [short(name) for name in (policy, prm) if name]
-    return ("\n" if sum(map(len, names)) > 32 else " | ").join(names)
-
-
 def methods_in(names: Iterable[str]) -> list[Method]:
-    """The methods of some rows, in the order of the registry.
-
-    Raises:
-        tts.search.registry.MethodError: for one that nobody registered.
-    """
-    found = {name: method_of(name) for name in names}
+    """The methods of some rows, in the order of the registry. Raises as :func:`method_of` for one that nobody registered."""
+    found = {method_of(name).name for name in names}
     return [method for name, method in METHODS.items() if name in found]
 
 
 def _per_pair(table: pd.DataFrame, draw: Callable, labels: tuple[str, str], title: str = "") -> Figure:
     """One panel per policy (rows) and PRM (columns); what needs no PRM is in each."""
     prms = [prm for prm in values(table["prm"]) if prm] or [""]
-    parts = [
-        (panel_title(policy, prm), table[(table["policy"] == policy) & table["prm"].isin([prm, ""])])
-        for policy in values(table["policy"])
-        for prm in prms
-    ]
+    parts = []
+    for policy in values(table["policy"]):
+        for prm in prms:
+            names = [short(name) for name in (policy, prm) if name]
+            joint = "\n" if sum(map(len, names)) > 32 else " | "
+            parts.append((joint.join(names), table[(table["policy"] == policy) & table["prm"].isin([prm, ""])]))
     return panels(parts, draw, labels, 2.0, len(prms), title, share_x=True)
 
 
 def accuracy_against_n(rows: pd.DataFrame, ax: Axes) -> None:
-    """Accuracy over the budget N with 95 % bands, one line per method (Fig 4 and 5).
-
-    Args:
-        rows: columns method, n, accuracy, low, high, of one policy and PRM.
-    """
+    """One line per method with its band (Fig 4 and 5). ``rows``: columns method, n, accuracy, low, high, of one policy and PRM."""
     styles: dict[str, dict[str, Any]] = {}
     for method in methods_in(rows["method"]):
         if method.source == "greedy":
@@ -65,12 +50,12 @@ def accuracy_against_n(rows: pd.DataFrame, ax: Axes) -> None:
 
 
 def grid_of_panels(table: pd.DataFrame, title: str = "") -> Figure:
-    """One panel of :func:`accuracy_against_n` per policy (rows) and PRM (columns); what needs no PRM is in each."""
+    """One panel of :func:`accuracy_against_n` per policy (rows) and PRM (columns)."""
     return _per_pair(table, accuracy_against_n, _BUDGET, title)
 
 
 def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> None:
-    """Accuracy of each method over the policy's size (Fig 7), with 95 % intervals.
+    """Accuracy of each method over the policy's size (Fig 7).
 
     Args:
         table: columns policy, method, accuracy, low, high; one row per policy and method.
@@ -87,11 +72,11 @@ def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> None
 
 
 def pass_at_1_histograms(pass_at_1: dict[str, np.ndarray], edges: Sequence[float]) -> Figure:
-    """Share of problems over Pass@1 (Fig 3), one panel per policy, with the difficulty thresholds.
+    """Share of problems over Pass@1 (Fig 3), one panel per policy.
 
     Args:
-        pass_at_1: per policy, one share per problem.
-        edges: the thresholds.
+        pass_at_1: policy -> Pass@1 of each problem, ``(problems,)``.
+        edges: thresholds of difficulty, drawn as lines.
     """
 
     def draw(shares: np.ndarray, ax: Axes) -> None:
@@ -104,24 +89,20 @@ def pass_at_1_histograms(pass_at_1: dict[str, np.ndarray], edges: Sequence[float
     return panels(parts, draw, ("Pass@1", "share of problems"), 2.2, legend=None)
 
 
-def bars_by_bin(table: pd.DataFrame, ax: Axes) -> None:
-    """Accuracy of each method per difficulty bin (Fig 8 and 9), with 95 % intervals.
-
-    Args:
-        table: columns bin, method, accuracy, low, high, problems.
-    """
-    bins = bars(table, "bin", "method", {method.name: (method.label, method.colour) for method in methods_in(table["method"])}, ax)
-    counts = table.drop_duplicates("bin").set_index("bin")["problems"]
-    ax.set_xticks(range(len(bins)), [f"{name}\n({int(counts[name])})" for name in bins])
-    ax.set_ylim(0, 1)
-
-
 def bins_per_policy(table: pd.DataFrame, title: str = "") -> Figure:
-    """One panel of :func:`bars_by_bin` per policy."""
+    """Accuracy per bin, one panel per policy (Fig 8, 9). ``table``: columns policy, bin, method, accuracy, low, high, problems."""
+
+    def draw(part: pd.DataFrame, ax: Axes) -> None:
+        bins = bars(part, "bin", "method", {method.name: (method.label, method.colour) for method in methods_in(part["method"])}, ax)
+        counts = part.drop_duplicates("bin").set_index("bin")["problems"]
+        ax.set_xticks(range(len(bins)), [f"{name}\n({int(counts[name])})" for name in bins])
+        ax.set_ylim(0, 1)
+
     parts = [(short(policy), table[table["policy"] == policy]) for policy in values(table["policy"])]
-    return panels(parts, bars_by_bin, ("difficulty (problems)", "accuracy"), 2.4, title=title)
+    return panels(parts, draw, ("difficulty (problems)", "accuracy"), 2.4, title=title)
 
 
+_BANDED = "optimal, oracle difficulty, cross-fitted"
 STRATEGIES = {
     "CoT": ("0.5", ":", ""),
     "Pass@1": ("0.5", "-.", "x"),
@@ -129,21 +110,13 @@ STRATEGIES = {
     "the study's rule": ("C3", "-", "D"),
     "best fixed, cross-fitted": ("C4", "-", "^"),
     "optimal, predicted difficulty, cross-fitted": ("C5", "-", "s"),
-    "optimal, oracle difficulty, cross-fitted": ("C1", "-", "v"),
+    _BANDED: ("C1", "-", "v"),
     "optimal, oracle difficulty, in-sample": ("C1", "--", ""),
 }
 
 
-_BANDED = "optimal, oracle difficulty, cross-fitted"
-
-
 def strategies(rows: pd.DataFrame, title: str = "") -> Figure:
-    """Accuracy of each strategy over the budget N, one panel per policy (rows) and PRM (columns).
-
-    Args:
-        rows: of :func:`tts.strategy.choices.compare`.
-        title: above the panels.
-    """
+    """Accuracy of each strategy over the budget N, one panel per policy and PRM. ``rows``: of :func:`tts.strategy.choices.compare`."""
     styles = {
         name: {"color": colour, "linestyle": style, "marker": marker, "label": name, "band": 0.12 * (name == _BANDED)}
         for name, (colour, style, marker) in STRATEGIES.items()
@@ -152,55 +125,44 @@ def strategies(rows: pd.DataFrame, title: str = "") -> Figure:
 
 
 def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
-    """Accuracy over policy tokens per problem, one panel per policy (rows) and PRM (columns).
-
-    Args:
-        rows: of :func:`tts.strategy.choices.at_equal_tokens`.
-    """
-    return _per_pair(rows, _over_tokens, ("policy tokens per problem", "accuracy"))
-
-
-def _over_tokens(part: pd.DataFrame, ax: Axes) -> None:
-    if part["tokens"].isna().all():
-        ax.text(0.5, 0.5, "token counts are not known", ha="center", va="center", transform=ax.transAxes)
-        return
+    """Accuracy over policy tokens, one panel per policy and PRM. ``rows``: of :func:`tts.strategy.choices.at_equal_tokens`."""
     looks = {m.name: (m.label, m.colour, m.marker) for m in METHODS.values()} | {"adaptive": ("Adaptive", "#000000", "*")}
-    for method, (label, colour, marker) in looks.items():
-        of = part[part["strategy"] == method].sort_values("tokens")
-        if not of.empty:
-            line(of, "tokens", ax, band=0.08 * (method == "adaptive"), color=colour, marker=marker, label=label)
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-    ax.xaxis.set_minor_locator(NullLocator())
-    percent(ax.yaxis)
+
+    def draw(part: pd.DataFrame, ax: Axes) -> None:
+        if part["tokens"].isna().all():
+            return say("token counts are not known", ax)
+        for method, (label, colour, marker) in looks.items():
+            of = part[part["strategy"] == method].sort_values("tokens")
+            if not of.empty:
+                line(of, "tokens", ax, band=0.08 * (method == "adaptive"), color=colour, marker=marker, label=label)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        ax.xaxis.set_minor_locator(NullLocator())
+        percent(ax.yaxis)
+
+    return _per_pair(rows, draw, ("policy tokens per problem", "accuracy"))
 
 
 def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: Axes) -> None:
-    """TTS accuracy over the PRM's localisation F1, point size by the PRM's parameters, with a fit a ln x + b (Fig 6).
+    """TTS accuracy over the PRM's localisation F1, point size by the PRM's parameters (Fig 6).
 
     Args:
         rows: columns prm, f1, accuracy, low, high, parameters.
-        fit: a and b, where F1 and accuracy are in per cent.
+        fit: coefficients a and b of a ln x + b, where F1 and accuracy are in per cent.
     """
     ax.errorbar(rows["f1"], rows["accuracy"], errors(rows, ax), linestyle="none", color="0.6", elinewidth=0.8, zorder=1)
     for row in rows.sort_values("f1").itertuples():
         ax.scatter(row.f1, row.accuracy, s=12 * np.log2(row.parameters / 8000), zorder=2, label=short(row.prm))
     x = np.linspace(rows["f1"].min(), rows["f1"].max(), 50)
     ax.plot(x, (fit[0] * np.log(100 * x) + fit[1]) / 100, color="0.4", linewidth=0.8, linestyle="--")
-    ax.set_xlabel("F1 of error localisation")
-    ax.set_ylabel("accuracy")
+    ax.set(xlabel="F1 of error localisation", ylabel="accuracy")
     legend_below(ax.figure, ax)
     percent(ax.xaxis, ax.yaxis)
 
 
 def lines_per_prm(rows: pd.DataFrame, x: str, y: str, ax: Axes) -> None:
-    """One line per PRM with its 95 % band.
-
-    Args:
-        rows: columns prm, ``x``, ``y``, low, high.
-        x, y: what is drawn over what.
-    """
+    """One line of ``y`` over ``x`` per PRM with its band. ``rows``: columns prm, ``x``, ``y``, low, high."""
     for prm in values(rows["prm"]):
         line(rows[rows["prm"] == prm], x, ax, y, 0.1, marker="o", markersize=3, label=short(prm))
     legend_below(ax.figure, ax)
@@ -213,11 +175,7 @@ def growth_per_prm(rows: pd.DataFrame, ax: Axes) -> None:
 
 
 def pathology_bars(rows: pd.DataFrame, ax: Axes) -> None:
-    """Share of each pathology, grouped by PRM, with 95 % intervals (Fig 12 to 18).
-
-    Args:
-        rows: columns prm, pathology, share, low, high.
-    """
+    """Share of each pathology, grouped by PRM (Fig 12 to 18). ``rows``: columns prm, pathology, share, low, high."""
     prms = bars(rows, "prm", "pathology", {kind: (kind, None) for kind in values(rows["pathology"])}, ax, "share")
     ax.set_xticks(range(len(prms)), [short(prm).replace(" ", "\n").replace("-", "\n", 1) for prm in prms])
     ax.set_ylabel("share of right (over-criticism)\nor wrong solutions", fontsize="small")
@@ -225,16 +183,15 @@ def pathology_bars(rows: pd.DataFrame, ax: Axes) -> None:
 
 
 def gains_against_size(gains: pd.DataFrame, sizes: dict[str, int], accuracies: pd.DataFrame | None = None, title: str = "") -> Figure:
-    """Panels of :func:`gain_against_size` for relative gain and error reduction.
+    """Panels of :func:`gain_against_size` for relative gain and error reduction, and of :func:`policy_scaling` for ``accuracies``.
 
     Args:
         gains: columns policy, and each gain with its interval.
         sizes: parameters of each policy.
-        accuracies: rows that a third panel shows as :func:`policy_scaling` does.
-        title: above the second panel.
+        accuracies: rows of the third panel; None for two panels.
     """
-    panels = 2 if accuracies is None else 3
-    figure, axes = plt.subplots(1, panels, figsize=(3.2 * panels, 2.4), sharex=panels == 2)
+    count = 2 if accuracies is None else 3
+    figure, axes = plt.subplots(1, count, figsize=(3.2 * count, 2.4), sharex=count == 2)
     for ax, column in zip(axes, ("relative gain", "error reduction")):
         gain_against_size(gains, sizes, column, ax)
     if accuracies is not None:
@@ -245,12 +202,11 @@ def gains_against_size(gains: pd.DataFrame, sizes: dict[str, int], accuracies: p
 
 
 def gain_against_size(gains: pd.DataFrame, sizes: dict[str, int], column: str, ax: Axes) -> None:
-    """A gain over the policy's size, with its 95 % interval; the scale of a relative gain is linear about zero, logarithmic beyond.
+    """A gain over the policy's size; the scale of a relative gain is linear about zero, logarithmic beyond.
 
     Args:
         gains: columns policy, ``column``, and ``column`` with " low" and " high".
         sizes: parameters of each policy.
-        column: which gain.
     """
     of = gains.assign(size=gains["policy"].map(sizes)).sort_values("size")
     error = errors(of, ax, column, f"{column} low", f"{column} high")
@@ -279,20 +235,17 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
 
     Args:
         table: columns policy, strategy, accuracy, low, high, and ``column``.
-        column: which FLOPs; rows where they are unknown (NaN) are left out.
-        legend: draw it, to the right.
+        column: name of the FLOPs; rows where they are unknown (NaN) are left out.
     """
     import seaborn as sns  # takes two seconds, and most notebooks do without
 
     table = table.dropna(subset=[column])
     if table.empty:
-        ax.text(0.5, 0.5, "no model's training FLOPs are known", ha="center", va="center", transform=ax.transAxes)
-        return
+        return say("no model's training FLOPs are known", ax)
     labels = {method.name: method.label for method in METHODS.values()}
     table = table.assign(policy=table["policy"].map(short), strategy=table["strategy"].replace(labels, regex=True))
-    sns.scatterplot(
-        table, x=column, y="accuracy", hue="policy", palette="viridis_r", style="strategy", ax=ax, s=28, zorder=3, legend=legend and "auto"
-    )
+    looks = {"hue": "policy", "palette": "viridis_r", "style": "strategy", "s": 28, "zorder": 3}
+    sns.scatterplot(table, x=column, y="accuracy", ax=ax, legend=legend and "auto", **looks)
     if legend:
         legend_below(ax.figure, ax, 4)
         ax.get_legend().remove()

@@ -11,8 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch
 
 from tts.analysis.search_losses import WON, Followed, at_step, last_right
-from tts.report.explore import shade
-from tts.report.search_tree import RIGHT
+from tts.report.search_tree import RIGHT, shade
 from tts.tasks.maths import boxed_answer
 
 COLUMNS, ROWS = 8, 20
@@ -27,10 +26,7 @@ def draw(followed: Followed, title: str) -> Figure:
     Equal siblings are drawn once, with their number. Frames tell the state, colours the score, ticks and crosses whether all is
     right so far; the last right candidates have a purple frame where the right answer was lost. Only the first eight steps are
     drawn, of a column its first twenty candidates, and of a step what fits into its box.
-
-    Args:
-        followed: a search, of :func:`tts.analysis.search_losses.follow`.
-        title: above it; where the right answer was lost is added.
+    The title tells where the right answer was lost.
     """
     lost = set() if followed.loss.kind == "found" else last_right(followed.steps)
     every = [_distinct(at_step(followed, step)) for step in range(1, min(followed.depth, COLUMNS) + 1)]
@@ -47,8 +43,7 @@ def draw(followed: Followed, title: str) -> Figure:
         ax.text(step, 1.0, f"step {step + 1}" + (" ..." if step + 1 == COLUMNS < followed.depth else ""), ha="center", va="center")
         if len(column) < len(complete):
             ax.text(step, -len(column), f"and {len(complete) - len(column)} more", ha="center", va="center", fontsize=_FONT, color="0.4")
-    ax.set_xlim(-0.5, max(len(columns), 4) - 0.5)
-    ax.set_ylim(-rows + 0.4, 1.5)
+    ax.set(xlim=(-0.5, max(len(columns), 4) - 0.5), ylim=(-rows + 0.4, 1.5))
     ax.axis("off")
     ax.set_title(f"{title}: {followed.loss}", parse_math=False)  # a problem's LaTeX need not be what matplotlib can set
     figure.legend(handles=_legend(bool(lost)), loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=7, columnspacing=1.4)
@@ -82,20 +77,11 @@ def _box(row, place: tuple[int, int], lost: bool, longest: int, ax: Axes) -> Non
     mark = {True: "✓", False: "✗"}.get(row.right, " ")
     score = "" if pd.isna(row.score) else f"{row.score:.2f}"
     colour = "black" if row.state in WON or lost else "0.25"
-    ax.text(
-        x - _WIDTH / 2 + 0.02,
-        y,
-        f"{mark} {_short(row.text, longest)}",
-        va="center_baseline",
-        fontsize=_FONT,
-        family="monospace",
-        color=colour,
-        zorder=4,
-        parse_math=False,
-    )
-    ax.text(x + _WIDTH / 2 - 0.02, y, score, va="center_baseline", ha="right", fontsize=_FONT, color=colour, zorder=4)
+    shown, look = f"{mark} {_short(row.text, longest)}", {"va": "center_baseline", "zorder": 4}
+    ax.text(x - _WIDTH / 2 + 0.02, y, shown, fontsize=_FONT, family="monospace", color=colour, parse_math=False, **look)
+    ax.text(x + _WIDTH / 2 - 0.02, y, score, ha="right", fontsize=_FONT, color=colour, **look)
     if row.copies > 1:
-        ax.text(x + _WIDTH / 2 + 0.01, y, f"×{row.copies}", va="center_baseline", fontsize=_SMALL, color="0.4", zorder=4)
+        ax.text(x + _WIDTH / 2 + 0.01, y, f"×{row.copies}", fontsize=_SMALL, color="0.4", **look)
 
 
 def _short(text: str, longest: int) -> str:

@@ -6,12 +6,19 @@ from collections.abc import Collection, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from tts.search.base import Candidate
 
 RIGHT = "#AA3377"  # what is right; neither on the scale of the scores nor a method's colour
+
+
+def shade(score: float) -> str:
+    """The colour of a score on which black text can be read, red to blue; grey for NaN."""
+    return "#dddddd" if np.isnan(score) else to_hex(colormaps["RdYlBu"](0.15 + 0.7 * score))
 
 
 def side_by_side(trees: dict[str, tuple[Sequence[Candidate], Candidate | None]]) -> Figure:
@@ -37,8 +44,7 @@ def draw(
     Args:
         nodes: every candidate that was sampled.
         selected: the one whose answer is the answer.
-        title: above it.
-        colourbar: draw the scale of the scores beside it.
+        colourbar: whether to draw the scale of the scores.
         until: the last step to draw, everything in its final place; None for all.
         ringed: paths of the candidates that get a purple ring.
     """
@@ -51,15 +57,10 @@ def draw(
     deepest = max((len(node.path) for node in nodes), default=1)
     nodes = [node for node in nodes if until is None or len(node.path) <= until]
     for node in nodes:
-        parent, depth = node.path[:-1], len(node.path)
+        depth = len(node.path)
         chosen = path is not None and path[:depth] == node.path
-        ax.plot(
-            [depth - 1, depth],
-            [height[parent], height[node.path]],
-            color="black" if chosen else "0.75",
-            linewidth=1.8 if chosen else 0.7,
-            zorder=2 if chosen else 1,
-        )
+        colour, width, order = ("black", 1.8, 2) if chosen else ("0.75", 0.7, 1)
+        ax.plot([depth - 1, depth], [height[node.path[:-1]], height[node.path]], color=colour, linewidth=width, zorder=order)
     scored = [node for node in nodes if node.scores]
     plain = [node for node in nodes if not node.scores]
     ax.scatter([len(n.path) for n in plain], [height[n.path] for n in plain], s=14, color="0.6", zorder=3)
@@ -73,13 +74,11 @@ def draw(
     if scored and colourbar:
         ax.figure.colorbar(dots, ax=ax, label="PRM score of the step", fraction=0.04, pad=0.02)
     ax.scatter([0], [height[()]], s=20, color="black", zorder=3)
-    ax.set_title(title)
-    ax.set_yticks([])
+    ax.set(title=title, yticks=[], xlabel="step" if deepest > 1 else "whole solution")
     if until is not None:
         ax.set_xlim(-0.3, deepest + 0.3)
         low, high = min(height.values()), max(height.values())
         ax.set_ylim(low - 0.5 - 0.04 * (high - low), high + 0.5 + 0.04 * (high - low))
-    ax.set_xlabel("step" if deepest > 1 else "whole solution")
     ax.grid(visible=False)
     ax.xaxis.get_major_locator().set_params(integer=True)
 

@@ -16,20 +16,11 @@ from tts.report.figure_settings import COLUMN, Look, colours
 _BASE = Path(__file__).parent / "style.mplstyle"
 GAP = 0.25  # inches between two columns
 _CLOSE = 0.01  # inches by which a figure's width may miss its column's
-
-
 _look = Look()
 
 
 def use(**look: Any) -> None:
-    """Sets the look of every figure that follows.
-
-    Args:
-        look: fields of :class:`Look`.
-
-    Raises:
-        pydantic.ValidationError: for a field that is unknown or does not fit.
-    """
+    """Sets the look of every figure that follows, by fields of :class:`Look`, whose errors it raises."""
     global _look
     _look = Look(**look)
     plt.style.use(_BASE)

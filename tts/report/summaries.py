@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -31,10 +33,9 @@ def methods(table: pd.DataFrame, contrasts: pd.DataFrame, n: int) -> list[str]:
             f"{short(row.problems)}, {short(row.policy)} with {short(row.prm)}, N = {row.n}: {method_of(row.method).label} is best with "
             f"{row.accuracy:.1%} [{row.low:.0%}, {row.high:.0%}]; {', '.join(beside)}"
         )
-    counts = contrasts["verdict"].value_counts()
-    verdicts = ("supported", "contradicted", "undecided", *(v for v in counts.index if v == "not in the data at one budget"))
-    lines.append("of the paired contrasts, " + ", ".join(f"{counts.get(v, 0)} {v}" for v in verdicts))
-    return lines
+    missing = "not in the data at one budget"
+    verdicts = ("supported", "contradicted", "undecided", *([missing] if (contrasts["verdict"] == missing).any() else []))
+    return [*lines, f"of the paired contrasts, {_counts(contrasts, verdicts)}"]
 
 
 def scaling(gains: pd.DataFrame) -> list[str]:
@@ -42,15 +43,13 @@ def scaling(gains: pd.DataFrame) -> list[str]:
     lines = []
     alone = " and ".join(name for column, name in (("cot", "CoT"), ("Pass@1", "Pass@1")) if column in gains)
     for column in ("relative gain", "error reduction"):
-        first, last = gains.iloc[0], gains.iloc[-1]
         ends = [
             f"{row[column]:+.0%} [{row[column + ' low']:+.0%}, {row[column + ' high']:+.0%}] at {short(row['policy'])}"
-            for row in (first, last)
+            for row in (gains.iloc[0], gains.iloc[-1])
         ]
-        lines.append(f"{column} of compute-optimal TTS over {alone}: {ends[0]}, {ends[1]}")
-    order = gains["relative gain"].is_monotonic_decreasing
-    lines.append(f"the relative gain {'falls' if order else 'does not fall'} steadily with the policy's size")
-    return lines
+        lines.append(f"{column} of compute-optimal TTS over {alone}: {', '.join(ends)}")
+    falls = "falls" if gains["relative gain"].is_monotonic_decreasing else "does not fall"
+    return [*lines, f"the relative gain {falls} steadily with the policy's size"]
 
 
 def bins(contrasts: pd.DataFrame) -> list[str]:
@@ -86,9 +85,8 @@ def small_against_large(pairs: pd.DataFrame, solvers: pd.DataFrame) -> list[str]
     return lines
 
 
-def _counts(rows: pd.DataFrame) -> str:
-    counts = rows["verdict"].value_counts()
-    return ", ".join(f"{counts.get(name, 0)} {name}" for name in ("supported", "undecided", "contradicted"))
+def _counts(rows: pd.DataFrame, verdicts: Sequence[str] = ("supported", "undecided", "contradicted")) -> str:
+    return ", ".join(f"{(rows['verdict'] == verdict).sum()} {verdict}" for verdict in verdicts)
 
 
 def _points(row: pd.Series) -> str:
@@ -147,18 +145,12 @@ def findings(ledger: pd.DataFrame) -> list[str]:
     """Per scope: how many claims got each verdict, and which are decided."""
     lines = []
     for scope, rows in ledger.groupby("scope", sort=False):
-        tested = rows[rows["verdict"] != "not tested"]
-        if tested.empty:
+        if (rows["verdict"] == "not tested").all():
             lines.append(f"{scope}: nothing tested")
             continue
-        counts = tested["verdict"].value_counts()
-        decided = [
-            f"{verdict}: {', '.join(tested[tested['verdict'] == verdict]['claim'])}"
-            for verdict in ("supported", "contradicted")
-            if verdict in counts
-        ]
-        undecided = f"{counts.get('undecided', 0)} undecided, {len(rows) - len(tested)} not tested"
-        lines.append(
-            "; ".join([f"{scope}: {', '.join(f'{counts.get(v, 0)} {v}' for v in ('supported', 'contradicted'))}, {undecided}", *decided])
-        )
+        parts = [f"{scope}: {_counts(rows, ('supported', 'contradicted', 'undecided', 'not tested'))}"]
+        for verdict in ("supported", "contradicted"):
+            if len(decided := rows[rows["verdict"] == verdict]):
+                parts.append(f"{verdict}: {', '.join(decided['claim'])}")
+        lines.append("; ".join(parts))
     return lines

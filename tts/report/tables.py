@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -14,14 +15,11 @@ from tts.search.registry import compared, is_search, method_of
 from tts.strategy import choices, compute_optimal
 from tts.tasks.selection import AGGREGATES, Rule
 
-"""Below this a bootstrap over problems decides more often than it should."""
-
 
 def at_budget(table: pd.DataFrame, n: int) -> pd.DataFrame:
     """Accuracy at one budget, methods as columns, in per cent with the interval; CoT is greedy, without budget.
 
-    Imported data may not have a method at the budget, but at a smaller one: then it stands there with its own N. Where they have no
-    greedy solutions there is Pass@1.
+    Of imported data a method stands there with its largest smaller N, and Pass@1 instead of greedy solutions, where they lack them.
     """
     below = table[table["n"] <= n]
     rows = below.loc[below.groupby(["problems", "policy", "prm", "method"], sort=False)["n"].idxmax()].copy()
@@ -33,11 +31,9 @@ def at_budget(table: pd.DataFrame, n: int) -> pd.DataFrame:
         + ("" if row.n == n or row.method in ("cot", "Pass@1") else f" (N = {row.n})")
         for row in rows.itertuples()
     ]
-    prms = [p for p in dict.fromkeys(rows["prm"]) if p]
-    parts = [rows[rows["prm"].isin([prm, ""])].assign(prm=prm) for prm in prms] or [rows]
+    parts = [rows[rows["prm"].isin([prm, ""])].assign(prm=prm) for prm in rows["prm"].unique() if prm] or [rows]
     wide = pd.concat(parts).pivot(index=["problems", "policy", "prm"], columns="method", values="text")
-    order = [m for m in ("cot", "Pass@1", *compared(), "pass") if m in wide]
-    return wide[order]
+    return wide[[m for m in ("cot", "Pass@1", *compared(), "pass") if m in wide]]
 
 
 def method_contrasts(evidence: Evidence, n: int) -> pd.DataFrame:
@@ -48,36 +44,28 @@ def method_contrasts(evidence: Evidence, n: int) -> pd.DataFrame:
     guided = [m for m in evidence.grid.methods if method_of(m).guided]
     pairs = [(m, "best_of_n") for m in guided if is_search(m) and "best_of_n" in guided]
     pairs += [(m, "majority") for m in guided]
-    rows = []
-    for problem_set in evidence.grid.problems:
-        for policy in evidence.grid.policies:
-            for prm in evidence.grid.prms:
-                for first, second in pairs:
-                    row = {"problems": problem_set, "policy": policy, "prm": prm}
-                    both = (
-                        k for k in evidence.grid.budgets if k <= n and all(evidence.grid.holds(policy, prm, m, k) for m in (first, second))
-                    )
-                    at = max(both, default=None)
-                    if at is None:
-                        rows.append(row | {"claim": f"{first} > {second}", "verdict": "not in the data at one budget"})
-                        continue
-                    a, b = (evidence.accuracy(problem_set, policy, prm, m, at) for m in (first, second))
-                    found = contrast(first, second, a, b)
-                    rows.append(row | found | ({} if at == n else {"claim": f"{found['claim']} (N = {at})"}))
+    grid, rows = evidence.grid, []
+    for problem_set, policy, prm, pair in product(grid.problems, grid.policies, grid.prms, pairs):
+        row = {"problems": problem_set, "policy": policy, "prm": prm}
+        at = max((k for k in grid.budgets if k <= n and all(grid.holds(policy, prm, m, k) for m in pair)), default=None)
+        if at is None:
+            rows.append(row | {"claim": " > ".join(pair), "verdict": "not in the data at one budget"})
+            continue
+        found = contrast(*pair, *(evidence.accuracy(problem_set, policy, prm, m, at) for m in pair))
+        rows.append(row | found | ({} if at == n else {"claim": f"{found['claim']} (N = {at})"}))
     return pd.DataFrame(rows, columns=["problems", "policy", "prm", "claim", "difference (points)", "verdict"])
 
 
 def bin_contrasts(evidence: Evidence, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
     """Search against best-of-N within each difficulty bin of each policy, paired by problem."""
     rows = []
-    for policy, of_problem in bins.items():
-        for name in choices.BINS:
-            inside = of_problem == name
-            held = [m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)]
-            for method in (m for m in held if is_search(m) and "best_of_n" in held):
-                a, b = (evidence.accuracy(problem_set, policy, prm, m, n)[inside] for m in (method, "best_of_n"))
-                found = {"verdict": "too few problems"} if len(a) < stats.FEWEST_PROBLEMS else contrast(method, "best_of_n", a, b)
-                rows.append({"policy": policy, "bin": name, "problems": int(inside.sum())} | found)
+    for (policy, of_problem), name in product(bins.items(), choices.BINS):
+        inside = of_problem == name
+        held = [m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)]
+        for method in (m for m in held if is_search(m) and "best_of_n" in held):
+            a, b = (evidence.accuracy(problem_set, policy, prm, m, n)[inside] for m in (method, "best_of_n"))
+            found = contrast(method, "best_of_n", a, b) if len(a) >= stats.FEWEST_PROBLEMS else {"verdict": "too few problems"}
+            rows.append({"policy": policy, "bin": name, "problems": int(inside.sum())} | found)
     return pd.DataFrame(rows, columns=["policy", "bin", "problems", "claim", "difference (points)", "verdict"])
 
 
@@ -93,9 +81,8 @@ def contrast(first: str, second: str, a: np.ndarray, b: np.ndarray) -> dict:
 
 def by_bin(evidence: Evidence, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
     """:func:`tts.strategy.choices.by_bin` for each policy."""
-    return pd.concat(
-        [choices.by_bin(evidence, problem_set, policy, prm, n, of_problem) for policy, of_problem in bins.items()], ignore_index=True
-    )
+    parts = [choices.by_bin(evidence, problem_set, policy, prm, n, of_problem) for policy, of_problem in bins.items()]
+    return pd.concat(parts, ignore_index=True)
 
 
 def long(columns: dict[str, np.ndarray], value: str) -> pd.DataFrame:
@@ -110,12 +97,7 @@ def at_size(evidence: Evidence, problem_set: str, prm: str, n: int) -> pd.DataFr
 
 
 def gains(
-    evidence: Evidence,
-    problem_set: str,
-    prm: str,
-    n: int,
-    candidates: Sequence[choices.Choice],
-    bins: dict[str, np.ndarray] | None = None,
+    evidence: Evidence, problem_set: str, prm: str, n: int, candidates: Sequence[choices.Choice], bins: dict[str, np.ndarray] | None = None
 ) -> pd.DataFrame:
     """CoT, majority and compute-optimal TTS per policy, with the gain relative and as error reduction (Liu et al. 2025, Table 5).
 
@@ -126,8 +108,7 @@ def gains(
     solutions have Pass@1 in place of CoT, in a column of that name.
 
     Args:
-        candidates: what is chosen among.
-        bins: per policy, each problem's difficulty as known beforehand; by default one choice for all problems.
+        bins: policy -> each problem's difficulty as known beforehand; by default one choice for all problems.
     """
     rows = []
     for policy in evidence.grid.policies:
@@ -177,8 +158,6 @@ def quality(evidence: Evidence, judged: Mapping[str, Judged], n: int) -> pd.Data
 def as_n_grows(evidence: Evidence, problem_set: str, policy: str, rule: Rule) -> pd.DataFrame:
     """Best-of-n with one rule for each PRM and every n of the pool: columns prm, n, accuracy, low, high."""
     rows = []
-    for prm in evidence.grid.prms:
-        for n in evidence.pool_budgets:
-            interval = stats.of_accuracy(evidence.accuracy(problem_set, policy, prm, "best_of_n", n, rule))
-            rows.append({"prm": prm, "n": n, "accuracy": interval.estimate, "low": interval.low, "high": interval.high})
+    for prm, n in product(evidence.grid.prms, evidence.pool_budgets):
+        rows.append({"prm": prm, "n": n} | stats.of_accuracy(evidence.accuracy(problem_set, policy, prm, "best_of_n", n, rule)).columns())
     return pd.DataFrame(rows)

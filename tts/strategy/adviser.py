@@ -259,7 +259,7 @@ def solve(plan: Strategy, engines: Engines, problem: str, budget: float, unit: U
     score = float(aggregates([c.scores or () for c in peeked.trajectories], plan.aggregate).mean())
     entry = entries[plan.difficulty(score)]
     outcome = recorded.search(grid, engines, problem, entry.method, entry.n, "asked")
-    chosen = recorded.selected(Rule(entry.aggregate, entry.vote), outcome, task)
+    chosen = recorded.selected(grid, outcome, Rule(entry.aggregate, entry.vote))
     return Solution(
         task.answer(chosen.text) if chosen else None,
         chosen.steps if chosen else (),

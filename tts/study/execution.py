@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tqdm.auto import tqdm
 
 from tts.common.paths import NOTEBOOKS
 from tts.store.store import StoreError
-from tts.study.parameters import check_kinds, declared
+from tts.study.parameters import check
 from tts.study.presets import Job, StudyError
 
 FINDINGS = "09_findings"
@@ -27,16 +28,13 @@ TIMEOUT = 3600
 
 
 def executed(folder: Path) -> list[tuple[Job, Path, str]]:
-    """Notebooks that were executed into a folder, by this run or earlier ones: each with its parameters, its file and when it ended.
-
-    What no longer fits this suite, or was cut off, is left out.
-    """
+    """Notebooks executed into a folder, each with its file and when it ended, without what no longer fits this suite or was cut off."""
     found = []
     for path in sorted(folder.glob("*.ipynb")):
         try:
             about = json.loads(path.read_text(encoding="utf-8"))["metadata"]["papermill"]
             job = Job(path.stem, about["parameters"])
-            check_kinds(job.notebook, declared(job.notebook) | job.parameters)
+            check(job.notebook, job.values, look_up=False)
             found.append((job, path, about["end_time"][:16].replace("T", " ")))
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -49,27 +47,29 @@ def render(jobs: list[Job], preset: str, workers: int) -> tuple[dict[str, str | 
     output = output_of(jobs[0])
     outcome = execute(jobs, output, workers)
     failures = {name: reason for name, reason in outcome.items() if reason}
-    earlier = [(job, path, ended) for job, path, ended in executed(output) if job.notebook not in outcome]
-    bound = sorted([path for _, path, _ in earlier] + [path for name in outcome if (path := output / f"{name}.ipynb").exists()])
+    bound = [path for name in outcome if (path := output / f"{name}.ipynb").exists()]
+    ledger = output.parent / "ledger.csv" if outcome.get(FINDINGS, "") is None else None
     results = [experiment.results for job in jobs if (experiment := job.experiment())]
-    for job, *_ in earlier:
+    ended = {}
+    for job, path, when in executed(output):
+        if job.notebook in outcome:
+            continue
+        bound.append(path)
+        ended[path.stem] = when
+        if job.notebook == FINDINGS:
+            ledger = output.parent / "ledger.csv"
         with suppress(ValueError, OSError, StoreError):  # its models or problems may be gone since
-            if experiment := job.experiment():
-                experiment.check()
-                results.append(experiment.results)
-    figures = output.parent
-    ledger = figures / "ledger.csv" if FINDINGS in {path.stem for path in bound} - set(failures) else None
-    ended = {path.stem: when for _, path, when in earlier}
+            job.check()
+            results += [experiment.results] if (experiment := job.experiment()) else []
     from tts.report import html
 
-    page = html.build(bound, failures, figures / "report.html", f"Test-time scaling: preset {preset}", ledger, results, ended)
-    return outcome, page, figures
+    page = html.build(sorted(bound), failures, output.parent / "report.html", f"Test-time scaling: preset {preset}", ledger, results, ended)
+    return outcome, page, output.parent
 
 
 def output_of(job: Job) -> Path:
     """The folder of a job's executed notebook, in that of its figures."""
-    figures = ({"figures": "../figures"} | declared(job.notebook) | job.parameters)["figures"]
-    return (NOTEBOOKS / figures).resolve() / "notebooks"
+    return (NOTEBOOKS / job.values.get("figures", "../figures")).resolve() / "notebooks"
 
 
 def check_writable(outputs: Iterable[Path]) -> None:
@@ -101,7 +101,7 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
     for job in jobs:
         (output / f"{job.notebook}.ipynb").unlink(missing_ok=True)  # what an earlier run left must not pass for this one's
     threads = max(1, (os.cpu_count() or 1) // max(1, min(workers, len(jobs))))  # with all cores each, they would wait for each other
-    waiting = sorted(jobs, key=_seconds, reverse=True)  # or a long one is left alone at the end
+    waiting = sorted(jobs, key=_size, reverse=True)  # or a long one is left alone at the end
     idle: list[subprocess.Popen] = []  # used again: papermill alone takes seconds to import
     running: dict[IO[str], tuple[subprocess.Popen, Job]] = {}
     outcome: dict[str, str | None] = {}
@@ -117,7 +117,11 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
                     if reply := replies.readline():
                         idle.append(process)
                         job.leave_out_findings(output / f"{job.notebook}.ipynb")
-                    outcome[job.notebook] = json.loads(reply) if reply else _death(process, output / f"{job.notebook}.log")
+                        outcome[job.notebook] = json.loads(reply)
+                    else:
+                        ended = f"was killed by signal {-status}" if (status := process.wait()) < 0 else f"ended with status {status}"
+                        log = output / f"{job.notebook}.log"
+                        outcome[job.notebook] = f"its process {ended} before the notebook was done; {log} may say why"
                     bar.update()
     finally:  # also after Ctrl-C nothing that was started here goes on
         for process in [*idle, *(process for process, _ in running.values())]:
@@ -134,34 +138,24 @@ def _start(threads: int) -> subprocess.Popen:
 
 
 def _hand(process: subprocess.Popen, job: Job, output: Path) -> None:
-    paths = {
-        "source": job.source,
+    target, log = (output / f"{job.notebook}.{suffix}" for suffix in ("ipynb", "log"))
+    order = {
+        "source": job.folder / target.name,
         "folder": job.folder,
-        "target": output / f"{job.notebook}.ipynb",
-        "log": output / f"{job.notebook}.log",
+        "target": target,
+        "log": log,
+        "parameters": job.parameters,
+        "timeout": TIMEOUT,
     }
-    order = {name: str(path) for name, path in paths.items()} | {"parameters": job.parameters, "timeout": TIMEOUT}
     with suppress(BrokenPipeError):  # it died, which the end of its replies tells
-        process.stdin.write(json.dumps(order) + "\n")
+        process.stdin.write(json.dumps(order, default=str) + "\n")
         process.stdin.flush()
 
 
-def _death(process: subprocess.Popen, log: Path) -> str:
-    """How a process ended that was to execute a notebook, in one line."""
-    status = process.wait()
-    killed = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    return f"its process {killed} before the notebook was done; {log} may say why"
-
-
-def _seconds(job: Job) -> float:
-    """About how long a notebook takes: each cell with code a second, each chunk that it reads a twentieth.
-
-    One that stands for itself generates as it runs, and may take longest; a damaged one fails by itself.
-    """
+def _size(job: Job) -> float:
+    """How many chunks a notebook reads. One that has none generates as it runs, and may take longest; a damaged one fails by itself."""
     try:
-        cells = sum(cell["cell_type"] == "code" for cell in json.loads(job.source.read_text(encoding="utf-8"))["cells"])
         grids = job.grids()
-        chunks = sum(len(list(grid.specs())) * sum(len(grid.chunks(name)) for name in grid.problems) for grid in grids)
-        return cells + chunks / 20 if grids else 3 * cells
+        return sum(len(list(grid.specs())) * len(grid.chunks(name)) for grid in grids for name in grid.problems) or math.inf
     except (OSError, ValueError, KeyError, TypeError):
-        return 0.0
+        return 0

@@ -15,8 +15,6 @@ from tts.common.files import replacing, write_text
 from tts.common.paths import NOTEBOOKS, commit
 from tts.generate import runner
 from tts.generate.grid import Grid, ParameterError, grid_of
-from tts.policies import check_policy
-from tts.reward_models import family_of
 from tts.store.store import Store
 from tts.study import parameters
 
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from tts.analysis.committed import Committed
     from tts.analysis.evidence import Evidence
 
-_VERSIONS = ("torch", "transformers", "matplotlib", "pandas")
-
 
 class Experiment:
     """A grid with its store and figures.
@@ -40,8 +36,10 @@ class Experiment:
         parameters: fields of :class:`tts.generate.grid.Grid`.
 
     Attributes:
-        further: by name, the experiments that a notebook reads besides.
+        further: name -> experiment that a notebook reads besides.
         separate: separate samples a problem that tell its difficulty; 0 where they are not needed.
+        problem_set, policy, prm: first of each; ``prm`` is empty where there is none.
+        n: largest budget.
 
     Raises:
         tts.generate.grid.ParameterError: for an unknown or unfit parameter.
@@ -53,47 +51,15 @@ class Experiment:
         self.figures = Path(figures)
         self.further: dict[str, Experiment] = {}
         self.separate = 0
+        self.problem_set, self.policy, self.prm = next(iter(self.grid.problems)), self.grid.policies[0], next(iter(self.grid.prms), "")
+        self.n = max(self.grid.budgets)
 
     def variant(self, **changes: object) -> Experiment:
         """An experiment with other parameters, on the same store and figures."""
         return Experiment(self.store.folder, self.figures, **(self.grid.model_dump() | changes))
 
-    @property
-    def problem_set(self) -> str:
-        """The first problem set."""
-        return next(iter(self.grid.problems))
-
-    @property
-    def policy(self) -> str:
-        """The first policy."""
-        return self.grid.policies[0]
-
-    @property
-    def prm(self) -> str:
-        """The first PRM; empty where there is none."""
-        return next(iter(self.grid.prms), "")
-
-    @property
-    def n(self) -> int:
-        """The largest budget."""
-        return max(self.grid.budgets)
-
     def __str__(self) -> str:
         return runner.describe(self.grid, self.store)
-
-    def check(self) -> None:
-        """Finds every model and problem set, before anything is generated.
-
-        Raises:
-            tts.models.hub.ModelError: for a policy or PRM that does not exist, or a PRM of no known family.
-            tts.tasks.problems.ProblemError: for a problem set that cannot be read.
-        """
-        for name in self.grid.policies:
-            check_policy(name)
-        for name in self.grid.prms:
-            family_of(name)
-        for name in self.grid.problems:
-            self.grid.chunks(name)
 
     def grids(self) -> list[Grid]:
         """What is generated: the grid, the further ones, and the separate samples that tell difficulties."""
@@ -106,10 +72,9 @@ class Experiment:
         runner.fill(first, self.store, *more)
 
     def pass_at_1(self, evidence: Evidence | None = None) -> dict[str, np.ndarray]:
-        """Per policy, Pass@1 of each problem of the first set, ``(problems,)``, from samples that no method is judged on.
+        """Policy -> Pass@1 of each problem of the first set, ``(problems,)``, from samples that no method is judged on.
 
-        Args:
-            evidence: outcomes whose problems and policies are meant; by default the experiment's own.
+        Problems and policies are the experiment's, or those of ``evidence``.
         """
         grid = evidence.grid if evidence else self.grid
         return {p: difficulty.pass_at_1(grid, self.store, p, self.problem_set, self.separate) for p in grid.policies}
@@ -125,39 +90,30 @@ class Experiment:
     def results(self) -> Results:
         return Results(self.grid, self.store)
 
-    def save(self, figure: Figure, name: str, rows: pd.DataFrame) -> list[Path]:
-        """Writes a figure as four files: ``name.pdf``, ``.png``, ``.csv`` (the plotted rows), ``.json`` (its origin)."""
-        from tts.report import style  # matplotlib, which takes a second to import, and is not needed to plan or to fill
+    def show(self, figure: Figure, name: str, rows: pd.DataFrame) -> None:
+        """Writes a figure as ``name.pdf``, ``.png``, ``.csv`` (the plotted rows) and ``.json`` (its origin), and displays that PNG."""
+        import matplotlib.pyplot as plt  # it takes a second to import, and is not needed to plan or to fill
+        from IPython.display import Image, display
+
+        from tts.report import style
 
         style.fit(figure)
         shown = style.drawn(figure)
-        paths = [self.figures / f"{name}.{suffix}" for suffix in ("pdf", "png", "csv", "json")]
-        for path in paths[:2]:
-            with replacing(path) as temporary:
-                dated = {"CreationDate": None} if path.suffix == ".pdf" else None
-                figure.savefig(temporary, format=path.suffix[1:], bbox_inches=shown, metadata=dated)
-        write_text(paths[2], rows.to_csv(index=False))
-        write_text(paths[3], json.dumps(self.provenance(), indent=2) + "\n")
-        return paths
-
-    def show(self, figure: Figure, name: str, rows: pd.DataFrame) -> None:
-        """Writes a figure as :meth:`save` does, and displays the very PNG that was written, so that it is not drawn once more."""
-        import matplotlib.pyplot as plt
-        from IPython.display import Image, display
-
-        png = self.save(figure, name, rows)[1]
+        for suffix, dated in (("pdf", {"CreationDate": None}), ("png", None)):
+            with replacing(self.figures / f"{name}.{suffix}") as temporary:
+                figure.savefig(temporary, format=suffix, bbox_inches=shown, metadata=dated)
+        write_text(self.figures / f"{name}.csv", rows.to_csv(index=False))
+        write_text(self.figures / f"{name}.json", json.dumps(self.provenance(), indent=2) + "\n")
         plt.close(figure)
-        display(Image(filename=png, retina=True))
+        display(Image(filename=self.figures / f"{name}.png", retina=True))  # what was written: it is not drawn once more
 
     def plot(
         self, name: str, rows: pd.DataFrame, draw: Callable[..., object], *arguments: object, size: tuple[float, float], **labels: str
     ):
-        """Draws rows on axes of their own, and shows the figure as :meth:`show` does.
+        """Shows a figure as :meth:`show` does.
 
         Args:
-            name: name of its files.
-            rows: what is plotted.
-            draw: called with the rows, the further arguments and the axes.
+            draw: function of the rows, the further arguments and the axes.
             size: width and height in inches.
             labels: title and labels of the axes.
         """
@@ -179,7 +135,7 @@ class Experiment:
         return {
             "parameters": self.grid.model_dump(),
             "runs": [self.store.run(spec).key for spec in self.grid.specs()],
-            "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+            "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "matplotlib", "pandas")},
             "commit": commit(),
         }
 
@@ -187,10 +143,11 @@ class Experiment:
 def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None:
     """A notebook's experiment with the further ones that it reads; None where it has no grid.
 
-    Relative folders of the store and of figures are taken from the notebooks' folder, wherever a notebook runs.
+    Relative folders of the store and of figures are taken from the notebooks' folder, wherever a notebook runs. There is no further
+    experiment where a parameter of it is empty; budgets beyond its samples are left out, and so are methods of which imported data
+    have nothing.
 
     Args:
-        notebook: name of the notebook.
         values: value of every parameter, by name.
 
     Raises:
@@ -202,37 +159,34 @@ def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None
         return None
     store, figures = ((NOTEBOOKS / values[name]).resolve() for name in ("store", "figures"))
     found = Experiment(store, figures, **fields)
-    for name, changes in declaration.further(found.grid, values).items():
+    found.separate = parameters.resolved("samples", declaration.needs.separate, values)
+    for name, fields in declaration.needs.further.items():
+        changes = {field: parameters.resolved(field, value, values) for field, value in fields.items()}
+        if [] in changes.values():
+            continue
+        if "samples" in changes:
+            changes = {"budgets": [n for n in found.grid.budgets if n <= changes["samples"]]} | changes
+        if "methods" in changes:
+            whole = found.grid.model_copy(update=changes)
+            changes["methods"] = whole.offered(whole.policies, whole.prms, whole.methods) or whole.methods
         try:
             found.further[name] = found.variant(**changes)
         except ParameterError as error:
-            raise ParameterError(f"{', '.join(declaration.given_to(name))}: {error}") from None
-    found.separate = declaration.separate(values)
+            raise ParameterError(f"{', '.join(sorted(parameters.named(fields)))}: {error}") from None
     return found
 
 
 def notebook(name: str, values: Mapping[str, Any]) -> Experiment | None:
-    """A notebook's set-up: checks its parameters, sets the look of figures, and prints what will run.
+    """A notebook's set-up, from its ``globals()``: checks its parameters, sets the look of figures, and prints what will run.
 
-    Args:
-        name: name of the notebook.
-        values: its ``globals()``.
-
-    Returns:
-        Its experiment; None where it has no grid.
-
-    Raises:
-        tts.generate.grid.ParameterError: for a value that does not fit.
-        tts.models.hub.ModelError: for a model that does not exist.
-        tts.tasks.problems.ProblemError: for a problem set that cannot be read.
+    Returns its experiment; None where it has no grid. Raises as :func:`tts.study.parameters.check` and :func:`experiment_of`.
     """
     parameters.check(name, values)
     found = experiment_of(name, values)
-    if "look" in parameters.declared(name):
+    if "look" in (declared := parameters.declared(name)):
         from tts.report import style
 
         style.use(**values["look"])
-    if found and "problems" in parameters.declared(name):
-        for title, experiment in {"": found, **found.further}.items():
-            print(f"{title}: {experiment}" if title else experiment)
+    if found and "problems" in declared:
+        print(found, *(f"{title}: {experiment}" for title, experiment in found.further.items()), sep="\n")
     return found

@@ -34,10 +34,7 @@ class _Started:
 
     def __init__(self, process: BaseProcess):
         self._process, self.pid = process, process.pid
-
-    @property
-    def returncode(self) -> int | None:
-        return self._process.exitcode
+        self.terminate, self.kill = process.terminate, process.kill
 
     def poll(self) -> int | None:
         return self._process.exitcode
@@ -49,21 +46,12 @@ class _Started:
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def terminate(self) -> None:
-        self._process.terminate()
-
-    def kill(self) -> None:
-        self._process.kill()
-
 
 class ForkedKernel(LocalProvisioner):
-    """What starts a kernel for ``jupyter_client``.
-
-    Attributes:
-        log: file that gets what kernels print.
-    """
+    """What starts a kernel for ``jupyter_client``."""
 
     log: ClassVar[str] = os.devnull
+    """File that gets what kernels print."""
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         if cmd[: len(_LAUNCHED)] != _LAUNCHED:  # another language's kernel, or another Python's

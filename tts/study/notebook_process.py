@@ -66,14 +66,9 @@ def _execute(job: dict) -> str | None:
         except papermill.PapermillExecutionError as error:
             return _line(error.ename, error.evalue)
         except Exception as error:
-            if start < _STARTS and _died_before_the_first_cell(error):
-                continue
-            return _line(type(error).__name__, str(error))
+            if start == _STARTS or not str(error).startswith("Kernel died before replying"):
+                return _line(type(error).__name__, str(error))
     return None
-
-
-def _died_before_the_first_cell(error: Exception) -> bool:
-    return isinstance(error, RuntimeError) and str(error).startswith("Kernel died before replying")
 
 
 def _line(kind: str, text: str) -> str:

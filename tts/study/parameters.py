@@ -24,6 +24,7 @@ SETTINGS = "settings"
 """The parameter that takes the fields of the grid that a notebook does not declare one by one."""
 _MODELS_AND_PROBLEMS = ("policies", "prms", "problems")
 _NAME = re.compile(r"\$(\w+)")
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list", dict: "a mapping"}
 
 
 class NotebookError(ValueError):
@@ -38,9 +39,9 @@ class Needs(BaseModel):
 
     Attributes:
         grid: fields of the notebook's own grid that are not parameters of the same name.
-        further: by name, the further grids that the notebook reads, each by the fields in which it differs from the notebook's own.
+        further: name of each further grid that the notebook reads -> the fields in which it differs from the notebook's own.
         separate: separate samples a problem, from which its difficulty is counted where no counts are committed; 0 for none.
-        kinds: what parameters that no grid takes are: names of models or problem sets, recipes of pocket models, folders.
+        kinds: parameter that no grid takes -> whether it holds names of models or problem sets, recipes of pocket models, or a folder.
         pairs: parameters that hold one counterpart for each element of another parameter, in the same order.
     """
 
@@ -55,12 +56,7 @@ class Needs(BaseModel):
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a notebook declares.
-
-    Attributes:
-        parameters: name -> default, as its cell with the tag ``parameters`` has them.
-        needs: as its cell with the tag ``needs`` has it.
-    """
+    """What a notebook declares in its cells with the tags ``parameters`` (name -> default) and ``needs``."""
 
     parameters: dict
     needs: Needs
@@ -68,14 +64,10 @@ class Declaration:
     @cached_property
     def kinds(self) -> dict[str, str]:
         """What each parameter with names or folders holds: ``policies``, ``prms``, ``problems``, ``recipes`` or ``folder``."""
-        used = {
-            name: field
-            for fields in (self.needs.grid, *self.needs.further.values())
-            for field in _MODELS_AND_PROBLEMS
-            for name in _NAME.findall(str(fields.get(field)))
-        }
-        kinds = used | {field: field for field in _MODELS_AND_PROBLEMS} | {"store": "folder", "figures": "folder"} | self.needs.kinds
-        return {name: kind for name, kind in kinds.items() if name in self.parameters}
+        kinds = {field: field for field in _MODELS_AND_PROBLEMS} | {"store": "folder", "figures": "folder"}
+        for fields in (self.needs.grid, *self.needs.further.values()):
+            kinds |= {name: field for field in _MODELS_AND_PROBLEMS for name in named(fields.get(field))}
+        return {name: kind for name, kind in (kinds | self.needs.kinds).items() if name in self.parameters}
 
     @cached_property
     def takes(self) -> set[str]:
@@ -88,50 +80,22 @@ class Declaration:
         return {k: v for k, v in given.items() if k in self.parameters} | ({SETTINGS: further} if further else {})
 
     def grid(self, values: Mapping[str, Any]) -> dict | None:
-        """Fields of the notebook's own grid; None where it has none.
-
-        Args:
-            values: value of every parameter, by name.
-        """
+        """Fields of the notebook's own grid, of the value of every parameter; None where it has none."""
         own = {name: values[name] for name in self.parameters if name in Grid.model_fields} | values.get(SETTINGS, {})
-        own |= {field: _resolved(field, value, values) for field, value in self.needs.grid.items()}
+        own |= {field: resolved(field, value, values) for field, value in self.needs.grid.items()}
         return own if "problems" in own else None
 
-    def further(self, grid: Grid, values: Mapping[str, Any]) -> dict[str, dict]:
-        """By name, the fields in which each further grid differs from the notebook's own; without those for which a parameter is empty.
 
-        Budgets beyond a grid's samples are left out, and so are methods of which imported data have nothing.
-        """
-        found = {}
-        for name, fields in self.needs.further.items():
-            changes = {field: _resolved(field, value, values) for field, value in fields.items()}
-            if [] in changes.values():
-                continue
-            if "samples" in changes:
-                changes = {"budgets": [n for n in grid.budgets if n <= changes["samples"]]} | changes
-            if "methods" in changes:
-                whole = grid.model_copy(update=changes)
-                changes["methods"] = whole.offered(whole.policies, whole.prms, whole.methods) or whole.methods
-            found[name] = changes
-        return found
-
-    def given_to(self, name: str) -> list[str]:
-        """The parameters that a further grid takes."""
-        return sorted(set(_NAME.findall(str(self.needs.further[name]))))
-
-    def separate(self, values: Mapping[str, Any]) -> int:
-        """Separate samples a problem that tell its difficulty; 0 for none."""
-        return _resolved("samples", self.needs.separate, values)
+def named(literal: object) -> set[str]:
+    """The parameters that a literal's texts name as ``$name``."""
+    return set(_NAME.findall(str(literal)))
 
 
-def _resolved(field: str, value: object, values: Mapping[str, Any]) -> Any:
+def resolved(field: str, value: object, values: Mapping[str, Any]) -> Any:
     """A field's value in :class:`Needs` with its parameters filled in."""
     if isinstance(value, list):
-        found: list = []
-        for item in value:
-            part = _resolved(field, item, values)
-            found = [*found, *(x for x in (part if isinstance(part, list) else [part]) if x not in found)]
-        return found
+        parts = [resolved(field, item, values) for item in value]
+        return list(dict.fromkeys(item for part in parts for item in (part if isinstance(part, list) else [part])))
     if not isinstance(value, str) or not (names := _NAME.findall(value)):
         return value
     given = (values[name] for name in names)
@@ -160,7 +124,7 @@ def declaration(notebook: str) -> Declaration:
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         found = Declaration(_literals(cells, "parameters"), Needs.model_validate(_literals(cells, "needs").get("needs", {})))
-        if unknown := sorted(set(_NAME.findall(found.needs.model_dump_json())) - set(found.parameters)):
+        if unknown := sorted(named(found.needs.model_dump()) - set(found.parameters)):
             raise ValueError(f"needs names parameters that are not declared: {', '.join(unknown)}")
         return found
     except (ValueError, SyntaxError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -179,50 +143,27 @@ def _literals(cells: list[dict], tag: str) -> dict:
     return values
 
 
-def check(notebook: str, values: Mapping[str, Any]) -> None:
-    """Refuses what :func:`check_kinds` refuses, names of models and problem sets that do not exist, and unequal pairs.
+def check_recipe(name: str) -> None:
+    if name not in (*POLICIES, *PRMS):
+        raise ParameterError(f"no recipe named {name}; there are {', '.join([*POLICIES, *PRMS])}")
+
+
+_LOOKED_UP = {"policies": check_policy, "prms": family_of, "recipes": check_recipe}
+
+
+def check(notebook: str, values: Mapping[str, Any], look_up: bool = True) -> None:
+    """Refuses values of another kind than the declared defaults', empty texts, numbers below 1, names that do not exist, unequal pairs.
 
     The grids check the rest as they are made, and the problem sets of the notebook's own grid as they are read.
 
     Args:
-        notebook: name of the notebook whose parameters they are.
-        values: all parameters, by name; other names are left alone, so that a notebook may hand over its ``globals()``.
+        values: value of every parameter, by name; other names are left alone, so that a notebook may hand over its ``globals()``.
+        look_up: whether to find models and problem sets, and then to compare pairs.
 
     Raises:
         ParameterError: for a value that does not fit.
         tts.models.hub.ModelError: for a model that does not exist.
         tts.tasks.problems.ProblemError: for a problem set that cannot be read.
-    """
-    found = declaration(notebook)
-    check_kinds(notebook, values)
-    for name, kind in found.kinds.items():
-        if kind == "problems" and name != "problems":
-            for problem_set, count in values[name].items():
-                problem_rows(problem_set, count)
-        elif kind in _LOOKED_UP:
-            for item in _items(values[name]):
-                _LOOKED_UP[kind](item)
-    for name, other in found.needs.pairs.items():
-        if (given := len(values[name])) != (wanted := len(values[other])):
-            raise ParameterError(f"{name} must be as many as {other}, in the same order; given {given} and {wanted}")
-
-
-def _items(value: object) -> Iterator[str]:
-    """The names in a value: a text, a list, or the keys and values of a mapping."""
-    if isinstance(value, str):
-        yield value
-    else:
-        yield from value
-        yield from value.values() if isinstance(value, dict) else ()
-
-
-def check_kinds(notebook: str, values: Mapping[str, object]) -> None:
-    """Refuses values of another kind than the declared defaults', empty texts, and numbers below 1 that no grid checks.
-
-    It looks nothing up. Arguments as of :func:`check`.
-
-    Raises:
-        ParameterError: for a value that does not fit.
     """
     found = declaration(notebook)
     for name, default in found.parameters.items():
@@ -236,6 +177,24 @@ def check_kinds(notebook: str, values: Mapping[str, object]) -> None:
             raise ParameterError(f"{name} must be at least 1; given {values[name]}")
         if isinstance(default, str) and not values[name].strip():
             raise ParameterError(f"{name} must not be empty")
+    if not look_up:
+        return
+    for name, kind in found.kinds.items():
+        if kind == "problems" and name != "problems":
+            for problem_set, count in values[name].items():
+                problem_rows(problem_set, count)
+        elif kind in _LOOKED_UP:
+            for item in _items(values[name]):
+                _LOOKED_UP[kind](item)
+    for name, other in found.needs.pairs.items():
+        if (given := len(values[name])) != (wanted := len(values[other])):
+            raise ParameterError(f"{name} must be as many as {other}, in the same order; given {given} and {wanted}")
+
+
+def _items(value: str | list[str] | dict[str, str]) -> Iterator[str]:
+    """The names in a value: a text, a list, or the keys and values of a mapping."""
+    yield from [value] if isinstance(value, str) else value
+    yield from value.values() if isinstance(value, dict) else ()
 
 
 def check_look(look: object) -> None:
@@ -244,48 +203,39 @@ def check_look(look: object) -> None:
     Raises:
         ParameterError: for a field that is unknown or does not fit.
     """
-    if not isinstance(look, dict):
-        raise ParameterError(f"look must be a mapping with {', '.join(Look.model_fields)}; given {look!r:.120}")
+    _check_mapping("look", look, f"with {', '.join(Look.model_fields)}")
     try:
         Look.model_validate(look)
     except ValidationError as error:
         raise ParameterError(f"look: {explain(error, Look)}") from None
 
 
-def _check_settings(found: Declaration, settings: object) -> None:
-    fields = sorted(found.takes - set(found.parameters))
-    if not isinstance(settings, dict):
-        raise ParameterError(f"{SETTINGS} must be a mapping with any of {', '.join(fields)}; given {settings!r:.120}")
+def _check_settings(found: Declaration, settings: Any) -> None:
+    known = ", ".join(fields := sorted(found.takes - set(found.parameters)))
+    _check_mapping(SETTINGS, settings, f"with any of {known}")
     for name, value in settings.items():
         if name not in fields:
             declared_itself = "is a parameter of its own" if name in found.parameters else "is unknown"
-            raise ParameterError(f"{SETTINGS}: {name!r:.120} {declared_itself}; known: {', '.join(fields)}")
+            raise ParameterError(f"{SETTINGS}: {name!r:.120} {declared_itself}; known: {known}")
         if type(default := Grid.model_fields[name].default) in (int, float, str):
             _check_kind(name, value, default)
 
 
-def _check_kind(name: str, value: object, default: object) -> None:
+def _check_mapping(name: str, value: object, wanted: str) -> None:
+    if not isinstance(value, dict):
+        raise ParameterError(f"{name} must be a mapping {wanted}; given {value!r:.120}")
+
+
+def _check_kind(name: str, value: Any, default: Any) -> None:
     """The default's type, down to the elements of lists and mappings."""
-    if isinstance(default, (list, dict)):
-        if not isinstance(value, type(default)):
-            kind = "list" if isinstance(default, list) else "mapping"
-            raise ParameterError(f"{name} must be a {kind}, like {default}; given {value!r:.120}")
-        inner = next(iter(default.values() if isinstance(default, dict) else default), "")
-        for element in value.values() if isinstance(value, dict) else value:
-            _check_kind(f"an element of {name}", element, inner)
-        if isinstance(value, dict):
-            for key in value:
-                _check_kind(f"a key of {name}", key, "")
-        return
-    kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     fits = isinstance(value, (int, float) if isinstance(default, float) else type(default))
     if not fits or isinstance(value, bool) != isinstance(default, bool):
-        raise ParameterError(f"{name} must be {kinds[type(default)]}{f', like {default}' if default != '' else ''}; given {value!r:.120}")
-
-
-def _check_recipe(name: str) -> None:
-    if name not in (*POLICIES, *PRMS):
-        raise ParameterError(f"no recipe named {name}; there are {', '.join([*POLICIES, *PRMS])}")
-
-
-_LOOKED_UP = {"policies": check_policy, "prms": family_of, "recipes": _check_recipe}
+        raise ParameterError(f"{name} must be {_KINDS[type(default)]}{f', like {default}' if default != '' else ''}; given {value!r:.120}")
+    if isinstance(default, dict):
+        for key in value:
+            _check_kind(f"a key of {name}", key, "")
+        value, default = value.values(), default.values()
+    if not isinstance(default, (int, float, str)):
+        inner = next(iter(default), "")
+        for element in value:
+            _check_kind(f"an element of {name}", element, inner)

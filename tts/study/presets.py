@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from tqdm.auto import tqdm
 
 from tts.analysis import committed, grades
@@ -24,7 +24,7 @@ from tts.policies import address_in
 from tts.store.imported import check_asked, is_imported
 from tts.store.store import Store
 from tts.study.experiment import Experiment, experiment_of
-from tts.study.parameters import SETTINGS, check, check_kinds, declaration, declared
+from tts.study.parameters import SETTINGS, check, declaration, declared
 from tts.tasks.maths import absent as absent_sets
 
 PRESETS = NOTEBOOKS / "presets"
@@ -45,9 +45,7 @@ class Job:
     """One notebook with its parameters, the preset's and the user's merged.
 
     Attributes:
-        notebook: its name.
-        parameters: those that differ from its defaults.
-        folder: where it lies.
+        parameters: values that differ from its defaults.
         as_described: whether the findings that the notebook tells were written for exactly these parameters.
     """
 
@@ -55,10 +53,6 @@ class Job:
     parameters: dict
     folder: Path = NOTEBOOKS
     as_described: bool = True
-
-    @property
-    def source(self) -> Path:
-        return self.folder / f"{self.notebook}.ipynb"
 
     @property
     def values(self) -> dict:
@@ -73,6 +67,15 @@ class Job:
         """What the notebook has generated first."""
         experiment = self.experiment()
         return experiment.grids() if experiment else []
+
+    def check(self) -> Experiment | None:
+        """Checks every value, finds every model and problem set, and gives the notebook's experiment. Raises as :func:`check`."""
+        check(self.notebook, self.values)
+        experiment = experiment_of(self.notebook, self.values)
+        if experiment:
+            for name in experiment.grid.problems:
+                experiment.grid.chunks(name)
+        return experiment
 
     def leave_out_findings(self, executed: Path) -> None:
         """Puts one line in the place of each cell that tells findings, where these are of other parameters."""
@@ -89,7 +92,10 @@ def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-class _Preset(BaseModel):
+_Parameters = Annotated[dict[str, Any], BeforeValidator(lambda given: {} if given is None else given)]
+
+
+class Preset(BaseModel):
     """A preset file.
 
     Attributes:
@@ -101,19 +107,14 @@ class _Preset(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    notebooks: dict[str, dict[str, Any] | None]
-    common: dict[str, Any] | None = None
+    notebooks: dict[str, _Parameters]
+    common: _Parameters = {}
     seeds: list[int] = [0]
     described: bool = False
 
 
-def load_preset(name: str) -> dict:
-    """A preset's content: ``notebooks`` (name to parameters), ``common`` parameters, ``seeds`` of its outcomes, and ``described``.
-
-    Relative paths of models, problem sets and folders in it are taken from its own folder.
-
-    Args:
-        name: name of one of the suite's presets, or a preset file.
+def load_preset(name: str) -> Preset:
+    """A preset of the suite by its name, or of a file; relative paths in it are taken from its own folder.
 
     Raises:
         StudyError: for an unknown or malformed preset.
@@ -123,17 +124,14 @@ def load_preset(name: str) -> dict:
     if name not in presets() and not (name.endswith(".yaml") and path.is_file()):
         raise StudyError(f"no preset {name!r:.200}; there are {', '.join(presets())}, or give a .yaml file")
     try:
-        preset = _Preset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        preset = Preset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        raise StudyError(f"{path} is not a preset: {explain(error, _Preset)}") from None
+        raise StudyError(f"{path} is not a preset: {explain(error, Preset)}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise StudyError(f"{path} is not a preset: {' '.join(str(error).split())}") from None
-    return {
-        "common": _anchored(preset.common or {}, preset.notebooks, path.parent),
-        "notebooks": {notebook: _anchored(own or {}, [notebook], path.parent) for notebook, own in preset.notebooks.items()},
-        "seeds": preset.seeds,
-        "described": preset.described,
-    }
+    preset.common = _anchored(preset.common, preset.notebooks, path.parent)
+    preset.notebooks = {notebook: _anchored(own, [notebook], path.parent) for notebook, own in preset.notebooks.items()}
+    return preset
 
 
 def parse_overrides(pairs: list[str]) -> dict:
@@ -164,10 +162,8 @@ def parse_overrides(pairs: list[str]) -> dict:
 def plan(preset: str, names: list[str] | None = None, overrides: dict | None = None, look_up: bool = True) -> list[Job]:
     """The notebooks to run, each with its parameters; an override goes to every notebook that takes it.
 
-    What overrides change is no longer the preset's: its figures go to a folder of their own, unless they name one.
-
-    Args:
-        look_up: find every model and problem set, and check all values.
+    What overrides change is no longer the preset's: its figures go to a folder of their own, unless they name one. ``look_up`` finds
+    every model and problem set, and checks all values.
 
     Raises:
         tts.study.parameters.NotebookError: for an unknown notebook.
@@ -176,50 +172,36 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
         tts.models.hub.ModelError: where something would have to be downloaded and the Hub cannot be reached.
     """
     content = load_preset(preset)
-    chosen = names or list(content["notebooks"])
+    chosen = names or list(content.notebooks)
     if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):
         raise StudyError(f"each notebook runs once; given more than once: {', '.join(repeated)}")
-    overrides = _flat(_anchored(overrides or {}, chosen, Path()))
+    common, overrides = content.common, _anchored(overrides or {}, chosen, Path())
     jobs = []
     for name in chosen:
-        found, own = declaration(name), _flat(content["notebooks"].get(name, {}))
+        found, own = declaration(name), content.notebooks.get(name, {})
         if unknown := set(own) - found.takes:
             raise StudyError(f"preset {preset!r} gives {name} parameters that it does not take: {', '.join(sorted(unknown))}")
-        described = _flat(content["common"]) | own
-        values = found.placed(described | overrides)
-        before, now = (
-            {k: v for k, v in (found.parameters | given).items() if k not in PLACES} for given in (found.placed(described), values)
-        )
+        described, values = found.placed(common | own), found.placed(common | own | overrides)
+        changed = {k for k, v in (found.parameters | values).items() if (found.parameters | described)[k] != v}
         if set(overrides) - PLACES and "figures" not in overrides and "figures" in found.parameters:
             values["figures"] = f"{(found.parameters | values)['figures']}/{OWN}"
-        jobs.append(Job(name, values, as_described=content["described"] and now == before))
-    everywhere = set().union(*(declaration(name).takes for name in chosen))
-    if strangers := set(_flat(content["common"])) - set().union(*(declaration(name).takes for name in content["notebooks"])):
-        raise StudyError(f"preset {preset!r}: no notebook has a parameter {', '.join(sorted(strangers))}")
-    if strangers := set(overrides) - everywhere:
-        raise StudyError(f"no chosen notebook has a parameter {', '.join(sorted(strangers))}; known: {', '.join(sorted(everywhere))}")
+        jobs.append(Job(name, values, as_described=content.described and changed <= PLACES))
+    _refuse_strangers(common, content.notebooks, f"preset {preset!r}: no notebook")
+    _refuse_strangers(overrides, chosen, "no chosen notebook")
     for job in jobs:
-        check_kinds(job.notebook, job.values)
+        check(job.notebook, job.values, look_up=False)
     if look_up:
         hub.require(*absent([experiment for job in jobs if (experiment := job.experiment())]))
         for job in jobs:
-            check(job.notebook, job.values)
-            if experiment := experiment_of(job.notebook, job.values):
+            if experiment := job.check():
                 check_asked(overrides, experiment.grid.policies, experiment.grid.problems)
-                experiment.check()
     return jobs
 
 
-def _flat(given: dict) -> dict:
-    """Parameters with what :data:`SETTINGS` holds beside the others, so that of two that give one field the later wins.
-
-    Raises:
-        StudyError: where the settings are no mapping.
-    """
-    settings = given.get(SETTINGS, {})
-    if not isinstance(settings, dict):
-        raise StudyError(f"{SETTINGS} must be a mapping of fields of the grid; given {settings!r:.120}")
-    return {k: v for k, v in given.items() if k != SETTINGS} | settings
+def _refuse_strangers(given: dict, notebooks: Iterable[str], who: str) -> None:
+    taken = set().union(*(declaration(name).takes for name in notebooks))
+    if strangers := set(given) - taken:
+        raise StudyError(f"{who} has a parameter {', '.join(sorted(map(str, strangers)))}; known: {', '.join(sorted(taken))}")
 
 
 def absent(experiments: list[Experiment]) -> tuple[list[str], list[str], list[str]]:
@@ -231,22 +213,22 @@ def absent(experiments: list[Experiment]) -> tuple[list[str], list[str], list[st
 
 
 def _anchored(given: dict, notebooks: Iterable[str], folder: Path) -> dict:
-    """Parameters of some notebooks with relative paths in them taken from a folder: notebooks run in a folder of their own.
+    """Parameters of some notebooks with relative paths taken from a folder, since notebooks run in a folder of their own.
 
-    Raises:
-        StudyError: for a folder that is none.
+    What :data:`SETTINGS` holds stands beside the others, so that of two that give one field the later wins.
     """
-    anchored = dict(given)
-    for name, kind in {name: kind for notebook in notebooks for name, kind in declaration(notebook).kinds.items()}.items():
-        if name not in given:
-            continue
-        if kind == "folder":
-            if not isinstance(given[name], str) or not given[name]:
-                raise StudyError(f"{name} must be a folder; given {given[name]!r}")
-            place = (folder / _expanded(given[name])).resolve()
+    if not isinstance(settings := given.get(SETTINGS, {}), dict):
+        raise StudyError(f"{SETTINGS} must be a mapping of fields of the grid; given {settings!r:.120}")
+    kinds = {name: kind for notebook in notebooks for name, kind in declaration(notebook).kinds.items()}
+    anchored = {name: value for name, value in given.items() if name != SETTINGS} | settings
+    for name, value in anchored.items():
+        if kinds.get(name) == "folder":
+            if not isinstance(value, str) or not value:
+                raise StudyError(f"{name} must be a folder; given {value!r}")
+            place = (folder / os.path.expanduser(value)).resolve()
             anchored[name] = os.path.relpath(place, NOTEBOOKS) if place.is_relative_to(ROOT) else str(place)
-        elif kind != "recipes":
-            anchored[name] = _anchored_names(given[name], folder)
+        elif kinds.get(name) in ("policies", "prms", "problems"):
+            anchored[name] = _anchored_names(value, folder)
     return anchored
 
 
@@ -261,17 +243,10 @@ def _anchored_names(value: object, folder: Path) -> object:
     if address_in(value):  # of a server, which may be given a folder's tokenizer
         return re.sub(r"(?<=[?&]tokenizer=)[^&]+", lambda found: str(_anchored_names(found[0], folder)), value)
     family, separator, path = value.rpartition(":")
-    try:
-        if family == "reasoning-gym" or not path or not (folder / _expanded(path)).exists():
-            return value
-    except OSError:  # too long to be a path: its own check will say what it is not
+    place = folder / os.path.expanduser(path)
+    if family == "reasoning-gym" or not path or not os.path.exists(place):
         return value
-    return f"{family}{separator}{(folder / _expanded(path)).resolve()}"
-
-
-def _expanded(path: str) -> Path:
-    """A path with ``~`` resolved; as it is where there is no such user."""
-    return Path(os.path.expanduser(path))
+    return f"{family}{separator}{place.resolve()}"
 
 
 def fill(jobs: list[Job]) -> None:
@@ -279,7 +254,7 @@ def fill(jobs: list[Job]) -> None:
     grids: dict[Path, list[Grid]] = {}
     for job in jobs:
         if experiment := job.experiment():
-            grids.setdefault(experiment.store.folder, []).extend(job.grids())
+            grids.setdefault(experiment.store.folder, []).extend(experiment.grids())
     for folder, needed in grids.items():
         with grades.keeping() as grade:
             runner.fill(needed[0], Store(folder), *needed[1:], on_stored=grade)
@@ -290,11 +265,10 @@ def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "")
     """Generates what a preset's notebooks read, for each of its seeds, and keeps the outcomes problem by problem.
 
     Args:
-        overrides: of the preset's parameters, say another rule.
-        name: of the file, without its suffix; the preset's by default.
+        name: stem of the file; the preset's by default.
     """
     found = []
-    for seed in load_preset(preset)["seeds"]:
+    for seed in load_preset(preset).seeds:
         jobs = plan(preset, overrides=(overrides or {}) | {"seed": seed})
         fill(jobs)
         experiments = {e.grid.model_dump_json(): e for job in jobs if (e := job.experiment())}
@@ -304,4 +278,4 @@ def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "")
 
 
 def store_of(preset: str) -> Store:
-    return Store((NOTEBOOKS / load_preset(preset)["common"].get("store", "../data/runs")).resolve())
+    return Store((NOTEBOOKS / load_preset(preset).common.get("store", "../data/runs")).resolve())

@@ -32,13 +32,14 @@ def models(
     scratch: Annotated[Path, typer.Option(help="corpora and checkpoints")] = SCRATCH,
 ) -> None:
     """Trains models of the pocket family; stopping loses at most a minute, the same command continues."""
+    from tts.study.parameters import check_recipe
     from tts.training.pocket.build import train_model
     from tts.training.pocket.cards import minutes
     from tts.training.pocket.recipes import POLICIES, PRMS
 
     chosen = names or [*POLICIES, *PRMS]
-    if unknown := [name for name in chosen if name not in POLICIES and name not in PRMS]:
-        raise ValueError(f"no recipe named {', '.join(unknown)}; there are {', '.join([*POLICIES, *PRMS])}")
+    for name in chosen:
+        check_recipe(name)
     for name in chosen:
         console.print(f"{name}: {minutes(name)}", highlight=False)
         console.print(f"saved in {train_model(name, output, scratch)}", highlight=False)
