@@ -37,8 +37,8 @@ class Grades:
     """Of one problem's candidates.
 
     Attributes:
-        group: per candidate, the number of its answer; -1 for none.
-        correct: per candidate.
+        group: number of each candidate's answer; -1 for none.
+        correct: whether each candidate is right.
     """
 
     group: list[int]

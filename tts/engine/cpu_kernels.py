@@ -73,7 +73,6 @@ class Kernels:
             positions: ``(rows, new)``, int64, within ``angles`` and the capacity.
             held: the layer's cache, ``(2, slots, kv_heads, capacity, size)``.
             shared: address of what each row reads where it was parked, ``(slots,)`` of :data:`tts.engine.slot_cache.SHARED`.
-            layer: number of the layer.
 
         Returns:
             ``(rows * new, heads * size)``.

@@ -31,10 +31,8 @@ class TransformersPolicy:
 
     Args:
         name: a pocket policy, a folder or a Hub name.
-        sampling: temperature, limits and seed.
         batch: sequences decoded at once.
-        task: the task of its problems.
-        device: as torch names it; by default as :func:`tts.models.loading.placement` chooses.
+        device: device as torch names it; by default as :func:`tts.models.loading.placement` chooses.
 
     Raises:
         tts.models.hub.ModelError: where the model cannot be loaded.
@@ -59,14 +57,8 @@ class TransformersPolicy:
         self._queue: deque[Request] = deque()
 
     def root(self, problem_id: str, problem: str) -> Candidate:
-        """The empty solution of a problem.
-
-        Raises:
-            ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
-        """
+        """As :func:`tts.policies.base.root_of`."""
         return root_of(self.tokenizer, self.name, self.context, problem_id, problem, self.task)
-
-    # -- the driver's side -------------------------------------------------------------------------------------
 
     @property
     def starved(self) -> bool:
@@ -84,9 +76,7 @@ class TransformersPolicy:
         while not complete and (self._queue or self.engine.active):
             if stops := self.engine.sample(self._admitted(), self.sampling):
                 self._leave(stops, complete)
-        return [(request.ticket, request.children) for request in complete]
-
-    # -- entering and leaving the batch ------------------------------------------------------------------------
+        return [request.answer for request in complete]
 
     def _admitted(self) -> list[Fork]:
         """Takes from the queue what fills the free rows; only when a fair number is free, because entering costs a little."""
@@ -144,9 +134,7 @@ class TransformersPolicy:
                 if (first := firsts.get(request)) is None:
                     first = firsts[request] = self._child(request, number, stop)
                     first.state = child.state
-                request.children[number] = first.twin(number)
-                request.missing -= 1
-                if not request.missing:
+                if request.put(number, first.twin(number)):
                     complete.append(request)
 
     def _child(self, request: Request, number: int, stop: Stop) -> Candidate:

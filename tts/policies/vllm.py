@@ -26,13 +26,7 @@ OPTIONS = "TTS_VLLM"  # arguments of vLLM's engine as JSON, such as {"tensor_par
 
 
 class VLLMPolicy(RequestPolicy):
-    """Any causal language model that vLLM runs.
-
-    Args:
-        name: a pocket policy, a folder or a Hub name.
-        sampling: temperature, limits and seed.
-        batch: sequences decoded at once.
-        task: the task of its problems.
+    """Any causal language model that vLLM runs; arguments as of :class:`tts.policies.transformers.TransformersPolicy`.
 
     Raises:
         tts.models.hub.ModelError: where vLLM is not installed, or cannot load the model.
@@ -47,11 +41,7 @@ class VLLMPolicy(RequestPolicy):
         super().__init__(name, sampling, batch, self.llm.model_config.max_model_len, task)
 
     def root(self, problem_id: str, problem: str) -> Candidate:
-        """The empty solution of a problem.
-
-        Raises:
-            ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
-        """
+        """As :func:`tts.policies.base.root_of`."""
         return root_of(self.tokenizer, self.name, self.context, problem_id, problem, self.task)
 
     def _send(self, number: int, asked: Asked) -> None:
@@ -117,11 +107,7 @@ def engine_arguments(location: str) -> dict:
 
 
 def start_engine(location: str, **arguments):
-    """vLLM's engine for a model, in this process.
-
-    Raises:
-        tts.models.hub.ModelError: where vLLM is not installed, refuses an argument, or cannot load the model.
-    """
+    """vLLM's engine for a model, in this process; errors as of :func:`engine_arguments` and :func:`starting`."""
     arguments |= engine_arguments(location)
     from vllm import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine

@@ -21,12 +21,11 @@ class Grader:
     No answer is wrong, and so is one that is longer than the task allows, or cannot be judged within the limits.
 
     Args:
-        task: decides what is right.
-        seconds: limit of processor time for one pair.
-        memory_mb: limit of the judging process.
+        seconds: processor time that one pair may take.
+        memory_mb: memory that the judging process may take.
         stop: ends a verdict under way with :class:`tts.tasks.judge.Stopped` when it is set.
-        judge: a process that other graders ask too, instead of one of its own.
-        verdicts: what was judged before, and where new verdicts are kept.
+        judge: process that other graders ask too, instead of one of its own.
+        verdicts: file of what was judged before, where new verdicts are kept.
 
     Attributes:
         uncertain: number of answers that count as wrong because their judges were lost, which another try may see otherwise.
@@ -44,7 +43,7 @@ class Grader:
         self.task, self.uncertain = task, 0
         self.judge = judge or Judge(seconds, memory_mb, stop or threading.Event())
         self._kept = verdicts
-        self._verdicts: dict[str, dict[str, bool]] = {}
+        self._verdicts: dict[tuple[str, str], bool] = {}
         self._hopeless: dict[str, bool] = {}  # texts that no judge survived, and whether that is certain
 
     def right(self, reference: str, answer: str | None) -> bool:
@@ -70,18 +69,18 @@ class Grader:
         first, second = self.task.normal(first), self.task.normal(second)
         if (verdict := at_a_glance(first, second)) is not None:
             return verdict
-        if first not in self._verdicts:
-            self._verdicts[first] = self._kept.of(self.task, first) if self._kept else {}
-        known = self._verdicts[first]
-        if second not in known:
-            before = self.uncertain
-            verdict = self._judged(first, second)
-            if self.uncertain > before:
-                return verdict
-            known[second] = verdict
-            if self._kept:
-                self._kept.keep(self.task, first, second, verdict)
-        return known[second]
+        pair = first, second
+        if pair not in self._verdicts:
+            verdict = self._kept.of(self.task, *pair) if self._kept else None
+            if verdict is None:
+                before = self.uncertain
+                verdict = self._judged(*pair)
+                if self.uncertain > before:
+                    return verdict
+                if self._kept:
+                    self._kept.keep(self.task, *pair, verdict)
+            self._verdicts[pair] = verdict
+        return self._verdicts[pair]
 
     def _judged(self, gold: str, answer: str) -> bool:
         blamed = next((text for text in (gold, answer) if text in self._hopeless), None)
