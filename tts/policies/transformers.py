@@ -106,17 +106,14 @@ class TransformersPolicy:
 
     def _fork(self, parent: Candidate, requests: list[Request]) -> Fork:
         sampling, whole = self.sampling, requests[0].whole
-        held = len(parent.prompt) + len(parent.tokens)
-        limit = min(sampling.max_tokens - len(parent.tokens), self.context - held)
-        if not whole:
-            limit = min(limit, sampling.max_step_tokens)
+        limit = room_after(parent, 0, sampling, self.context)
         samples = [(request, number) for request in requests for number in range(request.count)]
         return Fork(
             state=parent.state,
-            length=held - 1,
+            length=len(parent.prompt) + len(parent.tokens) - 1,
             last=(parent.tokens or parent.prompt)[-1],
             done=len(parent.tokens),
-            limit=max(1, limit),
+            limit=max(1, limit if whole else min(limit, sampling.max_step_tokens)),
             stepwise=not whole,
             keys=[noise_key(sampling.seed, r.parent.problem_id, (*r.parent.path, number)) for r, number in samples],
             owners=samples,

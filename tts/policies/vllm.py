@@ -37,7 +37,13 @@ class VLLMPolicy(RequestPolicy):
     def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS):
         location = locate(name)
         self.tokenizer = load_tokenizer(location)
-        self.llm = start_engine(location, max_num_seqs=batch, enable_prefix_caching=True)
+        arguments = {"max_num_seqs": batch, "enable_prefix_caching": True} | engine_arguments(location)
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        folder = str(folder_of(location, weights=True))
+        with starting(location):
+            self.llm = LLMEngine.from_engine_args(EngineArgs(model=folder, **arguments))
         super().__init__(name, sampling, batch, self.llm.model_config.max_model_len, task)
 
     def root(self, problem_id: str, problem: str) -> Candidate:
@@ -104,17 +110,6 @@ def engine_arguments(location: str) -> dict:
         return {"dtype": dtype} | json.loads(given)
     except (ValueError, TypeError):
         raise ModelError(f"{OPTIONS} must be a JSON object of arguments of vLLM's engine; given {given!r}") from None
-
-
-def start_engine(location: str, **arguments):
-    """vLLM's engine for a model, in this process; errors as of :func:`engine_arguments` and :func:`starting`."""
-    arguments |= engine_arguments(location)
-    from vllm import EngineArgs
-    from vllm.v1.engine.llm_engine import LLMEngine
-
-    folder = str(folder_of(location, weights=True))
-    with starting(location):
-        return LLMEngine.from_engine_args(EngineArgs(model=folder, **arguments))
 
 
 @contextmanager

@@ -98,27 +98,23 @@ def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:
     """Numbers that are the same for equal answers: 0, 1, ... by first appearance; -1 for no answer."""
     task = grader.task
     representatives: list[str] = []
-    by_text: dict[str, int] = {}
-    by_value: dict[Hashable, int] = {}  # of answers that only their values compare with each other
-    others: list[int] = []
+    known: dict[Hashable, int] = {}  # by value, or by text where an answer has no value
+    others: list[int] = []  # answers without a value; only these are compared with one that has it
     numbers = []
     for answer in answers:
         if answer is None or len(answer) > task.longest:
             numbers.append(-1)
             continue
         text = task.normal(answer)
-        if text not in by_text:
-            value = task.value(text)
-            match = by_value.get(value) if value is not None else None
-            if match is None:
-                compared = range(len(representatives)) if value is None else others
-                match = next((i for i in compared if grader.same(representatives[i], text)), len(representatives))
+        value = task.value(text)
+        key = ("text", text) if value is None else ("value", value)
+        if key not in known:
+            compared = range(len(representatives)) if value is None else others
+            match = next((i for i in compared if grader.same(representatives[i], text)), len(representatives))
             if match == len(representatives):
                 representatives.append(text)
                 if value is None:
                     others.append(match)
-            if value is not None:
-                by_value.setdefault(value, match)
-            by_text[text] = match
-        numbers.append(by_text[text])
+            known[key] = match
+        numbers.append(known[key])
     return numbers
