@@ -74,7 +74,7 @@ def graded(run):
 
 
 def is_graded(run, problems=PROBLEMS, task=MATHS):
-    return Verdicts(run.folder.parent / grades.VERDICTS).is_graded(task, grades._note(run, problems))
+    return Verdicts(run.folder.parent / grades.VERDICTS).holds(task, grades._note(run, problems))
 
 
 def test_a_chunk_is_judged_once(run, judged):

@@ -198,21 +198,16 @@ class DecodingBatch:
             groups: dict[tuple[int, int], list[int]] = {}  # by row and token
             for sample, row, token in zip(apart.tolist(), self._of[apart].tolist(), drawn[apart].tolist()):
                 groups.setdefault((row, token), []).append(sample)
-            gaps = self._gaps()
-            self._split(dict(zip(gaps, groups.items())), tokens)
-            if without := [sample for group in list(groups.values())[len(gaps) :] for sample in group]:
+            placed = dict(zip(self._gaps(), groups.items()))  # by the new row
+            if placed:
+                self._copy([row for (row, _), _ in placed.values()], list(placed), forwarded=1)
+                self._width = max(self._width, 1 + max(placed))
+            for new, ((_, token), samples) in placed.items():
+                self._of[samples], tokens[new] = new, token
+            if without := [sample for group in list(groups.values())[len(placed) :] for sample in group]:
                 self._wait(without)
             self._place(self._of, self._keys, self._owners)
         return tokens[: self._width]
-
-    def _split(self, groups: dict[int, tuple[tuple[int, int], list[int]]], tokens: np.ndarray) -> None:
-        """Forks rows; ``groups`` gives per new row the row that it comes from, the token, and the samples that drew it."""
-        if not groups:
-            return
-        self._copy([row for (row, _), _ in groups.values()], list(groups), forwarded=1)
-        self._width = max(self._width, 1 + max(groups))
-        for row, ((_, token), samples) in groups.items():
-            self._of[samples], tokens[row] = row, token
 
     def _copy(self, origin: list[int], to: list[int], forwarded: int = 0) -> None:
         """Copies rows into gaps; ``forwarded``: tokens in the cache beyond the rows' lengths."""

@@ -152,16 +152,12 @@ class SlotCache(Cache):
         new = torch.stack([key_states.transpose(1, 2), value_states.transpose(1, 2)], 2)  # (rows, new tokens, 2, kv_heads, size)
         if self._places is None:
             self.reserve(self.window, *new.shape[3:], like=new)
-            self._places = self._places_of(self._positions)
+            _, _, slots, heads, capacity, _ = self.held.shape
+            first = torch.arange(2 * slots * heads, device=new.device).view(2, slots, heads)[:, : len(new)] * capacity
+            self._places = (first.transpose(0, 1)[:, None] + self._positions[..., None, None]).flatten()  # among a layer's vectors
         size = new.shape[-1]
         self.held[layer_idx].view(-1, size).index_copy_(0, self._places, new.reshape(-1, size))
         return self.held[layer_idx, :, : len(key_states), :, : self.window].unbind()
-
-    def _places_of(self, positions: torch.Tensor) -> torch.Tensor:
-        """Where a layer's new keys and values lie among its vectors."""
-        _, _, slots, heads, capacity, _ = self.held.shape
-        first = torch.arange(2 * slots * heads, device=positions.device).view(2, slots, heads)[:, : len(positions)] * capacity
-        return (first.transpose(0, 1)[:, None] + positions[..., None, None]).flatten()
 
     def reserve(self, window: int, heads: int, size: int, like: torch.Tensor) -> None:
         """Makes room for ``window`` positions, in ``like``'s type."""

@@ -137,12 +137,9 @@ class TransformersPolicy:
     def _child(self, request: Request, number: int, stop: Stop) -> Candidate:
         room = room_after(request.parent, len(stop.tokens), self.sampling, self.context)
         ending = "end" if stop.ended else "step" if stop.boundary and room > 0 else "limit"
-        text = self._text_of(stop.tokens)
+        # Samples of one prompt repeat each other's steps a lot; longer texts would only fill memory.
+        text = (self._decode_again if len(stop.tokens) <= REPEATED else self._decode)(stop.tokens)
         return child_of(request.parent, number, stop.tokens, text, ending, request.whole, len(stop.tokens), self.task)
-
-    def _text_of(self, tokens: tuple[int, ...]) -> str:
-        """Samples of one prompt repeat each other's steps a lot; longer texts would only fill memory."""
-        return (self._decode_again if len(tokens) <= REPEATED else self._decode)(tokens)
 
 
 def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, separator: str) -> Marks:

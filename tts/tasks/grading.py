@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 
 from tts.tasks.base import Task
 from tts.tasks.judge import Judge
@@ -15,7 +16,7 @@ from tts.tasks.maths import MATHS
 from tts.tasks.verdicts import Verdicts
 
 
-class Grader:
+class Grader(AbstractContextManager):
     """Grades the answers of a task; keeps every verdict of its judge, so that each distinct pair is judged once.
 
     No answer is wrong, and so is one that is longer than the task allows, or cannot be judged within the limits.
@@ -56,9 +57,6 @@ class Grader:
 
     def close(self) -> None:
         self.judge.close()
-
-    def __enter__(self) -> Grader:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()

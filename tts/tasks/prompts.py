@@ -122,14 +122,10 @@ def render_prompt(tokenizer, problem: str, task: Task = MATHS) -> str:
             "use an instruction-tuned model, or add a chat_template.jinja to its folder"
         )
     style = style_of(tokenizer.get_chat_template())
-    options = {"tokenize": False, "add_generation_prompt": True, "date_string": PINNED_DATE}
-    try:
-        return tokenizer.apply_chat_template(messages(style, problem, task), **options)
-    except TemplateError:  # some families' templates refuse a system's turn
-        pass
-    try:
-        return tokenizer.apply_chat_template(messages(replace(style, system=False), problem, task), **options)
-    except TemplateError as error:
-        raise ValueError(
-            f"the chat template of {tokenizer.name_or_path!r} cannot be used ({error}); restore its chat_template.jinja"
-        ) from None
+    for asked in (style, replace(style, system=False)):  # some families' templates refuse a system's turn
+        turns = messages(asked, problem, task)
+        try:
+            return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE)
+        except TemplateError as error:
+            refused = error
+    raise ValueError(f"the chat template of {tokenizer.name_or_path!r} cannot be used ({refused}); restore its chat_template.jinja")

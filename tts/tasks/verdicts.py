@@ -36,23 +36,14 @@ class Verdicts:
 
     def of(self, task: Task, first: str, second: str) -> bool | None:
         """The verdict on a pair; None where none was kept."""
-        return next((same for same in (True, False) if self._holds(task, first, second, same)), None)
+        return next((same for same in (True, False) if self.holds(task, first, second, same)), None)
 
-    def keep(self, task: Task, first: str, second: str, same: bool) -> None:
-        self._add(task, first, second, same)
+    def holds(self, task: Task, *fact: object) -> bool:
+        """Whether a fact was kept: (first, second, verdict), or (chunk,) where all verdicts on a chunk's answers were kept."""
+        return bool(self._run("SELECT 1 FROM facts WHERE hash = ?", _hash(task, *fact)))
 
-    def is_graded(self, task: Task, chunk: str) -> bool:
-        """Whether all verdicts on a chunk's answers were kept."""
-        return self._holds(task, chunk)
-
-    def note_graded(self, task: Task, chunk: str) -> None:
-        self._add(task, chunk)
-
-    def _holds(self, *fact: object) -> bool:
-        return bool(self._run("SELECT 1 FROM facts WHERE hash = ?", _hash(*fact)))
-
-    def _add(self, *fact: object) -> None:
-        self._run("INSERT OR IGNORE INTO facts VALUES (?)", _hash(*fact), writes=True)
+    def keep(self, task: Task, *fact: object) -> None:
+        self._run("INSERT OR IGNORE INTO facts VALUES (?)", _hash(task, *fact), writes=True)
 
     def _run(self, statement: str, fact: bytes, writes: bool = False) -> list[tuple]:
         with self._lock:
