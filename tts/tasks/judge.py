@@ -113,9 +113,10 @@ class Judge:
 
     def _receive(self, deadline: float) -> bool | None:
         """The next message of the process; looks every second whether it is still wanted."""
-        while not self._connection.poll(min(1, max(0, deadline - time.monotonic()))):
-            if self.stop.is_set():
-                raise Stopped
-            if time.monotonic() > deadline:
+        while not self.stop.is_set():
+            left = deadline - time.monotonic()
+            if self._connection.poll(min(1, max(0, left))):
+                return self._connection.recv()
+            if left <= 0:
                 raise TimeoutError
-        return self._connection.recv()
+        raise Stopped
