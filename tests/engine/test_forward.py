@@ -76,9 +76,11 @@ def test_the_modules_weights_are_views_of_the_joined_ones_and_compute_the_same()
         before = model(tokens).logits
         if not CachedModel(model.base_model).compiled:
             pytest.skip("no C compiler here")
-        again = CachedModel(model.base_model, 2)  # joined once more, as two engines on one model do
+        again = CachedModel(model.base_model)  # joined once more, as two engines on one model do
         torch.testing.assert_close(model(tokens).logits, before)
-        torch.testing.assert_close(model.lm_head(again.extend(tokens, torch.zeros(2, dtype=torch.int64))), before, atol=2e-4, rtol=2e-4)
+        torch.testing.assert_close(
+            model.lm_head(again.extend(again.cache(2), tokens, torch.zeros(2, dtype=torch.int64))), before, atol=2e-4, rtol=2e-4
+        )
     attention = model.base_model.layers[0].self_attn
     assert attention.q_proj.weight.untyped_storage().data_ptr() == attention.v_proj.weight.untyped_storage().data_ptr()
 

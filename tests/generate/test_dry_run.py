@@ -38,13 +38,12 @@ def held(monkeypatch):
         parked[0] -= size
 
     def park_and_note(self, *given):
-        states = park(self, *given)
-        for part in (state.parts[-1] for state in states if state):
-            if part.held not in noted:  # a state that ends within another's part adds nothing
-                noted[part.held] = True
-                parked[0] += part.held.nbytes
-                weakref.finalize(part.held, let_go, part.held.nbytes)
-        return states
+        state = park(self, *given)
+        if state and (held := state.parts[-1].held) not in noted:  # a state that ends within another's part adds nothing
+            noted[held] = True
+            parked[0] += held.nbytes
+            weakref.finalize(held, let_go, held.nbytes)
+        return state
 
     def extend_and_weigh(self, cache, *given):
         hidden = extend(self, cache, *given)

@@ -15,6 +15,7 @@ from tts.search import beam_search, dvts, sample_pool
 from tts.search.base import Sample
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling
+from tts.store.step_columns import StepCache
 from tts.tasks import pocket_tokenizer as pocket_tokenizer
 from tts.tasks.maths import MATHS
 
@@ -132,7 +133,7 @@ class EngineContract:
     def test_token_counts_are_exact(self, reference):
         policy = self.open()
         seen = []
-        driver = Driver(Remembering(policy, on_tokens=seen.append), record=True)
+        driver = Driver(Remembering(policy, StepCache(), on_tokens=seen.append), record=True)
         outcomes = driver.run([(root, two_steps(root, 6)) for root in roots(policy)])
         for outcome in outcomes:
             known = {(): ()} | {c.path: c.tokens for c in outcome.nodes}
@@ -195,7 +196,7 @@ class EngineContract:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            Driver(Remembering(policy, on_tokens=interrupt)).run([(root, sample_pool(root, 16)) for root in roots(policy)])
+            Driver(Remembering(policy, StepCache(), on_tokens=interrupt)).run([(root, sample_pool(root, 16)) for root in roots(policy)])
         assert policy.starved and self.under_way(policy) == 0
         assert pools(policy, 4) == undisturbed
 

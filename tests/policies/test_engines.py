@@ -10,6 +10,7 @@ import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -98,7 +99,7 @@ def refusing(text):
 
 
 def opened(address, sampling=SAMPLING, batch=8, retries=1):
-    return OpenAIPolicy(address, sampling, batch, retries)
+    return OpenAIPolicy(address, sampling, batch, retries=retries)
 
 
 # -- what servers can do ---------------------------------------------------------------------------------------------
@@ -286,8 +287,11 @@ def test_a_notebooks_own_event_loop_is_not_in_the_way(server, folder):
 def test_relative_folders_in_addresses_are_made_absolute(monkeypatch, tmp_path):
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert presets._anchored_name("http://h:1/v1#m?tokenizer=mine&context=5") == f"http://h:1/v1#m?tokenizer={tmp_path}/mine&context=5"
-    assert presets._anchored_name("vllm:mine") == f"vllm:{tmp_path}/mine"
+    assert (
+        presets._anchored_names("http://h:1/v1#m?tokenizer=mine&context=5", Path())
+        == f"http://h:1/v1#m?tokenizer={tmp_path}/mine&context=5"
+    )
+    assert presets._anchored_names("vllm:mine", Path()) == f"vllm:{tmp_path}/mine"
 
 
 def test_a_served_models_size_is_its_files_or_what_its_name_states():

@@ -199,7 +199,7 @@ def test_nothing_parked_stays_behind_a_search(tiny_lm, monkeypatch, batch):
     def noted(*given):
         nonlocal most
         parked = park(*given)
-        states.update(filter(None, parked))
+        states.update(filter(None, [parked]))
         most = max(most, len(states))
         return parked
 

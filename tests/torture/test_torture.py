@@ -72,7 +72,7 @@ def test_an_import_that_is_killed_is_none_and_is_completed_by_doing_it_again(tmp
 
 
 def test_an_endless_judgement_ends_with_the_study_that_asked_for_it(tmp_path):
-    judging = "g = Grader(seconds=600); g.equal('x+1', '1+x'); print(g.judge.pid, flush=True); g.equal('42', '9^{9^{9}}!')"
+    judging = "g = Grader(seconds=600); g.right('x+1', '1+x'); print(g.judge.pid, flush=True); g.right('42', '9^{9^{9}}!')"
     code = f"from tts.tasks.grading import Grader; {judging}"
     asking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     judge = int(asking.stdout.readline())

@@ -11,9 +11,10 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 from tqdm.auto import tqdm
 
@@ -37,8 +38,8 @@ class Grades:
     """Of one problem's candidates.
 
     Attributes:
-        group: per candidate, the number of its answer; -1 for none.
-        correct: per candidate.
+        group: number of each candidate's answer; -1 for none.
+        correct: whether each candidate is right.
     """
 
     group: list[int]
@@ -59,7 +60,7 @@ def of_row(row: dict, grader: Grader) -> Grades:
     return Grades(numbers, [verdict[number] for number in numbers])
 
 
-class Judges:
+class Judges(AbstractContextManager):
     """Grades rows side by side, as many at once as there are cores, and eight at most: each judge takes some hundred megabytes.
 
     Args:
@@ -88,8 +89,8 @@ class Judges:
         rows, graders = run.read(problems), self._graders(task, verdicts)
         uncertain = sum(grader.uncertain for grader in graders)
         found = self.of_rows(rows, task, verdicts)
-        if note and not verdicts.is_graded(task, note) and sum(grader.uncertain for grader in graders) == uncertain:
-            verdicts.note_graded(task, note)
+        if note and not verdicts.holds(task, note) and sum(grader.uncertain for grader in graders) == uncertain:
+            verdicts.keep(task, note)
         self.kept = verdicts.writable
         return list(zip(rows, found))
 
@@ -143,9 +144,6 @@ class Judges:
         for judge in self._judges:
             judge.close()
 
-    def __enter__(self) -> Judges:
-        return self
-
     def __exit__(self, *exception: object) -> None:
         self.close()
 
@@ -157,15 +155,10 @@ def keep(store: Store, grids: Iterable[Grid]) -> int:
     """
     chunks = {}
     for grid in grids:
-        for spec in grid.specs():
-            for name in grid.problems:
-                for chunk in grid.chunks(name):
-                    run = store.run(spec)
-                    chunks[run.key, fingerprint(chunk)] = (run, chunk)
+        for run, name in product(map(store.run, grid.specs()), grid.problems):
+            chunks |= {(run.key, fingerprint(chunk)): (run, chunk) for chunk in grid.chunks(name)}
     verdicts = Verdicts(store.folder / VERDICTS)
-    missing = [
-        (run, chunk) for run, chunk in chunks.values() if (note := _note(run, chunk)) and not verdicts.is_graded(task_in(chunk), note)
-    ]
+    missing = [(run, chunk) for run, chunk in chunks.values() if (note := _note(run, chunk)) and not verdicts.holds(task_in(chunk), note)]
     graded = 0
     with Judges() as judges:
         for run, chunk in tqdm(missing, desc="grading", unit="chunk", delay=1):

@@ -10,11 +10,7 @@ from tts.engine.slot_cache import SlotCache
 
 
 class CachedModel:
-    """Llama and Qwen2 in float32 on a CPU by :mod:`tts.engine.llama_forward`, others by their own module.
-
-    Args:
-        backbone: the model without its head (``model.base_model``).
-    """
+    """Llama and Qwen2 in float32 on a CPU by :mod:`tts.engine.llama_forward`, others by their own module."""
 
     def __init__(self, backbone: PreTrainedModel):
         self.backbone, self.device = backbone, backbone.device
@@ -51,7 +47,6 @@ class CachedModel:
         Rows may be padded at the end: what padding writes lies past the sequence and is overwritten later.
 
         Args:
-            cache: cache of the sequences.
             tokens: token ids ``(rows, new)``, right-padded.
             start: each sequence's length before, ``(rows,)``; no less than what its slot shares.
 

@@ -14,12 +14,13 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import torch
+
+from tts.common.files import replacing
 
 SIZES = (16, 32, 64, 96, 128)
 """Of a head, for which attention is compiled."""
@@ -73,7 +74,6 @@ class Kernels:
             positions: ``(rows, new)``, int64, within ``angles`` and the capacity.
             held: the layer's cache, ``(2, slots, kv_heads, capacity, size)``.
             shared: address of what each row reads where it was parked, ``(slots,)`` of :data:`tts.engine.slot_cache.SHARED`.
-            layer: number of the layer.
 
         Returns:
             ``(rows * new, heads * size)``.
@@ -125,27 +125,14 @@ def _library(compiler: str) -> ctypes.CDLL:
     for kept in _BESIDE.glob(f"{_SOURCE.stem}-{key}-*.so"):
         if kept.stem.endswith(_digest(kept)):  # a damaged library would end the process that loads it
             return ctypes.CDLL(str(kept))
-    with _folder() as folder, tempfile.TemporaryDirectory(dir=folder) as apart:  # another process may compile at the same time
-        made = Path(apart) / _SOURCE.stem
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / _SOURCE.stem
         subprocess.run([*command, made, _SOURCE, "-lm"], check=True, capture_output=True, text=True, errors="replace", timeout=120)
-        library = made.replace(folder / f"{_SOURCE.stem}-{key}-{_digest(made)}.so")
-        return ctypes.CDLL(str(library))
+        with suppress(OSError):  # a folder that cannot be written is left alone
+            with replacing(_BESIDE / f"{_SOURCE.stem}-{key}-{_digest(made)}.so") as kept:
+                shutil.copy(made, kept)
+        return ctypes.CDLL(str(made))
 
 
 def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """Beside the source; where that cannot be written, one of this process alone."""
-    try:
-        _BESIDE.mkdir(exist_ok=True)
-        writable = os.access(_BESIDE, os.W_OK)
-    except OSError:
-        writable = False
-    if writable:
-        yield _BESIDE
-    else:
-        with tempfile.TemporaryDirectory() as own:
-            yield Path(own)

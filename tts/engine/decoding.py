@@ -57,11 +57,10 @@ class Fork(NamedTuple):
     Attributes:
         state: cache of all these tokens but the last; None where there is just one.
         length: number of tokens that the cache holds.
-        last: the last token.
         done: number of the tokens that the solution already has.
         limit: tokens to be generated at most.
         stepwise: whether a step's end is an end.
-        keys: each sample's key of its noise.
+        keys: key of each sample's noise.
         owners: each sample's owner, given back where it ends.
         generated: tokens that were generated before; of samples that waited for a row.
     """
@@ -81,13 +80,10 @@ class Stop(NamedTuple):
     """A row that came to an end; where it is not removed, it goes on.
 
     Attributes:
-        row: number of the row.
-        owners: its samples' owners.
+        owners: owners of its samples.
         tokens: tokens that were generated.
         length: number of tokens in the cache.
-        ended: whether the solution ended.
-        boundary: whether a step ended.
-        full: whether the limit was reached.
+        ended, boundary, full: whether the solution ended, a step ended, the limit was reached.
     """
 
     row: int
@@ -106,9 +102,7 @@ class DecodingBatch:
     model's device and one back.
 
     Args:
-        model: the model without its head.
-        head: from hidden states to logits.
-        marks: marks of the vocabulary.
+        head: layer from hidden states to logits.
         slots: number of rows.
     """
 
@@ -204,21 +198,16 @@ class DecodingBatch:
             groups: dict[tuple[int, int], list[int]] = {}  # by row and token
             for sample, row, token in zip(apart.tolist(), self._of[apart].tolist(), drawn[apart].tolist()):
                 groups.setdefault((row, token), []).append(sample)
-            gaps = self._gaps()
-            self._split(dict(zip(gaps, groups.items())), tokens)
-            if without := [sample for group in list(groups.values())[len(gaps) :] for sample in group]:
+            placed = dict(zip(self._gaps(), groups.items()))  # by the new row
+            if placed:
+                self._copy([row for (row, _), _ in placed.values()], list(placed), forwarded=1)
+                self._width = max(self._width, 1 + max(placed))
+            for new, ((_, token), samples) in placed.items():
+                self._of[samples], tokens[new] = new, token
+            if without := [sample for group in list(groups.values())[len(placed) :] for sample in group]:
                 self._wait(without)
             self._place(self._of, self._keys, self._owners)
         return tokens[: self._width]
-
-    def _split(self, groups: dict[int, tuple[tuple[int, int], list[int]]], tokens: np.ndarray) -> None:
-        """Forks rows; ``groups`` gives per new row the row that it comes from, the token, and the samples that drew it."""
-        if not groups:
-            return
-        self._copy([row for (row, _), _ in groups.values()], list(groups), forwarded=1)
-        self._width = max(self._width, 1 + max(groups))
-        for row, ((_, token), samples) in groups.items():
-            self._of[samples], tokens[row] = row, token
 
     def _copy(self, origin: list[int], to: list[int], forwarded: int = 0) -> None:
         """Copies rows into gaps; ``forwarded``: tokens in the cache beyond the rows' lengths."""
@@ -230,7 +219,7 @@ class DecodingBatch:
         of = self._of[samples]
         for row in dict.fromkeys(of.tolist()):
             own, at = np.array(samples)[of == row], self._rows[row]
-            [state] = self.cache.park([row], [int(at["length"])])
+            state = self.cache.park(row, int(at["length"]))
             before = (at[name].item() for name in ("length", "last", "done", "limit", "stepwise"))
             generated = self._generated[row, : at["count"]].tolist()
             self._waiting.append(Fork(state, *before, self._keys[own].tolist(), self._owners[own].tolist(), generated))
@@ -253,9 +242,9 @@ class DecodingBatch:
             for row, tokens, length, count, reasons, start, stop in zip(*(column.tolist() for column in columns))
         ]
 
-    def park(self, stops: Sequence[Stop]) -> list[State | None]:
-        """The caches of rows at their ends, to start forks from."""
-        return self.cache.park([stop.row for stop in stops], [stop.length for stop in stops])
+    def park(self, stop: Stop) -> State | None:
+        """The cache of a row at its end, to start forks from."""
+        return self.cache.park(stop.row, stop.length)
 
     def remove(self, stops: Sequence[Stop]) -> None:
         """Takes rows out."""

@@ -36,9 +36,9 @@ class Reading(NamedTuple):
     """Texts that were read together.
 
     Attributes:
-        texts: their numbers.
+        texts: numbers of the texts.
         hidden: last hidden states ``(texts, tokens, width)``; what is right of a text's own tokens means nothing.
-        states: per text, the caches that were parked.
+        states: caches that were parked, per text.
     """
 
     texts: list[int]
@@ -53,12 +53,11 @@ class Engine:
     tokenizer and no search.
 
     Args:
-        backbone: the model without its head (``model.base_model``).
+        backbone: model without its head (``model.base_model``).
         reading: texts read at once, at most.
         room: tokens that the cache of texts that are read may hold.
         sampling: rows that are sampled at once.
-        head: from hidden states to logits, of an engine that samples.
-        marks: marks of the vocabulary, likewise.
+        head: layer from hidden states to logits, of an engine that samples; so are ``marks`` of its vocabulary.
     """
 
     def __init__(
@@ -77,8 +76,6 @@ class Engine:
         self._tokens_at_once = _ON_CPU if self.device.type == "cpu" else 1 << 30
         self._batch = DecodingBatch(self.model, head, marks, sampling)
 
-    # -- sampling --------------------------------------------------------------------------------------------------
-
     @property
     def active(self) -> int:
         """Samples under way."""
@@ -93,9 +90,7 @@ class Engine:
     def sample(self, forks: Sequence[Fork], sampling: Sampling) -> list[Stop]:
         """Adds samples, decodes one token for all, and returns the rows that came to an end by it; these go on if they do not leave.
 
-        Args:
-            forks: samples to be added, no more forks than there are rows free.
-            sampling: temperature and nucleus.
+        No more forks than there are rows free.
         """
         if forks:
             self._batch.enter(forks)
@@ -103,15 +98,13 @@ class Engine:
 
     def leave(self, stops: Sequence[Stop], parked: Sequence[bool]) -> list[State | None]:
         """Takes rows out; gives the caches of those that are to be parked."""
-        states = iter(self._batch.park([stop for stop, park in zip(stops, parked) if park]))
+        states = [self._batch.park(stop) if park else None for stop, park in zip(stops, parked)]
         self._batch.remove(stops)
-        return [next(states) if park else None for park in parked]
+        return states
 
     def clear(self) -> None:
         """Drops all samples."""
         self._batch.clear()
-
-    # -- reading ---------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def read(self, texts: Sequence[Text]) -> Iterator[Reading]:
@@ -143,7 +136,7 @@ class Engine:
         cache.load(range(len(chosen)), [text.state for text in chosen], [text.start for text in chosen])
         try:
             hidden = self.model.extend(cache, tokens, torch.tensor([text.start for text in chosen], device=device))
-            states = [cache.park([row] * len(text.parked), text.parked) for row, text in enumerate(chosen)]
+            states = [[cache.park(row, length) for length in text.parked] for row, text in enumerate(chosen)]
         finally:
             cache.load(range(len(chosen)), [None] * len(chosen), [0] * len(chosen))  # so that nobody's state is kept by a row
         return Reading(batch, hidden, states)

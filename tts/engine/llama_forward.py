@@ -52,12 +52,7 @@ class _Layer:
 
 
 class LlamaForward:
-    """What ``backbone`` computes, where :func:`supports` says so; its weights become views of the joined ones.
-
-    Args:
-        backbone: the model without its head.
-        kernels: the compiled operations.
-    """
+    """What ``backbone`` computes, where :func:`supports` says so; its weights become views of the joined ones."""
 
     def __init__(self, backbone: PreTrainedModel, kernels: Kernels):
         self.backbone, self.kernels = backbone, kernels

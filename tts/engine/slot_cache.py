@@ -79,12 +79,11 @@ class SlotCache(Cache):
     shapes; capacity grows with the longest sequence.
 
     Args:
-        layers: number of layers.
         slots: number of sequences that it holds at once.
         in_place: whether attention reads what slots share where it was parked.
 
     Attributes:
-        shared: per slot, what it reads of its state, ``(slots,)`` of :data:`SHARED`.
+        shared: positions that each slot reads of its state, ``(slots,)`` of :data:`SHARED`.
         window: positions that the next forward pass looks at, at most.
     """
 
@@ -98,16 +97,12 @@ class SlotCache(Cache):
         self._positions = torch.empty(0)
         self._places: torch.Tensor | None = None
 
-    # -- sequences -------------------------------------------------------------------------------------------------
-
-    def park(self, rows: Sequence[int], lengths: Sequence[int]) -> list[State | None]:
-        """The first positions of each row, to be loaded later; None for none. What a row shares is shared on, the rest copied."""
-        starts = np.minimum(self.shared["length"][list(rows)], lengths).tolist()
-        return [self._parked(*at) if at[-1] else None for at in zip(rows, starts, lengths)]
-
-    def _parked(self, row: int, start: int, stop: int) -> State:
-        own = self._slot(row, start, stop).clone(memory_format=torch.contiguous_format)
-        return State.forked(self._states[row], start, own)
+    def park(self, row: int, length: int) -> State | None:
+        """The first positions of a row, to be loaded later; None for none. What the row shares is shared on, the rest copied."""
+        if not length:
+            return None
+        start = min(int(self.shared["length"][row]), length)
+        return State.forked(self._states[row], start, self._slot(row, start, length).clone(memory_format=torch.contiguous_format))
 
     def load(self, rows: Sequence[int], states: Sequence[State | None], lengths: Sequence[int]) -> None:
         """Lets each row go on from the first positions of a state: this is how a sequence forks. Without a state, it starts anew.
@@ -147,8 +142,6 @@ class SlotCache(Cache):
         if (layers, heads, size) != (known[0], known[3], known[5]):
             raise ValueError(f"a state of shape {tuple(like.shape)} was parked by another model")
 
-    # -- a forward pass --------------------------------------------------------------------------------------------
-
     def prepare(self, positions: torch.Tensor) -> None:
         """Says where the next forward pass writes: ``positions`` is ``(rows, new tokens)``."""
         self._positions, self._places = positions, None
@@ -159,16 +152,12 @@ class SlotCache(Cache):
         new = torch.stack([key_states.transpose(1, 2), value_states.transpose(1, 2)], 2)  # (rows, new tokens, 2, kv_heads, size)
         if self._places is None:
             self.reserve(self.window, *new.shape[3:], like=new)
-            self._places = self._places_of(self._positions)
+            _, _, slots, heads, capacity, _ = self.held.shape
+            first = torch.arange(2 * slots * heads, device=new.device).view(2, slots, heads)[:, : len(new)] * capacity
+            self._places = (first.transpose(0, 1)[:, None] + self._positions[..., None, None]).flatten()  # among a layer's vectors
         size = new.shape[-1]
         self.held[layer_idx].view(-1, size).index_copy_(0, self._places, new.reshape(-1, size))
         return self.held[layer_idx, :, : len(key_states), :, : self.window].unbind()
-
-    def _places_of(self, positions: torch.Tensor) -> torch.Tensor:
-        """Where a layer's new keys and values lie among its vectors."""
-        _, _, slots, heads, capacity, _ = self.held.shape
-        first = torch.arange(2 * slots * heads, device=positions.device).view(2, slots, heads)[:, : len(positions)] * capacity
-        return (first.transpose(0, 1)[:, None] + positions[..., None, None]).flatten()
 
     def reserve(self, window: int, heads: int, size: int, like: torch.Tensor) -> None:
         """Makes room for ``window`` positions, in ``like``'s type."""

@@ -44,9 +44,7 @@ def open_policy(name: str, sampling: Sampling, batch: int, task: Task = MATHS) -
     Args:
         name: a pocket policy, a folder, a Hub name; ``ENGINE:NAME`` runs it by another engine, ``http(s)://HOST:PORT/v1#MODEL``
             by a server.
-        sampling: temperature, limits and seed.
         batch: sequences decoded at once.
-        task: the task of its problems.
 
     Raises:
         tts.models.hub.ModelError: where it cannot be loaded.

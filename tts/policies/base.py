@@ -25,13 +25,7 @@ SEEDS = (1 << 31) - 1
 
 
 def root_of(tokenizer: PreTrainedTokenizerBase, name: str, context: int, problem_id: str, problem: str, task: Task) -> Candidate:
-    """The empty solution of a problem.
-
-    Args:
-        tokenizer: of the policy, with a chat template.
-        name: of the policy, for messages.
-        context: tokens that it reads at most.
-        task: the task of the problem, whose instruction the prompt gives.
+    """The empty solution of a problem, for the policy ``name`` that reads ``context`` tokens at most.
 
     Raises:
         ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
@@ -46,11 +40,7 @@ def root_of(tokenizer: PreTrainedTokenizerBase, name: str, context: int, problem
 
 
 def check_room(ids: Sequence[int], name: str, context: int, problem_id: str) -> None:
-    """Refuses a prompt that fills the context.
-
-    Raises:
-        ValueError: where it does.
-    """
+    """Raises ``ValueError`` where a prompt fills the context."""
     if len(ids) >= context:
         raise ValueError(f"problem {problem_id}: the prompt has {len(ids)} tokens and {name} reads {context} at most")
 
@@ -67,12 +57,10 @@ def child_of(
     """The ``number``-th continuation of a candidate.
 
     Args:
-        tokens: that were added.
-        text: of these tokens.
+        tokens: token ids that were added, and ``text`` is theirs.
         ending: why they end.
         whole: whether the rest of a solution was asked for, not a step.
-        generated: what they are billed as; their number, but for an engine that does not tell token ids.
-        task: tells where a step ends.
+        generated: number of tokens that is billed; ``len(tokens)``, but for an engine that does not tell token ids.
     """
     status = {"end": "finished", "step": "open" if text.strip() else "truncated", "limit": "truncated"}[ending]
     new_steps = task.split(text) if whole else tuple(filter(None, [text.strip()]))
@@ -91,11 +79,10 @@ class Asked:
     """One continuation, as an engine is asked for it.
 
     Attributes:
-        prompt: token ids of everything before it.
-        text: the same as text.
-        limit: of its tokens.
-        seed: of its noise.
-        stop: the text that ends a step, at which it ends; None for the rest of the solution.
+        prompt: token ids of everything before it, and ``text`` is the same as text.
+        limit: number of tokens at most.
+        seed: seed of its noise.
+        stop: text that ends a step, at which it ends; None for the rest of the solution.
     """
 
     prompt: tuple[int, ...]
@@ -111,8 +98,7 @@ class Told:
 
     Attributes:
         tokens: generated ids, the end-of-sequence token included; an estimate where the engine does not tell.
-        text: of these tokens, no special ones.
-        ending: why it ends.
+        text: text of these, without special tokens.
         generated: number of tokens generated.
     """
 
@@ -127,23 +113,25 @@ class Request:
     """Continuations of one parent that are asked for.
 
     Attributes:
-        ticket: ticket of the request.
-        parent: candidate that they go on from.
-        count: number of continuations.
         whole: whether the rest of a solution is asked for, not a step.
-        children: those that are there, by number.
-        missing: number of those that are not.
+        children: continuations that are there, by number.
     """
 
     ticket: Ticket
     parent: Candidate
     count: int
     whole: bool
-    children: list[Candidate | None] = field(init=False)
-    missing: int = field(init=False)
+    children: dict[int, Candidate] = field(default_factory=dict)
 
-    def __post_init__(self):
-        self.children, self.missing = [None] * self.count, self.count
+    def put(self, number: int, child: Candidate) -> bool:
+        """Adds a continuation; True where it was the last that was missing."""
+        self.children[number] = child
+        return len(self.children) == self.count
+
+    @property
+    def answer(self) -> tuple[Ticket, list[Candidate]]:
+        """What :meth:`tts.search.driver.Policy.poll` gives."""
+        return self.ticket, [self.children[number] for number in range(self.count)]
 
 
 @dataclass(eq=False)
@@ -164,11 +152,9 @@ class RequestPolicy:
     An engine's file derives from it and says how to send a question, receive answers and abort.
 
     Args:
-        name: for messages.
-        sampling: temperature, limits and seed.
+        name: name in messages.
         batch: samples under way at once.
         context: tokens that the model reads at most.
-        task: the task of its problems.
     """
 
     limits: tuple[str, ...] = ()
@@ -178,8 +164,6 @@ class RequestPolicy:
         self._numbers = itertools.count()
         self._under_way: dict[int, _Sample] = {}
         self._complete: list[Request] = []
-
-    # -- an engine's side --------------------------------------------------------------------------------------
 
     def _send(self, number: int, asked: Asked) -> None:
         """Takes a question, and returns at once."""
@@ -192,8 +176,6 @@ class RequestPolicy:
     def _abort(self, numbers: list[int]) -> None:
         """Drops these questions, which are all that there are, and returns when the engine works on none."""
         raise NotImplementedError
-
-    # -- the driver's side -------------------------------------------------------------------------------------
 
     @property
     def starved(self) -> bool:
@@ -210,14 +192,12 @@ class RequestPolicy:
                 if sample := self._under_way.pop(number, None):
                     self._take(sample, told)
         complete, self._complete = self._complete, []
-        return [(request.ticket, request.children) for request in complete]
+        return [request.answer for request in complete]
 
     def reset(self) -> None:
         self._abort(list(self._under_way))
         self._under_way.clear()
         self._complete.clear()
-
-    # -- samples -----------------------------------------------------------------------------------------------
 
     def _ask(self, sample: _Sample) -> None:
         parent, sampling = sample.request.parent, self.sampling
@@ -249,9 +229,6 @@ class RequestPolicy:
 
     def _settle(self, sample: _Sample, ending: Ending) -> None:
         request = sample.request
-        request.children[sample.number] = child_of(
-            request.parent, sample.number, sample.tokens, sample.text, ending, request.whole, sample.generated, self.task
-        )
-        request.missing -= 1
-        if not request.missing:
+        child = child_of(request.parent, sample.number, sample.tokens, sample.text, ending, request.whole, sample.generated, self.task)
+        if request.put(sample.number, child):
             self._complete.append(request)

@@ -34,10 +34,8 @@ class OpenAIPolicy(RequestPolicy):
 
     Args:
         name: ``http(s)://HOST:PORT/v1#MODEL``; after it, ``?tokenizer=`` a folder or Hub name, ``&context=`` in tokens.
-        sampling: temperature, limits and seed.
         batch: requests under way at once.
-        task: the task of its problems.
-        retries: of a request that fails, with back-off.
+        retries: number of further tries of a request that fails, with back-off.
 
     Raises:
         tts.models.hub.ModelError: where the server is not there, has no such model, or offers too little.
@@ -56,12 +54,7 @@ class OpenAIPolicy(RequestPolicy):
         self._places = asyncio.Semaphore(batch)
 
     def root(self, problem_id: str, problem: str) -> Candidate:
-        """The empty solution of a problem.
-
-        Raises:
-            ValueError: where the prompt does not leave room for an answer.
-            tts.models.hub.ModelError: where the server does not render it.
-        """
+        """As :func:`tts.policies.base.root_of`; raises :class:`tts.models.hub.ModelError` where the server does not render it."""
         if self.tokenizer is not None:
             return root_of(self.tokenizer, self.address.model, self.context, problem_id, problem, self.task)
         turns = prompts.messages(prompts.style_of(None, self.address.model), problem, self.task)
@@ -76,8 +69,6 @@ class OpenAIPolicy(RequestPolicy):
                 "that: leave them out of methods, or serve the model by vLLM"
             )
         super().submit(ticket, parent, count, whole)
-
-    # -- requests ----------------------------------------------------------------------------------------------
 
     def _send(self, number: int, asked: Asked) -> None:
         self._futures[number] = self._loop.start(self._answer(number, asked, self.sampling))
@@ -108,11 +99,7 @@ class OpenAIPolicy(RequestPolicy):
 
 
 def check_served(name: str) -> None:
-    """Finds a server and its model, within seconds.
-
-    Raises:
-        tts.models.hub.ModelError: where one of them is not there.
-    """
+    """Raises :class:`tts.models.hub.ModelError` where a server or its model is not there, within seconds."""
     server = Server(Address.parse(name))
     Loop(server).run(server.find_model())
 

@@ -31,8 +31,8 @@ class Address:
     """Where a policy is served.
 
     Attributes:
-        url: of the API, ``http://localhost:8000/v1``.
-        model: its name there.
+        url: address of the API, ``http://localhost:8000/v1``.
+        model: name of the model there.
         tokenizer: a folder or Hub name; empty where the model's name is to find it.
         context: tokens that the model reads at most; 0 where the server or the model's config is to say.
     """
@@ -99,8 +99,7 @@ class Server:
     """Requests to one server.
 
     Args:
-        address: where it is.
-        retries: of a request that fails, with back-off from half a second to eight.
+        retries: number of further tries of a request that fails, with back-off from half a second to eight.
 
     Raises:
         ServerError: where the package ``openai`` is missing, or the time limit in the environment is no number.
@@ -123,8 +122,6 @@ class Server:
         self._extras: dict = _EXTRAS
         self._seeded = True  # until it refuses one
         self.tokenizer = None
-
-    # -- what it can do ----------------------------------------------------------------------------------------
 
     async def open(self, tokenizer) -> Abilities:
         """Finds the model and measures what the server can do; some six short requests.
@@ -187,40 +184,27 @@ class Server:
             seen.append(answer.choices[0].text)
         return seen[0] == seen[1] != seen[2]
 
-    # -- requests ----------------------------------------------------------------------------------------------
-
     async def classify_tokens(self, inputs: list[list[int]]) -> list[list[list[float]]]:
-        """The logits of a served PRM, a row a token or a step tag (vLLM's ``/pooling``).
-
-        Raises:
-            ServerError: where the server does not classify tokens.
-        """
-        root = self.address.url.rsplit("/", 1)[0]
-        body = {"model": self.address.model, "input": inputs, "task": "token_classify", "use_activation": False}
-        answer = await self._guarded(self.client.post(f"{root}/pooling", cast_to=object, body=body))
+        """The logits of a served PRM, a row a token or a step tag (vLLM's ``/pooling``)."""
+        answer = await self._post("pooling", input=inputs, task="token_classify", use_activation=False)
         return [item["data"] for item in sorted(answer["data"], key=lambda item: item["index"])]
 
     async def render(self, turns: list[dict[str, str]]) -> tuple[list[int], str]:
-        """Token ids and text of a prompt by the server's own chat template (vLLM's ``/tokenize``).
+        """Token ids and text of a prompt by the server's own chat template (vLLM's ``/tokenize``)."""
+        date = {"date_string": prompts.PINNED_DATE}
+        ids = (await self._post("tokenize", messages=turns, add_generation_prompt=True, chat_template_kwargs=date))["tokens"]
+        return ids, (await self._post("detokenize", tokens=ids))["prompt"]
 
-        Raises:
-            ServerError: where the server has no such thing.
-        """
+    async def _post(self, path: str, **body):
+        """What vLLM answers beside OpenAI's API."""
         root = self.address.url.rsplit("/", 1)[0]
-        body = {"model": self.address.model, "messages": turns, "add_generation_prompt": True}
-        body |= {"chat_template_kwargs": {"date_string": prompts.PINNED_DATE}}
-        ids = (await self._guarded(self.client.post(f"{root}/tokenize", cast_to=object, body=body)))["tokens"]
-        body = {"model": self.address.model, "tokens": ids}
-        text = (await self._guarded(self.client.post(f"{root}/detokenize", cast_to=object, body=body)))["prompt"]
-        return ids, text
+        body["model"] = self.address.model
+        return await self._guarded(self.client.post(f"{root}/{path}", cast_to=object, body=body))
 
     async def complete(self, asked: Asked, sampling: Sampling) -> Told:
-        """One continuation.
-
-        Raises:
-            ServerError: where it fails for good.
-        """
-        prompt = list(asked.prompt) if self.abilities.ids else self._text(asked.text)
+        """One continuation."""
+        # A server that takes text puts the beginning-of-sequence token before it by itself.
+        prompt = list(asked.prompt) if self.abilities.ids else asked.text.removeprefix(self.tokenizer.bos_token or "")
         options = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if self._seeded:
             options["seed"] = asked.seed
@@ -237,10 +221,6 @@ class Server:
                 return answer
             await asyncio.sleep(0.5)
         raise ServerError(f"{self.address.url} returned {len(answer.choices or [])} samples where 1 was asked for; {_AGAIN}")
-
-    def _text(self, text: str) -> str:
-        """A prompt for a server that takes text: such servers put the beginning-of-sequence token before it themselves."""
-        return text.removeprefix(self.tokenizer.bos_token or "")
 
     def _told(self, answer, stop: str | None) -> Told:
         choice = answer.choices[0]

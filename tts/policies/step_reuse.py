@@ -26,11 +26,9 @@ class Step(TypedDict):
     """A sampled step, as it is stored and sent.
 
     Attributes:
-        problem_id: the problem.
         path: sample indices from the root on.
         ids: token ids of the step; of what a store holds, millions.
-        text: of these.
-        status: of the candidate that ends with it.
+        status: status of the candidate that ends with it.
         generated: tokens that it is billed as.
     """
 
@@ -62,7 +60,6 @@ class Remembering:
     A search is charged every step that it asks for, known or not, as if it ran alone.
 
     Args:
-        policy: policy that samples.
         steps: cache of steps; it is asked for those of earlier searches with the same policy and sampling, and told those that it lacked.
         on_tokens: called with the number of tokens that were sampled, not known.
     """

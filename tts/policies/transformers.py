@@ -31,10 +31,8 @@ class TransformersPolicy:
 
     Args:
         name: a pocket policy, a folder or a Hub name.
-        sampling: temperature, limits and seed.
         batch: sequences decoded at once.
-        task: the task of its problems.
-        device: as torch names it; by default as :func:`tts.models.loading.placement` chooses.
+        device: device as torch names it; by default as :func:`tts.models.loading.placement` chooses.
 
     Raises:
         tts.models.hub.ModelError: where the model cannot be loaded.
@@ -59,14 +57,8 @@ class TransformersPolicy:
         self._queue: deque[Request] = deque()
 
     def root(self, problem_id: str, problem: str) -> Candidate:
-        """The empty solution of a problem.
-
-        Raises:
-            ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
-        """
+        """As :func:`tts.policies.base.root_of`."""
         return root_of(self.tokenizer, self.name, self.context, problem_id, problem, self.task)
-
-    # -- the driver's side -------------------------------------------------------------------------------------
 
     @property
     def starved(self) -> bool:
@@ -84,9 +76,7 @@ class TransformersPolicy:
         while not complete and (self._queue or self.engine.active):
             if stops := self.engine.sample(self._admitted(), self.sampling):
                 self._leave(stops, complete)
-        return [(request.ticket, request.children) for request in complete]
-
-    # -- entering and leaving the batch ------------------------------------------------------------------------
+        return [request.answer for request in complete]
 
     def _admitted(self) -> list[Fork]:
         """Takes from the queue what fills the free rows; only when a fair number is free, because entering costs a little."""
@@ -116,17 +106,14 @@ class TransformersPolicy:
 
     def _fork(self, parent: Candidate, requests: list[Request]) -> Fork:
         sampling, whole = self.sampling, requests[0].whole
-        held = len(parent.prompt) + len(parent.tokens)
-        limit = min(sampling.max_tokens - len(parent.tokens), self.context - held)
-        if not whole:
-            limit = min(limit, sampling.max_step_tokens)
+        limit = room_after(parent, 0, sampling, self.context)
         samples = [(request, number) for request in requests for number in range(request.count)]
         return Fork(
             state=parent.state,
-            length=held - 1,
+            length=len(parent.prompt) + len(parent.tokens) - 1,
             last=(parent.tokens or parent.prompt)[-1],
             done=len(parent.tokens),
-            limit=max(1, limit),
+            limit=max(1, limit if whole else min(limit, sampling.max_step_tokens)),
             stepwise=not whole,
             keys=[noise_key(sampling.seed, r.parent.problem_id, (*r.parent.path, number)) for r, number in samples],
             owners=samples,
@@ -144,20 +131,15 @@ class TransformersPolicy:
                 if (first := firsts.get(request)) is None:
                     first = firsts[request] = self._child(request, number, stop)
                     first.state = child.state
-                request.children[number] = first.twin(number)
-                request.missing -= 1
-                if not request.missing:
+                if request.put(number, first.twin(number)):
                     complete.append(request)
 
     def _child(self, request: Request, number: int, stop: Stop) -> Candidate:
         room = room_after(request.parent, len(stop.tokens), self.sampling, self.context)
         ending = "end" if stop.ended else "step" if stop.boundary and room > 0 else "limit"
-        text = self._text_of(stop.tokens)
+        # Samples of one prompt repeat each other's steps a lot; longer texts would only fill memory.
+        text = (self._decode_again if len(stop.tokens) <= REPEATED else self._decode)(stop.tokens)
         return child_of(request.parent, number, stop.tokens, text, ending, request.whole, len(stop.tokens), self.task)
-
-    def _text_of(self, tokens: tuple[int, ...]) -> str:
-        """Samples of one prompt repeat each other's steps a lot; longer texts would only fill memory."""
-        return (self._decode_again if len(tokens) <= REPEATED else self._decode)(tokens)
 
 
 def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, separator: str) -> Marks:

@@ -26,13 +26,7 @@ OPTIONS = "TTS_VLLM"  # arguments of vLLM's engine as JSON, such as {"tensor_par
 
 
 class VLLMPolicy(RequestPolicy):
-    """Any causal language model that vLLM runs.
-
-    Args:
-        name: a pocket policy, a folder or a Hub name.
-        sampling: temperature, limits and seed.
-        batch: sequences decoded at once.
-        task: the task of its problems.
+    """Any causal language model that vLLM runs; arguments as of :class:`tts.policies.transformers.TransformersPolicy`.
 
     Raises:
         tts.models.hub.ModelError: where vLLM is not installed, or cannot load the model.
@@ -43,15 +37,17 @@ class VLLMPolicy(RequestPolicy):
     def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS):
         location = locate(name)
         self.tokenizer = load_tokenizer(location)
-        self.llm = start_engine(location, max_num_seqs=batch, enable_prefix_caching=True)
+        arguments = {"max_num_seqs": batch, "enable_prefix_caching": True} | engine_arguments(location)
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        folder = str(folder_of(location, weights=True))
+        with starting(location):
+            self.llm = LLMEngine.from_engine_args(EngineArgs(model=folder, **arguments))
         super().__init__(name, sampling, batch, self.llm.model_config.max_model_len, task)
 
     def root(self, problem_id: str, problem: str) -> Candidate:
-        """The empty solution of a problem.
-
-        Raises:
-            ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
-        """
+        """As :func:`tts.policies.base.root_of`."""
         return root_of(self.tokenizer, self.name, self.context, problem_id, problem, self.task)
 
     def _send(self, number: int, asked: Asked) -> None:
@@ -114,21 +110,6 @@ def engine_arguments(location: str) -> dict:
         return {"dtype": dtype} | json.loads(given)
     except (ValueError, TypeError):
         raise ModelError(f"{OPTIONS} must be a JSON object of arguments of vLLM's engine; given {given!r}") from None
-
-
-def start_engine(location: str, **arguments):
-    """vLLM's engine for a model, in this process.
-
-    Raises:
-        tts.models.hub.ModelError: where vLLM is not installed, refuses an argument, or cannot load the model.
-    """
-    arguments |= engine_arguments(location)
-    from vllm import EngineArgs
-    from vllm.v1.engine.llm_engine import LLMEngine
-
-    folder = str(folder_of(location, weights=True))
-    with starting(location):
-        return LLMEngine.from_engine_args(EngineArgs(model=folder, **arguments))
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def open_prm(
             step checker of the pocket problems with those error rates; ``vllm:NAME`` runs a PRM by vLLM,
             ``FAMILY:http://HOST:PORT/v1#MODEL`` by a vLLM server.
         batch: rows per forward pass.
-        device: as torch names it; by default as :func:`tts.models.loading.placement` chooses.
+        device: device as torch names it; by default as :func:`tts.models.loading.placement` chooses.
         share: share of the device's memory that caches may be reckoned from.
         task: the task of its problems, for those that read what a policy would or check steps; by default mathematics, or for the
             checker the pocket problems.
@@ -129,12 +129,14 @@ def _declared_family(location: str) -> str:
     if declared in FAMILIES:
         return declared
     architectures = getattr(load_config(location), "architectures", None) or []
-    called = _called(location).lower()
     classes = {family: _class_of(family) for family in FAMILIES}
-    by_architecture = (family for family, cls in classes.items() if set(cls.architectures) & set(architectures))
-    by_name = (family for family, cls in classes.items() if any(name in called for name in cls.names))
-    for family in (*by_architecture, *by_name):
-        return family
+    for family, cls in classes.items():
+        if set(cls.architectures) & set(architectures):
+            return family
+    called = _called(location).lower()
+    for family, cls in classes.items():
+        if any(name in called for name in cls.names):
+            return family
     raise ModelError(
         f"cannot tell the PRM family of {location!r} from its config ({', '.join(architectures) or 'no architectures'}) or its name; "
         f"say it as FAMILY:NAME with one of {', '.join(FAMILIES)}"

@@ -67,15 +67,14 @@ class StepScorer:
     once, scores fewer solutions side by side, and reads a step from the start whose beginning had to be dropped. No score changes.
 
     Args:
-        name: for messages and records.
-        family: rendering and reading.
+        name: name in messages and records.
         batch: rows per forward pass.
         context: longest input in tokens.
         memory: bytes that each of the two may take; a quarter of the device's by default.
-        share: of the device that is ours, where others work beside us.
+        share: share of the device that is ours, where others work beside us.
 
     Attributes:
-        tokens_kept: of which it keeps caches at most, between calls.
+        tokens_kept: tokens whose caches are kept between calls, at most.
         unread: steps that scored 0 because they lie beyond the context, since :meth:`report_unread` was called last.
     """
 
@@ -105,10 +104,9 @@ class StepScorer:
             self._drop(problem_id, {solution[:depth] for solution in solutions for depth in range(len(solution) + 1)})
         scores: list[tuple[float, ...]] = []
         charged: list[int] = []
-        for first, stop in self._parts(problems, steps):
-            part_scores, part_charged = self._score_part(problems[first:stop], steps[first:stop], kept)
-            scores += part_scores
-            charged += part_charged
+        for part in self._parts(problems, steps):
+            charged += self._read_part(problems[part], steps[part], kept)
+            scores += [self._trees[problem_id][solution].scores for (problem_id, _), solution in zip(problems[part], steps[part])]
             self._drop_oldest()
         for problem_id, solutions in kept.items():
             self._drop(problem_id, solutions)
@@ -119,35 +117,32 @@ class StepScorer:
         tree = self._trees.get(problem_id, {})
         self._trees[problem_id] = {key: node for key, node in tree.items() if key in kept or not key}
 
-    def _parts(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> Iterator[tuple[int, int]]:
+    def _parts(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> Iterator[slice]:
         """Cuts solutions into parts whose caches fit into memory; a text has at most as many tokens as characters and marks."""
         first, tokens = 0, 0
         for at, ((_, text), solution) in enumerate(zip(problems, steps)):
             longest = min(self.context, len(text) + sum(map(len, solution)) + 16 * (len(solution) + 4))
             if at > first and tokens + longest > self.tokens_kept:
-                yield first, at
+                yield slice(first, at)
                 first, tokens = at, 0
             tokens += longest
-        if len(steps):
-            yield first, len(steps)
+        yield slice(first, len(steps))
 
-    def _score_part(
-        self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps], kept: dict[str, set[Steps]]
-    ) -> tuple[list[tuple[float, ...]], list[int]]:
-        """As :meth:`score`; ``kept`` are the solutions whose caches stay."""
-        payers = self._missing(problems, steps)
+    def _read_part(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps], kept: dict[str, set[Steps]]) -> list[int]:
+        """Reads what is missing of solutions, and gives the tokens forwarded for each; ``kept`` are those whose caches stay."""
+        payers, texts = self._missing(problems, steps), dict(problems)
+        rendered = self.family.render([(texts[problem_id], prefix) for problem_id, prefix in payers]) if payers else []
+        waves, nodes = plan(list(payers), rendered, lambda key: self._trees[key[0]].get(key[1]), kept, self.context)
+        self._read_all(waves)
         charged = [0] * len(steps)
-        if payers:
-            texts = dict(problems)
-            rendered = self.family.render([(texts[problem_id], prefix) for problem_id, prefix in payers])
-            waves, nodes = plan(list(payers), rendered, lambda key: self._trees[key[0]].get(key[1]), kept, self.context)
-            self._read_all(waves)
-            for key, node in nodes.items():
-                if node.fits:
-                    charged[payers[key]] += len(node.ids) - node.start
-                else:
-                    self._put_unread(key, node)
-        return [self._trees[problem_id][solution].scores for (problem_id, _), solution in zip(problems, steps)], charged
+        for (problem_id, prefix), node in nodes.items():
+            if node.fits:
+                charged[payers[problem_id, prefix]] += len(node.ids) - node.start
+                continue
+            self.unread += len(prefix) > 0
+            node.scores = (*self._trees[problem_id][prefix[:-1]].scores, 0.0) if prefix else ()
+            self._trees[problem_id][prefix] = node
+        return charged
 
     def _missing(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> dict[Key, int]:
         """Keys of what has to be read, parents before their children; and the number of the solution that pays for each.
@@ -158,23 +153,11 @@ class StepScorer:
         for number, ((problem_id, _), solution) in enumerate(zip(problems, steps)):
             tree = self._trees.setdefault(problem_id, {})
             depths = range(len(solution), -1, -1)
-            known = (depth for depth in depths if (node := tree.get(solution[:depth])) and self._goes_on(node, depth == len(solution)))
+            known = (d for d in depths if (node := tree.get(solution[:d])) and (d == len(solution) or node.state or not node.fits))
             first = next(known, -1) + 1
             for depth in range(first, len(solution) + 1):
                 payers.setdefault((problem_id, solution[:depth]), number)
         return payers
-
-    @staticmethod
-    def _goes_on(node: Node, last: bool) -> bool:
-        """Whether what comes after a node can be told without reading the node again."""
-        return last or node.state is not None or not node.fits
-
-    def _put_unread(self, key: Key, node: Node) -> None:
-        """A step beyond the context."""
-        problem_id, prefix = key
-        self.unread += len(prefix) > 0
-        node.scores = (*self._trees[problem_id][prefix[:-1]].scores, 0.0) if prefix else ()
-        self._trees[problem_id][prefix] = node
 
     def _drop_oldest(self) -> None:
         """Drops caches of steps beyond what memory is set aside for them, the first problems' first."""
@@ -192,9 +175,7 @@ class StepScorer:
     def report_unread(self) -> str | None:
         """What is to be said of steps beyond the context since the last report; None where there were none."""
         steps, self.unread = self.unread, 0
-        if not steps:
-            return None
-        return f"{self.name} reads {self.context} tokens at most; {steps} steps that end beyond that scored 0"
+        return f"{self.name} reads {self.context} tokens at most; {steps} steps that end beyond that scored 0" if steps else None
 
     @torch.inference_mode()
     def _read_all(self, waves: list[list[Segment]]) -> None:

@@ -20,11 +20,7 @@ class DialledChecker:
     A prefix whose steps are all valid is rejected with probability ``false_negative``, any other is accepted with
     probability ``false_positive``, each by a hash of problem and prefix: the same prefix always gets the same judgement,
     errors are independent of each other. The score of an accepted prefix is uniform in [0.5, 1), of a rejected one in
-    [0, 0.5). It reads no tokens.
-
-    Args:
-        name: ``dial:FALSE_POSITIVE,FALSE_NEGATIVE``.
-        task: the task of the problems.
+    [0, 0.5). It reads no tokens. The name is ``dial:FALSE_POSITIVE,FALSE_NEGATIVE``.
 
     Raises:
         tts.models.hub.ModelError: where the name does not hold two rates between 0 and 1.

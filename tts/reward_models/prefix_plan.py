@@ -103,7 +103,7 @@ def plan(
         missing: keys of the nodes that are to be read, parents before their children.
         rendered: each one's token ids.
         known: gives the node of a key that was read before and has its cache.
-        kept: per problem, the solutions whose caches stay; an opening's always does.
+        kept: solutions whose caches stay, per problem; an opening's always does.
         context: longest input in tokens.
 
     Returns:

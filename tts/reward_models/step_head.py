@@ -26,11 +26,7 @@ WIDTH = 5
 
 
 class Head(nn.Module):
-    """``Linear, ReLU, Linear`` from what :func:`confidence` gives to one logit: whether the solution will come out right.
-
-    Args:
-        inner: size of the layer between.
-    """
+    """``Linear, ReLU, Linear`` from what :func:`confidence` gives to one logit: whether the solution will come out right."""
 
     def __init__(self, inner: int):
         super().__init__()
@@ -56,8 +52,8 @@ def confidence(likely: torch.Tensor, entropy: torch.Tensor, own: torch.Tensor) -
     """Per step the mean, least and summed log-probability of its tokens, and the mean and largest entropy before them, ``(steps, 5)``.
 
     Args:
-        likely, entropy: as of :func:`likelihoods`, ``(steps, tokens)``.
-        own: which of them are the step's own tokens, likewise.
+        likely, entropy: results of :func:`likelihoods`, ``(steps, tokens)``.
+        own: whether a token is the step's own, likewise.
     """
     count = own.sum(1)
     likely, entropy = likely.masked_fill(~own, 0.0), entropy.masked_fill(~own, 0.0)  # log-probabilities are never above 0

@@ -15,7 +15,7 @@ from tts.models.hub import ModelError
 from tts.policies.openai import Loop
 from tts.policies.server import Address, Server
 from tts.policies.vllm import engine_arguments, starting
-from tts.reward_models.base import Family
+from tts.reward_models.base import Family, StepScorer
 from tts.reward_models.prefix_plan import Steps
 
 GOOD = {"qwen-prm": 1, "math-shepherd": 0, "rlhflow": 0}  # which of the two labels says that a step is right
@@ -31,10 +31,9 @@ class PassScorer:
     that were scored before are not read again. A step that ends beyond the context scores 0, as do all after it.
 
     Args:
-        name: for messages and records.
+        name: name in messages and records.
         family: rendering, opened without weights.
-        good: the label that says that a step is right.
-        read: the engine.
+        good: label that says that a step is right.
         context: longest input in tokens.
     """
 
@@ -64,10 +63,7 @@ class PassScorer:
     def forget(self, problem_id: str) -> None:
         self._known.pop(problem_id, None)
 
-    def report_unread(self) -> str | None:
-        """What is to be said of steps beyond the context since the last report; None where there were none."""
-        steps, self.unread = self.unread, 0
-        return f"{self.name} reads {self.context} tokens at most; {steps} steps that end beyond that scored 0" if steps else None
+    report_unread = StepScorer.report_unread
 
     def _inputs(self, problem: str, solution: Steps, first: int) -> tuple[list[list[int]], list[tuple[int, int]]]:
         """The longest rendering holds all the shorter ones, but where a tokenizer merges the end of one with what follows."""
@@ -91,11 +87,7 @@ class PassScorer:
 
 
 def started(location: str, family: str, rendering: Family) -> tuple[Read, int]:
-    """vLLM as a reader of a PRM, and its context.
-
-    Raises:
-        tts.models.hub.ModelError: where vLLM is not installed, or cannot load the model.
-    """
+    """vLLM as a reader of a PRM, and its context; errors as of :func:`engine_arguments` and :func:`starting`."""
     arguments: dict = engine_arguments(location) | {
         "runner": "pooling",
         "pooler_config": {"task": "token_classify", "tok_pooling_type": "ALL"},

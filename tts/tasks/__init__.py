@@ -25,11 +25,7 @@ def register(task: Task) -> None:
 
 
 def task_named(name: str) -> Task:
-    """A task by its name.
-
-    Raises:
-        ValueError: where there is none.
-    """
+    """A task by its name; raises ``ValueError`` where there is none."""
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}; known: {', '.join(TASKS)}")
     if isinstance(entry := TASKS[name], str):

@@ -10,15 +10,15 @@ class Task:
     """One kind of problem. This one has no sets of its own, and its answers are right where they are equal texts.
 
     Attributes:
-        name: what ``TASK:FILE`` and the keys of runs call it.
+        name: name in ``TASK:FILE`` and in the keys of runs.
         version: raised whenever another answer is found in a solution, or another answer is right; what was judged before is then
             judged anew.
         sets: names of its problem sets; one that ends in a colon goes on with options.
-        instruction: what a policy is told beside the problem; "" for nothing.
-        separator: what ends a step, one character or two.
+        instruction: text that a policy is told beside the problem; "" for nothing.
+        separator: text that ends a step, one character or two.
         longest: characters of the longest answer that is read.
         aliases: other names that files have for the fields of a problem's record.
-        fields: what a record may hold beside id, problem and answer.
+        fields: keys that a record may hold beside id, problem and answer.
     """
 
     name: str
@@ -48,14 +48,11 @@ class Task:
 
     def split(self, text: str) -> tuple[str, ...]:
         """A solution's steps, blank ones left out."""
-        return tuple(part.strip() for part in re.split(self._boundary, text) if part.strip())
+        boundary = r"\n\s*\n" if self.separator == "\n\n" else re.escape(self.separator)
+        return tuple(part.strip() for part in re.split(boundary, text) if part.strip())
 
     def join(self, steps: Iterable[str]) -> str:
         return self.separator.join(steps)
-
-    @property
-    def _boundary(self) -> str:
-        return r"\n\s*\n" if self.separator == "\n\n" else re.escape(self.separator)
 
     def answer(self, text: str) -> str | None:
         """The answer that a solution's text gives; None where it gives none."""

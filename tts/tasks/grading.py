@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 
 from tts.tasks.base import Task
 from tts.tasks.judge import Judge
@@ -15,18 +16,17 @@ from tts.tasks.maths import MATHS
 from tts.tasks.verdicts import Verdicts
 
 
-class Grader:
+class Grader(AbstractContextManager):
     """Grades the answers of a task; keeps every verdict of its judge, so that each distinct pair is judged once.
 
     No answer is wrong, and so is one that is longer than the task allows, or cannot be judged within the limits.
 
     Args:
-        task: decides what is right.
-        seconds: limit of processor time for one pair.
-        memory_mb: limit of the judging process.
+        seconds: processor time that one pair may take.
+        memory_mb: memory that the judging process may take.
         stop: ends a verdict under way with :class:`tts.tasks.judge.Stopped` when it is set.
-        judge: a process that other graders ask too, instead of one of its own.
-        verdicts: what was judged before, and where new verdicts are kept.
+        judge: process that other graders ask too, instead of one of its own.
+        verdicts: file of what was judged before, where new verdicts are kept.
 
     Attributes:
         uncertain: number of answers that count as wrong because their judges were lost, which another try may see otherwise.
@@ -44,7 +44,7 @@ class Grader:
         self.task, self.uncertain = task, 0
         self.judge = judge or Judge(seconds, memory_mb, stop or threading.Event())
         self._kept = verdicts
-        self._verdicts: dict[str, dict[str, bool]] = {}
+        self._verdicts: dict[tuple[str, str], bool] = {}
         self._hopeless: dict[str, bool] = {}  # texts that no judge survived, and whether that is certain
 
     def right(self, reference: str, answer: str | None) -> bool:
@@ -58,9 +58,6 @@ class Grader:
     def close(self) -> None:
         self.judge.close()
 
-    def __enter__(self) -> Grader:
-        return self
-
     def __exit__(self, *exception: object) -> None:
         self.close()
 
@@ -70,18 +67,18 @@ class Grader:
         first, second = self.task.normal(first), self.task.normal(second)
         if (verdict := at_a_glance(first, second)) is not None:
             return verdict
-        if first not in self._verdicts:
-            self._verdicts[first] = self._kept.of(self.task, first) if self._kept else {}
-        known = self._verdicts[first]
-        if second not in known:
-            before = self.uncertain
-            verdict = self._judged(first, second)
-            if self.uncertain > before:
-                return verdict
-            known[second] = verdict
-            if self._kept:
-                self._kept.keep(self.task, first, second, verdict)
-        return known[second]
+        pair = first, second
+        if pair not in self._verdicts:
+            verdict = self._kept.of(self.task, *pair) if self._kept else None
+            if verdict is None:
+                before = self.uncertain
+                verdict = self._judged(*pair)
+                if self.uncertain > before:
+                    return verdict
+                if self._kept:
+                    self._kept.keep(self.task, *pair, verdict)
+            self._verdicts[pair] = verdict
+        return self._verdicts[pair]
 
     def _judged(self, gold: str, answer: str) -> bool:
         blamed = next((text for text in (gold, answer) if text in self._hopeless), None)
@@ -99,27 +96,23 @@ def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:
     """Numbers that are the same for equal answers: 0, 1, ... by first appearance; -1 for no answer."""
     task = grader.task
     representatives: list[str] = []
-    by_text: dict[str, int] = {}
-    by_value: dict[Hashable, int] = {}  # of answers that only their values compare with each other
-    others: list[int] = []
+    known: dict[Hashable, int] = {}  # by value, or by text where an answer has no value
+    others: list[int] = []  # answers without a value; only these are compared with one that has it
     numbers = []
     for answer in answers:
         if answer is None or len(answer) > task.longest:
             numbers.append(-1)
             continue
         text = task.normal(answer)
-        if text not in by_text:
-            value = task.value(text)
-            match = by_value.get(value) if value is not None else None
-            if match is None:
-                compared = range(len(representatives)) if value is None else others
-                match = next((i for i in compared if grader.same(representatives[i], text)), len(representatives))
+        value = task.value(text)
+        key = ("text", text) if value is None else ("value", value)
+        if key not in known:
+            compared = range(len(representatives)) if value is None else others
+            match = next((i for i in compared if grader.same(representatives[i], text)), len(representatives))
             if match == len(representatives):
                 representatives.append(text)
                 if value is None:
                     others.append(match)
-            if value is not None:
-                by_value.setdefault(value, match)
-            by_text[text] = match
-        numbers.append(by_text[text])
+            known[key] = match
+        numbers.append(known[key])
     return numbers

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 
 PATIENCE = 20  # wall time over processor time: on a busy machine a judge may wait for its turn that long
 _TRIES = 2  # of a pair whose judge was lost, by whatever takes a process
-_LOST, _LATE, _LIMIT = "lost", "late", "limit"
+_START = 120.0  # seconds for a process to load math-verify
 
 
 class Stopped(Exception):
@@ -42,21 +39,24 @@ class Judge:
     """One process of :mod:`tts.tasks.judge_process`, started when it is needed and replaced when it is lost.
 
     Args:
-        seconds: of processor time, limit for one pair.
+        seconds: processor time that one pair may take.
         memory_mb: limit of the process.
         stop: ends a verdict under way when it is set.
 
     Attributes:
-        pid: of the process that judges; 0 for none.
-        deaths: how many of them were lost or killed.
+        deaths: how many processes were lost or killed.
     """
 
     def __init__(self, seconds: float, memory_mb: int, stop: threading.Event):
         self.seconds, self.memory_mb, self.stop = seconds, memory_mb, stop
-        self.pid = self.deaths = 0
-        self._process: Any = None
-        self._unread = b""
-        self._number = 0
+        self.deaths = 0
+        self._process: subprocess.Popen | None = None
+        self._connection: Connection
+
+    @property
+    def pid(self) -> int:
+        """Number of the process; 0 for none."""
+        return self._process.pid if self._process else 0
 
     def verdict(self, gold: str, answer: str) -> Verdict:
         """Whether two answers are equal.
@@ -66,89 +66,57 @@ class Judge:
             RuntimeError: where no process can be started.
         """
         for _ in range(_TRIES):
-            reply, parsed = self._ask(gold, answer)
-            if reply in ("true", "false"):
-                return Verdict(reply == "true")
+            if self._process is None:
+                self._start()
+            parsed, lost, certain = 0, False, False
+            deadline = time.monotonic() + PATIENCE * self.seconds
+            try:
+                self._connection.send((gold, answer))
+                while (equal := self._receive(deadline)) is None:
+                    parsed += 1
+                return Verdict(equal)
+            except TimeoutError:
+                self.close()
+            except (EOFError, OSError):  # it has ended
+                certain = self._process.wait() == -signal.SIGPROF
+                lost = not certain
+                self.close()
+            except BaseException:  # its reply is still to come, and nobody will wait for it
+                self.close()
+                raise
             self.deaths += 1
-            if reply != _LOST:
+            if not lost:
                 break
-        return Verdict(False, reply == _LIMIT, parsed if parsed < 2 else None)
+        return Verdict(False, certain, parsed if parsed < 2 else None)
 
     def close(self) -> None:
         if self._process is not None:
-            self._kill()
-            self._process.kill()
-            self._process.communicate()
+            with self._process:
+                self._process.kill()
+            self._connection.close()
             self._process = None
 
-    def _ask(self, gold: str, answer: str) -> tuple[str, int]:
-        """The reply to a pair, and how many of its sides were understood before."""
-        if self._process is None:
-            self._start()
-        # Pairs have numbers, since a judge that replaces one which died between two pairs answers what that one was asked.
-        self._number += 1
-        deadline, parsed = time.monotonic() + PATIENCE * self.seconds, 0
-        try:
-            self._process.stdin.write(json.dumps([self._number, gold, answer]).encode() + b"\n")
-            self._process.stdin.flush()
-            while True:
-                word, _, rest = self._line(deadline).partition(" ")
-                if word == str(self._number) and rest != "parsed":
-                    return rest, parsed
-                if word == str(self._number):
-                    parsed += 1
-                elif word == "ready":
-                    self.pid = int(rest)
-                elif word in (_LOST, _LIMIT):
-                    self.pid = 0  # which may be another process's soon
-                    return word, parsed
-        except (BrokenPipeError, EOFError):
-            self.close()
-            return _LOST, parsed
-        except TimeoutError:
-            self.close()
-            return _LATE, parsed
-        except BaseException:  # its reply is still to come, and nobody will wait for it
-            self.close()
-            raise
-
     def _start(self) -> None:
-        command = [sys.executable, "-m", "tts.tasks.judge_process", str(self.memory_mb), str(self.seconds)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self._unread, self.pid = b"", 0
+        self._connection, its_end = Pipe()
+        command = [sys.executable, "-m", "tts.tasks.judge_process", *map(str, (its_end.fileno(), self.memory_mb, self.seconds))]
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with its_end:
+            self._process = subprocess.Popen(command, pass_fds=[its_end.fileno()], **streams)
         try:
-            word, _, pid = self._line(time.monotonic() + 120).partition(" ")
-        except (EOFError, TimeoutError):
-            word = ""
+            self._receive(time.monotonic() + _START)
+        except (EOFError, OSError):
+            self.close()
+            raise RuntimeError(f"the grading process did not start within {_START:.0f} seconds; is math-verify installed?") from None
         except BaseException:
             self.close()
             raise
-        if word != "ready":
-            self.close()
-            raise RuntimeError("the grading process did not start within 120 seconds; is math-verify installed?")
-        self.pid = int(pid)
 
-    def _kill(self) -> None:
-        if self.pid and self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-        self.pid = 0
-
-    def _line(self, deadline: float) -> str:
-        """One line from the process; looks every second whether it is still wanted."""
-        pipe = self._process.stdout.fileno()
-        while b"\n" not in self._unread:
-            if self.stop.is_set():
-                raise Stopped
+    def _receive(self, deadline: float) -> bool | None:
+        """The next message of the process; looks every second whether it is still wanted."""
+        while not self.stop.is_set():
             left = deadline - time.monotonic()
+            if self._connection.poll(min(1, max(0, left))):
+                return self._connection.recv()
             if left <= 0:
                 raise TimeoutError
-            ready, _, _ = select.select([pipe], [], [], min(left, 1))
-            if not ready:
-                continue
-            piece = os.read(pipe, 4096)
-            if not piece:
-                raise EOFError
-            self._unread += piece
-        line, _, self._unread = self._unread.partition(b"\n")
-        return line.decode()
+        raise Stopped

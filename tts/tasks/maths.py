@@ -27,7 +27,6 @@ _OPERATION = re.compile(r"[-+*/^]|\\(?:cdot|times|d?frac|sqrt)|\d[a-z]|(?<![\\a-
 _NOISE = re.compile(
     r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])|(?<!\\)\\[ ,;!]|\\(?:left|right)(?![a-zA-Z])|\\text\s*\{\s*\}|\\?\$|(?<!\d)\s+|\s+(?!\d)|\.$"
 )
-
 _BRACE = re.compile(r"\\boxed\{|[{}]")
 
 
@@ -59,13 +58,7 @@ Where [answer] is just the final number or expression that solves the problem.""
 
 @dataclass(frozen=True)
 class Published:
-    """A problem set of the study: one file of a data set on the Hugging Face Hub, at a fixed commit.
-
-    Attributes:
-        repository: of the data set.
-        revision: its commit.
-        file: that holds the problems.
-    """
+    """A problem set of the study: one file of a data set on the Hugging Face Hub, at a fixed commit."""
 
     repository: str
     revision: str
@@ -127,10 +120,6 @@ MATHS = Maths()
 
 def boxed_answer(text: str) -> str | None:
     r"""The content of the last complete ``\boxed{...}``, braces balanced; None where there is none."""
-    last_box = text.rfind("\\boxed{") + len("\\boxed{")
-    end = text.find("}", last_box)
-    if last_box >= len("\\boxed{") and end >= 0 and "{" not in text[last_box:end]:  # as nearly every solution ends
-        return text[last_box:end].strip()
     open_braces: list[tuple[int, bool]] = []  # where its content begins, and whether \boxed stands before it
     last = (-1, -1)
     for brace in _BRACE.finditer(text):  # one pass: a hostile text may open thousands of boxes and close none

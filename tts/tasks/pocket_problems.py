@@ -12,12 +12,16 @@ A solution is a list of steps. A *terse* step is ``47+38=85``; a *verbose* one a
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from os.path import commonprefix
 from typing import Any, Literal
 
 Style = Literal["terse", "verbose"]
@@ -31,6 +35,9 @@ STYLES: tuple[Style, ...] = ("terse", "verbose")
 # A problem's split follows from its text alone, so no held-out problem can be trained on.
 _SPLIT_OF_BUCKET: dict[int, Split] = {0: "development", 1: "selection", 2: "test"}
 _BUCKETS = 16
+
+_CHAIN = re.compile(r"\d{1,3}(,[-+*]\d{1,3})+=\?", re.ASCII)
+_OPERATORS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ def count_operations(expression: Node | int) -> int:
 
 
 def render_state(expression: Node | int, family: Family) -> str:
-    """The expression as text, in the way its family writes it."""
+    """The expression as its family writes it."""
     if isinstance(expression, int):
         return str(expression)
     if family == "chain":
@@ -114,15 +121,11 @@ def reductions(expression: Node | int) -> Iterator[tuple[str, Node | int]]:
         yield equation, Node(expression.op, left, rest)
 
 
-def valid_steps(expression: Node | int, family: Family, styles: Sequence[Style] = STYLES) -> dict[str, Node | int]:
+def valid_steps(expression: Node | int, family: Family) -> dict[str, Node | int]:
     """Every valid next step's text, with the expression that it leaves."""
     if isinstance(expression, int):
         return {f"\\boxed{{{expression}}}": expression}
-    steps: dict[str, Node | int] = {}
-    for equation, rest in reductions(expression):
-        for style in styles:
-            steps[step_text(equation, rest, family, style)] = rest
-    return steps
+    return {step_text(equation, rest, family, style): rest for equation, rest in reductions(expression) for style in STYLES}
 
 
 def step_text(equation: str, rest: Node | int, family: Family, style: Style) -> str:
@@ -150,20 +153,10 @@ def first_error(problem: PocketProblem, steps: Sequence[str]) -> tuple[int, int]
     for number, step in enumerate(steps):
         options = {} if finished else valid_steps(state, problem.family)
         if step not in options:
-            shared = max((_common_prefix(step, option) for option in options), default=0)
-            return number, shared
+            return number, max((len(commonprefix([step, option])) for option in options), default=0)
         finished = isinstance(state, int)
         state = options[step]
     return None
-
-
-def _common_prefix(a: str, b: str) -> int:
-    length = 0
-    for x, y in zip(a, b):
-        if x != y:
-            break
-        length += 1
-    return length
 
 
 def parse(text: str) -> PocketProblem:
@@ -172,75 +165,31 @@ def parse(text: str) -> PocketProblem:
     Raises:
         ValueError: where the text is not a pocket problem.
     """
-    body = text.removesuffix("=?")
-    try:
-        if body == text:
-            raise ValueError
-        chain = "," in body
-        expression = _parse_chain(body) if chain else _parse_tree(body)
-        if not isinstance(expression, Node):
-            raise ValueError
-        return PocketProblem("chain" if chain else "tree", expression)
-    except (ValueError, IndexError):
-        raise ValueError(f"not a pocket problem: {text[:80]!r}; expected, say, '47,+38,*3=?' or '(12+7)*(9-4)=?'") from None
+    if _CHAIN.fullmatch(text):
+        expression, *operations = text.removesuffix("=?").split(",")
+        chain: Any = int(expression)
+        for operation in operations:
+            chain = Node(operation[0], chain, int(operation[1:]))
+        return PocketProblem("chain", chain)
+    with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        tree = _tree(ast.parse(text.removesuffix("=?"), mode="eval").body)
+        if isinstance(tree, Node) and (problem := PocketProblem("tree", tree)).text == text:  # with parentheses where they must be
+            return problem
+    raise ValueError(f"not a pocket problem: {text[:80]!r}; expected, say, '47,+38,*3=?' or '(12+7)*(9-4)=?'")
 
 
-def _parse_chain(body: str) -> Node | int:
-    first, *rest = body.split(",")
-    expression: Node | int = _number(first)
-    for part in rest:
-        expression = Node(_operator(part[0]), expression, _number(part[1:]))
-    return expression
-
-
-def _parse_tree(body: str) -> Node | int:
-    """``side op side``, where a side is a number or a parenthesised expression."""
-    left, at = _parse_side(body, 0)
-    if at == len(body):
-        return left
-    right, end = _parse_side(body, at + 1)
-    if end != len(body):
-        raise ValueError
-    return Node(_operator(body[at]), left, right)
-
-
-def _parse_side(body: str, start: int) -> tuple[Node | int, int]:
-    if body[start] != "(":
-        end = start
-        while end < len(body) and body[end].isdigit():
-            end += 1
-        return _number(body[start:end]), end
-    depth = 0
-    for end in range(start, len(body)):
-        depth += (body[end] == "(") - (body[end] == ")")
-        if depth == 0:
-            return _parse_tree(body[start + 1 : end]), end + 1
+def _tree(parsed: ast.expr) -> Node | int:
+    match parsed:
+        case ast.BinOp() if type(parsed.op) in _OPERATORS:
+            return Node(_OPERATORS[type(parsed.op)], _tree(parsed.left), _tree(parsed.right))
+        case ast.Constant(value=int(number)) if number <= LARGEST:
+            return number
     raise ValueError
-
-
-def _number(digits: str) -> int:
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 3):
-        raise ValueError
-    return int(digits)
-
-
-def _operator(character: str) -> str:
-    if character not in "+-*":
-        raise ValueError
-    return character
-
-
-def _below(count: int, rng: random.Random) -> int:
-    """What ``rng.choice(range(count))`` gives, in a third of its time; problems are drawn by the thousand, and must stay the same."""
-    bits = count.bit_length()
-    while (drawn := rng.getrandbits(bits)) >= count:
-        continue
-    return drawn
 
 
 def random_chain(operations: int, scale: int, rng: random.Random) -> PocketProblem:
     """A chain of ``operations`` steps with operands up to ``scale`` (factors up to 9)."""
-    current = 1 + _below(scale, rng)
+    current = rng.randint(1, scale)
     state: Any = current
     for _ in range(operations):
         op, operand = _random_operation(current, scale, rng)
@@ -251,8 +200,8 @@ def random_chain(operations: int, scale: int, rng: random.Random) -> PocketProbl
 
 def _random_operation(current: int, scale: int, rng: random.Random) -> tuple[str, int]:
     while True:
-        op = "+-*"[_below(3, rng)]
-        operand = 2 + _below(8, rng) if op == "*" else 1 + _below(scale, rng)
+        op = rng.choice("+-*")
+        operand = rng.randint(2, 9) if op == "*" else rng.randint(1, scale)
         if 0 <= apply(op, current, operand) <= LARGEST and not (op == "*" and current < 2):
             return op, operand
 
@@ -266,36 +215,37 @@ def random_tree(operations: int, scale: int, rng: random.Random) -> PocketProble
 
 def _random_subtree(operations: int, scale: int, rng: random.Random) -> Node | int:
     if operations == 0:
-        return 1 + _below(scale, rng)
-    left_operations = _below(operations, rng)
+        return rng.randint(1, scale)
+    left_operations = rng.randrange(operations)
     while True:
         left = _random_subtree(left_operations, scale, rng)
         right = _random_subtree(operations - 1 - left_operations, scale, rng)
         a, b = value(left), value(right)
         ops = [op for op in "+-*" if 0 <= apply(op, a, b) <= LARGEST and not (op == "*" and not 2 <= min(a, b) <= 9)]
         if ops:
-            return Node(ops[_below(len(ops), rng)], left, right)
+            return Node(rng.choice(ops), left, right)
 
 
 def random_main(rng: random.Random) -> PocketProblem:
     """One problem of the main set: chains of 1 to 8 operations, two thirds, and trees of 2 to 6."""
-    scale = rng.choice(OPERAND_SCALES)
-    if rng.random() < 2 / 3:
-        return random_chain(rng.randint(1, 8), scale, rng)
-    return random_tree(rng.randint(2, 6), scale, rng)
+    return _chain_or_tree(rng, OPERAND_SCALES, (1, 8), (2, 6))
 
 
 def random_long(rng: random.Random) -> PocketProblem:
     """One long problem for training: chains of 8 or 9 operations and trees of 6 or 7, with large operands."""
-    scale = rng.choice((50, 99))
+    return _chain_or_tree(rng, OPERAND_SCALES[2:], (8, 9), (6, 7))
+
+
+def _chain_or_tree(rng: random.Random, scales: Sequence[int], chain: tuple[int, int], tree: tuple[int, int]) -> PocketProblem:
+    scale = rng.choice(scales)
     if rng.random() < 2 / 3:
-        return random_chain(rng.randint(8, 9), scale, rng)
-    return random_tree(rng.randint(6, 7), scale, rng)
+        return random_chain(rng.randint(*chain), scale, rng)
+    return random_tree(rng.randint(*tree), scale, rng)
 
 
 def random_hard(rng: random.Random) -> PocketProblem:
     """One problem of the harder set: trees of 6 operations with large operands, hard for all policies but the largest."""
-    return random_tree(6, rng.choice((50, 99)), rng)
+    return random_tree(6, rng.choice(OPERAND_SCALES[2:]), rng)
 
 
 SETS = {"pocket-main": random_main, "pocket-hard": random_hard}

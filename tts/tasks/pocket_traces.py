@@ -28,9 +28,8 @@ class Example:
     """A problem with a solution to learn from.
 
     Attributes:
-        problem: the problem.
         steps: the solution's steps, without separators.
-        taught: per step, whether a policy should learn to write it (a slip planted in a trace is not taught).
+        taught: whether a policy should learn to write a step, per step; a slip planted in a trace is not taught.
     """
 
     problem: PocketProblem
@@ -54,7 +53,6 @@ def self_checking_traces(seed: int, slips: float = 0.25) -> Iterator[Example]:
     in ``ok`` or ``no``. A planted slip is in the context but not taught; its detection is.
 
     Args:
-        seed: of the problems, the slips and the order of steps.
         slips: share of operations that are first done wrong.
     """
     rng = random.Random(f"traces/{seed}")
@@ -116,8 +114,7 @@ def corrupted(seed: int, style: Style | None = None) -> Iterator[tuple[PocketPro
     """Solutions for PRM training, half of them with one error after which the solution carries on consistently.
 
     Args:
-        seed: of everything.
-        style: only this style; None mixes both evenly.
+        style: the only style; None mixes both evenly.
     """
     rng = random.Random(f"corrupted/{seed}")
     for problem in training_problems(seed):
@@ -137,13 +134,13 @@ def _with_one_error(problem: PocketProblem, style: Style, rng: random.Random) ->
     while isinstance(state, Node):
         equation, rest = rng.choice(list(reductions(state)))
         if len(steps) == wrong_at:
-            equation, rest = _one_error(equation, state, rest, problem, rng)
+            equation, rest = _one_error(equation, state, rest, rng)
         steps.append(step_text(equation, rest, problem.family, style))
         state = rest
     return [*steps, f"\\boxed{{{state}}}"]
 
 
-def _one_error(equation: str, state: Node, rest: Node | int, problem: PocketProblem, rng: random.Random) -> tuple[str, Node | int]:
+def _one_error(equation: str, state: Node, rest: Node | int, rng: random.Random) -> tuple[str, Node | int]:
     """A wrong equation and the state that a solver who believed it would be left with."""
     left, op, right, result = split_equation(equation)
     if rng.random() < 0.75:
@@ -153,16 +150,16 @@ def _one_error(equation: str, state: Node, rest: Node | int, problem: PocketProb
         options += [(max(0, left + rng.choice((-10, -1, 1, 10))), op, right), (left, op, max(1, right + rng.choice((-10, -1, 1, 10))))]
         a, o, b = rng.choice([x for x in options if 0 <= apply(x[1], x[0], x[2]) <= 999 and x != (left, op, right)] or [(left, op, right)])
         wrong = f"{a}{o}{b}={apply(o, a, b)}"
-    return wrong, _replace(rest, state, equation, split_equation(wrong)[3])
+    return wrong, _replace(rest, state, split_equation(wrong)[3])
 
 
-def _replace(rest: Node | int, state: Node | int, equation: str, result: int) -> Node | int:
-    """``rest``, with the number that ``equation`` put there replaced by ``result``."""
+def _replace(rest: Node | int, state: Node | int, result: int) -> Node | int:
+    """``rest``, with the number that the step after ``state`` put there replaced by ``result``."""
     if isinstance(state, int):
         return rest
     if isinstance(rest, int):
         return result
     left_changed = rest.left != state.left or (isinstance(state.left, Node) and count_operations(rest.left) < count_operations(state.left))
     if left_changed:
-        return Node(rest.op, _replace(rest.left, state.left, equation, result), rest.right)
-    return Node(rest.op, rest.left, _replace(rest.right, state.right, equation, result))
+        return Node(rest.op, _replace(rest.left, state.left, result), rest.right)
+    return Node(rest.op, rest.left, _replace(rest.right, state.right, result))

@@ -49,9 +49,9 @@ def problem_rows(name: str, count: int | None = None, split: str = "test", seed:
             ``reasoning-gym:TASK`` (with the task's own options after commas, as in ``reasoning-gym:leg_counting,max_animals=5``);
             or a JSONL (or Parquet) file with ``problem`` and ``answer`` (and optionally ``id``) in each row, of mathematics, or of
             the task that stands before it, as in ``text:FILE``.
-        count: how many; None takes a whole file, or 200.
+        count: number of problems; None takes a whole file, or 200.
         split: development, selection or test; ``all`` for both halves of the study's sets. Other files have no splits.
-        seed: of reasoning-gym.
+        seed: seed of reasoning-gym.
 
     Raises:
         ProblemError: for an unknown name or split, a malformed line (with its number), a problem without an answer,
@@ -80,11 +80,7 @@ def problem_rows(name: str, count: int | None = None, split: str = "test", seed:
 
 
 def check_drawn(name: str, count: int | None, split: str) -> None:
-    """Refuses what a set whose problems are drawn at random does not have.
-
-    Raises:
-        ProblemError: for more problems than anybody wants, or the split ``all``.
-    """
+    """Raises :class:`ProblemError` for what a set of problems drawn at random does not have: millions, or the split ``all``."""
     if count is not None and count > MOST:
         raise ProblemError(f"the number of problems of {name} must be at most {MOST}; given {count}")
     if split == "all":
@@ -99,11 +95,7 @@ def fingerprint(problems: list[dict]) -> str:
 
 
 def read(path: Path, task: Task) -> list[dict]:
-    """A file's rows, each checked.
-
-    Raises:
-        ProblemError: where the file or one of its rows cannot be read.
-    """
+    """A file's rows, each checked; raises :class:`ProblemError` where the file or one of its rows cannot be read."""
     if not path.exists():
         raise ProblemError(f"no file {path}; expected JSON lines with 'problem' and 'answer'")
     if path.suffix == ".parquet":

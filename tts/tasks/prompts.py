@@ -15,6 +15,7 @@ from tts.tasks.maths import MATHS
 
 # Llama's chat template prints today's date unless it is given one; a pinned date keeps runs reproducible.
 PINNED_DATE = "26 Jul 2024"
+_REMEMBERED = 1 << 16  # pieces of text whose token ids are remembered
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Style:
     """How a model family is asked.
 
     Attributes:
-        marker: what its chat templates hold, and no other family's; a folder may have any name.
-        name: what the names of its models hold, for where the template is not known.
+        marker: text that its chat templates hold, and no other family's; a folder may have any name.
+        name: text that the names of its models hold, for where the template is not known.
         system: whether a task's instruction stands in the system's turn, or at the end of the user's.
     """
 
@@ -62,8 +63,7 @@ def template_hash(template: str | None, task: Task, name: str = "") -> str:
 
     Args:
         template: the tokenizer's chat template, as text; None where a server has it.
-        task: whose instruction is given.
-        name: of the model, which tells its family where the template is not known.
+        name: name of the model, which tells its family where the template is not known.
     """
     turns = messages(style_of(template, name), "{problem}", task)
     return hashlib.sha256(json.dumps([template, turns, PINNED_DATE]).encode()).hexdigest()[:12]
@@ -84,23 +84,18 @@ class SolutionRenderer:
 
 
 class Pieces:
-    """Token ids of pieces of text, each by itself, without special tokens of the tokenizer's own; what a caller repeats is remembered.
+    """Token ids of pieces of text, each by itself, without special tokens of the tokenizer's own; what a caller repeats is remembered."""
 
-    Args:
-        at_most: pieces that are remembered.
-    """
-
-    def __init__(self, tokenizer, at_most: int = 1 << 16):
-        self.tokenizer, self.at_most = tokenizer, at_most
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
 
     def __call__(self, texts: Iterable[str]) -> dict[str, list[int]]:
         """Ids by text; new texts are encoded in one call, since that is how tokenizers are fast."""
         texts = dict.fromkeys(texts)
+        if len(self._known) + len(texts) > _REMEMBERED:
+            self._known.clear()
         if new := [text for text in texts if text not in self._known]:
-            if len(self._known) + len(new) > self.at_most:
-                self._known.clear()
-                new = list(texts)
             self._known |= zip(new, token_ids(self.tokenizer, new))
         return {text: self._known[text] for text in texts}
 
@@ -127,14 +122,10 @@ def render_prompt(tokenizer, problem: str, task: Task = MATHS) -> str:
             "use an instruction-tuned model, or add a chat_template.jinja to its folder"
         )
     style = style_of(tokenizer.get_chat_template())
-    options = {"tokenize": False, "add_generation_prompt": True, "date_string": PINNED_DATE}
-    try:
-        return tokenizer.apply_chat_template(messages(style, problem, task), **options)
-    except TemplateError:  # some families' templates refuse a system's turn
-        pass
-    try:
-        return tokenizer.apply_chat_template(messages(replace(style, system=False), problem, task), **options)
-    except TemplateError as error:
-        raise ValueError(
-            f"the chat template of {tokenizer.name_or_path!r} cannot be used ({error}); restore its chat_template.jinja"
-        ) from None
+    for asked in (style, replace(style, system=False)):  # some families' templates refuse a system's turn
+        turns = messages(asked, problem, task)
+        try:
+            return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE)
+        except TemplateError as error:
+            refused = error
+    raise ValueError(f"the chat template of {tokenizer.name_or_path!r} cannot be used ({refused}); restore its chat_template.jinja")

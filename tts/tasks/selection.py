@@ -58,8 +58,8 @@ def select(groups: Sequence[int], scores: Sequence[float] | None, vote: str) -> 
     """The index of the selected candidate, whose answer is the answer; -1 where no candidate has an answer.
 
     Args:
-        groups: per candidate, the number of its answer; -1 for none, which does not vote.
-        scores: per candidate, its aggregate score; not needed for a majority.
+        groups: number of each candidate's answer; -1 for none, which does not vote.
+        scores: aggregate score of each candidate; not needed for a majority.
         vote: ``majority`` (most frequent answer), ``max`` (PRM-Max, the best score), ``vote`` (PRM-Vote, scores summed
             over equal answers). Ties go to the candidate of lower index, as one candidate has to be named; expected accuracies break
             them at random (:mod:`tts.analysis.stats`).

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import threading
-import zlib
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,18 +13,14 @@ from tts.tasks.base import Task
 
 _LIBRARIES = ("math-verify", "latex2sympy2-extended", "sympy")  # what verdicts depend on beside the task
 _ELSEWHERE = {"CANTOPEN", "READONLY", "BUSY", "LOCKED", "FULL", "IOERR", "PERM", "AUTH"}  # errors that are not the file's damage
-_TABLES = """
-CREATE TABLE IF NOT EXISTS verdicts (task TEXT, version TEXT, first TEXT, second TEXT, same INTEGER, checksum INTEGER,
-    PRIMARY KEY (task, version, first, second)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS graded (chunk TEXT PRIMARY KEY) WITHOUT ROWID;
-"""
 
 
 class Verdicts:
     """Whether an answer (``second``) is right beside a reference (``first``), or the same vote as another; and which chunks are graded.
 
-    Several processes read and write at the same time. All of it can be worked out again: a damaged file is deleted and made anew, a
-    damaged row is left out, and where nothing can be written nothing is kept.
+    A fact is kept as its hash, so a damaged one is a fact that nobody knows, and never another one. Several processes read and write at
+    the same time. All of it can be worked out again: a damaged file is deleted and made anew, and where nothing can be written nothing is
+    kept.
 
     Args:
         path: the file.
@@ -38,35 +34,29 @@ class Verdicts:
         self._lock = threading.Lock()  # one connection serves all threads
         self._open: sqlite3.Connection | None = None
 
-    def of(self, task: Task, first: str) -> dict[str, bool]:
-        """The verdicts on a text, by the other text."""
-        key = (task.name, _version(task), first)
-        rows = self._run("SELECT second, same, checksum FROM verdicts WHERE task = ? AND version = ? AND first = ?", key)
-        return {second: bool(same) for second, same, checksum in rows if checksum == _checksum(*key, second, same)}
+    def of(self, task: Task, first: str, second: str) -> bool | None:
+        """The verdict on a pair; None where none was kept."""
+        return next((same for same in (True, False) if self.holds(task, first, second, same)), None)
 
-    def keep(self, task: Task, first: str, second: str, same: bool) -> None:
-        row = (task.name, _version(task), first, second, int(same))
-        self._run("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?)", (*row, _checksum(*row)), writes=True)
+    def holds(self, task: Task, *fact: object) -> bool:
+        """Whether a fact was kept: (first, second, verdict), or (chunk,) where all verdicts on a chunk's answers were kept."""
+        return bool(self._run("SELECT 1 FROM facts WHERE hash = ?", _hash(task, *fact)))
 
-    def is_graded(self, task: Task, chunk: str) -> bool:
-        """Whether all verdicts on a chunk's answers were kept."""
-        return bool(self._run("SELECT 1 FROM graded WHERE chunk = ?", (f"{task.name} {_version(task)} {chunk}",)))
+    def keep(self, task: Task, *fact: object) -> None:
+        self._run("INSERT OR IGNORE INTO facts VALUES (?)", _hash(task, *fact), writes=True)
 
-    def note_graded(self, task: Task, chunk: str) -> None:
-        self._run("INSERT OR REPLACE INTO graded VALUES (?)", (f"{task.name} {_version(task)} {chunk}",), writes=True)
-
-    def _run(self, statement: str, values: tuple, writes: bool = False) -> list[tuple]:
+    def _run(self, statement: str, fact: bytes, writes: bool = False) -> list[tuple]:
         with self._lock:
             for _ in range(2):
                 try:
-                    found = self._connection().execute(statement, values).fetchall()
+                    found = self._connection().execute(statement, (fact,)).fetchall()
                     self.writable |= writes
                     return found
                 except sqlite3.DatabaseError as error:
                     if error.sqlite_errorname.split("_")[1] in _ELSEWHERE:
                         break
                     self._delete()
-                except (OSError, UnicodeEncodeError):  # half a surrogate pair is no text
+                except OSError:
                     break
             self.writable &= not writes
             return []
@@ -74,10 +64,9 @@ class Verdicts:
     def _connection(self) -> sqlite3.Connection:
         if self._open is None:
             opened = sqlite3.connect(self.path, timeout=20, isolation_level=None, check_same_thread=False)
-            opened.text_factory = lambda text: text.decode(errors="replace")  # a damaged text fails its checksum
             try:
                 # A file that a crash of the system tears is made anew, so that nobody needs to wait for the disk.
-                opened.executescript("PRAGMA synchronous = OFF;" + _TABLES)
+                opened.executescript("PRAGMA synchronous = OFF; CREATE TABLE IF NOT EXISTS facts (hash BLOB PRIMARY KEY) WITHOUT ROWID")
             except sqlite3.Error:
                 opened.close()
                 raise
@@ -92,14 +81,10 @@ class Verdicts:
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
 
-def _checksum(*row: object) -> int:
-    return zlib.crc32(repr(row).encode("utf-8", "surrogatepass"))
+def _hash(task: Task, *fact: object) -> bytes:
+    return hashlib.sha256(repr((task.name, task.version, _libraries(), *fact)).encode("utf-8", "surrogatepass")).digest()
 
 
 @cache
 def _libraries() -> str:
     return " ".join(version(name) for name in _LIBRARIES)
-
-
-def _version(task: Task) -> str:
-    return f"{task.version} {_libraries()}"
