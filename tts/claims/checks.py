@@ -13,10 +13,11 @@ from statistics import NormalDist
 
 import numpy as np
 
-from tts.analysis import costs, localisation, stats
+from tts.analysis import costs, pathologies, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.stats import FEWEST_PROBLEMS
 from tts.common.names import short
+from tts.generate import labelled
 from tts.models.files import read_card
 from tts.models.locate import locate
 from tts.search.registry import compared, method_of, prm_of
@@ -310,7 +311,7 @@ def localisation_f1(prm: str) -> float:
     family, separator, name = prm.rpartition(":")
     results = {} if family == "dial" else read_card(locate(name)).get("results", {})
     results = results.get("as implicit PRM", {}) if family == "implicit" else {} if separator else results
-    return results["localisation F1"] if "localisation F1" in results else localisation.evaluate(prm)["chosen"].f1
+    return results["localisation F1"] if "localisation F1" in results else pathologies.judge(prm, labelled.read("test")).f1
 
 
 def voting(scope: Scope, against: dict) -> Finding:
