@@ -3,8 +3,6 @@
 The dry run's estimate (:mod:`tts.generate.dry_run`) measures instead, with the models on this machine.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable
@@ -14,9 +12,8 @@ from functools import cache
 
 import pandas as pd
 
-from tts.analysis import costs, flops, sizes
+from tts.analysis import costs, flops
 from tts.analysis.flops import Shape
-from tts.common.paths import DATA
 from tts.generate.grid import Grid
 from tts.models.hub import ModelError
 
@@ -99,11 +96,11 @@ def size_of(model: str) -> Shape:
     Raises:
         ModelError: where neither knows it.
     """
-    shape = sizes.shape_of(name := re.split(r"[:/#]", model)[-1])
+    shape = costs.named_shape(name := re.split(r"[:/#]", model)[-1])
     with suppress(ModelError):
         shape = costs.shape_of(model) if math.isnan(shape.layers) else shape
     if math.isnan(shape.layers):
-        raise ModelError(f"the size of {model!r} is not known; add a row for {name} to {DATA / 'published' / 'sizes.csv'}")
+        raise ModelError(f"the size of {model!r} is not known; add a row for {name} to {costs.SIZES}")
     return shape
 
 
