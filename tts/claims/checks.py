@@ -61,10 +61,8 @@ class Scope:
 
     Attributes:
         evidence: one or more grids; the first that holds a cell answers for it.
-        problem_set: the one that claims are tested on.
-        n: the budget.
         policies: names of the policies, smallest first.
-        searchers: those that ran with every PRM.
+        searchers: policies that ran with every PRM.
         prms: names of the PRMs; ``good`` and ``weak`` stand for two of them, ``weak`` may be empty.
         long: each plain policy's long-CoT counterpart.
         pass_at_1: each problem's Pass@1 from separate samples, by policy.

@@ -1,7 +1,5 @@
 """A small policy with test-time scaling against a larger one that answers alone: accuracy paired by problem, and FLOPs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Difficulty of a problem for a policy, and which method is best for it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -88,7 +86,6 @@ def study_method(share: float, difficulty: str) -> str:
 
     Args:
         share: the policy's parameters over those of the largest policy.
-        difficulty: easy, medium or hard.
     """
     if share < 7 / 72:
         return "beam_search"
