@@ -4,7 +4,7 @@ A row is one problem with one policy, PRM, method, budget N and sampling seed: t
 """
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partialmethod
 from itertools import takewhile
 from pathlib import Path
 
@@ -99,12 +99,6 @@ class Committed(Evidence):
             raise ValueError(f"committed outcomes hold the rule {self.grid.rule} only; asked for {rule}")
         return self._values("accuracy", problem_set, policy, prm, method, n)
 
-    def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        return self._values("policy_tokens", problem_set, policy, prm, method, n)
-
-    def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        return self._values("prm_tokens", problem_set, policy, prm, method, n)
-
     def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
         return self._values("prompt_tokens", problem_set, policy, None, "cot", 1)
 
@@ -113,6 +107,8 @@ class Committed(Evidence):
         if cell not in self._in_order:
             self._in_order[cell] = self._cells[cell].loc[self._ids[problem_set]]
         return self._in_order[cell][column].to_numpy(float)
+
+    policy_tokens, prm_tokens = partialmethod(_values, "policy_tokens"), partialmethod(_values, "prm_tokens")
 
 
 def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:

@@ -60,14 +60,7 @@ class Check(BaseModel, extra="allow"):
 
 
 class Claim(BaseModel, extra="forbid"):
-    """A claim of the study.
-
-    Attributes:
-        statement: the claim in words.
-        reference: its place in the paper.
-        published: its check on the published numbers.
-        measured: its check on any scope's outcomes.
-    """
+    """A claim of the study, its place in the paper, and its checks: on the published numbers, and on any scope's outcomes."""
 
     statement: str
     reference: str
@@ -76,13 +69,7 @@ class Claim(BaseModel, extra="forbid"):
 
 
 class Roles(BaseModel, extra="forbid"):
-    """What plays which part in a scope; fields as in :class:`tts.claims.checks.Scope`.
-
-    Attributes:
-        split: split of the problems.
-        n: the budget, where it is not the ledger's.
-        weak_prm: the weak PRM; empty where there is none.
-    """
+    """What plays which part in a scope; fields as in :class:`tts.claims.checks.Scope`; ``n`` is None where it is the ledger's."""
 
     problem_set: str
     split: str = "test"
@@ -258,8 +245,8 @@ def formatted(row: dict | pd.Series) -> str:
 
 def described(ledger: Ledger) -> pd.DataFrame:
     """One row per claim: statement, reference, and its check in each kind of scope."""
-    rows = [{"claim": name} | {key: str(value) for key, value in claim} for name, claim in ledger.claims.items()]
-    return pd.DataFrame(rows).set_index("claim")
+    rows = {name: {key: str(value) for key, value in claim} for name, claim in ledger.claims.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("claim")
 
 
 def wide(ledger: pd.DataFrame) -> pd.DataFrame:
