@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tts.analysis.localisation import at_threshold, best_threshold
+from tts.analysis.pathologies import at_threshold, best_threshold
 from tts.generate.labelled import Labelled, read
 from tts.tasks.pocket_problems import first_error, parse
 

@@ -3,18 +3,14 @@
 A row is one problem with one policy, PRM, method, budget N and sampling seed: the method's expected accuracy on it, and tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partialmethod
 from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from pyarrow import ArrowException
 
 from tts.analysis.evidence import Evidence, cells
 from tts.common.files import replacing
@@ -23,7 +19,7 @@ from tts.generate.grid import Grid
 from tts.models.hub import ModelError
 from tts.reward_models import weights_of
 from tts.search.registry import method_of, prm_of
-from tts.tasks.problems import fingerprint as problem_fingerprint
+from tts.tasks.problems import fingerprint
 from tts.tasks.selection import Rule
 
 FOLDER = DATA / "outcomes"
@@ -67,8 +63,9 @@ def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
         raise ValueError(f"outcomes of different settings cannot be kept in one file: {settings}")
     names = sorted({name for grid, _ in pairs for name in (*grid.policies, *grid.prms)})
     rows = pd.concat([frame for _, frame in pairs], ignore_index=True).drop_duplicates(KEY)
-    for other in (other for other in path.parent.glob("*.parquet") if other != path and _attributes(other)["settings"] == settings[0]):
-        known = pd.MultiIndex.from_frame(_rows(other, other.stat().st_mtime_ns)[0][KEY].astype(dict.fromkeys(NAMES, str)))
+    others = [_read(other, other.stat().st_mtime_ns)[0] for other in path.parent.glob("*.parquet") if other != path]
+    for other in (other for other in others if other.attrs["settings"] == settings[0]):
+        known = pd.MultiIndex.from_frame(other[KEY].astype(dict.fromkeys(NAMES, str)))
         rows = rows[~pd.MultiIndex.from_frame(rows[KEY]).isin(known)].copy()
     rows[NAMES] = rows[NAMES].astype("category")
     counts = rows.groupby("problems", observed=True)["problem_id"].nunique()
@@ -102,12 +99,6 @@ class Committed(Evidence):
             raise ValueError(f"committed outcomes hold the rule {self.grid.rule} only; asked for {rule}")
         return self._values("accuracy", problem_set, policy, prm, method, n)
 
-    def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        return self._values("policy_tokens", problem_set, policy, prm, method, n)
-
-    def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        return self._values("prm_tokens", problem_set, policy, prm, method, n)
-
     def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
         return self._values("prompt_tokens", problem_set, policy, None, "cot", 1)
 
@@ -116,6 +107,8 @@ class Committed(Evidence):
         if cell not in self._in_order:
             self._in_order[cell] = self._cells[cell].loc[self._ids[problem_set]]
         return self._in_order[cell][column].to_numpy(float)
+
+    policy_tokens, prm_tokens = partialmethod(_values, "policy_tokens"), partialmethod(_values, "prm_tokens")
 
 
 def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:
@@ -152,39 +145,26 @@ def beside(fresh: Evidence, full: Evidence, n: int) -> pd.DataFrame:
 def _holding(grid: Grid, folder: Path) -> Iterator[tuple[pd.DataFrame, dict[tuple, np.ndarray]]]:
     """The rows of each file whose settings are the grid's, and where each cell's are, if its problems and models are still the same."""
     for path in sorted(folder.glob("*.parquet")):
-        about = _attributes(path)
-        if about["settings"] != _settings(grid):
+        rows, places = _read(path, path.stat().st_mtime_ns)
+        if rows.attrs["settings"] != _settings(grid):
             continue
-        known = {name for name, weights in about["weights"].items() if _weights(name) == weights}
-        sets = {name for name, (count, texts) in about["problems"].items() if name in grid.problems and _texts(grid, name, count) == texts}
-        rows, places = _rows(path, path.stat().st_mtime_ns)
-        yield rows, {cell: at for cell, at in places.items() if cell[0] in sets and cell[1] in known and cell[2] in known | {""}}
-
-
-def _attributes(path: Path) -> dict:
-    """What :func:`commit` wrote beside a file's rows: settings, weights, problems."""
-    with _readable(path):
-        attributes = pq.read_schema(path).pandas_metadata["attributes"]
-        if not {"settings", "weights", "problems"} <= set(attributes):
-            raise ValueError("it does not say what its outcomes are of")
-        return attributes
+        known = {"", *(name for name, weights in rows.attrs["weights"].items() if _weights(name) == weights)}
+        asked = [(name, *about) for name, about in rows.attrs["problems"].items() if name in grid.problems]
+        sets = {name for name, count, texts in asked if _texts(grid, name, count) == texts}
+        yield rows, {cell: at for cell, at in places.items() if cell[0] in sets and {cell[1], cell[2]} <= known}
 
 
 @lru_cache(maxsize=16)  # a notebook asks for several grids
-def _rows(path: Path, changed: int) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
-    """A file's rows as of a time of change, and the places of each cell's among them."""
-    with _readable(path):
-        rows = pq.read_table(path, page_checksum_verification=True).to_pandas()
+def _read(path: Path, changed: int) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
+    """A file's rows as of a time of change, with what :func:`commit` wrote beside them in ``attrs``; and the places of each cell's."""
+    try:
+        rows = pd.read_parquet(path, page_checksum_verification=True)
         if missing := [name for name in (*KEY, *VALUES) if name not in rows.columns]:
             raise ValueError(f"it lacks {', '.join(missing)}")
+        if not {"settings", "weights", "problems"} <= set(rows.attrs):
+            raise ValueError("it does not say what its outcomes are of")
         return rows, dict(rows.groupby(CELL, observed=True, sort=False).indices)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except (ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise OutcomesError(f"{path} is damaged ({reason:.200}); restore it, say with git checkout, or delete it") from None
 
@@ -212,7 +192,7 @@ def _settings(grid: Grid) -> dict:
 
 def _texts(grid: Grid, problem_set: str, count: int) -> str:
     """A hash of the first problems of a set, to tell whether an id still means the same problem."""
-    return problem_fingerprint(_problems(grid, problem_set, count))
+    return fingerprint(_problems(grid, problem_set, count))
 
 
 def _weights(name: str) -> str | None:

@@ -1,26 +1,29 @@
 """What a policy with a strategy costs on a problem set, in FLOPs, from stored token counts and the models' cards."""
 
-from __future__ import annotations
-
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
-from tts.analysis import flops, sizes, stats
+from tts.analysis import flops, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.flops import Cost, Shape
-from tts.models.files import POCKET_FOLDER, folder_of, idle_parameters, load_config, named_folder, parameters, pocket_models, read_card
+from tts.common.paths import DATA
+from tts.models import files
 from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.policies import address_in, model_of
 from tts.search.registry import prm_of
 from tts.store.imported import is_imported, original
 
+SIZES = DATA / "published" / "sizes.csv"
 _ASKED = {"head_dim", "num_attention_heads", "num_hidden_layers"}
+# A number of billions that stands by itself, as in Qwen2.5-1.5B-Instruct or math-shepherd-mistral-7b-prm.
+_BILLIONS = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[bB](?![\w.])")
 
 
 def shape_of(name: str) -> Shape:
@@ -33,10 +36,36 @@ def shape_of(name: str) -> Shape:
         return Shape(0)
     card = _card(name)
     if card is None:
-        return sizes.shape_of(_plain(name))
+        return named_shape(_plain(name))
     if "attention_width" in card:  # an adapter's, whose base need not be here
         return Shape(card["parameters"], card["layers"], card["attention_width"])
-    return _measured(locate(model_of(name)))
+    location = locate(model_of(name))
+    written = files.read_json(files.folder_of(location) / "config.json") or {}
+    # Transformers, which knows what a config leaves out, takes seconds to import.
+    config = SimpleNamespace(**written) if written.keys() >= _ASKED else files.load_config(location)
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Shape(
+        files.parameters(location), config.num_hidden_layers, config.num_attention_heads * size, files.idle_parameters(location, config)
+    )
+
+
+def named_shape(name: str) -> Shape:
+    """A model's size from ``sizes.csv``, else its parameters as its name gives them; what is not known is NaN."""
+    if published := _published().get(name.rpartition("/")[2]):
+        return shape_in(published)
+    said = _BILLIONS.search(name.rpartition("/")[2])
+    return Shape(float(said[1]) * 1e9 if said else np.nan, np.nan, np.nan)
+
+
+def shape_in(row: dict | pd.Series) -> Shape:
+    """The size that a row of ``sizes.csv`` gives."""
+    return Shape(row["parameters"], row["layers"], row["attention_width"], row["parameters"] - row["active_parameters"])
+
+
+@cache
+def _published() -> dict[str, dict]:
+    """The rows of ``sizes.csv`` by model."""
+    return pd.read_csv(SIZES).set_index("model").to_dict("index")
 
 
 def _plain(name: str) -> str:
@@ -48,38 +77,24 @@ def _card(name: str) -> dict | None:
     if is_imported(name):
         return None
     try:
-        return read_card(named_folder(model_of(name)) or locate(model_of(name)))
+        return files.read_card(files.named_folder(model_of(name)) or locate(model_of(name)))
     except ModelError:
         if not address_in(name):
             raise
         return None
 
 
-def _measured(location: str) -> Shape:
-    config = _plain_config(location) or load_config(location)
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return Shape(parameters(location), config.num_hidden_layers, config.num_attention_heads * size, idle_parameters(location, config))
-
-
-def _plain_config(location: str) -> SimpleNamespace | None:
-    """The config as its file has it, where that says all that is asked of it: transformers, which knows defaults, takes seconds."""
-    try:
-        written = json.loads((folder_of(location) / "config.json").read_text(encoding="utf-8"))
-        return SimpleNamespace(**written) if written.keys() >= _ASKED else None
-    except (OSError, ValueError, AttributeError, TypeError):  # whoever loads it properly says what is wrong
-        return None
-
-
 def training_flops(name: str) -> float:
-    """Training FLOPs that a model's card records: its own, and those of the policy that a PRM was started from.
+    """Training FLOPs that a model's card records, those of the policy that a PRM was started from among them; of a published model 6ND.
 
-    NaN for a model without such a card: what its training cost is unknown, not nothing.
+    NaN for any other: what its training cost is unknown, not nothing.
     """
     if name.startswith("dial:"):
         return 0.0
     card = _card(name)
     if card is None:
-        return sizes.training_flops(_plain(name))
+        row = _published().get(_plain(name).rpartition("/")[2])
+        return flops.pretraining(row["active_parameters"], row["pretraining_tokens"]) if row else np.nan
     return float(card.get("training_flops", np.nan) + card.get("started_from_flops", 0.0))
 
 
@@ -93,7 +108,7 @@ def study_share(policy: str) -> float:
 
     NaN for an imported policy of unknown size.
     """
-    family = pocket_models("policy")
+    family = files.pocket_models("policy")
     largest = max(shape_of(name).parameters for name in family) if policy in family else 72e9
     return shape_of(policy).parameters / largest
 
@@ -129,7 +144,9 @@ def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, met
         return replace(flops.answering(shape, prompts, generated, solution), policy_training=trained)
     answering = flops.answering(shape, prompts, generated, solution, shape_of(prm), read)
     solver = solver_of(prm)
-    same = solver is not None and POCKET_FOLDER / solver == POCKET_FOLDER / policy  # then it is trained once, and in memory once
+    same = (
+        solver is not None and files.POCKET_FOLDER / solver == files.POCKET_FOLDER / policy
+    )  # then it is trained once, and in memory once
     if same and prm.startswith("implicit:"):
         return replace(answering, policy_training=trained, deployed=shape.parameters)
     return replace(answering, policy_training=trained, prm_training=training_flops(prm) - (trained if same else 0.0))
@@ -140,8 +157,9 @@ def table(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -
     rows = []
     for policy in evidence.grid.policies:
         for strategy, how, budget in (("CoT", "cot", 1), (f"{method}, N = {n}", method, n)):
-            accuracy = stats.of_accuracy(evidence.accuracy(problem_set, policy, prm, how, budget))
-            study, full = (cost(evidence, problem_set, policy, prm_of(how, prm), how, budget, full) for full in (False, True))
+            asked = (problem_set, policy, prm_of(how, prm), how, budget)
+            accuracy = stats.of_accuracy(evidence.accuracy(*asked))
+            study, full = (cost(evidence, *asked, full) for full in (False, True))
             parts = {
                 "policy training": full.policy_training,
                 "PRM training": full.prm_training,

@@ -4,8 +4,6 @@ Bins made from the samples that a method is judged on would be circular. The cou
 under ``data/difficulty``; for any other policy a second pool is sampled, with its own seed.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 
@@ -40,8 +38,7 @@ def counting_grid(grid: Grid, policy: str, samples: int, problem_set: str | None
 def separate_grids(grid: Grid, samples: int) -> list[Grid]:
     """What :func:`pass_at_1` has to sample for a grid's first problem set: a grid for each policy whose counts are not committed."""
     name = next(iter(grid.problems))
-    policies = grid.policies if not _path(name).exists() else [p for p in grid.policies if known_pass_at_1(grid, p, name) is None]
-    return [counting_grid(grid, policy, samples, name) for policy in policies]
+    return [counting_grid(grid, policy, samples, name) for policy in grid.policies if known_pass_at_1(grid, policy, name) is None]
 
 
 def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int) -> pd.DataFrame:
@@ -73,9 +70,8 @@ def pass_at_1(grid: Grid, store: Store, policy: str, problem_set: str, samples: 
 
 def known_pass_at_1(grid: Grid, policy: str, problem_set: str) -> np.ndarray | None:
     """As :func:`pass_at_1` from committed counts; None where they do not hold every problem."""
-    if is_imported(policy):
+    if is_imported(policy) or (counts := committed(grid, policy, problem_set)).empty:
         return None
-    counts = committed(grid, policy, problem_set)
     return _pass_at_1(counts, grid, problem_set) if set(_hashes(grid, problem_set)) <= set(counts["problem_id"]) else None
 
 

@@ -1,7 +1,5 @@
 """What tables and figures are made from, whether it was run just now or is committed: accuracies and token counts per problem."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property

@@ -4,8 +4,6 @@ Sources: Kaplan et al. 2020, section 2.1 (forward 2N per token, attention apart)
 (pre-training 6ND, inference 2ND).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 The dry run's estimate (:mod:`tts.generate.dry_run`) measures instead, with the models on this machine.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable
@@ -14,9 +12,8 @@ from functools import cache
 
 import pandas as pd
 
-from tts.analysis import costs, flops, sizes
+from tts.analysis import costs, flops
 from tts.analysis.flops import Shape
-from tts.common.paths import DATA
 from tts.generate.grid import Grid
 from tts.models.hub import ModelError
 
@@ -28,12 +25,12 @@ class Assumptions:
     """What the model does not know.
 
     Attributes:
-        tokens: of a solution, per problem set.
-        otherwise: of a solution of any other set.
+        tokens: tokens of a solution, by problem set.
+        otherwise: tokens of a solution of any other set.
         prompt: tokens of a prompt.
         peak: operations a second of one GPU.
-        decoding: share of them that generating reaches.
-        reading: share of them that a PRM reaches, which reads many tokens at once.
+        decoding: share of the peak that generating reaches.
+        reading: share of the peak that a PRM reaches, which reads many tokens at once.
     """
 
     tokens: dict[str, float] = field(default_factory=lambda: {"math500": 600.0, "aime24": 1200.0})
@@ -71,25 +68,18 @@ def table(grids: Iterable[Grid], assumed: Assumptions) -> pd.DataFrame:
             for problem_set, count in grid.problems.items():
                 key = *run, problem_set, grid.split, grid.sampling(0.0 if run[0] == "cot" else None)
                 counts[key] = max(count, counts.get(key, 0))
-    rows = [_row(method, policy, prm, n, name, count, assumed) for (method, policy, prm, n, name, _, _), count in counts.items()]
+    rows = []
+    for (method, policy, prm, n, problem_set, _, _), problems in counts.items():
+        solution, prompts = assumed.solution(problem_set), [assumed.prompt] * problems
+        solutions = n * problems * solution
+        generated = 0.0 if method == "scores" else solutions
+        read = sum(prompts) + solutions if prm else 0.0
+        generating = flops.answering(size_of(policy), prompts, generated, solution).inference if generated else 0.0
+        scoring = flops.answering(Shape(0), prompts, 0.0, solution, size_of(prm), read).inference if prm else 0.0
+        hours = (generating / assumed.decoding + scoring / assumed.reading) / assumed.peak / 3600
+        tokens = {"generated": generated, "read": read}
+        rows.append({"policy": policy, "prm": prm or ALONE} | tokens | {"flops": generating + scoring, "hours": hours})
     return pd.DataFrame(rows).groupby(["policy", "prm"], sort=False, as_index=False).sum()
-
-
-def _row(method: str, policy: str, prm: str | None, n: int, problem_set: str, problems: int, assumed: Assumptions) -> dict:
-    solution, prompts = assumed.solution(problem_set), [assumed.prompt] * problems
-    solutions = n * problems * solution
-    generated = 0.0 if method == "scores" else solutions
-    read = sum(prompts) + solutions if prm else 0.0
-    generating = flops.answering(size_of(policy), prompts, generated, solution).inference if generated else 0.0
-    scoring = flops.answering(Shape(0), prompts, 0.0, solution, size_of(prm), read).inference if prm else 0.0
-    return {
-        "policy": policy,
-        "prm": prm or ALONE,
-        "generated": generated,
-        "read": read,
-        "flops": generating + scoring,
-        "hours": (generating / assumed.decoding + scoring / assumed.reading) / assumed.peak / 3600,
-    }
 
 
 @cache
@@ -99,35 +89,23 @@ def size_of(model: str) -> Shape:
     Raises:
         ModelError: where neither knows it.
     """
-    shape = sizes.shape_of(name := re.split(r"[:/#]", model)[-1])
+    shape = costs.named_shape(name := re.split(r"[:/#]", model)[-1])
     with suppress(ModelError):
         shape = costs.shape_of(model) if math.isnan(shape.layers) else shape
     if math.isnan(shape.layers):
-        raise ModelError(f"the size of {model!r} is not known; add a row for {name} to {DATA / 'published' / 'sizes.csv'}")
+        raise ModelError(f"the size of {model!r} is not known; add a row for {name} to {costs.SIZES}")
     return shape
 
 
 def markdown(found: pd.DataFrame) -> str:
     """Two tables with a row for each policy and a column for each PRM, with totals: GPU hours; tokens generated and read."""
-    hours = found.pivot(index="policy", columns="prm", values="hours")
-    tokens = found.assign(text=[f"{r.generated / 1e6:,.0f} + {r.read / 1e6:,.0f}" for r in found.itertuples()])
-    texts = tokens.pivot(index="policy", columns="prm", values="text")
-    sums = found.groupby("prm")[["generated", "read"]].sum() / 1e6
-    order = {"index": found["policy"].unique(), "columns": found["prm"].unique()}
-    hours = hours.reindex(**order)
-    hours["all"] = hours.sum(axis=1)
-    hours.loc["all"] = hours.sum()
-    texts = texts.reindex(**order)
-    if len(texts.drop_duplicates()) == 1:
-        texts = texts.head(1).set_axis(["each policy"])
-    texts.loc["all"] = [f"{sums.loc[prm, 'generated']:,.0f} + {sums.loc[prm, 'read']:,.0f}" for prm in texts.columns]
-    return "\n\n".join(
-        ["GPU hours:", _lines(hours.map(_rounded)), "Million tokens, generated by the policy + read by the PRM:", _lines(texts)]
-    )
-
-
-def _rounded(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+    sums = found.pivot_table(index="policy", columns="prm", aggfunc="sum", margins=True, margins_name="all", sort=False)
+    hours = sums["hours"].map(lambda count: f"{count:,.0f}" if count >= 10 else f"{count:.2g}")
+    generated, read = ((sums[name] / 1e6).map("{:,.0f}".format, na_action="ignore") for name in ("generated", "read"))
+    tokens = (generated + " + " + read).drop(columns="all")
+    if len(tokens.iloc[:-1].drop_duplicates()) == 1:
+        tokens = tokens.iloc[-2:].set_axis(["each policy", "all"])
+    return "\n\n".join(["GPU hours:", _lines(hours), "Million tokens, generated by the policy + read by the PRM:", _lines(tokens)])
 
 
 def _lines(frame: pd.DataFrame) -> str:

@@ -4,8 +4,6 @@ The long-CoT policies of the pocket family check each operation in a step of its
 after a ``no``. So whether checks catch errors can be counted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -123,12 +121,12 @@ def catches(results: Results, problem_set: str, policy: str) -> pd.DataFrame:
         "right ones that their check calls wrong": (done, done["right"] & called, done["right"]),
         "operations done right after a no": (done, called & done["mended"], called),
     }
-    for kind, inside in (
-        ("no operation wrong", ~whole["erred"]),
-        ("wrong ones, all called wrong", whole["erred"] & ~whole["passed"]),
-        ("a wrong one passed as ok", whole["passed"]),
-    ):
-        shares[f"solutions that are right: {kind}"] = (whole, inside & whole["solved"], inside)
+    kinds = {
+        "no operation wrong": ~whole["erred"],
+        "wrong ones, all called wrong": whole["erred"] & ~whole["passed"],
+        "a wrong one passed as ok": whole["passed"],
+    }
+    shares |= {f"solutions that are right: {kind}": (whole, inside & whole["solved"], inside) for kind, inside in kinds.items()}
     rows = []
     for what, (table, part, among) in shares.items():
         counts = pd.DataFrame({"part": part, "among": among}).groupby(table["problem"]).sum().reindex(problems, fill_value=0)
@@ -167,5 +165,5 @@ def check_scores(results: Results, problem_set: str, policy: str, prm: str) -> d
         for trajectory in (t for t, right in zip(trajectories, correct) if right):
             for step, score in zip(trajectory["steps"], trajectory["scores"]):
                 scores[is_check(step)].append(score)
-    means = {name: float(np.mean(of)) if of else np.nan for name, of in (("checks", scores[True]), ("other steps", scores[False]))}
-    return {"policy": policy, "prm": prm} | means
+    checks, others = (float(np.mean(of)) if of else np.nan for of in (scores[True], scores[False]))
+    return {"policy": policy, "prm": prm, "checks": checks, "other steps": others}

@@ -1,10 +1,8 @@
-"""How a PRM errs, measured on solutions whose first wrong step is known (Liu et al. 2025, Fig 12 to 18).
+"""How a PRM errs, measured on solutions whose first wrong step is known (Zheng et al. 2024; Liu et al. 2025, Fig 12 to 18).
 
-With a threshold below which a step is called wrong, a right solution is *over-criticised* where a step is called wrong; in a
-wrong solution the error is *neglected* where no step is, *mislocated* where the first one called wrong is another one, else found.
+The first step scored below a threshold is called wrong. A right solution in which a step is called wrong is *over-criticised*. The
+error of a wrong solution is *neglected* where no step is called wrong, *mislocated* where another step is, else found.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +11,7 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 
-from tts.analysis import localisation, stats
-from tts.analysis.localisation import Localisation
+from tts.analysis import stats
 from tts.generate import labelled
 from tts.generate.labelled import Labelled
 from tts.tasks.pocket_problems import STYLES
@@ -28,29 +25,56 @@ Scores = Sequence[Sequence[float]]
 
 @dataclass(frozen=True)
 class Judged:
-    """A PRM with its step scores on the fixed test solutions.
+    """A PRM's step scores of some solutions, and how well they find first errors at one threshold, as ProcessBench counts it.
 
     Attributes:
-        name: the PRM.
-        localisation: shares of found errors and of accepted right solutions, at the threshold chosen on validation.
-        scores: each solution's step scores.
+        scores: step scores of each solution.
+        threshold: the first step scored below it is called wrong.
+        erroneous: share of wrong solutions whose first wrong step is found exactly.
+        correct: share of right solutions that are called right.
     """
 
-    name: str
-    localisation: Localisation
-    scores: list[tuple[float, ...]]
+    scores: Scores
+    threshold: float
+    erroneous: float
+    correct: float
 
     @property
-    def threshold(self) -> float:
-        return self.localisation.threshold
+    def f1(self) -> float:
+        """Harmonic mean of the two shares."""
+        total = self.erroneous + self.correct
+        return 2 * self.erroneous * self.correct / total if total else 0.0
 
 
-def judge(name: str, solutions: Sequence[Labelled]) -> Judged:
+def judge(prm: str, solutions: Sequence[Labelled]) -> Judged:
     """Scores the solutions with a PRM, its threshold chosen on the validation solutions."""
     validation = labelled.read("validation")
-    of_validation, scores = labelled.step_scores(name, validation, solutions)
-    threshold = localisation.best_threshold(of_validation, validation)
-    return Judged(name, localisation.at_threshold(scores, solutions, threshold), scores)
+    of_validation, scores = labelled.step_scores(prm, validation, solutions)
+    return at_threshold(scores, solutions, best_threshold(of_validation, validation))
+
+
+def at_threshold(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> Judged:
+    """How well the first errors of solutions are found at one threshold."""
+    wrong = _wrong(solutions)
+    hits = _called(scores, threshold) == wrong
+    return Judged(scores, threshold, float(hits[wrong >= 0].mean()), float(hits[wrong < 0].mean()))
+
+
+def best_threshold(scores: Scores, solutions: Sequence[Labelled]) -> float:
+    """The threshold of highest F1, among the quantiles of all step scores."""
+    flat = np.concatenate([np.asarray(row) for row in scores])
+    candidates = np.unique(np.quantile(flat, np.linspace(0.01, 0.99, 99)))
+    return float(max(candidates, key=lambda t: at_threshold(scores, solutions, t).f1))
+
+
+def _called(scores: Scores, threshold: float) -> np.ndarray:
+    """The first step of each solution that is scored below a threshold, ``(solutions,)``; -1 where none is."""
+    return np.array([next((i for i, s in enumerate(row) if s < threshold), -1) for row in scores])
+
+
+def _wrong(solutions: Sequence[Labelled]) -> np.ndarray:
+    """The first wrong step of each solution, ``(solutions,)``; -1 where none is."""
+    return np.array([s.first_error for s in solutions])
 
 
 def by_writer(judged: Judged, solutions: Sequence[Labelled]) -> dict[str, float]:
@@ -59,13 +83,13 @@ def by_writer(judged: Judged, solutions: Sequence[Labelled]) -> dict[str, float]
     for writer in dict.fromkeys(s.policy for s in solutions):
         scores, own = zip(*((row, s) for row, s in zip(judged.scores, solutions) if s.policy == writer))
         if {s.first_error < 0 for s in own} == {True, False}:
-            f1[writer] = localisation.at_threshold(scores, own, judged.threshold).f1
+            f1[writer] = at_threshold(scores, own, judged.threshold).f1
     return f1
 
 
 def verdicts(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> list[str]:
     """Per solution: ``right`` (accepted or found), or one of :data:`KINDS`."""
-    called, wrong = np.array(localisation.first_below(scores, threshold)), np.array([s.first_error for s in solutions])
+    called, wrong = _called(scores, threshold), _wrong(solutions)
     conditions = [called == wrong, wrong < 0, called < 0, called < wrong]
     return np.select(conditions, ["right", *KINDS[:3]], KINDS[3]).tolist()
 
@@ -77,10 +101,9 @@ def shares(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> p
         Columns pathology, of (how many solutions it is a share of), share, low, high (Wilson, 95 %).
     """
     labels = np.array(verdicts(scores, solutions, threshold))
-    wrong = np.array([s.first_error >= 0 for s in solutions])
     rows = []
     for kind in KINDS:
-        group = labels[~wrong] if kind == "over-criticism" else labels[wrong]
+        group = labels[(_wrong(solutions) < 0) == (kind == "over-criticism")]
         share = stats.wilson(int((group == kind).sum()), len(group))
         rows.append({"pathology": kind, "of": len(group)} | share.columns("share"))
     return pd.DataFrame(rows)
@@ -131,15 +154,10 @@ def examples(judged: Judged, solutions: Sequence[Labelled]) -> dict[str, int]:
     return {kind: labels.index(kind) for kind in KINDS if kind in labels}
 
 
-def training_lengths(sample: int = 2000) -> pd.DataFrame:
-    """Tokens per solution and per step of what PRMs of each step style are trained on (Liu et al. 2025, Table 1).
-
-    Args:
-        sample: solutions counted for each style.
-    """
+def training_lengths() -> pd.DataFrame:
+    """Tokens per solution and per step of 2,000 solutions that PRMs of each step style are trained on (Liu et al. 2025, Table 1)."""
     rows = {}
     for style in STYLES:
-        steps = [solution for _, solution in islice(corrupted(0, style), sample)]
-        per_step = [len(pieces(step)) for solution in steps for step in solution]
-        rows[style] = {"tokens per solution": sum(per_step) / sample, "tokens per step": float(np.mean(per_step))}
+        solutions = [[len(pieces(step)) for step in solution] for _, solution in islice(corrupted(0, style), 2000)]
+        rows[style] = {"tokens per solution": np.mean([sum(of) for of in solutions]), "tokens per step": np.concatenate(solutions).mean()}
     return pd.DataFrame(rows)

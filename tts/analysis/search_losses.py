@@ -5,11 +5,8 @@ expression as it stands: a sum that is regrouped, say ``1+(2+3)`` begun with ``1
 right answer. Whether a complete solution is right, its answer decides.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,9 +66,7 @@ class Followed:
     """A search with what became of each of its candidates.
 
     Attributes:
-        problem: the problem's text.
         answer: the right answer.
-        method: name of the method.
         nodes: every sampled step as a candidate of its own; whole solutions are cut into their steps.
         selected: the one whose answer is the answer, among ``nodes``; None where nothing finished.
         steps: rows of :func:`candidate_steps`.
@@ -100,9 +95,7 @@ def follow(grid: Grid, outcome: Outcome, problem: str, answer: str, method: str)
     Args:
         grid: its aggregate and vote select the answer; its depth limit applies.
         outcome: outcome of a driver that recorded, see :func:`tts.generate.recorded.search`.
-        problem: the problem's text.
         answer: the right answer.
-        method: name of the method.
     """
     task = task_of_grid(grid)
     chosen = selected(grid, outcome)
@@ -120,10 +113,10 @@ def unrolled(nodes: Sequence[Candidate]) -> list[Candidate]:
             single.append(node)
             continue
         for end in range(1, len(node.steps) + 1):
-            done = end == len(node.steps)
-            cut: dict[str, Any] = {} if done else {"status": "open", "text": "\n\n".join(node.steps[:end])}
             scores = None if node.scores is None else node.scores[:end]
-            single.append(replace(node, path=node.path + (0,) * (end - 1), steps=node.steps[:end], scores=scores, **cut))
+            single.append(replace(node, path=node.path + (0,) * (end - 1), steps=node.steps[:end], scores=scores))
+            if end < len(node.steps):
+                single[-1] = replace(single[-1], status="open", text="\n\n".join(node.steps[:end]))
     return single
 
 
@@ -134,11 +127,9 @@ def candidate_steps(
 
     Args:
         outcome: outcome of a driver that recorded.
-        problem: the problem's text.
         answer: the right answer.
         chosen: the selected candidate, of :func:`unrolled`.
         max_steps: the search's depth limit.
-        task: the task of the problem.
 
     Returns:
         Columns step (from 1), path (sample indices from the root), text, score (NaN where the PRM was not asked), state (of
@@ -155,9 +146,8 @@ def candidate_steps(
         for node in nodes:
             parent = by_path.get(node.path[:-1])
             state, into = _state(node, nodes, expanded, finished, max_steps)
-            right: bool | None
             if node.status == "finished":
-                right = grader.right(answer, task.answer(node.text))
+                right: bool | None = grader.right(answer, task.answer(node.text))
             else:
                 until = task.check_steps(problem, node.steps) if checked else None
                 right = None if until is None else until == len(node.steps)

@@ -1,7 +1,5 @@
 """Statistics of test-time scaling: pool estimators for every n, and intervals paired by problem."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,9 +29,9 @@ def best_of_n_accuracy(correct: np.ndarray, scores: np.ndarray, groups: np.ndarr
     above it. Ties are broken at random: equal scores share what their ranks select.
 
     Args:
-        correct: per sample, right or wrong.
-        scores: per sample, its aggregate score.
-        groups: per sample, the number of its answer; -1 for none.
+        correct: whether each sample is right.
+        scores: aggregate score of each sample.
+        groups: number of each sample's answer; -1 for none.
         n: size of the subsets.
     """
     total = _checked(len(correct), n)
@@ -52,9 +50,9 @@ def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, 
     Ties are broken at random: a subset counts as the share of right answers among those that tie.
 
     Args:
-        correct: per sample, right or wrong.
-        weights: per sample, its vote; ones for a majority.
-        groups: per sample, the number of its answer; -1 for none, which does not vote.
+        correct: whether each sample is right.
+        weights: vote of each sample; ones for a majority.
+        groups: number of each sample's answer; -1 for none, which does not vote.
         n: size of the subsets.
         draws: number of subsets drawn.
         seed: seed of the draws.
@@ -72,10 +70,7 @@ def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, 
         return 0.0
     if right_answer.all() and groups.min() >= 0:
         return 1.0
-    if n == total:
-        chosen = np.ones((1, total), bool)
-    else:
-        chosen = _subsets(total, n, draws, seed)
+    chosen = np.ones((1, total), bool) if n == total else _subsets(total, n, draws, seed)
     member = np.zeros((total, answers))
     member[groups >= 0, groups[groups >= 0]] = 1.0
     totals = (chosen * weights) @ member
@@ -148,8 +143,6 @@ def bootstrap(
         of_means: maps means ``(..., columns)`` to ``(...)``; by default the mean itself, of one column.
         clusters: each problem's cluster; each problem is its own by default.
         resamples: bootstrap samples.
-        level: level of the interval.
-        seed: seed of the resampling.
 
     Raises:
         ValueError: with fewer than two clusters, where there is no interval to give.

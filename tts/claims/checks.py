@@ -1,22 +1,27 @@
-"""The study's claims as contrasts of accuracies that were measured, each with its interval.
+"""The study's claims as contrasts of accuracies, measured or published, each with its interval.
 
-A check takes a :class:`Scope` and its parameters from ``claims.yaml``, and returns a :class:`Finding`. Policies are averaged within
-a problem, so that the interval is one over problems.
+A check of :data:`CHECKS` takes a :class:`Scope` and its parameters from ``claims.yaml``, and returns a :class:`Finding`. Policies are
+averaged within a problem, so that the interval is one over problems. A check of :data:`PUBLISHED` takes parameters only. Which
+problems a published model solves is not known, so published accuracies count as independent proportions; the study's own
+comparisons, paired by problem, may be somewhat more certain.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from functools import partial
 from statistics import NormalDist
+from typing import Self
 
 import numpy as np
+import pandas as pd
 
-from tts.analysis import costs, localisation, stats
+from tts.analysis import costs, pathologies, stats
 from tts.analysis.evidence import Evidence
-from tts.analysis.stats import FEWEST_PROBLEMS
+from tts.analysis.stats import FEWEST_PROBLEMS, Interval
+from tts.claims import published
 from tts.common.names import short
+from tts.generate import labelled
 from tts.models.files import read_card
 from tts.models.locate import locate
 from tts.search.registry import compared, method_of, prm_of
@@ -30,32 +35,24 @@ class NotTested(Exception):
 
 
 @dataclass(frozen=True)
-class Finding:
-    """The result of a check.
+class Finding(Interval):
+    """The contrast of a check with its interval, whose method is ``exact`` for a ratio of known numbers.
 
     Attributes:
-        estimate, low, high: the contrast with its 95 % interval.
         unit: ``points`` (of accuracy, as a share of 1), ``ratio`` or ``share``.
-        method: method of the interval.
         detail: description of the comparison.
         margin: the claim is that the contrast lies above it.
-        exact: the estimate is a ratio of known numbers, without a sampling error.
         bound: ``=``; ``>`` or ``<`` where the contrast is only known to lie beyond the estimate.
     """
 
-    estimate: float
-    low: float
-    high: float
     unit: str
-    method: str
     detail: str
     margin: float = 0.0
-    exact: bool = False
     bound: str = "="
 
     @classmethod
-    def of(cls, interval: stats.Interval, unit: str, detail: str, margin: float = 0.0, bound: str = "=") -> Finding:
-        return cls(interval.estimate, interval.low, interval.high, unit, interval.method, detail, margin, bound=bound)
+    def of(cls, interval: Interval, unit: str, detail: str, margin: float = 0.0, bound: str = "=") -> Self:
+        return cls(*astuple(interval), unit, detail, margin, bound)
 
 
 @dataclass(frozen=True)
@@ -64,10 +61,8 @@ class Scope:
 
     Attributes:
         evidence: one or more grids; the first that holds a cell answers for it.
-        problem_set: the one that claims are tested on.
-        n: the budget.
         policies: names of the policies, smallest first.
-        searchers: those that ran with every PRM.
+        searchers: policies that ran with every PRM.
         prms: names of the PRMs; ``good`` and ``weak`` stand for two of them, ``weak`` may be empty.
         long: each plain policy's long-CoT counterpart.
         pass_at_1: each problem's Pass@1 from separate samples, by policy.
@@ -85,6 +80,16 @@ class Scope:
     long: dict[str, str] = field(default_factory=dict)
     pass_at_1: dict[str, np.ndarray] = field(default_factory=dict)
     other_rule: Sequence[Evidence] = ()
+
+    def prm(self, role: str) -> str:
+        """The PRM that plays the ``good`` or the ``weak`` part.
+
+        Raises:
+            NotTested: where no other PRM than the good one plays the weak one.
+        """
+        if role == "weak" and self.weak in ("", self.good):
+            raise NotTested(f"no other PRM than {short(self.good)} plays the weak one" if self.weak else "no weak PRM in this scope")
+        return {"good": self.good, "weak": self.weak}[role]
 
     def values(self, policy: str, method: str, prm: str | None = None, evidence: Sequence[Evidence] | None = None) -> np.ndarray:
         """A method's accuracy on each problem, ``(problems,)``, at the scope's budget.
@@ -165,10 +170,10 @@ def interaction(scope: Scope, method: str, over: str, first: dict, second: dict)
     columns = np.hstack([columns for columns, _ in sides])
     cut = sides[0][0].shape[1]
     interval = stats.bootstrap(columns, lambda means: _average(means[..., :cut]) - _average(means[..., cut:]))
-    ends = []
-    for (of_side, named), where in zip(sides, (first, second)):
-        place = "; ".join([named, " and ".join(where["bins"])]) if where.get("bins") else named
-        ends.append(f"{_average(of_side.mean(0)):+.1%} ({place})")
+    places = [
+        f"{named}; {' and '.join(where['bins'])}" if where.get("bins") else named for (_, named), where in zip(sides, (first, second))
+    ]
+    ends = [f"{_average(of_side.mean(0)):+.1%} ({place})" for (of_side, _), place in zip(sides, places)]
     return Finding.of(interval, "points", f"{method} - {over}: {' less '.join(ends)}")
 
 
@@ -181,11 +186,7 @@ def _differences(
         ``(problems, 2 * policies)``: first each policy's differences, 0 on problems of other bins, then whether the problem counts
         for it, 1 or 0; and the policies and the PRM in words.
     """
-    name = {"good": scope.good, "weak": scope.weak}[prm]
-    if not name:
-        raise NotTested(f"no {prm} PRM in this scope")
-    if prm == "weak" and name == scope.good:
-        raise NotTested(f"no other PRM than {short(name)} plays the weak one")
+    name = scope.prm(prm)
     differences, counts, used, missing = [], [], [], ""
     for policy in scope.of_size(size) if size else scope.searchers:
         try:
@@ -215,7 +216,6 @@ def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Find
     The method is chosen cross-fitted among those that ran with the good PRM.
 
     Args:
-        ratio: how many times smaller, at least.
         of: size that is compared: ``parameters``, or ``flops`` in total by the study's convention.
     """
     large = scope.policies[-1]
@@ -226,8 +226,7 @@ def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Find
     small = fitting[-1]
     tts = _with_tts(scope, small)
     detail = f"{short(small)} with TTS {tts[0]:.1%} less {short(large)} with CoT, {times[small]:.3g} times the {of}"
-    difference = tts - compute_optimal.resampled_means(scope.values(large, "cot"))
-    return Finding.of(compute_optimal.interval(difference), "points", detail)
+    return Finding.of(compute_optimal.interval(tts - _alone(scope, large, "cot")), "points", detail)
 
 
 def _times(scope: Scope, small: str, large: str, of: str) -> float:
@@ -244,11 +243,16 @@ def _with_tts(scope: Scope, policy: str) -> np.ndarray:
     return compute_optimal.fit(values, scope.bins(policy) if policy in scope.pass_at_1 else ["all"] * scope.count).estimates
 
 
+def _alone(scope: Scope, policy: str, method: str) -> np.ndarray:
+    """Accuracy of a policy without a PRM on the resamples of :func:`_with_tts`, ``(1 + resamples,)``."""
+    return compute_optimal.resampled_means(scope.values(policy, method))
+
+
 def compute_optimal_over_majority(scope: Scope) -> Finding:
     """The cross-fitted compute-optimal strategy less majority voting, for the policy for which that is least certain."""
     findings = []
     for policy in scope.policies:
-        difference = _with_tts(scope, policy) - compute_optimal.resampled_means(scope.values(policy, "majority"))
+        difference = _with_tts(scope, policy) - _alone(scope, policy, "majority")
         detail = f"least certain of {len(scope.policies)} policies: {short(policy)}"
         findings.append(Finding.of(compute_optimal.interval(difference), "points", detail))
     return min(findings, key=certainty)
@@ -269,9 +273,8 @@ def relative_gain(scope: Scope) -> Finding:
         raise NotTested(f"there is one policy, {short(scope.policies[0])}")
     gains = []
     for policy in (scope.policies[0], scope.policies[-1]):
-        cot = compute_optimal.resampled_means(scope.values(policy, "cot"))
-        least = 0.5 / scope.count  # half a problem, so that a policy that solves none has a gain
-        gains.append(_with_tts(scope, policy) / np.maximum(cot, least) - 1)
+        cot = np.maximum(_alone(scope, policy, "cot"), 0.5 / scope.count)  # half a problem, so that a policy that solves none has a gain
+        gains.append(_with_tts(scope, policy) / cot - 1)
     detail = f"{gains[0][0]:+.0%} for {short(scope.policies[0])}, {gains[1][0]:+.0%} for {short(scope.policies[-1])}"
     return Finding.of(compute_optimal.interval(gains[0] - gains[1]), "share", detail)
 
@@ -281,11 +284,10 @@ def efficiency(scope: Scope) -> Finding:
     findings = []
     for policy in scope.searchers:
         grid = scope.holder(policy, "majority").grid
-        candidates = choices.choices(grid.methods, [grid.rule])
-        at = choices.Setting(scope.problem_set, policy, scope.good, scope.n)
+        candidates, at = choices.choices(grid.methods, [grid.rule]), choices.Setting(scope.problem_set, policy, scope.good, scope.n)
         gain = choices.efficiency(scope.holder(policy, "best_of_n", scope.good), at, candidates, scope.bins(policy))["in samples"]
         detail = f"{short(policy)} with {short(scope.good)}: {gain}"
-        findings.append(Finding.of(gain.interval, "ratio", detail, margin=1.0, bound=gain.bound or "="))
+        findings.append(Finding.of(gain.interval, "ratio", detail, 1.0, gain.bound or "="))
     return min(findings, key=certainty)
 
 
@@ -310,21 +312,19 @@ def localisation_f1(prm: str) -> float:
     family, separator, name = prm.rpartition(":")
     results = {} if family == "dial" else read_card(locate(name)).get("results", {})
     results = results.get("as implicit PRM", {}) if family == "implicit" else {} if separator else results
-    return results["localisation F1"] if "localisation F1" in results else localisation.evaluate(prm)["chosen"].f1
+    return results["localisation F1"] if "localisation F1" in results else pathologies.judge(prm, labelled.read("test")).f1
 
 
 def voting(scope: Scope, against: dict) -> Finding:
     """How far best-of-N moves between two rules with the weak PRM, less how far with the good one (Liu et al. 2025, Table 2)."""
     if not scope.other_rule:
         raise NotTested(f"no outcomes under the rule {Rule(**against)}")
-    if scope.weak in ("", scope.good):
-        raise NotTested(f"no other PRM than {short(scope.good)} plays the weak one")
-    columns = []
-    for prm in (scope.weak, scope.good):
+    prms, columns = (scope.prm("weak"), scope.good), []
+    for prm in prms:
         moves = [scope.values(p, "best_of_n", prm) - scope.values(p, "best_of_n", prm, scope.other_rule) for p in scope.searchers]
         columns.append(np.mean(moves, 0))
     interval = stats.bootstrap(np.stack(columns, 1), lambda means: np.abs(means[..., 0]) - np.abs(means[..., 1]))
-    moved = " and ".join(f"{short(prm)} {c.mean():+.1%}" for prm, c in zip((scope.weak, scope.good), columns))
+    moved = " and ".join(f"{short(prm)} {c.mean():+.1%}" for prm, c in zip(prms, columns))
     return Finding.of(interval, "points", f"the rule instead of {Rule(**against)} moves best-of-N by: {moved}")
 
 
@@ -332,8 +332,7 @@ def external_over_internal(scope: Scope) -> Finding:
     """Plain policies with test-time scaling less their long-CoT counterparts with CoT, averaged over the pairs."""
     if not scope.long:
         raise NotTested("no policy has a long-CoT counterpart of its size")
-    pairs = [(_with_tts(scope, plain), scope.values(other, "cot")) for plain, other in scope.long.items()]
-    differences = [tts - compute_optimal.resampled_means(alone) for tts, alone in pairs]
+    differences = [_with_tts(scope, plain) - _alone(scope, other, "cot") for plain, other in scope.long.items()]
     detail = f"{', '.join(map(short, scope.long))} with TTS and {short(scope.good)} less their long-CoT counterparts with CoT"
     return Finding.of(compute_optimal.interval(np.mean(differences, 0)), "points", detail)
 
@@ -346,10 +345,69 @@ def mostly_solved(scope: Scope, pass_at_1: float, above: float) -> Finding:
     return Finding.of(share, "share", f"problems with Pass@1 above {pass_at_1:.0%}, {short(largest)}", above)
 
 
+def _table(name: str, index: str = "model") -> pd.DataFrame:
+    return published.read(name).set_index(index)
+
+
+def published_difference(name: str, first: str, second: str, column: str) -> Finding:
+    """The difference of two rows of a table, in the column of a problem set."""
+    table = _table(name)
+    a, b = table.loc[first, column], table.loc[second, column]
+    detail = f"{first} {a:g} less {second} {b:g}, {published.PROBLEMS[column]} problems of {column}"
+    return Finding.of(published.combination([a, b], [1, -1], column), "points", detail)
+
+
+def published_voting(first: str, second: str, high: str, low: str) -> Finding:
+    """How far two rules lie apart under a first PRM, less how far under a second."""
+    table = _table("table2", "method")
+    values = [table.loc[rule, prm] for prm in (first, second) for rule in (high, low)]
+    detail = f"{high} - {low}: {first} {values[0] - values[1]:.1f}, {second} {values[2] - values[3]:.1f} points"
+    return Finding.of(published.combination(values, [1, -1, -1, 1], "MATH-500"), "points", detail)
+
+
+def published_flops(first: str, second: str, times: float) -> Finding:
+    """How many times fewer total FLOPs, exactly; more than ``times`` or not."""
+    total = _table("table4")["total_flops"]
+    ratio = float(total[second] / total[first])
+    detail = f"{second} {total[second]:.3g} over {first} {total[first]:.3g} FLOPs"
+    return Finding(ratio, ratio, ratio, "exact", "ratio", detail, times)
+
+
+def published_gain(first: str, second: str) -> Finding:
+    """The difference of two columns of Table 5 for the policy for which it is least certain."""
+    table, findings = _table("table5"), []
+    for model, row in table.iterrows():
+        detail = f"least certain of {len(table)} policies: {model} {row[first]} less {row[second]}"
+        findings.append(Finding.of(published.combination([row[first], row[second]], [1, -1], "MATH-500"), "points", detail))
+    return min(findings, key=certainty)
+
+
+def published_relative_gain(first: str, second: str) -> Finding:
+    """The relative gain over CoT of a first policy of Table 5 less that of a second; interval by the delta method."""
+    table, gains, variance = _table("table5"), [], 0.0
+    for model in (first, second):
+        cot, tts = table.loc[model, ["cot", "compute_optimal_tts"]].astype(float) / 100
+        gains.append(tts / cot - 1)
+        variance += (tts / cot) ** 2 * ((1 - tts) / (500 * tts) + (1 - cot) / (500 * cot))
+    estimate, half = gains[0] - gains[1], 1.96 * np.sqrt(variance)
+    detail = f"{gains[0]:+.1%} for {first}, {gains[1]:+.1%} for {second}"
+    return Finding(estimate, estimate - half, estimate + half, "delta method, as of independent samples", "share", detail)
+
+
+def published_share(value: float, problems: int, above: float) -> Finding:
+    """A published share of problems, in per cent; above another or not."""
+    return Finding.of(stats.wilson(value / 100 * problems, problems), "share", f"{value:g} % of {problems} problems", above / 100)
+
+
 CHECKS: dict[str, Callable[..., Finding]] = {
     check.__name__: check
     for check in (
         advantage, compute_optimal_over_majority, efficiency, external_over_internal, interaction, mostly_solved, prm_quality,
         relative_gain, small_over_large, voting,
     )
+}  # fmt: skip
+PUBLISHED: dict[str, Callable[..., Finding]] = {
+    "relative_gain": published_relative_gain, "share": published_share, "table2": published_voting,
+    "table3": partial(published_difference, "table3"), "table4": published_flops, "table5_all": published_gain,
+    "table6": partial(published_difference, "table6"),
 }  # fmt: skip

@@ -1,9 +1,8 @@
 """A small policy with test-time scaling against a larger one that answers alone: accuracy paired by problem, and FLOPs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,6 @@ class Answering:
 
     Attributes:
         how: CoT, or the method and rule chosen on all problems.
-        accuracy: accuracy with its 95 % interval.
         estimates: ``(1 + resamples,)``, the accuracy on the problems as they are, then on each resample of them.
     """
 
@@ -112,14 +110,13 @@ def verifier_as_solver(
     """
     rows = []
     for evidence in guides:
-        for prm in evidence.grid.prms:
-            solver = costs.solver_of(prm)
-            for policy in evidence.grid.policies:
-                way = guided(evidence, problem_set, policy, prm, n, rules)
-                row = {"policy": policy, "prm": prm, "solver": solver or "unknown", "how": way.how, "TTS": way.accuracy.estimate}
-                if solver in solvers.grid.policies:
-                    row |= _compared(way, alone(solvers, problem_set, solver))
-                rows.append(row | {"verdict": row.get("verdict", "not tested")})
+        for prm, policy in product(evidence.grid.prms, evidence.grid.policies):
+            solver, way = costs.solver_of(prm), guided(evidence, problem_set, policy, prm, n, rules)
+            row = {"policy": policy, "prm": prm, "solver": solver or "unknown", "how": way.how}
+            if solver in solvers.grid.policies:
+                rows.append(row | _compared(way, alone(solvers, problem_set, solver)))
+            else:
+                rows.append(row | {"TTS": way.accuracy.estimate, "verdict": "not tested"})
     table = pd.DataFrame(rows, columns=["policy", "prm", "solver", "how", *_COMPARED])
     return table.drop_duplicates(["policy", "prm"]).reset_index(drop=True)
 
@@ -131,19 +128,18 @@ def flops_comparisons(evidence: Evidence, problem_set: str, prm: str, method: st
         Two rows per pair, by what is counted (the study's convention; in full): the paired difference in points with its
         verdict, and the columns of :func:`tts.analysis.flops.against`.
     """
-    policies, rows = costs.by_size(evidence.grid.policies), []
-    for i, small in enumerate(policies):
-        for large in policies[i + 1 :]:
-            a = evidence.accuracy(problem_set, small, prm, method, n)
-            b = evidence.accuracy(problem_set, large, None, "cot", 1)
-            if a.mean() < b.mean():
-                continue
-            difference = stats.paired_difference(a, b)
-            points = f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
-            common = {"small with TTS": small, "large with CoT": large, "difference (points)": points, "verdict": stats.verdict(difference)}
-            for counted, full in (("the study's", False), ("full", True)):
-                with_tts, with_cot = ways_of(evidence, problem_set, (small, large), prm, method, n, full).values()
-                rows.append({**common, "counted": counted, **flops.against(with_tts, with_cot, len(a))})
+    rows = []
+    for small, large in combinations(costs.by_size(evidence.grid.policies), 2):
+        a = evidence.accuracy(problem_set, small, prm, method, n)
+        b = evidence.accuracy(problem_set, large, None, "cot", 1)
+        if a.mean() < b.mean():
+            continue
+        difference = stats.paired_difference(a, b)
+        points = f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+        common = {"small with TTS": small, "large with CoT": large, "difference (points)": points, "verdict": stats.verdict(difference)}
+        for counted, full in (("the study's", False), ("full", True)):
+            with_tts, with_cot = ways_of(evidence, problem_set, (small, large), prm, method, n, full).values()
+            rows.append({**common, "counted": counted, **flops.against(with_tts, with_cot, len(a))})
     names = ["small with TTS", "large with CoT", "difference (points)", "verdict", "counted", *CLAIMS, "small is cheaper in total"]
     return pd.DataFrame(rows, columns=names)
 

@@ -4,13 +4,12 @@ Claims, their contrasts and what plays which part in a scope stand in ``notebook
 fixed. A verdict holds at the ledger's level after Holm's correction over the claims of its scope.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 import yaml
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from tts.analysis import committed, difficulty
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence
-from tts.claims import checks, published_checks
+from tts.claims import checks
 from tts.claims.checks import Finding, NotTested, Scope
 from tts.common.files import write_text
 from tts.common.paths import NOTEBOOKS
@@ -46,7 +45,7 @@ class Check(BaseModel, extra="allow"):
     missing: str = ""
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Check:
+    def _one_of_both(self) -> Self:
         if bool(self.check) == bool(self.missing):
             raise ValueError("give either check (with its parameters) or missing (why there is none)")
         return self
@@ -61,14 +60,7 @@ class Check(BaseModel, extra="allow"):
 
 
 class Claim(BaseModel, extra="forbid"):
-    """A claim of the study.
-
-    Attributes:
-        statement: the claim in words.
-        reference: its place in the paper.
-        published: its check on the published numbers.
-        measured: its check on any scope's outcomes.
-    """
+    """A claim of the study, its place in the paper, and its checks: on the published numbers, and on any scope's outcomes."""
 
     statement: str
     reference: str
@@ -77,13 +69,7 @@ class Claim(BaseModel, extra="forbid"):
 
 
 class Roles(BaseModel, extra="forbid"):
-    """What plays which part in a scope; fields as in :class:`tts.claims.checks.Scope`.
-
-    Attributes:
-        split: split of the problems.
-        n: the budget, where it is not the ledger's.
-        weak_prm: the weak PRM; empty where there is none.
-    """
+    """What plays which part in a scope; fields as in :class:`tts.claims.checks.Scope`; ``n`` is None where it is the ledger's."""
 
     problem_set: str
     split: str = "test"
@@ -108,9 +94,9 @@ class Ledger(BaseModel, extra="forbid"):
     claims: dict[str, Claim]
 
     @model_validator(mode="after")
-    def _checks_exist(self) -> Ledger:
+    def _checks_exist(self) -> Self:
         for name, claim in self.claims.items():
-            for kind, known in (("published", published_checks.CHECKS), ("measured", checks.CHECKS)):
+            for kind, known in (("published", checks.PUBLISHED), ("measured", checks.CHECKS)):
                 check = getattr(claim, kind).check
                 if check and check not in known:
                     raise ValueError(f"claim {name!r}, {kind}: no check {check!r}; known: {', '.join(known)}")
@@ -215,19 +201,20 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
     rows = []
     for scope_name in ("published", *scopes):
         results = {name: _run(claim, scope_name, scopes.get(scope_name)) for name, claim in ledger.claims.items()}
-        uncertain = {name: f for name, f in results.items() if isinstance(f, Finding) and not f.exact}
+        uncertain = {name: f for name, f in results.items() if isinstance(f, Finding) and f.method != "exact"}
         raw = [math.erfc(abs(checks.certainty(f)) / math.sqrt(2)) for f in uncertain.values()]
         corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
         for name, claim in ledger.claims.items():
-            result, p = results[name], corrected.get(name, 0.0)
+            found, p = results[name], corrected.get(name, 0.0)
             row = {"claim": name, "statement": claim.statement, "reference": claim.reference, "scope": scope_name}
-            if isinstance(result, str):
-                rows.append(row | {"verdict": "not tested", "detail": result, "fixed": str(ledger.fixed)})
-                continue
-            side = "supported" if result.estimate > result.margin else "contradicted"
-            numbers = {key: getattr(result, key) for key in ("estimate", "low", "high", "unit", "margin", "bound")}
-            rest = {"interval": result.method, "p": p, "detail": result.detail, "fixed": str(ledger.fixed)}
-            rows.append(row | {"verdict": side if p < 1 - ledger.level else "undecided"} | numbers | rest)
+            if isinstance(found, str):
+                row |= {"verdict": "not tested", "detail": found}
+            else:
+                side = "supported" if found.estimate > found.margin else "contradicted"
+                row["verdict"] = side if p < 1 - ledger.level else "undecided"
+                row |= {key: getattr(found, key) for key in ("estimate", "low", "high", "unit", "margin", "bound")}
+                row |= {"interval": found.method, "p": p, "detail": found.detail}
+            rows.append(row | {"fixed": str(ledger.fixed)})
     return pd.DataFrame(rows)
 
 
@@ -237,7 +224,7 @@ def _run(claim: Claim, scope_name: str, scope: Scope | None) -> Finding | str:
     if check.missing:
         return check.missing
     if scope_name == "published":
-        return published_checks.CHECKS[check.check](**check.parameters)
+        return checks.PUBLISHED[check.check](**check.parameters)
     if scope is None:
         return f"no outcomes of the scope {scope_name!r}"
     try:
@@ -258,8 +245,8 @@ def formatted(row: dict | pd.Series) -> str:
 
 def described(ledger: Ledger) -> pd.DataFrame:
     """One row per claim: statement, reference, and its check in each kind of scope."""
-    rows = [{"claim": name} | {key: str(value) for key, value in claim} for name, claim in ledger.claims.items()]
-    return pd.DataFrame(rows).set_index("claim")
+    rows = {name: {key: str(value) for key, value in claim} for name, claim in ledger.claims.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("claim")
 
 
 def wide(ledger: pd.DataFrame) -> pd.DataFrame:
@@ -272,10 +259,11 @@ def wide(ledger: pd.DataFrame) -> pd.DataFrame:
 
 def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:
     """Writes the ledger as ``ledger.json`` and ``ledger.csv``."""
-    paths = [folder / "ledger.json", folder / "ledger.csv"]
-    write_text(paths[0], json.dumps(json.loads(ledger.to_json(orient="records")), indent=1, ensure_ascii=False) + "\n")
-    write_text(paths[1], ledger.to_csv(index=False))
-    return paths
+    rows = json.loads(ledger.to_json(orient="records"))
+    texts = {"ledger.json": json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "ledger.csv": ledger.to_csv(index=False)}
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def counts(ledger: pd.DataFrame) -> pd.DataFrame:

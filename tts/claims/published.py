@@ -3,14 +3,12 @@
 The numbers are those of Liu et al. 2025 (arXiv 2502.06703), under ``data/published``. Nothing here was measured by this suite.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 
-from tts.analysis import flops, sizes, stats
+from tts.analysis import costs, flops, stats
 from tts.analysis.flops import Cost
 from tts.analysis.stats import Interval
 from tts.common.paths import DATA
@@ -77,9 +75,9 @@ def combination(accuracies: Sequence[float], signs: Sequence[float], problem_set
 
 def table3() -> pd.DataFrame:
     """Table 3 with an interval for each accuracy: columns model, group, problems, accuracy, low, high (in per cent)."""
-    rows = read("table3").melt(["model", "group"], list(PROBLEMS), "problems", "accuracy").dropna()
+    rows = read("table3").melt(["model", "group"], list(PROBLEMS), "problems", "accuracy").dropna(ignore_index=True)
     intervals = [accuracy(row.accuracy, row.problems) for row in rows.itertuples()]
-    return rows.assign(low=[100 * i.low for i in intervals], high=[100 * i.high for i in intervals]).reset_index(drop=True)
+    return rows.assign(low=[100 * i.low for i in intervals], high=[100 * i.high for i in intervals])
 
 
 def table4() -> pd.DataFrame:
@@ -87,8 +85,8 @@ def table4() -> pd.DataFrame:
 
     Parameters and tokens are those of ``sizes.csv``, inferred. Inference is quoted; the tokens behind it follow as FLOPs / 2N.
     """
-    table, size = read("table4"), read("sizes").set_index("model")
-    size = size.loc[table["model"]].reset_index(drop=True)
+    table = read("table4")
+    size = table[["model"]].merge(read("sizes"))
     again = flops.pretraining(size["parameters"], size["pretraining_tokens"])
     agrees = [f"{a:.2e}" == f"{p:.2e}" for a, p in zip(again, table["pretraining_flops"])]
     inferred = table["inference_flops"] / (2 * size["parameters"])
@@ -100,12 +98,8 @@ def table5() -> pd.DataFrame:
     """Table 5 with its performance gain recomputed, and the error reduction that follows from it."""
     table = read("table5")
     cot, tts = table["cot"], table["compute_optimal_tts"]
-    gain = ((tts / cot - 1) * 100).round(1)
-    return table.assign(
-        recomputed_gain=gain,
-        agrees=gain == table["performance_gain_percent"],
-        error_reduction_percent=((tts - cot) / (100 - cot) * 100).round(1),
-    )
+    gain, reduction = ((tts / cot - 1) * 100).round(1), ((tts - cot) / (100 - cot) * 100).round(1)
+    return table.assign(recomputed_gain=gain, agrees=gain == table["performance_gain_percent"], error_reduction_percent=reduction)
 
 
 def table6() -> pd.DataFrame:
@@ -115,9 +109,10 @@ def table6() -> pd.DataFrame:
         Columns external, internal, problems, TTS, CoT (accuracies in per cent), difference, low, high (shares), verdict.
     """
     rows = read("table6").melt(["model", "group"], list(PROBLEMS), "problems", "accuracy")
-    sides = {group: rows[rows["group"] == group].drop(columns="group") for group in ("TTS", "long CoT")}
-    external = sides["TTS"].rename(columns={"model": "external", "accuracy": "TTS"})
-    internal = sides["long CoT"].rename(columns={"model": "internal", "accuracy": "CoT"})
+    external, internal = (
+        rows[rows["group"] == group].drop(columns="group").rename(columns={"model": side, "accuracy": name})
+        for group, side, name in (("TTS", "external", "TTS"), ("long CoT", "internal", "CoT"))
+    )
     return _with_differences(external.merge(internal, on="problems"))
 
 
@@ -135,7 +130,7 @@ def accuracies() -> pd.DataFrame:
     table5 = read("table5").rename(columns={"cot": "CoT", "compute_optimal_tts": "TTS"})
     table5 = table5.melt("model", ["CoT", "TTS"], "strategy", "MATH-500").assign(source="Table 5")
     rows = pd.concat([grouped, table5]).melt(["model", "strategy", "source"], list(PROBLEMS), "problems", "accuracy").dropna()
-    return rows[["model", "strategy", "problems", "accuracy", "source"]].sort_values("source", kind="stable").reset_index(drop=True)
+    return rows[["model", "strategy", "problems", "accuracy", "source"]].sort_values("source", kind="stable", ignore_index=True)
 
 
 def disagreements() -> pd.DataFrame:
@@ -143,7 +138,7 @@ def disagreements() -> pd.DataFrame:
     rows, key = accuracies(), ["model", "strategy", "problems"]
     both = rows.merge(rows, on=key, suffixes=("", " again"))
     both = both[both["source"] < both["source again"]]
-    return both.assign(agrees=both["accuracy"] == both["accuracy again"]).sort_values("agrees", kind="stable").reset_index(drop=True)
+    return both.assign(agrees=both["accuracy"] == both["accuracy again"]).sort_values("agrees", kind="stable", ignore_index=True)
 
 
 def claims() -> pd.DataFrame:
@@ -178,27 +173,21 @@ def counted(convention: str) -> dict[str, Cost]:
     """
     if convention not in CONVENTIONS:
         raise PublishedError(f"no convention {convention!r}; there are {', '.join(CONVENTIONS)}")
-    table, known = table4(), read("sizes").set_index("model")
-    costs, solution = {}, 0.0
-    for row in table.iloc[::-1].itertuples():  # the larger of each comparison comes second, and gives the length of a solution
-        alone, size = row.strategy == "CoT", known.loc[row.model]
-        solution = row.inferred_tokens / PROBLEMS["MATH-500"] if alone else solution
-        prm = None if alone or not convention.startswith("full") else known.loc[f"Qwen2.5-Math-PRM-{convention.split()[1]}"]
-        costs[row.model] = _counted(size, prm, convention, row.inferred_tokens, solution)
-    return {model: costs[model] for model in table["model"]}
-
-
-def _counted(size: pd.Series, prm: pd.Series | None, convention: str, tokens: float, solution: float) -> Cost:
-    counting = size["parameters" if convention == "the study's" else "active_parameters"]
-    trained = flops.pretraining(counting, size["pretraining_tokens"])
-    if not convention.startswith("full"):
-        return Cost(trained, decode=flops.inference(counting, tokens), deployed=size["parameters"])
-    prompts = [PROMPT_TOKENS] * PROBLEMS["MATH-500"]
-    if prm is None:
-        return replace(flops.answering(sizes.shape_in(size), prompts, tokens, solution), policy_training=trained)
-    prm_trained = flops.pretraining(prm["active_parameters"], prm["pretraining_tokens"])
-    cost = flops.answering(sizes.shape_in(size), prompts, tokens, solution, sizes.shape_in(prm), tokens + sum(prompts))
-    return replace(cost, policy_training=trained, prm_training=prm_trained)
+    known, full, queries = read("sizes").set_index("model"), convention.startswith("full"), PROBLEMS["MATH-500"]
+    counting = "parameters" if convention == "the study's" else "active_parameters"
+    prompts, found, solution = [PROMPT_TOKENS] * queries, {}, 0.0
+    for row in table4().iloc[::-1].itertuples():  # the larger of each comparison comes second, and gives the length of a solution
+        size, tokens, alone = known.loc[row.model], row.inferred_tokens, row.strategy == "CoT"
+        solution = tokens / queries if alone else solution
+        cost = Cost(decode=flops.inference(size[counting], tokens), deployed=size["parameters"])
+        if full and alone:
+            cost = flops.answering(costs.shape_in(size), prompts, tokens, solution)
+        elif full:
+            prm = known.loc[f"Qwen2.5-Math-PRM-{convention.split()[1]}"]
+            cost = flops.answering(costs.shape_in(size), prompts, tokens, solution, costs.shape_in(prm), tokens + sum(prompts))
+            cost = replace(cost, prm_training=flops.pretraining(prm["active_parameters"], prm["pretraining_tokens"]))
+        found[row.model] = replace(cost, policy_training=flops.pretraining(size[counting], size["pretraining_tokens"]))
+    return dict(reversed(found.items()))
 
 
 def flops_comparisons() -> pd.DataFrame:
@@ -209,8 +198,8 @@ def flops_comparisons() -> pd.DataFrame:
     """
     rows = []
     for convention in CONVENTIONS:
-        costs = list(counted(convention).items())
-        for (small, small_cost), (large, large_cost) in zip(costs[::2], costs[1::2]):
+        found = list(counted(convention).items())
+        for (small, small_cost), (large, large_cost) in zip(found[::2], found[1::2]):
             against = flops.against(small_cost, large_cost, PROBLEMS["MATH-500"])
             rows.append({"small with TTS": small, "large with CoT": large, "counted": convention, **against})
-    return pd.DataFrame(rows).sort_values("small with TTS", ascending=False, kind="stable").reset_index(drop=True)
+    return pd.DataFrame(rows).sort_values("small with TTS", ascending=False, kind="stable", ignore_index=True)

@@ -150,7 +150,7 @@ def quality(evidence: Evidence, judged: Mapping[str, Judged], n: int) -> pd.Data
     """How well PRMs find errors beside what they are worth: columns prm, accuracy, low, high (best-of-n), f1, parameters; by f1."""
     rows = evidence.at_budget(n)
     rows = rows[(rows["method"] == "best_of_n") & rows["prm"].isin(list(judged))][["prm", "accuracy", "low", "high"]]
-    f1 = rows["prm"].map({prm: of.localisation.f1 for prm, of in judged.items()})
+    f1 = rows["prm"].map({prm: of.f1 for prm, of in judged.items()})
     sizes = rows["prm"].map({prm: costs.shape_of(prm).parameters for prm in judged})
     return rows.assign(f1=f1, parameters=sizes).sort_values("f1")
 

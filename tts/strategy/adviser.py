@@ -1,11 +1,9 @@
 """The strategy for a policy and a PRM: learnt from stored runs, kept in a file, looked up for a budget, applied to a problem."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -43,7 +41,7 @@ class Model(BaseModel, extra="forbid"):
     weights: str
 
     @classmethod
-    def of(cls, name: str) -> Model:
+    def of(cls, name: str) -> Self:
         return cls(name=name, weights=weights_of(name))
 
 
@@ -97,8 +95,6 @@ class Strategy(BaseModel, extra="forbid"):
     """What was learnt for one policy and one PRM.
 
     Attributes:
-        policy, prm: models that it holds for.
-        sampling: limits of sampling and search.
         beam_width: M.
         peek: samples from which the difficulty of a problem is predicted.
         thresholds: mean PRM score of those above which a problem is easy, and below which it is hard.
@@ -154,14 +150,7 @@ class StrategyFile(BaseModel):
 
 
 def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) -> Strategy:
-    """The best choice for each predicted difficulty and each budget, from stored runs.
-
-    Args:
-        results: accuracies of a grid that holds the policy and the PRM.
-        problem_set: problem set that is learnt from.
-        policy, prm: their names.
-        peek: samples from which difficulty is predicted.
-    """
+    """The best choice for each difficulty as predicted from ``peek`` samples, and each budget, from stored runs of one problem set."""
     grid = results.grid
     candidates = choices.choices(grid.methods)
     scores = results.mean_score(problem_set, policy, prm, peek)
@@ -220,7 +209,6 @@ def load(path: Path, policy: str, prm: str) -> Strategy:
 
 
 def table(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Entries as a table to print."""
     return pd.DataFrame([e.model_dump() for e in entries])
 
 
@@ -230,9 +218,7 @@ class Solution(NamedTuple):
     Attributes:
         answer: the selected answer; None where no candidate has one.
         steps: steps of the selected candidate.
-        difficulty: predicted difficulty.
         score: mean PRM score of the first samples, from which the difficulty is predicted.
-        entry: entry that was applied.
         policy_tokens, prm_tokens: tokens of everything, the first samples included.
     """
 

@@ -1,7 +1,5 @@
 """Difficulty of a problem for a policy, and which method is best for it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,14 +18,10 @@ PRICES = tuple(1e-6 * 2.0**i for i in range(12))
 """Prices of a token, in accuracy: from one point for 10,000 tokens to one for five."""
 
 
-def absolute_bins(pass_at_1: Sequence[float] | np.ndarray, thresholds: tuple[float, float] = THRESHOLDS) -> np.ndarray:
-    """Difficulty by Pass@1 thresholds (Liu et al. 2025, section 3.2): easy from 50 %, hard below 10 %.
-
-    Returns:
-        ``(problems,)`` of easy, medium, hard.
-    """
+def absolute_bins(pass_at_1: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Difficulty of each problem by Pass@1 (Liu et al. 2025, section 3.2), ``(problems,)``: easy from 50 %, hard below 10 %."""
     values = np.asarray(pass_at_1)
-    return np.select([values >= thresholds[0], values >= thresholds[1]], BINS[:2], BINS[2])
+    return np.select([values >= threshold for threshold in THRESHOLDS], BINS[:2], BINS[2])
 
 
 def quantile_bins(pass_at_1: Sequence[float]) -> np.ndarray:
@@ -88,7 +82,6 @@ def study_method(share: float, difficulty: str) -> str:
 
     Args:
         share: the policy's parameters over those of the largest policy.
-        difficulty: easy, medium or hard.
     """
     if share < 7 / 72:
         return "beam_search"

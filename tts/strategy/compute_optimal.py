@@ -16,8 +16,6 @@ problem: 1/4. Nothing but the sums per candidate, bin and fold is needed. A resa
 often it was drawn; the sums, the choices and the accuracy then follow in the same way.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -107,8 +105,6 @@ def fit(
         crossed: judge on problems that the choice was not made on; else on the same ones, as the study does.
         costs: ``(candidates, problems)``, what each candidate costs, say in tokens; nothing by default.
         price: accuracy that a unit of cost must bring; the choice is by accuracy less price times cost.
-        resamples: number of the bootstrap's resamples.
-        seed: seed of folds and resamples.
 
     Raises:
         ValueError: with fewer problems than folds, where nothing can be held out.
@@ -122,8 +118,8 @@ def fit(
     cells = np.eye(len(names) * FOLDS)[numbers * FOLDS + folds_of(bins, seed)]  # (problems, bins * folds), one where a problem lies
     worth = _sums(values - price * costs, cells, weights)
     best = _best(worth, crossed)
-    right = _of_best(_sums(values, cells, weights) if price else worth, best)
-    spent = _of_best(_sums(costs, cells, weights[:1]), best[:1])
+    right = np.take_along_axis(_sums(values, cells, weights) if price else worth, best, 1).sum((1, 3))  # (1 + resamples, bins)
+    spent = np.take_along_axis(_sums(costs, cells, weights[:1]), best[:1], 1)
     chosen = worth.sum(3).argmax(1)  # (1 + resamples, bins)
     count = weights @ cells.reshape(len(bins), len(names), FOLDS).sum(2)
     return Fitted(
@@ -152,11 +148,6 @@ def _best(sums: np.ndarray, crossed: bool) -> np.ndarray:
     # Where the other folds cannot tell a bin's candidates apart, what is best over all their bins.
     unknown = (np.abs(seen - seen[:, :1]) <= 1e-8 + 1e-5 * np.abs(seen[:, :1])).all(1, keepdims=True)  # isclose, in a third of its time
     return np.where(unknown, seen.sum(2, keepdims=True), seen).argmax(1, keepdims=True)
-
-
-def _of_best(sums: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Sums of the chosen candidates per bin, ``(resamples, bins)``."""
-    return np.take_along_axis(sums, best, 1).sum((1, 3))
 
 
 def _of_bin(right: np.ndarray, count: np.ndarray) -> Interval:

@@ -4,8 +4,6 @@ The map is made from dialled checkers (:mod:`tts.reward_models.dial`); a real PR
 then says which method should win with it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 
@@ -41,11 +39,10 @@ def committed_map(grid: Grid, n: int = 16) -> Evidence | None:
 def real_cells(grid: Grid, prms: Sequence[str], n: int = 16) -> list[Evidence]:
     """Committed outcomes with real PRMs, PRM by PRM: of the policies that ran every method, then of those that
     ran all but the ones with a run for each budget."""
-    outcomes = []
-    for prm in prms:
-        for methods in (compared(study=True), [name for name in compared(study=True) if METHODS[name].part]):
-            changed = {"policies": pocket_models("policy"), "prms": [prm], "methods": methods, "budgets": [n], "samples": n}
-            outcomes.append(committed.committed(Grid(**(grid.model_dump() | changed))))
+    kinds, outcomes = (compared(study=True), [name for name in compared(study=True) if METHODS[name].part]), []
+    for prm, methods in product(prms, kinds):
+        changed = {"policies": pocket_models("policy"), "prms": [prm], "methods": methods, "budgets": [n], "samples": n}
+        outcomes.append(committed.committed(Grid(**(grid.model_dump() | changed))))
     return [evidence for evidence in outcomes if evidence]
 
 
@@ -68,13 +65,7 @@ def winners(evidence: Evidence, problem_set: str, n: int) -> pd.DataFrame:
 
 
 class Prediction:
-    """Accuracies read off the map: between its points linearly, by error rates and by the policy's own accuracy with CoT.
-
-    Args:
-        evidence: outcomes of the dialled checkers.
-        problem_set: the one that they ran on.
-        n: budget.
-    """
+    """Accuracies read off the map: between its points linearly, by error rates and by the policy's own accuracy with CoT."""
 
     def __init__(self, evidence: Evidence, problem_set: str, n: int):
         skills = {p: evidence.accuracy(problem_set, p, None, "cot", 1).mean() for p in evidence.grid.policies}

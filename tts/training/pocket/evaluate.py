@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tts.analysis import pathologies
 from tts.analysis.accuracy import Results
-from tts.analysis.localisation import evaluate as localise
+from tts.generate import labelled
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
 from tts.models.files import POCKET_FOLDER, pocket_models, read_card, write_card
@@ -30,8 +31,9 @@ def policy(name: str, store: Store, samples: int = 64) -> dict:
 
 def prm(name: str) -> dict:
     """Error localisation (ProcessBench's F1), with the threshold chosen on validation and with 0.5."""
-    measured = localise(name)
-    chosen, half = measured["chosen"], measured["half"]
+    solutions = labelled.read("test")
+    chosen = pathologies.judge(name, solutions)
+    half = pathologies.at_threshold(chosen.scores, solutions, 0.5)
     return {
         "localisation F1": round(chosen.f1, 4),
         "on erroneous": round(chosen.erroneous, 4),
