@@ -48,11 +48,10 @@ def models(
 def measure(store: Annotated[Path, typer.Option(help="where samples are kept")] = SCRATCH / "runs") -> None:
     """Samples the solutions that PRMs are judged on, measures every committed model, and writes results into the cards."""
     from tts.store.store import Store
-    from tts.training.pocket.evaluate import all_models
+    from tts.training.pocket.evaluate import all_models, sample_solutions
     from tts.training.pocket.recipes import FAMILY
-    from tts.training.pocket.solutions import build
 
-    build(list(FAMILY))
+    sample_solutions(list(FAMILY))
     all_models(Store(store))
 
 
