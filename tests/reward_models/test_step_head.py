@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from scripted import ScriptedPolicy, ScriptedPRM, root
 
 from tts.analysis import costs
-from tts.models import converted
 from tts.models.files import read_card
 from tts.models.hub import ModelError
 from tts.models.loading import load_causal_lm, load_tokenizer
@@ -36,7 +35,7 @@ OTHER = ("47+38=85", "85*3=265", "\\boxed{265}")
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(converted, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr("tts.models.locate.CACHE", tmp_path / "cache")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from tts.models import converted, files, loading
+from tts.models import files, loading
 from tts.models.hub import ModelError
 from tts.models.loading import load_causal_lm
 from tts.models.locate import locate
@@ -32,7 +32,7 @@ WORKED = [{"problem": f"{a},+{b}=?", "solution": f"{a}+{b}={a + b}\n\n\\boxed{{{
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(converted, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr("tts.models.locate.CACHE", tmp_path / "cache")
 
 
 @pytest.fixture(scope="module")

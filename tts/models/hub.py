@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from functools import cache
+from multiprocessing import TimeoutError as NoAnswer
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, snapshot_download
@@ -214,16 +214,8 @@ def _ask(name: str, request: Callable):
 
 def _within(seconds: float, request: Callable):
     """The request's answer, or a TimeoutError: the time limits of resolving a host and of trying each of its addresses add up."""
-    answer: Future = Future()
-
-    def run() -> None:
+    with ThreadPool(1) as pool:  # leaving it waits for no request: its thread is a daemon
         try:
-            answer.set_result(request())
-        except Exception as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        return answer.result(seconds)
-    except TimeoutError:
-        raise TimeoutError(f"no answer within {seconds:.0f} seconds") from None
+            return pool.apply_async(request).get(seconds)
+        except NoAnswer:
+            raise TimeoutError(f"no answer within {seconds:.0f} seconds") from None
