@@ -29,8 +29,6 @@ class Done:
     """What an import has written.
 
     Attributes:
-        contents: contents of the files, with everything that was skipped.
-        source: the import, as grids see it.
         presets: files to run notebooks with, one for each group of policies of which the same is known.
         grades: number of recorded verdicts.
         differences: recorded verdicts that this suite does not share.
@@ -52,8 +50,6 @@ def import_into(store: Store, contents: Contents, name: str, root: Path, policy:
     by doing it again. One that other files replace is none from before its problems change until the list is that of the new ones.
 
     Args:
-        store: store to write to.
-        contents: contents of the files.
         name: name of the import.
         root: folder or file that was read, by which an import is known again.
         policy, prm: names of the models, where the format has none.

@@ -27,14 +27,11 @@ class Preset:
     """A preset file for some of an import's policies and PRMs.
 
     Attributes:
-        file: name of the file.
-        policies, prms: names of the models.
-        problems: number of problems that all of their runs hold.
+        problems: number of problems that all runs hold.
         cells: methods and budgets of which the data says something.
         common: parameters of all notebooks.
         notebooks: notebooks that can run, with parameters of their own.
         without: reasons why the others cannot, by notebook.
-        text: content of the file.
     """
 
     file: str
@@ -106,6 +103,7 @@ def _preset(
         "store": str(store),
         "figures": str(ROOT / "figures" / f"{source.name}{number}"),
     }
+    roles = {"searchers": list(policies), "search_prms": list(prms), "weak_prm": prms[0] if prms else "", "long_cot": {}}
     # What each notebook needs of the data, see _unmet, and its own parameters.
     notebooks = {
         "00_quickstart": ("sampling", {}),
@@ -117,10 +115,7 @@ def _preset(
         "06_small_vs_large": ("scores greedy sizes folds", {"more_prms": [], "more_policies": []}),
         "07_flops_comparison": ("scores greedy sizes", {"method": level[-1]}),
         "08_long_cot": ("counterparts", {}),
-        FINDINGS: (
-            "scores verdicts",
-            {"searchers": list(policies), "search_prms": list(prms), "weak_prm": prms[0] if prms else "", "long_cot": {}},
-        ),
+        FINDINGS: ("scores verdicts", roles),
         "10_train_pocket": ("training", {}),
     }
     unmet = _unmet(policies, prms, {method for method, _ in cells}, problems)
