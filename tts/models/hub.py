@@ -123,11 +123,7 @@ def resolve(name: str) -> str:
 
 
 def fetch(location: str, weights: bool = False) -> Path:
-    """The folder of a resolved name, downloaded where the cache lacks it.
-
-    Args:
-        location: name with its commit, as :func:`resolve` returns it.
-        weights: whether the weights are wanted; else config and tokenizer only.
+    """The folder of a resolved name, downloaded where the cache lacks it; config and tokenizer only, unless ``weights`` are wanted.
 
     Raises:
         ModelError: where the Hub cannot be reached, or refuses.

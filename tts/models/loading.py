@@ -89,7 +89,6 @@ def placement(location: str, device: str | None = None) -> tuple[str, torch.dtyp
     stored so and has less than a billion parameters: it is small enough, and the pocket models were measured in it.
 
     Args:
-        location: location of the model.
         device: torch's name of the device; chosen by default.
     """
     import torch

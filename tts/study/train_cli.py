@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -78,8 +76,7 @@ def policy(
     scratch: Scratch = SCRATCH,
 ) -> None:
     """Trains a LoRA adapter on worked solutions (steps split by a blank line); stopping loses at most a minute."""
-    with adapters():
-        from tts.training.adapter import AdapterRecipe, train_adapter
+    from tts.training.adapter import AdapterRecipe, train_adapter
     from tts.training.worked_problems import load_worked
 
     recipe = AdapterRecipe(rank, learning_rate, batch, passes, seed)
@@ -112,9 +109,8 @@ def prm(
     scratch: Scratch = SCRATCH,
 ) -> None:
     """Trains an adapter and a step head on rollouts (Math-Shepherd's labels); stopping loses at most a minute."""
-    with adapters():
-        from tts.training.prm import PRMRecipe, train_prm
     from tts.tasks.problems import problem_rows
+    from tts.training.prm import PRMRecipe, train_prm
     from tts.training.rollouts import RolloutRecipe
 
     chosen = problem_rows(problems, skip + count, split)[skip:]
@@ -123,15 +119,6 @@ def prm(
     with resumable():
         folder = train_prm(policy, chosen, labels, recipe, output, scratch / output.name, decoded)
     console.print(f"saved in {folder}; it is a PRM like any other: python -m tts run 01_tts_methods -p prm={folder}", soft_wrap=True)
-
-
-@contextmanager
-def adapters() -> Iterator[None]:
-    """Says what to install where peft is missing."""
-    try:
-        yield
-    except ImportError as error:
-        raise ValueError(f"training an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
 
 
 def main() -> None:

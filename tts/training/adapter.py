@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -20,6 +19,11 @@ from tts.models.locate import locate
 from tts.tasks import task_in
 from tts.tasks.prompts import render_prompt
 from tts.training.loop import ByLength, Schedule, train
+
+try:
+    from peft import LoraConfig, PeftModel, get_peft_model
+except ImportError as error:
+    raise ValueError(f"training an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
 
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
