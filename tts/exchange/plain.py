@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from tts.common.files import replacing
 from tts.exchange.records import COUNTS, Contents, ExchangeError, Record, Solution, clean_scores, steps_and_scores, whole_number, writing
-from tts.search.registry import GREEDY, POOL, SCORES, Method, Settings, is_search, method_of, searches
+from tts.search.registry import GREEDY, POOL, SCORES, Settings, is_search, method_of, searches
 from tts.store.imported import is_imported, original
 from tts.store.run_spec import RunSpec
 from tts.store.store import Run, Store
@@ -61,7 +61,13 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
     solutions = tuple(_solution(c, number) for number, c in enumerate(row["completions"]))
     n, width, seed = (_count(row, key) for key in ("n", "width", "seed"))
     if is_search(method):
-        _check_search(method_of(method), n, width, solutions)
+        try:
+            method_of(method).check(n or 0, Settings(width or 0))
+        except ValueError as error:
+            raise ExchangeError(f"{method} needs n and width: {error}") from None
+        _expect(n, f"{method} needs n; given {n!r}")
+        told_apart = not method_of(method).part or all(s.path for s in solutions)
+        _expect(told_apart, f"{method} needs a path for each completion, whose first index divided by width is its subtree")
     sampling = {} if row.get("sampling") is None else row["sampling"]
     _expect(isinstance(sampling, dict), f"sampling must be an object; given {sampling!r:.60}")
     prm = row.get("prm") or ("prm" if any(s.scores for s in solutions) else None)
@@ -90,17 +96,6 @@ def _expect(fits: object, problem: str) -> None:
     """Raises an error that names the problem, unless a field fits."""
     if not fits:
         raise ExchangeError(problem)
-
-
-def _check_search(method: Method, n: int | None, width: int | None, solutions: tuple[Solution, ...]) -> None:
-    """Refuses a search whose budget does not fit, or whose parts cannot be told apart."""
-    try:
-        method.check(n or 0, Settings(width or 0))
-    except ValueError as error:
-        raise ExchangeError(f"{method.name} needs n and width: {error}") from None
-    _expect(n, f"{method.name} needs n; given {n!r}")
-    told_apart = not method.part or all(s.path for s in solutions)
-    _expect(told_apart, f"{method.name} needs a path for each completion, whose first index divided by width is its subtree")
 
 
 def _solution(completion: dict, number: int) -> Solution:

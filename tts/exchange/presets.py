@@ -130,21 +130,17 @@ def _preset(
 def _unmet(policies: Sequence[str], prms: Sequence[str], held: set[str], problems: int) -> dict[str, str]:
     """What notebooks may need and the data of these methods does not give, with the reason that is told."""
     known = [p for p in policies if np.isfinite(costs.shape_of(p).parameters)]
-    unmet = {
-        "sampling": "it samples anew",
-        "counterparts": "no name tells which policy is the long-CoT counterpart of which; give policies and long_policies yourself",
-        "training": "it is about the pocket models",
+    counterparts = "no name tells which policy is the long-CoT counterpart of which; give policies and long_policies yourself"
+    sizes = f"policies of different, known sizes are compared; here is {len(policies)}, of known size {len(known)}"
+    needs = {
+        "sampling": (False, "it samples anew"),
+        "counterparts": (False, counterparts),
+        "training": (False, "it is about the pocket models"),
+        "scores": ("best_of_n" in held and prms, "samples with step scores are needed"),
+        "pool": ("majority" in held, "a pool of samples is needed"),
+        "greedy": ("cot" in held, "CoT (greedy) is compared with, which is not in the data"),
+        "sizes": (2 <= len(known) == len(policies), sizes),
+        "folds": (problems >= FOLDS, f"{FOLDS} problems are needed to choose a strategy on others than it is judged on"),
+        "verdicts": (problems >= FEWEST_PROBLEMS, f"there is no verdict on fewer than {FEWEST_PROBLEMS} problems"),
     }
-    if "best_of_n" not in held or not prms:
-        unmet["scores"] = "samples with step scores are needed"
-    if "majority" not in held:
-        unmet["pool"] = "a pool of samples is needed"
-    if "cot" not in held:
-        unmet["greedy"] = "CoT (greedy) is compared with, which is not in the data"
-    if not 2 <= len(known) == len(policies):
-        unmet["sizes"] = f"policies of different, known sizes are compared; here is {len(policies)}, of known size {len(known)}"
-    if problems < FOLDS:
-        unmet["folds"] = f"{FOLDS} problems are needed to choose a strategy on others than it is judged on"
-    if problems < FEWEST_PROBLEMS:
-        unmet["verdicts"] = f"there is no verdict on fewer than {FEWEST_PROBLEMS} problems"
-    return unmet
+    return {need: reason for need, (met, reason) in needs.items() if not met}

@@ -117,8 +117,7 @@ def resolve(name: str) -> str:
         return f"{repo}@{revision}"
     reference = _storage(repo) / "refs" / revision
     if not reference.is_file():
-        commit = _ask(name, lambda: _within(DEADLINE, lambda: HfApi().model_info(repo, revision=revision, timeout=DEADLINE).sha))
-        write_text(reference, commit)
+        write_text(reference, _reach(name, revision))
     return f"{repo}@{reference.read_text().strip()}"
 
 
@@ -145,7 +144,7 @@ def sizes(location: str) -> dict[str, int]:
         ModelError: where the Hub cannot be reached, or refuses.
     """
     repo, _, commit = location.partition("@")
-    _reach(location)
+    _reach(location, commit)
     files = _ask(location, lambda: HfApi().get_safetensors_metadata(repo, revision=commit).files_metadata)
     return {name: tensor.parameter_count for file in files.values() for name, tensor in file.tensors.items()}
 
@@ -176,15 +175,15 @@ def _storage(repo: str) -> Path:
 
 def _download(location: str, patterns: Sequence[str]) -> None:
     repo, _, commit = location.partition("@")
-    _reach(location)
+    _reach(location, commit)
     options = {"revision": commit, "allow_patterns": list(patterns), "ignore_patterns": ["*/*"]}
     _ask(location, lambda: snapshot_download(repo, **options))
 
 
-def _reach(location: str) -> None:
-    """One bounded request before the Hub client's own, which may be repeated for minutes."""
-    repo, _, commit = location.partition("@")
-    _ask(location, lambda: _within(DEADLINE, lambda: HfApi().model_info(repo, revision=commit, timeout=DEADLINE)))
+def _reach(name: str, revision: str) -> str:
+    """A revision's commit, by one bounded request: the Hub client's own, which may follow, may be repeated for minutes."""
+    repo = name.partition("@")[0]
+    return _ask(name, lambda: _within(DEADLINE, lambda: HfApi().model_info(repo, revision=revision, timeout=DEADLINE).sha))
 
 
 def _ask(name: str, request: Callable):

@@ -65,15 +65,10 @@ def _sentencepiece_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, text: str, location: str, family: str) -> int:
-    """The one token that a PRM's format needs, by its text.
-
-    Args:
-        text: text of the token; with a leading space where it begins a word.
-        location: location of the model, for the message.
-        family: family of the PRM, likewise.
+    """The one token that a PRM's format needs, by its text, which has a leading space where it begins a word.
 
     Raises:
-        ModelError: where the tokenizer has no such token.
+        ModelError: where the tokenizer has no such token; it names the model's location and the PRM's family.
     """
     ids = tokenizer(f"1{text}" if text.startswith(" ") else text, add_special_tokens=False)["input_ids"]
     if tokenizer.decode(ids[-1:]).strip(" ") != text.strip(" "):
