@@ -226,7 +226,7 @@ def test_two_prms_with_samples_of_their_own(study, tmp_path):
     done = imported_from(study, store)
     assert {h.spec.n for h in done.source.runs if h.spec.method == "pool"} == {3}, "the pool is the larger one"
     grid = grid_of(done, methods=["majority", "best_of_n"])
-    assert [grid.spec("scores", grid.policies[0], prm, grid.samples)["n"] for prm in sorted(grid.prms)] == [3, 2]
+    assert [grid.spec("scores", grid.policies[0], prm, grid.samples).n for prm in sorted(grid.prms)] == [3, 2]
     assert len(done.presets) == 2, "they hold different things"
 
 

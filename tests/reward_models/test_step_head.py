@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from scripted import ScriptedPolicy, ScriptedPRM, root
 
 from tts.analysis import costs
-from tts.models import converted
 from tts.models.files import read_card
 from tts.models.hub import ModelError
 from tts.models.loading import load_causal_lm, load_tokenizer
@@ -24,7 +23,7 @@ from tts.search.sampling import Sampling
 from tts.tasks.prompts import SolutionRenderer, render_prompt
 from tts.training import loop, prm, rollouts
 from tts.training.packing import Packed, collate, pack
-from tts.training.prm import AdaptedHead, PRMRecipe, TreeBatches, auc, batched, check, example, judged, loss_of, save, train_prm
+from tts.training.prm import AdaptedHead, PRMRecipe, auc, batched, check, example, judged, loss_of, save, train_prm
 from tts.training.rollouts import RolloutRecipe, Tree, labelled, search, valued
 
 PROBLEMS = [{"id": f"p{i}", "problem": text, "answer": "1"} for i, text in enumerate(["7,+8=?", "1,+1=?", "(5+42)+(12+41)=?", "9,-8=?"])]
@@ -36,7 +35,7 @@ OTHER = ("47+38=85", "85*3=265", "\\boxed{265}")
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(converted, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr("tts.models.locate.CACHE", tmp_path / "cache")
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +236,7 @@ def test_only_the_upper_layers_are_adapted_where_asked(tiny_lm, rows, tmp_path):
 def test_training_goes_on_where_it_was_and_ends_with_the_same_prm(trained, tiny_lm, rows, tmp_path, monkeypatch):
     monkeypatch.setattr("tts.training.prm.labelled", lambda *arguments: rows)
     monkeypatch.setattr(prm, "train", partial(loop.train, checkpoint_every=0.0))
-    whole = TreeBatches.__getitem__
+    whole = loop.ByLength.__getitem__
 
     def stops(self, step):
         if step == 5:
@@ -246,7 +245,7 @@ def test_training_goes_on_where_it_was_and_ends_with_the_same_prm(trained, tiny_
 
     arguments = (str(tiny_lm), PROBLEMS, ROLLOUTS, RECIPE, tmp_path / "again", tmp_path / "other")
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
-        stopping.setattr(TreeBatches, "__getitem__", stops)
+        stopping.setattr(loop.ByLength, "__getitem__", stops)
         train_prm(*arguments)
     resumed = train_prm(*arguments)
     for file in ("step_head.safetensors", "adapter_model.safetensors"):

@@ -65,10 +65,9 @@ def runs(root: Path) -> list[Run]:
 
 def read_folders(root: Path) -> Iterator[Contents]:
     """What the folders below ``root`` hold, one problem set for each task."""
-    by_task: dict[str, list[Run]] = defaultdict(list)
-    for run in runs(root):
-        by_task[run.task].append(run)
-    for task, of_task in by_task.items():
+    known = runs(root)
+    for task in dict.fromkeys(run.task for run in known):
+        of_task = [run for run in known if run.task == task]
         contents = Contents(NAME, task)
         texts = _questions(of_task)
         for run in of_task:

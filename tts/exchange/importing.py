@@ -1,23 +1,26 @@
-"""Writes what was read into a store: runs, problems, presets, and last of all the list by which a grid finds them."""
+"""Grades what was read and writes it into a store: runs, problems, presets, and last of all the list by which a grid finds them."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from tts.common.files import write_text
-from tts.exchange import grades, presets
-from tts.exchange.records import Contents, ExchangeError, writing
+from tts.exchange import presets
+from tts.exchange.records import Contents, ExchangeError, Record, writing
 from tts.exchange.runs import Assembled, ImportedRun, assemble, renamed
 from tts.store import imported
 from tts.store.imported import FOLDER, MANIFEST, PREFIX, Held, Import
 from tts.store.run_spec import ELSEWHERE, Model, RunEngine, RunSpec
 from tts.store.store import Store
-from tts.tasks.grading import Grader
+from tts.tasks.grading import Grader, groups
+from tts.tasks.maths import boxed_answer
+from tts.tasks.selection import Rule, aggregates, select
 
 
 class NothingUsable(ExchangeError):
@@ -25,12 +28,29 @@ class NothingUsable(ExchangeError):
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A recorded verdict that this suite does not share."""
+
+    source: str
+    rule: Rule
+    gold: str
+    answer: str | None
+    here: bool
+    recorded: bool
+
+    def __str__(self) -> str:
+        words = {True: "right", False: "wrong"}
+        return (
+            f"{self.source}: {self.rule} gives {'no boxed answer' if self.answer is None else repr(self.answer)}, gold {self.gold!r}: "
+            f"{words[self.here]} here, {words[self.recorded]} as recorded"
+        )
+
+
+@dataclass(frozen=True)
 class Done:
     """What an import has written.
 
     Attributes:
-        contents: contents of the files, with everything that was skipped.
-        source: the import, as grids see it.
         presets: files to run notebooks with, one for each group of policies of which the same is known.
         grades: number of recorded verdicts.
         differences: recorded verdicts that this suite does not share.
@@ -41,7 +61,7 @@ class Done:
     source: Import
     presets: list[presets.Preset]
     grades: int
-    differences: list[grades.Difference]
+    differences: list[Difference]
     dropped: list[str]
 
 
@@ -52,8 +72,6 @@ def import_into(store: Store, contents: Contents, name: str, root: Path, policy:
     by doing it again. One that other files replace is none from before its problems change until the list is that of the new ones.
 
     Args:
-        store: store to write to.
-        contents: contents of the files.
         name: name of the import.
         root: folder or file that was read, by which an import is known again.
         policy, prm: names of the models, where the format has none.
@@ -72,7 +90,7 @@ def import_into(store: Store, contents: Contents, name: str, root: Path, policy:
         of = f"{contents.name or contents.format} in {root}"
         raise NothingUsable(f"none of the {len(contents.skipped)} records of {of} can be used:{reasons}{more}")
     with Grader() as grader:
-        count, differences = grades.regrade(built.used, grader)
+        count, differences = regrade(built.used, grader)
     lock = store.lock(wait=True)
     try:
         _check_name(folder, name, root)  # another process may have taken it meanwhile
@@ -137,3 +155,30 @@ def _drop_older(store: Store, name: str, digest: str) -> list[str]:
     for run in older:
         run.remove()
     return [str(run.spec) for run in older if not run.spec.elsewhere]
+
+
+def regrade(records: Iterable[Record], grader: Grader) -> tuple[int, list[Difference]]:
+    """Recomputes every recorded verdict; returns how many there are, and those that differ."""
+    count, differences = 0, []
+    for record in tqdm(list(records), desc="grading", unit="record", leave=False, delay=2):
+        answers = [boxed_answer(s.text) if s.status == "finished" else None for s in record.solutions]
+        verdicts = [
+            (f"{record.source}, completion {number}", Rule("", "majority"), answers[number], solution.correct)
+            for number, solution in enumerate(record.solutions)
+            if solution.correct is not None
+        ]
+        for held in record.recorded:
+            correct = grader.right(record.answer, held.answer) if held.correct is None else held.correct
+            verdicts.append((record.source, held.rule, _selected(record, answers, held.rule, grader), correct))
+        for source, rule, answer, recorded in verdicts:
+            here = grader.right(record.answer, answer)
+            if here != recorded:
+                differences.append(Difference(source, rule, record.answer, answer, here, recorded))
+        count += len(verdicts)
+    return count, differences
+
+
+def _selected(record: Record, answers: list[str | None], rule: Rule, grader: Grader) -> str | None:
+    scores = None if rule.vote == "majority" else aggregates([s.scores for s in record.solutions], rule.aggregate)
+    chosen = select(groups(answers, grader), scores, rule.vote)
+    return None if chosen < 0 else answers[chosen]

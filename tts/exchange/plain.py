@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from tts.common.files import replacing
 from tts.exchange.records import COUNTS, Contents, ExchangeError, Record, Solution, clean_scores, steps_and_scores, whole_number, writing
-from tts.search.registry import GREEDY, POOL, SCORES, Method, Settings, is_search, method_of, searches
+from tts.search.registry import GREEDY, POOL, SCORES, Settings, is_search, method_of, searches
 from tts.store.imported import is_imported, original
 from tts.store.run_spec import RunSpec
 from tts.store.store import Run, Store
@@ -51,11 +51,7 @@ def read_rows(path: Path, name: str, rows: Iterator[tuple[str, dict]], contents:
 
 
 def _record(row: dict, source: str, default_policy: str) -> Record:
-    """One line as a record.
-
-    Raises:
-        ExchangeError: where a field is missing or does not fit.
-    """
+    """One line as a record; an ExchangeError where a field is missing or does not fit."""
     _expect(is_row(row), "no problem, answer and list of completions")
     for key in ("problem", "answer"):
         _expect(row[key] is not None and str(row[key]).strip(), f"an empty {key}")
@@ -65,8 +61,14 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
     solutions = tuple(_solution(c, number) for number, c in enumerate(row["completions"]))
     n, width, seed = (_count(row, key) for key in ("n", "width", "seed"))
     if is_search(method):
-        _check_search(method_of(method), n, width, solutions)
-    sampling = row.get("sampling") if row.get("sampling") is not None else {}
+        try:
+            method_of(method).check(n or 0, Settings(width or 0))
+        except ValueError as error:
+            raise ExchangeError(f"{method} needs n and width: {error}") from None
+        _expect(n, f"{method} needs n; given {n!r}")
+        told_apart = not method_of(method).part or all(s.path for s in solutions)
+        _expect(told_apart, f"{method} needs a path for each completion, whose first index divided by width is its subtree")
+    sampling = {} if row.get("sampling") is None else row["sampling"]
     _expect(isinstance(sampling, dict), f"sampling must be an object; given {sampling!r:.60}")
     prm = row.get("prm") or ("prm" if any(s.scores for s in solutions) else None)
     counts = {key: _count(row, key) for key in COUNTS}
@@ -96,17 +98,6 @@ def _expect(fits: object, problem: str) -> None:
         raise ExchangeError(problem)
 
 
-def _check_search(method: Method, n: int | None, width: int | None, solutions: tuple[Solution, ...]) -> None:
-    """Refuses a search whose budget does not fit, or whose parts cannot be told apart."""
-    try:
-        method.check(n or 0, Settings(width or 0))
-    except ValueError as error:
-        raise ExchangeError(f"{method.name} needs n and width: {error}") from None
-    _expect(n, f"{method.name} needs n; given {n!r}")
-    told_apart = not method.part or all(s.path for s in solutions)
-    _expect(told_apart, f"{method.name} needs a path for each completion, whose first index divided by width is its subtree")
-
-
 def _solution(completion: dict, number: int) -> Solution:
     where, text, steps, given = f"completion {number}", completion.get("text"), completion.get("steps"), completion.get("scores")
     scores, path, correct = clean_scores(given), completion.get("path") or [], completion.get("correct")
@@ -117,8 +108,7 @@ def _solution(completion: dict, number: int) -> Solution:
         steps, scores = steps_and_scores(text, scores)
     _expect(isinstance(steps, (list, tuple)) and all(isinstance(s, str) for s in steps), f"{where}: steps must be a list of texts")
     _expect(status in STATUSES, f"{where}: unknown status {status!r}; known: {', '.join(STATUSES)}")
-    indices = isinstance(path, list) and None not in map(whole_number, path)
-    _expect(indices, f"{where}: path must be a list of sample indices")
+    _expect(isinstance(path, list) and None not in map(whole_number, path), f"{where}: path must be a list of sample indices")
     _expect(correct is None or isinstance(correct, bool), f"{where}: correct must be true or false")
     return Solution(tuple(steps), scores, _count(completion, "tokens"), status, tuple(path), correct)
 
@@ -178,23 +168,16 @@ def write(exported: Iterable[dict], target: Path) -> int:
     """
     if target.suffix not in (".jsonl", ".parquet"):
         raise ExchangeError(f"{target}: give a file that ends in .jsonl or .parquet")
-    with writing(target), replacing(target) as temporary:
-        return _write_jsonl(exported, temporary) if target.suffix == ".jsonl" else _write_parquet(exported, temporary)
-
-
-def _write_jsonl(exported: Iterable[dict], path: Path) -> int:
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for row in exported:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
-    return count
-
-
-def _write_parquet(exported: Iterable[dict], path: Path, batch: int = 500) -> int:
     count, rows = 0, iter(exported)
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        while held := [row | {"sampling": json.dumps(row["sampling"], sort_keys=True)} for row in itertools.islice(rows, batch)]:
-            writer.write_table(pa.Table.from_pylist(held, SCHEMA))
-            count += len(held)
+    with writing(target), replacing(target) as path:
+        if target.suffix == ".jsonl":
+            with path.open("w", encoding="utf-8") as file:
+                for row in rows:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    count += 1
+            return count
+        with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+            while held := [row | {"sampling": json.dumps(row["sampling"], sort_keys=True)} for row in itertools.islice(rows, 500)]:
+                writer.write_table(pa.Table.from_pylist(held, SCHEMA))
+                count += len(held)
     return count

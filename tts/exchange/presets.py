@@ -27,14 +27,11 @@ class Preset:
     """A preset file for some of an import's policies and PRMs.
 
     Attributes:
-        file: name of the file.
-        policies, prms: names of the models.
-        problems: number of problems that all of their runs hold.
+        problems: number of problems that all runs hold.
         cells: methods and budgets of which the data says something.
         common: parameters of all notebooks.
         notebooks: notebooks that can run, with parameters of their own.
         without: reasons why the others cannot, by notebook.
-        text: content of the file.
     """
 
     file: str
@@ -106,6 +103,7 @@ def _preset(
         "store": str(store),
         "figures": str(ROOT / "figures" / f"{source.name}{number}"),
     }
+    roles = {"searchers": list(policies), "search_prms": list(prms), "weak_prm": prms[0] if prms else "", "long_cot": {}}
     # What each notebook needs of the data, see _unmet, and its own parameters.
     notebooks = {
         "00_quickstart": ("sampling", {}),
@@ -117,10 +115,7 @@ def _preset(
         "06_small_vs_large": ("scores greedy sizes folds", {"more_prms": [], "more_policies": []}),
         "07_flops_comparison": ("scores greedy sizes", {"method": level[-1]}),
         "08_long_cot": ("counterparts", {}),
-        FINDINGS: (
-            "scores verdicts",
-            {"searchers": list(policies), "search_prms": list(prms), "weak_prm": prms[0] if prms else "", "long_cot": {}},
-        ),
+        FINDINGS: ("scores verdicts", roles),
         "10_train_pocket": ("training", {}),
     }
     unmet = _unmet(policies, prms, {method for method, _ in cells}, problems)
@@ -135,21 +130,17 @@ def _preset(
 def _unmet(policies: Sequence[str], prms: Sequence[str], held: set[str], problems: int) -> dict[str, str]:
     """What notebooks may need and the data of these methods does not give, with the reason that is told."""
     known = [p for p in policies if np.isfinite(costs.shape_of(p).parameters)]
-    unmet = {
-        "sampling": "it samples anew",
-        "counterparts": "no name tells which policy is the long-CoT counterpart of which; give policies and long_policies yourself",
-        "training": "it is about the pocket models",
+    counterparts = "no name tells which policy is the long-CoT counterpart of which; give policies and long_policies yourself"
+    sizes = f"policies of different, known sizes are compared; here is {len(policies)}, of known size {len(known)}"
+    needs = {
+        "sampling": (False, "it samples anew"),
+        "counterparts": (False, counterparts),
+        "training": (False, "it is about the pocket models"),
+        "scores": ("best_of_n" in held and prms, "samples with step scores are needed"),
+        "pool": ("majority" in held, "a pool of samples is needed"),
+        "greedy": ("cot" in held, "CoT (greedy) is compared with, which is not in the data"),
+        "sizes": (2 <= len(known) == len(policies), sizes),
+        "folds": (problems >= FOLDS, f"{FOLDS} problems are needed to choose a strategy on others than it is judged on"),
+        "verdicts": (problems >= FEWEST_PROBLEMS, f"there is no verdict on fewer than {FEWEST_PROBLEMS} problems"),
     }
-    if "best_of_n" not in held or not prms:
-        unmet["scores"] = "samples with step scores are needed"
-    if "majority" not in held:
-        unmet["pool"] = "a pool of samples is needed"
-    if "cot" not in held:
-        unmet["greedy"] = "CoT (greedy) is compared with, which is not in the data"
-    if not 2 <= len(known) == len(policies):
-        unmet["sizes"] = f"policies of different, known sizes are compared; here is {len(policies)}, of known size {len(known)}"
-    if problems < FOLDS:
-        unmet["folds"] = f"{FOLDS} problems are needed to choose a strategy on others than it is judged on"
-    if problems < FEWEST_PROBLEMS:
-        unmet["verdicts"] = f"there is no verdict on fewer than {FEWEST_PROBLEMS} problems"
-    return unmet
+    return {need: reason for need, (met, reason) in needs.items() if not met}

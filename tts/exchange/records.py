@@ -6,7 +6,7 @@ import codecs
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,6 @@ class Solution:
     """One complete solution.
 
     Attributes:
-        steps: text, step by step.
         scores: the PRM's score of each step; empty where there are none.
         tokens: number of tokens that the policy wrote; None where it is not recorded.
         status: ``finished``, or ``truncated`` where a limit cut it off.
@@ -57,9 +56,8 @@ class Recorded:
     """A verdict on all solutions of a record, which it holds already.
 
     Attributes:
-        rule: rule that selected an answer.
         correct: whether the answer was right; None where only the answer is recorded.
-        answer: selected answer.
+        answer: answer that the rule selected.
     """
 
     rule: Rule
@@ -82,7 +80,6 @@ class Record:
         seed: number that tells repeated runs apart.
         width: M of a search.
         sampling: temperature and so on, where they are recorded.
-        problem_id: identifier; None where there is none.
         place: number of the problem, where problems are counted.
         prompt_tokens, policy_tokens, prm_tokens: numbers of tokens of the whole search; None where they are not recorded.
         recorded: verdicts, to compare with this suite's.
@@ -127,7 +124,6 @@ class Contents:
         format: name of the reader.
         name: name of the problem set, as far as the files tell it; may be empty.
         records: records in the order of the files.
-        skipped: parts that could not be used.
         notes: quirks of the files, and what was made of them.
         unnamed: whether the format has no names of models.
     """
@@ -240,3 +236,9 @@ def steps_and_scores(text: str, scores: tuple[float, ...], tag: str = "") -> tup
 def whole_number(value: object) -> int | None:
     """A token count; None for anything that is not one."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def total(counts: Sequence[int | None]) -> int | None:
+    """The sum of token counts; None where one of them is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

@@ -7,24 +7,14 @@ import json
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from tts.exchange.records import COUNTS, Contents, Record, clean_name, problem_key
+from tts.exchange.records import COUNTS, Contents, Record, clean_name, problem_key, total
 from tts.search.registry import METHODS, is_search
 from tts.tasks.grading import Grader
 
 
 @dataclass
 class ImportedRun:
-    """One run.
-
-    Attributes:
-        method: kind of run, as in specs of runs.
-        policy, prm: names of the models.
-        n: budget.
-        seed: number that tells repeated runs apart.
-        width: M of a search.
-        sampling: temperature and so on, as far as they are recorded.
-        rows: rows as the store keeps them, by problem id.
-    """
+    """One run, its ``method`` and the other fields as in specs of runs, and its rows as the store keeps them, by problem id."""
 
     method: str
     policy: str
@@ -42,7 +32,6 @@ class Assembled:
 
     Attributes:
         problems: id, text and answer of each problem, those that most runs hold first.
-        runs: runs in a fixed order.
         used: records that went into the runs.
     """
 
@@ -75,9 +64,7 @@ def assemble(contents: Contents, name: str) -> Assembled:
         prm = record.prm if is_search(record.method) or (record.method == "samples" and record.prm) else None
         key = (record.method, record.policy, prm, record.n, record.seed, record.width, own)
         groups.setdefault(key, {}).setdefault(problem_id, []).append(record)
-    runs = []
-    for key, by_problem in groups.items():
-        runs += _runs(key, by_problem, problems, contents)
+    runs = [run for key, by_problem in groups.items() for run in _runs(key, by_problem, problems, contents)]
     runs += _pools(runs)
     runs = sorted((run for run in runs if run.rows), key=lambda run: json.dumps(_order(run)))
     held = Counter(problem_id for run in runs for problem_id in run.rows)
@@ -127,8 +114,7 @@ def _problems(contents: Contents, name: str) -> tuple[dict[str, dict], list[tupl
 def _runs(key: tuple, by_problem: dict[str, list[Record]], problems: dict[str, dict], contents: Contents) -> list[ImportedRun]:
     """A group's run; samples that a PRM has scored are two, scored and not."""
     method, policy, prm, n, seed, width, sampling = key
-    merged = {problem_id: _merged(records, n, contents) for problem_id, records in by_problem.items()}
-    merged = {problem_id: record for problem_id, record in merged.items() if record}
+    merged = {problem_id: one for problem_id, records in by_problem.items() if (one := _merged(records, n, contents))}
     if not merged:
         return []
     if n is None:
@@ -147,7 +133,10 @@ def _runs(key: tuple, by_problem: dict[str, list[Record]], problems: dict[str, d
 
     if method != "samples":
         return [run(method, prm, merged)]
-    bare = {problem_id: _unscored(record) for problem_id, record in merged.items()}
+    bare = {}
+    for problem_id, record in merged.items():
+        solutions = tuple(replace(s, scores=()) for s in record.solutions)
+        bare[problem_id] = replace(record, solutions=solutions, prm=None, prm_tokens=0 if prm else record.prm_tokens or 0)
     if prm is None:
         return [run("pool", None, bare)]
     scored = {problem_id: record for problem_id, record in merged.items() if record.scored}
@@ -164,12 +153,8 @@ def _merged(records: list[Record], n: int | None, contents: Contents) -> Record 
             return contents.skip(first.source, f"holds {len(first.solutions)} of N = {n} samples")
         return first
     solutions = tuple(s for record in records for s in record.solutions)
-    policy_tokens, prm_tokens = (_total([getattr(r, key) for r in records]) for key in ("policy_tokens", "prm_tokens"))
+    policy_tokens, prm_tokens = (total([getattr(r, key) for r in records]) for key in ("policy_tokens", "prm_tokens"))
     return replace(first, solutions=solutions, policy_tokens=policy_tokens, prm_tokens=prm_tokens)
-
-
-def _total(counts: list[int | None]) -> int | None:
-    return None if None in counts else sum(counts)
 
 
 def _evened(merged: dict[str, Record], contents: Contents) -> tuple[dict[str, Record], int]:
@@ -183,15 +168,10 @@ def _evened(merged: dict[str, Record], contents: Contents) -> tuple[dict[str, Re
             continue
         if len(record.solutions) > n:
             contents.notes.append(f"{problem_id} has {len(record.solutions)} {record.method}, most have {n}: the first {n} are used")
-            total = _total([s.tokens for s in record.solutions[:n]]) if record.method == "samples" else None
-            record = replace(record, solutions=record.solutions[:n], policy_tokens=total, prm_tokens=None)
+            tokens = total([s.tokens for s in record.solutions[:n]]) if record.method == "samples" else None
+            record = replace(record, solutions=record.solutions[:n], policy_tokens=tokens, prm_tokens=None)
         kept[problem_id] = record
     return kept, n
-
-
-def _unscored(record: Record) -> Record:
-    tokens = record.prm_tokens if record.prm is None else None
-    return replace(record, solutions=tuple(replace(s, scores=()) for s in record.solutions), prm=None, prm_tokens=tokens or 0)
 
 
 def _pools(runs: list[ImportedRun]) -> list[ImportedRun]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tts.exchange.records import Contents, Record, Recorded, Solution, clean_scores, problem_key, steps_and_scores, whole_number
+from tts.exchange.records import Contents, Record, Recorded, Solution, clean_scores, problem_key, steps_and_scores, total, whole_number
 from tts.tasks.maths import boxed_answer
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
@@ -33,14 +33,7 @@ def is_row(row: dict) -> bool:
 
 
 def read_rows(path: Path, name: str, rows: Iterator[tuple[str, dict]], contents: Contents) -> None:
-    """Adds what a file holds to ``contents``.
-
-    Args:
-        path: the file.
-        name: its name in messages.
-        rows: place and object of each line.
-        contents: contents of this and other files.
-    """
+    """Adds what a file holds, place and object of each line, to ``contents``; ``name`` is the file's in messages."""
     contents.unnamed = True
     named = _APPROACH.fullmatch(path.name)
     approach = named[1] if named else "best_of_n"
@@ -76,7 +69,8 @@ def _record(row: dict, source: str, approach: str, policy: str, contents: Conten
     answer = row.get("answer") if row.get("answer") not in (None, "") else boxed_answer(str(row.get("solution") or ""))
     if answer is None or not str(answer).strip():
         return contents.skip(source, "no answer, nor a solution with a boxed one")
-    if approach != "best_of_n" and len(row["completions"]) % WIDTH:
+    searched = approach != "best_of_n"
+    if searched and len(row["completions"]) % WIDTH:
         return contents.skip(source, f"{len(row['completions'])} completions, which is no multiple of the beam width M = {WIDTH}")
     texts, scores, tokens = row["completions"], row.get("scores"), row.get("completion_tokens")
     scores = scores if isinstance(scores, list) and len(scores) == len(texts) else [()] * len(texts)
@@ -86,12 +80,10 @@ def _record(row: dict, source: str, approach: str, policy: str, contents: Conten
     if not all(s.scores for s in solutions if s.steps):
         contents.skip(source, "step scores (missing, or not numbers, for some completion); the texts are used")
     identity = row.get("unique_id", row.get("id"))
-    searched = approach != "best_of_n"
-    counts = [s.tokens for s in solutions]
     return Record(
         problem=str(row["problem"]),
         answer=str(answer),
-        method="samples" if approach == "best_of_n" else approach,
+        method=approach if searched else "samples",
         policy=policy,
         solutions=_leaders(solutions) if approach == "dvts" else tuple(solutions),
         source=source,
@@ -99,7 +91,7 @@ def _record(row: dict, source: str, approach: str, policy: str, contents: Conten
         n=len(texts) if searched else None,
         width=WIDTH if searched else None,
         problem_id=None if identity is None else str(identity),
-        policy_tokens=sum(counts) if None not in counts and not searched else None,
+        policy_tokens=None if searched else total([s.tokens for s in solutions]),
         recorded=() if searched else _recorded(row, len(texts)),
     )
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from functools import cache
+from multiprocessing import TimeoutError as NoAnswer
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, snapshot_download
@@ -117,17 +117,12 @@ def resolve(name: str) -> str:
         return f"{repo}@{revision}"
     reference = _storage(repo) / "refs" / revision
     if not reference.is_file():
-        commit = _ask(name, lambda: _within(DEADLINE, lambda: HfApi().model_info(repo, revision=revision, timeout=DEADLINE).sha))
-        write_text(reference, commit)
+        write_text(reference, _reach(name, revision))
     return f"{repo}@{reference.read_text().strip()}"
 
 
 def fetch(location: str, weights: bool = False) -> Path:
-    """The folder of a resolved name, downloaded where the cache lacks it.
-
-    Args:
-        location: name with its commit, as :func:`resolve` returns it.
-        weights: whether the weights are wanted; else config and tokenizer only.
+    """The folder of a resolved name, downloaded where the cache lacks it; config and tokenizer only, unless ``weights`` are wanted.
 
     Raises:
         ModelError: where the Hub cannot be reached, or refuses.
@@ -149,7 +144,7 @@ def sizes(location: str) -> dict[str, int]:
         ModelError: where the Hub cannot be reached, or refuses.
     """
     repo, _, commit = location.partition("@")
-    _reach(location)
+    _reach(location, commit)
     files = _ask(location, lambda: HfApi().get_safetensors_metadata(repo, revision=commit).files_metadata)
     return {name: tensor.parameter_count for file in files.values() for name, tensor in file.tensors.items()}
 
@@ -180,15 +175,15 @@ def _storage(repo: str) -> Path:
 
 def _download(location: str, patterns: Sequence[str]) -> None:
     repo, _, commit = location.partition("@")
-    _reach(location)
+    _reach(location, commit)
     options = {"revision": commit, "allow_patterns": list(patterns), "ignore_patterns": ["*/*"]}
     _ask(location, lambda: snapshot_download(repo, **options))
 
 
-def _reach(location: str) -> None:
-    """One bounded request before the Hub client's own, which may be repeated for minutes."""
-    repo, _, commit = location.partition("@")
-    _ask(location, lambda: _within(DEADLINE, lambda: HfApi().model_info(repo, revision=commit, timeout=DEADLINE)))
+def _reach(name: str, revision: str) -> str:
+    """A revision's commit, by one bounded request: the Hub client's own, which may follow, may be repeated for minutes."""
+    repo = name.partition("@")[0]
+    return _ask(name, lambda: _within(DEADLINE, lambda: HfApi().model_info(repo, revision=revision, timeout=DEADLINE).sha))
 
 
 def _ask(name: str, request: Callable):
@@ -214,16 +209,8 @@ def _ask(name: str, request: Callable):
 
 def _within(seconds: float, request: Callable):
     """The request's answer, or a TimeoutError: the time limits of resolving a host and of trying each of its addresses add up."""
-    answer: Future = Future()
-
-    def run() -> None:
+    with ThreadPool(1) as pool:  # leaving it waits for no request: its thread is a daemon
         try:
-            answer.set_result(request())
-        except Exception as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        return answer.result(seconds)
-    except TimeoutError:
-        raise TimeoutError(f"no answer within {seconds:.0f} seconds") from None
+            return pool.apply_async(request).get(seconds)
+        except NoAnswer:
+            raise TimeoutError(f"no answer within {seconds:.0f} seconds") from None

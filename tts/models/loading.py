@@ -6,6 +6,7 @@ A *location* is what :func:`tts.models.locate.locate` makes of a name: a folder,
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,28 +30,45 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    from tts.models.sentencepiece import sentencepiece_tokenizer
-
     folder = folder_of(location)
     declared = (read_json(folder / "tokenizer_config.json") or {}).get("tokenizer_class")
     if declared in {"LlamaTokenizer", "LlamaTokenizerFast"} and not (folder / "tokenizer.json").exists():
-        return guarded(location, lambda: sentencepiece_tokenizer(folder))
+        return guarded(location, lambda: _sentencepiece_tokenizer(folder))
     cls = PreTrainedTokenizerFast if declared == "TokenizersBackend" else AutoTokenizer
     tokenizer = guarded(location, lambda: cls.from_pretrained(folder, trust_remote_code=False))
     guarded(location, lambda: tokenizer("0"))  # a damaged vocabulary shows at the first use only
     return tokenizer
 
 
-def token_id(tokenizer: PreTrainedTokenizerBase, text: str, location: str, family: str) -> int:
-    """The one token that a PRM's format needs, by its text.
+def _sentencepiece_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder's ``tokenizer.model``, which must be byte-pair encoding, as of older Llama and Mistral models.
 
-    Args:
-        text: text of the token; with a leading space where it begins a word.
-        location: location of the model, for the message.
-        family: family of the PRM, likewise.
+    transformers orders its merges by the pieces' numbers. Sentencepiece goes by their scores, which differ from that for runs of
+    spaces: these merge last, whatever their number, so that a word after two spaces keeps its own space.
+    """
+    if not (find_spec("sentencepiece") and find_spec("google")):
+        raise ModelError(f"the tokenizer of {str(folder)!r} is a sentencepiece file: pip install sentencepiece protobuf")
+    from sentencepiece import SentencePieceProcessor  # an extra
+    from tokenizers.models import BPE
+    from transformers import LlamaTokenizer
+
+    pieces = SentencePieceProcessor(str(folder / "tokenizer.model"))
+    vocabulary = {pieces.id_to_piece(number): number for number in range(pieces.vocab_size())}
+    merges = []
+    for piece, number in vocabulary.items():
+        halves = ((piece[:at], piece[at:]) for at in range(1, len(piece)))
+        merges += [(pieces.get_score(number), half) for half in halves if half[0] in vocabulary and half[1] in vocabulary]
+    ordered = [half for _, half in sorted(merges, key=lambda merge: -merge[0])]
+    tokenizer = LlamaTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer.backend_tokenizer.model = BPE(vocabulary, ordered, fuse_unk=True, byte_fallback=True)
+    return tokenizer
+
+
+def token_id(tokenizer: PreTrainedTokenizerBase, text: str, location: str, family: str) -> int:
+    """The one token that a PRM's format needs, by its text, which has a leading space where it begins a word.
 
     Raises:
-        ModelError: where the tokenizer has no such token.
+        ModelError: where the tokenizer has no such token; it names the model's location and the PRM's family.
     """
     ids = tokenizer(f"1{text}" if text.startswith(" ") else text, add_special_tokens=False)["input_ids"]
     if tokenizer.decode(ids[-1:]).strip(" ") != text.strip(" "):
@@ -66,7 +84,6 @@ def placement(location: str, device: str | None = None) -> tuple[str, torch.dtyp
     stored so and has less than a billion parameters: it is small enough, and the pocket models were measured in it.
 
     Args:
-        location: location of the model.
         device: torch's name of the device; chosen by default.
     """
     import torch

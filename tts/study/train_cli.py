@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -49,11 +47,10 @@ def models(
 def measure(store: Annotated[Path, typer.Option(help="where samples are kept")] = SCRATCH / "runs") -> None:
     """Samples the solutions that PRMs are judged on, measures every committed model, and writes results into the cards."""
     from tts.store.store import Store
-    from tts.training.pocket.evaluate import all_models
+    from tts.training.pocket.evaluate import all_models, sample_solutions
     from tts.training.pocket.recipes import FAMILY
-    from tts.training.pocket.solutions import build
 
-    build(list(FAMILY))
+    sample_solutions(list(FAMILY))
     all_models(Store(store))
 
 
@@ -80,8 +77,7 @@ def policy(
     scratch: Scratch = SCRATCH,
 ) -> None:
     """Trains a LoRA adapter on worked solutions (steps split by a blank line); stopping loses at most a minute."""
-    with adapters():
-        from tts.training.adapter import AdapterRecipe, train_adapter
+    from tts.training.adapter import AdapterRecipe, train_adapter
     from tts.training.worked_problems import load_worked
 
     recipe = AdapterRecipe(rank, learning_rate, batch, passes, seed)
@@ -114,9 +110,8 @@ def prm(
     scratch: Scratch = SCRATCH,
 ) -> None:
     """Trains an adapter and a step head on rollouts (Math-Shepherd's labels); stopping loses at most a minute."""
-    with adapters():
-        from tts.training.prm import PRMRecipe, train_prm
     from tts.tasks.problems import problem_rows
+    from tts.training.prm import PRMRecipe, train_prm
     from tts.training.rollouts import RolloutRecipe
 
     chosen = problem_rows(problems, skip + count, split)[skip:]
@@ -125,15 +120,6 @@ def prm(
     with resumable():
         folder = train_prm(policy, chosen, labels, recipe, output, scratch / output.name, decoded)
     console.print(f"saved in {folder}; it is a PRM like any other: python -m tts run 01_tts_methods -p prm={folder}", soft_wrap=True)
-
-
-@contextmanager
-def adapters() -> Iterator[None]:
-    """Says what to install where peft is missing."""
-    try:
-        yield
-    except ImportError as error:
-        raise ValueError(f"training an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -19,21 +18,21 @@ from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.models.locate import locate
 from tts.tasks import task_in
 from tts.tasks.prompts import render_prompt
-from tts.training.batches import ByLength
-from tts.training.loop import Schedule, train
+from tts.training.loop import ByLength, Schedule, train
+
+try:
+    from peft import LoraConfig, PeftModel, get_peft_model
+except ImportError as error:
+    raise ValueError(f"training an adapter needs the package peft: pip install 'tts-notebooks[peft]' ({error})") from error
 
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 @dataclass(frozen=True)
 class AdapterRecipe:
-    """How an adapter is trained.
+    """How an adapter is trained; ``batch`` examples per step, ``learning_rate`` at its peak.
 
     Attributes:
-        rank: rank of the adapter's matrices.
-        learning_rate: peak of the learning rate.
-        batch: examples per step.
-        passes: passes over the examples.
         seed: seed of the adapter's first weights and of the order of the examples.
     """
 
@@ -44,27 +43,15 @@ class AdapterRecipe:
     seed: int = 0
 
 
-class ExampleBatches(ByLength):
-    """Padded examples by step number.
-
-    Args:
-        examples: token ids of each, and how many of them at the start are the prompt.
-        batch: examples per step.
-        seed: seed of the order.
-    """
-
-    def __init__(self, examples: Sequence[tuple[list[int], int]], batch: int, seed: int):
-        super().__init__(examples, [len(ids) for ids, _ in examples], batch, seed)
-
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        rows = self.chosen(step)
-        longest = max(len(ids) for ids, _ in rows)
-        ids = torch.zeros(len(rows), longest, dtype=torch.int64)
-        learn = torch.zeros(len(rows), longest, dtype=torch.bool)
-        for row, (tokens, prompt) in enumerate(rows):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            learn[row, prompt : len(tokens)] = True
-        return {"ids": ids, "learn": learn}
+def padded(examples: Sequence[tuple[list[int], int]]) -> dict[str, torch.Tensor]:
+    """Examples of :func:`tokenise` side by side: ``ids`` and ``learn``, which of them are a solution's, both ``(examples, tokens)``."""
+    longest = max(len(ids) for ids, _ in examples)
+    ids = torch.zeros(len(examples), longest, dtype=torch.int64)
+    learn = torch.zeros(len(examples), longest, dtype=torch.bool)
+    for row, (tokens, prompt) in enumerate(examples):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        learn[row, prompt : len(tokens)] = True
+    return {"ids": ids, "learn": learn}
 
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, problems: Sequence[dict]) -> list[tuple[list[int], int]]:
@@ -96,7 +83,6 @@ def train_adapter(
     Args:
         base: name of a policy, as the suite takes it.
         problems: worked problems, with ``problem`` and ``solution``.
-        recipe: how the adapter is trained.
         output: folder of the adapter.
         scratch: folder of the checkpoint.
         pretrained_tokens: number of tokens that the base was trained on, if known; for counts of FLOPs.
@@ -107,7 +93,7 @@ def train_adapter(
     """
     location = locate(base)
     examples = tokenise(load_tokenizer(location), problems)
-    batches = ExampleBatches(examples, recipe.batch, recipe.seed)
+    batches = ByLength(examples, [len(ids) for ids, _ in examples], padded, recipe.batch, recipe.seed)
     model = new_adapter(location, recipe.rank, recipe.seed)
     made_of = f"{recipe} on {fingerprint(location)} with {digest_of([json.dumps(examples)])}"
     schedule = adapter_schedule(model, recipe, batches.per_pass)
@@ -130,8 +116,7 @@ def new_adapter(location: str, rank: int, seed: int, upper: int | None = None) -
 
     Args:
         location: location of the base.
-        rank: rank of the adapter's matrices.
-        seed: seed of its first weights.
+        seed: seed of the adapter's first weights.
         upper: how many of the layers are adapted, the last ones; all by default.
     """
     base = load_causal_lm(location)

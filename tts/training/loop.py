@@ -1,8 +1,4 @@
-"""Training of small policies and PRMs on a CPU: one loop, resumable, without pickles.
-
-A run keeps its state in a file (``state.safetensors``), so that stopping it at any moment loses at most the steps since the last
-checkpoint.
-"""
+"""Training of small policies and PRMs on a CPU: one loop, without pickles; a stopped run goes on from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -35,14 +31,45 @@ class Batches(Protocol):
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]: ...
 
 
+class ByLength:
+    """Batches of examples of about equal length: all of a pass once, in a seeded order.
+
+    Args:
+        examples: examples to learn from.
+        lengths: length of each example.
+        collate: function that makes a batch's tensors of its examples.
+        batch: examples per step; what does not fill the last batch of a pass is left out of it.
+        seed: seed of the order.
+    """
+
+    WINDOW = 16  # batches that are sorted by length together, so that little is padding
+
+    def __init__(self, examples: Sequence, lengths: Sequence[int], collate: Callable[[list], dict], batch: int, seed: int):
+        if len(lengths) < batch:
+            raise ValueError(f"{len(lengths)} examples do not fill a batch of {batch}; give more examples or a smaller batch")
+        self.examples, self.lengths, self.collate, self.batch, self.seed = examples, lengths, collate, batch, seed
+        self.per_pass = len(lengths) // batch
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        number, at = divmod(step, self.per_pass)
+        return self.collate([self.examples[i] for i in self._order(number)[at]])
+
+    def _order(self, number: int) -> list[list[int]]:
+        rng = np.random.default_rng([self.seed, number])
+        order = rng.permutation(len(self.lengths))[: self.per_pass * self.batch].tolist()
+        batches = []
+        for at in range(0, len(order), self.batch * self.WINDOW):
+            window = sorted(order[at : at + self.batch * self.WINDOW], key=lambda i: self.lengths[i])
+            batches += [window[i : i + self.batch] for i in range(0, len(window), self.batch)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How a model is trained.
 
     Attributes:
-        steps: optimiser steps.
-        peak_learning_rate: learning rate after ``warmup`` steps; from there a cosine falls to a twentieth of it.
-        warmup: steps of linear warm-up.
+        peak_learning_rate: learning rate after ``warmup`` steps of linear rise; from there a cosine falls to a twentieth of it.
         weight_decay: weight decay of matrices.
         bf16: whether the forward pass runs under bfloat16 autocast (faster from about a million parameters on).
         muon: whether Muon trains the matrices of the layers; else AdamW trains everything, as is usual for adapters and heads.
@@ -93,8 +120,6 @@ def train(
     Args:
         model: module; the checkpoint holds those of its parameters that are trained.
         loss: function that gives a scalar from the model and one batch.
-        batches: data by step number.
-        schedule: steps and learning rate.
         folder: folder of the checkpoint, which is written atomically.
         description: text of the progress bar.
         recipe: description of all that the weights follow from; a checkpoint of another recipe is not continued.
@@ -111,8 +136,8 @@ def train(
     step_loss = torch.compile(loss) if compile else loss
     device = next(model.parameters()).device
     model.train()
-    saved = started = time.monotonic()
-    before = progress.seconds
+    saved = time.monotonic()
+    started = saved - progress.seconds
     recent: list[float] = []
     with tqdm(total=schedule.steps, initial=progress.step, desc=description, unit="step", mininterval=5) as bar:
         while progress.step < schedule.steps:
@@ -133,7 +158,7 @@ def train(
                 progress.losses.append((progress.step, float(np.mean(recent))))
                 bar.set_postfix(loss=f"{np.mean(recent):.4f}")
                 recent = []
-            progress.seconds = before + time.monotonic() - started
+            progress.seconds = time.monotonic() - started
             if time.monotonic() - saved > checkpoint_every or progress.step == schedule.steps:
                 _save(model, optimizers, progress, folder, recipe)
                 saved = time.monotonic()

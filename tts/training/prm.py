@@ -28,8 +28,7 @@ from tts.tasks import task_in
 from tts.tasks.prompts import SolutionRenderer
 from tts.tasks.selection import aggregate
 from tts.training.adapter import AdapterRecipe, adapter_schedule, base_card, new_adapter, save_adapter
-from tts.training.batches import ByLength
-from tts.training.loop import train
+from tts.training.loop import ByLength, train
 from tts.training.packing import Packed, collate, pack
 from tts.training.rollouts import RolloutRecipe, labelled
 
@@ -64,8 +63,6 @@ def train_prm(
     Args:
         policy: name of a policy.
         problems: problems, with ``id``, ``problem`` and ``answer``; better not those that the policy was trained on.
-        rollouts: how solutions are labelled.
-        recipe: how adapter and head are trained.
         output: folder of the PRM.
         scratch: folder of labels and checkpoint.
         batch: sequences decoded or read at once.
@@ -80,7 +77,9 @@ def train_prm(
     rows = [row for row in rows if row["solutions"]]
     check(rows, policy)
     apart = max(1, round(recipe.held_out * len(rows)))
-    batches = TreeBatches(load_tokenizer(location), rows[apart:], recipe)
+    tokenizer = load_tokenizer(location)
+    examples = [example(tokenizer, row) for row in rows[apart:]]
+    batches = ByLength(examples, [len(one.tree.ids) for one in examples], batched, recipe.batch, recipe.seed)
     prm = AdaptedHead(location, recipe)
     schedule = adapter_schedule(prm, recipe, batches.per_pass, head=10.0)
     identity = f"{recipe} {made_of} {digest_of([json.dumps(rows, sort_keys=True)])[:12]}"
@@ -104,10 +103,9 @@ def check(rows: Sequence[dict], policy: str) -> None:
 
 @dataclass(frozen=True)
 class Example:
-    """A labelled problem.
+    """A labelled problem, its prompt and solutions as one tree.
 
     Attributes:
-        tree: tree of its prompt and solutions.
         own: tokens of each distinct step, without the blank line at its end.
         values: value of each distinct step.
         right: tokens of solutions that came out right.
@@ -134,24 +132,13 @@ def example(tokenizer: PreTrainedTokenizerBase, row: dict) -> Example:
     return Example(tree, [tokens[:-separator] or tokens for tokens in own], list(values.values()), learnt)
 
 
-class TreeBatches(ByLength):
-    """Labelled problems side by side, by step number.
+def batched(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """Labelled problems side by side.
 
     Beside what :func:`tts.training.packing.collate` gives, a batch has ``read``, the tokens whose likelihood is wanted, as tree and
     token ``(tokens, 2)``; ``before``, the token before each; ``own`` ``(steps, most tokens of a step)`` and ``right``, indices into
     those; ``counted``, which of ``own`` are no padding; and the steps' ``values``.
     """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], recipe: PRMRecipe):
-        examples = [example(tokenizer, row) for row in rows]
-        super().__init__(examples, [len(one.tree.ids) for one in examples], recipe.batch, recipe.seed)
-
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        return batched(self.chosen(step))
-
-
-def batched(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """Examples as :class:`TreeBatches` gives them."""
     read = [(row, at) for row, one in enumerate(examples) for at in sorted({*one.right, *(token for own in one.own for token in own)})]
     index = {place: number for number, place in enumerate(read)}
     own = [[index[row, at] for at in tokens] for row, one in enumerate(examples) for tokens in one.own]

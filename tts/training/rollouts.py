@@ -30,9 +30,7 @@ class RolloutRecipe:
     Attributes:
         solutions: solutions of each problem, whose steps are labelled.
         rollouts: rollouts from each step; the solution's own continuation is one more.
-        temperature: temperature of all of them.
         max_tokens: limit of a solution.
-        seed: seed of all sampling.
     """
 
     solutions: int = 3
@@ -90,9 +88,12 @@ def _label(engine: Policy, problems: Sequence[dict], recipe: RolloutRecipe, grad
     outcomes = Driver(engine).run([(root, search(root, recipe, tree)) for root, tree in zip(roots, trees)])
     rows = []
     for problem, tree, outcome in zip(problems, trees, outcomes):
-        solutions = valued(tree, lambda c, gold=problem["answer"]: _right(c, gold, grader))
+
+        def right(candidate: Candidate, gold: str = problem["answer"]) -> bool:
+            return candidate.status == "finished" and grader.right(gold, grader.task.answer(candidate.text))
+
         row = {key: problem[key] for key in ("id", "problem", "answer", "task") if key in problem}
-        rows.append(row | {"tokens": outcome.policy_tokens, "solutions": solutions})
+        rows.append(row | {"tokens": outcome.policy_tokens, "solutions": valued(tree, right)})
     return rows
 
 
@@ -128,7 +129,3 @@ def valued(tree: Tree, right: Callable[[Candidate], bool]) -> list[dict]:
     values = {steps: sum(results) / len(results) for steps, results in outcomes.items()}
     finished = [candidate.steps for candidate, _ in ways if candidate.status == "finished" and candidate.steps]
     return [{"steps": list(steps), "values": [values[steps[: i + 1]] for i in range(len(steps))]} for steps in finished]
-
-
-def _right(candidate: Candidate, gold: str, grader: Grader) -> bool:
-    return candidate.status == "finished" and grader.right(gold, grader.task.answer(candidate.text))

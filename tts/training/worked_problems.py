@@ -31,7 +31,6 @@ def load_worked(name: str, count: int, skip: int = 0, split: str = "development"
 
     Args:
         name: ``reasoning-gym:TASK`` for a task of ``WRITERS``, or a JSONL file whose lines have a ``solution`` too.
-        count: number of problems.
         skip: number of problems left out at the start.
         split: split of reasoning-gym.
 
@@ -39,10 +38,7 @@ def load_worked(name: str, count: int, skip: int = 0, split: str = "development"
         ProblemError: where there are no solutions for such problems, or too few problems.
     """
     problems = problem_rows(name, skip + count, split)
-    if name.startswith(REASONING_GYM):
-        solutions = _written(name, skip + count, split)
-    else:
-        solutions = _solutions_in(Path(name))
+    solutions = _written(name, skip + count, split) if name.startswith(REASONING_GYM) else _solutions_in(Path(name))
     return [problem | {"solution": solution} for problem, solution in list(zip(problems, solutions))[skip:]]
 
 

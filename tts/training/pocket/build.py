@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from tts.tasks import pocket_tokenizer
 from tts.tasks.pocket_problems import PocketProblem, parse, training_problems
 from tts.tasks.pocket_traces import corrupted, self_checking_traces, solutions
 from tts.training.loop import Schedule, train
-from tts.training.pocket.corpora import LAYOUTS, UNLABELLED, Corpus, pack, policy_sequences, prm_sequences
+from tts.training.pocket.corpora import LAYOUTS, UNLABELLED, Corpus, Sequence, policy_sequences, prm_sequences
 from tts.training.pocket.recipes import POLICIES, POLICY_TOKENS, PRMS, ROWS_PER_BATCH, SAMPLES_PER_POLICY, PolicyRecipe, PRMRecipe
 
 
@@ -75,10 +76,7 @@ def next_token_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> tor
 def policy_corpus(long: bool, folder: Path) -> Corpus:
     """The tokens that all policies of a kind are trained on, made once."""
     path = folder / ("corpus-long.npz" if long else "corpus.npz")
-    if not path.exists():
-        examples = self_checking_traces(0) if long else solutions(0)
-        pack(policy_sequences(examples), POLICY_TOKENS, path.stem).save(path)
-    return Corpus.load(path)
+    return Corpus.kept(path, lambda: policy_sequences(self_checking_traces(0) if long else solutions(0)), POLICY_TOKENS)
 
 
 def policy_samples(name: str, models: Path, scratch: Path) -> list[tuple[PocketProblem, list[str]]]:
@@ -140,15 +138,16 @@ def prm_ingredients(recipe: PRMRecipe, models: Path) -> str:
 
 
 def prm_corpus(recipe: PRMRecipe, name: str, models: Path, scratch: Path) -> Corpus:
-    path = scratch / f"corpus-{name}-{digest_of([prm_ingredients(recipe, models)])[:12]}.npz"
-    if not path.exists():
+    def sequences() -> Iterator[Sequence]:
         sampled = [s for policy in recipe.samples_from for s in policy_samples(policy, models, scratch)]
         np.random.default_rng(recipe.seed).shuffle(sampled)
         synthetic = corrupted(recipe.seed, recipe.style)
         own = itertools.cycle(sampled) if sampled else synthetic
         mixed = (next(own if number % 4 == 0 else synthetic) for number in itertools.count())
-        pack(prm_sequences(mixed, LAYOUTS[recipe.family]), recipe.tokens, path.stem).save(path)
-    return Corpus.load(path)
+        return prm_sequences(mixed, LAYOUTS[recipe.family])
+
+    path = scratch / f"corpus-{name}-{digest_of([prm_ingredients(recipe, models)])[:12]}.npz"
+    return Corpus.kept(path, sequences, recipe.tokens)
 
 
 def train_model(name: str, output: Path, scratch: Path) -> Path:
@@ -159,7 +158,6 @@ def train_model(name: str, output: Path, scratch: Path) -> Path:
     Args:
         name: key of ``POLICIES`` or ``PRMS``.
         output: folder that gets ``name/``; a PRM starts from policies that must be in it.
-        scratch: folder of corpora and checkpoints.
 
     Raises:
         KeyError: where there is no such recipe.

@@ -29,6 +29,12 @@ from tts.tasks.pocket_traces import Example
 ROW = 256
 UNLABELLED = 2
 
+# How a PRM family writes a solution: an opening with the problem in place of {}, and the mark after each step.
+LAYOUTS = {
+    "math-shepherd": ("{} ", " ки\n"),
+    "qwen-prm": ("<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", "<extra_0>"),
+}
+
 
 @dataclass
 class Sequence:
@@ -54,12 +60,13 @@ class Corpus:
         """Number of tokens that are not padding."""
         return int((self.document > 0).sum())
 
-    def save(self, path: Path) -> None:
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **vars(self))
-
     @classmethod
-    def load(cls, path: Path) -> Corpus:
+    def kept(cls, path: Path, sequences: Callable[[], Iterable[Sequence]], tokens: int) -> Corpus:
+        """The corpus in a file, which is made first where it is not there, as by :func:`pack`."""
+        if not path.exists():
+            made = pack(sequences(), tokens, path.stem)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, **vars(made))
         with np.load(path, allow_pickle=False) as arrays:
             return cls(**arrays)
 
@@ -106,35 +113,21 @@ def policy_sequences(examples: Iterable[Example]) -> Iterator[Sequence]:
         yield Sequence(ids, targets[1:] + [0], [UNLABELLED] * len(ids))
 
 
-def prm_sequences(labelled: Iterable[tuple[PocketProblem, list[str]]], layout: PRMLayout) -> Iterator[Sequence]:
+def prm_sequences(labelled: Iterable[tuple[PocketProblem, list[str]]], layout: tuple[str, str]) -> Iterator[Sequence]:
     """Solutions in a PRM's own layout, every token of them labelled; the language-model loss is on right tokens only."""
-    ids_of = _encoder(pocket_tokenizer.build())
+    ids_of, (opening, mark) = _encoder(pocket_tokenizer.build()), layout
+    marks = ids_of(mark)
     for problem, steps in labelled:
         error = first_error(problem, steps)
-        ids = ids_of(layout.opening.format(problem.text))
+        ids = ids_of(opening.format(problem.text))
         label = [UNLABELLED] * len(ids)
         learn = [0] * len(ids)
-        marks = ids_of(layout.mark)
         for number, step in enumerate(steps):
             right = _right_tokens(step, number, error)
             ids += [*ids_of(step), *marks]
             label += [*right, *[int(error is None or number < error[0])] * len(marks)]
             learn += [*right, *[0] * len(marks)]
         yield Sequence(ids, learn[1:] + [0], label)
-
-
-@dataclass(frozen=True)
-class PRMLayout:
-    """How a PRM family writes a solution: ``opening`` with the problem in place of ``{}``, then each step and its mark."""
-
-    opening: str
-    mark: str
-
-
-LAYOUTS = {
-    "math-shepherd": PRMLayout("{} ", " ки\n"),
-    "qwen-prm": PRMLayout("<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", "<extra_0>"),
-}
 
 
 def _right_tokens(step: str, number: int, error: tuple[int, int] | None) -> list[int]:

@@ -1,30 +1,42 @@
-"""Measures the pocket models and writes the results into their cards."""
+"""Measures the pocket models, PRMs on a fixed set of pocket solutions, and writes the results into their cards."""
 
 from __future__ import annotations
 
+import itertools
+import json
+import random
+
 from tts.analysis import pathologies
 from tts.analysis.accuracy import Results
+from tts.common.files import write_text
 from tts.generate import labelled
 from tts.generate.grid import Grid
+from tts.generate.labelled import SOLUTIONS
 from tts.generate.runner import fill
 from tts.models.files import POCKET_FOLDER, pocket_models, read_card, write_card
+from tts.policies.transformers import TransformersPolicy
+from tts.search import sample_pool
+from tts.search.driver import Driver
+from tts.search.sampling import Sampling
 from tts.store.store import Store
+from tts.tasks.pocket_problems import first_error, held_out, parse
 from tts.training.pocket.recipes import FAMILY
 
 HELD_OUT = {"pocket-main": 400, "pocket-hard": 60}
+PER_POLICY = {"validation": 25, "test": 50}  # solutions
 
 
-def policy(name: str, store: Store, samples: int = 64) -> dict:
+def policy(name: str, store: Store) -> dict:
     """Greedy accuracy on the held-out problems, and on fewer of them Pass@1 and Pass@64 at temperature 0.7."""
     grid = Grid(problems=HELD_OUT, policies=[name], methods=["majority"], samples=1, budgets=[1])
-    pool = Grid(problems={"pocket-main": 100, "pocket-hard": 30}, policies=[name], methods=["majority"], samples=samples, budgets=[samples])
-    fill(grid, store)
-    fill(pool, store)
+    pool = Grid(problems={"pocket-main": 100, "pocket-hard": 30}, policies=[name], methods=["majority"], samples=64, budgets=[64])
+    for wanted in (grid, pool):
+        fill(wanted, store)
     greedy, sampled = Results(grid, store), Results(pool, store)
     results = {}
     for problem_set in HELD_OUT:
         results[f"{problem_set} greedy"] = round(float(greedy.accuracy(problem_set, name, None, "cot", 1).mean()), 4)
-        for n in (1, samples):
+        for n in (1, 64):
             results[f"{problem_set} pass@{n}"] = round(float(sampled.accuracy(problem_set, name, None, "pass", n).mean()), 4)
     return results
 
@@ -51,3 +63,39 @@ def all_models(store: Store) -> None:
         else:
             results = policy(name, store) | ({"as implicit PRM": prm(f"implicit:{name}")} if name in FAMILY else {})
         write_card(POCKET_FOLDER / name, read_card(POCKET_FOLDER / name) | {"results": results})
+
+
+def sample_solutions(policies: list[str]) -> None:
+    """The set that PRMs are judged on: sampled solutions of development problems, as many right as wrong ones of each policy if possible.
+
+    A policy that is hardly ever right (or wrong) gives what it has; the rest is made up from the others. The problems of the two
+    splits differ.
+    """
+    sampled = [_sampled(policy) for policy in policies]
+    for split, count in PER_POLICY.items():
+        chosen = []
+        for right in (True, False):
+            groups = [[row for row in rows if _kind(row) == (split, right)] for rows in sampled]
+            in_turn = [row for level in itertools.zip_longest(*groups) for row in level if row]
+            chosen += in_turn[: count * len(policies)]
+        write_text(SOLUTIONS / f"{split}.jsonl", "".join(json.dumps(row) + "\n" for row in chosen))
+
+
+def _kind(row: dict) -> tuple[str, bool]:
+    """A solution's split, by its problem, and whether it is right."""
+    return "validation" if int(parse(row["problem"]).answer) % 3 == 0 else "test", row["first_error"] == -1
+
+
+def _sampled(policy: str) -> list[dict]:
+    """One solution a problem, with the number of its first wrong step, -1 where there is none."""
+    engine = TransformersPolicy(policy, Sampling(temperature=0.7, max_tokens=240))
+    texts = [p.text for p in held_out("pocket-main", "development", 1600)]
+    random.Random(f"0/{policy}").shuffle(texts)
+    roots = [engine.root(text, text) for text in texts[:1000]]
+    rows = []
+    for outcome in Driver(engine).run([(root, sample_pool(root, 1)) for root in roots]):
+        [candidate] = outcome.trajectories
+        if candidate.status == "finished" and candidate.steps:
+            error, _ = first_error(parse(outcome.problem_id), candidate.steps) or (-1, 0)
+            rows.append({"problem": outcome.problem_id, "steps": candidate.steps, "first_error": error, "policy": policy})
+    return rows

@@ -14,7 +14,6 @@ class PolicyRecipe:
 
     Attributes:
         width: hidden size.
-        layers: number of layers.
         heads: attention heads of size 32, the smallest that vLLM runs (so attention may be wider than ``width``).
         inner: size of the feed-forward layer.
         seed: seed of the weights and of the order of the data.
@@ -58,9 +57,7 @@ class PRMRecipe:
     Attributes:
         family: published family whose format it is stored in.
         start: policy that gives embeddings and lower layers.
-        extra_layers: number of new layers on top of them.
         style: only step style in its synthetic training solutions; None mixes both.
-        tokens: training tokens.
         samples_from: policies whose own solutions make up a quarter of the training data.
         seed: seed of the new weights and of the data.
     """
