@@ -36,7 +36,7 @@ class EchoPolicy(RequestPolicy):
         number, asked = self._asked.popitem()
         text = f"{asked.seed}"[: asked.limit]
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        done = asked.text.count("\n\n") > 2 or not asked.stepwise
+        done = asked.stop is None or asked.text.count(asked.stop) > 2
         return [(number, Told(tuple(ids), text, "end" if done else "step", len(ids)))]
 
     def _abort(self, numbers: list[int]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import pickle
 import queue
 import signal
 import threading
@@ -79,12 +78,10 @@ class _Tokens:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error with its traceback as a note; a plain one of the same text where its own kind cannot be sent."""
+    """The error made of its text alone, so that it can be sent, with its traceback as a note; a plain one where its kind needs more."""
     try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
+        plain: Exception = type(error)(str(error))
+    except TypeError:
         plain = RuntimeError(f"{type(error).__name__}: {error}")
-    else:
-        plain = error
     plain.add_note("".join(traceback.format_exception(error)))
     return plain
