@@ -21,6 +21,7 @@ from tts.search import sample_pool
 from tts.search.base import Sample
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling
+from tts.store.run_spec import Model, RunEngine, RunSpec
 from tts.store.store import Store
 from tts.tasks.grading import Grader, groups
 from tts.tasks.judge import Judge
@@ -70,7 +71,8 @@ def test_a_name_is_given_to_one_task(text):
 
 
 def test_further_fields_of_a_record_are_kept_and_tell_chunks_apart(text, tmp_path, monkeypatch):
-    file, run = tmp_path / "own.jsonl", Store(tmp_path).run({"method": "pool", "policy": {"name": "p"}, "prm": None, "n": 1})
+    spec = RunSpec("pool", Model("p", ""), None, 1, {"seed": 0}, RunEngine("transformers"))
+    file, run = tmp_path / "own.jsonl", Store(tmp_path).run(spec)
     monkeypatch.setattr(type(text), "fields", ("units",))
     monkeypatch.setattr(type(text), "aliases", {"answer": "gold"})
     rows = []
