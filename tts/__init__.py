@@ -36,4 +36,7 @@ def __dir__() -> list[str]:
 
 # Modules of one's own that register methods, PRM families, engines or tasks; the environment reaches kernels and workers too.
 for _plugin in filter(None, os.environ.get("TTS_PLUGINS", "").split(",")):
-    import_module(_plugin)
+    try:
+        import_module(_plugin)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"TTS_PLUGINS names {_plugin!r}: {error}; is its folder on PYTHONPATH?") from error

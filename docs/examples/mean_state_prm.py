@@ -30,7 +30,7 @@ class MeanStatePRM:
 
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         """Token ids of each (problem, steps), up to where the last step's score is read."""
-        texts = [problem + "\n\n" + "".join(step + "\n\n" for step in steps) for problem, steps in solutions]
+        texts = [problem + "\n\n" + "".join(step.strip() + "\n\n" for step in steps) for problem, steps in solutions]
         return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:

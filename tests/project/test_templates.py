@@ -7,16 +7,30 @@ import pytest
 from tts.analysis.accuracy import Results
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
-from tts.policies import ENGINES, open_policy
-from tts.reward_models import FAMILIES, open_prm
+from tts.policies import ENGINES, open_policy, register_engine
+from tts.reward_models import FAMILIES, open_prm, register_family
 from tts.search.sampling import Sampling
 from tts.store.store import Store
 
 
 @pytest.fixture
-def registered(monkeypatch):
-    monkeypatch.setitem(FAMILIES, "mean-state", "mean_state_prm:MeanStatePRM")
-    monkeypatch.setitem(ENGINES, "echo", "echo_engine:EchoPolicy")
+def registered():
+    register_family("mean-state", "mean_state_prm:MeanStatePRM")
+    register_engine("echo", "echo_engine:EchoPolicy")
+    yield
+    del FAMILIES["mean-state"], ENGINES["echo"]
+
+
+def test_no_name_is_given_twice(registered):
+    with pytest.raises(ValueError, match="there is a PRM family 'implicit' already"):
+        register_family("implicit", "mean_state_prm:MeanStatePRM")
+    with pytest.raises(ValueError, match="there is an engine 'vllm' already"):
+        register_engine("vllm", "echo_engine:EchoPolicy")
+
+
+def test_blanks_around_a_step_change_no_score(registered, tiny_lm):
+    prm = open_prm(f"mean-state:{tiny_lm}")
+    assert prm.score([("p", "1+1")], [("1 ", "\n2")])[0] == prm.score([("q", "1+1")], [("1", "2")])[0]
 
 
 def test_a_prm_family_scores_each_step_from_cached_prefixes(registered, tiny_lm):

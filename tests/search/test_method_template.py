@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -93,6 +94,13 @@ def test_it_runs_through_a_notebook(expected, tmp_path):
     assert {int(r["n"]): (float(r["accuracy"]), float(r["policy_tokens"])) for r in rows} == {
         n: pytest.approx(v) for n, v in expected.items()
     }
+
+
+def test_a_changed_method_makes_its_runs_anew(registered):
+    grid, changed = Grid(**GRID), replace(GREEDY_STEPS, version=2)
+    before = grid.spec("greedy_steps", POLICY, PRM, 4)
+    registry.METHODS["greedy_steps"] = changed
+    assert before.key != grid.spec("greedy_steps", POLICY, PRM, 4).key and before.version is None
 
 
 def test_an_unknown_method_is_an_error_everywhere():

@@ -177,8 +177,11 @@ class Grid(BaseModel):
             asdict(self.sampling(0.0 if method == registry.GREEDY else None)),
             RunEngine(policies.engine_of(policy)[0], self.batch, self.chunk),
             TaskKey(self.task.name, self.task.version, _prompt(policy, self.task)),
-            **(asdict(self.settings) if registry.is_search(method) else {}),
+            **(self._of_search(registry.method_of(method)) if registry.is_search(method) else {}),
         )
+
+    def _of_search(self, method: registry.Method) -> dict[str, int | None]:
+        return asdict(self.settings) | {"version": method.version if method.version > 1 else None}
 
     def _imported_spec(self, source: imported.Import, method: str, policy: str, prm: str | None, n: int) -> RunSpec:
         """The spec of a run that was imported, or of scores that a PRM of ours gives to an imported pool."""

@@ -26,7 +26,7 @@ IMPORTED = "imported"  # no engine: stored solutions, and no model that could wr
 DEFAULT = "transformers"
 SERVER = "openai"  # whose names are addresses
 # Engines and PRM families before a model's name; "pypi:" and "gguf:" are part of it.
-_PREFIXES = re.compile(r"^(?:(?!pypi:|gguf:)[a-z-]+:)+")
+_PREFIXES = re.compile(r"^(?:(?!pypi:|gguf:)[a-z0-9-]+:)+")
 AS_SERVED = "as served"  # instead of a hash: nobody but the server knows which weights it has
 
 
@@ -36,6 +36,16 @@ def engine_of(name: str) -> tuple[str, str]:
         return SERVER, name
     engine, _, rest = name.partition(":")
     return (engine, rest) if rest and engine in (*ENGINES, IMPORTED) else (DEFAULT, name)
+
+
+def register_engine(name: str, place: str) -> None:
+    """Makes an engine known in this process, as a line in :data:`ENGINES` does in all; ``place`` is ``module:Class``.
+
+    Raises:
+        ValueError: where another engine has its name.
+    """
+    if ENGINES.setdefault(name, place) != place:
+        raise ValueError(f"there is an engine {name!r} already; choose another name")
 
 
 def open_policy(name: str, sampling: Sampling, batch: int, task: Task = MATHS) -> Policy:

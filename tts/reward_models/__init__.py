@@ -34,6 +34,16 @@ IMPORTED = "imported"
 VLLM = "vllm:"
 
 
+def register_family(name: str, place: str) -> None:
+    """Makes a family known in this process, as a line in :data:`FAMILIES` does in all; ``place`` is ``module:Class``.
+
+    Raises:
+        ValueError: where another family has its name.
+    """
+    if FAMILIES.setdefault(name, place) != place:
+        raise ValueError(f"there is a PRM family {name!r} already; choose another name")
+
+
 def open_prm(
     name: str, batch: int = 64, device: str | None = None, share: float = 1.0, task: Task | None = None
 ) -> StepScorer | PassScorer | DialledChecker:

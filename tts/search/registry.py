@@ -48,6 +48,7 @@ class Method:
             counts a problem as solved where any candidate is right.
         check: raises ValueError where a budget does not fit the settings.
         study: whether it is among those that are compared by default.
+        version: raised whenever the search does something else than before: it is part of the key of its runs.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Method:
     select: Literal["rule", "majority", "oracle"] = "rule"
     check: Callable[[int, Settings], None] = lambda n, settings: None
     study: bool = False
+    version: int = 1
 
     @property
     def run(self) -> str:

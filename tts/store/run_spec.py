@@ -67,6 +67,7 @@ class RunSpec:
         engine: what made it.
         task: kind of problem; None of imported runs, whose prompts are not known.
         width, max_steps: settings of a search.
+        version: version of the search, where it is not the first.
     """
 
     method: str
@@ -78,6 +79,7 @@ class RunSpec:
     task: TaskKey | None = None
     width: int | None = None
     max_steps: int | None = None
+    version: int | None = None
 
     @classmethod
     def of(cls, stored: dict) -> RunSpec:

@@ -89,7 +89,7 @@ def run(
         table.add_row(name, "[green]done[/green]" if reason is None else f"[red]{escape(reason)}[/red]")
     console.print(table)
     count = len(list(figures.glob("*.png")))
-    console.print(escape(f"{count} figures in {figures} (each as .pdf, .png, .csv and .json)\nreport: {page}"))
+    console.print(escape(f"{count} figure{'s' * (count != 1)} in {figures} (each as .pdf, .png, .csv and .json)\nreport: {page}"))
     console.print(f"took {(time.monotonic() - started) / 60:.1f} minutes")
     for finding in sorted(figures.glob("findings-*.txt")):
         console.print(escape(finding.read_text().rstrip()), highlight=False, soft_wrap=True)
@@ -187,6 +187,7 @@ def store(
     delete: Annotated[str, typer.Option(metavar="KEY", help="delete one run, or with imported:NAME one import")] = "",
     yes: Annotated[bool, typer.Option(help="delete without asking")] = False,
     export: Annotated[Path | None, typer.Option(help="write the canonical export to this JSONL file")] = None,
+    store: StoreFolder = None,
     rekey: Annotated[bool, typer.Option(help="give runs of an earlier version the task in their key, once")] = False,
 ) -> None:
     """Shows what the store holds and how large it is; cleans, exports or re-keys it, or deletes a run."""
@@ -194,7 +195,7 @@ def store(
     from tts.store.store import StoreError
     from tts.study import presets
 
-    held = presets.store_of(preset)
+    held = _store(store, preset)
     if sum(map(bool, (clean, delete, export, rekey))) > 1:
         raise StoreError("--clean, --delete, --export and --rekey are four commands; say one of them")
     if rekey:
