@@ -215,10 +215,11 @@ def store(
     if export:
         console.print(escape(f"{held.write_export(export)} records written to {export}"))
         return
-    table = Table("run", "seed", "key", "chunks", "KiB")
+    table = Table("run", "task", "seed", "key", "chunks", "KiB")
     for run in held.runs():
         chunks, size = run.size
-        table.add_row(escape(str(run.spec)), str(run.spec.seed), run.key, str(chunks), f"{size / 1024:.0f}")
+        task = f"{run.spec.task.name} {run.spec.task.version}" if run.spec.task else ""
+        table.add_row(escape(str(run.spec)), task, str(run.spec.seed), run.key, str(chunks), f"{size / 1024:.0f}")
     console.print(table)
 
 

@@ -97,7 +97,8 @@ def fingerprint(problems: list[dict]) -> str:
 def read(path: Path, task: Task) -> list[dict]:
     """A file's rows, each checked; raises :class:`ProblemError` where the file or one of its rows cannot be read."""
     if not path.exists():
-        raise ProblemError(f"no file {path}; expected JSON lines with 'problem' and 'answer'")
+        tasks = f"; the tasks that may stand before a colon are {', '.join(TASKS)}" if ":" in path.name else ""
+        raise ProblemError(f"no file {path}; expected JSON lines with 'problem' and 'answer'{tasks}")
     if path.suffix == ".parquet":
         return [_checked_row(row, f"{path}, row {number}", task) for number, row in enumerate(_table(path), 1)]
     try:
