@@ -44,7 +44,10 @@ def test_fresh_outcomes_agree_with_the_committed_ones(fresh):
     both = rows.merge(full, on=key, suffixes=("", " committed"))
     assert len(both) == len(rows)
     # The same seed gives the same samples but where rounding moves one across a token's boundary.
-    assert (np.abs(both["accuracy"] - both["accuracy committed"]) < 1e-6).mean() > 0.97
+    assert (both["policy_tokens"] == both["policy_tokens committed"]).mean() > 0.97
+    # A tie in a majority vote went to the earlier sample when they were committed; now it counts by the share of right ones.
+    voted = both["method"] == "majority"
+    assert (np.abs(both["accuracy"] - both["accuracy committed"]) < 1e-6)[~voted].mean() > 0.97 and not voted.all()
 
 
 def test_the_full_run_is_as_large_as_it_says(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tts.generate.local_pool import WorkerError, make_all, side_by_side
 from tts.generate.runner import fill, missing
 from tts.generate.work_queue import RETRIES, Waiting
 from tts.models.hub import ModelError
+from tts.store.run_spec import Model
 from tts.store.store import Store
 
 
@@ -86,7 +88,7 @@ def test_an_error_is_of_the_kind_that_it_would_be_here(tiny_lm, tmp_path, monkey
     with pytest.raises(ValueError, match="the prompt has 253 tokens and .* reads 256 at most|prompt"):
         long = [{"id": "long", "problem": "1" * 400, "answer": "1"}]
         list(make_all([Work(next(wanted.specs()), long)], Store(tmp_path), print, print, count=2, threads=1))
-    spec = next(wanted.specs()) | {"policy": {"name": "no-such-policy", "weights": ""}}
+    spec = replace(next(wanted.specs()), policy=Model("no-such-policy", ""))
     with pytest.raises(ModelError, match="no model 'no-such-policy'") as caught:
         list(make_all([Work(spec, wanted.chunks("pocket-main")[0])], Store(tmp_path), print, print, count=2, threads=1))
     assert "worker_process.py" in caught.value.__notes__[0]
@@ -266,7 +268,7 @@ def test_nothing_goes_on_without_the_study(study, moment, lines, how):
 def test_scores_wait_for_their_pool(tiny_lm, tmp_path):
     wanted, store = grid(tiny_lm, methods=["best_of_n"], problems={"pocket-main": 2}), Store(tmp_path)
     scores, pool = (
-        Work(spec, wanted.chunks("pocket-main")[0]) for spec in sorted(wanted.specs(), key=lambda s: s["method"], reverse=True)[:2]
+        Work(spec, wanted.chunks("pocket-main")[0]) for spec in sorted(wanted.specs(), key=lambda s: s.method, reverse=True)[:2]
     )
     waiting = Waiting([scores, pool], store)
     assert waiting.take() is pool and waiting.take() is None and waiting
@@ -287,9 +289,9 @@ def test_how_many_processes(tiny_lm, monkeypatch):
     assert side_by_side(specs) == (3, 1)
     monkeypatch.setattr(local_pool, "_memory", lambda: 2 * (local_pool.OWN + local_pool.COPIES * 2 * weights))
     assert side_by_side(specs) == (2, 2)
-    served = [specs[0] | {"policy": {"name": "http://localhost:1/v1#model"}}]
-    assert side_by_side(served)[0] == side_by_side([specs[0] | {"policy": {"name": "vllm:policy-51k"}}])[0] == 1
-    of_a_server = [specs[0] | {"prm": {"name": "http://localhost:1/v1#Qwen/Qwen2.5-Math-PRM-7B"}}]
+    served = [replace(specs[0], policy=Model("http://localhost:1/v1#model", ""))]
+    assert side_by_side(served)[0] == side_by_side([replace(specs[0], policy=Model("vllm:policy-51k", ""))])[0] == 1
+    of_a_server = [replace(specs[0], prm=Model("http://localhost:1/v1#Qwen/Qwen2.5-Math-PRM-7B", ""))]
     assert side_by_side(of_a_server)[0] == 1
     monkeypatch.setenv("TTS_PROCESSES", "many")
     with pytest.raises(WorkerError, match="must be a number of processes, 1 or more; given 'many'"):

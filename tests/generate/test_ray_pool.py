@@ -24,6 +24,7 @@ from tts.generate.runner import fill, missing
 from tts.generate.scheduler import Scheduler
 from tts.generate.work_queue import RETRIES
 from tts.models.hub import ModelError
+from tts.store.run_spec import Model
 from tts.store.store import Store
 from tts.study import cli, presets
 
@@ -125,7 +126,7 @@ def test_a_cluster_without_room_is_refused(nodes):
 
 def test_other_weights_of_the_same_name_are_refused():
     with pytest.raises(ModelError, match="policy-6k on node .* is another model than where the study was started"):
-        ray_pool._check_weights({"name": "policy-6k", "weights": "0" * 16}, policies.weights_of)
+        ray_pool._check_weights(Model("policy-6k", "0" * 16), policies.weights_of)
 
 
 def test_what_is_no_cluster_is_refused():

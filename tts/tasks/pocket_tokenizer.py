@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 # " ки", " +" and " -" are Math-Shepherd's step tag and labels; "<extra_0>" and ChatML's marks are Qwen2.5-Math-PRM's.
 SPECIAL = ["<pad>", "<eos>", "<unk>", "<|im_start|>", "<|im_end|>", "<extra_0>"]
@@ -29,6 +32,8 @@ def pieces(text: str) -> list[str]:
 
 def build(chat_template: str = POLICY_TEMPLATE) -> PreTrainedTokenizerFast:
     """The tokenizer of the pocket policies, or of a PRM with ``chat_template=CHATML_TEMPLATE``."""
+    from transformers import PreTrainedTokenizerFast  # half a second, which whoever only cuts texts does without
+
     vocabulary = {token: number for number, token in enumerate([*SPECIAL, *MARKS, *CHARACTERS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECE), behavior="isolated")
