@@ -153,7 +153,7 @@ def keep(store: Store, grids: Iterable[Grid]) -> int:
 
     A chunk that cannot be read is left out: whoever needs its rows is told. Where nothing can be written, nothing is graded in vain.
     """
-    chunks = {}
+    chunks: dict[tuple[str, str], tuple[Run, list[dict]]] = {}
     for grid in grids:
         for run, name in product(map(store.run, grid.specs()), grid.problems):
             chunks |= {(run.key, fingerprint(chunk)): (run, chunk) for chunk in grid.chunks(name)}

@@ -90,7 +90,7 @@ def _accuracy(spec: RunSpec, row: dict, rule: Rule, grader: Grader, bar: tqdm) -
     if spec.method in (GREEDY, POOL):
         return vote_of(graded, len(graded.group), MAJORITY)
     if is_search(spec.method) and (part := METHODS[spec.method].part):
-        each = part(Settings(spec.width))
+        each = part(Settings(spec.width or 1))
         graded = by_part(graded, spec.n // each, each)
     return vote_of(graded, len(graded.group), rule)
 

@@ -78,7 +78,7 @@ class Judge:
             except TimeoutError:
                 self.close()
             except (EOFError, OSError):  # it has ended
-                certain = self._process.wait() == -signal.SIGPROF
+                certain = self._process is not None and self._process.wait() == -signal.SIGPROF
                 lost = not certain
                 self.close()
             except BaseException:  # its reply is still to come, and nobody will wait for it
@@ -99,9 +99,9 @@ class Judge:
     def _start(self) -> None:
         self._connection, its_end = Pipe()
         command = [sys.executable, "-m", "tts.tasks.judge_process", *map(str, (its_end.fileno(), self.memory_mb, self.seconds))]
-        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        nothing = subprocess.DEVNULL
         with its_end:
-            self._process = subprocess.Popen(command, pass_fds=[its_end.fileno()], **streams)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, pass_fds=[its_end.fileno()])
         try:
             self._receive(time.monotonic() + _START)
         except (EOFError, OSError):
