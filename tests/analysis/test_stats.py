@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
@@ -170,3 +171,16 @@ def test_log_fit_recovers_its_line_and_refuses_too_little():
     a, b, r = stats.log_fit(x, 0.3 * np.log(x) + 0.7)
     assert (a, b, r) == pytest.approx((0.3, 0.7, 1.0))
     assert np.isnan(stats.log_fit([0.0, 0.4, 0.8], [0.1, 0.2, 0.3])).all()
+
+
+@pytest.mark.parametrize("total", [64, 256])
+def test_numbers_of_subsets_beyond_64_bits_are_exact(total):
+    """The best of n is the first of the ranking that a subset holds; with every other one right that is a sum of shares."""
+    correct, scores, groups = np.arange(total) % 2 == 0, -np.arange(total, dtype=float), np.arange(total)
+    for n in (1, 2, total // 4, total // 2, total - 1, total):
+        expected, left = Fraction(0), Fraction(1)
+        for rank in range(total - n + 1):
+            first = left * Fraction(n, total - rank)  # none of the ranks above is in the subset, and this one is
+            expected, left = expected + first * bool(correct[rank]), left - first
+        assert stats.best_of_n_accuracy(correct, scores, groups, n) == pytest.approx(float(expected))
+        assert stats.pass_at_k(correct, n) <= 1.0

@@ -38,7 +38,7 @@ def best_of_n_accuracy(correct: np.ndarray, scores: np.ndarray, groups: np.ndarr
     ranked = sorted((i for i in range(total) if groups[i] >= 0), key=lambda i: -scores[i])
     rank, chosen = 0, 0.0
     for _, equal in groupby(ranked, key=lambda i: scores[i]):
-        tied = [correct[i] for i in equal]
+        tied = [bool(correct[i]) for i in equal]  # Python's numbers: the products below are too large for numpy's
         chosen += sum(comb(total - 1 - r, n - 1) for r in range(rank, rank + len(tied))) * sum(tied) / len(tied)
         rank += len(tied)
     return float(chosen / comb(total, n))
