@@ -183,5 +183,5 @@ def test_numbers_of_subsets_beyond_64_bits_are_exact(total):
             first = left * Fraction(n, total - rank)  # none of the ranks above is in the subset, and this one is
             expected, left = expected + first * bool(correct[rank]), left - first
         assert stats.best_of_n_accuracy(correct, scores, groups, n) == pytest.approx(float(expected))
-        tied = np.arange(total) // 8  # of each eight equal scores four are right
+        tied = np.arange(total) // 16  # of each sixteen equal scores eight are right
         assert stats.best_of_n_accuracy(correct, tied, groups, n) == pytest.approx(0.5)
