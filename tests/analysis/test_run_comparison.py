@@ -102,3 +102,13 @@ def test_the_command_prints_both_and_the_difference(tmp_path):
     assert done.exit_code == 0, done.output
     assert "20 common problems" in done.output and "first less second: +100.0 [+100.0, +100.0] points" in done.output
     assert "is supported" in done.output
+
+
+def test_a_problem_whose_answer_changed_is_not_the_same(tmp_path):
+    store = Store(tmp_path)
+    first, second = write(store, spec("cot"), [["1"], ["2"], ["3"]]), write(store, spec("cot", seed=1), [["1"], ["2"], ["3"]])
+    path = second.path([problem(i) for i in range(3)])
+    rows = [row | {"answer": "9"} if row["problem_id"] == "p1" else row for row in second.rows()]
+    path.unlink()
+    second.write([problem(i) for i in range(3)], rows, 1.0)
+    assert compare(first, second, RULE).problems == 2

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tts.analysis import difficulty
 from tts.exchange import summary
 from tts.generate import runner
 from tts.generate.grid import Grid
@@ -75,3 +76,9 @@ def test_an_import_is_deleted_whole_or_not_at_all(import_of):
     store.delete(*imported.named(store, "imported:other"))
     assert [source.name for source in imported.all_of(store.folder)] == ["mine"] and len(list(store.runs())) == 1
     assert imported.unfinished(store) == [] and not source.folder.exists()
+
+
+def test_no_separate_samples_are_asked_of_imported_policies(import_of):
+    """They cannot be sampled anew, and a preset of an import with a notebook that needs difficulties must plan."""
+    _, source = import_of([0])
+    assert difficulty.separate_grids(grid(source), 16) == []

@@ -38,7 +38,8 @@ def counting_grid(grid: Grid, policy: str, samples: int, problem_set: str | None
 def separate_grids(grid: Grid, samples: int) -> list[Grid]:
     """What :func:`pass_at_1` has to sample for a grid's first problem set: a grid for each policy whose counts are not committed."""
     name = next(iter(grid.problems))
-    return [counting_grid(grid, policy, samples, name) for policy in grid.policies if known_pass_at_1(grid, policy, name) is None]
+    sampled = [policy for policy in grid.policies if not is_imported(policy) and known_pass_at_1(grid, policy, name) is None]
+    return [counting_grid(grid, policy, samples, name) for policy in sampled]
 
 
 def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int) -> pd.DataFrame:

@@ -69,7 +69,9 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
         StoreError: where they hold no common problem.
     """
     rows = [{row["problem_id"]: row for row in run.rows()} for run in (first, second)]
-    common = [name for name in rows[0] if name in rows[1] and rows[0][name]["problem"] == rows[1][name]["problem"]]
+    common = [
+        name for name in rows[0] if name in rows[1] and all(rows[0][name][field] == rows[1][name][field] for field in ("problem", "answer"))
+    ]
     if not common:
         raise StoreError(f"no common problem: {first.folder.name} holds {len(rows[0])}, {second.folder.name} {len(rows[1])} others")
     pairs = list(zip((first, second), rows))

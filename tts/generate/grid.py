@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -98,6 +99,8 @@ class Grid(BaseModel):
     def _one_task(cls, value: dict[str, int]) -> dict[str, int]:
         if len(tasks := dict.fromkeys(task_of(name).name for name in value)) > 1:
             raise ValueError(f"problem sets of one kind go together; these are of the tasks {', '.join(tasks)}: run them one by one")
+        if len({Path(name).name for name in value}) < len(value):
+            raise ValueError("two problem sets have the same file name, by which their results are told apart; rename one of the files")
         return value
 
     @model_validator(mode="after")

@@ -239,9 +239,12 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
     """
     import seaborn as sns  # takes two seconds, and most notebooks do without
 
+    unknown = int(table[column].isna().sum())
     table = table.dropna(subset=[column])
     if table.empty:
         return say("no model's training FLOPs are known", ax)
+    if unknown:
+        ax.set_title(f"without {unknown} whose FLOPs are not known", fontsize="small")
     labels = {method.name: method.label for method in METHODS.values()}
     table = table.assign(policy=table["policy"].map(short), strategy=table["strategy"].replace(labels, regex=True))
     looks = {"hue": "policy", "palette": "viridis_r", "style": "strategy", "s": 28, "zorder": 3}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from tts.store.store import Run, Store
@@ -84,7 +84,7 @@ def run(
     with resumable(), ray_pool.using(address, gpus) if engine == "ray" else nullcontext():
         presets.fill(jobs)
         outcome, page, figures = execution.render(jobs, preset, workers)
-    table = Table("notebook", "outcome")
+    table = Table("notebook", Column("outcome", overflow="fold"))
     for name, reason in outcome.items():
         table.add_row(name, "[green]done[/green]" if reason is None else f"[red]{escape(reason)}[/red]")
     console.print(table)
@@ -245,10 +245,13 @@ def _say_what_is_unfinished(held: Store) -> None:
         print(f"warning: the import {name} was not finished, and a part of it is here; import its files again", file=sys.stderr)
 
 
-def _store(folder: Path | None, preset: str) -> Store:
-    from tts.store.store import Store
+def _store(folder: Path | None, preset: str, new: bool = False) -> Store:
+    """A store by its folder, which must be there unless it may be new, or a preset's."""
+    from tts.store.store import Store, StoreError
     from tts.study import presets
 
+    if folder and not (new or folder.is_dir()):
+        raise StoreError(f"no store {folder}")
     return Store(folder) if folder else presets.store_of(preset)
 
 
@@ -266,7 +269,7 @@ def import_(
     """Imports runs that were made with other tools, and says what they hold, what could not be used, and how to render figures."""
     from tts.exchange import summary
 
-    held = _store(store, preset)
+    held = _store(store, preset, new=True)
     for line in summary.import_all(held, folder, name, policy, prm):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
