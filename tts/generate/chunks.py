@@ -49,11 +49,11 @@ class Made:
     """A chunk that was made.
 
     Attributes:
-        work: what it is.
-        rows: of the store.
-        seconds: that it took.
+        work: chunk that was asked for.
+        rows: rows of the store.
+        seconds: wall time that it took.
         steps: column of the steps that a search sampled anew, as of :meth:`tts.store.step_columns.StepCache.column`.
-        limits: what the engine could not do for it, in words.
+        limits: shortcomings of the engine for it, in words.
         warnings: about what happened meanwhile.
     """
 
@@ -83,7 +83,7 @@ class Engines:
 
     Args:
         batch: sequences decoded, or read, at once.
-        share: of this machine's memory that they may take.
+        share: share of this machine's memory that they may take.
     """
 
     def __init__(self, batch: int, share: float = 1.0):
@@ -155,8 +155,8 @@ def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: Callable[[int]
     """Makes a chunk.
 
     Args:
-        work: what it is.
-        inputs: as :func:`inputs_of` finds them; a search that gets no steps samples the same ones itself.
+        work: chunk that is asked for.
+        inputs: its inputs, as :func:`inputs_of` finds them; a search that gets no steps samples the same ones itself.
         engines: the models.
         on_tokens: called with the number of newly generated tokens.
     """
@@ -193,7 +193,7 @@ def room(engines: Engines, policy: Policy, longest: int, scored: bool) -> int:
 
     Args:
         engines: the batch, and the share of memory.
-        policy: whose caches they are.
+        policy: policy whose caches they are.
         longest: tokens of a candidate, its prompt included.
         scored: whether they are.
     """

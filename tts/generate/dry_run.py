@@ -80,10 +80,10 @@ class Estimate:
     """Totals over missing work.
 
     Attributes:
-        tokens: what policies will generate.
+        tokens: tokens that policies will generate.
         seconds: how long it will take.
-        cache_bytes: what the models' caches may come to at most, models not counted, in all processes.
-        cut: what was not measured to the end, in words.
+        cache_bytes: bytes that the models' caches may come to at most, models not counted, in all processes.
+        cut: work that was not measured to the end, in words.
     """
 
     tokens: float = 0.0
@@ -103,7 +103,7 @@ def measure(items: Sequence[Item], minutes: float = 2.0) -> Estimate:
     """Tokens, time and memory of missing chunks; nothing is stored.
 
     Args:
-        items: as :func:`missing_of` finds them.
+        items: missing chunks, as :func:`missing_of` finds them.
         minutes: how long measuring may take, about: models are loaded, and each is measured a little, whatever that takes.
 
     Raises:
@@ -151,10 +151,10 @@ class _Measured:
     """What one solution takes.
 
     Attributes:
-        tokens: what the policy generates for it.
+        tokens: tokens that the policy generates for it.
         seconds: how long it takes.
         whole: whether whole solutions were measured; else both are stretched to ``max_tokens``.
-        rows: what was made, as the store keeps it.
+        rows: rows that were made, as the store keeps them.
     """
 
     tokens: float

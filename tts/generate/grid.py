@@ -36,14 +36,14 @@ class Grid(BaseModel):
         problems: problem set and how many of its problems, ``{"pocket-main": 200}``.
         split: development, selection or test; all, for the study's sets.
         policies: names, folders or Hub names.
-        prms: likewise; ``implicit:NAME`` takes a causal LM's likelihood.
+        prms: names, folders or Hub names; ``implicit:NAME`` takes a causal LM's likelihood.
         methods: names of the methods that are compared, of :mod:`tts.search.registry`.
         samples: N of the pool, and of each search whose smaller budgets are drawn from one run.
         budgets: values of N that figures show, and at which the other searches run.
         beam_width: M.
         aggregate, vote: the one selection rule of all methods.
-        temperature, top_p, max_tokens, max_steps, seed: of sampling and search.
-        max_step_tokens: of one step of a search; by default the study's 2048, or max_tokens where that is less.
+        temperature, top_p, max_tokens, max_steps, seed: settings of sampling and search.
+        max_step_tokens: limit of one step of a search; by default the study's 2048, or max_tokens where that is less.
         chunk: problems per unit of work.
         batch: sequences decoded at once.
     """

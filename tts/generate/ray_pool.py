@@ -40,7 +40,7 @@ def using(address: str | None = None, gpus: float | None = None) -> Iterator[Non
 
     Args:
         address: ``host:port`` of the cluster's head; by default a cluster that this machine is part of, or else this machine.
-        gpus: for each actor; by default one where any node has GPUs.
+        gpus: GPUs for each actor; by default one where any node has GPUs.
 
     Raises:
         ClusterError: where Ray is not installed, there is no cluster at the address, or no node has room for an actor.

@@ -20,7 +20,7 @@ class Waiting:
 
     Args:
         work: the chunks.
-        store: that gets them.
+        store: store that gets them.
     """
 
     def __init__(self, work: Sequence[Work], store: Store):

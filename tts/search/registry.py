@@ -40,7 +40,7 @@ class Method:
         marker: matplotlib's marker in figures.
         build: search of one problem, from its root, the budget N and the settings.
         guided: whether it needs a PRM.
-        source: which run holds its candidates: ``own`` where the search is run for it, ``pool`` where independent samples that all
+        source: run that holds its candidates: ``own`` where the search is run for it, ``pool`` where independent samples that all
             methods share serve it too (with a PRM's scores where it is guided), ``greedy`` where it is one sample at temperature 0.
         part: how many of the N samples each independent part of the search takes. One run then serves every smaller budget, by
             drawing whole parts. None where parts depend on each other: then there is one run for each budget.

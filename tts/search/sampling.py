@@ -15,7 +15,7 @@ class Sampling:
         top_p: nucleus sampling's mass; 1 keeps the whole distribution.
         max_tokens: limit of a whole solution.
         max_step_tokens: limit of one step in a search.
-        seed: of all noise.
+        seed: seed of all noise.
     """
 
     temperature: float = 0.7

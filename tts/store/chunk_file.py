@@ -62,9 +62,9 @@ def write_chunk(path: Path, rows: list[dict], seconds: float, limits: Sequence[s
     """Commits a chunk: a temporary file, flushed, then renamed.
 
     Args:
-        rows: of :data:`SCHEMA`.
-        seconds: that it took to make.
-        limits: what the engine could not do, in words.
+        rows: rows of :data:`SCHEMA`.
+        seconds: wall time that it took to make.
+        limits: shortcomings of the engine, in words.
         steps: column of the steps that were sampled for it, as of :meth:`tts.store.step_columns.StepCache.column`.
 
     Raises:
@@ -87,7 +87,7 @@ def read_chunk(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
     """A stored chunk, its checksum verified.
 
     Args:
-        columns: of :data:`SCHEMA` and :data:`STEPS`.
+        columns: names of columns of :data:`SCHEMA` and :data:`STEPS`.
 
     Raises:
         StoreError: where it is damaged.

@@ -62,8 +62,8 @@ class Import:
         folder: ``STORE/imported/NAME``.
         name: NAME.
         digest: a hash of its content.
-        count: of its problems.
-        runs: what it holds.
+        count: number of its problems.
+        runs: runs that it holds.
     """
 
     folder: Path
@@ -81,7 +81,7 @@ class Import:
         """The spec of a run that holds at least so many problems; None where there is none.
 
         Args:
-            method: as in specs of runs.
+            method: kind of run, as in specs of runs.
             policy, prm: names, ``imported:`` included.
             n: the budget; None, and any where smaller budgets are drawn from one run, takes the largest.
             seed: seed of repeated runs. Any run of the import may have it: those that were not repeated answer for it then. 0, the

@@ -17,7 +17,7 @@ class Model:
 
     Attributes:
         name: name by which it was asked for.
-        weights: what identifies its behaviour, see :func:`tts.policies.weights_of`.
+        weights: hash or name that identifies its behaviour, see :func:`tts.policies.weights_of`.
     """
 
     name: str
@@ -64,7 +64,7 @@ class RunSpec:
         prm: PRM that scored them; None where there is none.
         n: budget.
         sampling: fields of :class:`tts.search.sampling.Sampling`; of an imported run what was recorded, and the seed.
-        engine: what made it.
+        engine: engine that made it.
         task: kind of problem; None of imported runs, whose prompts are not known.
         width, max_steps: settings of a search.
         version: version of the search, where it is not the first.

@@ -61,7 +61,7 @@ class StepCache:
     """The steps of one chunk: opened for it, asked by the policy, told what was newly sampled, and written with the chunk.
 
     Args:
-        chunks: what earlier searches sampled for the chunk's problems; where several hold the same path, the first one's step counts.
+        chunks: steps that earlier searches sampled for the chunk's problems; where several hold the same path, the first one's step counts.
 
     Attributes:
         sampled: steps that were sampled anew.

@@ -35,8 +35,8 @@ class Run:
     """One run's folder.
 
     Attributes:
-        folder: where its chunks lie.
-        spec: what determines it.
+        folder: folder of its chunks.
+        spec: everything that determines it.
     """
 
     folder: Path
@@ -65,8 +65,8 @@ class Run:
         """Commits a chunk: a temporary file, flushed, then renamed.
 
         Args:
-            seconds: that it took to make.
-            limits: what the engine could not do, in words.
+            seconds: wall time that it took to make.
+            limits: shortcomings of the engine, in words.
             steps: column of the steps that were sampled for it, as of :meth:`tts.store.step_columns.StepCache.column`.
 
         Raises:
@@ -223,7 +223,7 @@ class Store:
         Who gets it deletes what a killed writer left half written.
 
         Args:
-            wait: for another process that holds it, and say so; else refuse.
+            wait: whether to wait for another process that holds it, and say so; else it is refused.
 
         Raises:
             StoreError: where another process holds it, or the folder cannot be written.
