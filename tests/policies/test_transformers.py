@@ -192,6 +192,7 @@ def test_samples_that_find_no_row_wait_and_are_the_same(tiny_lm, monkeypatch):
 
 
 @pytest.mark.parametrize("batch", [2, 12])
+@pytest.mark.slow
 def test_nothing_parked_stays_behind_a_search(tiny_lm, monkeypatch, batch):
     policy, park, states = TransformersPolicy(str(tiny_lm), SAMPLING, batch=batch), SlotCache.park, weakref.WeakSet()
     most = 0

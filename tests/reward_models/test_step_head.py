@@ -233,6 +233,7 @@ def test_only_the_upper_layers_are_adapted_where_asked(tiny_lm, rows, tmp_path):
     assert open_prm(str(tmp_path / "upper")).score([("a", "7,+8=?")], [STEPS])[0]
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_was_and_ends_with_the_same_prm(trained, tiny_lm, rows, tmp_path, monkeypatch):
     monkeypatch.setattr("tts.training.prm.labelled", lambda *arguments: rows)
     monkeypatch.setattr(prm, "train", partial(loop.train, checkpoint_every=0.0))

@@ -78,6 +78,7 @@ def test_it_has_its_own_numbers_in_table_figure_and_export(registered, expected,
         assert len(own) == 8 and sum(own) / 8 == pytest.approx(tokens)
 
 
+@pytest.mark.slow
 def test_it_runs_through_a_notebook(expected, tmp_path):
     """Kernels and workers know it by the plugin that the environment names."""
     (tmp_path / "my_plugin.py").write_text(

@@ -41,6 +41,7 @@ notebook_process.main()
 
 
 @pytest.mark.parametrize("forked", [True, False])
+@pytest.mark.slow
 def test_a_notebook_runs_in_a_forked_kernel_and_without_a_fork_server_in_another(tmp_path, forked):
     notebook(
         tmp_path / "source.ipynb",
@@ -57,6 +58,7 @@ def test_a_notebook_runs_in_a_forked_kernel_and_without_a_fork_server_in_another
     process.wait(10)
 
 
+@pytest.mark.slow
 def test_a_kernel_ends_with_a_killed_parent(tmp_path):
     told = tmp_path / "pid"
     notebook(tmp_path / "source.ipynb", f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid()))", "time.sleep(100)")

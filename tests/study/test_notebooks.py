@@ -155,6 +155,7 @@ def test_a_notebook_writes_into_the_checkout_wherever_it_is_started(folder, monk
     assert tts.notebook("10_train_pocket", parameters.declared("10_train_pocket")) is None
 
 
+@pytest.mark.slow
 def test_a_presets_paths_are_relative_to_its_file(tmp_path):
     """Models, problems, store and figures, run through from another working directory."""
     study, elsewhere = tmp_path / "study", tmp_path / "elsewhere"
@@ -174,6 +175,7 @@ def test_a_presets_paths_are_relative_to_its_file(tmp_path):
     assert "With the better PRM" not in told + (study / "pictures" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_template_of_a_notebook_runs(tmp_path):
     """As if it lay among the notebooks."""
     plugin = "import pathlib\nfrom tts.common import paths\npaths.NOTEBOOKS = paths.ROOT / 'docs' / 'examples'\n"

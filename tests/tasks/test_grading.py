@@ -141,6 +141,7 @@ def test_normalising_keeps_what_has_a_meaning(answer, normal):
 
 
 @pytest.mark.parametrize("hostile", ["9^{9^{9}}", "1000000000!", "7" * 100_000, "{" * 400, "__import__('os').system('true')", "\x00\u202e"])
+@pytest.mark.slow
 def test_hostile_answers_are_wrong_and_bounded(grader, hostile):
     started = time.monotonic()
     assert grader.right("42", hostile) is False
@@ -148,6 +149,7 @@ def test_hostile_answers_are_wrong_and_bounded(grader, hostile):
     assert grader.right("\\frac{2}{4}", "\\frac{1}{2}") is True, "grading went on"
 
 
+@pytest.mark.slow
 def test_a_judge_that_reached_its_limit_is_not_killed_under_its_number_again():
     judge = Judge(0.5, 2048, threading.Event())
     try:

@@ -119,6 +119,7 @@ def test_steps_end_where_the_task_says(text, tiny_lm, monkeypatch):
     assert all(c.steps == tuple(p.strip() for p in c.text.split("=") if p.strip()) for c in outcome.trajectories)
 
 
+@pytest.mark.slow
 def test_it_runs_through_a_notebook_with_its_own_accuracy(text, tiny_lm, tmp_path):
     file, given = jsonl(tmp_path / "own.jsonl", "00"), {"policies": [str(tiny_lm)], "prms": [f"implicit:{tiny_lm}"]}
     given |= {"problems": {f"text:{file}": 2}, "methods": ["majority", "best_of_n"], "samples": 8, "budgets": [8]}

@@ -85,6 +85,7 @@ def test_a_prm_without_its_policies_says_which_to_train(tmp_path):
         train_model("prm-qwen-54k", tmp_path, tmp_path)
 
 
+@pytest.mark.slow
 def test_an_unknown_model_is_refused_by_name():
     done = subprocess.run([sys.executable, "-m", "tts.train", "models", "policy-9b"], capture_output=True, text=True)
     assert done.returncode == 2 and "no recipe named policy-9b; there are policy-6k" in done.stderr and "Traceback" not in done.stderr
