@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from tts.models.loading import load_tokenizer
 from tts.models.locate import locate
-from tts.policies.base import Asked, RequestPolicy, Told, root_of
-from tts.search.base import Candidate
+from tts.policies.base import Asked, RequestPolicy, Told
 from tts.search.sampling import Sampling
 from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
@@ -25,9 +24,6 @@ class EchoPolicy(RequestPolicy):
         super().__init__(name, sampling, batch, 256, task)
         self.tokenizer = load_tokenizer(locate(name))
         self._asked: dict[int, Asked] = {}
-
-    def root(self, problem_id: str, problem: str) -> Candidate:
-        return root_of(self.tokenizer, self.name, self.context, problem_id, problem, self.task)
 
     def _send(self, number: int, asked: Asked) -> None:
         self._asked[number] = asked

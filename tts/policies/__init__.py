@@ -1,14 +1,18 @@
-"""Policies: one file per engine, and the choice among them by a policy's name."""
+"""Policies: one file per engine, and the choice among them by a policy's name.
+
+What needs a model that does not exist, cannot be loaded or is not served raises :class:`tts.models.hub.ModelError`.
+"""
 
 from __future__ import annotations
 
 import re
-from importlib import import_module
+from pkgutil import resolve_name
 
 from tts.models.files import ADAPTER, chat_template, named_folder
 from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.models.locate import weights_of as hash_of
+from tts.policies.server import Address, check_served
 from tts.search.driver import Policy
 from tts.search.sampling import Sampling
 from tts.tasks.base import Task
@@ -55,53 +59,36 @@ def open_policy(name: str, sampling: Sampling, batch: int, task: Task = MATHS) -
         name: a pocket policy, a folder, a Hub name; ``ENGINE:NAME`` runs it by another engine, ``http(s)://HOST:PORT/v1#MODEL``
             by a server.
         batch: sequences decoded at once.
-
-    Raises:
-        tts.models.hub.ModelError: where it cannot be loaded.
     """
     engine, rest = engine_of(name)
     if engine == IMPORTED:
         raise ModelError(f"{name} was imported: there are its stored solutions, and no model that could write others")
-    module, _, kind = ENGINES[engine].partition(":")
-    return getattr(import_module(module), kind)(rest, sampling, batch, task)
+    return resolve_name(ENGINES[engine])(rest, sampling, batch, task)
 
 
 def check_policy(name: str) -> None:
-    """Finds a policy without loading it; a server is not asked, for what it made once can be read without it.
+    """Finds a policy without loading it; a server is not asked, for what it made once can be read without it."""
+    if files := _files_of(name):
+        locate(files)
 
-    Raises:
-        tts.models.hub.ModelError: where it does not exist.
-    """
+
+def _files_of(name: str) -> str:
+    """The name by which a policy's files are found; empty for an imported one, and where a server has them and no tokenizer is named."""
     engine, rest = engine_of(name)
     if engine == IMPORTED:
-        return
-    if engine == SERVER:
-        from tts.policies.server import Address
-
-        rest = Address.parse(rest).tokenizer
-    if rest:
-        locate(rest)
+        return ""
+    return Address.parse(rest).tokenizer if engine == SERVER else rest
 
 
 def check_ready(name: str) -> None:
-    """Asks a policy's server, if it has one, whether it is there and has the model.
-
-    Raises:
-        tts.models.hub.ModelError: where it is not.
-    """
+    """Asks a policy's server, if it has one, whether it is there and has the model."""
     engine, rest = engine_of(name)
     if engine == SERVER:
-        from tts.policies.openai import check_served
-
         check_served(rest)
 
 
 def weights_of(name: str) -> str:
-    """What identifies a policy's behaviour, beside its name: a hash of its files; for a served or an imported one nothing does.
-
-    Raises:
-        tts.models.hub.ModelError: where it does not exist.
-    """
+    """What identifies a policy's behaviour, beside its name: a hash of its files; for a served or an imported one nothing does."""
     engine, rest = engine_of(name)
     if engine == IMPORTED:
         return IMPORTED
@@ -118,8 +105,6 @@ def model_of(name: str) -> str:
     """The model that a policy's or a PRM's name means, by the name under which its files may be found on this machine."""
     if not (served := address_in(name)):
         return _PREFIXES.sub("", name)
-    from tts.policies.server import Address
-
     address = Address.parse(served)
     return address.tokenizer or address.model
 
@@ -128,15 +113,8 @@ def prompt_of(name: str, task: Task) -> str:
     """A hash of what a policy is told of a task's problem beside the problem: of its chat template, and of the turns that it gets.
 
     Of an adapter only the turns are known before it is merged; its base's template is part of its weights' identity.
-
-    Raises:
-        tts.models.hub.ModelError: where the policy does not exist.
     """
-    engine, rest = engine_of(name)
-    if engine == SERVER:
-        from tts.policies.server import Address
-
-        rest = Address.parse(rest).tokenizer or ""
-    folder = named_folder(rest) if rest else None
-    known = rest and engine != IMPORTED and not (folder and (folder / ADAPTER).exists())
-    return template_hash(chat_template(locate(rest)) if known else None, task, model_of(name))
+    files = _files_of(name)
+    folder = named_folder(files) if files else None
+    known = files and not (folder and (folder / ADAPTER).exists())
+    return template_hash(chat_template(locate(files)) if known else None, task, model_of(name))

@@ -149,7 +149,7 @@ class _Sample:
 class RequestPolicy:
     """A policy whose engine is asked for each sample by itself, with a seed of its own, and batches as it likes.
 
-    An engine's file derives from it and says how to send a question, receive answers and abort.
+    An engine's file derives from it, sets ``tokenizer``, and says how to send a question, receive answers and abort.
 
     Args:
         name: name in messages.
@@ -158,6 +158,7 @@ class RequestPolicy:
     """
 
     limits: tuple[str, ...] = ()
+    tokenizer: PreTrainedTokenizerBase
 
     def __init__(self, name: str, sampling: Sampling, batch: int, context: int, task: Task = MATHS):
         self.name, self.sampling, self.batch, self.context, self.task = name, sampling, batch, context, task
@@ -176,6 +177,9 @@ class RequestPolicy:
     def _abort(self, numbers: list[int]) -> None:
         """Drops these questions, which are all that there are, and returns when the engine works on none."""
         raise NotImplementedError
+
+    def root(self, problem_id: str, problem: str) -> Candidate:
+        return root_of(self.tokenizer, self.name, self.context, problem_id, problem, self.task)
 
     @property
     def starved(self) -> bool:

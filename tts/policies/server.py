@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, replace
+import threading
+import weakref
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from tts.models.files import load_config
 from tts.models.hub import ModelError
+from tts.models.locate import locate
 from tts.policies.base import Asked, Ending, Told
 from tts.search.sampling import Sampling
 from tts.tasks import prompts
@@ -18,12 +25,16 @@ _OPTIONS = {"tokenizer", "context"}
 # Beyond OpenAI's own, as vLLM has them: tell the tokens, keep the stop string, and sample from the whole distribution, where a
 # server would else apply the model's generation_config (Qwen2.5's has top_k 20 and a repetition penalty).
 _EXTRAS = {"return_token_ids": True, "include_stop_str_in_output": True, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-_TOO_LONG = "; where it is too long, add ?context= and the server's limit to the policy's name"
 _AGAIN = "what is stored stays; run the same command again once the server works"
+_PROBE = "1"  # no chat: what is measured is the server, and a lone digit leaves a model every freedom
 
 
 class ServerError(ModelError):
     """A server that is not there, refuses or fails; the message says which, and what to do."""
+
+
+class Refusal(ServerError):
+    """A request that a server does not take as it is."""
 
 
 @dataclass(frozen=True)
@@ -65,23 +76,50 @@ class Address:
         return cls(url.rstrip("/"), model, options.get("tokenizer", ""), int(context))
 
 
-@dataclass(frozen=True)
-class Abilities:
-    """What a server turned out to do when it was asked.
+class Server:
+    """Requests to one server, by an event loop in a thread of its own: a notebook's own thread has one that is running already.
+
+    What a server can do is known once :meth:`open` has run.
+
+    Args:
+        tokenizer: the model's; None where the server is to render prompts.
+        retries: number of further tries of a request that fails, with back-off from half a second to eight.
 
     Attributes:
-        ids: takes and tells token ids.
-        endings: tells a step that ended at a blank line from one that was the last.
-        seeds: the same seed gives the same sample, and another seed another.
-        extras: takes what OpenAI's API does not have, so that nothing of the server's own is added to the sampling.
-        context: tokens that the model reads, where the server says so.
+        ids: whether it takes and tells token ids.
+        endings: whether it tells a step that ended at a blank line from one that was the last.
+        seeds: whether the same seed gives the same sample, and another seed another.
+        extras: what it is asked beyond OpenAI's API; empty where it refuses that, and may add something of its own to the sampling.
+
+    Raises:
+        ServerError: where the package ``openai`` is missing, or the time limit in the environment is no number.
     """
 
-    ids: bool = False
-    endings: bool = False
-    seeds: bool = True
-    extras: bool = True
-    context: int | None = None
+    def __init__(self, address: Address, tokenizer=None, retries: int = 5):
+        try:
+            import openai
+        except ImportError:
+            raise ServerError("a policy behind a server needs the package openai: pip install openai") from None
+        self.address, self.tokenizer, self.errors, self.retries = address, tokenizer, openai, retries
+        self._key = os.environ.get(KEY) or "none"
+        try:
+            self.patience = float(os.environ.get(PATIENCE) or 600)
+        except ValueError:
+            raise ServerError(f"{PATIENCE} must be a number of seconds; given {os.environ[PATIENCE]!r}") from None
+        timeout = openai.Timeout(self.patience, connect=10)
+        self.client = openai.AsyncOpenAI(base_url=address.url, api_key=self._key, max_retries=retries, timeout=timeout)
+        self.ids, self.endings, self.seeds, self.extras = False, False, True, _EXTRAS
+        self._seeded = True  # until it refuses one
+        self._served_context: int | None = None
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="requests", daemon=True).start()
+        weakref.finalize(self, _close, self.client, self._loop)
+
+    def start(self, coroutine: Coroutine) -> Future:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def run(self, coroutine: Coroutine) -> Any:
+        return self.start(coroutine).result()
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -94,95 +132,75 @@ class Abilities:
         }
         return tuple(text for text, holds in cannot.items() if holds)
 
+    @property
+    def context(self) -> int:
+        """Tokens that the model reads at most: as the name says, else the server that was asked for it, else the model's config.
 
-class Server:
-    """Requests to one server.
-
-    Args:
-        retries: number of further tries of a request that fails, with back-off from half a second to eight.
-
-    Raises:
-        ServerError: where the package ``openai`` is missing, or the time limit in the environment is no number.
-    """
-
-    def __init__(self, address: Address, retries: int = 5):
+        Raises:
+            ServerError: where none of them does.
+        """
+        address = self.address
+        if told := address.context or self._served_context:
+            return told
         try:
-            import openai
-        except ImportError:
-            raise ServerError("a policy behind a server needs the package openai: pip install openai") from None
-        self.address, self.errors, self.retries = address, openai, retries
-        self._key = os.environ.get(KEY) or "none"
-        try:
-            self.patience = float(os.environ.get(PATIENCE) or 600)
-        except ValueError:
-            raise ServerError(f"{PATIENCE} must be a number of seconds; given {os.environ[PATIENCE]!r}") from None
-        timeout = openai.Timeout(self.patience, connect=10)
-        self.client = openai.AsyncOpenAI(base_url=address.url, api_key=self._key, max_retries=retries, timeout=timeout)
-        self.abilities = Abilities()
-        self._extras: dict = _EXTRAS
-        self._seeded = True  # until it refuses one
-        self.tokenizer = None
+            return int(load_config(locate(address.tokenizer or address.model)).get_text_config().max_position_embeddings)
+        except (ModelError, AttributeError):
+            raise ServerError(
+                f"{address.url} does not say how long a context {address.model} reads; add it to the name, ?context=8192"
+            ) from None
 
-    async def open(self, tokenizer) -> Abilities:
-        """Finds the model and measures what the server can do; some six short requests.
-
-        Args:
-            tokenizer: the model's; None where the server is to render prompts.
+    async def open(self) -> None:
+        """Finds the model and measures what the server can do, by some six short requests.
 
         Raises:
             ServerError: where the server or the model is not there, or its tokenizer is another one.
         """
-        self.tokenizer = tokenizer
-        card = await self.find_model()
-        first = await self._first()
-        ids = bool(getattr(first.choices[0], "token_ids", None))
-        if tokenizer is None and not ids:
+        await self.find_model()
+        try:
+            answer = await self._completion(_PROBE, 8, temperature=0)
+        except Refusal:
+            self.extras = {}
+            answer = await self._completion(_PROBE, 8, temperature=0)
+        choice = answer.choices[0]
+        self.ids = bool(getattr(choice, "token_ids", None))
+        if self.tokenizer is None and not self.ids:
             raise ServerError(
                 f"no tokenizer of {self.address.model!r} on this machine, and {self.address.url} does not render prompts; "
                 "add ?tokenizer= and a folder or Hub name to the policy's name"
             )
-        served = getattr(first.choices[0], "prompt_token_ids", None)
-        if tokenizer is not None and served and served != tokenizer(_PROBE)["input_ids"]:
-            raise ServerError(f"the tokenizer of {tokenizer.name_or_path!r} is not the one that {self.address.url} has for its model")
-        self.abilities = Abilities(ids, context=getattr(card, "max_model_len", None))
-        endings = await self._tells_endings(first.choices[0])
-        self.abilities = replace(self.abilities, endings=endings, seeds=await self._heeds_seeds(), extras=bool(self._extras))
-        return self.abilities
+        served = getattr(choice, "prompt_token_ids", None)
+        if self.tokenizer is not None and served and served != self.tokenizer(_PROBE)["input_ids"]:
+            raise ServerError(f"the tokenizer of {self.tokenizer.name_or_path!r} is not the one that {self.address.url} has for its model")
+        self.endings = await self._tells_endings(choice)
+        self.seeds = await self._heeds_seeds()
 
-    async def find_model(self):
-        """The server's card of the model; None where it lists none."""
+    async def find_model(self) -> None:
+        """Finds the model.
+
+        Raises:
+            ServerError: where the server or the model is not there.
+        """
         impatient = self.client.with_options(max_retries=1, timeout=10)
         cards = {card.id: card for card in (await self._guarded(impatient.models.list())).data}
         if cards and self.address.model not in cards:
             raise ServerError(f"{self.address.url} serves no model {self.address.model!r}; it has: {', '.join(sorted(cards))}")
-        return cards.get(self.address.model)
-
-    async def _first(self):
-        """The first completion, by all that is asked of vLLM, or by OpenAI's own parameters where that is refused."""
-        try:
-            return await self._completion(_PROBE, 8, refusal=True, temperature=0)
-        except self.errors.BadRequestError:
-            self._extras = {}
-            return await self._completion(_PROBE, 8, temperature=0)
+        self._served_context = getattr(cards.get(self.address.model), "max_model_len", None)
 
     async def _tells_endings(self, choice) -> bool:
         """Whether a completion that is stopped within a known text says so."""
         mark = next(filter(str.isalnum, choice.text), None)
         if mark is None:
             return bool({"stop_reason", "matched_stop"} & set(choice.model_extra or {}))
-        stopped = (await self._completion(_PROBE, 8, temperature=0, stop=[mark])).choices[0]
-        return _matched(stopped) is not None or stopped.text.endswith(mark)
+        return _stopped((await self._completion(_PROBE, 8, temperature=0, stop=[mark])).choices[0], mark)
 
     async def _heeds_seeds(self) -> bool:
-        seen = []
-        for seed in (1, 1, 2):
-            try:
-                answer = await self._completion(_PROBE, 24, refusal=True, temperature=2.0, seed=seed)
-            except self.errors.BadRequestError:
-                self._seeded = False
-                return False
-            seen.append(answer.choices[0].text)
-        return seen[0] == seen[1] != seen[2]
+        try:
+            answers = [await self._completion(_PROBE, 24, temperature=2.0, seed=seed) for seed in (1, 1, 2)]
+        except Refusal:
+            self._seeded = False
+            return False
+        first, again, other = (answer.choices[0].text for answer in answers)
+        return first == again != other
 
     async def classify_tokens(self, inputs: list[list[int]]) -> list[list[list[float]]]:
         """The logits of a served PRM, a row a token or a step tag (vLLM's ``/pooling``)."""
@@ -204,7 +222,7 @@ class Server:
     async def complete(self, asked: Asked, sampling: Sampling) -> Told:
         """One continuation."""
         # A server that takes text puts the beginning-of-sequence token before it by itself.
-        prompt = list(asked.prompt) if self.abilities.ids else asked.text.removeprefix(self.tokenizer.bos_token or "")
+        prompt = list(asked.prompt) if self.ids else asked.text.removeprefix(self.tokenizer.bos_token or "")
         options = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if self._seeded:
             options["seed"] = asked.seed
@@ -212,24 +230,25 @@ class Server:
             options["stop"] = [asked.stop]
         return self._told(await self._completion(prompt, asked.limit, **options), asked.stop)
 
-    async def _completion(self, prompt: list[int] | str, limit: int, refusal: bool = False, **options):
+    async def _completion(self, prompt: list[int] | str, limit: int, **options):
         """One sample; asked for again where the server returns none."""
-        request = {"model": self.address.model, "prompt": prompt, "max_tokens": limit, "extra_body": self._extras} | options
+        request = {"model": self.address.model, "prompt": prompt, "max_tokens": limit, "extra_body": self.extras} | options
         for _ in range(self.retries + 1):
-            answer = await self._guarded(self.client.completions.create(**request), refusal)
-            if len(answer.choices or []) == 1:
+            answer = await self._guarded(self.client.completions.create(**request))
+            count = len(answer.choices or [])
+            if count == 1:
                 return answer
             await asyncio.sleep(0.5)
-        raise ServerError(f"{self.address.url} returned {len(answer.choices or [])} samples where 1 was asked for; {_AGAIN}")
+        raise ServerError(f"{self.address.url} returned {count} samples where 1 was asked for; {_AGAIN}")
 
     def _told(self, answer, stop: str | None) -> Told:
         choice = answer.choices[0]
         ending: Ending = "limit" if choice.finish_reason == "length" else "end"
         text = choice.text
-        if stop and ending == "end" and (_matched(choice) is not None or text.endswith(stop)):
+        if stop and ending == "end" and _stopped(choice, stop):
             ending = "step"
             text = text if stop in text else text + stop
-        if self.abilities.ids:
+        if self.ids:
             tokens = choice.token_ids
             if self.tokenizer is not None:
                 text = self.tokenizer.decode(tokens, skip_special_tokens=True)
@@ -237,16 +256,15 @@ class Server:
         tokens = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return Told(tokens, text, ending, answer.usage.completion_tokens if answer.usage else len(tokens))
 
-    async def _guarded(self, call, refusal: bool = False):
-        """A call whose errors are put into words, but for a refused request where ``refusal`` asks for that one."""
+    async def _guarded(self, call):
+        """A call whose errors are put into words."""
         url, errors = self.address.url, self.errors
         try:
             async with asyncio.timeout(self.patience):
                 answer = await call
         except errors.BadRequestError as error:
-            if refusal:
-                raise
-            raise ServerError(f"{url} refuses a request: {self._words(error)}{_TOO_LONG}") from None
+            hint = "where it is too long, add ?context= and the server's limit to the policy's name"
+            raise Refusal(f"{url} refuses a request: {self._words(error)}; {hint}") from None
         except (errors.AuthenticationError, errors.PermissionDeniedError) as error:
             raise ServerError(f"{url} refuses the key ({error.status_code}); set {KEY} in the environment") from None
         except errors.NotFoundError as error:
@@ -271,11 +289,21 @@ class Server:
         return lines[0].replace(self._key, "***")[:300] if self._key != "none" else lines[0][:300]
 
 
-# No chat: what is measured is the server, and a lone digit leaves a model every freedom.
-_PROBE = "1"
-
-
-def _matched(choice) -> str | None:
-    """The stop string that ended a completion, as vLLM (``stop_reason``) and SGLang (``matched_stop``) tell it."""
+def _stopped(choice, stop: str) -> bool:
+    """Whether a completion ended at its stop string, as vLLM (``stop_reason``) and SGLang (``matched_stop``) tell it, or its text."""
     told = getattr(choice, "stop_reason", None), getattr(choice, "matched_stop", None)
-    return next((stop for stop in told if isinstance(stop, str)), None)
+    return any(isinstance(reason, str) for reason in told) or choice.text.endswith(stop)
+
+
+def _close(client, loop: asyncio.AbstractEventLoop) -> None:
+    async def close():
+        await client.close()
+        loop.stop()
+
+    asyncio.run_coroutine_threadsafe(close(), loop)
+
+
+def check_served(name: str) -> None:
+    """Raises :class:`ServerError` where a server or its model is not there, within seconds."""
+    server = Server(Address.parse(name))
+    server.run(server.find_model())

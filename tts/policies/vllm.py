@@ -16,8 +16,7 @@ from tts.models.files import folder_of, load_config
 from tts.models.hub import ModelError
 from tts.models.loading import load_tokenizer
 from tts.models.locate import locate
-from tts.policies.base import Asked, Ending, RequestPolicy, Told, root_of
-from tts.search.base import Candidate
+from tts.policies.base import Asked, Ending, RequestPolicy, Told
 from tts.search.sampling import Sampling
 from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
@@ -45,10 +44,6 @@ class VLLMPolicy(RequestPolicy):
         with starting(location):
             self.llm = LLMEngine.from_engine_args(EngineArgs(model=folder, **arguments))
         super().__init__(name, sampling, batch, self.llm.model_config.max_model_len, task)
-
-    def root(self, problem_id: str, problem: str) -> Candidate:
-        """As :func:`tts.policies.base.root_of`."""
-        return root_of(self.tokenizer, self.name, self.context, problem_id, problem, self.task)
 
     def _send(self, number: int, asked: Asked) -> None:
         from vllm import SamplingParams

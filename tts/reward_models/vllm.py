@@ -12,7 +12,6 @@ import torch
 
 from tts.models.files import folder_of, load_config
 from tts.models.hub import ModelError
-from tts.policies.openai import Loop
 from tts.policies.server import Address, Server
 from tts.policies.vllm import engine_arguments, starting
 from tts.reward_models.base import Family, StepScorer
@@ -119,16 +118,10 @@ def served(address: Address, batch: int) -> tuple[Read, int]:
         tts.models.hub.ModelError: where it is not there or does not have the model.
     """
     server = Server(address)
-    loop = Loop(server)
-    card = loop.run(server.find_model())
-    context = address.context or getattr(card, "max_model_len", None)
-    if not context:
-        raise ModelError(f"{address.url} does not say how long a context {address.model} reads; add it to the name, ?context=4096")
+    server.run(server.find_model())
 
     def read(inputs: list[list[int]]) -> list[list[list[float]]]:
-        rows: list[list[list[float]]] = []
-        for at in range(0, len(inputs), batch):
-            rows += loop.run(server.classify_tokens(inputs[at : at + batch]))
-        return rows
+        parts = (inputs[at : at + batch] for at in range(0, len(inputs), batch))
+        return [rows for part in parts for rows in server.run(server.classify_tokens(part))]
 
-    return read, context
+    return read, server.context
