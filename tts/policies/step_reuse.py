@@ -45,13 +45,11 @@ StepKey = tuple
 
 
 class Steps(Protocol):
-    """What :class:`Remembering` asks of a cache of steps (:class:`tts.store.step_columns.StepCache`)."""
+    """What :class:`Remembering` asks of :class:`tts.store.step_columns.StepCache`."""
 
-    def get(self, key: StepKey) -> Step | None:
-        """A step of an earlier search."""
+    def get(self, key: StepKey) -> Step | None: ...
 
-    def add(self, step: Step) -> None:
-        """Keeps a step that was sampled anew."""
+    def add(self, step: Step) -> None: ...
 
 
 class Remembering:
@@ -60,7 +58,7 @@ class Remembering:
     A search is charged every step that it asks for, known or not, as if it ran alone.
 
     Args:
-        steps: cache of steps; it is asked for those of earlier searches with the same policy and sampling, and told those that it lacked.
+        steps: cache of steps of earlier searches with the same policy and sampling; it is told those that it lacked.
         on_tokens: called with the number of tokens that were sampled, not known.
     """
 
@@ -81,34 +79,31 @@ class Remembering:
         return self.policy.root(problem_id, problem)
 
     def submit(self, request: Ticket, parent: Candidate, count: int, whole: bool) -> None:
-        steps = [] if whole else [self.steps.get((parent.problem_id, *parent.path, number)) for number in range(count)]
-        if steps and all(steps):
-            self._ready.append((request, [_child(parent, step) for step in steps]))
-            return
         if not whole:
+            steps = [self.steps.get((parent.problem_id, *parent.path, number)) for number in range(count)]
+            if all(steps):
+                self._ready.append((request, [_child(parent, step) for step in steps]))
+                return
             self._asked[request] = parent
         self.policy.submit(request, parent, count, whole)
 
     def poll(self) -> list[tuple[Ticket, list[Candidate]]]:
-        if self._ready:
-            ready, self._ready = self._ready, []
-            return ready
-        complete = []
+        complete, self._ready = self._ready, []
+        if complete:
+            return complete
         for request, children in self.policy.poll():
             self.on_tokens(sum(child.generated for child in children))
-            parent = self._asked.pop(request, None)
-            complete.append((request, self._settled(parent, children) if parent else children))
+            if parent := self._asked.pop(request, None):
+                children = [self._settled(parent, child) for child in children]
+            complete.append((request, children))
         return complete
 
-    def _settled(self, parent: Candidate, children: list[Candidate]) -> list[Candidate]:
-        """Samples, or the known ones of their paths where these are others."""
-        settled = []
-        for child in children:
-            step, known = _step(parent, child), self.steps.get((child.problem_id, *child.path))
-            if known is None:
-                self.steps.add(step)
-            settled.append(child if known in (None, step) else _child(parent, known))
-        return settled
+    def _settled(self, parent: Candidate, child: Candidate) -> Candidate:
+        """A sample, or the known one of its path where this is another."""
+        step, known = _step(parent, child), self.steps.get((child.problem_id, *child.path))
+        if known is None:
+            self.steps.add(step)
+        return child if known in (None, step) else _child(parent, known)
 
     def reset(self) -> None:
         self._asked.clear()

@@ -40,8 +40,7 @@ class VLLMPolicy(RequestPolicy):
         from vllm import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        folder = str(folder_of(location, weights=True))
-        with starting(location):
+        with starting(location) as folder:
             self.llm = LLMEngine.from_engine_args(EngineArgs(model=folder, **arguments))
         super().__init__(name, sampling, batch, self.llm.model_config.max_model_len, task)
 
@@ -108,16 +107,17 @@ def engine_arguments(location: str) -> dict:
 
 
 @contextmanager
-def starting(location: str) -> Iterator[None]:
-    """Starts vLLM's process out of reach of Ctrl-C, which goes to all processes and would end an engine that is wanted again.
+def starting(location: str) -> Iterator[str]:
+    """Gives a model's folder; starts vLLM's process out of reach of Ctrl-C, which would end an engine that is wanted again.
 
     Raises:
         tts.models.hub.ModelError: where vLLM refuses an argument, or cannot load the model.
     """
+    folder = str(folder_of(location, weights=True))
     resource_tracker.ensure_running()  # which would unblock the signal again when the first process is spawned
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        yield folder
     except (ValueError, TypeError, RuntimeError) as error:
         raise ModelError(f"vLLM cannot run {location!r}: {error}; {OPTIONS} in the environment may hold other arguments") from None
     finally:

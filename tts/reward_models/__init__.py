@@ -1,16 +1,19 @@
-"""Process reward models: one file per family."""
+"""Process reward models: one file per family.
+
+A model or a family that does not exist raises :class:`tts.models.hub.ModelError`.
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from tts.models.files import load_config, read_card
 from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.models.locate import weights_of as hash_of
-from tts.policies import AS_SERVED, address_in, model_of
+from tts.policies import AS_SERVED, IMPORTED, address_in, model_of
 from tts.policies.server import Address
 from tts.reward_models.dial import DialledChecker, rates
 from tts.tasks.base import Task
@@ -30,7 +33,6 @@ FAMILIES = {
     "implicit": "tts.reward_models.implicit:ImplicitPRM",
 }
 DIAL = "dial"
-IMPORTED = "imported"
 VLLM = "vllm:"
 
 
@@ -61,11 +63,11 @@ def open_prm(
             checker the pocket problems.
 
     Raises:
-        tts.models.hub.ModelError: where the model or its family is unknown, or its scores do not depend on its input.
+        tts.models.hub.ModelError: also where its scores do not depend on its input.
     """
     family, location = family_of(name)
     if family == DIAL:
-        return DialledChecker(name, *([task] if task else []))
+        return DialledChecker(name, task)
     if family == IMPORTED:
         raise ModelError(f"{name} was imported: there are its stored scores, and no model that could give others")
     from tts.reward_models.base import StepScorer, check_responds
@@ -93,11 +95,7 @@ def _by_vllm(name: str, family: str, location: str, batch: int) -> PassScorer:
 
 
 def family_of(name: str) -> tuple[str, str]:
-    """A PRM's family and location, without loading it.
-
-    Raises:
-        tts.models.hub.ModelError: where the model is unknown, or its family.
-    """
+    """A PRM's family and location, without loading it."""
     if name.startswith(f"{IMPORTED}:"):
         return IMPORTED, name.removeprefix(f"{IMPORTED}:")
     name = name.removeprefix(VLLM)
@@ -122,11 +120,7 @@ def _known(family: str, name: str) -> str:
 
 
 def weights_of(name: str) -> str:
-    """What identifies a PRM's behaviour, beside its name: a hash of its files; of a Hub model its commit.
-
-    Raises:
-        tts.models.hub.ModelError: where it does not exist.
-    """
+    """What identifies a PRM's behaviour, beside its name: a hash of its files; of a Hub model its commit."""
     if name.startswith(f"{DIAL}:"):
         return "exact step checker"
     if name.startswith(f"{IMPORTED}:"):
@@ -140,13 +134,11 @@ def _declared_family(location: str) -> str:
         return declared
     architectures = getattr(load_config(location), "architectures", None) or []
     classes = {family: _class_of(family) for family in FAMILIES}
-    for family, cls in classes.items():
-        if set(cls.architectures) & set(architectures):
-            return family
+    by_architecture = [family for family, cls in classes.items() if set(cls.architectures) & set(architectures)]
     called = _called(location).lower()
-    for family, cls in classes.items():
-        if any(name in called for name in cls.names):
-            return family
+    by_name = [family for family, cls in classes.items() if any(name in called for name in cls.names)]
+    if told := by_architecture or by_name:
+        return told[0]
     raise ModelError(
         f"cannot tell the PRM family of {location!r} from its config ({', '.join(architectures) or 'no architectures'}) or its name; "
         f"say it as FAMILY:NAME with one of {', '.join(FAMILIES)}"
@@ -154,8 +146,7 @@ def _declared_family(location: str) -> str:
 
 
 def _class_of(family: str) -> type[Family]:
-    module, _, name = FAMILIES[family].partition(":")
-    return getattr(import_module(module), name)
+    return resolve_name(FAMILIES[family])
 
 
 def _called(location: str) -> str:

@@ -54,6 +54,13 @@ def last(hidden: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
     return hidden[torch.arange(len(tokens), device=hidden.device), ends]
 
 
+def padded(tokens: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids side by side ``(rows, longest)``, and which of them are no padding."""
+    width = max(map(len, tokens))
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens], device=device)
+    return ids, torch.arange(width, device=device) < torch.tensor([[len(row)] for row in tokens], device=device)
+
+
 class StepScorer:
     """A PRM of any family.
 
@@ -84,7 +91,7 @@ class StepScorer:
         self.engine = Engine(family.backbone, reading=batch)
         self.tokens_kept = (memory or int(share * memory_of(self.engine.device)) // 4) // self.engine.token_bytes
         self.engine.room = self.tokens_kept
-        self._trees: dict[str, dict[Steps, Node]] = {}
+        self._trees: defaultdict[str, dict[Steps, Node]] = defaultdict(dict)
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """Scores of each solution's steps.
@@ -114,8 +121,7 @@ class StepScorer:
 
     def _drop(self, problem_id: str, kept: set[Steps]) -> None:
         """Forgets a problem's other partial solutions, but for its opening."""
-        tree = self._trees.get(problem_id, {})
-        self._trees[problem_id] = {key: node for key, node in tree.items() if key in kept or not key}
+        self._trees[problem_id] = {key: node for key, node in self._trees[problem_id].items() if key in kept or not key}
 
     def _parts(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> Iterator[slice]:
         """Cuts solutions into parts whose caches fit into memory; a text has at most as many tokens as characters and marks."""
@@ -151,7 +157,7 @@ class StepScorer:
         """
         payers: dict[Key, int] = {}
         for number, ((problem_id, _), solution) in enumerate(zip(problems, steps)):
-            tree = self._trees.setdefault(problem_id, {})
+            tree = self._trees[problem_id]
             depths = range(len(solution), -1, -1)
             known = (d for d in depths if (node := tree.get(solution[:d])) and (d == len(solution) or node.state or not node.fits))
             first = next(known, -1) + 1
@@ -197,34 +203,34 @@ class StepScorer:
             before = wave
 
     def _put_scores(self, segments: list[Segment], hidden: torch.Tensor) -> None:
-        """Scores the steps of segments whose hidden states are ``(segments, new, width)``."""
-        scores = self._scores_of(segments, hidden)
-        for segment in segments:
-            for (problem_id, prefix), parent, node in segment:
-                if prefix:
-                    node.scores = (*parent.scores, next(scores))
-                self._trees[problem_id][prefix] = node
-
-    def _scores_of(self, segments: list[Segment], hidden: torch.Tensor) -> Iterator[float]:
-        """The score of each step, but for openings; arguments as :meth:`_put_scores` gets them.
+        """Scores the steps of segments whose hidden states are ``(segments, new, width)``.
 
         A family reads one step per row. So the hidden states of all rows are laid end to end, and each step's are taken out of them.
         """
         rows, width, _ = hidden.shape
-        steps = [(row, segment, parent, node) for row, segment in enumerate(segments) for key, parent, node in segment if key[1]]
         hidden = hidden.flatten(0, 1)
+        steps = []
+        for row, segment in enumerate(segments):
+            for key, parent, node in segment:
+                if parent is None:  # an opening has no score
+                    self._trees[key[0]][()] = node
+                else:
+                    steps.append((row, segment, key, parent, node))
         for at in range(0, len(steps), rows):  # no more at once than were forwarded
             part = steps[at : at + rows]
-            starts = [node.first_new(parent) for _, _, parent, node in part]
+            starts = [node.first_new(parent) for *_, parent, node in part]
             tokens = [node.ids[start:] for start, (*_, node) in zip(starts, part)]
             first = [row * width + start - segment.start for start, (row, segment, *_) in zip(starts, part)]
             first = torch.tensor(first, device=hidden.device)
             places = first[:, None] + torch.arange(max(map(len, tokens)), device=hidden.device)
             before = hidden[(first - 1).clamp_(min=0)]
-            for number, (start, (_, segment, parent, _)) in enumerate(zip(starts, part)):
+            for number, (start, (_, segment, _, parent, _)) in enumerate(zip(starts, part)):
                 if start == segment.start:  # what is before lies in no row
                     before[number] = parent.last_hidden if start == len(parent.ids) else 0
-            yield from self.family.read(before, hidden[places.clamp_(max=len(hidden) - 1)], tokens)
+            scores = self.family.read(before, hidden[places.clamp_(max=len(hidden) - 1)], tokens)
+            for score, (*_, (problem_id, prefix), parent, node) in zip(scores, part):
+                node.scores = (*parent.scores, score)
+                self._trees[problem_id][prefix] = node
 
 
 def check_responds(scorer: StepScorer) -> StepScorer:

@@ -26,10 +26,9 @@ class DialledChecker:
         tts.models.hub.ModelError: where the name does not hold two rates between 0 and 1.
     """
 
-    def __init__(self, name: str, task: Task = POCKET):
-        self.name, self.task = name, task
+    def __init__(self, name: str, task: Task | None = None):
+        self.name, self.task = name, task or POCKET
         self.false_positive, self.false_negative = rates(name)
-        self._known: dict[str, dict[Steps, float]] = {}
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """As :meth:`tts.reward_models.base.StepScorer.score`.
@@ -37,25 +36,19 @@ class DialledChecker:
         Raises:
             ValueError: for a problem whose steps the task cannot check.
         """
-        scores = [self._solution(problem_id, text, solution) for (problem_id, text), solution in zip(problems, steps)]
-        return scores, [0] * len(steps)
+        return [self._solution(text, solution) for (_, text), solution in zip(problems, steps)], [0] * len(steps)
 
     def forget(self, problem_id: str) -> None:
-        self._known.pop(problem_id, None)
+        """Nothing is kept of a problem."""
 
-    def _solution(self, problem_id: str, text: str, steps: Steps) -> tuple[float, ...]:
-        known = self._known.setdefault(problem_id, {})
-        ends = [steps[: depth + 1] for depth in range(len(steps))]
-        if any(prefix not in known for prefix in ends):
-            right_until = self.task.check_steps(text, steps)
-            if right_until is None:
-                raise ValueError(
-                    f"{self.name}: the task {self.task.name} cannot check the steps of {text[:80]!r}, which is not a pocket problem "
-                    "(say '47,+38,*3=?' or '(12+7)*(9-4)=?') of pocket-main, pocket-hard or pocket:FILE; take another PRM"
-                )
-            for depth, prefix in enumerate(ends):
-                known.setdefault(prefix, self._judge(text, prefix, depth < right_until))
-        return tuple(known[prefix] for prefix in ends)
+    def _solution(self, text: str, steps: Steps) -> tuple[float, ...]:
+        right_until = self.task.check_steps(text, steps)
+        if right_until is None:
+            raise ValueError(
+                f"{self.name}: the task {self.task.name} cannot check the steps of {text[:80]!r}, which is not a pocket problem "
+                "(say '47,+38,*3=?' or '(12+7)*(9-4)=?') of pocket-main, pocket-hard or pocket:FILE; take another PRM"
+            )
+        return tuple(self._judge(text, steps[: depth + 1], depth < right_until) for depth in range(len(steps)))
 
     def _judge(self, text: str, prefix: Steps, right: bool) -> float:
         judgement, place = _uniform(self.name, text, *prefix)

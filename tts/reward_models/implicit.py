@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from tts.models.loading import load_causal_lm, load_tokenizer
+from tts.reward_models.base import padded
 from tts.tasks.prompts import SolutionRenderer
 
 _LOGITS = 1 << 27  # at once; a large vocabulary's for a whole batch do not fit into memory
@@ -25,15 +26,14 @@ class ImplicitPRM:
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         # The last token is the separator, which the final step of a solution does not have.
         counted = [ids[:-1] or ids for ids in tokens]
-        width = max(map(len, counted))
-        padded = torch.tensor([ids + [0] * (width - len(ids)) for ids in counted], device=hidden.device)
-        own = torch.arange(width, device=hidden.device) < torch.tensor([[len(ids)] for ids in counted], device=hidden.device)
+        ids, own = padded(counted, hidden.device)
+        width = ids.shape[1]
         previous = torch.cat([before[:, None], hidden[:, : width - 1]], dim=1)
         scores: list[float] = []
         rows = max(1, _LOGITS // (width * self.head.weight.shape[0]))
         for at in range(0, len(tokens), rows):
             part = slice(at, at + rows)
             logits = self.head(previous[part]).float()
-            likely = logits.gather(-1, padded[part, :, None])[..., 0] - logits.logsumexp(-1)
+            likely = logits.gather(-1, ids[part, :, None])[..., 0] - logits.logsumexp(-1)
             scores += (likely.masked_fill(~own[part], 0).sum(1) / own[part].sum(1)).exp().tolist()
         return scores

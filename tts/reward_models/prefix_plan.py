@@ -19,7 +19,7 @@ here: a search may go on from there later. Then the nodes p, a and b are known, 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -118,7 +118,7 @@ def plan(
         fits = len(ids) <= context and (parent is None or parent.fits)
         nodes[key] = Node(ids, shared_length(parent.ids, ids) if parent else 0, fits, kept=not key[1] or key[1] in kept[key[0]])
         children[above] += fits
-    waves: list[list[Segment]] = []
+    waves: defaultdict[int, list[Segment]] = defaultdict(list)
     segment_of: dict[Key, Segment] = {}
     for key, node in nodes.items():
         if not node.fits:
@@ -133,10 +133,8 @@ def plan(
         if before:
             parent.forks = True
         segment = segment_of[key] = Segment(parent, [key], [node], before.wave + 1 if before else 0)
-        if segment.wave == len(waves):
-            waves.append([])
         waves[segment.wave].append(segment)
-    return waves, nodes
+    return list(waves.values()), nodes
 
 
 def _above(key: Key) -> Key | None:

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from tts.models.files import STEP_HEAD
 from tts.models.hub import ModelError
 from tts.models.loading import load_causal_lm, load_tokenizer
+from tts.reward_models.base import padded
 from tts.tasks.base import Task
 from tts.tasks.prompts import SolutionRenderer
 
@@ -75,16 +76,14 @@ class StepHead:
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         previous = torch.cat([before[:, None], hidden[:, :-1]], dim=1)
-        parts = [self._inputs(previous[at : at + ROWS], tokens[at : at + ROWS]) for at in range(0, len(tokens), ROWS)]
-        return self.head(torch.cat(parts)).sigmoid().tolist()
-
-    def _inputs(self, previous: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
         separator = separator_length(self.tokenizer, self.render.task)
         counted = [ids[:-separator] or ids for ids in tokens]
-        width = max(map(len, counted))
-        padded = torch.tensor([ids + [0] * (width - len(ids)) for ids in counted], device=previous.device)
-        own = torch.tensor([[at < len(ids) for at in range(width)] for ids in counted], device=previous.device)
-        return confidence(*likelihoods(self.output(previous[:, :width]), padded), own)
+        inputs = []
+        for at in range(0, len(tokens), ROWS):
+            ids, own = padded(counted[at : at + ROWS], hidden.device)
+            logits = self.output(previous[at : at + ROWS, : ids.shape[1]])
+            inputs.append(confidence(*likelihoods(logits, ids), own))
+        return self.head(torch.cat(inputs)).sigmoid().tolist()
 
 
 def load_head(path: Path) -> Head:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 import torch
 
-from tts.models.files import folder_of, load_config
+from tts.models.files import load_config
 from tts.models.hub import ModelError
 from tts.policies.server import Address, Server
 from tts.policies.vllm import engine_arguments, starting
@@ -42,7 +43,7 @@ class PassScorer:
         self._known: dict[str, dict[Steps, tuple[float, ...]]] = defaultdict(dict)
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
-        """Scores of each solution's steps, and the number of tokens read for it; as :meth:`tts.reward_models.base.StepScorer.score`."""
+        """As :meth:`tts.reward_models.base.StepScorer.score`."""
         charged = [0] * len(steps)
         inputs: list[list[int]] = []
         places: dict[tuple[str, Steps], list[tuple[int, int]]] = {}  # each step's input and position
@@ -67,10 +68,10 @@ class PassScorer:
     def _inputs(self, problem: str, solution: Steps, first: int) -> tuple[list[list[int]], list[tuple[int, int]]]:
         """The longest rendering holds all the shorter ones, but where a tokenizer merges the end of one with what follows."""
         renderings = self.family.render([(problem, solution[: i + 1]) for i in range(len(solution))]) if solution else []
-        fitting = [ids for i, ids in enumerate(renderings) if max(map(len, renderings[: i + 1])) <= self.context]
+        fitting = takewhile(lambda ids: len(ids) <= self.context, renderings)
         needed: list[list[int]] = []
         ends: list[tuple[int, int]] = []
-        for ids in reversed(fitting):
+        for ids in reversed(list(fitting)):
             if not needed or needed[-1][: len(ids)] != ids:
                 needed.append(ids)
             ends.append((first + len(needed) - 1, len(ids) - 1))
@@ -87,10 +88,8 @@ class PassScorer:
 
 def started(location: str, family: str, rendering: Family) -> tuple[Read, int]:
     """vLLM as a reader of a PRM, and its context; errors as of :func:`engine_arguments` and :func:`starting`."""
-    arguments: dict = engine_arguments(location) | {
-        "runner": "pooling",
-        "pooler_config": {"task": "token_classify", "tok_pooling_type": "ALL"},
-    }
+    pooling = {"task": "token_classify", "tok_pooling_type": "ALL"}
+    arguments: dict = engine_arguments(location) | {"runner": "pooling", "pooler_config": pooling}
     if family != "qwen-prm":
         [architecture] = load_config(location).architectures
         labels = rendering.tokenizer.convert_ids_to_tokens(rendering.labels)
@@ -99,8 +98,7 @@ def started(location: str, family: str, rendering: Family) -> tuple[Read, int]:
         arguments |= {"convert": "classify", "hf_overrides": overrides}
     from vllm import LLM, PoolingParams
 
-    folder = str(folder_of(location, weights=True))
-    with starting(location):
+    with starting(location) as folder:
         llm = LLM(model=folder, **arguments)
 
     def read(inputs: list[list[int]]) -> list[list[list[float]]]:
@@ -112,7 +110,7 @@ def started(location: str, family: str, rendering: Family) -> tuple[Read, int]:
 
 
 def served(address: Address, batch: int) -> tuple[Read, int]:
-    """A vLLM server on loopback or elsewhere as a reader of a PRM, and its context.
+    """A vLLM server as a reader of a PRM, and its context.
 
     Raises:
         tts.models.hub.ModelError: where it is not there or does not have the model.
