@@ -12,7 +12,7 @@ from tts.models.files import ADAPTER, chat_template, named_folder
 from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.models.locate import weights_of as hash_of
-from tts.policies.server import Address, check_served
+from tts.policies.server import Address, Server
 from tts.search.driver import Policy
 from tts.search.sampling import Sampling
 from tts.tasks.base import Task
@@ -43,11 +43,7 @@ def engine_of(name: str) -> tuple[str, str]:
 
 
 def register_engine(name: str, place: str) -> None:
-    """Makes an engine known in this process, as a line in :data:`ENGINES` does in all; ``place`` is ``module:Class``.
-
-    Raises:
-        ValueError: where another engine has its name.
-    """
+    """Adds an engine at ``place`` (``module:Class``) to :data:`ENGINES`, for this process; raises ``ValueError`` where its name is taken."""
     if ENGINES.setdefault(name, place) != place:
         raise ValueError(f"there is an engine {name!r} already; choose another name")
 
@@ -84,7 +80,8 @@ def check_ready(name: str) -> None:
     """Asks a policy's server, if it has one, whether it is there and has the model."""
     engine, rest = engine_of(name)
     if engine == SERVER:
-        check_served(rest)
+        server = Server(Address.parse(rest))
+        server.run(server.find_model())
 
 
 def weights_of(name: str) -> str:
@@ -115,6 +112,6 @@ def prompt_of(name: str, task: Task) -> str:
     Of an adapter only the turns are known before it is merged; its base's template is part of its weights' identity.
     """
     files = _files_of(name)
-    folder = named_folder(files) if files else None
-    known = files and not (folder and (folder / ADAPTER).exists())
-    return template_hash(chat_template(locate(files)) if known else None, task, model_of(name))
+    is_adapter = files and (folder := named_folder(files)) and (folder / ADAPTER).exists()
+    template = chat_template(locate(files)) if files and not is_adapter else None
+    return template_hash(template, task, model_of(name))

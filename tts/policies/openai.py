@@ -1,9 +1,8 @@
-"""The engine for servers that speak OpenAI's completions API: ``http://HOST:PORT/v1#MODEL``.
+"""The engine for servers that speak OpenAI's completions API.
 
 Each sample is a request of its own, so that it has its own seed, and is repeated or aborted alone; the server batches. The
-prompt is rendered here, by the tokenizer that the name gives (``...#MODEL?tokenizer=NAME``) or that the model's name finds;
-else by the server, where it has vLLM's ``/tokenize``. What the server can do is measured when it is opened
-(:mod:`tts.policies.server`), and what it cannot is in ``limits``.
+prompt is rendered here, where there is a tokenizer; else by the server, where it has vLLM's ``/tokenize``. What the server can
+do is measured when it is opened (:mod:`tts.policies.server`), and what it cannot is in ``limits``.
 """
 
 from __future__ import annotations
@@ -30,12 +29,9 @@ class OpenAIPolicy(RequestPolicy):
     """A model behind an OpenAI-compatible server.
 
     Args:
-        name: ``http(s)://HOST:PORT/v1#MODEL``; after it, ``?tokenizer=`` a folder or Hub name, ``&context=`` in tokens.
+        name: an address, as :meth:`tts.policies.server.Address.parse` reads it.
         batch: requests under way at once.
-        retries: number of further tries of a request that fails, with back-off.
-
-    Raises:
-        tts.models.hub.ModelError: where the server is not there, has no such model, or offers too little.
+        retries: as of :class:`tts.policies.server.Server`, which also says what errors are raised.
     """
 
     def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS, retries: int = 5):

@@ -1,4 +1,8 @@
-"""A server that speaks OpenAI's completions API: its address, its errors in words, and what it turns out to be able to do."""
+"""A server that speaks OpenAI's completions API: its address, its errors in words, and what it turns out to be able to do.
+
+Errors are :class:`ServerError`: for an address of another form, a time limit that is no number, a missing package, a server
+or model that is not there, another model's tokenizer, a context that nobody tells, and for whatever a server answers but what was asked.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tts.models.files import load_config
-from tts.models.hub import ModelError
+from tts.models.hub import ModelError, first_line
 from tts.models.locate import locate
 from tts.policies.base import Asked, Ending, Told
 from tts.search.sampling import Sampling
@@ -55,11 +59,7 @@ class Address:
 
     @classmethod
     def parse(cls, name: str) -> Address:
-        """Reads ``http(s)://HOST:PORT/v1#MODEL?tokenizer=NAME&context=TOKENS``.
-
-        Raises:
-            ServerError: where it is not of that form.
-        """
+        """Reads ``http(s)://HOST:PORT/v1#MODEL?tokenizer=NAME&context=TOKENS``."""
         url, _, fragment = name.partition("#")
         model, _, query = fragment.partition("?")
         parts = urlsplit(url)
@@ -90,9 +90,6 @@ class Server:
         endings: whether it tells a step that ended at a blank line from one that was the last.
         seeds: whether the same seed gives the same sample, and another seed another.
         extras: what it is asked beyond OpenAI's API; empty where it refuses that, and may add something of its own to the sampling.
-
-    Raises:
-        ServerError: where the package ``openai`` is missing, or the time limit in the environment is no number.
     """
 
     def __init__(self, address: Address, tokenizer=None, retries: int = 5):
@@ -101,13 +98,13 @@ class Server:
         except ImportError:
             raise ServerError("a policy behind a server needs the package openai: pip install openai") from None
         self.address, self.tokenizer, self.errors, self.retries = address, tokenizer, openai, retries
-        self._key = os.environ.get(KEY) or "none"
+        self._key = os.environ.get(KEY)
         try:
             self.patience = float(os.environ.get(PATIENCE) or 600)
         except ValueError:
             raise ServerError(f"{PATIENCE} must be a number of seconds; given {os.environ[PATIENCE]!r}") from None
         timeout = openai.Timeout(self.patience, connect=10)
-        self.client = openai.AsyncOpenAI(base_url=address.url, api_key=self._key, max_retries=retries, timeout=timeout)
+        self.client = openai.AsyncOpenAI(base_url=address.url, api_key=self._key or "none", max_retries=retries, timeout=timeout)
         self.ids, self.endings, self.seeds, self.extras = False, False, True, _EXTRAS
         self._seeded = True  # until it refuses one
         self._served_context: int | None = None
@@ -134,11 +131,7 @@ class Server:
 
     @property
     def context(self) -> int:
-        """Tokens that the model reads at most: as the name says, else the server that was asked for it, else the model's config.
-
-        Raises:
-            ServerError: where none of them does.
-        """
+        """Tokens that the model reads at most: as the name says, else the server that was asked for it, else the model's config."""
         address = self.address
         if told := address.context or self._served_context:
             return told
@@ -150,11 +143,7 @@ class Server:
             ) from None
 
     async def open(self) -> None:
-        """Finds the model and measures what the server can do, by some six short requests.
-
-        Raises:
-            ServerError: where the server or the model is not there, or its tokenizer is another one.
-        """
+        """Finds the model and measures what the server can do, by some six short requests."""
         await self.find_model()
         try:
             answer = await self._completion(_PROBE, 8, temperature=0)
@@ -175,11 +164,7 @@ class Server:
         self.seeds = await self._heeds_seeds()
 
     async def find_model(self) -> None:
-        """Finds the model.
-
-        Raises:
-            ServerError: where the server or the model is not there.
-        """
+        """Asks, within seconds, whether the server is there and has the model."""
         impatient = self.client.with_options(max_retries=1, timeout=10)
         cards = {card.id: card for card in (await self._guarded(impatient.models.list())).data}
         if cards and self.address.model not in cards:
@@ -283,10 +268,10 @@ class Server:
             raise ServerError(f"{url} does not speak OpenAI's API: it answered {answer[:80]!r}")
         return answer
 
-    def _words(self, error: BaseException) -> str:
+    def _words(self, error: Exception) -> str:
         """An error's message in one line, without the key, whatever a server puts into it."""
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return lines[0].replace(self._key, "***")[:300] if self._key != "none" else lines[0][:300]
+        words = first_line(error)
+        return (words.replace(self._key, "***") if self._key else words)[:300]
 
 
 def _stopped(choice, stop: str) -> bool:
@@ -301,9 +286,3 @@ def _close(client, loop: asyncio.AbstractEventLoop) -> None:
         loop.stop()
 
     asyncio.run_coroutine_threadsafe(close(), loop)
-
-
-def check_served(name: str) -> None:
-    """Raises :class:`ServerError` where a server or its model is not there, within seconds."""
-    server = Server(Address.parse(name))
-    server.run(server.find_model())

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import Protocol, TypedDict
 
 from tts.policies.base import Ending, child_of
-
-if TYPE_CHECKING:
-    from tts.search.base import Candidate
-    from tts.search.driver import Policy, Ticket
-    from tts.search.sampling import Sampling
+from tts.search.base import Candidate
+from tts.search.driver import Policy, Ticket
+from tts.search.sampling import Sampling
 
 _ENDINGS: dict[str, Ending] = {"finished": "end", "open": "step", "truncated": "limit"}
 
@@ -100,7 +98,15 @@ class Remembering:
 
     def _settled(self, parent: Candidate, child: Candidate) -> Candidate:
         """A sample, or the known one of its path where this is another."""
-        step, known = _step(parent, child), self.steps.get((child.problem_id, *child.path))
+        step = Step(
+            problem_id=child.problem_id,
+            path=list(child.path),
+            ids=array("i", child.tokens[len(parent.tokens) :]),
+            text=child.text[len(parent.text) :],
+            status=child.status,
+            generated=child.generated,
+        )
+        known = self.steps.get((child.problem_id, *child.path))
         if known is None:
             self.steps.add(step)
         return child if known in (None, step) else _child(parent, known)
@@ -109,17 +115,6 @@ class Remembering:
         self._asked.clear()
         self._ready.clear()
         self.policy.reset()
-
-
-def _step(parent: Candidate, child: Candidate) -> Step:
-    return Step(
-        problem_id=child.problem_id,
-        path=list(child.path),
-        ids=array("i", child.tokens[len(parent.tokens) :]),
-        text=child.text[len(parent.text) :],
-        status=child.status,
-        generated=child.generated,
-    )
 
 
 def _child(parent: Candidate, step: Step) -> Candidate:

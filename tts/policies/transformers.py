@@ -32,18 +32,17 @@ class TransformersPolicy:
     Args:
         name: a pocket policy, a folder or a Hub name.
         batch: sequences decoded at once.
-        device: device as torch names it; by default as :func:`tts.models.loading.placement` chooses.
 
     Raises:
         tts.models.hub.ModelError: where the model cannot be loaded.
-        ValueError: where its tokenizer has no chat template.
+        ValueError: where it declares no end-of-sequence token.
     """
 
-    def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS, device: str | None = None):
+    def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS):
         self.name, self.sampling, self.batch, self.task = name, sampling, batch, task
         self.location = locate(name)
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(self.location)
-        self.model: PreTrainedModel = load_causal_lm(self.location, device)
+        self.model: PreTrainedModel = load_causal_lm(self.location)
         self.context = int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
         self.engine = Engine(
             self.model.base_model,

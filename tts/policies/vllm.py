@@ -1,6 +1,7 @@
 """The vLLM engine, without a server: ``vllm:NAME``. It batches continuously and finds cached prefixes by itself.
 
 vLLM computes in a process of its own, which it starts and ends; one engine a process, as several would share its global state.
+Where it is not installed, refuses an argument, cannot load a model or has ended, :class:`tts.models.hub.ModelError` is raised.
 """
 
 from __future__ import annotations
@@ -25,11 +26,7 @@ OPTIONS = "TTS_VLLM"  # arguments of vLLM's engine as JSON, such as {"tensor_par
 
 
 class VLLMPolicy(RequestPolicy):
-    """Any causal language model that vLLM runs; arguments as of :class:`tts.policies.transformers.TransformersPolicy`.
-
-    Raises:
-        tts.models.hub.ModelError: where vLLM is not installed, or cannot load the model.
-    """
+    """Any causal language model that vLLM runs; arguments as of :class:`tts.policies.transformers.TransformersPolicy`."""
 
     limits = ("a sample is reproducible but for rounding, which depends on what shares its batch",)
 
@@ -86,11 +83,7 @@ class VLLMPolicy(RequestPolicy):
 
 
 def engine_arguments(location: str) -> dict:
-    """Arguments of vLLM's engine for a model, the environment's on top.
-
-    Raises:
-        tts.models.hub.ModelError: where vLLM is not installed, or the environment's are no JSON object.
-    """
+    """Arguments of vLLM's engine for a model, the environment's on top."""
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork of a process with threads may hang
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     try:
@@ -108,11 +101,7 @@ def engine_arguments(location: str) -> dict:
 
 @contextmanager
 def starting(location: str) -> Iterator[str]:
-    """Gives a model's folder; starts vLLM's process out of reach of Ctrl-C, which would end an engine that is wanted again.
-
-    Raises:
-        tts.models.hub.ModelError: where vLLM refuses an argument, or cannot load the model.
-    """
+    """Gives a model's folder; starts vLLM's process out of reach of Ctrl-C, which would end an engine that is wanted again."""
     folder = str(folder_of(location, weights=True))
     resource_tracker.ensure_running()  # which would unblock the signal again when the first process is spawned
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
 
 from tts.models.files import load_config, read_card
 from tts.models.hub import ModelError
@@ -16,12 +15,9 @@ from tts.models.locate import weights_of as hash_of
 from tts.policies import AS_SERVED, IMPORTED, address_in, model_of
 from tts.policies.server import Address
 from tts.reward_models.dial import DialledChecker, rates
+from tts.search.driver import RewardModel
 from tts.tasks.base import Task
 from tts.tasks.prompts import SolutionRenderer
-
-if TYPE_CHECKING:
-    from tts.reward_models.base import Family, StepScorer
-    from tts.reward_models.vllm import PassScorer
 
 # A new family is one file beside these and one line here. Imported when first used, as they import torch.
 FAMILIES = {
@@ -37,18 +33,12 @@ VLLM = "vllm:"
 
 
 def register_family(name: str, place: str) -> None:
-    """Makes a family known in this process, as a line in :data:`FAMILIES` does in all; ``place`` is ``module:Class``.
-
-    Raises:
-        ValueError: where another family has its name.
-    """
+    """Adds a family at ``place`` (``module:Class``) to :data:`FAMILIES`, for this process; raises ``ValueError`` where its name is taken."""
     if FAMILIES.setdefault(name, place) != place:
         raise ValueError(f"there is a PRM family {name!r} already; choose another name")
 
 
-def open_prm(
-    name: str, batch: int = 64, device: str | None = None, share: float = 1.0, task: Task | None = None
-) -> StepScorer | PassScorer | DialledChecker:
+def open_prm(name: str, batch: int = 64, device: str | None = None, share: float = 1.0, task: Task | None = None) -> RewardModel:
     """Opens a PRM by name.
 
     Args:
@@ -74,19 +64,19 @@ def open_prm(
 
     if name.startswith(VLLM) or address_in(name):
         return check_responds(_by_vllm(name, family, location, batch))
-    opened = _class_of(family)(location, device)
+    opened = resolve_name(FAMILIES[family])(location, device)
     if task and isinstance(opened.render, SolutionRenderer):
         opened.render.task = task
     context = int(getattr(opened.backbone.config, "max_position_embeddings", 1 << 30))
     return check_responds(StepScorer(name, opened, batch, context, share=share))
 
 
-def _by_vllm(name: str, family: str, location: str, batch: int) -> PassScorer:
+def _by_vllm(name: str, family: str, location: str, batch: int) -> RewardModel:
     from tts.reward_models.vllm import GOOD, PassScorer, served, started
 
     if family not in GOOD:
         raise ModelError(f"vLLM does not run PRMs of the family {family} here, only {', '.join(GOOD)}; leave {VLLM!r} out of {name!r}")
-    rendering = _class_of(family)(locate(model_of(location)) if address_in(location) else location, weights=False)
+    rendering = resolve_name(FAMILIES[family])(locate(model_of(location)) if address_in(location) else location, weights=False)
     if address_in(location):
         read, context = served(Address.parse(location), batch)
     else:
@@ -108,9 +98,9 @@ def family_of(name: str) -> tuple[str, str]:
         rates(name)
         return DIAL, name
     if rest:
-        _known(family, name)
-    location = locate(rest or name)
-    return (family if rest else _declared_family(location)), location
+        return _known(family, name), locate(rest)
+    location = locate(name)
+    return _declared_family(location), location
 
 
 def _known(family: str, name: str) -> str:
@@ -133,7 +123,7 @@ def _declared_family(location: str) -> str:
     if declared in FAMILIES:
         return declared
     architectures = getattr(load_config(location), "architectures", None) or []
-    classes = {family: _class_of(family) for family in FAMILIES}
+    classes = {family: resolve_name(place) for family, place in FAMILIES.items()}
     by_architecture = [family for family, cls in classes.items() if set(cls.architectures) & set(architectures)]
     called = _called(location).lower()
     by_name = [family for family, cls in classes.items() if any(name in called for name in cls.names)]
@@ -143,10 +133,6 @@ def _declared_family(location: str) -> str:
         f"cannot tell the PRM family of {location!r} from its config ({', '.join(architectures) or 'no architectures'}) or its name; "
         f"say it as FAMILY:NAME with one of {', '.join(FAMILIES)}"
     )
-
-
-def _class_of(family: str) -> type[Family]:
-    return resolve_name(FAMILIES[family])
 
 
 def _called(location: str) -> str:

@@ -1,8 +1,4 @@
-"""Scoring of steps by a causal model whose cached prefixes are extended, so that each token passes it once.
-
-A PRM family differs in three things only, and its file in this folder says what they are: how a partial solution is
-rendered, which class loads the weights, and how a step's score is read from the hidden states.
-"""
+"""Scoring of steps by a causal model whose cached prefixes are extended, so that each token passes it once."""
 
 from __future__ import annotations
 
@@ -20,7 +16,8 @@ from tts.reward_models.prefix_plan import Key, Node, Segment, Steps, plan
 
 
 class Family(Protocol):
-    """What a PRM family's file provides; opened with ``weights=False`` it renders only.
+    """All in which PRMs differ, a file for each: how a partial solution is rendered, which class loads the weights, and how a step's
+    score is read from the hidden states. Opened with ``weights=False`` it renders only.
 
     Attributes:
         architectures: those of a config that tell the family.
@@ -64,8 +61,8 @@ def padded(tokens: list[list[int]], device: torch.device) -> tuple[torch.Tensor,
 class StepScorer:
     """A PRM of any family.
 
-    Distinct steps are scored once per problem: all solutions of a problem form a tree. What lies between two of its forks is read
-    in one row, across problems. Between calls, the cache of the steps scored last is kept, since a search extends those next.
+    Distinct steps are scored once per problem (:mod:`tts.reward_models.prefix_plan`). Between calls, the cache of the steps scored last
+    is kept, since a search extends those next.
 
     A step that ends beyond the model's context scores 0, and so do all after it: a PRM does not vouch for what it cannot read,
     and one overlong solution must not stop a study of days. The steps before it keep their exact scores.
@@ -82,7 +79,7 @@ class StepScorer:
 
     Attributes:
         tokens_kept: tokens whose caches are kept between calls, at most.
-        unread: steps that scored 0 because they lie beyond the context, since :meth:`report_unread` was called last.
+        unread: steps beyond the context since :meth:`report_unread` was called last.
     """
 
     def __init__(self, name: str, family: Family, batch: int = 64, context: int = 1 << 30, memory: int | None = None, share: float = 1.0):
@@ -94,15 +91,9 @@ class StepScorer:
         self._trees: defaultdict[str, dict[Steps, Node]] = defaultdict(dict)
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
-        """Scores of each solution's steps.
+        """As :meth:`tts.search.driver.RewardModel.score`; scores lie in [0, 1].
 
-        Args:
-            problems: each solution's (problem id, problem text); a problem's solutions are best given side by side.
-            steps: each solution's steps; a solution without steps gets no scores.
-
-        Returns:
-            Per solution, one score in [0, 1] per step; and the number of tokens forwarded for it (a step shared by
-            several solutions is charged to the first of them).
+        A problem's solutions are best given side by side. A step that several share is charged to the first of them.
         """
         kept: dict[str, set[Steps]] = defaultdict(set)
         for (problem_id, _), solution in zip(problems, steps):
@@ -234,17 +225,13 @@ class StepScorer:
 
 
 def check_responds(scorer: StepScorer) -> StepScorer:
-    """Refuses a PRM that gives unrelated inputs the same score, as one does whose weights did not load.
-
-    Raises:
-        tts.models.hub.ModelError: where all scores of two unrelated solutions are equal.
-    """
+    """Raises ``ModelError`` for a PRM that gives two unrelated solutions the same scores, as one does whose weights did not load."""
     problems = [("probe-a", "7,+8=?"), ("probe-b", "(12+7)*(9-4)=?")]
     solutions: list[Steps] = [("7+8=15", "\\boxed{15}"), ("19*5=0", "5-4=12", "\\boxed{3}")]
     scores, _ = scorer.score(problems, solutions)
     for problem_id, _ in problems:
         scorer.forget(problem_id)
-    flat = [s for row in scores for s in row]
+    flat = list(chain.from_iterable(scores))
     if max(flat) - min(flat) < 1e-6 or any(s != s for s in flat):
         raise ModelError(f"{scorer.name}: all scores of two unrelated solutions are {flat[0]:.6g}; its weights or its head did not load")
     return scorer

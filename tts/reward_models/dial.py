@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 from tts.models.hub import ModelError
+from tts.reward_models.prefix_plan import Steps
 from tts.tasks.base import Task
 from tts.tasks.pocket import POCKET
-
-if TYPE_CHECKING:
-    from tts.reward_models.prefix_plan import Steps
 
 
 class DialledChecker:
@@ -20,28 +18,26 @@ class DialledChecker:
     A prefix whose steps are all valid is rejected with probability ``false_negative``, any other is accepted with
     probability ``false_positive``, each by a hash of problem and prefix: the same prefix always gets the same judgement,
     errors are independent of each other. The score of an accepted prefix is uniform in [0.5, 1), of a rejected one in
-    [0, 0.5). It reads no tokens. The name is ``dial:FALSE_POSITIVE,FALSE_NEGATIVE``.
+    [0, 0.5). It reads no tokens.
 
-    Raises:
-        tts.models.hub.ModelError: where the name does not hold two rates between 0 and 1.
+    Args:
+        name: as :func:`rates` reads it.
+        task: task whose steps are checked; by default the pocket problems.
     """
 
     def __init__(self, name: str, task: Task | None = None):
         self.name, self.task = name, task or POCKET
         self.false_positive, self.false_negative = rates(name)
+        self._scores = lru_cache(1 << 12)(self._judged)  # a pool holds many a solution more than once
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
-        """As :meth:`tts.reward_models.base.StepScorer.score`.
-
-        Raises:
-            ValueError: for a problem whose steps the task cannot check.
-        """
-        return [self._solution(text, solution) for (_, text), solution in zip(problems, steps)], [0] * len(steps)
+        """As :meth:`tts.search.driver.RewardModel.score`; raises ``ValueError`` for a problem whose steps the task cannot check."""
+        return [self._scores(text, solution) for (_, text), solution in zip(problems, steps)], [0] * len(steps)
 
     def forget(self, problem_id: str) -> None:
-        """Nothing is kept of a problem."""
+        """Drops nothing: what is remembered has a bound."""
 
-    def _solution(self, text: str, steps: Steps) -> tuple[float, ...]:
+    def _judged(self, text: str, steps: Steps) -> tuple[float, ...]:
         right_until = self.task.check_steps(text, steps)
         if right_until is None:
             raise ValueError(
@@ -51,13 +47,14 @@ class DialledChecker:
         return tuple(self._judge(text, steps[: depth + 1], depth < right_until) for depth in range(len(steps)))
 
     def _judge(self, text: str, prefix: Steps, right: bool) -> float:
-        judgement, place = _uniform(self.name, text, *prefix)
+        digest = hashlib.sha256("\0".join((self.name, text, *prefix)).encode()).digest()
+        judgement, place = (int.from_bytes(digest[at : at + 8], "big") / 2**64 for at in (0, 8))
         accepted = judgement >= self.false_negative if right else judgement < self.false_positive
         return 0.5 * place + (0.5 if accepted else 0.0)
 
 
 def rates(name: str) -> tuple[float, float]:
-    """False-positive and false-negative rate of ``dial:FALSE_POSITIVE,FALSE_NEGATIVE``."""
+    """False-positive and false-negative rate of ``dial:FALSE_POSITIVE,FALSE_NEGATIVE``; raises ``ModelError`` for any other name."""
     try:
         false_positive, false_negative = (float(part) for part in name.removeprefix("dial:").split(","))
         if not (0 <= false_positive <= 1 and 0 <= false_negative <= 1):
@@ -65,8 +62,3 @@ def rates(name: str) -> tuple[float, float]:
     except ValueError:
         raise ModelError(f"{name!r} is not a dialled checker; expected dial:FALSE_POSITIVE,FALSE_NEGATIVE, say dial:0.1,0.2") from None
     return false_positive, false_negative
-
-
-def _uniform(*parts: str) -> tuple[float, float]:
-    digest = hashlib.sha256("\0".join(parts).encode()).digest()
-    return tuple(int.from_bytes(digest[i : i + 8], "big") / 2**64 for i in (0, 8))

@@ -81,7 +81,6 @@ class Segment:
 
     @property
     def start(self) -> int:
-        """Number of ids that are in the parent's cache."""
         return self.nodes[0].start
 
     @property

@@ -87,11 +87,7 @@ class StepHead:
 
 
 def load_head(path: Path) -> Head:
-    """A head from its file.
-
-    Raises:
-        ModelError: where the file is damaged, or holds something else.
-    """
+    """A head from its file; raises ``ModelError`` where that is damaged, or holds something else."""
     try:
         tensors = load_file(path)
         head = Head(len(tensors["layers.0.bias"]))

@@ -43,7 +43,7 @@ class PassScorer:
         self._known: dict[str, dict[Steps, tuple[float, ...]]] = defaultdict(dict)
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
-        """As :meth:`tts.reward_models.base.StepScorer.score`."""
+        """As :meth:`tts.search.driver.RewardModel.score`."""
         charged = [0] * len(steps)
         inputs: list[list[int]] = []
         places: dict[tuple[str, Steps], list[tuple[int, int]]] = {}  # each step's input and position
@@ -87,7 +87,7 @@ class PassScorer:
 
 
 def started(location: str, family: str, rendering: Family) -> tuple[Read, int]:
-    """vLLM as a reader of a PRM, and its context; errors as of :func:`engine_arguments` and :func:`starting`."""
+    """vLLM as a reader of a PRM, and its context."""
     pooling = {"task": "token_classify", "tok_pooling_type": "ALL"}
     arguments: dict = engine_arguments(location) | {"runner": "pooling", "pooler_config": pooling}
     if family != "qwen-prm":
@@ -110,11 +110,7 @@ def started(location: str, family: str, rendering: Family) -> tuple[Read, int]:
 
 
 def served(address: Address, batch: int) -> tuple[Read, int]:
-    """A vLLM server as a reader of a PRM, and its context.
-
-    Raises:
-        tts.models.hub.ModelError: where it is not there or does not have the model.
-    """
+    """A vLLM server as a reader of a PRM, and its context."""
     server = Server(address)
     server.run(server.find_model())
 
