@@ -43,7 +43,7 @@ def engine_of(name: str) -> tuple[str, str]:
 
 
 def register_engine(name: str, place: str) -> None:
-    """Adds an engine at ``place`` (``module:Class``) to :data:`ENGINES`, for this process; raises ``ValueError`` where its name is taken."""
+    """Adds an engine at ``place`` (``module:Class``) to :data:`ENGINES` for this process; raises ``ValueError`` where its name is taken."""
     if ENGINES.setdefault(name, place) != place:
         raise ValueError(f"there is an engine {name!r} already; choose another name")
 

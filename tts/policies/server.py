@@ -247,6 +247,9 @@ class Server:
         try:
             async with asyncio.timeout(self.patience):
                 answer = await call
+            if isinstance(answer, str):  # whatever is not declared as JSON, a proxy's page for instance
+                raise ValueError(f"it answered {answer[:80]!r}")
+            return answer
         except errors.BadRequestError as error:
             hint = "where it is too long, add ?context= and the server's limit to the policy's name"
             raise Refusal(f"{url} refuses a request: {self._words(error)}; {hint}") from None
@@ -264,9 +267,6 @@ class Server:
             raise ServerError(f"{url} answered {error.status_code} {tries}: {self._words(error)}; {_AGAIN}") from None
         except (errors.OpenAIError, ValueError) as error:  # an answer that is no JSON, or another
             raise ServerError(f"{url} does not speak OpenAI's API: {self._words(error)}") from None
-        if isinstance(answer, str):  # whatever is not declared as JSON, a proxy's page for instance
-            raise ServerError(f"{url} does not speak OpenAI's API: it answered {answer[:80]!r}")
-        return answer
 
     def _words(self, error: Exception) -> str:
         """An error's message in one line, without the key, whatever a server puts into it."""

@@ -34,7 +34,6 @@ class TransformersPolicy:
         batch: sequences decoded at once.
 
     Raises:
-        tts.models.hub.ModelError: where the model cannot be loaded.
         ValueError: where it declares no end-of-sequence token.
     """
 
@@ -56,7 +55,6 @@ class TransformersPolicy:
         self._queue: deque[Request] = deque()
 
     def root(self, problem_id: str, problem: str) -> Candidate:
-        """As :func:`tts.policies.base.root_of`."""
         return root_of(self.tokenizer, self.name, self.context, problem_id, problem, self.task)
 
     @property

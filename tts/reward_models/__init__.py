@@ -33,7 +33,7 @@ VLLM = "vllm:"
 
 
 def register_family(name: str, place: str) -> None:
-    """Adds a family at ``place`` (``module:Class``) to :data:`FAMILIES`, for this process; raises ``ValueError`` where its name is taken."""
+    """Adds a family at ``place`` (``module:Class``) to :data:`FAMILIES` for this process; raises ``ValueError`` where its name is taken."""
     if FAMILIES.setdefault(name, place) != place:
         raise ValueError(f"there is a PRM family {name!r} already; choose another name")
 
@@ -76,11 +76,9 @@ def _by_vllm(name: str, family: str, location: str, batch: int) -> RewardModel:
 
     if family not in GOOD:
         raise ModelError(f"vLLM does not run PRMs of the family {family} here, only {', '.join(GOOD)}; leave {VLLM!r} out of {name!r}")
-    rendering = resolve_name(FAMILIES[family])(locate(model_of(location)) if address_in(location) else location, weights=False)
-    if address_in(location):
-        read, context = served(Address.parse(location), batch)
-    else:
-        read, context = started(location, family, rendering)
+    address = address_in(location)
+    rendering = resolve_name(FAMILIES[family])(locate(model_of(location)) if address else location, weights=False)
+    read, context = served(Address.parse(address), batch) if address else started(location, family, rendering)
     return PassScorer(name, rendering, GOOD[family], read, context)
 
 

@@ -21,7 +21,7 @@ class ImplicitPRM:
         self.model = load_causal_lm(location, device)
         self.backbone = self.model.base_model
         self.render = SolutionRenderer(self.tokenizer)
-        self.head = self.model.get_output_embeddings()
+        self.output = self.model.get_output_embeddings()
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         # The last token is the separator, which the final step of a solution does not have.
@@ -30,10 +30,10 @@ class ImplicitPRM:
         width = ids.shape[1]
         previous = torch.cat([before[:, None], hidden[:, : width - 1]], dim=1)
         scores: list[float] = []
-        rows = max(1, _LOGITS // (width * self.head.weight.shape[0]))
+        rows = max(1, _LOGITS // (width * self.output.weight.shape[0]))
         for at in range(0, len(tokens), rows):
             part = slice(at, at + rows)
-            logits = self.head(previous[part]).float()
+            logits = self.output(previous[part]).float()
             likely = logits.gather(-1, ids[part, :, None])[..., 0] - logits.logsumexp(-1)
             scores += (likely.masked_fill(~own[part], 0).sum(1) / own[part].sum(1)).exp().tolist()
         return scores

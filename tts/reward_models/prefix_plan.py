@@ -58,9 +58,9 @@ class Node:
     state: State | None = None
     last_hidden: torch.Tensor | None = None
 
-    def first_new(self, parent: Node | None) -> int:
+    def first_new(self, parent: Node) -> int:
         """Where its own tokens begin: after the token that :func:`shared_length` has forwarded again, where there is one."""
-        again = parent is not None and self.start < len(parent.ids) and self.start + 1 < len(self.ids)
+        again = self.start < len(parent.ids) and self.start + 1 < len(self.ids)
         return self.start + again
 
 
@@ -109,20 +109,21 @@ def plan(
         The segments by wave; and all nodes that were missing, by key. Those that do not fit the context are in no segment.
     """
     nodes: dict[Key, Node] = {}
-    parents: dict[Key, Node | None] = {}
+    fitting: list[tuple[Key, Key | None, Node | None, Node]] = []
     children: Counter[Key | None] = Counter()
     for key, ids in zip(missing, rendered):
-        above = _above(key)
-        parent = parents[key] = above and (nodes.get(above) or known(above))
+        problem_id, steps = key
+        above = (problem_id, steps[:-1]) if steps else None
+        parent = above and (nodes.get(above) or known(above))
         fits = len(ids) <= context and (parent is None or parent.fits)
-        nodes[key] = Node(ids, shared_length(parent.ids, ids) if parent else 0, fits, kept=not key[1] or key[1] in kept[key[0]])
-        children[above] += fits
+        start = shared_length(parent.ids, ids) if parent else 0
+        nodes[key] = node = Node(ids, start, fits, kept=not steps or steps in kept[problem_id])
+        if fits:
+            fitting.append((key, above, parent, node))
+            children[above] += 1
     waves: defaultdict[int, list[Segment]] = defaultdict(list)
     segment_of: dict[Key, Segment] = {}
-    for key, node in nodes.items():
-        if not node.fits:
-            continue
-        above, parent = _above(key), parents[key]
+    for key, above, parent, node in fitting:
         before = segment_of.get(above)
         if before and children[above] == 1 and node.start == len(parent.ids):
             before.keys.append(key)
@@ -134,11 +135,6 @@ def plan(
         segment = segment_of[key] = Segment(parent, [key], [node], before.wave + 1 if before else 0)
         waves[segment.wave].append(segment)
     return list(waves.values()), nodes
-
-
-def _above(key: Key) -> Key | None:
-    problem_id, steps = key
-    return (problem_id, steps[:-1]) if steps else None
 
 
 def shared_length(known: list[int], ids: list[int]) -> int:

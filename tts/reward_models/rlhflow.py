@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from tts.models.hub import ModelError
 from tts.models.loading import load_causal_lm, load_tokenizer, token_id
-from tts.reward_models.base import last
+from tts.reward_models.math_shepherd import MathShepherd
 from tts.reward_models.prefix_plan import Steps
 from tts.tasks.prompts import PINNED_DATE
 
@@ -45,5 +43,4 @@ class RLHFlow:
             text = text[: text.rindex(problem.strip()) + len(problem.strip())]
         return text
 
-    def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
-        return (last(hidden, tokens).float() @ self._head.T).softmax(-1)[:, 0].tolist()
+    read = MathShepherd.read

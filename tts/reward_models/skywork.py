@@ -27,10 +27,6 @@ class Qwen2ForPrmModel(Qwen2PreTrainedModel):
         self.v_head = nn.ModuleDict({"summary": nn.Linear(config.hidden_size, 1)})
         self.post_init()
 
-    def forward(self, **inputs) -> torch.Tensor:
-        """One value per token, ``(batch, tokens)``: the logit of being right."""
-        return self.v_head["summary"](self.model(**inputs).last_hidden_state)[..., 0]
-
 
 class Skywork:
     """The bos token, the problem and a newline; then each step in one line, and a newline, at which the score is read.

@@ -17,10 +17,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tts.models.files import STEP_HEAD
 from tts.models.hub import ModelError
-from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.reward_models.base import padded
+from tts.reward_models.implicit import ImplicitPRM
 from tts.tasks.base import Task
-from tts.tasks.prompts import SolutionRenderer
 
 ROWS = 8  # whose log-probabilities over the whole vocabulary are in memory at once
 WIDTH = 5
@@ -62,17 +61,12 @@ def confidence(likely: torch.Tensor, entropy: torch.Tensor, own: torch.Tensor) -
     return torch.stack([summed / count, likely.amin(1), summed, entropy.sum(1) / count, entropy.amax(1)], dim=1)
 
 
-class StepHead:
-    """The PRM; the score is the probability that the solution will come out right."""
-
-    architectures = names = ()
+class StepHead(ImplicitPRM):
+    """The PRM, loaded and rendered for as an implicit one; the score is the probability that the solution will come out right."""
 
     def __init__(self, location: str, device: str | None = None):
-        self.tokenizer = load_tokenizer(location)
-        model = load_causal_lm(location, device)
-        self.backbone, self.output = model.base_model, model.get_output_embeddings()
+        super().__init__(location, device)
         self.head = load_head(Path(location) / STEP_HEAD).to(self.backbone.device)
-        self.render = SolutionRenderer(self.tokenizer)
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         previous = torch.cat([before[:, None], hidden[:, :-1]], dim=1)
