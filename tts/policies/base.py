@@ -58,7 +58,6 @@ def child_of(
 
     Args:
         tokens: token ids that were added, and ``text`` is theirs.
-        ending: why they end.
         whole: whether the rest of a solution was asked for, not a step.
         generated: number of tokens that is billed; ``len(tokens)``, but for an engine that does not tell token ids.
     """
@@ -110,12 +109,7 @@ class Told:
 
 @dataclass(eq=False)
 class Request:
-    """Continuations of one parent that are asked for.
-
-    Attributes:
-        whole: whether the rest of a solution is asked for, not a step.
-        children: continuations that are there, by number.
-    """
+    """Continuations of one parent, as :class:`tts.search.base.Sample` asks for them; ``children`` are those that are there, by number."""
 
     ticket: Ticket
     parent: Candidate

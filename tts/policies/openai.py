@@ -31,7 +31,7 @@ class OpenAIPolicy(RequestPolicy):
     Args:
         name: an address, as :meth:`tts.policies.server.Address.parse` reads it.
         batch: requests under way at once.
-        retries: as of :class:`tts.policies.server.Server`, which also says what errors are raised.
+        retries: number of further tries of a request that fails.
     """
 
     def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS, retries: int = 5):

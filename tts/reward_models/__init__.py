@@ -1,6 +1,6 @@
 """Process reward models: one file per family.
 
-A model or a family that does not exist raises :class:`tts.models.hub.ModelError`.
+A model that cannot be loaded or is refused, or a family that does not exist, raises :class:`tts.models.hub.ModelError`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def register_family(name: str, place: str) -> None:
 
 
 def open_prm(name: str, batch: int = 64, device: str | None = None, share: float = 1.0, task: Task | None = None) -> RewardModel:
-    """Opens a PRM by name.
+    """Opens a PRM by name; one whose scores do not depend on its input is refused.
 
     Args:
         name: a pocket PRM, a folder, a Hub name; ``implicit:NAME`` takes any causal LM's likelihood;
@@ -51,9 +51,6 @@ def open_prm(name: str, batch: int = 64, device: str | None = None, share: float
         share: share of the device's memory that caches may be reckoned from.
         task: the task of its problems, for those that read what a policy would or check steps; by default mathematics, or for the
             checker the pocket problems.
-
-    Raises:
-        tts.models.hub.ModelError: also where its scores do not depend on its input.
     """
     family, location = family_of(name)
     if family == DIAL:

@@ -62,10 +62,7 @@ class QwenPRM:
 
 def _opening(tokenizer: PreTrainedTokenizerBase, problem: str) -> str:
     """The conversation up to the assistant's first character; what the template puts after the steps cannot change their scores."""
-    messages = [
-        {"role": "system", "content": SYSTEM_PROMPT},
-        {"role": "user", "content": problem},
-        {"role": "assistant", "content": SEPARATOR},
-    ]
+    turns = {"system": SYSTEM_PROMPT, "user": problem, "assistant": SEPARATOR}
+    messages = [{"role": role, "content": content} for role, content in turns.items()]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     return text[: text.rindex(SEPARATOR)]

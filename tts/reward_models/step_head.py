@@ -22,7 +22,6 @@ from tts.reward_models.implicit import ImplicitPRM
 from tts.tasks.base import Task
 
 ROWS = 8  # whose log-probabilities over the whole vocabulary are in memory at once
-WIDTH = 5
 
 
 class Head(nn.Module):
@@ -30,7 +29,7 @@ class Head(nn.Module):
 
     def __init__(self, inner: int):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(WIDTH, inner), nn.ReLU(), nn.Linear(inner, 1))
+        self.layers = nn.Sequential(nn.Linear(5, inner), nn.ReLU(), nn.Linear(inner, 1))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Logits ``(...)`` of inputs ``(..., 5)``."""
