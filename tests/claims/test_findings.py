@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,8 @@ import yaml
 
 from tts.analysis.evidence import Evidence
 from tts.claims import checks, findings
-from tts.claims.checks import Finding, NotTested, Scope
+from tts.claims.checks import Finding
+from tts.claims.scope import NotTested, Scope, size_class
 from tts.generate.grid import Grid
 
 SMALL, LARGE = "policy-6k", "policy-668k"
@@ -48,10 +48,10 @@ def scope(values, problems=20, **changes):
         "policies": [SMALL, LARGE],
         "searchers": [SMALL],
         "prms": [WEAK, GOOD],
-        "good": GOOD,
-        "weak": WEAK,
+        "good_prm": GOOD,
+        "weak_prm": WEAK,
     }
-    return Scope([Typed(values, problems)], **(parts | changes))
+    return Scope(evidence=[Typed(values, problems)], **(parts | changes))
 
 
 def ones(count, of=20):
@@ -78,7 +78,7 @@ def test_advantage_averages_over_the_policies_of_a_size():
 
 def test_a_policy_alone_goes_by_the_studys_sizes_and_has_no_weak_prm():
     values = {(SMALL, GOOD, "dvts"): ones(10)}
-    alone = scope(values, policies=[SMALL], prms=[GOOD], weak="")
+    alone = scope(values, policies=[SMALL], prms=[GOOD], weak_prm="")
     assert checks.advantage(alone, "dvts", "best_of_n", size="small").estimate == pytest.approx(0.5)
     with pytest.raises(NotTested, match="fewer than 10 problems in all"):
         checks.advantage(alone, "dvts", "best_of_n", size="large")
@@ -86,7 +86,7 @@ def test_a_policy_alone_goes_by_the_studys_sizes_and_has_no_weak_prm():
         lambda: checks.advantage(alone, "majority", "beam_search", prm="weak"),
         lambda: checks.relative_gain(alone),
         lambda: checks.prm_quality(alone, "best_of_n"),
-        lambda: checks.voting(replace(alone, other_rule=alone.evidence), {"aggregate": "min", "vote": "max"}),
+        lambda: checks.voting(alone.model_copy(update={"other_rule": alone.evidence}), {"aggregate": "min", "vote": "max"}),
     ):
         with pytest.raises(NotTested, match="no weak PRM|there is one policy|there are 1|plays the weak one"):
             check()
@@ -155,7 +155,7 @@ def test_certainty_goes_by_the_side_towards_the_margin(finding, errors):
 
 @pytest.mark.parametrize(("share", "size"), [(0.009, "small"), (0.097, "small"), (0.1, "middle"), (0.44, "middle"), (0.45, "large")])
 def test_size_classes_are_the_studys(share, size):
-    assert checks.size_class(share) == size  # 7B and 32B of 72B are 0.0972 and 0.4444
+    assert size_class(share) == size  # 7B and 32B of 72B are 0.0972 and 0.4444
 
 
 def test_the_title_is_undecided_and_r1_below_a_hundred_times():

@@ -8,30 +8,25 @@ comparisons, paired by problem, may be somewhat more certain.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass
 from functools import partial
 from statistics import NormalDist
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 
 from tts.analysis import costs, pathologies, stats
-from tts.analysis.evidence import Evidence
 from tts.analysis.stats import FEWEST_PROBLEMS, Interval
 from tts.claims import published
+from tts.claims.scope import NotTested, Scope
 from tts.common.names import short
 from tts.generate import labelled
 from tts.models.files import read_card
 from tts.models.locate import locate
-from tts.search.registry import compared, method_of, prm_of
+from tts.search.registry import compared, prm_of
 from tts.store.imported import is_imported
 from tts.strategy import choices, compute_optimal
 from tts.tasks.selection import Rule
-
-
-class NotTested(Exception):
-    """A claim that a scope cannot test; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -55,132 +50,30 @@ class Finding(Interval):
         return cls(*astuple(interval), unit, detail, margin, bound)
 
 
-@dataclass(frozen=True)
-class Scope:
-    """The evidence for a scope and what plays which part in it.
-
-    Attributes:
-        evidence: one or more grids; the first that holds a cell answers for it.
-        policies: names of the policies, smallest first.
-        searchers: policies that ran with every PRM.
-        prms: names of the PRMs; ``good`` and ``weak`` stand for two of them, ``weak`` may be empty.
-        long: each plain policy's long-CoT counterpart.
-        pass_at_1: each problem's Pass@1 from separate samples, by policy.
-        other_rule: evidence under another rule, for the voting claim.
-    """
-
-    evidence: Sequence[Evidence]
-    problem_set: str
-    n: int
-    policies: Sequence[str]
-    searchers: Sequence[str]
-    prms: Sequence[str]
-    good: str
-    weak: str
-    long: dict[str, str] = field(default_factory=dict)
-    pass_at_1: dict[str, np.ndarray] = field(default_factory=dict)
-    other_rule: Sequence[Evidence] = ()
-
-    def prm(self, role: str) -> str:
-        """The PRM that plays the ``good`` or the ``weak`` part.
-
-        Raises:
-            NotTested: where no other PRM than the good one plays the weak one.
-        """
-        if role == "weak" and self.weak in ("", self.good):
-            raise NotTested(f"no other PRM than {short(self.good)} plays the weak one" if self.weak else "no weak PRM in this scope")
-        return {"good": self.good, "weak": self.weak}[role]
-
-    def values(self, policy: str, method: str, prm: str | None = None, evidence: Sequence[Evidence] | None = None) -> np.ndarray:
-        """A method's accuracy on each problem, ``(problems,)``, at the scope's budget.
-
-        Raises:
-            NotTested: where no grid holds it, or too few problems.
-        """
-        if self.count < FEWEST_PROBLEMS:
-            raise NotTested(f"{self.count} problems are too few for a verdict; give at least {FEWEST_PROBLEMS}")
-        budget = 1 if method == "cot" else self.n
-        return self.holder(policy, method, prm, evidence).accuracy(self.problem_set, policy, prm, method, budget)[: self.count]
-
-    @property
-    def count(self) -> int:
-        """Problems that all of the evidence holds, the first ones of the set."""
-        return min(held.grid.problems[self.problem_set] for held in (*self.evidence, *self.other_rule))
-
-    def holder(self, policy: str, method: str, prm: str | None = None, evidence: Sequence[Evidence] | None = None) -> Evidence:
-        """The first evidence that holds a policy with a method and a PRM."""
-        for held in self.evidence if evidence is None else evidence:
-            grid = held.grid
-            known = method in ("cot", "pass", *grid.methods) and (not method_of(method).guided or prm in grid.prms)
-            asked = known and policy in grid.policies and (method == "cot" or self.n in grid.budgets)
-            if asked and grid.holds(policy, prm, method, 1 if method == "cot" else self.n):
-                return held
-        raise NotTested(f"no run of {method} for {short(policy)}" + (f" with {short(prm)}" if prm else "") + f" at N = {self.n}")
-
-    def methods(self, policy: str) -> dict[str, np.ndarray]:
-        """Accuracy per problem of every method that ran with the good PRM."""
-        accuracies = {}
-        for method in compared(study=True):
-            with suppress(NotTested):
-                accuracies[method] = self.values(policy, method, prm_of(method, self.good))
-        if not accuracies:
-            raise NotTested(f"no run of {short(policy)} with {short(self.good)} at N = {self.n}")
-        return accuracies
-
-    def of_size(self, size: str) -> list[str]:
-        """Policies of a size class by the study's thresholds, as shares of the largest policy (Liu et al. 2025, section 4.2).
-
-        Imported policies, which may be one or two of a family, and a single policy are shares of the study's largest.
-        """
-        alone = len(self.policies) == 1 or all(map(is_imported, self.policies))
-        largest = max(costs.shape_of(p).parameters for p in self.policies)
-        shares = {p: costs.study_share(p) if alone else costs.shape_of(p).parameters / largest for p in self.policies}
-        if np.isnan(list(shares.values())).any():
-            raise NotTested("the size of a policy is unknown")
-        return [p for p in self.policies if size_class(shares[p]) == size]
-
-    def counted(self, policy: str) -> np.ndarray:
-        """Each problem's Pass@1 from separate samples, ``(problems,)``."""
-        if policy not in self.pass_at_1:
-            raise NotTested(f"the difficulty of the problems for {short(policy)} was not counted")
-        return self.pass_at_1[policy][: self.count]
-
-    def bins(self, policy: str) -> np.ndarray:
-        """Each problem's difficulty, ``(problems,)``."""
-        return choices.absolute_bins(self.counted(policy))
-
-
-def size_class(share: float) -> str:
-    """``small`` below 7B of 72B, ``large`` above 32B of 72B, else ``middle``."""
-    return "small" if share < 7 / 72 else "large" if share > 32 / 72 else "middle"
-
-
-def advantage(
-    scope: Scope, method: str, over: str, size: str | None = None, prm: str = "good", bins: Sequence[str] | None = None
-) -> Finding:
-    """How much more accurate a method is than another, averaged over policies, on the problems of some bins."""
-    columns, named = _differences(scope, method, over, size, prm, bins)
-    where = f" on {' and '.join(bins)} problems" if bins else ""
-    return Finding.of(stats.bootstrap(columns, _average), "points", f"{method} - {over}{where}, {named}")
+def advantage(scope: Scope, method: str, over: str, **where: Any) -> Finding:
+    """How much more accurate a method is than another, averaged over the policies and on the problems of :func:`_differences`."""
+    columns, named = _differences(scope, method, over, **where)
+    problems = f" on {' and '.join(where['bins'])} problems" if where.get("bins") else ""
+    return Finding.of(stats.bootstrap(columns, _average), "points", f"{method} - {over}{problems}, {named}")
 
 
 def interaction(scope: Scope, method: str, over: str, first: dict, second: dict) -> Finding:
-    """By how much more a method is better than another in a first circumstance than in a second."""
-    sides = [_differences(scope, method, over, **where) for where in (first, second)]
-    columns = np.hstack([columns for columns, _ in sides])
-    cut = sides[0][0].shape[1]
-    interval = stats.bootstrap(columns, lambda means: _average(means[..., :cut]) - _average(means[..., cut:]))
-    places = [
-        f"{named}; {' and '.join(where['bins'])}" if where.get("bins") else named for (_, named), where in zip(sides, (first, second))
-    ]
-    ends = [f"{_average(of_side.mean(0)):+.1%} ({place})" for (of_side, _), place in zip(sides, places)]
+    """By how much more a method is better than another in a first circumstance than in a second, each as in :func:`_differences`."""
+    sides, ends = [], []
+    for where in (first, second):
+        columns, named = _differences(scope, method, over, **where)
+        place = f"{named}; {' and '.join(where['bins'])}" if where.get("bins") else named
+        sides.append(columns)
+        ends.append(f"{_average(columns.mean(0)):+.1%} ({place})")
+    cut = sides[0].shape[1]
+    interval = stats.bootstrap(np.hstack(sides), lambda means: _average(means[..., :cut]) - _average(means[..., cut:]))
     return Finding.of(interval, "points", f"{method} - {over}: {' less '.join(ends)}")
 
 
 def _differences(
-    scope: Scope, method: str, over: str, size: str | None = None, prm: str = "good", bins: Sequence[str] | None = None
+    scope: Scope, method: str, over: str, size: str | None = None, prm: str = "good", bins: Sequence[str] = ()
 ) -> tuple[np.ndarray, str]:
-    """Accuracy of a method less another's, for the policies of a size class or else the searchers.
+    """Accuracy of a method less another's, for the policies of a size class or else the searchers, with the PRM of a part.
 
     Returns:
         ``(problems, 2 * policies)``: first each policy's differences, 0 on problems of other bins, then whether the problem counts
@@ -190,13 +83,13 @@ def _differences(
     differences, counts, used, missing = [], [], [], ""
     for policy in scope.of_size(size) if size else scope.searchers:
         try:
-            a, b = (scope.values(policy, m, prm_of(m, name)) for m in (method, over))
-            inside = np.isin(scope.bins(policy), bins) if bins else np.ones(len(a), bool)
+            difference = scope.values(policy, method, prm_of(method, name)) - scope.values(policy, over, prm_of(over, name))
+            inside = np.isin(scope.bins(policy), bins) if bins else np.ones(len(difference), bool)
         except NotTested as reason:
             missing = str(reason)
             continue
         if inside.sum() >= FEWEST_PROBLEMS:
-            differences.append((a - b) * inside)
+            differences.append(difference * inside)
             counts.append(inside.astype(float))
             used.append(short(policy))
     if not used:
@@ -213,14 +106,11 @@ def _average(means: np.ndarray) -> np.ndarray:
 def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Finding:
     """The largest policy that is ``ratio`` times smaller than the largest, with test-time scaling, less the largest with CoT.
 
-    The method is chosen cross-fitted among those that ran with the good PRM.
-
-    Args:
-        of: size that is compared: ``parameters``, or ``flops`` in total by the study's convention.
+    ``of``: size that is compared: ``parameters``, or ``flops`` in total by the study's convention.
     """
-    large = scope.policies[-1]
-    times = {p: _times(scope, p, large, of) for p in scope.policies[:-1]}
-    fitting = [p for p in scope.policies[:-1] if times[p] >= ratio]
+    *smaller, large = scope.policies
+    times = {policy: _times(scope, policy, large, of) for policy in smaller}
+    fitting = [policy for policy in smaller if times[policy] >= ratio]
     if not fitting:
         raise NotTested(f"no policy has {ratio:g} times fewer {of} than {short(large)}; the most is {max(times.values(), default=1):.3g}")
     small = fitting[-1]
@@ -230,17 +120,28 @@ def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Find
 
 
 def _times(scope: Scope, small: str, large: str, of: str) -> float:
+    """How many times more of ``of`` the larger policy with CoT takes than the smaller, of FLOPs with best-of-N."""
     if of == "parameters":
         return costs.shape_of(large).parameters / costs.shape_of(small).parameters
-    held, other = scope.holder(small, "best_of_n", scope.good), scope.holder(large, "cot")
-    tts = costs.cost(held, scope.problem_set, small, scope.good, "best_of_n", scope.n, full=False)
-    return costs.cost(other, scope.problem_set, large, None, "cot", 1, full=False).total / tts.total
+    prm = scope.good_prm
+    tts = costs.cost(scope.holder(small, "best_of_n", prm), scope.problem_set, small, prm, "best_of_n", scope.n, full=False)
+    cot = costs.cost(scope.holder(large, "cot"), scope.problem_set, large, None, "cot", 1, full=False)
+    return cot.total / tts.total
 
 
 def _with_tts(scope: Scope, policy: str) -> np.ndarray:
-    """Accuracy of a policy with the good PRM and a cross-fitted method, by difficulty where that was counted, ``(1 + resamples,)``."""
-    values = np.stack(list(scope.methods(policy).values()))
-    return compute_optimal.fit(values, scope.bins(policy) if policy in scope.pass_at_1 else ["all"] * scope.count).estimates
+    """Accuracy of a policy with a method chosen cross-fitted among those that ran with the good PRM, ``(1 + resamples,)``.
+
+    It is chosen by difficulty where that was counted.
+    """
+    values = []
+    for method in compared(study=True):
+        with suppress(NotTested):
+            values.append(scope.values(policy, method, prm_of(method, scope.good_prm)))
+    if not values:
+        raise NotTested(f"no run of {short(policy)} with {short(scope.good_prm)} at N = {scope.n}")
+    bins = scope.bins(policy) if policy in scope.pass_at_1 else ["all"] * scope.count
+    return compute_optimal.fit(np.stack(values), bins).estimates
 
 
 def _alone(scope: Scope, policy: str, method: str) -> np.ndarray:
@@ -271,12 +172,12 @@ def relative_gain(scope: Scope) -> Finding:
     """The relative gain of compute-optimal test-time scaling over CoT, of the smallest policy less that of the largest."""
     if len(scope.policies) < 2:
         raise NotTested(f"there is one policy, {short(scope.policies[0])}")
-    gains = []
+    gains = {}
     for policy in (scope.policies[0], scope.policies[-1]):
         cot = np.maximum(_alone(scope, policy, "cot"), 0.5 / scope.count)  # half a problem, so that a policy that solves none has a gain
-        gains.append(_with_tts(scope, policy) / cot - 1)
-    detail = f"{gains[0][0]:+.0%} for {short(scope.policies[0])}, {gains[1][0]:+.0%} for {short(scope.policies[-1])}"
-    return Finding.of(compute_optimal.interval(gains[0] - gains[1]), "share", detail)
+        gains[policy] = _with_tts(scope, policy) / cot - 1
+    detail = ", ".join(f"{gain[0]:+.0%} for {short(policy)}" for policy, gain in gains.items())
+    return Finding.of(compute_optimal.interval(np.subtract(*gains.values())), "share", detail)
 
 
 def efficiency(scope: Scope) -> Finding:
@@ -284,9 +185,9 @@ def efficiency(scope: Scope) -> Finding:
     findings = []
     for policy in scope.searchers:
         grid = scope.holder(policy, "majority").grid
-        candidates, at = choices.choices(grid.methods, [grid.rule]), choices.Setting(scope.problem_set, policy, scope.good, scope.n)
-        gain = choices.efficiency(scope.holder(policy, "best_of_n", scope.good), at, candidates, scope.bins(policy))["in samples"]
-        detail = f"{short(policy)} with {short(scope.good)}: {gain}"
+        candidates, at = choices.choices(grid.methods, [grid.rule]), choices.Setting(scope.problem_set, policy, scope.good_prm, scope.n)
+        gain = choices.efficiency(scope.holder(policy, "best_of_n", scope.good_prm), at, candidates, scope.bins(policy))["in samples"]
+        detail = f"{short(policy)} with {short(scope.good_prm)}: {gain}"
         findings.append(Finding.of(gain.interval, "ratio", detail, 1.0, gain.bound or "="))
     return min(findings, key=certainty)
 
@@ -300,7 +201,7 @@ def prm_quality(scope: Scope, method: str) -> Finding:
     f1 = np.array([localisation_f1(prm) for prm in scope.prms])
     if len(set(f1[f1 > 0])) < 3:
         raise NotTested(f"a fit needs three PRMs of different F1; there are {len(set(f1[f1 > 0]))}")
-    columns = np.stack([np.mean([scope.values(p, method, prm) for p in scope.searchers], 0) for prm in scope.prms], 1)
+    columns = np.stack([scope.of_searchers(method, prm) for prm in scope.prms], 1)
     x = np.log(f1) - np.log(f1).mean()
     interval = stats.bootstrap(columns, lambda means: means @ x / (x @ x))
     named = ", ".join(f"{short(prm)} {value:.2f}" for prm, value in zip(scope.prms, f1))
@@ -309,9 +210,9 @@ def prm_quality(scope: Scope, method: str) -> Finding:
 
 def localisation_f1(prm: str) -> float:
     """A PRM's F1 of error localisation, from its card where it has one, else measured."""
-    family, separator, name = prm.rpartition(":")
-    results = {} if family == "dial" else read_card(locate(name)).get("results", {})
-    results = results.get("as implicit PRM", {}) if family == "implicit" else {} if separator else results
+    family, _, name = prm.rpartition(":")
+    results = read_card(locate(name)).get("results", {}) if family in ("", "implicit") else {}
+    results = results.get("as implicit PRM", {}) if family else results
     return results["localisation F1"] if "localisation F1" in results else pathologies.judge(prm, labelled.read("test")).f1
 
 
@@ -319,12 +220,12 @@ def voting(scope: Scope, against: dict) -> Finding:
     """How far best-of-N moves between two rules with the weak PRM, less how far with the good one (Liu et al. 2025, Table 2)."""
     if not scope.other_rule:
         raise NotTested(f"no outcomes under the rule {Rule(**against)}")
-    prms, columns = (scope.prm("weak"), scope.good), []
-    for prm in prms:
-        moves = [scope.values(p, "best_of_n", prm) - scope.values(p, "best_of_n", prm, scope.other_rule) for p in scope.searchers]
-        columns.append(np.mean(moves, 0))
-    interval = stats.bootstrap(np.stack(columns, 1), lambda means: np.abs(means[..., 0]) - np.abs(means[..., 1]))
-    moved = " and ".join(f"{short(prm)} {c.mean():+.1%}" for prm, c in zip(prms, columns))
+    other = scope.model_copy(update={"evidence": scope.other_rule, "other_rule": scope.evidence})
+    moves = {
+        prm: scope.of_searchers("best_of_n", prm) - other.of_searchers("best_of_n", prm) for prm in (scope.prm("weak"), scope.good_prm)
+    }
+    interval = stats.bootstrap(np.stack(list(moves.values()), 1), lambda means: np.abs(means[..., 0]) - np.abs(means[..., 1]))
+    moved = " and ".join(f"{short(prm)} {move.mean():+.1%}" for prm, move in moves.items())
     return Finding.of(interval, "points", f"the rule instead of {Rule(**against)} moves best-of-N by: {moved}")
 
 
@@ -333,7 +234,7 @@ def external_over_internal(scope: Scope) -> Finding:
     if not scope.long:
         raise NotTested("no policy has a long-CoT counterpart of its size")
     differences = [_with_tts(scope, plain) - _alone(scope, other, "cot") for plain, other in scope.long.items()]
-    detail = f"{', '.join(map(short, scope.long))} with TTS and {short(scope.good)} less their long-CoT counterparts with CoT"
+    detail = f"{', '.join(map(short, scope.long))} with TTS and {short(scope.good_prm)} less their long-CoT counterparts with CoT"
     return Finding.of(compute_optimal.interval(np.mean(differences, 0)), "points", detail)
 
 
@@ -345,13 +246,9 @@ def mostly_solved(scope: Scope, pass_at_1: float, above: float) -> Finding:
     return Finding.of(share, "share", f"problems with Pass@1 above {pass_at_1:.0%}, {short(largest)}", above)
 
 
-def _table(name: str, index: str = "model") -> pd.DataFrame:
-    return published.read(name).set_index(index)
-
-
 def published_difference(name: str, first: str, second: str, column: str) -> Finding:
     """The difference of two rows of a table, in the column of a problem set."""
-    table = _table(name)
+    table = published.read(name).set_index("model")
     a, b = table.loc[first, column], table.loc[second, column]
     detail = f"{first} {a:g} less {second} {b:g}, {published.PROBLEMS[column]} problems of {column}"
     return Finding.of(published.combination([a, b], [1, -1], column), "points", detail)
@@ -359,7 +256,7 @@ def published_difference(name: str, first: str, second: str, column: str) -> Fin
 
 def published_voting(first: str, second: str, high: str, low: str) -> Finding:
     """How far two rules lie apart under a first PRM, less how far under a second."""
-    table = _table("table2", "method")
+    table = published.read("table2").set_index("method")
     values = [table.loc[rule, prm] for prm in (first, second) for rule in (high, low)]
     detail = f"{high} - {low}: {first} {values[0] - values[1]:.1f}, {second} {values[2] - values[3]:.1f} points"
     return Finding.of(published.combination(values, [1, -1, -1, 1], "MATH-500"), "points", detail)
@@ -367,7 +264,7 @@ def published_voting(first: str, second: str, high: str, low: str) -> Finding:
 
 def published_flops(first: str, second: str, times: float) -> Finding:
     """How many times fewer total FLOPs, exactly; more than ``times`` or not."""
-    total = _table("table4")["total_flops"]
+    total = published.read("table4").set_index("model")["total_flops"]
     ratio = float(total[second] / total[first])
     detail = f"{second} {total[second]:.3g} over {first} {total[first]:.3g} FLOPs"
     return Finding(ratio, ratio, ratio, "exact", "ratio", detail, times)
@@ -375,16 +272,16 @@ def published_flops(first: str, second: str, times: float) -> Finding:
 
 def published_gain(first: str, second: str) -> Finding:
     """The difference of two columns of Table 5 for the policy for which it is least certain."""
-    table, findings = _table("table5"), []
-    for model, row in table.iterrows():
-        detail = f"least certain of {len(table)} policies: {model} {row[first]} less {row[second]}"
+    table, findings = published.read("table5"), []
+    for _, row in table.iterrows():
+        detail = f"least certain of {len(table)} policies: {row['model']} {row[first]} less {row[second]}"
         findings.append(Finding.of(published.combination([row[first], row[second]], [1, -1], "MATH-500"), "points", detail))
     return min(findings, key=certainty)
 
 
 def published_relative_gain(first: str, second: str) -> Finding:
     """The relative gain over CoT of a first policy of Table 5 less that of a second; interval by the delta method."""
-    table, gains, variance = _table("table5"), [], 0.0
+    table, gains, variance = published.read("table5").set_index("model"), [], 0.0
     for model in (first, second):
         cot, tts = table.loc[model, ["cot", "compute_optimal_tts"]].astype(float) / 100
         gains.append(tts / cot - 1)

@@ -1,6 +1,6 @@
 """A small policy with test-time scaling against a larger one that answers alone: accuracy paired by problem, and FLOPs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 
@@ -32,15 +32,9 @@ class Answering:
 
 
 def guided(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, rules: Sequence[Rule] | None = None) -> Answering:
-    """A policy with its best TTS method and rule at budget ``n``, cross-fitted: chosen on other problems than it is judged on.
+    """A policy with its best TTS method and rule (of ``rules``, or of all) at budget ``n``, cross-fitted.
 
-    Difficulty is unknown, so that one choice serves all problems; it is made anew in each resample.
-
-    Args:
-        rules: rules that may be chosen; all by default.
-
-    Raises:
-        ValueError: with too few problems to hold some out.
+    Difficulty is unknown, so that one choice serves all problems. Raises as :func:`tts.strategy.compute_optimal.fit`.
     """
     candidates = choices.choices(evidence.grid.methods, rules)
     values = choices.values(evidence, problem_set, policy, prm, n, candidates)
@@ -72,11 +66,7 @@ def bars(answered: dict[str, dict[str, Answering]]) -> pd.DataFrame:
 
 
 def pairs(answered: dict[str, dict[str, Answering]]) -> pd.DataFrame:
-    """Every policy with TTS against every larger one with CoT.
-
-    Returns:
-        Columns small, how, large, times larger, TTS, CoT, difference, low, high, verdict.
-    """
+    """Every policy with TTS against every larger one with CoT, one row per pair."""
     sizes = {policy: costs.shape_of(policy).parameters for policy in answered}
     rows = []
     for small, large in ((a, b) for a in answered for b in answered if sizes[a] < sizes[b]):
@@ -98,15 +88,12 @@ def _compared(first: Answering, second: Answering) -> dict:
 def verifier_as_solver(
     guides: Sequence[Evidence], solvers: Evidence, problem_set: str, n: int, rules: Sequence[Rule] | None = None
 ) -> pd.DataFrame:
-    """Each policy with each PRM against the PRM's base model answering alone with CoT, paired by problem.
+    """Each policy with each PRM against the PRM's base model answering alone with CoT, one row per policy and PRM.
 
     Args:
         guides: evidence of the policies with their PRMs.
-        solvers: evidence that holds the base models' CoT, on the same problems.
-
-    Returns:
-        Columns policy, prm, solver, how, TTS, CoT, difference, low, high, verdict; ``not tested`` where the base model is not
-        known or not among the policies of ``solvers``.
+        solvers: evidence that holds the base models' CoT, on the same problems. The verdict is ``not tested`` where a base model is
+            not known or not among its policies.
     """
     rows = []
     for evidence in guides:
@@ -121,12 +108,22 @@ def verifier_as_solver(
     return table.drop_duplicates(["policy", "prm"]).reset_index(drop=True)
 
 
+def contrast(first: np.ndarray, second: np.ndarray) -> dict[str, str]:
+    """Whether the first is more accurate than the second, paired by problem: the difference in points, and the verdict."""
+    difference = stats.paired_difference(first, second)
+    return {"difference (points)": points(difference.columns("difference")), "verdict": stats.verdict(difference)}
+
+
+def points(row: Mapping[str, float] | pd.Series) -> str:
+    """A difference in points with its interval, from the columns difference, low, high (shares)."""
+    return f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+
+
 def flops_comparisons(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
     """Each smaller policy with a TTS method against each larger one with CoT, where the smaller is at least level.
 
-    Returns:
-        Two rows per pair, by what is counted (the study's convention; in full): the paired difference in points with its
-        verdict, and the columns of :func:`tts.analysis.flops.against`.
+    Two rows per pair, by what is counted (the study's convention; in full), with :func:`contrast` and
+    :func:`tts.analysis.flops.against`.
     """
     rows = []
     for small, large in combinations(costs.by_size(evidence.grid.policies), 2):
@@ -134,9 +131,7 @@ def flops_comparisons(evidence: Evidence, problem_set: str, prm: str, method: st
         b = evidence.accuracy(problem_set, large, None, "cot", 1)
         if a.mean() < b.mean():
             continue
-        difference = stats.paired_difference(a, b)
-        points = f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
-        common = {"small with TTS": small, "large with CoT": large, "difference (points)": points, "verdict": stats.verdict(difference)}
+        common = {"small with TTS": small, "large with CoT": large} | contrast(a, b)
         for counted, full in (("the study's", False), ("full", True)):
             with_tts, with_cot = ways_of(evidence, problem_set, (small, large), prm, method, n, full).values()
             rows.append({**common, "counted": counted, **flops.against(with_tts, with_cot, len(a))})
@@ -157,11 +152,7 @@ def ways_of(
 def flops_claims(comparisons: pd.DataFrame) -> pd.DataFrame:
     """The three claims apart: in how many comparisons each holds (a ratio above 1), of those where it is known, and the ratio's range.
 
-    Args:
-        comparisons: rows of :func:`flops_comparisons`, or the published ones.
-
-    Returns:
-        Columns claim, counted, comparisons, holds, least, most.
+    ``comparisons``: rows of :func:`flops_comparisons`, or the published ones.
     """
     ratios = comparisons.melt("counted", list(CLAIMS), "claim", "ratio").astype({"ratio": float})
     ratios["claim"] = ratios["claim"].str.replace("times fewer", "fewer")
@@ -186,11 +177,7 @@ def widest(comparisons: pd.DataFrame) -> tuple[str, str] | None:
 def totals(ways: dict[str, flops.Cost], queries: int) -> pd.DataFrame:
     """Total FLOPs of each way over the number of queries answered, around where inference catches up with training.
 
-    Args:
-        ways: costs by name, measured over ``queries``; one whose training is unknown is left out.
-
-    Returns:
-        Columns way, queries, total.
+    ``ways``: costs by name, measured over ``queries``; one whose training is unknown is left out.
     """
     known = {name: cost for name, cost in ways.items() if np.isfinite(cost.total)}
     centre = np.median([cost.training * queries / cost.inference for cost in known.values()]) if known else 1.0

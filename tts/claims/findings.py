@@ -19,7 +19,8 @@ from tts.analysis import committed, difficulty
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence
 from tts.claims import checks
-from tts.claims.checks import Finding, NotTested, Scope
+from tts.claims.checks import Finding
+from tts.claims.scope import NotTested, Roles, Scope
 from tts.common.files import write_text
 from tts.common.paths import NOTEBOOKS
 from tts.exchange import presets
@@ -30,7 +31,6 @@ from tts.store import imported
 from tts.store.store import Store
 
 CLAIMS = NOTEBOOKS / "claims.yaml"
-SCOPES = ("published", "pocket", "laptop", "imported")
 VERDICTS = ("supported", "contradicted", "undecided", "not tested")
 
 
@@ -55,8 +55,9 @@ class Check(BaseModel, extra="allow"):
         return self.model_extra or {}
 
     def __str__(self) -> str:
-        named = ", ".join([self.check, *(f"{name} {value}" for name, value in self.parameters.items())])
-        return f"not tested: {self.missing}" if self.missing else named
+        if self.missing:
+            return f"not tested: {self.missing}"
+        return ", ".join([self.check, *(f"{name} {value}" for name, value in self.parameters.items())])
 
 
 class Claim(BaseModel, extra="forbid"):
@@ -66,20 +67,6 @@ class Claim(BaseModel, extra="forbid"):
     reference: str
     published: Check
     measured: Check
-
-
-class Roles(BaseModel, extra="forbid"):
-    """What plays which part in a scope; fields as in :class:`tts.claims.checks.Scope`; ``n`` is None where it is the ledger's."""
-
-    problem_set: str
-    split: str = "test"
-    n: int | None = None
-    policies: list[str]
-    searchers: list[str]
-    prms: list[str]
-    good_prm: str
-    weak_prm: str = ""
-    long: dict[str, str] = {}
 
 
 class Ledger(BaseModel, extra="forbid"):
@@ -104,11 +91,7 @@ class Ledger(BaseModel, extra="forbid"):
 
 
 def read(path: Path = CLAIMS) -> Ledger:
-    """The claims file.
-
-    Raises:
-        ClaimsError: where it is missing, malformed, or names a check that does not exist.
-    """
+    """The claims file; ClaimsError where it is missing, malformed, or names a check that does not exist."""
     try:
         return Ledger.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -123,10 +106,9 @@ def read(path: Path = CLAIMS) -> Ledger:
 def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
     """The evidence of each measured scope from committed outcomes; None where they do not hold it.
 
-    Args:
-        grid: grid whose settings apply; split, rule, policies and PRMs are the scope's.
+    ``grid``: grid whose settings apply; split, rule, policies and PRMs are the scope's.
     """
-    scopes = dict.fromkeys(SCOPES[1:])
+    scopes: dict[str, Scope | None] = dict.fromkeys(("pocket", "laptop", "imported"))
     for name, roles in ledger.scopes.items():
         if evidence := _committed_evidence(ledger, roles, grid, ledger.rule):
             scopes[name] = scope(ledger, roles, evidence, _committed_evidence(ledger, roles, grid, other_rule(ledger)))
@@ -177,24 +159,17 @@ def scope(ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], otherwise:
         otherwise: evidence under the voting claim's other rule.
         n: the budget; the roles' or the ledger's by default.
     """
-    known = {policy: difficulty.known_pass_at_1(evidence[0].grid, policy, roles.problem_set) for policy in roles.policies}
-    counted = {policy: values for policy, values in known.items() if values is not None}
-    parts = {name: getattr(roles, name) for name in ("problem_set", "policies", "searchers", "prms", "long")}
-    return Scope(
-        evidence, **parts, n=n or roles.n or ledger.n, good=roles.good_prm, weak=roles.weak_prm, pass_at_1=counted, other_rule=otherwise
-    )
+    known = ((policy, difficulty.known_pass_at_1(evidence[0].grid, policy, roles.problem_set)) for policy in roles.policies)
+    counted = {policy: values for policy, values in known if values is not None}
+    parts = roles.model_dump() | {"n": n or roles.n or ledger.n}
+    return Scope(**parts, evidence=evidence, pass_at_1=counted, other_rule=otherwise)
 
 
 def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
-    """The ledger: one row per claim and scope, published among them.
+    """The ledger: one row per claim and scope, published among them. ``scopes``: evidence by name, None where there is none.
 
-    Args:
-        scopes: evidence by the scope's name, None where there is none.
-
-    Returns:
-        Columns claim, statement, reference, scope, verdict, estimate, low, high (95 %, not corrected), unit, margin, bound (``=``; ``>``
-        or ``<`` where the contrast is only known to lie beyond the estimate), interval (its method), p (two-sided, corrected within the
-        scope), detail (what was compared, or why the claim is not tested), fixed.
+    Columns claim, statement, reference, scope, verdict, interval (its method), p (two-sided, corrected within the scope), detail (what
+    was compared, or why the claim is not tested), fixed, and those of :class:`Finding`, whose low and high are not corrected.
     """
     from statsmodels.stats.multitest import multipletests  # takes a second
 
@@ -259,11 +234,10 @@ def wide(ledger: pd.DataFrame) -> pd.DataFrame:
 
 def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:
     """Writes the ledger as ``ledger.json`` and ``ledger.csv``."""
-    rows = json.loads(ledger.to_json(orient="records"))
-    texts = {"ledger.json": json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "ledger.csv": ledger.to_csv(index=False)}
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    return [folder / name for name in texts]
+    as_json, as_csv = folder / "ledger.json", folder / "ledger.csv"
+    write_text(as_json, json.dumps(json.loads(ledger.to_json(orient="records")), indent=1, ensure_ascii=False) + "\n")
+    write_text(as_csv, ledger.to_csv(index=False))
+    return [as_json, as_csv]
 
 
 def counts(ledger: pd.DataFrame) -> pd.DataFrame:

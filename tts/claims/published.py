@@ -24,11 +24,7 @@ class PublishedError(ValueError):
 
 
 def read(name: str) -> pd.DataFrame:
-    """A published table by the first part of its file's name: ``table3``, ``fig6``, ``sizes``.
-
-    Raises:
-        PublishedError: where there is no such table; it names those that there are.
-    """
+    """A published table by the first part of its file's name, say ``table3`` or ``sizes``; PublishedError where there is none."""
     files = {path.stem.split("_")[0]: path for path in sorted(FOLDER.glob("*.csv"))}
     if name not in files:
         raise PublishedError(f"no published table {name!r}; there are {', '.join(files)}")
@@ -41,8 +37,7 @@ def read(name: str) -> pd.DataFrame:
 def accuracy(percent: float, problem_set: str) -> Interval:
     """Wilson's 95 % interval of a published accuracy, as a share; half a right answer, from an average of runs, enters as it is.
 
-    Raises:
-        PublishedError: for a problem set whose number of problems is not known.
+    PublishedError for a problem set whose number of problems is not known.
     """
     if problem_set not in PROBLEMS:
         raise PublishedError(f"no number of problems is known for {problem_set!r}; there are {', '.join(PROBLEMS)}")
@@ -50,19 +45,12 @@ def accuracy(percent: float, problem_set: str) -> Interval:
 
 
 def combination(accuracies: Sequence[float], signs: Sequence[float], problem_set: str) -> Interval:
-    """A signed sum of published accuracies, as a share, with its 95 % interval.
+    """A signed sum of published accuracies (in per cent; signs are 1 or -1), as a share, with its 95 % interval.
 
     Wilson's limits of each are combined by their distances from it (Zou and Donner 2008, equation 2); of two accuracies this is
     Newcombe's hybrid score interval (1998, method 10). They count as independent proportions: all are of the same problems, but
-    which ones each model solved was not published, so a paired interval, as a rule narrower, cannot be had.
-
-    Args:
-        accuracies: published accuracies in per cent.
-        signs: 1 or -1 for each.
-        problem_set: problem set that each was measured on.
-
-    Raises:
-        PublishedError: for a problem set whose number of problems is not known.
+    which ones each model solved was not published, so a paired interval, as a rule narrower, cannot be had. Raises as
+    :func:`accuracy`.
     """
     estimate = below = above = 0.0
     for percent, sign in zip(accuracies, signs):
@@ -103,10 +91,9 @@ def table5() -> pd.DataFrame:
 
 
 def table6() -> pd.DataFrame:
-    """Each external row of Table 6 less each long-CoT row, with interval and verdict.
+    """Each external row of Table 6 less each long-CoT row.
 
-    Returns:
-        Columns external, internal, problems, TTS, CoT (accuracies in per cent), difference, low, high (shares), verdict.
+    Columns external, internal, problems, TTS, CoT (accuracies in per cent), difference, low, high (shares), verdict.
     """
     rows = read("table6").melt(["model", "group"], list(PROBLEMS), "problems", "accuracy")
     external, internal = (
@@ -142,13 +129,10 @@ def disagreements() -> pd.DataFrame:
 
 
 def claims() -> pd.DataFrame:
-    """The comparisons of Fig 1, and the verifier as solver, each with difference, interval and verdict.
+    """The comparisons of Fig 1, and the verifier as solver; where tables disagree on an accuracy there is a row for each value.
 
-    Where tables disagree on an accuracy there is a row for each value.
-
-    Returns:
-        Columns claim, made_by, problems, small, TTS, large, CoT (accuracies in per cent), source (of the small model's
-        accuracy), difference, low, high (shares), verdict.
+    Columns claim, made_by, problems, small, TTS, large, CoT (accuracies in per cent), source (of the small model's accuracy),
+    difference, low, high (shares), verdict.
     """
     rows = accuracies()
     sources = rows.groupby(["model", "strategy", "problems", "accuracy"], sort=False)["source"].agg(", ".join).reset_index()
@@ -163,13 +147,10 @@ CONVENTIONS = ("the study's", "active parameters", "full, 7B PRM", "full, 72B PR
 
 
 def counted(convention: str) -> dict[str, Cost]:
-    """What the models of Table 4 cost on MATH-500, by one of the conventions.
+    """What the models of Table 4 cost on MATH-500, by one of the conventions; PublishedError for an unknown one.
 
     In full: active parameters, attention, prompts of 200 tokens (assumed), and for TTS a PRM with its training, which reads each
     token once. Solutions of TTS are taken to be as long as those of the larger model in the same comparison.
-
-    Raises:
-        PublishedError: for an unknown convention.
     """
     if convention not in CONVENTIONS:
         raise PublishedError(f"no convention {convention!r}; there are {', '.join(CONVENTIONS)}")
@@ -191,11 +172,7 @@ def counted(convention: str) -> dict[str, Cost]:
 
 
 def flops_comparisons() -> pd.DataFrame:
-    """Table 4's comparisons by each convention: total and inference FLOPs, deployed parameters, and the break-even.
-
-    Returns:
-        One row per comparison and convention, with the columns of :func:`tts.analysis.flops.against`.
-    """
+    """Table 4's comparisons, one row for each and each convention, with the columns of :func:`tts.analysis.flops.against`."""
     rows = []
     for convention in CONVENTIONS:
         found = list(counted(convention).items())
