@@ -44,11 +44,9 @@ def by_size(count):
 
 
 def gains(count):
-    figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.4))
-    for ax, column in zip(axes, ("relative gain", "error reduction")):
-        held = {column: 0.5, f"{column} low": 0.1, f"{column} high": 1.5}
-        plots.gain_against_size(rows(held, policy=POLICIES[:count]), SIZES, column, ax)
-    return figure
+    ends = (("", 0.5), (" low", 0.1), (" high", 1.5))
+    held = {column + end: value for column in ("relative gain", "error reduction") for end, value in ends}
+    return plots.gains_against_size(rows(held, policy=POLICIES[:count]), SIZES)
 
 
 def against_flops(count):

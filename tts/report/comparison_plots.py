@@ -3,8 +3,6 @@
 They are drawn on the axes ``ax``, or give a figure of panels. Intervals are 95 % ones.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -14,13 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from tts.analysis.flops import Cost
 from tts.claims import findings
 from tts.common.names import short
-from tts.report.panels import bars, errors, legend_below, panels, percent, place_legend, say, values
-from tts.report.plots import methods_in
+from tts.report.panels import bars, errors, legend_below, log_x, panels, percent, place_legend, say
+from tts.report.plots import look_of, methods_in
 from tts.search.registry import method_of
 
 WAYS = {"CoT": ("CoT", "#7f7f7f"), "TTS": ("TTS", "C1")}
@@ -39,8 +37,7 @@ PARTS = {
 
 def accuracy_bars(rows: pd.DataFrame, ax: Axes) -> None:
     """Accuracy of each policy with CoT and with TTS (Fig 1). ``rows``: columns policy, strategy (CoT or TTS), accuracy, low, high."""
-    policies = bars(rows, "policy", "strategy", WAYS, ax)
-    ax.set_xticks(range(len(policies)), [short(policy) for policy in policies])
+    bars(rows, "policy", "strategy", WAYS, ax)
     ax.set(xlabel="policy (parameters)", ylabel="accuracy")
     legend_below(ax.figure, ax)
 
@@ -48,12 +45,11 @@ def accuracy_bars(rows: pd.DataFrame, ax: Axes) -> None:
 def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
     """Small with TTS (rows) minus large with CoT (columns) in points; undecided cells are hatched.
 
-    Args:
-        rows: columns small, large, difference, low, high, verdict.
+    ``rows``: of :func:`tts.claims.comparisons.pairs`.
     """
     if rows.empty:
         return say("no policy is larger than another", ax)
-    smalls, larges = values(rows["small"]), values(rows["large"])
+    smalls, larges = (list(rows[size].unique()) for size in ("small", "large"))
     differences = rows.pivot(index="small", columns="large", values="difference").reindex(index=smalls, columns=larges) * 100
     limit = max(float(np.nanmax(np.abs(differences))), 1.0)
     image = ax.imshow(differences, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
@@ -72,11 +68,10 @@ def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
     ax.figure.colorbar(image, ax=ax, label="difference (points)", fraction=0.04, pad=0.02)
 
 
-def forest(rows: pd.DataFrame, labels: list[str], ax: Axes) -> None:
+def forest(rows: pd.DataFrame, ax: Axes) -> None:
     """Differences in accuracy, one a line with its label, by verdict.
 
-    Args:
-        rows: columns difference, low, high (shares), verdict; one that was not tested has no numbers and no mark.
+    ``rows``: columns label, difference, low, high (shares), verdict; one that was not tested has no numbers and no mark.
     """
     for place, row in enumerate(rows.itertuples()):
         if row.verdict in VERDICTS:
@@ -84,7 +79,7 @@ def forest(rows: pd.DataFrame, labels: list[str], ax: Axes) -> None:
             ax.plot([100 * row.low, 100 * row.high], [place, place], color=colour, linewidth=1.0)
             ax.plot(100 * row.difference, place, color=colour, marker=marker, linestyle="none")
     ax.axvline(0, color="0.3", linewidth=0.8)
-    ax.set_yticks(range(len(rows)), labels)
+    ax.set_yticks(range(len(rows)), rows["label"])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     for name, (colour, marker) in VERDICTS.items():
@@ -92,12 +87,7 @@ def forest(rows: pd.DataFrame, labels: list[str], ax: Axes) -> None:
 
 
 def cost_shares(costs: dict[str, Cost], parts: tuple[str, ...], ax: Axes) -> None:
-    """The share of the FLOPs that each part takes, one bar per way of answering.
-
-    Args:
-        costs: name -> cost.
-        parts: fields of :class:`tts.analysis.flops.Cost` that make up the whole.
-    """
+    """The share of the FLOPs that each part takes, one bar per way of answering; ``parts``: fields of a cost that make up the whole."""
     flops = np.array([[getattr(cost, part) for part in parts] for cost in costs.values()], float)
     shares = flops / flops.sum(1, keepdims=True)
     left = np.zeros(len(shares))
@@ -117,30 +107,28 @@ def total_against_queries(rows: pd.DataFrame, ax: Axes) -> None:
     """Total FLOPs over the number of queries (both axes log), one line per way of answering. ``rows``: columns way, queries, total."""
     for number, (name, line) in enumerate(rows.groupby("way", sort=False)):
         ax.plot(line["queries"], line["total"], label=name, linestyle=("-", "--", ":", "-.")[number % 4])
-    for axis, scale in ((ax.xaxis, ax.set_xscale), (ax.yaxis, ax.set_yscale)):
-        scale("log")
+    ax.set(xscale="log", yscale="log", xlabel="queries answered", ylabel="total FLOPs")
+    for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(LogLocator(numticks=6))
         axis.set_minor_locator(NullLocator())
-        axis.set_minor_formatter(NullFormatter())
-    ax.set(xlabel="queries answered", ylabel="total FLOPs")
     legend_below(ax.figure, ax, 2)
 
 
 def verifier_forest(rows: pd.DataFrame, ax: Axes) -> None:
     """:func:`forest` of policy + PRM minus the PRM's base model. ``rows``: of :func:`tts.claims.comparisons.verifier_as_solver`."""
     labels = [f"{short(row.policy)} + {short(row.prm)}, against {short(row.solver)}" for row in rows.itertuples()]
-    forest(rows, labels, ax)
+    forest(rows.assign(label=labels), ax)
     ax.set_xlabel("policy + PRM minus base model (points)")
     legend_below(ax.figure, ax)
 
 
 def claims_forest(rows: pd.DataFrame) -> Figure:
     """:func:`forest` of the published comparisons, one panel per problem set. ``rows``: of :func:`tts.claims.published.claims`."""
+    rows = rows.assign(twice=rows.duplicated(["problems", "claim"], keep=False))
+    labels = [row.claim + f" ({row.source})" * row.twice + " \N{DAGGER}" * (row.made_by == "nobody") for row in rows.itertuples()]
     figure, axes = plt.subplots(1, rows["problems"].nunique(), figsize=(7.2, 2.6), squeeze=False)
-    for ax, (name, part) in zip(axes[0], rows.groupby("problems", sort=False)):
-        twice = part["claim"].duplicated(keep=False)
-        labels = [f"{row.claim} ({row.source})" if both else row.claim for row, both in zip(part.itertuples(), twice)]
-        forest(part, [f"{label} \N{DAGGER}" if row.made_by == "nobody" else label for label, row in zip(labels, part.itertuples())], ax)
+    for ax, (name, part) in zip(axes[0], rows.assign(label=labels).groupby("problems", sort=False)):
+        forest(part, ax)
         ax.set(title=name, xlabel="TTS minus CoT (points)")
     axes[0, -1].plot([], [], " ", label="\N{DAGGER} no claim of the study's")
     legend_below(figure, axes[0, -1], 4)
@@ -149,13 +137,9 @@ def claims_forest(rows: pd.DataFrame) -> Figure:
 
 def differences_by_set(rows: pd.DataFrame) -> Figure:
     """:func:`forest` of external rows less long-CoT ones, one panel per problem set. ``rows``: of :func:`tts.claims.published.table6`."""
-    figure, axes = plt.subplots(1, rows["problems"].nunique(), figsize=(7.2, 2.8), sharey=True, squeeze=False)
-    for ax, (name, part) in zip(axes[0], rows.groupby("problems", sort=False)):
-        part = part.sort_values(["external", "internal"])
-        forest(part, [f"{row.external.split(' + ')[-1]} - {row.internal}" for row in part.itertuples()], ax)
-        ax.set(title=name, xlabel="external minus long CoT (points)")
-    legend_below(figure, axes[0, -1])
-    return figure
+    rows = rows.assign(label=rows["external"].str.split(" + ", regex=False).str[-1] + " - " + rows["internal"])
+    parts = list(rows.sort_values(["external", "internal"]).groupby("problems", sort=False))
+    return panels(parts, forest, ("external minus long CoT (points)", ""), 2.8)
 
 
 def internal_and_external(rows: pd.DataFrame) -> Figure:
@@ -164,16 +148,13 @@ def internal_and_external(rows: pd.DataFrame) -> Figure:
     def draw(part: pd.DataFrame, ax: Axes) -> None:
         for (policy, method), of in part.groupby(["policy", "method"], sort=False):
             known = method_of(method)
-            look: dict[str, Any] = {"linestyle": "-", "markerfacecolor": known.colour, "label": f"plain: {known.label}"}
-            if policy != part["size"].iloc[0]:
-                look = {"linestyle": "--", "markerfacecolor": "white", "label": f"long: {known.label}"}
-            look |= {"color": known.colour, "marker": known.marker, "elinewidth": 0.6}
-            ax.errorbar(of["tokens"], of["accuracy"], errors(of, ax), **look)
-        ax.set_xscale("log")
-        ax.xaxis.set_minor_formatter(NullFormatter())
+            line, face, kind = ("-", known.colour, "plain") if policy == part["size"].iloc[0] else ("--", "white", "long")
+            look = look_of(known) | {"label": f"{kind}: {known.label}", "linestyle": line, "markerfacecolor": face}
+            ax.errorbar(of["tokens"], of["accuracy"], errors(of, ax), **look, elinewidth=0.6)
+        log_x(ax)
         percent(ax.yaxis)
 
-    parts = [(short(size), rows[rows["size"] == size]) for size in values(rows["size"])]
+    parts = [(short(size), part) for size, part in rows.groupby("size", sort=False)]
     return panels(parts, draw, ("policy tokens per problem", "accuracy"), 2.6, legend=4)
 
 
@@ -197,7 +178,7 @@ def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) ->
             ax.plot(*spot, marker=marker, markersize=9, alpha=0.85, **_OUTLINED)
             ax.text(*spot, str(number), ha="center", va="center", fontsize=6)
 
-    parts = [(short(policy), table[table["policy"] == policy]) for policy in values(table["policy"])]
+    parts = [(short(policy), rows) for policy, rows in table.groupby("policy", sort=False)]
     figure = panels(parts, draw, ("wrong steps accepted", "right steps rejected"), 2.7, legend=None)
     legend: dict[str, Any] = {f"{method.label} wins": Patch(color=method.colour) for method in methods_in(table["best"])}
     for number, ((prm, (x, y)), marker) in enumerate(zip(places.items(), markers), 1):
@@ -224,8 +205,8 @@ def _fields(rows: pd.DataFrame, xs: list[float], ys: list[float], spots: list[tu
 
 def ledger(table: pd.DataFrame) -> Figure:
     """The verdict on each claim in each scope, with its contrast. ``table``: of :func:`tts.claims.findings.judge`."""
-    claims, scopes = (values(table[name]) for name in ("claim", "scope"))
-    scopes = [s for s in scopes if (table[table["scope"] == s]["verdict"] != "not tested").any()]
+    claims = list(table["claim"].unique())
+    scopes = list(table[table["verdict"] != "not tested"]["scope"].unique())
     figure, ax = plt.subplots(figsize=(2.2 * len(scopes) + 2.0, 0.24 * len(claims) + 0.6))
     for row in table[table["scope"].isin(scopes)].to_dict("records"):
         x, y = scopes.index(row["scope"]), claims.index(row["claim"])

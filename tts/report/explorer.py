@@ -1,7 +1,5 @@
 """Recorded searches for notebooks: their tables, coloured solutions, and a view to pick a problem and a method and to step through."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cache
 from html import escape
@@ -63,12 +61,7 @@ def coloured(steps: Sequence[str], scores: Sequence[float], threshold: float, fi
 
 def searches(grid: Grid, engines: Engines, n: int) -> Callable[[str, str, str], Followed]:
     """Runs the search of a problem, its answer and a method when it is asked for, each once, with the grid's first policy and PRM."""
-
-    @cache
-    def search(problem: str, answer: str, method: str) -> Followed:
-        return follow(grid, recorded.search(grid, engines, problem, method, n), problem, answer, method)
-
-    return search
+    return cache(lambda problem, answer, method: follow(grid, recorded.search(grid, engines, problem, method, n), problem, answer, method))
 
 
 def telling(searches: Sequence[Followed]) -> Followed:

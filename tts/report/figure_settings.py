@@ -1,15 +1,13 @@
 """What of the look of figures is to be chosen, and checked without matplotlib, which takes a second to import."""
 
-from __future__ import annotations
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 COLUMN = 3.3
 """Inches of the column that figures are laid out for."""
 
 
-class Look(BaseModel):
+class Look(BaseModel, extra="forbid"):
     """The look of figures.
 
     Attributes:
@@ -17,8 +15,6 @@ class Look(BaseModel):
         font_size: points of titles and axis labels; ticks and legends are one point smaller.
         palette: ``okabe-ito`` (safe for the colour-blind), or the name of a seaborn palette, say ``colorblind`` or ``tab10``.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     column_width: float = Field(COLUMN, ge=1, le=20)
     font_size: float = Field(8, ge=3, le=40)

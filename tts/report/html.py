@@ -1,7 +1,5 @@
 """One HTML file from executed notebooks, which opens offline: no scripts, fonts or styles from elsewhere."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from html import escape

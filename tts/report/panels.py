@@ -1,9 +1,7 @@
 """What figures share: panels in a paper's columns, legends below them, ticks that say where they stand, intervals."""
 
-from __future__ import annotations
-
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -14,6 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, NullFormatter
 
+from tts.common.names import short
 from tts.report.figure_settings import COLUMN
 from tts.report.style import GAP, width_of
 
@@ -40,11 +39,10 @@ def say(text: str, ax: Axes) -> None:
     ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
 
 
-def over_size(ax: Axes) -> None:
-    """Scales an axes' x for the parameters of policies."""
+def log_x(ax: Axes) -> None:
+    """A logarithmic x whose minor ticks have no labels."""
     ax.set_xscale("log")
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("policy parameters")
 
 
 def panels(
@@ -92,8 +90,7 @@ def panels(
 def legend_below(figure: Figure, axes: Axes | np.ndarray, columns: int = 0) -> None:
     """The legend of one or several axes under the whole figure, each label once.
 
-    Args:
-        columns: entries in a row at most; by default all of up to five in a wide figure, else three. Fewer where the figure is narrower.
+    ``columns``: entries in a row at most; by default all of up to five in a wide figure, else three. Fewer where the figure is narrower.
     """
     handles: dict[str, Any] = {}
     for ax in np.ravel(np.asarray(axes)):
@@ -118,24 +115,22 @@ def place_legend(figure: Figure, handles: dict[str, Any], columns: int) -> None:
             labels = [textwrap.fill(label, max(letters, 1)) for label in labels]
 
 
-def errors(rows: pd.DataFrame, ax: Axes, y: str = "accuracy", low: str = "low", high: str = "high") -> np.ndarray:
+def errors(rows: pd.DataFrame, ax: Axes, y: str = "accuracy") -> np.ndarray:
     """How far the 95 % intervals reach below and above, ``(2, rows)``; NaN where there is none, and the legend then says so.
 
     There is none of too few problems: its ends are unknown, equal, or 0 and 1.
     """
-    unknown = ~(rows[high] > rows[low]) | ((rows[low] == 0) & (rows[high] == 1))
+    low, high = rows["low"], rows["high"]
+    unknown = ~(high > low) | ((low == 0) & (high == 1))
     if unknown.any():
         ax.plot([], [], " ", label=UNDEFINED)
-    return np.where(unknown, np.nan, np.clip([rows[y] - rows[low], rows[high] - rows[y]], 0, None))
+    return np.where(unknown, np.nan, np.clip([rows[y] - low, high - rows[y]], 0, None))
 
 
 def line(rows: pd.DataFrame, x: str, ax: Axes, y: str = "accuracy", band: float = 0.12, **style: Any) -> None:
     """A line of ``y`` over ``x`` with its 95 % band; a single point, for which a band has no width, with its interval as a bar.
 
-    Args:
-        rows: columns ``x``, ``y``, low, high.
-        band: opacity of the band; 0 for none.
-        **style: properties of the line.
+    ``rows``: columns ``x``, ``y``, low, high; ``band``: opacity of the band, 0 for none; ``style``: properties of the line.
     """
     if len(rows) == 1:
         style["marker"] = style.get("marker") or "_"
@@ -150,9 +145,7 @@ def line(rows: pd.DataFrame, x: str, ax: Axes, y: str = "accuracy", band: float 
 def lines_over_budget(rows: pd.DataFrame, key: str, styles: dict[str, dict[str, Any]], ax: Axes) -> None:
     """One :func:`line` per value of ``key`` over the budget N; where all have but one and the same N, the points stand side by side.
 
-    Args:
-        rows: columns ``key``, n, accuracy, low, high.
-        styles: value of ``key`` -> arguments of :func:`line`, in the order of the legend.
+    ``rows``: columns ``key``, n, accuracy, low, high; ``styles``: value of ``key`` -> arguments of :func:`line`, in the legend's order.
     """
     held = [(style, part.sort_values("n")) for name, style in styles.items() if len(part := rows[rows[key] == name])]
     alone = len({n for _, part in held for n in part["n"]}) == 1
@@ -172,23 +165,18 @@ def over_budget(ax: Axes) -> None:
     percent(ax.yaxis)
 
 
-def bars(table: pd.DataFrame, x: str, key: str, styles: dict[str, tuple[str, str | None]], ax: Axes, y: str = "accuracy") -> list:
-    """Bars with 95 % intervals, grouped by ``x``, one of each ``key`` in a group; gives the groups in their order.
+def bars(
+    table: pd.DataFrame, x: str, key: str, styles: dict[str, tuple], ax: Axes, y: str = "accuracy", named: Callable[[str], str] = short
+) -> None:
+    """Bars of ``y`` with 95 % intervals (columns low, high) in groups, one for each ``x`` and labelled by ``named``.
 
-    Args:
-        table: columns ``x``, ``key``, ``y``, low, high.
-        styles: value of ``key`` -> label and colour of its bars.
+    ``styles``: value of the column ``key`` -> label and colour of its bars, of which each group has one.
     """
-    groups, width = values(table[x]), 0.8 / max(len(styles), 1)
+    groups, width = list(table[x].unique()), 0.8 / max(len(styles), 1)
     for number, (name, (label, colour)) in enumerate(styles.items()):
         part = table[table[key] == name].set_index(x)
         place = np.array([groups.index(group) for group in part.index]) + (number - (len(styles) - 1) / 2) * width
         ax.bar(place, part[y], width, yerr=errors(part, ax, y), color=colour, label=label, error_kw={"elinewidth": 0.7})
+    ax.set_xticks(range(len(groups)), map(named, groups))
     percent(ax.yaxis)
     ax.grid(axis="x", visible=False)
-    return groups
-
-
-def values(column: Iterable) -> list:
-    """The different values, in their order."""
-    return list(dict.fromkeys(column))

@@ -1,8 +1,7 @@
 """The study's figures: functions that draw rows on the axes ``ax``, or give a figure of panels. Intervals are 95 % ones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,10 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from tts.common.names import short
-from tts.report.panels import bars, errors, legend_below, line, lines_over_budget, over_budget, over_size, panels, percent, say, values
+from tts.report.panels import bars, errors, legend_below, line, lines_over_budget, log_x, over_budget, panels, percent, say
 from tts.search.registry import METHODS, Method, method_of
 
 _BUDGET = ("budget N (samples)", "accuracy")
@@ -25,15 +24,19 @@ def methods_in(names: Iterable[str]) -> list[Method]:
     return [method for name, method in METHODS.items() if name in found]
 
 
+def look_of(method: Method) -> dict[str, Any]:
+    """A method's label, colour and marker, as arguments of matplotlib."""
+    return {"label": method.label, "color": method.colour, "marker": method.marker}
+
+
 def _per_pair(table: pd.DataFrame, draw: Callable, labels: tuple[str, str], title: str = "") -> Figure:
     """One panel per policy (rows) and PRM (columns); what needs no PRM is in each."""
-    prms = [prm for prm in values(table["prm"]) if prm] or [""]
+    prms = [prm for prm in table["prm"].unique() if prm] or [""]
     parts = []
-    for policy in values(table["policy"]):
-        for prm in prms:
-            names = [short(name) for name in (policy, prm) if name]
-            joint = "\n" if sum(map(len, names)) > 32 else " | "
-            parts.append((joint.join(names), table[(table["policy"] == policy) & table["prm"].isin([prm, ""])]))
+    for (policy, rows), prm in product(table.groupby("policy", sort=False), prms):
+        names = [short(name) for name in (policy, prm) if name]
+        joint = "\n" if sum(map(len, names)) > 32 else " | "
+        parts.append((joint.join(names), rows[rows["prm"].isin([prm, ""])]))
     return panels(parts, draw, labels, 2.0, len(prms), title, share_x=True)
 
 
@@ -45,7 +48,7 @@ def accuracy_against_n(rows: pd.DataFrame, ax: Axes) -> None:
             ax.axhline(rows[rows["method"] == method.name]["accuracy"].iloc[0], color=method.colour, linestyle=":", label=method.label)
             continue
         oracle = {"linestyle": "--", "linewidth": 1.0, "band": 0} if method.select == "oracle" else {}
-        styles[method.name] = {"label": method.label, "color": method.colour, "marker": method.marker} | oracle
+        styles[method.name] = look_of(method) | oracle
     lines_over_budget(rows, "method", styles, ax)
 
 
@@ -55,28 +58,24 @@ def grid_of_panels(table: pd.DataFrame, title: str = "") -> Figure:
 
 
 def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> None:
-    """Accuracy of each method over the policy's size (Fig 7).
+    """Accuracy of each method over the policy's size (Fig 7), from columns policy, method, accuracy, low, high.
 
-    Args:
-        table: columns policy, method, accuracy, low, high; one row per policy and method.
-        sizes: parameters of each policy.
+    ``sizes``: parameters of each policy.
     """
     for method in methods_in(table["method"]):
         of = table[table["method"] == method.name].assign(size=lambda t: t["policy"].map(sizes)).sort_values("size")
-        look = {"color": method.colour, "marker": method.marker, "label": method.label, "linestyle": "-" if method.compared else "--"}
-        ax.errorbar(of["size"], of["accuracy"], errors(of, ax), **look, capsize=2, elinewidth=0.8)
-    over_size(ax)
-    ax.set_ylabel("accuracy")
+        linestyle = "-" if method.compared else "--"
+        ax.errorbar(of["size"], of["accuracy"], errors(of, ax), **look_of(method), linestyle=linestyle, capsize=2, elinewidth=0.8)
+    log_x(ax)
+    ax.set(xlabel="policy parameters", ylabel="accuracy")
     percent(ax.yaxis)
     legend_below(ax.figure, ax)
 
 
 def pass_at_1_histograms(pass_at_1: dict[str, np.ndarray], edges: Sequence[float]) -> Figure:
-    """Share of problems over Pass@1 (Fig 3), one panel per policy.
+    """Share of problems over Pass@1 (Fig 3), one panel per policy; ``edges``, the thresholds of difficulty, are drawn as lines.
 
-    Args:
-        pass_at_1: policy -> Pass@1 of each problem, ``(problems,)``.
-        edges: thresholds of difficulty, drawn as lines.
+    ``pass_at_1``: policy -> Pass@1 of each problem, ``(problems,)``.
     """
 
     def draw(shares: np.ndarray, ax: Axes) -> None:
@@ -93,12 +92,12 @@ def bins_per_policy(table: pd.DataFrame, title: str = "") -> Figure:
     """Accuracy per bin, one panel per policy (Fig 8, 9). ``table``: columns policy, bin, method, accuracy, low, high, problems."""
 
     def draw(part: pd.DataFrame, ax: Axes) -> None:
-        bins = bars(part, "bin", "method", {method.name: (method.label, method.colour) for method in methods_in(part["method"])}, ax)
         counts = part.drop_duplicates("bin").set_index("bin")["problems"]
-        ax.set_xticks(range(len(bins)), [f"{name}\n({int(counts[name])})" for name in bins])
+        styles = {method.name: (method.label, method.colour) for method in methods_in(part["method"])}
+        bars(part, "bin", "method", styles, ax, named=lambda name: f"{name}\n({int(counts[name])})")
         ax.set_ylim(0, 1)
 
-    parts = [(short(policy), table[table["policy"] == policy]) for policy in values(table["policy"])]
+    parts = [(short(policy), part) for policy, part in table.groupby("policy", sort=False)]
     return panels(parts, draw, ("difficulty (problems)", "accuracy"), 2.4, title=title)
 
 
@@ -126,15 +125,16 @@ def strategies(rows: pd.DataFrame, title: str = "") -> Figure:
 
 def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
     """Accuracy over policy tokens, one panel per policy and PRM. ``rows``: of :func:`tts.strategy.choices.at_equal_tokens`."""
-    looks = {m.name: (m.label, m.colour, m.marker) for m in METHODS.values()} | {"adaptive": ("Adaptive", "#000000", "*")}
+    styles: dict[str, dict[str, Any]] = {method.name: look_of(method) | {"band": 0} for method in METHODS.values()}
+    styles["adaptive"] = {"label": "Adaptive", "color": "#000000", "marker": "*", "band": 0.08}
 
     def draw(part: pd.DataFrame, ax: Axes) -> None:
         if part["tokens"].isna().all():
             return say("token counts are not known", ax)
-        for method, (label, colour, marker) in looks.items():
-            of = part[part["strategy"] == method].sort_values("tokens")
+        for name, style in styles.items():
+            of = part[part["strategy"] == name].sort_values("tokens")
             if not of.empty:
-                line(of, "tokens", ax, band=0.08 * (method == "adaptive"), color=colour, marker=marker, label=label)
+                line(of, "tokens", ax, **style)
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
@@ -147,9 +147,7 @@ def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
 def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: Axes) -> None:
     """TTS accuracy over the PRM's localisation F1, point size by the PRM's parameters (Fig 6).
 
-    Args:
-        rows: columns prm, f1, accuracy, low, high, parameters.
-        fit: coefficients a and b of a ln x + b, where F1 and accuracy are in per cent.
+    ``rows``: of :func:`tts.report.tables.quality`; ``fit``: coefficients a and b of a ln x + b, where F1 and accuracy are in per cent.
     """
     ax.errorbar(rows["f1"], rows["accuracy"], errors(rows, ax), linestyle="none", color="0.6", elinewidth=0.8, zorder=1)
     for row in rows.sort_values("f1").itertuples():
@@ -163,8 +161,8 @@ def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: A
 
 def lines_per_prm(rows: pd.DataFrame, x: str, y: str, ax: Axes) -> None:
     """One line of ``y`` over ``x`` per PRM with its band. ``rows``: columns prm, ``x``, ``y``, low, high."""
-    for prm in values(rows["prm"]):
-        line(rows[rows["prm"] == prm], x, ax, y, 0.1, marker="o", markersize=3, label=short(prm))
+    for prm, part in rows.groupby("prm", sort=False):
+        line(part, x, ax, y, 0.1, marker="o", markersize=3, label=short(prm))
     legend_below(ax.figure, ax)
 
 
@@ -176,49 +174,35 @@ def growth_per_prm(rows: pd.DataFrame, ax: Axes) -> None:
 
 def pathology_bars(rows: pd.DataFrame, ax: Axes) -> None:
     """Share of each pathology, grouped by PRM (Fig 12 to 18). ``rows``: columns prm, pathology, share, low, high."""
-    prms = bars(rows, "prm", "pathology", {kind: (kind, None) for kind in values(rows["pathology"])}, ax, "share")
-    ax.set_xticks(range(len(prms)), [short(prm).replace(" ", "\n").replace("-", "\n", 1) for prm in prms])
+    styles = {kind: (kind, None) for kind in rows["pathology"]}
+    bars(rows, "prm", "pathology", styles, ax, "share", lambda prm: short(prm).replace(" ", "\n").replace("-", "\n", 1))
     ax.set_ylabel("share of right (over-criticism)\nor wrong solutions", fontsize="small")
     legend_below(ax.figure, ax)
 
 
 def gains_against_size(gains: pd.DataFrame, sizes: dict[str, int], accuracies: pd.DataFrame | None = None, title: str = "") -> Figure:
-    """Panels of :func:`gain_against_size` for relative gain and error reduction, and of :func:`policy_scaling` for ``accuracies``.
+    """Relative gain and error reduction over the policies' sizes, in parameters; beside them :func:`policy_scaling` of ``accuracies``.
 
-    Args:
-        gains: columns policy, and each gain with its interval.
-        sizes: parameters of each policy.
-        accuracies: rows of the third panel; None for two panels.
+    The scale of a relative gain is linear about zero, logarithmic beyond. ``gains``: rows of :func:`tts.report.tables.gains`.
     """
     count = 2 if accuracies is None else 3
     figure, axes = plt.subplots(1, count, figsize=(3.2 * count, 2.4), sharex=count == 2)
     for ax, column in zip(axes, ("relative gain", "error reduction")):
-        gain_against_size(gains, sizes, column, ax)
+        of = gains.assign(size=gains["policy"].map(sizes), low=gains[f"{column} low"], high=gains[f"{column} high"]).sort_values("size")
+        ax.errorbar(of["size"], of[column], errors(of, ax, column), color="black", marker="o", markersize=3, capsize=2, elinewidth=0.8)
+        log_x(ax)
+        ax.set(xlabel="policy parameters", ylabel=column)
+        if column == "relative gain":
+            ax.set_yscale("symlog", linthresh=0.1)
+            ax.set_ylabel(f"{column} (symlog)")
+            ax.set_ylim(bottom=min(-0.05, 1.2 * float(of["low"].min())))
+        ax.axhline(0, color="0.5", linewidth=0.8)
+        percent(ax.yaxis)
     if accuracies is not None:
         policy_scaling(accuracies, sizes, axes[2])
     axes[1].set_title(title)
     figure.tight_layout()
     return figure
-
-
-def gain_against_size(gains: pd.DataFrame, sizes: dict[str, int], column: str, ax: Axes) -> None:
-    """A gain over the policy's size; the scale of a relative gain is linear about zero, logarithmic beyond.
-
-    Args:
-        gains: columns policy, ``column``, and ``column`` with " low" and " high".
-        sizes: parameters of each policy.
-    """
-    of = gains.assign(size=gains["policy"].map(sizes)).sort_values("size")
-    error = errors(of, ax, column, f"{column} low", f"{column} high")
-    ax.errorbar(of["size"], of[column], error, color="black", marker="o", markersize=3, capsize=2, elinewidth=0.8)
-    over_size(ax)
-    ax.set_ylabel(column)
-    if column == "relative gain":
-        ax.set_yscale("symlog", linthresh=0.1)
-        ax.set_ylabel(f"{column} (symlog)")
-        ax.set_ylim(bottom=min(-0.05, 1.2 * float(of[f"{column} low"].min())))
-    ax.axhline(0, color="0.5", linewidth=0.8)
-    percent(ax.yaxis)
 
 
 def flops_in_both_conventions(rows: pd.DataFrame) -> Figure:
@@ -231,11 +215,9 @@ def flops_in_both_conventions(rows: pd.DataFrame) -> Figure:
 
 
 def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: bool = True) -> None:
-    """Accuracy over FLOPs (log axis), one series per policy and strategy; the Pareto front is drawn through the best.
+    """Accuracy over the FLOPs in a column (log axis), one point per policy and strategy; the Pareto front goes through the best.
 
-    Args:
-        table: columns policy, strategy, accuracy, low, high, and ``column``.
-        column: name of the FLOPs; rows where they are unknown (NaN) are left out.
+    ``table``: rows of :func:`tts.analysis.costs.table`; those where the FLOPs are unknown (NaN) are left out.
     """
     import seaborn as sns  # takes two seconds, and most notebooks do without
 
@@ -257,7 +239,6 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
     ordered = table.sort_values(column)
     front = ordered[ordered["accuracy"] > ordered["accuracy"].shift(fill_value=-1).cummax()]
     ax.plot(front[column], front["accuracy"], color="0.6", linewidth=0.8, drawstyle="steps-post", zorder=1)
-    ax.set_xscale("log")
+    log_x(ax)
     ax.margins(x=0.1)  # for the labels
-    ax.xaxis.set_minor_formatter(NullFormatter())
     percent(ax.yaxis)

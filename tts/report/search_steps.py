@@ -1,7 +1,5 @@
 """The drawing of one search step by step: every distinct candidate with its text, its score and its state."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -34,12 +32,13 @@ def draw(followed: Followed, title: str) -> Figure:
     rows = max(len(column) for column in columns) + any(len(a) < len(b) for a, b in zip(columns, every))
     figure, ax = plt.subplots(figsize=(_INCHES, 0.165 * rows + 0.8), dpi=170)
     longest = int(_WIDTH * _INCHES / max(len(columns), 4) / _LETTER) - 7  # beside mark and score
-    places = {row.path: (step, -place) for step, column in enumerate(columns) for place, row in enumerate(column.itertuples())}
-    copied = {row.path for column in columns for row in column.itertuples() if row.copies > 1}
+    places = {row.path: (step, -place, row.copies) for step, column in enumerate(columns) for place, row in enumerate(column.itertuples())}
     for step, (column, complete) in enumerate(zip(columns, every)):
         for row in column.itertuples():
-            _join(places, copied, row, ax)
-            _box(row, places[row.path], row.path in lost, longest, ax)
+            x, y, _ = places[row.path]
+            if parent := places.get(row.path.rpartition(".")[0]):
+                _join(*parent, x, y, row, ax)
+            _box(row, x, y, row.path in lost, longest, ax)
         ax.text(step, 1.0, f"step {step + 1}" + (" ..." if step + 1 == COLUMNS < followed.depth else ""), ha="center", va="center")
         if len(column) < len(complete):
             ax.text(step, -len(column), f"and {len(complete) - len(column)} more", ha="center", va="center", fontsize=_FONT, color="0.4")
@@ -57,17 +56,13 @@ def _distinct(rows: pd.DataFrame) -> pd.DataFrame:
     return own.assign(copies=[1 + int(copies.get(path, 0)) for path in own["path"]])
 
 
-def _join(places: dict[str, tuple[int, int]], copied: set[str], row, ax: Axes) -> None:
-    parent = row.path.rpartition(".")[0]
-    if parent in places:
-        (x, y), (to_x, to_y) = places[parent], places[row.path]
-        colour, width = ("black", 1.2) if row.selected else ("0.55" if row.state in WON else "0.85", 0.6)
-        start = x + _WIDTH / 2 + (0.1 if parent in copied else 0)  # past the number of copies
-        ax.plot([start, to_x - _WIDTH / 2], [y, to_y], color=colour, linewidth=width, zorder=2.8 if row.selected else 1)
+def _join(x: int, y: int, copies: int, to_x: int, to_y: int, row, ax: Axes) -> None:
+    colour, width = ("black", 1.2) if row.selected else ("0.55" if row.state in WON else "0.85", 0.6)
+    start = x + _WIDTH / 2 + (0.1 if copies > 1 else 0)  # past the number of copies
+    ax.plot([start, to_x - _WIDTH / 2], [y, to_y], color=colour, linewidth=width, zorder=2.8 if row.selected else 1)
 
 
-def _box(row, place: tuple[int, int], lost: bool, longest: int, ax: Axes) -> None:
-    x, y = place
+def _box(row, x: int, y: int, lost: bool, longest: int, ax: Axes) -> None:
     edge, width = (RIGHT, 1.8) if lost else ("black", 0.9) if row.state in WON else ("0.7", 0.4)
     style = "round,pad=0,rounding_size=0.12" if row.state == "finished" else "square,pad=0"
     frame = {"edgecolor": edge, "linewidth": width, "linestyle": "-" if row.state in WON or lost else ":", "mutation_aspect": 3}

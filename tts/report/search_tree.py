@@ -1,13 +1,13 @@
 """The drawing of one problem's search as a tree (Fig 2)."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -53,26 +53,27 @@ def draw(
         children.setdefault(node.path[:-1], []).append(node)
     height: dict[tuple[int, ...], float] = {}
     _place((), children, height, iter(range(len(nodes) + 1)))
-    path = selected.path if selected else None
+    written = {node.path: len(node.steps) for node in nodes}
+    path = selected.path if selected else ()
     deepest = max((len(node.path) for node in nodes), default=1)
     nodes = [node for node in nodes if until is None or len(node.path) <= until]
     for node in nodes:
         depth = len(node.path)
-        chosen = path is not None and path[:depth] == node.path
-        colour, width, order = ("black", 1.8, 2) if chosen else ("0.75", 0.7, 1)
+        colour, width, order = ("black", 1.8, 2) if path[:depth] == node.path else ("0.75", 0.7, 1)
         ax.plot([depth - 1, depth], [height[node.path[:-1]], height[node.path]], color=colour, linewidth=width, zorder=order)
+
+    def dots(some: Sequence[Candidate], **look: Any) -> PathCollection:
+        return ax.scatter([len(n.path) for n in some], [height[n.path] for n in some], **look)
+
+    dots([node for node in nodes if not node.scores], s=14, color="0.6", zorder=3)
     scored = [node for node in nodes if node.scores]
-    plain = [node for node in nodes if not node.scores]
-    ax.scatter([len(n.path) for n in plain], [height[n.path] for n in plain], s=14, color="0.6", zorder=3)
-    dots = ax.scatter(
-        [len(n.path) for n in scored], [height[n.path] for n in scored], s=26, zorder=3, cmap="RdYlBu", vmin=0, vmax=1,
-        c=[_own_score(n, children) for n in scored], edgecolors=["black" if n.status == "finished" else "none" for n in scored],
-        linewidths=0.7,
-    )  # fmt: skip
-    around = [node.path for node in nodes if node.path in ringed]
-    ax.scatter([len(p) for p in around], [height[p] for p in around], s=70, facecolors="none", edgecolors=RIGHT, linewidths=1.2, zorder=4)
+    # The lowest score among the steps that a node adds: one step in a search, all of them in a whole solution.
+    scores = [min(n.scores[min(written.get(n.path[:-1], 0), len(n.scores) - 1) :]) for n in scored]
+    edges = ["black" if n.status == "finished" else "none" for n in scored]
+    coloured = dots(scored, s=26, zorder=3, cmap="RdYlBu", vmin=0, vmax=1, c=scores, edgecolors=edges, linewidths=0.7)
+    dots([node for node in nodes if node.path in ringed], s=70, facecolors="none", edgecolors=RIGHT, linewidths=1.2, zorder=4)
     if scored and colourbar:
-        ax.figure.colorbar(dots, ax=ax, label="PRM score of the step", fraction=0.04, pad=0.02)
+        ax.figure.colorbar(coloured, ax=ax, label="PRM score of the step", fraction=0.04, pad=0.02)
     ax.scatter([0], [height[()]], s=20, color="black", zorder=3)
     ax.set(title=title, yticks=[], xlabel="step" if deepest > 1 else "whole solution")
     if until is not None:
@@ -81,13 +82,6 @@ def draw(
         ax.set_ylim(low - 0.5 - 0.04 * (high - low), high + 0.5 + 0.04 * (high - low))
     ax.grid(visible=False)
     ax.xaxis.get_major_locator().set_params(integer=True)
-
-
-def _own_score(node: Candidate, children: dict[tuple[int, ...], list[Candidate]]) -> float:
-    """The lowest score among the steps that a node adds: one step in a search, all of them in a whole solution."""
-    siblings = children.get(node.path[:-2], []) if len(node.path) > 1 else []
-    before = next((len(parent.steps) for parent in siblings if parent.path == node.path[:-1]), 0)
-    return min(node.scores[min(before, len(node.scores) - 1) :])
 
 
 def _place(path: tuple[int, ...], children: dict, height: dict, leaves) -> float:

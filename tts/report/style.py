@@ -1,7 +1,5 @@
 """How figures look: widths of a paper's columns, font size and palette, set once at the head of a notebook."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

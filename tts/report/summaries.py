@@ -1,13 +1,12 @@
 """What was found, in sentences: worked out from the tables, printed at the end of a notebook and of the study."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from tts.analysis.evidence import best
+from tts.claims.comparisons import points
 from tts.common.names import short
 from tts.search.registry import method_of
 
@@ -71,7 +70,7 @@ def small_against_large(pairs: pd.DataFrame, solvers: pd.DataFrame) -> list[str]
         row = won.loc[won["times larger"].idxmax()]
         lines.append(
             f"the largest ratio of sizes that is decided: {short(row['small'])} with {row['how']} {row['TTS']:.1%} beats "
-            f"{short(row['large'])}, {row['times larger']:.1f} times its size, {row['CoT']:.1%} ({_points(row)} points)"
+            f"{short(row['large'])}, {row['times larger']:.1f} times its size, {row['CoT']:.1%} ({points(row)} points)"
         )
     else:
         lines.append("no smaller policy decidedly beats a larger one")
@@ -80,17 +79,13 @@ def small_against_large(pairs: pd.DataFrame, solvers: pd.DataFrame) -> list[str]
         best = part.loc[part["difference"].idxmax()]
         lines.append(
             f"policy + {short(prm)} against {short(best['solver'])} alone, {len(part)} policies: {_counts(part)}; best for "
-            f"{short(best['policy'])}, {_points(best)} points"
+            f"{short(best['policy'])}, {points(best)} points"
         )
     return lines
 
 
 def _counts(rows: pd.DataFrame, verdicts: Sequence[str] = ("supported", "undecided", "contradicted")) -> str:
     return ", ".join(f"{(rows['verdict'] == verdict).sum()} {verdict}" for verdict in verdicts)
-
-
-def _points(row: pd.Series) -> str:
-    return f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
 
 
 def flops(comparisons: pd.DataFrame, claims: pd.DataFrame) -> list[str]:
@@ -126,7 +121,7 @@ def long_cot(contrasts: pd.DataFrame, method: str, n: int) -> list[str]:
     """Internal against external scaling, size by size."""
     lines = []
     for size, rows in contrasts.groupby("size", sort=False):
-        found = [f"{row['contrast']} {_points(row)} points ({row['verdict']})" for _, row in rows.iterrows()]
+        found = [f"{row['contrast']} {points(row)} points ({row['verdict']})" for _, row in rows.iterrows()]
         lines.append(f"{short(size)}, external by {method_of(method).label} with N = {n}: {', '.join(found)}")
     return lines
 

@@ -1,7 +1,5 @@
 """The tables that notebooks show, from results; each is also what the figure beside it plots."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import product
 
@@ -11,6 +9,7 @@ import pandas as pd
 from tts.analysis import costs, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.pathologies import Judged
+from tts.claims.comparisons import contrast
 from tts.search.registry import compared, is_search, method_of
 from tts.strategy import choices, compute_optimal
 from tts.tasks.selection import AGGREGATES, Rule
@@ -46,13 +45,14 @@ def method_contrasts(evidence: Evidence, n: int) -> pd.DataFrame:
     pairs += [(m, "majority") for m in guided]
     grid, rows = evidence.grid, []
     for problem_set, policy, prm, pair in product(grid.problems, grid.policies, grid.prms, pairs):
-        row = {"problems": problem_set, "policy": policy, "prm": prm}
+        row = {"problems": problem_set, "policy": policy, "prm": prm, "claim": " > ".join(pair)}
         at = max((k for k in grid.budgets if k <= n and all(grid.holds(policy, prm, m, k) for m in pair)), default=None)
         if at is None:
-            rows.append(row | {"claim": " > ".join(pair), "verdict": "not in the data at one budget"})
+            rows.append(row | {"verdict": "not in the data at one budget"})
             continue
-        found = contrast(*pair, *(evidence.accuracy(problem_set, policy, prm, m, at) for m in pair))
-        rows.append(row | found | ({} if at == n else {"claim": f"{found['claim']} (N = {at})"}))
+        if at < n:
+            row["claim"] += f" (N = {at})"
+        rows.append(row | contrast(*(evidence.accuracy(problem_set, policy, prm, m, at) for m in pair)))
     return pd.DataFrame(rows, columns=["problems", "policy", "prm", "claim", "difference (points)", "verdict"])
 
 
@@ -64,19 +64,9 @@ def bin_contrasts(evidence: Evidence, problem_set: str, prm: str, n: int, bins: 
         held = [m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)]
         for method in (m for m in held if is_search(m) and "best_of_n" in held):
             a, b = (evidence.accuracy(problem_set, policy, prm, m, n)[inside] for m in (method, "best_of_n"))
-            found = contrast(method, "best_of_n", a, b) if len(a) >= stats.FEWEST_PROBLEMS else {"verdict": "too few problems"}
-            rows.append({"policy": policy, "bin": name, "problems": int(inside.sum())} | found)
+            row = {"policy": policy, "bin": name, "problems": len(a), "verdict": "too few problems"}
+            rows.append(row if len(a) < stats.FEWEST_PROBLEMS else row | {"claim": f"{method} > best_of_n"} | contrast(a, b))
     return pd.DataFrame(rows, columns=["policy", "bin", "problems", "claim", "difference (points)", "verdict"])
-
-
-def contrast(first: str, second: str, a: np.ndarray, b: np.ndarray) -> dict:
-    """Whether the first is more accurate than the second, paired by problem: claim, difference with interval, verdict."""
-    difference = stats.paired_difference(a, b)
-    return {
-        "claim": f"{first} > {second}",
-        "difference (points)": f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]",
-        "verdict": stats.verdict(difference),
-    }
 
 
 def by_bin(evidence: Evidence, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -107,8 +97,7 @@ def gains(
     problem for it, so that it stays finite; where CoT makes no error, the error reduction is 0. Imported data without greedy
     solutions have Pass@1 in place of CoT, in a column of that name.
 
-    Args:
-        bins: policy -> each problem's difficulty as known beforehand; by default one choice for all problems.
+    ``bins``: policy -> each problem's difficulty as known beforehand; by default one choice for all problems.
     """
     rows = []
     for policy in evidence.grid.policies:
@@ -136,10 +125,9 @@ def gains(
 def score_by_vote(evidence: Evidence, problem_set: str, policy: str, n: int) -> pd.DataFrame:
     """Best-of-n under every aggregate and vote, PRMs as columns, with the spread over the rules (Liu et al. 2025, Table 2)."""
     rows = {"Majority": dict.fromkeys(evidence.grid.prms, evidence.accuracy(problem_set, policy, None, "majority", n).mean())}
-    for how in AGGREGATES:
-        for vote in ("max", "vote"):
-            rule, name = Rule(how, vote), f"PRM-{how.title()}-{vote.title()}"
-            rows[name] = {prm: evidence.accuracy(problem_set, policy, prm, "best_of_n", n, rule).mean() for prm in evidence.grid.prms}
+    for how, vote in product(AGGREGATES, ("max", "vote")):
+        of_prm = {prm: evidence.accuracy(problem_set, policy, prm, "best_of_n", n, Rule(how, vote)).mean() for prm in evidence.grid.prms}
+        rows[f"PRM-{how.title()}-{vote.title()}"] = of_prm
     table = pd.DataFrame(rows).T * 100
     scored = table.drop(index="Majority")
     table.loc["spread of the rules"] = scored.max() - scored.min()
