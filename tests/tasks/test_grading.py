@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 import pytest
@@ -14,7 +13,7 @@ from tts.tasks.maths import MATHS, boxed_answer, normalise
 
 @pytest.fixture(scope="module")
 def grader():
-    with Grader(seconds=4) as grader:
+    with Grader(judge=Judge(4)) as grader:
         yield grader
 
 
@@ -151,7 +150,7 @@ def test_hostile_answers_are_wrong_and_bounded(grader, hostile):
 
 @pytest.mark.slow
 def test_a_judge_that_reached_its_limit_is_not_killed_under_its_number_again():
-    judge = Judge(0.5, 2048, threading.Event())
+    judge = Judge(0.5)
     try:
         assert judge.verdict("1", "1000000000!") == Verdict(False, certain=True, hopeless=1)
         assert not judge.pid

@@ -13,7 +13,7 @@ from torture.report import Tally
 from tts.analysis.accuracy import graded_row
 from tts.analysis.grades import of_row
 from tts.tasks.grading import Grader, groups
-from tts.tasks.judge import PATIENCE
+from tts.tasks.judge import PATIENCE, Judge, Verdict
 from tts.tasks.maths import MATHS, boxed_answer
 from tts.tasks.selection import AGGREGATES, VOTES, aggregate, select
 
@@ -170,7 +170,7 @@ def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: in
     """
     rng, canary = random.Random(seed), folder / "canary"
     tally = Tally("hostile answers", {"answers": 0, "extracted": 0, "slowest answer (s)": 0.0, "judges restarted": 0, "graded right": 0})
-    grader = Counting(seconds=seconds, memory_mb=1024)
+    grader = Counting(judge=Judge(seconds, 1024))
     started = time.monotonic()
     with grader, tqdm(total=count, desc="hostile answers", unit="answer") as bar:
         while tally.counts["answers"] < count:
@@ -229,7 +229,7 @@ class Counting(Grader):
     def restarts(self) -> int:
         return self.judge.deaths
 
-    def _judged(self, gold: str, answer: str) -> bool:
+    def _judged(self, gold: str, answer: str) -> Verdict:
         before, self.judged = time.monotonic(), self.judged + 1
         verdict = super()._judged(gold, answer)
         self.slowest = max(self.slowest, time.monotonic() - before)

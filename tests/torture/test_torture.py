@@ -31,6 +31,7 @@ from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.store.chunk_file import StoreError, read_chunk
 from tts.store.store import Store
 from tts.tasks.grading import Grader
+from tts.tasks.judge import Judge
 from tts.tasks.maths import boxed_answer
 from tts.tasks.problems import ProblemError, load_problems
 from tts.training.loop import Schedule, TrainingError, train
@@ -72,8 +73,8 @@ def test_an_import_that_is_killed_is_none_and_is_completed_by_doing_it_again(tmp
 
 
 def test_an_endless_judgement_ends_with_the_study_that_asked_for_it(tmp_path):
-    judging = "g = Grader(seconds=600); g.right('x+1', '1+x'); print(g.judge.pid, flush=True); g.right('42', '9^{9^{9}}!')"
-    code = f"from tts.tasks.grading import Grader; {judging}"
+    judging = "g = Grader(judge=Judge(600)); g.right('x+1', '1+x'); print(g.judge.pid, flush=True); g.right('42', '9^{9^{9}}!')"
+    code = f"from tts.tasks.grading import Grader, Judge; {judging}"
     asking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     judge = int(asking.stdout.readline())
     time.sleep(0.5)
@@ -157,7 +158,7 @@ def test_hostile_answers(tmp_path):
 
 def test_a_busy_machine_makes_no_right_answer_wrong():
     """The judge gets no processor for four times its limit."""
-    with Grader(seconds=0.5) as grader:
+    with Grader(judge=Judge(0.5)) as grader:
         assert grader.right("\\frac{1}{3}", "\\frac{2}{6}")
         judge = grader.judge.pid
         os.kill(judge, signal.SIGSTOP)
@@ -166,7 +167,7 @@ def test_a_busy_machine_makes_no_right_answer_wrong():
 
 
 def test_a_text_that_no_judge_survived_is_put_before_no_other():
-    with Grader(seconds=0.3) as grader:
+    with Grader(judge=Judge(0.3)) as grader:
         assert not grader.right("42", "9^{9^{9}}!") and grader.uncertain == 0
         deaths = grader.judge.deaths
         assert not any(grader.right(gold, "9^{9^{9}}!") for gold in ("\\frac{1}{2}", "(1,2)", "x+1"))

@@ -30,7 +30,6 @@ from tts.tasks.verdicts import Verdicts
 
 _MOST = 8
 VERDICTS = "verdicts.sqlite"
-_SECONDS, _MEMORY_MB = 5.0, 2048  # limits of a judge
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Judges(AbstractContextManager):
     def __init__(self, count: int | None = None, quiet: bool = False):
         self.kept, self.quiet = True, quiet
         self._stop = threading.Event()
-        self._judges = [Judge(_SECONDS, _MEMORY_MB, self._stop) for _ in range(count or min(_MOST, os.cpu_count() or 1))]
+        self._judges = [Judge(stop=self._stop) for _ in range(count or min(_MOST, os.cpu_count() or 1))]
         self._verdicts = cache(lambda folder: Verdicts(folder / VERDICTS))
         self._graders = cache(lambda task, kept: [Grader(task, judge=judge, verdicts=kept) for judge in self._judges])
 

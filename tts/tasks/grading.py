@@ -6,12 +6,11 @@ Math-verify works in a process of its own behind a limit of time and memory, bec
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 
 from tts.tasks.base import Task
-from tts.tasks.judge import Judge
+from tts.tasks.judge import Judge, Verdict
 from tts.tasks.maths import MATHS
 from tts.tasks.verdicts import Verdicts
 
@@ -22,30 +21,18 @@ class Grader(AbstractContextManager):
     No answer is wrong, and so is one that is longer than the task allows, or cannot be judged within the limits.
 
     Args:
-        seconds: processor time that one pair may take.
-        memory_mb: memory that the judging process may take.
-        stop: ends a verdict under way with :class:`tts.tasks.judge.Stopped` when it is set.
-        judge: process that other graders ask too, instead of one of its own.
+        judge: a judge with other limits, or one that other graders ask too.
         verdicts: file of what was judged before, where new verdicts are kept.
 
     Attributes:
         uncertain: number of answers that count as wrong because their judges were lost, which another try may see otherwise.
     """
 
-    def __init__(
-        self,
-        task: Task = MATHS,
-        seconds: float = 5.0,
-        memory_mb: int = 2048,
-        stop: threading.Event | None = None,
-        judge: Judge | None = None,
-        verdicts: Verdicts | None = None,
-    ):
-        self.task, self.uncertain = task, 0
-        self.judge = judge or Judge(seconds, memory_mb, stop or threading.Event())
+    def __init__(self, task: Task = MATHS, judge: Judge | None = None, verdicts: Verdicts | None = None):
+        self.task, self.judge, self.uncertain = task, judge or Judge(), 0
         self._kept = verdicts
         self._verdicts: dict[tuple[str, str], bool] = {}
-        self._hopeless: dict[str, bool] = {}  # texts that no judge survived, and whether that is certain
+        self._hopeless: dict[str, Verdict] = {}  # on texts that no judge survived
 
     def right(self, reference: str, answer: str | None) -> bool:
         """Whether an answer is right."""
@@ -55,11 +42,8 @@ class Grader(AbstractContextManager):
         """Whether two answers are one in a vote."""
         return self._decide(self.task.same, a, b)
 
-    def close(self) -> None:
-        self.judge.close()
-
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        self.judge.close()
 
     def _decide(self, at_a_glance: Callable[[str, str], bool | None], first: str, second: str | None) -> bool:
         if second is None or len(second) > self.task.longest:
@@ -69,27 +53,26 @@ class Grader(AbstractContextManager):
             return verdict
         pair = first, second
         if pair not in self._verdicts:
-            verdict = self._kept.of(self.task, *pair) if self._kept else None
-            if verdict is None:
-                before = self.uncertain
-                verdict = self._judged(*pair)
-                if self.uncertain > before:
-                    return verdict
+            equal = self._kept.of(self.task, *pair) if self._kept else None
+            if equal is None:
+                judged = self._judged(*pair)
+                if not judged.certain:
+                    self.uncertain += 1
+                    return False
+                equal = judged.equal
                 if self._kept:
-                    self._kept.keep(self.task, *pair, verdict)
-            self._verdicts[pair] = verdict
+                    self._kept.keep(self.task, *pair, equal)
+            self._verdicts[pair] = equal
         return self._verdicts[pair]
 
-    def _judged(self, gold: str, answer: str) -> bool:
-        blamed = next((text for text in (gold, answer) if text in self._hopeless), None)
-        if blamed is not None:
-            self.uncertain += not self._hopeless[blamed]
-            return False
+    def _judged(self, gold: str, answer: str) -> Verdict:
+        for text in (gold, answer):
+            if text in self._hopeless:
+                return self._hopeless[text]
         verdict = self.judge.verdict(gold, answer)
         if verdict.hopeless is not None:  # no other pair needs to wait for the side that is to blame
-            self._hopeless[(gold, answer)[verdict.hopeless]] = verdict.certain
-        self.uncertain += not verdict.certain
-        return verdict.equal
+            self._hopeless[(gold, answer)[verdict.hopeless]] = verdict
+        return verdict
 
 
 def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:

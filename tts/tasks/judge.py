@@ -40,15 +40,15 @@ class Judge:
 
     Args:
         seconds: processor time that one pair may take.
-        memory_mb: limit of the process.
+        memory_mb: memory that the process may take.
         stop: ends a verdict under way when it is set.
 
     Attributes:
         deaths: how many processes were lost or killed.
     """
 
-    def __init__(self, seconds: float, memory_mb: int, stop: threading.Event):
-        self.seconds, self.memory_mb, self.stop = seconds, memory_mb, stop
+    def __init__(self, seconds: float = 5.0, memory_mb: int = 2048, stop: threading.Event | None = None):
+        self.seconds, self.memory_mb, self.stop = seconds, memory_mb, stop or threading.Event()
         self.deaths = 0
         self._process: subprocess.Popen | None = None
         self._connection: Connection

@@ -29,7 +29,6 @@ _NOISE = re.compile(
 )
 _BRACE = re.compile(r"\\boxed\{|[{}]")
 
-
 SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
 
 # What Llama 3 was evaluated with on MATH, and the study after it.
@@ -112,7 +111,19 @@ class Maths(Task):
         return int(answer) if _INTEGER.fullmatch(answer) else None
 
     def same(self, a: str, b: str) -> bool | None:
-        return _quickly_equal(a, b)
+        if a == b:
+            return True
+        if not b:
+            return False
+        if _INTEGER.fullmatch(a) and _INTEGER.fullmatch(b):
+            return int(a) == int(b)
+        bases = _WITH_BASE.fullmatch(a), _WITH_BASE.fullmatch(b)
+        if any(bases):
+            digits, of = zip(*((found[1], found[2] or found[3]) if found else (text, None) for found, text in zip(bases, (a, b))))
+            return digits[0] == digits[1] and (None in of or of[0] == of[1])
+        if ("=" in a) != ("=" in b) and (_says_more_than_a_value(a) or _says_more_than_a_value(b)):
+            return False  # math-verify would compare an equation's right side alone
+        return None
 
 
 MATHS = Maths()
@@ -136,22 +147,6 @@ def boxed_answer(text: str) -> str | None:
 def normalise(answer: str) -> str:
     """Spacing commands, dollar signs and a full stop at the end removed; nothing that changes a value."""
     return _NOISE.sub(lambda found: f"{found[1]} " if found[1] else "", answer.strip())
-
-
-def _quickly_equal(gold: str, answer: str) -> bool | None:
-    if gold == answer:
-        return True
-    if not answer:
-        return False
-    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
-        return int(gold) == int(answer)
-    bases = _WITH_BASE.fullmatch(gold), _WITH_BASE.fullmatch(answer)
-    if any(bases):
-        digits, of = zip(*((found[1], found[2] or found[3]) if found else (text, None) for found, text in zip(bases, (gold, answer))))
-        return digits[0] == digits[1] and (None in of or of[0] == of[1])
-    if ("=" in gold) != ("=" in answer) and (_says_more_than_a_value(gold) or _says_more_than_a_value(answer)):
-        return False  # math-verify would compare an equation's right side alone
-    return None
 
 
 def _says_more_than_a_value(text: str) -> bool:

@@ -16,11 +16,10 @@ import ast
 import hashlib
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from os.path import commonprefix
 from typing import Any, Literal
 
@@ -106,18 +105,21 @@ def render_state(expression: Node | int, family: Family) -> str:
     return expression.op.join(sides)
 
 
-def reductions(expression: Node | int) -> Iterator[tuple[str, Node | int]]:
-    """Each operation that can be worked out now, as ``("47+38=85", what is left afterwards)``, left to right."""
+def reductions(expression: Node | int, believed: int | None = None) -> Iterator[tuple[str, Node | int]]:
+    """Each operation that can be worked out now, as ``("47+38=85", what is left afterwards)``, left to right.
+
+    Args:
+        believed: what every one of them is taken to give, right or wrong.
+    """
     if isinstance(expression, int):
         return
     left, right = expression.left, expression.right
     if isinstance(left, int) and isinstance(right, int):
-        result = apply(expression.op, left, right)
+        result = apply(expression.op, left, right) if believed is None else believed
         yield f"{left}{expression.op}{right}={result}", result
-        return
-    for equation, rest in reductions(left):
+    for equation, rest in reductions(left, believed):
         yield equation, Node(expression.op, rest, right)
-    for equation, rest in reductions(right):
+    for equation, rest in reductions(right, believed):
         yield equation, Node(expression.op, left, rest)
 
 
@@ -191,19 +193,13 @@ def random_chain(operations: int, scale: int, rng: random.Random) -> PocketProbl
     """A chain of ``operations`` steps with operands up to ``scale`` (factors up to 9)."""
     current = rng.randint(1, scale)
     state: Any = current
-    for _ in range(operations):
-        op, operand = _random_operation(current, scale, rng)
-        state = Node(op, state, operand)
-        current = apply(op, current, operand)
-    return PocketProblem("chain", state)
-
-
-def _random_operation(current: int, scale: int, rng: random.Random) -> tuple[str, int]:
-    while True:
+    while operations:
         op = rng.choice("+-*")
         operand = rng.randint(2, 9) if op == "*" else rng.randint(1, scale)
-        if 0 <= apply(op, current, operand) <= LARGEST and not (op == "*" and current < 2):
-            return op, operand
+        result = apply(op, current, operand)
+        if 0 <= result <= LARGEST and not (op == "*" and current < 2):
+            state, current, operations = Node(op, state, operand), result, operations - 1
+    return PocketProblem("chain", state)
 
 
 def random_tree(operations: int, scale: int, rng: random.Random) -> PocketProblem:
@@ -257,24 +253,18 @@ def held_out(name: str, split: Split, count: int) -> list[PocketProblem]:
     Raises:
         KeyError: where ``name`` is no pocket problem set.
     """
-    known, stream = _drawn(name, split)
-    known += islice(stream, max(0, count - len(known)))
-    return known[:count]
+    drawn, rng = _drawn(name, split)
+    while len(drawn) < count:
+        problem = SETS[name](rng)
+        if problem.split == split:
+            drawn.setdefault(problem.text, problem)
+    return list(drawn.values())[:count]
 
 
 @cache  # drawing one is slow, and a notebook asks for several lengths
-def _drawn(name: str, split: Split) -> tuple[list[PocketProblem], Iterator[PocketProblem]]:
-    """The problems of a split that were asked for so far, and the rest of them."""
-    return [], _distinct(SETS[name], random.Random(f"{split} of {name}"), split)
-
-
-def _distinct(draw: Callable[[random.Random], PocketProblem], rng: random.Random, split: Split) -> Iterator[PocketProblem]:
-    seen: set[str] = set()
-    while True:
-        problem = draw(rng)
-        if problem.split == split and problem.text not in seen:
-            seen.add(problem.text)
-            yield problem
+def _drawn(name: str, split: Split) -> tuple[dict[str, PocketProblem], random.Random]:
+    """The problems of a split that were asked for so far, by their texts, and what draws the next ones."""
+    return {}, random.Random(f"{split} of {name}")
 
 
 def training_problems(seed: int) -> Iterator[PocketProblem]:

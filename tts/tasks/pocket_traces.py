@@ -5,22 +5,20 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 from tts.tasks.pocket_problems import (
+    LARGEST,
+    STYLES,
     Node,
     PocketProblem,
     Style,
     apply,
-    count_operations,
     first_error,
     reductions,
     solve,
     step_text,
     training_problems,
 )
-
-VERBOSE_SHARE = 0.35
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def solutions(seed: int) -> Iterator[Example]:
     """Correct solutions, about a third of them verbose."""
     rng = random.Random(f"solutions/{seed}")
     for problem in training_problems(seed):
-        style: Style = "verbose" if rng.random() < VERBOSE_SHARE else "terse"
+        style: Style = "verbose" if rng.random() < 0.35 else "terse"
         steps = solve(problem, style, rng)
         yield Example(problem, steps, [True] * len(steps))
 
@@ -76,11 +74,9 @@ def self_checking_traces(seed: int, slips: float = 0.25) -> Iterator[Example]:
 def check_text(equation: str) -> str:
     """The check of an equation, with its verdict: ``47+38=85`` gives ``38+47=85 ok``."""
     left, op, right, result = split_equation(equation)
-    if op == "-":
-        verdict = "ok" if result + right == left else "no"
-        return f"{result}+{right}={result + right} {verdict}"
-    checked = apply(op, right, left)
-    return f"{right}{op}{left}={checked} {'ok' if checked == result else 'no'}"
+    first, op, second, expected = (result, "+", right, left) if op == "-" else (right, op, left, result)
+    checked = apply(op, first, second)
+    return f"{first}{op}{second}={checked} {'ok' if checked == expected else 'no'}"
 
 
 def split_equation(equation: str) -> tuple[int, str, int, int]:
@@ -106,7 +102,7 @@ def plant_slip(equation: str, rng: random.Random) -> str:
             wrong = result + rng.randint(-20, 20)
         else:
             wrong = apply(rng.choice("+-*"), left, right)
-        if wrong != result and 0 <= wrong <= 999:
+        if wrong != result and 0 <= wrong <= LARGEST:
             return f"{left}{op}{right}={wrong}"
 
 
@@ -118,12 +114,10 @@ def corrupted(seed: int, style: Style | None = None) -> Iterator[tuple[PocketPro
     """
     rng = random.Random(f"corrupted/{seed}")
     for problem in training_problems(seed):
-        chosen: Style = style or cast(Style, rng.choice(("terse", "verbose")))
-        if rng.random() < 0.4:
-            yield problem, solve(problem, chosen, rng)
-            continue
-        steps = _with_one_error(problem, chosen, rng)
-        if first_error(problem, steps) is not None:
+        chosen = rng.choice(STYLES) if style is None else style
+        right = rng.random() < 0.4
+        steps = solve(problem, chosen, rng) if right else _with_one_error(problem, chosen, rng)
+        if right or first_error(problem, steps) is not None:
             yield problem, steps
 
 
@@ -132,34 +126,22 @@ def _with_one_error(problem: PocketProblem, style: Style, rng: random.Random) ->
     state: Node | int = problem.expression
     steps: list[str] = []
     while isinstance(state, Node):
-        equation, rest = rng.choice(list(reductions(state)))
+        number, (equation, rest) = rng.choice(list(enumerate(reductions(state))))
         if len(steps) == wrong_at:
-            equation, rest = _one_error(equation, state, rest, rng)
+            equation = _wrong(equation, rng)
+            _, rest = list(reductions(state, split_equation(equation)[3]))[number]
         steps.append(step_text(equation, rest, problem.family, style))
         state = rest
     return [*steps, f"\\boxed{{{state}}}"]
 
 
-def _one_error(equation: str, state: Node, rest: Node | int, rng: random.Random) -> tuple[str, Node | int]:
-    """A wrong equation and the state that a solver who believed it would be left with."""
-    left, op, right, result = split_equation(equation)
+def _wrong(equation: str, rng: random.Random) -> str:
+    """A wrong result, or a misread operand or operator, worked out correctly."""
     if rng.random() < 0.75:
-        wrong = plant_slip(equation, rng)
-    else:  # a misread operand or operator, worked out correctly
-        options = [(left, o, right) for o in "+-*" if o != op]
-        options += [(max(0, left + rng.choice((-10, -1, 1, 10))), op, right), (left, op, max(1, right + rng.choice((-10, -1, 1, 10))))]
-        a, o, b = rng.choice([x for x in options if 0 <= apply(x[1], x[0], x[2]) <= 999 and x != (left, op, right)] or [(left, op, right)])
-        wrong = f"{a}{o}{b}={apply(o, a, b)}"
-    return wrong, _replace(rest, state, split_equation(wrong)[3])
-
-
-def _replace(rest: Node | int, state: Node | int, result: int) -> Node | int:
-    """``rest``, with the number that the step after ``state`` put there replaced by ``result``."""
-    if isinstance(state, int):
-        return rest
-    if isinstance(rest, int):
-        return result
-    left_changed = rest.left != state.left or (isinstance(state.left, Node) and count_operations(rest.left) < count_operations(state.left))
-    if left_changed:
-        return Node(rest.op, _replace(rest.left, state.left, result), rest.right)
-    return Node(rest.op, rest.left, _replace(rest.right, state.right, result))
+        return plant_slip(equation, rng)
+    left, op, right, _ = split_equation(equation)
+    options = [(left, o, right) for o in "+-*" if o != op]
+    options += [(max(0, left + rng.choice((-10, -1, 1, 10))), op, right), (left, op, max(1, right + rng.choice((-10, -1, 1, 10))))]
+    fitting = [(a, o, b) for a, o, b in options if 0 <= apply(o, a, b) <= LARGEST and (a, o, b) != (left, op, right)]
+    a, o, b = rng.choice(fitting or [(left, op, right)])
+    return f"{a}{o}{b}={apply(o, a, b)}"

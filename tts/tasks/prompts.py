@@ -51,11 +51,10 @@ def style_of(template: str | None, name: str = "") -> Style:
 
 def messages(style: Style, problem: str, task: Task = MATHS) -> list[dict[str, str]]:
     """The turns before a solution."""
-    if not (instruction := task.instruction_for(style.name)):
-        return [{"role": "user", "content": problem}]
-    if style.system:
+    instruction = task.instruction_for(style.name)
+    if instruction and style.system:
         return [{"role": "system", "content": instruction}, {"role": "user", "content": problem}]
-    return [{"role": "user", "content": f"{problem}\n{instruction}"}]
+    return [{"role": "user", "content": f"{problem}\n{instruction}" if instruction else problem}]
 
 
 def template_hash(template: str | None, task: Task, name: str = "") -> str:

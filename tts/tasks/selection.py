@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -69,17 +70,12 @@ def select(groups: Sequence[int], scores: Sequence[float] | None, vote: str) -> 
     """
     if vote not in VOTES:
         raise ValueError(f"unknown vote {vote!r}; choose from {', '.join(VOTES)}")
-    if scores is None:
-        if vote != "majority":
-            raise ValueError(f"the vote {vote!r} needs scores")
+    if vote == "majority":
         scores = [1.0] * len(groups)
+    elif scores is None:
+        raise ValueError(f"the vote {vote!r} needs scores")
     answered = [i for i, group in enumerate(groups) if group >= 0]
-    if not answered:
-        return -1
-    if vote == "max":
-        return max(answered, key=lambda i: (scores[i], -i))
-    weights: dict[int, float] = {}
+    total: dict[int, float] = defaultdict(float)
     for i in answered:
-        weights[groups[i]] = weights.get(groups[i], 0.0) + (1.0 if vote == "majority" else scores[i])
-    winner = max(weights, key=lambda group: weights[group])  # insertion order: ties go to the first to appear
-    return next(i for i in answered if groups[i] == winner)
+        total[groups[i]] += scores[i]
+    return max(answered, key=lambda i: scores[i] if vote == "max" else total[groups[i]], default=-1)
