@@ -203,7 +203,7 @@ def test_grades_are_made_anew_and_differences_listed(study, tmp_path):
     record(pool, 0, 0, ["\\$1"], result={"majority_vote": 0})
     done = imported_from(study, Store(tmp_path / "runs"))
     [difference] = done.differences
-    assert difference.here and not difference.recorded and "question_0/record_0.jsonl" in str(difference)
+    assert "question_0/record_0.jsonl: majority gives" in difference and difference.endswith(": right here, wrong as recorded")
 
 
 def test_greedy_runs_are_cot_and_cut_off_ones_have_no_answer(study, tmp_path):
@@ -270,7 +270,7 @@ def test_search_and_learn(tmp_path):
     row = rows_of(store, "scores")["test/1.json"]
     assert row["trajectories"][0]["steps"] == ["One.", "Two.", "\\boxed{1}"], "a blank step goes, its score with it"
     assert row["trajectories"][0]["scores"] == [0.8, 0.5, 0.2] and row["policy_tokens"] == 20
-    assert done.grades == 2 and [str(d.rule) for d in done.differences] == ["last+max"]
+    assert done.grades == 2 and [d.split(" gives ")[0].split(": ")[1] for d in done.differences] == ["last+max"]
     assert any("Llama-1B with A-PRM-7B" in note for note in done.contents.notes), "and the policy's name is asked for"
 
 
@@ -447,7 +447,7 @@ def test_grades_of_single_completions(tmp_path):
     rows[1]["answer"] = "3"
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
     done = imported_from(tmp_path / "mine.jsonl", Store(tmp_path / "runs"))
-    assert done.grades == 3 and [d.source for d in done.differences] == ["mine.jsonl, line 2, completion 0"]
+    assert done.grades == 3 and [d.split(": ")[0] for d in done.differences] == ["mine.jsonl, line 2, completion 0"]
 
 
 JSON = st.recursive(

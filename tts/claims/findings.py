@@ -133,7 +133,7 @@ def imported_scopes(ledger: Ledger, store: Store) -> dict[str, Scope]:
     How good its PRMs are is not known: the first plays the good one, and none the weak one.
     """
     held = sorted(imported.all_of(store.folder), key=lambda source: (-source.count, source.name))
-    for preset in (preset for source in held for preset in presets.build(source, store.folder)):
+    for preset in (preset for source in held for preset in presets.build(source)):
         if FINDINGS in preset.notebooks:
             own = {k: v for k, v in preset.common.items() if k in Grid.model_fields} | ledger.rule
             grid = Grid(**own)

@@ -23,8 +23,9 @@ def read_runs(root: Path) -> tuple[list[Contents], list[Path]]:
     sets, paths = [], [root]
     if root.is_dir():
         root = root.resolve()
-        sets, taken = list(compute_optimal_tts.read_folders(root)), compute_optimal_tts.files(root)
-        paths = [path for path in sorted(root.rglob("*")) if path.is_file() and path not in taken]
+        runs = compute_optimal_tts.runs(root)
+        sets, taken = list(compute_optimal_tts.read_folders(root, runs)), {run.folder for run in runs}
+        paths = [path for path in sorted(root.rglob("*")) if path.is_file() and taken.isdisjoint(path.parents)]
     formats = {path: _format(path) for path in paths}
     for module in LINE_FORMATS:
         contents = Contents(module.NAME)

@@ -20,7 +20,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tts.exchange.records import Contents, Record, Recorded, Solution, clean_scores, json_lines, problem_key, steps_and_scores, whole_number
+from tts.exchange.records import (
+    Contents,
+    Record,
+    Recorded,
+    Solution,
+    clean_scores,
+    json_lines,
+    problem_key,
+    steps_and_scores,
+    total,
+    whole_number,
+)
 from tts.tasks.maths import boxed_answer
 from tts.tasks.selection import Rule
 
@@ -36,19 +47,16 @@ _RULES = {"majority_vote": Rule("", "majority")} | {
 
 @dataclass(frozen=True)
 class Run:
-    """A ``DEPTH_WIDTH_SEQUENCES`` folder, and what the names above it say."""
+    """A ``DEPTH_WIDTH_SEQUENCES`` folder, the last four parts of its path, and what they say."""
 
     folder: Path
+    name: str
     task: str
     method: str
     policy: str
     prm: str
     width: int
     sequences: int
-
-    @property
-    def name(self) -> str:
-        return "/".join(self.folder.parts[-4:])
 
     def records(self) -> list[tuple[int, int, Path]]:
         """Question number, record number and file of each record, in order."""
@@ -60,12 +68,11 @@ def runs(root: Path) -> list[Run]:
     """The runs at or below a folder."""
     folders = [path for path in (root, *sorted(root.rglob("*_*_*"))) if path.is_dir()]
     names = [(path, _RUN.fullmatch("/".join(path.parts[-4:]))) for path in folders]
-    return [Run(path, *named.groups()[:4], int(named[5]), int(named[6])) for path, named in names if named]
+    return [Run(path, named[0], *named.groups()[:4], int(named[5]), int(named[6])) for path, named in names if named]
 
 
-def read_folders(root: Path) -> Iterator[Contents]:
-    """What the folders below ``root`` hold, one problem set for each task."""
-    known = runs(root)
+def read_folders(root: Path, known: list[Run]) -> Iterator[Contents]:
+    """What runs below ``root`` hold, one problem set for each task."""
     for task in dict.fromkeys(run.task for run in known):
         of_task = [run for run in known if run.task == task]
         contents = Contents(NAME, task)
@@ -73,11 +80,6 @@ def read_folders(root: Path) -> Iterator[Contents]:
         for run in of_task:
             _read_run(run, root, texts, contents)
         yield contents
-
-
-def files(root: Path) -> set[Path]:
-    """Every file that belongs to such a folder."""
-    return {path for run in runs(root) for path in run.folder.rglob("*") if path.is_file()}
 
 
 def _questions(of_task: list[Run]) -> dict[int, str]:
@@ -109,7 +111,9 @@ def _read_run(run: Run, root: Path, texts: dict[int, str], contents: Contents) -
             elif row is not rows[0][1] and row == rows[0][1]:
                 contents.skip(source, "the same record again")
             elif record := _record(row, source, run, config, question, number, texts, contents):
-                contents.records += _with_subtree(record)
+                contents.records.append(record)
+                if record.n == record.width and len(record.solutions) == 1 and run.method == "beam_search":  # also a subtree of DVTS
+                    contents.records.append(replace(record, method="dvts", n=None, seed=0, recorded=()))
     known = {path for _, _, path in records}
     for path in sorted(run.folder.rglob("*")):
         if path.is_file() and path not in known and path.name not in ("config.json", "avg_result.json") and "lock_dir" not in path.parts:
@@ -169,7 +173,7 @@ def _record(
         width=max(1, run.width // max(1, run.sequences)) if searched else None,
         sampling={key: generation[key] for key in ("temperature", "top_p") if isinstance(generation.get(key), (int, float))},
         place=question,
-        policy_tokens=whole_number(result.get("total_completion_tokens")) or _sum([o.get("completion_tokens") for o in output]),
+        policy_tokens=whole_number(result.get("total_completion_tokens")) or total([o.get("completion_tokens") for o in output]) or None,
         recorded=tuple(Recorded(rule, correct=bool(result[key])) for key, rule in _RULES.items() if result.get(key) in (0, 1)),
     )
 
@@ -177,18 +181,6 @@ def _record(
 def _solution(output: dict, limit: object, tag: str) -> Solution:
     steps, scores = steps_and_scores(output["text"], clean_scores(output.get("value")), tag)
     history = output.get("token_history")
-    tokens = _sum(history) if isinstance(history, list) else None
+    tokens = total(history) or None if isinstance(history, list) else None
     cut = isinstance(limit, int) and tokens is not None and tokens >= limit
     return Solution(steps, scores, tokens, "truncated" if cut else "finished")
-
-
-def _sum(counts: list) -> int | None:
-    """The sum of token counts; None where one of them is no count, or all are 0."""
-    return sum(counts) or None if None not in map(whole_number, counts) else None
-
-
-def _with_subtree(record: Record) -> list[Record]:
-    """A beam search with one place is also one subtree of DVTS."""
-    if record.method != "beam_search" or record.n != record.width or len(record.solutions) != 1:
-        return [record]
-    return [record, replace(record, method="dvts", n=None, seed=0, recorded=())]

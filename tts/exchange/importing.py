@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from tts.common.files import write_text
 from tts.exchange import presets
 from tts.exchange.records import Contents, ExchangeError, Record, writing
-from tts.exchange.runs import Assembled, ImportedRun, assemble, renamed
+from tts.exchange.runs import ImportedRun, assemble, digest, renamed
 from tts.store import imported
 from tts.store.imported import FOLDER, MANIFEST, PREFIX, Held, Import
 from tts.store.run_spec import ELSEWHERE, Model, RunEngine, RunSpec
@@ -28,32 +28,13 @@ class NothingUsable(ExchangeError):
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A recorded verdict that this suite does not share."""
-
-    source: str
-    rule: Rule
-    gold: str
-    answer: str | None
-    here: bool
-    recorded: bool
-
-    def __str__(self) -> str:
-        words = {True: "right", False: "wrong"}
-        return (
-            f"{self.source}: {self.rule} gives {'no boxed answer' if self.answer is None else repr(self.answer)}, gold {self.gold!r}: "
-            f"{words[self.here]} here, {words[self.recorded]} as recorded"
-        )
-
-
-@dataclass(frozen=True)
 class Done:
     """What an import has written.
 
     Attributes:
         presets: files to run notebooks with, one for each group of policies of which the same is known.
         grades: number of recorded verdicts.
-        differences: recorded verdicts that this suite does not share.
+        differences: descriptions of those that this suite does not share.
         dropped: descriptions of the scores that were given here to what these files replace, and deleted with it.
     """
 
@@ -61,7 +42,7 @@ class Done:
     source: Import
     presets: list[presets.Preset]
     grades: int
-    differences: list[Difference]
+    differences: list[str]
     dropped: list[str]
 
 
@@ -83,29 +64,35 @@ def import_into(store: Store, contents: Contents, name: str, root: Path, policy:
         raise ExchangeError(f"{name!r} is no name for an import; use letters, digits, dots and dashes")
     folder = store.folder / FOLDER / name
     _check_name(folder, name, root)
-    built = assemble(renamed(contents, policy, prm), name)
-    if not built.runs:
+    problems, runs, used = assemble(renamed(contents, policy, prm), name)
+    if not runs:
         reasons = "".join(f"\n  {skip.source}: {skip.reason}" for skip in contents.skipped[:10])
         more = f"\n  ... and {len(contents.skipped) - 10} more" if len(contents.skipped) > 10 else ""
         of = f"{contents.name or contents.format} in {root}"
         raise NothingUsable(f"none of the {len(contents.skipped)} records of {of} can be used:{reasons}{more}")
     with Grader() as grader:
-        count, differences = regrade(built.used, grader)
+        count, differences = regrade(used, grader)
+    content = digest(problems, runs)
     lock = store.lock(wait=True)
     try:
         _check_name(folder, name, root)  # another process may have taken it meanwhile
-        held = [_write_run(store, run, built, name) for run in tqdm(built.runs, desc="runs", unit="run", delay=2)]
-        source = Import(folder, name, built.digest, len(built.problems), tuple(held))
-        written = presets.build(source, store.folder.resolve())
-        manifest = {"name": name, "format": contents.format, "source": str(root.resolve()), "hash": built.digest}
-        manifest |= {
+        held = [_write_run(store, run, problems, name, content) for run in tqdm(runs, desc="runs", unit="run", delay=2)]
+        source = Import(folder, name, content, len(problems), tuple(held))
+        written = presets.build(source)
+        manifest = {
+            "name": name,
+            "format": contents.format,
+            "source": str(root.resolve()),
+            "hash": content,
             "problems": source.count,
             "runs": [{"spec": run.spec.stored, "problems": run.problems} for run in held],
             "notes": contents.notes,
+            "skipped": [vars(skip) for skip in contents.skipped],
+            "grades": count,
+            "differences": differences,
         }
-        manifest |= {"skipped": [vars(skip) for skip in contents.skipped], "grades": count, "differences": [str(d) for d in differences]}
-        _write_folder(source, built.problems, written, manifest)
-        dropped = _drop_older(store, name, built.digest)
+        _write_folder(source, problems, written, manifest)
+        dropped = _drop_older(store, name, content)
     finally:
         lock.release()
     return Done(contents, source, written, count, differences, dropped)
@@ -135,17 +122,16 @@ def _write_folder(source: Import, problems: list[dict], written: list[presets.Pr
         write_text(path, json.dumps(manifest, indent=1) + "\n")
 
 
-def _write_run(store: Store, run: ImportedRun, built: Assembled, name: str) -> Held:
+def _write_run(store: Store, run: ImportedRun, problems: list[dict], name: str, content: str) -> Held:
     """Stores a run; returns its entry in the list."""
-
-    policy, prm = (Model(f"{PREFIX}{name}/{of}", built.digest) if of else None for of in (run.policy, run.prm))
+    policy, prm = (Model(f"{PREFIX}{name}/{of}", content) if of else None for of in (run.policy, run.prm))
     sampling = run.sampling | {"seed": run.seed}
     spec = RunSpec(run.method, policy, prm, run.n, sampling, RunEngine(ELSEWHERE), width=run.width or None)
-    problems = [problem for problem in built.problems if problem["id"] in run.rows]
+    held = [problem for problem in problems if problem["id"] in run.rows]
     stored = store.open(spec)
-    if not stored.has(problems):
-        stored.write(problems, [run.rows[problem["id"]] for problem in problems], 0.0)
-    return Held(spec, built.leading(run))
+    if not stored.has(held):
+        stored.write(held, [run.rows[problem["id"]] for problem in held], 0.0)
+    return Held(spec, next((i for i, problem in enumerate(problems) if problem["id"] not in run.rows), len(problems)))
 
 
 def _drop_older(store: Store, name: str, digest: str) -> list[str]:
@@ -157,8 +143,8 @@ def _drop_older(store: Store, name: str, digest: str) -> list[str]:
     return [str(run.spec) for run in older if not run.spec.elsewhere]
 
 
-def regrade(records: Iterable[Record], grader: Grader) -> tuple[int, list[Difference]]:
-    """Recomputes every recorded verdict; returns how many there are, and those that differ."""
+def regrade(records: Iterable[Record], grader: Grader) -> tuple[int, list[str]]:
+    """Recomputes every recorded verdict; returns how many there are, and descriptions of those that differ."""
     count, differences = 0, []
     for record in tqdm(list(records), desc="grading", unit="record", leave=False, delay=2):
         answers = [boxed_answer(s.text) if s.status == "finished" else None for s in record.solutions]
@@ -168,17 +154,15 @@ def regrade(records: Iterable[Record], grader: Grader) -> tuple[int, list[Differ
             if solution.correct is not None
         ]
         for held in record.recorded:
+            rule = held.rule
+            scores = None if rule.vote == "majority" else aggregates([s.scores for s in record.solutions], rule.aggregate)
+            chosen = select(groups(answers, grader), scores, rule.vote)
             correct = grader.right(record.answer, held.answer) if held.correct is None else held.correct
-            verdicts.append((record.source, held.rule, _selected(record, answers, held.rule, grader), correct))
+            verdicts.append((record.source, rule, None if chosen < 0 else answers[chosen], correct))
         for source, rule, answer, recorded in verdicts:
-            here = grader.right(record.answer, answer)
-            if here != recorded:
-                differences.append(Difference(source, rule, record.answer, answer, here, recorded))
+            if (here := grader.right(record.answer, answer)) != recorded:
+                given = "no boxed answer" if answer is None else repr(answer)
+                words = "right here, wrong as recorded" if here else "wrong here, right as recorded"
+                differences.append(f"{source}: {rule} gives {given}, gold {record.answer!r}: {words}")
         count += len(verdicts)
     return count, differences
-
-
-def _selected(record: Record, answers: list[str | None], rule: Rule, grader: Grader) -> str | None:
-    scores = None if rule.vote == "majority" else aggregates([s.scores for s in record.solutions], rule.aggregate)
-    chosen = select(groups(answers, grader), scores, rule.vote)
-    return None if chosen < 0 else answers[chosen]

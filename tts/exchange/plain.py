@@ -21,7 +21,6 @@ from tts.tasks.maths import MATHS
 NAME = "plain"
 STATUSES = ("finished", "truncated", "open")
 SAMPLES = "samples"  # a pool, with scores or without
-_METHOD = {POOL: SAMPLES, SCORES: SAMPLES}
 
 _TEXT, _NUMBER = pa.string(), pa.int64()
 _SOLUTION = {"steps": pa.list_(_TEXT), "scores": pa.list_(pa.float64()), "tokens": _NUMBER, "status": _TEXT, "path": pa.list_(pa.int32())}
@@ -144,7 +143,7 @@ def _headers(runs: list[Run]) -> dict[str, dict]:
 
 def _header(spec: RunSpec) -> dict:
     return {
-        "method": _METHOD.get(spec.method, spec.method),
+        "method": SAMPLES if spec.method in (POOL, SCORES) else spec.method,
         "policy": original(spec.policy.name),
         "prm": original(spec.prm.name) if spec.prm else None,
         "n": spec.n,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import yaml
@@ -45,27 +45,23 @@ class Preset:
     text: str
 
 
-def build(source: Import, store: Path) -> list[Preset]:
+def build(source: Import) -> list[Preset]:
     """One preset for each group of policies and PRMs of which the data hold the same, the largest group first."""
-    by_cells: dict[tuple[str | None, Cells, int], list[str]] = {}
-    for policy, prm in _pairs(source):
-        by_cells.setdefault((prm, *_held(source, policy, prm)), []).append(policy)
-    groups: dict[tuple, list[str]] = {}
+    pairs = list(dict.fromkeys((h.spec.policy.name, h.spec.guide) for h in source.runs))
+    guided = {policy for policy, prm in pairs if prm}
+    by_cells: dict[tuple[str | None, Cells, int], list[str]] = defaultdict(list)
+    for policy, prm in pairs:
+        if prm or policy not in guided:
+            by_cells[prm, *_held(source, policy, prm)].append(policy)
+    groups: dict[tuple, list[str]] = defaultdict(list)
     for (prm, cells, problems), policies in by_cells.items():
-        groups.setdefault((tuple(costs.by_size(policies)), cells, problems), []).extend([prm] if prm else [])
+        groups[tuple(costs.by_size(policies)), cells, problems] += [prm] if prm else []
     ordered = sorted(groups.items(), key=lambda group: (-len(group[0][0]) * max(1, len(group[1])), -group[0][2]))
     return [
-        _preset(source, store, policies, tuple(prms), cells, problems, str(number) if number > 1 else "")
+        _preset(source, policies, tuple(prms), cells, problems, str(number) if number > 1 else "")
         for number, ((policies, cells, problems), prms) in enumerate(ordered, 1)
         if cells
     ]
-
-
-def _pairs(source: Import) -> list[tuple[str, str | None]]:
-    """Each policy with each PRM that it has a run with; policies without one by themselves."""
-    pairs = list(dict.fromkeys((h.spec.policy.name, h.spec.guide) for h in source.runs))
-    guided = {policy for policy, prm in pairs if prm}
-    return [(policy, prm) for policy, prm in pairs if prm or policy not in guided]
 
 
 def _held(source: Import, policy: str, prm: str | None) -> tuple[Cells, int]:
@@ -78,9 +74,7 @@ def _held(source: Import, policy: str, prm: str | None) -> tuple[Cells, int]:
     return frozenset((m, n) for m, n in asked if source.holds(m, policy, prm_of(m, prm), n, 0, problems)), problems
 
 
-def _preset(
-    source: Import, store: Path, policies: tuple[str, ...], prms: tuple[str, ...], cells: Cells, problems: int, number: str
-) -> Preset:
+def _preset(source: Import, policies: tuple[str, ...], prms: tuple[str, ...], cells: Cells, problems: int, number: str) -> Preset:
     methods = [method for method in compared() if any(held == method for held, _ in cells)]
     budgets = sorted({n for method, n in cells if method in methods})
     budgets = [n for n in budgets if n > 1] or budgets
@@ -100,7 +94,7 @@ def _preset(
         "beam_width": widths[0] if widths else Grid.model_fields["beam_width"].default,
         "aggregate": "product",
         "vote": "vote",
-        "store": str(store),
+        "store": str(source.folder.parents[1].resolve()),
         "figures": str(ROOT / "figures" / f"{source.name}{number}"),
     }
     roles = {"searchers": list(policies), "search_prms": list(prms), "weak_prm": prms[0] if prms else "", "long_cot": {}}
@@ -119,11 +113,10 @@ def _preset(
         "10_train_pocket": ("training", {}),
     }
     unmet = _unmet(policies, prms, {method for method, _ in cells}, problems)
-    reasons = {name: [unmet[need] for need in needs.split() if need in unmet] for name, (needs, _) in notebooks.items()}
-    served = {name: parameters for name, (_, parameters) in notebooks.items() if not reasons[name]}
+    without = {name: unmet[need] for name, (needs, _) in notebooks.items() for need in needs.split() if need in unmet}
+    served = {name: parameters for name, (_, parameters) in notebooks.items() if name not in without}
     head = f"# Written by `python -m tts import` for the import {source.name}: what its data hold, and nothing else.\n"
     text = head + yaml.safe_dump({"common": common, "notebooks": served}, sort_keys=False, allow_unicode=True, width=120)
-    without = {name: unserved[-1] for name, unserved in reasons.items() if unserved}
     return Preset(f"preset{number}.yaml", policies, prms, problems, cells, common, served, without, text)
 
 

@@ -238,7 +238,7 @@ def whole_number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def total(counts: Sequence[int | None]) -> int | None:
+def total(counts: Sequence[object]) -> int | None:
     """The sum of token counts; None where one of them is not known."""
-    known = [count for count in counts if count is not None]
+    known = [count for count in map(whole_number, counts) if count is not None]
     return sum(known) if len(known) == len(counts) else None

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from tts.exchange.records import COUNTS, Contents, Record, clean_name, problem_key, total
-from tts.search.registry import METHODS, is_search
+from tts.search.registry import GREEDY, METHODS, is_search
 from tts.tasks.grading import Grader
 
 
@@ -26,42 +26,21 @@ class ImportedRun:
     rows: dict[str, dict]
 
 
-@dataclass
-class Assembled:
-    """Everything that one import writes.
-
-    Attributes:
-        problems: id, text and answer of each problem, those that most runs hold first.
-        used: records that went into the runs.
-    """
-
-    problems: list[dict]
-    runs: list[ImportedRun]
-    used: list[Record]
-
-    @property
-    def digest(self) -> str:
-        """A hash of all of it."""
-        content = [self.problems, [[*_order(run), run.sampling, list(run.rows.values())] for run in self.runs]]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-    def leading(self, run: ImportedRun) -> int:
-        """How many problems, from the first on, a run holds."""
-        return next((i for i, p in enumerate(self.problems) if p["id"] not in run.rows), len(self.problems))
-
-
-def assemble(contents: Contents, name: str) -> Assembled:
-    """Runs from records; what does not fit is added to the skipped parts and notes of ``contents``.
+def assemble(contents: Contents, name: str) -> tuple[list[dict], list[ImportedRun], list[Record]]:
+    """Problems and runs from records; what does not fit is added to the skipped parts and notes of ``contents``.
 
     Args:
         contents: contents of the files.
         name: name of the import, from which problems without an id get theirs.
+
+    Returns:
+        Id, text and answer of each problem, those that most runs hold first; the runs; and the records that went into them.
     """
     problems, placed = _problems(contents, name)
     groups: dict[tuple, dict[str, list[Record]]] = {}
     for problem_id, record in placed:
         own = json.dumps(record.sampling, sort_keys=True)
-        prm = record.prm if is_search(record.method) or (record.method == "samples" and record.prm) else None
+        prm = None if record.method == GREEDY else record.prm
         key = (record.method, record.policy, prm, record.n, record.seed, record.width, own)
         groups.setdefault(key, {}).setdefault(problem_id, []).append(record)
     runs = [run for key, by_problem in groups.items() for run in _runs(key, by_problem, problems, contents)]
@@ -69,14 +48,17 @@ def assemble(contents: Contents, name: str) -> Assembled:
     runs = sorted((run for run in runs if run.rows), key=lambda run: json.dumps(_order(run)))
     held = Counter(problem_id for run in runs for problem_id in run.rows)
     ordered = sorted((problems[i] for i in problems if held[i]), key=lambda p: -held[p["id"]])
-    return Assembled(ordered, runs, [record for _, record in placed])
+    return ordered, runs, [record for _, record in placed]
+
+
+def digest(problems: list[dict], runs: list[ImportedRun]) -> str:
+    """A hash of everything that one import writes."""
+    content = [problems, [[*_order(run), run.sampling, list(run.rows.values())] for run in runs]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _order(run: ImportedRun) -> list:
     return [run.method, run.policy, run.prm, run.n, run.seed, run.width]
-
-
-# -- problems --------------------------------------------------------------------------------------------------
 
 
 def _problems(contents: Contents, name: str) -> tuple[dict[str, dict], list[tuple[str, Record]]]:
@@ -108,9 +90,6 @@ def _problems(contents: Contents, name: str) -> tuple[dict[str, dict], list[tupl
     return problems, placed
 
 
-# -- runs ------------------------------------------------------------------------------------------------------
-
-
 def _runs(key: tuple, by_problem: dict[str, list[Record]], problems: dict[str, dict], contents: Contents) -> list[ImportedRun]:
     """A group's run; samples that a PRM has scored are two, scored and not."""
     method, policy, prm, n, seed, width, sampling = key
@@ -119,13 +98,13 @@ def _runs(key: tuple, by_problem: dict[str, list[Record]], problems: dict[str, d
         return []
     if n is None:
         merged, n = _evened(merged, contents)
-    if is_search(method) and METHODS[method].part and key[3] is None:
-        if n == 1:
-            return []  # one subtree is the beam search that it was read from
-        n *= width
-        for problem_id, record in merged.items():
-            trees = tuple(replace(s, path=(number * width,)) for number, s in enumerate(record.solutions))
-            merged[problem_id] = replace(record, solutions=trees)
+        if is_search(method) and METHODS[method].part:
+            if n == 1:
+                return []  # one subtree is the beam search that it was read from
+            n *= width
+            for problem_id, record in merged.items():
+                trees = tuple(replace(s, path=(number * width,)) for number, s in enumerate(record.solutions))
+                merged[problem_id] = replace(record, solutions=trees)
 
     def run(kind: str, prm: str | None, records: dict[str, Record]) -> ImportedRun:
         rows = {problem_id: _row(problems[problem_id], record) for problem_id, record in records.items()}
@@ -210,7 +189,7 @@ def renamed(contents: Contents, policy: str = "", prm: str = "") -> Contents:
         named = dict.fromkeys(f"{r.policy}{f' with {r.prm}' if r.prm else ''}" for r in contents.records)
         if not policy or not prm:
             contents.notes.append(f"the files name neither policy nor PRM: called {'; '.join(named)}; --policy and --prm give other names")
-    for model in dict.fromkeys(name for r in contents.records for name in (r.policy, r.prm) if name and clean_name(name) != name):
-        contents.notes.append(f"{model!r} is called {clean_name(model)!r}")
-    contents.records = [replace(r, policy=clean_name(r.policy), prm=clean_name(r.prm) if r.prm else None) for r in contents.records]
+    cleaned = {name: clean_name(name) for r in contents.records for name in (r.policy, r.prm) if name is not None}
+    contents.notes += [f"{name!r} is called {clean!r}" for name, clean in cleaned.items() if clean != name]
+    contents.records = [replace(r, policy=cleaned[r.policy], prm=cleaned.get(r.prm)) for r in contents.records]
     return contents

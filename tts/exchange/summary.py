@@ -61,7 +61,7 @@ def lines(done: Done) -> Iterator[str]:
     yield from _counted("scores given here to what these files replace, deleted with it", done.dropped, source)
     if done.grades:
         yield f"{done.grades} recorded grades recomputed, {len(done.differences)} differ"
-        yield from _counted("different grades", list(map(str, done.differences)), source)
+        yield from _counted("different grades", done.differences, source)
     else:
         yield "no recorded grades to compare with; all are this suite's"
     yield "not in the data:"

@@ -91,11 +91,10 @@ def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:
         key = ("text", text) if value is None else ("value", value)
         if key not in known:
             compared = range(len(representatives)) if value is None else others
-            match = next((i for i in compared if grader.same(representatives[i], text)), len(representatives))
-            if match == len(representatives):
+            known[key] = next((i for i in compared if grader.same(representatives[i], text)), len(representatives))
+            if known[key] == len(representatives):
                 representatives.append(text)
                 if value is None:
-                    others.append(match)
-            known[key] = match
+                    others.append(known[key])
         numbers.append(known[key])
     return numbers

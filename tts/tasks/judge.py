@@ -68,25 +68,22 @@ class Judge:
         for _ in range(_TRIES):
             if self._process is None:
                 self._start()
-            parsed, lost, certain = 0, False, False
-            deadline = time.monotonic() + PATIENCE * self.seconds
+            parsed, deadline = 0, time.monotonic() + PATIENCE * self.seconds
             try:
                 self._connection.send((gold, answer))
                 while (equal := self._receive(deadline)) is None:
                     parsed += 1
                 return Verdict(equal)
-            except TimeoutError:
+            except (EOFError, OSError) as error:  # it is late, or has ended: at its own limit, or by whatever takes a process
+                late = isinstance(error, TimeoutError)
+                certain = not late and self._process is not None and self._process.wait() == -signal.SIGPROF
                 self.close()
-            except (EOFError, OSError):  # it has ended
-                certain = self._process is not None and self._process.wait() == -signal.SIGPROF
-                lost = not certain
-                self.close()
+                self.deaths += 1
+                if late or certain:
+                    break
             except BaseException:  # its reply is still to come, and nobody will wait for it
                 self.close()
                 raise
-            self.deaths += 1
-            if not lost:
-                break
         return Verdict(False, certain, parsed if parsed < 2 else None)
 
     def close(self) -> None:

@@ -71,7 +71,7 @@ class PocketProblem:
     @property
     def operations(self) -> int:
         """Number of operations, which is the number of steps before the boxed answer."""
-        return count_operations(self.expression)
+        return sum(character in "+-*" for character in self.text)
 
     @property
     def split(self) -> Split:
@@ -87,12 +87,6 @@ def value(expression: Node | int) -> int:
     if isinstance(expression, int):
         return expression
     return apply(expression.op, value(expression.left), value(expression.right))
-
-
-def count_operations(expression: Node | int) -> int:
-    if isinstance(expression, int):
-        return 0
-    return 1 + count_operations(expression.left) + count_operations(expression.right)
 
 
 def render_state(expression: Node | int, family: Family) -> str:
