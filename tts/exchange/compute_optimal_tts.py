@@ -20,18 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tts.exchange.records import (
-    Contents,
-    Record,
-    Recorded,
-    Solution,
-    clean_scores,
-    json_lines,
-    problem_key,
-    steps_and_scores,
-    total,
-    whole_number,
-)
+from tts.exchange.records import Contents, Record, Solution, clean_scores, json_lines, problem_key, steps_and_scores, total, whole_number
 from tts.tasks.maths import boxed_answer
 from tts.tasks.selection import Rule
 
@@ -113,7 +102,7 @@ def _read_run(run: Run, root: Path, texts: dict[int, str], contents: Contents) -
             elif record := _record(row, source, run, config, question, number, texts, contents):
                 contents.records.append(record)
                 if record.n == record.width and len(record.solutions) == 1 and run.method == "beam_search":  # also a subtree of DVTS
-                    contents.records.append(replace(record, method="dvts", n=None, seed=0, recorded=()))
+                    contents.records.append(replace(record, method="dvts", n=None, seed=0, recorded={}))
     known = {path for _, _, path in records}
     for path in sorted(run.folder.rglob("*")):
         if path.is_file() and path not in known and path.name not in ("config.json", "avg_result.json") and "lock_dir" not in path.parts:
@@ -174,7 +163,7 @@ def _record(
         sampling={key: generation[key] for key in ("temperature", "top_p") if isinstance(generation.get(key), (int, float))},
         place=question,
         policy_tokens=whole_number(result.get("total_completion_tokens")) or total([o.get("completion_tokens") for o in output]) or None,
-        recorded=tuple(Recorded(rule, correct=bool(result[key])) for key, rule in _RULES.items() if result.get(key) in (0, 1)),
+        recorded={rule: bool(result[key]) for key, rule in _RULES.items() if result.get(key) in (0, 1)},
     )
 
 

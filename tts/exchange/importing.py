@@ -19,7 +19,7 @@ from tts.store.imported import FOLDER, MANIFEST, PREFIX, Held, Import
 from tts.store.run_spec import ELSEWHERE, Model, RunEngine, RunSpec
 from tts.store.store import Store
 from tts.tasks.grading import Grader, groups
-from tts.tasks.maths import boxed_answer
+from tts.tasks.maths import MATHS
 from tts.tasks.selection import Rule, aggregates, select
 
 
@@ -53,7 +53,6 @@ def import_into(store: Store, contents: Contents, name: str, root: Path, policy:
     by doing it again. One that other files replace is none from before its problems change until the list is that of the new ones.
 
     Args:
-        name: name of the import.
         root: folder or file that was read, by which an import is known again.
         policy, prm: names of the models, where the format has none.
 
@@ -64,14 +63,14 @@ def import_into(store: Store, contents: Contents, name: str, root: Path, policy:
         raise ExchangeError(f"{name!r} is no name for an import; use letters, digits, dots and dashes")
     folder = store.folder / FOLDER / name
     _check_name(folder, name, root)
-    problems, runs, used = assemble(renamed(contents, policy, prm), name)
+    with Grader() as grader:
+        problems, runs, used = assemble(renamed(contents, policy, prm), name, grader)
+        count, differences = regrade(used, grader)
     if not runs:
         reasons = "".join(f"\n  {skip.source}: {skip.reason}" for skip in contents.skipped[:10])
         more = f"\n  ... and {len(contents.skipped) - 10} more" if len(contents.skipped) > 10 else ""
         of = f"{contents.name or contents.format} in {root}"
         raise NothingUsable(f"none of the {len(contents.skipped)} records of {of} can be used:{reasons}{more}")
-    with Grader() as grader:
-        count, differences = regrade(used, grader)
     content = digest(problems, runs)
     lock = store.lock(wait=True)
     try:
@@ -147,17 +146,16 @@ def regrade(records: Iterable[Record], grader: Grader) -> tuple[int, list[str]]:
     """Recomputes every recorded verdict; returns how many there are, and descriptions of those that differ."""
     count, differences = 0, []
     for record in tqdm(list(records), desc="grading", unit="record", leave=False, delay=2):
-        answers = [boxed_answer(s.text) if s.status == "finished" else None for s in record.solutions]
+        answers = [MATHS.answer(MATHS.join(s.steps)) if s.status == "finished" else None for s in record.solutions]
         verdicts = [
             (f"{record.source}, completion {number}", Rule("", "majority"), answers[number], solution.correct)
             for number, solution in enumerate(record.solutions)
             if solution.correct is not None
         ]
-        for held in record.recorded:
-            rule = held.rule
+        for rule, held in record.recorded.items():
             scores = None if rule.vote == "majority" else aggregates([s.scores for s in record.solutions], rule.aggregate)
             chosen = select(groups(answers, grader), scores, rule.vote)
-            correct = grader.right(record.answer, held.answer) if held.correct is None else held.correct
+            correct = held if isinstance(held, bool) else grader.right(record.answer, held)
             verdicts.append((record.source, rule, None if chosen < 0 else answers[chosen], correct))
         for source, rule, answer, recorded in verdicts:
             if (here := grader.right(record.answer, answer)) != recorded:

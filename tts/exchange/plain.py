@@ -81,7 +81,7 @@ def _record(row: dict, source: str, default_policy: str) -> Record:
         policy=str(row.get("policy") or default_policy),
         solutions=solutions,
         source=source,
-        prm=None if prm is None else str(prm),
+        prm=str(prm) if prm else None,
         n=n,
         seed=seed or 0,
         width=width if is_search(method) else None,

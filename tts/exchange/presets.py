@@ -13,7 +13,7 @@ from tts.analysis import costs
 from tts.analysis.stats import FEWEST_PROBLEMS
 from tts.common.paths import ROOT
 from tts.generate.grid import Grid
-from tts.search.registry import compared, prm_of, searches
+from tts.search.registry import compared, searches
 from tts.store.imported import Import
 from tts.strategy.compute_optimal import FOLDS
 
@@ -28,7 +28,6 @@ class Preset:
 
     Attributes:
         problems: number of problems that all runs hold.
-        cells: methods and budgets of which the data says something.
         common: parameters of all notebooks.
         notebooks: notebooks that can run, with parameters of their own.
         without: reasons why the others cannot, by notebook.
@@ -71,7 +70,7 @@ def _held(source: Import, policy: str, prm: str | None) -> tuple[Cells, int]:
     problems = min(count for count in counts if count >= max(counts) / 2)
     budgets = sorted({1 << i for i in range(max(sizes).bit_length())} | sizes)
     asked = [(method, n) for method in ("cot", *compared()) for n in budgets]
-    return frozenset((m, n) for m, n in asked if source.holds(m, policy, prm_of(m, prm), n, 0, problems)), problems
+    return frozenset((m, n) for m, n in asked if source.holds(m, policy, prm, n, 0, problems)), problems
 
 
 def _preset(source: Import, policies: tuple[str, ...], prms: tuple[str, ...], cells: Cells, problems: int, number: str) -> Preset:

@@ -29,14 +29,14 @@ class ExchangeError(ValueError):
 
 @dataclass(frozen=True)
 class Solution:
-    """One complete solution.
+    """One complete solution; None, or nothing, for what is not recorded.
 
     Attributes:
-        scores: the PRM's score of each step; empty where there are none.
-        tokens: number of tokens that the policy wrote; None where it is not recorded.
+        scores: the PRM's score of each step.
+        tokens: number of tokens that the policy wrote.
         status: ``finished``, or ``truncated`` where a limit cut it off.
-        path: sample indices from the root on; () where they are not recorded.
-        correct: recorded grade; None where there is none.
+        path: sample indices from the root on.
+        correct: recorded grade.
     """
 
     steps: tuple[str, ...]
@@ -46,43 +46,22 @@ class Solution:
     path: tuple[int, ...] = ()
     correct: bool | None = None
 
-    @property
-    def text(self) -> str:
-        return MATHS.join(self.steps)
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A verdict on all solutions of a record, which it holds already.
-
-    Attributes:
-        correct: whether the answer was right; None where only the answer is recorded.
-        answer: answer that the rule selected.
-    """
-
-    rule: Rule
-    correct: bool | None = None
-    answer: str | None = None
-
 
 @dataclass(frozen=True)
 class Record:
-    """What one file, or one line of it, holds of one problem.
+    """What one file, or one line of it, holds of one problem; None, or nothing, where it does not say.
 
     Attributes:
-        problem, answer: text of the problem and its right answer.
         method: ``cot``, a search's name, or ``samples``, which are independent; with scores they serve best-of-N too.
-        policy: model that wrote the solutions.
-        solutions: solutions; a search of independent parts (DVTS) has one for each part.
+        solutions: a search of independent parts (DVTS) has one for each part.
         source: file, and line where it has several.
-        prm: model that scored them.
         n: budget; None leaves it to the number of solutions, and adds those of several records of a problem together.
         seed: number that tells repeated runs apart.
         width: M of a search.
-        sampling: temperature and so on, where they are recorded.
+        sampling: temperature and so on.
         place: number of the problem, where problems are counted.
-        prompt_tokens, policy_tokens, prm_tokens: numbers of tokens of the whole search; None where they are not recorded.
-        recorded: verdicts, to compare with this suite's.
+        prompt_tokens, policy_tokens, prm_tokens: numbers of tokens of the whole search.
+        recorded: by rule, the answer that it selected, or whether that was right; to compare with this suite's.
     """
 
     problem: str
@@ -101,11 +80,7 @@ class Record:
     prompt_tokens: int | None = None
     policy_tokens: int | None = None
     prm_tokens: int | None = None
-    recorded: tuple[Recorded, ...] = ()
-
-    @property
-    def scored(self) -> bool:
-        return bool(self.solutions) and all(s.scores for s in self.solutions if s.steps)
+    recorded: dict[Rule, str | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,12 +93,10 @@ class Skip:
 
 @dataclass
 class Contents:
-    """What files of one format hold of one problem set.
+    """What files of one format hold of one problem set, in their order.
 
     Attributes:
-        format: name of the reader.
-        name: name of the problem set, as far as the files tell it; may be empty.
-        records: records in the order of the files.
+        name: name of the problem set, as far as the files tell it.
         notes: quirks of the files, and what was made of them.
         unnamed: whether the format has no names of models.
     """
@@ -213,13 +186,9 @@ def clean_scores(values: object) -> tuple[float, ...]:
 def steps_and_scores(text: str, scores: tuple[float, ...], tag: str = "") -> tuple[tuple[str, ...], tuple[float, ...]]:
     """A text's steps with step tags removed, and their scores.
 
-    Steps end at a tag where the text has any, else at blank lines. A blank step is left out together with its score. Where the
-    number of scores fits neither way of counting the steps, they stay as they were recorded: aggregates need no steps.
-
-    Args:
-        text: stored text.
-        scores: stored scores, one a step.
-        tag: step tag beside ``STEP_TAGS``, all of which stand at the end of a line after white space.
+    Steps end at a tag (``tag``, or one of ``STEP_TAGS``, at the end of a line after white space) where the text has any, else at
+    blank lines. A blank step is left out together with its score. Where the number of scores fits neither way of counting the
+    steps, they stay as they were recorded: aggregates need no steps.
     """
     pattern = "|".join(re.escape(end.strip()) for end in (tag, *STEP_TAGS) if end.strip())
     pieces = re.split(rf"(?:^|(?<=\s))(?:{pattern})[ \t]*(?:\n|$)", text)

@@ -26,17 +26,12 @@ class ImportedRun:
     rows: dict[str, dict]
 
 
-def assemble(contents: Contents, name: str) -> tuple[list[dict], list[ImportedRun], list[Record]]:
-    """Problems and runs from records; what does not fit is added to the skipped parts and notes of ``contents``.
+def assemble(contents: Contents, name: str, grader: Grader) -> tuple[list[dict], list[ImportedRun], list[Record]]:
+    """Id, text and answer of each problem, those that most runs hold first; the runs; and the records that went into them.
 
-    Args:
-        contents: contents of the files.
-        name: name of the import, from which problems without an id get theirs.
-
-    Returns:
-        Id, text and answer of each problem, those that most runs hold first; the runs; and the records that went into them.
+    What does not fit is added to the skipped parts and notes of ``contents``. Problems without an id get theirs from the import's name.
     """
-    problems, placed = _problems(contents, name)
+    problems, placed = _problems(contents, name, grader)
     groups: dict[tuple, dict[str, list[Record]]] = {}
     for problem_id, record in placed:
         own = json.dumps(record.sampling, sort_keys=True)
@@ -61,28 +56,25 @@ def _order(run: ImportedRun) -> list:
     return [run.method, run.policy, run.prm, run.n, run.seed, run.width]
 
 
-def _problems(contents: Contents, name: str) -> tuple[dict[str, dict], list[tuple[str, Record]]]:
+def _problems(contents: Contents, name: str, grader: Grader) -> tuple[dict[str, dict], list[tuple[str, Record]]]:
     """Every problem by its id, and each record that fits one, with that id."""
     problems: dict[str, dict] = {}
     by_text: dict[str, str] = {}
     placed, spellings = [], 0
-    with Grader() as grader:
-        for number, record in enumerate(contents.records):
-            text = problem_key(record.problem)
-            problem_id = record.problem_id or by_text.get(text) or f"{name}-{number if record.place is None else record.place:05d}"
-            known = problems.setdefault(problem_id, {"id": problem_id, "problem": record.problem, "answer": record.answer})
-            if problem_key(known["problem"]) != text:
-                contents.skip(record.source, f"id {problem_id!r} is already that of another problem")
+    for number, record in enumerate(contents.records):
+        text = problem_key(record.problem)
+        problem_id = record.problem_id or by_text.get(text) or f"{name}-{number if record.place is None else record.place:05d}"
+        known = problems.setdefault(problem_id, {"id": problem_id, "problem": record.problem, "answer": record.answer})
+        if problem_key(known["problem"]) != text:
+            contents.skip(record.source, f"id {problem_id!r} is already that of another problem")
+            continue
+        by_text.setdefault(text, problem_id)
+        if (known["problem"], known["answer"]) != (record.problem, record.answer):
+            if known["answer"] != record.answer and not grader.same(known["answer"], record.answer):
+                contents.skip(record.source, f"its answer {record.answer!r:.60} is not {known['answer']!r:.60}, that of an earlier record")
                 continue
-            by_text.setdefault(text, problem_id)
-            if (known["problem"], known["answer"]) != (record.problem, record.answer):
-                if known["answer"] != record.answer and not grader.same(known["answer"], record.answer):
-                    contents.skip(
-                        record.source, f"its answer {record.answer!r:.60} is not {known['answer']!r:.60}, that of an earlier record"
-                    )
-                    continue
-                spellings += 1
-            placed.append((problem_id, record))
+            spellings += 1
+        placed.append((problem_id, record))
     if spellings:
         contents.notes.append(
             f"{spellings} records spell their problem or answer differently than an earlier one; the first spelling is kept"
@@ -118,7 +110,7 @@ def _runs(key: tuple, by_problem: dict[str, list[Record]], problems: dict[str, d
         bare[problem_id] = replace(record, solutions=solutions, prm=None, prm_tokens=0 if prm else record.prm_tokens or 0)
     if prm is None:
         return [run("pool", None, bare)]
-    scored = {problem_id: record for problem_id, record in merged.items() if record.scored}
+    scored = {i: record for i, record in merged.items() if record.solutions and all(s.scores for s in record.solutions if s.steps)}
     return [run("scores", prm, scored), run("pool of a PRM", prm, bare)]
 
 

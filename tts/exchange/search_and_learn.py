@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tts.exchange.records import Contents, Record, Recorded, Solution, clean_scores, problem_key, steps_and_scores, total, whole_number
+from tts.exchange.records import Contents, Record, Solution, clean_scores, problem_key, steps_and_scores, total, whole_number
 from tts.tasks.maths import boxed_answer
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
@@ -92,7 +92,7 @@ def _record(row: dict, source: str, approach: str, policy: str, contents: Conten
         width=WIDTH if searched else None,
         problem_id=None if identity is None else str(identity),
         policy_tokens=None if searched else total([s.tokens for s in solutions]),
-        recorded=() if searched else _recorded(row, len(texts)),
+        recorded={} if searched else _recorded(row, len(texts)),
     )
 
 
@@ -103,7 +103,7 @@ def _leaders(solutions: list[Solution]) -> tuple[Solution, ...]:
     return tuple(replace(solution, path=(i,)) for i, solution in zip(firsts, best))
 
 
-def _recorded(row: dict, n: int) -> tuple[Recorded, ...]:
+def _recorded(row: dict, n: int) -> dict[Rule, str | bool]:
     """Its three votes over all candidates; the two with scores where it is known how it aggregated them."""
     totals, scores = clean_scores(row.get("agg_scores")), row.get("scores")
     cleaned = [clean_scores(s) for s in scores] if isinstance(scores, list) else []
@@ -111,4 +111,4 @@ def _recorded(row: dict, n: int) -> tuple[Recorded, ...]:
     how = next((h for h in AGGREGATES if comparable and np.abs(aggregates(cleaned, h) - totals).max() < 1e-6), None)
     rules = {"maj": Rule("", "majority")} | ({"weighted": Rule(how, "vote"), "naive": Rule(how, "max")} if how else {})
     answers = {rule: boxed_answer(str(row.get(f"pred_{name}@{n}") or "")) for name, rule in rules.items()}
-    return tuple(Recorded(rule, answer=answer) for rule, answer in answers.items() if answer is not None)
+    return {rule: answer for rule, answer in answers.items() if answer is not None}

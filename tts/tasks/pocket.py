@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from tts.tasks.base import Task
 from tts.tasks.maths import Maths
-from tts.tasks.pocket_problems import SETS, Split, first_error, held_out, parse
+from tts.tasks.pocket_problems import SETS, first_error, held_out, parse
 from tts.tasks.problems import check_drawn
 
 
@@ -20,7 +19,7 @@ class Pocket(Maths):
 
     def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
         check_drawn(name, count, split)
-        return [{"problem": p.text, "answer": p.answer} for p in held_out(name, cast(Split, split), count or 200)], f"{name}-{split}"
+        return [{"problem": p.text, "answer": p.answer} for p in held_out(name, split, count or 200)], f"{name}-{split}"
 
     def check_steps(self, problem: str, steps: Sequence[str]) -> int | None:
         try:

@@ -241,7 +241,7 @@ def random_hard(rng: random.Random) -> PocketProblem:
 SETS = {"pocket-main": random_main, "pocket-hard": random_hard}
 
 
-def held_out(name: str, split: Split, count: int) -> list[PocketProblem]:
+def held_out(name: str, split: str, count: int) -> list[PocketProblem]:
     """The first ``count`` distinct problems of a set's split; a longer list starts with the shorter one.
 
     Raises:
@@ -256,7 +256,7 @@ def held_out(name: str, split: Split, count: int) -> list[PocketProblem]:
 
 
 @cache  # drawing one is slow, and a notebook asks for several lengths
-def _drawn(name: str, split: Split) -> tuple[dict[str, PocketProblem], random.Random]:
+def _drawn(name: str, split: str) -> tuple[dict[str, PocketProblem], random.Random]:
     """The problems of a split that were asked for so far, by their texts, and what draws the next ones."""
     return {}, random.Random(f"{split} of {name}")
 

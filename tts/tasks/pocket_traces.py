@@ -44,35 +44,27 @@ def solutions(seed: int) -> Iterator[Example]:
         yield Example(problem, steps, [True] * len(steps))
 
 
-def self_checking_traces(seed: int, slips: float = 0.25) -> Iterator[Example]:
+def self_checking_traces(seed: int) -> Iterator[Example]:
     """Long traces, the counterpart of long CoT: every operation is checked, and done again where the check fails.
 
-    The check swaps the sides of a sum or product, or adds a difference back (``75-38`` for ``47+38=75``), and ends
-    in ``ok`` or ``no``. A planted slip is in the context but not taught; its detection is.
-
-    Args:
-        slips: share of operations that are first done wrong.
+    A quarter of the operations are first done wrong. Such a slip is in the context but not taught; its detection is.
     """
     rng = random.Random(f"traces/{seed}")
     for problem in training_problems(seed):
         state: Node | int = problem.expression
-        steps: list[str] = []
-        taught: list[bool] = []
+        steps: list[tuple[str, bool]] = []  # with whether it is taught
         while isinstance(state, Node):
             equation, state = rng.choice(list(reductions(state)))
-            if rng.random() < slips:
+            if rng.random() < 0.25:
                 wrong = plant_slip(equation, rng)
-                steps += [wrong, check_text(wrong)]
-                taught += [False, True]
-            steps += [equation, check_text(equation)]
-            taught += [True, True]
-        steps.append(f"\\boxed{{{state}}}")
-        taught.append(True)
-        yield Example(problem, steps, taught)
+                steps += [(wrong, False), (check_text(wrong), True)]
+            steps += [(equation, True), (check_text(equation), True)]
+        steps.append((f"\\boxed{{{state}}}", True))
+        yield Example(problem, [step for step, _ in steps], [taught for _, taught in steps])
 
 
 def check_text(equation: str) -> str:
-    """The check of an equation, with its verdict: ``47+38=85`` gives ``38+47=85 ok``."""
+    """The check of an equation, with its verdict: ``47+38=85`` gives ``38+47=85 ok``, and ``85-38=47`` gives ``47+38=85 ok``."""
     left, op, right, result = split_equation(equation)
     first, op, second, expected = (result, "+", right, left) if op == "-" else (right, op, left, result)
     checked = apply(op, first, second)
