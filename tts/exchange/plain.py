@@ -118,16 +118,15 @@ def _count(row: dict, key: str) -> int | None:
     return value
 
 
-# -- the other way ---------------------------------------------------------------------------------------------
-
-
 def rows(store: Store) -> Iterator[dict]:
     """Everything in a store, one row per run and problem, sorted, without times."""
     runs = [run for run in store.runs() if any(run.folder.glob("*.parquet"))]
     headers = _headers(runs)
     for run in sorted(runs, key=lambda run: json.dumps(headers[run.key], sort_keys=True)):
         for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
-            yield _row(headers[run.key], row)
+            completions = [{"text": MATHS.join(t["steps"])} | {key: t[key] for key in _SOLUTION} for t in row["trajectories"]]
+            named = {"id": row["problem_id"], "problem": row["problem"], "answer": row["answer"]}
+            yield named | headers[run.key] | {key: row[key] for key in COUNTS} | {"completions": completions}
 
 
 def _headers(runs: list[Run]) -> dict[str, dict]:
@@ -151,12 +150,6 @@ def _header(spec: RunSpec) -> dict:
         "width": spec.width,
         "sampling": {key: value for key, value in spec.sampling.items() if key != "seed"},
     }
-
-
-def _row(header: dict, row: dict) -> dict:
-    completions = [{"text": MATHS.join(t["steps"])} | {key: t[key] for key in _SOLUTION} for t in row["trajectories"]]
-    named = {"id": row["problem_id"], "problem": row["problem"], "answer": row["answer"]}
-    return named | header | {key: row[key] for key in COUNTS} | {"completions": completions}
 
 
 def write(exported: Iterable[dict], target: Path) -> int:

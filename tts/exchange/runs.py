@@ -39,8 +39,7 @@ def assemble(contents: Contents, name: str, grader: Grader) -> tuple[list[dict],
         key = (record.method, record.policy, prm, record.n, record.seed, record.width, own)
         groups.setdefault(key, {}).setdefault(problem_id, []).append(record)
     runs = [run for key, by_problem in groups.items() for run in _runs(key, by_problem, problems, contents)]
-    runs += _pools(runs)
-    runs = sorted((run for run in runs if run.rows), key=lambda run: json.dumps(_order(run)))
+    runs = sorted((run for run in _with_pools(runs) if run.rows), key=lambda run: json.dumps(_order(run)))
     held = Counter(problem_id for run in runs for problem_id in run.rows)
     ordered = sorted((problems[i] for i in problems if held[i]), key=lambda p: -held[p["id"]])
     return ordered, runs, [record for _, record in placed]
@@ -88,30 +87,25 @@ def _runs(key: tuple, by_problem: dict[str, list[Record]], problems: dict[str, d
     merged = {problem_id: one for problem_id, records in by_problem.items() if (one := _merged(records, n, contents))}
     if not merged:
         return []
+    apart = 1
     if n is None:
         merged, n = _evened(merged, contents)
         if is_search(method) and METHODS[method].part:
             if n == 1:
                 return []  # one subtree is the beam search that it was read from
-            n *= width
-            for problem_id, record in merged.items():
-                trees = tuple(replace(s, path=(number * width,)) for number, s in enumerate(record.solutions))
-                merged[problem_id] = replace(record, solutions=trees)
-
-    def run(kind: str, prm: str | None, records: dict[str, Record]) -> ImportedRun:
-        rows = {problem_id: _row(problems[problem_id], record) for problem_id, record in records.items()}
-        return ImportedRun(kind, policy, prm, n, seed, width, json.loads(sampling), rows)
-
+            n, apart = n * width, width
+    rows = {problem_id: _row(problems[problem_id], record, apart) for problem_id, record in merged.items()}
+    run = ImportedRun(method, policy, prm, n, seed, width, json.loads(sampling), rows)
     if method != "samples":
-        return [run(method, prm, merged)]
+        return [run]
     bare = {}
-    for problem_id, record in merged.items():
-        solutions = tuple(replace(s, scores=()) for s in record.solutions)
-        bare[problem_id] = replace(record, solutions=solutions, prm=None, prm_tokens=0 if prm else record.prm_tokens or 0)
+    for problem_id, row in rows.items():
+        trajectories = [t | {"scores": []} for t in row["trajectories"]]
+        bare[problem_id] = row | {"prm_tokens": 0 if prm else row["prm_tokens"] or 0, "trajectories": trajectories}
     if prm is None:
-        return [run("pool", None, bare)]
-    scored = {i: record for i, record in merged.items() if record.solutions and all(s.scores for s in record.solutions if s.steps)}
-    return [run("scores", prm, scored), run("pool of a PRM", prm, bare)]
+        return [replace(run, method="pool", rows=bare)]
+    scored = {i: row for i, row in rows.items() if row["trajectories"] and all(t["scores"] for t in row["trajectories"] if t["steps"])}
+    return [replace(run, method="scores", rows=scored), replace(run, method="pool of a PRM", rows=bare)]
 
 
 def _merged(records: list[Record], n: int | None, contents: Contents) -> Record | None:
@@ -145,29 +139,34 @@ def _evened(merged: dict[str, Record], contents: Contents) -> tuple[dict[str, Re
     return kept, n
 
 
-def _pools(runs: list[ImportedRun]) -> list[ImportedRun]:
-    """The pools that were not imported as such: per policy the scored samples of the PRM that has most. Takes those out of ``runs``.
+def _with_pools(runs: list[ImportedRun]) -> list[ImportedRun]:
+    """The runs, the scored samples of the PRM that has most as the pool of a policy, those of other PRMs left out.
 
     A pool that was imported gets the problems that it lacks from them.
     """
     spare = [run for run in runs if run.method == "pool of a PRM"]
-    runs[:] = [run for run in runs if run.method != "pool of a PRM"]
-    own = {(run.policy, run.seed, run.n): run for run in runs if run.method == "pool"}
+    kept = [run for run in runs if run.method != "pool of a PRM"]
+    own = {(run.policy, run.seed, run.n): run for run in kept if run.method == "pool"}
     pools: dict[tuple, ImportedRun] = {}
     for run in sorted(spare, key=lambda run: (-run.n, -len(run.rows), run.prm)):
-        key = (run.policy, run.seed)
-        if pool := own.get((*key, run.n)):
+        if pool := own.get((run.policy, run.seed, run.n)):
             pool.rows = run.rows | pool.rows
-        elif key not in pools:
-            pools[key] = replace(run, method="pool", prm=None)
-    return list(pools.values())
+        else:
+            pools.setdefault((run.policy, run.seed), replace(run, method="pool", prm=None))
+    return [*kept, *pools.values()]
 
 
-def _row(problem: dict, record: Record) -> dict:
-    """What the store keeps of a record."""
+def _row(problem: dict, record: Record, apart: int) -> dict:
+    """What the store keeps of a record, whose solutions' paths, where they are not recorded, begin ``apart`` numbers from each other."""
     counts = {key: getattr(record, key) for key in COUNTS}
     trajectories = [
-        {"path": list(s.path or (number,)), "steps": list(s.steps), "scores": list(s.scores), "status": s.status, "tokens": s.tokens}
+        {
+            "path": list(s.path or (number * apart,)),
+            "steps": list(s.steps),
+            "scores": list(s.scores),
+            "status": s.status,
+            "tokens": s.tokens,
+        }
         for number, s in enumerate(record.solutions)
     ]
     named = {"problem_id": problem["id"], "problem": problem["problem"], "answer": problem["answer"]}

@@ -50,12 +50,7 @@ class Node:
 
 @dataclass(frozen=True)
 class PocketProblem:
-    """A problem of either family.
-
-    Attributes:
-        family: how the expression is written, and whether the order of its steps is free.
-        expression: the expression tree.
-    """
+    """A problem, whose family says how its expression is written, and whether the order of its steps is free."""
 
     family: Family
     expression: Node

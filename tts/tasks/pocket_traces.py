@@ -23,12 +23,7 @@ from tts.tasks.pocket_problems import (
 
 @dataclass(frozen=True)
 class Example:
-    """A problem with a solution to learn from.
-
-    Attributes:
-        steps: the solution's steps, without separators.
-        taught: whether a policy should learn to write a step, per step; a slip planted in a trace is not taught.
-    """
+    """A problem with the steps of a solution, without separators, and whether a policy is taught to write each of them."""
 
     problem: PocketProblem
     steps: list[str]

@@ -58,12 +58,7 @@ def messages(style: Style, problem: str, task: Task = MATHS) -> list[dict[str, s
 
 
 def template_hash(template: str | None, task: Task, name: str = "") -> str:
-    """What tells one prompt from another in the key of a run: a hash of the chat template, and of the turns that it is given.
-
-    Args:
-        template: the tokenizer's chat template, as text; None where a server has it.
-        name: name of the model, which tells its family where the template is not known.
-    """
+    """What tells prompts apart in the key of a run: a hash of the chat template (None where a server has it), and of its turns."""
     turns = messages(style_of(template, name), "{problem}", task)
     return hashlib.sha256(json.dumps([template, turns, PINNED_DATE]).encode()).hexdigest()[:12]
 

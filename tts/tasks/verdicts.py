@@ -22,9 +22,6 @@ class Verdicts:
     the same time. All of it can be worked out again: a damaged file is deleted and made anew, and where nothing can be written nothing is
     kept.
 
-    Args:
-        path: the file.
-
     Attributes:
         writable: whether what was kept last was written.
     """
