@@ -1,7 +1,5 @@
 """Runs of other tools: read into the store, and the store written out; one file per format."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -11,8 +11,6 @@ folders mean follows from that code's README and ``evaluate.py``:
   ``token_history`` the tokens of each step of the solution itself.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter, defaultdict
@@ -135,8 +133,7 @@ def _record(
     if not isinstance(text, str) or not text.strip():
         return contents.skip(source, "no question")
     if problem_key(text) != texts[question]:
-        other = next((i for i, known in texts.items() if known == problem_key(text)), None)
-        whose = f"question {other}" if other is not None else "no other question of the task"
+        whose = next((f"question {i}" for i, known in texts.items() if known == problem_key(text)), "no other question of the task")
         return contents.skip(source, f"a record from another problem (its text is that of {whose})")
     if not isinstance(truth, (str, int, float)) or not str(truth).strip():
         return contents.skip(source, "no groundtruth")

@@ -1,10 +1,7 @@
 """Grades what was read and writes it into a store: runs, problems, presets, and last of all the list by which a grid finds them."""
 
-from __future__ import annotations
-
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +48,7 @@ def import_into(store: Store, contents: Contents, name: str, root: Path, policy:
 
     Every file is written whole or not at all, and the list of what there is last: an import that was cut off is none, and is completed
     by doing it again. One that other files replace is none from before its problems change until the list is that of the new ones.
-
-    Args:
-        root: folder or file that was read, by which an import is known again.
-        policy, prm: names of the models, where the format has none.
+    It is known again by ``root``, the folder or file that was read; ``policy`` and ``prm`` as of :func:`renamed`.
 
     Raises:
         ExchangeError: where nothing can be used, or another folder was imported under that name.
@@ -99,10 +93,8 @@ def import_into(store: Store, contents: Contents, name: str, root: Path, policy:
 
 def _check_name(folder: Path, name: str, root: Path) -> None:
     path = folder / MANIFEST
-    if path.exists():
-        held = imported.manifest(path).get("source")
-        if held != str(root.resolve()):
-            raise ExchangeError(f"{name} is the name of an import of {held} already; give --name another")
+    if path.exists() and (held := imported.manifest(path).get("source")) != str(root.resolve()):
+        raise ExchangeError(f"{name} is the name of an import of {held} already; give --name another")
 
 
 def _write_folder(source: Import, problems: list[dict], written: list[presets.Preset], manifest: dict) -> None:
@@ -142,10 +134,10 @@ def _drop_older(store: Store, name: str, digest: str) -> list[str]:
     return [str(run.spec) for run in older if not run.spec.elsewhere]
 
 
-def regrade(records: Iterable[Record], grader: Grader) -> tuple[int, list[str]]:
+def regrade(records: list[Record], grader: Grader) -> tuple[int, list[str]]:
     """Recomputes every recorded verdict; returns how many there are, and descriptions of those that differ."""
     count, differences = 0, []
-    for record in tqdm(list(records), desc="grading", unit="record", leave=False, delay=2):
+    for record in tqdm(records, desc="grading", unit="record", leave=False, delay=2):
         answers = [MATHS.answer(MATHS.join(s.steps)) if s.status == "finished" else None for s in record.solutions]
         verdicts = [
             (f"{record.source}, completion {number}", Rule("", "majority"), answers[number], solution.correct)

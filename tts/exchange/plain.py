@@ -1,7 +1,5 @@
 """The suite's own exchange format, ``docs/formats.md``: JSON lines, one problem of one run a line. Reader and writer."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Iterable, Iterator

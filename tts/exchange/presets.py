@@ -1,7 +1,5 @@
 """Presets for imported data: which notebooks it serves, with exactly the methods, budgets and PRMs that it holds."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +79,6 @@ def _preset(source: Import, policies: tuple[str, ...], prms: tuple[str, ...], ce
     shared = [n for n in budgets if all((method, n) in cells for method in level)] or budgets[-1:]
     level += [m for m in searches() if m in methods and m not in level and (m, shared[-1]) in cells]
     shared = [n for n in shared if all((method, n) in cells for method in level)]
-    widths = [held.spec.width for held in source.runs if held.spec.width]
     samples = max((n for method, n in cells if method == "majority"), default=max(budgets))
     common = {
         "problems": {source.problem_set: problems},
@@ -90,7 +87,7 @@ def _preset(source: Import, policies: tuple[str, ...], prms: tuple[str, ...], ce
         "methods": level,
         "samples": samples,
         "budgets": shared,
-        "beam_width": widths[0] if widths else Grid.model_fields["beam_width"].default,
+        "beam_width": next((h.spec.width for h in source.runs if h.spec.width), Grid.model_fields["beam_width"].default),
         "aggregate": "product",
         "vote": "vote",
         "store": str(source.folder.parents[1].resolve()),

@@ -1,7 +1,5 @@
 """What a reader of another tool's files hands over: records in one schema, and what it could not use."""
 
-from __future__ import annotations
-
 import codecs
 import json
 import re

@@ -1,7 +1,5 @@
 """From records to runs as the store keeps them: one problem set, and per run the rows of the problems that it holds whole."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter

@@ -6,8 +6,6 @@
 ``pred_weighted@n`` and ``pred_naive@n`` are what its votes selected out of the first n. Neither policy nor PRM is named.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import replace

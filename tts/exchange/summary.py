@@ -1,9 +1,8 @@
 """What an import says of itself: what it found, what it could not read, what is not there, and the commands that come next."""
 
-from __future__ import annotations
-
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -87,8 +86,7 @@ def missing(source: Import) -> list[str]:
     if "cot" not in methods:
         sentences.append("greedy CoT: Pass@1 of the samples stands in for it, under that name")
     if "pool" in methods:
-        most = max(spec.n for spec in specs if spec.method == "pool")
-        if most < max(STUDY_BUDGETS):
+        if (most := max(spec.n for spec in specs if spec.method == "pool")) < max(STUDY_BUDGETS):
             sentences.append(f"more than {most} samples per problem: majority, Pass@n and best-of-n up to n = {most}")
     else:
         sentences.append("independent samples: no majority, no Pass@n, no best-of-n, no difficulty")
@@ -121,8 +119,7 @@ def _tokens(source: Import) -> Iterator[str]:
 
 def _commands(preset: Preset, source: Import) -> Iterator[str]:
     path = source.folder / preset.file
-    shown = os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-    shown = f"'{shown}'" if " " in shown else shown
+    shown = shlex.quote(os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path))
     policies, prms = (", ".join(map(original, names)) for names in (preset.policies, preset.prms))
     yield f"{policies}{f' with {prms}' if prms else ''}, {preset.problems} problems; notebooks that this does not serve:"
     for reason in dict.fromkeys(preset.without.values()):

@@ -1,7 +1,5 @@
 """What makes a kind of problem: its sets, what a policy is told, where a step ends, what an answer is and when it is right."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Hashable, Iterable, Sequence
 

@@ -4,8 +4,6 @@ Math-verify works in a process of its own behind a limit of time and memory, bec
 ``\\boxed{1000000000!}`` can ignore every alarm: the process is killed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 

@@ -1,7 +1,5 @@
 """The process that judges pairs of answers for :mod:`tts.tasks.grading`, and what becomes of it: too slow, too large, or lost."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys
@@ -25,7 +23,6 @@ class Verdict:
     """What a judge found.
 
     Attributes:
-        equal: whether the answers are.
         certain: whether another try would say the same; not where judges were lost or waited for too long.
         hopeless: the side, 0 or 1, that no judge survived, and whose other pairs need not wait for it; None for neither.
     """
@@ -101,12 +98,11 @@ class Judge:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, pass_fds=[its_end.fileno()])
         try:
             self._receive(time.monotonic() + _START)
-        except (EOFError, OSError):
+        except BaseException as error:
             self.close()
+            if not isinstance(error, (EOFError, OSError)):
+                raise
             raise RuntimeError(f"the grading process did not start within {_START:.0f} seconds; is math-verify installed?") from None
-        except BaseException:
-            self.close()
-            raise
 
     def _receive(self, deadline: float) -> bool | None:
         """The next message of the process; looks every second whether it is still wanted."""

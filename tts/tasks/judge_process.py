@@ -1,7 +1,5 @@
 """The process that judges pairs of answers for :mod:`tts.tasks.judge`; made to be killed."""
 
-from __future__ import annotations
-
 import fcntl
 import logging
 import os

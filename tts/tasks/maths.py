@@ -1,7 +1,5 @@
 """Mathematics: an answer in a box, right where math-verify takes it for the reference; the study's sets, and reasoning-gym's."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

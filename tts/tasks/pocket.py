@@ -1,7 +1,5 @@
 """The pocket problems as a task: answered and graded as mathematics, and every step can be checked."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from tts.tasks.base import Task

@@ -193,12 +193,10 @@ def random_chain(operations: int, scale: int, rng: random.Random) -> PocketProbl
 
 def random_tree(operations: int, scale: int, rng: random.Random) -> PocketProblem:
     """A parenthesised expression of ``operations`` operations; one side of every product is at most 9."""
-    expression = _random_subtree(operations, scale, rng)
-    assert isinstance(expression, Node)
-    return PocketProblem("tree", expression)
+    return PocketProblem("tree", _random_subtree(operations, scale, rng))
 
 
-def _random_subtree(operations: int, scale: int, rng: random.Random) -> Node | int:
+def _random_subtree(operations: int, scale: int, rng: random.Random) -> Any:
     if operations == 0:
         return rng.randint(1, scale)
     left_operations = rng.randrange(operations)

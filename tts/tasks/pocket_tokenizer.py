@@ -20,7 +20,6 @@ CHATML_TEMPLATE = (
     "{% for m in messages if m['role'] != 'system' %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
 )
 
-
 _PIECE = r"\n\n|\\boxed\{| ки| \+| -| ok| no|system|user|assistant|<\|im_start\|>|<\|im_end\|>|<extra_0>|[\s\S]"
 _PIECES = re.compile(_PIECE)
 

@@ -1,7 +1,5 @@
 """Training texts of the pocket family: solutions, self-checking traces, and solutions gone wrong for PRMs."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass

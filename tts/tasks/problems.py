@@ -100,7 +100,14 @@ def read(path: Path, task: Task) -> list[dict]:
         tasks = f"; the tasks that may stand before a colon are {', '.join(TASKS)}" if ":" in path.name else ""
         raise ProblemError(f"no file {path}; expected JSON lines with 'problem' and 'answer'{tasks}")
     if path.suffix == ".parquet":
-        return [_checked_row(row, f"{path}, row {number}", task) for number, row in enumerate(_table(path), 1)]
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path).to_pylist()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise ProblemError(f"{path} is not a Parquet file that can be read; copy or download it again") from error
+        return [_checked_row(row, f"{path}, row {number}", task) for number, row in enumerate(table, 1)]
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -112,16 +119,6 @@ def read(path: Path, task: Task) -> list[dict]:
     if not rows:
         raise ProblemError(f"{path} holds no problems; expected JSON lines with 'problem' and 'answer'")
     return rows
-
-
-def _table(path: Path) -> list[dict]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ProblemError(f"{path} is not a Parquet file that can be read; copy or download it again") from error
 
 
 def _checked_line(line: str, where: str, task: Task) -> dict:

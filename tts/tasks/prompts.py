@@ -1,7 +1,5 @@
 """Prompts: how a task's problem is put to a model, by its family and its chat template."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """From candidates to one answer: step scores to one score (aggregate), then scores to one answer (vote)."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The judge's verdicts, kept in one small database file for everybody who grades answers of a store."""
 
-from __future__ import annotations
-
 import hashlib
 import sqlite3
 import threading
