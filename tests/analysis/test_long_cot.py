@@ -32,7 +32,7 @@ def test_each_operation_with_its_check(steps, found):
 
 
 def test_what_the_checks_catch(monkeypatch):
-    samples = [[(MENDED, True), (PASSED, False)], [(CLEAN, True), (ALARM, True)]]
+    samples = [[({"steps": MENDED}, True), ({"steps": PASSED}, False)], [({"steps": CLEAN}, True), ({"steps": ALARM}, True)]]
     monkeypatch.setattr(long_cot, "_samples", lambda *_: iter(samples))
     table = long_cot.catches(None, "set", "policy").set_index("what")
     assert table.loc["operations that are wrong", ["share", "of"]].tolist() == [pytest.approx(2 / 6), 6]
@@ -44,7 +44,7 @@ def test_what_the_checks_catch(monkeypatch):
 
 
 def test_traces_without_checks_have_no_shares(monkeypatch):
-    monkeypatch.setattr(long_cot, "_samples", lambda *_: iter([[(["x"], True)], [(["y"], False)]]))
+    monkeypatch.setattr(long_cot, "_samples", lambda *_: iter([[({"steps": ["x"]}, True)], [({"steps": ["y"]}, False)]]))
     table = long_cot.catches(None, "set", "policy").set_index("what")
     assert table["of"].tolist() == [0, 0, 0, 0, 2, 0, 0] and np.isnan(table["share"].iloc[:4]).all()
 

@@ -13,7 +13,6 @@ from tts.analysis import stats
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence
 from tts.search.registry import prm_of
-from tts.store.run_spec import RunSpec
 from tts.tasks.pocket_problems import apply
 from tts.tasks.pocket_traces import split_equation
 
@@ -45,8 +44,7 @@ def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str
     """External, internal and both, paired by problem.
 
     Args:
-        method: method of external scaling.
-        n: its budget, which both hold.
+        method, n: external scaling, at a budget that both hold.
 
     Returns:
         Columns size, contrast, difference, low, high, verdict, times the tokens (the first's over the second's).
@@ -61,8 +59,8 @@ def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str
         }
         accuracy, tokens = {}, {}
         for kind, (evidence, policy, how, budget) in kinds.items():
-            accuracy[kind] = evidence.accuracy(problem_set, policy, prm_of(how, prm), how, budget)
-            tokens[kind] = evidence.policy_tokens(problem_set, policy, prm_of(how, prm), how, budget).mean()
+            asked = (problem_set, policy, prm_of(how, prm), how, budget)
+            accuracy[kind], tokens[kind] = evidence.accuracy(*asked), evidence.policy_tokens(*asked).mean()
         for first, second in (("internal", "plain CoT"), ("external", "internal"), ("both", "internal"), ("both", "external")):
             difference = stats.paired_difference(accuracy[first], accuracy[second])
             numbers = {"verdict": stats.verdict(difference), "times the tokens": tokens[first] / tokens[second]}
@@ -81,10 +79,9 @@ def checks(steps: Sequence[str]) -> Iterator[tuple[bool, bool, bool]]:
     The last is False where nothing follows. Steps that are no arithmetic are passed over.
     """
     right = [_arithmetic(step) for step in steps]
-    for at in range(len(steps) - 1):
-        if (here := right[at]) is not None and is_check(steps[at + 1]):
-            follows = right[at + 2] if at + 2 < len(steps) else None
-            yield here, steps[at + 1].rstrip().endswith("ok"), bool(follows)
+    for here, check, follows in zip(right, steps[1:], [*right[2:], None]):
+        if here is not None and is_check(check):
+            yield here, check.rstrip().endswith("ok"), bool(follows)
 
 
 def _arithmetic(step: str) -> bool | None:
@@ -105,47 +102,40 @@ def catches(results: Results, problem_set: str, policy: str) -> pd.DataFrame:
         Columns policy, what, share, low, high, of (how many); shares of nothing are NaN.
     """
     operations, solutions = [], []
-    for number, samples in enumerate(_samples(results, problem_set, policy)):
-        for steps, solved in samples:
-            checked = list(checks(steps))
+    for number, samples in enumerate(_samples(results, problem_set, "pool", policy)):
+        for sample, solved in samples:
+            checked = list(checks(sample["steps"]))
             operations += [(number, *check) for check in checked]
             verdicts = [ok for right, ok, _ in checked if not right]  # on the wrong operations
             solutions.append((number, solved, bool(verdicts), any(verdicts)))
-    done = pd.DataFrame(operations, columns=["problem", "right", "ok", "mended"]).astype({"right": bool, "ok": bool, "mended": bool})
-    whole = pd.DataFrame(solutions, columns=["problem", "solved", "erred", "passed"])
-    problems = whole["problem"].unique()
+    done = pd.DataFrame(operations, columns=["problem", "right", "ok", "mended"]).set_index("problem").astype(bool)
+    whole = pd.DataFrame(solutions, columns=["problem", "solved", "erred", "passed"]).set_index("problem")
     wrong, called = ~done["right"], ~done["ok"]
     shares = {
-        "operations that are wrong": (done, wrong, wrong | done["right"]),
-        "wrong ones that their check calls wrong": (done, wrong & called, wrong),
-        "right ones that their check calls wrong": (done, done["right"] & called, done["right"]),
-        "operations done right after a no": (done, called & done["mended"], called),
+        "operations that are wrong": (wrong, wrong | done["right"]),
+        "wrong ones that their check calls wrong": (wrong & called, wrong),
+        "right ones that their check calls wrong": (done["right"] & called, done["right"]),
+        "operations done right after a no": (called & done["mended"], called),
     }
     kinds = {
         "no operation wrong": ~whole["erred"],
         "wrong ones, all called wrong": whole["erred"] & ~whole["passed"],
         "a wrong one passed as ok": whole["passed"],
     }
-    shares |= {f"solutions that are right: {kind}": (whole, inside & whole["solved"], inside) for kind, inside in kinds.items()}
+    shares |= {f"solutions that are right: {kind}": (inside & whole["solved"], inside) for kind, inside in kinds.items()}
     rows = []
-    for what, (table, part, among) in shares.items():
-        counts = pd.DataFrame({"part": part, "among": among}).groupby(table["problem"]).sum().reindex(problems, fill_value=0)
+    for what, part_and_whole in shares.items():
+        counts = pd.concat(part_and_whole, axis=1).groupby(level=0).sum().reindex(whole.index.unique(), fill_value=0)
         rows.append({"policy": policy, "what": what} | _share(counts.to_numpy(float)))
     return pd.DataFrame(rows)
 
 
-def _samples(results: Results, problem_set: str, policy: str) -> Iterator[list[tuple[list[str], bool]]]:
-    """Per problem, each sample's steps and whether it is right."""
-    spec = results.grid.spec("pool", policy, n=results.grid.samples)
-    for trajectories, correct in _graded_trajectories(results, problem_set, spec):
-        yield [(t["steps"], bool(right)) for t, right in zip(trajectories, correct)]
-
-
-def _graded_trajectories(results: Results, problem_set: str, spec: RunSpec) -> Iterator[tuple[list[dict], np.ndarray]]:
-    """Per problem, a run's stored candidates, and whether each is right."""
+def _samples(results: Results, problem_set: str, *run: str) -> Iterator[list[tuple[dict, bool]]]:
+    """Per problem, a run's stored samples, each with whether it is right."""
+    spec = results.grid.spec(*run, n=results.grid.samples)
     stored = (row for chunk in results.grid.chunks(problem_set) for row in results.store.run(spec).read(chunk))
     for row, graded in zip(stored, results.graded(problem_set, spec)):
-        yield row["trajectories"], graded.correct
+        yield list(zip(row["trajectories"], graded.correct.tolist()))
 
 
 def _share(counts: np.ndarray) -> dict[str, float]:
@@ -159,11 +149,10 @@ def _share(counts: np.ndarray) -> dict[str, float]:
 
 def check_scores(results: Results, problem_set: str, policy: str, prm: str) -> dict[str, str | float]:
     """Mean score that a PRM gives to check steps, and to the others, in right solutions of the pool."""
-    spec = results.grid.spec("scores", policy, prm, results.grid.samples)
     scores: dict[bool, list[float]] = {True: [], False: []}
-    for trajectories, correct in _graded_trajectories(results, problem_set, spec):
-        for trajectory in (t for t, right in zip(trajectories, correct) if right):
-            for step, score in zip(trajectory["steps"], trajectory["scores"]):
+    for samples in _samples(results, problem_set, "scores", policy, prm):
+        for sample in (sample for sample, right in samples if right):
+            for step, score in zip(sample["steps"], sample["scores"]):
                 scores[is_check(step)].append(score)
-    checks, others = (float(np.mean(of)) if of else np.nan for of in (scores[True], scores[False]))
+    checks, others = (float(np.mean(of)) if of else np.nan for of in scores.values())
     return {"policy": policy, "prm": prm, "checks": checks, "other steps": others}

@@ -25,11 +25,9 @@ Scores = Sequence[Sequence[float]]
 
 @dataclass(frozen=True)
 class Judged:
-    """A PRM's step scores of some solutions, and how well they find first errors at one threshold, as ProcessBench counts it.
+    """A PRM's step scores of each solution, and how well they find first errors at one threshold, as ProcessBench counts it.
 
     Attributes:
-        scores: step scores of each solution.
-        threshold: the first step scored below it is called wrong.
         erroneous: share of wrong solutions whose first wrong step is found exactly.
         correct: share of right solutions that are called right.
     """
@@ -112,11 +110,8 @@ def shares(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> p
 def error_rates(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> tuple[float, float]:
     """False-positive and false-negative rate, the two numbers of :mod:`tts.reward_models.dial`.
 
-    At the step where a solution turns wrong, and at the right steps before it. Steps after the first wrong one do not count: a
-    search that keeps it has already lost, and some PRMs judge each step by itself.
-
-    Returns:
-        Share of the first wrong steps that are accepted; share of the right steps that are rejected.
+    The share of first wrong steps that are accepted, and of right steps before them that are rejected. Later steps do not count: a
+    search that keeps a wrong one has already lost, and some PRMs judge each step by itself.
     """
     accepted, rejected = [], []
     for row, solution in zip(scores, solutions):
@@ -130,10 +125,10 @@ def by_length(scores: Scores, solutions: Sequence[Labelled], edges: Sequence[int
     """Mean score of right steps by their length in characters: a PRM without length bias gives a flat line.
 
     Args:
-        edges: lower edges of the classes of length, rising; a step belongs to the last edge that it reaches.
+        edges: lower edges of the classes of length, rising.
 
     Returns:
-        Columns length (the class's lower edge), steps, score, low, high (bootstrap over solutions, 95 %).
+        Columns length (the class's edge), steps, score, low, high (bootstrap over solutions, 95 %).
     """
     steps = []
     for number, (row, solution) in enumerate(zip(scores, solutions)):

@@ -1,8 +1,8 @@
 """What became of each step that a search sampled, and where it lost the right answer.
 
-Whether an unfinished solution is still right, the exact checker of the pocket problems tells. It wants the operations of the
-expression as it stands: a sum that is regrouped, say ``1+(2+3)`` begun with ``1+2=3``, counts as wrong, though it may lead to the
-right answer. Whether a complete solution is right, its answer decides.
+Whether an open solution is still right, the exact checker of the pocket problems tells. It wants the operations of the expression as
+it stands: ``1+(2+3)`` begun with ``1+2=3`` counts as wrong, though it may lead to the right answer. Of a complete solution the answer
+decides.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from tts.analysis.long_cot import is_check
 from tts.generate.grid import Grid
 from tts.generate.recorded import selected, task_of_grid
 from tts.search.base import Candidate
@@ -28,8 +29,6 @@ STATES = {
     "depth limit": "still open where the search had to end",
 }
 WON = ("kept", "finished")
-# How a self-checking trace ends each check; such a trace may put a wrong step right, which the exact checker does not know.
-_VERDICTS = (" ok", " no")
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ class Followed:
 
     Attributes:
         answer: the right answer.
-        nodes: every sampled step as a candidate of its own; whole solutions are cut into their steps.
-        selected: the one whose answer is the answer, among ``nodes``; None where nothing finished.
+        nodes: candidates of :func:`unrolled`.
+        selected: the one of them whose answer is the answer; None where nothing finished.
         steps: rows of :func:`candidate_steps`.
         loss: place where the right answer was lost.
         given: the answer that was selected.
@@ -90,13 +89,7 @@ class Followed:
 
 
 def follow(grid: Grid, outcome: Outcome, problem: str, answer: str, method: str) -> Followed:
-    """What became of each candidate of a recorded search, and where the search lost the right answer.
-
-    Args:
-        grid: its aggregate and vote select the answer; its depth limit applies.
-        outcome: outcome of a driver that recorded, see :func:`tts.generate.recorded.search`.
-        answer: the right answer.
-    """
+    """Follows a search that :func:`tts.generate.recorded.search` recorded; the grid's rule selects, and its depth limit applies."""
     task = task_of_grid(grid)
     chosen = selected(grid, outcome)
     nodes = unrolled(outcome.nodes)
@@ -109,24 +102,21 @@ def unrolled(nodes: Sequence[Candidate]) -> list[Candidate]:
     """Candidates of one step each: a whole solution becomes a chain of open ones, of which the last keeps its status."""
     single = []
     for node in nodes:
-        if len(node.path) > 1 or len(node.steps) < 2:
-            single.append(node)
-            continue
-        for end in range(1, len(node.steps) + 1):
-            scores = None if node.scores is None else node.scores[:end]
-            single.append(replace(node, path=node.path + (0,) * (end - 1), steps=node.steps[:end], scores=scores))
-            if end < len(node.steps):
-                single[-1] = replace(single[-1], status="open", text="\n\n".join(node.steps[:end]))
+        ends = range(1, len(node.steps)) if len(node.path) == 1 else ()
+        for end in ends:
+            steps, scores = node.steps[:end], node.scores and node.scores[:end]
+            path = node.path + (0,) * (end - 1)
+            single.append(replace(node, path=path, steps=steps, scores=scores, status="open", text="\n\n".join(steps)))
+        single.append(replace(node, path=node.path + (0,) * len(ends)))
     return single
 
 
 def candidate_steps(
     outcome: Outcome, problem: str, answer: str, chosen: Candidate | None = None, max_steps: int | None = None, task: Task = POCKET
 ) -> pd.DataFrame:
-    """One row per sampled step.
+    """One row per sampled step of a recorded search.
 
     Args:
-        outcome: outcome of a driver that recorded.
         answer: the right answer.
         chosen: the selected candidate, of :func:`unrolled`.
         max_steps: the search's depth limit.
@@ -141,7 +131,8 @@ def candidate_steps(
     by_path = {n.path: n for n in nodes}
     expanded = {n.path[:-1] for n in nodes}
     finished = {n.path for n in unrolled(outcome.trajectories) if n.status == "finished"}
-    checked, rows = not any(step.endswith(_VERDICTS) for node in nodes for step in node.steps), []
+    # A self-checking trace may put a wrong step right, which the exact checker does not know.
+    checked, rows = not any(is_check(step) for node in nodes for step in node.steps), []
     with Grader(task) as grader:
         for node in nodes:
             parent = by_path.get(node.path[:-1])
@@ -178,7 +169,7 @@ def lost(steps: pd.DataFrame) -> Loss:
     there = good[good["step"] == last]
     if last == 0 or (there["state"] == "kept").any():
         return Loss("not sampled", last + 1)
-    kind = next(state for state in ("pruned", "depth limit", "cut off") if (there["state"] == state).any())
+    kind = next(state for state in ("pruned", "depth limit", "cut off") if state in set(there["state"]))
     score = there["score"].max()
     return Loss(kind, last, None if np.isnan(score) else float(score))
 
@@ -186,13 +177,9 @@ def lost(steps: pd.DataFrame) -> Loss:
 def at_step(followed: Followed, step: int) -> pd.DataFrame:
     """A step's candidates: those that won a place first, then by falling score; a merged one follows the one it was merged with."""
     rows = followed.steps[followed.steps["step"] == step]
-    by_path = {row.path: (place, row) for place, row in enumerate(rows.itertuples())}
-
-    def key(row) -> tuple:
-        place, twin = by_path[row.into or row.path]
-        return twin.state not in WON, np.inf if np.isnan(twin.score) else -twin.score, place, row.state == "merged"
-
-    return rows.loc[[row.Index for row in sorted(rows.itertuples(), key=key)]]
+    places = pd.Index(rows["path"]).get_indexer(rows["into"].where(rows["into"] != "", rows["path"]))
+    twins = rows.iloc[places]
+    return rows.iloc[np.lexsort([rows["state"] == "merged", places, -twins["score"], ~twins["state"].isin(WON)])]
 
 
 def last_right(steps: pd.DataFrame) -> set[str]:
