@@ -24,9 +24,7 @@ class Graded:
     """One problem's candidates, graded.
 
     Attributes:
-        problem_id: the problem.
-        group: number of each candidate's answer; -1 for none.
-        correct: whether each candidate is right.
+        group, correct: number of each candidate's answer, and whether it is right, as in :class:`tts.analysis.grades.Grades`.
         scores: each candidate's score, by aggregate; empty where unscored.
         subtree: first index of each candidate's path.
         prompt_tokens, policy_tokens, prm_tokens: tokens of the whole search; None where they are not recorded.
@@ -59,7 +57,7 @@ def graded_row(row: dict, grades: Grades) -> Graded:
 
 
 class Results(Evidence):
-    """Reads a grid's runs from the store and answers how accurate each method is, and at what cost."""
+    """Evidence from the stored runs of a grid."""
 
     def __init__(self, grid: Grid, store: Store):
         self.grid, self.store = grid, store
@@ -81,10 +79,7 @@ class Results(Evidence):
         return self._graded[key]
 
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
-        """Expected accuracy of a method at budget ``n`` on each problem, ``(problems,)``.
-
-        A method whose search falls into independent parts is drawn from its largest run, part by part; another was run at ``n``.
-        """
+        """A method whose search falls into independent parts is drawn from its largest run, part by part; another was run at ``n``."""
         rule = rule or self.grid.rule
         key = (problem_set, policy, prm, method, n, rule)
         if key not in self._accuracies:
@@ -101,9 +96,9 @@ class Results(Evidence):
         rule = MAJORITY if asked.select == "majority" else rule
         parts = self.grid.parts(method, policy, prm, n)
         if parts is None:
-            return np.array([vote_of(g, len(g.group), rule) if len(g.group) else 0.0 for g in runs])
+            return np.array([vote_of(g, rule) for g in runs])
         total, each = parts
-        return np.array([vote_of(by_part(g, total, each), n // each, rule) for g in runs])
+        return np.array([vote_of(by_part(g, total, each), rule, n // each) for g in runs])
 
     def mean_score(self, problem_set: str, policy: str, prm: str, samples: int) -> np.ndarray:
         """Mean score that the PRM gives to each problem's first ``samples`` solutions of the pool, ``(problems,)``."""
@@ -160,8 +155,11 @@ def by_part(graded: Graded, parts: int, samples: int) -> Graded:
     return replace(graded, group=group, correct=correct, scores=scores, subtree=np.arange(parts))
 
 
-def vote_of(graded: Graded, n: int, rule: Rule) -> float:
-    """Expected accuracy of what a rule selects from ``n`` of the candidates."""
+def vote_of(graded: Graded, rule: Rule, n: int | None = None) -> float:
+    """Expected accuracy of what a rule selects from ``n`` of the candidates, by default from all; 0 where there are none."""
+    n = len(graded.group) if n is None else n
+    if n == 0:
+        return 0.0
     if rule.vote == "max":
         return stats.best_of_n_accuracy(graded.correct, graded.scores[rule.aggregate], graded.group, n)
     weights = np.ones(len(graded.group)) if rule.vote == "majority" else graded.scores[rule.aggregate]

@@ -130,9 +130,9 @@ def catches(results: Results, problem_set: str, policy: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _samples(results: Results, problem_set: str, *run: str) -> Iterator[list[tuple[dict, bool]]]:
+def _samples(results: Results, problem_set: str, method: str, policy: str, prm: str | None = None) -> Iterator[list[tuple[dict, bool]]]:
     """Per problem, a run's stored samples, each with whether it is right."""
-    spec = results.grid.spec(*run, n=results.grid.samples)
+    spec = results.grid.spec(method, policy, prm, results.grid.samples)
     stored = (row for chunk in results.grid.chunks(problem_set) for row in results.store.run(spec).read(chunk))
     for row, graded in zip(stored, results.graded(problem_set, spec)):
         yield list(zip(row["trajectories"], graded.correct.tolist()))

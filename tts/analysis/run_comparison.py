@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -20,13 +21,7 @@ from tts.tasks.selection import Rule
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two runs, on the common problems.
-
-    Attributes:
-        name: the run in words.
-        accuracy: accuracy with its interval.
-        policy_tokens, prm_tokens: mean tokens per problem.
-    """
+    """One of the two runs on the common problems: its name in words, its accuracy, and its mean tokens per problem."""
 
     name: str
     accuracy: Interval
@@ -39,10 +34,9 @@ class RunComparison:
     """Two runs on the problems that both hold.
 
     Attributes:
-        problems: number of problems.
-        first, second: the runs.
+        problems: number of those problems.
         difference: first accuracy less second, paired by problem; None on too few problems for an interval.
-        verdict: verdict on the first being more accurate.
+        verdict: whether the first is more accurate.
     """
 
     problems: int
@@ -68,16 +62,15 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
     Raises:
         StoreError: where they hold no common problem.
     """
-    rows = [{row["problem_id"]: row for row in run.rows()} for run in (first, second)]
-    common = [
-        name for name in rows[0] if name in rows[1] and all(rows[0][name][field] == rows[1][name][field] for field in ("problem", "answer"))
-    ]
+    runs, same = (first, second), itemgetter("problem", "answer")
+    rows = [{row["problem_id"]: row for row in run.rows()} for run in runs]
+    common = [name for name, row in rows[0].items() if name in rows[1] and same(row) == same(rows[1][name])]
     if not common:
         raise StoreError(f"no common problem: {first.folder.name} holds {len(rows[0])}, {second.folder.name} {len(rows[1])} others")
-    pairs = list(zip((first, second), rows))
+    held = [[of[name] for name in common] for of in rows]
     with Grader(task_of_key(first.spec.task)) as grader, tqdm(total=2 * len(common), desc="grading", unit="problem", delay=2) as bar:
-        values = [np.array([_accuracy(run.spec, of[name], rule, grader, bar) for name in common]) for run, of in pairs]
-    one, other = (_side(run, [of[name] for name in common], v) for (run, of), v in zip(pairs, values))
+        values = [np.array([_accuracy(run.spec, row, rule, grader, bar) for row in of]) for run, of in zip(runs, held)]
+    one, other = (_side(*of) for of in zip(runs, held, values))
     if len(common) < 2:
         return RunComparison(len(common), one, other, None, "one common problem, too few for an interval; at least 2 are needed")
     difference = stats.bootstrap(values[0] - values[1])
@@ -87,14 +80,10 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
 def _accuracy(spec: RunSpec, row: dict, rule: Rule, grader: Grader, bar: tqdm) -> float:
     graded = graded_row(row, grades.of_row(row, grader))
     bar.update()
-    if not len(graded.group):
-        return 0.0
-    if spec.method in (GREEDY, POOL):
-        return vote_of(graded, len(graded.group), MAJORITY)
     if is_search(spec.method) and (part := METHODS[spec.method].part):
         each = part(Settings(spec.width or 1))
         graded = by_part(graded, spec.n // each, each)
-    return vote_of(graded, len(graded.group), rule)
+    return vote_of(graded, MAJORITY if spec.method in (GREEDY, POOL) else rule)
 
 
 def _side(run: Run, rows: list[dict], values: np.ndarray) -> Side:
