@@ -1,6 +1,6 @@
 """Outcomes problem by problem: those of the full run are committed, and shown beside a fresh run.
 
-A row is one problem with one policy, PRM, method, budget N and sampling seed: the method's expected accuracy on it, and tokens.
+A row is one problem with one policy, PRM (empty for none), method, budget N and sampling seed: expected accuracy, and tokens.
 """
 
 from collections.abc import Iterable, Iterator
@@ -35,7 +35,7 @@ class OutcomesError(ValueError):
 
 
 def collect(evidence: Evidence) -> pd.DataFrame:
-    """Every method at every budget of a grid, one row per problem; ``prm`` is empty where none is used."""
+    """Every method at every budget of a grid, one row per problem."""
     grid, parts = evidence.grid, []
     for problem_set in grid.problems:
         ids = _ids(grid, problem_set)
@@ -45,7 +45,7 @@ def collect(evidence: Evidence) -> pd.DataFrame:
                 asked = (problem_set, policy, prm or None, method, n)
                 values = (evidence.accuracy(*asked), evidence.policy_tokens(*asked), evidence.prm_tokens(*asked), prompts)
                 cell = dict(zip(KEY, (problem_set, policy, prm, method, n, grid.seed, ids)))
-                parts.append(pd.DataFrame(cell | {name: np.asarray(column, np.float32) for name, column in zip(VALUES, values)}))
+                parts.append(pd.DataFrame(cell | dict(zip(VALUES, np.asarray(values, np.float32)))))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -63,16 +63,18 @@ def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
         raise ValueError(f"outcomes of different settings cannot be kept in one file: {settings}")
     names = sorted({name for grid, _ in pairs for name in (*grid.policies, *grid.prms)})
     rows = pd.concat([frame for _, frame in pairs], ignore_index=True).drop_duplicates(KEY)
-    others = [_read(other, other.stat().st_mtime_ns)[0] for other in path.parent.glob("*.parquet") if other != path]
-    for other in (other for other in others if other.attrs["settings"] == settings[0]):
-        known = pd.MultiIndex.from_frame(other[KEY].astype(dict.fromkeys(NAMES, str)))
-        rows = rows[~pd.MultiIndex.from_frame(rows[KEY]).isin(known)].copy()
-    rows[NAMES] = rows[NAMES].astype("category")
-    counts = rows.groupby("problems", observed=True)["problem_id"].nunique()
+    for other in (other for other in path.parent.glob("*.parquet") if other != path):
+        held, _ = _read(other, other.stat().st_mtime_ns)
+        if held.attrs["settings"] == settings[0]:
+            known = pd.MultiIndex.from_frame(held[KEY].astype(dict.fromkeys(NAMES, str)))
+            rows = rows[~pd.MultiIndex.from_frame(rows[KEY]).isin(known)]
+    rows = rows.astype(dict.fromkeys(NAMES, "category"))
+    counts = rows.groupby("problems", observed=True)["problem_id"].nunique().to_dict()
     rows.attrs = {
         "settings": settings[0],
         "weights": {name: _weights(name) for name in names},
-        "problems": {name: [int(count), _texts(pairs[0][0], name, int(count))] for name, count in counts.items()},
+        # An id alone does not say whether it still means the same problem.
+        "problems": {name: [count, fingerprint(_problems(pairs[0][0], name, count))] for name, count in counts.items()},
     }
     with replacing(path) as temporary:
         rows.to_parquet(temporary, index=False, compression="zstd", write_page_checksum=True)
@@ -80,19 +82,16 @@ def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
 
 
 class Committed(Evidence):
-    """Committed outcomes as evidence: seeds averaged within a problem, on the problems that every cell of the grid holds.
+    """Committed outcomes as evidence: sampling seeds, of which there are ``seeds``, averaged within a problem.
 
-    Attributes:
-        grid: the part of the asked grid that the outcomes cover, with their number of problems.
-        seeds: number of sampling seeds.
+    Its grid is the part of the asked one that the outcomes cover, with the number of problems that every cell holds.
     """
 
     def __init__(self, grid: Grid, rows: pd.DataFrame):
         self.grid, self.seeds = grid, int(rows["seed"].nunique())
         averaged = rows.groupby([*CELL, "problem_id"], sort=False)[VALUES].mean()
-        self._cells = {cell: part.droplevel(CELL) for cell, part in averaged.groupby(level=CELL, sort=False)}
-        self._ids = {name: _ids(grid, name) for name in grid.problems}
-        self._in_order: dict[tuple, pd.DataFrame] = {}
+        ids = {name: _ids(grid, name) for name in grid.problems}
+        self._cells = {cell: part.droplevel(CELL).loc[ids[cell[0]]] for cell, part in averaged.groupby(level=CELL, sort=False)}
 
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
         if rule not in (None, self.grid.rule) and method_of(method).guided:
@@ -103,19 +102,16 @@ class Committed(Evidence):
         return self._values("prompt_tokens", problem_set, policy, None, "cot", 1)
 
     def _values(self, column: str, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        cell = problem_set, policy, prm_of(method, prm) or "", method, n
-        if cell not in self._in_order:
-            self._in_order[cell] = self._cells[cell].loc[self._ids[problem_set]]
-        return self._in_order[cell][column].to_numpy(float)
+        return self._cells[problem_set, policy, prm_of(method, prm) or "", method, n][column].to_numpy(float)
 
     policy_tokens, prm_tokens = partialmethod(_values, "policy_tokens"), partialmethod(_values, "prm_tokens")
 
 
 def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:
-    """The committed outcomes of a grid, for as many of its policies as they hold; None where they hold none in full.
+    """The committed outcomes of a grid, for as many of its policies as they hold in full; None for none.
 
-    A policy is held in full where every method and budget of the grid is there, with each PRM, on each problem set.
-    Outcomes of other settings, other problems or other weights do not count.
+    In full: every method and budget of the grid, with each PRM, on each problem set. Outcomes of other settings, other problems or
+    other weights do not count.
 
     Raises:
         OutcomesError: where a file is damaged.
@@ -143,20 +139,20 @@ def beside(fresh: Evidence, full: Evidence, n: int) -> pd.DataFrame:
 
 
 def _holding(grid: Grid, folder: Path) -> Iterator[tuple[pd.DataFrame, dict[tuple, np.ndarray]]]:
-    """The rows of each file whose settings are the grid's, and where each cell's are, if its problems and models are still the same."""
+    """The rows of each file with the grid's settings, and the places of each cell whose problems and models are still the same."""
     for path in sorted(folder.glob("*.parquet")):
         rows, places = _read(path, path.stat().st_mtime_ns)
         if rows.attrs["settings"] != _settings(grid):
             continue
         known = {"", *(name for name, weights in rows.attrs["weights"].items() if _weights(name) == weights)}
         asked = [(name, *about) for name, about in rows.attrs["problems"].items() if name in grid.problems]
-        sets = {name for name, count, texts in asked if _texts(grid, name, count) == texts}
+        sets = {name for name, count, texts in asked if fingerprint(_problems(grid, name, count)) == texts}
         yield rows, {cell: at for cell, at in places.items() if cell[0] in sets and {cell[1], cell[2]} <= known}
 
 
 @lru_cache(maxsize=16)  # a notebook asks for several grids
 def _read(path: Path, changed: int) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
-    """A file's rows as of a time of change, with what :func:`commit` wrote beside them in ``attrs``; and the places of each cell's."""
+    """A file's rows as of a time of change, with what :func:`commit` wrote beside them in ``attrs``; and each cell's places."""
     try:
         rows = pd.read_parquet(path, page_checksum_verification=True)
         if missing := [name for name in (*KEY, *VALUES) if name not in rows.columns]:
@@ -188,11 +184,6 @@ def _problems(grid: Grid, problem_set: str, count: int | None = None) -> list[di
 def _settings(grid: Grid) -> dict:
     own = {"max_step_tokens": grid.max_step_tokens} if grid.max_step_tokens else {}
     return {name: getattr(grid, name) for name in SETTINGS} | own
-
-
-def _texts(grid: Grid, problem_set: str, count: int) -> str:
-    """A hash of the first problems of a set, to tell whether an id still means the same problem."""
-    return fingerprint(_problems(grid, problem_set, count))
 
 
 def _weights(name: str) -> str | None:

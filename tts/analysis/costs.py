@@ -29,8 +29,7 @@ _BILLIONS = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[bB](?![\w.])")
 def shape_of(name: str) -> Shape:
     """A model's size, from its card, or else its weights and config; the dialled checker is no model and has none.
 
-    Of an imported model, and of a served one whose files are not on this machine, only the name is known; a size that it does not
-    tell is NaN.
+    Of a model without a card only the name is known; a size that it does not tell is NaN.
     """
     if name.startswith("dial:"):
         return Shape(0)
@@ -104,20 +103,14 @@ def by_size(policies: Sequence[str]) -> list[str]:
 
 
 def study_share(policy: str) -> float:
-    """A policy's size as a share of the study's largest, 72B; the largest pocket policy plays that part in its family.
-
-    NaN for an imported policy of unknown size.
-    """
+    """A policy's size over the study's largest, 72B, or over its family's largest for a pocket policy; NaN where it is not known."""
     family = files.pocket_models("policy")
     largest = max(shape_of(name).parameters for name in family) if policy in family else 72e9
     return shape_of(policy).parameters / largest
 
 
 def solver_of(prm: str) -> str | None:
-    """The policy that a PRM is, or was started from, and that could answer by itself; None where no card says.
-
-    For ``implicit:NAME`` that is NAME; for a PRM that the suite trained its card names it.
-    """
+    """The policy that could answer by itself: NAME of ``implicit:NAME``, or which a PRM's card says it was started from; else None."""
     if is_imported(prm):
         return None
     family, name = prm.partition(":")[0], model_of(prm)
@@ -138,18 +131,18 @@ def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, met
     if not full:
         return Cost(trained, decode=flops.inference(shape.parameters, generated), deployed=shape.parameters)
     prompts = evidence.prompt_tokens(problem_set, policy).tolist()
-    solution = generated / (n * len(prompts))
     read = evidence.prm_tokens(problem_set, policy, prm, method, n).sum() if prm else 0.0
-    if not read or prm is None:
-        return replace(flops.answering(shape, prompts, generated, solution), policy_training=trained)
-    answering = flops.answering(shape, prompts, generated, solution, shape_of(prm), read)
-    solver = solver_of(prm)
-    same = (
-        solver is not None and files.POCKET_FOLDER / solver == files.POCKET_FOLDER / policy
-    )  # then it is trained once, and in memory once
-    if same and prm.startswith("implicit:"):
-        return replace(answering, policy_training=trained, deployed=shape.parameters)
-    return replace(answering, policy_training=trained, prm_training=training_flops(prm) - (trained if same else 0.0))
+    reader = prm if read else None
+    scorer = shape_of(reader) if reader else None
+    answering = flops.answering(shape, prompts, generated, generated / (n * len(prompts)), scorer, read)
+    answering = replace(answering, policy_training=trained)
+    if reader is None:
+        return answering
+    solver = solver_of(reader)
+    same = solver is not None and files.POCKET_FOLDER / solver == files.POCKET_FOLDER / policy  # then it is trained once
+    if same and reader.startswith("implicit:"):  # and in memory once
+        return replace(answering, deployed=shape.parameters)
+    return replace(answering, prm_training=training_flops(reader) - (trained if same else 0.0))
 
 
 def table(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:

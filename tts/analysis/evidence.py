@@ -15,10 +15,9 @@ from tts.tasks.selection import Rule
 
 
 def cells(grid: Grid, policy: str, pool_budgets: Sequence[int]) -> list[tuple[str, str, int]]:
-    """PRM, method and budget of everything that a grid says about a policy; the PRM is empty where none is used.
+    """PRM (empty where none is used), method and budget of what a grid, or its imported data, say about a policy.
 
     Args:
-        policy: the policy; an imported one gives what its data hold.
         pool_budgets: budgets of what comes from the pool of samples (Pass@N, majority, best-of-N).
     """
     methods = [registry.method_of(name) for name in dict.fromkeys(["pass", "majority", *grid.methods])]
@@ -33,23 +32,19 @@ def cells(grid: Grid, policy: str, pool_budgets: Sequence[int]) -> list[tuple[st
 class Evidence(ABC):
     """A grid, and how accurate each of its methods is on each problem, at what cost in tokens.
 
-    Methods are those of :mod:`tts.search.registry`, ``cot`` (greedy, n = 1) and ``pass`` (Pass@n) among them. Arrays hold one entry
-    per problem, in the order of the problems.
+    Methods are those of :mod:`tts.search.registry`, ``cot`` (greedy, n = 1) and ``pass`` (Pass@n) among them. Arrays are
+    ``(problems,)``, in the order of the problems.
     """
 
     grid: Grid
 
     @abstractmethod
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
-        """Expected accuracy of a method at budget ``n`` on each problem, ``(problems,)``.
-
-        Args:
-            rule: aggregate and vote in place of the grid's.
-        """
+        """Expected accuracy of a method at budget ``n`` on each problem, by a rule or by the grid's."""
 
     @abstractmethod
     def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        """Expected tokens that the policy generates per problem, pruned branches included; ``(problems,)``."""
+        """Expected tokens that the policy generates per problem, pruned branches included."""
 
     @abstractmethod
     def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
@@ -57,7 +52,7 @@ class Evidence(ABC):
 
     @abstractmethod
     def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
-        """Tokens of each problem's prompt, ``(problems,)``."""
+        """Tokens of each problem's prompt."""
 
     @property
     def pool_budgets(self) -> list[int]:
@@ -65,14 +60,9 @@ class Evidence(ABC):
         return sorted(self.grid.budgets)
 
     def alone(self, problem_set: str, policy: str) -> tuple[str, np.ndarray]:
-        """How accurate a policy is without test-time scaling: ``CoT``, or ``Pass@1`` where imported data have no greedy solutions.
-
-        Returns:
-            Which of the two, and the accuracy on each problem, ``(problems,)``.
-        """
-        if self.grid.holds(policy, None, "cot", 1):
-            return "CoT", self.accuracy(problem_set, policy, None, "cot", 1)
-        return "Pass@1", self.accuracy(problem_set, policy, None, "pass", 1)
+        """``CoT`` and a policy's accuracy with it; ``Pass@1`` and that where imported data have no greedy solutions."""
+        name, method = ("CoT", "cot") if self.grid.holds(policy, None, "cot", 1) else ("Pass@1", "pass")
+        return name, self.accuracy(problem_set, policy, None, method, 1)
 
     @cached_property
     def table(self) -> pd.DataFrame:

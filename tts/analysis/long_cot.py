@@ -62,7 +62,7 @@ def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str
             asked = (problem_set, policy, prm_of(how, prm), how, budget)
             accuracy[kind], tokens[kind] = evidence.accuracy(*asked), evidence.policy_tokens(*asked).mean()
         for first, second in (("internal", "plain CoT"), ("external", "internal"), ("both", "internal"), ("both", "external")):
-            difference = stats.paired_difference(accuracy[first], accuracy[second])
+            difference = stats.bootstrap(accuracy[first] - accuracy[second])
             numbers = {"verdict": stats.verdict(difference), "times the tokens": tokens[first] / tokens[second]}
             rows.append({"size": name, "contrast": f"{first} - {second}"} | difference.columns("difference") | numbers)
     return pd.DataFrame(rows)

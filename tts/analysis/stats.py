@@ -1,4 +1,8 @@
-"""Statistics of test-time scaling: pool estimators for every n, and intervals paired by problem."""
+"""Statistics of test-time scaling: pool estimators for every n, and intervals paired by problem.
+
+The estimators are of subsets of ``n`` samples of one problem's pool: ``correct`` says which samples are right, ``groups`` numbers
+their answers, -1 for none, which neither wins nor votes. Ties are broken at random.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,13 +30,7 @@ def best_of_n_accuracy(correct: np.ndarray, scores: np.ndarray, groups: np.ndarr
     """Expected accuracy of PRM-Max over all subsets of ``n`` samples, exactly.
 
     With the answered samples ranked by score, the one of rank r is selected by the C(N-1-r, n-1) subsets that hold it and none ranked
-    above it. Ties are broken at random: equal scores share what their ranks select.
-
-    Args:
-        correct: whether each sample is right.
-        scores: aggregate score of each sample.
-        groups: number of each sample's answer; -1 for none.
-        n: size of the subsets.
+    above it. Equal scores share what their ranks select.
     """
     total = _checked(len(correct), n)
     ranked = sorted((i for i in range(total) if groups[i] >= 0), key=lambda i: -scores[i])
@@ -47,15 +45,11 @@ def best_of_n_accuracy(correct: np.ndarray, scores: np.ndarray, groups: np.ndarr
 def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, n: int, draws: int = 200, seed: int = 0) -> float:
     """Expected accuracy of a (weighted) vote over subsets of ``n`` samples: exact for ``n = N``, else by seeded draws.
 
-    Ties are broken at random: a subset counts as the share of right answers among those that tie.
+    A subset counts as the share of right answers among those that tie.
 
     Args:
-        correct: whether each sample is right.
         weights: vote of each sample; ones for a majority.
-        groups: number of each sample's answer; -1 for none, which does not vote.
-        n: size of the subsets.
         draws: number of subsets drawn.
-        seed: seed of the draws.
     """
     total = _checked(len(correct), n)
     groups, correct, weights = np.asarray(groups), np.asarray(correct, bool), np.asarray(weights, float)
@@ -128,7 +122,7 @@ def wilson(successes: float, trials: int, level: float = 0.95) -> Interval:
 
 def bootstrap(
     values: np.ndarray,
-    of_means: Callable[[np.ndarray], np.ndarray] | None = None,
+    of_means: Callable[[np.ndarray], np.ndarray] = lambda means: means,
     clusters: Sequence[object] | None = None,
     resamples: int = 2000,
     level: float = 0.95,
@@ -142,7 +136,6 @@ def bootstrap(
         values: ``(problems,)`` or ``(problems, columns)``.
         of_means: maps means ``(..., columns)`` to ``(...)``; by default the mean itself, of one column.
         clusters: each problem's cluster; each problem is its own by default.
-        resamples: bootstrap samples.
 
     Raises:
         ValueError: with fewer than two clusters, where there is no interval to give.
@@ -150,17 +143,16 @@ def bootstrap(
     values = np.asarray(values, float)
     sums, sizes = values, np.ones(len(values))
     if clusters is not None:
-        places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
-        member = np.eye(len(places))[:, [places[name] for name in clusters]]
+        names, numbers = np.unique(np.asarray(clusters), return_inverse=True)
+        member = np.eye(len(names))[:, numbers]
         sums, sizes = member @ values, member.sum(1)
     if len(sizes) < 2:
         raise ValueError(f"an interval needs at least two problems; given {len(sizes)}: give more in the parameter problems")
     drawn = _drawn(len(sizes), resamples, seed)
     means = ((drawn @ sums).T / (drawn @ sizes)).T
-    estimates, point = (means, values.mean(0)) if of_means is None else (of_means(means), of_means(values.mean(0)))
     tail = (1 - level) / 2 * 100
-    low, high = np.percentile(estimates, [tail, 100 - tail])
-    return Interval(float(point), float(low), float(high), "bootstrap over problems")
+    low, high = np.percentile(of_means(means), [tail, 100 - tail])
+    return Interval(float(of_means(values.mean(0))), float(low), float(high), "bootstrap over problems")
 
 
 @lru_cache(maxsize=8)  # many intervals are of the same problems
@@ -196,13 +188,6 @@ def log_fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     return float(a), float(b), float(np.corrcoef(logs, y)[0, 1])
 
 
-def verdict(difference: Interval, margin: float = 0.0) -> str:
-    """``supported`` where the whole interval lies above ``margin``, ``contradicted`` below, else ``undecided``."""
-    if difference.low > margin:
-        return "supported"
-    return "contradicted" if difference.high < margin else "undecided"
-
-
-def paired_difference(first: np.ndarray, second: np.ndarray) -> Interval:
-    """Accuracy of the first minus that of the second, paired by problem."""
-    return bootstrap(np.asarray(first) - np.asarray(second))
+def verdict(difference: Interval) -> str:
+    """``supported`` where the whole interval lies above 0, ``contradicted`` below, else ``undecided``."""
+    return "supported" if difference.low > 0 else "contradicted" if difference.high < 0 else "undecided"

@@ -110,7 +110,7 @@ def verifier_as_solver(
 
 def contrast(first: np.ndarray, second: np.ndarray) -> dict[str, str]:
     """Whether the first is more accurate than the second, paired by problem: the difference in points, and the verdict."""
-    difference = stats.paired_difference(first, second)
+    difference = stats.bootstrap(first - second)
     return {"difference (points)": points(difference.columns("difference")), "verdict": stats.verdict(difference)}
 
 
