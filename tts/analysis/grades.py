@@ -34,12 +34,7 @@ VERDICTS = "verdicts.sqlite"
 
 @dataclass(frozen=True)
 class Grades:
-    """Of one problem's candidates.
-
-    Attributes:
-        group: number of each candidate's answer; -1 for none.
-        correct: whether each candidate is right.
-    """
+    """Of one problem's candidates: the number of each one's answer, -1 for none, and whether it is right."""
 
     group: list[int]
     correct: list[bool]
@@ -60,18 +55,17 @@ def of_row(row: dict, grader: Grader) -> Grades:
 
 
 class Judges(AbstractContextManager):
-    """Grades rows side by side, as many at once as there are cores, and eight at most: each judge takes some hundred megabytes.
+    """Grades rows side by side.
 
     Args:
-        count: number of judges.
-        quiet: shows no progress bar, as it must outside the main thread.
+        count: number of judges; by default that of the cores, and eight at most, as each takes some hundred megabytes.
 
     Attributes:
         kept: whether the last verdicts could be written; a store may be read-only.
     """
 
-    def __init__(self, count: int | None = None, quiet: bool = False):
-        self.kept, self.quiet = True, quiet
+    def __init__(self, count: int | None = None):
+        self.kept = True
         self._stop = threading.Event()
         self._judges = [Judge(stop=self._stop) for _ in range(count or min(_MOST, os.cpu_count() or 1))]
         self._verdicts = cache(lambda folder: Verdicts(folder / VERDICTS))
@@ -83,8 +77,7 @@ class Judges(AbstractContextManager):
         Raises:
             tts.store.store.StoreError: where the chunk is missing or damaged.
         """
-        task, verdicts = task_in(problems), self._verdicts(run.folder.parent)
-        note = _note(run, problems)
+        task, verdicts, note = task_in(problems), self._verdicts(run.folder.parent), _note(run, problems)
         rows, graders = run.read(problems), self._graders(task, verdicts)
         uncertain = sum(grader.uncertain for grader in graders)
         found = self.of_rows(rows, task, verdicts)
@@ -101,6 +94,8 @@ class Judges(AbstractContextManager):
         """
         found: list[Grades | None] = [None] * len(rows)
         graders = self._graders(task, verdicts)
+        # Beside the main thread nobody touches tqdm: Ctrl-C while it draws leaves its lock with that thread for good.
+        quiet = threading.current_thread() is not threading.main_thread()
         self._stop.clear()
 
         def work(lane: int) -> None:
@@ -111,8 +106,7 @@ class Judges(AbstractContextManager):
                     found[place] = of_row(rows[place], graders[lane])
 
         with (
-            # Beside the main thread nobody touches tqdm: Ctrl-C while it draws leaves its lock with that thread for good.
-            nullcontext() if self.quiet else tqdm(total=len(rows), desc="grading", unit="problem", leave=False, delay=3) as bar,
+            nullcontext() if quiet else tqdm(total=len(rows), desc="grading", unit="problem", leave=False, delay=3) as bar,
             ThreadPoolExecutor(len(graders)) as pool,
             self._stopping(),  # within the pool, whose end waits for its threads
         ):
@@ -139,16 +133,13 @@ class Judges(AbstractContextManager):
             self._stop.set()
             raise
 
-    def close(self) -> None:
+    def __exit__(self, *exception: object) -> None:
         for judge in self._judges:
             judge.close()
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
 
 def keep(store: Store, grids: Iterable[Grid]) -> int:
-    """Grades whatever stored chunks of grids are not graded yet, with a progress bar; returns how many those were.
+    """Grades what stored chunks of grids are not graded yet; returns how many those were.
 
     A chunk that cannot be read is left out: whoever needs its rows is told. Where nothing can be written, nothing is graded in vain.
     """
@@ -171,10 +162,9 @@ def keep(store: Store, grids: Iterable[Grid]) -> int:
 
 @contextmanager
 def keeping() -> Iterator[Callable[[Run, Sequence[dict]], None]]:
-    """Grades chunks in a thread beside what makes them; what it has not come to in the end, or cannot grade, is left to :func:`keep`.
+    """Yields what takes a chunk that was just stored and returns at once; a thread grades it, beside what makes the next ones.
 
-    Yields:
-        What takes a chunk that was just stored, and returns at once.
+    What the thread has not come to in the end, or cannot grade, is left to :func:`keep`.
     """
     stored: queue.SimpleQueue[tuple[Run, Sequence[dict]] | None] = queue.SimpleQueue()
     ended = threading.Event()
@@ -184,7 +174,7 @@ def keeping() -> Iterator[Callable[[Run, Sequence[dict]], None]]:
             with suppress(Exception):
                 judges.of_chunk(*item)
 
-    with Judges(1, quiet=True) as judges:
+    with Judges(1) as judges:
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         try:
