@@ -133,7 +133,7 @@ def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, met
     prompts = evidence.prompt_tokens(problem_set, policy).tolist()
     read = evidence.prm_tokens(problem_set, policy, prm, method, n).sum() if prm else 0.0
     reader = prm if read else None
-    scorer = shape_of(reader) if reader else None
+    scorer = shape_of(reader) if reader else Shape(0)
     answering = flops.answering(shape, prompts, generated, generated / (n * len(prompts)), scorer, read)
     answering = replace(answering, policy_training=trained)
     if reader is None:

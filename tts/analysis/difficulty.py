@@ -43,11 +43,7 @@ def separate_grids(grid: Grid, samples: int) -> list[Grid]:
 
 
 def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int) -> pd.DataFrame:
-    """Samples a separate pool and counts the right ones.
-
-    Returns:
-        Columns problem_id, problem (a hash of its text), policy, weights, sampling, samples, correct.
-    """
+    """Samples a separate pool and counts the right ones: :data:`COLUMNS`, of which problem is a hash of the problem's text."""
     own = counting_grid(grid, policy, samples, problem_set)
     fill(own, store)
     graded = Results(own, store).graded(problem_set, own.spec("pool", policy, n=samples))
@@ -66,19 +62,18 @@ def pass_at_1(grid: Grid, store: Store, policy: str, problem_set: str, samples: 
         print(f"{original(policy)}: its difficulty is circular, from the very samples that methods are judged on: there are no others")
         return Results(grid, store).accuracy(problem_set, policy, None, "pass", 1)
     known = known_pass_at_1(grid, policy, problem_set)
-    return _pass_at_1(count(grid, store, policy, problem_set, samples), grid, problem_set) if known is None else known
+    if known is None:
+        counts = count(grid, store, policy, problem_set, samples)  # in the order of the problems
+        known = (counts["correct"] / counts["samples"]).to_numpy(float)
+    return known
 
 
 def known_pass_at_1(grid: Grid, policy: str, problem_set: str) -> np.ndarray | None:
     """As :func:`pass_at_1` from committed counts; None where they do not hold every problem."""
     if is_imported(policy) or (counts := committed(grid, policy, problem_set)).empty:
-        return None
-    return _pass_at_1(counts, grid, problem_set) if set(_hashes(grid, problem_set)) <= set(counts["problem_id"]) else None
-
-
-def _pass_at_1(counts: pd.DataFrame, grid: Grid, problem_set: str) -> np.ndarray:
-    indexed = counts.set_index("problem_id").loc[list(_hashes(grid, problem_set))]
-    return (indexed["correct"] / indexed["samples"]).to_numpy(float)
+        return None  # without asking for the problems, which need not be on this machine
+    counts = counts.drop_duplicates("problem_id").set_index("problem_id").reindex(list(_hashes(grid, problem_set)))
+    return None if counts["samples"].isna().any() else (counts["correct"] / counts["samples"]).to_numpy(float)
 
 
 def committed(grid: Grid, policy: str, problem_set: str) -> pd.DataFrame:

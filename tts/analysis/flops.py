@@ -80,9 +80,7 @@ class Cost:
         return self.training + self.inference
 
 
-def answering(
-    policy: Shape, prompts: Sequence[float], generated: float, solution: float, prm: Shape | None = None, read: float = 0.0
-) -> Cost:
+def answering(policy: Shape, prompts: Sequence[float], generated: float, solution: float, prm: Shape = Shape(0), read: float = 0.0) -> Cost:
     """Everything that answering takes, training apart.
 
     A prompt is prefilled once and forked; a token that is generated or scored looks at its prompt and, on average, at half a
@@ -90,37 +88,29 @@ def answering(
 
     Args:
         prompts: tokens of each prompt.
-        generated: tokens that the policy generates for all of them.
+        generated, read: tokens that the policy generates for all of them, and that the PRM reads.
         solution: tokens of a solution, on average.
-        read: tokens that the PRM reads.
     """
     context = sum(prompts) / len(prompts) + (solution + 1) / 2
     attended = attention(policy, sum(length**2 for length in prompts) / 2 + generated * context)
-    scorer = prm or Shape(0)
     return Cost(
         prefill=inference(policy.active, sum(prompts)),
         decode=inference(policy.active, generated),
-        prm_inference=inference(scorer.active, read),
-        attention=attended + attention(scorer, read * context),
-        deployed=policy.parameters + scorer.parameters,
+        prm_inference=inference(prm.active, read),
+        attention=attended + attention(prm, read * context),
+        deployed=policy.parameters + prm.parameters,
     )
 
 
 def break_even_queries(first: Cost, second: Cost, queries: int) -> float | None:
-    """After how many queries the two have cost the same in total, given costs measured over ``queries``.
-
-    Returns:
-        None where one of them is dearer at any number of queries.
-    """
+    """After how many queries two costs, measured over ``queries``, are the same in total; None where one is dearer at any number."""
     training = first.training - second.training
     per_query = (second.inference - first.inference) / queries
-    if per_query == 0 or training / per_query <= 0:
-        return None
-    return training / per_query
+    return None if per_query == 0 or training / per_query <= 0 else training / per_query
 
 
 def cheaper(first: Cost, second: Cost, queries: int) -> str:
-    """In words, at which numbers of queries the first has cost less in total, given costs measured over ``queries``."""
+    """In words, at which numbers of queries the first of two costs, measured over ``queries``, is less in total."""
     if math.isnan(first.total) or math.isnan(second.total):
         return "unknown"
     even = break_even_queries(first, second, queries)
@@ -134,10 +124,7 @@ def cheaper(first: Cost, second: Cost, queries: int) -> str:
 
 
 def against(small: Cost, large: Cost, queries: int) -> dict[str, float | str]:
-    """Three claims apart, each as a ratio above 1 where it holds: total FLOPs, inference FLOPs, deployed parameters.
-
-    And at which numbers of queries the small one is cheaper in total; costs are measured over ``queries``.
-    """
+    """Three claims apart, each as a ratio above 1 where it holds, and :func:`cheaper`."""
     return {
         "times fewer total FLOPs": large.total / small.total,
         "times fewer inference FLOPs": large.inference / small.inference,

@@ -25,12 +25,10 @@ class Assumptions:
     """What the model does not know.
 
     Attributes:
-        tokens: tokens of a solution, by problem set.
-        otherwise: tokens of a solution of any other set.
+        tokens, otherwise: tokens of a solution, by problem set and of any other set.
         prompt: tokens of a prompt.
         peak: operations a second of one GPU.
-        decoding: share of the peak that generating reaches.
-        reading: share of the peak that a PRM reaches, which reads many tokens at once.
+        decoding, reading: shares of the peak that generating reaches, and a PRM, which reads many tokens at once.
     """
 
     tokens: dict[str, float] = field(default_factory=lambda: {"math500": 600.0, "aime24": 1200.0})
@@ -60,7 +58,7 @@ def table(grids: Iterable[Grid], assumed: Assumptions) -> pd.DataFrame:
         Columns policy, prm (:data:`ALONE` where there is none), generated and read (tokens), flops, hours (of one GPU).
 
     Raises:
-        tts.models.hub.ModelError: for a model whose size is not known.
+        tts.models.hub.ModelError: as :func:`size_of`.
     """
     counts: dict[tuple, int] = {}
     for grid in grids:
@@ -77,9 +75,9 @@ def table(grids: Iterable[Grid], assumed: Assumptions) -> pd.DataFrame:
         generating = flops.answering(size_of(policy), prompts, generated, solution).inference if generated else 0.0
         scoring = flops.answering(Shape(0), prompts, 0.0, solution, size_of(prm), read).inference if prm else 0.0
         hours = (generating / assumed.decoding + scoring / assumed.reading) / assumed.peak / 3600
-        tokens = {"generated": generated, "read": read}
-        rows.append({"policy": policy, "prm": prm or ALONE} | tokens | {"flops": generating + scoring, "hours": hours})
-    return pd.DataFrame(rows).groupby(["policy", "prm"], sort=False, as_index=False).sum()
+        rows.append((policy, prm or ALONE, generated, read, generating + scoring, hours))
+    columns = ["policy", "prm", "generated", "read", "flops", "hours"]
+    return pd.DataFrame(rows, columns=columns).groupby(["policy", "prm"], sort=False, as_index=False).sum()
 
 
 @cache

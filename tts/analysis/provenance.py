@@ -28,19 +28,16 @@ def runs(results: Sequence[Results]) -> pd.DataFrame:
         FLOPs (2 x parameters x tokens, the PRM's included; the policy's prompts as read once a problem), seconds (wall time of
         generation).
     """
-    stored: dict[Path, Run] = {}
-    chunks: dict[Path, dict] = {}
+    stored: dict[Path, tuple[Run, dict[Path, None]]] = {}
     for one in results:
         for run in map(one.store.run, one.grid.specs()):
-            stored[run.folder] = run
             paths = [run.path(c) for name in one.grid.problems for c in one.grid.chunks(name) if run.has(c)]
-            chunks[run.folder] = dict.fromkeys([*chunks.get(run.folder, ()), *paths])
-    return pd.DataFrame([_run(stored[folder], paths) for folder, paths in chunks.items() if paths])
+            stored.setdefault(run.folder, (run, {}))[1].update(dict.fromkeys(paths))
+    return pd.DataFrame([_run(run, paths) for run, paths in stored.values() if paths])
 
 
 def _run(run: Run, paths: Iterable[Path]) -> dict:
-    spec = run.spec
-    tables = [read_chunk(path) for path in paths]
+    spec, tables = run.spec, [read_chunk(path) for path in paths]
     columns = ("prompt_tokens", "policy_tokens", "prm_tokens")
     counts = (np.concatenate([t[name].to_numpy().astype(float) for t in tables]) for name in columns)
     prompts, written, read = (int(summed) if np.isfinite(summed := count.sum()) else summed for count in counts)  # NaN: not recorded
@@ -66,8 +63,8 @@ def models(results: Sequence[Results]) -> pd.DataFrame:
     """Every policy and PRM of the results: parameters and the hash of its weights."""
     specs = [spec for one in results for spec in one.grid.specs()]
     named = {m.name: m.weights for spec in specs for m in (spec.policy, spec.prm) if m}
-    rows = [{"model": name, "parameters": costs.shape_of(name).parameters, "weights": weights} for name, weights in named.items()]
-    return pd.DataFrame(rows)
+    sizes = [costs.shape_of(name).parameters for name in named]
+    return pd.DataFrame({"model": list(named), "parameters": sizes, "weights": list(named.values())})
 
 
 def environment() -> str:
