@@ -55,9 +55,9 @@ def test_the_difference_is_paired_on_the_common_problems(tmp_path):
     pool = write(store, spec("pool", n=3), [["1", "1", "9"], ["9", "9", "3"], ["4", "4", "4"]], first=1)  # problems 1, 2, 3: only the last
     found = compare(greedy, pool, RULE)
     assert found.problems == 3
-    assert found.first.accuracy.estimate == pytest.approx(2 / 3) and found.second.accuracy.estimate == pytest.approx(1 / 3)
+    assert found.runs["accuracy"].tolist() == pytest.approx([2 / 3, 1 / 3])
     assert found.difference.estimate == pytest.approx(1 / 3) and found.verdict == "undecided"
-    assert (found.first.policy_tokens, found.second.policy_tokens, found.second.prm_tokens) == (10, 30, 7)
+    assert found.runs["policy_tokens"].tolist() == [10, 30] and found.runs["prm_tokens"].tolist() == [7, 7]
 
 
 def test_searches_select_by_the_rule(tmp_path):
@@ -66,10 +66,10 @@ def test_searches_select_by_the_rule(tmp_path):
     beam = write(store, spec("beam_search", prm="prm", n=4, width=2), answers, scores=[0.9, 0.4, 0.3, 0.1])
     dvts = write(store, spec("dvts", prm="prm", n=4, width=2), [row[:2] for row in answers], scores=[0.2, 0.7])
     # beam search: 0.9 for the right answer against 0.8 for the wrong one by vote; by majority the wrong one
-    assert compare(beam, dvts, RULE).first.accuracy.estimate == 1.0
-    assert compare(beam, dvts, Rule("", "majority")).first.accuracy.estimate == 0.0
+    assert compare(beam, dvts, RULE).runs["accuracy"][0] == 1.0
+    assert compare(beam, dvts, Rule("", "majority")).runs["accuracy"][0] == 0.0
     # both of DVTS's candidates are of one subtree, of which the last written counts
-    assert compare(beam, dvts, RULE).second.accuracy.estimate == 0.0
+    assert compare(beam, dvts, RULE).runs["accuracy"][1] == 0.0
 
 
 def test_a_run_is_found_by_key_or_folder(tmp_path):

@@ -1,7 +1,5 @@
 """From stored trajectories to per-problem accuracies: graded, selected, for every method and budget of a grid."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -129,20 +127,14 @@ class Results(Evidence):
     @property
     def pool_budgets(self) -> list[int]:
         """Powers of two up to the pool's size, and the grid's budgets: what the pool gives for nothing."""
-        doubling = [1 << i for i in range(self.grid.samples.bit_length()) if 1 << i <= self.grid.samples]
-        return sorted({*doubling, *self.grid.budgets})
+        return sorted({*(1 << i for i in range(self.grid.samples.bit_length())), *self.grid.budgets})
 
 
 def by_part(graded: Graded, parts: int, samples: int) -> Graded:
-    """One candidate for each independent part of a search, in order; a part without a finished solution has no answer.
+    """One candidate for each of a search's independent ``parts``, in order; each part takes ``samples`` of the first samples.
 
     Of a DVTS run with N = 8 and subtrees of 4 samples, a candidate whose path begins with sample 5 belongs to part 5 // 4 = 1. So
     where only that one finished, part 0 has no answer, is wrong and has the score 0.
-
-    Args:
-        graded: candidates of the whole search.
-        parts: number of its parts.
-        samples: number of the first samples that belong to each part.
     """
     if samples == 1 and len(graded.group) == parts:
         return graded

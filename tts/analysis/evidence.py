@@ -85,8 +85,3 @@ class Evidence(ABC):
                     tokens = {"policy_tokens": written.mean(), "prm_tokens": read.mean()}
                     rows.append(cell | stats.of_accuracy(accuracy).columns() | tokens)
         return pd.DataFrame(rows)
-
-
-def best(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """The row of highest accuracy within each group."""
-    return table.loc[table.groupby(list(by), sort=False)["accuracy"].idxmax()].reset_index(drop=True)

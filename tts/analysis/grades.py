@@ -4,8 +4,6 @@ Judging mathematics takes long (half a second for 64 solutions of a MATH-500 pro
 found is kept in the store's file of verdicts (:mod:`tts.tasks.verdicts`).
 """
 
-from __future__ import annotations
-
 import os
 import queue
 import threading

@@ -1,7 +1,5 @@
 """What ran: the stored runs behind a study, with their models, tokens, FLOPs and wall time."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import platform
 from collections.abc import Iterable, Sequence

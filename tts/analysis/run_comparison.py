@@ -1,11 +1,10 @@
 """Two stored runs side by side: the paired difference in accuracy on the problems that both hold, and what each cost."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from operator import itemgetter
 
 import numpy as np
+import pandas as pd
 from tqdm.auto import tqdm
 
 from tts.analysis import grades, stats
@@ -20,28 +19,18 @@ from tts.tasks.selection import Rule
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of the two runs on the common problems: its name in words, its accuracy, and its mean tokens per problem."""
-
-    name: str
-    accuracy: Interval
-    policy_tokens: float
-    prm_tokens: float
-
-
-@dataclass(frozen=True)
 class RunComparison:
     """Two runs on the problems that both hold.
 
     Attributes:
         problems: number of those problems.
+        runs: one row for each: run (in words), accuracy, low, high, policy_tokens and prm_tokens (mean per problem).
         difference: first accuracy less second, paired by problem; None on too few problems for an interval.
         verdict: whether the first is more accurate.
     """
 
     problems: int
-    first: Side
-    second: Side
+    runs: pd.DataFrame
     difference: Interval | None
     verdict: str
 
@@ -70,11 +59,16 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
     held = [[of[name] for name in common] for of in rows]
     with Grader(task_of_key(first.spec.task)) as grader, tqdm(total=2 * len(common), desc="grading", unit="problem", delay=2) as bar:
         values = [np.array([_accuracy(run.spec, row, rule, grader, bar) for row in of]) for run, of in zip(runs, held)]
-    one, other = (_side(*of) for of in zip(runs, held, values))
+    table = pd.DataFrame(
+        {"run": f"{run.spec}, seed {run.spec.seed} ({run.key})"}
+        | stats.of_accuracy(accuracies).columns()
+        | pd.DataFrame(of)[["policy_tokens", "prm_tokens"]].astype(float).mean(skipna=False).to_dict()
+        for run, of, accuracies in zip(runs, held, values)
+    )
     if len(common) < 2:
-        return RunComparison(len(common), one, other, None, "one common problem, too few for an interval; at least 2 are needed")
+        return RunComparison(len(common), table, None, "one common problem, too few for an interval; at least 2 are needed")
     difference = stats.bootstrap(values[0] - values[1])
-    return RunComparison(len(common), one, other, difference, stats.verdict(difference))
+    return RunComparison(len(common), table, difference, stats.verdict(difference))
 
 
 def _accuracy(spec: RunSpec, row: dict, rule: Rule, grader: Grader, bar: tqdm) -> float:
@@ -84,9 +78,3 @@ def _accuracy(spec: RunSpec, row: dict, rule: Rule, grader: Grader, bar: tqdm) -
         each = part(Settings(spec.width or 1))
         graded = by_part(graded, spec.n // each, each)
     return vote_of(graded, MAJORITY if spec.method in (GREEDY, POOL) else rule)
-
-
-def _side(run: Run, rows: list[dict], values: np.ndarray) -> Side:
-    name = f"{run.spec}, seed {run.spec.seed} ({run.key})"
-    tokens = [float(np.mean(np.array([row[kind] for row in rows], float))) for kind in ("policy_tokens", "prm_tokens")]
-    return Side(name, stats.of_accuracy(values), *tokens)

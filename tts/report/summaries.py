@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tts.analysis.evidence import best
 from tts.claims.comparisons import points
 from tts.common.names import short
 from tts.search.registry import method_of
@@ -22,7 +21,7 @@ def methods(table: pd.DataFrame, contrasts: pd.DataFrame, n: int) -> list[str]:
     guided = guided[guided["held"] == guided.groupby(cell)["held"].transform("max")]
     guided = guided[guided["n"] == guided.groupby(cell)["n"].transform("max")]
     lines = []
-    for row in best(guided, cell).itertuples():
+    for row in guided.loc[guided.groupby(cell, sort=False)["accuracy"].idxmax()].itertuples():
         same = table[(table["problems"] == row.problems) & (table["policy"] == row.policy)]
         cot, single = (same[(same["method"] == m) & (same["n"] == 1)]["accuracy"] for m in ("cot", "pass"))
         majority = same[(same["method"] == "majority") & (same["n"] == row.n)]["accuracy"]

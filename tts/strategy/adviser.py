@@ -56,13 +56,11 @@ class Limits(BaseModel, extra="forbid"):
 
 
 class Entry(BaseModel, extra="forbid"):
-    """What to do with problems of one difficulty at one budget, and what that gave.
+    """What to do with problems of one predicted difficulty at one budget, and what that gave.
 
     Attributes:
-        difficulty: difficulty as predicted from the PRM's scores of a few samples.
         method, aggregate, vote, n: method, rule and budget to use; majority voting has no aggregate.
-        accuracy, low, high: cross-fitted accuracy on the problems of that difficulty, with its 95 % interval.
-        problems: number of those problems.
+        accuracy, low, high: cross-fitted accuracy on the ``problems`` of that difficulty, with its 95 % interval.
         policy_tokens, prm_tokens: mean per problem; the PRM's are an upper bound where part of a pool was scored.
         flops: FLOPs of inference, mean per problem, by the study's convention with the PRM added.
     """
@@ -100,7 +98,6 @@ class Strategy(BaseModel, extra="forbid"):
         thresholds: mean PRM score of those above which a problem is easy, and below which it is hard.
         aggregate: aggregate of the scores that are averaged.
         learnt_on: problem sets and their number of problems.
-        entries: the best choice per difficulty and budget.
     """
 
     policy: Model
@@ -218,8 +215,7 @@ class Solution(NamedTuple):
     Attributes:
         answer: the selected answer; None where no candidate has one.
         steps: steps of the selected candidate.
-        score: mean PRM score of the first samples, from which the difficulty is predicted.
-        policy_tokens, prm_tokens: tokens of everything, the first samples included.
+        score: mean PRM score of the first samples, from which the difficulty is predicted; their tokens count too.
     """
 
     answer: str | None
@@ -235,7 +231,7 @@ def solve(plan: Strategy, engines: Engines, problem: str, budget: float, unit: U
     """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers.
 
     Raises:
-        StrategyError: where the budget buys nothing.
+        StrategyError: as :meth:`Strategy.within`.
     """
     entries = {e.difficulty: e for e in plan.within(budget, unit)}
     models = {"policies": [plan.policy.name], "prms": [plan.prm.name], "methods": ["majority"], "problems": plan.learnt_on}

@@ -1,6 +1,7 @@
 """Difficulty of a problem for a policy, and which method is best for it."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +15,7 @@ from tts.tasks.selection import AGGREGATES, Rule
 
 BINS = ("easy", "medium", "hard")
 THRESHOLDS = (0.5, 0.1)
-PRICES = tuple(1e-6 * 2.0**i for i in range(12))
-"""Prices of a token, in accuracy: from one point for 10,000 tokens to one for five."""
+PRICES = [1e-6 * 2.0**i for i in range(12)]  # of a token, in accuracy: from one point for 10,000 tokens to one for five
 
 
 def absolute_bins(pass_at_1: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -32,16 +32,16 @@ def quantile_bins(pass_at_1: Sequence[float]) -> np.ndarray:
 
 
 def by_bin(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, bins: np.ndarray) -> pd.DataFrame:
-    """Accuracy of each of the grid's methods in each difficulty bin, with intervals.
+    """Accuracy of each of the grid's methods in each difficulty bin that has problems, with intervals.
 
-    Bins without problems are left out, and so are methods that imported data do not have at that budget.
+    Methods that imported data do not have at that budget are left out.
     """
+    held = [m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)]
     rows = []
-    for name in (name for name in BINS if (bins == name).any()):
-        for method in (m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)):
-            inside = evidence.accuracy(problem_set, policy, prm, method, n)[bins == name]
-            cell = {"policy": policy, "prm": prm, "bin": name, "method": method, "n": n, "problems": len(inside)}
-            rows.append(cell | stats.of_accuracy(inside).columns())
+    for name, method in product((name for name in BINS if name in bins), held):
+        inside = evidence.accuracy(problem_set, policy, prm, method, n)[bins == name]
+        cell = {"policy": policy, "prm": prm, "bin": name, "method": method, "n": n, "problems": len(inside)}
+        rows.append(cell | stats.of_accuracy(inside).columns())
     return pd.DataFrame(rows)
 
 
@@ -160,14 +160,14 @@ def at_equal_tokens(evidence: Evidence, at: Setting, bins: np.ndarray, peek: int
     """
     asked, common = (at.problem_set, at.policy, at.prm), {"policy": at.policy, "prm": at.prm}
     rows, worth, spent = [], [], []
-    for method in evidence.grid.methods:
-        for n in sorted(evidence.grid.budgets):
-            tokens = evidence.policy_tokens(*asked, method, n)
-            interval = stats.of_accuracy(evidence.accuracy(*asked, method, n))
-            rows.append(common | {"strategy": method, "n": n, "tokens": tokens.mean()} | interval.columns())
-            worth.append(values(evidence, *asked, n, choices([method])))
-            spent.append(np.broadcast_to(tokens, worth[-1].shape))
-    peeked = evidence.policy_tokens(*asked, "majority", max(evidence.grid.budgets)).mean() * peek / max(evidence.grid.budgets)
+    budgets = sorted(evidence.grid.budgets)
+    for method, n in product(evidence.grid.methods, budgets):
+        tokens = evidence.policy_tokens(*asked, method, n)
+        interval = stats.of_accuracy(evidence.accuracy(*asked, method, n))
+        rows.append(common | {"strategy": method, "n": n, "tokens": tokens.mean()} | interval.columns())
+        worth.append(values(evidence, *asked, n, choices([method])))
+        spent.append(np.broadcast_to(tokens, worth[-1].shape))
+    peeked = evidence.policy_tokens(*asked, "majority", budgets[-1]).mean() * peek / budgets[-1]
     for price in PRICES:
         fitted = compute_optimal.fit(np.concatenate(worth), bins, costs=np.concatenate(spent), price=price)
         rows.append(common | {"strategy": "adaptive", "n": pd.NA, "tokens": fitted.cost + peeked} | fitted.accuracy.columns())

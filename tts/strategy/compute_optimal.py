@@ -59,25 +59,22 @@ def interval(estimates: np.ndarray) -> Interval:
 
 
 @lru_cache(8)  # many strategies are fitted on the same problems
-def resampled_problems(problems: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+def resampled_problems(problems: int, resamples: int = RESAMPLES) -> np.ndarray:
     """How often each problem is drawn, ``(1 + resamples, problems)``, read-only; once each in the first row."""
-    drawn = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=resamples)
+    drawn = np.random.default_rng(0).multinomial(problems, np.full(problems, 1 / problems), size=resamples)
     weights = np.vstack([np.ones((1, problems)), drawn])
     weights.flags.writeable = False
     return weights
 
 
 def resampled_means(values: np.ndarray) -> np.ndarray:
-    """The mean of ``(problems,)`` values on the problems as they are, then on each resample, ``(1 + resamples,)``.
-
-    Resample by resample the same problems as in :func:`fit`, so that differences of the two are paired.
-    """
+    """The mean of ``(problems,)`` values on the problems as they are, then on the resamples of :func:`fit`, ``(1 + resamples,)``."""
     return resampled_problems(len(values)) @ values / len(values)
 
 
-def folds_of(bins: Sequence[str] | np.ndarray, seed: int = 0) -> np.ndarray:
+def folds_of(bins: Sequence[str] | np.ndarray) -> np.ndarray:
     """The fold of each problem, ``(problems,)``: random, and as even as can be within each bin."""
-    bins, rng = np.asarray(bins), np.random.default_rng(seed)
+    bins, rng = np.asarray(bins), np.random.default_rng(0)
     fold, dealt = np.zeros(len(bins), int), 0
     for name in dict.fromkeys(bins):
         inside = rng.permutation(np.flatnonzero(bins == name))
@@ -93,7 +90,6 @@ def fit(
     costs: np.ndarray | None = None,
     price: float = 0.0,
     resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Fitted:
     """Chooses the best candidate of each bin, anew in every resample of the problems.
 
@@ -103,8 +99,7 @@ def fit(
         values: ``(candidates, problems)``, each candidate's expected accuracy on each problem.
         bins: ``(problems,)``, each problem's difficulty; all the same gives the best fixed method.
         crossed: judge on problems that the choice was not made on; else on the same ones, as the study does.
-        costs: ``(candidates, problems)``, what each candidate costs, say in tokens; nothing by default.
-        price: accuracy that a unit of cost must bring; the choice is by accuracy less price times cost.
+        costs, price: ``(candidates, problems)``, say in tokens; the choice is by accuracy less price times cost.
 
     Raises:
         ValueError: with fewer problems than folds, where nothing can be held out.
@@ -113,9 +108,9 @@ def fit(
     costs = np.zeros_like(values) if costs is None else np.asarray(costs, float)
     if values.shape[1] < FOLDS:
         raise ValueError(f"choosing a strategy needs at least {FOLDS} problems; given {values.shape[1]}")
-    weights = resampled_problems(values.shape[1], resamples, seed)
+    weights = resampled_problems(values.shape[1], resamples)
     numbers, names = pd.factorize(bins)
-    cells = np.eye(len(names) * FOLDS)[numbers * FOLDS + folds_of(bins, seed)]  # (problems, bins * folds), one where a problem lies
+    cells = np.eye(len(names) * FOLDS)[numbers * FOLDS + folds_of(bins)]  # (problems, bins * folds), one where a problem lies
     worth = _sums(values - price * costs, cells, weights)
     best = _best(worth, crossed)
     right = np.take_along_axis(_sums(values, cells, weights) if price else worth, best, 1).sum((1, 3))  # (1 + resamples, bins)
@@ -185,11 +180,9 @@ def efficiency_gain(
     anywhere; TTS is interpolated over the logarithm of the budget.
 
     Args:
-        budgets: budgets of majority voting, in samples or tokens, rising.
-        majority: ``(budgets, 1 + resamples)``, its accuracy.
-        standard_error: standard error of its accuracy at the maximum.
-        tts_budgets: budgets of compute-optimal TTS, in the same unit, rising.
-        tts: ``(tts_budgets, 1 + resamples)``, its accuracy on the same resamples.
+        budgets, tts_budgets: budgets of majority voting and of compute-optimal TTS, in samples or in tokens, rising.
+        majority, tts: ``(budgets, 1 + resamples)``, their accuracies on the same resamples.
+        standard_error: standard error of majority's accuracy at its maximum.
     """
     gains = [_gain(budgets, m, standard_error, tts_budgets, t) for m, t in zip(majority.T, tts.T)]
     value, bound = gains[0]

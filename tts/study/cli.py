@@ -305,10 +305,9 @@ def compare(
     rule = grid_of(problems={"any": 1}, policies=["any"], methods=["majority"], samples=1, budgets=[1], aggregate=aggregate, vote=vote).rule
     found = run_comparison.compare(held.find(run_a), held.find(run_b), rule)
     table = Table("run", "accuracy (%)", "policy tokens", "PRM tokens", title=f"{found.problems} common problems")
-    for side in (found.first, found.second):
-        i = side.accuracy
-        shown = f"{100 * i.estimate:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]"
-        table.add_row(escape(side.name), shown, f"{side.policy_tokens:,.0f}", f"{side.prm_tokens:,.0f}")
+    for row in found.runs.itertuples():
+        shown = f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
+        table.add_row(escape(row.run), shown, f"{row.policy_tokens:,.0f}", f"{row.prm_tokens:,.0f}")
     console.print(table)
     console.print(str(found), highlight=False, soft_wrap=True, markup=False)
 
