@@ -13,7 +13,6 @@ from tts.store.run_spec import RunSpec
 from tts.store.store import Store
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
-MAJORITY_DRAWS = 100
 MAJORITY = Rule("", "majority")
 
 
@@ -155,4 +154,4 @@ def vote_of(graded: Graded, rule: Rule, n: int | None = None) -> float:
     if rule.vote == "max":
         return stats.best_of_n_accuracy(graded.correct, graded.scores[rule.aggregate], graded.group, n)
     weights = np.ones(len(graded.group)) if rule.vote == "majority" else graded.scores[rule.aggregate]
-    return stats.vote_accuracy(graded.correct, weights, graded.group, n, MAJORITY_DRAWS)
+    return stats.vote_accuracy(graded.correct, weights, graded.group, n)

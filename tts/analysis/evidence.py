@@ -17,8 +17,7 @@ from tts.tasks.selection import Rule
 def cells(grid: Grid, policy: str, pool_budgets: Sequence[int]) -> list[tuple[str, str, int]]:
     """PRM (empty where none is used), method and budget of what a grid, or its imported data, say about a policy.
 
-    Args:
-        pool_budgets: budgets of what comes from the pool of samples (Pass@N, majority, best-of-N).
+    What comes from the pool of samples (Pass@N, majority, best-of-N) has budgets of its own.
     """
     methods = [registry.method_of(name) for name in dict.fromkeys(["pass", "majority", *grid.methods])]
     asked = [("", "cot", 1)]

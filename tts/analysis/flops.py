@@ -52,8 +52,7 @@ class Cost:
 
     Attributes:
         policy_training, prm_training: each model once.
-        prefill: reading of the prompts, the policy's 2N a token.
-        decode: generation of the solutions, the policy's 2N a token.
+        prefill, decode: reading of the prompts and generation of the solutions, the policy's 2N a token.
         prm_inference: reading by the PRM, its 2N a token.
         attention: attention of policy and PRM, over prompts and solutions.
         deployed: parameters of policy and PRM.

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 
 import pandas as pd
 
 from tts.analysis import costs, flops
-from tts.analysis.flops import Shape
 from tts.generate.grid import Grid
 from tts.models.hub import ModelError
 
@@ -38,10 +38,6 @@ class Assumptions:
     decoding: float = 0.1
     reading: float = 0.4
 
-    def solution(self, problem_set: str) -> float:
-        """Tokens of a solution of a set, also of a local copy of it."""
-        return self.tokens.get(problem_set.partition(":")[0], self.otherwise)
-
     def __str__(self) -> str:
         lengths = ", ".join(f"{count:g} on {name}" for name, count in self.tokens.items())
         return (
@@ -62,18 +58,18 @@ def table(grids: Iterable[Grid], assumed: Assumptions) -> pd.DataFrame:
     """
     counts: dict[tuple, int] = {}
     for grid in grids:
-        for run in grid.runs():
-            for problem_set, count in grid.problems.items():
-                key = *run, problem_set, grid.split, grid.sampling(0.0 if run[0] == "cot" else None)
-                counts[key] = max(count, counts.get(key, 0))
+        for run, (problem_set, count) in product(grid.runs(), grid.problems.items()):
+            key = *run, problem_set, grid.split, grid.sampling(0.0 if run[0] == "cot" else None)
+            counts[key] = max(count, counts.get(key, 0))
     rows = []
     for (method, policy, prm, n, problem_set, _, _), problems in counts.items():
-        solution, prompts = assumed.solution(problem_set), [assumed.prompt] * problems
+        solution = assumed.tokens.get(problem_set.partition(":")[0], assumed.otherwise)  # a local copy of a set is like it
+        prompts = [assumed.prompt] * problems
         solutions = n * problems * solution
         generated = 0.0 if method == "scores" else solutions
         read = sum(prompts) + solutions if prm else 0.0
         generating = flops.answering(size_of(policy), prompts, generated, solution).inference if generated else 0.0
-        scoring = flops.answering(Shape(0), prompts, 0.0, solution, size_of(prm), read).inference if prm else 0.0
+        scoring = flops.answering(flops.Shape(0), prompts, 0.0, solution, size_of(prm), read).inference if prm else 0.0
         hours = (generating / assumed.decoding + scoring / assumed.reading) / assumed.peak / 3600
         rows.append((policy, prm or ALONE, generated, read, generating + scoring, hours))
     columns = ["policy", "prm", "generated", "read", "flops", "hours"]
@@ -81,7 +77,7 @@ def table(grids: Iterable[Grid], assumed: Assumptions) -> pd.DataFrame:
 
 
 @cache
-def size_of(model: str) -> Shape:
+def size_of(model: str) -> flops.Shape:
     """A model's size: the nominal one of the study's models (``data/published/sizes.csv``), else a local folder's own.
 
     Raises:

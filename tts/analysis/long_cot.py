@@ -21,11 +21,7 @@ LONG = ("internal: long CoT", "both: long with TTS")
 
 
 def ways(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str, str], prm: str) -> pd.DataFrame:
-    """Every method and budget of each pair of policies of one size, with what it costs.
-
-    Args:
-        plain, long: evidence of the plain policies, and of the long-CoT ones.
-        pairs: each plain policy's long-CoT counterpart.
+    """Every method and budget of each pair of policies of one size, a plain one and its long-CoT counterpart, with what it costs.
 
     Returns:
         Columns size (the plain policy's name), policy, kind, method, n, accuracy, low, high, tokens (policy tokens per problem).
@@ -41,10 +37,7 @@ def ways(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str, str
 
 
 def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str, str], prm: str, method: str, n: int) -> pd.DataFrame:
-    """External, internal and both, paired by problem.
-
-    Args:
-        method, n: external scaling, at a budget that both hold.
+    """External scaling (a method at a budget that both hold), internal and both, paired by problem.
 
     Returns:
         Columns size, contrast, difference, low, high, verdict, times the tokens (the first's over the second's).

@@ -27,9 +27,7 @@ Scores = Sequence[Sequence[float]]
 class Judged:
     """A PRM's step scores of each solution, and how well they find first errors at one threshold, as ProcessBench counts it.
 
-    Attributes:
-        erroneous: share of wrong solutions whose first wrong step is found exactly.
-        correct: share of right solutions that are called right.
+    ``erroneous`` is the share of wrong solutions whose first wrong step is found exactly, ``correct`` that of right ones called right.
     """
 
     scores: Scores
@@ -122,13 +120,10 @@ def error_rates(scores: Scores, solutions: Sequence[Labelled], threshold: float)
 
 
 def by_length(scores: Scores, solutions: Sequence[Labelled], edges: Sequence[int]) -> pd.DataFrame:
-    """Mean score of right steps by their length in characters: a PRM without length bias gives a flat line.
-
-    Args:
-        edges: lower edges of the classes of length, rising.
+    """Mean score of right steps in classes of length, between rising ``edges``: a PRM without length bias gives a flat line.
 
     Returns:
-        Columns length (the class's edge), steps, score, low, high (bootstrap over solutions, 95 %).
+        Columns length (the class's lower edge, in characters), steps, score, low, high (bootstrap over solutions, 95 %).
     """
     steps = []
     for number, (row, solution) in enumerate(zip(scores, solutions)):

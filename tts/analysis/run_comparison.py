@@ -9,7 +9,6 @@ from tqdm.auto import tqdm
 
 from tts.analysis import grades, stats
 from tts.analysis.accuracy import MAJORITY, by_part, graded_row, vote_of
-from tts.analysis.stats import Interval
 from tts.search.registry import GREEDY, METHODS, POOL, Settings, is_search
 from tts.store.run_spec import RunSpec
 from tts.store.store import Run, StoreError
@@ -31,7 +30,7 @@ class RunComparison:
 
     problems: int
     runs: pd.DataFrame
-    difference: Interval | None
+    difference: stats.Interval | None
     verdict: str
 
     def __str__(self) -> str:

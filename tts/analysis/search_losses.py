@@ -69,7 +69,6 @@ class Followed:
         nodes: candidates of :func:`unrolled`.
         selected: the one of them whose answer is the answer; None where nothing finished.
         steps: rows of :func:`candidate_steps`.
-        loss: place where the right answer was lost.
         given: the answer that was selected.
     """
 
@@ -117,9 +116,7 @@ def candidate_steps(
     """One row per sampled step of a recorded search.
 
     Args:
-        answer: the right answer.
         chosen: the selected candidate, of :func:`unrolled`.
-        max_steps: the search's depth limit.
 
     Returns:
         Columns step (from 1), path (sample indices from the root), text, score (NaN where the PRM was not asked), state (of

@@ -42,14 +42,10 @@ def best_of_n_accuracy(correct: np.ndarray, scores: np.ndarray, groups: np.ndarr
     return float(chosen / comb(total, n))
 
 
-def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, n: int, draws: int = 200, seed: int = 0) -> float:
-    """Expected accuracy of a (weighted) vote over subsets of ``n`` samples: exact for ``n = N``, else by seeded draws.
+def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, n: int, draws: int = 100, seed: int = 0) -> float:
+    """Expected accuracy of a vote over subsets of ``n`` samples: exact for ``n = N``, else by seeded draws of subsets.
 
-    A subset counts as the share of right answers among those that tie.
-
-    Args:
-        weights: vote of each sample; ones for a majority.
-        draws: number of subsets drawn.
+    The weights are the samples' votes, ones for a majority. A subset counts as the share of right answers among those that tie.
     """
     total = _checked(len(correct), n)
     groups, correct, weights = np.asarray(groups), np.asarray(correct, bool), np.asarray(weights, float)
@@ -97,9 +93,6 @@ class Interval:
     high: float
     method: str
 
-    def __str__(self) -> str:
-        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
     def columns(self, name: str = "accuracy") -> dict[str, float]:
         """The columns of a table's row: the estimate under a name, low and high."""
         return {name: self.estimate, "low": self.low, "high": self.high}
@@ -130,12 +123,12 @@ def bootstrap(
 ) -> Interval:
     """Percentile bootstrap over problems, of a mean or of any function of several columns' means.
 
-    For a paired difference pass the per-problem differences. Problems of one cluster are drawn together.
+    For a paired difference pass the per-problem differences.
 
     Args:
         values: ``(problems,)`` or ``(problems, columns)``.
         of_means: maps means ``(..., columns)`` to ``(...)``; by default the mean itself, of one column.
-        clusters: each problem's cluster; each problem is its own by default.
+        clusters: each problem's cluster, whose problems are drawn together; each problem is its own by default.
 
     Raises:
         ValueError: with fewer than two clusters, where there is no interval to give.

@@ -16,8 +16,7 @@ from tts.generate import recorded
 from tts.generate.chunks import Engines
 from tts.generate.grid import explain, grid_of
 from tts.reward_models import weights_of
-from tts.search import method_of
-from tts.search.registry import compared
+from tts.search.registry import compared, method_of
 from tts.strategy import choices
 from tts.strategy.compute_optimal import fit
 from tts.tasks.selection import AGGREGATES, VOTES, Rule, aggregates
@@ -210,12 +209,9 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 class Solution(NamedTuple):
-    """What was done for a problem, and what came out.
+    """What was done for a problem, and the selected candidate's answer, if there is one, and steps.
 
-    Attributes:
-        answer: the selected answer; None where no candidate has one.
-        steps: steps of the selected candidate.
-        score: mean PRM score of the first samples, from which the difficulty is predicted; their tokens count too.
+    The difficulty is predicted from ``score``, the mean PRM score of the first samples, whose tokens count too.
     """
 
     answer: str | None

@@ -76,12 +76,9 @@ def values(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, 
 
 
 def study_method(share: float, difficulty: str) -> str:
-    """The method that the study's authors used on MATH-500 (Liu et al. 2025, section 4.2), their sizes taken as shares of 72B.
+    """The method that the study's authors used on MATH-500 (Liu et al. 2025, section 4.2), for a policy's share of the largest, 72B.
 
     Policies below 7B: beam search; to 32B: DVTS for easy and medium problems, beam search for hard ones; above: best-of-N.
-
-    Args:
-        share: the policy's parameters over those of the largest policy.
     """
     if share < 7 / 72:
         return "beam_search"
@@ -103,14 +100,11 @@ class Setting(NamedTuple):
 def compare(
     evidence: Evidence, at: Setting, candidates: Sequence[Choice], oracle: np.ndarray, predicted: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Strategies side by side: how each knows the difficulty, what it was chosen on, its accuracy with a 95 % interval.
+    """Strategies side by side: how each knows the difficulty, what it was chosen on, its accuracy with a 95 % interval and its method.
 
     Args:
         oracle: ``(problems,)``, difficulty by Pass@1, which needs the answers: an upper bound.
         predicted: ``(problems,)``, difficulty by the PRM's scores of a few samples, where it is known.
-
-    Returns:
-        Columns strategy, policy, prm, n, accuracy, low, high, interval (its method).
     """
     table = values(evidence, at.problem_set, at.policy, at.prm, at.n, candidates)
     alone, by_itself = evidence.alone(at.problem_set, at.policy)
@@ -132,11 +126,7 @@ def compare(
 
 
 def chosen(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bins: np.ndarray) -> pd.DataFrame:
-    """What is best in each bin, on all problems; its accuracy cross-fitted; and in how many resamples it is chosen again.
-
-    Returns:
-        Columns policy, prm, n, difficulty, problems, choice, accuracy, low, high, chosen again.
-    """
+    """What is best in each bin, on all problems; its accuracy cross-fitted; and in which share of resamples it is chosen again."""
     fitted = compute_optimal.fit(values(evidence, at.problem_set, at.policy, at.prm, at.n, candidates), bins)
     common = {"policy": at.policy, "prm": at.prm, "n": at.n}
     return pd.DataFrame(

@@ -71,14 +71,13 @@ class Prediction:
         skills = {p: evidence.accuracy(problem_set, p, None, "cot", 1).mean() for p in evidence.grid.policies}
         table = winners(evidence, problem_set, n).assign(skill=lambda t: t["policy"].map(skills))
         axes = [np.unique(table[name]) for name in ("skill", *AXES)]
-        ordered = table.sort_values(["skill", *AXES])
-        self._limits = [(axis[0], axis[-1]) for axis in axes]
-        self._of = {m: RegularGridInterpolator(axes, ordered[m].to_numpy().reshape([len(a) for a in axes])) for m in evidence.grid.methods}
+        ordered = table.sort_values(["skill", *AXES])[evidence.grid.methods]
+        self._methods, self._of = evidence.grid.methods, RegularGridInterpolator(axes, ordered.to_numpy().reshape(*map(len, axes), -1))
 
     def accuracies(self, skill: float, false_positive: float, false_negative: float) -> dict[str, float]:
         """Expected accuracy of each method; beyond the map's ends, that at its end."""
-        point = [np.clip(x, *ends) for x, ends in zip((skill, false_positive, false_negative), self._limits)]
-        return {method: float(of(point)[0]) for method, of in self._of.items()}
+        point = [np.clip(x, axis[0], axis[-1]) for x, axis in zip((skill, false_positive, false_negative), self._of.grid)]
+        return dict(zip(self._methods, self._of(point)[0].tolist()))
 
 
 def regrets(
@@ -89,8 +88,7 @@ def regrets(
     The study's rule goes by the policy's size (Liu et al. 2025, section 4.2), difficulty unknown: beam search, DVTS or best-of-N.
 
     Args:
-        evidence: outcomes of real PRMs.
-        places: error rates of each of them.
+        evidence, places: outcomes of real PRMs, and the error rates of each.
 
     Returns:
         Columns policy, prm, predicted, rule, best, regret of map, regret of rule, regret of always DVTS (in accuracy); and per
