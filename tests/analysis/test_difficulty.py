@@ -24,7 +24,7 @@ def counts(tmp_path, monkeypatch):
 def test_counts_are_of_separate_samples(counts):
     assert list(counts.columns) == difficulty.COLUMNS and len(counts) == 6
     assert (counts["samples"] == 8).all() and counts["correct"].between(0, 8).all()
-    own = difficulty.counting_grid(GRID, "policy-6k", 8)
+    own = difficulty.counting_grid(GRID, "policy-6k", 8, "pocket-main")
     assert own.seed != GRID.seed and own.spec("pool", "policy-6k", n=8) != GRID.spec("pool", "policy-6k", n=8)
 
 

@@ -27,7 +27,6 @@ class Graded:
         prompt_tokens, policy_tokens, prm_tokens: tokens of the whole search; None where they are not recorded.
     """
 
-    problem_id: str
     group: np.ndarray
     correct: np.ndarray
     scores: dict[str, np.ndarray]
@@ -42,7 +41,6 @@ def graded_row(row: dict, grades: Grades) -> Graded:
     candidates = row["trajectories"]
     scored = AGGREGATES if candidates and all(c["scores"] for c in candidates if c["steps"]) else ()
     return Graded(
-        row["problem_id"],
         np.array(grades.group, int),
         np.array(grades.correct, bool),
         {how: aggregates([c["scores"] for c in candidates], how) for how in scored},

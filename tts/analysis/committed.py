@@ -5,7 +5,7 @@ A row is one problem with one policy, PRM (empty for none), method, budget N and
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache, partialmethod
-from itertools import takewhile
+from itertools import product, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -37,15 +37,13 @@ class OutcomesError(ValueError):
 def collect(evidence: Evidence) -> pd.DataFrame:
     """Every method at every budget of a grid, one row per problem."""
     grid, parts = evidence.grid, []
-    for problem_set in grid.problems:
-        ids = _ids(grid, problem_set)
-        for policy in grid.policies:
-            prompts = evidence.prompt_tokens(problem_set, policy)
-            for prm, method, n in cells(grid, policy, grid.budgets):
-                asked = (problem_set, policy, prm or None, method, n)
-                values = (evidence.accuracy(*asked), evidence.policy_tokens(*asked), evidence.prm_tokens(*asked), prompts)
-                cell = dict(zip(KEY, (problem_set, policy, prm, method, n, grid.seed, ids)))
-                parts.append(pd.DataFrame(cell | dict(zip(VALUES, np.asarray(values, np.float32)))))
+    for problem_set, policy in product(grid.problems, grid.policies):
+        ids, prompts = _ids(grid, problem_set), evidence.prompt_tokens(problem_set, policy)
+        for prm, method, n in cells(grid, policy, grid.budgets):
+            asked = (problem_set, policy, prm or None, method, n)
+            values = (evidence.accuracy(*asked), evidence.policy_tokens(*asked), evidence.prm_tokens(*asked), prompts)
+            cell = dict(zip(KEY, (problem_set, policy, prm, method, n, grid.seed, ids)))
+            parts.append(pd.DataFrame(cell | dict(zip(VALUES, np.asarray(values, np.float32)))))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -98,13 +96,11 @@ class Committed(Evidence):
             raise ValueError(f"committed outcomes hold the rule {self.grid.rule} only; asked for {rule}")
         return self._values("accuracy", problem_set, policy, prm, method, n)
 
-    def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
-        return self._values("prompt_tokens", problem_set, policy, None, "cot", 1)
-
     def _values(self, column: str, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         return self._cells[problem_set, policy, prm_of(method, prm) or "", method, n][column].to_numpy(float)
 
     policy_tokens, prm_tokens = partialmethod(_values, "policy_tokens"), partialmethod(_values, "prm_tokens")
+    prompt_tokens = partialmethod(_values, "prompt_tokens", prm=None, method="cot", n=1)
 
 
 def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:

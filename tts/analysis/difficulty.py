@@ -28,11 +28,11 @@ class CountsError(ValueError):
     """Committed counts that cannot be read; the message names the file and the remedy."""
 
 
-def counting_grid(grid: Grid, policy: str, samples: int, problem_set: str | None = None) -> Grid:
-    """The grid of the separate pool: one policy, no PRM, another seed, one of the problem sets or all."""
+def counting_grid(grid: Grid, policy: str, samples: int, problem_set: str) -> Grid:
+    """The grid of the separate pool: one policy, no PRM, another seed, one of the problem sets."""
     pool = {"policies": [policy], "prms": [], "methods": ["majority"], "samples": samples, "budgets": [1]}
-    counts = {name: count for name, count in grid.problems.items() if problem_set in (None, name)}
-    return Grid(**(grid.model_dump() | pool | {"seed": grid.seed + OTHER_SEED, "problems": counts}))
+    problems = {problem_set: grid.problems[problem_set]}
+    return Grid(**(grid.model_dump() | pool | {"seed": grid.seed + OTHER_SEED, "problems": problems}))
 
 
 def separate_grids(grid: Grid, samples: int) -> list[Grid]:
@@ -47,10 +47,9 @@ def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int)
     own = counting_grid(grid, policy, samples, problem_set)
     fill(own, store)
     graded = Results(own, store).graded(problem_set, own.spec("pool", policy, n=samples))
-    counts = pd.DataFrame({"problem_id": g.problem_id, "correct": int(g.correct.sum())} for g in graded)
-    hashes = counts["problem_id"].map(_hashes(own, problem_set))
+    counts = pd.DataFrame({"problem": _hashes(own, problem_set)}).rename_axis("problem_id").reset_index()
     named = {"policy": policy, "weights": weights_of(policy), "sampling": _sampling(own), "samples": samples}
-    return counts.assign(problem=hashes, **named)[COLUMNS]
+    return counts.assign(**named, correct=[int(g.correct.sum()) for g in graded])
 
 
 def pass_at_1(grid: Grid, store: Store, policy: str, problem_set: str, samples: int = 64) -> np.ndarray:

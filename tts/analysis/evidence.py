@@ -15,10 +15,7 @@ from tts.tasks.selection import Rule
 
 
 def cells(grid: Grid, policy: str, pool_budgets: Sequence[int]) -> list[tuple[str, str, int]]:
-    """PRM (empty where none is used), method and budget of what a grid, or its imported data, say about a policy.
-
-    What comes from the pool of samples (Pass@N, majority, best-of-N) has budgets of its own.
-    """
+    """PRM (empty where none is used), method and budget of what a grid, or its imported data, say about a policy."""
     methods = [registry.method_of(name) for name in dict.fromkeys(["pass", "majority", *grid.methods])]
     asked = [("", "cot", 1)]
     asked += [("", m.name, n) for n in pool_budgets for m in methods if m.source == "pool" and not m.guided]
@@ -55,7 +52,7 @@ class Evidence(ABC):
 
     @property
     def pool_budgets(self) -> list[int]:
-        """Budgets of what comes from the pool of samples."""
+        """Budgets of what comes from the pool of samples: Pass@N, majority, best-of-N."""
         return sorted(self.grid.budgets)
 
     def alone(self, problem_set: str, policy: str) -> tuple[str, np.ndarray]:

@@ -86,9 +86,8 @@ def answering(policy: Shape, prompts: Sequence[float], generated: float, solutio
     solution before it.
 
     Args:
-        prompts: tokens of each prompt.
+        prompts, solution: tokens of each prompt, and of a solution on average.
         generated, read: tokens that the policy generates for all of them, and that the PRM reads.
-        solution: tokens of a solution, on average.
     """
     context = sum(prompts) / len(prompts) + (solution + 1) / 2
     attended = attention(policy, sum(length**2 for length in prompts) / 2 + generated * context)

@@ -26,7 +26,6 @@ from tts.tasks.maths import MATHS
 from tts.tasks.problems import fingerprint
 from tts.tasks.verdicts import Verdicts
 
-_MOST = 8
 VERDICTS = "verdicts.sqlite"
 
 
@@ -53,19 +52,15 @@ def of_row(row: dict, grader: Grader) -> Grades:
 
 
 class Judges(AbstractContextManager):
-    """Grades rows side by side.
+    """Grades rows side by side, by default one a core and eight at most at once: each judge takes some hundred megabytes.
 
-    Args:
-        count: number of judges; by default that of the cores, and eight at most, as each takes some hundred megabytes.
-
-    Attributes:
-        kept: whether the last verdicts could be written; a store may be read-only.
+    ``kept`` says whether the last verdicts could be written; a store may be read-only.
     """
 
     def __init__(self, count: int | None = None):
         self.kept = True
         self._stop = threading.Event()
-        self._judges = [Judge(stop=self._stop) for _ in range(count or min(_MOST, os.cpu_count() or 1))]
+        self._judges = [Judge(stop=self._stop) for _ in range(count or min(8, os.cpu_count() or 1))]
         self._verdicts = cache(lambda folder: Verdicts(folder / VERDICTS))
         self._graders = cache(lambda task, kept: [Grader(task, judge=judge, verdicts=kept) for judge in self._judges])
 

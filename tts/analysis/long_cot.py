@@ -21,11 +21,7 @@ LONG = ("internal: long CoT", "both: long with TTS")
 
 
 def ways(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str, str], prm: str) -> pd.DataFrame:
-    """Every method and budget of each pair of policies of one size, a plain one and its long-CoT counterpart, with what it costs.
-
-    Returns:
-        Columns size (the plain policy's name), policy, kind, method, n, accuracy, low, high, tokens (policy tokens per problem).
-    """
+    """Every method and budget of each plain policy, whose name is the size, and of its long-CoT counterpart, with tokens per problem."""
     parts = []
     for name, other in pairs.items():
         for evidence, policy, kinds in ((plain, name, PLAIN), (long, other, LONG)):
@@ -89,11 +85,7 @@ def _arithmetic(step: str) -> bool | None:
 
 
 def catches(results: Results, problem_set: str, policy: str) -> pd.DataFrame:
-    """Do the checks catch errors? Counted over the policy's pool of samples; intervals are bootstraps over problems.
-
-    Returns:
-        Columns policy, what, share, low, high, of (how many); shares of nothing are NaN.
-    """
+    """Do the checks catch errors? Shares in the policy's pool of samples, NaN of nothing, with bootstrap intervals over problems."""
     operations, solutions = [], []
     for number, samples in enumerate(_samples(results, problem_set, "pool", policy)):
         for sample, solved in samples:

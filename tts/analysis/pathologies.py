@@ -91,10 +91,9 @@ def verdicts(scores: Scores, solutions: Sequence[Labelled], threshold: float) ->
 
 
 def shares(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> pd.DataFrame:
-    """How often each pathology shows: over-criticism among right solutions, the others among wrong ones.
+    """How often each pathology shows, with Wilson's interval: over-criticism among right solutions, the others among wrong ones.
 
-    Returns:
-        Columns pathology, of (how many solutions it is a share of), share, low, high (Wilson, 95 %).
+    ``of`` is the number of solutions that a share is of.
     """
     labels = np.array(verdicts(scores, solutions, threshold))
     rows = []
@@ -120,10 +119,10 @@ def error_rates(scores: Scores, solutions: Sequence[Labelled], threshold: float)
 
 
 def by_length(scores: Scores, solutions: Sequence[Labelled], edges: Sequence[int]) -> pd.DataFrame:
-    """Mean score of right steps in classes of length, between rising ``edges``: a PRM without length bias gives a flat line.
+    """Mean score of right steps by their length, with a bootstrap over solutions: a PRM without length bias gives a flat line.
 
-    Returns:
-        Columns length (the class's lower edge, in characters), steps, score, low, high (bootstrap over solutions, 95 %).
+    Args:
+        edges: lower edges of the classes of length, in characters, rising.
     """
     steps = []
     for number, (row, solution) in enumerate(zip(scores, solutions)):

@@ -19,12 +19,9 @@ VERSIONS = ("torch", "transformers", "tokenizers", "datasets", "numpy", "pandas"
 
 
 def runs(results: Sequence[Results]) -> pd.DataFrame:
-    """Every stored run that the results read, once.
+    """Every stored run that the results read, once: what ran, what its engine could not do, tokens, and seconds of wall time.
 
-    Returns:
-        Columns method, policy, PRM, N, seed, engine, engine's limits (what it could not do), problems, policy tokens, PRM tokens,
-        FLOPs (2 x parameters x tokens, the PRM's included; the policy's prompts as read once a problem), seconds (wall time of
-        generation).
+    FLOPs are 2 x parameters x tokens, the PRM's included; the policy's prompts count as read once a problem.
     """
     stored: dict[Path, tuple[Run, dict[Path, None]]] = {}
     for one in results:

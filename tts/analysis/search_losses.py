@@ -36,9 +36,9 @@ class Loss:
     """Where a search lost the right answer.
 
     Attributes:
-        kind: ``found`` (the selected answer is right), ``vote`` (a right candidate finished and was not selected),
-            ``pruned``, ``cut off`` or ``depth limit`` (the state of the last right candidates), ``not sampled`` (no step
-            that the policy wrote there was right), or ``unknown`` (no exact checker applies).
+        kind: ``found`` (the selected answer is right), ``vote`` (a right candidate finished and was not selected), ``pruned``,
+            ``cut off`` or ``depth limit`` (the state of the last right candidates), ``not sampled`` (no step that the policy wrote
+            there was right), or ``unknown`` (no exact checker applies).
         step: the step at which it was lost, from 1; None for ``found``, ``vote`` and ``unknown``.
         score: the PRM's score of the best candidate that was right there; None where there was none or it was not scored.
     """

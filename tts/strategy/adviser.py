@@ -92,7 +92,6 @@ class Strategy(BaseModel, extra="forbid"):
     """What was learnt for one policy and one PRM.
 
     Attributes:
-        beam_width: M.
         peek: samples from which the difficulty of a problem is predicted.
         thresholds: mean PRM score of those above which a problem is easy, and below which it is hard.
         aggregate: aggregate of the scores that are averaged.

@@ -32,10 +32,7 @@ def quantile_bins(pass_at_1: Sequence[float]) -> np.ndarray:
 
 
 def by_bin(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, bins: np.ndarray) -> pd.DataFrame:
-    """Accuracy of each of the grid's methods in each difficulty bin that has problems, with intervals.
-
-    Methods that imported data do not have at that budget are left out.
-    """
+    """Accuracy of each of the grid's methods, where imported data have it, in each difficulty bin with problems, with intervals."""
     held = [m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)]
     rows = []
     for name, method in product((name for name in BINS if name in bins), held):
@@ -56,10 +53,9 @@ class Choice(NamedTuple):
 
 
 def choices(methods: Sequence[str], rules: Sequence[Rule] | None = None) -> list[Choice]:
-    """Every method with every rule; a majority vote is one choice whatever the aggregate, and majority of a pool a method.
+    """Every method with every rule, by default each aggregate with PRM-Max and PRM-Vote, and the majority vote.
 
-    Args:
-        rules: those allowed; by default each aggregate with PRM-Max and PRM-Vote, and the majority vote.
+    A majority vote is one choice whatever the aggregate, and majority of a pool a method.
     """
     scored = [Rule(aggregate, vote) for aggregate in AGGREGATES for vote in ("max", "vote")]
     candidates = []
@@ -143,10 +139,7 @@ def at_equal_tokens(evidence: Evidence, at: Setting, bins: np.ndarray, peek: int
     """Accuracy against policy tokens: each method with the grid's rule at every budget, and the adaptive strategy.
 
     The adaptive strategy chooses method, rule and N per predicted difficulty, cross-fitted, by accuracy less a price of
-    tokens; a row for each price. The tokens of the samples from which difficulty is predicted count.
-
-    Returns:
-        Columns policy, prm, strategy, n (none for the adaptive one), tokens, accuracy, low, high.
+    tokens; it has a row for each price. The tokens of the samples from which difficulty is predicted count.
     """
     asked, common = (at.problem_set, at.policy, at.prm), {"policy": at.policy, "prm": at.prm}
     rows, worth, spent = [], [], []

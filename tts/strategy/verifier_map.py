@@ -37,8 +37,7 @@ def committed_map(grid: Grid, n: int = 16) -> Evidence | None:
 
 
 def real_cells(grid: Grid, prms: Sequence[str], n: int = 16) -> list[Evidence]:
-    """Committed outcomes with real PRMs, PRM by PRM: of the policies that ran every method, then of those that
-    ran all but the ones with a run for each budget."""
+    """Committed outcomes of real PRMs, one by one: of policies that ran every method, then all but those with a run for each budget."""
     kinds, outcomes = (compared(study=True), [name for name in compared(study=True) if METHODS[name].part]), []
     for prm, methods in product(prms, kinds):
         changed = {"policies": pocket_models("policy"), "prms": [prm], "methods": methods, "budgets": [n], "samples": n}
@@ -47,12 +46,7 @@ def real_cells(grid: Grid, prms: Sequence[str], n: int = 16) -> list[Evidence]:
 
 
 def winners(evidence: Evidence, problem_set: str, n: int) -> pd.DataFrame:
-    """The most accurate method at each point of the map.
-
-    Returns:
-        Columns policy, false positive, false negative, an accuracy per method, best, lead (over the second), decided (whether the
-        lead's 95 % bootstrap interval over problems lies above 0).
-    """
+    """Accuracies at each point of the map; the best method, its lead, and whether the lead's interval over problems lies above 0."""
     rows = []
     for policy, prm in product(evidence.grid.policies, evidence.grid.prms):
         values = {m: evidence.accuracy(problem_set, policy, prm, m, n) for m in evidence.grid.methods}
