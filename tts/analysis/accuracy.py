@@ -13,6 +13,7 @@ from tts.store.run_spec import RunSpec
 from tts.store.store import Store
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
+DRAWS = 100  # of subsets
 MAJORITY = Rule("", "majority")
 
 
@@ -146,10 +147,10 @@ def by_part(graded: Graded, parts: int, samples: int) -> Graded:
 
 def vote_of(graded: Graded, rule: Rule, n: int | None = None) -> float:
     """Expected accuracy of what a rule selects from ``n`` of the candidates, by default from all; 0 where there are none."""
-    n = len(graded.group) if n is None else n
-    if n == 0:
+    if not len(graded.group):
         return 0.0
+    n = len(graded.group) if n is None else n
     if rule.vote == "max":
         return stats.best_of_n_accuracy(graded.correct, graded.scores[rule.aggregate], graded.group, n)
     weights = np.ones(len(graded.group)) if rule.vote == "majority" else graded.scores[rule.aggregate]
-    return stats.vote_accuracy(graded.correct, weights, graded.group, n)
+    return stats.vote_accuracy(graded.correct, weights, graded.group, n, DRAWS)

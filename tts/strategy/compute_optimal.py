@@ -68,7 +68,7 @@ def resampled_problems(problems: int, resamples: int = RESAMPLES) -> np.ndarray:
 
 
 def resampled_means(values: np.ndarray) -> np.ndarray:
-    """The mean of ``(problems,)`` values on the problems as they are, then on the resamples of :func:`fit`, ``(1 + resamples,)``."""
+    """The mean of ``(problems,)`` values, ``(1 + resamples,)``, on the resamples of :func:`fit`, so that differences are paired."""
     return resampled_problems(len(values)) @ values / len(values)
 
 
@@ -99,7 +99,8 @@ def fit(
         values: ``(candidates, problems)``, each candidate's expected accuracy on each problem.
         bins: ``(problems,)``, each problem's difficulty; all the same gives the best fixed method.
         crossed: judge on problems that the choice was not made on; else on the same ones, as the study does.
-        costs, price: ``(candidates, problems)``, say in tokens; the choice is by accuracy less price times cost.
+        costs: ``(candidates, problems)``, what each candidate costs, say in tokens; nothing by default.
+        price: accuracy that a unit of cost must bring; the choice is by accuracy less price times cost.
 
     Raises:
         ValueError: with fewer problems than folds, where nothing can be held out.

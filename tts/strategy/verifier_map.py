@@ -46,7 +46,7 @@ def real_cells(grid: Grid, prms: Sequence[str], n: int = 16) -> list[Evidence]:
 
 
 def winners(evidence: Evidence, problem_set: str, n: int) -> pd.DataFrame:
-    """Accuracies at each point of the map; the best method, its lead, and whether the lead's interval over problems lies above 0."""
+    """Accuracies at each point of the map, the best method, its lead over the second, and whether its 95 % interval lies above 0."""
     rows = []
     for policy, prm in product(evidence.grid.policies, evidence.grid.prms):
         values = {m: evidence.accuracy(problem_set, policy, prm, m, n) for m in evidence.grid.methods}
@@ -79,10 +79,8 @@ def regrets(
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """What choosing by the map costs against the best method, policy by policy and PRM by PRM, beside the study's rule.
 
-    The study's rule goes by the policy's size (Liu et al. 2025, section 4.2), difficulty unknown: beam search, DVTS or best-of-N.
-
-    Args:
-        evidence, places: outcomes of real PRMs, and the error rates of each.
+    The study's rule goes by the policy's size (Liu et al. 2025, section 4.2), difficulty unknown: beam search, DVTS or best-of-N. The
+    map goes by ``places``, the error rates of real PRMs.
 
     Returns:
         Columns policy, prm, predicted, rule, best, regret of map, regret of rule, regret of always DVTS (in accuracy); and per
