@@ -98,20 +98,18 @@ def test_what_was_not_run_is_said(tiny_lm, tmp_path):
 
 
 def test_a_second_writer_waits_for_the_first(tiny_lm, tmp_path):
-    lock = Store(tmp_path).lock()
-    process = start(grid(tiny_lm, tiny_lm), tmp_path, stdout=subprocess.PIPE)
-    assert b"another process is writing" in process.stdout.readline()
-    assert list(tmp_path.glob("*/*.parquet")) == []
-    lock.release()
+    with Store(tmp_path).lock():
+        process = start(grid(tiny_lm, tiny_lm), tmp_path, stdout=subprocess.PIPE)
+        assert b"another process is writing" in process.stdout.readline()
+        assert list(tmp_path.glob("*/*.parquet")) == []
     process.communicate(timeout=120)
     assert process.returncode == 0 and missing(grid(tiny_lm, tiny_lm), Store(tmp_path)) == []
 
 
 def test_what_cannot_wait_is_refused(tmp_path):
-    lock = Store(tmp_path).lock()
-    with pytest.raises(StoreError, match="another process is writing to .*; wait for it, or choose another store"):
+    refused = pytest.raises(StoreError, match="another process is writing to .*; wait for it, or choose another store")
+    with Store(tmp_path).lock(), refused:
         Store(tmp_path).lock()
-    lock.release()
 
 
 def test_a_folder_that_cannot_be_written_is_said(tiny_lm, tmp_path):
@@ -184,8 +182,6 @@ def test_a_run_is_found_by_the_beginning_of_its_key_and_deleted_alone(tiny_lm, t
     cot, pool = store.runs()
     store.delete([store.find(pool.key[:8])])
     assert [run.key for run in store.runs()] == [cot.key] and len(missing(wanted, store)) == 3
-    lock = store.lock()
-    with pytest.raises(StoreError, match="another process is writing"):
+    with store.lock(), pytest.raises(StoreError, match="another process is writing"):
         store.delete([cot])
-    lock.release()
     assert cot.size == (3, sum(path.stat().st_size for path in cot.folder.glob("*.parquet")))

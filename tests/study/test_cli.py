@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_made(tmp_pat
     folders = {"store": tmp_path / "runs", "figures": tmp_path / "figures"} | {place: tmp_path / "file"}
     places = [part for name, folder in folders.items() for part in ("-p", f"{name}={folder}")]
     monkeypatch.setattr(sys, "argv", ["tts", "run", "01_tts_methods", "--preset", "smoke", *places])
-    monkeypatch.setattr("tts.generate.runner._maker", lambda specs: pytest.fail("something was made"))
+    monkeypatch.setattr("tts.generate.runner._made", lambda *given: pytest.fail("something was made"))
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2 and "error: cannot write to " in (said := capsys.readouterr().err) and "choose another" in said

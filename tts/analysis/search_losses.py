@@ -13,7 +13,7 @@ import pandas as pd
 
 from tts.analysis.long_cot import is_check
 from tts.generate.grid import Grid
-from tts.generate.recorded import selected, task_of_grid
+from tts.generate.recorded import selected
 from tts.search.base import Candidate
 from tts.search.driver import Outcome
 from tts.tasks.base import Task
@@ -89,7 +89,7 @@ class Followed:
 
 def follow(grid: Grid, outcome: Outcome, problem: str, answer: str, method: str) -> Followed:
     """Follows a search that :func:`tts.generate.recorded.search` recorded; the grid's rule selects, and its depth limit applies."""
-    task = task_of_grid(grid)
+    task = grid.task
     chosen = selected(grid, outcome)
     nodes = unrolled(outcome.nodes)
     last = None if chosen is None else next(n for n in nodes if n.path[: len(chosen.path)] == chosen.path and n.steps == chosen.steps)

@@ -66,8 +66,7 @@ def import_into(store: Store, contents: Contents, name: str, root: Path, policy:
         of = f"{contents.name or contents.format} in {root}"
         raise NothingUsable(f"none of the {len(contents.skipped)} records of {of} can be used:{reasons}{more}")
     content = digest(problems, runs)
-    lock = store.lock(wait=True)
-    try:
+    with store.lock(wait=True):
         _check_name(folder, name, root)  # another process may have taken it meanwhile
         held = [_write_run(store, run, problems, name, content) for run in tqdm(runs, desc="runs", unit="run", delay=2)]
         source = Import(folder, name, content, len(problems), tuple(held))
@@ -86,8 +85,6 @@ def import_into(store: Store, contents: Contents, name: str, root: Path, policy:
         }
         _write_folder(source, problems, written, manifest)
         dropped = _drop_older(store, name, content)
-    finally:
-        lock.release()
     return Done(contents, source, written, count, differences, dropped)
 
 

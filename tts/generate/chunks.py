@@ -74,8 +74,8 @@ class Made:
     @property
     def sampled(self) -> ChunkSteps:
         """The steps, by path."""
-        ids = [row["problem_id"] for row in self.rows] if self.steps is not None else []
-        return ChunkSteps(pa.table({"problem_id": pa.array(ids, pa.string()), STEPS.name: self.steps or pa.array([], STEPS.type)}))
+        steps = pa.nulls(len(self.rows), STEPS.type) if self.steps is None else self.steps
+        return ChunkSteps([row["problem_id"] for row in self.rows], steps)
 
 
 class Engines:
@@ -90,7 +90,6 @@ class Engines:
         self.batch, self.share = batch, share
         self._policies: dict[tuple[str, Task], Policy] = {}
         self._prms: dict[tuple[str, Task | None], StepScorer] = {}
-        self._unread: list[str] = []
 
     def of(self, spec: RunSpec) -> Engines:
         """These, or others where a spec asks for another batch."""
@@ -107,7 +106,6 @@ class Engines:
 
     def prm(self, name: str, task: Task | None = None) -> StepScorer:
         if (name, task) not in self._prms:
-            self._note_unread()
             self._prms.clear()
             self._prms[name, task] = open_prm(name, self.batch, share=self.share, task=task)
         return self._prms[name, task]
@@ -118,13 +116,8 @@ class Engines:
 
     def unread(self) -> list[str]:
         """A line for each PRM with steps that did not fit its context since this was asked last."""
-        self._note_unread()
-        lines, self._unread = self._unread, []
-        return lines
-
-    def _note_unread(self) -> None:
         scorers = (prm for prm in self._prms.values() if hasattr(prm, "report_unread"))
-        self._unread += [line for prm in scorers if (line := prm.report_unread())]
+        return [line for prm in scorers if (line := prm.report_unread())]
 
 
 def warn(lines: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from tts import policies, reward_models
@@ -46,9 +47,9 @@ def using(address: str | None = None, gpus: float | None = None) -> Iterator[Non
         ClusterError: where Ray is not installed, there is no cluster at the address, or no node has room for an actor.
     """
     with _connected(address) as ray:
-        room = _Room.of(ray, gpus, 1)
-        if not room.slots(ray):
-            raise ClusterError(f"no node of the Ray cluster has {room}; choose --gpus to fit the nodes that 'ray status' lists")
+        cluster = _Cluster.of(ray, gpus, 1)
+        if not cluster.places():
+            raise ClusterError(f"no node of the Ray cluster has {cluster}; choose --gpus to fit the nodes that 'ray status' lists")
         os.environ[CLUSTER] = json.dumps({"address": ray.get_runtime_context().gcs_address, "gpus": gpus})
         try:
             yield
@@ -60,22 +61,43 @@ def make_all(work: list[Work], store: Store, announce: Callable[[Work], None], o
     """:meth:`Scheduler.make` by actors that end with it; tokens are told with each chunk, not while it is made."""
     setting = json.loads(os.environ[CLUSTER])
     _, threads = side_by_side(item.spec for item in work)  # as here, so that sums are made in the same order
-    with _connected(setting["address"]) as ray, Scheduler(_Cluster(ray, _Room.of(ray, setting["gpus"], threads))) as scheduler:
+    with _connected(setting["address"]) as ray, Scheduler(_Cluster.of(ray, setting["gpus"], threads)) as scheduler:
         yield from scheduler.make(work, store, announce, on_tokens)
 
 
 @dataclass(frozen=True)
 class _Cluster(Pool):
-    """Workers that are actors, as many as the nodes that are alive have room for."""
+    """Workers that are actors, as many as the nodes that are alive have room for.
+
+    Attributes:
+        ray: the package, connected.
+        cpus, gpus: what each actor takes of a node.
+    """
 
     ray: Any
-    room: _Room
+    cpus: int
+    gpus: float
+
+    @classmethod
+    def of(cls, ray: Any, gpus: float | None, threads: int) -> _Cluster:
+        """One CPU beside GPUs; else as many as there are to be threads, or a node has."""
+        nodes = _nodes(ray)
+        wanted = float(any(node.get("GPU") for node in nodes)) if gpus is None else gpus
+        most = 1 if wanted else max((int(node.get("CPU", 0)) for node in nodes), default=0)
+        return cls(ray, max(1, min(threads, most)), wanted)
 
     def places(self) -> int:
-        return self.room.slots(self.ray)
+        sizes = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+        return sum(min(int(node.get(kind, 0) // size) for kind, size in sizes.items()) for node in _nodes(self.ray))
+
+    def share(self) -> float:
+        """Of a GPU's memory, or of a node's: what falls to each of the actors on it."""
+        if self.gpus:
+            return min(1.0, self.gpus)
+        return 1 / max(1, *(int(node.get("CPU", 0) // self.cpus) for node in _nodes(self.ray)))
 
     def start(self) -> Worker:
-        return _Handle(self.ray, self.room)
+        return _Handle(self)
 
     def replies(self, workers: Sequence[_Handle]) -> Iterator[tuple[Worker, Reply]]:
         making = {worker.reference: worker for worker in workers if worker.item}
@@ -101,6 +123,9 @@ class _Cluster(Pool):
             f"every node needs this checkout at {ROOT}, the same packages, and memory for the models"
         )
 
+    def __str__(self) -> str:
+        return f"{self.cpus} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+
 
 class _Handle(Worker):
     """An actor, as the driver sees it; for other models it is started anew, since not every engine frees a GPU's memory.
@@ -111,8 +136,8 @@ class _Handle(Worker):
 
     reference: Any = None
 
-    def __init__(self, ray: Any, room: _Room):
-        self.ray, self.room = ray, room
+    def __init__(self, cluster: _Cluster):
+        self.cluster = cluster
         self._start()
 
     def hand(self, item: Work, store: Store) -> None:
@@ -125,43 +150,12 @@ class _Handle(Worker):
         self.reference = self._actor.make.remote(item, inputs_of(item, store))
 
     def stop(self) -> None:
-        self.ray.kill(self._actor)
+        self.cluster.ray.kill(self._actor)
 
     def _start(self) -> None:
         self.models = None, None
-        options = {"num_cpus": self.room.cpus, "num_gpus": self.room.gpus}
-        self._actor = self.ray.remote(**options)(Actor).remote(self.room.cpus, self.room.share(self.ray))
-
-
-@dataclass(frozen=True)
-class _Room:
-    """What each actor takes of a node."""
-
-    cpus: int
-    gpus: float
-
-    @classmethod
-    def of(cls, ray: Any, gpus: float | None, threads: int) -> _Room:
-        """One CPU beside GPUs; else as many as there are to be threads, or a node has."""
-        nodes = _nodes(ray)
-        wanted = float(any(node.get("GPU") for node in nodes)) if gpus is None else gpus
-        most = 1 if wanted else max((int(node.get("CPU", 0)) for node in nodes), default=0)
-        return cls(max(1, min(threads, most)), wanted)
-
-    def slots(self, ray: Any) -> int:
-        """For how many actors the nodes that are alive have room."""
-        by_cpu = [int(node.get("CPU", 0) // self.cpus) for node in _nodes(ray)]
-        by_gpu = [int(node.get("GPU", 0) // self.gpus) if self.gpus else count for node, count in zip(_nodes(ray), by_cpu)]
-        return sum(map(min, by_cpu, by_gpu))
-
-    def share(self, ray: Any) -> float:
-        """Of a GPU's memory, or of a node's: what falls to each of the actors on it."""
-        if self.gpus:
-            return min(1.0, self.gpus)
-        return 1 / max(1, *(int(node.get("CPU", 0) // self.cpus) for node in _nodes(ray)))
-
-    def __str__(self) -> str:
-        return f"{self.cpus} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+        remote = self.cluster.ray.remote(num_cpus=self.cluster.cpus, num_gpus=self.cluster.gpus)
+        self._actor = remote(Actor).remote(self.cluster.cpus, self.cluster.share())
 
 
 class Actor:
@@ -191,16 +185,10 @@ class Actor:
         return make(work, inputs, self.engines)
 
 
-_checked: set[str] = set()
-
-
+@cache  # it means reading the whole model
 def _check_weights(model: Model, weights_of: Callable[[str], str]) -> None:
-    """Compares once a process, since it means reading the whole model."""
-    if model.name in _checked:
-        return
     if weights_of(model.name) != model.weights:
         raise ModelError(f"{model.name} on node {os.uname().nodename} is another model than where the study was started; copy it anew")
-    _checked.add(model.name)
 
 
 def _nodes(ray: Any) -> list[dict]:

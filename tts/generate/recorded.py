@@ -7,8 +7,6 @@ from tts.generate.grid import Grid
 from tts.search import method_of
 from tts.search.base import Candidate
 from tts.search.driver import Driver, Outcome
-from tts.tasks import task_of
-from tts.tasks.base import Task
 from tts.tasks.grading import Grader, groups
 from tts.tasks.selection import Rule, aggregates, select
 
@@ -24,20 +22,14 @@ def search(grid: Grid, engines: Engines, problem: str, method: str, n: int, name
         n: budget.
         name: the problem's id, which its random numbers depend on.
     """
-    task = task_of_grid(grid)
-    policy, prm = engines.policy(grid.policies[0], grid.sampling(), task), engines.prm(grid.prms[0], task)
+    policy, prm = engines.policy(grid.policies[0], grid.sampling(), grid.task), engines.prm(grid.prms[0], grid.task)
     root = policy.root(name, problem)
     return Driver(policy, prm, record=True).run([(root, method_of(method).build(root, n, grid.settings))])[0]
 
 
-def task_of_grid(grid: Grid) -> Task:
-    """The task of its first problem set, which single problems are taken to be of."""
-    return task_of(next(iter(grid.problems)))
-
-
 def selected(grid: Grid, outcome: Outcome, rule: Rule | None = None) -> Candidate | None:
     """The candidate whose answer is the answer by a rule, the grid's by default; None where nothing finished."""
-    rule, task = rule or grid.rule, task_of_grid(grid)
+    rule, task = rule or grid.rule, grid.task
     finished = [c for c in outcome.trajectories if c.status == "finished" and (c.scores or rule.vote == "majority")]
     with Grader(task) as grader:
         numbers = groups([task.answer(c.text) for c in finished], grader)

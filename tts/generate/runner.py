@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 from tqdm.auto import tqdm
 
@@ -14,6 +13,7 @@ from tts.generate.grid import Grid
 from tts.policies import DEFAULT, check_ready
 from tts.search.registry import is_search
 from tts.store import imported
+from tts.store.rekey import outdated
 from tts.store.run_spec import RunSpec
 from tts.store.store import Run, Store, StoreError
 
@@ -50,10 +50,9 @@ def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequen
         raise StoreError(f"{gone} was imported and is no longer in {store.folder}; import its files again")
     for name in dict.fromkeys(item.spec.policy.name for item in work if item.spec.method != "scores"):
         check_ready(name)
-    if older := [run for run in store.runs() if run.spec.task is None and not run.spec.elsewhere]:
+    if older := outdated(store):
         warn([f"{len(older)} runs in {store.folder} are of an earlier version, and are not found; `tts store --rekey` mends that"])
-    lock = store.lock(wait=True)  # notebooks run side by side, and what one makes another may need
-    try:
+    with store.lock(wait=True):  # notebooks run side by side, and what one makes another may need
         for item in work:
             if store.run(item.spec).path(item.chunk).exists():
                 store.open(item.spec)  # the run's note was lost, and is all that is missing
@@ -66,33 +65,30 @@ def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequen
             def announce(item: Work) -> None:
                 bar.set_postfix_str(f"{item.spec.method} {item.spec.policy.name} N={item.spec.n}")
 
-            for made in _maker([spec for grid in grids for spec in grid.specs()])(left, store, announce, tokens.update):
+            specs = [spec for grid in grids for spec in grid.specs()]
+            for made in _made(left, specs, store, announce, tokens.update):
                 run = store.open(made.work.spec)
                 run.write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps)
                 on_stored(run, made.work.chunk)
                 warn(made.warnings)
                 bar.update()
-    finally:
-        lock.release()
     return len(work)
 
 
-Maker = Callable[[list[Work], Store, Callable[[Work], None], Callable[[int], object]], Iterator[Made]]
-
-
-def _maker(specs: list[RunSpec]) -> Maker:
-    """What makes chunks, in an order of its own; the caller stores each before it asks for the next."""
+def _made(
+    work: list[Work], specs: list[RunSpec], store: Store, announce: Callable[[Work], None], on_tokens: Callable[[int], object]
+) -> Iterator[Made]:
+    """Makes chunks, in an order of its own; the caller stores each before it asks for the next."""
     if os.environ.get(local_pool.CLUSTER):
         from tts.generate import ray_pool  # which needs a package of its own
 
-        return ray_pool.make_all
+        yield from ray_pool.make_all(work, store, announce, on_tokens)
+        return
     count, threads = local_pool.side_by_side(specs)
-    return partial(local_pool.make_all, count=count, threads=threads) if count > 1 else make_all
-
-
-def make_all(work: list[Work], store: Store, announce: Callable[[Work], None], on_tokens: Callable[[int], object]) -> Iterator[Made]:
-    """Makes chunks one after the other, in this process."""
-    engines = Engines(work[0].spec.engine.batch) if work else None
+    if count > 1:
+        yield from local_pool.make_all(work, store, announce, on_tokens, count, threads)
+        return
+    engines = Engines(1)
     for item in work:
         announce(item)
         engines = engines.of(item.spec)

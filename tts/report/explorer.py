@@ -29,7 +29,7 @@ _CELL = "padding:0 6px;text-align:left;color:black;white-space:nowrap"
 def summary(grid: Grid, outcomes: dict[str, Outcome], answer: str) -> pd.DataFrame:
     """One row per method: its answer, whether it is right, its score, and what it cost."""
     rows = []
-    with Grader(task := recorded.task_of_grid(grid)) as grader:
+    with Grader(task := grid.task) as grader:
         for method, outcome in outcomes.items():
             chosen = recorded.selected(grid, outcome)
             given = task.answer(chosen.text) if chosen else None

@@ -33,20 +33,16 @@ SCHEMA = pa.schema(
         ("trajectories", pa.list_(TRAJECTORY)),
     ]
 )
-STEPS = pa.field(
-    "sampled",
-    pa.list_(
-        pa.struct(
-            [
-                ("path", pa.list_(pa.int32())),
-                ("ids", pa.list_(pa.int32())),
-                ("text", pa.string()),
-                ("status", pa.string()),
-                ("generated", pa.int32()),
-            ]
-        )
-    ),
+STEP = pa.struct(
+    [
+        ("path", pa.list_(pa.int32())),
+        ("ids", pa.list_(pa.int32())),
+        ("text", pa.string()),
+        ("status", pa.string()),
+        ("generated", pa.int32()),
+    ]
 )
+STEPS = pa.field("sampled", pa.list_(STEP))
 """A further column of searches: each problem's steps as :class:`tts.policies.step_reuse.Step` says, but for the problem."""
 
 ALL = "all.parquet"

@@ -20,8 +20,6 @@ from tts.store.store import Run, Store, StoreError
 PREFIX = "imported:"
 FOLDER = "imported"
 MANIFEST = "import.json"
-
-
 # Settings of sampling and search: whatever was imported has its own.
 FIXED = ("temperature", "top_p", "max_tokens", "max_step_tokens", "max_steps", "beam_width")
 

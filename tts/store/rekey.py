@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 from tts.models.hub import ModelError
 from tts.models.loading import load_tokenizer
@@ -19,9 +18,6 @@ from tts.tasks import TASKS, task_named
 from tts.tasks.base import Task
 from tts.tasks.prompts import render_prompt
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 
 def outdated(store: Store) -> list[Run]:
     """Runs without a task in their key, which no grid asks for any more."""
@@ -34,8 +30,7 @@ def rekey(store: Store) -> Iterator[str]:
     The task of a chunk is that of its problems' ids. A run stays as it is where its policy is no longer there, or has other weights,
     or where a stored prompt is not the one that the task makes today: such samples are of another prompt.
     """
-    lock = store.lock()
-    try:
+    with store.lock():
         for run in outdated(store):
             moved, reasons = 0, {}
             for path in sorted(run.folder.glob("*.parquet")):
@@ -50,18 +45,14 @@ def rekey(store: Store) -> Iterator[str]:
             if not reasons:
                 run.remove()
             yield f"{run.spec} ({run.key}): {moved} chunks moved" + "".join(f"; left as they are: {reason}" for reason in reasons)
-    finally:
-        lock.release()
 
 
 def _task_of(problem_id: str) -> Task:
-    sets = {name: task for task in map(task_named, TASKS) for name in task.sets}
-    return next((task for name, task in sets.items() if problem_id.startswith(f"{name}-")), task_named(MATHS))
+    tasks = map(task_named, TASKS)
+    return next((task for task in tasks if problem_id.startswith(tuple(f"{name}-" for name in task.sets))), task_named(MATHS))
 
 
-@cache
-def _tokenizer(name: str) -> PreTrainedTokenizerBase:
-    return load_tokenizer(locate(name))
+_tokenizer = cache(lambda name: load_tokenizer(locate(name)))
 
 
 def _unlike(spec: RunSpec, task: Task, row: dict) -> str | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,35 +19,18 @@ class ChunkSteps(Mapping[StepKey, Step]):
     """The steps that were sampled for one chunk, by path.
 
     Args:
-        table: the chunk, with the columns ``problem_id`` and :data:`tts.store.chunk_file.STEPS`.
+        problem_ids: ids of the chunk's problems.
+        steps: its column :data:`tts.store.chunk_file.STEPS`.
     """
 
-    def __init__(self, table: pa.Table):
-        table = table.combine_chunks()
-        of_rows = pa.concat_arrays(table.column(STEPS.name).chunks) if len(table) else pa.array([], STEPS.type)
-        steps = of_rows.flatten()
-        paths, ids, *others = (steps.field(name) for name in ("path", "ids", "text", "status", "generated"))
-        problems = table.column("problem_id").take(pc.list_parent_indices(of_rows)).to_pylist()
-        path = paths.flatten().to_pylist()
-        self._places = {
-            (problem, *path[start:stop]): at for at, (problem, (start, stop)) in enumerate(zip(problems, pairwise(_ends(paths))))
-        }
-        self._ids, self._ends = ids.flatten().to_numpy(), _ends(ids)  # token ids end to end, and where each step's begin and end
-        self._texts, self._statuses, self._generated = (values.to_pylist() for values in others)
+    def __init__(self, problem_ids: Sequence[str], steps: pa.ListArray):
+        self._steps = steps.flatten()
+        rows, paths = pc.list_parent_indices(steps).to_pylist(), self._steps.field("path").to_pylist()
+        self._places = {(problem_ids[row], *path): at for at, (row, path) in enumerate(zip(rows, paths))}
 
     def __getitem__(self, key: StepKey) -> Step:
-        at = self._places[key]
-        return Step(
-            problem_id=key[0],
-            path=list(key[1:]),
-            ids=array("i", self._ids[self._ends[at] : self._ends[at + 1]].tobytes()),
-            text=self._texts[at],
-            status=self._statuses[at],
-            generated=self._generated[at],
-        )
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._places  # Mapping's own would unpack the step
+        step = self._steps[self._places[key]].as_py()
+        return step | {"problem_id": key[0], "ids": array("i", step["ids"])}
 
     def __iter__(self) -> Iterator[StepKey]:
         return iter(self._places)
@@ -73,7 +55,7 @@ class StepCache:
 
     def get(self, key: StepKey) -> Step | None:
         """A step of an earlier search; None where none sampled it."""
-        return next((chunk[key] for chunk in self.chunks if key in chunk), None)
+        return next((step for chunk in self.chunks if (step := chunk.get(key))), None)
 
     def add(self, step: Step) -> None:
         """Keeps a step that was sampled anew."""
@@ -87,8 +69,3 @@ class StepCache:
         for step in self.sampled:
             of_problem[step["problem_id"]].append(step)  # of which Arrow takes what the column's type names
         return pa.array(list(of_problem.values()), STEPS.type)
-
-
-def _ends(lists: pa.ListArray) -> list[int]:
-    """Where the lists begin and end among their values, end to end."""
-    return list(accumulate(pc.list_value_length(lists).to_pylist(), initial=0))

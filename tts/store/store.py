@@ -14,15 +14,16 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from tts.common.files import replacing, write_text
-from tts.store.chunk_file import ALL, SCHEMA, STEPS, StoreError, chunk_limits, read_chunk, write_chunk
+from tts.store.chunk_file import ALL, STEPS, StoreError, chunk_limits, read_chunk, write_chunk
 from tts.store.run_spec import RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.tasks.problems import fingerprint
@@ -48,7 +49,8 @@ class Run:
 
     def path(self, problems: Sequence[dict]) -> Path:
         """The file of a chunk of problems."""
-        return self.folder / _file_name(problems)
+        first = _UNSAFE.sub("_", problems[0]["id"])[:60]
+        return self.folder / f"{first}-{len(problems)}-{fingerprint(list(problems))}.parquet"
 
     @property
     def note(self) -> Path:
@@ -62,16 +64,7 @@ class Run:
     def write(
         self, problems: Sequence[dict], rows: list[dict], seconds: float, limits: Sequence[str] = (), steps: pa.ListArray | None = None
     ) -> None:
-        """Commits a chunk: a temporary file, flushed, then renamed.
-
-        Args:
-            seconds: wall time that it took to make.
-            limits: shortcomings of the engine, in words.
-            steps: column of the steps that were sampled for it, as of :meth:`tts.store.step_columns.StepCache.column`.
-
-        Raises:
-            StoreError: where the folder cannot be written.
-        """
+        """Commits a chunk; parameters and errors are those of :func:`tts.store.chunk_file.write_chunk`."""
         write_chunk(self.path(problems), rows, seconds, limits, steps)
 
     def read(self, problems: Sequence[dict]) -> list[dict]:
@@ -80,7 +73,7 @@ class Run:
         Raises:
             StoreError: where the chunk is missing or damaged.
         """
-        return self._table(problems).to_pylist()
+        return read_chunk(self._stored(problems)).to_pylist()
 
     def steps(self, problems: Sequence[dict]) -> ChunkSteps:
         """The steps that were sampled for a chunk; none where none were kept.
@@ -93,14 +86,11 @@ class Run:
 
     def seconds(self, problems: Sequence[dict]) -> float:
         """How long the chunk took to make."""
-        return float(self._table(problems).schema.metadata[b"seconds"])
+        return float(read_chunk(self._stored(problems)).schema.metadata[b"seconds"])
 
     def limits(self) -> list[str]:
         """What the engine could not do when it made any of the run's chunks; "not reproducible", for instance."""
-        found: dict[str, None] = {}
-        for path in sorted(self.folder.glob("*.parquet")):
-            found |= dict.fromkeys(chunk_limits(path))
-        return list(found)
+        return list(dict.fromkeys(limit for path in sorted(self.folder.glob("*.parquet")) for limit in chunk_limits(path)))
 
     def rows(self) -> Iterator[dict]:
         """Every row that the run holds, chunk by chunk.
@@ -123,9 +113,6 @@ class Run:
             path.unlink(missing_ok=True)
         shutil.rmtree(self.folder)
 
-    def _table(self, problems: Sequence[dict], columns: Sequence[str] = SCHEMA.names) -> pa.Table:
-        return read_chunk(self._stored(problems), columns)
-
     def _stored(self, problems: Sequence[dict]) -> Path:
         path = self.path(problems)
         if not path.exists():
@@ -135,12 +122,8 @@ class Run:
 
 @lru_cache(maxsize=32)  # searches of the same problems follow one another, and read those before them
 def _steps_of(path: Path, changed: int) -> ChunkSteps:
-    return ChunkSteps(read_chunk(path, ["problem_id", STEPS.name]))
-
-
-def _file_name(problems: Sequence[dict]) -> str:
-    first = _UNSAFE.sub("_", problems[0]["id"])[:60]
-    return f"{first}-{len(problems)}-{fingerprint(list(problems))}.parquet"
+    problem_ids, steps = read_chunk(path, ["problem_id", STEPS.name]).columns
+    return ChunkSteps(problem_ids.to_pylist(), steps.combine_chunks())
 
 
 class ImportedRun(Run):
@@ -209,16 +192,14 @@ class Store:
         """
         found = []
         for note in sorted(self.folder.glob(f"*-{glob.escape(_policy_name(spec))}-*/run.json")):
-            try:
-                run = _run(note.parent, RunSpec.of(json.loads(note.read_text(encoding="utf-8"))))
+            with suppress(StoreError, OSError):
+                run = _stored_run(note)
                 if run.spec.sampler == spec.sampler and run.has(problems):
                     found.append(run.steps(problems))
-            except (StoreError, OSError, ValueError, RecursionError, AttributeError):
-                continue
         return StepCache(found)
 
-    def lock(self, wait: bool = False) -> FileLock:
-        """Held while writing, so that two studies on one store do not repeat each other's work.
+    def lock(self, wait: bool = False) -> AcquireReturnProxy:
+        """Held for a ``with`` block that writes, so that two studies on one store do not repeat each other's work.
 
         Who gets it deletes what a killed writer left half written.
 
@@ -232,20 +213,18 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / ".lock")
             try:
-                lock.acquire(timeout=0)
+                held = lock.acquire(timeout=0)
             except Timeout:
                 if not wait:
-                    raise
+                    raise StoreError(f"another process is writing to {self.folder}; wait for it, or choose another store") from None
                 print(f"another process is writing to {self.folder}; waiting for it (Ctrl-C stops)", flush=True)
-                lock.acquire()
+                held = lock.acquire()
             for pattern in ("*/*.tmp", "imported/*/*.tmp"):
                 for leftover in self.folder.glob(pattern):
                     leftover.unlink(missing_ok=True)
-        except Timeout:
-            raise StoreError(f"another process is writing to {self.folder}; wait for it, or choose another store") from None
         except OSError as error:
             raise StoreError(self._unwritable(error)) from error
-        return lock
+        return held
 
     def _unwritable(self, error: OSError) -> str:
         return f"cannot write to the store {self.folder}: {error.strerror or error}; make it writable, or choose another store"
@@ -256,14 +235,7 @@ class Store:
         Raises:
             StoreError: where a run's description is damaged.
         """
-        for note in sorted(self.folder.glob("*/run.json")):
-            try:
-                spec = RunSpec.of(json.loads(note.read_text(encoding="utf-8")))
-                if not note.parent.name.endswith(f"-{spec.key}"):
-                    raise ValueError("it does not describe the run that its folder is named after")
-            except (ValueError, RecursionError) as error:
-                raise StoreError(f"{note} is damaged ({error}); delete it and run the study again, which makes only it anew") from None
-            yield _run(note.parent, spec)
+        return map(_stored_run, sorted(self.folder.glob("*/run.json")))
 
     def export(self) -> Iterator[str]:
         """The canonical export: one JSON line per run and problem, sorted, without times."""
@@ -293,8 +265,9 @@ class Store:
         if len(found) == 1:
             return found[0]
         if not found:
-            listing = f"it holds {len(runs)} runs, which `python -m tts store` lists with their keys"
-            raise StoreError(f"no run {text!r} in {self.folder}; {listing}")
+            raise StoreError(
+                f"no run {text!r} in {self.folder}; it holds {len(runs)} runs, which `python -m tts store` lists with their keys"
+            )
         listed = "".join(f"\n  {run.key}  {run.spec}, seed {run.spec.seed}" for run in found)
         raise StoreError(f"{text!r} is the beginning of {len(found)} runs; give more of the key:{listed}")
 
@@ -304,19 +277,31 @@ class Store:
         Raises:
             StoreError: where another process writes to the store.
         """
-        lock = self.lock()
-        try:
+        with self.lock():
             for folder in folders:
                 if folder.exists():
                     shutil.rmtree(folder)
             for run in runs:
                 run.remove()
-        finally:
-            lock.release()
 
 
 def _run(folder: Path, spec: RunSpec) -> Run:
     return ImportedRun(folder, spec) if spec.elsewhere else Run(folder, spec)
+
+
+def _stored_run(note: Path) -> Run:
+    """The run that a ``run.json`` describes.
+
+    Raises:
+        StoreError: where the description is damaged.
+    """
+    try:
+        spec = RunSpec.of(json.loads(note.read_text(encoding="utf-8")))
+        if not note.parent.name.endswith(f"-{spec.key}"):
+            raise ValueError("it does not describe the run that its folder is named after")
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{note} is damaged ({error}); delete it and run the study again, which makes only it anew") from None
+    return _run(note.parent, spec)
 
 
 def _name(spec: RunSpec) -> str:

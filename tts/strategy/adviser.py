@@ -231,14 +231,13 @@ def solve(plan: Strategy, engines: Engines, problem: str, budget: float, unit: U
     entries = {e.difficulty: e for e in plan.within(budget, unit)}
     models = {"policies": [plan.policy.name], "prms": [plan.prm.name], "methods": ["majority"], "problems": plan.learnt_on}
     grid = grid_of(**models, **plan.sampling.model_dump(), beam_width=plan.beam_width, seed=seed)
-    task = recorded.task_of_grid(grid)
     peeked = recorded.search(grid, engines, problem, "best_of_n", plan.peek, "asked")
     score = float(aggregates([c.scores or () for c in peeked.trajectories], plan.aggregate).mean())
     entry = entries[plan.difficulty(score)]
     outcome = recorded.search(grid, engines, problem, entry.method, entry.n, "asked")
     chosen = recorded.selected(grid, outcome, Rule(entry.aggregate, entry.vote))
     return Solution(
-        task.answer(chosen.text) if chosen else None,
+        grid.task.answer(chosen.text) if chosen else None,
         chosen.steps if chosen else (),
         entry.difficulty,
         score,
