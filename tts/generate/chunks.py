@@ -44,6 +44,12 @@ class Work:
     chunk: list[dict]
 
 
+Announce = Callable[[Work], None]
+"""Called with each chunk as its making begins."""
+OnTokens = Callable[[int], object]
+"""Called with numbers of newly generated tokens."""
+
+
 @dataclass(frozen=True)
 class Made:
     """A chunk that was made.
@@ -110,10 +116,6 @@ class Engines:
             self._prms[name, task] = open_prm(name, self.batch, share=self.share, task=task)
         return self._prms[name, task]
 
-    def limits(self, spec: RunSpec) -> tuple[str, ...]:
-        """What the engine that samples for a spec cannot do; scores of a pool sample nothing."""
-        return getattr(next(iter(self._policies.values()), None), "limits", ()) if spec.method != "scores" else ()
-
     def unread(self) -> list[str]:
         """A line for each PRM with steps that did not fit its context since this was asked last."""
         scorers = (prm for prm in self._prms.values() if hasattr(prm, "report_unread"))
@@ -144,24 +146,17 @@ def pool_of(work: Work, store: Store) -> Run | None:
     return store.run(replace(work.spec, method=POOL, prm=None, engine=engine))
 
 
-def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: Callable[[int], object] = lambda tokens: None) -> Made:
-    """Makes a chunk.
-
-    Args:
-        work: chunk that is asked for.
-        inputs: its inputs, as :func:`inputs_of` finds them; a search that gets no steps samples the same ones itself.
-        engines: the models.
-        on_tokens: called with the number of newly generated tokens.
-    """
+def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: OnTokens = lambda tokens: None) -> Made:
+    """Makes a chunk from its inputs, as :func:`inputs_of` finds them; a search that gets no steps samples the same ones itself."""
     started = time.monotonic()
     if work.spec.method == "scores":
-        rows, steps = _score_pool(work, inputs, engines), None
+        rows, steps, limits = _score_pool(work, inputs, engines), None, ()
     else:
-        rows, steps = _search(work, inputs or StepCache(), engines, on_tokens)
-    return Made(work, rows, time.monotonic() - started, steps, tuple(engines.limits(work.spec)), tuple(engines.unread()))
+        rows, steps, limits = _search(work, inputs or StepCache(), engines, on_tokens)
+    return Made(work, rows, time.monotonic() - started, steps, limits, tuple(engines.unread()))
 
 
-def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: Callable[[int], object]) -> tuple[list[dict], pa.ListArray | None]:
+def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: OnTokens) -> tuple[list[dict], pa.ListArray | None, tuple[str, ...]]:
     spec, task = work.spec, task_in(work.chunk)
     sampler = engines.policy(spec.policy.name, Sampling(**spec.sampling), task)
     policy = Remembering(sampler, steps, on_tokens)
@@ -170,7 +165,7 @@ def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: Callable[
     held = room(engines, sampler, longest_of(roots, sampler.sampling), prm is not None)
     outcomes = Driver(policy, prm, room=held).run([(root, search_of(spec, root)) for root in roots])
     rows = [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
-    return rows, steps.column(rows)
+    return rows, steps.column(rows), tuple(getattr(sampler, "limits", ()))
 
 
 def longest_of(roots: Iterable[Candidate], sampling: Sampling) -> int:

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 
 from tqdm.auto import tqdm
 
-from tts.generate.chunks import FEWEST, Engines, Work, inputs_of, longest_of, make, pool_of, room, score_rows
+from tts.generate.chunks import FEWEST, Engines, Work, make, pool_of, room, score_rows
 from tts.generate.grid import Grid
 from tts.generate.local_pool import side_by_side
 from tts.generate.runner import missing
-from tts.search.registry import is_search
 from tts.search.sampling import Sampling
 from tts.store.run_spec import RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache
@@ -47,19 +46,9 @@ class Item:
         """What its solutions would take if each were as long as ``max_tokens`` allows; scores take none of the policy."""
         return 0 if self.work.spec.method == "scores" else self.solutions * self.work.spec.sampling["max_tokens"]
 
-    @property
-    def models(self) -> tuple[str, str, str]:
-        """Policy, PRM (empty for none), method."""
-        spec = self.work.spec
-        return spec.policy.name, spec.guide or "", spec.method
-
 
 def missing_of(pairs: Iterable[tuple[Grid, Store]]) -> list[Item]:
-    """What stores lack of grids, each chunk once; nothing is loaded.
-
-    Raises:
-        tts.models.hub.ModelError: for a model that cannot be found.
-    """
+    """What stores lack of grids, each chunk once. Loads nothing; raises ``ModelError`` for a model that cannot be found."""
     items = (Item(grid, store, work) for grid, store in pairs for work in missing(grid, store))
     return list({item.store.run(item.work.spec).path(item.work.chunk): item for item in items}.values())
 
@@ -68,7 +57,8 @@ def table(items: Sequence[Item]) -> list[tuple[str, ...]]:
     """Rows of policy, PRM, method, chunks, solutions and million tokens if each solution took ``max_tokens``; the last row is the sum."""
     groups: dict[tuple[str, ...], list[Item]] = {}
     for item in items:
-        groups.setdefault(item.models, []).append(item)
+        spec = item.work.spec
+        groups.setdefault((spec.policy.name, spec.guide or "", spec.method), []).append(item)
     return [
         (*models, f"{len(of):,}", f"{sum(i.solutions for i in of):,}", f"{sum(i.tokens for i in of) / 1e6:,.2f}")
         for models, of in [*groups.items(), (("all", "", ""), items)]
@@ -111,24 +101,25 @@ def measure(items: Sequence[Item], minutes: float = 2.0) -> Estimate:
     """
     if not items:
         return Estimate()
-    until, probes = time.monotonic() + 60 * minutes, _Probes()
+    began = time.monotonic()
     import torch
 
     before = torch.get_num_threads()
     count, threads = side_by_side([item.work.spec for item in items])
+    probes = _Probes(Engines(items[0].grid.batch, 1 / count), began)
     groups: dict[tuple, list[Item]] = {}
     for item in items:
         problem_set = next(name for name in item.grid.problems if item.work.chunk in item.grid.chunks(name))
-        groups.setdefault((*item.models, item.work.spec.n, problem_set), []).append(item)
-    probes.engines = Engines(items[0].grid.batch, 1 / count)
+        groups.setdefault((str(item.work.spec), problem_set), []).append(item)
     tokens, seconds, caches, cut = 0.0, 0.0, [], []
     torch.set_num_threads(threads)
     try:
         with tqdm(groups.items(), desc="measuring", unit="run") as bar:
-            for place, ((policy, prm, method, n, problem_set), alike) in enumerate(bar):
-                name = f"{method} of {policy}{f' with {prm}' if prm else ''}, N = {n}, {problem_set}"
+            for place, ((run, problem_set), alike) in enumerate(bar):
+                name = f"{run}, {problem_set}"
                 bar.set_postfix_str(name)
-                made = probes.measured(alike, problem_set, (until - time.monotonic()) / (len(groups) - place))
+                left = began + 60 * minutes - time.monotonic()
+                made = probes.measured(alike, problem_set, left / (len(groups) - place))
                 cut += [] if made.whole else [name]
                 solutions = sum(item.solutions for item in alike)
                 tokens, seconds = tokens + solutions * made.tokens, seconds + solutions * made.seconds
@@ -171,29 +162,22 @@ class _Probes:
         starting: seconds until the first of them was ready; each process that makes chunks takes as long, about.
     """
 
-    engines: Engines
-
-    def __init__(self):
-        self._began, self.starting = time.monotonic(), 0.0
+    def __init__(self, engines: Engines, began: float):
+        self.engines, self._began, self.starting = engines, began, 0.0
         self._steps: dict[tuple, list[ChunkSteps]] = {}
         self._pools: dict[tuple, _Measured] = {}
 
     def measured(self, alike: Sequence[Item], problem_set: str, seconds: float) -> _Measured:
         """What a solution of chunks of one run takes, measured for so many seconds, about; policies write more of harder problems."""
-        spec = alike[0].work.spec
-        self.engines = self.engines.of(spec)
-        problems = [problem for item in alike for problem in item.work.chunk]
-        key = spec.policy.name, problem_set
-        if spec.method == "scores":
-            stored = pool_of(alike[0].work, alike[0].store)
-            if stored.has(alike[0].work.chunk):
-                rows = inputs_of(alike[0].work, alike[0].store)[: ROUNDS[-1][0]]
-                self._pools[key] = _Measured(0.0, 0.0, True, rows)
-            return self._scoring(spec, self._pools[key], seconds)
-        made = self._making(spec, problems, key, seconds)
-        if spec.method == "pool":
-            self._pools[key] = made
-        return made
+        work = alike[0].work
+        self.engines = self.engines.of(work.spec)
+        key = work.spec.policy.name, problem_set
+        if work.spec.method != "scores":
+            return self._making(work.spec, _problems(alike), key, seconds)
+        pool = pool_of(work, alike[0].store)
+        if pool.has(work.chunk):
+            self._pools[key] = _Measured(0.0, 0.0, True, pool.read(work.chunk)[: ROUNDS[-1][0]])
+        return self._scoring(work.spec, self._pools[key], seconds)
 
     def _making(self, spec: RunSpec, problems: Sequence[dict], key: tuple, seconds: float) -> _Measured:
         self.engines.policy(spec.policy.name, Sampling(**spec.sampling))
@@ -205,16 +189,17 @@ class _Probes:
             small, few = _shortened(spec, samples, tokens), problems[:: max(1, len(problems) // count)][:count]
             known = self._steps.setdefault((*key, number), [])  # searches find the steps of those before them known, as in the study
             started = time.monotonic()
-            made = make(Work(small, few), StepCache(known) if is_search(spec.method) else None, self.engines)
+            made = make(Work(small, few), StepCache(known), self.engines)
             took = time.monotonic() - started
-            if is_search(spec.method):
-                known.append(made.sampled)
+            known.append(made.sampled)
             solutions, asked = small.n * len(few), sum(row["policy_tokens"] for row in made.rows)
             whole = small.sampling == spec.sampling
             stretch = (1 if whole else solutions * spec.sampling["max_tokens"] / max(1, asked)) / solutions
             found = _Measured(stretch * made.generated, stretch * took, whole, made.rows)
             if time.monotonic() - began + GROWTH * took > seconds:
                 break
+        if spec.method == "pool":
+            self._pools[key] = found
         return found
 
     def _scoring(self, spec: RunSpec, pool: _Measured, seconds: float) -> _Measured:
@@ -234,15 +219,19 @@ class _Probes:
         return found
 
 
+def _problems(alike: Sequence[Item]) -> list[dict]:
+    return [problem for item in alike for problem in item.work.chunk]
+
+
 def _caches(alike: Sequence[Item], engines: Engines) -> tuple[int, int]:
     """Bytes of the policy's and the PRM's caches at most: the batch's rows at the greatest length, and what is parked beside them."""
     from tts.engine.decoding import FORKING
     from tts.policies.transformers import PREFILLED
 
     grid, spec = alike[0].grid, alike[0].work.spec
-    problems = [problem for item in alike for problem in item.work.chunk]
+    problems = _problems(alike)
     n, batch, sampling = spec.n, engines.batch, grid.sampling()  # imported runs say little of theirs
-    solution, step = sampling.max_tokens, min(sampling.max_tokens, sampling.max_step_tokens)
+    solution, step = sampling.max_tokens, sampling.max_step_tokens
     most = n * max(len(item.work.chunk) for item in alike)  # samples of a chunk
     prm, opening = engines.prm(spec.prm.name, task_in(problems)) if spec.prm else None, 0
     if hasattr(prm, "family"):
@@ -253,10 +242,9 @@ def _caches(alike: Sequence[Item], engines: Engines) -> tuple[int, int]:
         parked = min(held * read + -(-held // n) * opening, 2 * getattr(prm, "tokens_kept", 0))
         return 0, _bytes(prm, getattr(prm, "batch", 0), opening + read, parked)
     policy = engines.policy(spec.policy.name, sampling, task_in(problems))
-    roots = [policy.root(p["id"], p["problem"]) for p in problems]
-    longest, prompt = longest_of(roots, sampling), max(len(root.prompt) for root in roots)
-    shortest = longest_of([min(roots, key=lambda root: len(root.prompt))], sampling)  # of which most are under way
-    held = min(most, room(engines, policy, shortest, prm is not None) + n)
+    prompts = [len(policy.root(p["id"], p["problem"]).prompt) for p in problems]
+    prompt, longest = max(prompts), max(prompts) + solution
+    held = min(most, room(engines, policy, min(prompts) + solution, prm is not None) + n)  # where prompts are short, most are under way
     parents = held // spec.width if spec.width else 0
     # Of a search all candidates' last steps, and what the parents that they go on from had before; else samples that wait for a row.
     waiting = max(0, min(most, max(int(batch / FORKING), n)) - batch)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -134,18 +135,18 @@ class Grid(BaseModel):
 
     def _imported_data_suffice(self) -> None:
         """Imported data need not fit a grid of budgets, but must say something of each method."""
-        for policy in filter(imported.is_imported, self.policies):
-            for method in self.methods:
-                for prm in self.prms if registry.method_of(method).guided else [None]:
-                    if not any(self.holds(policy, prm, method, n) for n in self.budgets):
-                        if registry.is_search(method) and not imported.is_imported(prm):
-                            raise ValueError(
-                                f"{method} of {imported.original(policy)} with {prm} cannot be run: imported solutions can be scored, but "
-                                "not continued; leave only majority and best_of_n in methods"
-                            )
-                        wanted = f"{method} of {imported.original(policy)}" + (f" with {imported.original(prm)}" if prm else "")
-                        asked = f"N = {', '.join(map(str, self.budgets))}, seed {self.seed}"
-                        raise ValueError(f"{wanted} at {asked} is not in the imported data; {self._import_of(policy).listed()}")
+        for policy, method in product(filter(imported.is_imported, self.policies), self.methods):
+            for prm in self.prms if registry.method_of(method).guided else [None]:
+                if any(self.holds(policy, prm, method, n) for n in self.budgets):
+                    continue
+                wanted = f"{method} of {imported.original(policy)}" + (f" with {imported.original(prm)}" if prm else "")
+                if registry.is_search(method) and not imported.is_imported(prm):
+                    raise ValueError(
+                        f"{wanted} cannot be run: imported solutions can be scored, but not continued; "
+                        "leave only majority and best_of_n in methods"
+                    )
+                asked = f"N = {', '.join(map(str, self.budgets))}, seed {self.seed}"
+                raise ValueError(f"{wanted} at {asked} is not in the imported data; {self._import_of(policy).listed()}")
 
     @property
     def rule(self) -> Rule:
@@ -172,6 +173,7 @@ class Grid(BaseModel):
         """What determines a run's trajectories, apart from the problems."""
         if source := self._import_of(policy):
             return self._imported_spec(source, method, policy, prm, n)
+        search = registry.method_of(method) if registry.is_search(method) else None
         return RunSpec(
             method,
             Model(policy, _weights(policy)),
@@ -180,11 +182,9 @@ class Grid(BaseModel):
             asdict(self.sampling(0.0 if method == registry.GREEDY else None)),
             RunEngine(policies.engine_of(policy)[0], self.batch, self.chunk),
             TaskKey(self.task.name, self.task.version, _prompt(policy, self.task)),
-            **(self._of_search(registry.method_of(method)) if registry.is_search(method) else {}),
+            **(asdict(self.settings) if search else {}),
+            version=search.version if search and search.version > 1 else None,
         )
-
-    def _of_search(self, method: registry.Method) -> dict[str, int | None]:
-        return asdict(self.settings) | {"version": method.version if method.version > 1 else None}
 
     def _imported_spec(self, source: imported.Import, method: str, policy: str, prm: str | None, n: int) -> RunSpec:
         """The spec of a run that was imported, or of scores that a PRM of ours gives to an imported pool."""
@@ -208,12 +208,10 @@ class Grid(BaseModel):
                 yield registry.GREEDY, policy, None, 1
             if self.holds(policy, None, "majority", 1):
                 yield registry.POOL, policy, None, self.samples
-            for method in (m for m in own if not m.guided):
-                yield from self._own_runs(method, policy, None)
-            for prm in self.prms:
-                if any(m.run == registry.SCORES for m in chosen):
+            for prm in [None, *self.prms]:
+                if prm and any(m.run == registry.SCORES for m in chosen):
                     yield registry.SCORES, policy, prm, self.samples
-                for method in (m for m in own if m.guided):
+                for method in (m for m in own if m.guided == (prm is not None)):
                     yield from self._own_runs(method, policy, prm)
 
     def _own_runs(self, method: registry.Method, policy: str, prm: str | None) -> Iterator[tuple[str, str, str | None, int]]:
@@ -280,11 +278,7 @@ class ParameterError(ValueError):
 
 
 def grid_of(**parameters: object) -> Grid:
-    """A grid of these parameters.
-
-    Raises:
-        ParameterError: for an unknown or unfit parameter.
-    """
+    """A grid of these parameters; raises :class:`ParameterError` for an unknown or unfit one."""
     try:
         return Grid(**parameters)
     except ValidationError as error:

@@ -30,11 +30,7 @@ class Labelled:
 
 
 def read(split: str) -> list[Labelled]:
-    """The committed solutions: ``validation`` for thresholds, ``test`` for figures.
-
-    Raises:
-        ValueError: where their file is damaged.
-    """
+    """The committed solutions, ``validation`` for thresholds or ``test`` for figures; raises ``ValueError`` for a damaged file."""
     path, rows = SOLUTIONS / f"{split}.jsonl", []
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -46,11 +42,7 @@ def read(split: str) -> list[Labelled]:
 
 
 def step_scores(prm: str, *sets: Sequence[Labelled]) -> list[list[tuple[float, ...]]]:
-    """Per set of solutions, the step scores of each by a PRM, which is opened for it.
-
-    Raises:
-        tts.models.hub.ModelError: where it cannot be opened.
-    """
+    """Per set of solutions, the step scores of each by a PRM, which is opened for it; raises as :func:`tts.reward_models.open_prm` does."""
     opened, found = open_prm(prm), []
     for solutions in sets:
         problems = [(s.problem, s.problem) for s in solutions]

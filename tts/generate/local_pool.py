@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe, forkserver, get_context
 from multiprocessing.connection import wait
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tts.common.paths import ROOT
-from tts.generate.chunks import Made, Work
+from tts.generate.chunks import Announce, Made, OnTokens, Work
 from tts.generate.scheduler import Lost, Pool, Reply, Scheduler, Worker, WorkerError
 from tts.generate.worker_process import serve
 from tts.models.files import folder_of
@@ -55,7 +55,11 @@ def side_by_side(specs: Iterable[RunSpec]) -> tuple[int, int]:
         else:
             largest = max((sum(map(_weight, filter(None, pair))) for pair in names), default=0)
             count = max(1, min(cores, _memory() // (OWN + COPIES * largest)))
-    return count, _threads() if count == 1 else max(1, cores // count)
+    if count > 1:
+        return count, max(1, cores // count)
+    import torch
+
+    return 1, torch.get_num_threads()
 
 
 def _has_gpu() -> bool:
@@ -65,12 +69,6 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
 
 
 def _is_ours(policy: str, prm: str | None) -> bool:
@@ -91,26 +89,14 @@ def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def make_all(
-    work: list[Work],
-    store: Store,
-    announce: Callable[[Work], None],
-    on_tokens: Callable[[int], object],
-    count: int,
-    threads: int,
-) -> Iterator[Made]:
+def make_all(work: list[Work], store: Store, announce: Announce, on_tokens: OnTokens, count: int, threads: int) -> Iterator[Made]:
     """:meth:`Scheduler.make` by processes that end with it."""
     with Scheduler(Processes(min(count, len(work)), threads)) as scheduler:
         yield from scheduler.make(work, store, announce, on_tokens)
 
 
 class Processes(Pool):
-    """Workers that are processes of this machine; they end with this process.
-
-    Args:
-        count: number of the processes.
-        threads: number of threads of each.
-    """
+    """Workers that are so many processes of this machine, with so many threads each; they end with this process."""
 
     def __init__(self, count: int, threads: int):
         self.count, self.threads = count, threads
@@ -134,12 +120,7 @@ class Processes(Pool):
 
 
 class _Process(Worker):
-    """A process that runs :func:`tts.generate.worker_process.serve`.
-
-    Args:
-        threads: number of torch's threads.
-        share: share of this machine's memory that its models may take.
-    """
+    """A process that runs :func:`tts.generate.worker_process.serve`, whose arguments these are."""
 
     def __init__(self, threads: int, share: float):
         self.connection, theirs = Pipe()

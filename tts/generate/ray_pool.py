@@ -18,7 +18,7 @@ from typing import Any
 
 from tts import policies, reward_models
 from tts.common.paths import ROOT
-from tts.generate.chunks import Engines, Inputs, Made, Work, inputs_of, make
+from tts.generate.chunks import Announce, Engines, Inputs, Made, OnTokens, Work, inputs_of, make
 from tts.generate.local_pool import CLUSTER, side_by_side
 from tts.generate.scheduler import Lost, Pool, Reply, Scheduler, Worker
 from tts.models.hub import ModelError
@@ -57,7 +57,7 @@ def using(address: str | None = None, gpus: float | None = None) -> Iterator[Non
             del os.environ[CLUSTER]
 
 
-def make_all(work: list[Work], store: Store, announce: Callable[[Work], None], on_tokens: Callable[[int], object]) -> Iterator[Made]:
+def make_all(work: list[Work], store: Store, announce: Announce, on_tokens: OnTokens) -> Iterator[Made]:
     """:meth:`Scheduler.make` by actors that end with it; tokens are told with each chunk, not while it is made."""
     setting = json.loads(os.environ[CLUSTER])
     _, threads = side_by_side(item.spec for item in work)  # as here, so that sums are made in the same order
@@ -173,11 +173,7 @@ class Actor:
         self.engines = Engines(1, share)
 
     def make(self, work: Work, inputs: Inputs) -> Made:
-        """Makes a chunk.
-
-        Raises:
-            ModelError: where this node has other weights of the same name than the driver.
-        """
+        """Makes a chunk; raises ``ModelError`` where this node has other weights of the same name than the driver."""
         _check_weights(work.spec.policy, policies.weights_of)
         if work.spec.prm:
             _check_weights(work.spec.prm, reward_models.weights_of)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 from tqdm.auto import tqdm
 
 from tts.generate import local_pool
-from tts.generate.chunks import Engines, Made, Work, inputs_of, make, warn
+from tts.generate.chunks import Announce, Engines, Made, OnTokens, Work, inputs_of, make, warn
 from tts.generate.grid import Grid
 from tts.policies import DEFAULT, check_ready
 from tts.search.registry import is_search
@@ -23,11 +24,10 @@ def missing(grid: Grid, store: Store) -> list[Work]:
 
     Of a policy's runs the searches come first: they follow one another, and who cannot go on with them samples and scores pools.
     """
-    specs = list(grid.specs())
-    policy = {name: at for at, name in enumerate(dict.fromkeys(spec.policy.name for spec in specs))}
     return [
         Work(spec, chunk)
-        for spec in sorted(specs, key=lambda spec: (policy[spec.policy.name], not is_search(spec.method)))
+        for _, of_policy in groupby(grid.specs(), key=lambda spec: spec.policy.name)
+        for spec in sorted(of_policy, key=lambda spec: not is_search(spec.method))
         for name in grid.problems
         for chunk in grid.chunks(name)
         if not store.run(spec).has(chunk)
@@ -75,9 +75,7 @@ def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequen
     return len(work)
 
 
-def _made(
-    work: list[Work], specs: list[RunSpec], store: Store, announce: Callable[[Work], None], on_tokens: Callable[[int], object]
-) -> Iterator[Made]:
+def _made(work: list[Work], specs: list[RunSpec], store: Store, announce: Announce, on_tokens: OnTokens) -> Iterator[Made]:
     """Makes chunks, in an order of its own; the caller stores each before it asks for the next."""
     if os.environ.get(local_pool.CLUSTER):
         from tts.generate import ray_pool  # which needs a package of its own

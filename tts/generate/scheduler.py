@@ -8,10 +8,11 @@ process that schedules alone writes to the store.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from tts.generate.chunks import Made, Work
+from tts.generate.chunks import Announce, Made, OnTokens, Work
 from tts.generate.work_queue import Waiting
 from tts.store.store import Store
 
@@ -22,11 +23,7 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Lost:
-    """Reply of a worker that is gone.
-
-    Attributes:
-        reason: how it ended, in words.
-    """
+    """Reply of a worker that is gone: how it ended, in words."""
 
     reason: str
 
@@ -97,28 +94,23 @@ class Pool(ABC):
         """
 
 
-class Scheduler:
+class Scheduler(AbstractContextManager):
     """Workers of a pool; they keep their models from chunk to chunk, and end with the ``with`` block."""
 
     def __init__(self, pool: Pool):
         self.pool = pool
         self._workers: list[Worker] = []
 
-    def __enter__(self) -> Scheduler:
-        return self
-
     def __exit__(self, *error: object) -> None:
         while self._workers:
             self._workers.pop().stop()
 
-    def make(self, work: list[Work], store: Store, announce: Callable[[Work], None], on_tokens: Callable[[int], object]) -> Iterator[Made]:
+    def make(self, work: list[Work], store: Store, announce: Announce, on_tokens: OnTokens) -> Iterator[Made]:
         """Makes chunks, in the order in which they get done; the caller stores each before it asks for the next.
 
         Args:
             work: chunks, in the order in which they are to be begun.
             store: store that gets them.
-            announce: called with each chunk as a worker gets it.
-            on_tokens: called with numbers of newly generated tokens.
 
         Raises:
             Exception: what a chunk raised, as it would here, or what :meth:`Pool.gave_up` gives for one whose workers were lost.
@@ -130,7 +122,7 @@ class Scheduler:
                 if not waiting:
                     return
                 if self.pool.places():
-                    raise WorkerError(f"{waiting.first.spec}: what it is made from is neither stored nor asked for")
+                    raise WorkerError(f"{waiting.items[0].spec}: what it is made from is neither stored nor asked for")
             for worker, reply in self.pool.replies(self._workers):
                 if isinstance(reply, int):
                     on_tokens(reply)
@@ -147,7 +139,7 @@ class Scheduler:
                         _hand(worker, following, waiting, announce)
                     yield reply
 
-    def _hand_out(self, waiting: Waiting, announce: Callable[[Work], None]) -> None:
+    def _hand_out(self, waiting: Waiting, announce: Announce) -> None:
         """Gives each idle worker a chunk, one that suits its models if there is any; starts and stops workers as there is room."""
         places = self.pool.places()
         for worker in [worker for worker in self._workers if not worker.item]:
@@ -161,6 +153,6 @@ class Scheduler:
             _hand(worker, item, waiting, announce)
 
 
-def _hand(worker: Worker, item: Work, waiting: Waiting, announce: Callable[[Work], None]) -> None:
+def _hand(worker: Worker, item: Work, waiting: Waiting, announce: Announce) -> None:
     announce(item)
     worker.hand(item, waiting.store)

@@ -24,36 +24,32 @@ class Waiting:
     """
 
     def __init__(self, work: Sequence[Work], store: Store):
-        self._items, self.store = list(work), store
+        self.items, self.store = list(work), store
         self._lost: Counter[int] = Counter()
         self._before: dict[int, Work] = {}
         latest: dict[str, Work] = {}
-        for item in (item for item in self._items if is_search(item.spec.method)):
+        for item in (item for item in self.items if is_search(item.spec.method)):
             like = f"{item.spec.sampler} {item.chunk}"
             if like in latest:
                 self._before[id(item)] = latest[like]
             latest[like] = item
 
     def __bool__(self) -> bool:
-        return bool(self._items)
+        return bool(self.items)
 
     def take(self, suits: Callable[[Work], bool] = lambda item: True) -> Work | None:
         """The first chunk that can be made now, and that suits; None where there is none."""
-        for place, item in enumerate(self._items):
+        for place, item in enumerate(self.items):
             if suits(item) and self._ready(item):
-                return self._items.pop(place)
+                return self.items.pop(place)
         return None
-
-    @property
-    def first(self) -> Work:
-        return self._items[0]
 
     def again(self, item: Work) -> bool:
         """Puts a chunk whose worker was lost back; False where that has happened too often."""
         self._lost[id(item)] += 1
         if self._lost[id(item)] > RETRIES:
             return False
-        self._items.insert(0, item)
+        self.items.insert(0, item)
         return True
 
     def _ready(self, item: Work) -> bool:

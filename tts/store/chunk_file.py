@@ -80,14 +80,7 @@ def write_chunk(path: Path, rows: list[dict], seconds: float, limits: Sequence[s
 
 
 def read_chunk(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
-    """A stored chunk, its checksum verified.
-
-    Args:
-        columns: names of columns of :data:`SCHEMA` and :data:`STEPS`.
-
-    Raises:
-        StoreError: where it is damaged.
-    """
+    """Columns of a stored chunk (:data:`SCHEMA`, :data:`STEPS`), its checksum verified; raises :class:`StoreError` for a damaged one."""
     try:
         content = checksum.content_of(path)
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)

@@ -48,8 +48,7 @@ class Held:
         spec = self.spec
         named = {"pool": "samples", "scores": "scored samples"}.get(spec.method, spec.method)
         prm = f" with {original(spec.prm.name)}" if spec.prm else ""
-        where = f"N = {spec.n}, seed {spec.seed}, {self.problems} problems"
-        return f"{named} of {original(spec.policy.name)}{prm}, {where}"
+        return f"{named} of {original(spec.policy.name)}{prm}, N = {spec.n}, seed {spec.seed}, {self.problems} problems"
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,13 @@ class Import:
         """The name that a grid gives its problems."""
         return str(self.folder / f"{self.name}.jsonl")
 
-    def find(self, method: str, policy: str, prm: str | None, n: int | None, seed: int, problems: int) -> RunSpec | None:
+    def find(self, method: str, policy: str, prm: str | None, n: int, seed: int, problems: int) -> RunSpec | None:
         """The spec of a run that holds at least so many problems; None where there is none.
 
         Args:
             method: kind of run, as in specs of runs.
             policy, prm: names, ``imported:`` included.
-            n: the budget; None, and any where smaller budgets are drawn from one run, takes the largest.
+            n: the budget; where smaller budgets are drawn from one run, any takes the largest.
             seed: seed of repeated runs. Any run of the import may have it: those that were not repeated answer for it then. 0, the
                 default, stands for the first seed where no run has it.
             problems: how many.
@@ -94,7 +93,7 @@ class Import:
             and held.spec.policy.name == policy
             and held.spec.guide == prm
             and held.problems >= problems
-            and (n is None or not one_budget or held.spec.n == n)
+            and (not one_budget or held.spec.n == n)
         ]
         seeds = {spec.seed for spec in found}
         if seeds and seed not in seeds:
@@ -104,12 +103,8 @@ class Import:
         right = [spec for spec in found if spec.seed == seed]
         return max(right, key=lambda spec: spec.n, default=None)
 
-    def spec(self, method: str, policy: str, prm: str | None, n: int | None, seed: int, problems: int) -> RunSpec:
-        """As :meth:`find`.
-
-        Raises:
-            NotImported: where there is none.
-        """
+    def spec(self, method: str, policy: str, prm: str | None, n: int, seed: int, problems: int) -> RunSpec:
+        """As :meth:`find`; raises :class:`NotImported` where there is none."""
         found = self.find(method, policy, prm, n, seed, problems)
         if found is None:
             asked = f"{method} of {policy}{f' with {prm}' if prm else ''}, N = {n}"
@@ -142,17 +137,12 @@ class Import:
 
 
 def of(problem_sets: Iterable[str], model: str) -> Import:
-    """The import that a model belongs to, which must be that of one of the problem sets.
-
-    Raises:
-        NotImported: where it is none of theirs.
-    """
+    """The import that a model belongs to; raises :class:`NotImported` where it is that of none of the problem sets."""
     name = _import_named_in(model)
-    found = [held for held in map(beside, problem_sets) if held]
-    for held in found:
-        if held.name == name:
+    for problem_set in problem_sets:
+        held, folder = beside(problem_set), Path(problem_set).parent
+        if held and held.name == name:
             return held
-    for folder in (Path(problem_set).parent for problem_set in problem_sets):
         if (folder.parent.name, folder.name) == (FOLDER, name) and not (folder / MANIFEST).exists():
             raise NotImported(f"the import {name} was not finished: {folder} has no {MANIFEST}; import its files again")
     raise NotImported(
@@ -198,8 +188,8 @@ def all_of(store: Path) -> list[Import]:
 def unfinished(store: Store) -> list[str]:
     """The imports of which a store holds runs that no list names: they were cut off, or what they replace was not yet deleted."""
     whole = {(source.name, source.digest) for source in all_of(store.folder)}
-    policies = (run.spec.policy for run in store.runs())
-    found = {(_import_named_in(policy.name), policy.weights) for policy in policies if is_imported(policy.name)}
+    policies = {run.spec.policy for run in store.runs() if is_imported(run.spec.policy.name)}
+    found = {(_import_named_in(policy.name), policy.weights) for policy in policies}
     return sorted({name for name, _ in found - whole})
 
 
@@ -238,11 +228,7 @@ def _read(path: Path, changed: int) -> Import:
 
 
 def manifest(path: Path) -> dict:
-    """What an import's list says.
-
-    Raises:
-        StoreError: where it is damaged.
-    """
+    """What an import's list says; raises :class:`StoreError` where it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

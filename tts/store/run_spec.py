@@ -13,12 +13,7 @@ ELSEWHERE = "imported"
 
 @dataclass(frozen=True)
 class Model:
-    """A policy or a PRM.
-
-    Attributes:
-        name: name by which it was asked for.
-        weights: hash or name that identifies its behaviour, see :func:`tts.policies.weights_of`.
-    """
+    """A policy or a PRM: the name by which it was asked for, and what identifies its behaviour (:func:`tts.policies.weights_of`)."""
 
     name: str
     weights: str
@@ -26,13 +21,7 @@ class Model:
 
 @dataclass(frozen=True)
 class TaskKey:
-    """The kind of problem.
-
-    Attributes:
-        name: name of the task.
-        version: version of the task.
-        prompt: hash of the template of its prompt for the policy.
-    """
+    """The kind of problem: its task's name and version, and a hash of the template of its prompt for the policy."""
 
     name: str
     version: int
@@ -83,11 +72,7 @@ class RunSpec:
 
     @classmethod
     def of(cls, stored: dict) -> RunSpec:
-        """The run that :attr:`stored` describes.
-
-        Raises:
-            ValueError: where it describes none.
-        """
+        """The run that :attr:`stored` describes; raises ``ValueError`` where it describes none."""
         try:
             models = {name: Model(**stored[name]) if stored[name] else None for name in ("policy", "prm")}
             task = TaskKey(**stored["task"]) if stored.get("task") else None

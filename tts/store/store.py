@@ -33,12 +33,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")  # in a file's name; ids come from str
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder.
-
-    Attributes:
-        folder: folder of its chunks.
-        spec: everything that determines it.
-    """
+    """One run: the folder of its chunks, and its spec, which is everything that determines it."""
 
     folder: Path
     spec: RunSpec
@@ -68,36 +63,20 @@ class Run:
         write_chunk(self.path(problems), rows, seconds, limits, steps)
 
     def read(self, problems: Sequence[dict]) -> list[dict]:
-        """A chunk's rows, in the order of its problems.
-
-        Raises:
-            StoreError: where the chunk is missing or damaged.
-        """
+        """A chunk's rows, in the order of its problems; raises :class:`StoreError` where it is missing or damaged."""
         return read_chunk(self._stored(problems)).to_pylist()
 
     def steps(self, problems: Sequence[dict]) -> ChunkSteps:
-        """The steps that were sampled for a chunk; none where none were kept.
-
-        Raises:
-            StoreError: where the chunk is missing or damaged.
-        """
+        """The steps that were sampled for a chunk, if they were kept; raises :class:`StoreError` as :meth:`read` does."""
         path = self._stored(problems)
         return _steps_of(path, path.stat().st_mtime_ns)
-
-    def seconds(self, problems: Sequence[dict]) -> float:
-        """How long the chunk took to make."""
-        return float(read_chunk(self._stored(problems)).schema.metadata[b"seconds"])
 
     def limits(self) -> list[str]:
         """What the engine could not do when it made any of the run's chunks; "not reproducible", for instance."""
         return list(dict.fromkeys(limit for path in sorted(self.folder.glob("*.parquet")) for limit in chunk_limits(path)))
 
     def rows(self) -> Iterator[dict]:
-        """Every row that the run holds, chunk by chunk.
-
-        Raises:
-            StoreError: where a chunk is damaged.
-        """
+        """Every row that the run holds, chunk by chunk; raises :class:`StoreError` where a chunk is damaged."""
         for path in sorted(self.folder.glob("*.parquet")):
             yield from read_chunk(path).to_pylist()
 
@@ -136,11 +115,7 @@ class ImportedRun(Run):
         return self.path(problems).exists() and {_identity(p) for p in problems} <= set(self._held())
 
     def read(self, problems: Sequence[dict]) -> list[dict]:
-        """Its rows of these problems.
-
-        Raises:
-            StoreError: where it lacks one of them, or is damaged.
-        """
+        """Its rows of these problems; raises :class:`StoreError` where it lacks one of them, or is damaged."""
         held = self._held() if self.path(problems).exists() else {}
         missing = [p["id"] for p in problems if _identity(p) not in held]
         if missing:
@@ -172,11 +147,7 @@ class Store:
         return _run(self.folder / f"{_name(spec)}-{spec.key}", spec)
 
     def open(self, spec: RunSpec) -> Run:
-        """The run of a spec, its folder made and its spec written beside its chunks.
-
-        Raises:
-            StoreError: where the store cannot be written.
-        """
+        """The run of a spec, its folder made and the spec written into it; raises :class:`StoreError` where that cannot be."""
         run = self.run(spec)
         try:
             if not run.note.exists():
@@ -230,11 +201,7 @@ class Store:
         return f"cannot write to the store {self.folder}: {error.strerror or error}; make it writable, or choose another store"
 
     def runs(self) -> Iterator[Run]:
-        """Every run that is stored.
-
-        Raises:
-            StoreError: where a run's description is damaged.
-        """
+        """Every run that is stored; raises :class:`StoreError` where a run's description is damaged."""
         return map(_stored_run, sorted(self.folder.glob("*/run.json")))
 
     def export(self) -> Iterator[str]:
@@ -244,22 +211,14 @@ class Store:
                 yield json.dumps({"run": run.spec.stored} | row, sort_keys=True, ensure_ascii=False)
 
     def write_export(self, file: Path) -> int:
-        """Writes the canonical export to a file; returns the number of its lines.
-
-        Raises:
-            StoreError: where there is no folder for it.
-        """
+        """Writes the canonical export to a file; returns its number of lines, or raises :class:`StoreError` if its folder is missing."""
         if not file.parent.is_dir():
             raise StoreError(f"no folder {file.parent} to write {file.name} to; make it, or choose another")
         with replacing(file) as temporary, temporary.open("w", encoding="utf-8") as opened:
             return sum(1 for _ in map(lambda line: opened.write(line + "\n"), self.export()))
 
     def find(self, text: str) -> Run:
-        """The run whose key, or whose folder's name, begins so.
-
-        Raises:
-            StoreError: where there is none, or more than one.
-        """
+        """The run whose key, or whose folder's name, begins so; raises :class:`StoreError` where none does, or more than one."""
         runs = list(self.runs())
         found = [run for run in runs if run.key.startswith(text) or run.folder.name.startswith(text)]
         if len(found) == 1:
@@ -272,11 +231,7 @@ class Store:
         raise StoreError(f"{text!r} is the beginning of {len(found)} runs; give more of the key:{listed}")
 
     def delete(self, runs: Sequence[Run], folders: Sequence[Path] = ()) -> None:
-        """Deletes runs, and before them the folders that describe imported ones.
-
-        Raises:
-            StoreError: where another process writes to the store.
-        """
+        """Deletes runs, and before them the folders that describe imported ones; raises as :meth:`lock` does."""
         with self.lock():
             for folder in folders:
                 if folder.exists():
@@ -290,11 +245,7 @@ def _run(folder: Path, spec: RunSpec) -> Run:
 
 
 def _stored_run(note: Path) -> Run:
-    """The run that a ``run.json`` describes.
-
-    Raises:
-        StoreError: where the description is damaged.
-    """
+    """The run that a ``run.json`` describes; raises :class:`StoreError` where that is damaged."""
     try:
         spec = RunSpec.of(json.loads(note.read_text(encoding="utf-8")))
         if not note.parent.name.endswith(f"-{spec.key}"):
