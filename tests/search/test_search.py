@@ -9,7 +9,6 @@ from scripted import ScriptedPolicy, ScriptedPRM, ScriptPerProblem, root
 
 from tts.search import beam_search, best_of_n, dvts, sample_pool
 from tts.search.driver import Driver
-from tts.search.dvts import subtree
 
 
 def run(script, score, search, record=True):
@@ -173,11 +172,12 @@ def test_dvts_with_one_tree_is_a_beam_search_of_one_place(seed, width):
 @given(scripts, st.sampled_from([(4, 2), (8, 4), (8, 2)]))
 def test_dvts_subtrees_never_exchange_candidates(seed, budget):
     n, width = budget
+    subtree = lambda candidate: candidate.path[0] // width  # noqa: E731
     outcome, policy, _ = run(random_script(seed), random_score(seed), lambda r: dvts(r, n, width, 6))
-    trees = [subtree(c, width) for c in outcome.trajectories]
+    trees = [subtree(c) for c in outcome.trajectories]
     assert trees == sorted(set(trees)), "a subtree gave more than one solution"
     for tree in range(n // width):
-        expanded = {c.path[:-1] for c in outcome.nodes if len(c.path) > 1 and subtree(c, width) == tree}
+        expanded = {c.path[:-1] for c in outcome.nodes if len(c.path) > 1 and subtree(c) == tree}
         assert len({len(path) for path in expanded}) == len(expanded), "a subtree kept more than one candidate a step"
     assert outcome.policy_tokens == policy.generated == sum(c.generated for c in outcome.nodes)
 

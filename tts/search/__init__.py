@@ -1,26 +1,12 @@
 """Search methods, one file each, and the driver that runs many searches at once."""
 
-from tts.search.base import Candidate, Sample, Score, Search
 from tts.search.beam_search import BEAM_SEARCH, beam_search
 from tts.search.best_of_n import BEST_OF_N, COT, MAJORITY, PASS, best_of_n, sample_pool
 from tts.search.dvts import DVTS, dvts
-from tts.search.registry import Method, Settings, method_of, register
+from tts.search.registry import method_of, register
 
 # A new method is one file beside these and one name here.
 for _method in (COT, PASS, MAJORITY, BEST_OF_N, BEAM_SEARCH, DVTS):
     register(_method)
 
-__all__ = [
-    "Candidate",
-    "Method",
-    "Sample",
-    "Score",
-    "Search",
-    "Settings",
-    "beam_search",
-    "best_of_n",
-    "dvts",
-    "method_of",
-    "register",
-    "sample_pool",
-]
+__all__ = ["beam_search", "best_of_n", "dvts", "method_of", "register", "sample_pool"]

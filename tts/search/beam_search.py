@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from tts.search.base import Candidate, Sample, Score, Search, survivors
 from tts.search.registry import Method
@@ -57,12 +58,8 @@ def check_budget(n: int, width: int) -> None:
         raise ValueError(f"the budget N must be a positive multiple of the beam width M; given N = {n}, M = {width}")
 
 
-BEAM_SEARCH = Method(
-    "beam_search",
-    "Beam search",
-    "C2",
-    "D",
-    lambda root, n, settings: beam_search(root, n, settings.width, settings.max_steps),
-    check=lambda n, settings: check_budget(n, settings.width),
-    study=True,
+step_search = partial(Method, check=lambda n, settings: check_budget(n, settings.width), study=True)
+
+BEAM_SEARCH = step_search(
+    "beam_search", "Beam search", "C2", "D", lambda root, n, settings: beam_search(root, n, settings.width, settings.max_steps)
 )

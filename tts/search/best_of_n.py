@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tts.search.base import Candidate, Sample, Score, Search
-from tts.search.registry import Method
+from tts.search.registry import Method, Settings
 
 
 def sample_pool(root: Candidate, n: int) -> Search:
@@ -17,42 +19,18 @@ def best_of_n(root: Candidate, n: int) -> Search:
 
     One answer is then selected out of the ``n``, see :mod:`tts.tasks.selection`.
     """
-    [pool] = yield Sample([root], n, whole=True)
+    pool = yield from sample_pool(root, n)
     yield Score(pool)
     return pool
 
 
+def _pool(root: Candidate, n: int, settings: Settings) -> Search:
+    return sample_pool(root, n)
+
+
+_pooled = partial(Method, source="pool", part=lambda settings: 1)
+
 COT = Method("cot", "CoT (greedy)", "#7f7f7f", "s", lambda root, n, settings: sample_pool(root, 1), guided=False, source="greedy")
-PASS = Method(
-    "pass",
-    "Pass@N (oracle)",
-    "#000000",
-    ".",
-    lambda root, n, settings: sample_pool(root, n),
-    guided=False,
-    source="pool",
-    part=lambda settings: 1,
-    select="oracle",
-)
-MAJORITY = Method(
-    "majority",
-    "Majority",
-    "C0",
-    "o",
-    lambda root, n, settings: sample_pool(root, n),
-    guided=False,
-    source="pool",
-    part=lambda settings: 1,
-    select="majority",
-    study=True,
-)
-BEST_OF_N = Method(
-    "best_of_n",
-    "Best-of-N",
-    "C4",
-    "^",
-    lambda root, n, settings: best_of_n(root, n),
-    source="pool",
-    part=lambda settings: 1,
-    study=True,
-)
+PASS = _pooled("pass", "Pass@N (oracle)", "#000000", ".", _pool, guided=False, select="oracle")
+MAJORITY = _pooled("majority", "Majority", "C0", "o", _pool, guided=False, select="majority", study=True)
+BEST_OF_N = _pooled("best_of_n", "Best-of-N", "C4", "^", lambda root, n, settings: best_of_n(root, n), study=True)

@@ -73,21 +73,21 @@ class Outcome:
 
     Attributes:
         problem_id: the problem.
-        trajectories: finished candidates (of a sampled pool also the truncated ones).
+        prompt: the rendered prompt.
         prompt_tokens: tokens of the rendered prompt.
+        trajectories: finished candidates (of a sampled pool also the truncated ones).
         policy_tokens: every token that the policy generated, those of pruned branches too.
         prm_tokens: every token that the PRM read.
         nodes: all candidates ever sampled, where the driver was asked to record them.
-        prompt: the rendered prompt.
     """
 
     problem_id: str
-    trajectories: list[Candidate]
+    prompt: str
     prompt_tokens: int
-    policy_tokens: int
-    prm_tokens: int
+    trajectories: list[Candidate] = field(default_factory=list)
+    policy_tokens: int = 0
+    prm_tokens: int = 0
     nodes: list[Candidate] = field(default_factory=list)
-    prompt: str = ""
 
 
 @dataclass(eq=False)
@@ -96,14 +96,12 @@ class Running:
 
     root: Candidate
     search: Search
+    outcome: Outcome
     answers: list[list[Candidate]] = field(default_factory=list)
     missing: int = 0
     asked: int = 0
     held: int = 0
     to_score: Sequence[Candidate] = ()
-    policy_tokens: int = 0
-    prm_tokens: int = 0
-    nodes: list[Candidate] = field(default_factory=list)
 
 
 class Driver:
@@ -138,15 +136,16 @@ class Driver:
         """
         if len({root.problem_id for root, _ in searches}) < len(searches):
             raise ValueError("two problems share an id; ids must be distinct within a run")
-        self._outcomes: dict[str, Outcome] = {}
+        outcomes = [Outcome(root.problem_id, root.rendered, len(root.prompt)) for root, _ in searches]
         self._scoring: list[Running] = []
         self._sampling = self._held = 0
-        waiting = deque(Running(root, search) for root, search in searches)
+        waiting = deque(Running(root, search, outcome) for (root, search), outcome in zip(searches, outcomes))
         try:
             while waiting or self._sampling or self._scoring:
+                to_score = sum(len(running.to_score) for running in self._scoring)
                 if waiting and self._held < self.room:
                     self._advance(waiting.popleft(), None)
-                elif self._scoring and (not self._sampling or self.policy.starved or self._many_to_score()):
+                elif self._scoring and (not self._sampling or self.policy.starved or 4 * to_score >= self.room):
                     self._score_all()
                 else:
                     for ticket, children in self.policy.poll():
@@ -157,7 +156,7 @@ class Driver:
                 for root, _ in searches:
                     self.prm.forget(root.problem_id)
             raise
-        return [self._outcomes[root.problem_id] for root, _ in searches]
+        return outcomes
 
     def _advance(self, running: Running, answer: list[list[Candidate]] | None) -> None:
         try:
@@ -178,7 +177,7 @@ class Driver:
         running.held, running.asked = held, asked
         going_on = set(map(id, request.parents))
         # The others' parked caches would stay as long as the search, or the record, remembers them; the engine can compute them again.
-        for node in chain([running.root], running.nodes if self.record else chain.from_iterable(running.answers)):
+        for node in chain([running.root], running.outcome.nodes if self.record else chain.from_iterable(running.answers)):
             node.state = node.state if id(node) in going_on else None
         running.answers = [[]] * len(request.parents)
         running.missing = len(request.parents)
@@ -188,41 +187,32 @@ class Driver:
 
     def _receive(self, ticket: Ticket, children: list[Candidate]) -> None:
         running = ticket.running
-        running.policy_tokens += sum(child.generated for child in children)
+        running.outcome.policy_tokens += sum(child.generated for child in children)
         if self.record:
-            running.nodes += children
+            running.outcome.nodes += children
         running.answers[ticket.place] = children
         running.missing -= 1
         self._sampling -= 1
         if not running.missing:
             self._advance(running, running.answers)
 
-    def _many_to_score(self) -> bool:
-        return 4 * sum(len(running.to_score) for running in self._scoring) >= self.room
-
     def _score_all(self) -> None:
         if self.prm is None:
             raise ValueError("this search asks for scores, and no PRM was given")
         waiting, self._scoring = self._scoring, []
-        candidates = [c for running in waiting for c in running.to_score]
-        scores, tokens = self.prm.score([(c.problem_id, c.problem) for c in candidates], [c.steps for c in candidates])
-        results = iter(zip(candidates, scores, tokens))
-        for running in waiting:
-            for _ in running.to_score:
-                candidate, candidate_scores, read = next(results)
-                candidate.scores = candidate_scores
-                running.prm_tokens += read
+        asked = [(running.outcome, c) for running in waiting for c in running.to_score]
+        scores, tokens = self.prm.score([(c.problem_id, c.problem) for _, c in asked], [c.steps for _, c in asked])
+        for (outcome, candidate), step_scores, read in zip(asked, scores, tokens):
+            candidate.scores = step_scores
+            outcome.prm_tokens += read
         for running in waiting:
             self._advance(running, None)
 
     def _finish(self, running: Running, trajectories: list[Candidate]) -> None:
-        for candidate in [running.root, *trajectories, *running.nodes]:
+        for candidate in [running.root, *trajectories, *running.outcome.nodes]:
             candidate.state = None
         if self.prm is not None:
             self.prm.forget(running.root.problem_id)
         self._held -= running.held
-        root = running.root
-        costs = len(root.prompt), running.policy_tokens, running.prm_tokens
-        outcome = Outcome(root.problem_id, trajectories, *costs, running.nodes, root.rendered)
-        self._outcomes[outcome.problem_id] = outcome
-        self.on_outcome(outcome)
+        running.outcome.trajectories = trajectories
+        self.on_outcome(running.outcome)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from tts.search.base import Candidate, Sample, Score, Search, survivors
-from tts.search.beam_search import best, check_budget
-from tts.search.registry import Method
+from tts.search.beam_search import best, check_budget, step_search
 
 
 def dvts(root: Candidate, n: int, width: int, max_steps: int = 40) -> Search:
     """DVTS with budget ``n`` (Beeching et al. 2024; Liu et al. 2025, section 2.2).
 
     ``n / width`` subtrees, each a beam search of width ``width`` with one place, whose candidates never meet. All
-    subtrees ask together, so that they share batches; a subtree's number is the first index of its candidates' path.
+    subtrees ask together, so that they share batches. The first index of a candidate's path, divided by ``width``, is its subtree.
 
     Returns:
         The finished candidate of each subtree that has one, in the order of the subtrees.
@@ -21,36 +20,28 @@ def dvts(root: Candidate, n: int, width: int, max_steps: int = 40) -> Search:
     """
     check_budget(n, width)
     [first] = yield Sample([root], n)
-    families = [first[i : i + width] for i in range(0, n, width)]
-    leaders: list[Candidate | None] = [None] * len(families)
-    trees = list(range(len(families)))
+    families = {tree: first[tree * width : (tree + 1) * width] for tree in range(n // width)}
+    finished: dict[int, Candidate] = {}
     for step in range(max_steps):
-        groups = {tree: survivors(family) for tree, family in zip(trees, families)}
-        candidates = [c for group in groups.values() for c in group]
-        if candidates:
-            yield Score(candidates)
-        for tree, group in groups.items():
-            leaders[tree] = best(group, 1)[0] if group else None
-        going_on = {t: leader for t in trees if (leader := leaders[t]) is not None and leader.status == "open"}
-        trees = list(going_on)
-        if not trees or step == max_steps - 1:
+        groups = {tree: group for tree, family in families.items() if (group := survivors(family))}
+        if not groups:
             break
-        families = yield Sample(list(going_on.values()), width)
-    return [leader for leader in leaders if leader is not None and leader.status == "finished"]
+        yield Score([c for group in groups.values() for c in group])
+        leaders = {tree: best(group, 1)[0] for tree, group in groups.items()}
+        finished |= {tree: leader for tree, leader in leaders.items() if leader.status == "finished"}
+        frontier = {tree: leader for tree, leader in leaders.items() if leader.status == "open"}
+        if not frontier or step == max_steps - 1:
+            break
+        children = yield Sample(list(frontier.values()), width)
+        families = dict(zip(frontier, children))
+    return [finished[tree] for tree in sorted(finished)]
 
 
-def subtree(candidate: Candidate, width: int) -> int:
-    """The number of the subtree that a candidate belongs to."""
-    return candidate.path[0] // width
-
-
-DVTS = Method(
+DVTS = step_search(
     "dvts",
     "DVTS",
     "C1",
     "v",
     lambda root, n, settings: dvts(root, n, settings.width, settings.max_steps),
     part=lambda settings: settings.width,
-    check=lambda n, settings: check_budget(n, settings.width),
-    study=True,
 )

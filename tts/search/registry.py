@@ -116,9 +116,9 @@ def is_search(run: str) -> bool:
     return run in METHODS and METHODS[run].source == "own"
 
 
-def searches(names: list[str] | None = None) -> list[str]:
-    """Names of the methods that are searches, among some or all."""
-    return [name for name in (METHODS if names is None else names) if is_search(name)]
+def searches() -> list[str]:
+    """Names of the methods that are searches."""
+    return [name for name in METHODS if is_search(name)]
 
 
 def prm_of(name: str, prm: str | None) -> str | None:
