@@ -129,7 +129,7 @@ def test_token_counts_are_exact(tiny_lm, tmp_path):
     policy = engines.policy(str(tiny_lm), wanted.sampling(), wanted.task)
     decoding = policy.engine._batch
     original = decoding._write
-    decoding._write = lambda tokens, count: (decoded.append(len(decoding._of)), original(tokens, count))
+    decoding._write = lambda tokens, count: (decoded.append(len(decoding._samples)), original(tokens, count))
     for spec in wanted.specs():
         for chunk in wanted.chunks("pocket-main"):
             work = Work(spec, chunk)

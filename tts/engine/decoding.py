@@ -33,6 +33,7 @@ _ROW = np.dtype(
     ]
 )
 """A row; several fields in one array, so that rows enter and fork in one operation."""
+_SAMPLE = np.dtype([("row", np.int64), ("key", np.int64), ("owner", object)])
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,7 @@ class DecodingBatch:
         self._width = 0  # rows that are forwarded: those in use, and the gaps between them
         self._rows = np.zeros(self.slots, dtype=_ROW)
         self._generated = np.zeros((self.slots, 64), dtype=np.int64)  # each row's tokens
-        # Of each sample, in the order of rows: its row, its key, its owner.
-        self._of, self._keys, self._owners = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, object)
+        self._samples = np.zeros(0, dtype=_SAMPLE)  # in the order of rows
         self._waiting: deque[Fork] = deque()  # samples that drew another token than their row's others when no row was free
         self._empty(range(self.slots))
 
@@ -129,7 +129,7 @@ class DecodingBatch:
     @property
     def active(self) -> int:
         """Samples under way."""
-        return len(self._of) + sum(len(fork.owners) for fork in self._waiting)
+        return len(self._samples) + sum(len(fork.owners) for fork in self._waiting)
 
     @property
     def free(self) -> float:
@@ -140,26 +140,22 @@ class DecodingBatch:
     def enter(self, forks: Sequence[Fork]) -> None:
         """Adds samples, those of a fork in one row; no more forks than there are rows free."""
         rows = self._gaps()[: len(forks)]
-        numbers = [(f.last, f.length, f.done, len(f.generated), f.limit, f.stepwise, True) for f in forks]
-        self._rows[rows] = numbers
+        self._rows[rows] = [(f.last, f.length, f.done, len(f.generated), f.limit, f.stepwise, True) for f in forks]
         for row, fork in zip(rows, forks):
             self._generated[row, : len(fork.generated)] = fork.generated
         self.cache.load(rows, [fork.state for fork in forks], [fork.length for fork in forks])
         self._width = max(self._width, 1 + max(rows))
-        owners = np.empty(sum(len(fork.owners) for fork in forks), dtype=object)
-        owners[:] = [owner for fork in forks for owner in fork.owners]
-        keys = np.array([key for fork in forks for key in fork.keys], dtype=np.int64)
-        of = np.repeat(rows, [len(fork.keys) for fork in forks])
-        self._place(np.concatenate([self._of, of]), np.concatenate([self._keys, keys]), np.concatenate([self._owners, owners]))
+        samples = [(row, key, owner) for row, fork in zip(rows, forks) for key, owner in zip(fork.keys, fork.owners)]
+        self._samples = np.concatenate([self._samples, np.array(samples, dtype=_SAMPLE)])
+        self._sort()
 
     def _gaps(self) -> list[int]:
         """Rows without samples, the first ones first."""
         return np.flatnonzero(~self._rows["in_use"]).tolist()
 
-    def _place(self, of: np.ndarray, keys: np.ndarray, owners: np.ndarray) -> None:
-        """Puts samples in the order of their rows, a row's in the order in which they are given."""
-        order = np.argsort(of, kind="stable")
-        self._of, self._keys, self._owners = of[order], keys[order], owners[order]
+    def _sort(self) -> None:
+        """Puts samples in the order of their rows, a row's in the order in which they came."""
+        self._samples = self._samples[np.argsort(self._samples["row"], kind="stable")]
 
     def step(self, sampling: Sampling) -> list[Stop]:
         """Decodes one token for every row; returns the rows that came to an end by it."""
@@ -182,8 +178,8 @@ class DecodingBatch:
 
     def _draw(self, sampling: Sampling) -> np.ndarray:
         """Each sample's next token."""
-        rows, of = self._rows[: self._width], self._of
-        numbers = [rows["last"], rows["length"], of, self._keys, (rows["done"] + rows["count"])[of]]
+        rows, of = self._rows[: self._width], self._samples["row"]
+        numbers = [rows["last"], rows["length"], of, self._samples["key"], (rows["done"] + rows["count"])[of]]
         packed = torch.from_numpy(np.concatenate(numbers)).to(self.model.device)
         last, length, of, keys, positions = packed.split(list(map(len, numbers)))
         hidden = self.model.extend(self.cache, last[:, None], length)
@@ -191,22 +187,22 @@ class DecodingBatch:
 
     def _settle(self, drawn: np.ndarray) -> np.ndarray:
         """Each row's token: what its first sample drew; the samples that drew others go to rows of their own, or wait for one."""
-        tokens = np.zeros(self.slots, dtype=np.int64)
-        tokens[self._of[::-1]] = drawn[::-1]  # the last that is written is the first sample's
-        apart = np.flatnonzero(drawn != tokens[self._of])
+        tokens, of = np.zeros(self.slots, dtype=np.int64), self._samples["row"]
+        tokens[of[::-1]] = drawn[::-1]  # the last that is written is the first sample's
+        apart = np.flatnonzero(drawn != tokens[of])
         if len(apart):
             groups: dict[tuple[int, int], list[int]] = {}  # by row and token
-            for sample, row, token in zip(apart.tolist(), self._of[apart].tolist(), drawn[apart].tolist()):
+            for sample, row, token in zip(apart.tolist(), of[apart].tolist(), drawn[apart].tolist()):
                 groups.setdefault((row, token), []).append(sample)
             placed = dict(zip(self._gaps(), groups.items()))  # by the new row
             if placed:
                 self._copy([row for (row, _), _ in placed.values()], list(placed), forwarded=1)
                 self._width = max(self._width, 1 + max(placed))
             for new, ((_, token), samples) in placed.items():
-                self._of[samples], tokens[new] = new, token
+                of[samples], tokens[new] = new, token
             if without := [sample for group in list(groups.values())[len(placed) :] for sample in group]:
                 self._wait(without)
-            self._place(self._of, self._keys, self._owners)
+            self._sort()
         return tokens[: self._width]
 
     def _copy(self, origin: list[int], to: list[int], forwarded: int = 0) -> None:
@@ -216,17 +212,14 @@ class DecodingBatch:
 
     def _wait(self, samples: list[int]) -> None:
         """Takes samples out until a row is free; as their noise is a function of the position, they draw the same token then."""
-        of = self._of[samples]
-        for row in dict.fromkeys(of.tolist()):
-            own, at = np.array(samples)[of == row], self._rows[row]
+        leaving = self._samples[samples]
+        for row in np.unique(leaving["row"]).tolist():
+            own, at = leaving[leaving["row"] == row], self._rows[row]
             state = self.cache.park(row, int(at["length"]))
             before = (at[name].item() for name in ("length", "last", "done", "limit", "stepwise"))
             generated = self._generated[row, : at["count"]].tolist()
-            self._waiting.append(Fork(state, *before, self._keys[own].tolist(), self._owners[own].tolist(), generated))
-        self._keep(np.delete(np.arange(len(self._of)), samples))
-
-    def _keep(self, samples: np.ndarray) -> None:
-        self._of, self._keys, self._owners = self._of[samples], self._keys[samples], self._owners[samples]
+            self._waiting.append(Fork(state, *before, own["key"].tolist(), own["owner"].tolist(), generated))
+        self._samples = np.delete(self._samples, samples)
 
     def _write(self, tokens: np.ndarray, count: np.ndarray) -> None:
         if count.max() >= self._generated.shape[1]:
@@ -234,11 +227,11 @@ class DecodingBatch:
         self._generated[np.arange(len(tokens)), count] = tokens
 
     def _stops(self, stopped: np.ndarray, why: np.ndarray) -> list[Stop]:
-        rows = self._rows[stopped]
-        first, after = np.searchsorted(self._of, stopped), np.searchsorted(self._of, stopped, side="right")
+        rows, of = self._rows[stopped], self._samples["row"]
+        first, after = np.searchsorted(of, stopped), np.searchsorted(of, stopped, side="right")
         columns = (stopped, self._generated[stopped], rows["length"], rows["count"], why[stopped], first, after)
         return [
-            Stop(row, self._owners[start:stop].tolist(), tuple(tokens[:count]), length, *reasons)
+            Stop(row, self._samples["owner"][start:stop].tolist(), tuple(tokens[:count]), length, *reasons)
             for row, tokens, length, count, reasons, start, stop in zip(*(column.tolist() for column in columns))
         ]
 
@@ -249,7 +242,7 @@ class DecodingBatch:
     def remove(self, stops: Sequence[Stop]) -> None:
         """Takes rows out."""
         self._empty([stop.row for stop in stops])
-        self._keep(np.flatnonzero(self._rows["in_use"][self._of]))
+        self._samples = self._samples[self._rows["in_use"][self._samples["row"]]]
 
     def _close_gaps(self, in_use: int) -> None:
         """Moves the last rows into the gaps before them."""
@@ -259,6 +252,7 @@ class DecodingBatch:
             self._copy(moved, gaps)
             places = np.arange(self.slots)
             places[moved] = gaps
-            self._place(places[self._of], self._keys, self._owners)
+            self._samples["row"] = places[self._samples["row"]]
+            self._sort()
         self._empty(range(in_use, self._width))
         self._width = in_use
