@@ -162,7 +162,7 @@ def often_ending(tiny_lm, batch):
 
 def test_samples_of_the_same_tokens_are_computed_once(tiny_lm):
     policy, rows, found = often_ending(tiny_lm, 512), [], []
-    batch = policy.engine._batch
+    batch = policy.engine
     write = batch._write
     batch._write = lambda tokens, count: (rows.append(int(batch._rows["in_use"].sum())), write(tokens, count))
     root = policy.root("p0", PROBLEMS[0])

@@ -248,7 +248,7 @@ def test_little_memory_costs_tokens_but_changes_no_score(request, family, fixtur
                 expected = scores
         assert [pytest.approx(row, abs=1e-5) for row in expected] == scores
         held = [len(node.ids) for node in tight._trees["a"].values() if node.state is not None]
-        assert sum(held) <= 150 and tight.engine._cache.slots * tight.engine._cache.held.shape[4] <= 128
+        assert sum(held) <= 150 and tight.engine._read_cache.slots * tight.engine._read_cache.held.shape[4] <= 128
     assert read["tight"] > read["ample"]
 
 

@@ -127,7 +127,7 @@ def test_token_counts_are_exact(tiny_lm, tmp_path):
     wanted = grid(tiny_lm, tiny_lm)
     store, engines, decoded = Store(tmp_path), Engines(8), []
     policy = engines.policy(str(tiny_lm), wanted.sampling(), wanted.task)
-    decoding = policy.engine._batch
+    decoding = policy.engine
     original = decoding._write
     decoding._write = lambda tokens, count: (decoded.append(len(decoding._samples)), original(tokens, count))
     for spec in wanted.specs():

@@ -97,7 +97,7 @@ class Stop(NamedTuple):
 
 
 class DecodingBatch:
-    """Rows of samples; a sample's noise depends on its key and position alone.
+    """Rows of samples, which :meth:`sample` extends by a token; a sample's noise depends on its key and position alone.
 
     What is counted and compared lies in numpy, whose small operations cost a fraction of torch's; a step takes one copy to the
     model's device and one back.
@@ -137,8 +137,25 @@ class DecodingBatch:
         rows = int(self._rows["in_use"].sum()) + len(self._waiting)
         return self.slots - rows - FORKING * (self.active - rows)
 
-    def enter(self, forks: Sequence[Fork]) -> None:
-        """Adds samples, those of a fork in one row; no more forks than there are rows free."""
+    @torch.inference_mode()
+    def sample(self, forks: Sequence[Fork], sampling: Sampling) -> list[Stop]:
+        """Adds samples, decodes one token for all, and returns the rows that came to an end by it; these go on if they do not leave.
+
+        No more forks than there are rows free.
+        """
+        if forks:
+            self._enter(forks)
+        return self._step(sampling)
+
+    def leave(self, stops: Sequence[Stop], parked: Sequence[bool]) -> list[State | None]:
+        """Takes rows out; gives the caches of those that are to be parked, to start forks from."""
+        states = [self.cache.park(stop.row, stop.length) if park else None for stop, park in zip(stops, parked)]
+        self._empty([stop.row for stop in stops])
+        self._samples = self._samples[self._rows["in_use"][self._samples["row"]]]
+        return states
+
+    def _enter(self, forks: Sequence[Fork]) -> None:
+        """Adds samples, those of a fork in one row."""
         rows = self._gaps()[: len(forks)]
         self._rows[rows] = [(f.last, f.length, f.done, len(f.generated), f.limit, f.stepwise, True) for f in forks]
         for row, fork in zip(rows, forks):
@@ -157,10 +174,9 @@ class DecodingBatch:
         """Puts samples in the order of their rows, a row's in the order in which they came."""
         self._samples = self._samples[np.argsort(self._samples["row"], kind="stable")]
 
-    def step(self, sampling: Sampling) -> list[Stop]:
-        """Decodes one token for every row; returns the rows that came to an end by it."""
+    def _step(self, sampling: Sampling) -> list[Stop]:
         if self._waiting and (gaps := self._gaps()):
-            self.enter([self._waiting.popleft() for _ in gaps[: len(self._waiting)]])
+            self._enter([self._waiting.popleft() for _ in gaps[: len(self._waiting)]])
         in_use = int(self._rows["in_use"].sum())
         if in_use < 0.9 * self._width:  # a gap is computed like a row
             self._close_gaps(in_use)
@@ -234,15 +250,6 @@ class DecodingBatch:
             Stop(row, self._samples["owner"][start:stop].tolist(), tuple(tokens[:count]), length, *reasons)
             for row, tokens, length, count, reasons, start, stop in zip(*(column.tolist() for column in columns))
         ]
-
-    def park(self, stop: Stop) -> State | None:
-        """The cache of a row at its end, to start forks from."""
-        return self.cache.park(stop.row, stop.length)
-
-    def remove(self, stops: Sequence[Stop]) -> None:
-        """Takes rows out."""
-        self._empty([stop.row for stop in stops])
-        self._samples = self._samples[self._rows["in_use"][self._samples["row"]]]
 
     def _close_gaps(self, in_use: int) -> None:
         """Moves the last rows into the gaps before them."""

@@ -9,9 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from tts.engine.cached_model import CachedModel
-from tts.engine.decoding import DecodingBatch, Fork, Marks, Stop
+from tts.engine.decoding import DecodingBatch, Marks
 from tts.engine.slot_cache import State, capacity_for
-from tts.search.sampling import Sampling
 
 _ON_CPU = 1536  # tokens read at once: what they become between two operations should stay in the processor's cache
 
@@ -46,7 +45,7 @@ class Reading(NamedTuple):
     states: list[list[State]]
 
 
-class Engine:
+class Engine(DecodingBatch):
     """A causal transformer over caches that sequences enter, leave and fork.
 
     :meth:`sample` decodes a token for all samples under way, :meth:`read` reads texts; what either parked, both go on from. It knows no
@@ -69,48 +68,17 @@ class Engine:
         head: torch.nn.Module | None = None,
         marks: Marks | None = None,
     ):
-        self.model = CachedModel(backbone)
+        super().__init__(CachedModel(backbone), head, marks, sampling)
         self.device, self.token_bytes = self.model.device, self.model.token_bytes
         self.reading, self.room = reading, room
-        self._cache = self.model.cache(reading)
+        self._read_cache = self.model.cache(reading)
         self._tokens_at_once = _ON_CPU if self.device.type == "cpu" else 1 << 30
-        self._batch = DecodingBatch(self.model, head, marks, sampling)
-
-    @property
-    def active(self) -> int:
-        """Samples under way."""
-        return self._batch.active
-
-    @property
-    def free(self) -> float:
-        """Rows that samples under way will probably leave free."""
-        return self._batch.free
-
-    @torch.inference_mode()
-    def sample(self, forks: Sequence[Fork], sampling: Sampling) -> list[Stop]:
-        """Adds samples, decodes one token for all, and returns the rows that came to an end by it; these go on if they do not leave.
-
-        No more forks than there are rows free.
-        """
-        if forks:
-            self._batch.enter(forks)
-        return self._batch.step(sampling)
-
-    def leave(self, stops: Sequence[Stop], parked: Sequence[bool]) -> list[State | None]:
-        """Takes rows out; gives the caches of those that are to be parked."""
-        states = [self._batch.park(stop) if park else None for stop, park in zip(stops, parked)]
-        self._batch.remove(stops)
-        return states
-
-    def clear(self) -> None:
-        """Drops all samples."""
-        self._batch.clear()
 
     @torch.inference_mode()
     def read(self, texts: Sequence[Text]) -> Iterator[Reading]:
         """Reads texts, those of like length together; the shortest come first."""
         lengths = [text.start + len(text.tokens) for text in texts]
-        rows = self._rows(max(lengths, default=0))
+        rows = self._read_at_once(max(lengths, default=0))
         batch: list[int] = []
         for number in sorted(range(len(texts)), key=lambda i: (len(texts[i].tokens), lengths[i], i)):
             width = len(texts[number].tokens)  # of the longest so far
@@ -121,16 +89,16 @@ class Engine:
         if batch:
             yield self._read(texts, batch)
 
-    def _rows(self, longest: int) -> int:
+    def _read_at_once(self, longest: int) -> int:
         """How many texts of so many tokens are read at once; the cache is made anew where that changes."""
         fitting = max(1, self.room // capacity_for(longest))
         rows = min(self.reading, 1 << (fitting.bit_length() - 1))
-        if rows != self._cache.slots:
-            self._cache = self.model.cache(rows)
+        if rows != self._read_cache.slots:
+            self._read_cache = self.model.cache(rows)
         return rows
 
     def _read(self, texts: Sequence[Text], batch: list[int]) -> Reading:
-        chosen, cache, device = [texts[number] for number in batch], self._cache, self.device
+        chosen, cache, device = [texts[number] for number in batch], self._read_cache, self.device
         width = max(len(text.tokens) for text in chosen)
         tokens = torch.tensor([[*text.tokens, *[0] * (width - len(text.tokens))] for text in chosen], device=device)
         cache.load(range(len(chosen)), [text.state for text in chosen], [text.start for text in chosen])
