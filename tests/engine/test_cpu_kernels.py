@@ -121,8 +121,8 @@ def in_parts(held: torch.Tensor, count: int) -> State:
     for part in range(count):
         start, stop = part * length // count, (part + 1) * length // count
         beyond = held.new_full((*held.shape[:3], 2, held.shape[4]), 1e3)
-        state = State.forked(state, start, torch.cat([held[:, :, :, start:stop], *[beyond] * (part < count - 1)], 3))
-    assert state.length == length
+        state = State(state, start, torch.cat([held[:, :, :, start:stop], *[beyond] * (part < count - 1)], 3))
+    assert state.parts[-1].stop == length
     return state
 
 

@@ -84,5 +84,5 @@ def test_prompts_of_any_length_are_read_together(gpt2):
     roots = [policy.root(f"p{number}", problem) for number, problem in enumerate(PROBLEMS)]
     full = Candidate("full", PROBLEMS[0], prompt=roots[0].prompt, tokens=(5,) * (CONTEXT - 1 - len(roots[0].prompt)))
     policy._prefill([*roots, full])
-    assert [root.state.length for root in roots] == [len(root.prompt) - 1 for root in roots]
-    assert full.state.length == CONTEXT - 2
+    assert [root.state.parts[-1].stop for root in roots] == [len(root.prompt) - 1 for root in roots]
+    assert full.state.parts[-1].stop == CONTEXT - 2

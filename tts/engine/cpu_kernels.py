@@ -91,14 +91,14 @@ class Kernels:
         return out
 
 
-def takes(tensor: torch.Tensor) -> bool:
+def takes(tensor: torch.Tensor, dtype: torch.dtype = torch.float32) -> bool:
     """Whether the compiled functions can read it."""
-    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous()
+    return tensor.dtype is dtype and tensor.is_cpu and tensor.is_contiguous()
 
 
 def _address(tensor: torch.Tensor, dtype: torch.dtype = torch.float32) -> int:
     """Checked each time, as C would read whatever is there."""
-    if tensor.dtype is not dtype or not tensor.is_cpu or not tensor.is_contiguous():
+    if not takes(tensor, dtype):
         raise TypeError(f"compiled operations take contiguous {dtype} on the CPU; given {tensor.dtype} on {tensor.device}")
     return tensor.data_ptr()
 

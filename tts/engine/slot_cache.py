@@ -44,27 +44,20 @@ class Part(NamedTuple):
 
 
 class State:
-    """A parked sequence.
+    """A parked sequence: the first ``at`` positions of ``parent``, then the positions ``own``.
 
-    Args:
+    Attributes:
         parts: its positions, one part after the other; those before a fork are its siblings' too.
+        table: the same for C, ``(parts,)`` of :data:`PART`.
     """
 
     __slots__ = ("__weakref__", "parts", "table")
 
-    def __init__(self, parts: tuple[Part, ...]):
-        self.parts = parts
-        self.table = np.array([(part.held.data_ptr(), part.held.shape[3], part.first, part.stop) for part in parts], dtype=PART)
-
-    @classmethod
-    def forked(cls, parent: State | None, at: int, own: torch.Tensor) -> State:
-        """The first ``at`` positions of ``parent``, then the positions ``own``."""
-        parts = tuple(part._replace(stop=min(part.stop, at)) for part in (parent.parts if at else ()) if part.first < at)
-        return cls((*parts, Part(own, at, at + own.shape[3])) if own.shape[3] else parts)
-
-    @property
-    def length(self) -> int:
-        return self.parts[-1].stop
+    def __init__(self, parent: State | None, at: int, own: torch.Tensor):
+        self.parts = [part._replace(stop=min(part.stop, at)) for part in (parent.parts if parent else ()) if part.first < at]
+        if own.shape[3]:
+            self.parts.append(Part(own, at, at + own.shape[3]))
+        self.table = np.array([(part.held.data_ptr(), part.held.shape[3], part.first, part.stop) for part in self.parts], dtype=PART)
 
 
 def capacity_for(length: int) -> int:
@@ -102,7 +95,7 @@ class SlotCache(Cache):
         if not length:
             return None
         start = min(int(self.shared["length"][row]), length)
-        return State.forked(self._states[row], start, self._slot(row, start, length).clone(memory_format=torch.contiguous_format))
+        return State(self._states[row], start, self._slot(row, start, length).clone(memory_format=torch.contiguous_format))
 
     def load(self, rows: Sequence[int], states: Sequence[State | None], lengths: Sequence[int]) -> None:
         """Lets each row go on from the first positions of a state: this is how a sequence forks. Without a state, it starts anew.
@@ -116,7 +109,12 @@ class SlotCache(Cache):
             self.shared[row] = (state.table.ctypes.data, len(state.parts), length) if state else (0, 0, 0)
             if state is None:
                 continue
-            self._make_room(length, state.parts[0].held)
+            parked = state.parts[0].held
+            layers, _, heads, _, size = parked.shape
+            self.reserve(length + 1, heads, size, like=parked)
+            known = self.held.shape
+            if (layers, heads, size) != (known[0], known[3], known[5]):
+                raise ValueError(f"a state of shape {tuple(parked.shape)} was parked by another model")
             for part in () if self.in_place else state.parts:
                 if part.first < (stop := min(part.stop, length)):
                     self._slot(row, part.first, stop).copy_(part.held.narrow(3, 0, stop - part.first))
@@ -133,14 +131,6 @@ class SlotCache(Cache):
     def _slot(self, row: int, start: int, stop: int) -> torch.Tensor:
         """View of a row's positions, ``(layers, 2, kv_heads, stop - start, size)``."""
         return self.held.select(2, row).narrow(3, start, stop - start)
-
-    def _make_room(self, length: int, like: torch.Tensor) -> None:
-        """Makes room for a parked part's ``length`` positions and one more."""
-        layers, _, heads, _, size = like.shape
-        self.reserve(length + 1, heads, size, like=like)
-        known = self.held.shape
-        if (layers, heads, size) != (known[0], known[3], known[5]):
-            raise ValueError(f"a state of shape {tuple(like.shape)} was parked by another model")
 
     def prepare(self, positions: torch.Tensor) -> None:
         """Says where the next forward pass writes: ``positions`` is ``(rows, new tokens)``."""
@@ -168,6 +158,3 @@ class SlotCache(Cache):
         if capacity:
             grown[..., :capacity, :] = self.held
         self.held = grown
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return 0
