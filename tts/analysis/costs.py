@@ -39,7 +39,7 @@ def shape_of(name: str) -> Shape:
     if "attention_width" in card:  # an adapter's, whose base need not be here
         return Shape(card["parameters"], card["layers"], card["attention_width"])
     location = locate(model_of(name))
-    written = files.read_json(files.folder_of(location) / "config.json") or {}
+    written = files.read_json(files.folder_of(location) / "config.json")
     # Transformers, which knows what a config leaves out, takes seconds to import.
     config = SimpleNamespace(**written) if written.keys() >= _ASKED else files.load_config(location)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

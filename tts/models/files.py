@@ -58,21 +58,21 @@ def folder_of(location: str, weights: bool = False) -> Path:
 
 def read_card(folder: str | Path) -> dict:
     """The suite's own card of a model that it trained; empty where there is none."""
-    return read_json(Path(folder) / "card.json") or {}
+    return read_json(Path(folder) / "card.json")
 
 
 def write_card(folder: Path, card: dict) -> None:
     write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
 
 
-def read_json(path: Path) -> dict | None:
-    """A JSON object from a file of a model's folder; None where there is no such file.
+def read_json(path: Path) -> dict:
+    """A JSON object from a file of a model's folder; empty where there is no such file.
 
     Raises:
         ModelError: where it is damaged.
     """
     if not path.exists():
-        return None
+        return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -87,7 +87,7 @@ def chat_template(location: str) -> str | None:
     folder = folder_of(location)
     if (path := folder / "chat_template.jinja").exists():
         return path.read_text(encoding="utf-8")
-    held = (read_json(folder / "tokenizer_config.json") or {}).get("chat_template")
+    held = read_json(folder / "tokenizer_config.json").get("chat_template")
     return held if isinstance(held, str) else None
 
 
@@ -128,11 +128,10 @@ def idle_parameters(location: str, config: PreTrainedConfig) -> int:
 def _sizes(location: str) -> dict[str, int]:
     """Number of entries of each of a model's tensors, by name."""
     folder = folder_of(location)
-    files = sorted(folder.glob("*.safetensors"))
     if not Path(location).is_dir() and hub.missing_weights(folder):
         return hub.sizes(location)
     sizes = {}
-    for path in files:
+    for path in sorted(folder.glob("*.safetensors")):
         with guarded(location, lambda path=path: safe_open(path, "np")) as tensors:
             sizes |= {name: math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118 (no iterator)
     return sizes
@@ -167,22 +166,13 @@ def guarded(location: str, load):
 
 def identity(folder: Path) -> str | None:
     """What identifies a folder that was made from another model; None for any other folder."""
-    path = folder / IDENTITY
-    return json.loads(path.read_text())["identity"] if path.exists() else None
-
-
-def expected_identity(folder: Path) -> str | None:
-    """The identity that an adapter's folder will have once it is made, from the base that its card names."""
-    base = read_card(folder).get("base_weights")
-    return digest_of([files_hash(folder), base]) if base and (folder / ADAPTER).exists() and not identity(folder) else None
+    return read_json(folder / IDENTITY).get("identity")
 
 
 def fingerprint(location: str) -> str:
     """What identifies a model's behaviour: a hash over a folder's weights, config and tokenizer; of a Hub model its commit."""
     folder = Path(location)
-    if not folder.is_dir():
-        return location.partition("@")[2]
-    return identity(folder) or files_hash(folder)
+    return (identity(folder) or files_hash(folder)) if folder.is_dir() else location.partition("@")[2]
 
 
 def trained_here(prm: bool) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
 from multiprocessing import TimeoutError as NoAnswer
 from multiprocessing.pool import ThreadPool
@@ -40,7 +40,7 @@ REVISIONS = {
     "meta-llama/Llama-3.2-3B-Instruct": "0cb88a4f764b7a12671c53f0838cd831a0843b95",
 }
 
-_SMALL = ("*.json", "*.jinja", "*.model", "*.txt")  # configs, tokenizers, the index of the weights
+_SMALL = ["*.json", "*.jinja", "*.model", "*.txt"]  # configs, tokenizers, the index of the weights
 _NAME = re.compile(r"[\w.-]+/[\w.-]+(@\S+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -65,7 +65,7 @@ def unreachable() -> str | None:
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
-        _within(DEADLINE, lambda: get_session().head(constants.ENDPOINT, timeout=DEADLINE))
+        _promptly(lambda: get_session().head(constants.ENDPOINT, timeout=DEADLINE))
     except Exception as error:  # the client's library and its errors differ between releases of huggingface_hub
         return first_line(error)
     return None
@@ -78,8 +78,7 @@ def absent(models: Iterable[str]) -> list[str]:
 
 
 def _is_cached(name: str) -> bool:
-    repo, _, revision = name.partition("@")
-    revision = revision or REVISIONS.get(repo, "main")
+    repo, revision = _parts(name)
     reference = _storage(repo) / "refs" / revision
     commit = reference.read_text().strip() if reference.is_file() else revision
     return (_storage(repo) / "snapshots" / commit / "config.json").exists()
@@ -111,13 +110,12 @@ def resolve(name: str) -> str:
     Raises:
         ModelError: where the commit is in no cache and the Hub does not tell it.
     """
-    repo, _, revision = name.partition("@")
-    revision = revision or REVISIONS.get(repo, "main")
+    repo, revision = _parts(name)
     if _COMMIT.fullmatch(revision):
         return f"{repo}@{revision}"
     reference = _storage(repo) / "refs" / revision
     if not reference.is_file():
-        write_text(reference, _reach(name, revision))
+        write_text(reference, _ask(name, lambda repo, commit: commit))
     return f"{repo}@{reference.read_text().strip()}"
 
 
@@ -127,7 +125,7 @@ def fetch(location: str, weights: bool = False) -> Path:
     Raises:
         ModelError: where the Hub cannot be reached, or refuses.
     """
-    repo, _, commit = location.partition("@")
+    repo, commit = _parts(location)
     folder = _storage(repo) / "snapshots" / commit
     if not (folder / "config.json").exists() or not any(folder.glob("tokenizer*")):
         _download(location, _SMALL)
@@ -143,9 +141,7 @@ def sizes(location: str) -> dict[str, int]:
     Raises:
         ModelError: where the Hub cannot be reached, or refuses.
     """
-    repo, _, commit = location.partition("@")
-    _reach(location, commit)
-    files = _ask(location, lambda: HfApi().get_safetensors_metadata(repo, revision=commit).files_metadata)
+    files = _ask(location, lambda repo, commit: HfApi().get_safetensors_metadata(repo, revision=commit).files_metadata)
     return {name: tensor.parameter_count for file in files.values() for name, tensor in file.tensors.items()}
 
 
@@ -169,36 +165,36 @@ def missing_weights(folder: Path) -> list[str]:
     return [name for name in weight_files(folder) if not (folder / name).exists()]
 
 
+def _parts(name: str) -> tuple[str, str]:
+    """A name's repository, and its revision: by default that of :data:`REVISIONS`, else the main branch."""
+    repo, _, revision = name.partition("@")
+    return repo, revision or REVISIONS.get(repo, "main")
+
+
 def _storage(repo: str) -> Path:
     return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
 
 
-def _download(location: str, patterns: Sequence[str]) -> None:
-    repo, _, commit = location.partition("@")
-    _reach(location, commit)
-    options = {"revision": commit, "allow_patterns": list(patterns), "ignore_patterns": ["*/*"]}
-    _ask(location, lambda: snapshot_download(repo, **options))
-
-
-def _reach(name: str, revision: str) -> str:
-    """A revision's commit, by one bounded request: the Hub client's own, which may follow, may be repeated for minutes."""
-    repo = name.partition("@")[0]
-    return _ask(name, lambda: _within(DEADLINE, lambda: HfApi().model_info(repo, revision=revision, timeout=DEADLINE).sha))
+def _download(location: str, patterns: list[str]) -> None:
+    options = {"allow_patterns": patterns, "ignore_patterns": ["*/*"]}
+    _ask(location, lambda repo, commit: snapshot_download(repo, revision=commit, **options))
 
 
 def _ask(name: str, request: Callable):
-    """A request's answer; its errors in one line that says what to do."""
+    """The answer to ``request(repo, commit)``; errors in one line that says what to do.
+
+    The commit is asked for first, by one bounded request: the Hub client's own may be repeated for minutes.
+    """
+    repo, revision = _parts(name)
     try:
-        return request()
+        return request(repo, _promptly(lambda: HfApi().model_info(repo, revision=revision, timeout=DEADLINE).sha))
     except GatedRepoError:
-        repo = name.partition("@")[0]
         raise ModelError(f"{repo} is gated: accept its licence on https://huggingface.co/{repo}, then run 'hf auth login'") from None
     except RevisionNotFoundError:
-        raise ModelError(f"no revision {name.partition('@')[2]!r} of {name.partition('@')[0]} on the Hub") from None
+        raise ModelError(f"no revision {revision!r} of {repo} on the Hub") from None
     except RepositoryNotFoundError:
         raise ModelError(f"no model {name!r}: neither a folder nor, for all that the Hub says without a login, a model there") from None
     except Exception as error:  # the Hub's client raises many kinds
-        repo = name.partition("@")[0]
         cached = sorted(folder.name for folder in (_storage(repo) / "snapshots").glob("*") if folder.name not in name)
         known = f"; in the cache: {', '.join(f'{repo}@{commit}' for commit in cached)}" if cached else ""
         raise ModelError(
@@ -207,10 +203,10 @@ def _ask(name: str, request: Callable):
         ) from error
 
 
-def _within(seconds: float, request: Callable):
-    """The request's answer, or a TimeoutError: the time limits of resolving a host and of trying each of its addresses add up."""
+def _promptly(request: Callable):
+    """A request's answer, or a TimeoutError: the time limits of resolving a host and of trying each of its addresses add up."""
     with ThreadPool(1) as pool:  # leaving it waits for no request: its thread is a daemon
         try:
-            return pool.apply_async(request).get(seconds)
+            return pool.apply_async(request).get(DEADLINE)
         except NoAnswer:
-            raise TimeoutError(f"no answer within {seconds:.0f} seconds") from None
+            raise TimeoutError(f"no answer within {DEADLINE:.0f} seconds") from None

@@ -31,7 +31,7 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     folder = folder_of(location)
-    declared = (read_json(folder / "tokenizer_config.json") or {}).get("tokenizer_class")
+    declared = read_json(folder / "tokenizer_config.json").get("tokenizer_class")
     if declared in {"LlamaTokenizer", "LlamaTokenizerFast"} and not (folder / "tokenizer.json").exists():
         return guarded(location, lambda: _sentencepiece_tokenizer(folder))
     cls = PreTrainedTokenizerFast if declared == "TokenizersBackend" else AutoTokenizer
@@ -123,7 +123,12 @@ def load_model(cls, location: str, device: str | None = None, dtype: torch.dtype
 
     logging.disable_progress_bar()  # transformers' own bar flickers for every small model
     folder = folder_of(location, weights=True)
-    _check_weights(folder)
+    recorded = read_card(folder).get("weights_sha256")
+    if recorded and recorded != weights_hash(folder):
+        raise ModelError(
+            f"the weights in {folder} are not those that its card.json records: they were damaged or exchanged; "
+            "restore them, say with git checkout, or delete the card's weights_sha256 if they are meant to differ"
+        )
     device, chosen = placement(location, device)
     options = {"dtype": dtype or chosen, "output_loading_info": True}
     model, report = guarded(location, lambda: cls.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **options))
@@ -138,12 +143,3 @@ def load_model(cls, location: str, device: str | None = None, dtype: torch.dtype
     except torch.OutOfMemoryError:
         size = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**30
         raise ModelError(f"{location} does not fit on {device}: its weights alone take {size:.0f} GiB") from None
-
-
-def _check_weights(folder: Path) -> None:
-    recorded = read_card(folder).get("weights_sha256")
-    if recorded and recorded != weights_hash(folder):
-        raise ModelError(
-            f"the weights in {folder} are not those that its card.json records: they were damaged or exchanged; "
-            "restore them, say with git checkout, or delete the card's weights_sha256 if they are meant to differ"
-        )

@@ -48,7 +48,7 @@ def locate(name: str) -> str:
     if path.startswith(GGUF) or path.endswith(".gguf"):
         return _dequantised(Path(path.removeprefix(GGUF)))
     if folder:
-        if (folder / files.ADAPTER).exists() and not files.identity(folder):
+        if _is_adapter(folder):
             return _merged(folder)
         if not (folder / "config.json").exists():
             raise ModelError(f"{folder} is a folder without a config.json; expected a save_pretrained folder, or an adapter's")
@@ -66,7 +66,14 @@ def weights_of(name: str) -> str:
         ModelError: where it does not exist.
     """
     folder = files.named_folder(name)
-    return (files.expected_identity(folder) if folder else None) or files.fingerprint(locate(name))
+    if folder and _is_adapter(folder) and (base := files.read_card(folder).get("base_weights")):
+        return files.digest_of([files.files_hash(folder), base])
+    return files.fingerprint(locate(name))
+
+
+def _is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter, and not already the model that one was made into."""
+    return (folder / files.ADAPTER).exists() and not files.identity(folder)
 
 
 def _made(kind: str, parts: list[str], make: Callable[[Path], None]) -> str:
