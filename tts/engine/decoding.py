@@ -38,62 +38,38 @@ _SAMPLE = np.dtype([("row", np.int64), ("key", np.int64), ("owner", object)])
 
 @dataclass(frozen=True)
 class Marks:
-    """Which tokens end solutions and steps.
+    """Which tokens end solutions and steps; each array is ``(vocabulary,)``, of booleans."""
 
-    Attributes:
-        ends: whether a token ends a solution, ``(vocabulary,)``; so are the others.
-        holds_break: whether it holds a blank line.
-        starts_newline, ends_newline: whether it starts, and ends, with a newline.
-    """
-
-    ends: np.ndarray
-    holds_break: np.ndarray
+    ends: np.ndarray  # whether a token ends a solution
+    holds_break: np.ndarray  # whether it holds a blank line
     starts_newline: np.ndarray
     ends_newline: np.ndarray
 
 
 class Fork(NamedTuple):
-    """Samples that start from the same tokens.
+    """Samples that start from the same tokens."""
 
-    Attributes:
-        state: cache of all these tokens but the last; None where there is just one.
-        length: number of tokens that the cache holds.
-        done: number of the tokens that the solution already has.
-        limit: tokens to be generated at most.
-        stepwise: whether a step's end is an end.
-        keys: key of each sample's noise.
-        owners: each sample's owner, given back where it ends.
-        generated: tokens that were generated before; of samples that waited for a row.
-    """
-
-    state: State | None
-    length: int
-    last: int
-    done: int
-    limit: int
-    stepwise: bool
-    keys: Sequence[int]
-    owners: Sequence[object]
-    generated: Sequence[int] = ()
+    state: State | None  # cache of all these tokens but the last; None where there is just one
+    length: int  # tokens that the cache holds
+    last: int  # the last token
+    done: int  # tokens that the solution already has
+    limit: int  # tokens to be generated at most
+    stepwise: bool  # whether a step's end is an end
+    keys: Sequence[int]  # key of each sample's noise
+    owners: Sequence[object]  # each sample's owner, given back where it ends
+    generated: Sequence[int] = ()  # tokens that were generated before; of samples that waited for a row
 
 
 class Stop(NamedTuple):
-    """A row that came to an end; where it is not removed, it goes on.
-
-    Attributes:
-        owners: owners of its samples.
-        tokens: tokens that were generated.
-        length: number of tokens in the cache.
-        ended, boundary, full: whether the solution ended, a step ended, the limit was reached.
-    """
+    """A row that came to an end; where it is not removed, it goes on."""
 
     row: int
-    owners: list[object]
-    tokens: tuple[int, ...]
-    length: int
-    ended: bool
-    boundary: bool
-    full: bool
+    owners: list[object]  # owners of its samples
+    tokens: tuple[int, ...]  # tokens that were generated
+    length: int  # tokens in the cache
+    ended: bool  # whether the solution ended
+    boundary: bool  # whether a step ended
+    full: bool  # whether the limit was reached
 
 
 class DecodingBatch:

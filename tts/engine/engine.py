@@ -16,33 +16,20 @@ _ON_CPU = 1536  # tokens read at once: what they become between two operations s
 
 
 class Text(NamedTuple):
-    """A text to be read.
+    """A text to be read."""
 
-    Attributes:
-        state: cache of what comes before; None where nothing does.
-        start: number of tokens before.
-        tokens: token ids to be read.
-        parked: lengths, those before included, at which the text's cache is parked.
-    """
-
-    state: State | None
-    start: int
-    tokens: Sequence[int]
-    parked: Sequence[int]
+    state: State | None  # cache of what comes before; None where nothing does
+    start: int  # number of tokens before
+    tokens: Sequence[int]  # token ids to be read
+    parked: Sequence[int]  # lengths, those before included, at which the text's cache is parked
 
 
 class Reading(NamedTuple):
-    """Texts that were read together.
+    """Texts that were read together."""
 
-    Attributes:
-        texts: numbers of the texts.
-        hidden: last hidden states ``(texts, tokens, width)``; what is right of a text's own tokens means nothing.
-        states: caches that were parked, per text.
-    """
-
-    texts: list[int]
-    hidden: torch.Tensor
-    states: list[list[State]]
+    texts: list[int]  # numbers of the texts
+    hidden: torch.Tensor  # last hidden states (texts, tokens, width); what is right of a text's own tokens means nothing
+    states: list[list[State]]  # caches that were parked, per text
 
 
 class Engine(DecodingBatch):

@@ -30,17 +30,11 @@ SHARED = np.dtype([("parts", np.int64), ("count", np.int64), ("length", np.int64
 
 
 class Part(NamedTuple):
-    """Neighbouring positions of a parked sequence.
+    """Neighbouring positions of a parked sequence."""
 
-    Attributes:
-        held: keys and values, contiguous, ``(layers, 2, kv_heads, positions, size)``; others may go on from between them.
-        first: position in the sequence at which they begin.
-        stop: position in the sequence before which the reading of this part ends.
-    """
-
-    held: torch.Tensor
-    first: int
-    stop: int
+    held: torch.Tensor  # keys and values, contiguous, (layers, 2, kv_heads, positions, size); others may go on from between them
+    first: int  # position in the sequence at which they begin
+    stop: int  # position in the sequence before which the reading of this part ends
 
 
 class State:

@@ -16,35 +16,20 @@ Status = Literal["open", "finished", "truncated"]
 
 @dataclass(eq=False)
 class Candidate:
-    """A partial or complete solution.
-
-    Attributes:
-        problem_id: the problem's id.
-        problem: the problem's text.
-        prompt: token ids of the rendered prompt.
-        rendered: its text.
-        tokens: token ids of the solution so far; extended, never decoded and encoded again.
-        steps: texts of the solution's steps.
-        path: sample indices from the root on; with the seed it determines the sample.
-        status: ``finished`` ended by itself, ``truncated`` was cut off by a limit, ``open`` may go on.
-        generated: tokens that the policy generated to get here from the parent.
-        scores: the PRM's score of each step, once scored.
-        text: the solution's text.
-        state: the engine's own, a parked KV cache for instance.
-    """
+    """A partial or complete solution."""
 
     problem_id: str
-    problem: str
-    prompt: tuple[int, ...] = ()
-    tokens: tuple[int, ...] = ()
-    steps: tuple[str, ...] = ()
-    path: tuple[int, ...] = ()
-    status: Status = "open"
-    generated: int = 0
-    scores: tuple[float, ...] | None = None
-    text: str = ""
-    rendered: str = field(default="", repr=False)
-    state: Any = field(default=None, repr=False)
+    problem: str  # the problem's text
+    prompt: tuple[int, ...] = ()  # token ids of the rendered prompt
+    tokens: tuple[int, ...] = ()  # token ids of the solution so far; extended, never decoded and encoded again
+    steps: tuple[str, ...] = ()  # texts of the solution's steps
+    path: tuple[int, ...] = ()  # sample indices from the root on; with the seed it determines the sample
+    status: Status = "open"  # "finished" ended by itself, "truncated" was cut off by a limit, "open" may go on
+    generated: int = 0  # tokens that the policy generated to get here from the parent
+    scores: tuple[float, ...] | None = None  # the PRM's score of each step, once scored
+    text: str = ""  # the solution's text
+    rendered: str = field(default="", repr=False)  # the rendered prompt's text
+    state: Any = field(default=None, repr=False)  # the engine's own, a parked KV cache for instance
 
     @property
     def last_score(self) -> float:

@@ -16,13 +16,9 @@ if TYPE_CHECKING:
 
 
 class Policy(Protocol):
-    """An engine that samples. It may finish requests in any order; the driver does not wait for all of them.
+    """An engine that samples. It may finish requests in any order; the driver does not wait for all of them."""
 
-    Attributes:
-        sampling: temperature, limits and seed; may be exchanged between runs.
-    """
-
-    sampling: Sampling
+    sampling: Sampling  # may be exchanged between runs
 
     def root(self, problem_id: str, problem: str) -> Candidate:
         """The empty solution of a problem.
@@ -69,25 +65,15 @@ class Ticket:
 
 @dataclass
 class Outcome:
-    """What a search found and what it cost.
-
-    Attributes:
-        problem_id: the problem.
-        prompt: the rendered prompt.
-        prompt_tokens: tokens of the rendered prompt.
-        trajectories: finished candidates (of a sampled pool also the truncated ones).
-        policy_tokens: every token that the policy generated, those of pruned branches too.
-        prm_tokens: every token that the PRM read.
-        nodes: all candidates ever sampled, where the driver was asked to record them.
-    """
+    """What a search found and what it cost."""
 
     problem_id: str
-    prompt: str
+    prompt: str  # the rendered prompt
     prompt_tokens: int
-    trajectories: list[Candidate] = field(default_factory=list)
-    policy_tokens: int = 0
-    prm_tokens: int = 0
-    nodes: list[Candidate] = field(default_factory=list)
+    trajectories: list[Candidate] = field(default_factory=list)  # finished candidates (of a sampled pool also the truncated ones)
+    policy_tokens: int = 0  # every token that the policy generated, those of pruned branches too
+    prm_tokens: int = 0  # every token that the PRM read
+    nodes: list[Candidate] = field(default_factory=list)  # all candidates ever sampled, where the driver was asked to record them
 
 
 @dataclass(eq=False)

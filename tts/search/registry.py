@@ -18,15 +18,10 @@ class MethodError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a method may be told beside its budget.
+    """What a method may be told beside its budget."""
 
-    Attributes:
-        width: M, continuations of each kept step.
-        max_steps: depth limit of a search.
-    """
-
-    width: int = 4
-    max_steps: int = 40
+    width: int = 4  # M, continuations of each kept step
+    max_steps: int = 40  # depth limit of a search
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn.
+    """How tokens are drawn."""
 
-    Attributes:
-        temperature: 0 is greedy.
-        top_p: nucleus sampling's mass; 1 keeps the whole distribution.
-        max_tokens: limit of a whole solution.
-        max_step_tokens: limit of one step in a search.
-        seed: seed of all noise.
-    """
-
-    temperature: float = 0.7
-    top_p: float = 1.0
-    max_tokens: int = 2048
-    max_step_tokens: int = 2048
-    seed: int = 0
+    temperature: float = 0.7  # 0 is greedy
+    top_p: float = 1.0  # nucleus sampling's mass; 1 keeps the whole distribution
+    max_tokens: int = 2048  # limit of a whole solution
+    max_step_tokens: int = 2048  # limit of one step in a search
+    seed: int = 0  # seed of all noise
 
 
 def noise_key(seed: int, problem_id: str, path: tuple[int, ...]) -> int:
