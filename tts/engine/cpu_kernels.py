@@ -24,8 +24,6 @@ from tts.common.files import replacing
 
 SIZES = (16, 32, 64, 96, 128)
 """Of a head, for which attention is compiled."""
-OFF = "TTS_CPU_KERNELS"
-"""Environment variable; ``0`` leaves everything to torch."""
 _SOURCE = Path(__file__).with_suffix(".c")
 _BESIDE = _SOURCE.parent / "__pycache__"
 _FOR_CAPABILITY = {"AVX2": ("-mavx2", "-mfma"), "AVX512": ("-mavx2", "-mfma")}  # torch's names; elsewhere what the compiler assumes
@@ -105,9 +103,9 @@ def _address(tensor: torch.Tensor, dtype: torch.dtype = torch.float32) -> int:
 
 @cache
 def kernels() -> Kernels | None:
-    """None where they are switched off, there is no C compiler, or it does not take the source."""
+    """None where the environment has ``TTS_CPU_KERNELS=0``, there is no C compiler, or it does not take the source."""
     compiler = os.environ.get("CC") or next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
-    if os.environ.get(OFF) == "0" or not compiler:
+    if os.environ.get("TTS_CPU_KERNELS") == "0" or not compiler:
         return None
     try:
         return Kernels(_library(compiler))
@@ -128,9 +126,8 @@ def _library(compiler: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / _SOURCE.stem
         subprocess.run([*command, made, _SOURCE, "-lm"], check=True, capture_output=True, text=True, errors="replace", timeout=120)
-        with suppress(OSError):  # a folder that cannot be written is left alone
-            with replacing(_BESIDE / f"{_SOURCE.stem}-{key}-{_digest(made)}.so") as kept:
-                shutil.copy(made, kept)
+        with suppress(OSError), replacing(_BESIDE / f"{_SOURCE.stem}-{key}-{_digest(made)}.so") as kept:
+            shutil.copy(made, kept)  # unless the folder cannot be written
         return ctypes.CDLL(str(made))
 
 

@@ -121,7 +121,22 @@ class DecodingBatch:
         """
         if forks:
             self._enter(forks)
-        return self._step(sampling)
+        if self._waiting and (gaps := self._gaps()):
+            self._enter([self._waiting.popleft() for _ in gaps[: len(self._waiting)]])
+        in_use = int(self._rows["in_use"].sum())
+        if in_use < 0.9 * self._width:  # a gap is computed like a row
+            self._close_gaps(in_use)
+        tokens = self._settle(self._draw(sampling))
+        rows = self._rows[: self._width]
+        in_use, marks = rows["in_use"], self.marks
+        breaks = marks.holds_break[tokens] | (marks.ends_newline[rows["last"]] & marks.starts_newline[tokens] & (rows["count"] > 0))
+        self._write(tokens, rows["count"])
+        rows["last"] = tokens
+        rows["length"] += in_use  # gaps stay where they are
+        rows["count"] += in_use
+        ends, boundary, full = marks.ends[tokens], breaks & rows["stepwise"], rows["count"] >= rows["limit"]
+        stopped = np.flatnonzero((ends | boundary | full) & in_use)
+        return self._stops(stopped, np.stack([ends, boundary, full], 1)) if len(stopped) else []
 
     def leave(self, stops: Sequence[Stop], parked: Sequence[bool]) -> list[State | None]:
         """Takes rows out; gives the caches of those that are to be parked, to start forks from."""
@@ -149,24 +164,6 @@ class DecodingBatch:
     def _sort(self) -> None:
         """Puts samples in the order of their rows, a row's in the order in which they came."""
         self._samples = self._samples[np.argsort(self._samples["row"], kind="stable")]
-
-    def _step(self, sampling: Sampling) -> list[Stop]:
-        if self._waiting and (gaps := self._gaps()):
-            self._enter([self._waiting.popleft() for _ in gaps[: len(self._waiting)]])
-        in_use = int(self._rows["in_use"].sum())
-        if in_use < 0.9 * self._width:  # a gap is computed like a row
-            self._close_gaps(in_use)
-        tokens = self._settle(self._draw(sampling))
-        rows = self._rows[: self._width]
-        in_use, marks = rows["in_use"], self.marks
-        breaks = marks.holds_break[tokens] | (marks.ends_newline[rows["last"]] & marks.starts_newline[tokens] & (rows["count"] > 0))
-        self._write(tokens, rows["count"])
-        rows["last"] = tokens
-        rows["length"] += in_use  # gaps stay where they are
-        rows["count"] += in_use
-        ends, boundary, full = marks.ends[tokens], breaks & rows["stepwise"], rows["count"] >= rows["limit"]
-        stopped = np.flatnonzero((ends | boundary | full) & in_use)
-        return self._stops(stopped, np.stack([ends, boundary, full], 1)) if len(stopped) else []
 
     def _draw(self, sampling: Sampling) -> np.ndarray:
         """Each sample's next token."""

@@ -21,11 +21,7 @@ class Policy(Protocol):
     sampling: Sampling  # may be exchanged between runs
 
     def root(self, problem_id: str, problem: str) -> Candidate:
-        """The empty solution of a problem.
-
-        Raises:
-            ValueError: where the prompt does not leave room for an answer.
-        """
+        """The empty solution of a problem; raises ValueError where the prompt does not leave room for an answer."""
 
     def submit(self, request: Ticket, parent: Candidate, count: int, whole: bool) -> None:
         """Queues ``count`` continuations of ``parent``."""
@@ -115,11 +111,7 @@ class Driver:
         self.on_outcome = on_outcome
 
     def run(self, searches: Sequence[tuple[Candidate, Search]]) -> list[Outcome]:
-        """Runs each search from its root; outcomes come in the order of ``searches``.
-
-        Raises:
-            ValueError: where two roots have the same problem id.
-        """
+        """Runs each search from its root, in the order of which outcomes come; raises ValueError where two roots share a problem id."""
         if len({root.problem_id for root, _ in searches}) < len(searches):
             raise ValueError("two problems share an id; ids must be distinct within a run")
         outcomes = [Outcome(root.problem_id, root.rendered, len(root.prompt)) for root, _ in searches]

@@ -87,22 +87,14 @@ def register(method: Method) -> Method:
 
 
 def method_of(name: str) -> Method:
-    """A method by name.
-
-    Raises:
-        MethodError: for an unknown name.
-    """
+    """A method by name; raises MethodError for an unknown one."""
     if name not in METHODS:
         raise MethodError(f"unknown method {name!r}; choose from {', '.join(compared())}")
     return METHODS[name]
 
 
 def compared(study: bool = False) -> list[str]:
-    """Names of the methods that can be asked for.
-
-    Args:
-        study: only those of the default comparison.
-    """
+    """Names of the methods that can be asked for; with ``study`` only those of the default comparison."""
     return [method.name for method in METHODS.values() if method.compared and (method.study or not study)]
 
 
