@@ -66,11 +66,7 @@ def write_card(folder: Path, card: dict) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """A JSON object from a file of a model's folder; empty where there is no such file.
-
-    Raises:
-        ModelError: where it is damaged.
-    """
+    """A JSON object from a file of a model's folder; empty where there is no such file. Raises ModelError where it is damaged."""
     if not path.exists():
         return {}
     try:

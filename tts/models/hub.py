@@ -1,7 +1,7 @@
 """Names on the Hugging Face Hub: a name becomes one commit, whose files lie in the Hub's own cache.
 
 Only configs, tokenizers and safetensors are fetched, so neither a pickle nor code can arrive. What the cache holds needs no
-network; where the network is needed and missing, that is said within seconds.
+network. Where the network is needed and missing, or the Hub refuses, functions raise :class:`ModelError` within seconds.
 """
 
 from __future__ import annotations
@@ -106,9 +106,6 @@ def resolve(name: str) -> str:
 
     A revision is a branch, a tag, a commit, or ``refs/pr/NUMBER``. Without one it is that of :data:`REVISIONS`, else the main
     branch. A branch stays at the commit that the cache knows it by, so that a study goes on with the weights it began with.
-
-    Raises:
-        ModelError: where the commit is in no cache and the Hub does not tell it.
     """
     repo, revision = _parts(name)
     if _COMMIT.fullmatch(revision):
@@ -120,11 +117,7 @@ def resolve(name: str) -> str:
 
 
 def fetch(location: str, weights: bool = False) -> Path:
-    """The folder of a resolved name, downloaded where the cache lacks it; config and tokenizer only, unless ``weights`` are wanted.
-
-    Raises:
-        ModelError: where the Hub cannot be reached, or refuses.
-    """
+    """The folder of a resolved name, downloaded where the cache lacks it; config and tokenizer only, unless ``weights`` are wanted."""
     repo, commit = _parts(location)
     folder = _storage(repo) / "snapshots" / commit
     if not (folder / "config.json").exists() or not any(folder.glob("tokenizer*")):
@@ -136,21 +129,13 @@ def fetch(location: str, weights: bool = False) -> Path:
 
 
 def sizes(location: str) -> dict[str, int]:
-    """Number of entries of each of a resolved name's tensors, read from the headers of its files on the Hub.
-
-    Raises:
-        ModelError: where the Hub cannot be reached, or refuses.
-    """
+    """Number of entries of each of a resolved name's tensors, read from the headers of its files on the Hub."""
     files = _ask(location, lambda repo, commit: HfApi().get_safetensors_metadata(repo, revision=commit).files_metadata)
     return {name: tensor.parameter_count for file in files.values() for name, tensor in file.tensors.items()}
 
 
 def weight_files(folder: Path) -> list[str]:
-    """Names of the safetensors files that a folder's weights are in: one, or those of its index.
-
-    Raises:
-        ModelError: for an index that cannot be read.
-    """
+    """Names of the safetensors files with a folder's weights: one, or those of its index; raises ModelError for a damaged index."""
     index = folder / "model.safetensors.index.json"
     if not index.exists():
         return ["model.safetensors"]

@@ -60,11 +60,7 @@ def locate(name: str) -> str:
 
 
 def weights_of(name: str) -> str:
-    """:func:`fingerprint` of what a name means; an adapter's without its base, whose hash its card holds.
-
-    Raises:
-        ModelError: where it does not exist.
-    """
+    """:func:`fingerprint` of what a name means; an adapter's without its base, whose hash its card holds. Raises as :func:`locate`."""
     folder = files.named_folder(name)
     if folder and _is_adapter(folder) and (base := files.read_card(folder).get("base_weights")):
         return files.digest_of([files.files_hash(folder), base])
