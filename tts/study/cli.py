@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from tts.store.store import Run, Store
@@ -21,29 +21,27 @@ if TYPE_CHECKING:
     from tts.study.presets import Job
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-console = Console()
+# No name is markup, and the terminal wraps lines itself, so that a path or a command can be copied whole.
+console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 
+Notebooks = Annotated[list[str] | None, typer.Argument(help="which notebooks; all of the preset by default")]
 Preset = Annotated[str, typer.Option(help="a preset's name, see 'list', or a preset file")]
 Overrides = Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="overrides a parameter")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="folder of the store; the preset's by default")]
 
 
-def _say_version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
+@app.callback(invoke_without_command=True)
+def options(version: Annotated[bool, typer.Option("--version", help="print it")] = False) -> None:
+    if version:
+        from importlib import metadata
 
-        print(f"tts-notebooks {version('tts-notebooks')}")
+        print(f"tts-notebooks {metadata.version('tts-notebooks')}")
         raise typer.Exit
-
-
-@app.callback()
-def options(version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_say_version, help="print it")] = False) -> None:
-    pass
 
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Ctrl-C says how to go on."""
+    """Ctrl-C says how to go on; around a command, or what of it can be continued."""
     try:
         yield
     except KeyboardInterrupt:
@@ -53,7 +51,7 @@ def resumable() -> Iterator[None]:
 
 @app.command()
 def run(
-    notebooks: Annotated[list[str] | None, typer.Argument(help="which notebooks; all of the preset by default")] = None,
+    notebooks: Notebooks = None,
     preset: Preset = "pocket",
     parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
     dry_run: Annotated[bool, typer.Option(help="say what would run, and stop; no model is loaded")] = False,
@@ -75,8 +73,7 @@ def run(
         raise presets.StudyError("--measure and --limit are of a dry run; say --dry-run too")
     jobs = presets.plan(preset, notebooks, presets.parse_overrides(parameter))
     for job in jobs:
-        shown = escape(str(job.experiment() or "generates as it runs"))
-        console.print(f"[bold]{job.notebook}[/bold]\n{shown}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble((job.notebook, "bold"), f"\n{job.experiment() or 'generates as it runs'}"))
     if dry_run:
         _say_what_is_missing(jobs, 2.0 if measure and limit is None else limit)
         return
@@ -86,13 +83,13 @@ def run(
         outcome, page, figures = execution.render(jobs, preset, workers)
     table = Table("notebook", Column("outcome", overflow="fold"))
     for name, reason in outcome.items():
-        table.add_row(name, "[green]done[/green]" if reason is None else f"[red]{escape(reason)}[/red]")
+        table.add_row(name, Text("done", "green") if reason is None else Text(reason, "red"))
     console.print(table)
     count = len(list(figures.glob("*.png")))
-    console.print(escape(f"{count} figure{'s' * (count != 1)} in {figures} (each as .pdf, .png, .csv and .json)\nreport: {page}"))
+    console.print(f"{count} figure{'s' * (count != 1)} in {figures} (each as .pdf, .png, .csv and .json)\nreport: {page}")
     console.print(f"took {(time.monotonic() - started) / 60:.1f} minutes")
     for finding in sorted(figures.glob("findings-*.txt")):
-        console.print(escape(finding.read_text().rstrip()), highlight=False, soft_wrap=True)
+        console.print(finding.read_text().rstrip())
     if any(outcome.values()):
         raise typer.Exit(1)
 
@@ -105,30 +102,29 @@ def _say_what_is_missing(jobs: list[Job], minutes: float | None) -> None:
     experiments = [experiment for job in jobs if (experiment := job.experiment())]
     models = [name for names in presets.absent(experiments) for name in names]
     if models:
-        console.print(f"to download: {', '.join(map(escape, models))}", highlight=False, soft_wrap=True)
+        console.print(f"to download: {', '.join(models)}")
     items = dry_run.missing_of((grid, job.experiment().store) for job in jobs for grid in job.grids())
     if not items:
         console.print("nothing to generate")
         return
-    table = Table(title="to generate")
-    for name in ("policy", "PRM", "method"):
-        table.add_column(name, overflow="fold")
-    for name in ("chunks", "solutions", "million tokens at most"):
-        table.add_column(name, justify="right")
+    names = [Column(name, overflow="fold") for name in ("policy", "PRM", "method")]
+    table = Table(
+        *names, *(Column(name, justify="right") for name in ("chunks", "solutions", "million tokens at most")), title="to generate"
+    )
     for row in dry_run.table(items):
-        table.add_row(*map(escape, row))
-    console.print(table)
+        table.add_row(*row)
+    console.print(table, soft_wrap=False)
     if minutes is None:
-        console.print("--measure says how long that takes here", highlight=False)
+        console.print("--measure says how long that takes here")
     elif models:
         console.print("not measured: what has to be downloaded first; 'estimate' says without models what they would take")
     else:
-        console.print(f"to generate: {dry_run.measure(items, minutes)}", highlight=False, soft_wrap=True)
+        console.print(f"to generate: {dry_run.measure(items, minutes)}")
 
 
 @app.command("estimate")
 def estimate_(
-    notebooks: Annotated[list[str] | None, typer.Argument(help="which notebooks; all of the preset by default")] = None,
+    notebooks: Notebooks = None,
     preset: Preset = "paper",
     parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
     tokens: Annotated[list[str], typer.Option(metavar="SET=TOKENS", help="tokens of a solution of a problem set")] = [],  # noqa: B006
@@ -156,28 +152,19 @@ def list_() -> None:
     from tts.study import parameters, presets
     from tts.tasks.problems import problem_sets
 
+    other_policies = "path/to/folder, owner/model, path/to/file.gguf, pypi:PACKAGE==VERSION, vllm:MODEL, http://HOST:PORT/v1#MODEL"
+    families = (f"{family}:MODEL" for family in FAMILIES if family != "implicit")
+    other_prms = ["dial:FALSE_POSITIVE,FALSE_NEGATIVE", *families, "vllm:PRM", "FAMILY:http://HOST:PORT/v1#MODEL"]
     rows = {
         "presets": presets.presets(),
         "notebooks": parameters.notebooks(),
-        "policies": [
-            *pocket_models("policy"),
-            *trained_here(prm=False),
-            *("path/to/folder", "owner/model", "path/to/file.gguf", "pypi:PACKAGE==VERSION", "vllm:MODEL", "http://HOST:PORT/v1#MODEL"),
-        ],
-        "PRMs": [
-            *pocket_models("prm"),
-            *trained_here(prm=True),
-            "implicit:POLICY",
-            "dial:FALSE_POSITIVE,FALSE_NEGATIVE",
-            *(f"{family}:MODEL" for family in FAMILIES if family != "implicit"),
-            "vllm:PRM",
-            "FAMILY:http://HOST:PORT/v1#MODEL",
-        ],
+        "policies": [*pocket_models("policy"), *trained_here(prm=False), other_policies],
+        "PRMs": [*pocket_models("prm"), *trained_here(prm=True), "implicit:POLICY", *other_prms],
         "problem sets": problem_sets(),
         "methods": compared(),
     }
     for name, values in rows.items():
-        console.print(f"[bold]{name}[/bold]: {', '.join(values)}", highlight=False)
+        console.print(Text.assemble((name, "bold"), f": {', '.join(values)}"), soft_wrap=False)
 
 
 @app.command()
@@ -202,25 +189,23 @@ def store(
         from tts.store.rekey import rekey as rekeyed
 
         for line in list(rekeyed(held)) or ["nothing to do: every run has its task in its key"]:
-            console.print(escape(line), highlight=False, soft_wrap=True)
-        return
-    if clean:
+            console.print(line)
+    elif clean:
         sharing = [name for name in presets.presets() if presets.store_of(name).folder == held.folder]
         _delete(held, list(held.runs()), [held.folder / imported.FOLDER], f", which is the store of {', '.join(sharing or [preset])}", yes)
-        return
-    if delete:
+    elif delete:
         _delete(held, *imported.named(held, delete), "", yes)
-        return
-    _say_what_is_unfinished(held)
-    if export:
-        console.print(escape(f"{held.write_export(export)} records written to {export}"))
-        return
-    table = Table("run", "task", "seed", "key", "chunks", "KiB")
-    for run in held.runs():
-        chunks, size = run.size
-        task = f"{run.spec.task.name} {run.spec.task.version}" if run.spec.task else ""
-        table.add_row(escape(str(run.spec)), task, str(run.spec.seed), run.key, str(chunks), f"{size / 1024:.0f}")
-    console.print(table)
+    elif export:
+        _say_what_is_unfinished(held)
+        console.print(f"{held.write_export(export)} records written to {export}")
+    else:
+        _say_what_is_unfinished(held)
+        table = Table("run", "task", "seed", "key", "chunks", "KiB")
+        for run in held.runs():
+            chunks, size = run.size
+            task = f"{run.spec.task.name} {run.spec.task.version}" if run.spec.task else ""
+            table.add_row(str(run.spec), task, str(run.spec.seed), run.key, str(chunks), f"{size / 1024:.0f}")
+        console.print(table)
 
 
 def _delete(held: Store, runs: list[Run], imports: list[Path], shared: str, yes: bool) -> None:
@@ -235,7 +220,7 @@ def _delete(held: Store, runs: list[Run], imports: list[Path], shared: str, yes:
             raise StoreError(f"nothing deleted, for there is no terminal to ask on; say --yes to delete {what}")
         typer.confirm(f"delete {what}?", abort=True)
     held.delete(runs, imports)
-    console.print(escape(f"deleted {what}"), highlight=False, soft_wrap=True)
+    console.print(f"deleted {what}")
 
 
 def _say_what_is_unfinished(held: Store) -> None:
@@ -271,7 +256,7 @@ def import_(
 
     held = _store(store, preset, new=True)
     for line in summary.import_all(held, folder, name, policy, prm):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(line)
 
 
 @app.command()
@@ -285,7 +270,7 @@ def export(
 
     held = _store(store, preset)
     _say_what_is_unfinished(held)
-    console.print(f"{plain.write(plain.rows(held), file)} records written to {file}", highlight=False, soft_wrap=True)
+    console.print(f"{plain.write(plain.rows(held), file)} records written to {file}")
 
 
 @app.command()
@@ -307,12 +292,13 @@ def compare(
     table = Table("run", "accuracy (%)", "policy tokens", "PRM tokens", title=f"{found.problems} common problems")
     for row in found.runs.itertuples():
         shown = f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
-        table.add_row(escape(row.run), shown, f"{row.policy_tokens:,.0f}", f"{row.prm_tokens:,.0f}")
-    console.print(table)
-    console.print(str(found), highlight=False, soft_wrap=True, markup=False)
+        table.add_row(row.run, shown, f"{row.policy_tokens:,.0f}", f"{row.prm_tokens:,.0f}")
+    console.print(table, soft_wrap=False)
+    console.print(str(found))
 
 
 @app.command()
+@resumable()
 def outcomes(
     preset: Preset = "pocket-full",
     parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
@@ -321,12 +307,12 @@ def outcomes(
     """Runs a preset for each of its seeds and keeps every problem's outcome under data/outcomes, to show beside later runs."""
     from tts.study import presets
 
-    with resumable():
-        path = presets.collect_outcomes(preset, presets.parse_overrides(parameter), name)
-    console.print(escape(f"outcomes of {preset} in {path}"))
+    path = presets.collect_outcomes(preset, presets.parse_overrides(parameter), name)
+    console.print(f"outcomes of {preset} in {path}")
 
 
 @app.command("difficulty")
+@resumable()
 def difficulty_(
     policies: Annotated[list[str], typer.Argument(help="policies to count for")],
     problems: Annotated[str, typer.Option(help="problem set")] = "pocket-main",
@@ -340,10 +326,9 @@ def difficulty_(
     from tts.study import presets
 
     grid = grid_of(problems={problems: count}, policies=policies, methods=["majority"], samples=samples, budgets=[1], split=split)
-    with resumable():
-        for policy in policies:
-            path = difficulty.commit_counts(difficulty.count(grid, presets.store_of("pocket"), policy, problems, samples), problems)
-            console.print(escape(f"{policy}: counts of {samples} samples for each problem of {problems} in {path}"))
+    for policy in policies:
+        path = difficulty.commit_counts(difficulty.count(grid, presets.store_of("pocket"), policy, problems, samples), problems)
+        console.print(f"{policy}: counts of {samples} samples for each problem of {problems} in {path}")
 
 
 Policy = Annotated[str, typer.Option(help="a policy's name, folder or Hub name")]
@@ -361,17 +346,15 @@ def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: BudgetUnit = "sa
     plan = _strategy(strategy, policy, prm)
     for e in plan.within(budget, unit):
         rule = "" if e.method == "majority" else f", {e.vote} vote" if e.vote == "majority" else f", PRM-{e.aggregate}-{e.vote}"
-        console.print(
-            f"[bold]{e.difficulty}[/bold]: {e.method}{rule}, N = {e.n}; accuracy {e.accuracy:.1%} [{e.low:.0%}, {e.high:.0%}] on "
-            f"{e.problems} problems; {e.policy_tokens:.0f} policy tokens, {e.prm_tokens:.0f} PRM tokens, {e.flops:.2g} FLOPs each",
-            highlight=False,
-            soft_wrap=True,
+        what = (
+            f": {e.method}{rule}, N = {e.n}; accuracy {e.accuracy:.1%} [{e.low:.0%}, {e.high:.0%}] on {e.problems} problems; "
+            f"{e.policy_tokens:.0f} policy tokens, {e.prm_tokens:.0f} PRM tokens, {e.flops:.2g} FLOPs each"
         )
+        console.print(Text.assemble((e.difficulty, "bold"), what))
     learnt_on = ", ".join(f"{count} of {name}" for name, count in plan.learnt_on.items())
     console.print(
         f"Learnt on {learnt_on}; accuracies are cross-fitted, with 95 % bootstrap intervals. A problem is easy where the mean "
-        f"PRM score of {plan.peek} samples is {plan.thresholds[0]:.2f} or more, hard below {plan.thresholds[1]:.2f}.",
-        highlight=False,
+        f"PRM score of {plan.peek} samples is {plan.thresholds[0]:.2f} or more, hard below {plan.thresholds[1]:.2f}."
     )
 
 
@@ -389,12 +372,11 @@ def solve(
     from tts.strategy import adviser
 
     found = adviser.solve(_strategy(strategy, policy, prm), Engines(batch=128), problem, budget, unit)
-    console.print(_printable("\n".join(found.steps)), markup=False)
-    console.print(f"[bold]answer: {escape(_printable(found.answer)) if found.answer is not None else 'none found'}[/bold]")
+    console.print(_printable("\n".join(found.steps)))
+    console.print(f"answer: {_printable(found.answer) if found.answer is not None else 'none found'}", style="bold")
     console.print(
         f"judged {found.difficulty} (PRM score {found.score:.2f}); ran {found.entry.method} with N = {found.entry.n}; "
-        f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens",
-        highlight=False,
+        f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens"
     )
 
 

