@@ -24,7 +24,7 @@ from tts.tasks.prompts import SolutionRenderer, render_prompt
 from tts.training import loop, prm, rollouts
 from tts.training.packing import Packed, collate, pack
 from tts.training.prm import AdaptedHead, PRMRecipe, auc, batched, check, example, judged, loss_of, save, train_prm
-from tts.training.rollouts import RolloutRecipe, Tree, labelled, search, valued
+from tts.training.rollouts import ROLLED, RolloutRecipe, labelled, search, valued
 
 PROBLEMS = [{"id": f"p{i}", "problem": text, "answer": "1"} for i, text in enumerate(["7,+8=?", "1,+1=?", "(5+42)+(12+41)=?", "9,-8=?"])]
 ROLLOUTS = RolloutRecipe(solutions=2, rollouts=2, temperature=1.0, max_tokens=60, seed=5)
@@ -65,9 +65,8 @@ def script(steps, index):
 
 
 def test_a_step_is_worth_the_share_of_its_continuations_that_come_out_right():
-    tree = Tree()
-    [outcome] = Driver(ScriptedPolicy(script)).run([(root(), search(root(), RolloutRecipe(solutions=2, rollouts=4), tree))])
-    first, second, *rolled = valued(tree, lambda c: c.steps[-1] == "\\boxed{1}")
+    [outcome] = Driver(ScriptedPolicy(script)).run([(root(), search(root(), RolloutRecipe(solutions=2, rollouts=4)))])
+    first, second, *rolled = valued(outcome.trajectories, lambda c: c.steps[-1] == "\\boxed{1}")
     assert first == {"steps": ["first 0", "bad", "\\boxed{2}"], "values": [0.0, 0.0, 0.0]}
     # own continuation right, and rollouts 0 and 2 of four: 3 of 5; from a good second step all
     assert second == {"steps": ["first 1", "good", "\\boxed{1}"], "values": [0.6, 1.0, 1.0]}
@@ -82,8 +81,9 @@ def test_steps_that_read_the_same_share_what_came_through_them_but_not_what_bega
         return Candidate("p", "a problem", steps=tuple(text), path=path, status="finished")
 
     # two solutions that begin alike, a rollout from each one's first step, and three from the second one's second step
-    rolled = {(0,): [solution("acx")], (1,): [solution("aby")], (1, 0): [solution("acx"), solution("acx"), solution("acy")]}
-    found = valued(Tree([solution("abx", 0, 0, 0), solution("acx", 1, 0, 0)], rolled), lambda c: c.steps[-1] == "x")
+    solutions = [solution("abx", 0, 0, 0), solution("acx", 1, 0, 0), solution("acx", 0, ROLLED, 0), solution("aby", 1, ROLLED, 0)]
+    solutions += [solution(text, 1, 0, ROLLED, number) for number, text in enumerate(["acx", "acx", "acy"])]
+    found = valued(solutions, lambda c: c.steps[-1] == "x")
     values = {"".join(one["steps"]): one["values"] for one in found}
     first = 3 / 4  # of two solutions and two rollouts; the three that were rolled out later all go through c
     assert values["abx"] == [first, 1 / 2, 1.0] and values["aby"] == [first, 1 / 2, 0.0]
@@ -92,13 +92,15 @@ def test_steps_that_read_the_same_share_what_came_through_them_but_not_what_bega
 
 
 def test_rollouts_draw_anew_and_not_what_their_solution_drew(tiny_lm):
-    engine, tree = open_policy(str(tiny_lm), Sampling(temperature=1.0, max_tokens=80, max_step_tokens=80, seed=1), 8), Tree()
+    engine = open_policy(str(tiny_lm), Sampling(temperature=1.0, max_tokens=80, max_step_tokens=80, seed=1), 8)
     start = engine.root("p", "7,+8=?")
-    Driver(engine).run([(start, search(start, RolloutRecipe(solutions=8, rollouts=3), tree))])
-    long = {path: rolled for path, rolled in tree.rollouts.items() if min(c.generated for c in rolled) >= 10}  # short ones may coincide
+    [outcome] = Driver(engine).run([(start, search(start, RolloutRecipe(solutions=8, rollouts=3)))])
+    solutions, rollouts = ([c for c in outcome.trajectories if (ROLLED in c.path) == rolled] for rolled in (False, True))
+    of_prefix = {path: list(of) for path, of in itertools.groupby(rollouts, lambda c: c.path[: c.path.index(ROLLED)])}
+    long = {path: rolled for path, rolled in of_prefix.items() if min(c.generated for c in rolled) >= 10}  # short ones may coincide
     assert long, "some solution has a step to roll out from"
     for path, rolled in long.items():
-        own = next(c for c in tree.solutions if c.path[: len(path)] == path)
+        own = next(c for c in solutions if c.path[: len(path)] == path)
         assert all(c.tokens != own.tokens for c in rolled) and len({c.tokens for c in rolled}) == 3
 
 
@@ -120,7 +122,7 @@ def test_labels_go_on_after_a_crash_and_are_those_of_an_unbroken_run(tiny_lm, tm
 def test_a_tree_holds_equal_beginnings_once_and_sees_what_went_before():
     tree = pack([[5, 6, 7], [5, 6], [5, 8, 7], [9]])
     assert tree == Packed(ids=[5, 6, 7, 8, 7, 9], parents=[-1, 0, 1, 0, 3, -1], ends=[2, 1, 4, 5])
-    assert tree.positions().tolist() == [0, 1, 2, 1, 2, 0]
+    assert collate([tree])["positions"].tolist() == [[0, 1, 2, 1, 2, 0]]
     assert [row.nonzero()[:, 0].tolist() for row in tree.mask()] == [[0], [0, 1], [0, 1, 2], [0, 3], [0, 3, 4], [5]]
 
 

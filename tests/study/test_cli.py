@@ -47,7 +47,7 @@ def held(tiny_lm, tmp_path, monkeypatch):
     """A store of two runs, which is every preset's."""
     store = Store(tmp_path / "runs")
     fill(grid(tiny_lm, tiny_lm, methods=["majority"]), store)
-    monkeypatch.setattr(presets, "store_of", lambda preset: store)
+    monkeypatch.setattr(presets, "store_of", lambda preset, folder=None: store)
     return store
 
 

@@ -99,11 +99,11 @@ def _say_what_is_missing(jobs: list[Job], minutes: float | None) -> None:
     from tts.generate import dry_run
     from tts.study import presets
 
-    experiments = [experiment for job in jobs if (experiment := job.experiment())]
+    experiments = presets.experiments(jobs)
     models = [name for names in presets.absent(experiments) for name in names]
     if models:
         console.print(f"to download: {', '.join(models)}")
-    items = dry_run.missing_of((grid, job.experiment().store) for job in jobs for grid in job.grids())
+    items = dry_run.missing_of((grid, experiment.store) for experiment in experiments for grid in experiment.grids())
     if not items:
         console.print("nothing to generate")
         return
@@ -139,7 +139,7 @@ def estimate_(
     jobs = presets.plan(preset, notebooks, presets.parse_overrides(parameter), look_up=False)
     lengths = {name: float(count) for name, count in presets.parse_overrides(tokens).items()}
     assumed = gpu_hours.Assumptions(gpu_hours.Assumptions().tokens | lengths, peak=peak * 1e12, decoding=decoding, reading=reading)
-    found = gpu_hours.table([grid for job in jobs for grid in job.grids()], assumed)
+    found = gpu_hours.table((grid for experiment in presets.experiments(jobs) for grid in experiment.grids()), assumed)
     print(assumed, gpu_hours.markdown(found), sep="\n\n")
 
 
@@ -182,7 +182,7 @@ def store(
     from tts.store.store import StoreError
     from tts.study import presets
 
-    held = _store(store, preset)
+    held = presets.store_of(preset, store)
     if sum(map(bool, (clean, delete, export, rekey))) > 1:
         raise StoreError("--clean, --delete, --export and --rekey are four commands; say one of them")
     if rekey:
@@ -230,16 +230,6 @@ def _say_what_is_unfinished(held: Store) -> None:
         print(f"warning: the import {name} was not finished, and a part of it is here; import its files again", file=sys.stderr)
 
 
-def _store(folder: Path | None, preset: str, new: bool = False) -> Store:
-    """A store by its folder, which must be there unless it may be new, or a preset's."""
-    from tts.store.store import Store, StoreError
-    from tts.study import presets
-
-    if folder and not (new or folder.is_dir()):
-        raise StoreError(f"no store {folder}")
-    return Store(folder) if folder else presets.store_of(preset)
-
-
 @app.command("import")
 def import_(
     folder: Annotated[
@@ -253,8 +243,9 @@ def import_(
 ) -> None:
     """Imports runs that were made with other tools, and says what they hold, what could not be used, and how to render figures."""
     from tts.exchange import summary
+    from tts.study import presets
 
-    held = _store(store, preset, new=True)
+    held = presets.store_of(preset, store, new=True)
     for line in summary.import_all(held, folder, name, policy, prm):
         console.print(line)
 
@@ -267,8 +258,9 @@ def export(
 ) -> None:
     """Writes everything in a store to one file, in the plain format (docs/formats.md), which 'import' reads."""
     from tts.exchange import plain
+    from tts.study import presets
 
-    held = _store(store, preset)
+    held = presets.store_of(preset, store)
     _say_what_is_unfinished(held)
     console.print(f"{plain.write(plain.rows(held), file)} records written to {file}")
 
@@ -285,8 +277,9 @@ def compare(
     """Compares two stored runs: paired difference in accuracy on the problems that both hold, and tokens."""
     from tts.analysis import run_comparison
     from tts.generate.grid import grid_of
+    from tts.study import presets
 
-    held = _store(store, preset)
+    held = presets.store_of(preset, store)
     rule = grid_of(problems={"any": 1}, policies=["any"], methods=["majority"], samples=1, budgets=[1], aggregate=aggregate, vote=vote).rule
     found = run_comparison.compare(held.find(run_a), held.find(run_b), rule)
     table = Table("run", "accuracy (%)", "policy tokens", "PRM tokens", title=f"{found.problems} common problems")
@@ -334,14 +327,12 @@ def difficulty_(
 Policy = Annotated[str, typer.Option(help="a policy's name, folder or Hub name")]
 PRM = Annotated[str, typer.Option(help="a PRM's name, folder or Hub name")]
 Budget = Annotated[float, typer.Option(help="how much may be spent on one problem")]
-BudgetUnit = Annotated[
-    Literal["samples", "tokens", "flops"], typer.Option(help="of the budget: samples, policy tokens, or FLOPs of inference")
-]
+Unit = Annotated[Literal["samples", "tokens", "flops"], typer.Option(help="of the budget: samples, policy tokens, or FLOPs of inference")]
 StrategyFile = Annotated[Path | None, typer.Option(help="a file of 05_compute_optimal; by default those below figures/pocket")]
 
 
 @app.command()
-def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: BudgetUnit = "samples", strategy: StrategyFile = None) -> None:
+def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: Unit = "samples", strategy: StrategyFile = None) -> None:
     """Prints what to do at a budget, per difficulty: method, rule, N, expected accuracy with its interval, cost."""
     plan = _strategy(strategy, policy, prm)
     for e in plan.within(budget, unit):
@@ -364,7 +355,7 @@ def solve(
     policy: Policy,
     prm: PRM,
     budget: Budget = 64,
-    unit: BudgetUnit = "samples",
+    unit: Unit = "samples",
     strategy: StrategyFile = None,
 ) -> None:
     """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers."""

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from tts.common.paths import NOTEBOOKS
 from tts.store.store import StoreError
 from tts.study.parameters import check
-from tts.study.presets import Job, StudyError
+from tts.study.presets import Job, StudyError, experiments
 
 FINDINGS = "09_findings"
 TIMEOUT = 3600
@@ -49,7 +49,7 @@ def render(jobs: list[Job], preset: str, workers: int) -> tuple[dict[str, str | 
     failures = {name: reason for name, reason in outcome.items() if reason}
     bound = [path for name in outcome if (path := output / f"{name}.ipynb").exists()]
     ledger = output.parent / "ledger.csv" if outcome.get(FINDINGS, "") is None else None
-    results = [experiment.results for job in jobs if (experiment := job.experiment())]
+    results = [experiment.results for experiment in experiments(jobs)]
     ended = {}
     for job, path, when in executed(output):
         if job.notebook in outcome:
@@ -60,7 +60,7 @@ def render(jobs: list[Job], preset: str, workers: int) -> tuple[dict[str, str | 
             ledger = output.parent / "ledger.csv"
         with suppress(ValueError, OSError, StoreError):  # its models or problems may be gone since
             job.check()
-            results += [experiment.results] if (experiment := job.experiment()) else []
+            results += [experiment.results for experiment in experiments([job])]
     from tts.report import html
 
     page = html.build(sorted(bound), failures, output.parent / "report.html", f"Test-time scaling: preset {preset}", ledger, results, ended)
@@ -155,7 +155,7 @@ def _hand(process: subprocess.Popen, job: Job, output: Path) -> None:
 def _size(job: Job) -> float:
     """How many chunks a notebook reads. One that has none generates as it runs, and may take longest; a damaged one fails by itself."""
     try:
-        grids = job.grids()
+        grids = [grid for experiment in experiments([job]) for grid in experiment.grids()]
         return sum(len(list(grid.specs())) * len(grid.chunks(name)) for grid in grids for name in grid.problems) or math.inf
     except (OSError, ValueError, KeyError, TypeError):
         return 0

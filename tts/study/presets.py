@@ -22,7 +22,7 @@ from tts.generate.grid import Grid, explain
 from tts.models import hub
 from tts.policies import address_in
 from tts.store.imported import check_asked, is_imported
-from tts.store.store import Store
+from tts.store.store import Store, StoreError
 from tts.study.experiment import Experiment, experiment_of
 from tts.study.parameters import SETTINGS, check, declaration, declared
 from tts.tasks.maths import absent as absent_sets
@@ -63,11 +63,6 @@ class Job:
         """The notebook's experiment; None where it has none that can be filled before it runs."""
         return experiment_of(self.notebook, self.values) if "problems" in declared(self.notebook) else None
 
-    def grids(self) -> list[Grid]:
-        """What the notebook has generated first."""
-        experiment = self.experiment()
-        return experiment.grids() if experiment else []
-
     def check(self) -> Experiment | None:
         """Checks every value, finds every model and problem set, and gives the notebook's experiment. Raises as :func:`check`."""
         check(self.notebook, self.values)
@@ -86,6 +81,11 @@ class Job:
             if FINDINGS_TAG in cell["metadata"].get("tags", []):
                 cell["source"] = NOT_OF_THIS_RUN
         write_text(executed, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+
+def experiments(jobs: Iterable[Job]) -> list[Experiment]:
+    """Those of the jobs that have one."""
+    return [experiment for job in jobs if (experiment := job.experiment())]
 
 
 def presets() -> list[str]:
@@ -191,7 +191,7 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
     for job in jobs:
         check(job.notebook, job.values, look_up=False)
     if look_up:
-        hub.require(*absent([experiment for job in jobs if (experiment := job.experiment())]))
+        hub.require(*absent(experiments(jobs)))
         for job in jobs:
             if experiment := job.check():
                 check_asked(overrides, experiment.grid.policies, experiment.grid.problems)
@@ -252,9 +252,8 @@ def _anchored_names(value: object, folder: Path) -> object:
 def fill(jobs: list[Job]) -> None:
     """Generates and grades everything that the notebooks will read, each run once."""
     grids: dict[Path, list[Grid]] = {}
-    for job in jobs:
-        if experiment := job.experiment():
-            grids.setdefault(experiment.store.folder, []).extend(experiment.grids())
+    for experiment in experiments(jobs):
+        grids.setdefault(experiment.store.folder, []).extend(experiment.grids())
     for folder, needed in grids.items():
         with grades.keeping() as grade:
             runner.fill(needed[0], Store(folder), *needed[1:], on_stored=grade)
@@ -271,11 +270,14 @@ def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "")
     for seed in load_preset(preset).seeds:
         jobs = plan(preset, overrides=(overrides or {}) | {"seed": seed})
         fill(jobs)
-        experiments = {e.grid.model_dump_json(): e for job in jobs if (e := job.experiment())}
-        for experiment in tqdm(experiments.values(), desc="outcomes", unit="grid"):
+        different = {experiment.grid.model_dump_json(): experiment for experiment in experiments(jobs)}
+        for experiment in tqdm(different.values(), desc="outcomes", unit="grid"):
             found.append((experiment.grid, committed.collect(experiment.results)))
     return committed.commit(found, committed.FOLDER / f"{name or preset}.parquet")
 
 
-def store_of(preset: str) -> Store:
-    return Store((NOTEBOOKS / load_preset(preset).common.get("store", "../data/runs")).resolve())
+def store_of(preset: str, folder: Path | None = None, new: bool = False) -> Store:
+    """A preset's store, or that of a folder, which must be there unless it may be new."""
+    if folder and not (new or folder.is_dir()):
+        raise StoreError(f"no store {folder}")
+    return Store(folder or (NOTEBOOKS / load_preset(preset).common.get("store", "../data/runs")).resolve())

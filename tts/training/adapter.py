@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from tts.analysis.costs import shape_of
@@ -45,12 +46,8 @@ class AdapterRecipe:
 
 def padded(examples: Sequence[tuple[list[int], int]]) -> dict[str, torch.Tensor]:
     """Examples of :func:`tokenise` side by side: ``ids`` and ``learn``, which of them are a solution's, both ``(examples, tokens)``."""
-    longest = max(len(ids) for ids, _ in examples)
-    ids = torch.zeros(len(examples), longest, dtype=torch.int64)
-    learn = torch.zeros(len(examples), longest, dtype=torch.bool)
-    for row, (tokens, prompt) in enumerate(examples):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        learn[row, prompt : len(tokens)] = True
+    ids = pad_sequence([torch.tensor(tokens) for tokens, _ in examples], batch_first=True)
+    learn = pad_sequence([torch.arange(len(tokens)) >= prompt for tokens, prompt in examples], batch_first=True)
     return {"ids": ids, "learn": learn}
 
 
@@ -139,9 +136,8 @@ def adapter_schedule(model: nn.Module, recipe: AdapterRecipe, per_pass: int, hea
 
 def base_card(base: str, location: str) -> dict:
     """What the card of an adapter says of its base."""
-    shape = shape_of(location)
-    named = {"base": base, "base_weights": fingerprint(location), "started_from": base}
-    return named | {"parameters": shape.parameters, "layers": shape.layers, "attention_width": shape.attention_width}
+    shape = {name: getattr(shape_of(location), name) for name in ("parameters", "layers", "attention_width")}
+    return {"base": base, "base_weights": fingerprint(location), "started_from": base} | shape
 
 
 def save_adapter(model: PeftModel, base: str, card: dict, output: Path) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,6 @@ class Packed:
         """The tokens on the way to ``last`` that are not on the way to ``first``."""
         known = set(self.path(first))
         return [at for at in self.path(last) if at not in known]
-
-    def positions(self) -> torch.Tensor:
-        """How many tokens each stands behind, ``(tokens,)``."""
-        depths: list[int] = []
-        for parent in self.parents:
-            depths.append(depths[parent] + 1 if parent >= 0 else 0)
-        return torch.tensor(depths)
 
     def mask(self) -> torch.Tensor:
         """Whether a token (row) attends to another: itself, and those that it follows; ``(tokens, tokens)``."""
@@ -78,13 +72,8 @@ def collate(trees: Sequence[Packed]) -> dict[str, torch.Tensor]:
 
     Padding attends to itself alone.
     """
-    longest = max(len(tree.ids) for tree in trees)
-    ids = torch.zeros(len(trees), longest, dtype=torch.int64)
-    positions = torch.zeros_like(ids)
-    mask = torch.eye(longest, dtype=torch.bool).repeat(len(trees), 1, 1, 1)
-    for row, tree in enumerate(trees):
-        size = len(tree.ids)
-        ids[row, :size] = torch.tensor(tree.ids)
-        positions[row, :size] = tree.positions()
-        mask[row, 0, :size, :size] = tree.mask()
-    return {"ids": ids, "positions": positions, "mask": mask}
+    ids = pad_sequence([torch.tensor(tree.ids) for tree in trees], batch_first=True)
+    mask = torch.eye(ids.shape[1], dtype=torch.bool).repeat(len(trees), 1, 1, 1)
+    for seen, tree in zip(mask[:, 0], trees):
+        seen[: len(tree.ids), : len(tree.ids)] = tree.mask()
+    return {"ids": ids, "positions": mask[:, 0].sum(-1) - 1, "mask": mask}  # each stands behind those that it attends to

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from scipy.stats import mannwhitneyu
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from tts.models.files import STEP_HEAD, digest_of, fingerprint, read_card, write_card
@@ -142,12 +143,11 @@ def batched(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
     read = [(row, at) for row, one in enumerate(examples) for at in sorted({*one.right, *(token for own in one.own for token in own)})]
     index = {place: number for number, place in enumerate(read)}
     own = [[index[row, at] for at in tokens] for row, one in enumerate(examples) for tokens in one.own]
-    width = max(map(len, own))
     return collate([one.tree for one in examples]) | {
         "read": torch.tensor(read),
         "before": torch.tensor([examples[row].tree.parents[at] for row, at in read]),
-        "own": torch.tensor([tokens + [0] * (width - len(tokens)) for tokens in own]),
-        "counted": torch.tensor([[at < len(tokens) for at in range(width)] for tokens in own]),
+        "own": pad_sequence([torch.tensor(tokens) for tokens in own], batch_first=True),
+        "counted": pad_sequence([torch.ones(len(tokens), dtype=torch.bool) for tokens in own], batch_first=True),
         "right": torch.tensor([index[row, at] for row, one in enumerate(examples) for at in one.right], dtype=torch.int64),
         "values": torch.tensor([value for one in examples for value in one.values]),
     }

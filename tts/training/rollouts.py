@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -21,6 +21,7 @@ from tts.tasks import task_in
 from tts.tasks.grading import Grader
 
 CHUNK = 16  # problems that are labelled together; what a crash loses
+ROLLED = -1  # stands in a rollout's path after the prefix that it goes on from, or the first would draw what the solution itself drew
 
 
 @dataclass(frozen=True)
@@ -74,58 +75,47 @@ def _kept_rows(path: Path) -> dict[str, dict]:
     return {row["id"]: row for row in map(json.loads, whole.splitlines())}
 
 
-@dataclass
-class Tree:
-    """A problem's sampled solutions, and the rollouts from each prefix of theirs by its path."""
-
-    solutions: list[Candidate] = field(default_factory=list)
-    rollouts: dict[tuple[int, ...], list[Candidate]] = field(default_factory=dict)
-
-
 def _label(engine: Policy, problems: Sequence[dict], recipe: RolloutRecipe, grader: Grader) -> list[dict]:
-    trees = [Tree() for _ in problems]
     roots = [engine.root(problem["id"], problem["problem"]) for problem in problems]
-    outcomes = Driver(engine).run([(root, search(root, recipe, tree)) for root, tree in zip(roots, trees)])
+    outcomes = Driver(engine).run([(root, search(root, recipe)) for root in roots])
     rows = []
-    for problem, tree, outcome in zip(problems, trees, outcomes):
+    for problem, outcome in zip(problems, outcomes):
 
         def right(candidate: Candidate, gold: str = problem["answer"]) -> bool:
             return candidate.status == "finished" and grader.right(gold, grader.task.answer(candidate.text))
 
         row = {key: problem[key] for key in ("id", "problem", "answer", "task") if key in problem}
-        rows.append(row | {"tokens": outcome.policy_tokens, "solutions": valued(tree, right)})
+        rows.append(row | {"tokens": outcome.policy_tokens, "solutions": valued(outcome.trajectories, right)})
     return rows
 
 
-def search(root: Candidate, recipe: RolloutRecipe, tree: Tree) -> Search:
-    """Samples solutions step by step, then rollouts from every step that is not a last one; what comes is put into ``tree``."""
+def search(root: Candidate, recipe: RolloutRecipe) -> Search:
+    """Samples solutions step by step, then rollouts from every step that is not a last one; returns both."""
     [level] = yield Sample([root], recipe.solutions)
+    solutions: list[Candidate] = []
     prefixes: list[Candidate] = []
     while level:
-        tree.solutions += [c for c in level if c.status != "open"]
+        solutions += [c for c in level if c.status != "open"]
         going = [c for c in level if c.status == "open"]
         prefixes += going
         level = [child for [child] in (yield Sample(going, 1))] if going else []
-    # A path of their own, or the first rollout would draw what the solution itself drew.
-    fresh = [replace(c, path=(*c.path, -1)) for c in prefixes]
+    fresh = [replace(c, path=(*c.path, ROLLED)) for c in prefixes]
     answers = (yield Sample(fresh, recipe.rollouts, whole=True)) if fresh else []
-    tree.rollouts |= {prefix.path: rolled for prefix, rolled in zip(prefixes, answers)}
-    return [*tree.solutions, *(c for rolled in answers for c in rolled)]
+    return [*solutions, *(c for rolled in answers for c in rolled)]
 
 
-def valued(tree: Tree, right: Callable[[Candidate], bool]) -> list[dict]:
-    """Each finished solution's steps and their values, the rollouts being solutions too.
+def valued(solutions: Sequence[Candidate], right: Callable[[Candidate], bool]) -> list[dict]:
+    """The steps of each finished solution or rollout, and their values.
 
     A step is worth the share that came out right of what was rolled out from it and of what came through it: solutions, and rollouts
     from earlier steps. Steps with the same text after the same steps are one. Rollouts from later steps do not count, which would
     weigh the one continuation that they share by their number.
     """
-    ways = [(c, 1) for c in tree.solutions] + [(c, len(path)) for path, rolled in tree.rollouts.items() for c in rolled]
     outcomes: dict[tuple[str, ...], list[bool]] = defaultdict(list)
-    for candidate, start in ways:
-        own = right(candidate)
+    for candidate in solutions:
+        own, start = right(candidate), candidate.path.index(ROLLED) if ROLLED in candidate.path else 1
         for depth in range(start, len(candidate.steps) + 1):
             outcomes[candidate.steps[:depth]].append(own)
     values = {steps: sum(results) / len(results) for steps, results in outcomes.items()}
-    finished = [candidate.steps for candidate, _ in ways if candidate.status == "finished" and candidate.steps]
+    finished = [candidate.steps for candidate in solutions if candidate.status == "finished" and candidate.steps]
     return [{"steps": list(steps), "values": [values[steps[: i + 1]] for i in range(len(steps))]} for steps in finished]

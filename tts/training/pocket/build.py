@@ -18,7 +18,7 @@ from tts.models.files import digest_of, fingerprint, read_card, weights_hash, wr
 from tts.policies.transformers import TransformersPolicy
 from tts.reward_models.qwen_prm import Qwen2ForProcessRewardModel
 from tts.search import sample_pool
-from tts.search.driver import Driver
+from tts.search.driver import Driver, Outcome
 from tts.search.sampling import Sampling
 from tts.tasks import pocket_tokenizer
 from tts.tasks.pocket_problems import PocketProblem, parse, training_problems
@@ -39,16 +39,11 @@ class CorpusBatches:
         number, at = divmod(step, self.per_pass)
         order = np.random.default_rng([self.seed, number]).permutation(len(self.corpus.ids))
         rows = order[at * ROWS_PER_BATCH : (at + 1) * ROWS_PER_BATCH]
-        document = torch.from_numpy(self.corpus.document[rows].astype(np.int64))
-        length = document.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool).tril()
-        return {
-            "ids": torch.from_numpy(self.corpus.ids[rows].astype(np.int64)),
-            "position": torch.from_numpy(self.corpus.position[rows].astype(np.int64)),
-            "mask": ((document[:, None, :, None] == document[:, None, None, :]) & causal),
-            "learn": torch.from_numpy(self.corpus.learn[rows].astype(np.float32)),
-            "label": torch.from_numpy(self.corpus.label[rows].astype(np.int64)),
-        }
+        arrays = {name: torch.from_numpy(array[rows].astype(np.int64)) for name, array in vars(self.corpus).items()}
+        document = arrays.pop("document")
+        causal = torch.ones(document.shape[1], document.shape[1], dtype=torch.bool).tril()
+        mask = (document[:, None, :, None] == document[:, None, None, :]) & causal
+        return arrays | {"learn": arrays["learn"].float(), "mask": mask}
 
 
 def new_policy(recipe: PolicyRecipe) -> LlamaForCausalLM:
@@ -79,16 +74,21 @@ def policy_corpus(long: bool, folder: Path) -> Corpus:
     return Corpus.kept(path, lambda: policy_sequences(self_checking_traces(0) if long else solutions(0)), POLICY_TOKENS)
 
 
+def sampled(policy: str, temperature: float, problems: list[str], count: int) -> list[Outcome]:
+    """So many solutions of each problem, which is its own id."""
+    engine = TransformersPolicy(policy, Sampling(temperature=temperature, max_tokens=240))
+    roots = [engine.root(problem, problem) for problem in problems]
+    with tqdm(total=len(roots), desc=f"samples of {Path(policy).name}", unit="problem") as bar:
+        return Driver(engine, on_outcome=lambda _: bar.update()).run([(root, sample_pool(root, count)) for root in roots])
+
+
 def policy_samples(name: str, models: Path, scratch: Path) -> list[tuple[PocketProblem, list[str]]]:
     """A policy's own solutions of training problems at temperature 1, two a problem, made once and kept as JSON lines."""
     path = scratch / f"samples-{name}-{fingerprint(str(models / name))}.jsonl"
     if not path.exists():
         problems = itertools.islice(training_problems(seed=1), SAMPLES_PER_POLICY // 2)
         texts = list(dict.fromkeys(p.text for p in problems))
-        policy = TransformersPolicy(str(models / name), Sampling(temperature=1.0, max_tokens=240))
-        roots = [policy.root(text, text) for text in texts]
-        with tqdm(total=len(roots), desc=f"samples of {name}", unit="problem") as bar:
-            outcomes = Driver(policy, on_outcome=lambda _: bar.update()).run([(r, sample_pool(r, 2)) for r in roots])
+        outcomes = sampled(str(models / name), 1.0, texts, 2)
         lines = [json.dumps([o.problem_id, c.steps]) for o in outcomes for c in o.trajectories if c.status == "finished"]
         write_text(path, "\n".join(lines) + "\n")
     pairs = [(parse(text), steps) for text, steps in map(json.loads, path.read_text().splitlines())]

@@ -14,12 +14,9 @@ from tts.generate.grid import Grid
 from tts.generate.labelled import SOLUTIONS
 from tts.generate.runner import fill
 from tts.models.files import POCKET_FOLDER, pocket_models, read_card, write_card
-from tts.policies.transformers import TransformersPolicy
-from tts.search import sample_pool
-from tts.search.driver import Driver
-from tts.search.sampling import Sampling
 from tts.store.store import Store
 from tts.tasks.pocket_problems import first_error, held_out, parse
+from tts.training.pocket.build import sampled
 from tts.training.pocket.recipes import FAMILY
 
 HELD_OUT = {"pocket-main": 400, "pocket-hard": 60}
@@ -71,11 +68,11 @@ def sample_solutions(policies: list[str]) -> None:
     A policy that is hardly ever right (or wrong) gives what it has; the rest is made up from the others. The problems of the two
     splits differ.
     """
-    sampled = [_sampled(policy) for policy in policies]
+    of_each = [_sampled(policy) for policy in policies]
     for split, count in PER_POLICY.items():
         chosen = []
         for right in (True, False):
-            groups = [[row for row in rows if _kind(row) == (split, right)] for rows in sampled]
+            groups = [[row for row in rows if _kind(row) == (split, right)] for rows in of_each]
             in_turn = [row for level in itertools.zip_longest(*groups) for row in level if row]
             chosen += in_turn[: count * len(policies)]
         write_text(SOLUTIONS / f"{split}.jsonl", "".join(json.dumps(row) + "\n" for row in chosen))
@@ -88,12 +85,10 @@ def _kind(row: dict) -> tuple[str, bool]:
 
 def _sampled(policy: str) -> list[dict]:
     """One solution a problem, with the number of its first wrong step, -1 where there is none."""
-    engine = TransformersPolicy(policy, Sampling(temperature=0.7, max_tokens=240))
     texts = [p.text for p in held_out("pocket-main", "development", 1600)]
     random.Random(f"0/{policy}").shuffle(texts)
-    roots = [engine.root(text, text) for text in texts[:1000]]
     rows = []
-    for outcome in Driver(engine).run([(root, sample_pool(root, 1)) for root in roots]):
+    for outcome in sampled(policy, 0.7, texts[:1000], 1):
         [candidate] = outcome.trajectories
         if candidate.status == "finished" and candidate.steps:
             error, _ = first_error(parse(outcome.problem_id), candidate.steps) or (-1, 0)
