@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -21,23 +20,30 @@ def notebook(path, *cells):
     nbformat.write(made, path)
 
 
-def start(tmp_path, code="from tts.study.notebook_process import main; main()"):
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    paths = {"source": "source.ipynb", "target": "executed.ipynb", "folder": ".", "log": "log"}
-    order = {name: str(tmp_path / path) for name, path in paths.items()} | {"parameters": {}, "timeout": 100}
-    process.stdin.write(json.dumps(order) + "\n")
-    process.stdin.flush()
-    return process
-
-
-NO_FORK_SERVER = """
-import multiprocessing
+# A process that executes one notebook, whose reply it prints.
+START = """
+import os, sys
+from multiprocessing import Pipe
+from pathlib import Path
+from threading import Thread
 from tts.study import forked_kernels, notebook_process
+ours, theirs = Pipe()
+ours.send((Path(sys.argv[1]), Path(sys.argv[2]), {}, 100))
+replies = os.fdopen(os.dup(1), "w")  # the log takes its place
+Thread(target=lambda: print(ours.recv(), file=replies, flush=True)).start()
+forked_kernels.end_with_parent = lambda: None  # this process is not one of multiprocessing's
+"""
+NO_FORK_SERVER = """
 def none(kind):
     raise ValueError(f"cannot find context for {kind!r}")
 forked_kernels.get_context = none
-notebook_process.main()
 """
+
+
+def start(tmp_path, code=""):
+    paths = [tmp_path / f"{name}.ipynb" for name in ("source", "executed")]
+    command = [sys.executable, "-c", f"{START}{code}\nnotebook_process.serve(theirs, 1)", *paths]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize("forked", [True, False])
@@ -50,8 +56,8 @@ def test_a_notebook_runs_in_a_forked_kernel_and_without_a_fork_server_in_another
         f"import os; print(os.path.samefile(os.getcwd(), {str(tmp_path)!r}))",
     )
     process = start(tmp_path) if forked else start(tmp_path, NO_FORK_SERVER)
-    assert process.stdout.readline() == "null\n", (tmp_path / "log").read_text()
-    process.stdin.close()
+    assert process.stdout.readline() == "None\n", (tmp_path / "executed.log").read_text()
+    process.kill()
     first, second, third = nbformat.read(tmp_path / "executed.ipynb", as_version=4).cells
     assert first.outputs[0].text == f"{forked}\n" and third.outputs[0].text == "True\n"
     assert "inline" in second.outputs[0].text and "image/png" in second.outputs[-1].data, "a figure shows by itself"
@@ -65,7 +71,7 @@ def test_a_kernel_ends_with_a_killed_parent(tmp_path):
     process = start(tmp_path)
     until = time.monotonic() + 60
     while not (told.exists() and told.read_text()):
-        assert time.monotonic() < until and process.poll() is None, (tmp_path / "log").read_text()
+        assert time.monotonic() < until and process.poll() is None, (tmp_path / "executed.log").read_text()
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     kernel, until = int(told.read_text()), time.monotonic() + 30

@@ -179,24 +179,21 @@ def test_a_kernel_that_dies_as_it_starts_is_started_again_a_few_times(tmp_path, 
     assert len(starts.read_text().splitlines()) == min(deaths + 1, 3)
 
 
-SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
-
-
 @pytest.mark.parametrize("moment", ["_hand", "wait"])
 def test_ctrl_c_ends_all_that_was_started(tmp_path, monkeypatch, moment):
     def start(threads):
-        started.append(subprocess.Popen(SLEEP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        started.append(real(threads))
         return started[-1]
 
     def interrupt(*given, **kept):
         raise KeyboardInterrupt
 
-    started = []
+    started, real = [], execution._start
     monkeypatch.setattr(execution, "_start", start)
     monkeypatch.setattr(execution, moment, interrupt)
     with pytest.raises(KeyboardInterrupt):
         outcome_of(tmp_path, {"one": "1", "two": "2"})
-    assert [process.returncode for process in started] == [-signal.SIGKILL] * (1 if moment == "_hand" else 2)
+    assert [process.exitcode for _, process in started] == [-signal.SIGKILL] * (1 if moment == "_hand" else 2)
 
 
 def test_a_notebook_that_fails_is_named_and_the_others_finish(tmp_path):

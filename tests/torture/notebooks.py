@@ -45,7 +45,7 @@ def kill_the_process_of(marker: Path) -> Callable[[], None]:
             time.sleep(0.05)
         for pid in descendants(os.getpid()):
             try:
-                executes = "tts.study.notebook_process" in Path(f"/proc/{pid}/cmdline").read_text()
+                executes = "multiprocessing.spawn" in Path(f"/proc/{pid}/cmdline").read_text()
                 if executes and any(_works_in(marker.parent, kernel) for kernel in descendants(pid)):
                     os.kill(pid, signal.SIGKILL)
             except OSError:

@@ -1,1 +1,1 @@
-"""What every room may use: files, paths, names, waiting."""
+"""What every room may use: files, paths, names."""

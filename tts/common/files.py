@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -19,7 +19,10 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: where it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent.glob(f"{escape(path.name)}.*.tmp"))
+    for leftover in path.parent.glob(f"{escape(path.name)}.*.tmp"):
+        writer = leftover.name.removesuffix(".tmp").rpartition(".")[2]
+        if writer.isdecimal() and not _runs(int(writer)):
+            leftover.unlink(missing_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -29,14 +32,6 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
-
-
-def sweep(leftovers: Iterable[Path]) -> None:
-    """Deletes temporary files whose writers run no more."""
-    for leftover in leftovers:
-        writer = leftover.name.removesuffix(".tmp").rpartition(".")[2]
-        if writer.isdecimal() and not _runs(int(writer)):
-            leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

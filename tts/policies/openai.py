@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import queue
 from concurrent.futures import Future
+from contextlib import suppress
 
-from tts.common.interruptible import first_of
 from tts.models.hub import ModelError
 from tts.models.loading import load_tokenizer
 from tts.models.locate import locate
@@ -71,9 +71,10 @@ class OpenAIPolicy(RequestPolicy):
             return await self.server.complete(asked, sampling)
 
     def _receive(self) -> list[tuple[int, Told]]:
-        answers = [first_of(self._answers)]
-        while not self._answers.empty():
-            answers.append(self._answers.get())
+        answers: list = []
+        while not answers or not self._answers.empty():
+            with suppress(queue.Empty):
+                answers.append(self._answers.get(timeout=1))  # without an end, a signal just before would go unseen
         # An answer to a request that was dropped since concerns nobody.
         return [(number, done.result()) for number, done in answers if self._futures.pop(number, None)]
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
-from multiprocessing.connection import wait
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
 
 from tqdm.auto import tqdm
 
 from tts.common.paths import NOTEBOOKS
 from tts.store.store import StoreError
+from tts.study.notebook_process import serve
 from tts.study.parameters import check
 from tts.study.presets import Job, StudyError, experiments
 
@@ -27,17 +27,15 @@ FINDINGS = "09_findings"
 TIMEOUT = 3600
 
 
-def executed(folder: Path) -> list[tuple[Job, Path, str]]:
-    """Notebooks executed into a folder, each with its file and when it ended, without what no longer fits this suite or was cut off."""
-    found = []
+def executed(folder: Path) -> dict[str, tuple[Job, str]]:
+    """Notebooks executed into a folder and when each ended, by name, without what no longer fits this suite or was cut off."""
+    found = {}
     for path in sorted(folder.glob("*.ipynb")):
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError):
             about = json.loads(path.read_text(encoding="utf-8"))["metadata"]["papermill"]
             job = Job(path.stem, about["parameters"])
             check(job.notebook, job.values, look_up=False)
-            found.append((job, path, about["end_time"][:16].replace("T", " ")))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+            found[job.notebook] = job, about["end_time"][:16].replace("T", " ")
     return found
 
 
@@ -47,23 +45,18 @@ def render(jobs: list[Job], preset: str, workers: int) -> tuple[dict[str, str | 
     output = output_of(jobs[0])
     outcome = execute(jobs, output, workers)
     failures = {name: reason for name, reason in outcome.items() if reason}
-    bound = [path for name in outcome if (path := output / f"{name}.ipynb").exists()]
-    ledger = output.parent / "ledger.csv" if outcome.get(FINDINGS, "") is None else None
+    earlier = {name: held for name, held in executed(output).items() if name not in outcome}
     results = [experiment.results for experiment in experiments(jobs)]
-    ended = {}
-    for job, path, when in executed(output):
-        if job.notebook in outcome:
-            continue
-        bound.append(path)
-        ended[path.stem] = when
-        if job.notebook == FINDINGS:
-            ledger = output.parent / "ledger.csv"
+    for job, _ in earlier.values():
         with suppress(ValueError, OSError, StoreError):  # its models or problems may be gone since
             job.check()
             results += [experiment.results for experiment in experiments([job])]
     from tts.report import html
 
-    page = html.build(sorted(bound), failures, output.parent / "report.html", f"Test-time scaling: preset {preset}", ledger, results, ended)
+    shown = sorted(path for name in [*outcome, *earlier] if (path := output / f"{name}.ipynb").exists())
+    ledger = output.parent / "ledger.csv" if FINDINGS in {*outcome, *earlier} - {*failures} else None
+    ended = {name: when for name, (_, when) in earlier.items()}
+    page = html.build(shown, failures, output.parent / "report.html", f"Test-time scaling: preset {preset}", ledger, results, ended)
     return outcome, page, output.parent
 
 
@@ -102,54 +95,50 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
         (output / f"{job.notebook}.ipynb").unlink(missing_ok=True)  # what an earlier run left must not pass for this one's
     threads = max(1, (os.cpu_count() or 1) // max(1, min(workers, len(jobs))))  # with all cores each, they would wait for each other
     waiting = sorted(jobs, key=_size, reverse=True)  # or a long one is left alone at the end
-    idle: list[subprocess.Popen] = []  # used again: papermill alone takes seconds to import
-    running: dict[IO[str], tuple[subprocess.Popen, Job]] = {}
+    idle: list[tuple[Connection, BaseProcess]] = []  # used again: papermill alone takes seconds to import
+    running: dict[Connection, tuple[BaseProcess, Job]] = {}
     outcome: dict[str, str | None] = {}
     try:
         with tqdm(total=len(jobs), desc="notebooks", unit="notebook") as bar:
             while waiting or running:
                 while waiting and len(running) < workers:
-                    process, job = idle.pop() if idle else _start(threads), waiting.pop(0)
-                    running[process.stdout] = process, job
-                    _hand(process, job, output)
-                for replies in wait(list(running), timeout=1):  # without an end, a signal just before would go unseen
-                    process, job = running.pop(replies)
-                    if reply := replies.readline():
-                        idle.append(process)
-                        job.leave_out_findings(output / f"{job.notebook}.ipynb")
-                        outcome[job.notebook] = json.loads(reply)
-                    else:
-                        ended = f"was killed by signal {-status}" if (status := process.wait()) < 0 else f"ended with status {status}"
+                    (connection, process), job = idle.pop() if idle else _start(threads), waiting.pop(0)
+                    running[connection] = process, job
+                    _hand(connection, job, output)
+                for connection in wait(list(running), timeout=1):  # without an end, a signal just before would go unseen
+                    process, job = running.pop(connection)
+                    try:
+                        outcome[job.notebook] = connection.recv()
+                    except (EOFError, OSError):
+                        process.join()
+                        status = process.exitcode
+                        ended = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
                         log = output / f"{job.notebook}.log"
                         outcome[job.notebook] = f"its process {ended} before the notebook was done; {log} may say why"
+                    else:
+                        idle.append((connection, process))
+                        job.leave_out_findings(output / f"{job.notebook}.ipynb")
                     bar.update()
     finally:  # also after Ctrl-C nothing that was started here goes on
-        for process in [*idle, *(process for process, _ in running.values())]:
+        for process in [*(process for _, process in idle), *(process for process, _ in running.values())]:
             process.kill()
-            process.communicate()
+            process.join()
     return {job.notebook: outcome[job.notebook] for job in jobs}
 
 
-def _start(threads: int) -> subprocess.Popen:
-    """A process that executes notebooks, with a number of threads."""
-    command = [sys.executable, "-m", "tts.study.notebook_process"]
-    variables = {"OMP_NUM_THREADS": str(threads)} | os.environ
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
+def _start(threads: int) -> tuple[Connection, BaseProcess]:
+    """A process that executes notebooks, with a number of threads, and the pipe to it."""
+    ours, theirs = Pipe()
+    with theirs:
+        process = get_context("spawn").Process(target=serve, args=(theirs, threads))
+        process.start()
+    return ours, process
 
 
-def _hand(process: subprocess.Popen, job: Job, output: Path) -> None:
-    target, log = (output / f"{job.notebook}.{suffix}" for suffix in ("ipynb", "log"))
-    order = {
-        "source": job.folder / target.name,
-        "folder": job.folder,
-        "target": target,
-        "log": log,
-        "parameters": job.parameters,
-        "timeout": TIMEOUT,
-    }
-    with suppress(BrokenPipeError):  # it died, which the end of its replies tells
-        process.stdin.write(json.dumps(order, default=str) + "\n")
-        process.stdin.flush()
+def _hand(connection: Connection, job: Job, output: Path) -> None:
+    name = f"{job.notebook}.ipynb"
+    with suppress(OSError):  # it died, which the end of its replies tells
+        connection.send((job.folder / name, output / name, job.parameters, TIMEOUT))
 
 
 def _size(job: Job) -> float:

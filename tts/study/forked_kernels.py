@@ -79,14 +79,18 @@ def _run(arguments: list[str], variables: dict[str, str], folder: str, log: str)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     numpy.random.seed()  # else the same in all kernels
-    Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     launch_new_instance(["ipykernel_launcher", *arguments])
 
 
-def _end_with_parent() -> None:
-    """The fork server, of which this process is a child, outlives who asked for it as long as it has children."""
-    wait([parent_process().sentinel])
-    os._exit(1)
+def end_with_parent() -> None:
+    """Ends this process with the one that asked for it, which the fork server outlives as long as it has children."""
+
+    def watch() -> None:
+        wait([parent_process().sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def use() -> None:

@@ -1,16 +1,11 @@
-"""A process that executes notebooks for :mod:`tts.study.execution`, one after the other: a job a line in, what went wrong a line out.
-
-It ends with its parent, and so does the kernel that it has started.
-"""
+"""A process that executes notebooks for :mod:`tts.study.execution`, one after the other; it ends with its parent, its kernel with it."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import queue
-import sys
-import threading
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 from tts.study import forked_kernels
 
@@ -18,50 +13,45 @@ from tts.study import forked_kernels
 _STARTS = 3
 
 
-def main() -> None:
-    replies, jobs = os.fdopen(os.dup(1), "w"), queue.SimpleQueue()
-    os.dup2(2, 1)  # what is printed before the first job's log is no reply
-    threading.Thread(target=_read, args=(jobs,), daemon=True).start()
+def serve(connection: Connection, threads: int) -> None:
+    """Receives arguments of :func:`_execute` again and again, and replies with what it returns.
+
+    Args:
+        connection: pipe to the parent.
+        threads: number of threads that numerical libraries take, unless the environment says so.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    forked_kernels.end_with_parent()
     forked_kernels.use()
     while True:
-        job = jobs.get()
-        try:
-            with open(job["log"], "w") as log:  # a kernel inherits both; their chatter belongs in a file
-                os.dup2(log.fileno(), 1)
-                os.dup2(log.fileno(), 2)
-            forked_kernels.ForkedKernel.log = job["log"]
-            reason = _execute(job)
-        except OSError as error:
-            reason = f"cannot write {job['log']}: {error.strerror}; free space or choose another folder with -p figures=FOLDER"
-        print(json.dumps(reason), file=replies, flush=True)
+        connection.send(_execute(*connection.recv()))
 
 
-def _read(jobs: queue.SimpleQueue[dict]) -> None:
-    """The parent keeps our stdin open while it needs us; the kernel watches us likewise."""
-    for line in sys.stdin:
-        jobs.put(json.loads(line))
-    os._exit(1)
+def _execute(source: Path, target: Path, parameters: dict, timeout: float) -> str | None:
+    """Executes a notebook in its folder; None where it ran through, else what went wrong in one line.
 
-
-def _execute(job: dict) -> str | None:
-    """None where the notebook ran through, else what went wrong in one line."""
+    Args:
+        target: the executed notebook; beside it is the log of what this process and the kernel print.
+        timeout: seconds that a cell may take.
+    """
     from tts.common import quick_imports  # noqa: F401
 
     # isort: split
     import papermill
 
+    log = target.with_suffix(".log")
+    try:
+        with log.open("w") as file:
+            os.dup2(file.fileno(), 1)  # a kernel that is not forked inherits both
+            os.dup2(file.fileno(), 2)
+    except OSError as error:
+        return f"cannot write {log}: {error.strerror}; free space or choose another folder with -p figures=FOLDER"
+    forked_kernels.ForkedKernel.log = str(log)
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    options = {"kernel_name": "python3", "cwd": source.parent, "progress_bar": False, "execution_timeout": timeout}
     for start in range(1, _STARTS + 1):
         try:
-            papermill.execute_notebook(
-                job["source"],
-                job["target"],
-                parameters=job["parameters"],
-                kernel_name="python3",
-                cwd=job["folder"],
-                progress_bar=False,
-                execution_timeout=job["timeout"],
-            )
+            papermill.execute_notebook(source, target, parameters, **options)
             return None
         except papermill.PapermillExecutionError as error:
             return _line(error.ename, error.evalue)
@@ -73,7 +63,3 @@ def _execute(job: dict) -> str | None:
 
 def _line(kind: str, text: str) -> str:
     return f"{kind}: {text}".strip().splitlines()[0]
-
-
-if __name__ == "__main__":
-    main()
