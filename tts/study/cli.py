@@ -108,9 +108,8 @@ def _say_what_is_missing(jobs: list[Job], minutes: float | None) -> None:
         console.print("nothing to generate")
         return
     names = [Column(name, overflow="fold") for name in ("policy", "PRM", "method")]
-    table = Table(
-        *names, *(Column(name, justify="right") for name in ("chunks", "solutions", "million tokens at most")), title="to generate"
-    )
+    numbers = [Column(name, justify="right") for name in ("chunks", "solutions", "million tokens at most")]
+    table = Table(*names, *numbers, title="to generate")
     for row in dry_run.table(items):
         table.add_row(*row)
     console.print(table, soft_wrap=False)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import partial
 from importlib.metadata import EntryPoint
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
@@ -27,26 +28,6 @@ _NAME = "tts-forked"
 _LAUNCHED = [sys.executable, "-m", "ipykernel_launcher"]
 
 
-class _Started:
-    """A process as jupyter_client asks for it, in the manner of :class:`subprocess.Popen`."""
-
-    stdin = stdout = stderr = None
-
-    def __init__(self, process: BaseProcess):
-        self._process, self.pid = process, process.pid
-        self.terminate, self.kill = process.terminate, process.kill
-
-    def poll(self) -> int | None:
-        return self._process.exitcode
-
-    def wait(self) -> int | None:
-        self._process.join()
-        return self._process.exitcode
-
-    def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-
 class ForkedKernel(LocalProvisioner):
     """What starts a kernel for ``jupyter_client``."""
 
@@ -59,8 +40,11 @@ class ForkedKernel(LocalProvisioner):
         arguments = (cmd[len(_LAUNCHED) :], kwargs["env"], kwargs.get("cwd") or os.getcwd(), self.log)
         process = get_context("forkserver").Process(target=_run, args=arguments)
         process.start()
-        self.process: Any = _Started(process)
-        self.pid = self.pgid = self.process.pid
+        methods = {"terminate": process.terminate, "kill": process.kill, "send_signal": partial(os.kill, process.pid)}
+        ended = {"poll": lambda: process.exitcode, "wait": lambda: process.join() or process.exitcode}
+        # What jupyter_client asks of a process, in the manner of subprocess.Popen.
+        self.process: Any = SimpleNamespace(stdin=None, stdout=None, stderr=None, pid=process.pid, **methods, **ended)
+        self.pid = self.pgid = process.pid
         return self.connection_info
 
 

@@ -42,10 +42,10 @@ class StudyError(ValueError):
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook with its parameters, the preset's and the user's merged.
+    """One notebook to run.
 
     Attributes:
-        parameters: values that differ from its defaults.
+        parameters: values that differ from its defaults, the preset's and the user's merged.
         as_described: whether the findings that the notebook tells were written for exactly these parameters.
     """
 
@@ -67,9 +67,8 @@ class Job:
         """Checks every value, finds every model and problem set, and gives the notebook's experiment. Raises as :func:`check`."""
         check(self.notebook, self.values)
         experiment = experiment_of(self.notebook, self.values)
-        if experiment:
-            for name in experiment.grid.problems:
-                experiment.grid.chunks(name)
+        for name in experiment.grid.problems if experiment else ():
+            experiment.grid.chunks(name)
         return experiment
 
     def leave_out_findings(self, executed: Path) -> None:

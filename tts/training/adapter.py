@@ -80,7 +80,6 @@ def train_adapter(
     Args:
         base: name of a policy, as the suite takes it.
         problems: worked problems, with ``problem`` and ``solution``.
-        output: folder of the adapter.
         scratch: folder of the checkpoint.
         pretrained_tokens: number of tokens that the base was trained on, if known; for counts of FLOPs.
 
@@ -109,13 +108,7 @@ def train_adapter(
 
 
 def new_adapter(location: str, rank: int, seed: int, upper: int | None = None) -> PeftModel:
-    """A base with a fresh adapter on every matrix of its layers; only the adapter learns, in float32.
-
-    Args:
-        location: location of the base.
-        seed: seed of the adapter's first weights.
-        upper: how many of the layers are adapted, the last ones; all by default.
-    """
+    """A base with a fresh adapter on every matrix of its last ``upper`` layers, by default of all; only that learns, in float32."""
     base = load_causal_lm(location)
     present = {name.rsplit(".", 1)[-1] for name, module in base.named_modules() if isinstance(module, nn.Linear)}
     targets = [name for name in MATRICES if name in present]

@@ -35,11 +35,8 @@ class ByLength:
     """Batches of examples of about equal length: all of a pass once, in a seeded order.
 
     Args:
-        examples: examples to learn from.
-        lengths: length of each example.
         collate: function that makes a batch's tensors of its examples.
         batch: examples per step; what does not fill the last batch of a pass is left out of it.
-        seed: seed of the order.
     """
 
     WINDOW = 16  # batches that are sorted by length together, so that little is padding

@@ -62,9 +62,7 @@ def train_prm(
     The card says how well both tell held-out solutions, beside what the policy's own likelihood does, which needs no training.
 
     Args:
-        policy: name of a policy.
         problems: problems, with ``id``, ``problem`` and ``answer``; better not those that the policy was trained on.
-        output: folder of the PRM.
         scratch: folder of labels and checkpoint.
         batch: sequences decoded or read at once.
 

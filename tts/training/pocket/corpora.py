@@ -101,13 +101,12 @@ def policy_sequences(examples: Iterable[Example]) -> Iterator[Sequence]:
     """The prompt, then the steps; the loss is on the solution only."""
     tokenizer = pocket_tokenizer.build()
     ids_of = _encoder(tokenizer)
-    end = tokenizer.eos_token_id
     for example in examples:
         prompt = ids_of(example.problem.text + POCKET.separator)
         ids, targets = list(prompt), [0] * len(prompt)
-        for number, (step, taught) in enumerate(zip(example.steps, example.taught)):
-            last = number == len(example.steps) - 1
-            tokens = [*ids_of(step), *([end] if last else ids_of(POCKET.separator))]
+        endings = [ids_of(POCKET.separator)] * (len(example.steps) - 1) + [[tokenizer.eos_token_id]]
+        for step, taught, ending in zip(example.steps, example.taught, endings):
+            tokens = ids_of(step) + ending
             ids += tokens
             targets += [int(taught)] * len(tokens)
         yield Sequence(ids, targets[1:] + [0], [UNLABELLED] * len(ids))
@@ -118,25 +117,23 @@ def prm_sequences(labelled: Iterable[tuple[PocketProblem, list[str]]], layout: t
     ids_of, (opening, mark) = _encoder(pocket_tokenizer.build()), layout
     marks = ids_of(mark)
     for problem, steps in labelled:
-        error = first_error(problem, steps)
+        error = first_error(problem, steps) or (len(steps), 0)
         ids = ids_of(opening.format(problem.text))
         label = [UNLABELLED] * len(ids)
         learn = [0] * len(ids)
         for number, step in enumerate(steps):
             right = _right_tokens(step, number, error)
             ids += [*ids_of(step), *marks]
-            label += [*right, *[int(error is None or number < error[0])] * len(marks)]
+            label += [*right, *[int(number < error[0])] * len(marks)]
             learn += [*right, *[0] * len(marks)]
         yield Sequence(ids, learn[1:] + [0], label)
 
 
-def _right_tokens(step: str, number: int, error: tuple[int, int] | None) -> list[int]:
-    """1 for each token of a step up to which the solution is right; ``error`` is where it first goes wrong."""
+def _right_tokens(step: str, number: int, error: tuple[int, int]) -> list[int]:
+    """1 for each token of a step up to which the solution is right; ``error`` is where it first goes wrong: step and character."""
     pieces = tokenizer_pieces(step)
-    if error is None or number < error[0]:
-        return [1] * len(pieces)
-    if number > error[0]:
-        return [0] * len(pieces)
+    if number != error[0]:
+        return [int(number < error[0])] * len(pieces)
     ends = np.cumsum([len(piece) for piece in pieces])
     return [int(end <= error[1]) for end in ends]
 
