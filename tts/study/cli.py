@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
+
+from tts.study.terminal import console, guarded, printable, resumable
 
 if TYPE_CHECKING:
     from tts.store.store import Run, Store
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from tts.study.presets import Job
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-# No name is markup, and the terminal wraps lines itself, so that a path or a command can be copied whole.
-console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 Notebooks = Annotated[list[str] | None, typer.Argument(help="which notebooks; all of the preset by default")]
 Preset = Annotated[str, typer.Option(help="a preset's name, see 'list', or a preset file")]
@@ -37,16 +35,6 @@ def options(version: Annotated[bool, typer.Option("--version", help="print it")]
 
         print(f"tts-notebooks {metadata.version('tts-notebooks')}")
         raise typer.Exit
-
-
-@contextmanager
-def resumable() -> Iterator[None]:
-    """Ctrl-C says how to go on; around a command, or what of it can be continued."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print("\nstopped; the same command continues where it was", file=sys.stderr)
-        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -244,8 +232,7 @@ def import_(
     from tts.exchange import summary
     from tts.study import presets
 
-    held = presets.store_of(preset, store, new=True)
-    for line in summary.import_all(held, folder, name, policy, prm):
+    for line in summary.import_all(presets.store_of(preset, store, new=True), folder, name, policy, prm):
         console.print(line)
 
 
@@ -344,7 +331,8 @@ def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: Unit = "samples"
     learnt_on = ", ".join(f"{count} of {name}" for name, count in plan.learnt_on.items())
     console.print(
         f"Learnt on {learnt_on}; accuracies are cross-fitted, with 95 % bootstrap intervals. A problem is easy where the mean "
-        f"PRM score of {plan.peek} samples is {plan.thresholds[0]:.2f} or more, hard below {plan.thresholds[1]:.2f}."
+        f"PRM score of {plan.peek} samples is {plan.thresholds[0]:.2f} or more, hard below {plan.thresholds[1]:.2f}.",
+        soft_wrap=False,
     )
 
 
@@ -362,8 +350,8 @@ def solve(
     from tts.strategy import adviser
 
     found = adviser.solve(_strategy(strategy, policy, prm), Engines(batch=128), problem, budget, unit)
-    console.print(_printable("\n".join(found.steps)))
-    console.print(f"answer: {_printable(found.answer) if found.answer is not None else 'none found'}", style="bold")
+    console.print(printable("\n".join(found.steps)))
+    console.print(f"answer: {printable(found.answer) if found.answer is not None else 'none found'}", style="bold")
     console.print(
         f"judged {found.difficulty} (PRM score {found.score:.2f}); ran {found.entry.method} with N = {found.entry.n}; "
         f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens"
@@ -382,26 +370,6 @@ def _strategy(given: Path | None, policy: str, prm: str) -> Strategy:
             with suppress(adviser.StrategyError):
                 return adviser.load(path, policy, prm)
     return adviser.load(given or study, policy, prm)
-
-
-def guarded(command: typer.Typer) -> None:
-    """Runs a command line: expected errors are one line on stderr and exit code 2."""
-    try:
-        command()
-    except Exception as error:
-        from tts.generate.local_pool import WorkerError
-        from tts.generate.ray_pool import ClusterError
-        from tts.store.store import StoreError
-
-        if not isinstance(error, (ValueError, OSError, StoreError, ClusterError, WorkerError)):
-            raise
-        print(f"error: {_printable(str(error))}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-def _printable(text: str) -> str:
-    """A message without the control characters that an input may hold: they would move a terminal's cursor or colour it."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def main() -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from tts.analysis.committed import Committed
     from tts.analysis.evidence import Evidence
 
 
@@ -79,7 +78,7 @@ class Experiment:
         grid = evidence.grid if evidence else self.grid
         return {p: difficulty.pass_at_1(grid, self.store, p, self.problem_set, self.separate) for p in grid.policies}
 
-    def full_run(self) -> Committed | None:
+    def full_run(self) -> committed.Committed | None:
         """The committed outcomes of the grid, as :func:`tts.analysis.committed.committed` gives them; where there are none, says so."""
         found = committed.committed(self.grid)
         if found is None:

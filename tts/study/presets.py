@@ -270,8 +270,7 @@ def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "")
         jobs = plan(preset, overrides=(overrides or {}) | {"seed": seed})
         fill(jobs)
         different = {experiment.grid.model_dump_json(): experiment for experiment in experiments(jobs)}
-        for experiment in tqdm(different.values(), desc="outcomes", unit="grid"):
-            found.append((experiment.grid, committed.collect(experiment.results)))
+        found += [(e.grid, committed.collect(e.results)) for e in tqdm(different.values(), desc="outcomes", unit="grid")]
     return committed.commit(found, committed.FOLDER / f"{name or preset}.parquet")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tts.common.paths import DATA
-from tts.study.cli import console, guarded, resumable
+from tts.study.terminal import console, guarded, resumable
 
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
 SCRATCH = DATA / "training"

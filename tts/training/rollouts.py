@@ -66,9 +66,7 @@ def labelled(policy: str, problems: Sequence[dict], recipe: RolloutRecipe, path:
 
 def _kept_rows(path: Path) -> dict[str, dict]:
     """Rows by problem id; a last line that was cut off by a crash is dropped from the file too."""
-    if not path.exists():
-        return {}
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         path.write_text(whole, encoding="utf-8")

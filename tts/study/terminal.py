@@ -1,0 +1,43 @@
+"""What the command lines share: their console, errors in one line, and Ctrl-C that says how to go on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+
+# No name is markup, and the terminal wraps lines itself, so that a path or a command can be copied whole.
+console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C says how to go on; around a command, or what of it can be continued."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues where it was", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def guarded(command: typer.Typer) -> None:
+    """Runs a command line: expected errors are one line on stderr and exit code 2."""
+    try:
+        command()
+    except Exception as error:
+        from tts.generate.local_pool import WorkerError
+        from tts.generate.ray_pool import ClusterError
+        from tts.store.store import StoreError
+
+        if not isinstance(error, (ValueError, OSError, StoreError, ClusterError, WorkerError)):
+            raise
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def printable(text: str) -> str:
+    """A message without the control characters that an input may hold: they would move a terminal's cursor or colour it."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
