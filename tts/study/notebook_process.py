@@ -34,11 +34,6 @@ def _execute(source: Path, target: Path, parameters: dict, timeout: float) -> st
         target: the executed notebook; beside it is the log of what this process and the kernel print.
         timeout: seconds that a cell may take.
     """
-    from tts.common import quick_imports  # noqa: F401
-
-    # isort: split
-    import papermill
-
     log = target.with_suffix(".log")
     try:
         with log.open("w") as file:
@@ -47,6 +42,11 @@ def _execute(source: Path, target: Path, parameters: dict, timeout: float) -> st
     except OSError as error:
         return f"cannot write {log}: {error.strerror}; free space or choose another folder with -p figures=FOLDER"
     forked_kernels.ForkedKernel.log = str(log)
+    from tts.common import quick_imports  # noqa: F401
+
+    # isort: split
+    import papermill
+
     logging.getLogger("papermill").setLevel(logging.ERROR)
     options = {"kernel_name": "python3", "cwd": source.parent, "progress_bar": False, "execution_timeout": timeout}
     for start in range(1, _STARTS + 1):
