@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,21 @@ def test_a_reply_that_is_cut_off_is_a_lost_worker(monkeypatch):
 
 def fork_server_of(worker):
     return int(Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_fork_server_that_is_ending_is_waited_for(monkeypatch):
+    start, refused = BaseProcess.start, []
+
+    def refuse_twice(process):
+        if len(refused) < 2:
+            refused.append(process)
+            raise ConnectionRefusedError(111, "Connection refused")
+        start(process)
+
+    monkeypatch.setattr(BaseProcess, "start", refuse_twice)
+    worker = local_pool._Process(1, 1.0)
+    assert not worker.failed and worker.process.is_alive() and len(refused) == 2
+    worker.stop()
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found under /proc")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe, forkserver, get_context
@@ -127,8 +128,15 @@ class _Process(Worker):
         self.failed: Exception | None = None
         try:
             with theirs, _environment(threads):
-                self.process = _context().Process(target=serve, args=(theirs, threads, share, dict(os.environ)), daemon=True)
-                self.process.start()
+                for waits in (0.1, 0.3, 1.0, 3.0, 0.0):
+                    self.process = _context().Process(target=serve, args=(theirs, threads, share, dict(os.environ)), daemon=True)
+                    try:
+                        self.process.start()
+                        break
+                    except ConnectionRefusedError:  # a fork server that was killed refuses until the system has ended it
+                        if not waits:
+                            raise
+                        time.sleep(waits)
         except (EOFError, OSError) as error:  # the fork server was killed, or there is no memory for it
             self.failed = error
         except BaseException:  # Ctrl-C: the process, if there is one, ends with this end of its pipe

@@ -186,7 +186,7 @@ def gains_against_size(gains: pd.DataFrame, sizes: dict[str, int], accuracies: p
     The scale of a relative gain is linear about zero, logarithmic beyond. ``gains``: rows of :func:`tts.report.tables.gains`.
     """
     count = 2 if accuracies is None else 3
-    figure, axes = plt.subplots(1, count, figsize=(3.2 * count, 2.4), sharex=count == 2)
+    figure, axes = plt.subplots(1, count, figsize=(3.2 * count, 2.4), sharex=count == 2 and gains["policy"].nunique() > 1)
     for ax, column in zip(axes, ("relative gain", "error reduction")):
         of = gains.assign(size=gains["policy"].map(sizes), low=gains[f"{column} low"], high=gains[f"{column} high"]).sort_values("size")
         ax.errorbar(of["size"], of[column], errors(of, ax, column), color="black", marker="o", markersize=3, capsize=2, elinewidth=0.8)
