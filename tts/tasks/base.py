@@ -9,8 +9,8 @@ class Task:
 
     Attributes:
         name: name in ``TASK:FILE`` and in the keys of runs.
-        version: raised whenever another answer is found in a solution, or another answer is right; what was judged before is then
-            judged anew.
+        version: raised whenever other samples would be made, say where a step ends; part of the keys of runs.
+        grading: raised whenever another answer is found in a solution, or another answer is right; all is then judged anew.
         sets: names of its problem sets; one that ends in a colon goes on with options.
         instruction: text that a policy is told beside the problem; "" for nothing.
         separator: text that ends a step, one character or two.
@@ -21,6 +21,7 @@ class Task:
 
     name: str
     version = 1
+    grading = 1
     sets: Sequence[str] = ()
     instruction = ""
     separator = "\n\n"

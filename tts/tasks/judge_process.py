@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import math
 import os
 import resource
 import signal
@@ -9,6 +10,9 @@ import sys
 from contextlib import suppress
 from functools import lru_cache
 from multiprocessing.connection import Connection
+from typing import Any
+
+from tts.tasks.answer_text import members
 
 
 def main(connection: Connection, memory_mb: int, seconds: float) -> None:
@@ -38,26 +42,72 @@ def main(connection: Connection, memory_mb: int, seconds: float) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _understood(text: str) -> list:
-    """What math-verify makes of an answer. A comparison with 1 shows now, and once, whether its value can be worked out at all."""
-    from math_verify import parse
+def _understood(text: str) -> Any:
+    """What math-verify makes of a normal form, None where it cannot read all of it; a list becomes a set of its members.
+
+    A comparison with 1 shows now, and once, whether its value can be worked out at all.
+    """
+    from latex2sympy2_extended.sets import FiniteSet
 
     try:
-        found = parse(f"${text}$", parsing_timeout=None, raise_on_error=False)
+        found = [_parsed(member) for member in members(text)]
     except BaseException:  # math-verify's own timeout is one, and so is running out of memory
-        return []
+        return None
+    if any(one is None for one in found):
+        return None
+    value = found[0] if len(found) == 1 else FiniteSet(*(x for one in found for x in (one.args if isinstance(one, FiniteSet) else (one,))))
     if text != "1":
-        _verified(_understood("1"), found)
-    return found
+        _verified(_understood("1"), value)
+    return value
 
 
-def _verified(gold: list, answer: list) -> bool:
+def _parsed(text: str) -> Any:
+    from math_verify import LatexExtractionConfig, parse
+
+    # Only as LaTeX and only as a whole: math-verify would go on to take the first number out of what it cannot read.
+    found = parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=False)
+    return found[0] if found else None
+
+
+def _verified(gold: Any, answer: Any) -> bool:
     from math_verify import verify
 
+    if gold is None or answer is None:
+        return False
     try:
-        return bool(gold and answer and verify(gold, answer, timeout_seconds=None, raise_on_error=False))
+        if (multiples := _multiples(gold, answer)) is not None:
+            return multiples
+        return bool(verify(gold, answer, float_rounding=_digits(gold, answer), timeout_seconds=None, raise_on_error=False))
     except BaseException:
         return False
+
+
+def _multiples(gold: Any, answer: Any) -> bool | None:
+    """Whether two equations, or two inequalities of one kind, are multiples of each other; None for anything else.
+
+    Math-verify compares solutions, so that ``x^2+1=0`` and ``x^2+2=0`` are the same to it.
+    """
+    from sympy import Eq, Expr, StrictGreaterThan, StrictLessThan, simplify
+    from sympy.core.relational import Relational
+
+    if not all(isinstance(side, Relational) and all(isinstance(end, Expr) for end in side.args) for side in (gold, answer)):
+        return None
+    kinds = ["=" if isinstance(side, Eq) else isinstance(side, StrictGreaterThan | StrictLessThan) for side in (gold, answer)]
+    if kinds[0] != kinds[1]:
+        return False
+    ratio = simplify(
+        (gold.gts - gold.lts) / (answer.gts - answer.lts) if kinds[0] != "=" else (gold.lhs - gold.rhs) / (answer.lhs - answer.rhs)
+    )
+    return bool(ratio.is_nonzero and ratio.is_number if kinds[0] == "=" else ratio.is_positive and ratio.is_number)
+
+
+def _digits(*values: Any) -> int:
+    """Decimals to which floating-point numbers must agree: six, and of small numbers so many that three digits count."""
+    numbers = [
+        abs(float(x)) for value in values for x in (value, *getattr(value, "args", ())) if getattr(x, "is_number", False) and x.is_real
+    ]
+    smallest = min((x for x in numbers if x > 0), default=1.0)
+    return max(6, 3 - math.floor(math.log10(smallest)))
 
 
 if __name__ == "__main__":

@@ -5,27 +5,16 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from tts.models import hub
+from tts.tasks.answer_text import boxed_answer, normal_form, quickly_same
 from tts.tasks.base import Task
 from tts.tasks.problems import ProblemError, check_drawn, read
 
 REASONING_GYM = "reasoning-gym:"
-_INTEGER = re.compile(r"[+-]?\d{1,18}")
-_WITH_BASE = re.compile(r"([0-9A-Z]*\d[0-9A-Z]*)_(?:\{(\d+)\}|(\d+))")
-_WORDS = re.compile(r"\\(?:text|textbf|mbox|mathrm)\s*\{[^{}]*\}")
-_VARIABLE = re.compile(r"(?<![\\a-zA-Z])[a-z]{1,2}(?![a-zA-Z])")
-_OPERATION = re.compile(r"[-+*/^]|\\(?:cdot|times|d?frac|sqrt)|\d[a-z]|(?<![\\a-zA-Z])[a-z]{2}(?![a-zA-Z])")
-# Space stays between two digits ("3 1/2" is not 31/2) and, as one blank, between a command and a letter ("\pi r" is not "\pir").
-# The second backslash of a matrix's row break begins no spacing command.
-_NOISE = re.compile(
-    r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])|(?<!\\)\\[ ,;!]|\\(?:left|right)(?![a-zA-Z])|\\text\s*\{\s*\}|\\?\$|(?<!\d)\s+|\s+(?!\d)|\.$"
-)
-_BRACE = re.compile(r"\\boxed\{|[{}]")
 
 SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
 
@@ -81,6 +70,7 @@ class Maths(Task):
     """
 
     name = "maths"
+    grading = 2  # 1: before answers were rewritten
     sets = (*PUBLISHED, f"{REASONING_GYM}TASK[,OPTION=VALUE...]")
     instruction = SYSTEM_PROMPT
     aliases = {"answer": "extracted_groundtruth", "id": "unique_id"}  # as the study's repository and MATH-500 call them
@@ -103,55 +93,16 @@ class Maths(Task):
         return boxed_answer(text)
 
     def normal(self, answer: str) -> str:
-        return normalise(answer)
+        return normal_form(answer)
 
     def value(self, answer: str) -> int | None:
-        return int(answer) if _INTEGER.fullmatch(answer) else None
+        return int(answer) if re.fullmatch(r"[+-]?\d{1,18}", answer) else None
 
     def same(self, a: str, b: str) -> bool | None:
-        if a == b:
-            return True
-        if not b:
-            return False
-        if _INTEGER.fullmatch(a) and _INTEGER.fullmatch(b):
-            return int(a) == int(b)
-        bases = _WITH_BASE.fullmatch(a), _WITH_BASE.fullmatch(b)
-        if any(bases):
-            digits, of = zip(*((found[1], found[2] or found[3]) if found else (text, None) for found, text in zip(bases, (a, b))))
-            return digits[0] == digits[1] and (None in of or of[0] == of[1])
-        if ("=" in a) != ("=" in b) and (_says_more_than_a_value(a) or _says_more_than_a_value(b)):
-            return False  # math-verify would compare an equation's right side alone
-        return None
+        return quickly_same(a, b)
 
 
 MATHS = Maths()
-
-
-def boxed_answer(text: str) -> str | None:
-    r"""The content of the last complete ``\boxed{...}``, braces balanced; None where there is none."""
-    open_braces: list[tuple[int, bool]] = []  # where its content begins, and whether \boxed stands before it
-    last = (-1, -1)
-    for brace in _BRACE.finditer(text):  # one pass: a hostile text may open thousands of boxes and close none
-        if brace[0] != "}":
-            open_braces.append((brace.end(), len(brace[0]) > 1))
-        elif open_braces:
-            start, boxed = open_braces.pop()
-            if boxed and start > last[0]:
-                last = (start, brace.start())
-    return text[last[0] : last[1]].strip() if last[0] >= 0 else None
-
-
-@lru_cache(maxsize=100_000)
-def normalise(answer: str) -> str:
-    """Spacing commands, dollar signs and a full stop at the end removed; nothing that changes a value."""
-    return _NOISE.sub(lambda found: f"{found[1]} " if found[1] else "", answer.strip())
-
-
-def _says_more_than_a_value(text: str) -> bool:
-    """Whether it is an equation whose left side is more than a name or numbers: ``2x=6``, not ``x=3``, ``f(2)=3`` or ``1+2=3``."""
-    left, sign, right = text.partition("=")
-    left = _WORDS.sub("", left)
-    return bool(sign) and "=" not in right and bool(_VARIABLE.search(left) or re.search(r"\d[a-z]", left)) and bool(_OPERATION.search(left))
 
 
 def absent(names: Iterable[str]) -> list[str]:

@@ -77,7 +77,7 @@ class Verdicts:
 
 
 def _hash(task: Task, *fact: object) -> bytes:
-    return hashlib.sha256(repr((task.name, task.version, _libraries(), *fact)).encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(repr((task.name, task.grading, _libraries(), *fact)).encode("utf-8", "surrogatepass")).digest()
 
 
 @cache
