@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tts.tasks.answer_text import boxed_answer, normal_form
+from tts.tasks.answer_text import normal_form
+from tts.tasks.extraction import boxed_answer, extracted
 from tts.tasks.grading import Grader, groups
 from tts.tasks.judge import Judge, Verdict
 from tts.tasks.maths import MATHS
@@ -32,7 +33,7 @@ def _text(cell: str) -> str:
 
 
 CONVENTION = (Path(__file__).resolve().parents[2] / "docs" / "grading.md").read_text(encoding="utf-8")
-FIRST, *PAIRED, LAST = re.findall(r"^## (.+)$", CONVENTION, re.MULTILINE)
+FIRST, SECOND, *PAIRED, LAST = re.findall(r"^## (.+)$", CONVENTION, re.MULTILINE)
 
 
 @pytest.mark.parametrize("title", PAIRED)
@@ -55,6 +56,16 @@ def test_where_the_reference_decides(grader):
 @pytest.mark.parametrize(("text", "answer"), rows(FIRST))
 def test_an_answer_is_found_in_a_solution(text, answer):
     assert boxed_answer(text) == (None if answer == "none" else answer)
+
+
+@pytest.mark.parametrize(("way", "text", "answer"), rows(SECOND))
+def test_an_answer_is_found_in_other_ways(way, text, answer):
+    assert extracted(text, [way]) == ((None, "") if answer == "none" else (answer, way))
+
+
+def test_the_first_way_that_finds_an_answer_counts():
+    assert extracted("\\boxed{1}\n#### 2", ["box", "hashes"]) == ("1", "box")
+    assert extracted("#### 2", ["box", "hashes"]) == ("2", "hashes") and extracted("#### 2") == (None, "")
 
 
 def test_nothing_wrong_with_what_the_page_cannot_show(grader):

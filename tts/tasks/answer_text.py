@@ -1,4 +1,4 @@
-r"""Answers as text: found in a solution, brought to one way of writing, compared without algebra. Case by case: ``docs/grading.md``.
+r"""Answers brought to one way of writing, and compared as far as that needs no algebra. Case by case: ``docs/grading.md``.
 
 :func:`normal_form` removes what never matters (fonts, spacing, dollar signs, words around a value) and writes in LaTeX what people write
 otherwise (``8pi``, ``½``, ``1.5e3``, ``0.\overline{3}``, ``28 percent``); a list has ``, `` between its members, and nothing else has.
@@ -10,55 +10,6 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
-
-_BOX = re.compile(r"\\+(?:boxed|fbox|framebox)(?![a-zA-Z])\s*\{?|\\\\|\\[{}]|[{}]")
-_UNBRACED = re.compile(
-    r"[-+]?(?:\d[\d,.]*\d|\d|\\d?frac(?:\d\d|\s*\{[^{}]*\}\s*\{[^{}]*\})|\\[a-zA-Z]+(?:\{[^{}]*\})?|[a-zA-Z](?![a-zA-Z]))"
-)
-_BETWEEN = re.compile(r"(?:\s|\$|\\[()\[\]]|\\q?quad|\\text\{|\}|,|;|&|\band\b|\bor\b|[a-zA-Z](?:_\d)?\s*=(?!=))+")
-_SEPARATOR = re.compile(r"[,;&]|\band\b|\bor\b")
-
-
-def boxed_answer(text: str) -> str | None:
-    r"""The content of the last ``\boxed``, ``\fbox`` or ``\framebox`` that holds something; None where there is none.
-
-    A box that is never closed ends with its line or formula. Boxes that only ``and``, ``or``, commas or ``x =`` stand between are one
-    list; a box that corrects another is not.
-    """
-    boxes = [box for box in _boxes(text) if normal_form(box[2])]
-    if not boxes:
-        return None
-    first, _, answer = boxes[-1]
-    members = [answer]
-    for start, end, content in reversed(boxes[:-1]):
-        between = text[end:first]
-        if "\n\n" in between or not (_BETWEEN.fullmatch(between) and _SEPARATOR.search(between)):
-            break
-        members.insert(0, content)
-        first = start
-    return ", ".join(dict.fromkeys(members))
-
-
-def _boxes(text: str) -> list[tuple[int, int, str]]:
-    """Where each innermost box begins and ends, and its content; in one pass, because a hostile text may open thousands of boxes."""
-    found: list[tuple[int, int, str]] = []
-    open_braces: list[tuple[int, int]] = []  # where the content begins, and where its box does, -1 for no box
-    for part in _BOX.finditer(text):
-        if part[0] == "}" and open_braces:
-            start, box = open_braces.pop()
-            if box > (found[-1][0] if found else -1):
-                found.append((box, part.end(), text[start : part.start()].strip()))
-        elif part[0] == "{":
-            open_braces.append((part.end(), -1))
-        elif part[0].endswith("{") and len(part[0]) > 2:
-            open_braces.append((part.end(), part.start()))
-        elif len(part[0]) > 2 and (value := _UNBRACED.match(text, part.end())):
-            found.append((part.start(), value.end(), value[0]))
-    start, box = next((brace for brace in reversed(open_braces) if brace[1] >= 0), (0, -1))
-    if box > (found[-1][0] if found else -1):
-        found.append((box, len(text), re.split(r"\$|\n", text[start:], maxsplit=1)[0].strip().rstrip(".")))
-    return found
-
 
 _FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp"
 _NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()

@@ -10,8 +10,9 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from tts.models import hub
-from tts.tasks.answer_text import boxed_answer, normal_form, quickly_same
+from tts.tasks.answer_text import normal_form, quickly_same
 from tts.tasks.base import Task
+from tts.tasks.extraction import boxed_answer
 from tts.tasks.problems import ProblemError, check_drawn, read
 
 REASONING_GYM = "reasoning-gym:"
