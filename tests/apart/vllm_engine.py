@@ -31,7 +31,7 @@ from tts.search import beam_search, dvts, sample_pool
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling
 from tts.store.store import Store
-from tts.tasks.maths import boxed_answer
+from tts.tasks.extraction import boxed_answer
 from tts.tasks.problems import load_problems
 
 # vLLM reads them when it is first used. One GiB for the cache of keys and values, and no minutes of compiling.

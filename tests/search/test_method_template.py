@@ -24,7 +24,7 @@ from tts.report import plots, tables
 from tts.search import registry
 from tts.search.driver import Driver
 from tts.store.store import Store
-from tts.tasks.maths import boxed_answer
+from tts.tasks.extraction import boxed_answer
 
 POLICY, PRM = "policy-51k", "implicit:policy-51k"
 GRID = {"problems": {"pocket-main": 8}, "policies": [POLICY], "prms": [PRM], "methods": ["best_of_n", "greedy_steps"]}

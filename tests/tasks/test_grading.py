@@ -119,6 +119,13 @@ def test_each_distinct_pair_is_judged_once(grader, monkeypatch):
     assert grader.right("\\frac{3}{4}", " 0.75 ") is True
 
 
+def test_an_answer_that_cannot_be_read_is_wrong_and_never_votes(grader):
+    unreadable = ["", " ", "\\text{}", "\\foo{3}", "4+", "(1, 2", "3 4", "7" * 600, "\\frac{1}{", "\\unknown 2"]
+    assert groups([None, *unreadable, "4"], grader) == [-1] * (len(unreadable) + 1) + [0]
+    assert not any(grader.readable(answer) or grader.right("4", answer) or grader.right(answer, answer + "+") for answer in unreadable)
+    assert all(map(grader.readable, ["4", "\\text{even}", "x=\\frac{1}{2}", "3:30", "1375_8", "(1, 2)", "a, b", "\\sqrt{2}"]))
+
+
 def test_equal_answers_share_a_group(grader):
     assert groups(["0.5", None, "\\frac{1}{2}", "2", " 2."], grader) == [0, -1, 0, 1, 1]
 

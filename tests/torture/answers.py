@@ -12,9 +12,10 @@ from tqdm import tqdm
 from torture.report import Tally
 from tts.analysis.accuracy import graded_row
 from tts.analysis.grades import of_row
+from tts.tasks.extraction import boxed_answer
 from tts.tasks.grading import Grader, groups
 from tts.tasks.judge import PATIENCE, Judge, Verdict
-from tts.tasks.maths import MATHS, boxed_answer
+from tts.tasks.maths import MATHS
 from tts.tasks.selection import AGGREGATES, VOTES, aggregate, select
 
 GOLDS = ("42", "\\frac{1}{2}", "(1,2)", "x^2+2x+1", "\\sqrt{2}", "\\{1,2,3\\}", "\\text{yes}", "10^{100}")
@@ -183,7 +184,7 @@ def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: in
                 took = time.process_time() - before
                 assert took < 2, f"extraction took {took:.1f} s of {len(text)} characters: {text[:80]!r}"
             numbers = groups(answers, grader)
-            assert len(numbers) == len(texts) and all((n < 0) <= (a is None or len(a) > 500) for n, a in zip(numbers, answers))
+            assert len(numbers) == len(texts) and all((n < 0) <= (a is None or len(a) > 500 or not grader.readable(a)) for n, a in zip(numbers, answers))
             scores = [[rng.random() for _ in range(rng.randrange(1, 5))] for _ in texts]
             chosen = {select(numbers, [aggregate(s, how) for s in scores], vote) for how in AGGREGATES for vote in VOTES}
             assert all(-1 <= index < len(texts) for index in chosen)

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -30,9 +31,10 @@ from tts.models.hub import ModelError
 from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.store.chunk_file import StoreError, read_chunk
 from tts.store.store import Store
+from tts.tasks.answer_text import normal_form
+from tts.tasks.extraction import boxed_answer
 from tts.tasks.grading import Grader
 from tts.tasks.judge import Judge
-from tts.tasks.maths import boxed_answer
 from tts.tasks.problems import ProblemError, load_problems
 from tts.training.loop import Schedule, TrainingError, train
 
@@ -175,22 +177,32 @@ def test_a_text_that_no_judge_survived_is_put_before_no_other():
         assert grader.right("\\frac{1}{2}", "\\frac{2}{4}")
 
 
-def test_the_last_complete_box_as_defined():
-    """Against the definition: from each box, last first, to its balanced brace."""
+def test_the_last_box_as_defined():
+    """Against the definition: the last innermost box that holds something; of those never closed the last, to the end of its line."""
 
-    def by_definition(text):
-        starts = [at + 7 for at in range(len(text)) if text.startswith("\\boxed{", at)]
-        for start in reversed(starts):
-            depth = 1
-            for at in range(start, len(text)):
-                depth += {"{": 1, "}": -1}.get(text[at], 0)
-                if not depth:
-                    return text[start:at].strip()
+    def closes(text, at):
+        depth = 1
+        while at < len(text):
+            depth += {"{": 1, "}": -1}.get(text[at], 0)
+            if not depth:
+                return at
+            at += 2 if text[at] == "\\" else 1
         return None
 
+    def by_definition(text):
+        starts = [found.span() for found in re.finditer(r"\\(?:boxed|fbox)\s*\{", text)]
+        ends = {start: closes(text, start[1]) for start in starts}
+        closed = [start for start in starts if ends[start] and not any(start[0] < s[0] < ends[start] and ends[s] for s in starts)]
+        boxes = [(start[0], text[start[1] : ends[start]].strip()) for start in closed]
+        unclosed = [start for start in starts if ends[start] is None]
+        if unclosed and unclosed[-1][0] > max((start for start, _ in boxes), default=-1):
+            boxes.append((unclosed[-1][0], re.split(r"[$\n]", text[unclosed[-1][1] :])[0].strip().rstrip(".")))
+        return next((content for _, content in reversed(boxes) if normal_form(content)), None)
+
     rng = random.Random(0)
-    for _ in range(3000):
-        text = "".join(rng.choice(["\\boxed{", "{", "}", "7", "\\", " "]) for _ in range(rng.randrange(15)))
+    parts = ["\\boxed{", "\\boxed {", "\\fbox{", "{", "}", "}", "7", "\\", "\\{", "\\}", " ", "\n", "$"]
+    for _ in range(6000):
+        text = "".join(rng.choice(parts) for _ in range(rng.randrange(15)))
         assert boxed_answer(text) == by_definition(text), text
 
 

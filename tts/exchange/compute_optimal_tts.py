@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tts.exchange.records import Contents, Record, Solution, clean_scores, json_lines, problem_key, steps_and_scores, total, whole_number
-from tts.tasks.maths import boxed_answer
+from tts.tasks.extraction import boxed_answer
 from tts.tasks.selection import Rule
 
 NAME = "compute-optimal-tts"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tts.exchange.records import Contents, Record, Solution, clean_scores, problem_key, steps_and_scores, total, whole_number
-from tts.tasks.maths import boxed_answer
+from tts.tasks.extraction import boxed_answer
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
 NAME = "search-and-learn"

@@ -10,7 +10,7 @@ from matplotlib.patches import FancyBboxPatch, Patch
 
 from tts.analysis.search_losses import WON, Followed, at_step, last_right
 from tts.report.search_tree import RIGHT, shade
-from tts.tasks.maths import boxed_answer
+from tts.tasks.extraction import boxed_answer
 
 COLUMNS, ROWS = 8, 20
 _INCHES, _FONT, _SMALL = 6.85, 5.0, 4.2  # two columns of a paper; points

@@ -150,6 +150,15 @@ def quickly_same(gold: str, answer: str) -> bool | None:
     return None
 
 
+def quickly_readable(answer: str) -> bool | None:
+    """Whether a normal form means anything, where that shows without algebra; else None."""
+    if not answer:
+        return False
+    if _WORD.search(answer) or any(pattern.fullmatch(answer) for pattern in (_INTEGER, _WITH_BASE, _TIME, _DATE, _RATIO)):
+        return True
+    return None if _complete(answer) else False
+
+
 def _same_base(a: re.Match | str, b: re.Match | str) -> bool:
     """Equal digits, and equal bases unless one is left out."""
     digits, bases = zip(*((one, None) if isinstance(one, str) else one.groups() for one in (a, b)))

@@ -73,6 +73,10 @@ class Task:
         """Whether an answer is right; None as of :meth:`same`."""
         return self.same(reference, answer)
 
+    def readable(self, answer: str) -> bool | None:
+        """Whether an answer means anything; None leaves it to math-verify. One that does not is wrong and no vote."""
+        return True
+
     def check_steps(self, problem: str, steps: Sequence[str]) -> int | None:
         """The number of the first wrong step, from 0; the number of steps where none is; None where no exact checker tells."""
         return None

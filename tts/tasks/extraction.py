@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 
 from tts.tasks.answer_text import normal_form
 
-_BOX = re.compile(r"\\+(?:boxed|fbox|framebox)(?![a-zA-Z])\s*\{?|\\\\|\\[{}]|[{}]")
+_BOX = re.compile(r"(?<!\\)\\+(?:boxed|fbox|framebox)(?![a-zA-Z])\s*\{?|\\\\|\\[{}]|[{}]")
 _UNBRACED = re.compile(
     r"[-+]?(?:\d[\d,.]*\d|\d|\\d?frac(?:\d\d|\s*\{[^{}]*\}\s*\{[^{}]*\})|\\[a-zA-Z]+(?:\{[^{}]*\})?|[a-zA-Z](?![a-zA-Z]))"
 )
 _BETWEEN = re.compile(r"(?:\s|\$|\\[()\[\]]|\\q?quad|\\text\{|\}|,|;|&|\band\b|\bor\b|[a-zA-Z](?:_\d)?\s*=(?!=))+")
+_LONG = 500  # characters of a content that is surely not empty, and too long to be worked on
 _SEPARATOR = re.compile(r"[,;&]|\band\b|\bor\b")
 
 
@@ -25,7 +26,7 @@ def boxed_answer(text: str) -> str | None:
     A box that is never closed ends with its line or formula. Boxes that only ``and``, ``or``, commas or ``x =`` stand between are one
     list; a box that corrects another is not.
     """
-    boxes = [box for box in _boxes(text) if normal_form(box[2])]
+    boxes = [box for box in _boxes(text) if len(box[2]) > _LONG or normal_form(box[2])]
     if not boxes:
         return None
     first, _, answer = boxes[-1]
@@ -66,7 +67,7 @@ def _last(pattern: str) -> Callable[[str], str | None]:
 
     def find(text: str) -> str | None:
         groups = (next(filter(None, found.groups()), "") for found in compiled.finditer(text))
-        return next((group for group in reversed(list(groups)) if normal_form(group)), None)
+        return next((group for group in reversed(list(groups)) if len(group) > _LONG or normal_form(group)), None)
 
     return find
 

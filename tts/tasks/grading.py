@@ -24,10 +24,12 @@ class Grader(AbstractContextManager):
 
     Attributes:
         uncertain: number of answers that count as wrong because their judges were lost, which another try may see otherwise.
+        doubted: normal forms of those answers.
     """
 
     def __init__(self, task: Task = MATHS, judge: Judge | None = None, verdicts: Verdicts | None = None):
         self.task, self.judge, self.uncertain = task, judge or Judge(), 0
+        self.doubted: set[str] = set()
         self._kept = verdicts
         self._verdicts: dict[tuple[str, str], bool] = {}
         self._hopeless: dict[str, Verdict] = {}  # on texts that no judge survived
@@ -40,6 +42,14 @@ class Grader(AbstractContextManager):
         """Whether two answers are one in a vote."""
         return self._decide(self.task.same, a, b)
 
+    def readable(self, answer: str | None) -> bool:
+        """Whether an answer can be read: math-verify takes one that it cannot read for unequal to itself."""
+        if answer is None or len(answer) > self.task.longest:
+            return False
+        text = self.task.normal(answer)
+        verdict = self.task.readable(text)
+        return self._judged_once(text, text) if verdict is None else verdict
+
     def __exit__(self, *exception: object) -> None:
         self.judge.close()
 
@@ -47,8 +57,10 @@ class Grader(AbstractContextManager):
         if second is None or len(second) > self.task.longest:
             return False
         first, second = self.task.normal(first), self.task.normal(second)
-        if (verdict := at_a_glance(first, second)) is not None:
-            return verdict
+        verdict = at_a_glance(first, second)
+        return self._judged_once(first, second) if verdict is None else verdict
+
+    def _judged_once(self, first: str, second: str) -> bool:
         pair = first, second
         if pair not in self._verdicts:
             equal = self._kept.of(self.task, *pair) if self._kept else None
@@ -56,6 +68,7 @@ class Grader(AbstractContextManager):
                 judged = self._judged(*pair)
                 if not judged.certain:
                     self.uncertain += 1
+                    self.doubted.add(second)
                     return False
                 equal = judged.equal
                 if self._kept:
@@ -74,7 +87,7 @@ class Grader(AbstractContextManager):
 
 
 def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:
-    """Numbers that are the same for equal answers: 0, 1, ... by first appearance; -1 for no answer."""
+    """Numbers that are the same for equal answers: 0, 1, ... by first appearance; -1 for none, and for one that cannot be read."""
     task = grader.task
     representatives: list[str] = []
     known: dict[Hashable, int] = {}  # by value, or by text where an answer has no value
@@ -87,6 +100,8 @@ def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:
         text = task.normal(answer)
         value = task.value(text)
         key = ("text", text) if value is None else ("value", value)
+        if key not in known and value is None and not grader.readable(text):
+            known[key] = -1
         if key not in known:
             compared = range(len(representatives)) if value is None else others
             known[key] = next((i for i in compared if grader.same(representatives[i], text)), len(representatives))

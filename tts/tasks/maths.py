@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from tts.models import hub
-from tts.tasks.answer_text import normal_form, quickly_same
+from tts.tasks.answer_text import normal_form, quickly_readable, quickly_same
 from tts.tasks.base import Task
 from tts.tasks.extraction import boxed_answer
 from tts.tasks.problems import ProblemError, check_drawn, read
@@ -101,6 +101,9 @@ class Maths(Task):
 
     def same(self, a: str, b: str) -> bool | None:
         return quickly_same(a, b)
+
+    def readable(self, answer: str) -> bool | None:
+        return quickly_readable(answer)
 
 
 MATHS = Maths()
