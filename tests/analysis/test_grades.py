@@ -18,12 +18,13 @@ from tqdm.auto import tqdm
 
 from tts.analysis import grades
 from tts.analysis.accuracy import Results
-from tts.analysis.grades import Grades, Judges
+from tts.analysis.grades import Grades, Judges, of_row
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
 from tts.store.run_spec import Model, RunEngine, RunSpec
 from tts.store.store import Store, StoreError
 from tts.tasks import grading, judge, judge_process, maths, prompts, verdicts
+from tts.tasks.base import finding
 from tts.tasks.grading import Grader
 from tts.tasks.judge import Judge, Stopped, Verdict
 from tts.tasks.maths import MATHS, Maths
@@ -34,9 +35,9 @@ SPEC = RunSpec("pool", Model("p", ""), None, 4, {"seed": 0}, RunEngine("transfor
 PROBLEMS = [{"id": f"p{i}", "problem": f"{i}?", "answer": answer} for i, answer in enumerate([r"\frac{1}{2}", "3", r"\sqrt{2}"])]
 ANSWERS = [["0.5", r"\frac{2}{4}", r"\frac{1}{3}", None], ["3", "03", "4", "x"], [r"2^{1/2}", "1.41", "1.41", r"\sqrt{2}"]]
 WANTED = [
-    Grades([0, 0, 1, -1], [True, True, False, False]),
-    Grades([0, 0, 1, 2], [True, True, False, False]),
-    Grades([0, 1, 1, 0], [True, False, False, True]),
+    Grades([0, 0, 1, -1], [True, True, False, False], ["answered"] * 3 + ["no answer"]),
+    Grades([0, 0, 1, 2], [True, True, False, False], ["answered"] * 4),
+    Grades([0, 1, 1, 0], [True, False, False, True], ["answered"] * 4),
 ]
 
 
@@ -74,7 +75,7 @@ def graded(run):
 
 
 def is_graded(run, problems=PROBLEMS, task=MATHS):
-    return Verdicts(run.folder.parent / grades.VERDICTS).holds(task, grades._note(run, problems))
+    return Verdicts(run.folder.parent / grades.VERDICTS).holds(task, grades._note(run, problems, task))
 
 
 def test_a_chunk_is_judged_once(run, judged):
@@ -89,13 +90,13 @@ def test_another_content_of_the_chunk_is_judged_anew(run, judged):
     rows = run.read(PROBLEMS)
     rows[0]["trajectories"][2] = solution(r"\frac{3}{6}", 2)
     run.write(PROBLEMS, rows, 1.0)
-    assert graded(run)[0] == Grades([0, 0, 0, -1], [True, True, True, False]) and judged
+    assert graded(run)[0] == Grades([0, 0, 0, -1], [True, True, True, False], WANTED[0].status) and judged
 
 
 def test_another_version_of_the_task_judges_anew(run, judged, monkeypatch):
     graded(run)
     judged.clear()
-    monkeypatch.setattr(Maths, "version", 2)
+    monkeypatch.setattr(Maths, "grading", 3)
     assert not is_graded(run) and graded(run) == WANTED and judged
     judged.clear()
     monkeypatch.undo()
@@ -312,3 +313,32 @@ def test_results_that_failed_half_way_are_not_taken_for_whole(tiny_lm, tmp_path)
         results.graded("pocket-main", spec)
     path.write_bytes(content)
     assert len(results.graded("pocket-main", spec)) == 3
+
+
+def test_what_became_of_each_answer():
+    texts = ["\\boxed{3}", "\\boxed{4+}", "\\boxed{}", "The answer is 3.", "\\boxed{3}"]
+    steps = [{"steps": [text], "status": "finished"} for text in texts]
+    steps[-1]["status"] = "truncated"
+    row = {"answer": "3", "trajectories": steps}
+    with Grader() as own, Grader(finding(MATHS, ("box", "phrase"))) as both:
+        plain, wider = of_row(row, own), of_row(row, both)
+    assert plain.status == ["answered", "unreadable", "no answer", "no answer", "truncated"]
+    assert (plain.group, plain.correct) == ([0, -1, -1, -1, -1], [True, False, False, False, False])
+    assert wider.status == ["answered", "unreadable", "no answer", "answered, phrase", "truncated"] and wider.correct[3]
+    assert of_row(row | {"trajectories": []}, own) == Grades([], [], [])
+
+
+def test_an_answer_whose_judges_were_lost_is_uncertain(monkeypatch):
+    monkeypatch.setattr(Judge, "verdict", lambda *_: Verdict(False, certain=False))
+    with Grader() as grader:
+        grades = of_row({"answer": "\\frac12", "trajectories": [{"steps": ["\\boxed{\\frac{2}{4}}"], "status": "finished"}]}, grader)
+    assert grades == Grades([-1], [False], ["judged uncertain"])
+
+
+def test_ways_of_finding_answers_are_part_of_what_is_graded(run):
+    grid = {"problems": {"pocket-main": 1}, "policies": ["policy-6k"], "methods": ["majority"], "samples": 4, "budgets": [4]}
+    assert Grid(**grid).task is POCKET and Grid(**grid, extract=["box", "phrase"]).task is finding(POCKET, ("box", "phrase"))
+    with pytest.raises(ValueError, match="cannot find answers by 'guess'; it has box, hashes"):
+        Grid(**grid, extract=["guess"])
+    names = {grades._note(run, PROBLEMS, finding(MATHS, ways)) for ways in (("box",), ("box", "phrase"), ("phrase", "box"))}
+    assert len(names) == 3 and grades._note(run, PROBLEMS, MATHS) in names

@@ -184,7 +184,8 @@ def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: in
                 took = time.process_time() - before
                 assert took < 2, f"extraction took {took:.1f} s of {len(text)} characters: {text[:80]!r}"
             numbers = groups(answers, grader)
-            assert len(numbers) == len(texts) and all((n < 0) <= (a is None or len(a) > 500 or not grader.readable(a)) for n, a in zip(numbers, answers))
+            votes = [a is not None and len(a) <= 500 and grader.readable(a) for a in answers]
+            assert len(numbers) == len(texts) and all(number >= 0 or not vote for number, vote in zip(numbers, votes))
             scores = [[rng.random() for _ in range(rng.randrange(1, 5))] for _ in texts]
             chosen = {select(numbers, [aggregate(s, how) for s in scores], vote) for how in AGGREGATES for vote in VOTES}
             assert all(-1 <= index < len(texts) for index in chosen)

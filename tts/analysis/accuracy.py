@@ -1,14 +1,16 @@
 """From stored trajectories to per-problem accuracies: graded, selected, for every method and budget of a grid."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from tts.analysis import stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.grades import Grades, Judges
 from tts.generate.grid import Grid
-from tts.search.registry import method_of
+from tts.search.registry import POOL, method_of
 from tts.store.run_spec import RunSpec
 from tts.store.store import Store
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
@@ -23,6 +25,7 @@ class Graded:
 
     Attributes:
         group, correct: number of each candidate's answer, and whether it is right, as in :class:`tts.analysis.grades.Grades`.
+        status: what each candidate's answer is, likewise.
         scores: each candidate's score, by aggregate; empty where unscored.
         subtree: first index of each candidate's path.
         prompt_tokens, policy_tokens, prm_tokens: tokens of the whole search; None where they are not recorded.
@@ -30,6 +33,7 @@ class Graded:
 
     group: np.ndarray
     correct: np.ndarray
+    status: list[str]
     scores: dict[str, np.ndarray]
     subtree: np.ndarray
     prompt_tokens: int | None
@@ -44,6 +48,7 @@ def graded_row(row: dict, grades: Grades) -> Graded:
     return Graded(
         np.array(grades.group, int),
         np.array(grades.correct, bool),
+        grades.status,
         {how: aggregates([c["scores"] for c in candidates], how) for how in scored},
         np.array([c["path"][0] if c["path"] else 0 for c in candidates], int),
         row["prompt_tokens"],
@@ -70,7 +75,7 @@ class Results(Evidence):
         run = self.store.run(spec)
         key = (problem_set, run.key)
         if key not in self._graded:
-            chunks = [self._judges.of_chunk(run, chunk) for chunk in self.grid.chunks(problem_set)]
+            chunks = [self._judges.of_chunk(run, chunk, self.grid.task) for chunk in self.grid.chunks(problem_set)]
             self._graded[key] = [graded_row(row, grades) for chunk in chunks for row, grades in chunk]
         return self._graded[key]
 
@@ -121,6 +126,15 @@ class Results(Evidence):
 
     def _runs(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> list[Graded]:
         return self.graded(problem_set, self.grid.run_of(method, policy, prm, n))
+
+    def statuses(self) -> pd.DataFrame:
+        """How many samples of each stored pool have which status of :class:`tts.analysis.grades.Grades`: policies x statuses."""
+        chunks = [chunk for name in self.grid.problems for chunk in self.grid.chunks(name)]
+        pools = [spec for spec in self.grid.specs() if spec.method == POOL and all(map(self.store.run(spec).has, chunks))]
+        counts = {
+            spec.policy.name: Counter(s for name in self.grid.problems for g in self.graded(name, spec) for s in g.status) for spec in pools
+        }
+        return pd.DataFrame.from_dict(counts, orient="index").fillna(0).astype(int)
 
     @property
     def pool_budgets(self) -> list[int]:

@@ -178,7 +178,7 @@ def _problems(grid: Grid, problem_set: str, count: int | None = None) -> list[di
 
 
 def _settings(grid: Grid) -> dict:
-    own = {"max_step_tokens": grid.max_step_tokens} if grid.max_step_tokens else {}
+    own = {name: getattr(grid, name) for name in ("max_step_tokens", "extract") if getattr(grid, name)}
     return {name: getattr(grid, name) for name in SETTINGS} | own
 
 

@@ -31,24 +31,44 @@ VERDICTS = "verdicts.sqlite"
 
 @dataclass(frozen=True)
 class Grades:
-    """Of one problem's candidates: the number of each one's answer, -1 for none, and whether it is right."""
+    """Of one problem's candidates.
+
+    Attributes:
+        group: number of each one's answer; -1 for none that votes.
+        correct: whether it is right.
+        status: ``answered`` (``answered, phrase`` where it was found in another way than the task's own), ``no answer``, ``truncated``
+            (cut off by a limit, which counts as no answer), ``unreadable``, or ``judged uncertain`` (its judges were lost: it counts as
+            wrong, and another try may see it otherwise).
+    """
 
     group: list[int]
     correct: list[bool]
+    status: list[str]
 
 
 def of_row(row: dict, grader: Grader) -> Grades:
     """Grades of a stored row's candidates; equal answers share a number and a verdict."""
     task = grader.task
-    answer_of = cache(lambda steps: task.answer(task.join(steps)))  # samples repeat each other
+    answer_of = cache(lambda steps: task.found(task.join(steps)))  # samples repeat each other
     # An answer counts where the solution ended by itself: a cut-off one has none.
-    answers = [answer_of(tuple(t["steps"])) if t["status"] == "finished" else None for t in row["trajectories"]]
+    ended = [t["status"] == "finished" for t in row["trajectories"]]
+    found = [answer_of(tuple(t["steps"])) if whole else (None, "") for t, whole in zip(row["trajectories"], ended)]
+    answers, ways = [answer for answer, _ in found], [way for _, way in found]
     numbers = groups(answers, grader)
     verdict: dict[int, bool] = {-1: False}
     for number, answer in zip(numbers, answers):
         if number not in verdict:
             verdict[number] = grader.right(row["answer"], answer)
-    return Grades(numbers, [verdict[number] for number in numbers])
+    own = type(task).ways[0]
+
+    def status(number: int, answer: str | None, way: str, whole: bool) -> str:
+        if answer is None:
+            return "no answer" if whole else "truncated"
+        if task.normal(answer) in grader.doubted:
+            return "judged uncertain"
+        return ("answered" if way == own else f"answered, {way}") if number >= 0 else "unreadable"
+
+    return Grades(numbers, [verdict[number] for number in numbers], list(map(status, numbers, answers, ways, ended)))
 
 
 class Judges(AbstractContextManager):
@@ -64,13 +84,14 @@ class Judges(AbstractContextManager):
         self._verdicts = cache(lambda folder: Verdicts(folder / VERDICTS))
         self._graders = cache(lambda task, kept: [Grader(task, judge=judge, verdicts=kept) for judge in self._judges])
 
-    def of_chunk(self, run: Run, problems: Sequence[dict]) -> list[tuple[dict, Grades]]:
-        """A chunk's rows with their grades.
+    def of_chunk(self, run: Run, problems: Sequence[dict], task: Task | None = None) -> list[tuple[dict, Grades]]:
+        """A chunk's rows with their grades, by the problems' task or one that finds their answers otherwise.
 
         Raises:
             tts.store.store.StoreError: where the chunk is missing or damaged.
         """
-        task, verdicts, note = task_in(problems), self._verdicts(run.folder.parent), _note(run, problems)
+        task, verdicts = task or task_in(problems), self._verdicts(run.folder.parent)
+        note = _note(run, problems, task)
         rows, graders = run.read(problems), self._graders(task, verdicts)
         uncertain = sum(grader.uncertain for grader in graders)
         found = self.of_rows(rows, task, verdicts)
@@ -136,17 +157,17 @@ def keep(store: Store, grids: Iterable[Grid]) -> int:
 
     A chunk that cannot be read is left out: whoever needs its rows is told. Where nothing can be written, nothing is graded in vain.
     """
-    chunks: dict[tuple[str, str], tuple[Run, list[dict]]] = {}
+    chunks: dict[tuple, tuple[Run, list[dict], Task]] = {}
     for grid in grids:
         for run, name in product(map(store.run, grid.specs()), grid.problems):
-            chunks |= {(run.key, fingerprint(chunk)): (run, chunk) for chunk in grid.chunks(name)}
+            chunks |= {(run.key, fingerprint(chunk), grid.task): (run, chunk, grid.task) for chunk in grid.chunks(name)}
     verdicts = Verdicts(store.folder / VERDICTS)
-    missing = [(run, chunk) for run, chunk in chunks.values() if (note := _note(run, chunk)) and not verdicts.holds(task_in(chunk), note)]
+    missing = [asked for asked in chunks.values() if (note := _note(*asked)) and not verdicts.holds(asked[2], note)]
     graded = 0
     with Judges() as judges:
-        for run, chunk in tqdm(missing, desc="grading", unit="chunk", delay=1):
+        for asked in tqdm(missing, desc="grading", unit="chunk", delay=1):
             with suppress(StoreError, OSError):
-                judges.of_chunk(run, chunk)
+                judges.of_chunk(*asked)
                 graded += 1
             if not judges.kept:
                 break
@@ -180,8 +201,9 @@ def keeping() -> Iterator[Callable[[Run, Sequence[dict]], None]]:
                 thread.join(0.1)
 
 
-def _note(run: Run, problems: Sequence[dict]) -> str | None:
+def _note(run: Run, problems: Sequence[dict], task: Task) -> str | None:
     """What a chunk is called among those that are graded; None where it is not stored."""
     with suppress(OSError):
-        return f"{run.key} {fingerprint(list(problems))} {run.path(problems).stat().st_mtime_ns}"
+        ways = "" if task.ways == type(task).ways else f" {' '.join(task.ways)}"
+        return f"{run.key} {fingerprint(list(problems))} {run.path(problems).stat().st_mtime_ns}{ways}"
     return None

@@ -22,7 +22,7 @@ from tts.search.sampling import Sampling
 from tts.store import imported
 from tts.store.run_spec import Model, RunEngine, RunSpec, TaskKey
 from tts.tasks import task_of
-from tts.tasks.base import Task
+from tts.tasks.base import Task, finding
 from tts.tasks.problems import problem_rows
 from tts.tasks.selection import AGGREGATES, VOTES, Rule
 
@@ -43,6 +43,7 @@ class Grid(BaseModel):
         budgets: values of N that figures show, and at which the other searches run.
         beam_width: M.
         aggregate, vote: the one selection rule of all methods.
+        extract: ways in which answers are found in solutions, in this order; by default the task's own.
         temperature, top_p, max_tokens, max_steps, seed: settings of sampling and search.
         max_step_tokens: limit of one step of a search; by default the study's 2048, or max_tokens where that is less.
         chunk: problems per unit of work.
@@ -61,6 +62,7 @@ class Grid(BaseModel):
     beam_width: int = Field(4, ge=1)
     aggregate: str = "product"
     vote: str = "vote"
+    extract: list[str] = []
     temperature: float = Field(0.7, ge=0, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(320, ge=1, le=1 << 20)
@@ -103,6 +105,11 @@ class Grid(BaseModel):
         if len({Path(name).name for name in value}) < len(value):
             raise ValueError("two problem sets have the same file name, by which their results are told apart; rename one of the files")
         return value
+
+    @model_validator(mode="after")
+    def _answers_can_be_found(self) -> Grid:
+        _ = self.task  # raises where it lacks a way
+        return self
 
     @model_validator(mode="after")
     def _guided_methods_have_a_prm(self) -> Grid:
@@ -154,8 +161,9 @@ class Grid(BaseModel):
 
     @property
     def task(self) -> Task:
-        """The kind of problem that all of its problem sets are of."""
-        return task_of(next(iter(self.problems)))
+        """The kind of problem that all of its problem sets are of, with the grid's ways of finding answers."""
+        task = task_of(next(iter(self.problems)))
+        return finding(task, tuple(self.extract)) if self.extract else task
 
     @property
     def settings(self) -> registry.Settings:

@@ -148,3 +148,16 @@ def findings(ledger: pd.DataFrame) -> list[str]:
                 parts.append(f"{verdict}: {', '.join(decided['claim'])}")
         lines.append("; ".join(parts))
     return lines
+
+
+def answers(statuses: pd.DataFrame, max_tokens: int) -> list[str]:
+    """In how many samples an answer was found, of the policy with the fewest; ``statuses`` as Results.statuses gives them."""
+    if statuses.empty:
+        return []
+    totals = statuses.sum(1)
+    found = statuses.filter(regex="^answered").sum(1)
+    fewest = (found / totals).idxmin()
+    others = {f"cut off at {max_tokens} tokens" if name == "truncated" else name: n for name, n in statuses.loc[fewest].items()}
+    told = ", ".join(f"{n:,} {name}" for name, n in others.items() if n and name != "answered")
+    among = f"; fewest: {short(fewest)}" if len(statuses) > 1 and told else ""
+    return [f"an answer in {found[fewest]:,} of {totals[fewest]:,} samples" + (f" ({told}{among})" if told else "")]

@@ -124,7 +124,10 @@ class Experiment:
         self.show(figure, name, rows)
 
     def note(self, name: str, lines: list[str]) -> None:
-        """Prints what was found, and keeps it for the study's closing summary."""
+        """Prints what was found, and in how many samples an answer was, and keeps it for the study's closing summary."""
+        from tts.report import summaries
+
+        lines = [*lines, *summaries.answers(self.results.statuses(), self.grid.max_tokens)]
         text = "\n".join([f"{name}:", *(f"- {line}" for line in lines)])
         write_text(self.figures / f"findings-{name}.txt", text + "\n")
         print(text)

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Hashable, Iterable, Sequence
+from copy import copy
+from functools import cache
 
 
 class Task:
@@ -12,6 +14,8 @@ class Task:
         version: raised whenever other samples would be made, say where a step ends; part of the keys of runs.
         grading: raised whenever another answer is found in a solution, or another answer is right; all is then judged anew.
         sets: names of its problem sets; one that ends in a colon goes on with options.
+        ways: names of the ways in which it finds an answer in a solution, in this order; "" for the only one.
+        known_ways: names of all the ways that it has.
         instruction: text that a policy is told beside the problem; "" for nothing.
         separator: text that ends a step, one character or two.
         longest: characters of the longest answer that is read.
@@ -22,6 +26,8 @@ class Task:
     name: str
     version = 1
     grading = 1
+    ways: Sequence[str] = ("",)
+    known_ways: Sequence[str] = ()
     sets: Sequence[str] = ()
     instruction = ""
     separator = "\n\n"
@@ -57,6 +63,10 @@ class Task:
         """The answer that a solution's text gives; None where it gives none."""
         raise NotImplementedError
 
+    def found(self, text: str) -> tuple[str | None, str]:
+        """:meth:`answer`, and the way in which it was found."""
+        return self.answer(text), ""
+
     def normal(self, answer: str) -> str:
         """An answer without what never matters; answers of equal normal forms are the same. The methods below get these forms."""
         return answer.strip()
@@ -80,3 +90,18 @@ class Task:
     def check_steps(self, problem: str, steps: Sequence[str]) -> int | None:
         """The number of the first wrong step, from 0; the number of steps where none is; None where no exact checker tells."""
         return None
+
+
+@cache
+def finding(task: Task, ways: tuple[str, ...]) -> Task:
+    """The task with other ways of finding an answer, in this order.
+
+    Raises:
+        ValueError: where the task does not have them.
+    """
+    if unknown := [way for way in ways if way not in task.known_ways]:
+        known = ", ".join(task.known_ways) or "no other ways than its own"
+        raise ValueError(f"extract: the task {task.name} cannot find answers by {unknown[0]!r}; it has {known}")
+    other = copy(task)
+    other.ways = ways
+    return other

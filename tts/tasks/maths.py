@@ -12,7 +12,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from tts.models import hub
 from tts.tasks.answer_text import normal_form, quickly_readable, quickly_same
 from tts.tasks.base import Task
-from tts.tasks.extraction import boxed_answer
+from tts.tasks.extraction import WAYS, extracted
 from tts.tasks.problems import ProblemError, check_drawn, read
 
 REASONING_GYM = "reasoning-gym:"
@@ -71,6 +71,8 @@ class Maths(Task):
     """
 
     name = "maths"
+    ways = ("box",)
+    known_ways = tuple(WAYS)
     grading = 2  # 1: before answers were rewritten
     sets = (*PUBLISHED, f"{REASONING_GYM}TASK[,OPTION=VALUE...]")
     instruction = SYSTEM_PROMPT
@@ -91,7 +93,10 @@ class Maths(Task):
         return LLAMA_PROMPT if family == "llama-3" else self.instruction
 
     def answer(self, text: str) -> str | None:
-        return boxed_answer(text)
+        return self.found(text)[0]
+
+    def found(self, text: str) -> tuple[str | None, str]:
+        return extracted(text, self.ways)
 
     def normal(self, answer: str) -> str:
         return normal_form(answer)
