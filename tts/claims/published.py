@@ -24,14 +24,18 @@ class PublishedError(ValueError):
 
 
 def read(name: str) -> pd.DataFrame:
-    """A published table by the first part of its file's name, say ``table3`` or ``sizes``; PublishedError where there is none."""
-    files = {path.stem.split("_")[0]: path for path in sorted(FOLDER.glob("*.csv"))}
-    if name not in files:
+    """A published table by its file's name, or the first part of it where that is no other's: ``table3``, ``released_gsm8k``.
+
+    Raises PublishedError, which names those that there are, where there is no such table.
+    """
+    files = {path.stem: path for path in sorted(FOLDER.glob("*.csv"))}
+    fitting = [path for stem, path in files.items() if name in (stem, stem.split("_")[0])]
+    if len(fitting) != 1:
         raise PublishedError(f"no published table {name!r}; there are {', '.join(files)}")
     try:
-        return pd.read_csv(files[name])
+        return pd.read_csv(fitting[0])
     except ValueError as error:
-        raise PublishedError(f"{files[name]} is damaged ({error}); restore it, say with git checkout") from None
+        raise PublishedError(f"{fitting[0]} is damaged ({error}); restore it, say with git checkout") from None
 
 
 def accuracy(percent: float, problem_set: str) -> Interval:
