@@ -207,7 +207,8 @@ def test_export_holds_every_row(tmp_path):
 
 
 def claims_with(published):
-    return {"claims": {"x": {"statement": "s", "reference": "r", "published": published, "measured": {"missing": "m"}}}}
+    others = dict.fromkeys(("released", "measured"), {"missing": "m"})
+    return {"claims": {"x": {"statement": "s", "reference": "r", "published": published} | others}}
 
 
 @pytest.mark.parametrize(

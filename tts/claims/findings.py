@@ -61,11 +61,12 @@ class Check(BaseModel, extra="allow"):
 
 
 class Claim(BaseModel, extra="forbid"):
-    """A claim of the study, its place in the paper, and its checks: on the published numbers, and on any scope's outcomes."""
+    """A claim of the study, its place in the paper, and its checks: on published numbers, on others' real models, on any scope's outcomes."""
 
     statement: str
     reference: str
     published: Check
+    released: Check
     measured: Check
 
 
@@ -73,6 +74,7 @@ class Ledger(BaseModel, extra="forbid"):
     """The content of ``claims.yaml``."""
 
     fixed: datetime.date
+    fixed_released: datetime.date
     rule: dict[str, str]
     n: int
     level: float
