@@ -159,7 +159,7 @@ def test_size_classes_are_the_studys(share, size):
 
 
 def test_the_title_is_undecided_and_r1_below_a_hundred_times():
-    ledger = findings.judge(findings.read(), {}).set_index("claim")
+    ledger = findings.judge(findings.read(), {}).query("scope == 'published'").set_index("claim")
     assert ledger.loc["title", "verdict"] == "undecided"
     assert ledger.loc["flops-r1", ["verdict", "estimate"]].tolist() == ["contradicted", pytest.approx(78.8, abs=0.1)]
     assert ledger.loc["depends-on-prm", "verdict"] == "not tested"
@@ -172,7 +172,7 @@ def ledger_of(tmp_path, count):
     content["claims"] = {f"claim-{i}": claim for i in range(count)}
     path = tmp_path / f"{count}.yaml"
     path.write_text(yaml.safe_dump(content))
-    return findings.judge(findings.read(path), {})
+    return findings.judge(findings.read(path), {}).query("scope == 'published'")
 
 
 @pytest.mark.slow
@@ -191,7 +191,7 @@ def test_the_committed_ledger_has_every_claim_in_every_scope():
     scopes = findings.committed_scopes(claims, grid)
     assert scopes["pocket"].count == 300 and scopes["laptop"].count == 100
     ledger = findings.judge(claims, {"pocket": scopes["pocket"]})
-    assert len(ledger) == 2 * len(claims.claims) and set(ledger["verdict"]) <= set(findings.VERDICTS)
+    assert len(ledger) == 3 * len(claims.claims) and set(ledger["verdict"]) <= set(findings.VERDICTS)
     tested = ledger[ledger["verdict"] != "not tested"]
     assert (tested["low"] <= tested["estimate"]).all() and (tested["estimate"] <= tested["high"]).all()
     assert ((tested["verdict"] == "undecided") == (tested["p"] >= 0.05)).all()
@@ -206,9 +206,9 @@ def test_export_holds_every_row(tmp_path):
     assert findings.wide(again).equals(findings.wide(ledger))
 
 
-def claims_with(published):
-    others = dict.fromkeys(("released", "measured"), {"missing": "m"})
-    return {"claims": {"x": {"statement": "s", "reference": "r", "published": published} | others}}
+def claims_with(published, released={"missing": "m"}):  # noqa: B006
+    checked = {"published": published, "released": released, "measured": {"missing": "m"}}
+    return {"claims": {"x": {"statement": "s", "reference": "r"} | checked}}
 
 
 @pytest.mark.parametrize(
@@ -217,6 +217,7 @@ def claims_with(published):
         ({"fixed": "soon"}, "fixed: Input should be a valid date"),
         (claims_with({"check": "table9"}), "no check 'table9'"),
         (claims_with({}), "give either check"),
+        (claims_with({"missing": "m"}, {"check": "table3"}), "claim 'x', released: no check 'table3'; known: efficiency, gsm8k"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
     ],
 )

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tts.claims import published
+from tts.claims import findings, published, released
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "data" / "published" / "released.py"
@@ -113,3 +113,124 @@ def test_a_table_is_found_by_its_name_or_by_a_first_part_that_is_its_own():
     assert published.read("table3_small_vs_large").equals(published.read("table3"))
     with pytest.raises(published.PublishedError, match="no published table 'released'; there are .*released_coder"):
         published.read("released")
+
+
+GSM8K = {(0, 0, 0, 0): 4, (0, 1, 0, 1): 9, (1, 1, 1, 1): 5, (0, 0, 1, 1): 2}  # alone, with verifier; 6B, then 175B
+
+
+def tables(folder, monkeypatch, **named):
+    for name, (columns, rows) in named.items():
+        write(folder, f"released_{name}", rows, columns)
+    monkeypatch.setattr(published, "FOLDER", folder)
+
+
+def of_gsm8k(patterns=GSM8K):
+    return ["6B", "6B with verifier", "175B", "175B with verifier", "problems"], [(*pattern, n) for pattern, n in patterns.items()]
+
+
+def of_methods(rates, problems):
+    """``rates``: (method, N) -> accuracy in per cent by PRM-Vote and by majority, of each seed."""
+    rows = [(m, n, seed, 0.0, *both, 9, problems) for (m, n), seeds in rates.items() for seed, both in enumerate(seeds)]
+    return ["method", "n", "seed", "prm_max", "prm_vote", "majority", "solvable", "problems"], rows
+
+
+def resampled(columns, of_means, count=20_000):
+    """A bootstrap written anew: 2.5 and 97.5 % of a function of the columns' means over resampled problems."""
+    columns = np.asarray(columns, float)
+    picks = np.random.default_rng(7).integers(len(columns), size=(count, len(columns)))
+    return np.percentile([of_means(columns[pick].mean(0)) for pick in picks], [2.5, 97.5])
+
+
+def test_gsm8k_is_paired_by_problem(tmp_path, monkeypatch):
+    tables(tmp_path, monkeypatch, gsm8k=of_gsm8k())
+    found = released.gsm8k("6B with verifier", "175B")
+    assert found.estimate == pytest.approx((14 - 7) / 20) and "paired" in found.method
+    assert found.detail == "6B with verifier 70.0% less 175B 35.0%, by 9 against 2 of 20 problems of GSM8K; 29 times the size"
+    differences = [[0]] * 9 + [[1]] * 9 + [[-1]] * 2
+    assert (found.low, found.high) == pytest.approx(resampled(differences, lambda means: means[0]), abs=0.06)
+
+
+def test_the_relative_gain_of_a_verifier(tmp_path, monkeypatch):
+    tables(tmp_path, monkeypatch, gsm8k=of_gsm8k({pattern: 10 * n for pattern, n in GSM8K.items()}))
+    found = released.relative_gain("6B", "175B")
+    assert found.estimate == pytest.approx((14 / 5 - 1) - (16 / 7 - 1)) and found.unit == "share"
+    rows = np.repeat(np.array(list(GSM8K)), [10 * n for n in GSM8K.values()], axis=0)
+    low, high = resampled(rows, lambda m: m[1] / m[0] - m[3] / m[2])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.04)
+    tables(tmp_path, monkeypatch, gsm8k=of_gsm8k({(0, 1, 0, 1): 10, (0, 0, 1, 1): 10}))
+    assert released.relative_gain("6B", "175B").estimate == pytest.approx(0.5 / 0.025 - 1 / 0.5), "half a problem for none"
+
+
+def test_problems_that_are_mostly_solved(tmp_path, monkeypatch):
+    columns = ["model", "problem_set", "low", "high", "problems", "at_low"]
+    rows = [("L", "MATH", 0.7, 0.8, 30, 1), ("L", "MATH", 0.8, 0.9, 10, 3), ("L", "MATH", 0.9, 1.0, 60, 5), ("L", "GSM8K", 0.8, 0.9, 9, 0)]
+    tables(tmp_path, monkeypatch, pass_at_1=(columns, rows))
+    found = released.mostly_solved("L", "MATH", 0.8, 0.5)
+    assert (found.estimate, found.margin, found.method) == (0.67, 0.5, "Wilson") and 0.5 < found.low < 0.67 < found.high
+    with pytest.raises(published.PublishedError, match="no bin from 0.75 of L on MATH"):
+        released.mostly_solved("L", "MATH", 0.75, 0.5)
+
+
+def test_methods_differ_by_rates_of_seeds_and_problems(tmp_path, monkeypatch):
+    rates = {("dvts", 256): [(60, 0), (62, 0)], ("best_of_n", 256): [(40, 50), (50, 50)]}
+    tables(tmp_path, monkeypatch, methods=of_methods(rates, 100))
+    found = released.methods(["dvts", "prm_vote"], ["best_of_n", "prm_vote"], 256)
+    # over seeds 2e-4 / 2 and 50e-4 / 2, over problems 0.61 * 0.39 / 100 and 0.45 * 0.55 / 100
+    error = np.sqrt(1e-4 + 25e-4 + 0.002379 + 0.002475)
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.16, 0.16 - 1.96 * error, 0.16 + 1.96 * error))
+    assert found.detail == "DVTS by PRM-Vote, N = 256, 61.0%, less Best-of-N by PRM-Vote, N = 256, 45.0%; one policy, 2 seeds"
+    with pytest.raises(published.PublishedError, match="no two seeds of dvts by prm_vote at N = 64"):
+        released.methods(["dvts", "prm_vote"], ["best_of_n", "majority"], 64)
+
+
+@pytest.mark.parametrize(
+    ("searched", "bound", "times"),
+    [((70, 75, 80), ">", 16), ((40, 60, 80), "=", 256 / 32), ((30, 40, 45), "<", 1)],  # majority: 50 %; halfway from 16 to 64 is 32
+)
+def test_how_many_times_fewer_samples_a_search_needs(tmp_path, monkeypatch, searched, bound, times):
+    rates = {("beam_search", n): [(rate, 0)] * 2 for n, rate in zip((16, 64, 256), searched)} | {("best_of_n", 256): [(0, 50)] * 2}
+    tables(tmp_path, monkeypatch, methods=of_methods(rates, 10**6))
+    found = released.efficiency(["beam_search", "prm_vote"], 256)
+    assert (found.bound, found.estimate, found.margin) == (bound, pytest.approx(times), 1.0)
+    assert found.low == pytest.approx(times, rel=0.02) and found.high == pytest.approx(times, rel=0.02), "a million problems"
+
+
+def test_an_efficiency_gain_is_as_uncertain_as_its_rates(tmp_path, monkeypatch):
+    rates = {("beam_search", n): [(rate, 0)] * 2 for n, rate in ((16, 49), (64, 51), (256, 57))} | {("best_of_n", 256): [(0, 50)] * 2}
+    tables(tmp_path, monkeypatch, methods=of_methods(rates, 500))
+    found = released.efficiency(["beam_search", "prm_vote"], 256)
+    shares = np.array([0.50, 0.49, 0.51, 0.57])
+    errors, random = np.sqrt(shares * (1 - shares) / 500), np.random.default_rng(3)
+    gains = []
+    for of_target, of_search in random.standard_normal((20_000, 2)):
+        target, *searched = shares + errors * np.array([of_target, *[of_search] * 3])
+        gains.append(256 / np.exp(np.interp(target, searched, np.log([16, 64, 256]))))  # 16 or 1 beyond the ends
+    assert (found.low, found.high) == pytest.approx(np.percentile(gains, [2.5, 97.5]), rel=0.1) and found.low < 2
+    with pytest.raises(published.PublishedError, match="no two seeds of best_of_n by majority at N = 512"):
+        released.efficiency(["beam_search", "prm_vote"], 512)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "no published table 'released_gsm8k'; there are "),
+        (lambda path: path.write_text(""), "released_gsm8k.csv is damaged .*; restore it, say with git checkout"),
+        (lambda path: path.write_text("6B,problems\n1,2\n"), "it lacks 6B with verifier, 175B, 175B with verifier.; restore it"),
+    ],
+)
+def test_a_missing_or_damaged_table_is_said_in_a_line(tmp_path, monkeypatch, damage, message):
+    tables(tmp_path, monkeypatch, gsm8k=of_gsm8k())
+    damage(tmp_path / "released_gsm8k.csv")
+    with pytest.raises(published.PublishedError, match=message) as said:
+        released.gsm8k("6B with verifier", "175B")
+    assert "\n" not in str(said.value)
+
+
+def test_the_ledger_has_a_column_for_released_models():
+    rows = findings.judge(findings.read(), {}).query("scope == 'released'").set_index("claim")
+    assert set(rows["fixed"]) == {"2026-11-29"}, "later than the other scopes"
+    tested = rows[rows["verdict"] != "not tested"]["verdict"].to_dict()
+    assert tested.keys() == {"fig1-3b", "small-search", "absolute-bins", "tts-over-majority", "shrinking-gain", "efficiency"}
+    assert tested["fig1-3b"] == tested["tts-over-majority"] == "supported" and tested["absolute-bins"] == "contradicted"
+    assert findings.formatted(rows.loc["fig1-3b"]).startswith("+4.3 [")
+    assert "by 209 against 152 of 1319 problems" in rows.loc["fig1-3b", "detail"]

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from tts.analysis import committed, difficulty
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence
-from tts.claims import checks
+from tts.claims import checks, released
 from tts.claims.checks import Finding
 from tts.claims.scope import NotTested, Roles, Scope
 from tts.common.files import write_text
@@ -31,6 +31,8 @@ from tts.store import imported
 from tts.store.store import Store
 
 CLAIMS = NOTEBOOKS / "claims.yaml"
+FIXED = {"published": checks.PUBLISHED, "released": released.RELEASED}
+"""Scopes whose checks need no evidence, with those checks."""
 VERDICTS = ("supported", "contradicted", "undecided", "not tested")
 
 
@@ -61,7 +63,7 @@ class Check(BaseModel, extra="allow"):
 
 
 class Claim(BaseModel, extra="forbid"):
-    """A claim of the study, its place in the paper, and its checks: on published numbers, on others' real models, on any scope's outcomes."""
+    """A claim of the study, its place in the paper, and its checks: of published numbers, of others' models, of any scope's outcomes."""
 
     statement: str
     reference: str
@@ -85,7 +87,7 @@ class Ledger(BaseModel, extra="forbid"):
     @model_validator(mode="after")
     def _checks_exist(self) -> Self:
         for name, claim in self.claims.items():
-            for kind, known in (("published", checks.PUBLISHED), ("measured", checks.CHECKS)):
+            for kind, known in (FIXED | {"measured": checks.CHECKS}).items():
                 check = getattr(claim, kind).check
                 if check and check not in known:
                     raise ValueError(f"claim {name!r}, {kind}: no check {check!r}; known: {', '.join(known)}")
@@ -168,7 +170,7 @@ def scope(ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], otherwise:
 
 
 def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
-    """The ledger: one row per claim and scope, published among them. ``scopes``: evidence by name, None where there is none.
+    """The ledger: one row per claim and scope, published and released among them. ``scopes``: evidence by name, None for none.
 
     Columns claim, statement, reference, scope, verdict, interval (its method), p (two-sided, corrected within the scope), detail (what
     was compared, or why the claim is not tested), fixed, and those of :class:`Finding`, whose low and high are not corrected.
@@ -176,7 +178,8 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
     from statsmodels.stats.multitest import multipletests  # takes a second
 
     rows = []
-    for scope_name in ("published", *scopes):
+    for scope_name in (*FIXED, *scopes):
+        fixed = ledger.fixed_released if scope_name == "released" else ledger.fixed
         results = {name: _run(claim, scope_name, scopes.get(scope_name)) for name, claim in ledger.claims.items()}
         uncertain = {name: f for name, f in results.items() if isinstance(f, Finding) and f.method != "exact"}
         raw = [math.erfc(abs(checks.certainty(f)) / math.sqrt(2)) for f in uncertain.values()]
@@ -191,17 +194,17 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
                 row["verdict"] = side if p < 1 - ledger.level else "undecided"
                 row |= {key: getattr(found, key) for key in ("estimate", "low", "high", "unit", "margin", "bound")}
                 row |= {"interval": found.method, "p": p, "detail": found.detail}
-            rows.append(row | {"fixed": str(ledger.fixed)})
+            rows.append(row | {"fixed": str(fixed)})
     return pd.DataFrame(rows)
 
 
 def _run(claim: Claim, scope_name: str, scope: Scope | None) -> Finding | str:
     """What a claim's check finds in a scope, or why it cannot."""
-    check = claim.published if scope_name == "published" else claim.measured
+    check = getattr(claim, scope_name if scope_name in FIXED else "measured")
     if check.missing:
         return check.missing
-    if scope_name == "published":
-        return checks.PUBLISHED[check.check](**check.parameters)
+    if scope_name in FIXED:
+        return FIXED[scope_name][check.check](**check.parameters)
     if scope is None:
         return f"no outcomes of the scope {scope_name!r}"
     try:
