@@ -11,7 +11,7 @@ _MODULES = {
     "pathologies": "tts.analysis", "search_losses": "tts.analysis", "stats": "tts.analysis", "adviser": "tts.strategy",
     "choices": "tts.strategy", "verifier_map": "tts.strategy", "checks": "tts.claims", "comparisons": "tts.claims",
     "findings": "tts.claims", "published": "tts.claims", "comparison_plots": "tts.report",
-    "explorer": "tts.report", "plots": "tts.report", "search_steps": "tts.report", "search_tree": "tts.report",
+    "explorer": "tts.report", "plots": "tts.report", "real_models": "tts.report", "search_steps": "tts.report", "search_tree": "tts.report",
     "style": "tts.report", "summaries": "tts.report", "tables": "tts.report", "labelled": "tts.generate", "recorded": "tts.generate",
 }  # fmt: skip
 _NAMES = {

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.text import Text
 
 from tts.analysis.flops import Cost
-from tts.report import comparison_plots, plots, style
+from tts.report import comparison_plots, plots, real_models, style
 from tts.report.panels import UNDEFINED, Percent, legend_below
 from tts.search.registry import METHODS
 
@@ -137,6 +137,24 @@ def ledger(count):
     return comparison_plots.ledger(table.assign(kind="difference"))
 
 
+def real_curves(count):
+    panel = ["Llama-3.2-1B, MATH-500", "Llama-3-70B, GSM8K and MATH", "pocket 668k"][:count]
+    return real_models.curve_panels(rows(panel=panel, series=list(real_models.CURVES), n=[1, 16, 256, 4096]))
+
+
+def real_methods(count):
+    panel = ["Llama-3.2-1B, PRM-Vote", "Llama-3.2-1B, PRM-Max", "pocket 32k, PRM-Vote"][:count]
+    seeds = rows({"low": np.nan, "high": np.nan}, panel=panel[:2], method=["beam_search", "dvts"], n=[64, 256], accuracy=[0.4, 0.5])
+    return real_models.method_panels(pd.concat([seeds, rows(panel=panel[2:], method=["beam_search", "dvts"], n=[16, 64])]))
+
+
+def real_differences(count):
+    names = ["GSM8K, 6B and 175B", "pocket, 20k and 668k", "pocket, 20k and 94k"][:count]
+    held = {"difference": 0.1, "low": -0.1, "high": 0.2, "verdict": "undecided"}
+    accuracies, differences = rows(problems=names, system=list(real_models.ROLES)), rows(held, problems=names, pair=list(real_models.PAIRS))
+    return real_models.bars_and_differences(accuracies, differences)
+
+
 FIGURES = {
     "methods": lambda count: plots.grid_of_panels(
         rows(policy=POLICIES[:1], prm=PRMS[:count], method=list(METHODS), n=[4, 16, 64]), FULL
@@ -163,7 +181,7 @@ FIGURES = {
         draw.__name__: draw
         for draw in (
             *(by_size, gains, against_flops, quality, per_prm, pathologies, small_and_large, pairs, parts, queries, solvers),
-            *(claims, published_long, verifiers, ledger),
+            *(claims, published_long, verifiers, ledger, real_curves, real_methods, real_differences),
         )
     },
 }  # fmt: skip

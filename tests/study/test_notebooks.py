@@ -19,7 +19,7 @@ from tts.study.experiment import experiment_of
 from tts.study.parameters import NotebookError
 
 ROOT = Path(__file__).resolve().parents[2]
-WITH_A_GRID = [name for name in parameters.notebooks() if name != "10_train_pocket"]
+WITH_A_GRID = [name for name in parameters.notebooks() if name not in ("10_train_pocket", "11_real_models")]
 
 
 def planned(notebook, preset="smoke", **overrides):

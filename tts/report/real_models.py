@@ -1,0 +1,189 @@
+"""Real models beside the pocket family: what the notebook ``11_real_models`` shows, as rows and figures. Intervals are 95 % ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tts.analysis import stats
+from tts.analysis.evidence import Evidence
+from tts.claims import findings, released
+from tts.common.names import short
+from tts.report.comparison_plots import forest
+from tts.report.panels import bars, errors, legend_below, lines_over_budget, over_budget, panels, values
+from tts.report.plots import methods_in
+from tts.search.registry import prm_of
+
+ROLES = ("small", "small with verifier", "large", "large with verifier")
+PAIRS = {f"{ROLES[first]} − {ROLES[second]}": (ROLES[first], ROLES[second]) for first, second in ((1, 2), (1, 0), (3, 2), (2, 0))}
+CURVES: dict[str, dict[str, Any]] = {
+    "Pass@N": {"label": "Pass@N", "color": "#000000", "linestyle": "--"},
+    "Majority": {"label": "Majority", "color": "C0", "marker": "o"},
+    "Pass@N, GSM8K": {"label": "Pass@N, GSM8K", "color": "#7f7f7f", "linestyle": "--"},
+    "Majority, GSM8K": {"label": "Majority, GSM8K", "color": "C1", "marker": "s"},
+}
+
+
+def verdicts(ledger: pd.DataFrame, pocket: str = "pocket") -> pd.DataFrame:
+    """The claims that both the released models and another scope can test: disagreements first, what is undecided last.
+
+    Returns:
+        Columns statement, released and ``pocket`` (verdict and contrast), together (disagree, agree or undecided).
+    """
+    of = ledger.pivot(index="claim", columns="scope", values="verdict").loc[ledger["claim"].unique(), ["released", pocket]]
+    of = of[(of != "not tested").all(axis=1)]
+    together = np.where(of["released"] == of[pocket], "agree", "disagree")
+    together = np.where((of == "undecided").any(axis=1), "undecided", together)
+    table = findings.wide(ledger).loc[of.index, ["statement", "released", pocket]].assign(together=together)
+    return table.sort_values("together", key=lambda column: column.map(["disagree", "agree", "undecided"].index), kind="stable")
+
+
+def pass_at_1(problem_sets: Sequence[str]) -> dict[str, np.ndarray]:
+    """Pass@1 of each problem of the released models, known to a tenth, whose middle stands for it; by model and problem set."""
+    rows = released.table("pass_at_1")
+    rows = rows[rows["problem_set"].isin(problem_sets)].assign(middle=lambda table: (table["low"] + table["high"]) / 2)
+    return {
+        f"{_model(model)}, {name}": np.repeat(part["middle"].to_numpy(), part["problems"])
+        for (model, name), part in rows.groupby(["model", "problem_set"], sort=False)
+    }
+
+
+def _model(name: str) -> str:
+    return name.removesuffix("-Instruct")
+
+
+def curves(pocket: pd.DataFrame) -> pd.DataFrame:
+    """Pass@N and majority of the released models, and those of a table of results; rows of one model (column ``panel``) together.
+
+    Of the 1B policy majority is known at N = 256 only; its interval is that of :func:`tts.claims.released.rate`.
+    """
+    rows = released.table("curves").rename(columns={"series": "method"})
+    rate = released.rate("best_of_n", "majority", 256)
+    bounds = {"accuracy": rate.mean, "low": rate.mean - 1.96 * rate.error, "high": rate.mean + 1.96 * rate.error}
+    rows = pd.concat([rows, pd.DataFrame([rows.iloc[0].to_dict() | {"method": "majority", "n": 256} | bounds])])
+    sets = rows.groupby("model")["problem_set"].transform(lambda names: " and ".join(values(names)))
+    rows = rows.assign(panel=rows["model"].map(_model) + ", " + sets)
+    ours = pocket[pocket["method"].isin(["pass", "majority"])]
+    rows = pd.concat([rows, ours.assign(panel="pocket " + ours["policy"].map(short), problem_set="")])
+    series = rows["method"].map({"pass": "Pass@N", "majority": "Majority"}) + np.where(rows["problem_set"] == "GSM8K", ", GSM8K", "")
+    return rows.assign(series=series)[["panel", "series", "n", "accuracy", "low", "high"]]
+
+
+def curve_panels(rows: pd.DataFrame) -> Figure:
+    """Accuracy over the number of samples, one panel per model. ``rows``: of :func:`curves`."""
+    parts = [(name, rows[rows["panel"] == name]) for name in values(rows["panel"])]
+    return panels(parts, lambda part, ax: lines_over_budget(part, "series", CURVES, ax), ("samples N", "accuracy"), 2.0, min(3, len(parts)))
+
+
+def methods(pocket: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Accuracy of each method, budget and seed of the 1B policy, by PRM-Vote and by PRM-Max, and what tables of results give.
+
+    Args:
+        pocket: title of a panel -> table of results.
+    """
+    rows = released.table("methods")
+    pool = rows[rows["method"] == "best_of_n"].assign(method="majority")
+    parts = []
+    for vote in ("prm_vote", "prm_max"):
+        both = pd.concat([pool.assign(accuracy=pool["majority"]), rows.assign(accuracy=rows[vote])])
+        parts.append(both.assign(panel=f"Llama-3.2-1B, {released.VOTES[vote]}", accuracy=both["accuracy"] / 100))
+    parts += [table[~table["method"].isin(["cot", "pass"])].assign(panel=title) for title, table in pocket.items()]
+    return pd.concat(parts)[["panel", "method", "n", "seed", "accuracy", "low", "high"]]
+
+
+def method_panels(rows: pd.DataFrame) -> Figure:
+    """Accuracy of each method over the budget N, side by side: seeds as points and their mean, or intervals over problems.
+
+    Args:
+        rows: of :func:`methods`; two panels in a row.
+    """
+
+    def draw(part: pd.DataFrame, ax: Axes) -> None:
+        over_budget(ax)
+        for place, method in enumerate(methods_in(part["method"])):
+            of = part[part["method"] == method.name]
+            means = of.groupby("n")["accuracy"].mean()
+            beside = 2 ** (0.12 * (place - 1.5))
+            ax.plot(means.index * beside, means, color=method.colour, marker=method.marker, label=method.label)
+            if of["low"].isna().all():
+                ax.plot(of["n"] * beside, of["accuracy"], ".", color=method.colour, alpha=0.5)
+            else:
+                ax.errorbar(of["n"] * beside, of["accuracy"], errors(of, ax), color=method.colour, linestyle="none", elinewidth=0.8)
+        ax.set_xticks(sorted(set(part["n"])))
+        if part["low"].isna().all():
+            ax.plot([], [], ".", color="#7f7f7f", label="one seed")
+
+    parts = [(name, rows[rows["panel"] == name]) for name in values(rows["panel"])]
+    return panels(parts, draw, ("budget N (samples)", "accuracy"), 2.0, min(2, len(parts)))
+
+
+def of_pocket(evidence: Evidence, problem_set: str, prm: str, n: int, small: str, large: str) -> pd.DataFrame:
+    """Accuracy on each problem of two policies alone (greedy) and with best-of-N, in the columns :data:`ROLES`."""
+    ways = [(policy, method) for policy in (small, large) for method in ("cot", "best_of_n")]
+    columns = [evidence.accuracy(problem_set, policy, prm_of(m, prm), m, 1 if m == "cot" else n) for policy, m in ways]
+    return pd.DataFrame(dict(zip(ROLES, columns)))
+
+
+def gsm8k() -> pd.DataFrame:
+    """Whether 6B and 175B, alone and with a verifier, were right on each problem, in the columns :data:`ROLES`."""
+    rows = released.table("gsm8k")
+    return released.outcomes(rows, rows.columns[:4]).set_axis(ROLES, axis=1)
+
+
+def coder() -> dict[str, pd.DataFrame]:
+    """Whether the smaller and the larger coder were right on each task, by problem set; + stands for base and plus tests."""
+    rows, names = released.table("coder"), {"humaneval": "HumanEval", "mbpp": "MBPP"}
+    return {
+        names[name] + "+" * (tests == "plus") + ", 1.5B and 7B": released.outcomes(part, ["1.5B", "7B"]).set_axis(
+            ["small", "large"], axis=1
+        )
+        for (name, tests), part in rows.groupby(["problem_set", "tests"])
+    }
+
+
+def accuracies(outcomes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Accuracy of each system on each problem set: columns problems, system, accuracy, low, high."""
+    rows = [
+        {"problems": name, "system": system} | stats.of_accuracy(table[system].to_numpy()).columns()
+        for name, table in outcomes.items()
+        for system in table
+    ]
+    return pd.DataFrame(rows)
+
+
+def differences(outcomes: Mapping[str, pd.DataFrame], pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """Differences of systems, paired by problem: columns problems, pair, difference, low, high, verdict (uncorrected)."""
+    rows = []
+    for name, table in outcomes.items():
+        for pair, (first, second) in pairs.items():
+            found = stats.paired_difference(table[first], table[second])
+            rows.append({"problems": name, "pair": pair} | found.columns("difference") | {"verdict": stats.verdict(found)})
+    return pd.DataFrame(rows)
+
+
+def bars_and_differences(accuracies: pd.DataFrame, differences: pd.DataFrame, by: str = "problems") -> Figure:
+    """Bars of each system on each problem set, and below them their paired differences, in one panel per value of ``by``.
+
+    Args:
+        accuracies, differences: of the functions of these names; a line of a panel is named by the other of problems and pair.
+    """
+    groups, named = values(differences[by]), {"problems": "pair", "pair": "problems"}[by]
+    figure, axes = plt.subplot_mosaic([["bars"] * len(groups), groups], figsize=(7.2, 4.2))
+    colours: dict[str, tuple[str, str | None]] = {
+        system: (system, colour) for system, colour in zip(values(accuracies["system"]), ("C5", "C0", "C4", "C1"))
+    }
+    sets = bars(accuracies, "problems", "system", colours, axes["bars"])
+    axes["bars"].set_xticks(range(len(sets)), [name.replace(", ", "\n") for name in sets])
+    axes["bars"].set_ylabel("accuracy")
+    for group in groups:
+        part = differences[differences[by] == group]
+        forest(part, [name.replace(" − ", "\n− ") if group == groups[0] else "" for name in part[named]], axes[group])
+        axes[group].set(title=group, xlabel="difference (points)")
+    legend_below(figure, np.array(list(axes.values())), 4)
+    return figure
