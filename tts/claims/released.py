@@ -51,7 +51,7 @@ def paired(rows: pd.DataFrame, first: str, second: str) -> Finding:
     a, b = rows[first], rows[second]
     won, lost = ((a > b).sum(), (a < b).sum())
     detail = f"{first} {a.mean():.1%} less {second} {b.mean():.1%}, by {won} against {lost} of {len(rows)} problems"
-    interval = stats.paired_difference(a, b)
+    interval = stats.bootstrap(a - b)
     return Finding.of(replace(interval, method="bootstrap over problems, paired"), "points", detail)
 
 

@@ -16,7 +16,7 @@ from tts.analysis.evidence import Evidence
 from tts.claims import findings, released
 from tts.common.names import short
 from tts.report.comparison_plots import forest
-from tts.report.panels import bars, errors, legend_below, lines_over_budget, over_budget, panels, values
+from tts.report.panels import bars, errors, legend_below, lines_over_budget, over_budget, panels
 from tts.report.plots import methods_in
 from tts.search.registry import prm_of
 
@@ -67,7 +67,7 @@ def curves(pocket: pd.DataFrame) -> pd.DataFrame:
     rate = released.rate("best_of_n", "majority", 256)
     bounds = {"accuracy": rate.mean, "low": rate.mean - 1.96 * rate.error, "high": rate.mean + 1.96 * rate.error}
     rows = pd.concat([rows, pd.DataFrame([rows.iloc[0].to_dict() | {"method": "majority", "n": 256} | bounds])])
-    sets = rows.groupby("model")["problem_set"].transform(lambda names: " and ".join(values(names)))
+    sets = rows.groupby("model")["problem_set"].transform(lambda names: " and ".join(names.unique()))
     rows = rows.assign(panel=rows["model"].map(_model) + ", " + sets)
     ours = pocket[pocket["method"].isin(["pass", "majority"])]
     rows = pd.concat([rows, ours.assign(panel="pocket " + ours["policy"].map(short), problem_set="")])
@@ -77,7 +77,7 @@ def curves(pocket: pd.DataFrame) -> pd.DataFrame:
 
 def curve_panels(rows: pd.DataFrame) -> Figure:
     """Accuracy over the number of samples, one panel per model. ``rows``: of :func:`curves`."""
-    parts = [(name, rows[rows["panel"] == name]) for name in values(rows["panel"])]
+    parts = [(name, rows[rows["panel"] == name]) for name in rows["panel"].unique()]
     return panels(parts, lambda part, ax: lines_over_budget(part, "series", CURVES, ax), ("samples N", "accuracy"), 2.0, min(3, len(parts)))
 
 
@@ -119,7 +119,7 @@ def method_panels(rows: pd.DataFrame) -> Figure:
         if part["low"].isna().all():
             ax.plot([], [], ".", color="#7f7f7f", label="one seed")
 
-    parts = [(name, rows[rows["panel"] == name]) for name in values(rows["panel"])]
+    parts = [(name, rows[rows["panel"] == name]) for name in rows["panel"].unique()]
     return panels(parts, draw, ("budget N (samples)", "accuracy"), 2.0, min(2, len(parts)))
 
 
@@ -162,7 +162,7 @@ def differences(outcomes: Mapping[str, pd.DataFrame], pairs: Mapping[str, tuple[
     rows = []
     for name, table in outcomes.items():
         for pair, (first, second) in pairs.items():
-            found = stats.paired_difference(table[first], table[second])
+            found = stats.bootstrap(table[first] - table[second])
             rows.append({"problems": name, "pair": pair} | found.columns("difference") | {"verdict": stats.verdict(found)})
     return pd.DataFrame(rows)
 
@@ -173,17 +173,17 @@ def bars_and_differences(accuracies: pd.DataFrame, differences: pd.DataFrame, by
     Args:
         accuracies, differences: of the functions of these names; a line of a panel is named by the other of problems and pair.
     """
-    groups, named = values(differences[by]), {"problems": "pair", "pair": "problems"}[by]
+    groups, named = differences[by].unique(), {"problems": "pair", "pair": "problems"}[by]
     figure, axes = plt.subplot_mosaic([["bars"] * len(groups), groups], figsize=(7.2, 4.2))
     colours: dict[str, tuple[str, str | None]] = {
-        system: (system, colour) for system, colour in zip(values(accuracies["system"]), ("C5", "C0", "C4", "C1"))
+        system: (system, colour) for system, colour in zip(accuracies["system"].unique(), ("C5", "C0", "C4", "C1"))
     }
-    sets = bars(accuracies, "problems", "system", colours, axes["bars"])
-    axes["bars"].set_xticks(range(len(sets)), [name.replace(", ", "\n") for name in sets])
+    bars(accuracies, "problems", "system", colours, axes["bars"], named=lambda name: name.replace(", ", "\n"))
     axes["bars"].set_ylabel("accuracy")
     for group in groups:
         part = differences[differences[by] == group]
-        forest(part, [name.replace(" − ", "\n− ") if group == groups[0] else "" for name in part[named]], axes[group])
+        labels = part[named].str.replace(" − ", "\n− ") if group == groups[0] else ""
+        forest(part.assign(label=labels), axes[group])
         axes[group].set(title=group, xlabel="difference (points)")
     legend_below(figure, np.array(list(axes.values())), 4)
     return figure
