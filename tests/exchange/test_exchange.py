@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,7 @@ from tts.exchange.records import ExchangeError
 from tts.generate import runner
 from tts.generate.grid import Grid
 from tts.policies import open_policy
-from tts.report import plots
+from tts.report import plots, tables
 from tts.reward_models import open_prm
 from tts.search.sampling import Sampling
 from tts.store import imported
@@ -108,7 +110,7 @@ def study(tmp_path):
 def test_single_samples_are_a_pool_and_repeated_searches_are_dvts(study, tmp_path):
     store = Store(tmp_path / "runs")
     done = imported_from(study, store)
-    assert not done.contents.skipped and done.grades == 4 and not done.differences
+    assert not done.contents.skipped and done.regraded.grades == 4 and not done.regraded.differences
     grid = grid_of(done, methods=["majority", "best_of_n", "beam_search", "dvts"], budgets=[2, 4, 8], aggregate="last", vote="max")
     assert runner.missing(grid, store) == []
     results, names = Results(grid, store), (done.source.problem_set, grid.policies[0], grid.prms[0])
@@ -202,7 +204,7 @@ def test_grades_are_made_anew_and_differences_listed(study, tmp_path):
     pool = study / "MATH_best_of_n/Pol-1B/Some-PRM-7B/1_1_1"
     record(pool, 0, 0, ["\\$1"], result={"majority_vote": 0})
     done = imported_from(study, Store(tmp_path / "runs"))
-    [difference] = done.differences
+    [difference] = done.regraded.differences
     assert "question_0/record_0.jsonl: majority gives" in difference and difference.endswith(": right here, wrong as recorded")
 
 
@@ -228,6 +230,80 @@ def test_two_prms_with_samples_of_their_own(study, tmp_path):
     grid = grid_of(done, methods=["majority", "best_of_n"])
     assert [grid.spec("scores", grid.policies[0], prm, grid.samples).n for prm in sorted(grid.prms)] == [3, 2]
     assert len(done.presets) == 2, "they hold different things"
+
+
+def test_copies_of_runs_and_of_searches_are_listed_and_samples_may_repeat(study, tmp_path):
+    before = {h.spec.n for h in imported_from(study, Store(tmp_path / "before")).source.runs}
+    shutil.copytree(study / "MATH_best_of_n", study / "backup" / "MATH_best_of_n")
+    beams = study / "MATH_beam_search/Pol-1B/Some-PRM-7B/40_4_1"
+    for question in range(2):
+        (beams / f"question_{question}/record_2.jsonl").write_bytes((beams / f"question_{question}/record_0.jsonl").read_bytes())
+        record(study / "MATH_best_of_n/Pol-1B/Some-PRM-7B/1_1_1", question, 2, [7])
+        record(study / "MATH_best_of_n/Pol-1B/Some-PRM-7B/1_1_1", question, 3, [7])
+    done = imported_from(study, Store(tmp_path / "runs"))
+    assert {h.spec.n for h in done.source.runs} == (before | {4}) - {2}, "8 subtrees' samples as before, and four samples"
+    text = "\n".join(summary.lines(done))
+    assert "not used: 6" in text and text.count("a byte-identical copy of ") == 2, "one line for each cause and folder"
+    assert "(3 more like this)" in text and "(1 more like this)" in text
+    assert "2 records are byte for byte another one of their question; samples may repeat" in text
+
+
+def test_a_copied_file_is_used_once(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "in" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, plain_rows())))
+    done = imported_from(tmp_path / "in", Store(tmp_path / "runs"))
+    assert [(s.source, s.reason) for s in done.contents.skipped] == [("b.jsonl", "a byte-identical copy of a.jsonl")]
+    assert {h.spec.n for h in done.source.runs} == {2}
+
+
+def test_near_misses_are_read_and_said(tmp_path):
+    rows = [{"question": r["problem"]} | {k: v for k, v in r.items() if k != "problem"} for r in plain_rows()]
+    for row in rows:
+        row["completions"] = [{"text": c["text"], "score": c["scores"][-1], "tokens": 3.0} for c in row["completions"]]
+    (tmp_path / "mine.json").write_text(json.dumps([*rows, {"problem": "p", "answer": "1"}, 5], indent=1))
+    store = Store(tmp_path / "runs")
+    done = imported_from(tmp_path / "mine.json", store)
+    assert done.source.count == 3 and rows_of(store, "scores")["x-00000"]["trajectories"][0]["scores"] == [0.6]
+    assert rows_of(store, "pool")["x-00000"]["policy_tokens"] == 6
+    assert {f"mine.json: {made} in 3 lines" for made in ("question is read as problem", "score is read as scores")} <= set(
+        done.contents.notes
+    )
+    assert [(s.source, s.reason) for s in done.contents.skipped] == [
+        ("mine.json, item 5", "expected an object, found int"),
+        ("mine.json, item 4", "no completions; its fields are problem, answer"),
+    ][::-1]
+
+
+def test_a_file_of_no_format_is_told_by_line_and_field(tmp_path):
+    (tmp_path / "mine.jsonl").write_text('\n{"problem": "p", "solution": "1", "responses": ["x"]}\n')
+    with pytest.raises(ExchangeError, match="mine.jsonl, line 2: no answer, completions; its fields are problem, solution, responses"):
+        exchange.read_runs(tmp_path)
+
+
+def test_scores_outside_of_0_to_1_are_refused_where_they_are_summed_or_multiplied(tmp_path):
+    rows = plain_rows(12)
+    for row in rows:
+        row["completions"] = [c | {"scores": [-1.0, 2.0][: len(c["scores"])]} for c in row["completions"]]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    said = tts("import", tmp_path / "mine.jsonl", "--store", tmp_path / "runs", "--name", "x")
+    assert "scores from -1 to 2, not in [0, 1]: no PRM-Vote and no product" in said
+    [source] = imported.all_of(tmp_path / "runs")
+    done = SimpleNamespace(source=source)
+    for rule in ({"vote": "vote", "aggregate": "last"}, {"vote": "max", "aggregate": "product"}):
+        with pytest.raises(ValueError, match="imported scores of prm are not in .0, 1.*--scores sigmoid"):
+            grid_of(done, methods=["best_of_n"], **rule)
+    grid = grid_of(done, methods=["majority", "best_of_n"], vote="max", aggregate="last")
+    table = tables.score_by_vote(Results(grid, Store(tmp_path / "runs")), source.problem_set, grid.policies[0], 2)
+    assert table.index[table.isna().all(axis=1)].tolist() == [
+        *("PRM-Min-Vote", "PRM-Last-Vote", "PRM-Avg-Vote", "PRM-Product-Max", "PRM-Product-Vote"),
+    ]
+    preset = (source.folder / "preset.yaml").read_text()
+    assert "vote: max" in preset and "aggregate: last" in preset and "05_compute_optimal" not in preset
+    said = tts("import", tmp_path / "mine.jsonl", "--store", tmp_path / "mapped", "--name", "x", "--scores", "sigmoid")
+    assert "not in [0, 1]" not in said
+    held = rows_of(Store(tmp_path / "mapped"), "scores")["x-00000"]["trajectories"][0]["scores"]
+    assert held == pytest.approx([1 / (1 + np.exp(1.0)), 1 / (1 + np.exp(-2.0))])
 
 
 # -- search-and-learn ------------------------------------------------------------------------------------------
@@ -270,7 +346,7 @@ def test_search_and_learn(tmp_path):
     row = rows_of(store, "scores")["test/1.json"]
     assert row["trajectories"][0]["steps"] == ["One.", "Two.", "\\boxed{1}"], "a blank step goes, its score with it"
     assert row["trajectories"][0]["scores"] == [0.8, 0.5, 0.2] and row["policy_tokens"] == 20
-    assert done.grades == 2 and [d.split(" gives ")[0].split(": ")[1] for d in done.differences] == ["last+max"]
+    assert done.regraded.grades == 2 and [d.split(" gives ")[0].split(": ")[1] for d in done.regraded.differences] == ["last+max"]
     assert any("Llama-1B with A-PRM-7B" in note for note in done.contents.notes), "and the policy's name is asked for"
 
 
@@ -422,7 +498,7 @@ def test_a_useless_file_does_not_stop_the_others(tmp_path):
     assert "3 problems, format plain" in told and "none of the 2 records of search-and-learn" in told and "no answer" in told
     (tmp_path / "in" / "mine.jsonl").unlink()
     with pytest.raises(ExchangeError, match="(?s)none of the 2 records of search-and-learn in .*line 2: no answer"):
-        list(summary.import_all(Store(tmp_path / "other"), tmp_path / "in"))
+        list(summary.import_all(Store(tmp_path / "other"), [tmp_path / "in"]))
 
 
 def test_token_counts_of_samples_are_summed_and_unknown_ones_are_no_axis(tmp_path):
@@ -447,7 +523,7 @@ def test_grades_of_single_completions(tmp_path):
     rows[1]["answer"] = "3"
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
     done = imported_from(tmp_path / "mine.jsonl", Store(tmp_path / "runs"))
-    assert done.grades == 3 and [d.split(": ")[0] for d in done.differences] == ["mine.jsonl, line 2, completion 0"]
+    assert done.regraded.grades == 3 and [d.split(": ")[0] for d in done.regraded.differences] == ["mine.jsonl, line 2, completion 0"]
 
 
 JSON = st.recursive(

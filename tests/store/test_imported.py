@@ -25,7 +25,7 @@ def import_of(tmp_path):
         path = tmp_path / f"{name}.jsonl"
         path.write_text("\n".join(map(json.dumps, lines)))
         store = Store(tmp_path / "runs")
-        list(summary.import_all(store, path))
+        list(summary.import_all(store, [path]))
         [source] = [source for source in imported.all_of(store.folder) if source.name == name]
         return store, source
 

@@ -101,3 +101,12 @@ def test_from_the_command_line(file, capsys, monkeypatch):
     assert code == 0 and "answer: 15" in out and "policy tokens" in out
     code, _, err = run("advise", "--budget", "1")
     assert code == 2 and err.startswith("error: a budget of 1 samples buys nothing") and "Traceback" not in err
+
+
+def test_costs_that_runs_do_not_record_are_unknown(plan, tmp_path):
+    unknown = {name: float("nan") for name in ("policy_tokens", "prm_tokens", "flops")}
+    bare = plan.model_copy(update={"entries": [adviser.Entry(**e.model_dump() | unknown) for e in plan.entries]})
+    again = adviser.load(adviser.save([bare], tmp_path / "bare.json"), POLICY, PRM)
+    assert again.entries[0].flops is None and again.within(16, "samples") == bare.within(16, "samples")
+    with pytest.raises(adviser.StrategyError, match="do not record tokens; give the budget in samples"):
+        again.within(1e9, "tokens")

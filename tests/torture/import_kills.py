@@ -146,20 +146,35 @@ def sabotaged(command: Callable[[], None], step: int, number: int) -> Callable[[
 
 
 def _sabotage(step: int, number: int) -> None:
-    texts, tables, replace, unlink, opened, removed = Path.write_text, pq.write_table, os.replace, Path.unlink, [0], [0]
+    texts, writer, replace, unlink, opened, removed = Path.write_text, pq.ParquetWriter, os.replace, Path.unlink, [0], [0]
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def written(path: Path, write: Callable[[], object]) -> None:
+    def begun() -> bool:
         opened[0] += 1
-        due = opened[0] == number
-        if due and step == 0:
+        if (due := opened[0] == number) and step == 0:
             die()
-        write()
+        return due
+
+    def ended(path: Path, due: bool) -> None:
         if due and step == 1:
             os.truncate(path, path.stat().st_size // 2)
             die()
+
+    def written(path: Path, *arguments: object, **options: object) -> None:
+        due = begun()
+        texts(path, *arguments, **options)
+        ended(path, due)
+
+    class Writer(writer):
+        def __init__(self, path: Path, *arguments: object, **options: object):
+            self._path, self._due = path, begun()
+            super().__init__(path, *arguments, **options)
+
+        def close(self) -> None:
+            super().close()
+            ended(self._path, self._due)
 
     def renamed(source: Path, target: Path) -> None:
         if opened[0] == number and step == 2:
@@ -175,8 +190,7 @@ def _sabotage(step: int, number: int) -> None:
                 die()
         unlink(path, missing_ok)
 
-    Path.write_text = lambda path, *arguments, **options: written(path, lambda: texts(path, *arguments, **options))
-    pq.write_table = lambda table, path, **options: written(path, lambda: tables(table, path, **options))
+    Path.write_text, pq.ParquetWriter = written, Writer
     os.replace, Path.unlink = renamed, unlinked
 
 

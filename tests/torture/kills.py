@@ -50,7 +50,7 @@ def _fill(parameters: str, folder: str, *sabotage: int) -> None:
 
 def sabotage_writes(moment: int, chunk: int) -> None:
     """Lets this process kill itself while it writes its n-th chunk."""
-    write, replace, left = pq.write_table, os.replace, [chunk]
+    writer, replace, left = pq.ParquetWriter, os.replace, [chunk]
 
     def due(path: object) -> bool:
         left[0] -= ".parquet" in str(path)
@@ -59,14 +59,19 @@ def sabotage_writes(moment: int, chunk: int) -> None:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def deadly_write(table: object, path: Path, **options: object) -> None:
-        if moment <= 2 and due(path):
-            if moment:
-                write(table, path, **options)
-            if moment == 1:
-                os.truncate(path, path.stat().st_size // 2)
-            die()
-        write(table, path, **options)
+    class Writer(writer):
+        def __init__(self, path: Path, *arguments: object, **options: object):
+            self._path, self._due = path, moment <= 2 and due(path)
+            if self._due and not moment:
+                die()
+            super().__init__(path, *arguments, **options)
+
+        def close(self) -> None:
+            super().close()
+            if self._due:
+                if moment == 1:
+                    os.truncate(self._path, self._path.stat().st_size // 2)
+                die()
 
     def deadly_replace(source: Path, target: Path) -> None:
         if moment == 3 and due(source):
@@ -75,7 +80,7 @@ def sabotage_writes(moment: int, chunk: int) -> None:
         if moment == 4 and due(target):
             die()
 
-    pq.write_table, os.replace = deadly_write, deadly_replace
+    pq.ParquetWriter, os.replace = Writer, deadly_replace
 
 
 def export(store: Store) -> str:

@@ -32,8 +32,9 @@ def runs(results: Sequence[Results]) -> pd.DataFrame:
 
 
 def _run(run: Run, paths: Iterable[Path]) -> dict:
-    spec, tables = run.spec, [read_chunk(path) for path in paths]
+    spec = run.spec
     columns = ("prompt_tokens", "policy_tokens", "prm_tokens")
+    tables = [read_chunk(path, columns) for path in paths]
     counts = (np.concatenate([t[name].to_numpy().astype(float) for t in tables]) for name in columns)
     prompts, written, read = (int(summed) if np.isfinite(summed := count.sum()) else summed for count in counts)  # NaN: not recorded
     policy, prm = spec.policy.name, spec.guide or ""

@@ -34,7 +34,7 @@ def content_of(path: Path) -> pa.Buffer:
         return file.read_buffer()
 
 
-def is_whole(content: bytes, metadata: dict[bytes, bytes]) -> bool:
+def is_whole(content: pa.Buffer, metadata: dict[bytes, bytes]) -> bool:
     """Whether a file is as it was sealed; true of one that was written before files were.
 
     Args:
@@ -44,5 +44,9 @@ def is_whole(content: bytes, metadata: dict[bytes, bytes]) -> bool:
     held = metadata.get(KEY.encode())
     if held is None:
         return True
-    before, _, after = content.rpartition(held)
-    return hashlib.sha256(before + BLANK.encode() + after).hexdigest().encode() == held
+    bytes_of = memoryview(content)
+    footer = len(bytes_of) - 8 - int.from_bytes(bytes_of[-8:-4], "little")  # where the file's metadata begin
+    before, _, after = bytes(bytes_of[footer:]).rpartition(held)
+    whole = hashlib.sha256(bytes_of[:footer])
+    whole.update(before + BLANK.encode() + after)
+    return whole.hexdigest().encode() == held

@@ -18,7 +18,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tts.exchange.records import Contents, Record, Solution, clean_scores, json_lines, problem_key, steps_and_scores, total, whole_number
+from tts.exchange.records import (
+    Contents,
+    Record,
+    Solution,
+    clean_scores,
+    copies,
+    json_lines,
+    problem_key,
+    steps_and_scores,
+    total,
+    whole_number,
+)
 from tts.tasks.extraction import boxed_answer
 from tts.tasks.selection import Rule
 
@@ -63,9 +74,9 @@ def read_folders(root: Path, known: list[Run]) -> Iterator[Contents]:
     for task in dict.fromkeys(run.task for run in known):
         of_task = [run for run in known if run.task == task]
         contents = Contents(NAME, task)
-        texts = _questions(of_task)
+        texts, again = _questions(of_task), copies(path for run in of_task for *_, path in run.records())
         for run in of_task:
-            _read_run(run, root, texts, contents)
+            _read_run(run, root, texts, again, contents)
         yield contents
 
 
@@ -80,27 +91,37 @@ def _questions(of_task: list[Run]) -> dict[int, str]:
     return {question: texts.most_common(1)[0][0] for question, texts in counts.items()}
 
 
-def _read_run(run: Run, root: Path, texts: dict[int, str], contents: Contents) -> None:
-    config, records = _config(run.folder, root, contents), run.records()
+def _read_run(run: Run, root: Path, texts: dict[int, str], again: dict[Path, Path], contents: Contents) -> None:
+    config, records, repeated = _config(run.folder, root, contents), run.records(), 0
     if run.method == "best_of_n" and run.folder.name == "1_1_1":
         contents.notes.append(f"{run.name}: each record is one sample; a question's records together are a pool, not best-of-N")
     if run.method == "beam_search" and run.sequences == 1:
         contents.notes.append(f"{run.name}: a question's records are repetitions (seeds) of beam search, and together the subtrees of DVTS")
     for question, number, path in records:
-        where = path.relative_to(root)
+        where, first = path.relative_to(root), again.get(path)
+        if first and path.parts[-6:-1] == first.parts[-6:-1]:  # of the same run and question
+            # Independent samples may be the same, byte for byte; whole searches, with their counts of pruned tokens, are not.
+            if path.name == first.name or run.method == "beam_search":
+                contents.skip(where, f"a byte-identical copy of {first.relative_to(root)}")
+                continue
+            repeated += 1
         rows = list(json_lines(path))
         if not rows:
             contents.skip(where, "empty file")
         for line, row, problem in rows:
-            source = f"{where}, line {line}" if len(rows) > 1 else str(where)
+            source = f"{where}, {line}" if len(rows) > 1 else str(where)
             if row is None:
                 contents.skip(source, problem)
             elif row is not rows[0][1] and row == rows[0][1]:
                 contents.skip(source, "the same record again")
             elif record := _record(row, source, run, config, question, number, texts, contents):
-                contents.records.append(record)
+                contents.add(record)
                 if record.n == record.width and len(record.solutions) == 1 and run.method == "beam_search":  # also a subtree of DVTS
-                    contents.records.append(replace(record, method="dvts", n=None, seed=0, recorded={}))
+                    contents.add(replace(record, method="dvts", n=None, seed=0, recorded={}))
+    if repeated:
+        contents.notes.append(
+            f"{run.name}: {repeated} records are byte for byte another one of their question; samples may repeat: all are used"
+        )
     known = {path for _, _, path in records}
     for path in sorted(run.folder.rglob("*")):
         if path.is_file() and path not in known and path.name not in ("config.json", "avg_result.json") and "lock_dir" not in path.parts:
@@ -160,7 +181,7 @@ def _record(
         sampling={key: generation[key] for key in ("temperature", "top_p") if isinstance(generation.get(key), (int, float))},
         place=question,
         policy_tokens=whole_number(result.get("total_completion_tokens")) or total([o.get("completion_tokens") for o in output]) or None,
-        recorded={rule: bool(result[key]) for key, rule in _RULES.items() if result.get(key) in (0, 1)},
+        recorded={(rule, len(solutions)): bool(result[key]) for key, rule in _RULES.items() if result.get(key) in (0, 1)},
     )
 
 

@@ -2,11 +2,15 @@
 
 import json
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 from tqdm.auto import tqdm
 
+from tts.analysis.grades import VERDICTS
 from tts.common.files import write_text
 from tts.exchange import presets
 from tts.exchange.records import Contents, ExchangeError, Record, writing
@@ -18,10 +22,55 @@ from tts.store.store import Store
 from tts.tasks.grading import Grader, groups
 from tts.tasks.maths import MATHS
 from tts.tasks.selection import Rule, aggregates, select
+from tts.tasks.verdicts import Verdicts
 
 
 class NothingUsable(ExchangeError):
     """Records of a known format, none of which can be used; the message says why."""
+
+
+MAJORITY = Rule("", "majority")
+VOTES = {"majority": "majority", "max": "PRM-Max", "vote": "PRM-Vote"}
+
+
+@dataclass
+class Regraded:
+    """What files record, beside what this suite finds.
+
+    Attributes:
+        grades: number of recorded verdicts and votes.
+        differences: descriptions of the verdicts that this suite does not share.
+        others: descriptions of the votes for another answer that is as right, or as wrong.
+        votes: by vote, number n of the first candidates and method: how many votes are recorded, how many of them are for the same
+            answer here, and how many of this suite's are right; of a search at its own N.
+    """
+
+    grades: int = 0
+    differences: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    votes: dict[tuple[str, int, str], list[int]] = field(default_factory=dict)
+
+    def verdict(self, record: Record, source: str, rule: Rule, answer: str | None, recorded: bool, grader: Grader) -> None:
+        """Compares whether an answer is right."""
+        self.grades += 1
+        if (here := grader.right(record.answer, answer)) != recorded:
+            words = "right here, wrong as recorded" if here else "wrong here, right as recorded"
+            self.differences.append(f"{source}: {rule} gives {_given(answer)}, gold {record.answer!r}: {words}")
+
+    def vote(self, record: Record, rule: Rule, n: int, answer: str | None, recorded: str, grader: Grader) -> None:
+        """Compares which answer a vote among the first ``n`` selects."""
+        self.grades += 1
+        whole = record.method == "samples" or n == len(record.stored)
+        counts = self.votes.setdefault((VOTES[rule.vote], n, record.method if whole else ""), [0, 0, 0])
+        here, agrees = grader.right(record.answer, answer), (answer or "") == recorded
+        agrees = agrees or answer is not None and grader.same(answer, recorded)
+        counts[:] = counts[0] + 1, counts[1] + agrees, counts[2] + here
+        if agrees:
+            return
+        there = grader.right(record.answer, recorded or None)
+        given = f"{rule} gives {_given(answer)} at {n}, recorded is {_given(recorded)}, gold {record.answer!r}"
+        words = " here, ".join(("wrong", "right")[right] for right in (here, there))
+        (self.differences if here != there else self.others).append(f"{record.source}: {given}: {words} as recorded")
 
 
 @dataclass(frozen=True)
@@ -30,25 +79,24 @@ class Done:
 
     Attributes:
         presets: files to run notebooks with, one for each group of policies of which the same is known.
-        grades: number of recorded verdicts.
-        differences: descriptions of those that this suite does not share.
+        regraded: recorded verdicts and votes, compared with this suite's.
         dropped: descriptions of the scores that were given here to what these files replace, and deleted with it.
     """
 
     contents: Contents
     source: Import
     presets: list[presets.Preset]
-    grades: int
-    differences: list[str]
+    regraded: Regraded
     dropped: list[str]
 
 
-def import_into(store: Store, contents: Contents, name: str, root: Path, policy: str = "", prm: str = "") -> Done:
+def import_into(store: Store, contents: Contents, name: str, root: Path | str, policy: str = "", prm: str = "", scores: str = "") -> Done:
     """Writes one problem set's runs into a store; again with the same files changes nothing.
 
     Every file is written whole or not at all, and the list of what there is last: an import that was cut off is none, and is completed
     by doing it again. One that other files replace is none from before its problems change until the list is that of the new ones.
-    It is known again by ``root``, the folder or file that was read; ``policy`` and ``prm`` as of :func:`renamed`.
+    It is known again by ``root``, the folder or file that was read, or names of sources; ``policy`` and ``prm`` as of :func:`renamed`.
+    ``scores`` is ``sigmoid`` where the scores are logits.
 
     Raises:
         ExchangeError: where nothing can be used, or another folder was imported under that name.
@@ -57,9 +105,13 @@ def import_into(store: Store, contents: Contents, name: str, root: Path, policy:
         raise ExchangeError(f"{name!r} is no name for an import; use letters, digits, dots and dashes")
     folder = store.folder / FOLDER / name
     _check_name(folder, name, root)
-    with Grader() as grader:
+    if scores == "sigmoid":
+        contents.records = [replace(record, solutions=replace(record.stored, sigmoid=True)) for record in contents.records]
+    with suppress(OSError):
+        store.folder.mkdir(parents=True, exist_ok=True)  # for the verdicts; whether it can be written is said below
+    with Grader(verdicts=Verdicts(store.folder / VERDICTS)) as grader:
         problems, runs, used = assemble(renamed(contents, policy, prm), name, grader)
-        count, differences = regrade(used, grader)
+        regraded = regrade(used, grader)
     if not runs:
         reasons = "".join(f"\n  {skip.source}: {skip.reason}" for skip in contents.skipped[:10])
         more = f"\n  ... and {len(contents.skipped) - 10} more" if len(contents.skipped) > 10 else ""
@@ -74,23 +126,30 @@ def import_into(store: Store, contents: Contents, name: str, root: Path, policy:
         manifest = {
             "name": name,
             "format": contents.format,
-            "source": str(root.resolve()),
+            "source": _named(root),
+            "sources": contents.sources,
             "hash": content,
             "problems": source.count,
-            "runs": [{"spec": run.spec.stored, "problems": run.problems} for run in held],
+            "runs": [run.stored for run in held],
             "notes": contents.notes,
             "skipped": [vars(skip) for skip in contents.skipped],
-            "grades": count,
-            "differences": differences,
+            "grades": regraded.grades,
+            "votes": [[*vote, *counts] for vote, counts in sorted(regraded.votes.items())],
+            "differences": regraded.differences,
+            "other answers": regraded.others,
         }
         _write_folder(source, problems, written, manifest)
         dropped = _drop_older(store, name, content)
-    return Done(contents, source, written, count, differences, dropped)
+    return Done(contents, source, written, regraded, dropped)
 
 
-def _check_name(folder: Path, name: str, root: Path) -> None:
+def _named(root: Path | str) -> str:
+    return str(root.resolve()) if isinstance(root, Path) else root
+
+
+def _check_name(folder: Path, name: str, root: Path | str) -> None:
     path = folder / MANIFEST
-    if path.exists() and (held := imported.manifest(path).get("source")) != str(root.resolve()):
+    if path.exists() and (held := imported.manifest(path).get("source")) != _named(root):
         raise ExchangeError(f"{name} is the name of an import of {held} already; give --name another")
 
 
@@ -115,11 +174,12 @@ def _write_run(store: Store, run: ImportedRun, problems: list[dict], name: str, 
     policy, prm = (Model(f"{PREFIX}{name}/{of}", content) if of else None for of in (run.policy, run.prm))
     sampling = run.sampling | {"seed": run.seed}
     spec = RunSpec(run.method, policy, prm, run.n, sampling, RunEngine(ELSEWHERE), width=run.width or None)
-    held = [problem for problem in problems if problem["id"] in run.rows]
+    held = [problem for problem in problems if problem["id"] in run.records]
     stored = store.open(spec)
     if not stored.has(held):
-        stored.write(held, [run.rows[problem["id"]] for problem in held], 0.0)
-    return Held(spec, next((i for i, problem in enumerate(problems) if problem["id"] not in run.rows), len(problems)))
+        stored.write(held, map(run.row, held), 0.0)
+    count = next((i for i, problem in enumerate(problems) if problem["id"] not in run.records), len(problems))
+    return Held(spec, count, run.range)
 
 
 def _drop_older(store: Store, name: str, digest: str) -> list[str]:
@@ -131,25 +191,32 @@ def _drop_older(store: Store, name: str, digest: str) -> list[str]:
     return [str(run.spec) for run in older if not run.spec.elsewhere]
 
 
-def regrade(records: list[Record], grader: Grader) -> tuple[int, list[str]]:
-    """Recomputes every recorded verdict; returns how many there are, and descriptions of those that differ."""
-    count, differences = 0, []
+def regrade(records: list[Record], grader: Grader) -> Regraded:
+    """Recomputes every recorded verdict and vote."""
+    found = Regraded()
     for record in tqdm(records, desc="grading", unit="record", leave=False, delay=2):
-        answers = [MATHS.answer(MATHS.join(s.steps)) if s.status == "finished" else None for s in record.solutions]
-        verdicts = [
-            (f"{record.source}, completion {number}", Rule("", "majority"), answers[number], solution.correct)
-            for number, solution in enumerate(record.solutions)
-            if solution.correct is not None
-        ]
-        for rule, held in record.recorded.items():
-            scores = None if rule.vote == "majority" else aggregates([s.scores for s in record.solutions], rule.aggregate)
-            chosen = select(groups(answers, grader), scores, rule.vote)
-            correct = held if isinstance(held, bool) else grader.right(record.answer, held)
-            verdicts.append((record.source, rule, None if chosen < 0 else answers[chosen], correct))
-        for source, rule, answer, recorded in verdicts:
-            if (here := grader.right(record.answer, answer)) != recorded:
-                given = "no boxed answer" if answer is None else repr(answer)
-                words = "right here, wrong as recorded" if here else "wrong here, right as recorded"
-                differences.append(f"{source}: {rule} gives {given}, gold {record.answer!r}: {words}")
-        count += len(verdicts)
-    return count, differences
+        if not record.recorded and not record.stored.graded:
+            continue
+        solutions = list(record.solutions)
+        answers = [MATHS.answer(MATHS.join(s.steps)) if s.status == "finished" else None for s in solutions]
+        for number, solution in enumerate(solutions):
+            if solution.correct is not None:
+                found.verdict(record, f"{record.source}, completion {number}", MAJORITY, answers[number], solution.correct, grader)
+        grouped = groups(answers, grader) if record.recorded else []
+        totals = cache(lambda how, s=solutions, given=record.totals: given or aggregates([one.scores for one in s], how))
+        for (rule, n), held in record.recorded.items():
+            scores = [] if rule.vote == "majority" else totals(rule.aggregate)[:n]
+            if rule.vote == "max" and isinstance(held, str):  # search-and-learn takes the best score, be there an answer or none
+                chosen = int(np.argmax(scores))
+            else:
+                chosen = select(grouped[:n], scores, rule.vote)
+            answer = None if chosen < 0 else answers[chosen]
+            if isinstance(held, bool):
+                found.verdict(record, record.source, rule, answer, held, grader)
+            else:
+                found.vote(record, rule, n, answer, held, grader)
+    return found
+
+
+def _given(answer: str | None) -> str:
+    return repr(answer) if answer else "no boxed answer"

@@ -17,6 +17,7 @@ from tts.store.store import Run, Store
 from tts.tasks.maths import MATHS
 
 NAME = "plain"
+REQUIRED = ("problem", "answer", "completions")
 STATUSES = ("finished", "truncated", "open")
 SAMPLES = "samples"  # a pool, with scores or without
 
@@ -42,14 +43,16 @@ def read_rows(path: Path, name: str, rows: Iterator[tuple[str, dict]], contents:
     """Adds what a file holds to ``contents``; arguments as of :func:`tts.exchange.search_and_learn.read_rows`."""
     for source, row in rows:
         try:
-            contents.records.append(_record(row, source, path.stem))
+            contents.add(_record(row, source, path.stem))
         except ExchangeError as error:
             contents.skip(source, str(error))
 
 
 def _record(row: dict, source: str, default_policy: str) -> Record:
     """One line as a record; an ExchangeError where a field is missing or does not fit."""
-    _expect(is_row(row), "no problem, answer and list of completions")
+    for key in REQUIRED:
+        _expect(key in row, f"no {key}; its fields are {', '.join(map(str, row))!s:.120}")
+    _expect(is_row(row), f"completions must be a list of objects; given {row['completions']!r:.60}")
     for key in ("problem", "answer"):
         _expect(row[key] is not None and str(row[key]).strip(), f"an empty {key}")
     method = SAMPLES if row.get("method") is None else row["method"]
@@ -113,7 +116,7 @@ def _solution(completion: dict, number: int) -> Solution:
 def _count(row: dict, key: str) -> int | None:
     value = row.get(key)
     _expect(value is None or whole_number(value) is not None, f"{key} must be a whole number; given {value!r:.40}")
-    return value
+    return whole_number(value)
 
 
 def rows(store: Store) -> Iterator[dict]:

@@ -80,6 +80,7 @@ def _preset(source: Import, policies: tuple[str, ...], prms: tuple[str, ...], ce
     level += [m for m in searches() if m in methods and m not in level and (m, shared[-1]) in cells]
     shared = [n for n in shared if all((method, n) in cells for method in level)]
     samples = max((n for method, n in cells if method == "majority"), default=max(budgets))
+    unbounded = any(source.outside(policy, prm) for policy in policies for prm in prms)
     common = {
         "problems": {source.problem_set: problems},
         "policies": list(policies),
@@ -88,8 +89,8 @@ def _preset(source: Import, policies: tuple[str, ...], prms: tuple[str, ...], ce
         "samples": samples,
         "budgets": shared,
         "beam_width": next((h.spec.width for h in source.runs if h.spec.width), Grid.model_fields["beam_width"].default),
-        "aggregate": "product",
-        "vote": "vote",
+        "aggregate": "last" if unbounded else "product",
+        "vote": "max" if unbounded else "vote",
         "store": str(source.folder.parents[1].resolve()),
         "figures": str(ROOT / "figures" / f"{source.name}{number}"),
     }
@@ -99,16 +100,16 @@ def _preset(source: Import, policies: tuple[str, ...], prms: tuple[str, ...], ce
         "00_quickstart": ("sampling", {}),
         "01_tts_methods": ("", {"methods": methods, "budgets": budgets}),
         REWARD_MODELS: ("scores", {"policies": list(policies[:1]), "methods": ["majority", "best_of_n"], "dials": []}),
-        "03_policy_scaling": ("scores sizes folds", {"peek": min(4, samples)}),
+        "03_policy_scaling": ("scores bounded sizes folds", {"peek": min(4, samples)}),
         "04_difficulty_bins": ("pool", {}),
-        "05_compute_optimal": ("scores folds", {"peek": min(4, samples)}),
-        "06_small_vs_large": ("scores greedy sizes folds", {"more_prms": [], "more_policies": []}),
+        "05_compute_optimal": ("scores bounded folds", {"peek": min(4, samples)}),
+        "06_small_vs_large": ("scores bounded greedy sizes folds", {"more_prms": [], "more_policies": []}),
         "07_flops_comparison": ("scores greedy sizes", {"method": level[-1]}),
         "08_long_cot": ("counterparts", {}),
-        FINDINGS: ("scores verdicts", roles),
+        FINDINGS: ("scores bounded verdicts", roles),
         "10_train_pocket": ("training", {}),
     }
-    unmet = _unmet(policies, prms, {method for method, _ in cells}, problems)
+    unmet = _unmet(policies, prms, {method for method, _ in cells}, problems, unbounded)
     without = {name: unmet[need] for name, (needs, _) in notebooks.items() for need in needs.split() if need in unmet}
     served = {name: parameters for name, (_, parameters) in notebooks.items() if name not in without}
     head = f"# Written by `python -m tts import` for the import {source.name}: what its data hold, and nothing else.\n"
@@ -116,7 +117,7 @@ def _preset(source: Import, policies: tuple[str, ...], prms: tuple[str, ...], ce
     return Preset(f"preset{number}.yaml", policies, prms, problems, cells, common, served, without, text)
 
 
-def _unmet(policies: Sequence[str], prms: Sequence[str], held: set[str], problems: int) -> dict[str, str]:
+def _unmet(policies: Sequence[str], prms: Sequence[str], held: set[str], problems: int, unbounded: bool) -> dict[str, str]:
     """What notebooks may need and the data of these methods does not give, with the reason that is told."""
     known = [p for p in policies if np.isfinite(costs.shape_of(p).parameters)]
     counterparts = "no name tells which policy is the long-CoT counterpart of which; give policies and long_policies yourself"
@@ -126,6 +127,7 @@ def _unmet(policies: Sequence[str], prms: Sequence[str], held: set[str], problem
         "counterparts": (False, counterparts),
         "training": (False, "it is about the pocket models"),
         "scores": ("best_of_n" in held and prms, "samples with step scores are needed"),
+        "bounded": (not unbounded, "it compares PRM-Vote and products, which need scores in [0, 1]; --scores sigmoid maps logits"),
         "pool": ("majority" in held, "a pool of samples is needed"),
         "greedy": ("cot" in held, "CoT (greedy) is compared with, which is not in the data"),
         "sizes": (2 <= len(known) == len(policies), sizes),

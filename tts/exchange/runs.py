@@ -12,7 +12,13 @@ from tts.tasks.grading import Grader
 
 @dataclass
 class ImportedRun:
-    """One run, its ``method`` and the other fields as in specs of runs, and its rows as the store keeps them, by problem id."""
+    """One run, its ``method`` and the other fields as in specs of runs.
+
+    Attributes:
+        records: its record of each problem, by problem id.
+        apart: by how much the first numbers of solutions' paths differ, where paths are not recorded.
+        bare: whether its scores are left out, as of a pool.
+    """
 
     method: str
     policy: str
@@ -21,7 +27,36 @@ class ImportedRun:
     seed: int
     width: int | None
     sampling: dict
-    rows: dict[str, dict]
+    records: dict[str, Record]
+    apart: int = 1
+    bare: bool = False
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The lowest and the highest score where any is not in [0, 1]."""
+        ends = [] if self.bare else [end for record in self.records.values() for end in record.stored.range if end == end]
+        return (min(ends), max(ends)) if ends and not 0 <= min(ends) <= max(ends) <= 1 else None
+
+    def row(self, problem: dict) -> dict:
+        """What the store keeps of a problem's record."""
+        record = self.records[problem["id"]]
+        counts = {key: getattr(record, key) for key in COUNTS}
+        if self.bare:
+            counts["prm_tokens"] = 0 if record.prm else record.prm_tokens or 0
+        kept = set(record.leaders or range(len(record.stored)))
+        trajectories = [
+            {
+                "path": list(s.path or (number * self.apart,)),
+                "steps": list(s.steps),
+                "scores": [] if self.bare else list(s.scores),
+                "status": s.status,
+                "tokens": s.tokens,
+            }
+            for number, s in enumerate(record.solutions)
+            if number in kept
+        ]
+        named = {"problem_id": problem["id"], "problem": problem["problem"], "answer": problem["answer"]}
+        return named | counts | {"trajectories": trajectories}
 
 
 def assemble(contents: Contents, name: str, grader: Grader) -> tuple[list[dict], list[ImportedRun], list[Record]]:
@@ -36,17 +71,27 @@ def assemble(contents: Contents, name: str, grader: Grader) -> tuple[list[dict],
         prm = None if record.method == GREEDY else record.prm
         key = (record.method, record.policy, prm, record.n, record.seed, record.width, own)
         groups.setdefault(key, {}).setdefault(problem_id, []).append(record)
-    runs = [run for key, by_problem in groups.items() for run in _runs(key, by_problem, problems, contents)]
-    runs = sorted((run for run in _with_pools(runs) if run.rows), key=lambda run: json.dumps(_order(run)))
-    held = Counter(problem_id for run in runs for problem_id in run.rows)
+    runs = [run for key, by_problem in groups.items() for run in _runs(key, by_problem, contents)]
+    runs = sorted((run for run in _with_pools(runs) if run.records), key=lambda run: json.dumps(_order(run)))
+    held = Counter(problem_id for run in runs for problem_id in run.records)
     ordered = sorted((problems[i] for i in problems if held[i]), key=lambda p: -held[p["id"]])
     return ordered, runs, [record for _, record in placed]
 
 
 def digest(problems: list[dict], runs: list[ImportedRun]) -> str:
     """A hash of everything that one import writes."""
-    content = [problems, [[*_order(run), run.sampling, list(run.rows.values())] for run in runs]]
+    records = [[[i, *_fixed(record)] for i, record in run.records.items()] for run in runs]
+    content = [problems, [[*_order(run), run.sampling, run.apart, run.bare, held] for run, held in zip(runs, records)]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fixed(record: Record) -> list:
+    return [
+        *(getattr(record, key) for key in COUNTS),
+        record.leaders,
+        record.stored.sigmoid,
+        [place.digest for place in record.stored.places],
+    ]
 
 
 def _order(run: ImportedRun) -> list:
@@ -79,7 +124,7 @@ def _problems(contents: Contents, name: str, grader: Grader) -> tuple[dict[str, 
     return problems, placed
 
 
-def _runs(key: tuple, by_problem: dict[str, list[Record]], problems: dict[str, dict], contents: Contents) -> list[ImportedRun]:
+def _runs(key: tuple, by_problem: dict[str, list[Record]], contents: Contents) -> list[ImportedRun]:
     """A group's run; samples that a PRM has scored are two, scored and not."""
     method, policy, prm, n, seed, width, sampling = key
     merged = {problem_id: one for problem_id, records in by_problem.items() if (one := _merged(records, n, contents))}
@@ -92,18 +137,13 @@ def _runs(key: tuple, by_problem: dict[str, list[Record]], problems: dict[str, d
             if n == 1:
                 return []  # one subtree is the beam search that it was read from
             n, apart = n * width, width
-    rows = {problem_id: _row(problems[problem_id], record, apart) for problem_id, record in merged.items()}
-    run = ImportedRun(method, policy, prm, n, seed, width, json.loads(sampling), rows)
+    run = ImportedRun(method, policy, prm, n, seed, width, json.loads(sampling), merged, apart)
     if method != "samples":
         return [run]
-    bare = {}
-    for problem_id, row in rows.items():
-        trajectories = [t | {"scores": []} for t in row["trajectories"]]
-        bare[problem_id] = row | {"prm_tokens": 0 if prm else row["prm_tokens"] or 0, "trajectories": trajectories}
     if prm is None:
-        return [replace(run, method="pool", rows=bare)]
-    scored = {i: row for i, row in rows.items() if row["trajectories"] and all(t["scores"] for t in row["trajectories"] if t["steps"])}
-    return [replace(run, method="scores", rows=scored), replace(run, method="pool of a PRM", rows=bare)]
+        return [replace(run, method="pool", bare=True)]
+    scored = {i: record for i, record in merged.items() if record.stored.scored}
+    return [replace(run, method="scores", records=scored), replace(run, method="pool of a PRM", bare=True)]
 
 
 def _merged(records: list[Record], n: int | None, contents: Contents) -> Record | None:
@@ -115,7 +155,7 @@ def _merged(records: list[Record], n: int | None, contents: Contents) -> Record 
         if first.method in ("samples", "cot") and len(first.solutions) != n:
             return contents.skip(first.source, f"holds {len(first.solutions)} of N = {n} samples")
         return first
-    solutions = tuple(s for record in records for s in record.solutions)
+    solutions = replace(first.stored, places=tuple(place for record in records for place in record.stored.places))
     policy_tokens, prm_tokens = (total([getattr(r, key) for r in records]) for key in ("policy_tokens", "prm_tokens"))
     return replace(first, solutions=solutions, policy_tokens=policy_tokens, prm_tokens=prm_tokens)
 
@@ -127,12 +167,12 @@ def _evened(merged: dict[str, Record], contents: Contents) -> tuple[dict[str, Re
     kept = {}
     for problem_id, record in merged.items():
         if len(record.solutions) < n:
-            contents.skip(record.source, f"{problem_id} has {len(record.solutions)} of the {n} {record.method} that most problems have")
+            contents.skip(record.source, f"{problem_id!r} has {len(record.solutions)} of the {n} {record.method} that most problems have")
             continue
         if len(record.solutions) > n:
-            contents.notes.append(f"{problem_id} has {len(record.solutions)} {record.method}, most have {n}: the first {n} are used")
+            contents.notes.append(f"{problem_id!r} has {len(record.solutions)} {record.method}, most have {n}: the first {n} are used")
             tokens = total([s.tokens for s in record.solutions[:n]]) if record.method == "samples" else None
-            record = replace(record, solutions=record.solutions[:n], policy_tokens=tokens, prm_tokens=None)
+            record = replace(record, solutions=contents.keep(record.solutions[:n]), policy_tokens=tokens, prm_tokens=None)
         kept[problem_id] = record
     return kept, n
 
@@ -146,29 +186,12 @@ def _with_pools(runs: list[ImportedRun]) -> list[ImportedRun]:
     kept = [run for run in runs if run.method != "pool of a PRM"]
     own = {(run.policy, run.seed, run.n): run for run in kept if run.method == "pool"}
     pools: dict[tuple, ImportedRun] = {}
-    for run in sorted(spare, key=lambda run: (-run.n, -len(run.rows), run.prm)):
+    for run in sorted(spare, key=lambda run: (-run.n, -len(run.records), run.prm)):
         if pool := own.get((run.policy, run.seed, run.n)):
-            pool.rows = run.rows | pool.rows
+            pool.records = run.records | pool.records
         else:
             pools.setdefault((run.policy, run.seed), replace(run, method="pool", prm=None))
     return [*kept, *pools.values()]
-
-
-def _row(problem: dict, record: Record, apart: int) -> dict:
-    """What the store keeps of a record, whose solutions' paths, where they are not recorded, begin ``apart`` numbers from each other."""
-    counts = {key: getattr(record, key) for key in COUNTS}
-    trajectories = [
-        {
-            "path": list(s.path or (number * apart,)),
-            "steps": list(s.steps),
-            "scores": list(s.scores),
-            "status": s.status,
-            "tokens": s.tokens,
-        }
-        for number, s in enumerate(record.solutions)
-    ]
-    named = {"problem_id": problem["id"], "problem": problem["problem"], "answer": problem["answer"]}
-    return named | counts | {"trajectories": trajectories}
 
 
 def renamed(contents: Contents, policy: str = "", prm: str = "") -> Contents:

@@ -4,15 +4,17 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tts.analysis import costs
-from tts.exchange import importing, read_runs
-from tts.exchange.importing import Done
+from tts.exchange import importing, read_runs, released
+from tts.exchange.importing import Done, Regraded
 from tts.exchange.presets import REWARD_MODELS, Preset
-from tts.exchange.records import COUNTS, printable
+from tts.exchange.records import COUNTS, ExchangeError, printable
+from tts.store.chunk_file import read_chunk
 from tts.store.imported import Import, original
 from tts.store.store import Store
 
@@ -20,23 +22,67 @@ STUDY_BUDGETS = (4, 16, 64, 256)
 LISTED = 20
 
 
-def import_all(store: Store, folder: Path, name: str = "", policy: str = "", prm: str = "") -> Iterator[str]:
-    """Imports all that a folder, or a file, holds, and says of each problem set what :func:`lines` says, ready for a terminal.
+@dataclass(frozen=True)
+class Choice:
+    """What of released runs is imported; all by default.
+
+    Attributes:
+        search: what a search is where no name says it.
+        listed: whether configurations are only listed.
+        pool: whether samples of several seeds make one larger pool.
+    """
+
+    budgets: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ()
+    search: str = ""
+    listed: bool = False
+    pool: bool = False
+
+
+def import_all(
+    store: Store,
+    sources: Sequence[str | Path],
+    name: str = "",
+    policy: str = "",
+    prm: str = "",
+    scores: str = "",
+    choice: Choice = Choice(),
+) -> Iterator[str]:
+    """Imports all that folders, files or datasets hold, and says of each problem set what :func:`lines` says, ready for a terminal.
+
+    Several datasets of released runs make one import.
 
     Args:
         name: name of the import; the folder's by default, with the problem set's, or the format's where it holds several.
         policy, prm: names of the models, where the format has none.
+        scores: ``sigmoid`` where the files' scores are logits.
 
     Raises:
         ExchangeError: where there is nothing to import.
+        tts.models.hub.ModelError: where a dataset cannot be fetched.
     """
+    if scores not in ("", "sigmoid"):
+        raise ExchangeError(f"--scores {scores}: sigmoid is known, which makes probabilities of logits")
+    named = list(map(str, sources))
+    of_release = [source for source in named if released.is_release(source)]
+    if of_release and len(of_release) < len(named) or not of_release and len(named) > 1:
+        raise ExchangeError("only datasets of released runs, or folders of their form, make one import; import the others one by one")
+    if of_release:
+        yield from _import_released(store, named, name, policy, prm, scores, choice)
+        return
+    if choice != Choice():
+        raise ExchangeError(
+            f"{named[0]} holds no configurations of released runs, of which --n, --seeds, --methods, --search, --pool and --list are"
+        )
+    [folder] = map(Path, named)
     sets, unknown = read_runs(folder)
     place, useless = folder.resolve(), []
-    base = name or re.sub(r"[^\w.-]+", "-", place.stem if place.is_file() else place.name).strip("-.") or "import"
+    base = name or _clean(place.stem if place.is_file() else place.name)
     for one in sets:
         several = len(sets) > 1 or (one.name and not name)
         try:
-            done = importing.import_into(store, one, f"{base}-{one.name or one.format}" if several else base, folder, policy, prm)
+            done = importing.import_into(store, one, f"{base}-{one.name or one.format}" if several else base, folder, policy, prm, scores)
         except importing.NothingUsable as error:
             useless.append(error)
             continue
@@ -46,7 +92,30 @@ def import_all(store: Store, folder: Path, name: str = "", policy: str = "", prm
     for error in useless:
         yield from map(printable, str(error).splitlines())
     if unknown:
-        yield printable(f"{len(unknown)} files in no known format: {', '.join(path.name for path in unknown[:LISTED])}")
+        yield printable(f"{len(unknown)} files in no known format: {'; '.join(unknown[:LISTED])}")
+
+
+def _import_released(store: Store, sources: Sequence[str], name: str, policy: str, prm: str, scores: str, choice: Choice) -> Iterator[str]:
+    """Lists the configurations of released runs, then imports those that are chosen."""
+    listings = [released.releases(source, prm) for source in sources]
+    held = [release for of_source, _ in listings for release in of_source]
+    chosen = released.choose(held, choice.budgets, choice.seeds, choice.methods, choice.search)
+    yield from map(printable, released.table(held, chosen))
+    if choice.listed:
+        return
+    contents = released.read(chosen, choice.pool, choice.search)
+    for source, (_, commit) in zip(sources, listings):
+        names = [release.name for release in chosen if release.source == source]
+        contents.sources.append({"source": source, "commit": commit, "configurations": names})
+    if policy:
+        contents.records = [replace(record, policy=policy) for record in contents.records]
+    where = [source if source.startswith(released.HUB) else str(Path(source).resolve()) for source in sources]
+    base = name or _clean(re.sub(r"@.*", "", sources[0]).rstrip("/").rpartition("/")[2])
+    yield from map(printable, lines(importing.import_into(store, contents, base, " ".join(where), scores=scores)))
+
+
+def _clean(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "import"
 
 
 def lines(done: Done) -> Iterator[str]:
@@ -55,12 +124,18 @@ def lines(done: Done) -> Iterator[str]:
     yield f"{source.name}: {source.count} problems, format {contents.format}, in {source.folder}"
     yield "found:"
     yield from (f"  {held}" for held in source.runs)
+    for held in source.runs:
+        if held.outside:
+            low, high = held.outside
+            yield f"  scores from {low:.3g} to {high:.3g}, not in [0, 1]: no PRM-Vote and no product; --scores sigmoid maps logits"
     yield from _counted("notes", contents.notes, source)
     yield from _counted("not used", [f"{skip.source}: {skip.reason}" for skip in contents.skipped], source)
     yield from _counted("scores given here to what these files replace, deleted with it", done.dropped, source)
-    if done.grades:
-        yield f"{done.grades} recorded grades recomputed, {len(done.differences)} differ"
-        yield from _counted("different grades", done.differences, source)
+    if (regraded := done.regraded).grades:
+        yield f"{regraded.grades} recorded grades recomputed, {len(regraded.differences)} differ"
+        yield from _votes(regraded)
+        yield from _counted("different grades", regraded.differences, source)
+        yield from _counted("votes for another answer, of the same grade", regraded.others, source)
     else:
         yield "no recorded grades to compare with; all are this suite's"
     yield "not in the data:"
@@ -69,13 +144,31 @@ def lines(done: Done) -> Iterator[str]:
         yield from _commands(preset, source)
 
 
+def _votes(regraded: Regraded) -> Iterator[str]:
+    """For each recorded vote and n, how many agree, and the accuracy as published tables have it: of the first n, not of all subsets."""
+    for vote, n in sorted({key[:2] for key in regraded.votes}):
+        counts = {method: held for (of, at, method), held in regraded.votes.items() if (of, at) == (vote, n)}
+        count, agree = (sum(held[i] for held in counts.values()) for i in (0, 1))
+        right = ", ".join(f"{method} {held[2] / held[0]:.1%}" for method, held in counts.items() if method)
+        yield f"{vote} at {n}: {agree} of {count} agree" + (f"; right among the first {n}: {right}" if right else "")
+
+
 def _counted(title: str, items: Sequence[str], source: Import) -> Iterator[str]:
-    """A list with its number; a long one in part, the whole of it in ``import.json``."""
+    """A list with its number, one line for each cause and folder; a long one in part, the whole of it in ``import.json``."""
     if items:
         yield f"{title}: {len(items)}"
-    yield from (f"  {item}" for item in items[:LISTED])
-    if len(items) > LISTED:
-        yield f"  ... and {len(items) - LISTED} more in {source.folder / 'import.json'}"
+    alike: dict[str, list[str]] = {}
+    for item in items:
+        alike.setdefault(_cause(item), []).append(item)
+    for same in list(alike.values())[:LISTED]:
+        yield f"  {same[0]}" + (f" ({len(same) - 1} more like this)" if len(same) > 1 else "")
+    if len(alike) > LISTED:
+        yield f"  ... and {sum(map(len, list(alike.values())[LISTED:]))} more in {source.folder / 'import.json'}"
+
+
+def _cause(item: str) -> str:
+    """What a message has in common with others of its cause and folder: all but quoted texts, places in the folder, and numbers."""
+    return re.sub(r"'[^']*'|/question_\d+\S*|(?<![\w.-])\d+", "#", item)
 
 
 def missing(source: Import) -> list[str]:
@@ -109,10 +202,10 @@ def missing(source: Import) -> list[str]:
 def _tokens(source: Import) -> Iterator[str]:
     store, absent = Store(source.folder.parent.parent), {}
     for held in source.runs:
-        for row in store.run(held.spec).rows():
-            for key, name in zip(COUNTS, ("prompts", "what the policy wrote", "what the PRM read")):
-                if row[key] is None:
-                    absent.setdefault(name, set()).add(held.spec.method)
+        counts = read_chunk(store.run(held.spec).path([]), COUNTS)
+        for key, name in zip(COUNTS, ("prompts", "what the policy wrote", "what the PRM read")):
+            if counts[key].null_count:
+                absent.setdefault(name, set()).add(held.spec.method)
     for name, methods in absent.items():
         yield f"token counts of {name} ({', '.join(sorted(methods))}): unknown (NaN), not estimated"
 

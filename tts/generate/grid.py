@@ -142,6 +142,13 @@ class Grid(BaseModel):
 
     def _imported_data_suffice(self) -> None:
         """Imported data need not fit a grid of budgets, but must say something of each method."""
+        for policy in filter(imported.is_imported, self.policies):
+            for scorer in self.prms if any(registry.method_of(m).guided for m in self.methods) else []:
+                if not self.fits(policy, scorer, self.rule):
+                    raise ValueError(
+                        f"imported scores of {imported.original(scorer)} are not in [0, 1], so that sums (PRM-Vote) and products say "
+                        "nothing: give vote=max with aggregate min, last or avg, or import again with --scores sigmoid if they are logits"
+                    )
         for policy, method in product(filter(imported.is_imported, self.policies), self.methods):
             for prm in self.prms if registry.method_of(method).guided else [None]:
                 if any(self.holds(policy, prm, method, n) for n in self.budgets):
@@ -154,6 +161,12 @@ class Grid(BaseModel):
                     )
                 asked = f"N = {', '.join(map(str, self.budgets))}, seed {self.seed}"
                 raise ValueError(f"{wanted} at {asked} is not in the imported data; {self._import_of(policy).listed()}")
+
+    def fits(self, policy: str, prm: str | None, rule: Rule) -> bool:
+        """Whether a rule says something of a PRM's scores: PRM-Vote sums and product multiplies what must lie in [0, 1]."""
+        source = self._import_of(policy)
+        summed = rule.vote == "vote" or (rule.vote, rule.aggregate) == ("max", "product")
+        return not (summed and source and source.outside(policy, prm))
 
     @property
     def rule(self) -> Rule:

@@ -65,7 +65,7 @@ def unreachable() -> str | None:
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
-        _promptly(lambda: get_session().head(constants.ENDPOINT, timeout=DEADLINE))
+        promptly(lambda: get_session().head(constants.ENDPOINT, timeout=DEADLINE))
     except Exception as error:  # the client's library and its errors differ between releases of huggingface_hub
         return first_line(error)
     return None
@@ -156,8 +156,8 @@ def _parts(name: str) -> tuple[str, str]:
     return repo, revision or REVISIONS.get(repo, "main")
 
 
-def _storage(repo: str) -> Path:
-    return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+def _storage(repo: str, kind: str = "model") -> Path:
+    return Path(constants.HF_HUB_CACHE) / f"{kind}s--{repo.replace('/', '--')}"
 
 
 def _download(location: str, patterns: list[str]) -> None:
@@ -166,29 +166,36 @@ def _download(location: str, patterns: list[str]) -> None:
 
 
 def _ask(name: str, request: Callable):
-    """The answer to ``request(repo, commit)``; errors in one line that says what to do.
+    """The answer to ``request(repo, commit)``, see :func:`ask`.
 
     The commit is asked for first, by one bounded request: the Hub client's own may be repeated for minutes.
     """
     repo, revision = _parts(name)
+    return ask(name, lambda: request(repo, promptly(lambda: HfApi().model_info(repo, revision=revision, timeout=DEADLINE).sha)))
+
+
+def ask(name: str, request: Callable, kind: str = "model"):
+    """A request's answer; its errors in one line that says what to do. ``kind``: ``model`` or ``dataset``."""
+    repo, revision = _parts(name)
+    page, option = (repo, "") if kind == "model" else (f"{kind}s/{repo}", f" --repo-type {kind}")
     try:
-        return request(repo, _promptly(lambda: HfApi().model_info(repo, revision=revision, timeout=DEADLINE).sha))
+        return request()
     except GatedRepoError:
-        raise ModelError(f"{repo} is gated: accept its licence on https://huggingface.co/{repo}, then run 'hf auth login'") from None
+        raise ModelError(f"{repo} is gated: accept its licence on https://huggingface.co/{page}, then run 'hf auth login'") from None
     except RevisionNotFoundError:
         raise ModelError(f"no revision {revision!r} of {repo} on the Hub") from None
     except RepositoryNotFoundError:
-        raise ModelError(f"no model {name!r}: neither a folder nor, for all that the Hub says without a login, a model there") from None
+        raise ModelError(f"no {kind} {name!r}: neither a folder nor, for all that the Hub says without a login, a {kind} there") from None
     except Exception as error:  # the Hub's client raises many kinds
-        cached = sorted(folder.name for folder in (_storage(repo) / "snapshots").glob("*") if folder.name not in name)
+        cached = sorted(folder.name for folder in (_storage(repo, kind) / "snapshots").glob("*") if folder.name not in name)
         known = f"; in the cache: {', '.join(f'{repo}@{commit}' for commit in cached)}" if cached else ""
         raise ModelError(
-            f"cannot get {name!r} from the Hugging Face Hub: {first_line(error)} (with no network, download the model elsewhere, say by "
-            f"'hf download {repo} --local-dir FOLDER', and give the path of its folder instead{known})"
+            f"cannot get {name!r} from the Hugging Face Hub: {first_line(error)} (with no network, download the {kind} elsewhere, say by "
+            f"'hf download {repo}{option} --local-dir FOLDER', and give the path of its folder instead{known})"
         ) from error
 
 
-def _promptly(request: Callable):
+def promptly(request: Callable):
     """A request's answer, or a TimeoutError: the time limits of resolving a host and of trying each of its addresses add up."""
     with ThreadPool(1) as pool:  # leaving it waits for no request: its thread is a daemon
         try:

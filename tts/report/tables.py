@@ -126,8 +126,10 @@ def score_by_vote(evidence: Evidence, problem_set: str, policy: str, n: int) -> 
     """Best-of-n under every aggregate and vote, PRMs as columns, with the spread over the rules (Liu et al. 2025, Table 2)."""
     rows = {"Majority": dict.fromkeys(evidence.grid.prms, evidence.accuracy(problem_set, policy, None, "majority", n).mean())}
     for how, vote in product(AGGREGATES, ("max", "vote")):
-        of_prm = {prm: evidence.accuracy(problem_set, policy, prm, "best_of_n", n, Rule(how, vote)).mean() for prm in evidence.grid.prms}
-        rows[f"PRM-{how.title()}-{vote.title()}"] = of_prm
+        rule = Rule(how, vote)
+        fitting = [prm for prm in evidence.grid.prms if evidence.grid.fits(policy, prm, rule)]
+        accuracies = {prm: evidence.accuracy(problem_set, policy, prm, "best_of_n", n, rule).mean() for prm in fitting}
+        rows[f"PRM-{how.title()}-{vote.title()}"] = accuracies
     table = pd.DataFrame(rows).T * 100
     scored = table.drop(index="Majority")
     table.loc["spread of the rules"] = scored.max() - scored.min()

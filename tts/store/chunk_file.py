@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,7 +56,14 @@ class StoreError(RuntimeError):
     """A store that cannot be read or written; the message names the file and the remedy."""
 
 
-def write_chunk(path: Path, rows: list[dict], seconds: float, limits: Sequence[str] = (), steps: pa.ListArray | None = None) -> None:
+def write_chunk(
+    path: Path,
+    rows: Iterable[dict],
+    seconds: float,
+    limits: Sequence[str] = (),
+    steps: pa.ListArray | None = None,
+    group: int | None = None,
+) -> None:
     """Commits a chunk: a temporary file, flushed, then renamed.
 
     Args:
@@ -62,18 +71,20 @@ def write_chunk(path: Path, rows: list[dict], seconds: float, limits: Sequence[s
         seconds: wall time that it took to make.
         limits: shortcomings of the engine, in words.
         steps: column of the steps that were sampled for it, as of :meth:`tts.store.step_columns.StepCache.column`.
+        group: rows that are held in memory at a time, and make one row group of the file; all of them by default.
 
     Raises:
         StoreError: where the folder cannot be written.
     """
     notes = {"seconds": f"{seconds:.3f}", checksum.KEY: checksum.BLANK} | ({"limits": json.dumps(list(limits))} if limits else {})
-    table = pa.Table.from_pylist(rows, SCHEMA)
-    if steps is not None:
-        table = table.append_column(STEPS, steps)
-    table = table.replace_schema_metadata(notes)
+    schema = (SCHEMA if steps is None else SCHEMA.append(STEPS)).with_metadata(notes)
+    rows = iter(rows)
     try:
         with replacing(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+            with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
+                while held := list(islice(rows, group)):
+                    table = pa.Table.from_pylist(held, SCHEMA)
+                    writer.write_table((table if steps is None else table.append_column(STEPS, steps)).cast(schema))
             checksum.seal(temporary)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}; free space or choose another store") from error
@@ -81,12 +92,24 @@ def write_chunk(path: Path, rows: list[dict], seconds: float, limits: Sequence[s
 
 def read_chunk(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
     """Columns of a stored chunk (:data:`SCHEMA`, :data:`STEPS`), its checksum verified; raises :class:`StoreError` for a damaged one."""
-    try:
+    return read_groups(path, open_chunk(path), columns=columns)
+
+
+def open_chunk(path: Path) -> pq.ParquetFile:
+    """A stored chunk's file in memory, compressed as it is, its checksum verified. Raises as :func:`read_chunk`."""
+    with _damage_told(path):
         content = checksum.content_of(path)
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        if not checksum.is_whole(content.to_pybytes(), file.metadata.metadata or {}):
+        if not checksum.is_whole(content, file.metadata.metadata or {}):
             raise ValueError("its bytes are not those that were written")
-        table = file.read([name for name in file.schema_arrow.names if name in columns])
+        return file
+
+
+def read_groups(path: Path, file: pq.ParquetFile, groups: Sequence[int] | None = None, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """Some row groups, all by default, of an opened chunk. Raises as :func:`read_chunk`."""
+    with _damage_told(path):
+        names = [name for name in file.schema_arrow.names if name in columns]
+        table = file.read(names) if groups is None else file.read_row_groups(list(groups), names)
         for place, name in enumerate(columns):
             if name in ("prompt", STEPS.name) and name not in table.column_names:
                 table = table.add_column(place, name, pa.nulls(len(table), _COLUMNS[name].type))
@@ -95,6 +118,12 @@ def read_chunk(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
         if unknown or not table.schema.equals(wanted) or b"seconds" not in (table.schema.metadata or {}):
             raise ValueError("its columns are not a chunk's")
         return table
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         again = "import its files again" if path.name == ALL else "run the study again, which makes only it anew"

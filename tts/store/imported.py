@@ -39,10 +39,22 @@ def original(name: str) -> str:
 
 @dataclass(frozen=True)
 class Held:
-    """A run that was imported, and how many of the problems, from the first on, it holds."""
+    """A run that was imported.
+
+    Attributes:
+        spec: the run.
+        problems: how many of the problems, from the first on, it holds.
+        outside: its lowest and highest score, where any is not in [0, 1].
+    """
 
     spec: RunSpec
     problems: int
+    outside: tuple[float, float] | None = None
+
+    @property
+    def stored(self) -> dict:
+        """As the import's list has it."""
+        return {"spec": self.spec.stored, "problems": self.problems} | ({"outside": list(self.outside)} if self.outside else {})
 
     def __str__(self) -> str:
         spec = self.spec
@@ -130,6 +142,11 @@ class Import:
                 others = ", ".join(f"seed={other}" for other in seeds if other != used)
                 lines.append(f"{method} of {original(policy)}: seed {used} of the imported runs is used; choose others with -p {others}")
         return lines
+
+    def outside(self, policy: str, prm: str | None) -> tuple[float, float] | None:
+        """The lowest and highest score that a PRM gave a policy's solutions, where any is not in [0, 1]."""
+        ends = [end for held in self.runs if (held.spec.policy.name, held.spec.guide) == (policy, prm) for end in held.outside or ()]
+        return (min(ends), max(ends)) if ends else None
 
     def listed(self) -> str:
         """What there is, in words."""
@@ -221,7 +238,9 @@ def _import_named_in(model: str) -> str:
 def _read(path: Path, changed: int) -> Import:
     content = manifest(path)
     try:
-        runs = tuple(Held(RunSpec.of(run["spec"]), run["problems"]) for run in content["runs"])
+        runs = tuple(
+            Held(RunSpec.of(run["spec"]), run["problems"], (*run["outside"],) if "outside" in run else None) for run in content["runs"]
+        )
         return Import(path.parent, content["name"], content["hash"], content["problems"], runs)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from None

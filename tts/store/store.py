@@ -8,22 +8,23 @@ A search's chunk also holds the steps that were sampled for it, pruned ones incl
 
 from __future__ import annotations
 
-import copy
 import glob
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from tts.common.files import replacing, write_text
-from tts.store.chunk_file import ALL, STEPS, StoreError, chunk_limits, read_chunk, write_chunk
+from tts.store.chunk_file import ALL, STEPS, StoreError, chunk_limits, open_chunk, read_chunk, read_groups, write_chunk
 from tts.store.run_spec import RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.tasks.problems import fingerprint
@@ -37,6 +38,7 @@ class Run:
 
     folder: Path
     spec: RunSpec
+    group: ClassVar[int | None] = None  # rows in a row group
 
     @property
     def key(self) -> str:
@@ -57,10 +59,10 @@ class Run:
         return self.path(problems).exists() and self.note.exists()
 
     def write(
-        self, problems: Sequence[dict], rows: list[dict], seconds: float, limits: Sequence[str] = (), steps: pa.ListArray | None = None
+        self, problems: Sequence[dict], rows: Iterable[dict], seconds: float, limits: Sequence[str] = (), steps: pa.ListArray | None = None
     ) -> None:
         """Commits a chunk; parameters and errors are those of :func:`tts.store.chunk_file.write_chunk`."""
-        write_chunk(self.path(problems), rows, seconds, limits, steps)
+        write_chunk(self.path(problems), rows, seconds, limits, steps, self.group)
 
     def read(self, problems: Sequence[dict]) -> list[dict]:
         """A chunk's rows, in the order of its problems; raises :class:`StoreError` where it is missing or damaged."""
@@ -108,6 +110,8 @@ def _steps_of(path: Path, changed: int) -> ChunkSteps:
 class ImportedRun(Run):
     """A run that was made elsewhere: one file with all of its problems, so that any part of them is a chunk."""
 
+    group = 32
+
     def path(self, problems: Sequence[dict]) -> Path:
         return self.folder / ALL
 
@@ -120,20 +124,43 @@ class ImportedRun(Run):
         missing = [p["id"] for p in problems if _identity(p) not in held]
         if missing:
             raise StoreError(f"{self.spec} lacks {len(missing)} problems, {missing[0]} first; ask for fewer, or import again")
-        return copy.deepcopy([held[_identity(p)] for p in problems])
+        wanted = {_identity(p): None for p in problems}
+        rows = {i: row for row in self._rows(sorted({held[i] for i in wanted})) if (i := _identity(row, "problem_id")) in wanted}
+        return [rows[i] for i in map(_identity, problems)]
 
-    def _held(self) -> dict[tuple, dict]:
+    def rows(self) -> Iterator[dict]:
+        if self.path([]).exists():
+            yield from self._rows(range(_opened(*self._file()).num_row_groups))
+
+    def _rows(self, groups: Iterable[int]) -> Iterator[dict]:
+        """Rows of row groups, of which one at a time is in memory: all rows of 500 problems x 256 solutions take gigabytes."""
+        path, changed = self._file()
+        for group in groups:
+            yield from read_groups(path, _opened(path, changed), [group]).to_pylist()
+
+    def _held(self) -> dict[tuple, int]:
+        return _groups_of(*self._file())
+
+    def _file(self) -> tuple[Path, int]:
         path = self.path([])
-        return _rows_of(path, path.stat().st_mtime_ns)
+        return path, path.stat().st_mtime_ns
 
 
-@lru_cache(maxsize=8)
-def _rows_of(path: Path, changed: int) -> dict[tuple, dict]:
-    return {(row["problem_id"], row["problem"], row["answer"]): row for row in read_chunk(path).to_pylist()}
+@lru_cache(maxsize=2)
+def _opened(path: Path, changed: int) -> pq.ParquetFile:
+    return open_chunk(path)
 
 
-def _identity(problem: dict) -> tuple:
-    return problem["id"], problem["problem"], problem["answer"]
+@lru_cache(maxsize=64)
+def _groups_of(path: Path, changed: int) -> dict[tuple, int]:
+    """The row group of each problem."""
+    file = _opened(path, changed)
+    groups = (read_groups(path, file, [i], ["problem_id", "problem", "answer"]).to_pylist() for i in range(file.num_row_groups))
+    return {_identity(row, "problem_id"): number for number, rows in enumerate(groups) for row in rows}
+
+
+def _identity(problem: dict, key: str = "id") -> tuple:
+    return problem[key], problem["problem"], problem["answer"]
 
 
 class Store:

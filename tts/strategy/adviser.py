@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
 
 from tts.analysis import costs, flops
 from tts.analysis.accuracy import Results
@@ -30,7 +30,11 @@ class StrategyError(ValueError):
 
 
 Share = Annotated[float, Field(ge=-1e-9, le=1 + 1e-9)]  # means and products of floats may miss the ends
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Amount = Annotated[
+    Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
+    BeforeValidator(lambda given: None if isinstance(given, float) and np.isnan(given) else given),
+]
+"""A cost; None where the runs do not record it."""
 
 
 class Model(BaseModel, extra="forbid"):
@@ -85,7 +89,9 @@ class Entry(BaseModel, extra="forbid"):
         return value
 
     def cost(self, unit: Unit) -> float:
-        return {"samples": float(self.n), "tokens": self.policy_tokens, "flops": self.flops}[unit]
+        """What it costs; infinite where that is not known."""
+        known = {"samples": float(self.n), "tokens": self.policy_tokens, "flops": self.flops}[unit]
+        return np.inf if known is None else known
 
 
 class Strategy(BaseModel, extra="forbid"):
@@ -124,7 +130,8 @@ class Strategy(BaseModel, extra="forbid"):
             entries = [e for e in self.entries if e.difficulty == name]
             affordable = [e for e in entries if e.cost(unit) <= budget]
             if entries and not affordable:
-                least = min(e.cost(unit) for e in entries)
+                if not np.isfinite(least := min(e.cost(unit) for e in entries)):
+                    raise StrategyError(f"the runs that this was learnt on do not record {unit}; give the budget in samples")
                 raise StrategyError(f"a budget of {budget:g} {unit} buys nothing for {name} problems; the least is {least:.3g}")
             best += sorted(affordable, key=lambda e: (-e.accuracy, e.cost(unit)))[:1]
         return best

@@ -59,6 +59,8 @@ def run(
         raise ray_pool.ClusterError("--address and --gpus are of a cluster; say --engine ray too")
     if (measure or limit is not None) and not dry_run:
         raise presets.StudyError("--measure and --limit are of a dry run; say --dry-run too")
+    for line in [] if dry_run else presets.import_released(preset):
+        console.print(line)
     jobs = presets.plan(preset, notebooks, presets.parse_overrides(parameter))
     for job in jobs:
         console.print(Text.assemble((job.notebook, "bold"), f"\n{job.experiment() or 'generates as it runs'}"))
@@ -219,21 +221,43 @@ def _say_what_is_unfinished(held: Store) -> None:
 
 @app.command("import")
 def import_(
-    folder: Annotated[
-        Path, typer.Argument(help="output of the study's code or of search-and-learn, or plain JSON lines or parquet (docs/formats.md)")
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="output of the study's code or of search-and-learn, plain JSON lines or parquet, or hf:OWNER/DATASET (docs/formats.md)",
+        ),
     ],
     preset: Preset = "pocket",
     store: StoreFolder = None,
     name: Annotated[str, typer.Option(help="name of the import; the folder's by default")] = "",
     policy: Annotated[str, typer.Option(help="the policy's name, where the format has none")] = "",
     prm: Annotated[str, typer.Option(help="the PRM's name, where the format has none")] = "",
+    scores: Annotated[str, typer.Option(help="sigmoid, where step scores are logits")] = "",
+    n: Annotated[str, typer.Option("--n", metavar="N,N", help="of released runs: budgets; all by default")] = "",
+    seeds: Annotated[str, typer.Option(metavar="SEED,SEED", help="of released runs: seeds; all by default")] = "",
+    methods: Annotated[str, typer.Option(metavar="METHOD,METHOD", help="of released runs: best_of_n, beam_search, dvts")] = "",
+    search: Annotated[str, typer.Option(help="of released runs: what a search is that no name says, beam_search or dvts")] = "",
+    pool: Annotated[bool, typer.Option(help="of released runs: samples of all seeds make one pool")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="of released runs: list them, and stop")] = False,
 ) -> None:
     """Imports runs that were made with other tools, and says what they hold, what could not be used, and how to render figures."""
     from tts.exchange import summary
     from tts.study import presets
 
-    for line in summary.import_all(presets.store_of(preset, store, new=True), folder, name, policy, prm):
+    of = tuple(method.strip().lower().replace("-", "_") for method in methods.split(",") if method.strip())
+    choice = summary.Choice(_numbers("--n", n), _numbers("--seeds", seeds), of, search, listed, pool)
+    held = presets.store_of(preset, store, new=True)
+    for line in summary.import_all(held, sources, name, policy, prm, scores, choice):
         console.print(line)
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers between commas."""
+    try:
+        return tuple(map(int, text.split(","))) if text else ()
+    except ValueError:
+        raise typer.BadParameter(f"{option}: give whole numbers between commas; given {text!r}") from None
 
 
 @app.command()
@@ -325,7 +349,7 @@ def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: Unit = "samples"
         rule = "" if e.method == "majority" else f", {e.vote} vote" if e.vote == "majority" else f", PRM-{e.aggregate}-{e.vote}"
         what = (
             f": {e.method}{rule}, N = {e.n}; accuracy {e.accuracy:.1%} [{e.low:.0%}, {e.high:.0%}] on {e.problems} problems; "
-            f"{e.policy_tokens:.0f} policy tokens, {e.prm_tokens:.0f} PRM tokens, {e.flops:.2g} FLOPs each"
+            f"{_amount(e.policy_tokens)} policy tokens, {_amount(e.prm_tokens)} PRM tokens, {_amount(e.flops, '.2g')} FLOPs each"
         )
         console.print(Text.assemble((e.difficulty, "bold"), what))
     learnt_on = ", ".join(f"{count} of {name}" for name, count in plan.learnt_on.items())
@@ -356,6 +380,10 @@ def solve(
         f"judged {found.difficulty} (PRM score {found.score:.2f}); ran {found.entry.method} with N = {found.entry.n}; "
         f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens"
     )
+
+
+def _amount(cost: float | None, form: str = ".0f") -> str:
+    return "unknown" if cost is None else format(cost, form)
 
 
 def _strategy(given: Path | None, policy: str, prm: str) -> Strategy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,11 +17,12 @@ from tqdm.auto import tqdm
 from tts.analysis import committed, grades
 from tts.common.files import write_text
 from tts.common.paths import NOTEBOOKS, ROOT
+from tts.exchange import summary
 from tts.generate import runner
 from tts.generate.grid import Grid, explain
 from tts.models import hub
 from tts.policies import address_in
-from tts.store.imported import check_asked, is_imported
+from tts.store.imported import Import, all_of, check_asked, is_imported
 from tts.store.store import Store, StoreError
 from tts.study.experiment import Experiment, experiment_of
 from tts.study.parameters import SETTINGS, check, declaration, declared
@@ -94,6 +95,20 @@ def presets() -> list[str]:
 _Parameters = Annotated[dict[str, Any], BeforeValidator(lambda given: {} if given is None else given)]
 
 
+class Released(BaseModel):
+    """Released runs that a preset is of.
+
+    Attributes:
+        name: name of their import.
+        sources: datasets, as ``python -m tts import`` takes them.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    sources: list[str]
+
+
 class Preset(BaseModel):
     """A preset file.
 
@@ -102,6 +117,7 @@ class Preset(BaseModel):
         common: parameters of every notebook that takes them.
         seeds: seeds of its outcomes.
         described: whether the notebooks' own account of what is to be seen is of this preset.
+        released: runs that it is of; what their import's preset says is added, and notebooks that they do not serve are left out.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -110,6 +126,7 @@ class Preset(BaseModel):
     common: _Parameters = {}
     seeds: list[int] = [0]
     described: bool = False
+    released: Released | None = None
 
 
 def load_preset(name: str) -> Preset:
@@ -130,7 +147,27 @@ def load_preset(name: str) -> Preset:
         raise StudyError(f"{path} is not a preset: {' '.join(str(error).split())}") from None
     preset.common = _anchored(preset.common, preset.notebooks, path.parent)
     preset.notebooks = {notebook: _anchored(own, [notebook], path.parent) for notebook, own in preset.notebooks.items()}
+    if preset.released and (written := _import_of(preset)):
+        served = load_preset(str(written.folder / "preset.yaml"))
+        preset.common = served.common | preset.common
+        preset.notebooks = {name: served.notebooks[name] | own for name, own in preset.notebooks.items() if name in served.notebooks}
     return preset
+
+
+def _import_of(preset: Preset) -> Import | None:
+    """The import of a preset's released runs; None where its store lacks it."""
+    return next((held for held in all_of(_store_of(preset).folder) if preset.released and held.name == preset.released.name), None)
+
+
+def import_released(name: str) -> Iterator[str]:
+    """Imports the released runs that a preset is of, where its store lacks them; yields what the import says.
+
+    Raises:
+        tts.models.hub.ModelError: where they cannot be fetched.
+    """
+    preset = load_preset(name)
+    if preset.released and not _import_of(preset):
+        yield from summary.import_all(_store_of(preset), preset.released.sources, preset.released.name)
 
 
 def parse_overrides(pairs: list[str]) -> dict:
@@ -171,6 +208,8 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
         tts.models.hub.ModelError: where something would have to be downloaded and the Hub cannot be reached.
     """
     content = load_preset(preset)
+    if content.released and not _import_of(content):
+        raise StudyError(f"the runs of preset {preset!r} are not imported yet; 'python -m tts run --preset {preset}' fetches them first")
     chosen = names or list(content.notebooks)
     if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):
         raise StudyError(f"each notebook runs once; given more than once: {', '.join(repeated)}")
@@ -278,4 +317,8 @@ def store_of(preset: str, folder: Path | None = None, new: bool = False) -> Stor
     """A preset's store, or that of a folder, which must be there unless it may be new."""
     if folder and not (new or folder.is_dir()):
         raise StoreError(f"no store {folder}")
-    return Store(folder or (NOTEBOOKS / load_preset(preset).common.get("store", "../data/runs")).resolve())
+    return Store(folder) if folder else _store_of(load_preset(preset))
+
+
+def _store_of(preset: Preset) -> Store:
+    return Store((NOTEBOOKS / preset.common.get("store", "../data/runs")).resolve())
