@@ -104,6 +104,16 @@ def test_the_command_prints_both_and_the_difference(tmp_path):
     assert "is supported" in done.output
 
 
+def test_unknown_tokens_stay_unknown(tmp_path):
+    store = Store(tmp_path)
+    known, unknown = write(store, spec("cot"), [["1"], ["2"]]), write(store, spec("cot", seed=1), [["1"], ["2"]])
+    path, rows = unknown.path([problem(0), problem(1)]), [row | {"policy_tokens": None} for row in unknown.rows()]
+    path.unlink()
+    unknown.write([problem(0), problem(1)], rows, 1.0)
+    done = CliRunner().invoke(app, ["compare", known.key, unknown.key, "--store", str(tmp_path)], catch_exceptions=False)
+    assert "unknown" in done.output and "nan" not in done.output and "10" in done.output
+
+
 def test_a_problem_whose_answer_changed_is_not_the_same(tmp_path):
     store = Store(tmp_path)
     first, second = write(store, spec("cot"), [["1"], ["2"], ["3"]]), write(store, spec("cot", seed=1), [["1"], ["2"], ["3"]])

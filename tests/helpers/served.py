@@ -48,10 +48,23 @@ class Served:
         seeds: heeds them.
         strict: refuses parameters that OpenAI does not have.
         renders: has ``/tokenize`` and ``/detokenize``.
+        endings: tells how a completion ended; by default where it tells token ids.
+        splits: reads a blank line at a prompt's end as two ends of lines.
     """
 
-    def __init__(self, folder, name: str = "tiny", ids: bool = True, seeds: bool = True, strict: bool = False, renders: bool = False):
+    def __init__(
+        self,
+        folder,
+        name: str = "tiny",
+        ids: bool = True,
+        seeds: bool = True,
+        strict: bool = False,
+        renders: bool = False,
+        endings: bool | None = None,
+        splits: bool = False,
+    ):
         self.policy = TransformersPolicy(str(folder), Sampling())
+        self.endings, self.splits = ids if endings is None else endings, splits
         self.name, self.ids, self.seeds, self.strict, self.renders = name, ids, seeds, strict, renders
         self.fault: Callable[[dict], object] | None = None  # says what to answer instead, or None
         self.requests, self.keys, self.abandoned = [], set(), threading.Event()
@@ -73,8 +86,7 @@ class Served:
     # -- answers -----------------------------------------------------------------------------------------------
 
     def complete(self, body: dict) -> dict:
-        tokenizer = self.policy.tokenizer
-        prompt = body["prompt"] if isinstance(body["prompt"], list) else tokenizer(body["prompt"])["input_ids"]
+        prompt = body["prompt"] if isinstance(body["prompt"], list) else self.encode(body["prompt"])
         if len(prompt) + body["max_tokens"] > self.policy.context:
             return {"error": {"message": f"maximum context length is {self.policy.context}", "code": 400}}
         self._unseeded += 1
@@ -85,6 +97,10 @@ class Served:
             while job.result is None:
                 self._generate()
         return self._stopped(*job.result, body, prompt)
+
+    def encode(self, text: str) -> list[int]:
+        encode = lambda part: self.policy.tokenizer(part)["input_ids"]  # noqa: E731
+        return [*encode(text[:-2]), *encode("\n"), *encode("\n")] if self.splits and text.endswith("\n\n") else encode(text)
 
     def _generate(self) -> None:
         """Samples for some requests that wait; a sample depends on its own seed and prompt alone."""
@@ -114,10 +130,10 @@ class Served:
                 tokens, text = tokens[:count], text[: text.index(stop) + (len(stop) if body.get("include_stop_str_in_output") else 0)]
         reason = "stop" if matched or status == "finished" else "length"
         choice = {"index": 0, "text": text, "finish_reason": reason, "logprobs": None}
-        if self.ids:
+        if self.endings:
             choice |= {"stop_reason": matched}
-            if body.get("return_token_ids"):
-                choice |= {"token_ids": tokens, "prompt_token_ids": prompt}
+        if self.ids and body.get("return_token_ids"):
+            choice |= {"token_ids": tokens, "prompt_token_ids": prompt}
         usage = {"prompt_tokens": len(prompt), "completion_tokens": len(tokens), "total_tokens": len(prompt) + len(tokens)}
         return {"id": "1", "object": "text_completion", "created": 0, "model": self.name, "choices": [choice], "usage": usage}
 
@@ -134,7 +150,8 @@ class Served:
             told = self.complete(body)
             return (400, told) if "error" in told else (200, told)
         if path == "/tokenize" and self.renders:
-            tokens = self.policy.tokenizer(prompts.render_prompt(self.policy.tokenizer, body["messages"][-1]["content"]))["input_ids"]
+            turns = body.get("messages")
+            tokens = self.encode(prompts.render_prompt(self.policy.tokenizer, turns[-1]["content"]) if turns else body["prompt"])
             return 200, {"tokens": tokens, "count": len(tokens), "max_model_len": self.policy.context}
         if path == "/detokenize" and self.renders:
             return 200, {"prompt": self.policy.tokenizer.decode(body["tokens"])}

@@ -119,7 +119,7 @@ def test_pins_are_commits():
 
 
 class SmallHub(http.server.ThreadingHTTPServer):
-    """Serves one folder as one model, by the part of the Hub's interface that downloads need."""
+    """Serves one folder as one model, or as one data set, by the part of the Hub's interface that downloads need."""
 
     def __init__(self, folder: Path, name: str):
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -140,6 +140,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def answer(self):
         path, name, files = self.path.partition("?")[0], self.server.name, sorted(self.server.folder.iterdir())
+        path = path.replace("/api/datasets/", "/api/models/").removeprefix("/datasets")
         self.server.asked.append(path)
         if path in {f"/api/models/{name}/revision/{revision}" for revision in ("main", COMMIT)}:
             self.say({"id": name, "sha": COMMIT, "siblings": [{"rfilename": p.name} for p in files]})
@@ -225,6 +226,36 @@ def test_a_download_that_was_cut_off_is_completed(own_cache, serve, rlhflow):
     assert load_causal_lm(locate(PRM)).num_parameters() == parameters(str(rlhflow))
     fetched = {path.rpartition("/")[2] for path in server.asked if "/resolve/" in path}
     assert fetched == {"model-00002-of-00005.safetensors", "model.safetensors.index.json"}
+
+
+def test_a_data_sets_files_are_downloaded_at_one_commit(own_cache, serve, tmp_path, monkeypatch):
+    folder, name = tmp_path / "published", "Qwen/ProcessBench"
+    folder.mkdir()
+    for file in ("gsm8k.json", "math.json", "README.md", "script.py"):
+        (folder / file).write_text("[]")
+    server = serve(folder, name)
+    location = hub.resolve(name, "dataset")
+    assert location == f"{name}@{COMMIT}"
+    assert [path.name for path in hub.data_files(location, (".json",))] == ["gsm8k.json", "math.json"]
+    assert {path.rpartition("/")[2] for path in server.asked if "/resolve/" in path} == {"gsm8k.json", "math.json"}
+    forget_answers()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert len(hub.data_files(hub.resolve(name, "dataset"), (".json",))) == 2, "the cache needs no network"
+    with pytest.raises(ModelError, match="no dataset 'nobody/nothing': neither a file nor"):
+        go_online(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+        hub.resolve("nobody/nothing", "dataset")
+
+
+def test_without_network_a_labelled_set_is_one_line_within_seconds(monkeypatch, capsys):
+    go_online(monkeypatch, "http://127.0.0.1:9")
+    monkeypatch.setattr(sys, "argv", ["tts", "run", "02_reward_models", "--dry-run", "-p", "labelled=Qwen/ProcessBench:math"])
+    started = time.monotonic()
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2 and time.monotonic() - started < 10
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: cannot get 'Qwen/ProcessBench' from the Hugging Face Hub: ")
+    assert "'hf download Qwen/ProcessBench --repo-type dataset --local-dir FOLDER', and give the path of its folder instead, or of a file in it" in line
 
 
 def test_sizes_are_known_before_the_weights_are_fetched(own_cache, serve, rlhflow):

@@ -126,6 +126,48 @@ def test_a_server_of_texts_still_samples_whole_solutions(serve, folder):
         Driver(policy, LengthPRM()).run([(root := policy.root("p0", PROBLEMS[0]), beam_search(root, 8, 4, 5))])
 
 
+TEXTS = {"ids": False, "strict": True, "endings": True}
+
+
+def test_a_server_of_texts_that_splits_blank_lines_alike_searches(tiny_lm):
+    server = Served(tiny_lm, **TEXTS)
+    try:
+        policy = opened(named(server, tiny_lm))
+        assert not any("cannot search" in limit for limit in policy.limits)
+        Driver(policy, LengthPRM()).run([(root := policy.root("p0", PROBLEMS[0]), beam_search(root, 8, 4, 5))])
+        sent = {body["prompt"] for body in server.requests if body.get("stop") == ["\n\n"]}
+        assert root.rendered in sent and any(text.startswith(root.rendered) and text.endswith("\n\n") for text in sent - {root.rendered})
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("how", ["its own tokenizer", "the model's tokenizer", "its texts"])
+def test_a_server_that_splits_blank_lines_otherwise_samples_and_does_not_search(serve, folder, tiny_lm, how):
+    """The server tells its tokens; it does not, and the model's tokenizer has a token that a blank line begins; or it strips prompts."""
+    if how == "its own tokenizer":
+        server, tokenizer = serve(**TEXTS, splits=True, renders=True), tiny_lm
+    else:
+        server, tokenizer = serve(**TEXTS), tiny_lm if how == "its texts" else folder
+    if how == "its texts":
+        texts = {"4": "\n\n5\n\n6", "5": "6\n\n7"}  # what follows 4, and 5, where the blank line at the end is not read
+        told = lambda text: {"choices": [{"index": 0, "text": text, "finish_reason": "length", "stop_reason": None}]}  # noqa: E731
+        server.fault = lambda body: (
+            (200, NO_CHOICES | told(texts[body["prompt"].rstrip()[-1]])) if body["prompt"].startswith("1\n\n2\n\n") else None
+        )
+    policy = opened(named(server, tokenizer))
+    assert any(limit.startswith("cannot search by steps: the server splits a blank line") for limit in policy.limits)
+    assert [len(of) for of in pools(policy, 2)] == [2] * len(PROBLEMS)
+    with refusing("splits a blank line at a prompt's end otherwise than within a text, .* leave them out of methods, or serve .* by vLLM"):
+        Driver(policy, LengthPRM()).run([(root := policy.root("p0", PROBLEMS[0]), beam_search(root, 8, 4, 5))])
+
+
+def test_a_server_of_texts_whose_continuation_is_the_samples_searches(serve, folder, tiny_lm):
+    server, texts = serve(**TEXTS), {"4": "5\n\n6\n\n7", "5": "6\n\n7\n\n8\n\n9"}
+    told = lambda text: {"choices": [{"index": 0, "text": text, "finish_reason": "length", "stop_reason": None}]}  # noqa: E731
+    server.fault = lambda body: (200, NO_CHOICES | told(texts[body["prompt"][-3]])) if body["prompt"].startswith("1\n\n2\n\n") else None
+    assert not any("cannot search" in limit for limit in opened(named(server, tiny_lm)).limits)
+
+
 def test_a_server_without_seeds_is_marked_in_the_store_and_said(serve, folder, tmp_path):
     server = serve(seeds=False)
     wanted = grid(named(server, folder), tmp_path)

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.text import Text
 
 from tts.analysis.flops import Cost
@@ -278,3 +279,11 @@ def test_error_rates_of_the_map_are_not_rounded():
 def test_a_known_interval_is_not_called_unknown():
     for name in ("methods", "strategies", "bins", "long_cot"):
         assert all(UNDEFINED not in text.get_text() for text in FIGURES[name](2).findobj(Text))
+
+
+def test_a_prm_of_very_few_or_unknown_parameters_is_drawn():
+    table = pd.DataFrame({"prm": ["implicit:policy-6k", "prm-x"], "f1": [0.5, 0.6], "parameters": [6000, np.nan]} | HELD)
+    figure, ax = plt.subplots()
+    plots.quality_against_accuracy(table, (10, 20), ax)
+    figure.canvas.draw()
+    assert [float(points.get_sizes()[0]) for points in ax.collections if isinstance(points, PathCollection)] == [12, 12]

@@ -178,7 +178,7 @@ def _problems(grid: Grid, problem_set: str, count: int | None = None) -> list[di
 
 
 def _settings(grid: Grid) -> dict:
-    own = {name: getattr(grid, name) for name in ("max_step_tokens", "extract") if getattr(grid, name)}
+    own = {name: getattr(grid, name) for name in ("max_step_tokens", "extract", "system") if getattr(grid, name) not in (None, [])}
     return {name: getattr(grid, name) for name in SETTINGS} | own
 
 

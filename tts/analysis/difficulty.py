@@ -92,7 +92,8 @@ def _hashes(grid: Grid, problem_set: str) -> dict[str, str]:
 
 
 def _sampling(grid: Grid) -> str:
-    return f"temperature={grid.temperature:g} top_p={grid.top_p:g} max_tokens={grid.max_tokens}"
+    told = "" if grid.system is None else f" system={grid.system}"
+    return f"temperature={grid.temperature:g} top_p={grid.top_p:g} max_tokens={grid.max_tokens}{told}"
 
 
 def _path(problem_set: str) -> Path:

@@ -42,10 +42,16 @@ class Judged:
         return 2 * self.erroneous * self.correct / total if total else 0.0
 
 
-def judge(prm: str, solutions: Sequence[Labelled]) -> Judged:
-    """Scores the solutions with a PRM, its threshold chosen on the validation solutions."""
-    validation = labelled.read("validation")
+def judge(prm: str, solutions: Sequence[Labelled], name: str = labelled.POCKET) -> Judged:
+    """Scores solutions of a set (:func:`tts.generate.labelled.read`) with a PRM, its threshold chosen on the validation solutions.
+
+    Raises:
+        tts.generate.labelled.LabelledError: where it scores all steps alike.
+    """
+    validation = labelled.read("validation", name)
     of_validation, scores = labelled.step_scores(prm, validation, solutions)
+    if len({score for row in (*of_validation, *scores) for score in row}) < 2:
+        raise labelled.LabelledError(f"{prm} scores all steps of {name} alike, as if it could not read them; leave it out of prms")
     return at_threshold(scores, solutions, best_threshold(of_validation, validation))
 
 
@@ -73,14 +79,32 @@ def _wrong(solutions: Sequence[Labelled]) -> np.ndarray:
     return np.array([s.first_error for s in solutions])
 
 
-def by_writer(judged: Judged, solutions: Sequence[Labelled]) -> dict[str, float]:
-    """F1 on the solutions of each policy that wrote them."""
-    f1 = {}
-    for writer in dict.fromkeys(s.policy for s in solutions):
-        scores, own = zip(*((row, s) for row, s in zip(judged.scores, solutions) if s.policy == writer))
-        if {s.first_error < 0 for s in own} == {True, False}:
-            f1[writer] = at_threshold(scores, own, judged.threshold).f1
-    return f1
+def localisation(judged: Judged, solutions: Sequence[Labelled]) -> pd.DataFrame:
+    """F1 on all solutions, on those of each subject or split, and of each policy that wrote them, with a bootstrap over problems.
+
+    Columns solutions (which), right, wrong (how many), f1, low, high; none of solutions that are all right, or all wrong.
+    """
+    wrong = _wrong(solutions)
+    hits, is_wrong = _called(judged.scores, judged.threshold) == wrong, wrong >= 0
+    columns = np.stack([hits & is_wrong, is_wrong, hits & ~is_wrong, ~is_wrong], 1).astype(float)
+    problems, rows = np.array([s.problem for s in solutions]), []
+    for kind in ("", "group", "policy"):
+        names = np.array([getattr(s, kind) if kind else "all" for s in solutions])
+        for name in dict.fromkeys(filter(None, names.tolist())):
+            own = names == name
+            right, false = int((~is_wrong[own]).sum()), int(is_wrong[own].sum())
+            whole_again = bool(kind) and own.all()
+            if right and false and len(set(problems[own])) > 1 and not whole_again:
+                f1 = stats.bootstrap(columns[own], _f1, clusters=problems[own].tolist())
+                rows.append({"solutions": name, "right": right, "wrong": false} | f1.columns("f1"))
+    return pd.DataFrame(rows, columns=["solutions", "right", "wrong", "f1", "low", "high"])
+
+
+def _f1(means: np.ndarray) -> np.ndarray:
+    """F1, ``(...)``, of the shares of found and of all wrong, of accepted and of all right solutions, ``(..., 4)``."""
+    found, wrong, accepted, right = np.moveaxis(means, -1, 0)
+    erroneous, correct = found / np.maximum(wrong, 1e-12), accepted / np.maximum(right, 1e-12)
+    return 2 * erroneous * correct / np.maximum(erroneous + correct, 1e-12)
 
 
 def verdicts(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> list[str]:
@@ -118,19 +142,23 @@ def error_rates(scores: Scores, solutions: Sequence[Labelled], threshold: float)
     return float(np.mean(accepted)), float(np.mean(rejected))
 
 
-def by_length(scores: Scores, solutions: Sequence[Labelled], edges: Sequence[int]) -> pd.DataFrame:
+def by_length(scores: Scores, solutions: Sequence[Labelled], edges: Sequence[int] = (4, 6, 8, 10, 12, 16, 24)) -> pd.DataFrame:
     """Mean score of right steps by their length, with a bootstrap over solutions: a PRM without length bias gives a flat line.
 
     Args:
-        edges: lower edges of the classes of length, in characters, rising.
+        edges: lower edges of the classes of length, in characters, rising; ten times as long, and again, until half of the right steps
+            are shorter than the last one.
     """
     steps = []
     for number, (row, solution) in enumerate(zip(scores, solutions)):
         until = len(row) if solution.first_error < 0 else solution.first_error
-        for score, step in zip(row[:until], solution.steps):
-            steps.append((number, max((edge for edge in edges if edge <= len(step)), default=edges[0]), score))
+        steps += [(number, len(step), score) for score, step in zip(row[:until], solution.steps)]
+    table = pd.DataFrame(steps, columns=["solution", "length", "score"])
+    while table["length"].median() >= edges[-1]:
+        edges = [10 * edge for edge in edges]
+    table["length"] = [max((edge for edge in edges if edge <= length), default=edges[0]) for length in table["length"]]
     rows = []
-    for edge, of_length in pd.DataFrame(steps, columns=["solution", "length", "score"]).groupby("length"):
+    for edge, of_length in table.groupby("length"):
         if of_length["solution"].nunique() > 1:
             mean = stats.bootstrap(of_length["score"].to_numpy(), clusters=of_length["solution"].tolist(), resamples=500)
             rows.append({"length": edge, "steps": len(of_length)} | mean.columns("score"))

@@ -171,7 +171,8 @@ def _write_folder(source: Import, problems: list[dict], written: list[presets.Pr
 
 def _write_run(store: Store, run: ImportedRun, problems: list[dict], name: str, content: str) -> Held:
     """Stores a run; returns its entry in the list."""
-    policy, prm = (Model(f"{PREFIX}{name}/{of}", content) if of else None for of in (run.policy, run.prm))
+    policy = Model(f"{PREFIX}{name}/{run.policy}", content)
+    prm = Model(f"{PREFIX}{name}/{run.prm}", content) if run.prm else None
     sampling = run.sampling | {"seed": run.seed}
     spec = RunSpec(run.method, policy, prm, run.n, sampling, RunEngine(ELSEWHERE), width=run.width or None)
     held = [problem for problem in problems if problem["id"] in run.records]
@@ -205,7 +206,7 @@ def regrade(records: list[Record], grader: Grader) -> Regraded:
         grouped = groups(answers, grader) if record.recorded else []
         totals = cache(lambda how, s=solutions, given=record.totals: given or aggregates([one.scores for one in s], how))
         for (rule, n), held in record.recorded.items():
-            scores = [] if rule.vote == "majority" else totals(rule.aggregate)[:n]
+            scores: Sequence[float] = () if rule.vote == "majority" else totals(rule.aggregate)[:n]
             if rule.vote == "max" and isinstance(held, str):  # search-and-learn takes the best score, be there an answer or none
                 chosen = int(np.argmax(scores))
             else:

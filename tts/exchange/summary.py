@@ -89,8 +89,8 @@ def import_all(
         yield from map(printable, lines(done))
     if len(useless) == len(sets):
         raise useless[0]
-    for error in useless:
-        yield from map(printable, str(error).splitlines())
+    for reason in useless:
+        yield from map(printable, str(reason).splitlines())
     if unknown:
         yield printable(f"{len(unknown)} files in no known format: {'; '.join(unknown[:LISTED])}")
 
@@ -200,7 +200,8 @@ def missing(source: Import) -> list[str]:
 
 
 def _tokens(source: Import) -> Iterator[str]:
-    store, absent = Store(source.folder.parent.parent), {}
+    store = Store(source.folder.parent.parent)
+    absent: dict[str, set[str]] = {}
     for held in source.runs:
         counts = read_chunk(store.run(held.spec).path([]), COUNTS)
         for key, name in zip(COUNTS, ("prompts", "what the policy wrote", "what the PRM read")):

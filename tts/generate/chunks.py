@@ -26,7 +26,7 @@ from tts.store.imported import is_imported
 from tts.store.run_spec import ELSEWHERE, RunEngine, RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.store.store import Run, Store
-from tts.tasks import task_in
+from tts.tasks import task_in, task_of_key
 from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
 
@@ -157,10 +157,10 @@ def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: OnTokens = lam
 
 
 def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: OnTokens) -> tuple[list[dict], pa.ListArray | None, tuple[str, ...]]:
-    spec, task = work.spec, task_in(work.chunk)
-    sampler = engines.policy(spec.policy.name, Sampling(**spec.sampling), task)
+    spec = work.spec
+    sampler = engines.policy(spec.policy.name, Sampling(**spec.sampling), task_of_key(spec.task))
     policy = Remembering(sampler, steps, on_tokens)
-    prm = engines.prm(spec.prm.name, task) if spec.prm else None
+    prm = engines.prm(spec.prm.name, task_in(work.chunk)) if spec.prm else None  # it never reads a system prompt of the policy's own
     roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
     held = room(engines, sampler, longest_of(roots, sampler.sampling), prm is not None)
     outcomes = Driver(policy, prm, room=held).run([(root, search_of(spec, root)) for root in roots])

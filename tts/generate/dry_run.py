@@ -20,7 +20,7 @@ from tts.search.sampling import Sampling
 from tts.store.run_spec import RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.store.store import Store
-from tts.tasks import task_in
+from tts.tasks import task_in, task_of_key
 
 MARKS = 2  # tokens of a step's end that a PRM reads more than a policy writes
 # Problems, samples of each, and tokens of each sample at most. The first warms up; the second takes whole solutions; the third takes
@@ -241,7 +241,7 @@ def _caches(alike: Sequence[Item], engines: Engines) -> tuple[int, int]:
         held = min(most, max(FEWEST * batch, n))
         parked = min(held * read + -(-held // n) * opening, 2 * getattr(prm, "tokens_kept", 0))
         return 0, _bytes(prm, getattr(prm, "batch", 0), opening + read, parked)
-    policy = engines.policy(spec.policy.name, sampling, task_in(problems))
+    policy = engines.policy(spec.policy.name, sampling, task_of_key(spec.task))
     prompts = [len(policy.root(p["id"], p["problem"]).prompt) for p in problems]
     prompt, longest = max(prompts), max(prompts) + solution
     held = min(most, room(engines, policy, min(prompts) + solution, prm is not None) + n)  # where prompts are short, most are under way

@@ -22,7 +22,7 @@ from tts.search.sampling import Sampling
 from tts.store import imported
 from tts.store.run_spec import Model, RunEngine, RunSpec, TaskKey
 from tts.tasks import task_of
-from tts.tasks.base import Task, finding
+from tts.tasks.base import Task, finding, telling
 from tts.tasks.problems import problem_rows
 from tts.tasks.selection import AGGREGATES, VOTES, Rule
 
@@ -43,6 +43,7 @@ class Grid(BaseModel):
         budgets: values of N that figures show, and at which the other searches run.
         beam_width: M.
         aggregate, vote: the one selection rule of all methods.
+        system: text that policies are told in the place of the task's instruction, which is the default; "" for nothing.
         extract: ways in which answers are found in solutions, in this order; by default the task's own.
         temperature, top_p, max_tokens, max_steps, seed: settings of sampling and search.
         max_step_tokens: limit of one step of a search; by default the study's 2048, or max_tokens where that is less.
@@ -62,6 +63,7 @@ class Grid(BaseModel):
     beam_width: int = Field(4, ge=1)
     aggregate: str = "product"
     vote: str = "vote"
+    system: str | None = None
     extract: list[str] = []
     temperature: float = Field(0.7, ge=0, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -174,9 +176,10 @@ class Grid(BaseModel):
 
     @property
     def task(self) -> Task:
-        """The kind of problem that all of its problem sets are of, with the grid's ways of finding answers."""
+        """The kind of problem that all of its problem sets are of, with the grid's system prompt and ways of finding answers."""
         task = task_of(next(iter(self.problems)))
-        return finding(task, tuple(self.extract)) if self.extract else task
+        task = finding(task, tuple(self.extract)) if self.extract else task
+        return task if self.system is None else telling(task, self.system)
 
     @property
     def settings(self) -> registry.Settings:
@@ -202,7 +205,7 @@ class Grid(BaseModel):
             n,
             asdict(self.sampling(0.0 if method == registry.GREEDY else None)),
             RunEngine(policies.engine_of(policy)[0], self.batch, self.chunk),
-            TaskKey(self.task.name, self.task.version, _prompt(policy, self.task)),
+            TaskKey(self.task.name, self.task.version, _prompt(policy, self.task), self.system),
             **(asdict(self.settings) if search else {}),
             version=search.version if search and search.version > 1 else None,
         )

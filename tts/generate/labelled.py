@@ -1,15 +1,31 @@
-"""Solutions whose first wrong step is known, and the step scores that a PRM gives them."""
+"""Solutions whose first wrong step is known, by the name of their set, and the step scores that a PRM gives them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from tts.common.paths import DATA
+from tts.generate.chunks import warn
+from tts.models import hub
 from tts.reward_models import open_prm
+from tts.tasks.problems import records
 
 SOLUTIONS = DATA / "localisation"
+POCKET = "pocket"
+FILES = (".jsonl", ".json", ".parquet")
+PROCESS_BENCH = ("problem", "steps", "label")
+MR_BEN = ("Question", "Model_Solution_Steps", "Model_Solution_Correctness", "Model_Solution_First_Error_Step")
+VALIDATION = 4  # one in so many of a set's problems is for thresholds
+
+
+class LabelledError(ValueError):
+    """A labelled set that does not exist or cannot be read; the message says what was given and what to do."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +37,53 @@ class Labelled:
         steps: the solution.
         first_error: counted from 0; -1 where every step is right.
         policy: who wrote it.
+        group: subject or split; empty where the data have none.
     """
 
     problem: str
     steps: tuple[str, ...]
     first_error: int
     policy: str
+    group: str = ""
 
 
-def read(split: str) -> list[Labelled]:
-    """The committed solutions, ``validation`` for thresholds or ``test`` for figures; raises ``ValueError`` for a damaged file."""
+def read(split: str, name: str = POCKET) -> list[Labelled]:
+    """The solutions of a set that are for thresholds, ``validation``, or for figures, ``test``.
+
+    The pocket set has both. Of another, a quarter of the problems is for thresholds, chosen by a hash of their texts.
+
+    Args:
+        name: ``pocket``; a data set on the Hub, ``Qwen/ProcessBench``, ``Qwen/ProcessBench@REVISION:SPLIT``; or a JSONL, JSON or
+            parquet file with the columns :data:`PROCESS_BENCH` (``label``: number of the first wrong step, from 0; -1 for none) or
+            :data:`MR_BEN`.
+
+    Raises:
+        LabelledError: for an unknown name, a missing column, a label outside the steps, or a part without right or wrong solutions.
+        ValueError: for a file that cannot be read.
+        tts.models.hub.ModelError: where the Hub does not have or give a data set.
+    """
+    if name == POCKET:
+        return _pocket(split)
+    chosen = [s for s in _solutions(name) if (hashlib.sha256(s.problem.encode()).digest()[0] % VALIDATION == 0) == (split == "validation")]
+    if {s.first_error < 0 for s in chosen} != {True, False}:
+        part = f"the {len(chosen)} of its solutions that are for {'thresholds' if split == 'validation' else 'figures'}"
+        raise LabelledError(f"{name}: {part} are not right ones and wrong ones; give a larger set")
+    return chosen
+
+
+def check(name: str) -> None:
+    """Reads a set, from the Hub where it is there; raises as :func:`read`."""
+    for split in ("validation", "test"):
+        read(split, name)
+
+
+def source(name: str) -> str:
+    """The set with its commit, where it is on the Hub."""
+    repo, colon, split = name.partition(":")
+    return name if name == POCKET or name.endswith(FILES) else f"{hub.resolve(repo, 'dataset')}{colon}{split}"
+
+
+def _pocket(split: str) -> list[Labelled]:
     path, rows = SOLUTIONS / f"{split}.jsonl", []
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -41,8 +94,81 @@ def read(split: str) -> list[Labelled]:
     return rows
 
 
+@cache
+def _solutions(name: str) -> list[Labelled]:
+    repo, _, split = name.partition(":")
+    if name.endswith(FILES):
+        files = {"": [Path(name)]}
+    elif hub.is_name(repo):
+        files = {}
+        for path in hub.data_files(hub.resolve(repo, "dataset"), FILES):
+            files.setdefault(re.sub(r"-\d+-of-\d+$", "", path.stem), []).append(path)  # large files are in parts
+    else:
+        raise LabelledError(
+            f"no labelled set {name!r}; give {POCKET}, a data set on the Hugging Face Hub as in Qwen/ProcessBench:math, or a file "
+            f"that ends in {', '.join(FILES)}"
+        )
+    if split and split not in files:
+        raise LabelledError(f"{repo} has no split {split!r}; it has {', '.join(files) or 'no ' + ', '.join(FILES)}")
+    columns = f"{', '.join(PROCESS_BENCH)} or {', '.join(MR_BEN)}"
+    found = [
+        _solution(row, where, held)
+        for held, paths in files.items()
+        if split in ("", held)
+        for path in paths
+        for where, row in records(path, columns)
+    ]
+    if not found:
+        raise LabelledError(f"{name} holds no solutions; expected rows with {columns}")
+    return found
+
+
+def _solution(row: dict, where: str, split: str) -> Labelled:
+    """A row as a solution, its subject the group, or else its split."""
+    columns = MR_BEN if set(MR_BEN) & set(row) else PROCESS_BENCH
+    if missing := [column for column in columns if column not in row or (row[column] is None and column != MR_BEN[-1])]:
+        raise LabelledError(f"{where}: no {', '.join(missing)}; expected {', '.join(columns)}")
+    steps = row[columns[1]]
+    if not (isinstance(steps, list) and steps and all(isinstance(step, str) for step in steps)):
+        raise LabelledError(f"{where}: {columns[1]} must be a list of texts; given {steps!r:.80}")
+    if columns is MR_BEN:
+        return _of_mr_ben(row, where, steps)
+    if type(label := row["label"]) is not int or not -1 <= label < len(steps):
+        raise LabelledError(f"{where}: label must be -1 or the number of one of its {len(steps)} steps, from 0; given {label!r:.80}")
+    own = re.fullmatch(r"(.+)-\d+", str(row.get("id")))  # "gsm8k-0"
+    group = row.get("subject") or split or (own[1] if own else "")
+    return Labelled(str(row["problem"]), tuple(steps), label, str(row.get("generator") or ""), str(group))
+
+
+def _of_mr_ben(row: dict, where: str, lines: list[str]) -> Labelled:
+    """Mr-Ben's steps are lines, but its labels are numbers of the steps as a solution itself counts them, where it does: lines without a
+    number of their own belong to the step before. In 135 wrong solutions of its chemistry lines and numbers differ, and no label is
+    above the last number.
+    """
+    counted = [line for line in lines if re.match(r"\s*Step \d", line)]
+    steps: list[str] = []
+    for line in lines:
+        own = re.match(r"\s*(Step \d|Solution\b)", line)
+        if counted and steps and not own:
+            steps[-1] += f"\n{line}"
+        else:
+            steps.append(line)
+    correctness, number = str(row["Model_Solution_Correctness"]).lower(), str(row["Model_Solution_First_Error_Step"]).strip()
+    if correctness not in ("correct", "incorrect"):
+        raise LabelledError(f"{where}: Model_Solution_Correctness must be correct or incorrect; given {correctness!r:.80}")
+    first = 0 if correctness == "correct" else int(number) if number.isdecimal() else -1
+    if not 0 <= first <= len(steps) or (first == 0) != (correctness == "correct"):
+        given = f"one of its {len(steps)} steps, from 1; given {number!r:.80}"
+        raise LabelledError(f"{where}: Model_Solution_First_Error_Step must be the number of {given}")
+    problem = "\n".join(str(part) for part in (row["Question"], row.get("Options")) if part)
+    return Labelled(problem, tuple(steps), first - 1, str(row.get("Sampled_Model") or ""), str(row.get("Subject") or ""))
+
+
 def step_scores(prm: str, *sets: Sequence[Labelled]) -> list[list[tuple[float, ...]]]:
-    """Per set of solutions, the step scores of each by a PRM, which is opened for it; raises as :func:`tts.reward_models.open_prm` does."""
+    """Per set of solutions, the step scores of each by a PRM, which is opened for it; raises as :func:`tts.reward_models.open_prm` does.
+
+    Steps beyond the PRM's context score 0, and are told of.
+    """
     opened, found = open_prm(prm), []
     for solutions in sets:
         problems = [(s.problem, s.problem) for s in solutions]
@@ -50,4 +176,6 @@ def step_scores(prm: str, *sets: Sequence[Labelled]) -> list[list[tuple[float, .
         found.append(scores)
         for problem_id, _ in problems:
             opened.forget(problem_id)
+    if hasattr(opened, "report_unread") and (line := opened.report_unread()):
+        warn([line])
     return found

@@ -7,6 +7,7 @@ from tts.generate.grid import Grid
 from tts.search import method_of
 from tts.search.base import Candidate
 from tts.search.driver import Driver, Outcome
+from tts.tasks import task_of
 from tts.tasks.grading import Grader, groups
 from tts.tasks.selection import Rule, aggregates, select
 
@@ -22,7 +23,8 @@ def search(grid: Grid, engines: Engines, problem: str, method: str, n: int, name
         n: budget.
         name: the problem's id, which its random numbers depend on.
     """
-    policy, prm = engines.policy(grid.policies[0], grid.sampling(), grid.task), engines.prm(grid.prms[0], grid.task)
+    policy = engines.policy(grid.policies[0], grid.sampling(), grid.task)
+    prm = engines.prm(grid.prms[0], task_of(next(iter(grid.problems))))
     root = policy.root(name, problem)
     return Driver(policy, prm, record=True).run([(root, method_of(method).build(root, n, grid.settings))])[0]
 

@@ -1,18 +1,19 @@
 """Names on the Hugging Face Hub: a name becomes one commit, whose files lie in the Hub's own cache.
 
-Only configs, tokenizers and safetensors are fetched, so neither a pickle nor code can arrive. What the cache holds needs no
-network. Where the network is needed and missing, or the Hub refuses, functions raise :class:`ModelError` within seconds.
+Only configs, tokenizers, safetensors and data as JSON or parquet are fetched, so neither a pickle nor code can arrive. What the cache
+holds needs no network. Where the network is needed and missing, or the Hub refuses, functions raise :class:`ModelError` within seconds.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from multiprocessing import TimeoutError as NoAnswer
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -20,6 +21,7 @@ from huggingface_hub.utils import get_session
 
 from tts.common.files import write_text
 
+Kind = Literal["model", "dataset"]
 DEADLINE = 10.0  # seconds for the request that shows whether the Hub can be reached
 
 # The commit of a name without a revision. Of the study's other models no commit was confirmed when this was written: theirs is
@@ -101,7 +103,7 @@ def require(problem_sets: list[str], policies: list[str], prms: list[str]) -> No
 
 
 @cache
-def resolve(name: str) -> str:
+def resolve(name: str, kind: Kind = "model") -> str:
     """The name with its commit, ``owner/model@commit``.
 
     A revision is a branch, a tag, a commit, or ``refs/pr/NUMBER``. Without one it is that of :data:`REVISIONS`, else the main
@@ -110,9 +112,9 @@ def resolve(name: str) -> str:
     repo, revision = _parts(name)
     if _COMMIT.fullmatch(revision):
         return f"{repo}@{revision}"
-    reference = _storage(repo) / "refs" / revision
+    reference = _storage(repo, kind) / "refs" / revision
     if not reference.is_file():
-        write_text(reference, _ask(name, lambda repo, commit: commit))
+        write_text(reference, _ask(name, lambda repo, commit: commit, kind))
     return f"{repo}@{reference.read_text().strip()}"
 
 
@@ -126,6 +128,19 @@ def fetch(location: str, weights: bool = False) -> Path:
         _download(location, _SMALL)  # a cache that others filled may lack the index
         _download(location, weight_files(folder))
     return folder
+
+
+def data_files(location: str, suffixes: Sequence[str]) -> list[Path]:
+    """The files of a resolved data set, of its own folder and those below it; where the Hub does not answer, those that the cache has."""
+    repo, commit = _parts(location)
+    options = {"repo_type": "dataset", "allow_patterns": [f"*{suffix}" for suffix in suffixes]}
+    folder = _storage(repo, "dataset") / "snapshots" / commit
+    try:
+        _ask(location, lambda repo, commit: snapshot_download(repo, revision=commit, **options), "dataset")
+    except ModelError:
+        if not folder.is_dir():
+            raise
+    return sorted(path for path in folder.rglob("*") if path.suffix in suffixes)
 
 
 def sizes(location: str) -> dict[str, int]:
@@ -156,7 +171,7 @@ def _parts(name: str) -> tuple[str, str]:
     return repo, revision or REVISIONS.get(repo, "main")
 
 
-def _storage(repo: str, kind: str = "model") -> Path:
+def _storage(repo: str, kind: Kind = "model") -> Path:
     return Path(constants.HF_HUB_CACHE) / f"{kind}s--{repo.replace('/', '--')}"
 
 
@@ -165,19 +180,24 @@ def _download(location: str, patterns: list[str]) -> None:
     _ask(location, lambda repo, commit: snapshot_download(repo, revision=commit, **options))
 
 
-def _ask(name: str, request: Callable):
+def _ask(name: str, request: Callable, kind: Kind = "model"):
     """The answer to ``request(repo, commit)``, see :func:`ask`.
 
     The commit is asked for first, by one bounded request: the Hub client's own may be repeated for minutes.
     """
     repo, revision = _parts(name)
-    return ask(name, lambda: request(repo, promptly(lambda: HfApi().model_info(repo, revision=revision, timeout=DEADLINE).sha)))
+
+    def answer():
+        return request(repo, promptly(lambda: HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=DEADLINE).sha))
+
+    return ask(name, answer, kind)
 
 
-def ask(name: str, request: Callable, kind: str = "model"):
-    """A request's answer; its errors in one line that says what to do. ``kind``: ``model`` or ``dataset``."""
+def ask(name: str, request: Callable, kind: Kind = "model"):
+    """A request's answer; its errors in one line that says what to do."""
     repo, revision = _parts(name)
-    page, option = (repo, "") if kind == "model" else (f"{kind}s/{repo}", f" --repo-type {kind}")
+    is_model = kind == "model"
+    page, option = (repo, "") if is_model else (f"datasets/{repo}", " --repo-type dataset")
     try:
         return request()
     except GatedRepoError:
@@ -185,13 +205,15 @@ def ask(name: str, request: Callable, kind: str = "model"):
     except RevisionNotFoundError:
         raise ModelError(f"no revision {revision!r} of {repo} on the Hub") from None
     except RepositoryNotFoundError:
-        raise ModelError(f"no {kind} {name!r}: neither a folder nor, for all that the Hub says without a login, a {kind} there") from None
+        local = "a folder" if is_model else "a file"
+        raise ModelError(f"no {kind} {name!r}: neither {local} nor, for all that the Hub says without a login, a {kind} there") from None
     except Exception as error:  # the Hub's client raises many kinds
         cached = sorted(folder.name for folder in (_storage(repo, kind) / "snapshots").glob("*") if folder.name not in name)
         known = f"; in the cache: {', '.join(f'{repo}@{commit}' for commit in cached)}" if cached else ""
         raise ModelError(
             f"cannot get {name!r} from the Hugging Face Hub: {first_line(error)} (with no network, download the {kind} elsewhere, say by "
-            f"'hf download {repo}{option} --local-dir FOLDER', and give the path of its folder instead{known})"
+            f"'hf download {repo}{option} --local-dir FOLDER', and give the path of its folder instead"
+            f"{'' if is_model else ', or of a file in it'}{known})"
         ) from error
 
 

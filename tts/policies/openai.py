@@ -38,7 +38,7 @@ class OpenAIPolicy(RequestPolicy):
         self.address = Address.parse(name)
         self.tokenizer = _find_tokenizer(self.address)
         self.server = Server(self.address, self.tokenizer, retries)
-        self.server.run(self.server.open())
+        self.server.run(self.server.open(task.separator))
         super().__init__(self.address.model, sampling, batch, self.server.context, task)
         self.limits = self.server.limits
         self._answers: queue.SimpleQueue[tuple[int, Future[Told]]] = queue.SimpleQueue()
@@ -55,10 +55,10 @@ class OpenAIPolicy(RequestPolicy):
         return Candidate(problem_id, problem, prompt=tuple(ids), rendered=text)
 
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
-        if not whole and not self.server.endings:
+        if not whole and self.server.no_steps:
             raise ModelError(
-                f"{self.address.url} does not say whether a step ended at a blank line or was the last; beam search and DVTS need "
-                "that: leave them out of methods, or serve the model by vLLM"
+                f"{self.address.url} {self.server.no_steps}; beam search and DVTS need that: leave them out of methods, or serve the "
+                "model by vLLM"
             )
         super().submit(ticket, parent, count, whole)
 

@@ -31,6 +31,7 @@ _OPTIONS = {"tokenizer", "context"}
 _EXTRAS = {"return_token_ids": True, "include_stop_str_in_output": True, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 _AGAIN = "what is stored stays; run the same command again once the server works"
 _PROBE = "1"  # no chat: what is measured is the server, and a lone digit leaves a model every freedom
+_STEPS = ("1+1=2", "So it is 2.", "\\[2\\]", "1")  # steps end and begin in different characters
 
 
 class ServerError(ModelError):
@@ -87,7 +88,7 @@ class Server:
 
     Attributes:
         ids: whether it takes and tells token ids.
-        endings: whether it tells a step that ended at a blank line from one that was the last.
+        no_steps: why searches by steps cannot be made of what it answers, in words; empty where they can.
         seeds: whether the same seed gives the same sample, and another seed another.
         extras: what it is asked beyond OpenAI's API; empty where it refuses that, and may add something of its own to the sampling.
     """
@@ -105,7 +106,7 @@ class Server:
             raise ServerError(f"{PATIENCE} must be a number of seconds; given {os.environ[PATIENCE]!r}") from None
         timeout = openai.Timeout(self.patience, connect=10)
         self.client = openai.AsyncOpenAI(base_url=address.url, api_key=self._key or "none", max_retries=retries, timeout=timeout)
-        self.ids, self.endings, self.seeds, self.extras = False, False, True, _EXTRAS
+        self.ids, self.no_steps, self.seeds, self.extras = False, "", True, _EXTRAS
         self._seeded = True  # until it refuses one
         self._served_context: int | None = None
         self._loop = asyncio.new_event_loop()
@@ -125,7 +126,7 @@ class Server:
             "not reproducible: the server ignores seeds": not self.seeds,
             "sampling is not the asked-for one where the server has a top_k or penalties of its own": not self.extras,
             "prefixes are sent as text, which the server encodes again; tokens of single solutions are estimated": not self.ids,
-            "cannot search by steps: the server does not say what ended one": not self.endings,
+            f"cannot search by steps: the server {self.no_steps}": self.no_steps,
         }
         return tuple(text for text, holds in cannot.items() if holds)
 
@@ -142,8 +143,8 @@ class Server:
                 f"{address.url} does not say how long a context {address.model} reads; add it to the name, ?context=8192"
             ) from None
 
-    async def open(self) -> None:
-        """Finds the model and measures what the server can do, by some six short requests."""
+    async def open(self, separator: str = "\n\n") -> None:
+        """Finds the model and measures what the server can do, by some six short requests; ``separator`` is what ends a step."""
         await self.find_model()
         try:
             answer = await self._completion(_PROBE, 8, temperature=0)
@@ -160,7 +161,12 @@ class Server:
         served = getattr(choice, "prompt_token_ids", None)
         if self.tokenizer is not None and served and served != self.tokenizer(_PROBE)["input_ids"]:
             raise ServerError(f"the tokenizer of {self.tokenizer.name_or_path!r} is not the one that {self.address.url} has for its model")
-        self.endings = await self._tells_endings(choice)
+        if not await self._tells_endings(choice):
+            self.no_steps = "does not say whether a step ended at a blank line or was the last"
+        elif not self.ids and not await self._goes_on(separator):
+            self.no_steps = (
+                "splits a blank line at a prompt's end otherwise than within a text, so that it would not go on from its own steps"
+            )
         self.seeds = await self._heeds_seeds()
 
     async def find_model(self) -> None:
@@ -177,6 +183,28 @@ class Server:
         if mark is None:
             return bool({"stop_reason", "matched_stop"} & set(choice.model_extra or {}))
         return _stopped((await self._completion(_PROBE, 8, temperature=0, stop=[mark])).choices[0], mark)
+
+    async def _goes_on(self, separator: str) -> bool:
+        """Whether a text that ends with a step is read as it is within a longer one: else the model continues what it never writes.
+
+        The server's tokenizer says so where it can be asked. Else ours must, and what is sampled at temperature 0 must be the same in one
+        request and in two; the text counts lines up, which any language model goes on with.
+        """
+        texts = [separator.join(_STEPS[:count]) + separator * (count < len(_STEPS)) for count in range(1, len(_STEPS) + 1)]
+        asked = True
+        try:
+            *parts, whole = [(await self._post("tokenize", prompt=text, content=text))["tokens"] for text in texts]  # as vLLM, as llama.cpp
+        except (ServerError, KeyError, TypeError):
+            asked, (*parts, whole) = False, prompts.token_ids(self.tokenizer, texts)
+        if any(part != whole[: len(part)] for part in parts):
+            return False
+        if asked:
+            return True
+        counting = "".join(f"{number}{separator}" for number in range(1, 5))
+        sampled = (await self._completion(counting, 24, temperature=0)).choices[0].text
+        step, ended, rest = sampled.partition(separator)
+        again = (await self._completion(counting + step + ended, 8, temperature=0)).choices[0].text
+        return not ended or rest.startswith(again[: len(rest)])
 
     async def _heeds_seeds(self) -> bool:
         try:

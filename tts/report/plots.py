@@ -151,7 +151,8 @@ def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: A
     """
     ax.errorbar(rows["f1"], rows["accuracy"], errors(rows, ax), linestyle="none", color="0.6", elinewidth=0.8, zorder=1)
     for row in rows.sort_values("f1").itertuples():
-        ax.scatter(row.f1, row.accuracy, s=12 * np.log2(row.parameters / 8000), zorder=2, label=short(row.prm))
+        size = 12 * np.log2(max(2, row.parameters / 8000))  # of the smallest, too, where the number of parameters is not known
+        ax.scatter(row.f1, row.accuracy, s=size, zorder=2, label=short(row.prm))
     x = np.linspace(rows["f1"].min(), rows["f1"].max(), 50)
     ax.plot(x, (fit[0] * np.log(100 * x) + fit[1]) / 100, color="0.4", linewidth=0.8, linestyle="--")
     ax.set(xlabel="F1 of error localisation", ylabel="accuracy")

@@ -6,10 +6,12 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from tts.analysis import costs, stats
+from tts.analysis import costs, pathologies, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.pathologies import Judged
 from tts.claims.comparisons import contrast
+from tts.common.names import short
+from tts.generate.labelled import Labelled
 from tts.search.registry import compared, is_search, method_of
 from tts.strategy import choices, compute_optimal
 from tts.tasks.selection import AGGREGATES, Rule
@@ -143,6 +145,15 @@ def quality(evidence: Evidence, judged: Mapping[str, Judged], n: int) -> pd.Data
     f1 = rows["prm"].map({prm: of.f1 for prm, of in judged.items()})
     sizes = rows["prm"].map({prm: costs.shape_of(prm).parameters for prm in judged})
     return rows.assign(f1=f1, parameters=sizes).sort_values("f1")
+
+
+def localisation(judged: Mapping[str, Judged], solutions: Sequence[Labelled]) -> pd.DataFrame:
+    """F1 of each PRM (columns) with its interval, on all solutions and by subject or split and writer (rows); see that in pathologies."""
+    columns = {}
+    for prm, of in judged.items():
+        rows = pathologies.localisation(of, solutions).set_index(["solutions", "right", "wrong"])
+        columns[short(prm)] = pd.Series([f"{row.f1:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in rows.itertuples()], rows.index)
+    return pd.DataFrame(columns)
 
 
 def as_n_grows(evidence: Evidence, problem_set: str, policy: str, rule: Rule) -> pd.DataFrame:

@@ -21,11 +21,15 @@ class Model:
 
 @dataclass(frozen=True)
 class TaskKey:
-    """The kind of problem: its task's name and version, and a hash of the template of its prompt for the policy."""
+    """The kind of problem: its task's name and version, and a hash of the template of its prompt for the policy.
+
+    ``system`` is the text that the policy was told instead of the task's instruction; None where it was told that.
+    """
 
     name: str
     version: int
     prompt: str
+    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ class RunSpec:
     def stored(self) -> dict:
         """As JSON text has it, without what is None; but that there is no PRM is said."""
         held = {name: value for name, value in asdict(self).items() if value is not None}
-        held["engine"] = {name: value for name, value in held["engine"].items() if value is not None}
+        for part in {"engine", "task"} & set(held):
+            held[part] = {name: value for name, value in held[part].items() if value is not None}
         return {"prm": None} | held
 
     @property

@@ -82,6 +82,27 @@ class Run:
         for path in sorted(self.folder.glob("*.parquet")):
             yield from read_chunk(path).to_pylist()
 
+    def row(self, problem: str = "") -> dict:
+        """The row of one problem: the first, or that of an id or a number, counted from 1; only the problem's own chunk is read whole.
+
+        Raises:
+            StoreError: where the run holds no such problem, or a chunk is damaged.
+        """
+        number = int(problem) if problem.isdecimal() else 0 if problem else 1
+        seen, found = 0, None
+        for path in sorted(self.folder.glob("*.parquet")):
+            ids = read_chunk(path, ["problem_id"])["problem_id"].to_pylist()
+            if problem in ids:
+                found = path, ids.index(problem)
+            elif seen < number <= seen + len(ids):
+                found = path, number - seen - 1
+            seen += len(ids)
+            if found and problem in ("", *ids):  # a number may be another problem's id
+                break
+        if found is None:
+            raise StoreError(f"{self.spec} holds {seen} problems, and none with the id or number {problem!r:.80}")
+        return read_chunk(found[0]).slice(found[1], 1).to_pylist()[0]
+
     @property
     def size(self) -> tuple[int, int]:
         """Its number of chunks, and their bytes."""
@@ -245,9 +266,9 @@ class Store:
             return sum(1 for _ in map(lambda line: opened.write(line + "\n"), self.export()))
 
     def find(self, text: str) -> Run:
-        """The run whose key, or whose folder's name, begins so; raises :class:`StoreError` where none does, or more than one."""
+        """The run whose key, folder's name or description begins so; raises :class:`StoreError` where none does, or more than one."""
         runs = list(self.runs())
-        found = [run for run in runs if run.key.startswith(text) or run.folder.name.startswith(text)]
+        found = [run for run in runs if any(name.startswith(text) for name in (run.key, run.folder.name, str(run.spec)))]
         if len(found) == 1:
             return found[0]
         if not found:

@@ -13,7 +13,8 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from tts.study.terminal import console, guarded, printable, resumable
+from tts.common.names import counted, printable
+from tts.study.terminal import console, guarded, resumable
 
 if TYPE_CHECKING:
     from tts.store.store import Run, Store
@@ -276,8 +277,26 @@ def export(
 
 
 @app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="the beginning of a run's key, or of its description, as 'store' lists them")],
+    problem: Annotated[str, typer.Argument(help="a problem's id, or its number from 1; the first by default")] = "",
+    samples: Annotated[int, typer.Option(min=1, help="how many samples")] = 3,
+    wrong: Annotated[bool, typer.Option("--wrong", help="wrong ones only")] = False,
+    preset: Preset = "pocket",
+    store: StoreFolder = None,
+) -> None:
+    """Shows samples of a stored run: their steps and scores, the answers found in them, and which are right."""
+    from tts.report.samples import shown
+    from tts.study import presets
+    from tts.tasks import task_of_key
+
+    held = presets.store_of(preset, store).find(run)
+    console.print(shown(held.spec, held.row(problem), task_of_key(held.spec.task), samples, wrong))
+
+
+@app.command()
 def compare(
-    run_a: Annotated[str, typer.Argument(help="a run's key as 'store' lists it, or its beginning")],
+    run_a: Annotated[str, typer.Argument(help="the beginning of a run's key, or of its description, as 'store' lists them")],
     run_b: Annotated[str, typer.Argument(help="another run's key")],
     preset: Preset = "pocket",
     store: StoreFolder = None,
@@ -295,7 +314,7 @@ def compare(
     table = Table("run", "accuracy (%)", "policy tokens", "PRM tokens", title=f"{found.problems} common problems")
     for row in found.runs.itertuples():
         shown = f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
-        table.add_row(row.run, shown, f"{row.policy_tokens:,.0f}", f"{row.prm_tokens:,.0f}")
+        table.add_row(row.run, shown, counted(row.policy_tokens), counted(row.prm_tokens))
     console.print(table, soft_wrap=False)
     console.print(str(found))
 

@@ -13,8 +13,9 @@ from tts.analysis import committed, difficulty
 from tts.analysis.accuracy import Results
 from tts.common.files import replacing, write_text
 from tts.common.paths import NOTEBOOKS, commit
-from tts.generate import runner
+from tts.generate import labelled, runner
 from tts.generate.grid import Grid, ParameterError, grid_of
+from tts.search.registry import POOL
 from tts.store.store import Store
 from tts.study import parameters
 
@@ -37,6 +38,7 @@ class Experiment:
     Attributes:
         further: name -> experiment that a notebook reads besides.
         separate: separate samples a problem that tell its difficulty; 0 where they are not needed.
+        labelled: name of the set of labelled solutions by parameter.
         problem_set, policy, prm: first of each; ``prm`` is empty where there is none.
         n: largest budget.
 
@@ -50,6 +52,7 @@ class Experiment:
         self.figures = Path(figures)
         self.further: dict[str, Experiment] = {}
         self.separate = 0
+        self.labelled: dict[str, str] = {}
         self.problem_set, self.policy, self.prm = next(iter(self.grid.problems)), self.grid.policies[0], next(iter(self.grid.prms), "")
         self.n = max(self.grid.budgets)
 
@@ -132,10 +135,18 @@ class Experiment:
         write_text(self.figures / f"findings-{name}.txt", text + "\n")
         print(text)
 
+    def show_samples(self, count: int) -> None:
+        """Prints samples of the first policy on the first problem, those of its pool where it has one."""
+        from tts.report.samples import shown
+
+        run = max((run for run in self.grid.runs() if run[1] == self.policy), key=lambda run: run[0] == POOL)
+        spec = self.grid.spec(*run)
+        print(shown(spec, self.store.run(spec).read(self.grid.chunks(self.problem_set)[0])[0], self.grid.task, count))
+
     def provenance(self) -> dict:
-        """Where results come from: parameters, keys of the runs, versions, commit."""
+        """Where results come from: parameters, labelled sets with their revisions, keys of the runs, versions, commit."""
         return {
-            "parameters": self.grid.model_dump(),
+            "parameters": self.grid.model_dump() | {name: labelled.source(value) for name, value in self.labelled.items()},
             "runs": [self.store.run(spec).key for spec in self.grid.specs()],
             "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "matplotlib", "pandas")},
             "commit": commit(),
@@ -161,6 +172,7 @@ def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None
         return None
     store, figures = ((NOTEBOOKS / values[name]).resolve() for name in ("store", "figures"))
     found = Experiment(store, figures, **fields)
+    found.labelled = {name: values[name] for name, kind in declaration.kinds.items() if kind == "labelled"}
     found.separate = parameters.resolved("samples", declaration.needs.separate, values)
     for name, fields in declaration.needs.further.items():
         changes = {field: parameters.resolved(field, value, values) for field, value in fields.items()}

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tts.common.paths import NOTEBOOKS
+from tts.generate import labelled
 from tts.generate.grid import Grid, ParameterError, explain
 from tts.policies import check_policy
 from tts.report.figure_settings import Look
@@ -41,7 +42,8 @@ class Needs(BaseModel):
         grid: fields of the notebook's own grid that are not parameters of the same name.
         further: name of each further grid that the notebook reads -> the fields in which it differs from the notebook's own.
         separate: separate samples a problem, from which its difficulty is counted where no counts are committed; 0 for none.
-        kinds: parameter that no grid takes -> whether it holds names of models or problem sets, recipes of pocket models, or a folder.
+        kinds: parameter that no grid takes -> whether it holds names of models, problem sets or labelled sets, recipes of pocket models,
+            or a folder.
         pairs: parameters that hold one counterpart for each element of another parameter, in the same order.
     """
 
@@ -50,7 +52,7 @@ class Needs(BaseModel):
     grid: dict[str, Any] = {}
     further: dict[str, dict[str, Any]] = {}
     separate: int | str = 0
-    kinds: dict[str, Literal["policies", "prms", "problems", "recipes", "folder"]] = {}
+    kinds: dict[str, Literal["policies", "prms", "problems", "labelled", "recipes", "folder"]] = {}
     pairs: dict[str, str] = {}
 
 
@@ -63,7 +65,7 @@ class Declaration:
 
     @cached_property
     def kinds(self) -> dict[str, str]:
-        """What each parameter with names or folders holds: ``policies``, ``prms``, ``problems``, ``recipes`` or ``folder``."""
+        """What each parameter with names or folders holds: as in :class:`Needs`."""
         kinds = {field: field for field in _MODELS_AND_PROBLEMS} | {"store": "folder", "figures": "folder"}
         for fields in (self.needs.grid, *self.needs.further.values()):
             kinds |= {name: field for field in _MODELS_AND_PROBLEMS for name in named(fields.get(field))}
@@ -148,7 +150,7 @@ def check_recipe(name: str) -> None:
         raise ParameterError(f"no recipe named {name}; there are {', '.join([*POLICIES, *PRMS])}")
 
 
-_LOOKED_UP = {"policies": check_policy, "prms": family_of, "recipes": check_recipe}
+_LOOKED_UP = {"policies": check_policy, "prms": family_of, "labelled": labelled.check, "recipes": check_recipe}
 
 
 def check(notebook: str, values: Mapping[str, Any], look_up: bool = True) -> None:

@@ -189,8 +189,8 @@ def parse_overrides(pairs: list[str]) -> dict:
             raise StudyError(f"{key}: {text!r} is not a value; quote names that hold special characters") from None
         if key in ("policy", "prm"):
             key, value = {"policy": "policies", "prm": "prms"}[key], [text]
-        elif key in ("problem", "answer") and not isinstance(value, str):
-            value = text  # the answer 279 is text, and so is 042
+        elif key in ("problem", "answer", "system") and not isinstance(value, str):
+            value = text  # the answer 279 is text, and so are 042 and "Think: hard"
         overrides[key] = value
     return overrides
 
@@ -265,7 +265,7 @@ def _anchored(given: dict, notebooks: Iterable[str], folder: Path) -> dict:
                 raise StudyError(f"{name} must be a folder; given {value!r}")
             place = (folder / os.path.expanduser(value)).resolve()
             anchored[name] = os.path.relpath(place, NOTEBOOKS) if place.is_relative_to(ROOT) else str(place)
-        elif kinds.get(name) in ("policies", "prms", "problems"):
+        elif kinds.get(name) in ("policies", "prms", "problems", "labelled"):
             anchored[name] = _anchored_names(value, folder)
     return anchored
 

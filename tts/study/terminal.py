@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import typer
 from rich.console import Console
 
+from tts.common.names import printable
+
 # No name is markup, and the terminal wraps lines itself, so that a path or a command can be copied whole.
 console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 
@@ -36,8 +38,3 @@ def guarded(command: typer.Typer) -> None:
             raise
         print(f"error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def printable(text: str) -> str:
-    """A message without the control characters that an input may hold: they would move a terminal's cursor or colour it."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

@@ -139,10 +139,13 @@ def quickly_same(gold: str, answer: str) -> bool | None:
         return False
     if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
         return int(gold) == int(answer)
-    for pattern, equal in ((_WITH_BASE, _same_base), (_TIME, _same_time), (_DATE, _same_date), (_RATIO, _same_ratio)):
-        a, b = pattern.fullmatch(gold), pattern.fullmatch(answer)
-        if (a and b) or (pattern in (_WITH_BASE, _DATE) and (a or b)):
-            return equal(a or gold, b or answer)
+    for pattern, equal in ((_TIME, _same_time), (_DATE, _same_date), (_RATIO, _same_ratio)):
+        if (a := pattern.fullmatch(gold)) and (b := pattern.fullmatch(answer)):
+            return equal(a, b)
+    if _DATE.fullmatch(gold) or _DATE.fullmatch(answer):
+        return False
+    if (a := _WITH_BASE.fullmatch(gold)) or _WITH_BASE.fullmatch(answer):
+        return _same_base(a, _WITH_BASE.fullmatch(answer), gold, answer)
     if any(_WORD.search(text) or not _complete(text) for text in (gold, answer)):
         return gold.lower() == answer.lower()
     if ("=" in gold) != ("=" in answer) and (_says_more_than_a_value(gold) or _says_more_than_a_value(answer)):
@@ -159,9 +162,9 @@ def quickly_readable(answer: str) -> bool | None:
     return None if _complete(answer) else False
 
 
-def _same_base(a: re.Match | str, b: re.Match | str) -> bool:
+def _same_base(a: re.Match | None, b: re.Match | None, gold: str, answer: str) -> bool:
     """Equal digits, and equal bases unless one is left out."""
-    digits, bases = zip(*((one, None) if isinstance(one, str) else one.groups() for one in (a, b)))
+    digits, bases = zip(*(found.groups() if found else (text, None) for found, text in ((a, gold), (b, answer))))
     return digits[0] == digits[1] and (None in bases or bases[0] == bases[1])
 
 
@@ -170,8 +173,8 @@ def _same_time(a: re.Match, b: re.Match) -> bool:
     return same_half and (int(a[1]), a[2]) == (int(b[1]), b[2])
 
 
-def _same_date(a: re.Match | str, b: re.Match | str) -> bool:
-    return not (isinstance(a, str) or isinstance(b, str)) and [*map(int, a.groups())] == [*map(int, b.groups())]
+def _same_date(a: re.Match, b: re.Match) -> bool:
+    return [*map(int, a.groups())] == [*map(int, b.groups())]
 
 
 def _same_ratio(a: re.Match, b: re.Match) -> bool:

@@ -17,6 +17,7 @@ class Task:
         ways: names of the ways in which it finds an answer in a solution, in this order; "" for the only one.
         known_ways: names of all the ways that it has.
         instruction: text that a policy is told beside the problem; "" for nothing.
+        system: text that a policy of any family is told instead; None for the instruction.
         separator: text that ends a step, one character or two.
         longest: characters of the longest answer that is read.
         aliases: other names that files have for the fields of a problem's record.
@@ -30,6 +31,7 @@ class Task:
     known_ways: Sequence[str] = ()
     sets: Sequence[str] = ()
     instruction = ""
+    system: str | None = None
     separator = "\n\n"
     longest = 500
     aliases: dict[str, str] = {}
@@ -90,6 +92,14 @@ class Task:
     def check_steps(self, problem: str, steps: Sequence[str]) -> int | None:
         """The number of the first wrong step, from 0; the number of steps where none is; None where no exact checker tells."""
         return None
+
+
+@cache
+def telling(task: Task, system: str) -> Task:
+    """The task with another text in the instruction's place; "" for nothing."""
+    other = copy(task)
+    other.system = system
+    return other
 
 
 @cache

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tts.tasks import TASKS, split_set, task_in, task_named
 
@@ -95,10 +95,26 @@ def fingerprint(problems: list[dict]) -> str:
 
 
 def read(path: Path, task: Task) -> list[dict]:
-    """A file's rows, each checked; raises :class:`ProblemError` where the file or one of its rows cannot be read."""
+    """A file's problems, each checked; raises :class:`ProblemError` where the file or one of its rows cannot be read."""
+    if not path.exists() and ":" in path.name:
+        raise ProblemError(f"no file {path}; the tasks that may stand before a colon are {', '.join(TASKS)}")
+    rows = [_checked_row(row, where, task) for where, row in records(path, "'problem' and 'answer'")]
+    if not rows:
+        raise ProblemError(f"{path} holds no problems; expected JSON lines with 'problem' and 'answer'")
+    return rows
+
+
+def records(path: Path, columns: str) -> list[tuple[str, dict]]:
+    """The rows of a JSONL or parquet file, or of a JSON array in a ``.json``, each with its place in words.
+
+    Args:
+        columns: what a row holds, for messages.
+
+    Raises:
+        ProblemError: where the file cannot be read, or a row is no object.
+    """
     if not path.exists():
-        tasks = f"; the tasks that may stand before a colon are {', '.join(TASKS)}" if ":" in path.name else ""
-        raise ProblemError(f"no file {path}; expected JSON lines with 'problem' and 'answer'{tasks}")
+        raise ProblemError(f"no file {path}; expected JSON lines with {columns}")
     if path.suffix == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -107,30 +123,31 @@ def read(path: Path, task: Task) -> list[dict]:
             table = pq.read_table(path).to_pylist()
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ProblemError(f"{path} is not a Parquet file that can be read; copy or download it again") from error
-        return [_checked_row(row, f"{path}, row {number}", task) for number, row in enumerate(table, 1)]
+        return [(f"{path}, row {number}", row) for number, row in enumerate(table, 1)]
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ProblemError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
-        raise ProblemError(f"{path} cannot be read: {error.strerror}; expected a file of JSON lines with 'problem' and 'answer'") from None
-    # Other line separators may stand inside a JSON string.
-    rows = [_checked_line(line, f"{path}, line {number}", task) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not rows:
-        raise ProblemError(f"{path} holds no problems; expected JSON lines with 'problem' and 'answer'")
+        raise ProblemError(f"{path} cannot be read: {error.strerror}; expected a file of JSON lines with {columns}") from None
+    if path.suffix == ".json" and text.lstrip().startswith("["):
+        rows = [(f"{path}, row {number}", row) for number, row in enumerate(_parsed(text, str(path)), 1)]
+    else:  # other line separators may stand inside a JSON string
+        lines = ((f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+        rows = [(where, _parsed(line, where)) for where, line in lines]
+    for where, row in rows:
+        if not isinstance(row, dict):
+            raise ProblemError(f"{where}: expected an object with {columns}, found {type(row).__name__}")
     return rows
 
 
-def _checked_line(line: str, where: str, task: Task) -> dict:
+def _parsed(text: str, where: str) -> Any:
     try:
-        row = json.loads(line)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise ProblemError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested by the thousand
         raise ProblemError(f"{where}: not JSON that can be read ({error})") from None
-    if not isinstance(row, dict):
-        raise ProblemError(f"{where}: expected an object with 'problem' and 'answer', found {type(row).__name__}")
-    return _checked_row(row, where, task)
 
 
 def _checked_row(row: dict, where: str, task: Task) -> dict:

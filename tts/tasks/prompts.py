@@ -49,7 +49,7 @@ def style_of(template: str | None, name: str = "") -> Style:
 
 def messages(style: Style, problem: str, task: Task = MATHS) -> list[dict[str, str]]:
     """The turns before a solution."""
-    instruction = task.instruction_for(style.name)
+    instruction = task.instruction_for(style.name) if task.system is None else task.system
     if instruction and style.system:
         return [{"role": "system", "content": instruction}, {"role": "user", "content": problem}]
     return [{"role": "user", "content": f"{problem}\n{instruction}" if instruction else problem}]

@@ -1,0 +1,46 @@
+"""Stored samples as text: a problem, and what a run's solutions of it say, with their answers, verdicts and scores."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from tts.analysis import grades
+from tts.common.names import counted, printable
+from tts.tasks.grading import Grader
+
+if TYPE_CHECKING:
+    from tts.store.run_spec import RunSpec
+    from tts.tasks.base import Task
+
+
+def shown(spec: RunSpec, row: dict, task: Task, count: int = 3, wrong: bool = False) -> str:
+    """A problem with its reference, and the first ``count`` solutions of a stored row, or those of them that are wrong.
+
+    A solution's line says whether it is right, its status as :class:`tts.analysis.grades.Grades` has it, its answer and its tokens.
+    Below it stand its steps, each after its score where a PRM gave one.
+    """
+    candidates = row["trajectories"]
+    with Grader(task) as grader:
+        graded = grades.of_row(row, grader)
+    statuses = ", ".join(f"{number} {status}" for status, number in Counter(graded.status).items())
+    lines = [
+        f"{spec}, seed {spec.seed}; problem {row['problem_id']}",
+        f"problem: {row['problem']}",
+        f"reference: {row['answer']}",
+        f"samples: {len(candidates)}, {sum(graded.correct)} right; {statuses or 'none finished'}",
+        f"tokens: {counted(row['policy_tokens'])} of the policy, {counted(row['prm_tokens'])} of the PRM",
+    ]
+    chosen = [number for number, right in enumerate(graded.correct) if not (wrong and right)][:count]
+    for number in chosen:
+        solution = candidates[number]
+        verdict, status = "right" if graded.correct[number] else "wrong", graded.status[number]
+        answer = task.answer(task.join(solution["steps"])) if solution["status"] == "finished" else None
+        found = status if answer is None else f"{status}: {answer}"
+        lines.append(f"\nsample {number + 1}: {verdict}, {found}; {counted(solution['tokens'])} tokens")
+        for step, score in zip_longest(solution["steps"], solution["scores"] or ()):
+            lines.append(
+                "\n".join(f"{'' if score is None or at else f'{score:.2f}':>6}  {part}" for at, part in enumerate(step.split("\n")))
+            )
+    return printable("\n".join(lines if chosen else [*lines, "\nno such sample"]))
