@@ -19,6 +19,7 @@ _NAMES = {
     "Results": "tts.analysis.accuracy", "Store": "tts.store.store", "Engines": "tts.generate.chunks", "open_policy": "tts.policies",
     "open_prm": "tts.reward_models", "load_problems": "tts.tasks.problems", "best_of_n": "tts.search", "beam_search": "tts.search",
     "dvts": "tts.search", "method_of": "tts.search", "is_imported": "tts.store.imported", "pocket_models": "tts.models.files",
+    "shown": "tts.common.names",
 }  # fmt: skip
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tts.analysis import pathologies
 from tts.analysis.pathologies import by_length, error_rates, shares, verdicts
 from tts.generate.labelled import Labelled
+from tts.models.hub import ModelError
+from tts.reward_models.readable import check_share
 
 SOLUTIONS = [
     Labelled("p", ("aa", "bbbb"), -1, "x"),
@@ -36,3 +39,18 @@ def test_scores_of_right_steps_by_length():
     table = by_length(SCORES, SOLUTIONS, [0, 3]).set_index("length")
     assert table["steps"].to_dict() == {0: 6, 3: 2}
     assert table["score"].to_dict() == pytest.approx({0: (5 * 0.9 + 0.3) / 6, 3: 0.5})
+
+
+def test_prms_that_cannot_be_run_or_read_the_solutions_are_left_out_and_that_is_said(monkeypatch):
+    def judge(prm, solutions):
+        if prm == "words-only":
+            check_share(prm, 30, 40, "7,+8=?")
+        return prm
+
+    monkeypatch.setattr(pathologies, "judge", judge)
+    judged, left_out = pathologies.judge_all(["good", "imported:x/p", "words-only"], [])
+    assert judged == {"good": "good"} and left_out[0].startswith("imported:x/p was imported")
+    assert "the PRM words-only cannot read its input: its tokenizer does not know 75% of the tokens, as in '7,+8=?'" in left_out[1]
+    monkeypatch.setattr(pathologies, "judge", lambda prm, solutions: (_ for _ in ()).throw(ModelError("no model")))
+    with pytest.raises(ModelError, match="no model"):
+        pathologies.judge_all(["missing"], [])

@@ -14,6 +14,10 @@ def test_the_policy_with_the_fewest_answers_is_named_with_the_reasons():
     assert answers(statuses.iloc[:1], 160) == [line.replace("; fewest: 6k", "")]
 
 
+def test_where_no_sample_has_an_answer_the_count_is_a_whole_number():
+    assert answers(pd.DataFrame({"truncated": [10]}, index=["a"]), 160) == ["an answer in 0 of 10 samples (10 cut off at 160 tokens)"]
+
+
 def test_where_every_sample_has_an_answer_no_policy_is_named():
     assert answers(pd.DataFrame({"answered": [10, 10]}, index=["a", "b"]), 160) == ["an answer in 10 of 10 samples"]
     assert answers(pd.DataFrame(), 160) == []

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from tts.analysis.accuracy import Results
+from tts.common import paths
 from tts.generate.chunks import Engines
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
 from tts.store.store import Store
 from tts.strategy import adviser
+from tts.study import cli
 from tts.study.cli import app, guarded
 
 POLICY, PRM = "policy-20k", "implicit:policy-51k"
@@ -87,6 +90,25 @@ def test_damaged_and_missing_files_are_refused(file):
         adviser.load(file, POLICY, PRM)
 
 
+def test_unknown_costs_stay_unknown_and_only_their_units_are_refused(plan, tmp_path, capsys, monkeypatch):
+    unknown = [e.model_copy(update={"policy_tokens": None, "flops": None}) for e in plan.entries]
+    some = plan.model_copy(update={"entries": [*plan.entries[:-1], plan.entries[-1].model_copy(update={"flops": None})]})
+    for unit in ("tokens", "flops"):
+        with pytest.raises(adviser.StrategyError, match=f"costs in {unit} are unknown for policy-20k with .*; use --unit samples"):
+            plan.model_copy(update={"entries": unknown}).within(1e30, unit)
+    assert len(some.within(1e30, "tokens")) == 3
+    with pytest.raises(adviser.StrategyError, match="costs in flops are unknown"):
+        some.within(1e30, "flops")
+    file = adviser.save([plan.model_copy(update={"entries": unknown})], tmp_path / "unknown.json")
+    monkeypatch.setattr("sys.argv", ["tts", "advise", "--policy", POLICY, "--prm", PRM, "--strategy", str(file)])
+    with pytest.raises(SystemExit) as stopped:
+        guarded(app)
+    printed = capsys.readouterr().out
+    assert stopped.value.code == 0 and printed.count("policy tokens unknown, PRM tokens ") == 3 and printed.count("FLOPs unknown each") == 3
+    table = adviser.table(unknown)
+    assert set(table["flops"]) == set(table["policy_tokens"]) == {"unknown"} and "unknown" not in set(table["prm_tokens"])
+
+
 def test_from_the_command_line(file, capsys, monkeypatch):
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["tts", *arguments, "--policy", POLICY, "--prm", PRM, "--strategy", str(file)])
@@ -103,10 +125,14 @@ def test_from_the_command_line(file, capsys, monkeypatch):
     assert code == 2 and err.startswith("error: a budget of 1 samples buys nothing") and "Traceback" not in err
 
 
-def test_costs_that_runs_do_not_record_are_unknown(plan, tmp_path):
-    unknown = {name: float("nan") for name in ("policy_tokens", "prm_tokens", "flops")}
-    bare = plan.model_copy(update={"entries": [adviser.Entry(**e.model_dump() | unknown) for e in plan.entries]})
-    again = adviser.load(adviser.save([bare], tmp_path / "bare.json"), POLICY, PRM)
-    assert again.entries[0].flops is None and again.within(16, "samples") == bare.within(16, "samples")
-    with pytest.raises(adviser.StrategyError, match="do not record tokens; give the budget in samples"):
-        again.within(1e9, "tokens")
+def test_without_a_file_the_studys_is_used_else_the_latest_of_a_changed_run(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    study = tmp_path / "figures" / "pocket"
+    other = plan.model_copy(update={"policy": adviser.Model(name="policy-6k", weights="any")})
+    for age, (folder, held) in enumerate([("own/a-1", plan), ("own/b-2", plan.model_copy(update={"peek": 9})), ("own/c-3", other)]):
+        os.utime(adviser.save([held], study / folder / "strategy.json"), (age, age))
+    assert cli._strategy(None, POLICY, PRM).peek == 9
+    adviser.save([plan], study / "strategy.json")
+    assert cli._strategy(None, POLICY, PRM) == plan
+    with pytest.raises(adviser.StrategyError, match="holds no strategy for policy-51k"):
+        cli._strategy(None, "policy-51k", PRM)

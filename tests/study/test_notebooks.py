@@ -125,6 +125,23 @@ def test_what_the_suites_notebooks_generate():
     assert set(held["searched"].grid.methods) >= {"beam_search", "dvts"} and held["thinking"].grid.samples == 1
 
 
+def test_checkers_of_steps_are_left_out_for_other_problems_and_that_is_said(tmp_path):
+    (tmp_path / "my.jsonl").write_text('{"problem": "What is 3 plus 4?", "answer": "7"}\n{"problem": "7,+8=?", "answer": "15"}\n')
+    given = {"policies": ["policy-20k"], "dials": ["dial:0.3,0.1", "dial:0,0"]}
+    mixed, own, pocket = (
+        planned("02_reward_models", **given | changes).experiment()
+        for changes in (
+            {"problems": {str(tmp_path / "my.jsonl"): 2}, "dials": [*given["dials"], "prm-qwen-28k"]},
+            {"problems": {str(tmp_path / "my.jsonl"): 2}},
+            {"problems": {f"pocket:{tmp_path / 'my.jsonl'}": 2}},
+        )
+    )
+    assert mixed.further["dialled"].grid.prms == ["prm-qwen-28k"] and own.further == {}
+    said = f"dialled: without dial:0.3,0.1, dial:0,0, since the steps of {tmp_path / 'my.jsonl'} cannot be checked"
+    assert str(own).splitlines()[-1] == str(mixed).splitlines()[-1] == said
+    assert pocket.further["dialled"].grid.prms == given["dials"] and "without" not in str(pocket)
+
+
 @pytest.mark.parametrize("notebook", WITH_A_GRID)
 def test_every_field_of_the_grid_can_be_given_to_every_notebook_with_one(notebook):
     job = planned(notebook, temperature=0, beam_width=2, settings={"max_tokens": 99})
@@ -186,7 +203,10 @@ def test_the_template_of_a_notebook_runs(tmp_path):
     variables = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}", "TTS_PLUGINS": "elsewhere"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables, check=False)
     assert done.returncode == 0 and "20k: Pass@8" in done.stdout, done.stdout + done.stderr
-    assert json.loads((tmp_path / "figures" / "own" / "pass_at_n.json").read_text())["parameters"]["temperature"] == 0.5
+    assert (
+        json.loads(next((tmp_path / "figures" / "own").glob("temperature-*/pass_at_n.json")).read_text())["parameters"]["temperature"]
+        == 0.5
+    )
 
 
 def test_findings_are_of_the_described_presets_only():

@@ -15,6 +15,7 @@ import pytest
 from processes import TELLING, errors_of
 from torture.invoke import command_line, in_process
 
+from tts.common import names
 from tts.study import execution, parameters, presets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,9 +152,47 @@ def outcome_of(folder, cells):
 
 def test_a_run_with_other_parameters_leaves_the_presets_figures_alone(tmp_path):
     folders = {tuple(given): presets.plan("smoke", ["01_tts_methods"], dict(given))[0].parameters["figures"] for given in (
-        (), (("store", str(tmp_path)),), (("seed", 1),), (("seed", 1), ("figures", str(tmp_path))),
+        (), (("store", str(tmp_path)),), (("samples", 8),), (("seed", 1),), (("seed", 1), ("figures", str(tmp_path))),
     )}  # fmt: skip
-    assert list(folders.values()) == ["../figures/smoke", "../figures/smoke", "../figures/smoke/own", str(tmp_path)]
+    preset, elsewhere, same_value, changed, named = folders.values()
+    assert preset == elsewhere == same_value == "../figures/smoke" and named == str(tmp_path)
+    assert re.fullmatch(r"\.\./figures/smoke/own/seed-[0-9a-f]{8}", changed)
+
+
+def test_each_own_model_prm_and_problem_set_has_a_folder_of_its_own(tmp_path):
+    for path in ("a/mine", "b/mine"):
+        shutil.copytree(ROOT / "data" / "models" / "policy-6k", tmp_path / path)
+    for path in ("a/my.jsonl", "b/my.jsonl"):
+        (tmp_path / path).write_text('{"problem": "7,+8=?", "answer": "15"}\n')
+    policy, prms, problems = ({"policies": [str(tmp_path / "a/mine")]}, {"prms": ["prm-shepherd-terse"]}, {str(tmp_path / "a/my.jsonl"): 1})
+    given = [policy, {"policies": [str(tmp_path / "b/mine")]}, policy | prms, policy | {"problems": problems}, policy | {"seed": 1}]
+    planned = [
+        presets.plan("smoke", ["01_tts_methods", "05_compute_optimal", "11_real_models"], overrides) for overrides in (*given, policy)
+    ]
+    folders = [{job.parameters["figures"] for job in jobs} for jobs in planned]
+    assert all(len(of_run) == 1 for of_run in folders), "one report, of the notebooks that take no model too"
+    names = [of_run.pop().removeprefix("../figures/smoke/own/") for of_run in folders]
+    assert names[0] == names[-1] and len(set(names)) == len(given)
+    assert [name.rpartition("-")[0] for name in names[:5]] == ["mine", "mine", "mine-shepherd-terse", "mine-my.jsonl", "mine"]
+
+
+def test_a_report_is_titled_by_its_models_and_problems():
+    def title(notebook, **changes):
+        return execution.title_of(presets.plan("smoke", [notebook], changes)[0].experiment().grids())
+
+    assert title("01_tts_methods") == "Test-time scaling: 6k, 20k with qwen-28k on pocket-main"
+    sizes = [f"policy-{size}k" for size in (6, 10, 20, 32, 51)]
+    assert title("03_policy_scaling", policies=sizes, problems={"pocket-hard": 3}).endswith(": 5 policies with qwen-28k on pocket-hard")
+    assert title("01_tts_methods", prms=["implicit:policy-6k"]) == "Test-time scaling: 6k, 20k with implicit 6k on pocket-main"
+    assert names.short("implicit:path/to/mine") == "implicit mine" and names.short("http://h:8/v1#owner/m?context=9") == "m"
+    assert execution.title_of([]) == "Test-time scaling"
+
+
+def test_only_what_ran_is_printed_and_a_stale_finding_is_gone(tmp_path):
+    for name in ("bad", "00_quickstart"):
+        (tmp_path / f"findings-{name}.txt").write_text(f"{name}:\n- of an earlier run\n")
+    outcome_of(tmp_path, {"bad": "raise ValueError('no such luck')"})
+    assert [path.name for path in tmp_path.glob("findings-*.txt")] == ["findings-00_quickstart.txt"]
 
 
 def test_the_report_keeps_notebooks_of_earlier_runs(tmp_path):
@@ -162,6 +201,7 @@ def test_the_report_keeps_notebooks_of_earlier_runs(tmp_path):
     lost = tmp_path / "figures" / "notebooks" / "05_compute_optimal.ipynb"
     lost.write_text("{")  # a kill left it
     done = tts("run", "10_train_pocket", "--preset", "smoke", *places[2:])
+    assert "- Best-of-N" not in done.stdout and (tmp_path / "figures" / "findings-00_quickstart.txt").exists(), "only what ran is printed"
     page = (tmp_path / "figures" / "report.html").read_text()
     assert done.returncode == 0, done.stderr
     assert re.search(r"Executed by an earlier run: 00_quickstart \(20\d\d-\d\d-\d\d \d\d:\d\d\)\.", page)

@@ -14,6 +14,8 @@ import pandas as pd
 from tts.analysis import stats
 from tts.generate import labelled
 from tts.generate.labelled import Labelled
+from tts.reward_models.readable import UnreadableError
+from tts.store.imported import is_imported
 from tts.tasks.pocket_problems import STYLES
 from tts.tasks.pocket_tokenizer import pieces
 from tts.tasks.pocket_traces import corrupted
@@ -53,6 +55,20 @@ def judge(prm: str, solutions: Sequence[Labelled], name: str = labelled.POCKET) 
     if len({score for row in (*of_validation, *scores) for score in row}) < 2:
         raise labelled.LabelledError(f"{prm} scores all steps of {name} alike, as if it could not read them; leave it out of prms")
     return at_threshold(scores, solutions, best_threshold(of_validation, validation))
+
+
+def judge_all(prms: Sequence[str], solutions: Sequence[Labelled], name: str = labelled.POCKET) -> tuple[dict[str, Judged], list[str]]:
+    """:func:`judge` by PRM, and a line for each that is left out: it was imported, or it cannot read the labelled problems."""
+    judged, left_out = {}, []
+    for prm in prms:
+        if is_imported(prm):
+            left_out.append(f"{prm} was imported and cannot be run: of it there are the figures of stored scores only")
+            continue
+        try:
+            judged[prm] = judge(prm, solutions, name)
+        except UnreadableError as error:
+            left_out.append(f"no F1, pathologies and verifier map, which are measured on the labelled set {name}: {error}")
+    return judged, left_out
 
 
 def at_threshold(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> Judged:

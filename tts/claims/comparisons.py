@@ -120,13 +120,14 @@ def points(row: Mapping[str, float] | pd.Series) -> str:
 
 
 def flops_comparisons(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
-    """Each smaller policy with a TTS method against each larger one with CoT, where the smaller is at least level.
+    """Each smaller policy with a TTS method against each larger one with CoT, both of known size, where the smaller is at least level.
 
     Two rows per pair, by what is counted (the study's convention; in full), with :func:`contrast` and
     :func:`tts.analysis.flops.against`.
     """
     rows = []
-    for small, large in combinations(costs.by_size(evidence.grid.policies), 2):
+    known = [policy for policy in evidence.grid.policies if np.isfinite(costs.shape_of(policy).parameters)]
+    for small, large in combinations(costs.by_size(known), 2):
         a = evidence.accuracy(problem_set, small, prm, method, n)
         b = evidence.accuracy(problem_set, large, None, "cot", 1)
         if a.mean() < b.mean():
@@ -171,7 +172,7 @@ def widest(comparisons: pd.DataFrame) -> tuple[str, str] | None:
     if among.empty:
         return None
     ratios = among[among["counted"] == "the study's"].set_index(["small with TTS", "large with CoT"])["times fewer deployed parameters"]
-    return ratios.idxmax()
+    return ratios.idxmax() if ratios.notna().any() else None
 
 
 def totals(ways: dict[str, flops.Cost], queries: int) -> pd.DataFrame:

@@ -206,11 +206,11 @@ def regrade(records: list[Record], grader: Grader) -> Regraded:
         grouped = groups(answers, grader) if record.recorded else []
         totals = cache(lambda how, s=solutions, given=record.totals: given or aggregates([one.scores for one in s], how))
         for (rule, n), held in record.recorded.items():
-            scores: Sequence[float] = () if rule.vote == "majority" else totals(rule.aggregate)[:n]
+            scores = np.zeros(0) if rule.vote == "majority" else totals(rule.aggregate)[:n]
             if rule.vote == "max" and isinstance(held, str):  # search-and-learn takes the best score, be there an answer or none
                 chosen = int(np.argmax(scores))
             else:
-                chosen = select(grouped[:n], scores, rule.vote)
+                chosen = select(grouped[:n], list(scores), rule.vote)
             answer = None if chosen < 0 else answers[chosen]
             if isinstance(held, bool):
                 found.verdict(record, record.source, rule, answer, held, grader)

@@ -12,6 +12,7 @@ from tts.generate import local_pool
 from tts.generate.chunks import Announce, Engines, Made, OnTokens, Work, inputs_of, make, warn
 from tts.generate.grid import Grid
 from tts.policies import DEFAULT, check_ready
+from tts.reward_models import check_reads
 from tts.search.registry import is_search
 from tts.store import imported
 from tts.store.rekey import outdated
@@ -38,6 +39,7 @@ def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequen
     """Makes what is missing of one or more grids, after another process that writes to the store; returns how many chunks that were.
 
     Only this process writes chunks. Stopping it at any moment loses the chunks under way only.
+    Raises ``ValueError`` where a PRM cannot read the problems, before anything is made.
 
     Args:
         on_stored: called with the run and the problems of each chunk that was stored.
@@ -50,6 +52,12 @@ def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequen
         raise StoreError(f"{gone} was imported and is no longer in {store.folder}; import its files again")
     for name in dict.fromkeys(item.spec.policy.name for item in work if item.spec.method != "scores"):
         check_ready(name)
+    asked: dict[str, dict[str, dict]] = {}
+    for item in work:
+        if item.spec.prm:
+            asked.setdefault(item.spec.prm.name, {}).update((problem["problem"], problem) for problem in item.chunk)
+    for name, problems in asked.items():
+        check_reads(name, list(problems.values()))
     if older := outdated(store):
         warn([f"{len(older)} runs in {store.folder} are of an earlier version, and are not found; `tts store --rekey` mends that"])
     with store.lock(wait=True):  # notebooks run side by side, and what one makes another may need

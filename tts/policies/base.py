@@ -32,8 +32,7 @@ def root_of(tokenizer: PreTrainedTokenizerBase, name: str, context: int, problem
     """
     text = prompts.render_prompt(tokenizer, problem, task)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    unknown = tokenizer.unk_token_id
-    if unknown is not None and unknown in ids:
+    if (unknown := prompts.unknown_id(tokenizer)) is not None and unknown in ids:
         raise ValueError(f"problem {problem_id}: {name} cannot read some of its characters: {problem[:80]!r}")
     check_room(ids, name, context, problem_id)
     return Candidate(problem_id, problem, prompt=tuple(ids), rendered=text)

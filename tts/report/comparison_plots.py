@@ -87,17 +87,21 @@ def forest(rows: pd.DataFrame, ax: Axes) -> None:
 
 
 def cost_shares(costs: dict[str, Cost], parts: tuple[str, ...], ax: Axes) -> None:
-    """The share of the FLOPs that each part takes, one bar per way of answering; ``parts``: fields of a cost that make up the whole."""
+    """The share of the FLOPs that each part takes, one bar per way of answering; none, and a word, where they are unknown.
+
+    ``parts``: fields of a cost that make up the whole.
+    """
     flops = np.array([[getattr(cost, part) for part in parts] for cost in costs.values()], float)
     shares = flops / flops.sum(1, keepdims=True)
     left = np.zeros(len(shares))
     for part, share in zip(parts, shares.T):
         label, colour = PARTS[part]
-        ax.barh(np.arange(len(shares)), share, left=left, color=colour, label=label, height=0.7)
-        left = left + share
+        ax.barh(np.arange(len(shares)), np.nan_to_num(share), left=left, color=colour, label=label, height=0.7)
+        left = left + np.nan_to_num(share)
+    for at in np.flatnonzero(np.isnan(shares).any(1)):
+        ax.text(0.5, at, "unknown", ha="center", va="center", fontsize="small")
     ax.set_yticks(range(len(shares)), [short(name) for name in costs])
-    ax.invert_yaxis()
-    ax.set_xlim(0, 1)
+    ax.set(ylim=(len(shares) - 0.5, -0.5), xlim=(0, 1))
     percent(ax.xaxis)
     ax.grid(axis="y", visible=False)
     legend_below(ax.figure, ax)

@@ -145,14 +145,15 @@ def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
 
 
 def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: Axes) -> None:
-    """TTS accuracy over the PRM's localisation F1, point size by the PRM's parameters (Fig 6).
+    """TTS accuracy over the PRM's localisation F1, point size by the PRM's parameters (Fig 6); a cross where they are unknown.
 
     ``rows``: of :func:`tts.report.tables.quality`; ``fit``: coefficients a and b of a ln x + b, where F1 and accuracy are in per cent.
     """
     ax.errorbar(rows["f1"], rows["accuracy"], errors(rows, ax), linestyle="none", color="0.6", elinewidth=0.8, zorder=1)
     for row in rows.sort_values("f1").itertuples():
-        size = 12 * np.log2(max(2, row.parameters / 8000))  # of the smallest, too, where the number of parameters is not known
-        ax.scatter(row.f1, row.accuracy, s=size, zorder=2, label=short(row.prm))
+        known = np.isfinite(row.parameters)
+        look = {"s": 12 * max(1.0, np.log2(row.parameters / 8000))} if known else {"marker": "x", "s": 24}
+        ax.scatter(row.f1, row.accuracy, **look, zorder=2, label=short(row.prm))
     x = np.linspace(rows["f1"].min(), rows["f1"].max(), 50)
     ax.plot(x, (fit[0] * np.log(100 * x) + fit[1]) / 100, color="0.4", linewidth=0.8, linestyle="--")
     ax.set(xlabel="F1 of error localisation", ylabel="accuracy")

@@ -7,7 +7,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from tts.analysis import grades
-from tts.common.names import counted, printable
+from tts.common import names
+from tts.common.names import printable
 from tts.tasks.grading import Grader
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def shown(spec: RunSpec, row: dict, task: Task, count: int = 3, wrong: bool = Fa
         f"problem: {row['problem']}",
         f"reference: {row['answer']}",
         f"samples: {len(candidates)}, {sum(graded.correct)} right; {statuses or 'none finished'}",
-        f"tokens: {counted(row['policy_tokens'])} of the policy, {counted(row['prm_tokens'])} of the PRM",
+        f"tokens: {names.shown(row['policy_tokens'], ',.0f')} of the policy, {names.shown(row['prm_tokens'], ',.0f')} of the PRM",
     ]
     chosen = [number for number, right in enumerate(graded.correct) if not (wrong and right)][:count]
     for number in chosen:
@@ -38,7 +39,7 @@ def shown(spec: RunSpec, row: dict, task: Task, count: int = 3, wrong: bool = Fa
         verdict, status = "right" if graded.correct[number] else "wrong", graded.status[number]
         answer = task.answer(task.join(solution["steps"])) if solution["status"] == "finished" else None
         found = status if answer is None else f"{status}: {answer}"
-        lines.append(f"\nsample {number + 1}: {verdict}, {found}; {counted(solution['tokens'])} tokens")
+        lines.append(f"\nsample {number + 1}: {verdict}, {found}; {names.shown(solution['tokens'], ',.0f')} tokens")
         for step, score in zip_longest(solution["steps"], solution["scores"] or ()):
             lines.append(
                 "\n".join(f"{'' if score is None or at else f'{score:.2f}':>6}  {part}" for at, part in enumerate(step.split("\n")))

@@ -1,53 +1,102 @@
 """What was found, in sentences: worked out from the tables, printed at the end of a notebook and of the study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
-from tts.claims.comparisons import points
+from tts.analysis import stats
+from tts.analysis.evidence import Evidence
+from tts.claims.comparisons import contrast, points
 from tts.common.names import short
-from tts.search.registry import method_of
+from tts.search.registry import method_of, prm_of
+
+FEWEST_FOR_A_TREND = 3  # policies
+NO_PAIR = "no pair of a smaller and a larger policy: it takes two of different, known sizes"
 
 
-def methods(table: pd.DataFrame, contrasts: pd.DataFrame, n: int) -> list[str]:
-    """The best method of each policy and PRM at budget ``n``, and how many contrasts are decided.
+def methods(evidence: Evidence, contrasts: pd.DataFrame, n: int) -> list[str]:
+    """How the methods of each policy and PRM stand at budget ``n``, CoT among them, and how many contrasts are decided.
 
     Of imported data, which may hold methods at different budgets, at the largest one at which most of them are held.
     """
-    cell = ["problems", "policy", "prm"]
-    guided = table[(table["n"] <= n) & (table["prm"] != "")]
-    guided = guided.assign(held=guided.groupby([*cell, "n"])["method"].transform("nunique"))
-    guided = guided[guided["held"] == guided.groupby(cell)["held"].transform("max")]
-    guided = guided[guided["n"] == guided.groupby(cell)["n"].transform("max")]
-    lines = []
-    for row in guided.loc[guided.groupby(cell, sort=False)["accuracy"].idxmax()].itertuples():
-        same = table[(table["problems"] == row.problems) & (table["policy"] == row.policy)]
-        cot, single = (same[(same["method"] == m) & (same["n"] == 1)]["accuracy"] for m in ("cot", "pass"))
-        majority = same[(same["method"] == "majority") & (same["n"] == row.n)]["accuracy"]
-        beside = [f"majority {majority.iloc[0]:.1%}" if len(majority) else "majority not in the data"]
-        beside += [f"CoT {cot.iloc[0]:.1%}"] if len(cot) else [f"Pass@1 {single.iloc[0]:.1%}"] if len(single) else []
-        lines.append(
-            f"{short(row.problems)}, {short(row.policy)} with {short(row.prm)}, N = {row.n}: {method_of(row.method).label} is best with "
-            f"{row.accuracy:.1%} [{row.low:.0%}, {row.high:.0%}]; {', '.join(beside)}"
-        )
+    grid, lines = evidence.grid, []
+    for problem_set, policy, prm in product(grid.problems, grid.policies, grid.prms or [""]):
+        rows = evidence.table.query("problems == @problem_set and policy == @policy and prm in [@prm, ''] and n <= @n")
+        asked = rows[~rows["method"].isin(["cot", "pass"])]
+        if asked.empty:
+            continue
+        held = asked.groupby("n")["method"].nunique()
+        at = held[held == held.max()].index.max()
+        alone = set(rows[rows["n"] == 1]["method"]) & {"cot", "pass"}
+        ways = dict.fromkeys(asked[asked["n"] == at]["method"], at) | dict.fromkeys(sorted(alone)[:1], 1)  # greedy where there is one
+        found = {m: evidence.accuracy(problem_set, policy, prm_of(m, prm or None), m, budget) for m, budget in ways.items()}
+        told = _standing({_label(m): values for m, values in found.items()})
+        guided = [m for m in found if method_of(m).guided]
+        if behind := [_label(m) for m in guided if "majority" in found and _decided(found["majority"], found[m])]:
+            told += f"; behind majority voting: {', '.join(behind)}"
+        if absent := [_label(m) for m in grid.methods if m not in found]:
+            told += f"; not in the data at this N: {', '.join(absent)}"
+        models = f"{short(policy)} with {short(prm)}" if prm else short(policy)
+        lines.append(f"{short(problem_set)}, {models}, N = {at}: {told}")
     missing = "not in the data at one budget"
     verdicts = ("supported", "contradicted", "undecided", *([missing] if (contrasts["verdict"] == missing).any() else []))
     return [*lines, f"of the paired contrasts, {_counts(contrasts, verdicts)}"]
 
 
+def _standing(accuracies: Mapping[str, np.ndarray]) -> str:
+    """The most accurate of several ways, and where each other stands to it, paired by problem: level, behind, or behind undecidedly.
+
+    It is called best only where it is decidedly ahead of all.
+
+    Args:
+        accuracies: name -> accuracy on each problem, ``(problems,)``.
+    """
+    means = {name: values.mean() for name, values in accuracies.items()}
+    top, *others = sorted(means, key=lambda name: -means[name])
+    if means[top] == 0:
+        return f"no problem is solved by {', '.join(means)}"
+    interval = stats.of_accuracy(accuracies[top])
+    shown = f"{interval.estimate:.1%} [{interval.low:.0%}, {interval.high:.0%}]"
+    stand: dict[str, list[str]] = {"level with": [], "not decidedly ahead of": [], "ahead of": []}
+    for name in others:
+        ahead = "ahead of" if _decided(accuracies[top], accuracies[name]) else "not decidedly ahead of"
+        stand[ahead if means[name] < means[top] else "level with"].append(f"{name} {means[name]:.1%}")
+    parts = [f"{relation} {', '.join(names)}" for relation, names in stand.items() if names]
+    head = f"{top} is best with {shown}" if list(filter(None, stand.values())) == [stand["ahead of"]] else f"{top} {shown}"
+    return ", ".join([head, *parts])
+
+
+def _label(method: str) -> str:
+    return {"cot": "CoT", "pass": "Pass@1"}.get(method) or method_of(method).label
+
+
+def _decided(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether the first is more accurate than the second, paired by problem, and problems are enough to say so."""
+    return len(first) >= stats.FEWEST_PROBLEMS and contrast(first, second)["verdict"] == "supported"
+
+
 def scaling(gains: pd.DataFrame) -> list[str]:
-    """How the gain over CoT changes from the smallest policy to the largest."""
+    """The gain over CoT of the smallest policy and of the largest, and whether it falls from each policy to the next larger one."""
     lines = []
     alone = " and ".join(name for column, name in (("cot", "CoT"), ("Pass@1", "Pass@1")) if column in gains)
     for column in ("relative gain", "error reduction"):
-        ends = [
-            f"{row[column]:+.0%} [{row[column + ' low']:+.0%}, {row[column + ' high']:+.0%}] at {short(row['policy'])}"
-            for row in (gains.iloc[0], gains.iloc[-1])
-        ]
+        ends = []
+        for _, row in gains.iloc[[0, -1][: len(gains)]].iterrows():
+            low, high = row[f"{column} low"], row[f"{column} high"]
+            undecided = " (undecided)" if low <= 0 <= high else ""
+            ends.append(f"{row[column]:+.0%} [{low:+.0%}, {high:+.0%}]{undecided} at {short(row['policy'])}")
         lines.append(f"{column} of compute-optimal TTS over {alone}: {', '.join(ends)}")
-    falls = "falls" if gains["relative gain"].is_monotonic_decreasing else "does not fall"
-    return [*lines, f"the relative gain {falls} steadily with the policy's size"]
+    if len(gains) < FEWEST_FOR_A_TREND:
+        return [*lines, f"no trend with size: it takes {FEWEST_FOR_A_TREND} policies, and there {'are 2' if len(gains) == 2 else 'is 1'}"]
+    first, last = gains.iloc[0], gains.iloc[-1]
+    overlap = first["relative gain low"] <= last["relative gain high"] and last["relative gain low"] <= first["relative gain high"]
+    falls = (
+        "falls from each policy to the next larger one" if gains["relative gain"].is_monotonic_decreasing else "does not fall at each step"
+    )
+    apart = "overlap" if overlap else "lie apart"
+    return [*lines, f"the relative gain {falls} of {len(gains)} policies; the intervals of the smallest and the largest {apart}"]
 
 
 def bins(contrasts: pd.DataFrame) -> list[str]:
@@ -63,9 +112,11 @@ def bins(contrasts: pd.DataFrame) -> list[str]:
 
 def small_against_large(pairs: pd.DataFrame, solvers: pd.DataFrame) -> list[str]:
     """Small with TTS against large with CoT, and against the PRM's base model: how many are decided, and the widest."""
-    lines = [f"{len(pairs)} pairs of a smaller policy with TTS and a larger one with CoT: {_counts(pairs)}"]
+    lines = [f"{len(pairs)} pair{'s' * (len(pairs) != 1)} of a smaller policy with TTS and a larger one with CoT: {_counts(pairs)}"]
     won = pairs[pairs["verdict"] == "supported"]
-    if len(won):
+    if pairs.empty:
+        lines = [NO_PAIR]
+    elif len(won):
         row = won.loc[won["times larger"].idxmax()]
         lines.append(
             f"the largest ratio of sizes that is decided: {short(row['small'])} with {row['how']} {row['TTS']:.1%} beats "
@@ -75,10 +126,11 @@ def small_against_large(pairs: pd.DataFrame, solvers: pd.DataFrame) -> list[str]
         lines.append("no smaller policy decidedly beats a larger one")
     tested = solvers[solvers["verdict"] != "not tested"]
     for prm, part in tested.groupby("prm", sort=False):
-        best = part.loc[part["difference"].idxmax()]
+        most = part.loc[part["difference"].idxmax()]
+        policies = f"{len(part)} policies" if len(part) > 1 else "1 policy"
         lines.append(
-            f"policy + {short(prm)} against {short(best['solver'])} alone, {len(part)} policies: {_counts(part)}; best for "
-            f"{short(best['policy'])}, {points(best)} points"
+            f"policy + {short(prm)} against {short(most['solver'])} alone, {policies}: {_counts(part)}; largest difference "
+            f"{points(most)} points for {short(most['policy'])} ({most['verdict']})"
         )
     return lines
 
@@ -87,8 +139,10 @@ def _counts(rows: pd.DataFrame, verdicts: Sequence[str] = ("supported", "undecid
     return ", ".join(f"{(rows['verdict'] == verdict).sum()} {verdict}" for verdict in verdicts)
 
 
-def flops(comparisons: pd.DataFrame, claims: pd.DataFrame) -> list[str]:
+def flops(comparisons: pd.DataFrame, claims: pd.DataFrame, policies: Sequence[str]) -> list[str]:
     """Small with TTS against large with CoT: how often level or better, and which of the three claims on cost hold."""
+    if len(policies) == 1:
+        return [NO_PAIR]
     if comparisons.empty:
         return ["no smaller policy with test-time scaling reaches a larger one with CoT"]
     pairs = comparisons.drop_duplicates(["small with TTS", "large with CoT"])
@@ -106,11 +160,12 @@ def flops(comparisons: pd.DataFrame, claims: pd.DataFrame) -> list[str]:
     return lines
 
 
-def quality(rows: pd.DataFrame, fit: tuple[float, float, float], policy: str, n: int) -> list[str]:
-    """How the PRMs' F1 goes with the accuracy of best-of-n, by a fit in which both are in per cent, and the best PRM."""
+def quality(evidence: Evidence, rows: pd.DataFrame, fit: tuple[float, float, float], policy: str, n: int) -> list[str]:
+    """How the PRMs and majority voting stand by best-of-n, and how that goes with the PRMs' F1, by a fit with both in per cent."""
     a, b, r = fit
-    top = rows.loc[rows["accuracy"].idxmax()]
-    line = f"{short(policy)}, best-of-{n}: {short(top['prm'])} (F1 {top['f1']:.2f}) is the best PRM with {top['accuracy']:.1%}"
+    asked = (next(iter(evidence.grid.problems)), policy)
+    found = {f"{short(row.prm)} (F1 {row.f1:.2f})": evidence.accuracy(*asked, row.prm, "best_of_n", n) for row in rows.itertuples()}
+    line = f"{short(policy)}, best-of-{n}: {_standing(found | {'majority voting': evidence.accuracy(*asked, None, 'majority', n)})}"
     if np.isnan(r):
         return [line, "too few PRMs for a fit of accuracy over F1"]
     return [line, f"accuracy = {a:.2f} ln F1 + {b:.2f}, both in per cent, over {len(rows)} PRMs, r = {r:.2f}"]
@@ -155,7 +210,7 @@ def answers(statuses: pd.DataFrame, max_tokens: int) -> list[str]:
     if statuses.empty:
         return []
     totals = statuses.sum(1)
-    found = statuses.filter(regex="^answered").sum(1)
+    found = statuses.filter(regex="^answered").sum(1).astype(int)  # of no column 0.0
     fewest = (found / totals).idxmin()
     others = {f"cut off at {max_tokens} tokens" if name == "truncated" else name: n for name, n in statuses.loc[fewest].items()}
     told = ", ".join(f"{n:,} {name}" for name, n in others.items() if n and name != "answered")

@@ -96,8 +96,8 @@ def gains(
     The relative gain is TTS / CoT - 1; error reduction is (TTS - CoT) / (1 - CoT). Compute-optimal TTS is cross-fitted: method and
     rule are chosen on other problems than they are judged on; the in-sample figure, the study's way, stands beside it. Intervals:
     bootstrap over problems with the choice repeated. Where CoT solves nothing, in a resample too, the relative gain takes half a
-    problem for it, so that it stays finite; where CoT makes no error, the error reduction is 0. Imported data without greedy
-    solutions have Pass@1 in place of CoT, in a column of that name.
+    problem for it, so that it stays finite, and is 0 where TTS solves nothing either; where CoT makes no error, the error reduction is
+    0. Imported data without greedy solutions have Pass@1 in place of CoT, in a column of that name.
 
     ``bins``: policy -> each problem's difficulty as known beforehand; by default one choice for all problems.
     """
@@ -108,7 +108,8 @@ def gains(
         values = choices.values(evidence, problem_set, policy, prm, n, candidates)
         fitted, before = compute_optimal.fit(values, known), compute_optimal.resampled_means(cot)
         reduction = np.where(before < 1, (fitted.estimates - before) / np.where(before < 1, 1 - before, 1.0), 0.0)
-        relative = fitted.estimates / np.maximum(before, 0.5 / len(cot)) - 1
+        nothing = (before == 0) & (fitted.estimates == 0)
+        relative = np.where(nothing, 0.0, fitted.estimates / np.maximum(before, 0.5 / len(cot)) - 1)
         row = {
             "policy": policy,
             {"CoT": "cot"}.get(alone, alone): cot.mean(),
@@ -139,8 +140,12 @@ def score_by_vote(evidence: Evidence, problem_set: str, policy: str, n: int) -> 
 
 
 def quality(evidence: Evidence, judged: Mapping[str, Judged], n: int) -> pd.DataFrame:
-    """How well PRMs find errors beside what they are worth: columns prm, accuracy, low, high (best-of-n), f1, parameters; by f1."""
+    """How well PRMs find errors beside what they are worth on the first problem set to the first policy.
+
+    Columns prm, accuracy, low, high (best-of-n), f1, parameters; by f1.
+    """
     rows = evidence.at_budget(n)
+    rows = rows[(rows["problems"] == next(iter(evidence.grid.problems))) & (rows["policy"] == evidence.grid.policies[0])]
     rows = rows[(rows["method"] == "best_of_n") & rows["prm"].isin(list(judged))][["prm", "accuracy", "low", "high"]]
     f1 = rows["prm"].map({prm: of.f1 for prm, of in judged.items()})
     sizes = rows["prm"].map({prm: costs.shape_of(prm).parameters for prm in judged})

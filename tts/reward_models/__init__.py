@@ -5,6 +5,7 @@ A model that cannot be loaded or is refused, or a family that does not exist, ra
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -15,7 +16,9 @@ from tts.models.locate import weights_of as hash_of
 from tts.policies import AS_SERVED, IMPORTED, address_in, model_of
 from tts.policies.server import Address
 from tts.reward_models.dial import DialledChecker, rates
+from tts.reward_models.readable import check_problems
 from tts.search.driver import RewardModel
+from tts.tasks import task_in
 from tts.tasks.base import Task
 from tts.tasks.prompts import SolutionRenderer
 
@@ -66,6 +69,21 @@ def open_prm(name: str, batch: int = 64, device: str | None = None, share: float
         opened.render.task = task
     context = int(getattr(opened.backbone.config, "max_position_embeddings", 1 << 30))
     return check_responds(StepScorer(name, opened, batch, context, share=share))
+
+
+def can_score(name: str, task: Task) -> bool:
+    """Whether a PRM has scores for a task's problems: an exact checker has none where the task cannot check steps."""
+    return not name.startswith(f"{DIAL}:") or type(task).check_steps is not Task.check_steps
+
+
+def check_reads(name: str, problems: Sequence[Mapping]) -> None:
+    """Raises ``ModelError`` or ``ValueError`` for a PRM that cannot read the problems of a set, or check their steps; loads no weights."""
+    family, location = family_of(name)
+    if family == DIAL:
+        DialledChecker(name, task_in(problems)).score([("", problem["problem"]) for problem in problems], [()] * len(problems))
+    elif family != IMPORTED:
+        folder = locate(model_of(location)) if address_in(location) else location
+        check_problems(name, folder, [problem["problem"] for problem in problems])
 
 
 def _by_vllm(name: str, family: str, location: str, batch: int) -> RewardModel:

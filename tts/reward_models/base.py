@@ -8,11 +8,14 @@ from itertools import chain
 from typing import ClassVar, Protocol
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from tts.engine import Engine, Text
 from tts.models.hub import ModelError
 from tts.models.loading import memory_of
 from tts.reward_models.prefix_plan import Key, Node, Segment, Steps, plan
+from tts.reward_models.readable import FEWEST, check_share
+from tts.tasks.prompts import unknown_id
 
 
 class Family(Protocol):
@@ -22,11 +25,13 @@ class Family(Protocol):
     Attributes:
         architectures: those of a config that tell the family.
         names: parts of a model's name that tell it, in lower case.
+        tokenizer: the model's, as transformers loads it.
         backbone: the model without its head.
     """
 
     architectures: ClassVar[tuple[str, ...]]
     names: ClassVar[tuple[str, ...]]
+    tokenizer: PreTrainedTokenizerBase
     backbone: torch.nn.Module
 
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
@@ -65,7 +70,8 @@ class StepScorer:
     is kept, since a search extends those next.
 
     A step that ends beyond the model's context scores 0, and so do all after it: a PRM does not vouch for what it cannot read,
-    and one overlong solution must not stop a study of days. The steps before it keep their exact scores.
+    and one overlong solution must not stop a study of days. The steps before it keep their exact scores. A PRM whose tokenizer does not
+    know the text is refused: to it, all solutions look alike.
 
     Caches are kept within a share of the device's memory, the batch's and the kept ones each: a large model forwards fewer rows at
     once, scores fewer solutions side by side, and reads a step from the start whose beginning had to be dropped. No score changes.
@@ -80,7 +86,12 @@ class StepScorer:
     Attributes:
         tokens_kept: tokens whose caches are kept between calls, at most.
         unread: steps beyond the context since :meth:`report_unread` was called last.
+        unknown, tokens: tokens of its input since then that stand for unknown text, and all of them.
+        unknown_id: the id of such a token; None where there is none, and while the input is a probe.
     """
+
+    unknown_id: int | None = None
+    unknown = tokens = 0
 
     def __init__(self, name: str, family: Family, batch: int = 64, context: int = 1 << 30, memory: int | None = None, share: float = 1.0):
         self.name, self.family, self.batch, self.context = name, family, batch, context
@@ -94,6 +105,7 @@ class StepScorer:
         """As :meth:`tts.search.driver.RewardModel.score`; scores lie in [0, 1].
 
         A problem's solutions are best given side by side. A step that several share is charged to the first of them.
+        Raises ``ModelError`` where the PRM cannot read them.
         """
         kept: dict[str, set[Steps]] = defaultdict(set)
         for (problem_id, _), solution in zip(problems, steps):
@@ -128,7 +140,7 @@ class StepScorer:
     def _read_part(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps], kept: dict[str, set[Steps]]) -> list[int]:
         """Reads what is missing of solutions, and gives the tokens forwarded for each; ``kept`` are those whose caches stay."""
         payers, texts = self._missing(problems, steps), dict(problems)
-        rendered = self.family.render([(texts[problem_id], prefix) for problem_id, prefix in payers]) if payers else []
+        rendered = self.render([(texts[problem_id], prefix) for problem_id, prefix in payers]) if payers else []
         waves, nodes = plan(list(payers), rendered, lambda key: self._trees[key[0]].get(key[1]), kept, self.context)
         self._read_all(waves)
         charged = [0] * len(steps)
@@ -140,6 +152,17 @@ class StepScorer:
             node.scores = (*self._trees[problem_id][prefix[:-1]].scores, 0.0) if prefix else ()
             self._trees[problem_id][prefix] = node
         return charged
+
+    def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
+        """As :meth:`Family.render`; raises ``ModelError`` where too much of what was rendered since the last report is unknown."""
+        rendered = self.family.render(solutions)
+        if self.unknown_id is not None:
+            counts = [ids.count(self.unknown_id) for ids in rendered]
+            self.unknown, self.tokens = self.unknown + sum(counts), self.tokens + sum(map(len, rendered))
+            problem, steps = solutions[counts.index(max(counts))]
+            if self.tokens >= FEWEST:
+                check_share(self.name, self.unknown, self.tokens, steps[-1] if steps else problem)
+        return rendered
 
     def _missing(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> dict[Key, int]:
         """Keys of what has to be read, parents before their children; and the number of the solution that pays for each.
@@ -171,7 +194,7 @@ class StepScorer:
 
     def report_unread(self) -> str | None:
         """What is to be said of steps beyond the context since the last report; None where there were none."""
-        steps, self.unread = self.unread, 0
+        steps, self.unread, self.unknown, self.tokens = self.unread, 0, 0, 0
         return f"{self.name} reads {self.context} tokens at most; {steps} steps that end beyond that scored 0" if steps else None
 
     @torch.inference_mode()
@@ -234,4 +257,5 @@ def check_responds(scorer: StepScorer) -> StepScorer:
     flat = list(chain.from_iterable(scores))
     if max(flat) - min(flat) < 1e-6 or any(s != s for s in flat):
         raise ModelError(f"{scorer.name}: all scores of two unrelated solutions are {flat[0]:.6g}; its weights or its head did not load")
+    scorer.unknown_id = unknown_id(scorer.family.tokenizer)  # from here on: a PRM need not know the probe's signs
     return scorer

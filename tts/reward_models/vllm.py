@@ -63,11 +63,13 @@ class PassScorer:
     def forget(self, problem_id: str) -> None:
         self._known.pop(problem_id, None)
 
-    report_unread = StepScorer.report_unread
+    report_unread, render = StepScorer.report_unread, StepScorer.render
+    unknown_id: int | None = None
+    unknown = tokens = 0
 
     def _inputs(self, problem: str, solution: Steps, first: int) -> tuple[list[list[int]], list[tuple[int, int]]]:
         """The longest rendering holds all the shorter ones, but where a tokenizer merges the end of one with what follows."""
-        renderings = self.family.render([(problem, solution[: i + 1]) for i in range(len(solution))]) if solution else []
+        renderings = self.render([(problem, solution[: i + 1]) for i in range(len(solution))]) if solution else []
         fitting = takewhile(lambda ids: len(ids) <= self.context, renderings)
         needed: list[list[int]] = []
         ends: list[tuple[int, int]] = []

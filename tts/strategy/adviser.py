@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from tts.analysis import costs, flops
 from tts.analysis.accuracy import Results
@@ -17,6 +17,7 @@ from tts.generate.chunks import Engines
 from tts.generate.grid import explain, grid_of
 from tts.reward_models import weights_of
 from tts.search.registry import compared, method_of
+from tts.store.imported import is_imported
 from tts.strategy import choices
 from tts.strategy.compute_optimal import fit
 from tts.tasks.selection import AGGREGATES, VOTES, Rule, aggregates
@@ -30,11 +31,7 @@ class StrategyError(ValueError):
 
 
 Share = Annotated[float, Field(ge=-1e-9, le=1 + 1e-9)]  # means and products of floats may miss the ends
-Amount = Annotated[
-    Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
-    BeforeValidator(lambda given: None if isinstance(given, float) and np.isnan(given) else given),
-]
-"""A cost; None where the runs do not record it."""
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
 
 
 class Model(BaseModel, extra="forbid"):
@@ -65,7 +62,8 @@ class Entry(BaseModel, extra="forbid"):
         method, aggregate, vote, n: method, rule and budget to use; majority voting has no aggregate.
         accuracy, low, high: cross-fitted accuracy on the ``problems`` of that difficulty, with its 95 % interval.
         policy_tokens, prm_tokens: mean per problem; the PRM's are an upper bound where part of a pool was scored.
-        flops: FLOPs of inference, mean per problem, by the study's convention with the PRM added.
+        flops: FLOPs of inference, mean per problem, by the study's convention with the PRM added. None, like tokens, where unknown:
+            imports may lack token counts, and not every model's size is known.
     """
 
     difficulty: Literal["easy", "medium", "hard"]
@@ -89,9 +87,9 @@ class Entry(BaseModel, extra="forbid"):
         return value
 
     def cost(self, unit: Unit) -> float:
-        """What it costs; infinite where that is not known."""
-        known = {"samples": float(self.n), "tokens": self.policy_tokens, "flops": self.flops}[unit]
-        return np.inf if known is None else known
+        """The cost in a unit; NaN where it is unknown."""
+        amount = {"samples": float(self.n), "tokens": self.policy_tokens, "flops": self.flops}[unit]
+        return np.nan if amount is None else amount
 
 
 class Strategy(BaseModel, extra="forbid"):
@@ -123,8 +121,10 @@ class Strategy(BaseModel, extra="forbid"):
         """The most accurate affordable entry of each difficulty, the cheapest among equals.
 
         Raises:
-            StrategyError: where the budget buys no entry of some difficulty.
+            StrategyError: where the budget buys no entry of some difficulty, or costs in this unit are unknown.
         """
+        if any(np.isnan(e.cost(unit)) for e in self.entries):
+            raise StrategyError(f"costs in {unit} are unknown for {self.policy.name} with {self.prm.name}; use --unit samples")
         best = []
         for name in choices.BINS:
             entries = [e for e in self.entries if e.difficulty == name]
@@ -164,11 +164,13 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
             method, rule = candidates[fitted.choice[name]]
             asked, inside = (problem_set, policy, prm, method, n), bins == name
             written, read = (float(tokens(*asked)[inside].mean()) for tokens in (results.policy_tokens, results.prm_tokens))
-            read = written if np.isnan(read) else read
+            if np.isnan(read) and not is_imported(prm):
+                read = written  # part of a pool; of an imported PRM it is not known what it read
             spent = flops.inference(costs.shape_of(policy).active, written)
             if method_of(method).guided:
                 spent += flops.inference(costs.shape_of(prm).active, read)
-            numbers = {"problems": int(inside.sum()), "policy_tokens": written, "prm_tokens": read, "flops": spent}
+            amounts = {"policy_tokens": written, "prm_tokens": read, "flops": spent}
+            numbers = {name: None if np.isnan(amount) else amount for name, amount in amounts.items()} | {"problems": int(inside.sum())}
             interval = fitted.of_bin[name].columns()
             entries.append(Entry(difficulty=name, method=method, aggregate=rule.aggregate, vote=rule.vote, n=n, **interval, **numbers))
     return Strategy(
@@ -211,7 +213,8 @@ def load(path: Path, policy: str, prm: str) -> Strategy:
 
 
 def table(entries: Sequence[Entry]) -> pd.DataFrame:
-    return pd.DataFrame([e.model_dump() for e in entries])
+    rows = pd.DataFrame([e.model_dump() for e in entries])
+    return rows.astype({name: object for name in rows if rows[name].isna().any()}).fillna("unknown")
 
 
 class Solution(NamedTuple):

@@ -139,7 +139,8 @@ def at_equal_tokens(evidence: Evidence, at: Setting, bins: np.ndarray, peek: int
     """Accuracy against policy tokens: each method with the grid's rule at every budget, and the adaptive strategy.
 
     The adaptive strategy chooses method, rule and N per predicted difficulty, cross-fitted, by accuracy less a price of
-    tokens; it has a row for each price. The tokens of the samples from which difficulty is predicted count.
+    tokens; it has a row for each price. The tokens of the samples from which difficulty is predicted count. Where tokens are not
+    known (NaN) it goes without that method, and there is none without those of the samples.
     """
     asked, common = (at.problem_set, at.policy, at.prm), {"policy": at.policy, "prm": at.prm}
     rows, worth, spent = [], [], []
@@ -148,10 +149,11 @@ def at_equal_tokens(evidence: Evidence, at: Setting, bins: np.ndarray, peek: int
         tokens = evidence.policy_tokens(*asked, method, n)
         interval = stats.of_accuracy(evidence.accuracy(*asked, method, n))
         rows.append(common | {"strategy": method, "n": n, "tokens": tokens.mean()} | interval.columns())
-        worth.append(values(evidence, *asked, n, choices([method])))
-        spent.append(np.broadcast_to(tokens, worth[-1].shape))
+        if np.isfinite(tokens).all():
+            worth.append(values(evidence, *asked, n, choices([method])))
+            spent.append(np.broadcast_to(tokens, worth[-1].shape))
     peeked = evidence.policy_tokens(*asked, "majority", budgets[-1]).mean() * peek / budgets[-1]
-    for price in PRICES:
+    for price in PRICES if np.isfinite(peeked) and worth else ():
         fitted = compute_optimal.fit(np.concatenate(worth), bins, costs=np.concatenate(spent), price=price)
         rows.append(common | {"strategy": "adaptive", "n": pd.NA, "tokens": fitted.cost + peeked} | fitted.accuracy.columns())
     return pd.DataFrame(rows)
@@ -160,7 +162,8 @@ def at_equal_tokens(evidence: Evidence, at: Setting, bins: np.ndarray, peek: int
 def efficiency(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bins: np.ndarray) -> dict:
     """The efficiency gain of the cross-fitted strategy over majority voting, in samples and in policy tokens.
 
-    Tokens of the strategy are those of the methods chosen on all problems; what the PRM reads is not counted.
+    Tokens of the strategy are those of the methods chosen on all problems; what the PRM reads is not counted. ``unknown`` where
+    tokens are.
     """
     asked = (at.problem_set, at.policy)
     budgets, searched = evidence.pool_budgets, sorted(evidence.grid.budgets)
@@ -174,9 +177,10 @@ def efficiency(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bi
     for n in searched:
         spent = {b: evidence.policy_tokens(*asked, at.prm, candidates[number].method, n) for b, number in fits[n].choice.items()}
         of_tts.append(float(np.mean([spent[b][i] for i, b in enumerate(bins)])))
+    known = np.isfinite([*of_majority, *of_tts]).all()
     return {
         "policy": at.policy,
         "prm": at.prm,
         "in samples": compute_optimal.efficiency_gain(budgets, majority, error, searched, tts),
-        "in tokens": compute_optimal.efficiency_gain(of_majority, majority, error, of_tts, tts),
+        "in tokens": compute_optimal.efficiency_gain(of_majority, majority, error, of_tts, tts) if known else "unknown",
     }

@@ -13,7 +13,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from tts.common.names import counted, printable
+from tts.common.names import printable, shown
 from tts.study.terminal import console, guarded, resumable
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def run(
     """Runs notebooks: generates what they need, executes them, renders figures and the report."""
     from tts.generate import ray_pool
     from tts.study import execution, presets
+    from tts.study.experiment import findings_of
 
     started = time.monotonic()
     if engine == "local" and (address or gpus is not None):
@@ -71,7 +72,7 @@ def run(
     execution.check_writable(map(execution.output_of, jobs))
     with resumable(), ray_pool.using(address, gpus) if engine == "ray" else nullcontext():
         presets.fill(jobs)
-        outcome, page, figures = execution.render(jobs, preset, workers)
+        outcome, page, figures = execution.render(jobs, workers)
     table = Table("notebook", Column("outcome", overflow="fold"))
     for name, reason in outcome.items():
         table.add_row(name, Text("done", "green") if reason is None else Text(reason, "red"))
@@ -79,8 +80,9 @@ def run(
     count = len(list(figures.glob("*.png")))
     console.print(f"{count} figure{'s' * (count != 1)} in {figures} (each as .pdf, .png, .csv and .json)\nreport: {page}")
     console.print(f"took {(time.monotonic() - started) / 60:.1f} minutes")
-    for finding in sorted(figures.glob("findings-*.txt")):
-        console.print(finding.read_text().rstrip())
+    for name in sorted(outcome):  # of this run: others may lie beside them
+        if (found := findings_of(name, figures)).exists():
+            console.print(found.read_text().rstrip())
     if any(outcome.values()):
         raise typer.Exit(1)
 
@@ -313,8 +315,8 @@ def compare(
     found = run_comparison.compare(held.find(run_a), held.find(run_b), rule)
     table = Table("run", "accuracy (%)", "policy tokens", "PRM tokens", title=f"{found.problems} common problems")
     for row in found.runs.itertuples():
-        shown = f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
-        table.add_row(row.run, shown, counted(row.policy_tokens), counted(row.prm_tokens))
+        accuracy = f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
+        table.add_row(row.run, accuracy, shown(row.policy_tokens, ",.0f"), shown(row.prm_tokens, ",.0f"))
     console.print(table, soft_wrap=False)
     console.print(str(found))
 
@@ -363,12 +365,13 @@ StrategyFile = Annotated[Path | None, typer.Option(help="a file of 05_compute_op
 @app.command()
 def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: Unit = "samples", strategy: StrategyFile = None) -> None:
     """Prints what to do at a budget, per difficulty: method, rule, N, expected accuracy with its interval, cost."""
+
     plan = _strategy(strategy, policy, prm)
     for e in plan.within(budget, unit):
         rule = "" if e.method == "majority" else f", {e.vote} vote" if e.vote == "majority" else f", PRM-{e.aggregate}-{e.vote}"
         what = (
             f": {e.method}{rule}, N = {e.n}; accuracy {e.accuracy:.1%} [{e.low:.0%}, {e.high:.0%}] on {e.problems} problems; "
-            f"{_amount(e.policy_tokens)} policy tokens, {_amount(e.prm_tokens)} PRM tokens, {_amount(e.flops, '.2g')} FLOPs each"
+            f"policy tokens {shown(e.policy_tokens, '.0f')}, PRM tokens {shown(e.prm_tokens, '.0f')}, FLOPs {shown(e.flops, '.2g')} each"
         )
         console.print(Text.assemble((e.difficulty, "bold"), what))
     learnt_on = ", ".join(f"{count} of {name}" for name, count in plan.learnt_on.items())
@@ -401,21 +404,17 @@ def solve(
     )
 
 
-def _amount(cost: float | None, form: str = ".0f") -> str:
-    return "unknown" if cost is None else format(cost, form)
-
-
 def _strategy(given: Path | None, policy: str, prm: str) -> Strategy:
-    """The study's strategy of a policy and a PRM, else the one of models of one's own."""
+    """The study's strategy of a policy and a PRM, else the latest one of a changed run."""
     from tts.common.paths import ROOT
     from tts.strategy import adviser
     from tts.study import presets
 
-    study, own = (ROOT / "figures" / "pocket" / folder / "strategy.json" for folder in (".", presets.OWN))
-    if given is None and own.exists():
-        for path in (study, own):
-            with suppress(adviser.StrategyError):
-                return adviser.load(path, policy, prm)
+    study = ROOT / "figures" / "pocket" / "strategy.json"
+    own = sorted((study.parent / presets.OWN).glob("*/strategy.json"), key=lambda path: -path.stat().st_mtime)
+    for path in (study, *own) if given is None else ():
+        with suppress(adviser.StrategyError):
+            return adviser.load(path, policy, prm)
     return adviser.load(given or study, policy, prm)
 
 

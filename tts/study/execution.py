@@ -6,7 +6,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing import Pipe, get_context
@@ -17,14 +17,18 @@ from tempfile import TemporaryFile
 
 from tqdm.auto import tqdm
 
+from tts.common.names import short
 from tts.common.paths import NOTEBOOKS
+from tts.generate.grid import Grid
 from tts.store.store import StoreError
+from tts.study.experiment import experiment_of, findings_of
 from tts.study.notebook_process import serve
 from tts.study.parameters import check
 from tts.study.presets import Job, StudyError, experiments
 
 FINDINGS = "09_findings"
 TIMEOUT = 3600
+MOST_NAMED = 4  # models, or problem sets, in a title
 
 
 def executed(folder: Path) -> dict[str, tuple[Job, str]]:
@@ -39,24 +43,36 @@ def executed(folder: Path) -> dict[str, tuple[Job, str]]:
     return found
 
 
-def render(jobs: list[Job], preset: str, workers: int) -> tuple[dict[str, str | None], Path, Path]:
+def title_of(grids: Sequence[Grid]) -> str:
+    """The title of a report: which policies with which PRMs on which problem sets, or how many where they are many."""
+    told = []
+    for kind, preposition in (("policies", ""), ("prms", "with "), ("problems", "on ")):
+        names = list(dict.fromkeys(short(name) for grid in grids for name in getattr(grid, kind)))
+        kind = {"prms": "PRMs", "problems": "problem sets"}.get(kind, kind)
+        told += [preposition + (", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} {kind}")] if names else []
+    return " ".join(["Test-time scaling" + ":" * bool(told), *told])
+
+
+def render(jobs: list[Job], workers: int) -> tuple[dict[str, str | None], Path, Path]:
     """Executes notebooks and binds the report; returns what :func:`execute` does, the report's file, and the figures' folder."""
     threading.Thread(target=import_module, args=("tts.report.html",), daemon=True).start()  # meanwhile: nbconvert takes a second
     output = output_of(jobs[0])
     outcome = execute(jobs, output, workers)
     failures = {name: reason for name, reason in outcome.items() if reason}
     earlier = {name: held for name, held in executed(output).items() if name not in outcome}
-    results = [experiment.results for experiment in experiments(jobs)]
+    shown_jobs = list(jobs)
     for job, _ in earlier.values():
         with suppress(ValueError, OSError, StoreError):  # its models or problems may be gone since
             job.check()
-            results += [experiment.results for experiment in experiments([job])]
+            shown_jobs.append(job)
+    results = [experiment.results for experiment in experiments(shown_jobs)]
+    title = title_of([grid for job in shown_jobs if (held := experiment_of(job.notebook, job.values)) for grid in held.grids()])
     from tts.report import html
 
     shown = sorted(path for name in [*outcome, *earlier] if (path := output / f"{name}.ipynb").exists())
     ledger = output.parent / "ledger.csv" if FINDINGS in {*outcome, *earlier} - {*failures} else None
     ended = {name: when for name, (_, when) in earlier.items()}
-    page = html.build(shown, failures, output.parent / "report.html", f"Test-time scaling: preset {preset}", ledger, results, ended)
+    page = html.build(shown, failures, output.parent / "report.html", title, ledger, results, ended)
     return outcome, page, output.parent
 
 
@@ -92,7 +108,8 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
     """
     check_writable([output])
     for job in jobs:
-        (output / f"{job.notebook}.ipynb").unlink(missing_ok=True)  # what an earlier run left must not pass for this one's
+        for left in (output / f"{job.notebook}.ipynb", findings_of(job.notebook, output.parent)):
+            left.unlink(missing_ok=True)  # what an earlier run left must not pass for this one's
     threads = max(1, (os.cpu_count() or 1) // max(1, min(workers, len(jobs))))  # with all cores each, they would wait for each other
     waiting = sorted(jobs, key=_size, reverse=True)  # or a long one is left alone at the end
     idle: list[tuple[Connection, BaseProcess]] = []  # used again: papermill alone takes seconds to import

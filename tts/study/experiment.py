@@ -15,6 +15,7 @@ from tts.common.files import replacing, write_text
 from tts.common.paths import NOTEBOOKS, commit
 from tts.generate import labelled, runner
 from tts.generate.grid import Grid, ParameterError, grid_of
+from tts.reward_models import can_score
 from tts.search.registry import POOL
 from tts.store.store import Store
 from tts.study import parameters
@@ -37,6 +38,7 @@ class Experiment:
 
     Attributes:
         further: name -> experiment that a notebook reads besides.
+        left_out: a line for each PRM that a further one goes without.
         separate: separate samples a problem that tell its difficulty; 0 where they are not needed.
         labelled: name of the set of labelled solutions by parameter.
         problem_set, policy, prm: first of each; ``prm`` is empty where there is none.
@@ -51,6 +53,7 @@ class Experiment:
         self.store = Store(store)
         self.figures = Path(figures)
         self.further: dict[str, Experiment] = {}
+        self.left_out: list[str] = []
         self.separate = 0
         self.labelled: dict[str, str] = {}
         self.problem_set, self.policy, self.prm = next(iter(self.grid.problems)), self.grid.policies[0], next(iter(self.grid.prms), "")
@@ -61,7 +64,7 @@ class Experiment:
         return Experiment(self.store.folder, self.figures, **(self.grid.model_dump() | changes))
 
     def __str__(self) -> str:
-        return runner.describe(self.grid, self.store)
+        return "\n".join([runner.describe(self.grid, self.store), *self.left_out])
 
     def grids(self) -> list[Grid]:
         """What is generated: the grid, the further ones, and the separate samples that tell difficulties."""
@@ -132,7 +135,7 @@ class Experiment:
 
         lines = [*lines, *summaries.answers(self.results.statuses(), self.grid.max_tokens)]
         text = "\n".join([f"{name}:", *(f"- {line}" for line in lines)])
-        write_text(self.figures / f"findings-{name}.txt", text + "\n")
+        write_text(findings_of(name, self.figures), text + "\n")
         print(text)
 
     def show_samples(self, count: int) -> None:
@@ -153,12 +156,17 @@ class Experiment:
         }
 
 
+def findings_of(notebook: str, figures: Path) -> Path:
+    """The file with what a notebook found, in the folder of its figures."""
+    return figures / f"findings-{notebook}.txt"
+
+
 def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None:
     """A notebook's experiment with the further ones that it reads; None where it has no grid.
 
     Relative folders of the store and of figures are taken from the notebooks' folder, wherever a notebook runs. There is no further
     experiment where a parameter of it is empty; budgets beyond its samples are left out, and so are methods of which imported data
-    have nothing.
+    have nothing, and exact checkers where the problems' steps cannot be checked.
 
     Args:
         values: value of every parameter, by name.
@@ -176,6 +184,10 @@ def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None
     found.separate = parameters.resolved("samples", declaration.needs.separate, values)
     for name, fields in declaration.needs.further.items():
         changes = {field: parameters.resolved(field, value, values) for field, value in fields.items()}
+        if useless := [prm for prm in changes.get("prms", ()) if not can_score(prm, found.grid.task)]:
+            changes["prms"] = [prm for prm in changes["prms"] if prm not in useless]
+            sets = ", ".join(found.grid.problems)
+            found.left_out.append(f"{name}: without {', '.join(useless)}, since the steps of {sets} cannot be checked")
         if [] in changes.values():
             continue
         if "samples" in changes:

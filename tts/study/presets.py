@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from tqdm.auto import tqdm
 
 from tts.analysis import committed, grades
 from tts.common.files import write_text
+from tts.common.names import short
 from tts.common.paths import NOTEBOOKS, ROOT
 from tts.exchange import summary
 from tts.generate import runner
@@ -30,7 +32,7 @@ from tts.tasks.maths import absent as absent_sets
 
 PRESETS = NOTEBOOKS / "presets"
 OWN = "own"
-"""The folder below a preset's figures for those of changed parameters, which would replace them."""
+"""The folder below a preset's figures for those of changed parameters, which has a folder for each change."""
 PLACES = {"store", "figures", "look"}  # parameters that change nothing of what is shown
 FINDINGS_TAG = "findings"
 """Tag of cells that tell what was found with the described presets."""
@@ -198,8 +200,9 @@ def parse_overrides(pairs: list[str]) -> dict:
 def plan(preset: str, names: list[str] | None = None, overrides: dict | None = None, look_up: bool = True) -> list[Job]:
     """The notebooks to run, each with its parameters; an override goes to every notebook that takes it.
 
-    What overrides change is no longer the preset's: its figures go to a folder of their own, unless they name one. ``look_up`` finds
-    every model and problem set, and checks all values.
+    Where they change any value but :data:`PLACES`, the run is no longer the preset's. Its figures and report go to a folder of its
+    own, :func:`own_folder`, unless the overrides name one, and each changed notebook leaves out what it tells of the preset's
+    findings. ``look_up`` finds every model and problem set, and checks all values.
 
     Raises:
         tts.study.parameters.NotebookError: for an unknown notebook.
@@ -214,26 +217,35 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
     if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):
         raise StudyError(f"each notebook runs once; given more than once: {', '.join(repeated)}")
     common, overrides = content.common, _anchored(overrides or {}, chosen, Path())
-    jobs = []
+    jobs, own_values = [], False
     for name in chosen:
         found, own = declaration(name), content.notebooks.get(name, {})
         if unknown := set(own) - found.takes:
             raise StudyError(f"preset {preset!r} gives {name} parameters that it does not take: {', '.join(sorted(unknown))}")
         described, values = found.placed(common | own), found.placed(common | own | overrides)
         changed = {k for k, v in (found.parameters | values).items() if (found.parameters | described)[k] != v}
-        if set(overrides) - PLACES and "figures" not in overrides and "figures" in found.parameters:
-            values["figures"] = f"{(found.parameters | values)['figures']}/{OWN}"
+        own_values |= not changed <= PLACES
         jobs.append(Job(name, values, as_described=content.described and changed <= PLACES))
     _refuse_strangers(common, content.notebooks, f"preset {preset!r}: no notebook")
     _refuse_strangers(overrides, chosen, "no chosen notebook")
     for job in jobs:
         check(job.notebook, job.values, look_up=False)
+        if own_values and "figures" not in overrides and "figures" in job.values:
+            job.parameters["figures"] = f"{job.values['figures']}/{OWN}/{own_folder(overrides)}"
     if look_up:
         hub.require(*absent(experiments(jobs)))
         for job in jobs:
             if experiment := job.check():
                 check_asked(overrides, experiment.grid.policies, experiment.grid.problems)
     return jobs
+
+
+def own_folder(overrides: Mapping[str, Any]) -> str:
+    """The name of the figures' folder for a change of a preset: the models and problem sets given, and a hash of all that is given."""
+    given = {name: value for name, value in sorted(overrides.items()) if name not in PLACES}
+    names = [short(name) for kind in ("policies", "prms", "problems") for name in given.get(kind, [])]
+    told = re.sub(r"[^\w.=]+", "-", "-".join(names or given))[:80].strip("-.")
+    return f"{told}-{hashlib.sha256(json.dumps(given, default=str).encode()).hexdigest()[:8]}"
 
 
 def _refuse_strangers(given: dict, notebooks: Iterable[str], who: str) -> None:

@@ -102,6 +102,20 @@ def token_ids(tokenizer, texts: list[str]) -> list[list[int]]:
     return [encoding.ids for encoding in compiled.encode_batch_fast(texts, add_special_tokens=False)]
 
 
+def unknown_id(tokenizer) -> int | None:
+    """The id that stands for text which a tokenizer does not know; None where it knows all, as byte-level ones do.
+
+    ``tokenizer`` is transformers' or its compiled one. The ``unk_token`` that a byte-level tokenizer declares is another mark, the end of
+    text say, which prompts may hold.
+    """
+    compiled = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not hasattr(compiled, "model"):
+        return tokenizer.unk_token_id
+    declared = getattr(tokenizer, "unk_token", None)  # which a unigram model does not hold itself
+    token = getattr(compiled.model, "unk_token", declared)
+    return compiled.token_to_id(token) if token else None
+
+
 def render_prompt(tokenizer, problem: str, task: Task = MATHS) -> str:
     """The text that a policy continues, by the tokenizer's own chat template.
 

@@ -1,0 +1,67 @@
+"""A PRM that cannot read its input is refused: before anything is generated where the problems show it, else as it reads."""
+
+from __future__ import annotations
+
+import json
+
+import published_prms
+import pytest
+from tokenizers import Tokenizer
+
+from tts.generate.grid import Grid
+from tts.generate.runner import fill
+from tts.models.hub import ModelError
+from tts.reward_models import check_reads, open_prm
+from tts.store.store import Store
+from tts.tasks.prompts import unknown_id
+
+PROSE = {"id": "a", "problem": "7a+b", "answer": "7"}  # a token per character: 2 of 4 are unknown
+SUM = {"id": "b", "problem": "7,+8,+9,+10,+11,+12=?", "answer": "57"}  # 21 tokens, all known
+SOLUTION = ("7+8=15", "15+9=24", "\\boxed{24}")
+
+
+def test_problems_are_enough_to_refuse_one(tiny_qwen_prm):
+    with pytest.raises(ModelError, match=rf"the PRM {tiny_qwen_prm} cannot read its input: .* 50% of the tokens, as in '7a\+b'"):
+        check_reads(str(tiny_qwen_prm), [PROSE])
+    with pytest.raises(ModelError, match="8% of the tokens"):  # 2 of 25
+        check_reads(str(tiny_qwen_prm), [SUM, PROSE])
+    check_reads(str(tiny_qwen_prm), [SUM, SUM | {"problem": SUM["problem"] + "a"}])  # 1 of 43
+    check_reads("imported:any", [PROSE])
+
+
+def test_a_checker_of_pocket_problems_is_refused_for_others():
+    check_reads("dial:0.1,0.1", [SUM | {"task": "pocket"}])
+    with pytest.raises(ValueError, match="cannot check the steps of '7a"):
+        check_reads("dial:0.1,0.1", [PROSE])
+
+
+def test_nothing_is_generated_for_one(tiny_lm, tiny_qwen_prm, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text(json.dumps(PROSE))
+    names = {"problems": {str(file): 1}, "policies": [str(tiny_lm)], "prms": [str(tiny_qwen_prm)]}
+    with pytest.raises(ModelError, match="the PRM .* cannot read its input"):
+        fill(Grid(**names, methods=["best_of_n"], samples=4, budgets=[4]), Store(tmp_path / "runs"))
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("family", ["qwen-prm", "math-shepherd", "implicit"])
+def test_solutions_that_cannot_be_read_are_refused(request, family):
+    folder = request.getfixturevalue("tiny_qwen_prm" if family == "qwen-prm" else "tiny_lm")
+    prm = open_prm(f"{family}:{folder}")
+    asked = [(SUM["id"], SUM["problem"])]
+    prm.score(asked * 20, [(*SOLUTION, f"{i}+1=2") for i in range(20)])
+    assert prm.unknown == 0 and prm.tokens > 1000
+    prm.score(asked, [("well, 7+8=15", *SOLUTION)])  # the letters of one step
+    assert prm.unknown > 0
+    assert prm.report_unread() is None and prm.unknown == prm.tokens == 0, "each chunk is judged by itself"
+    with pytest.raises(ModelError, match=r"does not know \d+% of the tokens, as in 'then we are done'"):
+        prm.score(asked * 20, [(f"first we add {i}", "then we are done") for i in range(20)])
+
+
+def test_a_byte_level_tokenizer_reads_everything(tmp_path):
+    folder = published_prms.build_skywork(tmp_path / "value-head")
+    prm = open_prm(f"skywork:{folder}")
+    assert prm.family.tokenizer.unk_token_id is not None and prm.unknown_id is None, "what it declares as unknown begins every text"
+    assert unknown_id(Tokenizer.from_file(str(folder / "tokenizer.json"))) is None
+    check_reads(f"skywork:{folder}", [PROSE | {"problem": "Füße 🦄"}])
+    prm.score([("a", "Füße 🦄")] * 9, [(f"🦄 {i}" * 9,) for i in range(9)])
