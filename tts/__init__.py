@@ -39,5 +39,6 @@ def __dir__() -> list[str]:
 for _plugin in filter(None, os.environ.get("TTS_PLUGINS", "").split(",")):
     try:
         import_module(_plugin)
-    except ModuleNotFoundError as error:
-        raise ImportError(f"TTS_PLUGINS names {_plugin!r}: {error}; is its folder on PYTHONPATH?") from error
+    except Exception as error:
+        hint = "; is its folder on PYTHONPATH?" if isinstance(error, ModuleNotFoundError) and error.name == _plugin else ""
+        raise ImportError(f"TTS_PLUGINS names {_plugin!r}: {type(error).__name__}: {error}{hint}") from error

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import weakref
 
 import pytest
 import torch
 
+from tts.common.paths import DATA
 from tts.engine.decoding import DecodingBatch
 from tts.engine.drawing import choose, uniforms
 from tts.engine.slot_cache import SlotCache
+from tts.models.hub import ModelError
+from tts.models.loading import load_causal_lm
+from tts.policies import check_policy
 from tts.policies.transformers import TransformersPolicy
+from tts.reward_models import open_prm
 from tts.search import beam_search, dvts, sample_pool
 from tts.search.base import Sample, Score
 from tts.search.driver import Driver
@@ -332,3 +338,13 @@ def test_choice_inverts_the_cumulative_distribution():
     assert choose(logits, rows, uniform, 1.0, 0.6).tolist() == [1, 1, 1, 2, 2, 2, 2]
     assert choose(logits, rows, uniform, 1.0, 0.4).tolist() == [1] * 5 + [2] * 2
     assert choose(logits, rows, uniform, 0, 1.0).tolist() == [1] * 5 + [2] * 2
+
+
+def test_a_model_of_another_kind_writes_nothing(tmp_path):
+    folder = tmp_path / "prm"
+    shutil.copytree(DATA / "models" / "prm-qwen-28k", folder)
+    for load in (check_policy, load_causal_lm):
+        with pytest.raises(ModelError, match="prm is a Qwen2ForProcessRewardModel, which is no causal language model; as a PRM give it as"):
+            load(str(folder))
+    with pytest.raises(ModelError, match="which is no causal language model"):
+        open_prm(f"math-shepherd:{folder}")

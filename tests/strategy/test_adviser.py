@@ -58,6 +58,8 @@ def test_it_solves_a_problem_and_says_what_it_cost(plan, file):
     assert found.answer == "15" and found.steps[-1] == "\\boxed{15}" and found.difficulty == again.difficulty(found.score)
     assert found.policy_tokens > 0 and found.prm_tokens > 0
     assert found == adviser.solve(again, Engines(batch=128), "7,+8=?", 16)
+    with pytest.raises(adviser.StrategyError, match="the problem is empty"):
+        adviser.solve(again, Engines(batch=128), " ", 16)
 
 
 @pytest.mark.parametrize(

@@ -93,3 +93,32 @@ def test_an_empty_name_is_refused(name, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2 and f"error: {name} is empty; give a name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["estimate", "--preset", "paper", "--peak", "0"], "--peak"),
+        (["estimate", "--preset", "paper", "--decoding", "2"], "--decoding"),
+        (
+            ["estimate", "--preset", "paper", "--tokens", "math500=-1"],
+            "--tokens math500=-1: give a positive number for one of aime24, ",
+        ),
+        (["estimate", "--preset", "paper", "--tokens", "mathx=10"], "--tokens mathx=10: give a positive number for one of aime24, "),
+        (
+            ["run", "01_tts_methods", "--preset", "smoke", "-p", "policy=prm-qwen-28k"],
+            "is a Qwen2ForProcessRewardModel, which",
+        ),
+        (
+            ["run", "01_tts_methods", "--preset", "smoke", "-p", "problems={foo:/nowhere/mine.jsonl: 1}"],
+            "no file foo:/nowhere/mine.jsonl; the tasks that may stand before a colon are pocket, maths",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(arguments, said, monkeypatch, capsys, tmp_path):
+    store = ["-p", f"store={tmp_path / 'runs'}", "-p", f"figures={tmp_path / 'figures'}"] if arguments[0] == "run" else []
+    monkeypatch.setattr(sys, "argv", ["tts", *arguments, *store])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2 and said in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not (tmp_path / "runs").exists()

@@ -61,6 +61,13 @@ def read_card(folder: str | Path) -> dict:
     return read_json(Path(folder) / "card.json")
 
 
+def check_writes(location: str) -> None:
+    """Raises ModelError for a model whose config names no causal language model: what it would write by another head means nothing."""
+    named = read_json(Path(location) / "config.json").get("architectures") or []
+    if named and not any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for name in named):
+        raise ModelError(f"{location} is a {named[0]}, which is no causal language model; as a PRM give it as FAMILY:NAME among prms")
+
+
 def write_card(folder: Path, card: dict) -> None:
     write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tts.models.files import folder_of, guarded, load_config, parameters, read_card, read_json, weights_hash
+from tts.models.files import check_writes, folder_of, guarded, load_config, parameters, read_card, read_json, weights_hash
 from tts.models.hub import ModelError
 
 # torch and transformers take seconds to import, and most of what is done with names, cards and hashes needs neither.
@@ -109,6 +109,7 @@ def load_causal_lm(location: str, device: str | None = None, dtype: torch.dtype 
     """A causal language model, ready for inference, placed as :func:`placement` says but for what is given."""
     from transformers import AutoModelForCausalLM
 
+    check_writes(str(folder_of(location)))
     return load_model(AutoModelForCausalLM, location, device, dtype)
 
 

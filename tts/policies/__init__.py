@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pkgutil import resolve_name
 
-from tts.models.files import ADAPTER, chat_template, named_folder
+from tts.models.files import ADAPTER, chat_template, check_writes, named_folder
 from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.models.locate import weights_of as hash_of
@@ -65,7 +65,7 @@ def open_policy(name: str, sampling: Sampling, batch: int, task: Task = MATHS) -
 def check_policy(name: str) -> None:
     """Finds a policy without loading it; a server is not asked, for what it made once can be read without it."""
     if files := _files_of(name):
-        locate(files)
+        check_writes(locate(files))
 
 
 def _files_of(name: str) -> str:

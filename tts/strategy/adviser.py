@@ -236,8 +236,10 @@ def solve(plan: Strategy, engines: Engines, problem: str, budget: float, unit: U
     """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers.
 
     Raises:
-        StrategyError: as :meth:`Strategy.within`.
+        StrategyError: as :meth:`Strategy.within`, and for an empty problem.
     """
+    if not problem.strip():
+        raise StrategyError("the problem is empty; give its text")
     entries = {e.difficulty: e for e in plan.within(budget, unit)}
     models = {"policies": [plan.policy.name], "prms": [plan.prm.name], "methods": ["majority"], "problems": plan.learnt_on}
     grid = grid_of(**models, **plan.sampling.model_dump(), beam_width=plan.beam_width, seed=seed)

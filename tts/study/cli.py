@@ -120,9 +120,9 @@ def estimate_(
     preset: Preset = "paper",
     parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
     tokens: Annotated[list[str], typer.Option(metavar="SET=TOKENS", help="tokens of a solution of a problem set")] = [],  # noqa: B006
-    peak: Annotated[float, typer.Option(help="TFLOP/s of one GPU; an H100 has 989 in bf16")] = 989,
-    decoding: Annotated[float, typer.Option(help="share of the peak that generating reaches")] = 0.1,
-    reading: Annotated[float, typer.Option(help="share of the peak that a PRM reaches")] = 0.4,
+    peak: Annotated[float, typer.Option(min=1e-3, help="TFLOP/s of one GPU; an H100 has 989 in bf16")] = 989,
+    decoding: Annotated[float, typer.Option(min=1e-6, max=1, help="share of the peak that generating reaches")] = 0.1,
+    reading: Annotated[float, typer.Option(min=1e-6, max=1, help="share of the peak that a PRM reaches")] = 0.4,
 ) -> None:
     """Estimates tokens and GPU hours of a preset from the FLOPs model, before anything is spent; needs no model."""
     from tts.analysis import gpu_hours
@@ -130,6 +130,9 @@ def estimate_(
 
     jobs = presets.plan(preset, notebooks, presets.parse_overrides(parameter), look_up=False)
     lengths = {name: float(count) for name, count in presets.parse_overrides(tokens).items()}
+    asked = {name for experiment in presets.experiments(jobs) for name in experiment.grid.problems}
+    if wrong := [name for name, count in lengths.items() if name not in asked or not 0 < count < float("inf")]:
+        raise presets.StudyError(f"--tokens {wrong[0]}={lengths[wrong[0]]:g}: give a positive number for one of {', '.join(sorted(asked))}")
     assumed = gpu_hours.Assumptions(gpu_hours.Assumptions().tokens | lengths, peak=peak * 1e12, decoding=decoding, reading=reading)
     found = gpu_hours.table((grid for experiment in presets.experiments(jobs) for grid in experiment.grids()), assumed)
     print(assumed, gpu_hours.markdown(found), sep="\n\n")

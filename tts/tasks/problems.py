@@ -96,7 +96,7 @@ def fingerprint(problems: list[dict]) -> str:
 
 def read(path: Path, task: Task) -> list[dict]:
     """A file's problems, each checked; raises :class:`ProblemError` where the file or one of its rows cannot be read."""
-    if not path.exists() and ":" in path.name:
+    if not path.exists() and ":" in str(path):
         raise ProblemError(f"no file {path}; the tasks that may stand before a colon are {', '.join(TASKS)}")
     rows = [_checked_row(row, where, task) for where, row in records(path, "'problem' and 'answer'")]
     if not rows:
