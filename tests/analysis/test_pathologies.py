@@ -42,7 +42,7 @@ def test_scores_of_right_steps_by_length():
 
 
 def test_prms_that_cannot_be_run_or_read_the_solutions_are_left_out_and_that_is_said(monkeypatch):
-    def judge(prm, solutions):
+    def judge(prm, solutions, name):
         if prm == "words-only":
             check_share(prm, 30, 40, "7,+8=?")
         return prm
@@ -51,6 +51,6 @@ def test_prms_that_cannot_be_run_or_read_the_solutions_are_left_out_and_that_is_
     judged, left_out = pathologies.judge_all(["good", "imported:x/p", "words-only"], [])
     assert judged == {"good": "good"} and left_out[0].startswith("imported:x/p was imported")
     assert "the PRM words-only cannot read its input: its tokenizer does not know 75% of the tokens, as in '7,+8=?'" in left_out[1]
-    monkeypatch.setattr(pathologies, "judge", lambda prm, solutions: (_ for _ in ()).throw(ModelError("no model")))
+    monkeypatch.setattr(pathologies, "judge", lambda prm, solutions, name: (_ for _ in ()).throw(ModelError("no model")))
     with pytest.raises(ModelError, match="no model"):
         pathologies.judge_all(["missing"], [])

@@ -286,4 +286,4 @@ def test_a_prm_of_very_few_or_unknown_parameters_is_drawn():
     figure, ax = plt.subplots()
     plots.quality_against_accuracy(table, (10, 20), ax)
     figure.canvas.draw()
-    assert [float(points.get_sizes()[0]) for points in ax.collections if isinstance(points, PathCollection)] == [12, 12]
+    assert [float(points.get_sizes()[0]) for points in ax.collections if isinstance(points, PathCollection)] == [12, 24]

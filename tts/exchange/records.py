@@ -315,7 +315,7 @@ def steps_and_scores(text: str, scores: tuple[float, ...], tag: str = "") -> tup
 def whole_number(value: object) -> int | None:
     """A token count, also as 3.0; None for anything that is not one."""
     whole = isinstance(value, int) and not isinstance(value, bool) or isinstance(value, float) and value.is_integer()
-    return int(value) if whole and value >= 0 else None  # type: ignore[operator, call-overload]
+    return int(value) if whole and 0 <= value < 1 << 31 else None  # type: ignore[operator, call-overload]
 
 
 def near(row: dict) -> tuple[dict, list[str]]:
