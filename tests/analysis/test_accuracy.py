@@ -89,6 +89,17 @@ def test_dvts_at_a_smaller_budget_draws_whole_subtrees(written):
     assert results.accuracy(problems, policy, prm, "dvts", 2).tolist() == [0.5, 0.5]
 
 
+def test_the_first_samples_alone_as_published_tables_count(written):
+    results, problems, policy, prm = written
+    first = Results(results.grid.model_copy(update={"subsets": "first"}), results.store)
+    at_two = {method: first.accuracy(problems, policy, prm, method, 2).tolist() for method in ("pass", "majority", "best_of_n", "dvts")}
+    # Of a 15 and 14 come first, and 14 has the better score; of b 2 and nothing. The first subtree of a is right, that of b wrong.
+    assert at_two == {"pass": [1, 1], "majority": [0.5, 1], "best_of_n": [0, 1], "dvts": [1, 0]}
+    for method in at_two:
+        every = [held.accuracy(problems, policy, prm, method, 4).tolist() for held in (first, results)]
+        assert every[0] == every[1], "at N there is one subset"
+
+
 def test_tokens_of_a_part_are_that_part(written):
     results, problems, policy, prm = written
     assert results.policy_tokens(problems, policy, prm, "best_of_n", 2).tolist() == [20, 20]

@@ -54,7 +54,7 @@ def build(folder: Path) -> None:
         _study(folder / root / RUN)
     (folder / "exported").mkdir()
     rows = [json.loads(line) for line in (folder / "plain" / "mine.jsonl").read_text().splitlines()]
-    whole = [{name: None for name in plain.SCHEMA.names} | row | {"sampling": {}} for row in rows]
+    whole = [{name: None for name in plain.schema().names} | row | {"sampling": {}} for row in rows]
     plain.write(whole, folder / "exported" / "mine.parquet")
 
 

@@ -90,16 +90,18 @@ class Results(Evidence):
 
     def _accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule) -> np.ndarray:
         asked, runs = method_of(method), self._runs(problem_set, policy, prm, method, n)
+        first = self.grid.subsets == "first"
         if asked.source == "greedy":
             return np.array([float(g.correct[0]) for g in runs])
         if asked.select == "oracle":
-            return np.array([stats.pass_at_k(g.correct, n) for g in runs])
+            return np.array([float(g.correct[:n].any()) if first else stats.pass_at_k(g.correct, n) for g in runs])
         rule = MAJORITY if asked.select == "majority" else rule
         parts = self.grid.parts(method, policy, prm, n)
         if parts is None:
             return np.array([vote_of(g, rule) for g in runs])
         total, each = parts
-        return np.array([vote_of(by_part(g, total, each), rule, n // each) for g in runs])
+        drawn = [by_part(g, total, each) for g in runs]
+        return np.array([vote_of(first_of(g, n // each), rule) if first else vote_of(g, rule, n // each) for g in drawn])
 
     def mean_score(self, problem_set: str, policy: str, prm: str, samples: int) -> np.ndarray:
         """Mean score that the PRM gives to each problem's first ``samples`` solutions of the pool, ``(problems,)``."""
@@ -157,6 +159,12 @@ def by_part(graded: Graded, parts: int, samples: int) -> Graded:
     for how, values in graded.scores.items():
         scores[how][part] = values
     return replace(graded, group=group, correct=correct, scores=scores, subtree=np.arange(parts))
+
+
+def first_of(graded: Graded, count: int) -> Graded:
+    """The first candidates alone."""
+    scores = {how: values[:count] for how, values in graded.scores.items()}
+    return replace(graded, group=graded.group[:count], correct=graded.correct[:count], scores=scores)
 
 
 def vote_of(graded: Graded, rule: Rule, n: int | None = None) -> float:

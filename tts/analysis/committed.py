@@ -178,7 +178,8 @@ def _problems(grid: Grid, problem_set: str, count: int | None = None) -> list[di
 
 
 def _settings(grid: Grid) -> dict:
-    own = {name: getattr(grid, name) for name in ("max_step_tokens", "extract", "system") if getattr(grid, name) not in (None, [])}
+    later = ("max_step_tokens", "extract", "system", "subsets")  # not in older files, which have what is left out here
+    own = {name: getattr(grid, name) for name in later if getattr(grid, name) not in (None, [], "all")}
     return {name: getattr(grid, name) for name in SETTINGS} | own
 
 

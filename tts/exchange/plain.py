@@ -3,18 +3,22 @@
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tts.analysis.grades import VERDICTS, Judges
 from tts.common.files import replacing
 from tts.exchange.records import COUNTS, Contents, ExchangeError, Record, Solution, clean_scores, steps_and_scores, whole_number, writing
 from tts.search.registry import GREEDY, POOL, SCORES, Settings, is_search, method_of, searches
 from tts.store.imported import is_imported, original
 from tts.store.run_spec import RunSpec
 from tts.store.store import Run, Store
+from tts.tasks import task_of_key
 from tts.tasks.maths import MATHS
+from tts.tasks.verdicts import Verdicts
 
 NAME = "plain"
 REQUIRED = ("problem", "answer", "completions")
@@ -23,14 +27,18 @@ SAMPLES = "samples"  # a pool, with scores or without
 
 _TEXT, _NUMBER = pa.string(), pa.int64()
 _SOLUTION = {"steps": pa.list_(_TEXT), "scores": pa.list_(pa.float64()), "tokens": _NUMBER, "status": _TEXT, "path": pa.list_(pa.int32())}
-SCHEMA = pa.schema(
-    dict.fromkeys(("id", "problem", "answer", "method", "policy", "prm"), _TEXT)
-    | dict.fromkeys(("n", "seed", "width"), _NUMBER)
-    | {"sampling": _TEXT}
-    | dict.fromkeys(COUNTS, _NUMBER)
-    | {"completions": pa.list_(pa.struct({"text": _TEXT} | _SOLUTION))}
-)
-"""Schema of the parquet export; ``sampling`` is JSON text there, for its fields differ between engines."""
+_GRADES = {"correct": pa.bool_(), "outcome": _TEXT}
+
+
+def schema(graded: bool = False) -> pa.Schema:
+    """Schema of the parquet export; ``sampling`` is JSON text there, for its fields differ between engines."""
+    return pa.schema(
+        dict.fromkeys(("id", "problem", "answer", "method", "policy", "prm"), _TEXT)
+        | dict.fromkeys(("n", "seed", "width"), _NUMBER)
+        | {"sampling": _TEXT}
+        | dict.fromkeys(COUNTS, _NUMBER)
+        | {"completions": pa.list_(pa.struct({"text": _TEXT} | _SOLUTION | (_GRADES if graded else {})))}
+    )
 
 
 def is_row(row: dict) -> bool:
@@ -119,15 +127,24 @@ def _count(row: dict, key: str) -> int | None:
     return whole_number(value)
 
 
-def rows(store: Store) -> Iterator[dict]:
-    """Everything in a store, one row per run and problem, sorted, without times."""
+def rows(store: Store, graded: bool = False) -> Iterator[dict]:
+    """Everything in a store, one row per run and problem, sorted, without times.
+
+    ``graded`` adds to each completion whether it is right and what became of its answer, see :class:`tts.analysis.grades.Grades`.
+    """
     runs = [run for run in store.runs() if any(run.folder.glob("*.parquet"))]
     headers = _headers(runs)
-    for run in sorted(runs, key=lambda run: json.dumps(headers[run.key], sort_keys=True)):
-        for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
-            completions = [{"text": MATHS.join(t["steps"])} | {key: t[key] for key in _SOLUTION} for t in row["trajectories"]]
-            named = {"id": row["problem_id"], "problem": row["problem"], "answer": row["answer"]}
-            yield named | headers[run.key] | {key: row[key] for key in COUNTS} | {"completions": completions}
+    with Judges() if graded else nullcontext() as judges:
+        for run in sorted(runs, key=lambda run: json.dumps(headers[run.key], sort_keys=True)):
+            verdicts = Verdicts(store.folder / VERDICTS)
+            for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
+                completions = [{"text": MATHS.join(t["steps"])} | {key: t[key] for key in _SOLUTION} for t in row["trajectories"]]
+                if judges:
+                    [grades] = judges.of_rows([row], task_of_key(run.spec.task), verdicts)
+                    each = zip(completions, grades.correct, grades.status)
+                    completions = [one | {"correct": right, "outcome": status} for one, right, status in each]
+                named = {"id": row["problem_id"], "problem": row["problem"], "answer": row["answer"]}
+                yield named | headers[run.key] | {key: row[key] for key in COUNTS} | {"completions": completions}
 
 
 def _headers(runs: list[Run]) -> dict[str, dict]:
@@ -153,8 +170,8 @@ def _header(spec: RunSpec) -> dict:
     }
 
 
-def write(exported: Iterable[dict], target: Path) -> int:
-    """Writes rows as JSON lines or, where the file's name ends so, parquet; returns how many.
+def write(exported: Iterable[dict], target: Path, graded: bool = False) -> int:
+    """Writes rows as JSON lines or, where the file's name ends so, parquet; returns how many. ``graded`` as of :func:`rows`.
 
     Raises:
         ExchangeError: for another ending, or where the file cannot be written.
@@ -169,8 +186,8 @@ def write(exported: Iterable[dict], target: Path) -> int:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                     count += 1
             return count
-        with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(path, schema(graded), compression="zstd") as writer:
             while held := [row | {"sampling": json.dumps(row["sampling"], sort_keys=True)} for row in itertools.islice(rows, 500)]:
-                writer.write_table(pa.Table.from_pylist(held, SCHEMA))
+                writer.write_table(pa.Table.from_pylist(held, writer.schema))
                 count += len(held)
     return count

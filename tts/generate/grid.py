@@ -44,6 +44,8 @@ class Grid(BaseModel):
         beam_width: M.
         aggregate, vote: the one selection rule of all methods.
         system: text that policies are told in the place of the task's instruction, which is the default; "" for nothing.
+        subsets: ``all``, for the expected accuracy over the subsets of n samples; ``first``, for the first n alone, as most published
+            tables count.
         extract: ways in which answers are found in solutions, in this order; by default the task's own.
         temperature, top_p, max_tokens, max_steps, seed: settings of sampling and search.
         max_step_tokens: limit of one step of a search; by default the study's 2048, or max_tokens where that is less.
@@ -64,6 +66,7 @@ class Grid(BaseModel):
     aggregate: str = "product"
     vote: str = "vote"
     system: str | None = None
+    subsets: Literal["all", "first"] = "all"
     extract: list[str] = []
     temperature: float = Field(0.7, ge=0, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1)

@@ -109,6 +109,9 @@ def describe(grid: Grid, store: Store) -> str:
     others = [spec for spec in grid.specs() if spec.engine.name != DEFAULT]
     limits = dict.fromkeys(f"\n{spec.policy.name}: {limit}" for spec in others for limit in store.run(spec).limits())
     sources = {policy: imported.of(grid.problems, policy) for policy in grid.policies if imported.is_imported(policy)}
+    limits |= (
+        {"\naccuracies are those of the first N samples, not the expectation over subsets of N": None} if grid.subsets == "first" else {}
+    )
     limits |= dict.fromkeys(f"\n{line}" for policy, source in sources.items() for line in source.repeated(policy, grid.seed))
     policies = "1 policy" if len(grid.policies) == 1 else f"{len(grid.policies)} policies"
     prms = "1 PRM" if len(grid.prms) == 1 else f"{len(grid.prms)} PRMs"

@@ -271,6 +271,7 @@ def export(
     file: Annotated[Path, typer.Argument(help="to write; it ends in .jsonl or .parquet")],
     preset: Preset = "pocket",
     store: StoreFolder = None,
+    graded: Annotated[bool, typer.Option("--graded", help="say of each completion whether it is right, and why not")] = False,
 ) -> None:
     """Writes everything in a store to one file, in the plain format (docs/formats.md), which 'import' reads."""
     from tts.exchange import plain
@@ -278,7 +279,7 @@ def export(
 
     held = presets.store_of(preset, store)
     _say_what_is_unfinished(held)
-    console.print(f"{plain.write(plain.rows(held), file)} records written to {file}")
+    console.print(f"{plain.write(plain.rows(held, graded), file, graded)} records written to {file}")
 
 
 @app.command()
