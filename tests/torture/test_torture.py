@@ -274,7 +274,7 @@ def test_a_damaged_note_is_named_and_written_anew_alone(short, tmp_path, damage)
         ("model.safetensors", flipped(0.7), "are not those that its card.json records"),
         ("model.safetensors", flipped(0.9, 1), "are not those that its card.json records"),
         ("model.safetensors", truncated(0.5), "are not those that its card.json records"),
-        ("config.json", truncated(0.5), "cannot load"),
+        ("config.json", truncated(0.5), "config.json is damaged"),
         ("card.json", truncated(0.5), "card.json is damaged"),
         ("card.json", BINARY, "card.json is damaged"),
         ("tokenizer.json", truncated(0.5), "cannot load"),
