@@ -342,3 +342,25 @@ def test_ways_of_finding_answers_are_part_of_what_is_graded(run):
         Grid(**grid, extract=["guess"])
     names = {grades._note(run, PROBLEMS, finding(MATHS, ways)) for ways in (("box",), ("box", "phrase"), ("phrase", "box"))}
     assert len(names) == 3 and grades._note(run, PROBLEMS, MATHS) in names
+
+
+@pytest.mark.parametrize(
+    ("reference", "right", "wrong"),
+    [
+        ("(2,6)", ["(2,6)", "2, 6"], ["6, 2", "(6,2)"]),
+        ("(-\\infty, 3)", ["(-\\infty, 3)"], ["x<3"]),
+        ("1375_8", ["1375", "1375_8"], ["1375_9"]),
+        ("3:30 p.m.", ["3:30"], ["3:30 AM"]),
+        ("x=5", ["5"], ["y=5"]),
+        ("5", ["5\\%"], ["0.05"]),
+        ("x \\ne 2", ["x \\neq 2", "x ≠ 2"], ["x \\ne 3"]),
+    ],
+)
+def test_verdicts_do_not_depend_on_the_order_of_samples(reference, right, wrong):
+    with Grader() as grader:
+        for answers in itertools.permutations([*right, *wrong]):
+            steps = [{"steps": [f"\\boxed{{{answer}}}"], "status": "finished"} for answer in answers]
+            grades = of_row({"answer": reference, "trajectories": steps}, grader)
+            assert dict(zip(answers, grades.correct)) == dict.fromkeys(right, True) | dict.fromkeys(wrong, False)
+            assert len({grades.group[answers.index(answer)] for answer in right}) == 1, "right answers are one vote"
+            assert not {grades.group[answers.index(a)] for a in right} & {grades.group[answers.index(a)] for a in wrong}

@@ -444,6 +444,18 @@ def test_a_graded_export_says_what_became_of_each_answer(ending, tmp_path):
     assert "5 recorded grades recomputed, 0 differ" in again
 
 
+def test_what_cannot_have_an_effect_is_refused(tmp_path):
+    write = {"problem": "2+2?", "answer": "4", "completions": [{"text": "\\boxed{4}", "scores": [0.5]}]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(write))
+    with pytest.raises(ExchangeError, match="sigmoid is for logits, and all scores of these files are in"):
+        list(summary.import_all(Store(tmp_path / "runs"), [str(tmp_path / "in.jsonl")], scores="sigmoid"))
+    list(summary.import_all(Store(tmp_path / "runs"), [str(tmp_path / "in.jsonl")]))
+    held = {"problems": {str(tmp_path / "runs" / "imported" / "in" / "in.jsonl"): 1}, "policies": ["imported:in/in"]}
+    Grid(**held, methods=["majority"], samples=1, budgets=[1])
+    with pytest.raises(ValueError, match="imported samples were made with a prompt of their own"):
+        Grid(**held, methods=["majority"], samples=1, budgets=[1], system="Think.")
+
+
 def plain_rows(count=3):
     solution = {"text": "One.\n\n\\boxed{1}", "scores": [0.5, 0.6], "tokens": 4, "correct": True}
     return [{"problem": f"p{i}", "answer": "1", "completions": [solution, {"text": "\\boxed{2}", "scores": [0.1]}]} for i in range(count)]

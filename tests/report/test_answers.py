@@ -11,6 +11,7 @@ def test_the_policy_with_the_fewest_answers_is_named_with_the_reasons():
     )
     line = "an answer in 7 of 10 samples (1 answered, phrase, 2 no answer, 1 cut off at 160 tokens; fewest: 6k)"
     assert answers(statuses, 160) == [line]
+    assert "1 cut off;" in answers(statuses, None)[0]
     assert answers(statuses.iloc[:1], 160) == [line.replace("; fewest: 6k", "")]
 
 

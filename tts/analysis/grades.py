@@ -47,18 +47,22 @@ class Grades:
 
 
 def of_row(row: dict, grader: Grader) -> Grades:
-    """Grades of a stored row's candidates; equal answers share a number and a verdict."""
+    """Grades of a stored row's candidates.
+
+    Each answer is judged beside the reference, and all right ones are one vote: of ``6, 2`` and ``(2,6)``, which are the same list, the
+    reference ``(2,6)`` takes the second only, whichever comes first.
+    """
     task = grader.task
     answer_of = cache(lambda steps: task.found(task.join(steps)))  # samples repeat each other
     # An answer counts where the solution ended by itself: a cut-off one has none.
     ended = [t["status"] == "finished" for t in row["trajectories"]]
     found = [answer_of(tuple(t["steps"])) if whole else (None, "") for t, whole in zip(row["trajectories"], ended)]
     answers, ways = [answer for answer, _ in found], [way for _, way in found]
-    numbers = groups(answers, grader)
-    verdict: dict[int, bool] = {-1: False}
-    for number, answer in zip(numbers, answers):
-        if number not in verdict:
-            verdict[number] = grader.right(row["answer"], answer)
+    judged = cache(lambda answer: grader.right(row["answer"], answer))
+    correct = [judged(answer) for answer in answers]
+    wrong = groups([None if right else answer for answer, right in zip(answers, correct)], grader)
+    order: dict[int, int] = {}  # numbers by first appearance; -2 stands for the right ones
+    numbers = [-1 if n == -1 else order.setdefault(n, len(order)) for n in (-2 if c else n for n, c in zip(wrong, correct))]
     own = type(task).ways[0]
 
     def status(number: int, answer: str | None, way: str, whole: bool) -> str:
@@ -68,7 +72,7 @@ def of_row(row: dict, grader: Grader) -> Grades:
             return "judged uncertain"
         return ("answered" if way == own else f"answered, {way}") if number >= 0 else "unreadable"
 
-    return Grades(numbers, [verdict[number] for number in numbers], list(map(status, numbers, answers, ways, ended)))
+    return Grades(numbers, correct, list(map(status, numbers, answers, ways, ended)))
 
 
 class Judges(AbstractContextManager):

@@ -106,6 +106,8 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
     folder = store.folder / FOLDER / name
     _check_name(folder, name, root)
     if scores == "sigmoid":
+        if not any(low < 0 or high > 1 for low, high in (record.stored.range for record in contents.records)):
+            raise ExchangeError("--scores sigmoid is for logits, and all scores of these files are in [0, 1] already; leave it out")
         contents.records = [replace(record, solutions=replace(record.stored, sigmoid=True)) for record in contents.records]
     with suppress(OSError):
         store.folder.mkdir(parents=True, exist_ok=True)  # for the verdicts; whether it can be written is said below

@@ -147,6 +147,8 @@ class Grid(BaseModel):
 
     def _imported_data_suffice(self) -> None:
         """Imported data need not fit a grid of budgets, but must say something of each method."""
+        if self.system is not None and all(map(imported.is_imported, self.policies)):
+            raise ValueError("system: imported samples were made with a prompt of their own; leave it out")
         for policy in filter(imported.is_imported, self.policies):
             for scorer in self.prms if any(registry.method_of(m).guided for m in self.methods) else []:
                 if not self.fits(policy, scorer, self.rule):

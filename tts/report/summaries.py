@@ -205,14 +205,18 @@ def findings(ledger: pd.DataFrame) -> list[str]:
     return lines
 
 
-def answers(statuses: pd.DataFrame, max_tokens: int) -> list[str]:
-    """In how many samples an answer was found, of the policy with the fewest; ``statuses`` as Results.statuses gives them."""
+def answers(statuses: pd.DataFrame, max_tokens: int | None) -> list[str]:
+    """In how many samples an answer was found, of the policy with the fewest.
+
+    ``statuses``: as Results.statuses gives them; ``max_tokens``: limit of a sample, None where it is not known.
+    """
     if statuses.empty:
         return []
     totals = statuses.sum(1)
     found = statuses.filter(regex="^answered").sum(1).astype(int)  # of no column 0.0
     fewest = (found / totals).idxmin()
-    others = {f"cut off at {max_tokens} tokens" if name == "truncated" else name: n for name, n in statuses.loc[fewest].items()}
+    cut = "cut off" if max_tokens is None else f"cut off at {max_tokens} tokens"
+    others = {cut if name == "truncated" else name: n for name, n in statuses.loc[fewest].items()}
     told = ", ".join(f"{n:,} {name}" for name, n in others.items() if n and name != "answered")
     among = f"; fewest: {short(fewest)}" if len(statuses) > 1 and told else ""
     return [f"an answer in {found[fewest]:,} of {totals[fewest]:,} samples" + (f" ({told}{among})" if told else "")]

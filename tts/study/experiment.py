@@ -17,6 +17,7 @@ from tts.generate import labelled, runner
 from tts.generate.grid import Grid, ParameterError, grid_of
 from tts.reward_models import can_score
 from tts.search.registry import POOL
+from tts.store.imported import is_imported
 from tts.store.store import Store
 from tts.study import parameters
 
@@ -133,7 +134,8 @@ class Experiment:
         """Prints what was found, and in how many samples an answer was, and keeps it for the study's closing summary."""
         from tts.report import summaries
 
-        lines = [*lines, *summaries.answers(self.results.statuses(), self.grid.max_tokens)]
+        limit = None if any(map(is_imported, self.grid.policies)) else self.grid.max_tokens
+        lines = [*lines, *summaries.answers(self.results.statuses(), limit)]
         text = "\n".join([f"{name}:", *(f"- {line}" for line in lines)])
         write_text(findings_of(name, self.figures), text + "\n")
         print(text)

@@ -48,6 +48,9 @@ _REWRITTEN: list[tuple[re.Pattern[str], str | Callable[[re.Match], str]]] = [
         (rf"(?<![\\a-zA-Z])({_FUNCTIONS}|{'|'.join(_GREEK)}|frac|sqrt)(?![a-zA-Z])", r"\\\1"),
         (r"(?<![\\a-zA-Z])(?:infinity|inf|oo)(?![a-zA-Z])", r"\\infty"),
         (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        (r"\\(ne|le|ge)q(?![a-zA-Z])", r"\\\1"),
+        (r"\\varnothing", r"\\emptyset"),
+        (r"([_^])\s*(\d)(?=\s+\d)", r"\1{\2}"),
         (r"\s*(?:(?<!\.)\.|[,;:])\s*$|^\s*(?:\\approx|\\sim(?:eq)?|=)\s*|^\s*\{([^{}]*)\}\s*$", r"\1"),
         (
             rf"(?<=\w)(?:\s*_\s*\{{?\s*(?:base\s*)?|\s*\(?\s*(?:in )?base\s*)(\d+|{'|'.join(_NUMBERS)})\s*\}}?\s*\)?\s*$",
@@ -146,6 +149,8 @@ def quickly_same(gold: str, answer: str) -> bool | None:
         return False
     if (a := _WITH_BASE.fullmatch(gold)) or _WITH_BASE.fullmatch(answer):
         return _same_base(a, _WITH_BASE.fullmatch(answer), gold, answer)
+    if any(_INTEGER.fullmatch(text) for text in (gold, answer)) and "," in gold + answer:
+        return False  # [5,5] is no number
     if any(_WORD.search(text) or not _complete(text) for text in (gold, answer)):
         return gold.lower() == answer.lower()
     if ("=" in gold) != ("=" in answer) and (_says_more_than_a_value(gold) or _says_more_than_a_value(answer)):
