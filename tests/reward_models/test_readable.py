@@ -53,6 +53,8 @@ def test_solutions_that_cannot_be_read_are_refused(request, family):
     assert prm.unknown == 0 and prm.tokens > 1000
     prm.score(asked, [("well, 7+8=15", *SOLUTION)])  # the letters of one step
     assert prm.unknown > 0
+    told, of = prm.unknown / prm.tokens, f"{prm.tokens:,}"
+    assert prm.report_unread() == f"{prm.name} does not know {told:.1%} of the {of} tokens that it was given"
     assert prm.report_unread() is None and prm.unknown == prm.tokens == 0, "each chunk is judged by itself"
     with pytest.raises(ModelError, match=r"does not know \d+% of the tokens, as in 'then we are done'"):
         prm.score(asked * 20, [(f"first we add {i}", "then we are done") for i in range(20)])

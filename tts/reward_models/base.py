@@ -193,9 +193,14 @@ class StepScorer:
         self._trees.pop(problem_id, None)
 
     def report_unread(self) -> str | None:
-        """What is to be said of steps beyond the context since the last report; None where there were none."""
-        steps, self.unread, self.unknown, self.tokens = self.unread, 0, 0, 0
-        return f"{self.name} reads {self.context} tokens at most; {steps} steps that end beyond that scored 0" if steps else None
+        """What is to be said of steps beyond the context, and of unknown tokens, since the last report; None where there were none."""
+        lines = []
+        if self.unread:
+            lines.append(f"{self.name} reads {self.context} tokens at most; {self.unread} steps that end beyond that scored 0")
+        if self.unknown:
+            lines.append(f"{self.name} does not know {self.unknown / self.tokens:.1%} of the {self.tokens:,} tokens that it was given")
+        self.unread = self.unknown = self.tokens = 0
+        return "; ".join(lines) or None
 
     @torch.inference_mode()
     def _read_all(self, waves: list[list[Segment]]) -> None:
