@@ -128,7 +128,7 @@ def _without_words(text: str) -> str:
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _WITH_BASE = re.compile(r"([0-9A-Z]*\d[0-9A-Z]*|[A-Z]+)_\{(\d+)\}")
 _TIME = re.compile(r"(\d{1,2}):(\d\d)(?:([ap])\.?m\.?)?", re.IGNORECASE)
-_DATE = re.compile(r"(\d{1,4})[/-](\d{1,2})[/-](\d{1,4})")
+_DATE = re.compile(r"(?=.*\d{4})(\d{4}|\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{1,2})")  # with a year of four digits: 10-3-2 is a number
 _RATIO = re.compile(r"\d+(?::\d+)+")
 _VARIABLE = re.compile(r"(?<![\\a-zA-Z])[a-z]{1,2}(?![a-zA-Z])")
 _OPERATION = re.compile(r"[-+*/^]|\\(?:cdot|times|frac|sqrt)|\d[a-z]|(?<![\\a-zA-Z])[a-z]{2}(?![a-zA-Z])")

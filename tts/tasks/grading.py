@@ -100,13 +100,13 @@ def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:
         text = task.normal(answer)
         value = task.value(text)
         key = ("text", text) if value is None else ("value", value)
-        if key not in known and value is None and not grader.readable(text):
+        if key not in known and value is None and not grader.readable(answer):
             known[key] = -1
         if key not in known:
             compared = range(len(representatives)) if value is None else others
-            known[key] = next((i for i in compared if grader.same(representatives[i], text)), len(representatives))
+            known[key] = next((i for i in compared if grader.same(representatives[i], answer)), len(representatives))
             if known[key] == len(representatives):
-                representatives.append(text)
+                representatives.append(answer)  # not its normal form: to take that once more may change it
                 if value is None:
                     others.append(known[key])
         numbers.append(known[key])
