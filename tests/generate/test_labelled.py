@@ -188,7 +188,7 @@ def test_names_that_are_no_set(tmp_path):
 def test_a_prm_that_cannot_read_the_solutions_is_refused_and_what_is_too_long_is_told(tmp_path, monkeypatch, capsys):
     rows = process_bench()
     name, prm = written(tmp_path / "mine.jsonl", [*rows["gsm8k"], *rows["math"]]), ScriptedPRM(lambda steps: 0.0)
-    prm.report_unread = lambda: "it reads 8 tokens at most; 3 steps that end beyond that scored 0"
+    prm.report_unread = lambda: ({}, "it reads 8 tokens at most; 3 steps that end beyond that scored 0")
     monkeypatch.setattr(labelled, "open_prm", lambda name: prm)
     with pytest.raises(LabelledError, match="prm-x scores all steps of .*mine.jsonl alike, as if it could not read them; leave it out"):
         pathologies.judge("prm-x", read("test", name), name)

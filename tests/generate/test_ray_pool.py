@@ -199,7 +199,7 @@ def spread(cluster, policy, store, **changes):
     wanted = Grid(**(values | sizes | changes))
     with Scheduler(ray_pool._Cluster(cluster, 1, 0)) as scheduler:
         for made in scheduler.make(missing(wanted, store), store, lambda item: None, lambda tokens: None):
-            store.open(made.work.spec).write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps)
+            store.open(made.work.spec).write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps, made.unread)
     assert not cluster.alive
     return wanted
 

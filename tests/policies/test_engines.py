@@ -378,4 +378,4 @@ def test_a_prm_by_another_engine_scores_as_the_adapter_does(tiny_qwen_prm, rows)
     long = ("7+8=15", "1" * 300, "\\boxed{15}")
     [scores], [read_tokens] = scorer.score([("p", "7,+8=?")], [long])
     assert scores == (pytest.approx(ours[0][0], abs=1e-5), 0.0, 0.0) and read_tokens == len(family.render([("7,+8=?", long[:1])])[0])
-    assert scorer.report_unread() == "other reads 256 tokens at most; 2 steps that end beyond that scored 0"
+    assert scorer.report_unread()[1] == "other reads 256 tokens at most; 2 steps that end beyond that scored 0"

@@ -1,12 +1,14 @@
 """What ran: the stored runs behind a study, with their models, tokens, FLOPs and wall time."""
 
 import importlib.metadata
+import json
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from tts.analysis import costs, flops
 from tts.analysis.accuracy import Results
@@ -47,12 +49,21 @@ def _run(run: Run, paths: Iterable[Path]) -> dict:
         "seed": spec.seed,
         "engine": spec.engine.name,
         "engine's limits": "; ".join(run.limits()) if spec.engine.name != DEFAULT else "",
+        "PRM's limits": _unread(tables),
         "problems": sum(t.num_rows for t in tables),
         "policy tokens": written if spec.method != "scores" else 0,
         "PRM tokens": read,
         "FLOPs": spent + (flops.inference(costs.shape_of(prm).parameters, read) if prm else 0.0),
         "seconds": sum(float(t.schema.metadata[b"seconds"]) for t in tables),
     }
+
+
+def _unread(tables: Sequence[pa.Table]) -> str:
+    """What the PRM could not read of these chunks, in words."""
+    kept = [json.loads(t.schema.metadata.get(b"unread", b"{}")) for t in tables]
+    steps, unknown, tokens = (sum(counts.get(name, 0) for counts in kept) for name in ("steps", "unknown", "tokens"))
+    beyond = [f"{steps:,} steps that end beyond its context scored 0"] if steps else []
+    return "; ".join([*beyond, f"{unknown / tokens:.2%} of its tokens are unknown to it"] if unknown else beyond)
 
 
 def models(results: Sequence[Results]) -> pd.DataFrame:

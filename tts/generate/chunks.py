@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -60,6 +60,7 @@ class Made:
         seconds: wall time that it took.
         steps: column of the steps that a search sampled anew, as of :meth:`tts.store.step_columns.StepCache.column`.
         limits: shortcomings of the engine for it, in words.
+        unread: counts of what the PRM could not read.
         warnings: about what happened meanwhile.
     """
 
@@ -68,6 +69,7 @@ class Made:
     seconds: float
     steps: pa.ListArray | None = None
     limits: tuple[str, ...] = ()
+    unread: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -116,10 +118,10 @@ class Engines:
             self._prms[name, task] = open_prm(name, self.batch, share=self.share, task=task)
         return self._prms[name, task]
 
-    def unread(self) -> list[str]:
-        """A line for each PRM with steps that did not fit its context since this was asked last."""
-        scorers = (prm for prm in self._prms.values() if hasattr(prm, "report_unread"))
-        return [line for prm in scorers if (line := prm.report_unread())]
+    def unread(self) -> tuple[dict[str, int], str | None]:
+        """As :meth:`tts.reward_models.base.StepScorer.report_unread` of the PRM, if there is one that counts."""
+        counting = (prm for prm in self._prms.values() if hasattr(prm, "report_unread"))
+        return next((prm.report_unread() for prm in counting), ({}, None))
 
 
 def warn(lines: Iterable[str]) -> None:
@@ -153,7 +155,8 @@ def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: OnTokens = lam
         rows, steps, limits = _score_pool(work, inputs, engines), None, ()
     else:
         rows, steps, limits = _search(work, inputs or StepCache(), engines, on_tokens)
-    return Made(work, rows, time.monotonic() - started, steps, limits, tuple(engines.unread()))
+    unread, line = engines.unread()
+    return Made(work, rows, time.monotonic() - started, steps, limits, unread, (line,) if line else ())
 
 
 def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: OnTokens) -> tuple[list[dict], pa.ListArray | None, tuple[str, ...]]:

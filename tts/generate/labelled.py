@@ -176,6 +176,6 @@ def step_scores(prm: str, *sets: Sequence[Labelled]) -> list[list[tuple[float, .
         found.append(scores)
         for problem_id, _ in problems:
             opened.forget(problem_id)
-    if hasattr(opened, "report_unread") and (line := opened.report_unread()):
+    if hasattr(opened, "report_unread") and (line := opened.report_unread()[1]):
         warn([line])
     return found

@@ -76,7 +76,7 @@ def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequen
             specs = [spec for grid in grids for spec in grid.specs()]
             for made in _made(left, specs, store, announce, tokens.update):
                 run = store.open(made.work.spec)
-                run.write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps)
+                run.write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps, made.unread)
                 on_stored(run, made.work.chunk)
                 warn(made.warnings)
                 bar.update()

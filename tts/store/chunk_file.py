@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -62,6 +62,7 @@ def write_chunk(
     seconds: float,
     limits: Sequence[str] = (),
     steps: pa.ListArray | None = None,
+    unread: Mapping[str, int] | None = None,
     group: int | None = None,
 ) -> None:
     """Commits a chunk: a temporary file, flushed, then renamed.
@@ -71,12 +72,14 @@ def write_chunk(
         seconds: wall time that it took to make.
         limits: shortcomings of the engine, in words.
         steps: column of the steps that were sampled for it, as of :meth:`tts.store.step_columns.StepCache.column`.
+        unread: what the PRM could not read, as :meth:`tts.reward_models.base.StepScorer.report_unread` counts it.
         group: rows that are held in memory at a time, and make one row group of the file; all of them by default.
 
     Raises:
         StoreError: where the folder cannot be written.
     """
-    notes = {"seconds": f"{seconds:.3f}", checksum.KEY: checksum.BLANK} | ({"limits": json.dumps(list(limits))} if limits else {})
+    notes = {"seconds": f"{seconds:.3f}", checksum.KEY: checksum.BLANK}
+    notes |= {name: json.dumps(kept) for name, kept in {"limits": list(limits), "unread": dict(unread or {})}.items() if kept}
     schema = (SCHEMA if steps is None else SCHEMA.append(STEPS)).with_metadata(notes)
     rows = iter(rows)
     try:

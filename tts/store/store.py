@@ -12,7 +12,7 @@ import glob
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -59,10 +59,16 @@ class Run:
         return self.path(problems).exists() and self.note.exists()
 
     def write(
-        self, problems: Sequence[dict], rows: Iterable[dict], seconds: float, limits: Sequence[str] = (), steps: pa.ListArray | None = None
+        self,
+        problems: Sequence[dict],
+        rows: Iterable[dict],
+        seconds: float,
+        limits: Sequence[str] = (),
+        steps: pa.ListArray | None = None,
+        unread: Mapping[str, int] | None = None,
     ) -> None:
         """Commits a chunk; parameters and errors are those of :func:`tts.store.chunk_file.write_chunk`."""
-        write_chunk(self.path(problems), rows, seconds, limits, steps, self.group)
+        write_chunk(self.path(problems), rows, seconds, limits, steps, unread, self.group)
 
     def read(self, problems: Sequence[dict]) -> list[dict]:
         """A chunk's rows, in the order of its problems; raises :class:`StoreError` where it is missing or damaged."""
