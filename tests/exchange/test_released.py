@@ -9,6 +9,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from helpers.released_files import SUFFIX, dataset, folder_name, rows, write
+from helpers.small_hub import COMMIT as HUB_COMMIT
+from helpers.small_hub import serving
+from huggingface_hub import constants
 
 from tts.analysis.accuracy import Results
 from tts.exchange import released, summary
@@ -261,3 +264,40 @@ def test_a_copied_file_of_a_dataset_is_used_once(tmp_path):
     first.with_name("copy.parquet").write_bytes(first.read_bytes())
     said = told(tmp_path / "runs", [folder], pool=True, name="x")
     assert "samples of Llama-3.2-1B-Instruct, N = 8, seed 0" in said and said.count("a byte-identical copy of ") == 2
+
+
+# -- a download that breaks off ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """best-of-N's dataset with two configurations on a Hub of its own, and the paths of their files."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)  # of which what has arrived is kept: 10 MB, more than these files have
+    folder = dataset(tmp_path / "published", "best_of_n", seeds=(0, 1))
+    paths = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.parquet"))
+    with serving(monkeypatch) as start:
+        yield start(folder, f"HuggingFaceH4/{folder.name}"), paths
+
+
+def test_a_broken_download_goes_on_where_it_was(served, tmp_path):
+    hub, (first, second) = served
+    hub.cuts[second] = [5000]
+    assert "2 of 2 configurations chosen" in told(tmp_path / "runs", [f"hf:{hub.name}"])
+    start, of, kept = hub.fetched()[2].rpartition(" from ")
+    assert hub.fetched()[:2] == [first, second] and (start, of) == (second, " from ") and 4000 < int(kept) <= 5000
+    [snapshot] = (tmp_path / "hub").glob(f"*/snapshots/{HUB_COMMIT}")
+    assert (snapshot / second).read_bytes() == (hub.folder / second).read_bytes()
+
+
+def test_an_import_that_was_given_up_fetches_only_what_is_missing(served, tmp_path, monkeypatch):
+    hub, (first, second) = served
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between tries
+    hub.cuts[second] = [0] * 20
+    with pytest.raises(ModelError, match=f"cannot get 'HuggingFaceH4/{hub.folder.name}' from the Hugging Face Hub: .*give the path"):
+        told(tmp_path / "runs", [f"hf:{hub.name}"])
+    assert not list((tmp_path / "runs").rglob("*.parquet")), "nothing is imported by halves"
+    hub.cuts.clear()
+    before = len(hub.fetched())
+    assert "2 of 2 configurations chosen" in told(tmp_path / "runs", [f"hf:{hub.name}"])
+    assert hub.fetched()[before:] == [second]

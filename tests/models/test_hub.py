@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
 import os
 import shutil
 import socket
 import sys
-import threading
 import time
 from pathlib import Path
 
 import published_prms
 import pytest
 import torch
+from helpers.small_hub import COMMIT, go_online, serving
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
@@ -29,7 +28,6 @@ from tts.models.locate import locate
 from tts.reward_models import family_of, open_prm
 from tts.study import cli
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OLDER = "fedcba9876543210fedcba9876543210fedcba98"
 PRM = "RLHFlow/Llama3.1-8B-PRM-Mistral-Data"
 
@@ -118,84 +116,10 @@ def test_pins_are_commits():
 # -- a Hub on the loopback interface -------------------------------------------------------------------------------
 
 
-class SmallHub(http.server.ThreadingHTTPServer):
-    """Serves one folder as one model, or as one data set, by the part of the Hub's interface that downloads need."""
-
-    def __init__(self, folder: Path, name: str):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder, self.name, self.asked, self.gated = folder, name, [], False
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self):
-        self.answer()
-
-    def do_GET(self):
-        self.answer()
-
-    def log_message(self, *args):
-        pass
-
-    def answer(self):
-        path, name, files = self.path.partition("?")[0], self.server.name, sorted(self.server.folder.iterdir())
-        path = path.replace("/api/datasets/", "/api/models/").removeprefix("/datasets")
-        self.server.asked.append(path)
-        if path in {f"/api/models/{name}/revision/{revision}" for revision in ("main", COMMIT)}:
-            self.say({"id": name, "sha": COMMIT, "siblings": [{"rfilename": p.name} for p in files]})
-        elif path == f"/api/models/{name}/tree/{COMMIT}":
-            self.say([{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": _etag(p)} for p in files])
-        elif self.server.gated:
-            self.send(403, b"", **{"X-Error-Code": "GatedRepo"})
-        elif path.startswith(f"/{name}/resolve/{COMMIT}/"):
-            file = self.server.folder / path.rpartition("/")[2]
-            if file.exists():
-                self.send(200, file.read_bytes(), ETag=f'"{_etag(file)}"')
-            else:
-                self.send(404, b"", **{"X-Error-Code": "EntryNotFound"})
-        else:
-            self.send(404, b"", **{"X-Error-Code": "RepoNotFound"})
-
-    def say(self, value):
-        self.send(200, json.dumps(value).encode())
-
-    def send(self, code, body, **headers):
-        self.send_response(code)
-        for key, value in {"Content-Length": str(len(body)), "X-Repo-Commit": COMMIT, **headers}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-
-def _etag(path: Path) -> str:
-    return hashlib.sha1(path.read_bytes()).hexdigest()
-
-
 @pytest.fixture
 def serve(monkeypatch):
-    """Serves a folder as a model of the Hub, for the length of a test."""
-    servers = []
-
-    def start(folder: Path, name: str) -> SmallHub:
-        server = SmallHub(folder, name)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        servers.append(server)
-        go_online(monkeypatch, f"http://127.0.0.1:{server.server_port}")
-        return server
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def go_online(monkeypatch, endpoint: str) -> None:
-    hub.unreachable.cache_clear()
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+    with serving(monkeypatch) as start:
+        yield start
 
 
 def test_a_model_is_downloaded_at_one_commit_and_stays_there(own_cache, serve, rlhflow, tmp_path, monkeypatch):
@@ -205,10 +129,10 @@ def test_a_model_is_downloaded_at_one_commit_and_stays_there(own_cache, serve, r
         (folder / unwanted).write_bytes(b"not to be fetched")
     server = serve(folder, PRM)
     assert family_of(PRM) == ("rlhflow", f"{PRM}@{COMMIT}")
-    fetched = {path.rpartition("/")[2] for path in server.asked if "/resolve/" in path}
+    fetched = {path.rpartition("/")[2] for _, path in server.asked if "/resolve/" in path}
     assert "config.json" in fetched and not any(name.endswith(".safetensors") for name in fetched)
     scores = open_prm(PRM).score([("a", "1+1=?")], [("2.",)])
-    fetched = {path.rpartition("/")[2] for path in server.asked if "/resolve/" in path}
+    fetched = {path.rpartition("/")[2] for _, path in server.asked if "/resolve/" in path}
     assert fetched == {path.name for path in rlhflow.iterdir()}
     before = len(server.asked)
     forget_answers()
@@ -224,7 +148,7 @@ def test_a_download_that_was_cut_off_is_completed(own_cache, serve, rlhflow):
         (snapshot / name).unlink()
     server = serve(rlhflow, PRM)
     assert load_causal_lm(locate(PRM)).num_parameters() == parameters(str(rlhflow))
-    fetched = {path.rpartition("/")[2] for path in server.asked if "/resolve/" in path}
+    fetched = {path.rpartition("/")[2] for _, path in server.asked if "/resolve/" in path}
     assert fetched == {"model-00002-of-00005.safetensors", "model.safetensors.index.json"}
 
 
@@ -237,7 +161,7 @@ def test_a_data_sets_files_are_downloaded_at_one_commit(own_cache, serve, tmp_pa
     location = hub.resolve(name, "dataset")
     assert location == f"{name}@{COMMIT}"
     assert [path.name for path in hub.data_files(location, (".json",))] == ["gsm8k.json", "math.json"]
-    assert {path.rpartition("/")[2] for path in server.asked if "/resolve/" in path} == {"gsm8k.json", "math.json"}
+    assert {path.rpartition("/")[2] for _, path in server.asked if "/resolve/" in path} == {"gsm8k.json", "math.json"}
     forget_answers()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert len(hub.data_files(hub.resolve(name, "dataset"), (".json",))) == 2, "the cache needs no network"
@@ -263,7 +187,7 @@ def test_sizes_are_known_before_the_weights_are_fetched(own_cache, serve, rlhflo
     server = serve(rlhflow, PRM)
     assert parameters(locate(PRM)) == parameters(str(rlhflow))
     assert not list((own_cache / f"models--{PRM.replace('/', '--')}").rglob("*.safetensors"))
-    assert any(path.endswith(".safetensors") for path in server.asked)  # their headers
+    assert any(path.endswith(".safetensors") for _, path in server.asked)  # their headers
 
 
 def test_a_model_that_the_hub_does_not_have_is_refused(serve, rlhflow):
@@ -287,7 +211,7 @@ def test_a_pickle_is_not_fetched_but_refused(serve, rlhflow, tmp_path):
     server = serve(folder, PRM)
     with pytest.raises(ModelError, match="has no safetensors weights; other formats may run code .* pull requests"):
         open_prm(PRM)
-    assert not any(path.endswith(".bin") for path in server.asked)
+    assert not any(path.endswith(".bin") for _, path in server.asked)
 
 
 def test_a_hub_that_does_not_answer_is_given_up_within_the_deadline(monkeypatch):

@@ -122,3 +122,12 @@ def test_what_makes_no_sense_is_one_line(arguments, said, monkeypatch, capsys, t
         cli.main()
     assert ended.value.code == 2 and said in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("given", "subsets"), [([], "all"), (["--first-n"], "first"), (["-p", "subsets=all", "--first-n"], "first")])
+def test_the_first_n_samples_are_an_option(given, subsets, monkeypatch, tmp_path):
+    planned, plan = [], presets.plan
+    monkeypatch.setattr(presets, "plan", lambda *arguments: planned.extend(plan(*arguments)) or planned)
+    done = CliRunner().invoke(cli.app, ["run", "01_tts_methods", "--preset", "smoke", "--dry-run", "-p", f"store={tmp_path}", *given])
+    assert [job.experiment().grid.subsets for job in planned] == [subsets]
+    assert done.exit_code == 0 and ("those of the first N samples" in done.output) == (subsets == "first")

@@ -43,6 +43,7 @@ def run(
     notebooks: Notebooks = None,
     preset: Preset = "pocket",
     parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
+    first_n: Annotated[bool, typer.Option("--first-n", help="accuracy of the first N samples, not the expectation over subsets")] = False,
     dry_run: Annotated[bool, typer.Option(help="say what would run, and stop; no model is loaded")] = False,
     measure: Annotated[bool, typer.Option(help="of a dry run: load the models, and measure how long it would take")] = False,
     limit: Annotated[float | None, typer.Option(min=0, help="minutes that measuring may take; 2 by default")] = None,
@@ -63,7 +64,7 @@ def run(
         raise presets.StudyError("--measure and --limit are of a dry run; say --dry-run too")
     for line in [] if dry_run else presets.import_released(preset):
         console.print(line)
-    jobs = presets.plan(preset, notebooks, presets.parse_overrides(parameter))
+    jobs = presets.plan(preset, notebooks, presets.parse_overrides([*parameter, "subsets=first"] if first_n else parameter))
     for job in jobs:
         console.print(Text.assemble((job.notebook, "bold"), f"\n{job.experiment() or 'generates as it runs'}"))
     if dry_run:
