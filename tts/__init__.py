@@ -5,34 +5,38 @@ The public names below are imported when they are first asked for: ``import tts`
 
 import os
 from importlib import import_module
+from typing import Any
 
 _MODULES = {
-    "committed": "tts.analysis", "costs": "tts.analysis", "difficulty": "tts.analysis", "long_cot": "tts.analysis",
-    "pathologies": "tts.analysis", "search_losses": "tts.analysis", "stats": "tts.analysis", "adviser": "tts.strategy",
-    "choices": "tts.strategy", "verifier_map": "tts.strategy", "checks": "tts.claims", "comparisons": "tts.claims",
-    "findings": "tts.claims", "published": "tts.claims", "comparison_plots": "tts.report",
-    "explorer": "tts.report", "plots": "tts.report", "real_models": "tts.report", "search_steps": "tts.report", "search_tree": "tts.report",
-    "style": "tts.report", "summaries": "tts.report", "tables": "tts.report", "labelled": "tts.generate", "recorded": "tts.generate",
-}  # fmt: skip
+    "analysis": "committed costs difficulty gpu_hours long_cot pathologies run_comparison search_losses stats",
+    "claims": "checks comparisons findings published",
+    "exchange": "plain summary",
+    "generate": "dry_run labelled ray_pool recorded",
+    "report": "comparison_plots explorer plots real_models samples search_steps search_tree style summaries tables",
+    "store": "imported rekey",
+    "strategy": "adviser choices verifier_map",
+    "study": "execution parameters presets",
+}
 _NAMES = {
-    "notebook": "tts.study.experiment", "Experiment": "tts.study.experiment", "Grid": "tts.generate.grid", "Rule": "tts.tasks.selection",
-    "Results": "tts.analysis.accuracy", "Store": "tts.store.store", "Engines": "tts.generate.chunks", "open_policy": "tts.policies",
-    "open_prm": "tts.reward_models", "load_problems": "tts.tasks.problems", "best_of_n": "tts.search", "beam_search": "tts.search",
-    "dvts": "tts.search", "method_of": "tts.search", "is_imported": "tts.store.imported", "pocket_models": "tts.models.files",
-    "shown": "tts.common.names",
+    "notebook": "study.experiment", "Experiment": "study.experiment", "Grid": "generate.grid", "grid_of": "generate.grid",
+    "Rule": "tasks.selection", "Results": "analysis.accuracy", "Store": "store.store", "Engines": "generate.chunks",
+    "open_policy": "policies", "open_prm": "reward_models", "load_problems": "tasks.problems", "task_of_key": "tasks",
+    "best_of_n": "search", "beam_search": "search", "dvts": "search", "method_of": "search", "is_imported": "store.imported",
+    "pocket_models": "models.files", "shown": "common.names",
 }  # fmt: skip
+_ROOM_OF = {name: room for room, names in _MODULES.items() for name in names.split()}
 
 
-def __getattr__(name: str) -> object:
-    if name in _MODULES:
-        return import_module(f"{_MODULES[name]}.{name}")
+def __getattr__(name: str) -> Any:
+    if name in _ROOM_OF:
+        return import_module(f"tts.{_ROOM_OF[name]}.{name}")
     if name in _NAMES:
-        return getattr(import_module(_NAMES[name]), name)
+        return getattr(import_module(f"tts.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'tts' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES, *_NAMES])
+    return sorted([*globals(), *_ROOM_OF, *_NAMES])
 
 
 # Modules of one's own that register methods, PRM families, engines or tasks; the environment reaches kernels and workers too.

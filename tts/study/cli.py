@@ -1,11 +1,12 @@
 """The command line: run notebooks or the whole study, list what there is, look into the store."""
 
-# Each command imports what it needs: help and completion must not wait for pandas, pyarrow and torch.
+# Rooms are asked for as names of tts, which imports them then: help and completion must not wait for pandas, pyarrow and torch.
 from __future__ import annotations
 
 import sys
 import time
 from contextlib import nullcontext, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,6 +14,8 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
+import tts
+from tts.common import paths
 from tts.common.names import printable, shown
 from tts.study.terminal import console, guarded, resumable
 
@@ -32,8 +35,6 @@ StoreFolder = Annotated[Path | None, typer.Option("--store", help="folder of the
 @app.callback(invoke_without_command=True)
 def options(version: Annotated[bool, typer.Option("--version", help="print it")] = False) -> None:
     if version:
-        from importlib import metadata
-
         print(f"tts-notebooks {metadata.version('tts-notebooks')}")
         raise typer.Exit
 
@@ -53,27 +54,23 @@ def run(
     gpus: Annotated[float | None, typer.Option(help="GPUs of each of the cluster's actors; by default 1 where there are any")] = None,
 ) -> None:
     """Runs notebooks: generates what they need, executes them, renders figures and the report."""
-    from tts.generate import ray_pool
-    from tts.study import execution, presets
-    from tts.study.experiment import findings_of
-
     started = time.monotonic()
     if engine == "local" and (address or gpus is not None):
-        raise ray_pool.ClusterError("--address and --gpus are of a cluster; say --engine ray too")
+        raise tts.ray_pool.ClusterError("--address and --gpus are of a cluster; say --engine ray too")
     if (measure or limit is not None) and not dry_run:
-        raise presets.StudyError("--measure and --limit are of a dry run; say --dry-run too")
-    for line in [] if dry_run else presets.import_released(preset):
+        raise tts.presets.StudyError("--measure and --limit are of a dry run; say --dry-run too")
+    for line in [] if dry_run else tts.presets.import_released(preset):
         console.print(line)
-    jobs = presets.plan(preset, notebooks, presets.parse_overrides([*parameter, "subsets=first"] if first_n else parameter))
+    jobs = tts.presets.plan(preset, notebooks, tts.presets.parse_overrides([*parameter, "subsets=first"] if first_n else parameter))
     for job in jobs:
         console.print(Text.assemble((job.notebook, "bold"), f"\n{job.experiment() or 'generates as it runs'}"))
     if dry_run:
         _say_what_is_missing(jobs, 2.0 if measure and limit is None else limit)
         return
-    execution.check_writable(map(execution.output_of, jobs))
-    with resumable(), ray_pool.using(address, gpus) if engine == "ray" else nullcontext():
-        presets.fill(jobs)
-        outcome, page, figures = execution.render(jobs, workers)
+    tts.execution.check_writable(map(tts.execution.output_of, jobs))
+    with resumable(), tts.ray_pool.using(address, gpus) if engine == "ray" else nullcontext():
+        tts.presets.fill(jobs)
+        outcome, page, figures = tts.execution.render(jobs, workers)
     table = Table("notebook", Column("outcome", overflow="fold"))
     for name, reason in outcome.items():
         table.add_row(name, Text("done", "green") if reason is None else Text(reason, "red"))
@@ -82,7 +79,7 @@ def run(
     console.print(f"{count} figure{'s' * (count != 1)} in {figures} (each as .pdf, .png, .csv and .json)\nreport: {page}")
     console.print(f"took {(time.monotonic() - started) / 60:.1f} minutes")
     for name in sorted(outcome):  # of this run: others may lie beside them
-        if (found := findings_of(name, figures)).exists():
+        if (found := tts.execution.findings_of(name, figures)).exists():
             console.print(found.read_text().rstrip())
     if any(outcome.values()):
         raise typer.Exit(1)
@@ -90,21 +87,18 @@ def run(
 
 def _say_what_is_missing(jobs: list[Job], minutes: float | None) -> None:
     """Prints what a run would generate and download; measures how long that takes, for some minutes, where they are given."""
-    from tts.generate import dry_run
-    from tts.study import presets
-
-    experiments = presets.experiments(jobs)
-    models = [name for names in presets.absent(experiments) for name in names]
+    experiments = tts.presets.experiments(jobs)
+    models = [name for names in tts.presets.absent(experiments) for name in names]
     if models:
         console.print(f"to download: {', '.join(models)}")
-    items = dry_run.missing_of((grid, experiment.store) for experiment in experiments for grid in experiment.grids())
+    items = tts.dry_run.missing_of((grid, experiment.store) for experiment in experiments for grid in experiment.grids())
     if not items:
         console.print("nothing to generate")
         return
     names = [Column(name, overflow="fold") for name in ("policy", "PRM", "method")]
     numbers = [Column(name, justify="right") for name in ("chunks", "solutions", "million tokens at most")]
     table = Table(*names, *numbers, title="to generate")
-    for row in dry_run.table(items):
+    for row in tts.dry_run.table(items):
         table.add_row(*row)
     console.print(table, soft_wrap=False)
     if minutes is None:
@@ -112,7 +106,7 @@ def _say_what_is_missing(jobs: list[Job], minutes: float | None) -> None:
     elif models:
         console.print("not measured: what has to be downloaded first; 'estimate' says without models what they would take")
     else:
-        console.print(f"to generate: {dry_run.measure(items, minutes)}")
+        console.print(f"to generate: {tts.dry_run.measure(items, minutes)}")
 
 
 @app.command("estimate")
@@ -126,36 +120,35 @@ def estimate_(
     reading: Annotated[float, typer.Option(min=1e-6, max=1, help="share of the peak that a PRM reaches")] = 0.4,
 ) -> None:
     """Estimates tokens and GPU hours of a preset from the FLOPs model, before anything is spent; needs no model."""
-    from tts.analysis import gpu_hours
-    from tts.study import presets
-
-    jobs = presets.plan(preset, notebooks, presets.parse_overrides(parameter), look_up=False)
-    lengths = {name: float(count) for name, count in presets.parse_overrides(tokens).items()}
-    asked = {name for experiment in presets.experiments(jobs) for name in experiment.grid.problems}
+    experiments = tts.presets.experiments(tts.presets.plan(preset, notebooks, tts.presets.parse_overrides(parameter), look_up=False))
+    lengths = {name: float(count) for name, count in tts.presets.parse_overrides(tokens).items()}
+    asked = {name for experiment in experiments for name in experiment.grid.problems}
     if wrong := [name for name, count in lengths.items() if name not in asked or not 0 < count < float("inf")]:
-        raise presets.StudyError(f"--tokens {wrong[0]}={lengths[wrong[0]]:g}: give a positive number for one of {', '.join(sorted(asked))}")
-    assumed = gpu_hours.Assumptions(gpu_hours.Assumptions().tokens | lengths, peak=peak * 1e12, decoding=decoding, reading=reading)
-    found = gpu_hours.table((grid for experiment in presets.experiments(jobs) for grid in experiment.grids()), assumed)
-    print(assumed, gpu_hours.markdown(found), sep="\n\n")
+        raise tts.presets.StudyError(
+            f"--tokens {wrong[0]}={lengths[wrong[0]]:g}: give a positive number for one of {', '.join(sorted(asked))}"
+        )
+    lengths = tts.gpu_hours.Assumptions().tokens | lengths
+    assumed = tts.gpu_hours.Assumptions(lengths, peak=peak * 1e12, decoding=decoding, reading=reading)
+    found = tts.gpu_hours.table((grid for experiment in experiments for grid in experiment.grids()), assumed)
+    print(assumed, tts.gpu_hours.markdown(found), sep="\n\n")
 
 
 @app.command("list")
 def list_() -> None:
     """Lists presets, notebooks, policies, PRMs, problem sets and methods."""
-    from tts.models.files import pocket_models, trained_here
+    from tts.models.files import trained_here
     from tts.reward_models import FAMILIES
     from tts.search.registry import compared
-    from tts.study import parameters, presets
     from tts.tasks.problems import problem_sets
 
     other_policies = "path/to/folder, owner/model, path/to/file.gguf, pypi:PACKAGE==VERSION, vllm:MODEL, http://HOST:PORT/v1#MODEL"
     families = (f"{family}:MODEL" for family in FAMILIES if family != "implicit")
     other_prms = ["dial:FALSE_POSITIVE,FALSE_NEGATIVE", *families, "vllm:PRM", "FAMILY:http://HOST:PORT/v1#MODEL"]
     rows = {
-        "presets": presets.presets(),
-        "notebooks": parameters.notebooks(),
-        "policies": [*pocket_models("policy"), *trained_here(prm=False), other_policies],
-        "PRMs": [*pocket_models("prm"), *trained_here(prm=True), "implicit:POLICY", *other_prms],
+        "presets": tts.presets.presets(),
+        "notebooks": tts.parameters.notebooks(),
+        "policies": [*tts.pocket_models("policy"), *trained_here(prm=False), other_policies],
+        "PRMs": [*tts.pocket_models("prm"), *trained_here(prm=True), "implicit:POLICY", *other_prms],
         "problem sets": problem_sets(),
         "methods": compared(),
     }
@@ -174,23 +167,19 @@ def store(
     rekey: Annotated[bool, typer.Option(help="give runs of an earlier version the task in their key, once")] = False,
 ) -> None:
     """Shows what the store holds and how large it is; cleans, exports or re-keys it, or deletes a run."""
-    from tts.store import imported
-    from tts.store.store import StoreError
-    from tts.study import presets
-
-    held = presets.store_of(preset, store)
+    held = tts.presets.store_of(preset, store)
     if sum(map(bool, (clean, delete, export, rekey))) > 1:
-        raise StoreError("--clean, --delete, --export and --rekey are four commands; say one of them")
+        raise ValueError("--clean, --delete, --export and --rekey are four commands; say one of them")
     if rekey:
-        from tts.store.rekey import rekey as rekeyed
-
-        for line in list(rekeyed(held)) or ["nothing to do: every run has its task in its key"]:
+        for line in list(tts.rekey.rekey(held)) or ["nothing to do: every run has its task in its key"]:
             console.print(line)
     elif clean:
-        sharing = [name for name in presets.presets() if presets.store_of(name).folder == held.folder]
-        _delete(held, list(held.runs()), [held.folder / imported.FOLDER], f", which is the store of {', '.join(sharing or [preset])}", yes)
+        sharing = [name for name in tts.presets.presets() if tts.presets.store_of(name).folder == held.folder]
+        _delete(
+            held, list(held.runs()), [held.folder / tts.imported.FOLDER], f", which is the store of {', '.join(sharing or [preset])}", yes
+        )
     elif delete:
-        _delete(held, *imported.named(held, delete), "", yes)
+        _delete(held, *tts.imported.named(held, delete), "", yes)
     elif export:
         _say_what_is_unfinished(held)
         console.print(f"{held.write_export(export)} records written to {export}")
@@ -206,23 +195,19 @@ def store(
 
 def _delete(held: Store, runs: list[Run], imports: list[Path], shared: str, yes: bool) -> None:
     """Deletes runs and folders of imports, after asking."""
-    from tts.store.store import StoreError
-
     listed = {path.parent for folder in imports for path in folder.rglob("import.json")}
     size = sum(run.size[1] for run in runs) / 1024
     what = f"runs: {len(runs)}, imports: {len(listed)}, {size:,.0f} KiB, in {held.folder}{shared}"
     if not yes:
         if not sys.stdin.isatty():
-            raise StoreError(f"nothing deleted, for there is no terminal to ask on; say --yes to delete {what}")
+            raise ValueError(f"nothing deleted, for there is no terminal to ask on; say --yes to delete {what}")
         typer.confirm(f"delete {what}?", abort=True)
     held.delete(runs, imports)
     console.print(f"deleted {what}")
 
 
 def _say_what_is_unfinished(held: Store) -> None:
-    from tts.store import imported
-
-    for name in imported.unfinished(held):
+    for name in tts.imported.unfinished(held):
         print(f"warning: the import {name} was not finished, and a part of it is here; import its files again", file=sys.stderr)
 
 
@@ -249,13 +234,10 @@ def import_(
     listed: Annotated[bool, typer.Option("--list", help="of released runs: list them, and stop")] = False,
 ) -> None:
     """Imports runs that were made with other tools, and says what they hold, what could not be used, and how to render figures."""
-    from tts.exchange import summary
-    from tts.study import presets
-
     of = tuple(method.strip().lower().replace("-", "_") for method in methods.split(",") if method.strip())
-    choice = summary.Choice(_numbers("--n", n), _numbers("--seeds", seeds), of, search, listed, pool)
-    held = presets.store_of(preset, store, new=True)
-    for line in summary.import_all(held, sources, name, policy, prm, scores, choice):
+    choice = tts.summary.Choice(_numbers("--n", n), _numbers("--seeds", seeds), of, search, listed, pool)
+    held = tts.presets.store_of(preset, store, new=True)
+    for line in tts.summary.import_all(held, sources, name, policy, prm, scores, choice):
         console.print(line)
 
 
@@ -275,12 +257,9 @@ def export(
     graded: Annotated[bool, typer.Option("--graded", help="say of each completion whether it is right, and why not")] = False,
 ) -> None:
     """Writes everything in a store to one file, in the plain format (docs/formats.md), which 'import' reads."""
-    from tts.exchange import plain
-    from tts.study import presets
-
-    held = presets.store_of(preset, store)
+    held = tts.presets.store_of(preset, store)
     _say_what_is_unfinished(held)
-    console.print(f"{plain.write(plain.rows(held, graded), file, graded)} records written to {file}")
+    console.print(f"{tts.plain.write(tts.plain.rows(held, graded), file, graded)} records written to {file}")
 
 
 @app.command()
@@ -293,12 +272,8 @@ def show(
     store: StoreFolder = None,
 ) -> None:
     """Shows samples of a stored run: their steps and scores, the answers found in them, and which are right."""
-    from tts.report.samples import shown
-    from tts.study import presets
-    from tts.tasks import task_of_key
-
-    held = presets.store_of(preset, store).find(run)
-    console.print(shown(held.spec, held.row(problem), task_of_key(held.spec.task), samples, wrong))
+    held = tts.presets.store_of(preset, store).find(run)
+    console.print(tts.samples.shown(held.spec, held.row(problem), tts.task_of_key(held.spec.task), samples, wrong))
 
 
 @app.command()
@@ -307,17 +282,12 @@ def compare(
     run_b: Annotated[str, typer.Argument(help="another run's key")],
     preset: Preset = "pocket",
     store: StoreFolder = None,
-    aggregate: Annotated[str, typer.Option(help="step scores to one score")] = "product",
-    vote: Annotated[str, typer.Option(help="candidates to one answer")] = "vote",
+    aggregate: Annotated[Literal["min", "last", "avg", "product"], typer.Option(help="step scores to one score")] = "product",
+    vote: Annotated[Literal["majority", "max", "vote"], typer.Option(help="candidates to one answer")] = "vote",
 ) -> None:
     """Compares two stored runs: paired difference in accuracy on the problems that both hold, and tokens."""
-    from tts.analysis import run_comparison
-    from tts.generate.grid import grid_of
-    from tts.study import presets
-
-    held = presets.store_of(preset, store)
-    rule = grid_of(problems={"any": 1}, policies=["any"], methods=["majority"], samples=1, budgets=[1], aggregate=aggregate, vote=vote).rule
-    found = run_comparison.compare(held.find(run_a), held.find(run_b), rule)
+    held = tts.presets.store_of(preset, store)
+    found = tts.run_comparison.compare(held.find(run_a), held.find(run_b), tts.Rule(aggregate, vote))
     table = Table("run", "accuracy (%)", "policy tokens", "PRM tokens", title=f"{found.problems} common problems")
     for row in found.runs.itertuples():
         accuracy = f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
@@ -334,9 +304,7 @@ def outcomes(
     name: Annotated[str, typer.Option(help="name of the file; the preset's by default")] = "",
 ) -> None:
     """Runs a preset for each of its seeds and keeps every problem's outcome under data/outcomes, to show beside later runs."""
-    from tts.study import presets
-
-    path = presets.collect_outcomes(preset, presets.parse_overrides(parameter), name)
+    path = tts.presets.collect_outcomes(preset, tts.presets.parse_overrides(parameter), name)
     console.print(f"outcomes of {preset} in {path}")
 
 
@@ -350,13 +318,10 @@ def difficulty_(
     split: Annotated[str, typer.Option(help="development, selection or test problems")] = "test",
 ) -> None:
     """Counts right samples per problem, from samples no method is judged on, and keeps the counts under data/difficulty."""
-    from tts.analysis import difficulty
-    from tts.generate.grid import grid_of
-    from tts.study import presets
-
-    grid = grid_of(problems={problems: count}, policies=policies, methods=["majority"], samples=samples, budgets=[1], split=split)
+    grid = tts.grid_of(problems={problems: count}, policies=policies, methods=["majority"], samples=samples, budgets=[1], split=split)
     for policy in policies:
-        path = difficulty.commit_counts(difficulty.count(grid, presets.store_of("pocket"), policy, problems, samples), problems)
+        counts = tts.difficulty.count(grid, tts.presets.store_of("pocket"), policy, problems, samples)
+        path = tts.difficulty.commit_counts(counts, problems)
         console.print(f"{policy}: counts of {samples} samples for each problem of {problems} in {path}")
 
 
@@ -370,7 +335,6 @@ StrategyFile = Annotated[Path | None, typer.Option(help="a file of 05_compute_op
 @app.command()
 def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: Unit = "samples", strategy: StrategyFile = None) -> None:
     """Prints what to do at a budget, per difficulty: method, rule, N, expected accuracy with its interval, cost."""
-
     plan = _strategy(strategy, policy, prm)
     for e in plan.within(budget, unit):
         rule = "" if e.method == "majority" else f", {e.vote} vote" if e.vote == "majority" else f", PRM-{e.aggregate}-{e.vote}"
@@ -397,10 +361,7 @@ def solve(
     strategy: StrategyFile = None,
 ) -> None:
     """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers."""
-    from tts.generate.chunks import Engines
-    from tts.strategy import adviser
-
-    found = adviser.solve(_strategy(strategy, policy, prm), Engines(batch=128), problem, budget, unit)
+    found = tts.adviser.solve(_strategy(strategy, policy, prm), tts.Engines(batch=128), problem, budget, unit)
     console.print(printable("\n".join(found.steps)))
     console.print(f"answer: {printable(found.answer) if found.answer is not None else 'none found'}", style="bold")
     console.print(
@@ -411,16 +372,12 @@ def solve(
 
 def _strategy(given: Path | None, policy: str, prm: str) -> Strategy:
     """The study's strategy of a policy and a PRM, else the latest one of a changed run."""
-    from tts.common.paths import ROOT
-    from tts.strategy import adviser
-    from tts.study import presets
-
-    study = ROOT / "figures" / "pocket" / "strategy.json"
-    own = sorted((study.parent / presets.OWN).glob("*/strategy.json"), key=lambda path: -path.stat().st_mtime)
+    study = paths.ROOT / "figures" / "pocket" / "strategy.json"
+    own = sorted((study.parent / tts.presets.OWN).glob("*/strategy.json"), key=lambda path: -path.stat().st_mtime)
     for path in (study, *own) if given is None else ():
-        with suppress(adviser.StrategyError):
-            return adviser.load(path, policy, prm)
-    return adviser.load(given or study, policy, prm)
+        with suppress(tts.adviser.StrategyError):
+            return tts.adviser.load(path, policy, prm)
+    return tts.adviser.load(given or study, policy, prm)
 
 
 def main() -> None:
