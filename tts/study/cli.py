@@ -175,11 +175,11 @@ def store(
             console.print(line)
     elif clean:
         sharing = [name for name in tts.presets.presets() if tts.presets.store_of(name).folder == held.folder]
-        _delete(
-            held, list(held.runs()), [held.folder / tts.imported.FOLDER], f", which is the store of {', '.join(sharing or [preset])}", yes
-        )
+        told = f", which is the store of {', '.join(sharing or [preset])}"
+        _delete(held, list(held.runs()), [held.folder / tts.imported.FOLDER], yes, told)
     elif delete:
-        _delete(held, *tts.imported.named(held, delete), "", yes)
+        runs, imports = tts.imported.named(held, delete)
+        _delete(held, runs, imports, yes)
     elif export:
         _say_what_is_unfinished(held)
         console.print(f"{held.write_export(export)} records written to {export}")
@@ -193,7 +193,7 @@ def store(
         console.print(table)
 
 
-def _delete(held: Store, runs: list[Run], imports: list[Path], shared: str, yes: bool) -> None:
+def _delete(held: Store, runs: list[Run], imports: list[Path], yes: bool, shared: str = "") -> None:
     """Deletes runs and folders of imports, after asking."""
     listed = {path.parent for folder in imports for path in folder.rglob("import.json")}
     size = sum(run.size[1] for run in runs) / 1024
