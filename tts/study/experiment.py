@@ -177,14 +177,14 @@ def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None
         tts.generate.grid.ParameterError: for values that do not fit.
     """
     declaration = parameters.declaration(notebook)
-    fields = declaration.grid(values)
+    fields = declaration.fields(values)
     if fields is None:
         return None
     store, figures = ((NOTEBOOKS / values[name]).resolve() for name in ("store", "figures"))
     found = Experiment(store, figures, **fields)
     found.labelled = {name: values[name] for name, kind in declaration.kinds.items() if kind == "labelled"}
-    found.separate = parameters.resolved("samples", declaration.needs.separate, values)
-    for name, fields in declaration.needs.further.items():
+    found.separate = parameters.resolved("samples", declaration.separate, values)
+    for name, fields in declaration.further.items():
         changes = {field: parameters.resolved(field, value, values) for field, value in fields.items()}
         if useless := [prm for prm in changes.get("prms", ()) if not can_score(prm, found.grid.task)]:
             changes["prms"] = [prm for prm in changes["prms"] if prm not in useless]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tts.common.paths import NOTEBOOKS
 from tts.generate import labelled
@@ -32,59 +31,55 @@ class NotebookError(ValueError):
     """A notebook that does not exist or cannot be read."""
 
 
-class Needs(BaseModel):
-    """The literal ``needs`` of a notebook's cell with that tag.
+class Declaration(BaseModel):
+    """What a notebook declares: its parameters, and the literal ``needs`` of its cell with that tag, whose fields are the others.
 
     In the fields of a grid ``$name`` stands for a parameter's value, ``$a & $b`` for what two lists have in common; a list that holds
     such texts is flattened, and a mapping of models gives its values.
 
     Attributes:
+        parameters: name -> default, of the cell with that tag.
         grid: fields of the notebook's own grid that are not parameters of the same name.
         further: name of each further grid that the notebook reads -> the fields in which it differs from the notebook's own.
         separate: separate samples a problem, from which its difficulty is counted where no counts are committed; 0 for none.
-        kinds: parameter that no grid takes -> whether it holds names of models, problem sets or labelled sets, recipes of pocket models,
-            or a folder.
+        kinds: parameter -> whether it holds names of models, problem sets or labelled sets, recipes of pocket models, or a folder;
+            told are only those that no grid takes.
         pairs: parameters that hold one counterpart for each element of another parameter, in the same order.
     """
 
     model_config = ConfigDict(extra="forbid")
 
+    parameters: dict[str, Any]
     grid: dict[str, Any] = {}
     further: dict[str, dict[str, Any]] = {}
     separate: int | str = 0
     kinds: dict[str, Literal["policies", "prms", "problems", "labelled", "recipes", "folder"]] = {}
     pairs: dict[str, str] = {}
 
-
-@dataclass(frozen=True)
-class Declaration:
-    """What a notebook declares in its cells with the tags ``parameters`` (name -> default) and ``needs``."""
-
-    parameters: dict
-    needs: Needs
-
-    @cached_property
-    def kinds(self) -> dict[str, str]:
-        """What each parameter with names or folders holds: as in :class:`Needs`."""
-        kinds = {field: field for field in _MODELS_AND_PROBLEMS} | {"store": "folder", "figures": "folder"}
-        for fields in (self.needs.grid, *self.needs.further.values()):
+    @model_validator(mode="after")
+    def _complete(self) -> Declaration:
+        if unknown := sorted(named(self.model_dump(exclude={"parameters"})) - set(self.parameters)):
+            raise ValueError(f"needs names parameters that are not declared: {', '.join(unknown)}")
+        kinds: dict = {field: field for field in _MODELS_AND_PROBLEMS} | {"store": "folder", "figures": "folder"}
+        for fields in (self.grid, *self.further.values()):
             kinds |= {name: field for field in _MODELS_AND_PROBLEMS for name in named(fields.get(field))}
-        return {name: kind for name, kind in (kinds | self.needs.kinds).items() if name in self.parameters}
+        self.kinds = {name: kind for name, kind in (kinds | self.kinds).items() if name in self.parameters}
+        return self
 
     @cached_property
     def takes(self) -> set[str]:
         """Names that values may be given by: the parameters', and those of the grid's fields that :data:`SETTINGS` takes."""
-        return set(self.parameters) | (set(Grid.model_fields) - set(self.needs.grid) if SETTINGS in self.parameters else set())
+        return set(self.parameters) | (set(Grid.model_fields) - set(self.grid) if SETTINGS in self.parameters else set())
 
     def placed(self, given: Mapping[str, object]) -> dict:
         """Given values by parameter: those of other fields of the grid in :data:`SETTINGS`, without what the notebook does not take."""
         further = {name: value for name, value in given.items() if name in self.takes - set(self.parameters)}
         return {k: v for k, v in given.items() if k in self.parameters} | ({SETTINGS: further} if further else {})
 
-    def grid(self, values: Mapping[str, Any]) -> dict | None:
+    def fields(self, values: Mapping[str, Any]) -> dict | None:
         """Fields of the notebook's own grid, of the value of every parameter; None where it has none."""
         own = {name: values[name] for name in self.parameters if name in Grid.model_fields} | values.get(SETTINGS, {})
-        own |= {field: resolved(field, value, values) for field, value in self.needs.grid.items()}
+        own |= {field: resolved(field, value, values) for field, value in self.grid.items()}
         return own if "problems" in own else None
 
 
@@ -94,7 +89,7 @@ def named(literal: object) -> set[str]:
 
 
 def resolved(field: str, value: object, values: Mapping[str, Any]) -> Any:
-    """A field's value in :class:`Needs` with its parameters filled in."""
+    """A field's value in a :class:`Declaration` with its parameters filled in."""
     if isinstance(value, list):
         parts = [resolved(field, item, values) for item in value]
         return list(dict.fromkeys(item for part in parts for item in (part if isinstance(part, list) else [part])))
@@ -125,10 +120,7 @@ def declaration(notebook: str) -> Declaration:
         raise NotebookError(f"no notebook {notebook!r:.200}; there are {', '.join(notebooks())}")
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        found = Declaration(_literals(cells, "parameters"), Needs.model_validate(_literals(cells, "needs").get("needs", {})))
-        if unknown := sorted(named(found.needs.model_dump()) - set(found.parameters)):
-            raise ValueError(f"needs names parameters that are not declared: {', '.join(unknown)}")
-        return found
+        return Declaration(parameters=_literals(cells, "parameters"), **_literals(cells, "needs").get("needs", {}))
     except (ValueError, SyntaxError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise NotebookError(f"{path} cannot be read ({reason:.200}); restore it, say with git checkout -- {path.name}") from None
@@ -186,25 +178,17 @@ def check(notebook: str, values: Mapping[str, Any], look_up: bool = True) -> Non
             for problem_set, count in values[name].items():
                 problem_rows(problem_set, count)
         elif kind in _LOOKED_UP:
-            for item in _items(values[name]):
+            given = values[name]
+            given = [given] if isinstance(given, str) else [*given, *given.values()] if isinstance(given, dict) else given
+            for item in given:
                 _LOOKED_UP[kind](item)
-    for name, other in found.needs.pairs.items():
-        if (given := len(values[name])) != (wanted := len(values[other])):
-            raise ParameterError(f"{name} must be as many as {other}, in the same order; given {given} and {wanted}")
-
-
-def _items(value: str | list[str] | dict[str, str]) -> Iterator[str]:
-    """The names in a value: a text, a list, or the keys and values of a mapping."""
-    yield from [value] if isinstance(value, str) else value
-    yield from value.values() if isinstance(value, dict) else ()
+    for name, other in found.pairs.items():
+        if (count := len(values[name])) != (wanted := len(values[other])):
+            raise ParameterError(f"{name} must be as many as {other}, in the same order; given {count} and {wanted}")
 
 
 def check_look(look: object) -> None:
-    """Refuses a look of figures before anything is generated for them.
-
-    Raises:
-        ParameterError: for a field that is unknown or does not fit.
-    """
+    """Refuses a look of figures with a field that is unknown or does not fit, as :class:`ParameterError`, before anything is generated."""
     _check_mapping("look", look, f"with {', '.join(Look.model_fields)}")
     try:
         Look.model_validate(look)
@@ -217,8 +201,8 @@ def _check_settings(found: Declaration, settings: Any) -> None:
     _check_mapping(SETTINGS, settings, f"with any of {known}")
     for name, value in settings.items():
         if name not in fields:
-            declared_itself = "is a parameter of its own" if name in found.parameters else "is unknown"
-            raise ParameterError(f"{SETTINGS}: {name!r:.120} {declared_itself}; known: {known}")
+            reason = "a parameter of its own" if name in found.parameters else "unknown"
+            raise ParameterError(f"{SETTINGS}: {name!r:.120} is {reason}; known: {known}")
         if type(default := Grid.model_fields[name].default) in (int, float, str):
             _check_kind(name, value, default)
 

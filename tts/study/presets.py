@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 from tqdm.auto import tqdm
 
 from tts.analysis import committed, grades
@@ -97,21 +97,14 @@ def presets() -> list[str]:
 _Parameters = Annotated[dict[str, Any], BeforeValidator(lambda given: {} if given is None else given)]
 
 
-class Released(BaseModel):
-    """Released runs that a preset is of.
-
-    Attributes:
-        name: name of their import.
-        sources: datasets, as ``python -m tts import`` takes them.
-    """
-
-    model_config = ConfigDict(extra="forbid")
+class Released(BaseModel, extra="forbid"):
+    """Released runs that a preset is of: the name of their import, and datasets as ``python -m tts import`` takes them."""
 
     name: str
     sources: list[str]
 
 
-class Preset(BaseModel):
+class Preset(BaseModel, extra="forbid"):
     """A preset file.
 
     Attributes:
@@ -122,13 +115,20 @@ class Preset(BaseModel):
         released: runs that it is of; what their import's preset says is added, and notebooks that they do not serve are left out.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     notebooks: dict[str, _Parameters]
     common: _Parameters = {}
     seeds: list[int] = [0]
     described: bool = False
     released: Released | None = None
+
+    @property
+    def store(self) -> Store:
+        return Store((NOTEBOOKS / self.common.get("store", "../data/runs")).resolve())
+
+    def imported(self) -> Import | None:
+        """The import of its released runs; None where it is of none, or its store lacks it."""
+        held = all_of(self.store.folder) if self.released else []
+        return next((one for one in held if self.released and one.name == self.released.name), None)
 
 
 def load_preset(name: str) -> Preset:
@@ -143,22 +143,16 @@ def load_preset(name: str) -> Preset:
         raise StudyError(f"no preset {name!r:.200}; there are {', '.join(presets())}, or give a .yaml file")
     try:
         preset = Preset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        raise StudyError(f"{path} is not a preset: {explain(error, Preset)}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise StudyError(f"{path} is not a preset: {' '.join(str(error).split())}") from None
+        reason = explain(error, Preset) if isinstance(error, ValidationError) else " ".join(str(error).split())
+        raise StudyError(f"{path} is not a preset: {reason}") from None
     preset.common = _anchored(preset.common, preset.notebooks, path.parent)
     preset.notebooks = {notebook: _anchored(own, [notebook], path.parent) for notebook, own in preset.notebooks.items()}
-    if preset.released and (written := _import_of(preset)):
+    if written := preset.imported():
         served = load_preset(str(written.folder / "preset.yaml"))
         preset.common = served.common | preset.common
         preset.notebooks = {name: served.notebooks[name] | own for name, own in preset.notebooks.items() if name in served.notebooks}
     return preset
-
-
-def _import_of(preset: Preset) -> Import | None:
-    """The import of a preset's released runs; None where its store lacks it."""
-    return next((held for held in all_of(_store_of(preset).folder) if preset.released and held.name == preset.released.name), None)
 
 
 def import_released(name: str) -> Iterator[str]:
@@ -168,8 +162,8 @@ def import_released(name: str) -> Iterator[str]:
         tts.models.hub.ModelError: where they cannot be fetched.
     """
     preset = load_preset(name)
-    if preset.released and not _import_of(preset):
-        yield from summary.import_all(_store_of(preset), preset.released.sources, preset.released.name)
+    if preset.released and not preset.imported():
+        yield from summary.import_all(preset.store, preset.released.sources, preset.released.name)
 
 
 def parse_overrides(pairs: list[str]) -> dict:
@@ -211,7 +205,7 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
         tts.models.hub.ModelError: where something would have to be downloaded and the Hub cannot be reached.
     """
     content = load_preset(preset)
-    if content.released and not _import_of(content):
+    if content.released and not content.imported():
         raise StudyError(f"the runs of preset {preset!r} are not imported yet; 'python -m tts run --preset {preset}' fetches them first")
     chosen = names or list(content.notebooks)
     if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):
@@ -257,9 +251,11 @@ def _refuse_strangers(given: dict, notebooks: Iterable[str], who: str) -> None:
 def absent(experiments: list[Experiment]) -> tuple[list[str], list[str], list[str]]:
     """Problem sets, policies and PRMs of experiments, and of what they read besides, that would have to be downloaded."""
     grids = [other.grid for experiment in experiments for other in (experiment, *experiment.further.values())]
-    named = [dict.fromkeys(name for grid in grids for name in getattr(grid, kind)) for kind in ("problems", "policies", "prms")]
-    models = [[name for name in names if not is_imported(name)] for names in named[1:]]
-    return absent_sets(named[0]), hub.absent(models[0]), hub.absent(models[1])
+    sets, policies, prms = (
+        list(dict.fromkeys(name for grid in grids for name in getattr(grid, kind) if not is_imported(name)))
+        for kind in ("problems", "policies", "prms")
+    )
+    return absent_sets(sets), hub.absent(policies), hub.absent(prms)
 
 
 def _anchored(given: dict, notebooks: Iterable[str], folder: Path) -> dict:
@@ -329,8 +325,4 @@ def store_of(preset: str, folder: Path | None = None, new: bool = False) -> Stor
     """A preset's store, or that of a folder, which must be there unless it may be new."""
     if folder and not (new or folder.is_dir()):
         raise StoreError(f"no store {folder}")
-    return Store(folder) if folder else _store_of(load_preset(preset))
-
-
-def _store_of(preset: Preset) -> Store:
-    return Store((NOTEBOOKS / preset.common.get("store", "../data/runs")).resolve())
+    return Store(folder) if folder else load_preset(preset).store
