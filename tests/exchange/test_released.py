@@ -249,7 +249,7 @@ def test_a_preset_of_released_runs_imports_them_once_and_renders_what_they_serve
 
 
 def test_the_preset_without_network_is_one_line(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(presets, "_import_of", lambda preset: None)
+    monkeypatch.setattr(presets.Preset, "imported", lambda preset: None)
     monkeypatch.setattr(sys, "argv", ["tts", "run", "--preset", "released"])
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -46,10 +46,9 @@ def executed(folder: Path) -> dict[str, tuple[Job, str]]:
 def title_of(grids: Sequence[Grid]) -> str:
     """The title of a report: which policies with which PRMs on which problem sets, or how many where they are many."""
     told = []
-    for kind, preposition in (("policies", ""), ("prms", "with "), ("problems", "on ")):
-        names = list(dict.fromkeys(short(name) for grid in grids for name in getattr(grid, kind)))
-        kind = {"prms": "PRMs", "problems": "problem sets"}.get(kind, kind)
-        told += [preposition + (", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} {kind}")] if names else []
+    for field, preposition, kind in (("policies", "", "policies"), ("prms", "with ", "PRMs"), ("problems", "on ", "problem sets")):
+        if names := list(dict.fromkeys(short(name) for grid in grids for name in getattr(grid, field))):
+            told.append(preposition + (", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} {kind}"))
     return " ".join(["Test-time scaling" + ":" * bool(told), *told])
 
 
@@ -100,11 +99,7 @@ def check_writable(outputs: Iterable[Path]) -> None:
 def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | None]:
     """Executes notebooks side by side, in processes of which one that dies takes only its notebook along.
 
-    Returns:
-        Per notebook None where it ran through, else what went wrong in one line; the others finish regardless.
-
-    Raises:
-        StudyError: where the output cannot be written.
+    Gives for each notebook None where it ran through, else what went wrong in one line. Raises as :func:`check_writable`.
     """
     check_writable([output])
     for job in jobs:

@@ -30,16 +30,11 @@ if TYPE_CHECKING:
 
 
 class Experiment:
-    """A grid with its store and figures.
-
-    Args:
-        store: folder of the trajectories.
-        figures: folder that figures are written to.
-        parameters: fields of :class:`tts.generate.grid.Grid`.
+    """A grid, given by its fields, with a store of trajectories and a folder for figures.
 
     Attributes:
         further: name -> experiment that a notebook reads besides.
-        left_out: a line for each PRM that a further one goes without.
+        left_out: a line for each further one that goes without some PRMs.
         separate: separate samples a problem that tell its difficulty; 0 where they are not needed.
         labelled: name of the set of labelled solutions by parameter.
         problem_set, policy, prm: first of each; ``prm`` is empty where there is none.
@@ -116,13 +111,7 @@ class Experiment:
     def plot(
         self, name: str, rows: pd.DataFrame, draw: Callable[..., object], *arguments: object, size: tuple[float, float], **labels: str
     ):
-        """Shows a figure as :meth:`show` does.
-
-        Args:
-            draw: function of the rows, the further arguments and the axes.
-            size: width and height in inches.
-            labels: title and labels of the axes.
-        """
+        """Shows a figure as :meth:`show` does, of a function of the rows, further arguments and the axes; its size is in inches."""
         import matplotlib.pyplot as plt
 
         figure, ax = plt.subplots(figsize=size)
@@ -164,14 +153,11 @@ def findings_of(notebook: str, figures: Path) -> Path:
 
 
 def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None:
-    """A notebook's experiment with the further ones that it reads; None where it has no grid.
+    """A notebook's experiment of the value of every parameter, with the further ones that it reads; None where it has no grid.
 
     Relative folders of the store and of figures are taken from the notebooks' folder, wherever a notebook runs. There is no further
     experiment where a parameter of it is empty; budgets beyond its samples are left out, and so are methods of which imported data
     have nothing, and exact checkers where the problems' steps cannot be checked.
-
-    Args:
-        values: value of every parameter, by name.
 
     Raises:
         tts.generate.grid.ParameterError: for values that do not fit.

@@ -8,7 +8,6 @@ import sys
 from functools import partial
 from importlib.metadata import EntryPoint
 from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -71,7 +70,7 @@ def end_with_parent() -> None:
     """Ends this process with the one that asked for it, which the fork server outlives as long as it has children."""
 
     def watch() -> None:
-        wait([parent_process().sentinel])
+        parent_process().join()
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()

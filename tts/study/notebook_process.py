@@ -14,11 +14,9 @@ _STARTS = 3
 
 
 def serve(connection: Connection, threads: int) -> None:
-    """Receives arguments of :func:`_execute` again and again, and replies with what it returns.
+    """Receives arguments of :func:`_execute` from the parent again and again, and replies with what it returns.
 
-    Args:
-        connection: pipe to the parent.
-        threads: number of threads that numerical libraries take, unless the environment says so.
+    Numerical libraries take so many threads, unless the environment says so.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     forked_kernels.end_with_parent()
@@ -28,11 +26,9 @@ def serve(connection: Connection, threads: int) -> None:
 
 
 def _execute(source: Path, target: Path, parameters: dict, timeout: float) -> str | None:
-    """Executes a notebook in its folder; None where it ran through, else what went wrong in one line.
+    """Executes a notebook in its folder, with so many seconds for a cell; None where it ran through, else what went wrong in one line.
 
-    Args:
-        target: the executed notebook; beside it is the log of what this process and the kernel print.
-        timeout: seconds that a cell may take.
+    Beside the executed notebook is the log of what this process and the kernel print.
     """
     log = target.with_suffix(".log")
     try:
@@ -49,17 +45,12 @@ def _execute(source: Path, target: Path, parameters: dict, timeout: float) -> st
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     options = {"kernel_name": "python3", "cwd": source.parent, "progress_bar": False, "execution_timeout": timeout}
-    for start in range(1, _STARTS + 1):
+    for left in reversed(range(_STARTS)):
         try:
             papermill.execute_notebook(source, target, parameters, **options)
-            return None
-        except papermill.PapermillExecutionError as error:
-            return _line(error.ename, error.evalue)
+            break
         except Exception as error:
-            if start == _STARTS or not str(error).startswith("Kernel died before replying"):
-                return _line(type(error).__name__, str(error))
+            if not left or not str(error).startswith("Kernel died before replying"):
+                kind, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", error)  # the cell's, where it is one's
+                return f"{kind}: {text}".strip().splitlines()[0]
     return None
-
-
-def _line(kind: str, text: str) -> str:
-    return f"{kind}: {text}".strip().splitlines()[0]
