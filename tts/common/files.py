@@ -35,11 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole text file.
-
-    Raises:
-        OSError: where it cannot be written.
-    """
+    """Writes a text file as :func:`replacing` does."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -47,9 +43,8 @@ def write_text(path: Path, text: str) -> None:
 def _runs(pid: int) -> bool:
     """Whether there is such a process on this machine."""
     try:
-        os.kill(pid, 0)
+        with suppress(PermissionError):  # another user's
+            os.kill(pid, 0)
+        return True
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # another user's
-        return True
-    return True

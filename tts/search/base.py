@@ -44,9 +44,7 @@ class Candidate:
 
     def twin(self, index: int) -> Candidate:
         """A sibling that is equal but for its path."""
-        twin = object.__new__(Candidate)
-        twin.__dict__.update(self.__dict__, path=(*self.path[:-1], index))
-        return twin
+        return Candidate(**{**vars(self), "path": (*self.path[:-1], index)})
 
 
 @dataclass(frozen=True)

@@ -41,22 +41,10 @@ class RewardModel(Protocol):
     """A PRM: scores steps."""
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[tuple[str, ...]]) -> tuple[list[tuple[float, ...]], list[int]]:
-        """Scores solutions, given each one's (problem id, problem text) and steps.
-
-        Returns:
-            Per solution the step scores and the number of tokens read for it.
-        """
+        """The step scores of each solution, given its (problem id, problem text) and steps, and the number of tokens read for it."""
 
     def forget(self, problem_id: str) -> None:
         """Drops what is cached for a problem."""
-
-
-@dataclass(eq=False)
-class Ticket:
-    """One parent's place in a search's request."""
-
-    running: Running
-    place: int
 
 
 @dataclass
@@ -86,29 +74,22 @@ class Running:
     to_score: Sequence[Candidate] = ()
 
 
+Ticket = tuple[Running, int]
+"""A search, and the place of one parent in its request."""
+
+
+@dataclass
 class Driver:
     """Advances searches until all are done.
 
-    Args:
-        policy: samples steps.
-        prm: scores them; None where no search asks for scores.
-        record: keep every candidate in ``Outcome.nodes``.
-        room: candidates that the searches under way may hold together; while they hold this many, no further search begins, so that parked
-            caches stay within ``room`` and one search's own. None for no bound.
-        on_outcome: called with each outcome as it comes.
+    While those under way hold ``room`` candidates, no further one begins, so that parked caches stay within ``room`` and one search's own.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        prm: RewardModel | None = None,
-        record: bool = False,
-        room: int | None = None,
-        on_outcome: Callable[[Outcome], None] = lambda outcome: None,
-    ):
-        self.policy, self.prm, self.record = policy, prm, record
-        self.room = math.inf if room is None else room
-        self.on_outcome = on_outcome
+    policy: Policy
+    prm: RewardModel | None = None  # None where no search asks for scores
+    record: bool = False  # whether to keep every candidate in Outcome.nodes
+    room: int | None = None  # None for no bound
+    on_outcome: Callable[[Outcome], object] = lambda outcome: None  # called with each outcome as it comes
 
     def run(self, searches: Sequence[tuple[Candidate, Search]]) -> list[Outcome]:
         """Runs each search from its root, in the order of which outcomes come; raises ValueError where two roots share a problem id."""
@@ -117,13 +98,14 @@ class Driver:
         outcomes = [Outcome(root.problem_id, root.rendered, len(root.prompt)) for root, _ in searches]
         self._scoring: list[Running] = []
         self._sampling = self._held = 0
+        room = math.inf if self.room is None else self.room
         waiting = deque(Running(root, search, outcome) for (root, search), outcome in zip(searches, outcomes))
         try:
             while waiting or self._sampling or self._scoring:
                 to_score = sum(len(running.to_score) for running in self._scoring)
-                if waiting and self._held < self.room:
+                if waiting and self._held < room:
                     self._advance(waiting.popleft(), None)
-                elif self._scoring and (not self._sampling or self.policy.starved or 4 * to_score >= self.room):
+                elif self._scoring and (not self._sampling or self.policy.starved or 4 * to_score >= room):
                     self._score_all()
                 else:
                     for ticket, children in self.policy.poll():
@@ -161,14 +143,14 @@ class Driver:
         running.missing = len(request.parents)
         self._sampling += running.missing
         for place, parent in enumerate(request.parents):
-            self.policy.submit(Ticket(running, place), parent, request.count, request.whole)
+            self.policy.submit((running, place), parent, request.count, request.whole)
 
     def _receive(self, ticket: Ticket, children: list[Candidate]) -> None:
-        running = ticket.running
+        running, place = ticket
         running.outcome.policy_tokens += sum(child.generated for child in children)
         if self.record:
             running.outcome.nodes += children
-        running.answers[ticket.place] = children
+        running.answers[place] = children
         running.missing -= 1
         self._sampling -= 1
         if not running.missing:

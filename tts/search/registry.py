@@ -74,7 +74,7 @@ METHODS: dict[str, Method] = {}
 """By name, in the order in which tables and figures show them."""
 
 
-def register(method: Method) -> Method:
+def register(method: Method) -> None:
     """Adds a method; from then on every part of the suite knows it.
 
     Raises:
@@ -83,7 +83,6 @@ def register(method: Method) -> Method:
     if METHODS.get(method.name, method) != method or (method.source == "own" and method.name in (POOL, SCORES, GREEDY)):
         raise MethodError(f"there is a method {method.name!r} already; give the new one another name")
     METHODS[method.name] = method
-    return method
 
 
 def method_of(name: str) -> Method:

@@ -26,15 +26,11 @@ def resumable() -> Iterator[None]:
 
 
 def guarded(command: typer.Typer) -> None:
-    """Runs a command line: expected errors are one line on stderr and exit code 2."""
+    """Runs a command line: expected errors, which are values', the system's and this package's own, are one line and exit code 2."""
     try:
         command()
     except Exception as error:
-        from tts.generate.local_pool import WorkerError
-        from tts.generate.ray_pool import ClusterError
-        from tts.store.store import StoreError
-
-        if not isinstance(error, (ValueError, OSError, StoreError, ClusterError, WorkerError)):
+        if not (isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith("tts.")):
             raise
         print(f"error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
