@@ -25,10 +25,7 @@ def content_of(path: Path) -> pa.Buffer:
     """A file's bytes in Arrow's own memory, for :class:`pyarrow.BufferReader`.
 
     Arrow's threads may let go of what they read from only while the interpreter ends; if that belonged to Python, as ``bytes`` and open
-    files of Python do, the process would abort then (apache/arrow#34314).
-
-    Raises:
-        OSError: where the file cannot be read.
+    files of Python do, the process would abort then (apache/arrow#34314). Raises OSError where the file cannot be read.
     """
     with pa.OSFile(str(path)) as file:
         return file.read_buffer()
@@ -37,9 +34,7 @@ def content_of(path: Path) -> pa.Buffer:
 def is_whole(content: pa.Buffer, metadata: dict[bytes, bytes]) -> bool:
     """Whether a file is as it was sealed; true of one that was written before files were.
 
-    Args:
-        content: content of the file.
-        metadata: metadata of the file; what pyarrow says of its schema is a copy that was never sealed.
+    The metadata are the file's own: what pyarrow says of its schema is a copy that was never sealed.
     """
     held = metadata.get(KEY.encode())
     if held is None:

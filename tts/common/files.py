@@ -13,10 +13,7 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file's path, whose content takes the place of ``path`` at the end of the block; an error leaves ``path`` as it was.
 
-    What a killed writer of the same file left half written is deleted.
-
-    Raises:
-        OSError: where it cannot be written.
+    What a killed writer of the same file left half written is deleted. Raises OSError where the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f"{escape(path.name)}.*.tmp"):

@@ -30,9 +30,7 @@ class Method:
 
     Attributes:
         name: name in parameters, tables and exports.
-        label: name in figures.
-        colour: matplotlib's name of the colour in figures.
-        marker: matplotlib's marker in figures.
+        label, colour, marker: how figures show it; colour and marker are matplotlib's.
         build: search of one problem, from its root, the budget N and the settings.
         guided: whether it needs a PRM.
         source: run that holds its candidates: ``own`` where the search is run for it, ``pool`` where independent samples that all
@@ -75,11 +73,7 @@ METHODS: dict[str, Method] = {}
 
 
 def register(method: Method) -> None:
-    """Adds a method; from then on every part of the suite knows it.
-
-    Raises:
-        MethodError: where the name is taken, or is that of a run that methods share.
-    """
+    """Adds a method, which every part of the suite knows then; raises MethodError where its name or that of a shared run is taken."""
     if METHODS.get(method.name, method) != method or (method.source == "own" and method.name in (POOL, SCORES, GREEDY)):
         raise MethodError(f"there is a method {method.name!r} already; give the new one another name")
     METHODS[method.name] = method

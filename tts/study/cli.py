@@ -58,7 +58,7 @@ def run(
     if engine == "local" and (address or gpus is not None):
         raise tts.ray_pool.ClusterError("--address and --gpus are of a cluster; say --engine ray too")
     if (measure or limit is not None) and not dry_run:
-        raise tts.presets.StudyError("--measure and --limit are of a dry run; say --dry-run too")
+        raise ValueError("--measure and --limit are of a dry run; say --dry-run too")
     for line in [] if dry_run else tts.presets.import_released(preset):
         console.print(line)
     jobs = tts.presets.plan(preset, notebooks, tts.presets.parse_overrides([*parameter, "subsets=first"] if first_n else parameter))
@@ -123,10 +123,9 @@ def estimate_(
     experiments = tts.presets.experiments(tts.presets.plan(preset, notebooks, tts.presets.parse_overrides(parameter), look_up=False))
     lengths = {name: float(count) for name, count in tts.presets.parse_overrides(tokens).items()}
     asked = {name for experiment in experiments for name in experiment.grid.problems}
-    if wrong := [name for name, count in lengths.items() if name not in asked or not 0 < count < float("inf")]:
-        raise tts.presets.StudyError(
-            f"--tokens {wrong[0]}={lengths[wrong[0]]:g}: give a positive number for one of {', '.join(sorted(asked))}"
-        )
+    for name, count in lengths.items():
+        if name not in asked or not 0 < count < float("inf"):
+            raise ValueError(f"--tokens {name}={count:g}: give a positive number for one of {', '.join(sorted(asked))}")
     lengths = tts.gpu_hours.Assumptions().tokens | lengths
     assumed = tts.gpu_hours.Assumptions(lengths, peak=peak * 1e12, decoding=decoding, reading=reading)
     found = tts.gpu_hours.table((grid for experiment in experiments for grid in experiment.grids()), assumed)

@@ -81,11 +81,7 @@ def output_of(job: Job) -> Path:
 
 
 def check_writable(outputs: Iterable[Path]) -> None:
-    """Makes folders of executed notebooks, and writes to them and to those of the figures above them, before anything is generated.
-
-    Raises:
-        StudyError: where one cannot be written.
-    """
+    """Makes folders of executed notebooks; raises StudyError where one of them, or that of its figures, cannot be written."""
     for output in outputs:
         try:
             output.mkdir(parents=True, exist_ok=True)

@@ -40,8 +40,7 @@ class Experiment:
         problem_set, policy, prm: first of each; ``prm`` is empty where there is none.
         n: largest budget.
 
-    Raises:
-        tts.generate.grid.ParameterError: for an unknown or unfit parameter.
+    Raises as :func:`tts.generate.grid.grid_of`.
     """
 
     def __init__(self, store: str | Path = "../data/runs", figures: str | Path = "../figures", **parameters: object):
@@ -157,10 +156,7 @@ def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None
 
     Relative folders of the store and of figures are taken from the notebooks' folder, wherever a notebook runs. There is no further
     experiment where a parameter of it is empty; budgets beyond its samples are left out, and so are methods of which imported data
-    have nothing, and exact checkers where the problems' steps cannot be checked.
-
-    Raises:
-        tts.generate.grid.ParameterError: for values that do not fit.
+    have nothing, and exact checkers where the problems' steps cannot be checked. Raises :class:`ParameterError` for values that do not fit.
     """
     declaration = parameters.declaration(notebook)
     fields = declaration.fields(values)

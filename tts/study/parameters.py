@@ -110,11 +110,7 @@ def declared(notebook: str) -> dict:
 
 
 def declaration(notebook: str) -> Declaration:
-    """What a notebook declares.
-
-    Raises:
-        NotebookError: for an unknown or damaged notebook, or a cell with a tag whose values are no literals.
-    """
+    """What a notebook declares; raises NotebookError for an unknown or damaged one, or a cell with a tag whose values are no literals."""
     path = NOTEBOOKS / f"{notebook}.ipynb"
     if notebook not in notebooks():
         raise NotebookError(f"no notebook {notebook!r:.200}; there are {', '.join(notebooks())}")

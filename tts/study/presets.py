@@ -156,35 +156,27 @@ def load_preset(name: str) -> Preset:
 
 
 def import_released(name: str) -> Iterator[str]:
-    """Imports the released runs that a preset is of, where its store lacks them; yields what the import says.
-
-    Raises:
-        tts.models.hub.ModelError: where they cannot be fetched.
-    """
+    """Imports the released runs that a preset is of, where its store lacks them, and yields what :func:`summary.import_all` does."""
     preset = load_preset(name)
     if preset.released and not preset.imported():
         yield from summary.import_all(preset.store, preset.released.sources, preset.released.name)
 
 
 def parse_overrides(pairs: list[str]) -> dict:
-    """``["seed=1", "policy=x"]`` as parameters; ``policy`` and ``prm`` stand for lists of one.
-
-    Raises:
-        StudyError: where a pair has no ``=``.
-    """
+    """``["seed=1", "policy=x"]`` as parameters; ``policy`` and ``prm`` stand for lists of one. Raises :class:`StudyError` for others."""
     overrides: dict = {}
     for pair in pairs:
         key, separator, text = pair.partition("=")
         if not separator or not key.isidentifier():
             raise StudyError(f"expected NAME=VALUE, found {pair!r}")
-        if key in ("policy", "prm") and not text.strip():
-            raise StudyError(f"{key} is empty; give a name that 'python -m tts list' shows, or a folder")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise StudyError(f"{key}: {text!r} is not a value; quote names that hold special characters") from None
-        if key in ("policy", "prm"):
-            key, value = {"policy": "policies", "prm": "prms"}[key], [text]
+        if one_of := {"policy": "policies", "prm": "prms"}.get(key):
+            if not text.strip():
+                raise StudyError(f"{key} is empty; give a name that 'python -m tts list' shows, or a folder")
+            key, value = one_of, [text]
         elif key in ("problem", "answer", "system") and not isinstance(value, str):
             value = text  # the answer 279 is text, and so are 042 and "Think: hard"
         overrides[key] = value
@@ -307,11 +299,7 @@ def fill(jobs: list[Job]) -> None:
 
 
 def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "") -> Path:
-    """Generates what a preset's notebooks read, for each of its seeds, and keeps the outcomes problem by problem.
-
-    Args:
-        name: stem of the file; the preset's by default.
-    """
+    """Generates what a preset's notebooks read, for each of its seeds, and keeps every problem's outcome in a file of its name, or this."""
     found = []
     for seed in load_preset(preset).seeds:
         jobs = plan(preset, overrides=(overrides or {}) | {"seed": seed})
