@@ -110,7 +110,10 @@ class Experiment:
     def plot(
         self, name: str, rows: pd.DataFrame, draw: Callable[..., object], *arguments: object, size: tuple[float, float], **labels: str
     ):
-        """Shows a figure as :meth:`show` does, of a function of the rows, further arguments and the axes; its size is in inches."""
+        """Shows a figure as :meth:`show` does.
+
+        ``draw`` takes the rows, the further arguments and the axes; ``size`` is in inches; ``labels`` are the axes' title and labels.
+        """
         import matplotlib.pyplot as plt
 
         figure, ax = plt.subplots(figsize=size)
@@ -152,7 +155,7 @@ def findings_of(notebook: str, figures: Path) -> Path:
 
 
 def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None:
-    """A notebook's experiment of the value of every parameter, with the further ones that it reads; None where it has no grid.
+    """A notebook's experiment, given the value of every parameter, with the further ones that it reads; None where it has no grid.
 
     Relative folders of the store and of figures are taken from the notebooks' folder, wherever a notebook runs. There is no further
     experiment where a parameter of it is empty; budgets beyond its samples are left out, and so are methods of which imported data

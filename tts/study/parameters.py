@@ -175,8 +175,7 @@ def check(notebook: str, values: Mapping[str, Any], look_up: bool = True) -> Non
                 problem_rows(problem_set, count)
         elif kind in _LOOKED_UP:
             given = values[name]
-            given = [given] if isinstance(given, str) else [*given, *given.values()] if isinstance(given, dict) else given
-            for item in given:
+            for item in [given] if isinstance(given, str) else [*given, *(given.values() if isinstance(given, dict) else [])]:
                 _LOOKED_UP[kind](item)
     for name, other in found.pairs.items():
         if (count := len(values[name])) != (wanted := len(values[other])):

@@ -299,7 +299,10 @@ def fill(jobs: list[Job]) -> None:
 
 
 def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "") -> Path:
-    """Generates what a preset's notebooks read, for each of its seeds, and keeps every problem's outcome in a file of its name, or this."""
+    """Generates what a preset's notebooks read, for each of its seeds, and keeps every problem's outcome.
+
+    The file is named as the preset is, unless a name is given.
+    """
     found = []
     for seed in load_preset(preset).seeds:
         jobs = plan(preset, overrides=(overrides or {}) | {"seed": seed})
