@@ -206,14 +206,13 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
     jobs, own_values = [], False
     for name in chosen:
         found, own = declaration(name), content.notebooks.get(name, {})
-        if unknown := set(own) - found.takes:
-            raise StudyError(f"preset {preset!r} gives {name} parameters that it does not take: {', '.join(sorted(unknown))}")
+        _refuse_strangers(own, [name], f"preset {preset!r}: {name} has no parameter")
         described, values = found.placed(common | own), found.placed(common | own | overrides)
         changed = {k for k, v in (found.parameters | values).items() if (found.parameters | described)[k] != v}
         own_values |= not changed <= PLACES
         jobs.append(Job(name, values, as_described=content.described and changed <= PLACES))
-    _refuse_strangers(common, content.notebooks, f"preset {preset!r}: no notebook")
-    _refuse_strangers(overrides, chosen, "no chosen notebook")
+    _refuse_strangers(common, content.notebooks, f"preset {preset!r}: no notebook has a parameter")
+    _refuse_strangers(overrides, chosen, "no chosen notebook has a parameter")
     for job in jobs:
         check(job.notebook, job.values, look_up=False)
         if own_values and "figures" not in overrides and "figures" in job.values:
@@ -234,10 +233,10 @@ def own_folder(overrides: Mapping[str, Any]) -> str:
     return f"{told}-{hashlib.sha256(json.dumps(given, default=str).encode()).hexdigest()[:8]}"
 
 
-def _refuse_strangers(given: dict, notebooks: Iterable[str], who: str) -> None:
+def _refuse_strangers(given: dict, notebooks: Iterable[str], reason: str) -> None:
     taken = set().union(*(declaration(name).takes for name in notebooks))
     if strangers := set(given) - taken:
-        raise StudyError(f"{who} has a parameter {', '.join(sorted(map(str, strangers)))}; known: {', '.join(sorted(taken))}")
+        raise StudyError(f"{reason} {', '.join(sorted(map(str, strangers)))}; known: {', '.join(sorted(taken))}")
 
 
 def absent(experiments: list[Experiment]) -> tuple[list[str], list[str], list[str]]:
