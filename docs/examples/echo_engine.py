@@ -33,7 +33,7 @@ class EchoPolicy(RequestPolicy):
         text = f"{asked.seed}"[: asked.limit]
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         done = asked.stop is None or asked.text.count(asked.stop) > 2
-        return [(number, Told(tuple(ids), text, "end" if done else "step", len(ids)))]
+        return [(number, Told(tuple(ids), text, "finished" if done else "open", len(ids)))]
 
     def _abort(self, numbers: list[int]) -> None:
         self._asked.clear()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from tts.search.base import Candidate
+from tts.search.base import Candidate, Status
 from tts.search.driver import Ticket
 from tts.search.sampling import Sampling, noise_key
 from tts.tasks import prompts
@@ -17,59 +17,89 @@ from tts.tasks.maths import MATHS
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Ending = Literal["end", "step", "limit"]  # by itself, at a blank line, by the limit on its tokens
-
 # Seeds are taken from a hash, as consecutive ones overlap where an engine counts on from a seed for its n samples. 31 bits are
 # what every server takes; two of a problem's 256 samples share one in 70,000 problems.
 SEEDS = (1 << 31) - 1
 
 
-def root_of(tokenizer: PreTrainedTokenizerBase, name: str, context: int, problem_id: str, problem: str, task: Task) -> Candidate:
-    """The empty solution of a problem, for the policy ``name`` that reads ``context`` tokens at most.
-
-    Raises:
-        ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
-    """
-    text = prompts.render_prompt(tokenizer, problem, task)
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if (unknown := prompts.unknown_id(tokenizer)) is not None and unknown in ids:
-        raise ValueError(f"problem {problem_id}: {name} cannot read some of its characters: {problem[:80]!r}")
-    check_room(ids, name, context, problem_id)
-    return Candidate(problem_id, problem, prompt=tuple(ids), rendered=text)
-
-
-def check_room(ids: Sequence[int], name: str, context: int, problem_id: str) -> None:
-    """Raises ``ValueError`` where a prompt fills the context."""
-    if len(ids) >= context:
-        raise ValueError(f"problem {problem_id}: the prompt has {len(ids)} tokens and {name} reads {context} at most")
-
-
-def room_after(parent: Candidate, added: int, sampling: Sampling, context: int) -> int:
-    """How many tokens may follow ``added`` ones after a candidate; a step that ends where none may is cut off."""
-    done = len(parent.tokens) + added
-    return min(sampling.max_tokens - done, context - len(parent.prompt) - done)
-
-
 def child_of(
-    parent: Candidate, number: int, tokens: Sequence[int], text: str, ending: Ending, whole: bool, generated: int, task: Task = MATHS
+    parent: Candidate, number: int, tokens: Sequence[int], text: str, status: Status, whole: bool, generated: int, task: Task = MATHS
 ) -> Candidate:
-    """The ``number``-th continuation of a candidate.
+    """The ``number``-th continuation of a candidate; a step of blanks alone is cut off.
 
     Args:
         tokens: token ids that were added, and ``text`` is theirs.
         whole: whether the rest of a solution was asked for, not a step.
         generated: number of tokens that is billed; ``len(tokens)``, but for an engine that does not tell token ids.
     """
-    status = {"end": "finished", "step": "open" if text.strip() else "truncated", "limit": "truncated"}[ending]
-    new_steps = task.split(text) if whole else tuple(filter(None, [text.strip()]))
     return parent.child(
         number,
         tokens=(*parent.tokens, *tokens),
-        steps=(*parent.steps, *new_steps),
-        status=status,
+        steps=(*parent.steps, *(task.split(text) if whole else filter(None, [text.strip()]))),
+        status=status if status != "open" or text.strip() else "truncated",
         generated=generated,
         text=parent.text + text,
     )
+
+
+@dataclass(eq=False)
+class Request:
+    """Continuations of one parent, as :class:`tts.search.base.Sample` asks for them; ``children`` are those that are there, by number."""
+
+    ticket: Ticket
+    parent: Candidate
+    count: int
+    whole: bool
+    children: dict[int, Candidate] = field(default_factory=dict)
+
+    def put(self, number: int, child: Candidate) -> bool:
+        """Adds a continuation; True where it was the last that was missing."""
+        self.children[number] = child
+        return len(self.children) == self.count
+
+    @property
+    def answer(self) -> tuple[Ticket, list[Candidate]]:
+        """What :meth:`tts.search.driver.Policy.poll` gives."""
+        return self.ticket, [self.children[number] for number in range(self.count)]
+
+
+class EnginePolicy:
+    """A policy of any engine, which sets ``tokenizer``.
+
+    Args:
+        name: name in messages.
+        batch: samples under way at once.
+        context: tokens that the model reads at most.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    limits: tuple[str, ...] = ()  # what the engine cannot do, in words
+
+    def __init__(self, name: str, sampling: Sampling, batch: int, context: int, task: Task = MATHS):
+        self.name, self.sampling, self.batch, self.context, self.task = name, sampling, batch, context, task
+
+    def root(self, problem_id: str, problem: str) -> Candidate:
+        """The empty solution of a problem.
+
+        Raises:
+            ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
+        """
+        ids, text = self._render(problem)
+        if self.tokenizer is not None and (unknown := prompts.unknown_id(self.tokenizer)) is not None and unknown in ids:
+            raise ValueError(f"problem {problem_id}: {self.name} cannot read some of its characters: {problem[:80]!r}")
+        if len(ids) >= self.context:
+            raise ValueError(f"problem {problem_id}: the prompt has {len(ids)} tokens and {self.name} reads {self.context} at most")
+        return Candidate(problem_id, problem, prompt=tuple(ids), rendered=text)
+
+    def _render(self, problem: str) -> tuple[list[int], str]:
+        """Token ids and text of a prompt."""
+        text = prompts.render_prompt(self.tokenizer, problem, self.task)
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"], text
+
+    def room_after(self, parent: Candidate, added: int) -> int:
+        """How many tokens may follow ``added`` ones after a candidate; a step that ends where none may is cut off."""
+        done = len(parent.tokens) + added
+        return min(self.sampling.max_tokens - done, self.context - len(parent.prompt) - done)
 
 
 @dataclass(frozen=True)
@@ -97,66 +127,26 @@ class Told:
     Attributes:
         tokens: generated ids, the end-of-sequence token included; an estimate where the engine does not tell.
         text: text of these, without special tokens.
+        status: ``finished`` by itself, ``open`` at the text that ends a step, ``truncated`` by the limit.
         generated: number of tokens generated.
     """
 
     tokens: tuple[int, ...]
     text: str
-    ending: Ending
+    status: Status
     generated: int
 
 
-@dataclass(eq=False)
-class Request:
-    """Continuations of one parent, as :class:`tts.search.base.Sample` asks for them; ``children`` are those that are there, by number."""
-
-    ticket: Ticket
-    parent: Candidate
-    count: int
-    whole: bool
-    children: dict[int, Candidate] = field(default_factory=dict)
-
-    def put(self, number: int, child: Candidate) -> bool:
-        """Adds a continuation; True where it was the last that was missing."""
-        self.children[number] = child
-        return len(self.children) == self.count
-
-    @property
-    def answer(self) -> tuple[Ticket, list[Candidate]]:
-        """What :meth:`tts.search.driver.Policy.poll` gives."""
-        return self.ticket, [self.children[number] for number in range(self.count)]
-
-
-@dataclass(eq=False)
-class _Sample:
-    """One of them; usually one question to the engine, more only while nothing but blank lines came."""
-
-    request: Request
-    number: int
-    tokens: list[int] = field(default_factory=list)
-    text: str = ""
-    generated: int = 0
-    questions: int = 0
-
-
-class RequestPolicy:
+class RequestPolicy(EnginePolicy):
     """A policy whose engine is asked for each sample by itself, with a seed of its own, and batches as it likes.
 
-    An engine's file derives from it, sets ``tokenizer``, and says how to send a question, receive answers and abort.
-
-    Args:
-        name: name in messages.
-        batch: samples under way at once.
-        context: tokens that the model reads at most.
+    An engine's file derives from it, and says how to send a question, receive answers and abort. Arguments as of :class:`EnginePolicy`.
     """
 
-    limits: tuple[str, ...] = ()
-    tokenizer: PreTrainedTokenizerBase
-
     def __init__(self, name: str, sampling: Sampling, batch: int, context: int, task: Task = MATHS):
-        self.name, self.sampling, self.batch, self.context, self.task = name, sampling, batch, context, task
+        super().__init__(name, sampling, batch, context, task)
         self._numbers = itertools.count()
-        self._under_way: dict[int, _Sample] = {}
+        self._under_way: dict[int, Generator[Asked, Told, None]] = {}
         self._complete: list[Request] = []
 
     def _send(self, number: int, asked: Asked) -> None:
@@ -171,9 +161,6 @@ class RequestPolicy:
         """Drops these questions, which are all that there are, and returns when the engine works on none."""
         raise NotImplementedError
 
-    def root(self, problem_id: str, problem: str) -> Candidate:
-        return root_of(self.tokenizer, self.name, self.context, problem_id, problem, self.task)
-
     @property
     def starved(self) -> bool:
         return len(self._under_way) < self.batch // 2
@@ -181,13 +168,13 @@ class RequestPolicy:
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
         request = Request(ticket, parent, count, whole)
         for number in range(count):
-            self._ask(_Sample(request, number))
+            self._go_on(self._sample(request, number))
 
     def poll(self) -> list[tuple[Ticket, list[Candidate]]]:
         while not self._complete and self._under_way:
             for number, told in self._receive():
                 if sample := self._under_way.pop(number, None):
-                    self._take(sample, told)
+                    self._go_on(sample, told)
         complete, self._complete = self._complete, []
         return [request.answer for request in complete]
 
@@ -196,36 +183,39 @@ class RequestPolicy:
         self._under_way.clear()
         self._complete.clear()
 
-    def _ask(self, sample: _Sample) -> None:
-        parent, sampling = sample.request.parent, self.sampling
-        limit = room_after(parent, len(sample.tokens), sampling, self.context)
-        if not sample.request.whole:
-            limit = min(limit, sampling.max_step_tokens - len(sample.tokens))
-        if limit < 1:
-            self._settle(sample, "limit")
+    def _go_on(self, sample: Generator[Asked, Told, None], told: Told | None = None) -> None:
+        """Hands an answer to a sample, and sends its next question if it has one."""
+        try:
+            asked = sample.send(told) if told else next(sample)
+        except StopIteration:
             return
-        # A further question of the same sample must not repeat the noise of the first; no index is negative.
-        path = (*parent.path, sample.number, *[-1] * sample.questions)
-        seed = noise_key(sampling.seed, parent.problem_id, path) & SEEDS
-        prompt = (*parent.prompt, *parent.tokens, *sample.tokens)
-        stop = None if sample.request.whole else self.task.separator
         number = next(self._numbers)
         self._under_way[number] = sample
-        sample.questions += 1
-        self._send(number, Asked(prompt, parent.rendered + parent.text + sample.text, limit, seed, stop))
+        self._send(number, asked)
 
-    def _take(self, sample: _Sample, told: Told) -> None:
-        sample.tokens += told.tokens
-        sample.text += told.text
-        sample.generated += told.generated
-        if told.ending == "step" and not sample.text.strip():
-            self._ask(sample)  # a blank step is no step
-            return
-        room = room_after(sample.request.parent, len(sample.tokens), self.sampling, self.context)
-        self._settle(sample, "limit" if told.ending == "step" and room < 1 else told.ending)
-
-    def _settle(self, sample: _Sample, ending: Ending) -> None:
-        request = sample.request
-        child = child_of(request.parent, sample.number, sample.tokens, sample.text, ending, request.whole, sample.generated, self.task)
-        if request.put(sample.number, child):
+    def _sample(self, request: Request, number: int) -> Generator[Asked, Told, None]:
+        """One sample: usually one question, more only while nothing but blank lines came, for a blank step is no step."""
+        parent, sampling, separator = request.parent, self.sampling, None if request.whole else self.task.separator
+        tokens: list[int] = []
+        text, generated = "", 0
+        status: Status = "open"
+        for again in itertools.count():
+            limit = self.room_after(parent, len(tokens))
+            if not request.whole:
+                limit = min(limit, sampling.max_step_tokens - len(tokens))
+            if limit < 1:
+                break
+            # A further question of the same sample must not repeat the noise of the first; no index is negative.
+            seed = noise_key(sampling.seed, parent.problem_id, (*parent.path, number, *[-1] * again)) & SEEDS
+            prompt = (*parent.prompt, *parent.tokens, *tokens)
+            told = yield Asked(prompt, parent.rendered + parent.text + text, limit, seed, separator)
+            tokens += told.tokens
+            text += told.text
+            generated += told.generated
+            status = told.status
+            if status != "open" or text.strip():
+                break
+        if status == "open" and self.room_after(parent, len(tokens)) < 1:
+            status = "truncated"
+        if request.put(number, child_of(parent, number, tokens, text, status, request.whole, generated, self.task)):
             self._complete.append(request)

@@ -8,14 +8,12 @@ do is measured when it is opened (:mod:`tts.policies.server`), and what it canno
 from __future__ import annotations
 
 import asyncio
-import queue
-from concurrent.futures import Future
-from contextlib import suppress
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from tts.models.hub import ModelError
 from tts.models.loading import load_tokenizer
 from tts.models.locate import locate
-from tts.policies.base import Asked, RequestPolicy, Told, check_room
+from tts.policies.base import Asked, RequestPolicy, Told
 from tts.policies.server import Address, Server
 from tts.search.base import Candidate
 from tts.search.driver import Ticket
@@ -41,18 +39,13 @@ class OpenAIPolicy(RequestPolicy):
         self.server.run(self.server.open(task.separator))
         super().__init__(self.address.model, sampling, batch, self.server.context, task)
         self.limits = self.server.limits
-        self._answers: queue.SimpleQueue[tuple[int, Future[Told]]] = queue.SimpleQueue()
-        self._futures: dict[int, Future[Told]] = {}
+        self._futures: dict[Future[Told], int] = {}
         self._places = asyncio.Semaphore(batch)
 
-    def root(self, problem_id: str, problem: str) -> Candidate:
-        """As :func:`tts.policies.base.root_of`; raises :class:`tts.models.hub.ModelError` where the server does not render it."""
+    def _render(self, problem: str) -> tuple[list[int], str]:
         if self.tokenizer is not None:
-            return super().root(problem_id, problem)
-        turns = prompts.messages(prompts.style_of(None, self.name), problem, self.task)
-        ids, text = self.server.run(self.server.render(turns))
-        check_room(ids, self.name, self.context, problem_id)
-        return Candidate(problem_id, problem, prompt=tuple(ids), rendered=text)
+            return super()._render(problem)
+        return self.server.run(self.server.render(prompts.messages(prompts.style_of(None, self.name), problem, self.task)))
 
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
         if not whole and self.server.no_steps:
@@ -63,23 +56,20 @@ class OpenAIPolicy(RequestPolicy):
         super().submit(ticket, parent, count, whole)
 
     def _send(self, number: int, asked: Asked) -> None:
-        future = self._futures[number] = self.server.start(self._answer(asked, self.sampling))
-        future.add_done_callback(lambda done: self._answers.put((number, done)))
+        self._futures[self.server.start(self._answer(asked, self.sampling))] = number
 
     async def _answer(self, asked: Asked, sampling: Sampling) -> Told:
         async with self._places:
             return await self.server.complete(asked, sampling)
 
     def _receive(self) -> list[tuple[int, Told]]:
-        answers: list = []
-        while not answers or not self._answers.empty():
-            with suppress(queue.Empty):
-                answers.append(self._answers.get(timeout=1))  # without an end, a signal just before would go unseen
-        # An answer to a request that was dropped since concerns nobody.
-        return [(number, done.result()) for number, done in answers if self._futures.pop(number, None)]
+        done: set[Future[Told]] = set()
+        while not done:
+            done, _ = wait(self._futures, timeout=1, return_when=FIRST_COMPLETED)  # without an end, a signal just before would go unseen
+        return [(self._futures.pop(future), future.result()) for future in done]
 
     def _abort(self, numbers: list[int]) -> None:
-        for future in self._futures.values():
+        for future in self._futures:
             future.cancel()
         self._futures.clear()
         self.server.run(_settled())
@@ -92,9 +82,9 @@ async def _settled() -> None:
 
 def _find_tokenizer(address: Address):
     """The tokenizer that was given, or that the served model's name finds on this machine; None where there is none."""
-    if address.tokenizer:
-        return load_tokenizer(locate(address.tokenizer))
     try:
-        return load_tokenizer(locate(address.model))
+        return load_tokenizer(locate(address.tokenizer or address.model))
     except ModelError:
+        if address.tokenizer:
+            raise
         return None

@@ -19,7 +19,8 @@ from urllib.parse import parse_qsl, urlsplit
 from tts.models.files import load_config
 from tts.models.hub import ModelError, first_line
 from tts.models.locate import locate
-from tts.policies.base import Asked, Ending, Told
+from tts.policies.base import Asked, Told
+from tts.search.base import Status
 from tts.search.sampling import Sampling
 from tts.tasks import prompts
 
@@ -241,7 +242,20 @@ class Server:
             options["seed"] = asked.seed
         if asked.stop:
             options["stop"] = [asked.stop]
-        return self._told(await self._completion(prompt, asked.limit, **options), asked.stop)
+        answer = await self._completion(prompt, asked.limit, **options)
+        choice = answer.choices[0]
+        text = choice.text
+        status: Status = "truncated" if choice.finish_reason == "length" else "finished"
+        if asked.stop and status == "finished" and _stopped(choice, asked.stop):
+            status = "open"
+            text = text if asked.stop in text else text + asked.stop
+        if self.ids:
+            tokens = choice.token_ids
+            if self.tokenizer is not None:
+                text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+            return Told(tuple(tokens), text, status, len(tokens))
+        tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return Told(tuple(tokens), text, status, answer.usage.completion_tokens if answer.usage else len(tokens))
 
     async def _completion(self, prompt: list[int] | str, limit: int, **options):
         """One sample; asked for again where the server returns none."""
@@ -253,21 +267,6 @@ class Server:
                 return answer
             await asyncio.sleep(0.5)
         raise ServerError(f"{self.address.url} returned {count} samples where 1 was asked for; {_AGAIN}")
-
-    def _told(self, answer, stop: str | None) -> Told:
-        choice = answer.choices[0]
-        ending: Ending = "limit" if choice.finish_reason == "length" else "end"
-        text = choice.text
-        if stop and ending == "end" and _stopped(choice, stop):
-            ending = "step"
-            text = text if stop in text else text + stop
-        if self.ids:
-            tokens = choice.token_ids
-            if self.tokenizer is not None:
-                text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-            return Told(tuple(tokens), text, ending, len(tokens))
-        tokens = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return Told(tokens, text, ending, answer.usage.completion_tokens if answer.usage else len(tokens))
 
     async def _guarded(self, call):
         """A call whose errors are put into words."""

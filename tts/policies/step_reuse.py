@@ -12,12 +12,10 @@ from array import array
 from collections.abc import Callable
 from typing import Protocol, TypedDict
 
-from tts.policies.base import Ending, child_of
-from tts.search.base import Candidate
+from tts.policies.base import child_of
+from tts.search.base import Candidate, Status
 from tts.search.driver import Policy, Ticket
 from tts.search.sampling import Sampling
-
-_ENDINGS: dict[str, Ending] = {"finished": "end", "open": "step", "truncated": "limit"}
 
 
 class Step(TypedDict):
@@ -34,7 +32,7 @@ class Step(TypedDict):
     path: list[int]
     ids: array[int]
     text: str
-    status: str
+    status: Status
     generated: int
 
 
@@ -118,4 +116,4 @@ class Remembering:
 
 
 def _child(parent: Candidate, step: Step) -> Candidate:
-    return child_of(parent, step["path"][-1], step["ids"], step["text"], _ENDINGS[step["status"]], False, step["generated"])
+    return child_of(parent, step["path"][-1], step["ids"], step["text"], step["status"], False, step["generated"])

@@ -15,8 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tts.engine import FORKING, Engine, Fork, Marks, Stop, Text
 from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.models.locate import locate
-from tts.policies.base import Request, child_of, room_after, root_of
-from tts.search.base import Candidate
+from tts.policies.base import EnginePolicy, Request, child_of
+from tts.search.base import Candidate, Status
 from tts.search.driver import Ticket
 from tts.search.sampling import Sampling, noise_key
 from tts.tasks.base import Task
@@ -26,7 +26,7 @@ PREFILLED = 4  # the batch's rows over the prompts that are read at once, in mem
 REPEATED = 64  # tokens of a text that is worth remembering
 
 
-class TransformersPolicy:
+class TransformersPolicy(EnginePolicy):
     """Any causal language model as a policy; raises ``ValueError`` for one that declares no end-of-sequence token.
 
     Args:
@@ -35,11 +35,10 @@ class TransformersPolicy:
     """
 
     def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS):
-        self.name, self.sampling, self.batch, self.task = name, sampling, batch, task
         self.location = locate(name)
-        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(self.location)
+        self.tokenizer = load_tokenizer(self.location)
         self.model: PreTrainedModel = load_causal_lm(self.location)
-        self.context = int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
+        super().__init__(name, sampling, batch, int(getattr(self.model.config, "max_position_embeddings", 1 << 30)), task)
         self.engine = Engine(
             self.model.base_model,
             reading=max(1, batch // PREFILLED),
@@ -50,9 +49,6 @@ class TransformersPolicy:
         self._decode = partial(self.tokenizer.decode, skip_special_tokens=True)
         self._decode_again = lru_cache(1 << 14)(self._decode)
         self._queue: deque[Request] = deque()
-
-    def root(self, problem_id: str, problem: str) -> Candidate:
-        return root_of(self.tokenizer, self.name, self.context, problem_id, problem, self.task)
 
     @property
     def starved(self) -> bool:
@@ -100,7 +96,7 @@ class TransformersPolicy:
 
     def _fork(self, parent: Candidate, requests: list[Request]) -> Fork:
         sampling, whole = self.sampling, requests[0].whole
-        limit = room_after(parent, 0, sampling, self.context)
+        limit = self.room_after(parent, 0)
         samples = [(request, number) for request in requests for number in range(request.count)]
         return Fork(
             state=parent.state,
@@ -129,11 +125,11 @@ class TransformersPolicy:
                     complete.append(request)
 
     def _child(self, request: Request, number: int, stop: Stop) -> Candidate:
-        room = room_after(request.parent, len(stop.tokens), self.sampling, self.context)
-        ending = "end" if stop.ended else "step" if stop.boundary and room > 0 else "limit"
+        room = self.room_after(request.parent, len(stop.tokens))
+        status: Status = "finished" if stop.ended else "open" if stop.boundary and room > 0 else "truncated"
         # Samples of one prompt repeat each other's steps a lot; longer texts would only fill memory.
         text = (self._decode_again if len(stop.tokens) <= REPEATED else self._decode)(stop.tokens)
-        return child_of(request.parent, number, stop.tokens, text, ending, request.whole, len(stop.tokens), self.task)
+        return child_of(request.parent, number, stop.tokens, text, status, request.whole, len(stop.tokens), self.task)
 
 
 def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, separator: str) -> Marks:

@@ -17,7 +17,8 @@ from tts.models.files import folder_of, load_config
 from tts.models.hub import ModelError
 from tts.models.loading import load_tokenizer
 from tts.models.locate import locate
-from tts.policies.base import Asked, Ending, RequestPolicy, Told
+from tts.policies.base import Asked, RequestPolicy, Told
+from tts.search.base import Status
 from tts.search.sampling import Sampling
 from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
@@ -73,9 +74,10 @@ class VLLMPolicy(RequestPolicy):
             raise ModelError(f"vLLM's process for {self.name} has ended, out of memory perhaps; run the same command again") from None
 
     def _told(self, output) -> Told:
-        ending: Ending = "limit" if output.finish_reason == "length" else "step" if isinstance(output.stop_reason, str) else "end"
+        at_step = isinstance(output.stop_reason, str)
+        status: Status = "truncated" if output.finish_reason == "length" else "open" if at_step else "finished"
         tokens = tuple(output.token_ids)
-        return Told(tokens, self.tokenizer.decode(tokens, skip_special_tokens=True), ending, len(tokens))
+        return Told(tokens, self.tokenizer.decode(tokens, skip_special_tokens=True), status, len(tokens))
 
     def _abort(self, numbers: list[int]) -> None:
         with suppress(ModelError), self._alive():  # where it has ended, nothing is under way either
