@@ -346,7 +346,7 @@ def test_what_lies_between_forks_is_read_in_one_row_and_scores_as_step_by_step(t
     prm, one_by_one = (open_prm(f"implicit:{tiny_lm}") for _ in range(2))
     rows = []
     read_all = prm._read_all
-    monkeypatch.setattr(prm, "_read_all", lambda waves: (rows.extend(segment.keys for wave in waves for segment in wave), read_all(waves)))
+    monkeypatch.setattr(prm, "_read_all", lambda waves: (rows.extend(segment.nodes for wave in waves for segment in wave), read_all(waves)))
     scores, tokens = prm.score(problems, solutions)
     assert sorted(map(len, rows)) == [2, 3, 3, 4]  # after the fork; until it, with the opening; the whole of a lone solution
     for depth in range(6):

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import ClassVar, Protocol
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from tts.engine import Engine, Text
@@ -63,39 +64,71 @@ def padded(tokens: list[list[int]], device: torch.device) -> tuple[torch.Tensor,
     return ids, torch.arange(width, device=device) < torch.tensor([[len(row)] for row in tokens], device=device)
 
 
-class StepScorer:
+class Reader:
+    """What a PRM is given to read, and the account of what it cannot read.
+
+    Args:
+        name: name in messages and records.
+        context: longest input in tokens.
+
+    Attributes:
+        unread: steps beyond the context since :meth:`report_unread` was called last.
+        unknown, tokens: tokens of its input since then that stand for unknown text, and all of them.
+        unknown_id: the id of such a token; None where there is none, and while the input is a probe.
+    """
+
+    unread = unknown = tokens = 0
+    unknown_id: int | None = None
+
+    def __init__(self, name: str, family: Family, context: int):
+        self.name, self.family, self.context = name, family, context
+
+    def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
+        """As :meth:`Family.render`; raises ``ModelError`` where too much of what was rendered since the last report is unknown."""
+        rendered = self.family.render(solutions) if solutions else []
+        if rendered and self.unknown_id is not None:
+            counts = [ids.count(self.unknown_id) for ids in rendered]
+            self.unknown, self.tokens = self.unknown + sum(counts), self.tokens + sum(map(len, rendered))
+            problem, steps = solutions[counts.index(max(counts))]
+            if self.tokens >= FEWEST:
+                check_share(self.name, self.unknown, self.tokens, steps[-1] if steps else problem)
+        return rendered
+
+    def report_unread(self) -> str | None:
+        """What is to be said of steps beyond the context, and of unknown tokens, since the last report; None where there were none."""
+        lines = []
+        if self.unread:
+            lines.append(f"{self.name} reads {self.context} tokens at most; {self.unread} steps that end beyond that scored 0")
+        if self.unknown:
+            lines.append(f"{self.name} does not know {self.unknown / self.tokens:.1%} of the {self.tokens:,} tokens that it was given")
+        self.unread = self.unknown = self.tokens = 0
+        return "; ".join(lines) or None
+
+
+class StepScorer(Reader):
     """A PRM of any family.
 
     Distinct steps are scored once per problem (:mod:`tts.reward_models.prefix_plan`). Between calls, the cache of the steps scored last
     is kept, since a search extends those next.
 
     A step that ends beyond the model's context scores 0, and so do all after it: a PRM does not vouch for what it cannot read,
-    and one overlong solution must not stop a study of days. The steps before it keep their exact scores. A PRM whose tokenizer does not
-    know the text is refused: to it, all solutions look alike.
+    and one overlong solution must not stop a study of days. The steps before it keep their exact scores.
 
     Caches are kept within a share of the device's memory, the batch's and the kept ones each: a large model forwards fewer rows at
     once, scores fewer solutions side by side, and reads a step from the start whose beginning had to be dropped. No score changes.
 
     Args:
-        name: name in messages and records.
         batch: rows per forward pass.
-        context: longest input in tokens.
         memory: bytes that each of the two may take; a quarter of the device's by default.
         share: share of the device that is ours, where others work beside us.
 
     Attributes:
         tokens_kept: tokens whose caches are kept between calls, at most.
-        unread: steps beyond the context since :meth:`report_unread` was called last.
-        unknown, tokens: tokens of its input since then that stand for unknown text, and all of them.
-        unknown_id: the id of such a token; None where there is none, and while the input is a probe.
     """
 
-    unknown_id: int | None = None
-    unknown = tokens = 0
-
     def __init__(self, name: str, family: Family, batch: int = 64, context: int = 1 << 30, memory: int | None = None, share: float = 1.0):
-        self.name, self.family, self.batch, self.context = name, family, batch, context
-        self.unread = 0
+        super().__init__(name, family, context)
+        self.batch = batch
         self.engine = Engine(family.backbone, reading=batch)
         self.tokens_kept = (memory or int(share * memory_of(self.engine.device)) // 4) // self.engine.token_bytes
         self.engine.room = self.tokens_kept
@@ -122,9 +155,22 @@ class StepScorer:
             self._drop(problem_id, solutions)
         return scores, charged
 
+    def forget(self, problem_id: str) -> None:
+        self._trees.pop(problem_id, None)
+
     def _drop(self, problem_id: str, kept: set[Steps]) -> None:
         """Forgets a problem's other partial solutions, but for its opening."""
         self._trees[problem_id] = {key: node for key, node in self._trees[problem_id].items() if key in kept or not key}
+
+    def _drop_oldest(self) -> None:
+        """Drops caches of steps beyond what memory is set aside for them, the first problems' first."""
+        nodes = [node for tree in self._trees.values() for node in tree.values() if node.state is not None]
+        excess = sum(len(node.ids) for node in nodes) - self.tokens_kept
+        for node in nodes:
+            if excess <= 0:
+                return
+            excess -= len(node.ids)
+            node.state = None
 
     def _parts(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> Iterator[slice]:
         """Cuts solutions into parts whose caches fit into memory; a text has at most as many tokens as characters and marks."""
@@ -140,29 +186,20 @@ class StepScorer:
     def _read_part(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps], kept: dict[str, set[Steps]]) -> list[int]:
         """Reads what is missing of solutions, and gives the tokens forwarded for each; ``kept`` are those whose caches stay."""
         payers, texts = self._missing(problems, steps), dict(problems)
-        rendered = self.render([(texts[problem_id], prefix) for problem_id, prefix in payers]) if payers else []
+        rendered = self.render([(texts[problem_id], prefix) for problem_id, prefix in payers])
         waves, nodes = plan(list(payers), rendered, lambda key: self._trees[key[0]].get(key[1]), kept, self.context)
         self._read_all(waves)
         charged = [0] * len(steps)
-        for (problem_id, prefix), node in nodes.items():
+        for node in nodes:
+            problem_id, prefix = node.key
             if node.fits:
-                charged[payers[problem_id, prefix]] += len(node.ids) - node.start
-                continue
-            self.unread += len(prefix) > 0
-            node.scores = (*self._trees[problem_id][prefix[:-1]].scores, 0.0) if prefix else ()
-            self._trees[problem_id][prefix] = node
+                charged[payers[node.key]] += len(node.ids) - node.start
+            elif prefix:
+                self.unread += 1
+                self._put(node, (*self._trees[problem_id][prefix[:-1]].scores, 0.0))
+            else:
+                self._put(node, ())
         return charged
-
-    def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
-        """As :meth:`Family.render`; raises ``ModelError`` where too much of what was rendered since the last report is unknown."""
-        rendered = self.family.render(solutions)
-        if self.unknown_id is not None:
-            counts = [ids.count(self.unknown_id) for ids in rendered]
-            self.unknown, self.tokens = self.unknown + sum(counts), self.tokens + sum(map(len, rendered))
-            problem, steps = solutions[counts.index(max(counts))]
-            if self.tokens >= FEWEST:
-                check_share(self.name, self.unknown, self.tokens, steps[-1] if steps else problem)
-        return rendered
 
     def _missing(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> dict[Key, int]:
         """Keys of what has to be read, parents before their children; and the number of the solution that pays for each.
@@ -174,36 +211,9 @@ class StepScorer:
             tree = self._trees[problem_id]
             depths = range(len(solution), -1, -1)
             known = (d for d in depths if (node := tree.get(solution[:d])) and (d == len(solution) or node.state or not node.fits))
-            first = next(known, -1) + 1
-            for depth in range(first, len(solution) + 1):
+            for depth in range(next(known, -1) + 1, len(solution) + 1):
                 payers.setdefault((problem_id, solution[:depth]), number)
         return payers
-
-    def _drop_oldest(self) -> None:
-        """Drops caches of steps beyond what memory is set aside for them, the first problems' first."""
-        nodes = [node for tree in self._trees.values() for node in tree.values() if node.state is not None]
-        excess = sum(len(node.ids) for node in nodes) - self.tokens_kept
-        for node in nodes:
-            if excess <= 0:
-                return
-            excess -= len(node.ids)
-            node.state = None
-
-    def forget(self, problem_id: str) -> None:
-        self._trees.pop(problem_id, None)
-
-    def report_unread(self) -> tuple[dict[str, int], str | None]:
-        """What it did not read since the last report: counts to keep, and a line for the reader where there is anything to say.
-
-        The counts are ``steps`` beyond the context, ``unknown`` tokens, and all ``tokens`` among which these were looked for.
-        """
-        counts, lines = {"steps": self.unread, "unknown": self.unknown, "tokens": self.tokens}, []
-        if self.unread:
-            lines.append(f"{self.name} reads {self.context} tokens at most; {self.unread} steps that end beyond that scored 0")
-        if self.unknown:
-            lines.append(f"{self.name} does not know {self.unknown / self.tokens:.1%} of the {self.tokens:,} tokens that it was given")
-        self.unread = self.unknown = self.tokens = 0
-        return counts, "; ".join(lines) or None
 
     @torch.inference_mode()
     def _read_all(self, waves: list[list[Segment]]) -> None:
@@ -216,7 +226,7 @@ class StepScorer:
                 for segment, nodes in zip(wave, parked)
             ]
             for numbers, hidden, states in self.engine.read(texts):
-                self._put_scores([wave[number] for number in numbers], hidden)
+                self._score_segments([wave[number] for number in numbers], hidden)
                 for row, number in enumerate(numbers):
                     for node, state in zip(parked[number], states[row]):
                         node.state, node.last_hidden = state, hidden[row, len(node.ids) - 1 - wave[number].start].clone()
@@ -224,35 +234,32 @@ class StepScorer:
                 node.state = node.state if node.kept else None  # those that went on from it were read
             before = wave
 
-    def _put_scores(self, segments: list[Segment], hidden: torch.Tensor) -> None:
-        """Scores the steps of segments whose hidden states are ``(segments, new, width)``.
-
-        A family reads one step per row. So the hidden states of all rows are laid end to end, and each step's are taken out of them.
-        """
-        rows, width, _ = hidden.shape
-        hidden = hidden.flatten(0, 1)
+    def _score_segments(self, segments: list[Segment], hidden: torch.Tensor) -> None:
+        """Scores the steps of segments whose hidden states are ``(segments, new, width)``; a family reads one step per row."""
         steps = []
         for row, segment in enumerate(segments):
-            for key, parent, node in segment:
+            for parent, node in segment:
                 if parent is None:  # an opening has no score
-                    self._trees[key[0]][()] = node
-                else:
-                    steps.append((row, segment, key, parent, node))
-        for at in range(0, len(steps), rows):  # no more at once than were forwarded
-            part = steps[at : at + rows]
-            starts = [node.first_new(parent) for *_, parent, node in part]
-            tokens = [node.ids[start:] for start, (*_, node) in zip(starts, part)]
-            first = [row * width + start - segment.start for start, (row, segment, *_) in zip(starts, part)]
-            first = torch.tensor(first, device=hidden.device)
-            places = first[:, None] + torch.arange(max(map(len, tokens)), device=hidden.device)
-            before = hidden[(first - 1).clamp_(min=0)]
-            for number, (start, (_, segment, _, parent, _)) in enumerate(zip(starts, part)):
-                if start == segment.start:  # what is before lies in no row
-                    before[number] = parent.last_hidden if start == len(parent.ids) else 0
-            scores = self.family.read(before, hidden[places.clamp_(max=len(hidden) - 1)], tokens)
-            for score, (*_, (problem_id, prefix), parent, node) in zip(scores, part):
-                node.scores = (*parent.scores, score)
-                self._trees[problem_id][prefix] = node
+                    self._put(node, ())
+                    continue
+                start, end = node.first_new(parent) - segment.start, len(node.ids) - segment.start
+                if start:
+                    before = hidden[row, start - 1]
+                elif node.start == len(parent.ids):
+                    before = parent.last_hidden
+                else:  # what is before was forwarded in no row
+                    before = torch.zeros_like(hidden[row, 0])
+                steps.append((parent, node, before, hidden[row, start:end], segment.new[start:end]))
+        for at in range(0, len(steps), len(segments)):  # no more at once than were forwarded
+            parents, nodes, before, own, tokens = zip(*steps[at : at + len(segments)])
+            scores = self.family.read(torch.stack(before), pad_sequence(own, batch_first=True), list(tokens))
+            for parent, node, score in zip(parents, nodes, scores):
+                self._put(node, (*parent.scores, score))
+
+    def _put(self, node: Node, scores: tuple[float, ...]) -> None:
+        problem_id, prefix = node.key
+        node.scores = scores
+        self._trees[problem_id][prefix] = node
 
 
 def check_responds(scorer: StepScorer) -> StepScorer:

@@ -49,6 +49,7 @@ class Node:
         last_hidden: hidden state at the last id, likewise.
     """
 
+    key: Key
     ids: list[int]
     start: int
     fits: bool
@@ -70,12 +71,10 @@ class Segment:
 
     Attributes:
         parent: node from whose cache the row goes on; None for an opening.
-        keys, nodes: the nodes, and each one's key.
         wave: number of segments that have to be read before it, one after the other.
     """
 
     parent: Node | None
-    keys: list[Key]
     nodes: list[Node]
     wave: int
 
@@ -88,15 +87,15 @@ class Segment:
         """Ids that are forwarded."""
         return self.nodes[-1].ids[self.start :]
 
-    def __iter__(self) -> Iterator[tuple[Key, Node | None, Node]]:
-        """Each node's (key, parent, node), in order."""
-        return zip(self.keys, [self.parent, *self.nodes], self.nodes)
+    def __iter__(self) -> Iterator[tuple[Node | None, Node]]:
+        """Each node after its parent, in order."""
+        return zip([self.parent, *self.nodes], self.nodes)
 
 
 def plan(
     missing: Sequence[Key], rendered: Sequence[list[int]], known: Callable[[Key], Node | None], kept: Mapping[str, set[Steps]], context: int
-) -> tuple[list[list[Segment]], dict[Key, Node]]:
-    """The segments that read what is missing.
+) -> tuple[list[list[Segment]], list[Node]]:
+    """The segments that read what is missing, by wave, and all nodes that were missing; those beyond the context are in no segment.
 
     Args:
         missing: keys of the nodes that are to be read, parents before their children.
@@ -104,37 +103,32 @@ def plan(
         known: gives the node of a key that was read before and has its cache.
         kept: solutions whose caches stay, per problem; an opening's always does.
         context: longest input in tokens.
-
-    Returns:
-        The segments by wave; and all nodes that were missing, by key. Those that do not fit the context are in no segment.
     """
     nodes: dict[Key, Node] = {}
-    fitting: list[tuple[Key, Key | None, Node | None, Node]] = []
-    children: Counter[Key | None] = Counter()
+    fitting: list[tuple[Node | None, Node]] = []
     for key, ids in zip(missing, rendered):
         problem_id, steps = key
-        above = (problem_id, steps[:-1]) if steps else None
-        parent = above and (nodes.get(above) or known(above))
-        fits = len(ids) <= context and (parent is None or parent.fits)
+        above = (problem_id, steps[:-1])
+        parent = (nodes.get(above) or known(above)) if steps else None
         start = shared_length(parent.ids, ids) if parent else 0
-        nodes[key] = node = Node(ids, start, fits, kept=not steps or steps in kept[problem_id])
+        fits = len(ids) <= context and (parent is None or parent.fits)
+        nodes[key] = node = Node(key, ids, start, fits, kept=not steps or steps in kept[problem_id])
         if fits:
-            fitting.append((key, above, parent, node))
-            children[above] += 1
+            fitting.append((parent, node))
+    children = Counter(parent for parent, _ in fitting)
     waves: defaultdict[int, list[Segment]] = defaultdict(list)
-    segment_of: dict[Key, Segment] = {}
-    for key, above, parent, node in fitting:
-        before = segment_of.get(above)
-        if before and children[above] == 1 and node.start == len(parent.ids):
-            before.keys.append(key)
+    segment_of: dict[Node | None, Segment] = {}
+    for parent, node in fitting:
+        before = segment_of.get(parent)
+        if before and children[parent] == 1 and node.start == len(parent.ids):
             before.nodes.append(node)
-            segment_of[key] = before
+            segment_of[node] = before
             continue
         if before:
             parent.forks = True
-        segment = segment_of[key] = Segment(parent, [key], [node], before.wave + 1 if before else 0)
+        segment = segment_of[node] = Segment(parent, [node], before.wave + 1 if before else 0)
         waves[segment.wave].append(segment)
-    return list(waves.values()), nodes
+    return list(waves.values()), list(nodes.values())
 
 
 def shared_length(known: list[int], ids: list[int]) -> int:

@@ -15,7 +15,7 @@ from tts.models.files import load_config
 from tts.models.hub import ModelError
 from tts.policies.server import Address, Server
 from tts.policies.vllm import engine_arguments, starting
-from tts.reward_models.base import Family, StepScorer
+from tts.reward_models.base import Family, Reader
 from tts.reward_models.prefix_plan import Steps
 
 GOOD = {"qwen-prm": 1, "math-shepherd": 0, "rlhflow": 0}  # which of the two labels says that a step is right
@@ -24,22 +24,20 @@ GOOD = {"qwen-prm": 1, "math-shepherd": 0, "rlhflow": 0}  # which of the two lab
 Read = Callable[[list[list[int]]], list[list[list[float]]]]
 
 
-class PassScorer:
+class PassScorer(Reader):
     """A PRM of any of these families, by an engine that reads each solution in one pass.
 
     vLLM classifies tokens without its prefix cache, so a step costs all before it again; the tokens are counted so. Solutions
     that were scored before are not read again. A step that ends beyond the context scores 0, as do all after it.
 
     Args:
-        name: name in messages and records.
         family: rendering, opened without weights.
         good: label that says that a step is right.
-        context: longest input in tokens.
     """
 
     def __init__(self, name: str, family: Family, good: int, read: Read, context: int):
-        self.name, self.family, self.good, self.read, self.context = name, family, good, read, context
-        self.unread = 0
+        super().__init__(name, family, context)
+        self.good, self.read = good, read
         self._known: dict[str, dict[Steps, tuple[float, ...]]] = defaultdict(dict)
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
@@ -63,13 +61,9 @@ class PassScorer:
     def forget(self, problem_id: str) -> None:
         self._known.pop(problem_id, None)
 
-    report_unread, render = StepScorer.report_unread, StepScorer.render
-    unknown_id: int | None = None
-    unknown = tokens = 0
-
     def _inputs(self, problem: str, solution: Steps, first: int) -> tuple[list[list[int]], list[tuple[int, int]]]:
         """The longest rendering holds all the shorter ones, but where a tokenizer merges the end of one with what follows."""
-        renderings = self.render([(problem, solution[: i + 1]) for i in range(len(solution))]) if solution else []
+        renderings = self.render([(problem, solution[: i + 1]) for i in range(len(solution))])
         fitting = takewhile(lambda ids: len(ids) <= self.context, renderings)
         needed: list[list[int]] = []
         ends: list[tuple[int, int]] = []
