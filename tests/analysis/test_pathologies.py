@@ -8,7 +8,7 @@ from tts.analysis import pathologies
 from tts.analysis.pathologies import by_length, error_rates, shares, verdicts
 from tts.generate.labelled import Labelled
 from tts.models.hub import ModelError
-from tts.reward_models.readable import check_share
+from tts.reward_models import check_share
 
 SOLUTIONS = [
     Labelled("p", ("aa", "bbbb"), -1, "x"),

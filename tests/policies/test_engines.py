@@ -22,8 +22,7 @@ from tts.analysis import costs
 from tts.generate.grid import Grid
 from tts.generate.runner import describe, fill, missing
 from tts.models.hub import ModelError
-from tts.policies.openai import OpenAIPolicy
-from tts.policies.server import Address, ServerError
+from tts.policies.openai import Address, OpenAIPolicy, ServerError
 from tts.policies.transformers import TransformersPolicy
 from tts.reward_models.qwen_prm import QwenPRM
 from tts.reward_models.vllm import PassScorer

@@ -14,7 +14,7 @@ import pandas as pd
 from tts.analysis import stats
 from tts.generate import labelled
 from tts.generate.labelled import Labelled
-from tts.reward_models.readable import UnreadableError
+from tts.reward_models import UnreadableError
 from tts.store.imported import is_imported
 from tts.tasks.pocket_problems import STYLES
 from tts.tasks.pocket_tokenizer import pieces

@@ -22,12 +22,12 @@ from tts.generate.chunks import Announce, Engines, Inputs, Made, OnTokens, Work,
 from tts.generate.local_pool import CLUSTER, side_by_side
 from tts.generate.scheduler import Lost, Pool, Reply, Scheduler, Worker
 from tts.models.hub import ModelError
-from tts.policies import server, vllm
+from tts.policies import openai, vllm
 from tts.store.run_spec import Model
 from tts.store.store import Store
 
 # What actors take from this process's environment; never a key, for Ray writes these into its logs.
-INHERITED = ("HF_HUB_OFFLINE", "HF_HOME", "HF_ENDPOINT", vllm.OPTIONS, server.PATIENCE)
+INHERITED = ("HF_HUB_OFFLINE", "HF_HOME", "HF_ENDPOINT", vllm.OPTIONS, openai.PATIENCE)
 PATIENCE = 5.0  # seconds until the cluster is looked at again, for nodes that came or went
 
 

@@ -12,7 +12,7 @@ from tts.models.files import ADAPTER, chat_template, check_writes, named_folder
 from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.models.locate import weights_of as hash_of
-from tts.policies.server import Address, Server
+from tts.policies.openai import Address, Server
 from tts.search.driver import Policy
 from tts.search.sampling import Sampling
 from tts.tasks.base import Task
@@ -85,11 +85,10 @@ def check_ready(name: str) -> None:
 
 
 def weights_of(name: str) -> str:
-    """What identifies a policy's behaviour, beside its name: a hash of its files; for a served or an imported one nothing does."""
-    engine, rest = engine_of(name)
-    if engine == IMPORTED:
+    """What identifies a policy's or a PRM's behaviour, beside its name: a hash of its files; of a served or imported one nothing does."""
+    if name.startswith(f"{IMPORTED}:"):
         return IMPORTED
-    return AS_SERVED if engine == SERVER else hash_of(rest)
+    return AS_SERVED if address_in(name) else hash_of(model_of(name))
 
 
 def address_in(name: str) -> str | None:

@@ -9,18 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 
-from tts.models.files import load_config, read_card
+from tokenizers import Tokenizer
+
+from tts import policies
+from tts.models.files import folder_of, guarded, load_config, read_card
 from tts.models.hub import ModelError
 from tts.models.locate import locate
-from tts.models.locate import weights_of as hash_of
-from tts.policies import AS_SERVED, IMPORTED, address_in, model_of
-from tts.policies.server import Address
+from tts.policies import IMPORTED, address_in, model_of
+from tts.policies.openai import Address
 from tts.reward_models.dial import DialledChecker, rates
-from tts.reward_models.readable import check_problems
 from tts.search.driver import RewardModel
 from tts.tasks import task_in
 from tts.tasks.base import Task
-from tts.tasks.prompts import SolutionRenderer
+from tts.tasks.prompts import SolutionRenderer, unknown_id
 
 # A new family is one file beside these and one line here. Imported when first used, as they import torch.
 FAMILIES = {
@@ -33,6 +34,12 @@ FAMILIES = {
 }
 DIAL = "dial"
 VLLM = "vllm:"
+MOST_UNKNOWN = 0.05  # share of a PRM's tokens; a policy may write a stray sign
+FEWEST = 200  # tokens of solutions before they are judged: in a single step, a stray sign is no small share
+
+
+class UnreadableError(ModelError):
+    """A PRM that cannot read what it is asked to score: to it all solutions look alike, and its scores mean nothing."""
 
 
 def register_family(name: str, place: str) -> None:
@@ -77,13 +84,31 @@ def can_score(name: str, task: Task) -> bool:
 
 
 def check_reads(name: str, problems: Sequence[Mapping]) -> None:
-    """Raises ``ModelError`` or ``ValueError`` for a PRM that cannot read the problems of a set, or check their steps; loads no weights."""
+    """Raises ``ModelError`` or ``ValueError`` for a PRM that cannot read the problems of a set, or check their steps; loads no weights.
+
+    It goes by the tokenizer's file alone, since transformers takes seconds to import; without such a file the scorer checks as it reads.
+    """
     family, location = family_of(name)
+    texts = [problem["problem"] for problem in problems]
     if family == DIAL:
-        DialledChecker(name, task_in(problems)).score([("", problem["problem"]) for problem in problems], [()] * len(problems))
+        DialledChecker(name, task_in(problems)).score([("", text) for text in texts], [()] * len(texts))
     elif family != IMPORTED:
-        folder = locate(model_of(location)) if address_in(location) else location
-        check_problems(name, folder, [problem["problem"] for problem in problems])
+        location = locate(model_of(location))
+        path = folder_of(location) / "tokenizer.json"
+        if path.exists():
+            compiled = guarded(location, lambda: Tokenizer.from_file(str(path)))
+            rows = [encoding.ids for encoding in compiled.encode_batch_fast(texts, add_special_tokens=False)]
+            counts = [ids.count(unknown_id(compiled)) for ids in rows]
+            check_share(name, sum(counts), sum(map(len, rows)), texts[counts.index(max(counts))])
+
+
+def check_share(name: str, unknown: int, tokens: int, example: str) -> None:
+    """Raises :class:`UnreadableError` where too many of a PRM's tokens stand for text that its tokenizer does not know."""
+    if unknown > MOST_UNKNOWN * tokens:
+        raise UnreadableError(
+            f"the PRM {name} cannot read its input: its tokenizer does not know {unknown / tokens:.0%} of the tokens, as in "
+            f"{example[:80]!r}; give one that does with -p prm=FAMILY:MODEL"
+        )
 
 
 def _by_vllm(name: str, family: str, location: str, batch: int) -> RewardModel:
@@ -92,43 +117,33 @@ def _by_vllm(name: str, family: str, location: str, batch: int) -> RewardModel:
     if family not in GOOD:
         raise ModelError(f"vLLM does not run PRMs of the family {family} here, only {', '.join(GOOD)}; leave {VLLM!r} out of {name!r}")
     address = address_in(location)
-    rendering = resolve_name(FAMILIES[family])(locate(model_of(location)) if address else location, weights=False)
+    rendering = resolve_name(FAMILIES[family])(locate(model_of(location)), weights=False)
     read, context = served(Address.parse(address), batch) if address else started(location, family, rendering)
     return PassScorer(name, rendering, GOOD[family], read, context)
 
 
 def family_of(name: str) -> tuple[str, str]:
     """A PRM's family and location, without loading it."""
-    if name.startswith(f"{IMPORTED}:"):
-        return IMPORTED, name.removeprefix(f"{IMPORTED}:")
-    name = name.removeprefix(VLLM)
-    if address := address_in(name):
-        Address.parse(address)
-        family = name.removesuffix(address).rstrip(":") or _declared_family(locate(model_of(address)))
-        return _known(family, name), address
-    family, _, rest = name.partition(":")
+    family, colon, model = name.removeprefix(VLLM).partition(":")
+    if family == IMPORTED:
+        return IMPORTED, model
     if family == DIAL:
         rates(name)
         return DIAL, name
-    if rest:
-        return _known(family, name), locate(rest)
-    location = locate(name)
-    return _declared_family(location), location
-
-
-def _known(family: str, name: str) -> str:
-    if family not in FAMILIES:
+    if address := address_in(name):
+        Address.parse(address)
+        family = name.removeprefix(VLLM).removesuffix(address).rstrip(":")
+    elif not colon:
+        family, model = "", family
+    if family and family not in FAMILIES:
         raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {', '.join(FAMILIES)}")
-    return family
+    location = address or locate(model)
+    return family or _declared_family(locate(model_of(location))), location
 
 
 def weights_of(name: str) -> str:
     """What identifies a PRM's behaviour, beside its name: a hash of its files; of a Hub model its commit."""
-    if name.startswith(f"{DIAL}:"):
-        return "exact step checker"
-    if name.startswith(f"{IMPORTED}:"):
-        return IMPORTED
-    return AS_SERVED if address_in(name) else hash_of(model_of(name))
+    return "exact step checker" if name.startswith(f"{DIAL}:") else policies.weights_of(name)
 
 
 def _declared_family(location: str) -> str:

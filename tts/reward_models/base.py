@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from tts.engine import Engine, Text
 from tts.models.hub import ModelError
 from tts.models.loading import memory_of
+from tts.reward_models import FEWEST, check_share
 from tts.reward_models.prefix_plan import Key, Node, Segment, Steps, plan
-from tts.reward_models.readable import FEWEST, check_share
 from tts.tasks.prompts import unknown_id
 
 

@@ -13,7 +13,7 @@ import torch
 
 from tts.models.files import load_config
 from tts.models.hub import ModelError
-from tts.policies.server import Address, Server
+from tts.policies.openai import Address, Server
 from tts.policies.vllm import engine_arguments, starting
 from tts.reward_models.base import Family, Reader
 from tts.reward_models.prefix_plan import Steps
