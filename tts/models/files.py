@@ -45,10 +45,10 @@ def folder_of(location: str, weights: bool = False) -> Path:
     folder = Path(location) if Path(location).is_dir() else hub.fetch(location, weights)
     missing = hub.missing_weights(folder) if weights else []
     if missing == ["model.safetensors"]:
-        pickles = sorted(p.name for p in folder.glob("*") if p.suffix in {".bin", ".pt", ".pth"})
+        pickle = next((f", only {path.name}" for path in sorted(folder.iterdir()) if path.suffix in {".bin", ".pt", ".pth"}), "")
         raise ModelError(
-            f"{location} has no safetensors weights{f', only {pickles[0]}' if pickles else ''}; other formats may run code when read and "
-            "are refused: on the Hub look for a conversion among the pull requests (owner/model@refs/pr/NUMBER), or convert it yourself"
+            f"{location} has no safetensors weights{pickle}; other formats may run code when read and are refused: on the Hub look for a "
+            "conversion among the pull requests (owner/model@refs/pr/NUMBER), or convert it yourself"
         )
     if missing:
         shards = len(hub.weight_files(folder))
@@ -96,17 +96,13 @@ def chat_template(location: str) -> str | None:
 
 def files_hash(folder: Path) -> str:
     """A hash over a folder's weights, config and tokenizer."""
-    digest = hashlib.sha256()
     kept = {".safetensors", ".json", ".jinja", ".model", ".txt"}
     files = [path for path in sorted(folder.iterdir()) if path.suffix in kept and path.name != "card.json"]
-    total = sum(path.stat().st_size for path in files)
-    with tqdm(total=total, desc=f"hashing {folder.name}", unit="B", unit_scale=True, leave=False, delay=2) as bar:
-        for path in files:
-            digest.update(path.name.encode())
-            with path.open("rb") as file:
-                while block := file.read(1 << 24):
-                    digest.update(block)
-                    bar.update(len(block))
+    digest = hashlib.sha256()
+    for path in tqdm(files, desc=f"hashing {folder.name}", unit="file", leave=False, delay=2):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()[:16]
 
 
@@ -150,10 +146,7 @@ def load_config(location: str) -> PreTrainedConfig:
 
 def weights_hash(folder: Path) -> str:
     """What a card records of the weights, so that a flipped byte is noticed, which safetensors cannot."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.safetensors")))).hexdigest()
 
 
 def guarded(location: str, load):

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from multiprocessing import TimeoutError as NoAnswer
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import get_session
 
@@ -81,9 +81,7 @@ def absent(models: Iterable[str]) -> list[str]:
 
 def _is_cached(name: str) -> bool:
     repo, revision = _parts(name)
-    reference = _storage(repo) / "refs" / revision
-    commit = reference.read_text().strip() if reference.is_file() else revision
-    return (_storage(repo) / "snapshots" / commit / "config.json").exists()
+    return isinstance(try_to_load_from_cache(repo, "config.json", revision=revision), str)
 
 
 def require(problem_sets: list[str], policies: list[str], prms: list[str]) -> None:
@@ -186,21 +184,18 @@ def _ask(name: str, request: Callable, kind: Kind = "model"):
     The commit is asked for first, by one bounded request: the Hub client's own may be repeated for minutes.
     """
     repo, revision = _parts(name)
-
-    def answer():
-        return request(repo, promptly(lambda: HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=DEADLINE).sha))
-
-    return ask(name, answer, kind)
+    about = partial(HfApi().repo_info, repo, repo_type=kind, revision=revision, timeout=DEADLINE)
+    return ask(name, lambda: request(repo, promptly(about).sha), kind)
 
 
 def ask(name: str, request: Callable, kind: Kind = "model"):
     """A request's answer; its errors in one line that says what to do."""
     repo, revision = _parts(name)
     is_model = kind == "model"
-    page, option = (repo, "") if is_model else (f"datasets/{repo}", " --repo-type dataset")
     try:
         return request()
     except GatedRepoError:
+        page = repo if is_model else f"datasets/{repo}"
         raise ModelError(f"{repo} is gated: accept its licence on https://huggingface.co/{page}, then run 'hf auth login'") from None
     except RevisionNotFoundError:
         raise ModelError(f"no revision {revision!r} of {repo} on the Hub") from None
@@ -208,12 +203,12 @@ def ask(name: str, request: Callable, kind: Kind = "model"):
         local = "a folder" if is_model else "a file"
         raise ModelError(f"no {kind} {name!r}: neither {local} nor, for all that the Hub says without a login, a {kind} there") from None
     except Exception as error:  # the Hub's client raises many kinds
+        option, file = ("", "") if is_model else (" --repo-type dataset", ", or of a file in it")
         cached = sorted(folder.name for folder in (_storage(repo, kind) / "snapshots").glob("*") if folder.name not in name)
         known = f"; in the cache: {', '.join(f'{repo}@{commit}' for commit in cached)}" if cached else ""
         raise ModelError(
             f"cannot get {name!r} from the Hugging Face Hub: {first_line(error)} (with no network, download the {kind} elsewhere, say by "
-            f"'hf download {repo}{option} --local-dir FOLDER', and give the path of its folder instead"
-            f"{'' if is_model else ', or of a file in it'}{known})"
+            f"'hf download {repo}{option} --local-dir FOLDER', and give the path of its folder instead{file}{known})"
         ) from error
 
 

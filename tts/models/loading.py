@@ -51,16 +51,13 @@ def _sentencepiece_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from sentencepiece import SentencePieceProcessor  # an extra
     from tokenizers.models import BPE
     from transformers import LlamaTokenizer
+    from transformers.convert_slow_tokenizer import generate_merges
 
     pieces = SentencePieceProcessor(str(folder / "tokenizer.model"))
     vocabulary = {pieces.id_to_piece(number): number for number in range(pieces.vocab_size())}
-    merges = []
-    for piece, number in vocabulary.items():
-        halves = ((piece[:at], piece[at:]) for at in range(1, len(piece)))
-        merges += [(pieces.get_score(number), half) for half in halves if half[0] in vocabulary and half[1] in vocabulary]
-    ordered = [half for _, half in sorted(merges, key=lambda merge: -merge[0])]
+    merges = generate_merges(vocabulary, {piece: pieces.get_score(number) for piece, number in vocabulary.items()})
     tokenizer = LlamaTokenizer.from_pretrained(folder, trust_remote_code=False)
-    tokenizer.backend_tokenizer.model = BPE(vocabulary, ordered, fuse_unk=True, byte_fallback=True)
+    tokenizer.backend_tokenizer.model = BPE(vocabulary, merges, fuse_unk=True, byte_fallback=True)
     return tokenizer
 
 
