@@ -44,13 +44,13 @@ class DialledChecker:
                 f"{self.name}: the task {self.task.name} cannot check the steps of {text[:80]!r}, which is not a pocket problem "
                 "(say '47,+38,*3=?' or '(12+7)*(9-4)=?') of pocket-main, pocket-hard or pocket:FILE; take another PRM"
             )
-        return tuple(self._judge(text, steps[: depth + 1], depth < right_until) for depth in range(len(steps)))
-
-    def _judge(self, text: str, prefix: Steps, right: bool) -> float:
-        digest = hashlib.sha256("\0".join((self.name, text, *prefix)).encode()).digest()
-        judgement, place = (int.from_bytes(digest[at : at + 8], "big") / 2**64 for at in (0, 8))
-        accepted = judgement >= self.false_negative if right else judgement < self.false_positive
-        return 0.5 * place + (0.5 if accepted else 0.0)
+        scores = []
+        for depth in range(len(steps)):
+            digest = hashlib.sha256("\0".join((self.name, text, *steps[: depth + 1])).encode()).digest()
+            judgement, place = (int.from_bytes(digest[at : at + 8], "big") / 2**64 for at in (0, 8))
+            accepted = judgement >= self.false_negative if depth < right_until else judgement < self.false_positive
+            scores.append(0.5 * place + (0.5 if accepted else 0.0))
+        return tuple(scores)
 
 
 def rates(name: str) -> tuple[float, float]:

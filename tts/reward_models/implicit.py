@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.reward_models.base import padded
 from tts.tasks.prompts import SolutionRenderer
 
-_LOGITS = 1 << 27  # at once; a large vocabulary's for a whole batch do not fit into memory
+_LOGITS = 1 << 25  # at once; a large vocabulary's for a whole batch do not fit into memory
 
 
 class ImplicitPRM:
@@ -24,16 +26,22 @@ class ImplicitPRM:
         self.output = self.model.get_output_embeddings()
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
-        # The last token is the separator, which the final step of a solution does not have.
-        counted = [ids[:-1] or ids for ids in tokens]
-        ids, own = padded(counted, hidden.device)
-        width = ids.shape[1]
-        previous = torch.cat([before[:, None], hidden[:, : width - 1]], dim=1)
         scores: list[float] = []
-        rows = max(1, _LOGITS // (width * self.output.weight.shape[0]))
-        for at in range(0, len(tokens), rows):
-            part = slice(at, at + rows)
-            logits = self.output(previous[part]).float()
-            likely = logits.gather(-1, ids[part, :, None])[..., 0] - logits.logsumexp(-1)
-            scores += (likely.masked_fill(~own[part], 0).sum(1) / own[part].sum(1)).exp().tolist()
+        for logits, ids, own in self.logits(before, hidden, tokens, 1):
+            likely = logits.gather(-1, ids[..., None])[..., 0] - logits.logsumexp(-1)
+            scores += (likely.masked_fill(~own, 0).sum(1) / own.sum(1)).exp().tolist()
         return scores
+
+    def logits(
+        self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]], separator: int
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Some rows at a time, what stands before each token of a step ``(rows, tokens, vocabulary)``, and these, as :func:`padded`.
+
+        The last ``separator`` tokens of a step do not count; the final step of a solution does not have them.
+        """
+        counted = [ids[:-separator] or ids for ids in tokens]
+        previous = torch.cat([before[:, None], hidden[:, :-1]], dim=1)
+        rows = max(1, _LOGITS // (previous.shape[1] * self.output.weight.shape[0]))
+        for at in range(0, len(counted), rows):
+            ids, own = padded(counted[at : at + rows], hidden.device)
+            yield self.output(previous[at : at + rows, : ids.shape[1]]).float(), ids, own

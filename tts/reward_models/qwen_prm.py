@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
+from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 
 from tts.models.loading import load_model, load_tokenizer, token_id
 from tts.reward_models.base import last
@@ -42,7 +42,7 @@ class QwenPRM:
     def __init__(self, location: str, device: str | None = None, weights: bool = True):
         self.tokenizer = load_tokenizer(location)
         self.tag = token_id(self.tokenizer, SEPARATOR, location, "qwen-prm")
-        self._opening = lru_cache(1 << 12)(partial(_opening, self.tokenizer))
+        self._opening = lru_cache(1 << 12)(self._open)
         self._pieces = Pieces(self.tokenizer)
         if not weights:
             return
@@ -59,10 +59,9 @@ class QwenPRM:
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         return self._head(last(hidden, tokens).float()).softmax(-1)[:, 1].tolist()
 
-
-def _opening(tokenizer: PreTrainedTokenizerBase, problem: str) -> str:
-    """The conversation up to the assistant's first character; what the template puts after the steps cannot change their scores."""
-    turns = {"system": SYSTEM_PROMPT, "user": problem, "assistant": SEPARATOR}
-    messages = [{"role": role, "content": content} for role, content in turns.items()]
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
-    return text[: text.rindex(SEPARATOR)]
+    def _open(self, problem: str) -> str:
+        """The conversation up to the assistant's first character; what the template puts after the steps cannot change their scores."""
+        turns = {"system": SYSTEM_PROMPT, "user": problem, "assistant": SEPARATOR}
+        messages = [{"role": role, "content": content} for role, content in turns.items()]
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        return text[: text.rindex(SEPARATOR)]

@@ -17,11 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tts.models.files import STEP_HEAD
 from tts.models.hub import ModelError
-from tts.reward_models.base import padded
 from tts.reward_models.implicit import ImplicitPRM
 from tts.tasks.base import Task
-
-ROWS = 8  # whose log-probabilities over the whole vocabulary are in memory at once
 
 
 class Head(nn.Module):
@@ -68,14 +65,8 @@ class StepHead(ImplicitPRM):
         self.head = load_head(Path(location) / STEP_HEAD).to(self.backbone.device)
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
-        previous = torch.cat([before[:, None], hidden[:, :-1]], dim=1)
-        separator = separator_length(self.tokenizer, self.render.task)
-        counted = [ids[:-separator] or ids for ids in tokens]
-        inputs = []
-        for at in range(0, len(tokens), ROWS):
-            ids, own = padded(counted[at : at + ROWS], hidden.device)
-            logits = self.output(previous[at : at + ROWS, : ids.shape[1]])
-            inputs.append(confidence(*likelihoods(logits, ids), own))
+        parts = self.logits(before, hidden, tokens, separator_length(self.tokenizer, self.render.task))
+        inputs = [confidence(*likelihoods(logits, ids), own) for logits, ids, own in parts]
         return self.head(torch.cat(inputs)).sigmoid().tolist()
 
 
