@@ -16,17 +16,16 @@ class MeanStatePRM:
 
     Args:
         location: folder of the model, or its Hub name with a commit.
-        device: torch's name of the device.
         weights: whether to load them; without, the family renders only.
     """
 
     architectures = ()  # names of config.json's `architectures` by which a model is known to be of this family
     names = ("mean-state",)  # what the names of its models hold, in lower case
 
-    def __init__(self, location: str, device: str | None = None, weights: bool = True):
+    def __init__(self, location: str, weights: bool = True):
         self.tokenizer = load_tokenizer(location)
         if weights:
-            self.backbone = load_causal_lm(location, device).base_model
+            self.backbone = load_causal_lm(location).base_model
 
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         """Token ids of each (problem, steps), up to where the last step's score is read."""

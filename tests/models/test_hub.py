@@ -276,13 +276,12 @@ def test_the_fingerprint_covers_weights_config_and_tokenizer(tiny_lm, tmp_path):
 
 
 def test_placement_follows_the_machine(tiny_lm, tmp_path, monkeypatch):
-    assert placement(str(tiny_lm), "cpu") == ("cpu", torch.float32)
-    assert placement(str(tiny_lm), "cuda") == ("cuda", torch.float32)  # small, and stored so
     half = tmp_path / "half"
     shutil.copytree(tiny_lm, half)
     published_prms.declare(half / "config.json", dtype="bfloat16")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert placement(str(half)) == ("cuda", torch.bfloat16)
+    assert placement(str(tiny_lm)) == ("cuda", torch.float32)  # small, and stored so
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda fast=fast: fast)

@@ -147,7 +147,7 @@ def test_extending_cached_prefixes_changes_no_score_and_reads_each_token_once(re
 @families
 def test_half_precision_as_on_a_gpu_gives_about_the_same_scores(request, monkeypatch, family, fixture, by_hand):
     folder = request.getfixturevalue(fixture)
-    monkeypatch.setattr(loading, "placement", lambda location, device=None: ("cpu", torch.bfloat16))
+    monkeypatch.setattr(loading, "placement", lambda location: ("cpu", torch.bfloat16))
     prm = open_prm(f"{family}{folder}")
     assert prm.family.backbone.dtype == torch.bfloat16
     monkeypatch.undo()

@@ -73,24 +73,19 @@ def token_id(tokenizer: PreTrainedTokenizerBase, text: str, location: str, famil
     return ids[-1]
 
 
-def placement(location: str, device: str | None = None) -> tuple[str, torch.dtype]:
+def placement(location: str) -> tuple[str, torch.dtype]:
     """Device and precision of a model.
 
     A GPU where there is one, else the CPU; not Apple's MPS, which has no float64 for the noise of sampling. On the CPU float32, or
     bfloat16 for weights stored so where the processor multiplies them four times as fast. On a GPU bfloat16, but float32 for what was
     stored so and has less than a billion parameters: it is small enough, and the pocket models were measured in it.
-
-    Args:
-        device: torch's name of the device; chosen by default.
     """
     import torch
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     stored = getattr(load_config(location), "dtype", None)
-    if device == "cpu":
-        fast = stored == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
-        return device, torch.bfloat16 if fast else torch.float32
-    return device, torch.float32 if stored == torch.float32 and parameters(location) < 1e9 else torch.bfloat16
+    if torch.cuda.is_available():
+        return "cuda", torch.float32 if stored == torch.float32 and parameters(location) < 1e9 else torch.bfloat16
+    return "cpu", torch.bfloat16 if stored == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 def memory_of(device: torch.device) -> int:
@@ -102,16 +97,16 @@ def memory_of(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def load_causal_lm(location: str, device: str | None = None, dtype: torch.dtype | None = None) -> PreTrainedModel:
-    """A causal language model, ready for inference, placed as :func:`placement` says but for what is given."""
+def load_causal_lm(location: str, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """A causal language model, ready for inference, placed as :func:`placement` says but for a given ``dtype``."""
     from transformers import AutoModelForCausalLM
 
     check_writes(str(folder_of(location)))
-    return load_model(AutoModelForCausalLM, location, device, dtype)
+    return load_model(AutoModelForCausalLM, location, dtype)
 
 
-def load_model(cls, location: str, device: str | None = None, dtype: torch.dtype | None = None) -> PreTrainedModel:
-    """Any transformers class from safetensors, placed as :func:`placement` says but for what is given.
+def load_model(cls, location: str, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """Any transformers class from safetensors, placed as :func:`placement` says but for a given ``dtype``.
 
     Raises:
         ModelError: where the folder, its weights or its config cannot be read, weights are missing, or the device is too small.
@@ -127,7 +122,7 @@ def load_model(cls, location: str, device: str | None = None, dtype: torch.dtype
             f"the weights in {folder} are not those that its card.json records: they were damaged or exchanged; "
             "restore them, say with git checkout, or delete the card's weights_sha256 if they are meant to differ"
         )
-    device, chosen = placement(location, device)
+    device, chosen = placement(location)
     options = {"dtype": dtype or chosen, "output_loading_info": True}
     model, report = guarded(location, lambda: cls.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **options))
     missing = sorted(report["missing_keys"])

@@ -48,7 +48,7 @@ def register_family(name: str, place: str) -> None:
         raise ValueError(f"there is a PRM family {name!r} already; choose another name")
 
 
-def open_prm(name: str, batch: int = 64, device: str | None = None, share: float = 1.0, task: Task | None = None) -> RewardModel:
+def open_prm(name: str, batch: int = 64, share: float = 1.0, task: Task | None = None) -> RewardModel:
     """Opens a PRM by name; one whose scores do not depend on its input is refused.
 
     Args:
@@ -57,7 +57,6 @@ def open_prm(name: str, batch: int = 64, device: str | None = None, share: float
             step checker of the pocket problems with those error rates; ``vllm:NAME`` runs a PRM by vLLM,
             ``FAMILY:http://HOST:PORT/v1#MODEL`` by a vLLM server.
         batch: rows per forward pass.
-        device: device as torch names it; by default as :func:`tts.models.loading.placement` chooses.
         share: share of the device's memory that caches may be reckoned from.
         task: the task of its problems, for those that read what a policy would or check steps; by default mathematics, or for the
             checker the pocket problems.
@@ -71,7 +70,7 @@ def open_prm(name: str, batch: int = 64, device: str | None = None, share: float
 
     if name.startswith(VLLM) or address_in(name):
         return check_responds(_by_vllm(name, family, location, batch))
-    opened = resolve_name(FAMILIES[family])(location, device)
+    opened = resolve_name(FAMILIES[family])(location)
     if task and isinstance(opened.render, SolutionRenderer):
         opened.render.task = task
     context = int(getattr(opened.backbone.config, "max_position_embeddings", 1 << 30))

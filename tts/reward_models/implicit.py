@@ -18,9 +18,9 @@ class ImplicitPRM:
 
     architectures = names = ()
 
-    def __init__(self, location: str, device: str | None = None):
+    def __init__(self, location: str):
         self.tokenizer = load_tokenizer(location)
-        self.model = load_causal_lm(location, device)
+        self.model = load_causal_lm(location)
         self.backbone = self.model.base_model
         self.render = SolutionRenderer(self.tokenizer)
         self.output = self.model.get_output_embeddings()

@@ -17,12 +17,12 @@ class MathShepherd:
     architectures = ()
     names = ("shepherd",)
 
-    def __init__(self, location: str, device: str | None = None, weights: bool = True):
+    def __init__(self, location: str, weights: bool = True):
         self.tokenizer = load_tokenizer(location)
         self.tag, *self.labels = (token_id(self.tokenizer, text, location, "math-shepherd") for text in (" ки", " +", " -"))
         if not weights:
             return
-        self.model = load_causal_lm(location, device)
+        self.model = load_causal_lm(location)
         self.backbone = self.model.base_model
         self._head = self.model.get_output_embeddings().weight[self.labels].float()
 

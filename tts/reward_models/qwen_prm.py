@@ -39,14 +39,14 @@ class QwenPRM:
     architectures = ("Qwen2ForProcessRewardModel",)
     names = ()
 
-    def __init__(self, location: str, device: str | None = None, weights: bool = True):
+    def __init__(self, location: str, weights: bool = True):
         self.tokenizer = load_tokenizer(location)
         self.tag = token_id(self.tokenizer, SEPARATOR, location, "qwen-prm")
         self._opening = lru_cache(1 << 12)(self._open)
         self._pieces = Pieces(self.tokenizer)
         if not weights:
             return
-        self.model = load_model(Qwen2ForProcessRewardModel, location, device)
+        self.model = load_model(Qwen2ForProcessRewardModel, location)
         self.backbone = self.model.model
         self._head = self.model.score.float()
 

@@ -21,14 +21,14 @@ class RLHFlow:
     architectures = ()
     names = ("llama3.1-8b-prm", "rlhflow-prm")
 
-    def __init__(self, location: str, device: str | None = None, weights: bool = True):
+    def __init__(self, location: str, weights: bool = True):
         self.tokenizer = load_tokenizer(location)
         if not self.tokenizer.chat_template:
             raise ModelError(f"the tokenizer of {location!r} has no chat template: not a PRM of the family rlhflow")
         self.labels = [token_id(self.tokenizer, text, location, "rlhflow") for text in ("+", "-")]
         if not weights:
             return
-        self.model = load_causal_lm(location, device)
+        self.model = load_causal_lm(location)
         self.backbone = self.model.base_model
         self._head = self.model.get_output_embeddings().weight[self.labels].float()
 

@@ -37,13 +37,13 @@ class Skywork:
     architectures = ("Qwen2ForPrmModel",)
     names = ("skywork-o1-open-prm", "skywork-prm")
 
-    def __init__(self, location: str, device: str | None = None):
+    def __init__(self, location: str):
         self.tokenizer = load_tokenizer(location)
         if not self.tokenizer.bos_token:
             raise ModelError(f"the tokenizer of {location!r} has no bos token: not a PRM of the family skywork")
         self._pieces = Pieces(self.tokenizer)
         self.newline = token_id(self.tokenizer, "\n", location, "skywork")
-        self.model = load_model(Qwen2ForPrmModel, location, device)
+        self.model = load_model(Qwen2ForPrmModel, location)
         self.backbone = self.model.model
         self._head = self.model.v_head["summary"].float()
 

@@ -60,8 +60,8 @@ def confidence(likely: torch.Tensor, entropy: torch.Tensor, own: torch.Tensor) -
 class StepHead(ImplicitPRM):
     """The PRM, loaded and rendered for as an implicit one; the score is the probability that the solution will come out right."""
 
-    def __init__(self, location: str, device: str | None = None):
-        super().__init__(location, device)
+    def __init__(self, location: str):
+        super().__init__(location)
         self.head = load_head(Path(location) / STEP_HEAD).to(self.backbone.device)
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
