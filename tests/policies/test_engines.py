@@ -22,6 +22,7 @@ from tts.analysis import costs
 from tts.generate.grid import Grid
 from tts.generate.runner import describe, fill, missing
 from tts.models.hub import ModelError
+from tts.policies import openai
 from tts.policies.openai import Address, OpenAIPolicy, ServerError
 from tts.policies.transformers import TransformersPolicy
 from tts.reward_models.qwen_prm import QwenPRM
@@ -39,8 +40,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def serve(folder):
-    """Starts servers that end with the test."""
+def serve(folder, monkeypatch):
+    """Starts servers that end with the test; what fails is tried once again."""
+    monkeypatch.setattr(openai, "RETRIES", 1)
     running = []
 
     def start(**options):
@@ -97,8 +99,8 @@ def refusing(text):
     return pytest.raises(ModelError, match=text)
 
 
-def opened(address, sampling=SAMPLING, batch=8, retries=1):
-    return OpenAIPolicy(address, sampling, batch, retries=retries)
+def opened(address, sampling=SAMPLING, batch=8):
+    return OpenAIPolicy(address, sampling, batch)
 
 
 # -- what servers can do ---------------------------------------------------------------------------------------------
@@ -267,7 +269,6 @@ def test_a_failing_server_is_an_error_in_words_and_loses_nothing(server, folder,
     """The chunks before it stay, the one under way is made by the next run, and the whole equals an unbroken run."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("TTS_REQUEST_SECONDS", "4" if fault == "hang" else "60")
-    monkeypatch.setattr(OpenAIPolicy.__init__, "__defaults__", (8, 1))
     wanted, store, whole = grid(named(server, folder), tmp_path), Store(tmp_path / "broken"), Store(tmp_path / "whole")
     server.fault = lambda body: fault if list(store.folder.glob("*/*.parquet")) else None
     with refusing(message) as caught:

@@ -34,6 +34,7 @@ from tts.tasks.maths import MATHS
 
 KEY = "OPENAI_API_KEY"  # read from the environment, never stored or printed
 PATIENCE = "TTS_REQUEST_SECONDS"  # time limit of one request with its retries
+RETRIES = 5  # further tries of a request that fails, with back-off from half a second to eight
 _OPTIONS = {"tokenizer", "context"}
 # Beyond OpenAI's own, as vLLM has them: tell the tokens, keep the stop string, and sample from the whole distribution, where a
 # server would else apply the model's generation_config (Qwen2.5's has top_k 20 and a repetition penalty).
@@ -93,29 +94,28 @@ class Server:
 
     Args:
         tokenizer: the model's; None where the server is to render prompts.
-        retries: number of further tries of a request that fails, with back-off from half a second to eight.
 
     Attributes:
         ids: whether it takes and tells token ids.
         no_steps: why searches by steps cannot be made of what it answers, in words; empty where they can.
-        seeds: whether the same seed gives the same sample, and another seed another.
         extras: what it is asked beyond OpenAI's API; empty where it refuses that, and may add something of its own to the sampling.
+        limits: what it cannot do, in words.
     """
 
-    def __init__(self, address: Address, tokenizer=None, retries: int = 5):
+    def __init__(self, address: Address, tokenizer=None):
         try:
             import openai
         except ImportError:
             raise ServerError("a policy behind a server needs the package openai: pip install openai") from None
-        self.address, self.tokenizer, self.errors, self.retries = address, tokenizer, openai, retries
+        self.address, self.tokenizer, self.errors = address, tokenizer, openai
         self._key = os.environ.get(KEY)
         try:
             self.patience = float(os.environ.get(PATIENCE) or 600)
         except ValueError:
             raise ServerError(f"{PATIENCE} must be a number of seconds; given {os.environ[PATIENCE]!r}") from None
         timeout = openai.Timeout(self.patience, connect=10)
-        self.client = openai.AsyncOpenAI(base_url=address.url, api_key=self._key or "none", max_retries=retries, timeout=timeout)
-        self.ids, self.no_steps, self.seeds, self.extras = False, "", True, _EXTRAS
+        self.client = openai.AsyncOpenAI(base_url=address.url, api_key=self._key or "none", max_retries=RETRIES, timeout=timeout)
+        self.ids, self.no_steps, self.extras, self.limits = False, "", _EXTRAS, ()
         self._seeded = True  # until it refuses one
         self._served_context: int | None = None
         self._loop = asyncio.new_event_loop()
@@ -127,17 +127,6 @@ class Server:
 
     def run(self, coroutine: Coroutine) -> Any:
         return self.start(coroutine).result()
-
-    @property
-    def limits(self) -> tuple[str, ...]:
-        """What it cannot do, in words."""
-        cannot = {
-            "not reproducible: the server ignores seeds": not self.seeds,
-            "sampling is not the asked-for one where the server has a top_k or penalties of its own": not self.extras,
-            "prefixes are sent as text, which the server encodes again; tokens of single solutions are estimated": not self.ids,
-            f"cannot search by steps: the server {self.no_steps}": self.no_steps,
-        }
-        return tuple(text for text, holds in cannot.items() if holds)
 
     @property
     def context(self) -> int:
@@ -152,7 +141,7 @@ class Server:
                 f"{address.url} does not say how long a context {address.model} reads; add it to the name, ?context=8192"
             ) from None
 
-    async def open(self, separator: str = "\n\n") -> None:
+    async def open(self, separator: str) -> None:
         """Finds the model and measures what the server can do, by some six short requests; ``separator`` is what ends a step."""
         await self.find_model()
         try:
@@ -176,7 +165,13 @@ class Server:
             self.no_steps = (
                 "splits a blank line at a prompt's end otherwise than within a text, so that it would not go on from its own steps"
             )
-        self.seeds = await self._heeds_seeds()
+        cannot = {
+            "not reproducible: the server ignores seeds": not await self._heeds_seeds(),
+            "sampling is not the asked-for one where the server has a top_k or penalties of its own": not self.extras,
+            "prefixes are sent as text, which the server encodes again; tokens of single solutions are estimated": not self.ids,
+            f"cannot search by steps: the server {self.no_steps}": self.no_steps,
+        }
+        self.limits = tuple(text for text, holds in cannot.items() if holds)
 
     async def find_model(self) -> None:
         """Asks, within seconds, whether the server is there and has the model."""
@@ -200,15 +195,14 @@ class Server:
         request and in two; the text counts lines up, which any language model goes on with.
         """
         texts = [separator.join(_STEPS[:count]) + separator * (count < len(_STEPS)) for count in range(1, len(_STEPS) + 1)]
-        asked = True
+        told = True
         try:
             *parts, whole = [(await self._post("tokenize", prompt=text, content=text))["tokens"] for text in texts]  # as vLLM, as llama.cpp
         except (ServerError, KeyError, TypeError):
-            asked, (*parts, whole) = False, prompts.token_ids(self.tokenizer, texts)
-        if any(part != whole[: len(part)] for part in parts):
-            return False
-        if asked:
-            return True
+            told, (*parts, whole) = False, prompts.token_ids(self.tokenizer, texts)
+        alike = all(part == whole[: len(part)] for part in parts)
+        if told or not alike:
+            return alike
         counting = "".join(f"{number}{separator}" for number in range(1, 5))
         sampled = (await self._completion(counting, 24, temperature=0)).choices[0].text
         step, ended, rest = sampled.partition(separator)
@@ -216,6 +210,7 @@ class Server:
         return not ended or rest.startswith(again[: len(rest)])
 
     async def _heeds_seeds(self) -> bool:
+        """Whether the same seed gives the same sample, and another seed another."""
         try:
             answers = [await self._completion(_PROBE, 24, temperature=2.0, seed=seed) for seed in (1, 1, 2)]
         except Refusal:
@@ -268,7 +263,7 @@ class Server:
     async def _completion(self, prompt: list[int] | str, limit: int, **options):
         """One sample; asked for again where the server returns none."""
         request = {"model": self.address.model, "prompt": prompt, "max_tokens": limit, "extra_body": self.extras} | options
-        for _ in range(self.retries + 1):
+        for _ in range(RETRIES + 1):
             answer = await self._guarded(self.client.completions.create(**request))
             count = len(answer.choices or [])
             if count == 1:
@@ -298,8 +293,7 @@ class Server:
             cause = error.__cause__ or error
             raise ServerError(f"no server at {url} ({self._words(cause)}); start it, or check the address; {_AGAIN}") from None
         except errors.APIStatusError as error:
-            tries = f"{self.retries + 1} times" if self.retries else "once"
-            raise ServerError(f"{url} answered {error.status_code} {tries}: {self._words(error)}; {_AGAIN}") from None
+            raise ServerError(f"{url} answered {error.status_code} {RETRIES + 1} times: {self._words(error)}; {_AGAIN}") from None
         except (errors.OpenAIError, ValueError) as error:  # an answer that is no JSON, or another
             raise ServerError(f"{url} does not speak OpenAI's API: {self._words(error)}") from None
 
@@ -315,13 +309,12 @@ class OpenAIPolicy(RequestPolicy):
     Args:
         name: an address, as :meth:`Address.parse` reads it.
         batch: requests under way at once.
-        retries: number of further tries of a request that fails.
     """
 
-    def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS, retries: int = 5):
+    def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS):
         self.address = Address.parse(name)
         self.tokenizer = _find_tokenizer(self.address)
-        self.server = Server(self.address, self.tokenizer, retries)
+        self.server = Server(self.address, self.tokenizer)
         self.server.run(self.server.open(task.separator))
         super().__init__(self.address.model, sampling, batch, self.server.context, task)
         self.limits = self.server.limits
