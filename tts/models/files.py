@@ -37,10 +37,9 @@ def named_folder(name: str) -> Path | None:
 
 
 def folder_of(location: str, weights: bool = False) -> Path:
-    """The folder of a location; from the Hub it is downloaded first, with the weights only where they are wanted.
+    """The folder of a location, from the Hub downloaded first, with the weights only where they are wanted.
 
-    Raises:
-        ModelError: where it cannot be downloaded, or has no complete safetensors weights where those are wanted.
+    Raises ModelError where it cannot be downloaded, or has no complete safetensors weights where those are wanted.
     """
     folder = Path(location) if Path(location).is_dir() else hub.fetch(location, weights)
     missing = hub.missing_weights(folder) if weights else []
@@ -160,15 +159,10 @@ def guarded(location: str, load):
         raise ModelError(f"cannot load {location!r}: {first_line(error)} ({hint}; a truncated .safetensors must be replaced)") from error
 
 
-def identity(folder: Path) -> str | None:
-    """What identifies a folder that was made from another model; None for any other folder."""
-    return read_json(folder / IDENTITY).get("identity")
-
-
 def fingerprint(location: str) -> str:
-    """What identifies a model's behaviour: a hash over a folder's weights, config and tokenizer; of a Hub model its commit."""
+    """What identifies a model's behaviour: of a Hub model its commit, of a folder what it was made from, or a hash over its files."""
     folder = Path(location)
-    return (identity(folder) or files_hash(folder)) if folder.is_dir() else location.partition("@")[2]
+    return (read_json(folder / IDENTITY).get("identity") or files_hash(folder)) if folder.is_dir() else location.partition("@")[2]
 
 
 def trained_here(prm: bool) -> list[str]:

@@ -85,11 +85,7 @@ def _is_cached(name: str) -> bool:
 
 
 def require(problem_sets: list[str], policies: list[str], prms: list[str]) -> None:
-    """Refuses what would have to be downloaded while nothing can be.
-
-    Raises:
-        ModelError: where there is any of it and the Hub does not answer within seconds; it names all of it.
-    """
+    """Raises :class:`ModelError`, which names all that would have to be downloaded, where there is any and the Hub does not answer."""
     needed = {"problem sets": problem_sets, "policies": policies, "PRMs": prms}
     if any(needed.values()) and (reason := unreachable()):
         what = "; ".join(f"{kind} {', '.join(names)}" for kind, names in needed.items() if names)
@@ -179,11 +175,8 @@ def _download(location: str, patterns: list[str]) -> None:
 
 
 def _ask(name: str, request: Callable, kind: Kind = "model"):
-    """The answer to ``request(repo, commit)``, see :func:`ask`.
-
-    The commit is asked for first, by one bounded request: the Hub client's own may be repeated for minutes.
-    """
-    repo, revision = _parts(name)
+    """The answer to ``request(repo, commit)``, as of :func:`ask`."""
+    repo, revision = _parts(name)  # the commit is asked for by one bounded request: the Hub client's own may be repeated for minutes
     about = partial(HfApi().repo_info, repo, repo_type=kind, revision=revision, timeout=DEADLINE)
     return ask(name, lambda: request(repo, promptly(about).sha), kind)
 

@@ -20,13 +20,10 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
-    """A model's tokenizer.
+    """A model's tokenizer; raises ModelError where it cannot be read.
 
     ``AutoTokenizer`` goes by the model's type, and would read the plain tokenizers file of a Qwen2 folder by Qwen's own rules, and
     a Mistral folder's sentencepiece file without the space before the first word. Both are read as what they are.
-
-    Raises:
-        ModelError: where it cannot be read.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -62,11 +59,7 @@ def _sentencepiece_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, text: str, location: str, family: str) -> int:
-    """The one token that a PRM's format needs, by its text, which has a leading space where it begins a word.
-
-    Raises:
-        ModelError: where the tokenizer has no such token; it names the model's location and the PRM's family.
-    """
+    """The token of a text, which has a leading space where it begins a word; raises ModelError where there is none."""
     ids = tokenizer(f"1{text}" if text.startswith(" ") else text, add_special_tokens=False)["input_ids"]
     if tokenizer.decode(ids[-1:]).strip(" ") != text.strip(" "):
         raise ModelError(f"the tokenizer of {location!r} has no token {text!r}: not a PRM of the family {family}")
@@ -108,8 +101,7 @@ def load_causal_lm(location: str, dtype: torch.dtype | None = None) -> PreTraine
 def load_model(cls, location: str, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """Any transformers class from safetensors, placed as :func:`placement` says but for a given ``dtype``.
 
-    Raises:
-        ModelError: where the folder, its weights or its config cannot be read, weights are missing, or the device is too small.
+    Raises ModelError where the folder, its weights or its config cannot be read, weights are missing, or the device is too small.
     """
     import torch
     from transformers.utils import logging

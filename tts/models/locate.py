@@ -38,8 +38,8 @@ def locate(name: str) -> str:
             for the GGUF file in a package's wheel; a folder with an adapter (peft's LoRA), which for a PRM has a step head beside it.
 
     Raises:
-        ModelError: where it is neither a folder nor a pocket model and has not the form of a Hub name, the Hub does not tell its
-            commit, a file is missing or unfit, an adapter's base is another one, or there is no network to fetch a package.
+        ModelError: where there is no such model, the Hub does not tell its commit, a file is missing or unfit, an adapter's base is
+            another one, or there is no network to fetch a package.
     """
     folder = files.named_folder(name)
     path = str(folder or name)
@@ -48,7 +48,7 @@ def locate(name: str) -> str:
     if path.startswith(GGUF) or path.endswith(".gguf"):
         return _dequantised(Path(path.removeprefix(GGUF)))
     if folder:
-        if _is_adapter(folder):
+        if (folder / files.ADAPTER).exists():
             return _merged(folder)
         if not (folder / "config.json").exists():
             raise ModelError(f"{folder} is a folder without a config.json; expected a save_pretrained folder, or an adapter's")
@@ -62,14 +62,9 @@ def locate(name: str) -> str:
 def weights_of(name: str) -> str:
     """:func:`fingerprint` of what a name means; an adapter's without its base, whose hash its card holds. Raises as :func:`locate`."""
     folder = files.named_folder(name)
-    if folder and _is_adapter(folder) and (base := files.read_card(folder).get("base_weights")):
+    if folder and (folder / files.ADAPTER).exists() and (base := files.read_card(folder).get("base_weights")):
         return files.digest_of([files.files_hash(folder), base])
     return files.fingerprint(locate(name))
-
-
-def _is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter, and not already the model that one was made into."""
-    return (folder / files.ADAPTER).exists() and not files.identity(folder)
 
 
 def _made(kind: str, parts: list[str], make: Callable[[Path], None]) -> str:

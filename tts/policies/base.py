@@ -44,13 +44,13 @@ def child_of(
 
 @dataclass(eq=False)
 class Request:
-    """Continuations of one parent, as :class:`tts.search.base.Sample` asks for them; ``children`` are those that are there, by number."""
+    """Continuations of one parent, as :class:`tts.search.base.Sample` asks for them."""
 
     ticket: Ticket
     parent: Candidate
     count: int
     whole: bool
-    children: dict[int, Candidate] = field(default_factory=dict)
+    children: dict[int, Candidate] = field(default_factory=dict)  # those that are there, by number
 
     def put(self, number: int, child: Candidate) -> bool:
         """Adds a continuation; True where it was the last that was missing."""
@@ -64,26 +64,16 @@ class Request:
 
 
 class EnginePolicy:
-    """A policy of any engine, which sets ``tokenizer``.
+    """A policy, ``name`` in messages, of a model that reads ``context`` tokens at most; ``batch`` samples are under way at once."""
 
-    Args:
-        name: name in messages.
-        batch: samples under way at once.
-        context: tokens that the model reads at most.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase  # which an engine sets
     limits: tuple[str, ...] = ()  # what the engine cannot do, in words
 
     def __init__(self, name: str, sampling: Sampling, batch: int, context: int, task: Task = MATHS):
         self.name, self.sampling, self.batch, self.context, self.task = name, sampling, batch, context, task
 
     def root(self, problem_id: str, problem: str) -> Candidate:
-        """The empty solution of a problem.
-
-        Raises:
-            ValueError: where the prompt does not leave room for an answer, or holds unknown characters.
-        """
+        """The empty solution of a problem; raises ``ValueError`` where the prompt leaves no room for one, or holds unknown characters."""
         ids, text = self._render(problem)
         if self.tokenizer is not None and (unknown := prompts.unknown_id(self.tokenizer)) is not None and unknown in ids:
             raise ValueError(f"problem {problem_id}: {self.name} cannot read some of its characters: {problem[:80]!r}")
@@ -104,43 +94,29 @@ class EnginePolicy:
 
 @dataclass(frozen=True)
 class Asked:
-    """One continuation, as an engine is asked for it.
+    """One continuation, as an engine is asked for it."""
 
-    Attributes:
-        prompt: token ids of everything before it, and ``text`` is the same as text.
-        limit: number of tokens at most.
-        seed: seed of its noise.
-        stop: text that ends a step, at which it ends; None for the rest of the solution.
-    """
-
-    prompt: tuple[int, ...]
-    text: str
-    limit: int
-    seed: int
-    stop: str | None
+    prompt: tuple[int, ...]  # token ids of everything before it
+    text: str  # the same as text
+    limit: int  # number of tokens at most
+    seed: int  # seed of its noise
+    stop: str | None  # text that ends a step, at which it ends; None for the rest of the solution
 
 
 @dataclass(frozen=True)
 class Told:
-    """An engine's answer.
+    """An engine's answer."""
 
-    Attributes:
-        tokens: generated ids, the end-of-sequence token included; an estimate where the engine does not tell.
-        text: text of these, without special tokens.
-        status: ``finished`` by itself, ``open`` at the text that ends a step, ``truncated`` by the limit.
-        generated: number of tokens generated.
-    """
-
-    tokens: tuple[int, ...]
-    text: str
-    status: Status
-    generated: int
+    tokens: tuple[int, ...]  # generated ids, the end-of-sequence token included; an estimate where the engine does not tell
+    text: str  # text of these, without special tokens
+    status: Status  # "finished" by itself, "open" at the text that ends a step, "truncated" by the limit
+    generated: int  # number of tokens generated
 
 
 class RequestPolicy(EnginePolicy):
     """A policy whose engine is asked for each sample by itself, with a seed of its own, and batches as it likes.
 
-    An engine's file derives from it, and says how to send a question, receive answers and abort. Arguments as of :class:`EnginePolicy`.
+    An engine's file derives from it, and says how to send a question, receive answers and abort.
     """
 
     def __init__(self, name: str, sampling: Sampling, batch: int, context: int, task: Task = MATHS):

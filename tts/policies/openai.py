@@ -54,19 +54,12 @@ class Refusal(ServerError):
 
 @dataclass(frozen=True)
 class Address:
-    """Where a policy is served.
+    """Where a policy is served."""
 
-    Attributes:
-        url: address of the API, ``http://localhost:8000/v1``.
-        model: name of the model there.
-        tokenizer: a folder or Hub name; empty where the model's name is to find it.
-        context: tokens that the model reads at most; 0 where the server or the model's config is to say.
-    """
-
-    url: str
-    model: str
-    tokenizer: str = ""
-    context: int = 0
+    url: str  # of the API, http://localhost:8000/v1
+    model: str  # name of the model there
+    tokenizer: str = ""  # a folder or Hub name; empty where the model's name is to find it
+    context: int = 0  # tokens that the model reads at most; 0 where the server or the model's config is to say
 
     @classmethod
     def parse(cls, name: str) -> Address:
@@ -94,12 +87,6 @@ class Server:
 
     Args:
         tokenizer: the model's; None where the server is to render prompts.
-
-    Attributes:
-        ids: whether it takes and tells token ids.
-        no_steps: why searches by steps cannot be made of what it answers, in words; empty where they can.
-        extras: what it is asked beyond OpenAI's API; empty where it refuses that, and may add something of its own to the sampling.
-        limits: what it cannot do, in words.
     """
 
     def __init__(self, address: Address, tokenizer=None):
@@ -115,8 +102,11 @@ class Server:
             raise ServerError(f"{PATIENCE} must be a number of seconds; given {os.environ[PATIENCE]!r}") from None
         timeout = openai.Timeout(self.patience, connect=10)
         self.client = openai.AsyncOpenAI(base_url=address.url, api_key=self._key or "none", max_retries=RETRIES, timeout=timeout)
-        self.ids, self.no_steps, self.extras, self.limits = False, "", _EXTRAS, ()
-        self._seeded = True  # until it refuses one
+        self.ids = False  # whether it takes and tells token ids
+        self.no_steps = ""  # why searches by steps cannot be made of what it answers, where they cannot
+        self.extras = _EXTRAS  # empty where it refuses them, and may add something of its own to the sampling
+        self.limits: tuple[str, ...] = ()  # what it cannot do, in words
+        self._seeded = True  # until it refuses a seed
         self._served_context: int | None = None
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="requests", daemon=True).start()
@@ -304,12 +294,7 @@ class Server:
 
 
 class OpenAIPolicy(RequestPolicy):
-    """A model behind an OpenAI-compatible server.
-
-    Args:
-        name: an address, as :meth:`Address.parse` reads it.
-        batch: requests under way at once.
-    """
+    """A model at an address, as :meth:`Address.parse` reads it; ``batch`` requests are under way at once."""
 
     def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS):
         self.address = Address.parse(name)

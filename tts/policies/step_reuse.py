@@ -19,25 +19,17 @@ from tts.search.sampling import Sampling
 
 
 class Step(TypedDict):
-    """A sampled step, as it is stored and sent.
-
-    Attributes:
-        path: sample indices from the root on.
-        ids: token ids of the step; of what a store holds, millions.
-        status: status of the candidate that ends with it.
-        generated: tokens that it is billed as.
-    """
+    """A sampled step, as it is stored and sent."""
 
     problem_id: str
-    path: list[int]
-    ids: array[int]
+    path: list[int]  # sample indices from the root on
+    ids: array[int]  # token ids of the step; of what a store holds, millions
     text: str
-    status: Status
-    generated: int
+    status: Status  # of the candidate that ends with it
+    generated: int  # tokens that it is billed as
 
 
-StepKey = tuple
-"""A problem's id and the sample indices from the root on."""
+StepKey = tuple  # a problem's id and the sample indices from the root on
 
 
 class Steps(Protocol):

@@ -27,12 +27,7 @@ REPEATED = 64  # tokens of a text that is worth remembering
 
 
 class TransformersPolicy(EnginePolicy):
-    """Any causal language model as a policy; raises ``ValueError`` for one that declares no end-of-sequence token.
-
-    Args:
-        name: a pocket policy, a folder or a Hub name.
-        batch: sequences decoded at once.
-    """
+    """Any causal language model as a policy; raises ``ValueError`` for one that declares no end-of-sequence token."""
 
     def __init__(self, name: str, sampling: Sampling, batch: int = 128, task: Task = MATHS):
         self.location = locate(name)

@@ -20,26 +20,17 @@ from tts.tasks.prompts import unknown_id
 
 
 class Family(Protocol):
-    """All in which PRMs differ, a file for each: how a partial solution is rendered, which class loads the weights, and how a step's
-    score is read from the hidden states. Opened with ``weights=False`` it renders only.
-
-    Attributes:
-        architectures: those of a config that tell the family.
-        names: parts of a model's name that tell it, in lower case.
-        tokenizer: the model's, as transformers loads it.
-        backbone: the model without its head.
+    """All in which PRMs differ, a file for each: how partial solutions are rendered (many in a call, since that is how tokenizers are
+    fast), which class loads the weights, and how a step's score is read from the hidden states. With ``weights=False`` it renders only.
     """
 
-    architectures: ClassVar[tuple[str, ...]]
-    names: ClassVar[tuple[str, ...]]
+    architectures: ClassVar[tuple[str, ...]]  # those of a config that tell the family
+    names: ClassVar[tuple[str, ...]]  # parts of a model's name that tell it, in lower case
     tokenizer: PreTrainedTokenizerBase
-    backbone: torch.nn.Module
+    backbone: torch.nn.Module  # the model without its head
 
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
-        """Token ids of each (problem, steps) up to and including the position at which the last step's score is read.
-
-        Without steps, the opening. Many in a call, since that is how tokenizers are fast.
-        """
+        """Token ids of each (problem, steps) up to and including where the last step's score is read; without steps, the opening."""
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         """One score per row, each row being one step's new tokens.
@@ -65,20 +56,11 @@ def padded(tokens: list[list[int]], device: torch.device) -> tuple[torch.Tensor,
 
 
 class Reader:
-    """What a PRM is given to read, and the account of what it cannot read.
+    """What a PRM, ``name`` in messages, is given to read, at most ``context`` tokens at once, and the account of what it cannot read."""
 
-    Args:
-        name: name in messages and records.
-        context: longest input in tokens.
-
-    Attributes:
-        unread: steps beyond the context since :meth:`report_unread` was called last.
-        unknown, tokens: tokens of its input since then that stand for unknown text, and all of them.
-        unknown_id: the id of such a token; None where there is none, and while the input is a probe.
-    """
-
-    unread = unknown = tokens = 0
-    unknown_id: int | None = None
+    unread = 0  # steps beyond the context since report_unread was called last
+    unknown = tokens = 0  # tokens of its input since then that stand for unknown text, and all of them
+    unknown_id: int | None = None  # id of such a token; None where there is none, and while the input is a probe
 
     def __init__(self, name: str, family: Family, context: int):
         self.name, self.family, self.context = name, family, context
@@ -121,24 +103,21 @@ class StepScorer(Reader):
         batch: rows per forward pass.
         memory: bytes that each of the two may take; a quarter of the device's by default.
         share: share of the device that is ours, where others work beside us.
-
-    Attributes:
-        tokens_kept: tokens whose caches are kept between calls, at most.
     """
 
     def __init__(self, name: str, family: Family, batch: int = 64, context: int = 1 << 30, memory: int | None = None, share: float = 1.0):
         super().__init__(name, family, context)
         self.batch = batch
         self.engine = Engine(family.backbone, reading=batch)
+        # Tokens whose caches are kept between calls, at most.
         self.tokens_kept = (memory or int(share * memory_of(self.engine.device)) // 4) // self.engine.token_bytes
         self.engine.room = self.tokens_kept
         self._trees: defaultdict[str, dict[Steps, Node]] = defaultdict(dict)
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
-        """As :meth:`tts.search.driver.RewardModel.score`; scores lie in [0, 1].
+        """As :meth:`tts.search.driver.RewardModel.score`; scores lie in [0, 1]. Raises ``ModelError`` where the PRM cannot read the steps.
 
         A problem's solutions are best given side by side. A step that several share is charged to the first of them.
-        Raises ``ModelError`` where the PRM cannot read them.
         """
         kept: dict[str, set[Steps]] = defaultdict(set)
         for (problem_id, _), solution in zip(problems, steps):

@@ -18,11 +18,7 @@ class DialledChecker:
     A prefix whose steps are all valid is rejected with probability ``false_negative``, any other is accepted with
     probability ``false_positive``, each by a hash of problem and prefix: the same prefix always gets the same judgement,
     errors are independent of each other. The score of an accepted prefix is uniform in [0.5, 1), of a rejected one in
-    [0, 0.5). It reads no tokens.
-
-    Args:
-        name: as :func:`rates` reads it.
-        task: task whose steps are checked; by default the pocket problems.
+    [0, 0.5). It reads no tokens, and its name says its rates (:func:`rates`).
     """
 
     def __init__(self, name: str, task: Task | None = None):

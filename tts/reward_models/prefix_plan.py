@@ -36,28 +36,17 @@ Key = tuple[str, Steps]
 
 @dataclass(eq=False)
 class Node:
-    """A problem's opening, or one step on top of a parent.
-
-    Attributes:
-        ids: token ids of the rendering, from the opening's first to the step's last.
-        start: number of ids that are in the parent's cache; those after it are forwarded.
-        fits: whether the model's context holds the ids.
-        kept: whether the cache stays when the segments that go on from it have been read.
-        forks: whether segments go on from the cache.
-        scores: scores of the steps until here, once this one was read.
-        state: cache of the ids, where something may go on from it.
-        last_hidden: hidden state at the last id, likewise.
-    """
+    """A problem's opening, or one step on top of a parent."""
 
     key: Key
-    ids: list[int]
-    start: int
-    fits: bool
-    kept: bool
-    forks: bool = False
-    scores: tuple[float, ...] = ()
-    state: State | None = None
-    last_hidden: torch.Tensor | None = None
+    ids: list[int]  # token ids of the rendering, from the opening's first to the step's last
+    start: int  # number of ids that are in the parent's cache; those after it are forwarded
+    fits: bool  # whether the model's context holds the ids
+    kept: bool  # whether the cache stays when the segments that go on from it have been read
+    forks: bool = False  # whether segments go on from the cache
+    scores: tuple[float, ...] = ()  # scores of the steps until here, once this one was read
+    state: State | None = None  # cache of the ids, where something may go on from it
+    last_hidden: torch.Tensor | None = None  # hidden state at the last id, likewise
 
     def first_new(self, parent: Node) -> int:
         """Where its own tokens begin: after the token that :func:`shared_length` has forwarded again, where there is one."""
@@ -67,16 +56,11 @@ class Node:
 
 @dataclass(eq=False)
 class Segment:
-    """What is forwarded in one row: a node, and those after it as long as nothing else goes on from between them.
+    """What is forwarded in one row: a node, and those after it as long as nothing else goes on from between them."""
 
-    Attributes:
-        parent: node from whose cache the row goes on; None for an opening.
-        wave: number of segments that have to be read before it, one after the other.
-    """
-
-    parent: Node | None
+    parent: Node | None  # from whose cache the row goes on; None for an opening
     nodes: list[Node]
-    wave: int
+    wave: int  # number of segments that have to be read before it, one after the other
 
     @property
     def start(self) -> int:

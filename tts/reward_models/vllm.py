@@ -28,11 +28,8 @@ class PassScorer(Reader):
     """A PRM of any of these families, by an engine that reads each solution in one pass.
 
     vLLM classifies tokens without its prefix cache, so a step costs all before it again; the tokens are counted so. Solutions
-    that were scored before are not read again. A step that ends beyond the context scores 0, as do all after it.
-
-    Args:
-        family: rendering, opened without weights.
-        good: label that says that a step is right.
+    that were scored before are not read again. A step that ends beyond the context scores 0, as do all after it. The family only
+    renders; ``good`` is the label that says that a step is right.
     """
 
     def __init__(self, name: str, family: Family, good: int, read: Read, context: int):
