@@ -35,7 +35,6 @@ from tts.tasks.maths import MATHS
 KEY = "OPENAI_API_KEY"  # read from the environment, never stored or printed
 PATIENCE = "TTS_REQUEST_SECONDS"  # time limit of one request with its retries
 RETRIES = 5  # further tries of a request that fails, with back-off from half a second to eight
-_OPTIONS = {"tokenizer", "context"}
 # Beyond OpenAI's own, as vLLM has them: tell the tokens, keep the stop string, and sample from the whole distribution, where a
 # server would else apply the model's generation_config (Qwen2.5's has top_k 20 and a repetition penalty).
 _EXTRAS = {"return_token_ids": True, "include_stop_str_in_output": True, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -72,8 +71,8 @@ class Address:
         if parts.username or parts.password or parts.query:
             raise ServerError(f"the address of {parts.hostname} holds a key or a query; give the key in the environment as {KEY}")
         options = dict(parse_qsl(query, keep_blank_values=True))
-        if unknown := set(options) - _OPTIONS:
-            raise ServerError(f"{name!r}: unknown {', '.join(sorted(unknown))} after '?'; known: {', '.join(sorted(_OPTIONS))}")
+        if unknown := options.keys() - {"context", "tokenizer"}:
+            raise ServerError(f"{name!r}: unknown {', '.join(sorted(unknown))} after '?'; known: context, tokenizer")
         context = options.get("context", "0")
         if not context.isdecimal():
             raise ServerError(f"{name!r}: context must be a number of tokens; given {context!r}")

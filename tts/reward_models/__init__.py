@@ -151,10 +151,10 @@ def _declared_family(location: str) -> str:
         return declared
     architectures = getattr(load_config(location), "architectures", None) or []
     classes = {family: resolve_name(place) for family, place in FAMILIES.items()}
-    by_architecture = [family for family, cls in classes.items() if set(cls.architectures) & set(architectures)]
     called = _called(location).lower()
-    by_name = [family for family, cls in classes.items() if any(name in called for name in cls.names)]
-    if told := by_architecture or by_name:
+    told = [family for family, cls in classes.items() if set(cls.architectures) & set(architectures)]
+    told += [family for family, cls in classes.items() if any(name in called for name in cls.names)]
+    if told:
         return told[0]
     raise ModelError(
         f"cannot tell the PRM family of {location!r} from its config ({', '.join(architectures) or 'no architectures'}) or its name; "

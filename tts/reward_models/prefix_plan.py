@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from tts.engine import State
 
 Steps = tuple[str, ...]
-Key = tuple[str, Steps]
-"""A problem's id and the steps of a partial solution; without steps, the problem's opening."""
+Key = tuple[str, Steps]  # a problem's id and the steps of a partial solution; without steps, the problem's opening
 
 
 @dataclass(eq=False)

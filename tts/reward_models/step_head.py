@@ -47,9 +47,7 @@ def likelihoods(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tenso
 def confidence(likely: torch.Tensor, entropy: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     """Per step the mean, least and summed log-probability of its tokens, and the mean and largest entropy before them, ``(steps, 5)``.
 
-    Args:
-        likely, entropy: results of :func:`likelihoods`, ``(steps, tokens)``.
-        own: whether a token is the step's own, likewise.
+    All three are ``(steps, tokens)``: results of :func:`likelihoods`, and whether a token is the step's own.
     """
     count = own.sum(1)
     likely, entropy = likely.masked_fill(~own, 0.0), entropy.masked_fill(~own, 0.0)  # log-probabilities are never above 0
