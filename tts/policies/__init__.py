@@ -80,8 +80,7 @@ def check_ready(name: str) -> None:
     """Asks a policy's server, if it has one, whether it is there and has the model."""
     engine, rest = engine_of(name)
     if engine == SERVER:
-        server = Server(Address.parse(rest))
-        server.run(server.find_model())
+        Server(Address.parse(rest))
 
 
 def weights_of(name: str) -> str:

@@ -82,7 +82,7 @@ class Address:
 class Server:
     """Requests to one server, by an event loop in a thread of its own: a notebook's own thread has one that is running already.
 
-    What a server can do is known once :meth:`open` has run.
+    It is there and has the model, or an error is raised. What it can do is known once :meth:`open` has run.
 
     Args:
         tokenizer: the model's; None where the server is to render prompts.
@@ -106,10 +106,10 @@ class Server:
         self.extras = _EXTRAS  # empty where it refuses them, and may add something of its own to the sampling
         self.limits: tuple[str, ...] = ()  # what it cannot do, in words
         self._seeded = True  # until it refuses a seed
-        self._served_context: int | None = None
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="requests", daemon=True).start()
         weakref.finalize(self, _close, self.client, self._loop)
+        self._served_context = self.run(self._find_model())
 
     def start(self, coroutine: Coroutine) -> Future:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
@@ -131,8 +131,7 @@ class Server:
             ) from None
 
     async def open(self, separator: str) -> None:
-        """Finds the model and measures what the server can do, by some six short requests; ``separator`` is what ends a step."""
-        await self.find_model()
+        """Measures what the server can do, by some six short requests; ``separator`` is what ends a step."""
         try:
             answer = await self._completion(_PROBE, 8, temperature=0)
         except Refusal:
@@ -162,13 +161,13 @@ class Server:
         }
         self.limits = tuple(text for text, holds in cannot.items() if holds)
 
-    async def find_model(self) -> None:
-        """Asks, within seconds, whether the server is there and has the model."""
+    async def _find_model(self) -> int | None:
+        """Asks, within seconds, whether the server is there and has the model; gives the context that it tells."""
         impatient = self.client.with_options(max_retries=1, timeout=10)
         cards = {card.id: card for card in (await self._guarded(impatient.models.list())).data}
         if cards and self.address.model not in cards:
             raise ServerError(f"{self.address.url} serves no model {self.address.model!r}; it has: {', '.join(sorted(cards))}")
-        self._served_context = getattr(cards.get(self.address.model), "max_model_len", None)
+        return getattr(cards.get(self.address.model), "max_model_len", None)
 
     async def _tells_endings(self, choice) -> bool:
         """Whether a completion that is stopped within a known text says so."""

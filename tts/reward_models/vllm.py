@@ -105,7 +105,6 @@ def started(location: str, family: str, rendering: Family) -> tuple[Read, int]:
 def served(address: Address, batch: int) -> tuple[Read, int]:
     """A vLLM server as a reader of a PRM, and its context."""
     server = Server(address)
-    server.run(server.find_model())
 
     def read(inputs: list[list[int]]) -> list[list[list[float]]]:
         parts = (inputs[at : at + batch] for at in range(0, len(inputs), batch))
