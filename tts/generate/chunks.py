@@ -119,7 +119,7 @@ class Engines:
         return self._prms[name, task]
 
     def unread(self) -> tuple[dict[str, int], str | None]:
-        """As :meth:`tts.reward_models.base.StepScorer.report_unread` of the PRM, if there is one that counts."""
+        """As :meth:`tts.reward_models.base.Reader.report_unread` of the PRM, if there is one that counts."""
         counting = (prm for prm in self._prms.values() if hasattr(prm, "report_unread"))
         return next((prm.report_unread() for prm in counting), ({}, None))
 

@@ -76,15 +76,18 @@ class Reader:
                 check_share(self.name, self.unknown, self.tokens, steps[-1] if steps else problem)
         return rendered
 
-    def report_unread(self) -> str | None:
-        """What is to be said of steps beyond the context, and of unknown tokens, since the last report; None where there were none."""
-        lines = []
+    def report_unread(self) -> tuple[dict[str, int], str | None]:
+        """What it did not read since the last report: counts to keep, and a line for the reader where there is anything to say.
+
+        The counts are ``steps`` beyond the context, ``unknown`` tokens, and all ``tokens`` among which these were looked for.
+        """
+        counts, lines = {"steps": self.unread, "unknown": self.unknown, "tokens": self.tokens}, []
         if self.unread:
             lines.append(f"{self.name} reads {self.context} tokens at most; {self.unread} steps that end beyond that scored 0")
         if self.unknown:
             lines.append(f"{self.name} does not know {self.unknown / self.tokens:.1%} of the {self.tokens:,} tokens that it was given")
         self.unread = self.unknown = self.tokens = 0
-        return "; ".join(lines) or None
+        return counts, "; ".join(lines) or None
 
 
 class StepScorer(Reader):

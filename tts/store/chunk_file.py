@@ -72,7 +72,7 @@ def write_chunk(
         seconds: wall time that it took to make.
         limits: shortcomings of the engine, in words.
         steps: column of the steps that were sampled for it, as of :meth:`tts.store.step_columns.StepCache.column`.
-        unread: what the PRM could not read, as :meth:`tts.reward_models.base.StepScorer.report_unread` counts it.
+        unread: what the PRM could not read, as :meth:`tts.reward_models.base.Reader.report_unread` counts it.
         group: rows that are held in memory at a time, and make one row group of the file; all of them by default.
 
     Raises:
