@@ -20,7 +20,7 @@ from tts import exchange, policies, reward_models
 from tts.analysis import costs
 from tts.analysis.accuracy import Results
 from tts.claims import findings
-from tts.exchange import importing, plain, records, summary
+from tts.exchange import importing, plain, reading, summary
 from tts.exchange.records import ExchangeError
 from tts.generate import runner
 from tts.generate.grid import Grid
@@ -437,7 +437,7 @@ def test_a_graded_export_says_what_became_of_each_answer(ending, tmp_path):
     plain.write([{"problem": "2+2?", "answer": "4", "completions": completions, "sampling": {}}], tmp_path / "in.jsonl")
     tts("import", tmp_path / "in.jsonl", "--store", tmp_path / "runs")
     assert "1 records" in tts("export", tmp_path / f"out.{ending}", "--store", tmp_path / "runs", "--graded")
-    [row] = [row for _, row, _ in records.lines(tmp_path / f"out.{ending}")]
+    [row] = [row for _, row, _ in reading.lines(tmp_path / f"out.{ending}")]
     found = [(one["outcome"], one["correct"]) for one in row["completions"]]
     assert found == [("answered", True), ("answered", False), ("no answer", False), ("unreadable", False), ("truncated", False)]
     again = tts("import", tmp_path / f"out.{ending}", "--store", tmp_path / "again")

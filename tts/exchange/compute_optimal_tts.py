@@ -15,21 +15,12 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
-from tts.exchange.records import (
-    Contents,
-    Record,
-    Solution,
-    clean_scores,
-    copies,
-    json_lines,
-    problem_key,
-    steps_and_scores,
-    total,
-    whole_number,
-)
+from tts.exchange.reading import clean_scores, copies, lines, steps_and_scores, total, whole_number
+from tts.exchange.records import SAMPLES, Contents, Header, Record, Solution, expect, problem_key
 from tts.tasks.extraction import boxed_answer
 from tts.tasks.selection import Rule
 
@@ -43,19 +34,15 @@ _RULES = {"majority_vote": Rule("", "majority")} | {
 }
 
 
-@dataclass(frozen=True)
 class Run:
-    """A ``DEPTH_WIDTH_SEQUENCES`` folder, the last four parts of its path, and what they say."""
+    """A ``DEPTH_WIDTH_SEQUENCES`` folder, and what the last four parts of its path, its name, say."""
 
-    folder: Path
-    name: str
-    task: str
-    method: str
-    policy: str
-    prm: str
-    width: int
-    sequences: int
+    def __init__(self, folder: Path, named: re.Match):
+        self.folder, self.name = folder, named[0]
+        self.task, self.method, self.policy, self.prm = named.groups()[:4]
+        self.width, self.sequences = int(named[5]), int(named[6])
 
+    @cached_property
     def records(self) -> list[tuple[int, int, Path]]:
         """Question number, record number and file of each record, in order."""
         paths = ((_QUESTION.fullmatch(path.parent.name), _RECORD.fullmatch(path.name), path) for path in self.folder.glob("question_*/*"))
@@ -65,8 +52,7 @@ class Run:
 def runs(root: Path) -> list[Run]:
     """The runs at or below a folder."""
     folders = [path for path in (root, *sorted(root.rglob("*_*_*"))) if path.is_dir()]
-    names = [(path, _RUN.fullmatch("/".join(path.parts[-4:]))) for path in folders]
-    return [Run(path, named[0], *named.groups()[:4], int(named[5]), int(named[6])) for path, named in names if named]
+    return [Run(path, named) for path in folders if (named := _RUN.fullmatch("/".join(path.parts[-4:])))]
 
 
 def read_folders(root: Path, known: list[Run]) -> Iterator[Contents]:
@@ -74,7 +60,7 @@ def read_folders(root: Path, known: list[Run]) -> Iterator[Contents]:
     for task in dict.fromkeys(run.task for run in known):
         of_task = [run for run in known if run.task == task]
         contents = Contents(NAME, task)
-        texts, again = _questions(of_task), copies(path for run in of_task for *_, path in run.records())
+        texts, again = _questions(of_task), copies([path for run in of_task for *_, path in run.records])
         for run in of_task:
             _read_run(run, root, texts, again, contents)
         yield contents
@@ -83,46 +69,46 @@ def read_folders(root: Path, known: list[Run]) -> Iterator[Contents]:
 def _questions(of_task: list[Run]) -> dict[int, str]:
     """Each question's text, as most of its records in all runs have it."""
     counts: dict[int, Counter] = defaultdict(Counter)
-    for run in of_task:
-        for question, _, path in run.records():
-            for _, row, _ in json_lines(path):
-                if row and isinstance(row.get("question"), str):
-                    counts[question][problem_key(row["question"])] += 1
+    for question, _, path in (record for run in of_task for record in run.records):
+        for _, row, _ in lines(path):
+            if row and isinstance(row.get("question"), str):
+                counts[question][problem_key(row["question"])] += 1
     return {question: texts.most_common(1)[0][0] for question, texts in counts.items()}
 
 
 def _read_run(run: Run, root: Path, texts: dict[int, str], again: dict[Path, Path], contents: Contents) -> None:
-    config, records, repeated = _config(run.folder, root, contents), run.records(), 0
+    config, repeated = _config(run.folder, root, contents), 0
+    searched = run.method == "beam_search"
     if run.method == "best_of_n" and run.folder.name == "1_1_1":
         contents.notes.append(f"{run.name}: each record is one sample; a question's records together are a pool, not best-of-N")
-    if run.method == "beam_search" and run.sequences == 1:
+    if searched and run.sequences == 1:
         contents.notes.append(f"{run.name}: a question's records are repetitions (seeds) of beam search, and together the subtrees of DVTS")
-    for question, number, path in records:
+    for question, number, path in run.records:
         where, first = path.relative_to(root), again.get(path)
         if first and path.parts[-6:-1] == first.parts[-6:-1]:  # of the same run and question
             # Independent samples may be the same, byte for byte; whole searches, with their counts of pruned tokens, are not.
-            if path.name == first.name or run.method == "beam_search":
+            if path.name == first.name or searched:
                 contents.skip(where, f"a byte-identical copy of {first.relative_to(root)}")
                 continue
             repeated += 1
-        rows = list(json_lines(path))
+        rows = list(lines(path))
         if not rows:
             contents.skip(where, "empty file")
         for line, row, problem in rows:
             source = f"{where}, {line}" if len(rows) > 1 else str(where)
-            if row is None:
-                contents.skip(source, problem)
-            elif row is not rows[0][1] and row == rows[0][1]:
-                contents.skip(source, "the same record again")
-            elif record := _record(row, source, run, config, question, number, texts, contents):
-                contents.add(record)
-                if record.n == record.width and len(record.solutions) == 1 and run.method == "beam_search":  # also a subtree of DVTS
-                    contents.add(replace(record, method="dvts", n=None, seed=0, recorded={}))
+            with contents.using(source):
+                expect(row is not None, problem)
+                expect(row is rows[0][1] or row != rows[0][1], "the same record again")
+                record = _record(row, source, run, config, question, number, texts, contents)
+                contents.records.append(record)
+                header = record.header
+                if searched and header.n == header.width and len(record.solutions) == 1:  # also a subtree of DVTS
+                    contents.records.append(replace(record, header=header._replace(method="dvts", n=None, seed=0), recorded={}))
     if repeated:
         contents.notes.append(
             f"{run.name}: {repeated} records are byte for byte another one of their question; samples may repeat: all are used"
         )
-    known = {path for _, _, path in records}
+    known = {path for *_, path in run.records}
     for path in sorted(run.folder.rglob("*")):
         if path.is_file() and path not in known and path.name not in ("config.json", "avg_result.json") and "lock_dir" not in path.parts:
             contents.skip(path.relative_to(root), "not a record (record_J.jsonl in a folder question_I)")
@@ -135,50 +121,50 @@ def _config(folder: Path, root: Path, contents: Contents) -> dict:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(config, dict) and isinstance(config.get("gen_config", {}), dict):
-            return config
-        reason = "not an object"
+        expect(isinstance(config, dict) and isinstance(config.get("gen_config", {}), dict), "not an object")
+        return config
     except FileNotFoundError:
         contents.notes.append(f"{folder.relative_to(root)} has no config.json: temperature and token limit are unknown")
-        return {}
     except (ValueError, RecursionError, OSError) as error:
         reason = str(error).splitlines()[0]
-    contents.skip(path.relative_to(root), f"not readable ({reason}): temperature and token limit are unknown")
+        contents.skip(path.relative_to(root), f"not readable ({reason}): temperature and token limit are unknown")
     return {}
 
 
 def _record(
     row: dict, source: str, run: Run, config: dict, question: int, number: int, texts: dict[int, str], contents: Contents
-) -> Record | None:
+) -> Record:
+    """A row as a record; an ExchangeError where it cannot be used."""
     text, truth, output = row.get("question"), row.get("groundtruth"), row.get("output")
-    if not isinstance(text, str) or not text.strip():
-        return contents.skip(source, "no question")
-    if problem_key(text) != texts[question]:
-        whose = next((f"question {i}" for i, known in texts.items() if known == problem_key(text)), "no other question of the task")
-        return contents.skip(source, f"a record from another problem (its text is that of {whose})")
-    if not isinstance(truth, (str, int, float)) or not str(truth).strip():
-        return contents.skip(source, "no groundtruth")
-    if not isinstance(output, list) or not output or not all(isinstance(o, dict) and isinstance(o.get("text"), str) for o in output):
-        return contents.skip(source, "no output texts")
+    expect(isinstance(text, str) and text.strip(), "no question")
+    key = problem_key(text)
+    whose = [f"question {i}" for i, known in texts.items() if known == key] or ["no other question of the task"]
+    expect(key == texts[question], f"a record from another problem (its text is that of {whose[0]})")
+    expect(isinstance(truth, (str, int, float)) and str(truth).strip(), "no groundtruth")
+    told = isinstance(output, list) and output and all(isinstance(o, dict) and isinstance(o.get("text"), str) for o in output)
+    expect(told, "no output texts")
     searched, generation = run.method == "beam_search", config.get("gen_config", {})
     limit, tag = None if searched else generation.get("max_new_tokens"), config.get("prm_step_tag")
-    solutions = tuple(_solution(o, limit, tag if isinstance(tag, str) else "") for o in output)
+    solutions = [_solution(o, limit, tag if isinstance(tag, str) else "") for o in output]
     prm = None if "dummy" in run.prm.lower() or run.method == "cot" else run.prm
     if prm and not any(s.scores for s in solutions):
         contents.skip(source, f"step scores (there are none of {prm}, or not all are numbers); the text is used")
     result = row.get("result") if isinstance(row.get("result"), dict) else {}
-    return Record(
-        problem=text,
-        answer=boxed_answer(str(truth)) or str(truth).strip(),
-        method="samples" if run.method == "best_of_n" else run.method,
-        policy=run.policy,
-        solutions=solutions,
-        source=source,
-        prm=prm,
+    header = Header(
+        SAMPLES if run.method == "best_of_n" else run.method,
+        run.policy,
+        prm,
         n=run.width if searched else 1 if run.method == "cot" else None,
         seed=number if run.method != "best_of_n" else 0,
         width=max(1, run.width // max(1, run.sequences)) if searched else None,
         sampling={key: generation[key] for key in ("temperature", "top_p") if isinstance(generation.get(key), (int, float))},
+    )
+    return Record(
+        header,
+        problem=text,
+        answer=boxed_answer(str(truth)) or str(truth).strip(),
+        solutions=contents.keep(solutions),
+        source=source,
         place=question,
         policy_tokens=whole_number(result.get("total_completion_tokens")) or total([o.get("completion_tokens") for o in output]) or None,
         recorded={(rule, len(solutions)): bool(result[key]) for key, rule in _RULES.items() if result.get(key) in (0, 1)},

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -13,7 +14,7 @@ from tqdm.auto import tqdm
 from tts.analysis.grades import VERDICTS
 from tts.common.files import write_text
 from tts.exchange import presets
-from tts.exchange.records import Contents, ExchangeError, Record, writing
+from tts.exchange.records import SAMPLES, Contents, ExchangeError, Record, expect, writing
 from tts.exchange.runs import ImportedRun, assemble, digest, renamed
 from tts.store import imported
 from tts.store.imported import FOLDER, MANIFEST, PREFIX, Held, Import
@@ -29,7 +30,6 @@ class NothingUsable(ExchangeError):
     """Records of a known format, none of which can be used; the message says why."""
 
 
-MAJORITY = Rule("", "majority")
 VOTES = {"majority": "majority", "max": "PRM-Max", "vote": "PRM-Vote"}
 
 
@@ -50,44 +50,16 @@ class Regraded:
     others: list[str] = field(default_factory=list)
     votes: dict[tuple[str, int, str], list[int]] = field(default_factory=dict)
 
-    def verdict(self, record: Record, source: str, rule: Rule, answer: str | None, recorded: bool, grader: Grader) -> None:
-        """Compares whether an answer is right."""
-        self.grades += 1
-        if (here := grader.right(record.answer, answer)) != recorded:
-            words = "right here, wrong as recorded" if here else "wrong here, right as recorded"
-            self.differences.append(f"{source}: {rule} gives {_given(answer)}, gold {record.answer!r}: {words}")
-
-    def vote(self, record: Record, rule: Rule, n: int, answer: str | None, recorded: str, grader: Grader) -> None:
-        """Compares which answer a vote among the first ``n`` selects."""
-        self.grades += 1
-        whole = record.method == "samples" or n == len(record.stored)
-        counts = self.votes.setdefault((VOTES[rule.vote], n, record.method if whole else ""), [0, 0, 0])
-        here, agrees = grader.right(record.answer, answer), (answer or "") == recorded
-        agrees = agrees or answer is not None and grader.same(answer, recorded)
-        counts[:] = counts[0] + 1, counts[1] + agrees, counts[2] + here
-        if agrees:
-            return
-        there = grader.right(record.answer, recorded or None)
-        given = f"{rule} gives {_given(answer)} at {n}, recorded is {_given(recorded)}, gold {record.answer!r}"
-        words = " here, ".join(("wrong", "right")[right] for right in (here, there))
-        (self.differences if here != there else self.others).append(f"{record.source}: {given}: {words} as recorded")
-
 
 @dataclass(frozen=True)
 class Done:
-    """What an import has written.
-
-    Attributes:
-        presets: files to run notebooks with, one for each group of policies of which the same is known.
-        regraded: recorded verdicts and votes, compared with this suite's.
-        dropped: descriptions of the scores that were given here to what these files replace, and deleted with it.
-    """
+    """What an import has written."""
 
     contents: Contents
     source: Import
-    presets: list[presets.Preset]
+    presets: list[presets.Preset]  # one for each group of policies of which the same is known
     regraded: Regraded
-    dropped: list[str]
+    dropped: list[str]  # descriptions of the scores that were given here to what these files replace, and deleted with it
 
 
 def import_into(store: Store, contents: Contents, name: str, root: Path | str, policy: str = "", prm: str = "", scores: str = "") -> Done:
@@ -101,18 +73,19 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
     Raises:
         ExchangeError: where nothing can be used, or another folder was imported under that name.
     """
-    if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
-        raise ExchangeError(f"{name!r} is no name for an import; use letters, digits, dots and dashes")
+    named = re.fullmatch(r"[\w.-]+", name) and not name.startswith(".")
+    expect(named, f"{name!r} is no name for an import; use letters, digits, dots and dashes")
     folder = store.folder / FOLDER / name
     _check_name(folder, name, root)
     if scores == "sigmoid":
-        if not any(low < 0 or high > 1 for low, high in (record.stored.range for record in contents.records)):
-            raise ExchangeError("--scores sigmoid is for logits, and all scores of these files are in [0, 1] already; leave it out")
-        contents.records = [replace(record, solutions=replace(record.stored, sigmoid=True)) for record in contents.records]
+        outside = any(not 0 <= end <= 1 for record in contents.records for end in record.solutions.ends)
+        expect(outside, "--scores sigmoid is for logits, and all scores of these files are in [0, 1] already; leave it out")
+        contents.records = [replace(record, solutions=replace(record.solutions, sigmoid=True)) for record in contents.records]
     with suppress(OSError):
         store.folder.mkdir(parents=True, exist_ok=True)  # for the verdicts; whether it can be written is said below
+    renamed(contents, policy, prm)
     with Grader(verdicts=Verdicts(store.folder / VERDICTS)) as grader:
-        problems, runs, used = assemble(renamed(contents, policy, prm), name, grader)
+        problems, runs, used = assemble(contents, name, grader)
         regraded = regrade(used, grader)
     if not runs:
         reasons = "".join(f"\n  {skip.source}: {skip.reason}" for skip in contents.skipped[:10])
@@ -134,7 +107,7 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
             "problems": source.count,
             "runs": [run.stored for run in held],
             "notes": contents.notes,
-            "skipped": [vars(skip) for skip in contents.skipped],
+            "skipped": [skip._asdict() for skip in contents.skipped],
             "grades": regraded.grades,
             "votes": [[*vote, *counts] for vote, counts in sorted(regraded.votes.items())],
             "differences": regraded.differences,
@@ -173,10 +146,9 @@ def _write_folder(source: Import, problems: list[dict], written: list[presets.Pr
 
 def _write_run(store: Store, run: ImportedRun, problems: list[dict], name: str, content: str) -> Held:
     """Stores a run; returns its entry in the list."""
-    policy = Model(f"{PREFIX}{name}/{run.policy}", content)
-    prm = Model(f"{PREFIX}{name}/{run.prm}", content) if run.prm else None
-    sampling = run.sampling | {"seed": run.seed}
-    spec = RunSpec(run.method, policy, prm, run.n, sampling, RunEngine(ELSEWHERE), width=run.width or None)
+    method, policy, prm, n, seed, width, sampling = run.header
+    models = [Model(f"{PREFIX}{name}/{model}", content) if model else None for model in (policy, prm)]
+    spec = RunSpec(method, *models, n, sampling | {"seed": seed}, RunEngine(ELSEWHERE), width=width or None)
     held = [problem for problem in problems if problem["id"] in run.records]
     stored = store.open(spec)
     if not stored.has(held):
@@ -198,27 +170,43 @@ def regrade(records: list[Record], grader: Grader) -> Regraded:
     """Recomputes every recorded verdict and vote."""
     found = Regraded()
     for record in tqdm(records, desc="grading", unit="record", leave=False, delay=2):
-        if not record.recorded and not record.stored.graded:
-            continue
-        solutions = list(record.solutions)
-        answers = [MATHS.answer(MATHS.join(s.steps)) if s.status == "finished" else None for s in solutions]
-        for number, solution in enumerate(solutions):
-            if solution.correct is not None:
-                found.verdict(record, f"{record.source}, completion {number}", MAJORITY, answers[number], solution.correct, grader)
-        grouped = groups(answers, grader) if record.recorded else []
-        totals = cache(lambda how, s=solutions, given=record.totals: given or aggregates([one.scores for one in s], how))
-        for (rule, n), held in record.recorded.items():
-            scores = np.zeros(0) if rule.vote == "majority" else totals(rule.aggregate)[:n]
-            if rule.vote == "max" and isinstance(held, str):  # search-and-learn takes the best score, be there an answer or none
-                chosen = int(np.argmax(scores))
+        for source, rule, n, answer, recorded in _recorded(record, grader):
+            found.grades += 1
+            here, claim = grader.right(record.answer, answer), f"{rule} gives {_given(answer)}"
+            if isinstance(recorded, bool):
+                there, agrees = recorded, here == recorded
             else:
-                chosen = select(grouped[:n], list(scores), rule.vote)
-            answer = None if chosen < 0 else answers[chosen]
-            if isinstance(held, bool):
-                found.verdict(record, record.source, rule, answer, held, grader)
-            else:
-                found.vote(record, rule, n, answer, held, grader)
+                agrees = (answer or "") == recorded or answer is not None and grader.same(answer, recorded)
+                there = here if agrees else grader.right(record.answer, recorded or None)
+                claim += f" at {n}, recorded is {_given(recorded)}"
+                whole = record.header.method == SAMPLES or n == len(record.solutions)
+                counts = found.votes.setdefault((VOTES[rule.vote], n, record.header.method if whole else ""), [0, 0, 0])
+                counts[:] = counts[0] + 1, counts[1] + agrees, counts[2] + here
+            if not agrees:
+                words = [("wrong", "right")[right] for right in (here, there)]
+                said = f"{source}: {claim}, gold {record.answer!r}: {words[0]} here, {words[1]} as recorded"
+                (found.differences if here != there else found.others).append(said)
     return found
+
+
+def _recorded(record: Record, grader: Grader) -> Iterator[tuple[str, Rule, int, str | None, str | bool]]:
+    """What is recorded of solutions and of votes: source, rule, number of candidates, the answer here, what was recorded."""
+    solutions = list(record.solutions)
+    if not record.recorded and all(s.correct is None for s in solutions):
+        return
+    answers = [MATHS.answer(MATHS.join(s.steps)) if s.status == "finished" else None for s in solutions]
+    for number, (solution, answer) in enumerate(zip(solutions, answers)):
+        if solution.correct is not None:
+            yield f"{record.source}, completion {number}", Rule("", "majority"), 1, answer, solution.correct
+    grouped = groups(answers, grader) if record.recorded else []
+    totals = cache(lambda how: record.totals or aggregates([s.scores for s in solutions], how))
+    for (rule, n), held in record.recorded.items():
+        scores = np.zeros(0) if rule.vote == "majority" else totals(rule.aggregate)[:n]
+        if rule.vote == "max" and isinstance(held, str):  # search-and-learn takes the best score, be there an answer or none
+            chosen = int(np.argmax(scores))
+        else:
+            chosen = select(grouped[:n], list(scores), rule.vote)
+        yield record.source, rule, n, None if chosen < 0 else answers[chosen], held
 
 
 def _given(answer: str | None) -> str:

@@ -2,39 +2,39 @@
 
 import hashlib
 import json
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from tts.exchange.records import COUNTS, Contents, Record, clean_name, problem_key, total
-from tts.search.registry import GREEDY, METHODS, is_search
+from tts.exchange.reading import total
+from tts.exchange.records import COUNTS, SAMPLES, Contents, Header, Record, problem_key
+from tts.search.registry import GREEDY, METHODS, POOL, SCORES, is_search
 from tts.tasks.grading import Grader
 
 
 @dataclass
 class ImportedRun:
-    """One run, its ``method`` and the other fields as in specs of runs.
+    """One run, its header with method and N as in specs of runs.
 
     Attributes:
         records: its record of each problem, by problem id.
         apart: by how much the first numbers of solutions' paths differ, where paths are not recorded.
-        bare: whether its scores are left out, as of a pool.
     """
 
-    method: str
-    policy: str
-    prm: str | None
-    n: int
-    seed: int
-    width: int | None
-    sampling: dict
+    header: Header
     records: dict[str, Record]
     apart: int = 1
-    bare: bool = False
+
+    @property
+    def bare(self) -> bool:
+        """Whether its scores are left out."""
+        return self.header.method == POOL
 
     @property
     def range(self) -> tuple[float, float] | None:
         """The lowest and the highest score where any is not in [0, 1]."""
-        ends = [] if self.bare else [end for record in self.records.values() for end in record.stored.range if end == end]
+        ends = [] if self.bare else [end for record in self.records.values() for end in record.solutions.ends]
         return (min(ends), max(ends)) if ends and not 0 <= min(ends) <= max(ends) <= 1 else None
 
     def row(self, problem: dict) -> dict:
@@ -42,18 +42,17 @@ class ImportedRun:
         record = self.records[problem["id"]]
         counts = {key: getattr(record, key) for key in COUNTS}
         if self.bare:
-            counts["prm_tokens"] = 0 if record.prm else record.prm_tokens or 0
-        kept = set(record.leaders or range(len(record.stored)))
+            counts["prm_tokens"] = 0 if record.header.prm else record.prm_tokens or 0
         trajectories = [
             {
-                "path": list(s.path or (number * self.apart,)),
-                "steps": list(s.steps),
-                "scores": [] if self.bare else list(s.scores),
+                "path": s.path or [number * self.apart],
+                "steps": s.steps,
+                "scores": [] if self.bare else s.scores,
                 "status": s.status,
                 "tokens": s.tokens,
             }
             for number, s in enumerate(record.solutions)
-            if number in kept
+            if not record.leaders or number in record.leaders
         ]
         named = {"problem_id": problem["id"], "problem": problem["problem"], "answer": problem["answer"]}
         return named | counts | {"trajectories": trajectories}
@@ -65,14 +64,12 @@ def assemble(contents: Contents, name: str, grader: Grader) -> tuple[list[dict],
     What does not fit is added to the skipped parts and notes of ``contents``. Problems without an id get theirs from the import's name.
     """
     problems, placed = _problems(contents, name, grader)
-    groups: dict[tuple, dict[str, list[Record]]] = {}
+    groups: dict[Header, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for problem_id, record in placed:
-        own = json.dumps(record.sampling, sort_keys=True)
-        prm = None if record.method == GREEDY else record.prm
-        key = (record.method, record.policy, prm, record.n, record.seed, record.width, own)
-        groups.setdefault(key, {}).setdefault(problem_id, []).append(record)
-    runs = [run for key, by_problem in groups.items() for run in _runs(key, by_problem, contents)]
-    runs = sorted((run for run in _with_pools(runs) if run.records), key=lambda run: json.dumps(_order(run)))
+        header = record.header._replace(sampling=json.dumps(record.header.sampling, sort_keys=True))
+        groups[header._replace(prm=None) if header.method == GREEDY else header][problem_id].append(record)
+    runs = [run for header, by_problem in groups.items() if (run := _run(header, by_problem, contents))]
+    runs = sorted((run for run in _served(runs) if run.records), key=lambda run: json.dumps(run.header[:-1]))
     held = Counter(problem_id for run in runs for problem_id in run.records)
     ordered = sorted((problems[i] for i in problems if held[i]), key=lambda p: -held[p["id"]])
     return ordered, runs, [record for _, record in placed]
@@ -80,22 +77,15 @@ def assemble(contents: Contents, name: str, grader: Grader) -> tuple[list[dict],
 
 def digest(problems: list[dict], runs: list[ImportedRun]) -> str:
     """A hash of everything that one import writes."""
-    records = [[[i, *_fixed(record)] for i, record in run.records.items()] for run in runs]
-    content = [problems, [[*_order(run), run.sampling, run.apart, run.bare, held] for run, held in zip(runs, records)]]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _fixed(record: Record) -> list:
-    return [
-        *(getattr(record, key) for key in COUNTS),
-        record.leaders,
-        record.stored.sigmoid,
-        [place.digest for place in record.stored.places],
+    held = [
+        [*run.header, run.apart, run.bare, [[problem_id, *_content(record)] for problem_id, record in run.records.items()]] for run in runs
     ]
+    return hashlib.sha256(json.dumps([problems, held], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _order(run: ImportedRun) -> list:
-    return [run.method, run.policy, run.prm, run.n, run.seed, run.width]
+def _content(record: Record) -> list:
+    stored = record.solutions
+    return [*(getattr(record, key) for key in COUNTS), record.leaders, stored.sigmoid, [place.digest for place in stored.places]]
 
 
 def _problems(contents: Contents, name: str, grader: Grader) -> tuple[dict[str, dict], list[tuple[str, Record]]]:
@@ -111,11 +101,10 @@ def _problems(contents: Contents, name: str, grader: Grader) -> tuple[dict[str, 
             contents.skip(record.source, f"id {problem_id!r} is already that of another problem")
             continue
         by_text.setdefault(text, problem_id)
-        if (known["problem"], known["answer"]) != (record.problem, record.answer):
-            if known["answer"] != record.answer and not grader.same(known["answer"], record.answer):
-                contents.skip(record.source, f"its answer {record.answer!r:.60} is not {known['answer']!r:.60}, that of an earlier record")
-                continue
-            spellings += 1
+        if known["answer"] != record.answer and not grader.same(known["answer"], record.answer):
+            contents.skip(record.source, f"its answer {record.answer!r:.60} is not {known['answer']!r:.60}, that of an earlier record")
+            continue
+        spellings += (known["problem"], known["answer"]) != (record.problem, record.answer)
         placed.append((problem_id, record))
     if spellings:
         contents.notes.append(
@@ -124,38 +113,31 @@ def _problems(contents: Contents, name: str, grader: Grader) -> tuple[dict[str, 
     return problems, placed
 
 
-def _runs(key: tuple, by_problem: dict[str, list[Record]], contents: Contents) -> list[ImportedRun]:
-    """A group's run; samples that a PRM has scored are two, scored and not."""
-    method, policy, prm, n, seed, width, sampling = key
+def _run(header: Header, by_problem: dict[str, list[Record]], contents: Contents) -> ImportedRun | None:
+    """The run of a group, whose sampling is JSON text; None where it holds nothing, or nothing new."""
+    n, apart = header.n, 1
     merged = {problem_id: one for problem_id, records in by_problem.items() if (one := _merged(records, n, contents))}
     if not merged:
-        return []
-    apart = 1
+        return None
     if n is None:
         merged, n = _evened(merged, contents)
-        if is_search(method) and METHODS[method].part:
+        if is_search(header.method) and METHODS[header.method].part:
             if n == 1:
-                return []  # one subtree is the beam search that it was read from
-            n, apart = n * width, width
-    run = ImportedRun(method, policy, prm, n, seed, width, json.loads(sampling), merged, apart)
-    if method != "samples":
-        return [run]
-    if prm is None:
-        return [replace(run, method="pool", bare=True)]
-    scored = {i: record for i, record in merged.items() if record.stored.scored}
-    return [replace(run, method="scores", records=scored), replace(run, method="pool of a PRM", bare=True)]
+                return None  # one subtree is the beam search that it was read from
+            n, apart = n * header.width, header.width
+    return ImportedRun(header._replace(n=n, sampling=json.loads(header.sampling)), merged, apart)
 
 
 def _merged(records: list[Record], n: int | None, contents: Contents) -> Record | None:
     """A problem's records of one run as one; with a given N there must be one, with as many samples."""
-    first = records[0]
+    first, *others = records
     if n is not None:
-        for other in records[1:]:
+        for other in others:
             contents.skip(other.source, "another record of the same run and problem; the first is kept")
-        if first.method in ("samples", "cot") and len(first.solutions) != n:
+        if first.header.method in (SAMPLES, GREEDY) and len(first.solutions) != n:
             return contents.skip(first.source, f"holds {len(first.solutions)} of N = {n} samples")
         return first
-    solutions = replace(first.stored, places=tuple(place for record in records for place in record.stored.places))
+    solutions = replace(first.solutions, places=tuple(place for record in records for place in record.solutions.places))
     policy_tokens, prm_tokens = (total([getattr(r, key) for r in records]) for key in ("policy_tokens", "prm_tokens"))
     return replace(first, solutions=solutions, policy_tokens=policy_tokens, prm_tokens=prm_tokens)
 
@@ -166,42 +148,58 @@ def _evened(merged: dict[str, Record], contents: Contents) -> tuple[dict[str, Re
     n = max(counts, key=lambda count: (counts[count], count))
     kept = {}
     for problem_id, record in merged.items():
-        if len(record.solutions) < n:
-            contents.skip(record.source, f"{problem_id!r} has {len(record.solutions)} of the {n} {record.method} that most problems have")
+        count, method = len(record.solutions), record.header.method
+        if count < n:
+            contents.skip(record.source, f"{problem_id!r} has {count} of the {n} {method} that most problems have")
             continue
-        if len(record.solutions) > n:
-            contents.notes.append(f"{problem_id!r} has {len(record.solutions)} {record.method}, most have {n}: the first {n} are used")
-            tokens = total([s.tokens for s in record.solutions[:n]]) if record.method == "samples" else None
-            record = replace(record, solutions=contents.keep(record.solutions[:n]), policy_tokens=tokens, prm_tokens=None)
+        if count > n:
+            contents.notes.append(f"{problem_id!r} has {count} {method}, most have {n}: the first {n} are used")
+            first = list(islice(record.solutions, n))
+            tokens = total([s.tokens for s in first]) if method == SAMPLES else None
+            record = replace(record, solutions=contents.keep(first), policy_tokens=tokens, prm_tokens=None)
         kept[problem_id] = record
     return kept, n
 
 
-def _with_pools(runs: list[ImportedRun]) -> list[ImportedRun]:
-    """The runs, the scored samples of the PRM that has most as the pool of a policy, those of other PRMs left out.
+def _served(runs: list[ImportedRun]) -> list[ImportedRun]:
+    """The runs, with samples as a pool for each policy and seed, and as the scores that each PRM gave.
 
-    A pool that was imported gets the problems that it lacks from them.
+    The pool is that without scores, which gets the problems that it lacks from scored ones of its size; or, where there is none of
+    that size, the samples of the PRM that has most.
     """
-    spare = [run for run in runs if run.method == "pool of a PRM"]
-    kept = [run for run in runs if run.method != "pool of a PRM"]
-    own = {(run.policy, run.seed, run.n): run for run in kept if run.method == "pool"}
-    pools: dict[tuple, ImportedRun] = {}
-    for run in sorted(spare, key=lambda run: (-run.n, -len(run.records), run.prm)):
-        if pool := own.get((run.policy, run.seed, run.n)):
+    samples = [run for run in runs if run.header.method == SAMPLES]
+    pools = [replace(run, header=run.header._replace(method=POOL)) for run in samples if not run.header.prm]
+    own = {(pool.header.policy, pool.header.seed, pool.header.n): pool for pool in pools}
+    scored, others = [run for run in samples if run.header.prm], {}
+    for run in sorted(scored, key=lambda run: (-run.header.n, -len(run.records), run.header.prm)):
+        header = run.header._replace(method=POOL, prm=None)
+        if pool := own.get((header.policy, header.seed, header.n)):
             pool.records = run.records | pool.records
         else:
-            pools.setdefault((run.policy, run.seed), replace(run, method="pool", prm=None))
-    return [*kept, *pools.values()]
+            others.setdefault((header.policy, header.seed), replace(run, header=header))
+    scores = [replace(run, header=run.header._replace(method=SCORES), records=_whole(run.records)) for run in scored]
+    return [*(run for run in runs if run not in samples), *pools, *others.values(), *scores]
 
 
-def renamed(contents: Contents, policy: str = "", prm: str = "") -> Contents:
-    """Records with the names that the user gave, where the format has none of its own, and without what no name may hold."""
+def _whole(records: dict[str, Record]) -> dict[str, Record]:
+    """Those of which every solution that has steps has scores."""
+    return {i: record for i, record in records.items() if all(place.scored for place in record.solutions.places)}
+
+
+def renamed(contents: Contents, policy: str = "", prm: str = "") -> None:
+    """Gives records the names of the user, where the format has none of its own, without what no name may hold."""
+    headers = [record.header for record in contents.records]
     if contents.unnamed:
-        contents.records = [replace(r, policy=policy or r.policy, prm=(prm or r.prm) if r.prm else None) for r in contents.records]
-        named = dict.fromkeys(f"{r.policy}{f' with {r.prm}' if r.prm else ''}" for r in contents.records)
+        headers = [h._replace(policy=policy or h.policy, prm=(prm or h.prm) if h.prm else None) for h in headers]
+        named = dict.fromkeys(f"{h.policy}{f' with {h.prm}' if h.prm else ''}" for h in headers)
         if not policy or not prm:
             contents.notes.append(f"the files name neither policy nor PRM: called {'; '.join(named)}; --policy and --prm give other names")
-    cleaned = {name: clean_name(name) for r in contents.records for name in (r.policy, r.prm) if name is not None}
+    cleaned = {name: _clean(name) for h in headers for name in (h.policy, h.prm) if name is not None}
     contents.notes += [f"{name!r} is called {clean!r}" for name, clean in cleaned.items() if clean != name]
-    contents.records = [replace(r, policy=cleaned[r.policy], prm=cleaned.get(r.prm)) for r in contents.records]
-    return contents
+    headers = [h._replace(policy=cleaned[h.policy], prm=cleaned.get(h.prm)) for h in headers]
+    contents.records = [replace(record, header=header) for record, header in zip(contents.records, headers)]
+
+
+def _clean(name: str) -> str:
+    """A model's name without what a file name, a figure's title or a terminal might take for something else, 100 characters at most."""
+    return re.sub(r"[^\w.:/+@,#~-]+", "-", name)[:100] or "unnamed"

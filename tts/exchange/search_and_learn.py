@@ -8,12 +8,13 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from tts.exchange.records import Contents, Record, Solution, clean_scores, problem_key, steps_and_scores, total, whole_number
+from tts.exchange.reading import clean_scores, steps_and_scores, total, whole_number
+from tts.exchange.records import SAMPLES, Contents, Header, Record, Solution, expect, problem_key
 from tts.tasks.extraction import boxed_answer
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
@@ -22,7 +23,6 @@ WIDTH = 4
 """M where nothing says it: search-and-learn's default."""
 
 _APPROACH = re.compile(r"(best_of_n|beam_search|dvts)_completions\.jsonl")
-_VOTE = re.compile(r"pred_\w+@(\d+)")
 
 
 def is_row(row: dict) -> bool:
@@ -31,102 +31,77 @@ def is_row(row: dict) -> bool:
     return "problem" in row and isinstance(texts, list) and bool(texts) and all(isinstance(t, str) for t in texts)
 
 
-@dataclass(frozen=True)
-class Configuration:
-    """What is known of a file's completions beside what its rows say.
-
-    Attributes:
-        approach: ``best_of_n``, ``beam_search`` or ``dvts``.
-        n: number of completions of each row; None where it is not known.
-        width: M of a search.
-        aggregate: aggregate of its votes; empty where only the rows may show it.
-    """
-
-    approach: str
-    policy: str
-    prm: str = "prm"
-    n: int | None = None
-    seed: int = 0
-    width: int = WIDTH
-    sampling: dict = field(default_factory=dict)
-    aggregate: str = ""
-
-
 def read_rows(path: Path, name: str, rows: Iterator[tuple[str, dict]], contents: Contents) -> None:
     """Adds what a file holds, place and object of each line, to ``contents``; ``name`` is the file's in messages."""
     contents.unnamed = True
     named = _APPROACH.fullmatch(path.name)
-    about = Configuration(named[1] if named else "best_of_n", path.resolve().parent.name)
-    describe(name, about.approach, contents)
+    method = named[1].replace("best_of_n", SAMPLES) if named else SAMPLES
+    header = Header(method, path.resolve().parent.name, "prm", width=WIDTH)
+    describe(name, method, contents)
     if not named:
         contents.notes.append(f"{name} does not name its approach: taken as best_of_n")
-    if about.approach != "best_of_n":
+    if method != SAMPLES:
         contents.notes.append(f"{name} does not say the beam width: M = {WIDTH} assumed, search-and-learn's default")
     seen: dict[str, list[tuple[str, int]]] = {}
     for source, row in rows:
-        read = record(row, source, about, contents)
-        if read is None:
-            continue
-        before = seen.setdefault(read.problem_id or problem_key(read.problem), [])
-        this = problem_key(read.problem), hash(tuple(row["completions"]))
-        if this in before:
-            contents.skip(source, f"the same problem and completions again ({read.problem_id or 'no id'})")
-            continue
-        if before and before[0][0] != this[0]:
-            contents.skip(source, f"id {read.problem_id!r} is already that of another problem")
-            continue
-        before.append(this)
-        contents.add(read if about.approach == "best_of_n" else replace(read, seed=len(before) - 1))
+        with contents.using(source):
+            read = record(row, source, header, contents)
+            before = seen.setdefault(read.problem_id or problem_key(read.problem), [])
+            this = problem_key(read.problem), hash(tuple(row["completions"]))
+            expect(this not in before, f"the same problem and completions again ({read.problem_id or 'no id'})")
+            expect(not before or before[0][0] == this[0], f"id {read.problem_id!r} is already that of another problem")
+            before.append(this)
+            seed = 0 if method == SAMPLES else len(before) - 1
+            contents.records.append(replace(read, header=read.header._replace(seed=seed)))
 
 
-def describe(name: str, approach: str, contents: Contents) -> None:
+def describe(name: str, method: str, contents: Contents) -> None:
     """Notes what this format does not say, and where its search is not the study's."""
     contents.notes.append(f"{name} does not say which completions were cut off: all count as finished")
-    if approach == "beam_search":
+    if method == "beam_search":
         contents.notes.append(f"{name}: this beam search refills its places as candidates finish, the study's does not")
 
 
-def record(row: dict, source: str, about: Configuration, contents: Contents) -> Record | None:
-    """A row as a record; None, listed as skipped, where it cannot be used."""
-    if not is_row(row):
-        return contents.skip(source, "no problem with a list of completion texts")
-    if not str(row["problem"]).strip():
-        return contents.skip(source, "an empty problem")
+def record(row: dict, source: str, header: Header, contents: Contents, aggregate: str = "") -> Record:
+    """A row as a record.
+
+    Args:
+        header: what is known of it beside what it says, M also of samples.
+        aggregate: aggregate of its votes; empty where only the row may show it.
+
+    Raises:
+        ExchangeError: where it cannot be used.
+    """
+    expect(is_row(row), "no problem with a list of completion texts")
+    expect(str(row["problem"]).strip(), "an empty problem")
     answer = row.get("answer") if row.get("answer") not in (None, "") else boxed_answer(str(row.get("solution") or ""))
-    if answer is None or not str(answer).strip():
-        return contents.skip(source, "no answer, nor a solution with a boxed one")
+    expect(answer is not None and str(answer).strip(), "no answer, nor a solution with a boxed one")
     texts, scores, tokens = row["completions"], row.get("scores"), row.get("completion_tokens")
-    searched = about.approach != "best_of_n"
-    if searched and len(texts) % about.width:
-        return contents.skip(source, f"{len(texts)} completions, which is no multiple of the beam width M = {about.width}")
+    searched, subtrees, width = header.method != SAMPLES, header.method == "dvts", header.width or WIDTH
+    if searched:
+        expect(len(texts) % width == 0, f"{len(texts)} completions, which is no multiple of the beam width M = {width}")
     scores = [clean_scores(s) for s in scores] if isinstance(scores, list) and len(scores) == len(texts) else [()] * len(texts)
     tokens = tokens if isinstance(tokens, list) and len(tokens) == len(texts) else [None] * len(texts)
-    subtrees = about.approach == "dvts"
-    solutions = tuple(
-        Solution(*steps_and_scores(text, of_text), whole_number(count), path=(i - i % about.width,) if subtrees else ())
+    solutions = [
+        Solution(*steps_and_scores(text, of_text), whole_number(count), path=(i - i % width,) if subtrees else ())
         for i, (text, of_text, count) in enumerate(zip(texts, scores, tokens))
-    )
+    ]
     if not all(s.scores for s in solutions if s.steps):
         contents.skip(source, "step scores (missing, or not numbers, for some completion); the texts are used")
+    prm = header.prm if any(s.scores for s in solutions) else None
     identity = row.get("unique_id", row.get("id"))
-    how, totals = _totals(row, scores, about.aggregate)
+    how, totals = _totals(row, scores, aggregate)
     return Record(
-        problem=str(row["problem"]),
-        answer=str(answer),
-        method=about.approach if searched else "samples",
-        policy=about.policy,
-        solutions=solutions,
-        source=source,
-        prm=about.prm if any(s.scores for s in solutions) else None,
-        n=len(texts) if searched else about.n,
-        seed=about.seed,
-        width=about.width if searched else None,
-        sampling=about.sampling,
+        header._replace(prm=prm, n=len(texts), width=width) if searched else header._replace(prm=prm, width=None),
+        str(row["problem"]),
+        str(answer),
+        contents.keep(solutions),
+        source,
         problem_id=None if identity is None else str(identity),
         policy_tokens=None if searched else total([s.tokens for s in solutions]),
         recorded=_recorded(row, len(texts), how),
         totals=totals,
-        leaders=_leaders(solutions, about.width) if subtrees else (),
+        leaders=_leaders(solutions, width) if subtrees else (),
     )
 
 
@@ -150,14 +125,9 @@ def _totals(row: dict, scores: list[tuple[float, ...]], aggregate: str) -> tuple
 def _recorded(row: dict, most: int, how: str) -> dict[tuple[Rule, int], str | bool]:
     """Its three votes over the first n completions, for every n; the two with scores where it is known how it aggregated them."""
     rules = {"maj": Rule("", "majority")} | ({"weighted": Rule(how, "vote"), "naive": Rule(how, "max")} if how else {})
-    named = (
-        (rule, _VOTE.fullmatch(key), answer)
+    return {
+        (rule, int(vote[1])): boxed_answer(answer) or ""
         for name, rule in rules.items()
         for key, answer in row.items()
-        if key.startswith(f"pred_{name}@")
-    )
-    return {
-        (rule, int(at[1])): boxed_answer(answer) or ""
-        for rule, at, answer in named
-        if at and int(at[1]) <= most and isinstance(answer, str)
+        if (vote := re.fullmatch(rf"pred_{name}@(\d+)", key)) and int(vote[1]) <= most and isinstance(answer, str)
     }

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,31 +13,14 @@ from tts.analysis import costs
 from tts.exchange import importing, read_runs, released
 from tts.exchange.importing import Done, Regraded
 from tts.exchange.presets import REWARD_MODELS, Preset
-from tts.exchange.records import COUNTS, ExchangeError, printable
+from tts.exchange.records import COUNTS, expect
+from tts.exchange.released import ALL, Choice
 from tts.store.chunk_file import read_chunk
 from tts.store.imported import Import, original
 from tts.store.store import Store
 
 STUDY_BUDGETS = (4, 16, 64, 256)
 LISTED = 20
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What of released runs is imported; all by default.
-
-    Attributes:
-        search: what a search is where no name says it.
-        listed: whether configurations are only listed.
-        pool: whether samples of several seeds make one larger pool.
-    """
-
-    budgets: tuple[int, ...] = ()
-    seeds: tuple[int, ...] = ()
-    methods: tuple[str, ...] = ()
-    search: str = ""
-    listed: bool = False
-    pool: bool = False
 
 
 def import_all(
@@ -47,9 +30,9 @@ def import_all(
     policy: str = "",
     prm: str = "",
     scores: str = "",
-    choice: Choice = Choice(),
+    choice: Choice = ALL,
 ) -> Iterator[str]:
-    """Imports all that folders, files or datasets hold, and says of each problem set what :func:`lines` says, ready for a terminal.
+    """Imports all that folders, files or datasets hold, and says of each problem set what :func:`lines` says.
 
     Several datasets of released runs make one import.
 
@@ -62,20 +45,17 @@ def import_all(
         ExchangeError: where there is nothing to import.
         tts.models.hub.ModelError: where a dataset cannot be fetched.
     """
-    if scores not in ("", "sigmoid"):
-        raise ExchangeError(f"--scores {scores}: sigmoid is known, which makes probabilities of logits")
-    named = list(map(str, sources))
-    of_release = [source for source in named if released.is_release(source)]
-    if of_release and len(of_release) < len(named) or not of_release and len(named) > 1:
-        raise ExchangeError("only datasets of released runs, or folders of their form, make one import; import the others one by one")
-    if of_release:
+    expect(scores in ("", "sigmoid"), f"--scores {scores}: sigmoid is known, which makes probabilities of logits")
+    first, *more = named = list(map(str, sources))
+    of_release = list(map(released.is_release, named))
+    together = all(of_release) or not any(of_release) and not more
+    expect(together, "only datasets of released runs, or folders of their form, make one import; import the others one by one")
+    if all(of_release):
         yield from _import_released(store, named, name, policy, prm, scores, choice)
         return
-    if choice != Choice():
-        raise ExchangeError(
-            f"{named[0]} holds no configurations of released runs, of which --n, --seeds, --methods, --search, --pool and --list are"
-        )
-    [folder] = map(Path, named)
+    for_release = "of released runs, of which --n, --seeds, --methods, --search, --pool and --list are"
+    expect(choice == ALL, f"{first} holds no configurations {for_release}")
+    folder = Path(first)
     sets, unknown = read_runs(folder)
     place, useless = folder.resolve(), []
     base = name or _clean(place.stem if place.is_file() else place.name)
@@ -86,32 +66,31 @@ def import_all(
         except importing.NothingUsable as error:
             useless.append(error)
             continue
-        yield from map(printable, lines(done))
+        yield from lines(done)
     if len(useless) == len(sets):
         raise useless[0]
     for reason in useless:
-        yield from map(printable, str(reason).splitlines())
+        yield from str(reason).splitlines()
     if unknown:
-        yield printable(f"{len(unknown)} files in no known format: {'; '.join(unknown[:LISTED])}")
+        yield f"{len(unknown)} files in no known format: {'; '.join(unknown[:LISTED])}"
 
 
 def _import_released(store: Store, sources: Sequence[str], name: str, policy: str, prm: str, scores: str, choice: Choice) -> Iterator[str]:
     """Lists the configurations of released runs, then imports those that are chosen."""
-    listings = [released.releases(source, prm) for source in sources]
-    held = [release for of_source, _ in listings for release in of_source]
-    chosen = released.choose(held, choice.budgets, choice.seeds, choice.methods, choice.search)
-    yield from map(printable, released.table(held, chosen))
+    held = [release for source in sources for release in released.releases(source, prm)]
+    chosen = released.choose(held, choice)
+    yield from released.table(held, chosen)
     if choice.listed:
         return
-    contents = released.read(chosen, choice.pool, choice.search)
-    for source, (_, commit) in zip(sources, listings):
+    contents = released.read(chosen, choice)
+    for source, commit in {release.source: release.commit for release in held}.items():
         names = [release.name for release in chosen if release.source == source]
         contents.sources.append({"source": source, "commit": commit, "configurations": names})
     if policy:
-        contents.records = [replace(record, policy=policy) for record in contents.records]
+        contents.records = [replace(record, header=record.header._replace(policy=policy)) for record in contents.records]
     where = [source if source.startswith(released.HUB) else str(Path(source).resolve()) for source in sources]
     base = name or _clean(re.sub(r"@.*", "", sources[0]).rstrip("/").rpartition("/")[2])
-    yield from map(printable, lines(importing.import_into(store, contents, base, " ".join(where), scores=scores)))
+    yield from lines(importing.import_into(store, contents, base, " ".join(where), scores=scores))
 
 
 def _clean(name: str) -> str:

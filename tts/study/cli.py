@@ -60,7 +60,7 @@ def run(
     if (measure or limit is not None) and not dry_run:
         raise ValueError("--measure and --limit are of a dry run; say --dry-run too")
     for line in [] if dry_run else tts.presets.import_released(preset):
-        console.print(line)
+        console.print(printable(line))
     jobs = tts.presets.plan(preset, notebooks, tts.presets.parse_overrides([*parameter, "subsets=first"] if first_n else parameter))
     for job in jobs:
         console.print(Text.assemble((job.notebook, "bold"), f"\n{job.experiment() or 'generates as it runs'}"))
@@ -237,7 +237,7 @@ def import_(
     choice = tts.summary.Choice(_numbers("--n", n), _numbers("--seeds", seeds), of, search, listed, pool)
     held = tts.presets.store_of(preset, store, new=True)
     for line in tts.summary.import_all(held, sources, name, policy, prm, scores, choice):
-        console.print(line)
+        console.print(printable(line))
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
