@@ -1,7 +1,5 @@
 """Runs of other tools: read into the store, and the store written out; one file per format."""
 
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -9,7 +7,7 @@ from tts.exchange import compute_optimal_tts, plain, search_and_learn
 from tts.exchange.reading import copies, lines, near
 from tts.exchange.records import Contents, ExchangeError
 
-# Formats whose files are told apart by their lines; a new one is a file beside these with NAME, is_row and read_rows, and an entry here.
+# Formats whose files are told apart by their lines; a new one is a file beside these with NAME, is_row and read_file, and an entry here.
 LINE_FORMATS = (search_and_learn, plain)
 
 
@@ -36,7 +34,7 @@ def read_runs(root: Path) -> tuple[list[Contents], list[str]]:
             if path in again:
                 contents.skip(names[path], f"a byte-identical copy of {names[again[path]]}")
             else:
-                module.read_rows(path, names[path], _rows(path, names[path], contents), contents)
+                module.read_file(path, names[path], contents)
         sets += [contents] if held else []
     unknown = [names[path] + lacks for path, (module, lacks) in formats.items() if module is None]
     if not sets:
@@ -46,19 +44,6 @@ def read_runs(root: Path) -> tuple[list[Contents], list[str]]:
             "*_completions.jsonl, its datasets (hf:OWNER/DATASET) and the plain JSON lines, or parquet, of docs/formats.md"
         )
     return sets, unknown
-
-
-def _rows(path: Path, name: str, contents: Contents) -> Iterator[tuple[str, dict]]:
-    """Each object of a file and the place that it is named by; a line that holds none is listed as skipped."""
-    close: Counter[str] = Counter()
-    for place, row, problem in lines(path):
-        if row is None:
-            contents.skip(f"{name}, {place}", problem)
-            continue
-        row, made = near(row)
-        close.update(made)
-        yield f"{name}, {place}", row
-    contents.notes += [f"{name}: {made} in {count} lines" for made, count in close.items()]
 
 
 def _format(path: Path) -> tuple[ModuleType | None, str]:

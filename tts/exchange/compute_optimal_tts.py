@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tts.exchange.reading import clean_scores, copies, lines, steps_and_scores, total, whole_number
 from tts.exchange.records import SAMPLES, Contents, Header, Record, Solution, expect, problem_key
+from tts.search.registry import GREEDY
 from tts.tasks.extraction import boxed_answer
 from tts.tasks.selection import Rule
 
@@ -77,8 +78,16 @@ def _questions(of_task: list[Run]) -> dict[int, str]:
 
 
 def _read_run(run: Run, root: Path, texts: dict[int, str], again: dict[Path, Path], contents: Contents) -> None:
-    config, repeated = _config(run.folder, root, contents), 0
-    searched = run.method == "beam_search"
+    config, searched, repeated = _config(run.folder, root, contents), run.method == "beam_search", 0
+    generation = config.get("gen_config", {})
+    header = Header(
+        SAMPLES if run.method == "best_of_n" else run.method,
+        run.policy,
+        None if "dummy" in run.prm.lower() or run.method == GREEDY else run.prm,
+        n=run.width if searched else 1 if run.method == GREEDY else None,
+        width=max(1, run.width // max(1, run.sequences)) if searched else None,
+        sampling={key: generation[key] for key in ("temperature", "top_p") if isinstance(generation.get(key), (int, float))},
+    )
     if run.method == "best_of_n" and run.folder.name == "1_1_1":
         contents.notes.append(f"{run.name}: each record is one sample; a question's records together are a pool, not best-of-N")
     if searched and run.sequences == 1:
@@ -99,11 +108,11 @@ def _read_run(run: Run, root: Path, texts: dict[int, str], again: dict[Path, Pat
             with contents.using(source):
                 expect(row is not None, problem)
                 expect(row is rows[0][1] or row != rows[0][1], "the same record again")
-                record = _record(row, source, run, config, question, number, texts, contents)
+                own = header if header.method == SAMPLES else header._replace(seed=number)
+                record = _record(row, source, own, config, question, texts, contents)
                 contents.records.append(record)
-                header = record.header
                 if searched and header.n == header.width and len(record.solutions) == 1:  # also a subtree of DVTS
-                    contents.records.append(replace(record, header=header._replace(method="dvts", n=None, seed=0), recorded={}))
+                    contents.records.append(replace(record, header=header._replace(method="dvts", n=None), recorded={}))
     if repeated:
         contents.notes.append(
             f"{run.name}: {repeated} records are byte for byte another one of their question; samples may repeat: all are used"
@@ -131,11 +140,9 @@ def _config(folder: Path, root: Path, contents: Contents) -> dict:
     return {}
 
 
-def _record(
-    row: dict, source: str, run: Run, config: dict, question: int, number: int, texts: dict[int, str], contents: Contents
-) -> Record:
+def _record(row: dict, source: str, header: Header, config: dict, question: int, texts: dict[int, str], contents: Contents) -> Record:
     """A row as a record; an ExchangeError where it cannot be used."""
-    text, truth, output = row.get("question"), row.get("groundtruth"), row.get("output")
+    text, truth, output, result = (row.get(key) for key in ("question", "groundtruth", "output", "result"))
     expect(isinstance(text, str) and text.strip(), "no question")
     key = problem_key(text)
     whose = [f"question {i}" for i, known in texts.items() if known == key] or ["no other question of the task"]
@@ -143,28 +150,17 @@ def _record(
     expect(isinstance(truth, (str, int, float)) and str(truth).strip(), "no groundtruth")
     told = isinstance(output, list) and output and all(isinstance(o, dict) and isinstance(o.get("text"), str) for o in output)
     expect(told, "no output texts")
-    searched, generation = run.method == "beam_search", config.get("gen_config", {})
-    limit, tag = None if searched else generation.get("max_new_tokens"), config.get("prm_step_tag")
-    solutions = [_solution(o, limit, tag if isinstance(tag, str) else "") for o in output]
-    prm = None if "dummy" in run.prm.lower() or run.method == "cot" else run.prm
-    if prm and not any(s.scores for s in solutions):
-        contents.skip(source, f"step scores (there are none of {prm}, or not all are numbers); the text is used")
-    result = row.get("result") if isinstance(row.get("result"), dict) else {}
-    header = Header(
-        SAMPLES if run.method == "best_of_n" else run.method,
-        run.policy,
-        prm,
-        n=run.width if searched else 1 if run.method == "cot" else None,
-        seed=number if run.method != "best_of_n" else 0,
-        width=max(1, run.width // max(1, run.sequences)) if searched else None,
-        sampling={key: generation[key] for key in ("temperature", "top_p") if isinstance(generation.get(key), (int, float))},
-    )
+    limit, tag = config.get("gen_config", {}).get("max_new_tokens"), config.get("prm_step_tag")
+    solutions = [_solution(o, None if header.width else limit, tag if isinstance(tag, str) else "") for o in output]
+    if header.prm and not any(s.scores for s in solutions):
+        contents.skip(source, f"step scores (there are none of {header.prm}, or not all are numbers); the text is used")
+    result = result if isinstance(result, dict) else {}
     return Record(
         header,
-        problem=text,
-        answer=boxed_answer(str(truth)) or str(truth).strip(),
-        solutions=contents.keep(solutions),
-        source=source,
+        text,
+        boxed_answer(str(truth)) or str(truth).strip(),
+        contents.keep(solutions),
+        source,
         place=question,
         policy_tokens=whole_number(result.get("total_completion_tokens")) or total([o.get("completion_tokens") for o in output]) or None,
         recorded={(rule, len(solutions)): bool(result[key]) for key, rule in _RULES.items() if result.get(key) in (0, 1)},

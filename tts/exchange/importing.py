@@ -35,19 +35,13 @@ VOTES = {"majority": "majority", "max": "PRM-Max", "vote": "PRM-Vote"}
 
 @dataclass
 class Regraded:
-    """What files record, beside what this suite finds.
+    """What files record, beside what this suite finds."""
 
-    Attributes:
-        grades: number of recorded verdicts and votes.
-        differences: descriptions of the verdicts that this suite does not share.
-        others: descriptions of the votes for another answer that is as right, or as wrong.
-        votes: by vote, number n of the first candidates and method: how many votes are recorded, how many of them are for the same
-            answer here, and how many of this suite's are right; of a search at its own N.
-    """
-
-    grades: int = 0
-    differences: list[str] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
+    grades: int = 0  # number of recorded verdicts and votes
+    differences: list[str] = field(default_factory=list)  # descriptions of the verdicts that this suite does not share
+    others: list[str] = field(default_factory=list)  # ... of the votes for another answer that is as right, or as wrong
+    # By vote, number n of the first candidates, and method ("" for a search at another n than its own): how many votes are recorded, how
+    # many of them are for the same answer here, and how many of this suite's are right.
     votes: dict[tuple[str, int, str], list[int]] = field(default_factory=dict)
 
 
@@ -75,7 +69,7 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
     """
     named = re.fullmatch(r"[\w.-]+", name) and not name.startswith(".")
     expect(named, f"{name!r} is no name for an import; use letters, digits, dots and dashes")
-    folder = store.folder / FOLDER / name
+    folder, root = store.folder / FOLDER / name, str(root.resolve()) if isinstance(root, Path) else root
     _check_name(folder, name, root)
     if scores == "sigmoid":
         outside = any(not 0 <= end <= 1 for record in contents.records for end in record.solutions.ends)
@@ -101,7 +95,7 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
         manifest = {
             "name": name,
             "format": contents.format,
-            "source": _named(root),
+            "source": root,
             "sources": contents.sources,
             "hash": content,
             "problems": source.count,
@@ -118,13 +112,9 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
     return Done(contents, source, written, regraded, dropped)
 
 
-def _named(root: Path | str) -> str:
-    return str(root.resolve()) if isinstance(root, Path) else root
-
-
-def _check_name(folder: Path, name: str, root: Path | str) -> None:
+def _check_name(folder: Path, name: str, root: str) -> None:
     path = folder / MANIFEST
-    if path.exists() and (held := imported.manifest(path).get("source")) != _named(root):
+    if path.exists() and (held := imported.manifest(path).get("source")) != root:
         raise ExchangeError(f"{name} is the name of an import of {held} already; give --name another")
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from tts.analysis.grades import VERDICTS, Judges
 from tts.common.files import replacing
-from tts.exchange.reading import clean_scores, steps_and_scores, whole_number
+from tts.exchange.reading import clean_scores, objects, steps_and_scores, whole_number
 from tts.exchange.records import COUNTS, SAMPLES, Contents, ExchangeError, Header, Record, Solution, expect, writing
 from tts.search.registry import GREEDY, POOL, SCORES, Settings, is_search, method_of, searches
 from tts.store.imported import is_imported, original
@@ -47,9 +47,9 @@ def is_row(row: dict) -> bool:
     return "problem" in row and "answer" in row and isinstance(held, list) and all(isinstance(c, dict) for c in held)
 
 
-def read_rows(path: Path, name: str, rows: Iterator[tuple[str, dict]], contents: Contents) -> None:
-    """Adds what a file holds to ``contents``; arguments as of :func:`tts.exchange.search_and_learn.read_rows`."""
-    for source, row in rows:
+def read_file(path: Path, name: str, contents: Contents) -> None:
+    """Adds what a file holds to ``contents``; ``name`` is the file's in messages."""
+    for source, row in objects(path, name, contents):
         with contents.using(source):
             contents.records.append(_record(row, source, path.stem, contents))
 

@@ -22,23 +22,16 @@ Cells = frozenset[tuple[str, int]]
 
 @dataclass(frozen=True)
 class Preset:
-    """A preset file for some of an import's policies and PRMs.
-
-    Attributes:
-        problems: number of problems that all runs hold.
-        common: parameters of all notebooks.
-        notebooks: notebooks that can run, with parameters of their own.
-        without: reasons why the others cannot, by notebook.
-    """
+    """A preset file for some of an import's policies and PRMs."""
 
     file: str
     policies: tuple[str, ...]
     prms: tuple[str, ...]
-    problems: int
+    problems: int  # number that all runs hold
     cells: Cells
-    common: dict
-    notebooks: dict[str, dict]
-    without: dict[str, str]
+    common: dict  # parameters of all notebooks
+    notebooks: dict[str, dict]  # those that can run, with parameters of their own
+    without: dict[str, str]  # reasons why the others cannot
     text: str
 
 

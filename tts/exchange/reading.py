@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tts.exchange.records import Contents
 from tts.tasks.maths import MATHS
 
 # Tags that PRMs want after each step and that some tools leave in the text: Math-Shepherd's and Qwen2.5-Math-PRM's.
@@ -123,6 +124,19 @@ def near(row: dict) -> tuple[dict, list[str]]:
         if scored != row:
             return scored, [*made, "score is read as scores"]
     return row, made
+
+
+def objects(path: Path, name: str, contents: Contents) -> Iterator[tuple[str, dict]]:
+    """Each object of a file and its place, ``name`` the file's in it; what is no object is listed as skipped."""
+    close: Counter[str] = Counter()
+    for place, row, problem in lines(path):
+        if row is None:
+            contents.skip(f"{name}, {place}", problem)
+            continue
+        row, made = near(row)
+        close.update(made)
+        yield f"{name}, {place}", row
+    contents.notes += [f"{name}: {made} in {count} lines" for made, count in close.items()]
 
 
 def _scored(row: dict) -> dict:

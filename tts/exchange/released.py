@@ -15,7 +15,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, hf_hub_download
 from tqdm.auto import tqdm
 
-from tts.exchange.reading import copies, lines
+from tts.exchange.reading import copies, objects
 from tts.exchange.records import SAMPLES, Contents, ExchangeError, Header, expect
 from tts.exchange.search_and_learn import NAME, WIDTH, describe, is_row, record
 from tts.models import hub
@@ -159,17 +159,22 @@ def table(held: Sequence[Release], chosen: Sequence[Release]) -> Iterator[str]:
     yield f"{len(chosen)} of {len(held)} configurations chosen, {sum(r.size for r in chosen):.1f} MB"
 
 
-def read(chosen: Sequence[Release], choice: Choice) -> Contents:
-    """What configurations hold, fetched where they are not here; every file before the first is read.
+def read(held: Sequence[Release], chosen: Sequence[Release], choice: Choice, policy: str = "") -> Contents:
+    """What the chosen of the held configurations hold, fetched where they are not here; every file before the first is read.
+
+    ``policy`` is a name that its policies get.
 
     Raises:
         ExchangeError: where samples of several N would make one pool.
         tts.models.hub.ModelError: where a file cannot be fetched.
     """
     contents = Contents(NAME)
+    for source, commit in {release.source: release.commit for release in held}.items():
+        names = [release.name for release in chosen if release.source == source]
+        contents.sources.append({"source": source, "commit": commit, "configurations": names})
     sampled = sorted({r.header.n or 0 for r in chosen if r.header.method == SAMPLES})
-    if choice.pool:
-        expect(len(sampled) < 2, f"samples of N = {', '.join(map(str, sampled))} make no one pool; choose one with --n")
+    several = f"samples of N = {', '.join(map(str, sampled))} make no one pool; choose one with --n"
+    expect(not choice.pool or len(sampled) < 2, several)
     paths = [release.fetched() for release in chosen]
     if any(release.header.prm == "prm" for release in chosen):
         contents.notes.append("nothing says which PRM scored: called prm; --prm gives its name")
@@ -179,17 +184,17 @@ def read(chosen: Sequence[Release], choice: Choice) -> Contents:
             contents.skip(f"{release.label}/{path.name}", f"a byte-identical copy of {'/'.join(again[path].parts[-2:])}")
         if kept := [path for path in local if path not in again]:
             with contents.using(release.label):
-                _read(release, kept, choice, seen, contents)
+                _read(release, kept, choice, policy, seen, contents)
     contents.notes = list(dict.fromkeys(contents.notes))
     return contents
 
 
-def _read(release: Release, paths: Sequence[Path], choice: Choice, seen: dict[tuple, str], contents: Contents) -> None:
+def _read(release: Release, paths: Sequence[Path], choice: Choice, policy: str, seen: dict[tuple, str], contents: Contents) -> None:
     """Adds what the files of a configuration hold; an ExchangeError where it cannot be used, or is one of those that were seen."""
-    rows = ((f"{release.label}, {place}", row, problem) for path in paths for place, row, problem in lines(path))
+    rows = (row for path in paths for row in objects(path, release.label, contents))
     first = list(islice(rows, _TELLING))
-    telling, problems = [row for _, row, _ in first if row and is_row(row)], [problem for *_, problem in first if problem]
-    expect(telling, (problems or ["no row with a problem and completion texts"])[0])
+    telling = [row for _, row in first if is_row(row)]
+    expect(telling, "no row with a problem and completion texts")
     header = _checked(release, telling, choice.search, contents)
     key = header._replace(prm=None, sampling=str(header.sampling))
     expect(key not in seen, f"the same method, N, seed and sampling as {seen.get(key)}, which is used")
@@ -197,12 +202,11 @@ def _read(release: Release, paths: Sequence[Path], choice: Choice, seen: dict[tu
     describe(release.source, header.method, contents)
     if choice.pool and header.method == SAMPLES:
         header = header._replace(n=None, seed=0)
-    for source, row, problem in chain(first, rows):
+    for source, row in chain(first, rows):
         with contents.using(source):
-            expect(row is not None, problem)
             count, n = len(row.get("completions") or ()), release.header.n
             expect(count == n, f"{count} completions, and its name says N = {n}")
-            contents.records.append(record(row, source, header, contents, release.aggregate))
+            contents.records.append(record(row, source, header._replace(policy=policy or header.policy), contents, release.aggregate))
 
 
 def _checked(release: Release, rows: Sequence[dict], search: str, contents: Contents) -> Header:

@@ -7,13 +7,13 @@
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from tts.exchange.reading import clean_scores, steps_and_scores, total, whole_number
+from tts.exchange.reading import clean_scores, objects, steps_and_scores, total, whole_number
 from tts.exchange.records import SAMPLES, Contents, Header, Record, Solution, expect, problem_key
 from tts.tasks.extraction import boxed_answer
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
@@ -31,8 +31,8 @@ def is_row(row: dict) -> bool:
     return "problem" in row and isinstance(texts, list) and bool(texts) and all(isinstance(t, str) for t in texts)
 
 
-def read_rows(path: Path, name: str, rows: Iterator[tuple[str, dict]], contents: Contents) -> None:
-    """Adds what a file holds, place and object of each line, to ``contents``; ``name`` is the file's in messages."""
+def read_file(path: Path, name: str, contents: Contents) -> None:
+    """Adds what a file holds to ``contents``; ``name`` is the file's in messages."""
     contents.unnamed = True
     named = _APPROACH.fullmatch(path.name)
     method = named[1].replace("best_of_n", SAMPLES) if named else SAMPLES
@@ -43,7 +43,7 @@ def read_rows(path: Path, name: str, rows: Iterator[tuple[str, dict]], contents:
     if method != SAMPLES:
         contents.notes.append(f"{name} does not say the beam width: M = {WIDTH} assumed, search-and-learn's default")
     seen: dict[str, list[tuple[str, int]]] = {}
-    for source, row in rows:
+    for source, row in objects(path, name, contents):
         with contents.using(source):
             read = record(row, source, header, contents)
             before = seen.setdefault(read.problem_id or problem_key(read.problem), [])

@@ -3,8 +3,8 @@
 import os
 import re
 import shlex
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,14 @@ from tts.exchange.importing import Done, Regraded
 from tts.exchange.presets import REWARD_MODELS, Preset
 from tts.exchange.records import COUNTS, expect
 from tts.exchange.released import ALL, Choice
+from tts.search.registry import GREEDY, POOL
 from tts.store.chunk_file import read_chunk
 from tts.store.imported import Import, original
 from tts.store.store import Store
 
 STUDY_BUDGETS = (4, 16, 64, 256)
 LISTED = 20
+COUNTED = dict(zip(COUNTS, ("prompts", "what the policy wrote", "what the PRM read")))
 
 
 def import_all(
@@ -46,55 +48,41 @@ def import_all(
         tts.models.hub.ModelError: where a dataset cannot be fetched.
     """
     expect(scores in ("", "sigmoid"), f"--scores {scores}: sigmoid is known, which makes probabilities of logits")
-    first, *more = named = list(map(str, sources))
+    named = list(map(str, sources))
     of_release = list(map(released.is_release, named))
-    together = all(of_release) or not any(of_release) and not more
+    together = all(of_release) or not any(of_release) and len(named) == 1
     expect(together, "only datasets of released runs, or folders of their form, make one import; import the others one by one")
+    root: str | Path
     if all(of_release):
-        yield from _import_released(store, named, name, policy, prm, scores, choice)
-        return
-    for_release = "of released runs, of which --n, --seeds, --methods, --search, --pool and --list are"
-    expect(choice == ALL, f"{first} holds no configurations {for_release}")
-    folder = Path(first)
-    sets, unknown = read_runs(folder)
-    place, useless = folder.resolve(), []
-    base = name or _clean(place.stem if place.is_file() else place.name)
+        held = [release for source in named for release in released.releases(source, prm)]
+        chosen = released.choose(held, choice)
+        yield from released.table(held, chosen)
+        if choice.listed:
+            return
+        sets, unknown = [released.read(held, chosen, choice, policy)], []
+        root = " ".join(source if source.startswith(released.HUB) else str(Path(source).resolve()) for source in named)
+        called = re.sub(r"@.*", "", named[0]).rstrip("/").rpartition("/")[2]
+    else:
+        for_release = "of released runs, of which --n, --seeds, --methods, --search, --pool and --list are"
+        expect(choice == ALL, f"{named[0]} holds no configurations {for_release}")
+        root = Path(named[0])
+        sets, unknown = read_runs(root)
+        called = root.resolve().stem if root.is_file() else root.resolve().name
+    base, useless = name or re.sub(r"[^\w.-]+", "-", called).strip("-.") or "import", []
     for one in sets:
         several = len(sets) > 1 or (one.name and not name)
         try:
-            done = importing.import_into(store, one, f"{base}-{one.name or one.format}" if several else base, folder, policy, prm, scores)
+            yield from lines(
+                importing.import_into(store, one, f"{base}-{one.name or one.format}" if several else base, root, policy, prm, scores)
+            )
         except importing.NothingUsable as error:
             useless.append(error)
-            continue
-        yield from lines(done)
     if len(useless) == len(sets):
         raise useless[0]
     for reason in useless:
         yield from str(reason).splitlines()
     if unknown:
         yield f"{len(unknown)} files in no known format: {'; '.join(unknown[:LISTED])}"
-
-
-def _import_released(store: Store, sources: Sequence[str], name: str, policy: str, prm: str, scores: str, choice: Choice) -> Iterator[str]:
-    """Lists the configurations of released runs, then imports those that are chosen."""
-    held = [release for source in sources for release in released.releases(source, prm)]
-    chosen = released.choose(held, choice)
-    yield from released.table(held, chosen)
-    if choice.listed:
-        return
-    contents = released.read(chosen, choice)
-    for source, commit in {release.source: release.commit for release in held}.items():
-        names = [release.name for release in chosen if release.source == source]
-        contents.sources.append({"source": source, "commit": commit, "configurations": names})
-    if policy:
-        contents.records = [replace(record, header=record.header._replace(policy=policy)) for record in contents.records]
-    where = [source if source.startswith(released.HUB) else str(Path(source).resolve()) for source in sources]
-    base = name or _clean(re.sub(r"@.*", "", sources[0]).rstrip("/").rpartition("/")[2])
-    yield from lines(importing.import_into(store, contents, base, " ".join(where), scores=scores))
-
-
-def _clean(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "import"
 
 
 def lines(done: Done) -> Iterator[str]:
@@ -150,44 +138,35 @@ def _cause(item: str) -> str:
     return re.sub(r"'[^']*'|/question_\d+\S*|(?<![\w.-])\d+", "#", item)
 
 
-def missing(source: Import) -> list[str]:
+def missing(source: Import) -> Iterator[str]:
     """What notebooks may ask for and the data do not hold, in sentences."""
     specs = [held.spec for held in source.runs]
-    methods = {spec.method for spec in specs}
-    sentences = []
-    if "cot" not in methods:
-        sentences.append("greedy CoT: Pass@1 of the samples stands in for it, under that name")
-    if "pool" in methods:
-        if (most := max(spec.n for spec in specs if spec.method == "pool")) < max(STUDY_BUDGETS):
-            sentences.append(f"more than {most} samples per problem: majority, Pass@n and best-of-n up to n = {most}")
-    else:
-        sentences.append("independent samples: no majority, no Pass@n, no best-of-n, no difficulty")
+    sizes = {method: sorted({spec.n for spec in specs if spec.method == method}) for method in (GREEDY, POOL, "beam_search", "dvts")}
+    if not sizes[GREEDY]:
+        yield "greedy CoT: Pass@1 of the samples stands in for it, under that name"
+    if not sizes[POOL]:
+        yield "independent samples: no majority, no Pass@n, no best-of-n, no difficulty"
+    elif (most := sizes[POOL][-1]) < max(STUDY_BUDGETS):
+        yield f"more than {most} samples per problem: majority, Pass@n and best-of-n up to n = {most}"
     if not any(spec.prm for spec in specs):
-        sentences.append("step scores: no best-of-n, but with a PRM that can be run")
+        yield "step scores: no best-of-n, but with a PRM that can be run"
     for method, title in (("beam_search", "beam search"), ("dvts", "DVTS")):
-        budgets = sorted({spec.n for spec in specs if spec.method == method})
-        absent = [n for n in STUDY_BUDGETS if n not in budgets and not (method == "dvts" and budgets and n <= max(budgets))]
+        budgets = sizes[method]
+        absent = [n for n in STUDY_BUDGETS if n not in budgets and not (method == "dvts" and budgets and n <= budgets[-1])]
         if not budgets:
-            sentences.append(f"{title}, at any budget")
+            yield f"{title}, at any budget"
         elif absent:
-            sentences.append(f"{title} at N = {', '.join(map(str, absent))}; there is N = {', '.join(map(str, budgets))}")
+            yield f"{title} at N = {', '.join(map(str, absent))}; there is N = {', '.join(map(str, budgets))}"
     models = dict.fromkeys(name for spec in specs for name in (spec.policy.name, spec.guide) if name)
-    unknown = [original(name) for name in models if not np.isfinite(costs.shape_of(name).parameters)]
-    if unknown:
-        sentences.append(f"the size of {', '.join(unknown)}: FLOPs are unknown")
-    return [*sentences, *_tokens(source)]
-
-
-def _tokens(source: Import) -> Iterator[str]:
-    store = Store(source.folder.parent.parent)
-    absent: dict[str, set[str]] = {}
-    for held in source.runs:
-        counts = read_chunk(store.run(held.spec).path([]), COUNTS)
-        for key, name in zip(COUNTS, ("prompts", "what the policy wrote", "what the PRM read")):
-            if counts[key].null_count:
-                absent.setdefault(name, set()).add(held.spec.method)
-    for name, methods in absent.items():
-        yield f"token counts of {name} ({', '.join(sorted(methods))}): unknown (NaN), not estimated"
+    if unknown := [original(name) for name in models if not np.isfinite(costs.shape_of(name).parameters)]:
+        yield f"the size of {', '.join(unknown)}: FLOPs are unknown"
+    store, uncounted = Store(source.folder.parent.parent), defaultdict(set)
+    for spec in specs:
+        counts = read_chunk(store.run(spec).path([]), COUNTS)
+        for key in (key for key in COUNTS if counts[key].null_count):
+            uncounted[key].add(spec.method)
+    for key, methods in uncounted.items():
+        yield f"token counts of {COUNTED[key]} ({', '.join(sorted(methods))}): unknown (NaN), not estimated"
 
 
 def _commands(preset: Preset, source: Import) -> Iterator[str]:
