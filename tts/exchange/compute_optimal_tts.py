@@ -155,6 +155,7 @@ def _record(row: dict, source: str, header: Header, config: dict, question: int,
     if header.prm and not any(s.scores for s in solutions):
         contents.skip(source, f"step scores (there are none of {header.prm}, or not all are numbers); the text is used")
     result = result if isinstance(result, dict) else {}
+    tokens = whole_number(result.get("total_completion_tokens")) or total([o.get("completion_tokens") for o in output])
     return Record(
         header,
         text,
@@ -162,7 +163,7 @@ def _record(row: dict, source: str, header: Header, config: dict, question: int,
         contents.keep(solutions),
         source,
         place=question,
-        policy_tokens=whole_number(result.get("total_completion_tokens")) or total([o.get("completion_tokens") for o in output]) or None,
+        counts={"policy_tokens": tokens or None},
         recorded={(rule, len(solutions)): bool(result[key]) for key, rule in _RULES.items() if result.get(key) in (0, 1)},
     )
 

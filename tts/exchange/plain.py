@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from tts.analysis.grades import VERDICTS, Judges
 from tts.common.files import replacing
-from tts.exchange.reading import clean_scores, objects, steps_and_scores, whole_number
+from tts.exchange.reading import clean_scores, objects, steps_and_scores, total, whole_number
 from tts.exchange.records import COUNTS, SAMPLES, Contents, ExchangeError, Header, Record, Solution, expect, writing
 from tts.search.registry import GREEDY, POOL, SCORES, Settings, is_search, method_of, searches
 from tts.store.imported import is_imported, original
@@ -77,9 +77,8 @@ def _record(row: dict, source: str, default_policy: str, contents: Contents) -> 
         expect(told_apart, f"{method} needs a path for each completion, whose first index divided by width is its subtree")
     expect(isinstance(sampling, dict), f"sampling must be an object; given {sampling!r:.60}")
     counts = {key: _count(row, key) for key in COUNTS}
-    tokens = [s.tokens for s in solutions]
-    if "policy_tokens" not in row and method in (SAMPLES, GREEDY) and None not in tokens:
-        counts["policy_tokens"] = sum(tokens)
+    if "policy_tokens" not in row and method in (SAMPLES, GREEDY):
+        counts["policy_tokens"] = total([s.tokens for s in solutions])
     policy, prm = row.get("policy") or default_policy, row.get("prm") or ("prm" if any(s.scores for s in solutions) else None)
     return Record(
         Header(method, str(policy), str(prm) if prm else None, n, seed or 0, width if is_search(method) else None, sampling),
@@ -88,7 +87,7 @@ def _record(row: dict, source: str, default_policy: str, contents: Contents) -> 
         contents.keep(solutions),
         source,
         problem_id=str(told["id"]) if "id" in told else None,
-        **counts,
+        counts=counts,
     )
 
 

@@ -108,9 +108,7 @@ class Record:
     source: str
     problem_id: str | None = None
     place: int | None = None
-    prompt_tokens: int | None = None  # this and the next two: of the whole search
-    policy_tokens: int | None = None
-    prm_tokens: int | None = None
+    counts: dict[str, int | None] = field(default_factory=dict)  # tokens of the whole search, by COUNTS
     recorded: dict[tuple[Rule, int], str | bool] = field(default_factory=dict)
     leaders: tuple[int, ...] = ()
     totals: tuple[float, ...] = ()

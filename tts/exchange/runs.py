@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from tts.exchange.reading import total
-from tts.exchange.records import COUNTS, SAMPLES, Contents, Header, Record, problem_key
+from tts.exchange.records import COUNTS, SAMPLES, Contents, Header, Record, expect, problem_key
 from tts.search.registry import GREEDY, METHODS, POOL, SCORES, is_search
 from tts.tasks.grading import Grader
 
@@ -40,17 +40,11 @@ class ImportedRun:
     def row(self, problem: dict) -> dict:
         """What the store keeps of a problem's record."""
         record = self.records[problem["id"]]
-        counts = {key: getattr(record, key) for key in COUNTS}
+        counts = dict.fromkeys(COUNTS) | record.counts
         if self.bare:
-            counts["prm_tokens"] = 0 if record.header.prm else record.prm_tokens or 0
+            counts["prm_tokens"] = 0 if record.header.prm else counts["prm_tokens"] or 0
         trajectories = [
-            {
-                "path": s.path or [number * self.apart],
-                "steps": s.steps,
-                "scores": [] if self.bare else s.scores,
-                "status": s.status,
-                "tokens": s.tokens,
-            }
+            s._replace(path=s.path or [number * self.apart], scores=[] if self.bare else s.scores)._asdict()
             for number, s in enumerate(record.solutions)
             if not record.leaders or number in record.leaders
         ]
@@ -77,15 +71,12 @@ def assemble(contents: Contents, name: str, grader: Grader) -> tuple[list[dict],
 
 def digest(problems: list[dict], runs: list[ImportedRun]) -> str:
     """A hash of everything that one import writes."""
-    held = [
-        [*run.header, run.apart, run.bare, [[problem_id, *_content(record)] for problem_id, record in run.records.items()]] for run in runs
-    ]
-    return hashlib.sha256(json.dumps([problems, held], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _content(record: Record) -> list:
-    stored = record.solutions
-    return [*(getattr(record, key) for key in COUNTS), record.leaders, stored.sigmoid, [place.digest for place in stored.places]]
+    content = []
+    for run in runs:
+        stored = [(i, record, record.solutions) for i, record in run.records.items()]
+        held = [[i, *map(r.counts.get, COUNTS), r.leaders, s.sigmoid, [place.digest for place in s.places]] for i, r, s in stored]
+        content.append([*run.header, run.apart, run.bare, held])
+    return hashlib.sha256(json.dumps([problems, content], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _problems(contents: Contents, name: str, grader: Grader) -> tuple[dict[str, dict], list[tuple[str, Record]]]:
@@ -97,26 +88,25 @@ def _problems(contents: Contents, name: str, grader: Grader) -> tuple[dict[str, 
         text = problem_key(record.problem)
         problem_id = record.problem_id or by_text.get(text) or f"{name}-{number if record.place is None else record.place:05d}"
         known = problems.setdefault(problem_id, {"id": problem_id, "problem": record.problem, "answer": record.answer})
-        if problem_key(known["problem"]) != text:
-            contents.skip(record.source, f"id {problem_id!r} is already that of another problem")
-            continue
-        by_text.setdefault(text, problem_id)
-        if known["answer"] != record.answer and not grader.same(known["answer"], record.answer):
-            contents.skip(record.source, f"its answer {record.answer!r:.60} is not {known['answer']!r:.60}, that of an earlier record")
-            continue
-        spellings += (known["problem"], known["answer"]) != (record.problem, record.answer)
-        placed.append((problem_id, record))
+        with contents.using(record.source):
+            expect(problem_key(known["problem"]) == text, f"id {problem_id!r} is already that of another problem")
+            by_text.setdefault(text, problem_id)
+            one = known["answer"] == record.answer or grader.same(known["answer"], record.answer)
+            expect(one, f"its answer {record.answer!r:.60} is not {known['answer']!r:.60}, that of an earlier record")
+            spellings += (known["problem"], known["answer"]) != (record.problem, record.answer)
+            placed.append((problem_id, record))
     if spellings:
-        contents.notes.append(
-            f"{spellings} records spell their problem or answer differently than an earlier one; the first spelling is kept"
-        )
+        differ = "spell their problem or answer differently than an earlier one; the first spelling is kept"
+        contents.notes.append(f"{spellings} records {differ}")
     return problems, placed
 
 
 def _run(header: Header, by_problem: dict[str, list[Record]], contents: Contents) -> ImportedRun | None:
     """The run of a group, whose sampling is JSON text; None where it holds nothing, or nothing new."""
-    n, apart = header.n, 1
-    merged = {problem_id: one for problem_id, records in by_problem.items() if (one := _merged(records, n, contents))}
+    n, apart, merged = header.n, 1, dict[str, Record]()
+    for problem_id, records in by_problem.items():
+        with contents.using(records[0].source):
+            merged[problem_id] = _merged(records, n, contents)
     if not merged:
         return None
     if n is None:
@@ -128,18 +118,18 @@ def _run(header: Header, by_problem: dict[str, list[Record]], contents: Contents
     return ImportedRun(header._replace(n=n, sampling=json.loads(header.sampling)), merged, apart)
 
 
-def _merged(records: list[Record], n: int | None, contents: Contents) -> Record | None:
+def _merged(records: list[Record], n: int | None, contents: Contents) -> Record:
     """A problem's records of one run as one; with a given N there must be one, with as many samples."""
     first, *others = records
     if n is not None:
         for other in others:
             contents.skip(other.source, "another record of the same run and problem; the first is kept")
-        if first.header.method in (SAMPLES, GREEDY) and len(first.solutions) != n:
-            return contents.skip(first.source, f"holds {len(first.solutions)} of N = {n} samples")
+        whole = first.header.method not in (SAMPLES, GREEDY) or len(first.solutions) == n
+        expect(whole, f"holds {len(first.solutions)} of N = {n} samples")
         return first
     solutions = replace(first.solutions, places=tuple(place for record in records for place in record.solutions.places))
-    policy_tokens, prm_tokens = (total([getattr(r, key) for r in records]) for key in ("policy_tokens", "prm_tokens"))
-    return replace(first, solutions=solutions, policy_tokens=policy_tokens, prm_tokens=prm_tokens)
+    sums = {key: total([record.counts.get(key) for record in records]) for key in ("policy_tokens", "prm_tokens")}
+    return replace(first, solutions=solutions, counts=first.counts | sums)
 
 
 def _evened(merged: dict[str, Record], contents: Contents) -> tuple[dict[str, Record], int]:
@@ -148,16 +138,16 @@ def _evened(merged: dict[str, Record], contents: Contents) -> tuple[dict[str, Re
     n = max(counts, key=lambda count: (counts[count], count))
     kept = {}
     for problem_id, record in merged.items():
-        count, method = len(record.solutions), record.header.method
-        if count < n:
-            contents.skip(record.source, f"{problem_id!r} has {count} of the {n} {method} that most problems have")
-            continue
-        if count > n:
-            contents.notes.append(f"{problem_id!r} has {count} {method}, most have {n}: the first {n} are used")
+        held, method = len(record.solutions), record.header.method
+        with contents.using(record.source):
+            expect(held >= n, f"{problem_id!r} has {held} of the {n} {method} that most problems have")
+            kept[problem_id] = record
+        if held > n:
+            contents.notes.append(f"{problem_id!r} has {held} {method}, most have {n}: the first {n} are used")
             first = list(islice(record.solutions, n))
             tokens = total([s.tokens for s in first]) if method == SAMPLES else None
-            record = replace(record, solutions=contents.keep(first), policy_tokens=tokens, prm_tokens=None)
-        kept[problem_id] = record
+            fewer = record.counts | {"policy_tokens": tokens, "prm_tokens": None}
+            kept[problem_id] = replace(record, solutions=contents.keep(first), counts=fewer)
     return kept, n
 
 
@@ -170,7 +160,7 @@ def _served(runs: list[ImportedRun]) -> list[ImportedRun]:
     samples = [run for run in runs if run.header.method == SAMPLES]
     pools = [replace(run, header=run.header._replace(method=POOL)) for run in samples if not run.header.prm]
     own = {(pool.header.policy, pool.header.seed, pool.header.n): pool for pool in pools}
-    scored, others = [run for run in samples if run.header.prm], {}
+    scored, others = [run for run in samples if run.header.prm], dict[tuple, ImportedRun]()
     for run in sorted(scored, key=lambda run: (-run.header.n, -len(run.records), run.header.prm)):
         header = run.header._replace(method=POOL, prm=None)
         if pool := own.get((header.policy, header.seed, header.n)):
@@ -178,7 +168,7 @@ def _served(runs: list[ImportedRun]) -> list[ImportedRun]:
         else:
             others.setdefault((header.policy, header.seed), replace(run, header=header))
     scores = [replace(run, header=run.header._replace(method=SCORES), records=_whole(run.records)) for run in scored]
-    return [*(run for run in runs if run not in samples), *pools, *others.values(), *scores]
+    return [*(run for run in runs if run.header.method != SAMPLES), *pools, *others.values(), *scores]
 
 
 def _whole(records: dict[str, Record]) -> dict[str, Record]:

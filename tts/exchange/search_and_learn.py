@@ -98,7 +98,7 @@ def record(row: dict, source: str, header: Header, contents: Contents, aggregate
         contents.keep(solutions),
         source,
         problem_id=None if identity is None else str(identity),
-        policy_tokens=None if searched else total([s.tokens for s in solutions]),
+        counts={} if searched else {"policy_tokens": total([s.tokens for s in solutions])},
         recorded=_recorded(row, len(texts), how),
         totals=totals,
         leaders=_leaders(solutions, width) if subtrees else (),

@@ -26,13 +26,7 @@ COUNTED = dict(zip(COUNTS, ("prompts", "what the policy wrote", "what the PRM re
 
 
 def import_all(
-    store: Store,
-    sources: Sequence[str | Path],
-    name: str = "",
-    policy: str = "",
-    prm: str = "",
-    scores: str = "",
-    choice: Choice = ALL,
+    store: Store, sources: Sequence[str | Path], name: str = "", policy: str = "", prm: str = "", scores: str = "", choice: Choice = ALL
 ) -> Iterator[str]:
     """Imports all that folders, files or datasets hold, and says of each problem set what :func:`lines` says.
 
@@ -126,16 +120,12 @@ def _counted(title: str, items: Sequence[str], source: Import) -> Iterator[str]:
         yield f"{title}: {len(items)}"
     alike: dict[str, list[str]] = {}
     for item in items:
-        alike.setdefault(_cause(item), []).append(item)
+        # The cause and the folder are what is left without quoted texts, places in the folder, and numbers.
+        alike.setdefault(re.sub(r"'[^']*'|/question_\d+\S*|(?<![\w.-])\d+", "#", item), []).append(item)
     for same in list(alike.values())[:LISTED]:
         yield f"  {same[0]}" + (f" ({len(same) - 1} more like this)" if len(same) > 1 else "")
     if len(alike) > LISTED:
         yield f"  ... and {sum(map(len, list(alike.values())[LISTED:]))} more in {source.folder / 'import.json'}"
-
-
-def _cause(item: str) -> str:
-    """What a message has in common with others of its cause and folder: all but quoted texts, places in the folder, and numbers."""
-    return re.sub(r"'[^']*'|/question_\d+\S*|(?<![\w.-])\d+", "#", item)
 
 
 def missing(source: Import) -> Iterator[str]:
