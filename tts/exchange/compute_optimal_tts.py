@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tts.exchange.reading import clean_scores, copies, lines, steps_and_scores, total, whole_number
-from tts.exchange.records import SAMPLES, Contents, Header, Record, Solution, expect, problem_key
+from tts.exchange.records import SAMPLES, Contents, ExchangeError, Header, Record, Solution, expect, problem_key
 from tts.search.registry import GREEDY
 from tts.tasks.extraction import boxed_answer
 from tts.tasks.selection import Rule
@@ -144,9 +144,9 @@ def _record(row: dict, source: str, header: Header, config: dict, question: int,
     """A row as a record; an ExchangeError where it cannot be used."""
     text, truth, output, result = (row.get(key) for key in ("question", "groundtruth", "output", "result"))
     expect(isinstance(text, str) and text.strip(), "no question")
-    key = problem_key(text)
-    whose = [f"question {i}" for i, known in texts.items() if known == key] or ["no other question of the task"]
-    expect(key == texts[question], f"a record from another problem (its text is that of {whose[0]})")
+    if (key := problem_key(text)) != texts[question]:
+        whose = next((f"question {i}" for i, known in texts.items() if known == key), "no other question of the task")
+        raise ExchangeError(f"a record from another problem (its text is that of {whose})")
     expect(isinstance(truth, (str, int, float)) and str(truth).strip(), "no groundtruth")
     told = isinstance(output, list) and output and all(isinstance(o, dict) and isinstance(o.get("text"), str) for o in output)
     expect(told, "no output texts")

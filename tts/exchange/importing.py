@@ -136,9 +136,11 @@ def _write_folder(source: Import, problems: list[dict], written: list[presets.Pr
 
 def _write_run(store: Store, run: ImportedRun, problems: list[dict], name: str, content: str) -> Held:
     """Stores a run; returns its entry in the list."""
-    method, policy, prm, n, seed, width, sampling = run.header
-    models = [Model(f"{PREFIX}{name}/{model}", content) if model else None for model in (policy, prm)]
-    spec = RunSpec(method, *models, n, sampling | {"seed": seed}, RunEngine(ELSEWHERE), width=width or None)
+    header = run.header
+    policy = Model(f"{PREFIX}{name}/{header.policy}", content)
+    prm = Model(f"{PREFIX}{name}/{header.prm}", content) if header.prm else None
+    sampling = header.sampling | {"seed": header.seed}
+    spec = RunSpec(header.method, policy, prm, header.n or 0, sampling, RunEngine(ELSEWHERE), width=header.width or None)
     held = [problem for problem in problems if problem["id"] in run.records]
     stored = store.open(spec)
     if not stored.has(held):

@@ -26,10 +26,9 @@ def lines(path: Path) -> Iterator[tuple[str, Any, str]]:
 
     Yields its place, the object, or None and what is wrong with it. A damaged byte costs its own line only.
     """
-    return _rows(path) if path.suffix == ".parquet" else _json_lines(path)
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, Any, str]]:
+    if path.suffix == ".parquet":
+        yield from _rows(path)
+        return
     number = 0
     try:
         with path.open("rb") as file:

@@ -90,28 +90,20 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """What one file, or one line of it, holds of one problem; None, or nothing, where it does not say.
-
-    Attributes:
-        source: file, and line where it has several.
-        place: number of the problem, where problems are counted.
-        recorded: by rule and number of the first solutions that it chose from, the answer that it selected, or whether that was right;
-            to compare with this suite's.
-        leaders: numbers of the solutions that are the search's, where others are recorded beside them; empty for all.
-        totals: each solution's score as the tool that recorded those aggregated it; empty where this suite's aggregate serves.
-    """
+    """What one file, or one line of it, holds of one problem; None, or nothing, where it does not say."""
 
     header: Header
     problem: str
     answer: str
     solutions: Stored  # a search of independent parts (DVTS) has one for each part
-    source: str
+    source: str  # file, and line where it has several
     problem_id: str | None = None
-    place: int | None = None
+    place: int | None = None  # number of the problem, where problems are counted
     counts: dict[str, int | None] = field(default_factory=dict)  # tokens of the whole search, by COUNTS
+    # By rule and number of the first solutions that it chose from, the answer that it selected, or whether that was right.
     recorded: dict[tuple[Rule, int], str | bool] = field(default_factory=dict)
-    leaders: tuple[int, ...] = ()
-    totals: tuple[float, ...] = ()
+    leaders: tuple[int, ...] = ()  # numbers of the solutions that are the search's, where others are recorded beside them; empty for all
+    totals: tuple[float, ...] = ()  # aggregate of each solution's scores by the tool that recorded them; empty where this suite's serves
 
 
 class Skip(NamedTuple):

@@ -15,16 +15,11 @@ from tts.tasks.grading import Grader
 
 @dataclass
 class ImportedRun:
-    """One run, its header with method and N as in specs of runs.
-
-    Attributes:
-        records: its record of each problem, by problem id.
-        apart: by how much the first numbers of solutions' paths differ, where paths are not recorded.
-    """
+    """One run, its header with method and N as in specs of runs."""
 
     header: Header
-    records: dict[str, Record]
-    apart: int = 1
+    records: dict[str, Record]  # by problem id
+    apart: int = 1  # by how much the first numbers of solutions' paths differ, where paths are not recorded
 
     @property
     def bare(self) -> bool:

@@ -63,14 +63,9 @@ def describe(name: str, method: str, contents: Contents) -> None:
 
 
 def record(row: dict, source: str, header: Header, contents: Contents, aggregate: str = "") -> Record:
-    """A row as a record.
+    """A row as a record of the run that ``header`` describes; an ExchangeError where it cannot be used.
 
-    Args:
-        header: what is known of it beside what it says, M also of samples.
-        aggregate: aggregate of its votes; empty where only the row may show it.
-
-    Raises:
-        ExchangeError: where it cannot be used.
+    ``aggregate`` is that of its votes, empty where only the row may show it.
     """
     expect(is_row(row), "no problem with a list of completion texts")
     expect(str(row["problem"]).strip(), "an empty problem")
