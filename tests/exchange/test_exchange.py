@@ -473,6 +473,14 @@ def test_the_smallest_plain_file(tmp_path):
     assert list(done.presets[0].notebooks) == ["01_tts_methods", "04_difficulty_bins"]
 
 
+def test_greedy_solutions_alone_are_imported_and_no_preset_is_made_of_them(tmp_path):
+    rows = [row | {"method": "cot", "completions": row["completions"][:1]} for row in plain_rows()]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = imported_from(tmp_path / "mine.jsonl", Store(tmp_path / "runs"))
+    assert [held.spec.method for held in done.source.runs] == ["cot"] and done.presets == []
+    assert "independent samples: no majority" in "\n".join(summary.lines(done))
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -50,7 +50,7 @@ def build(source: Import) -> list[Preset]:
     return [
         _preset(source, policies, tuple(prms), cells, problems, str(number) if number > 1 else "")
         for number, ((policies, cells, problems), prms) in enumerate(ordered, 1)
-        if cells
+        if any(method in compared() for method, _ in cells)
     ]
 
 
@@ -65,7 +65,8 @@ def _held(source: Import, policy: str, prm: str | None) -> tuple[Cells, int]:
 
 
 def _preset(source: Import, policies: tuple[str, ...], prms: tuple[str, ...], cells: Cells, problems: int, number: str) -> Preset:
-    methods = [method for method in compared() if any(held == method for held, _ in cells)]
+    held = {method for method, _ in cells}
+    methods = [method for method in compared() if method in held]
     budgets = sorted({n for method, n in cells if method in methods})
     budgets = [n for n in budgets if n > 1] or budgets
     level = [method for method in ("majority", "best_of_n") if method in methods] or methods
@@ -102,7 +103,7 @@ def _preset(source: Import, policies: tuple[str, ...], prms: tuple[str, ...], ce
         FINDINGS: ("scores bounded verdicts", roles),
         "10_train_pocket": ("training", {}),
     }
-    unmet = _unmet(policies, prms, {method for method, _ in cells}, problems, unbounded)
+    unmet = _unmet(policies, prms, held, problems, unbounded)
     without = {name: unmet[need] for name, (needs, _) in notebooks.items() for need in needs.split() if need in unmet}
     served = {name: parameters for name, (_, parameters) in notebooks.items() if name not in without}
     head = f"# Written by `python -m tts import` for the import {source.name}: what its data hold, and nothing else.\n"
