@@ -27,8 +27,7 @@ from tts.tasks.selection import Rule
 
 NAME = "compute-optimal-tts"
 _RUN = re.compile(r"([^/]+)_(best_of_n|beam_search|cot)/([^/]+)/([^/]+)/\d+_(\d+)_(\d+)")
-_QUESTION = re.compile(r"question_(\d+)")
-_RECORD = re.compile(r"record_(\d+)\.jsonl")
+_RECORD = re.compile(r"question_(\d+)/record_(\d+)\.jsonl")
 # Its verdicts for several candidates, by the names in its records.
 _RULES = {"majority_vote": Rule("", "majority")} | {
     f"prm_{how}_{vote}": Rule(how, vote) for how in ("min", "last", "avg") for vote in ("max", "vote")
@@ -46,8 +45,8 @@ class Run:
     @cached_property
     def records(self) -> list[tuple[int, int, Path]]:
         """Question number, record number and file of each record, in order."""
-        paths = ((_QUESTION.fullmatch(path.parent.name), _RECORD.fullmatch(path.name), path) for path in self.folder.glob("question_*/*"))
-        return sorted((int(question[1]), int(record[1]), path) for question, record, path in paths if question and record)
+        paths = ((_RECORD.fullmatch("/".join(path.parts[-2:])), path) for path in self.folder.glob("question_*/*"))
+        return sorted((int(named[1]), int(named[2]), path) for named, path in paths if named)
 
 
 def runs(root: Path) -> list[Run]:
@@ -78,8 +77,9 @@ def _questions(of_task: list[Run]) -> dict[int, str]:
 
 
 def _read_run(run: Run, root: Path, texts: dict[int, str], again: dict[Path, Path], contents: Contents) -> None:
-    config, searched, repeated = _config(run.folder, root, contents), run.method == "beam_search", 0
+    config, searched = _config(run.folder, root, contents), run.method == "beam_search"
     generation = config.get("gen_config", {})
+    repeated = 0
     header = Header(
         SAMPLES if run.method == "best_of_n" else run.method,
         run.policy,
@@ -108,8 +108,8 @@ def _read_run(run: Run, root: Path, texts: dict[int, str], again: dict[Path, Pat
             with contents.using(source):
                 expect(row is not None, problem)
                 expect(row is rows[0][1] or row != rows[0][1], "the same record again")
-                own = header if header.method == SAMPLES else header._replace(seed=number)
-                record = _record(row, source, own, config, question, texts, contents)
+                seed = 0 if header.method == SAMPLES else number
+                record = _record(row, source, header._replace(seed=seed), config, question, texts, contents)
                 contents.records.append(record)
                 if searched and header.n == header.width and len(record.solutions) == 1:  # also a subtree of DVTS
                     contents.records.append(replace(record, header=header._replace(method="dvts", n=None), recorded={}))
@@ -121,9 +121,8 @@ def _read_run(run: Run, root: Path, texts: dict[int, str], again: dict[Path, Pat
     for path in sorted(run.folder.rglob("*")):
         if path.is_file() and path not in known and path.name not in ("config.json", "avg_result.json") and "lock_dir" not in path.parts:
             contents.skip(path.relative_to(root), "not a record (record_J.jsonl in a folder question_I)")
-    for path in sorted(run.folder.glob("question_*/")):
-        if not any(_RECORD.fullmatch(p.name) for p in path.iterdir()):
-            contents.skip(path.relative_to(root), "a question without records")
+    for path in sorted({*run.folder.glob("question_*/")} - {path.parent for path in known}):
+        contents.skip(path.relative_to(root), "a question without records")
 
 
 def _config(folder: Path, root: Path, contents: Contents) -> dict:

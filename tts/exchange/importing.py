@@ -69,7 +69,8 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
     """
     named = re.fullmatch(r"[\w.-]+", name) and not name.startswith(".")
     expect(named, f"{name!r} is no name for an import; use letters, digits, dots and dashes")
-    folder, root = store.folder / FOLDER / name, str(root.resolve()) if isinstance(root, Path) else root
+    folder = store.folder / FOLDER / name
+    root = str(root.resolve()) if isinstance(root, Path) else root
     _check_name(folder, name, root)
     if scores == "sigmoid":
         outside = any(not 0 <= end <= 1 for record in contents.records for end in record.solutions.ends)

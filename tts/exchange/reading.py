@@ -125,6 +125,13 @@ def near(row: dict) -> tuple[dict, list[str]]:
     return row, made
 
 
+def _scored(row: dict) -> dict:
+    """A row, or a completion, with ``scores`` where it has ``score``: a list, or the one score of the whole solution."""
+    if "scores" in row or "score" not in row:
+        return row
+    return row | {"scores": row["score"] if isinstance(row["score"], list) else [row["score"]]}
+
+
 def objects(path: Path, name: str, contents: Contents) -> Iterator[tuple[str, dict]]:
     """Each object of a file and its place, ``name`` the file's in it; what is no object is listed as skipped."""
     close: Counter[str] = Counter()
@@ -136,13 +143,6 @@ def objects(path: Path, name: str, contents: Contents) -> Iterator[tuple[str, di
         close.update(made)
         yield f"{name}, {place}", row
     contents.notes += [f"{name}: {made} in {count} lines" for made, count in close.items()]
-
-
-def _scored(row: dict) -> dict:
-    """A row, or a completion, with ``scores`` where it has ``score``: a list, or the one score of the whole solution."""
-    if "scores" in row or "score" not in row:
-        return row
-    return row | {"scores": row["score"] if isinstance(row["score"], list) else [row["score"]]}
 
 
 def copies(paths: Sequence[Path]) -> dict[Path, Path]:

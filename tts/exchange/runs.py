@@ -38,7 +38,7 @@ class ImportedRun:
         counts = dict.fromkeys(COUNTS) | record.counts
         if self.bare:
             counts["prm_tokens"] = 0 if record.header.prm else counts["prm_tokens"] or 0
-        trajectories = [
+        trajectories = [  # the store has no column for a recorded grade, and leaves it out
             s._replace(path=s.path or [number * self.apart], scores=[] if self.bare else s.scores)._asdict()
             for number, s in enumerate(record.solutions)
             if not record.leaders or number in record.leaders
@@ -98,7 +98,8 @@ def _problems(contents: Contents, name: str, grader: Grader) -> tuple[dict[str, 
 
 def _run(header: Header, by_problem: dict[str, list[Record]], contents: Contents) -> ImportedRun | None:
     """The run of a group, whose sampling is JSON text; None where it holds nothing, or nothing new."""
-    n, apart, merged = header.n, 1, dict[str, Record]()
+    n, apart = header.n, 1
+    merged: dict[str, Record] = {}
     for problem_id, records in by_problem.items():
         with contents.using(records[0].source):
             merged[problem_id] = _merged(records, n, contents)
@@ -179,12 +180,9 @@ def renamed(contents: Contents, policy: str = "", prm: str = "") -> None:
         named = dict.fromkeys(f"{h.policy}{f' with {h.prm}' if h.prm else ''}" for h in headers)
         if not policy or not prm:
             contents.notes.append(f"the files name neither policy nor PRM: called {'; '.join(named)}; --policy and --prm give other names")
-    cleaned = {name: _clean(name) for h in headers for name in (h.policy, h.prm) if name is not None}
+    # Without what a file's name, a figure's title or a terminal might take for something else.
+    names = dict.fromkeys(name for h in headers for name in (h.policy, h.prm) if name is not None)
+    cleaned = {name: re.sub(r"[^\w.:/+@,#~-]+", "-", name)[:100] or "unnamed" for name in names}
     contents.notes += [f"{name!r} is called {clean!r}" for name, clean in cleaned.items() if clean != name]
     headers = [h._replace(policy=cleaned[h.policy], prm=cleaned.get(h.prm)) for h in headers]
     contents.records = [replace(record, header=header) for record, header in zip(contents.records, headers)]
-
-
-def _clean(name: str) -> str:
-    """A model's name without what a file name, a figure's title or a terminal might take for something else, 100 characters at most."""
-    return re.sub(r"[^\w.:/+@,#~-]+", "-", name)[:100] or "unnamed"

@@ -62,13 +62,13 @@ def import_all(
         root = Path(named[0])
         sets, unknown = read_runs(root)
         called = root.resolve().stem if root.is_file() else root.resolve().name
-    base, useless = name or re.sub(r"[^\w.-]+", "-", called).strip("-.") or "import", []
+    base = name or re.sub(r"[^\w.-]+", "-", called).strip("-.") or "import"
+    useless = []
     for one in sets:
         several = len(sets) > 1 or (one.name and not name)
+        own = f"{base}-{one.name or one.format}" if several else base
         try:
-            yield from lines(
-                importing.import_into(store, one, f"{base}-{one.name or one.format}" if several else base, root, policy, prm, scores)
-            )
+            yield from lines(importing.import_into(store, one, own, root, policy, prm, scores))
         except importing.NothingUsable as error:
             useless.append(error)
     if len(useless) == len(sets):
