@@ -3,6 +3,7 @@
 They are drawn on the axes ``ax``, or give a figure of panels. Intervals are 95 % ones.
 """
 
+import math
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -50,21 +51,21 @@ def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
     if rows.empty:
         return say("no policy is larger than another", ax)
     smalls, larges = (list(rows[size].unique()) for size in ("small", "large"))
-    differences = rows.pivot(index="small", columns="large", values="difference").reindex(index=smalls, columns=larges) * 100
-    limit = max(float(np.nanmax(np.abs(differences))), 1.0)
+    differences = rows.pivot(index="small", columns="large", values="difference").loc[smalls, larges] * 100
+    limit = max(differences.abs().max(axis=None), 1.0)
     image = ax.imshow(differences, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
     for row in rows.itertuples():
-        at = (larges.index(row.large), smalls.index(row.small))
-        dark = abs(100 * row.difference) > 0.6 * limit
-        text = f"{100 * row.difference:+.1f}\n[{100 * row.low:+.0f}, {100 * row.high:+.0f}]"
-        weight = "bold" if row.verdict == "supported" else "normal"
-        ax.text(*at, text, ha="center", va="center", fontsize=5.5, color="white" if dark else "black", weight=weight)
+        x, y, difference = larges.index(row.large), smalls.index(row.small), 100 * row.difference
+        look = {
+            "color": "white" if abs(difference) > 0.6 * limit else "black",
+            "weight": "bold" if row.verdict == "supported" else "normal",
+        }
+        text = f"{difference:+.1f}\n[{100 * row.low:+.0f}, {100 * row.high:+.0f}]"
+        ax.text(x, y, text, ha="center", va="center", fontsize=5.5, **look)
         if row.verdict == "undecided":
-            ax.add_patch(Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, fill=False, hatch="////", edgecolor="0.75", linewidth=0))
-    ax.set_xticks(range(len(larges)), [short(name) for name in larges])
-    ax.set_yticks(range(len(smalls)), [short(name) for name in smalls])
+            ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor="0.75", linewidth=0))
+    _name_cells([short(name) for name in larges], [short(name) for name in smalls], ax)
     ax.set(xlabel="larger policy, CoT", ylabel="smaller policy, TTS")
-    ax.grid(visible=False)
     ax.figure.colorbar(image, ax=ax, label="difference (points)", fraction=0.04, pad=0.02)
 
 
@@ -73,17 +74,16 @@ def forest(rows: pd.DataFrame, ax: Axes) -> None:
 
     ``rows``: columns label, difference, low, high (shares), verdict; one that was not tested has no numbers and no mark.
     """
-    for place, row in enumerate(rows.itertuples()):
-        if row.verdict in VERDICTS:
-            colour, marker = VERDICTS[row.verdict]
-            ax.plot([100 * row.low, 100 * row.high], [place, place], color=colour, linewidth=1.0)
-            ax.plot(100 * row.difference, place, color=colour, marker=marker, linestyle="none")
+    placed = rows.assign(place=range(len(rows)))
+    for name, (colour, marker) in VERDICTS.items():
+        of = placed[placed["verdict"] == name]
+        ax.plot(100 * of[["low", "high"]].T, [of["place"]] * 2, color=colour, linewidth=1.0)
+        ax.plot(100 * of["difference"], of["place"], color=colour, marker=marker, linestyle="none")
+        ax.plot([], [], color=colour, marker=marker, linewidth=1.0, label=name)
     ax.axvline(0, color="0.3", linewidth=0.8)
     ax.set_yticks(range(len(rows)), rows["label"])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
-    for name, (colour, marker) in VERDICTS.items():
-        ax.plot([], [], color=colour, marker=marker, linewidth=1.0, label=name)
 
 
 def cost_shares(costs: dict[str, Cost], parts: tuple[str, ...], ax: Axes) -> None:
@@ -91,16 +91,12 @@ def cost_shares(costs: dict[str, Cost], parts: tuple[str, ...], ax: Axes) -> Non
 
     ``parts``: fields of a cost that make up the whole.
     """
-    flops = np.array([[getattr(cost, part) for part in parts] for cost in costs.values()], float)
-    shares = flops / flops.sum(1, keepdims=True)
-    left = np.zeros(len(shares))
-    for part, share in zip(parts, shares.T):
-        label, colour = PARTS[part]
-        ax.barh(np.arange(len(shares)), np.nan_to_num(share), left=left, color=colour, label=label, height=0.7)
-        left = left + np.nan_to_num(share)
-    for at in np.flatnonzero(np.isnan(shares).any(1)):
+    labels, colours = zip(*(PARTS[part] for part in parts))
+    flops = pd.DataFrame([[getattr(cost, part) for part in parts] for cost in costs.values()], map(short, costs), labels, float)
+    shares = flops.div(flops.sum(1, skipna=False), axis=0)
+    shares.plot.barh(stacked=True, width=0.7, color=colours, ax=ax, legend=False)
+    for at in np.flatnonzero(shares.isna().any(axis=1)):
         ax.text(0.5, at, "unknown", ha="center", va="center", fontsize="small")
-    ax.set_yticks(range(len(shares)), [short(name) for name in costs])
     ax.set(ylim=(len(shares) - 0.5, -0.5), xlim=(0, 1))
     percent(ax.xaxis)
     ax.grid(axis="y", visible=False)
@@ -142,7 +138,7 @@ def claims_forest(rows: pd.DataFrame) -> Figure:
 def differences_by_set(rows: pd.DataFrame) -> Figure:
     """:func:`forest` of external rows less long-CoT ones, one panel per problem set. ``rows``: of :func:`tts.claims.published.table6`."""
     rows = rows.assign(label=rows["external"].str.split(" + ", regex=False).str[-1] + " - " + rows["internal"])
-    parts = list(rows.sort_values(["external", "internal"]).groupby("problems", sort=False))
+    parts = rows.sort_values(["external", "internal"]).groupby("problems", sort=False)
     return panels(parts, forest, ("external minus long CoT (points)", ""), 2.8)
 
 
@@ -158,8 +154,7 @@ def internal_and_external(rows: pd.DataFrame) -> Figure:
         log_x(ax)
         percent(ax.yaxis)
 
-    parts = [(short(size), part) for size, part in rows.groupby("size", sort=False)]
-    return panels(parts, draw, ("policy tokens per problem", "accuracy"), 2.6, legend=4)
+    return panels(rows.groupby("size", sort=False), draw, ("policy tokens per problem", "accuracy"), 2.6, legend=4)
 
 
 def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) -> Figure:
@@ -173,37 +168,37 @@ def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) ->
         places: PRM -> its false-positive and false-negative rate.
     """
     xs, ys = (sorted(set(table[name])) for name in ("false positive", "false negative"))
-    markers = [">" if x > xs[-1] else "^" if y > ys[-1] else "o" for x, y in places.values()]
-    spots = [(float(np.interp(x, xs, range(len(xs)))), float(np.interp(y, ys, range(len(ys))))) for x, y in places.values()]
+    spots = [(np.interp(x, xs, range(len(xs))), np.interp(y, ys, range(len(ys)))) for x, y in places.values()]
+    looks = [{"marker": ">" if x > xs[-1] else "^" if y > ys[-1] else "o"} | _OUTLINED for x, y in places.values()]
 
     def draw(rows: pd.DataFrame, ax: Axes) -> None:
-        _fields(rows, xs, ys, spots, ax)
-        for number, (spot, marker) in enumerate(zip(spots, markers), 1):
-            ax.plot(*spot, marker=marker, markersize=9, alpha=0.85, **_OUTLINED)
+        for row in rows.to_dict("records"):
+            i, j = xs.index(row["false positive"]), ys.index(row["false negative"])
+            colour, alpha = method_of(row["best"]).colour, 0.75 if row["decided"] else 0.25
+            ax.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, color=colour, alpha=alpha, linewidth=0))
+            corners = [(i + right, j + up) for up in (0.3, -0.3) for right in (-0.3, 0.3)]  # the number stands furthest from all spots
+            x, y = max(corners, key=lambda corner: min((min(math.dist(corner, spot), 0.5) for spot in spots), default=0))
+            ax.text(x, y, f"{100 * row[row['best']]:.0f}", ha="center", va="center", fontsize=6)
+        for number, (spot, look) in enumerate(zip(spots, looks), 1):
+            ax.plot(*spot, markersize=9, alpha=0.85, **look)
             ax.text(*spot, str(number), ha="center", va="center", fontsize=6)
+        _name_cells([f"{100 * x:g}%" for x in xs], [f"{100 * y:g}%" for y in ys], ax)
+        ax.invert_yaxis()
 
-    parts = [(short(policy), rows) for policy, rows in table.groupby("policy", sort=False)]
-    figure = panels(parts, draw, ("wrong steps accepted", "right steps rejected"), 2.7, legend=None)
+    labels = ("wrong steps accepted", "right steps rejected")
+    figure = panels(table.groupby("policy", sort=False), draw, labels, 2.7, legend=None)
     legend: dict[str, Any] = {f"{method.label} wins": Patch(color=method.colour) for method in methods_in(table["best"])}
-    for number, ((prm, (x, y)), marker) in enumerate(zip(places.items(), markers), 1):
-        name = f"{number}: {short(prm)} ({100 * x:.0f}, {100 * y:.0f} %)"
-        legend[name] = Line2D([], [], linestyle="none", marker=marker, markersize=6, **_OUTLINED)
+    for number, ((prm, (x, y)), look) in enumerate(zip(places.items(), looks), 1):
+        legend[f"{number}: {short(prm)} ({100 * x:.0f}, {100 * y:.0f} %)"] = Line2D([], [], linestyle="none", markersize=6, **look)
     place_legend(figure, legend, 4)
     return figure
 
 
-def _fields(rows: pd.DataFrame, xs: list[float], ys: list[float], spots: list[tuple[float, float]], ax: Axes) -> None:
-    """The fields, each with its number in the corner that is furthest from what else is drawn."""
-    for row in rows.to_dict("records"):
-        i, j = xs.index(row["false positive"]), ys.index(row["false negative"])
-        alpha = 0.75 if row["decided"] else 0.25
-        ax.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, color=method_of(row["best"]).colour, alpha=alpha, linewidth=0))
-        corners = [(i - 0.3, j + 0.3), (i + 0.3, j + 0.3), (i - 0.3, j - 0.3), (i + 0.3, j - 0.3)]
-        x, y = max(corners, key=lambda corner: min((np.hypot(*np.subtract(corner, spot)).clip(max=0.5) for spot in spots), default=0))
-        ax.text(x, y, f"{100 * row[row['best']]:.0f}", ha="center", va="center", fontsize=6)
-    ax.set_xticks(range(len(xs)), [f"{100 * x:g}%" for x in xs])
-    ax.set_yticks(range(len(ys)), [f"{100 * y:g}%" for y in ys])
-    ax.set(xlim=(-0.5, len(xs) - 0.5), ylim=(-0.5, len(ys) - 0.5))
+def _name_cells(columns: list[str], rows: list[str], ax: Axes) -> None:
+    """Shows a table of unit cells with the names of its columns and of its rows, the first row on top."""
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     ax.grid(visible=False)
 
 
@@ -216,13 +211,10 @@ def ledger(table: pd.DataFrame) -> Figure:
         x, y = scopes.index(row["scope"]), claims.index(row["claim"])
         ax.add_patch(Rectangle((x - 0.49, y - 0.46), 0.98, 0.92, color=VERDICT_FIELDS[row["verdict"]], linewidth=0))
         ax.text(x, y, findings.formatted(row), ha="center", va="center", fontsize=6.5)
-    ax.set_xticks(range(len(scopes)), scopes)
-    ax.set_yticks(range(len(claims)), claims)
-    ax.set(xlim=(-0.5, len(scopes) - 0.5), ylim=(len(claims) - 0.5, -0.5))
+    _name_cells(scopes, claims, ax)
     ax.xaxis.tick_top()
     ax.set_xlabel("contrast [95 % interval], in points of accuracy where no unit stands")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.grid(visible=False)
     place_legend(figure, {verdict: Patch(color=colour) for verdict, colour in VERDICT_FIELDS.items()}, 4)
     return figure

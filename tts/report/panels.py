@@ -1,7 +1,7 @@
 """What figures share: panels in a paper's columns, legends below them, ticks that say where they stand, intervals."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -46,7 +46,7 @@ def log_x(ax: Axes) -> None:
 
 
 def panels(
-    parts: Sequence[tuple[str, Any]],
+    parts: Iterable[tuple[str, Any]],
     draw: Callable[[Any, Axes], object],
     labels: tuple[str, str],
     height: float,
@@ -58,21 +58,21 @@ def panels(
     """A figure of panels in rows, as wide as a paper's column where it has one column of panels, else as wide as two.
 
     Args:
-        parts: title and contents of each panel, row by row.
-        draw: function that draws a panel's contents on its axes.
+        parts: name of each panel, whose short form is its title, and what ``draw`` draws on its axes, row by row.
         labels: labels of x and y; they stand at the lowest panels and at the left ones. The panels of a row share their y axis.
         height: inches of a row.
-        columns: panels in a row; more than four are wrapped into rows of three.
+        columns: panels in a row at most, by default all; more than four are wrapped into rows of three.
         legend: entries in a row of the legend, 0 for as many as fit; None for no legend.
     """
-    columns = columns or len(parts)
+    parts = list(parts)
+    columns = min(columns or len(parts), len(parts))
     columns = columns if columns <= 4 else 3
     rows = -(-len(parts) // columns)
     width = COLUMN if columns == 1 else 2 * COLUMN + GAP
     figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, sharex=share_x, sharey="row")
     for place, (ax, (name, part)) in enumerate(zip(axes.flat, parts)):
         draw(part, ax)
-        ax.set_title(name)
+        ax.set_title(short(name))
         if place + columns >= len(parts):
             ax.set_xlabel(labels[0])
             ax.tick_params(labelbottom=True)

@@ -84,8 +84,7 @@ def pass_at_1_histograms(pass_at_1: dict[str, np.ndarray], edges: Sequence[float
             ax.axvline(edge, color="black", linestyle="--", linewidth=0.8)
         percent(ax.xaxis, ax.yaxis)
 
-    parts = [(short(policy), np.asarray(shares)) for policy, shares in pass_at_1.items()]
-    return panels(parts, draw, ("Pass@1", "share of problems"), 2.2, legend=None)
+    return panels(pass_at_1.items(), draw, ("Pass@1", "share of problems"), 2.2, legend=None)
 
 
 def bins_per_policy(table: pd.DataFrame, title: str = "") -> Figure:
@@ -97,8 +96,7 @@ def bins_per_policy(table: pd.DataFrame, title: str = "") -> Figure:
         bars(part, "bin", "method", styles, ax, named=lambda name: f"{name}\n({int(counts[name])})")
         ax.set_ylim(0, 1)
 
-    parts = [(short(policy), part) for policy, part in table.groupby("policy", sort=False)]
-    return panels(parts, draw, ("difficulty (problems)", "accuracy"), 2.4, title=title)
+    return panels(table.groupby("policy", sort=False), draw, ("difficulty (problems)", "accuracy"), 2.4, title=title)
 
 
 _BANDED = "optimal, oracle difficulty, cross-fitted"

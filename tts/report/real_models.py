@@ -77,8 +77,8 @@ def curves(pocket: pd.DataFrame) -> pd.DataFrame:
 
 def curve_panels(rows: pd.DataFrame) -> Figure:
     """Accuracy over the number of samples, one panel per model. ``rows``: of :func:`curves`."""
-    parts = [(name, rows[rows["panel"] == name]) for name in rows["panel"].unique()]
-    return panels(parts, lambda part, ax: lines_over_budget(part, "series", CURVES, ax), ("samples N", "accuracy"), 2.0, min(3, len(parts)))
+    parts, labels = rows.groupby("panel", sort=False), ("samples N", "accuracy")
+    return panels(parts, lambda part, ax: lines_over_budget(part, "series", CURVES, ax), labels, 2.0, 3)
 
 
 def methods(pocket: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -119,8 +119,7 @@ def method_panels(rows: pd.DataFrame) -> Figure:
         if part["low"].isna().all():
             ax.plot([], [], ".", color="#7f7f7f", label="one seed")
 
-    parts = [(name, rows[rows["panel"] == name]) for name in rows["panel"].unique()]
-    return panels(parts, draw, ("budget N (samples)", "accuracy"), 2.0, min(2, len(parts)))
+    return panels(rows.groupby("panel", sort=False), draw, ("budget N (samples)", "accuracy"), 2.0, 2)
 
 
 def of_pocket(evidence: Evidence, problem_set: str, prm: str, n: int, small: str, large: str) -> pd.DataFrame:
