@@ -1,9 +1,8 @@
 """The study's claims as contrasts of accuracies, measured or published, each with its interval.
 
 A check of :data:`CHECKS` takes a :class:`Scope` and its parameters from ``claims.yaml``, and returns a :class:`Finding`. Policies are
-averaged within a problem, so that the interval is one over problems. A check of :data:`PUBLISHED` takes parameters only. Which
-problems a published model solves is not known, so published accuracies count as independent proportions; the study's own
-comparisons, paired by problem, may be somewhat more certain.
+averaged within a problem, so that the interval is one over problems. A check of :data:`PUBLISHED` takes parameters only; its
+accuracies count as :func:`tts.claims.published.combination` says.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,25 +24,19 @@ from tts.models.files import read_card
 from tts.models.locate import locate
 from tts.search.registry import compared, prm_of
 from tts.store.imported import is_imported
-from tts.strategy import choices, compute_optimal
+from tts.strategy import choices
+from tts.strategy.compute_optimal import fit, interval, resampled_means
 from tts.tasks.selection import Rule
 
 
 @dataclass(frozen=True)
 class Finding(Interval):
-    """The contrast of a check with its interval, whose method is ``exact`` for a ratio of known numbers.
+    """The contrast of a check with its interval, whose method is ``exact`` for a ratio of known numbers."""
 
-    Attributes:
-        unit: ``points`` (of accuracy, as a share of 1), ``ratio`` or ``share``.
-        detail: description of the comparison.
-        margin: the claim is that the contrast lies above it.
-        bound: ``=``; ``>`` or ``<`` where the contrast is only known to lie beyond the estimate.
-    """
-
-    unit: str
-    detail: str
-    margin: float = 0.0
-    bound: str = "="
+    unit: str  # points (of accuracy, as a share of 1), ratio or share
+    detail: str  # what was compared
+    margin: float = 0.0  # the claim is that the contrast lies above it
+    bound: str = "="  # > or < where the contrast is only known to lie beyond the estimate
 
     @classmethod
     def of(cls, interval: Interval, unit: str, detail: str, margin: float = 0.0, bound: str = "=") -> Self:
@@ -66,8 +59,8 @@ def interaction(scope: Scope, method: str, over: str, first: dict, second: dict)
         sides.append(columns)
         ends.append(f"{_average(columns.mean(0)):+.1%} ({place})")
     cut = sides[0].shape[1]
-    interval = stats.bootstrap(np.hstack(sides), lambda means: _average(means[..., :cut]) - _average(means[..., cut:]))
-    return Finding.of(interval, "points", f"{method} - {over}: {' less '.join(ends)}")
+    contrast = stats.bootstrap(np.hstack(sides), lambda means: _average(means[..., :cut]) - _average(means[..., cut:]))
+    return Finding.of(contrast, "points", f"{method} - {over}: {' less '.join(ends)}")
 
 
 def _differences(
@@ -76,11 +69,11 @@ def _differences(
     """Accuracy of a method less another's, for the policies of a size class or else the searchers, with the PRM of a part.
 
     Returns:
-        ``(problems, 2 * policies)``: first each policy's differences, 0 on problems of other bins, then whether the problem counts
+        ``(problems, 2 * policies)``: of each policy its differences, 0 on problems of other bins, and whether the problem counts
         for it, 1 or 0; and the policies and the PRM in words.
     """
     name = scope.prm(prm)
-    differences, counts, used, missing = [], [], [], ""
+    columns, used, missing = [], [], ""
     for policy in scope.of_size(size) if size else scope.searchers:
         try:
             difference = scope.values(policy, method, prm_of(method, name)) - scope.values(policy, over, prm_of(over, name))
@@ -89,18 +82,16 @@ def _differences(
             missing = str(reason)
             continue
         if inside.sum() >= FEWEST_PROBLEMS:
-            differences.append(difference * inside)
-            counts.append(inside.astype(float))
+            columns += [difference * inside, inside]
             used.append(short(policy))
     if not used:
         raise NotTested(missing or f"fewer than {FEWEST_PROBLEMS} problems in {' and '.join(bins or ['all'])} for any policy")
-    return np.stack([*differences, *counts], 1), f"{', '.join(used)} with {short(name)}"
+    return np.stack(columns, 1), f"{', '.join(used)} with {short(name)}"
 
 
 def _average(means: np.ndarray) -> np.ndarray:
     """Mean over policies of the differences on the problems that count, from means of the columns of :func:`_differences`."""
-    differences, counts = np.split(means, 2, -1)
-    return (differences / np.maximum(counts, 1e-12)).mean(-1)
+    return (means[..., ::2] / np.maximum(means[..., 1::2], 1e-12)).mean(-1)
 
 
 def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Finding:
@@ -116,7 +107,7 @@ def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Find
     small = fitting[-1]
     tts = _with_tts(scope, small)
     detail = f"{short(small)} with TTS {tts[0]:.1%} less {short(large)} with CoT, {times[small]:.3g} times the {of}"
-    return Finding.of(compute_optimal.interval(tts - _alone(scope, large, "cot")), "points", detail)
+    return Finding.of(interval(tts - resampled_means(scope.values(large, "cot"))), "points", detail)
 
 
 def _times(scope: Scope, small: str, large: str, of: str) -> float:
@@ -130,9 +121,9 @@ def _times(scope: Scope, small: str, large: str, of: str) -> float:
 
 
 def _with_tts(scope: Scope, policy: str) -> np.ndarray:
-    """Accuracy of a policy with a method chosen cross-fitted among those that ran with the good PRM, ``(1 + resamples,)``.
+    """Accuracy with a method chosen cross-fitted, by difficulty where that was counted, among those that ran with the good PRM.
 
-    It is chosen by difficulty where that was counted.
+    On the problems and on each resample of :func:`tts.strategy.compute_optimal.resampled_means`, ``(1 + resamples,)``.
     """
     values = []
     for method in compared(study=True):
@@ -141,21 +132,15 @@ def _with_tts(scope: Scope, policy: str) -> np.ndarray:
     if not values:
         raise NotTested(f"no run of {short(policy)} with {short(scope.good_prm)} at N = {scope.n}")
     bins = scope.bins(policy) if policy in scope.pass_at_1 else ["all"] * scope.count
-    return compute_optimal.fit(np.stack(values), bins).estimates
-
-
-def _alone(scope: Scope, policy: str, method: str) -> np.ndarray:
-    """Accuracy of a policy without a PRM on the resamples of :func:`_with_tts`, ``(1 + resamples,)``."""
-    return compute_optimal.resampled_means(scope.values(policy, method))
+    return fit(np.stack(values), bins).estimates
 
 
 def compute_optimal_over_majority(scope: Scope) -> Finding:
     """The cross-fitted compute-optimal strategy less majority voting, for the policy for which that is least certain."""
     findings = []
     for policy in scope.policies:
-        difference = _with_tts(scope, policy) - _alone(scope, policy, "majority")
-        detail = f"least certain of {len(scope.policies)} policies: {short(policy)}"
-        findings.append(Finding.of(compute_optimal.interval(difference), "points", detail))
+        difference = interval(_with_tts(scope, policy) - resampled_means(scope.values(policy, "majority")))
+        findings.append(Finding.of(difference, "points", f"least certain of {len(scope.policies)} policies: {short(policy)}"))
     return min(findings, key=certainty)
 
 
@@ -174,10 +159,10 @@ def relative_gain(scope: Scope) -> Finding:
         raise NotTested(f"there is one policy, {short(scope.policies[0])}")
     gains = {}
     for policy in (scope.policies[0], scope.policies[-1]):
-        cot = np.maximum(_alone(scope, policy, "cot"), 0.5 / scope.count)  # half a problem, so that a policy that solves none has a gain
-        gains[policy] = _with_tts(scope, policy) / cot - 1
+        cot = resampled_means(scope.values(policy, "cot"))
+        gains[policy] = _with_tts(scope, policy) / np.maximum(cot, 0.5 / scope.count) - 1  # half a problem where CoT solves none
     detail = ", ".join(f"{gain[0]:+.0%} for {short(policy)}" for policy, gain in gains.items())
-    return Finding.of(compute_optimal.interval(np.subtract(*gains.values())), "share", detail)
+    return Finding.of(interval(np.subtract(*gains.values())), "share", detail)
 
 
 def efficiency(scope: Scope) -> Finding:
@@ -199,13 +184,13 @@ def prm_quality(scope: Scope, method: str) -> Finding:
     if len(scope.prms) < 3:
         raise NotTested(f"a fit needs three PRMs; there are {len(scope.prms)}")
     f1 = np.array([localisation_f1(prm) for prm in scope.prms])
-    if len(set(f1[f1 > 0])) < 3:
-        raise NotTested(f"a fit needs three PRMs of different F1; there are {len(set(f1[f1 > 0]))}")
+    if (different := len(set(f1[f1 > 0]))) < 3:
+        raise NotTested(f"a fit needs three PRMs of different F1; there are {different}")
     columns = np.stack([scope.of_searchers(method, prm) for prm in scope.prms], 1)
     x = np.log(f1) - np.log(f1).mean()
-    interval = stats.bootstrap(columns, lambda means: means @ x / (x @ x))
+    slope = stats.bootstrap(columns, lambda means: means @ x / (x @ x))
     named = ", ".join(f"{short(prm)} {value:.2f}" for prm, value in zip(scope.prms, f1))
-    return Finding.of(interval, "points", f"accuracy per unit of ln F1; F1: {named}")
+    return Finding.of(slope, "points", f"accuracy per unit of ln F1; F1: {named}")
 
 
 def localisation_f1(prm: str) -> float:
@@ -221,21 +206,20 @@ def voting(scope: Scope, against: dict) -> Finding:
     if not scope.other_rule:
         raise NotTested(f"no outcomes under the rule {Rule(**against)}")
     other = scope.model_copy(update={"evidence": scope.other_rule, "other_rule": scope.evidence})
-    moves = {
-        prm: scope.of_searchers("best_of_n", prm) - other.of_searchers("best_of_n", prm) for prm in (scope.prm("weak"), scope.good_prm)
-    }
-    interval = stats.bootstrap(np.stack(list(moves.values()), 1), lambda means: np.abs(means[..., 0]) - np.abs(means[..., 1]))
-    moved = " and ".join(f"{short(prm)} {move.mean():+.1%}" for prm, move in moves.items())
-    return Finding.of(interval, "points", f"the rule instead of {Rule(**against)} moves best-of-N by: {moved}")
+    prms = scope.prm("weak"), scope.good_prm
+    moves = np.stack([scope.of_searchers("best_of_n", prm) - other.of_searchers("best_of_n", prm) for prm in prms], 1)
+    contrast = stats.bootstrap(moves, lambda means: np.abs(means[..., 0]) - np.abs(means[..., 1]))
+    moved = " and ".join(f"{short(prm)} {move:+.1%}" for prm, move in zip(prms, moves.mean(0)))
+    return Finding.of(contrast, "points", f"the rule instead of {Rule(**against)} moves best-of-N by: {moved}")
 
 
 def external_over_internal(scope: Scope) -> Finding:
     """Plain policies with test-time scaling less their long-CoT counterparts with CoT, averaged over the pairs."""
     if not scope.long:
         raise NotTested("no policy has a long-CoT counterpart of its size")
-    differences = [_with_tts(scope, plain) - _alone(scope, other, "cot") for plain, other in scope.long.items()]
+    differences = [_with_tts(scope, plain) - resampled_means(scope.values(other, "cot")) for plain, other in scope.long.items()]
     detail = f"{', '.join(map(short, scope.long))} with TTS and {short(scope.good_prm)} less their long-CoT counterparts with CoT"
-    return Finding.of(compute_optimal.interval(np.mean(differences, 0)), "points", detail)
+    return Finding.of(interval(np.mean(differences, 0)), "points", detail)
 
 
 def mostly_solved(scope: Scope, pass_at_1: float, above: float) -> Finding:

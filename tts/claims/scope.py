@@ -6,10 +6,9 @@ import numpy as np
 from pydantic import BaseModel
 
 from tts.analysis import costs
-from tts.analysis.evidence import Evidence
+from tts.analysis.evidence import Evidence, cells
 from tts.analysis.stats import FEWEST_PROBLEMS
 from tts.common.names import short
-from tts.search.registry import method_of
 from tts.store.imported import is_imported
 from tts.strategy import choices
 
@@ -19,40 +18,26 @@ class NotTested(Exception):
 
 
 class Roles(BaseModel, extra="forbid"):
-    """What plays which part in a scope.
-
-    Attributes:
-        n: the budget; None where it is the ledger's.
-        policies: names of the policies, smallest first.
-        searchers: policies that ran with every PRM.
-        prms: names of the PRMs; ``good_prm`` and ``weak_prm`` are two of them, ``weak_prm`` may be empty.
-        long: each plain policy's long-CoT counterpart.
-    """
+    """What plays which part in a scope."""
 
     problem_set: str
     split: str = "test"
-    n: int | None = None
-    policies: list[str]
-    searchers: list[str]
+    n: int | None = None  # the budget; None where it is the ledger's
+    policies: list[str]  # smallest first
+    searchers: list[str]  # policies that ran with every PRM
     prms: list[str]
     good_prm: str
-    weak_prm: str = ""
-    long: dict[str, str] = {}
+    weak_prm: str = ""  # empty where none is known to be weak
+    long: dict[str, str] = {}  # each plain policy's long-CoT counterpart
 
 
 class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
-    """The roles with the evidence for them. What is asked and not there raises :class:`NotTested`.
-
-    Attributes:
-        evidence: one or more grids; the first that holds a cell answers for it.
-        pass_at_1: each problem's Pass@1 from separate samples, by policy.
-        other_rule: evidence under another rule, for the voting claim.
-    """
+    """The roles with the evidence for them. What is asked and not there raises :class:`NotTested`."""
 
     n: int
-    evidence: Sequence[Evidence]
-    pass_at_1: dict[str, np.ndarray] = {}
-    other_rule: Sequence[Evidence] = ()
+    evidence: Sequence[Evidence]  # the first grid that holds a cell answers for it
+    pass_at_1: dict[str, np.ndarray] = {}  # each problem's Pass@1 from separate samples, by policy
+    other_rule: Sequence[Evidence] = ()  # evidence under another rule, for the voting claim
 
     @property
     def count(self) -> int:
@@ -69,10 +54,7 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
     def holder(self, policy: str, method: str, prm: str | None = None) -> Evidence:
         """The first evidence that holds a policy with a method and a PRM, at the scope's budget."""
         for held in self.evidence:
-            grid = held.grid
-            known = method in ("cot", "pass", *grid.methods) and (not method_of(method).guided or prm in grid.prms)
-            asked = known and policy in grid.policies and (method == "cot" or self.n in grid.budgets)
-            if asked and grid.holds(policy, prm, method, self._budget(method)):
+            if policy in held.grid.policies and (prm or "", method, self._budget(method)) in cells(held.grid, policy, held.grid.budgets):
                 return held
         raise NotTested(f"no run of {method} for {short(policy)}" + (f" with {short(prm)}" if prm else "") + f" at N = {self.n}")
 
