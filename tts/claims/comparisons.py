@@ -19,16 +19,11 @@ CLAIMS = ("times fewer total FLOPs", "times fewer inference FLOPs", "times fewer
 
 @dataclass(frozen=True)
 class Answering:
-    """One way of answering a problem set.
+    """One way of answering a problem set."""
 
-    Attributes:
-        how: CoT, or the method and rule chosen on all problems.
-        estimates: ``(1 + resamples,)``, the accuracy on the problems as they are, then on each resample of them.
-    """
-
-    how: str
+    how: str  # CoT, or the method and rule chosen on all problems
     accuracy: Interval
-    estimates: np.ndarray
+    estimates: np.ndarray  # (1 + resamples,), the accuracy on the problems as they are, then on each resample of them
 
 
 def guided(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, rules: Sequence[Rule] | None = None) -> Answering:
@@ -48,31 +43,33 @@ def alone(evidence: Evidence, problem_set: str, policy: str) -> Answering:
     return Answering("CoT", stats.of_accuracy(values), compute_optimal.resampled_means(values))
 
 
-def answers(evidence: Evidence, problem_set: str, prm: str, n: int, rules: Sequence[Rule] | None = None) -> dict[str, dict[str, Answering]]:
-    """Each policy of the grid with CoT and with TTS."""
-    return {
-        policy: {"CoT": alone(evidence, problem_set, policy), "TTS": guided(evidence, problem_set, policy, prm, n, rules)}
-        for policy in evidence.grid.policies
-    }
+Answers = dict[tuple[str, str], Answering]
 
 
-def bars(answered: dict[str, dict[str, Answering]]) -> pd.DataFrame:
-    """What :func:`answers` gives, one row per policy and way: columns policy, strategy, how, accuracy, low, high."""
-    return pd.DataFrame(
-        {"policy": policy, "strategy": name, "how": way.how} | way.accuracy.columns()
-        for policy, ways in answered.items()
-        for name, way in ways.items()
-    )
+def answers(evidence: Evidence, problem_set: str, prm: str, n: int, rules: Sequence[Rule] | None = None) -> Answers:
+    """Each policy of the grid with CoT and with TTS, by policy and the name of the way."""
+    found = {}
+    for policy in evidence.grid.policies:
+        found[policy, "CoT"] = alone(evidence, problem_set, policy)
+        found[policy, "TTS"] = guided(evidence, problem_set, policy, prm, n, rules)
+    return found
 
 
-def pairs(answered: dict[str, dict[str, Answering]]) -> pd.DataFrame:
+def bars(answered: Answers) -> pd.DataFrame:
+    """One row per policy and way: columns policy, strategy, how, accuracy, low, high."""
+    rows = [{"policy": policy, "strategy": name, "how": way.how} | way.accuracy.columns() for (policy, name), way in answered.items()]
+    return pd.DataFrame(rows)
+
+
+def pairs(answered: Answers) -> pd.DataFrame:
     """Every policy with TTS against every larger one with CoT, one row per pair."""
-    sizes = {policy: costs.shape_of(policy).parameters for policy in answered}
+    sizes = {policy: costs.shape_of(policy).parameters for policy, _ in answered}
     rows = []
-    for small, large in ((a, b) for a in answered for b in answered if sizes[a] < sizes[b]):
-        tts, cot = answered[small]["TTS"], answered[large]["CoT"]
-        row = {"small": small, "how": tts.how, "large": large, "times larger": sizes[large] / sizes[small]}
-        rows.append(row | _compared(tts, cot))
+    for small, large in product(sizes, repeat=2):
+        if sizes[small] < sizes[large]:
+            tts, cot = answered[small, "TTS"], answered[large, "CoT"]
+            row = {"small": small, "how": tts.how, "large": large, "times larger": sizes[large] / sizes[small]}
+            rows.append(row | _compared(tts, cot))
     return pd.DataFrame(rows, columns=["small", "how", "large", "times larger", *_COMPARED])
 
 
@@ -88,22 +85,17 @@ def _compared(first: Answering, second: Answering) -> dict:
 def verifier_as_solver(
     guides: Sequence[Evidence], solvers: Evidence, problem_set: str, n: int, rules: Sequence[Rule] | None = None
 ) -> pd.DataFrame:
-    """Each policy with each PRM against the PRM's base model answering alone with CoT, one row per policy and PRM.
+    """Each policy of ``guides`` with each PRM against the PRM's base model answering alone with CoT, one row per policy and PRM.
 
-    Args:
-        guides: evidence of the policies with their PRMs.
-        solvers: evidence that holds the base models' CoT, on the same problems. The verdict is ``not tested`` where a base model is
-            not known or not among its policies.
+    The verdict is ``not tested`` where a base model is not known or not among the policies of ``solvers``, on the same problems.
     """
     rows = []
     for evidence in guides:
         for prm, policy in product(evidence.grid.prms, evidence.grid.policies):
             solver, way = costs.solver_of(prm), guided(evidence, problem_set, policy, prm, n, rules)
             row = {"policy": policy, "prm": prm, "solver": solver or "unknown", "how": way.how}
-            if solver in solvers.grid.policies:
-                rows.append(row | _compared(way, alone(solvers, problem_set, solver)))
-            else:
-                rows.append(row | {"TTS": way.accuracy.estimate, "verdict": "not tested"})
+            untested = {"TTS": way.accuracy.estimate, "verdict": "not tested"}
+            rows.append(row | (_compared(way, alone(solvers, problem_set, solver)) if solver in solvers.grid.policies else untested))
     table = pd.DataFrame(rows, columns=["policy", "prm", "solver", "how", *_COMPARED])
     return table.drop_duplicates(["policy", "prm"]).reset_index(drop=True)
 
@@ -169,16 +161,14 @@ def widest(comparisons: pd.DataFrame) -> tuple[str, str] | None:
     """The supported pair of the largest difference in deployed parameters, else any that is level; None where there is none."""
     decided = comparisons[comparisons["verdict"] == "supported"]
     among = decided if len(decided) else comparisons
-    if among.empty:
-        return None
     ratios = among[among["counted"] == "the study's"].set_index(["small with TTS", "large with CoT"])["times fewer deployed parameters"]
     return ratios.idxmax() if ratios.notna().any() else None
 
 
 def totals(ways: dict[str, flops.Cost], queries: int) -> pd.DataFrame:
-    """Total FLOPs of each way over the number of queries answered, around where inference catches up with training.
+    """Total FLOPs over the number of queries answered, around where inference catches up with training, of each way of known training.
 
-    ``ways``: costs by name, measured over ``queries``; one whose training is unknown is left out.
+    ``ways``: costs by name, measured over ``queries``.
     """
     known = {name: cost for name, cost in ways.items() if np.isfinite(cost.total)}
     centre = np.median([cost.training * queries / cost.inference for cost in known.values()]) if known else 1.0

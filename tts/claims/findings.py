@@ -8,6 +8,7 @@ import datetime
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
@@ -34,6 +35,7 @@ CLAIMS = NOTEBOOKS / "claims.yaml"
 FIXED = {"published": checks.PUBLISHED, "released": released.RELEASED}
 """Scopes whose checks need no evidence, with those checks."""
 VERDICTS = ("supported", "contradicted", "undecided", "not tested")
+COLUMNS = "claim statement reference scope verdict estimate low high unit margin bound interval p detail fixed".split()
 
 
 class ClaimsError(ValueError):
@@ -158,13 +160,10 @@ def other_rule(ledger: Ledger) -> dict[str, str]:
 def scope(ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], otherwise: Sequence[Evidence] = (), n: int | None = None) -> Scope:
     """A scope from evidence and roles; difficulty comes from the committed counts, for the policies that have them.
 
-    Args:
-        evidence: grids that between them hold the roles' policies and PRMs.
-        otherwise: evidence under the voting claim's other rule.
-        n: the budget; the roles' or the ledger's by default.
+    ``otherwise``: evidence under the voting claim's other rule; ``n``: the budget, by default the roles' or the ledger's.
     """
-    known = ((policy, difficulty.known_pass_at_1(evidence[0].grid, policy, roles.problem_set)) for policy in roles.policies)
-    counted = {policy: values for policy, values in known if values is not None}
+    known = {policy: difficulty.known_pass_at_1(evidence[0].grid, policy, roles.problem_set) for policy in roles.policies}
+    counted = {policy: values for policy, values in known.items() if values is not None}
     parts = roles.model_dump() | {"n": n or roles.n or ledger.n}
     return Scope(**parts, evidence=evidence, pass_at_1=counted, other_rule=otherwise)
 
@@ -179,23 +178,19 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
 
     rows = []
     for scope_name in (*FIXED, *scopes):
-        fixed = ledger.fixed_released if scope_name == "released" else ledger.fixed
+        fixed = str(ledger.fixed_released if scope_name == "released" else ledger.fixed)
         results = {name: _run(claim, scope_name, scopes.get(scope_name)) for name, claim in ledger.claims.items()}
         uncertain = {name: f for name, f in results.items() if isinstance(f, Finding) and f.method != "exact"}
         raw = [math.erfc(abs(checks.certainty(f)) / math.sqrt(2)) for f in uncertain.values()]
         corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
-        for name, claim in ledger.claims.items():
-            found, p = results[name], corrected.get(name, 0.0)
-            row = {"claim": name, "statement": claim.statement, "reference": claim.reference, "scope": scope_name}
+        for name, found in results.items():
+            row = {"claim": name, **ledger.claims[name].model_dump(include={"statement", "reference"}), "scope": scope_name, "fixed": fixed}
             if isinstance(found, str):
-                row |= {"verdict": "not tested", "detail": found}
-            else:
-                side = "supported" if found.estimate > found.margin else "contradicted"
-                row["verdict"] = side if p < 1 - ledger.level else "undecided"
-                row |= {key: getattr(found, key) for key in ("estimate", "low", "high", "unit", "margin", "bound")}
-                row |= {"interval": found.method, "p": p, "detail": found.detail}
-            rows.append(row | {"fixed": str(fixed)})
-    return pd.DataFrame(rows)
+                rows.append(row | {"verdict": "not tested", "detail": found})
+                continue
+            p, side = corrected.get(name, 0.0), "supported" if found.estimate > found.margin else "contradicted"
+            rows.append(row | asdict(found) | {"interval": found.method, "p": p, "verdict": side if p < 1 - ledger.level else "undecided"})
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _run(claim: Claim, scope_name: str, scope: Scope | None) -> Finding | str:
@@ -239,9 +234,9 @@ def wide(ledger: pd.DataFrame) -> pd.DataFrame:
 
 def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:
     """Writes the ledger as ``ledger.json`` and ``ledger.csv``."""
-    as_json, as_csv = folder / "ledger.json", folder / "ledger.csv"
-    write_text(as_json, json.dumps(json.loads(ledger.to_json(orient="records")), indent=1, ensure_ascii=False) + "\n")
-    write_text(as_csv, ledger.to_csv(index=False))
+    records = json.loads(ledger.to_json(orient="records"))  # NaN as null
+    write_text(as_json := folder / "ledger.json", json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+    write_text(as_csv := folder / "ledger.csv", ledger.to_csv(index=False))
     return [as_json, as_csv]
 
 

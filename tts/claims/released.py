@@ -18,6 +18,7 @@ from tts.search.registry import method_of
 from tts.strategy import compute_optimal
 
 DRAWS = 2000
+PAIRED = "bootstrap over problems, paired"
 RATES = "normal, as if unpaired; variance over seeds, s²/seeds, plus over problems, p(1 - p)/problems, an upper bound"
 VOTES = {"prm_max": "PRM-Max", "prm_vote": "PRM-Vote", "majority": "majority"}
 _COLUMNS = {
@@ -30,11 +31,7 @@ _COLUMNS = {
 
 
 def table(name: str) -> pd.DataFrame:
-    """A table by its name after ``released_``.
-
-    Raises:
-        PublishedError: where it is missing or lacks columns.
-    """
+    """A table by its name after ``released_``; PublishedError where it is missing or lacks columns."""
     rows = published.read(f"released_{name}")
     if missing := [column for column in _COLUMNS[name] if column not in rows]:
         raise PublishedError(f"released_{name}.csv is damaged (it lacks {', '.join(missing)}); restore it, say with git checkout")
@@ -46,20 +43,14 @@ def outcomes(patterns: pd.DataFrame, systems: Sequence[str]) -> pd.DataFrame:
     return patterns.loc[patterns.index.repeat(patterns["problems"]), list(systems)].reset_index(drop=True)
 
 
-def paired(rows: pd.DataFrame, first: str, second: str) -> Finding:
-    """Accuracy of a first system less that of a second; ``rows``: of :func:`outcomes`, which name systems by their size."""
-    a, b = rows[first], rows[second]
-    won, lost = ((a > b).sum(), (a < b).sum())
-    detail = f"{first} {a.mean():.1%} less {second} {b.mean():.1%}, by {won} against {lost} of {len(rows)} problems"
-    interval = stats.bootstrap(a - b)
-    return Finding.of(replace(interval, method="bootstrap over problems, paired"), "points", detail)
-
-
 def gsm8k(first: str, second: str) -> Finding:
-    """Accuracy on GSM8K of one system less that of another, paired by problem."""
-    found = paired(outcomes(table("gsm8k"), (first, second)), first, second)
-    sizes = [float(system.split("B")[0]) for system in (first, second)]
-    return replace(found, detail=f"{found.detail} of GSM8K; {sizes[1] / sizes[0]:.0f} times the size")
+    """Accuracy on GSM8K of one system less that of another, which their sizes name, paired by problem."""
+    rows = outcomes(table("gsm8k"), (first, second))
+    a, b = rows[first], rows[second]
+    small, large = (float(system.split("B")[0]) for system in (first, second))
+    won = f"by {(a > b).sum()} against {(a < b).sum()} of {len(rows)} problems of GSM8K"
+    detail = f"{first} {a.mean():.1%} less {second} {b.mean():.1%}, {won}; {large / small:.0f} times the size"
+    return Finding.of(replace(stats.bootstrap(a - b), method=PAIRED), "points", detail)
 
 
 def relative_gain(first: str, second: str) -> Finding:
@@ -72,7 +63,7 @@ def relative_gain(first: str, second: str) -> Finding:
     of_first, of_second = gains(rows.mean().to_numpy())
     interval = stats.bootstrap(rows.to_numpy(), lambda means: gains(means)[..., 0] - gains(means)[..., 1])
     detail = f"{of_first:+.0%} for {first}, {of_second:+.0%} for {second}, with a verifier, {len(rows)} problems of GSM8K"
-    return Finding.of(replace(interval, method="bootstrap over problems, paired"), "share", detail)
+    return Finding.of(replace(interval, method=PAIRED), "share", detail)
 
 
 def mostly_solved(model: str, problem_set: str, pass_at_1: float, above: float) -> Finding:
@@ -80,9 +71,10 @@ def mostly_solved(model: str, problem_set: str, pass_at_1: float, above: float) 
     rows = table("pass_at_1").query("model == @model and problem_set == @problem_set")
     if not (rows["low"] == pass_at_1).any():
         raise PublishedError(f"released_pass_at_1.csv has no bin from {pass_at_1:g} of {model} on {problem_set}")
-    solved = rows.loc[rows["low"] >= pass_at_1, "problems"].sum() - rows.loc[rows["low"] == pass_at_1, "at_low"].sum()
-    detail = f"{solved} of {rows['problems'].sum()} problems of {problem_set} have Pass@1 above {pass_at_1:.0%}, {model}"
-    return Finding.of(stats.wilson(int(solved), int(rows["problems"].sum())), "share", detail, above)
+    solved = int(rows.loc[rows["low"] >= pass_at_1, "problems"].sum() - rows.loc[rows["low"] == pass_at_1, "at_low"].sum())
+    total = int(rows["problems"].sum())
+    detail = f"{solved} of {total} problems of {problem_set} have Pass@1 above {pass_at_1:.0%}, {model}"
+    return Finding.of(stats.wilson(solved, total), "share", detail, above)
 
 
 class Rate(NamedTuple):
