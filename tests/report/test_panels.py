@@ -54,7 +54,8 @@ def against_flops(count):
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.8))
     table = rows(HELD | {"total": 1e12}, policy=POLICIES[:count], strategy=["CoT", "dvts, N = 64"])
     for ax in axes:
-        plots.accuracy_against_flops(table, "total", ax, ax is axes[-1])
+        plots.accuracy_against_flops(table, "total", ax)
+    legend_below(figure, axes, 4)
     return figure
 
 
@@ -68,7 +69,6 @@ def quality(count):
 def per_prm(count):
     figure, ax = plt.subplots(figsize=(4.2, 2.6))
     plots.lines_per_prm(rows(prm=PRMS[:count], n=[1, 2, 4]), "n", "accuracy", ax)
-    plots.over_budget(ax)
     return figure
 
 

@@ -160,16 +160,12 @@ def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: A
 
 
 def lines_per_prm(rows: pd.DataFrame, x: str, y: str, ax: Axes) -> None:
-    """One line of ``y`` over ``x`` per PRM with its band. ``rows``: columns prm, ``x``, ``y``, low, high."""
+    """One line of ``y`` over ``x``, which may be the budget n, per PRM with its band. ``rows``: columns prm, ``x``, ``y``, low, high."""
     for prm, part in rows.groupby("prm", sort=False):
         line(part, x, ax, y, 0.1, marker="o", markersize=3, label=short(prm))
     legend_below(ax.figure, ax)
-
-
-def growth_per_prm(rows: pd.DataFrame, ax: Axes) -> None:
-    """:func:`lines_per_prm` of accuracy over the budget N."""
-    lines_per_prm(rows, "n", "accuracy", ax)
-    over_budget(ax)
+    if x == "n":
+        over_budget(ax)
 
 
 def pathology_bars(rows: pd.DataFrame, ax: Axes) -> None:
@@ -209,12 +205,13 @@ def flops_in_both_conventions(rows: pd.DataFrame) -> Figure:
     """Panels of :func:`accuracy_against_flops` for total FLOPs as the study counts them, and in full."""
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.8), sharey=True)
     for ax, counted in zip(axes, ("study", "full")):
-        accuracy_against_flops(rows, f"total ({counted})", ax, legend=ax is axes[-1])
+        accuracy_against_flops(rows, f"total ({counted})", ax)
         ax.set_xlabel(f"total FLOPs ({counted})")
+    legend_below(figure, axes, 4)
     return figure
 
 
-def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: bool = True) -> None:
+def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes) -> None:
     """Accuracy over the FLOPs in a column (log axis), one point per policy and strategy; the Pareto front goes through the best.
 
     ``table``: rows of :func:`tts.analysis.costs.table`; those where the FLOPs are unknown (NaN) are left out.
@@ -230,10 +227,8 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes, legend: b
     labels = {method.name: method.label for method in METHODS.values()}
     table = table.assign(policy=table["policy"].map(short), strategy=table["strategy"].replace(labels, regex=True))
     looks = {"hue": "policy", "palette": "viridis_r", "style": "strategy", "s": 28, "zorder": 3}
-    sns.scatterplot(table, x=column, y="accuracy", ax=ax, legend=legend and "auto", **looks)
-    if legend:
-        legend_below(ax.figure, ax, 4)
-        ax.get_legend().remove()
+    sns.scatterplot(table, x=column, y="accuracy", ax=ax, **looks)
+    ax.get_legend().remove()
     for row in table[table["strategy"] == "CoT"].to_dict("records"):  # colours of neighbours are much alike
         ax.annotate(row["policy"], (row[column], row["accuracy"]), (-4, 3), textcoords="offset points", ha="right", fontsize=5.5)
     ordered = table.sort_values(column)
