@@ -1,7 +1,7 @@
 """What figures share: panels in a paper's columns, legends below them, ticks that say where they stand, intervals."""
 
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -166,7 +166,7 @@ def over_budget(ax: Axes) -> None:
 
 
 def bars(
-    table: pd.DataFrame, x: str, key: str, styles: dict[str, tuple], ax: Axes, y: str = "accuracy", named: Callable[[str], str] = short
+    table: pd.DataFrame, x: str, key: str, styles: Mapping[str, tuple], ax: Axes, y: str = "accuracy", named: Callable[[str], str] = short
 ) -> None:
     """Bars of ``y`` with 95 % intervals (columns low, high) in groups, one for each ``x`` and labelled by ``named``.
 

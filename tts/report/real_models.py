@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -33,8 +34,7 @@ CURVES: dict[str, dict[str, Any]] = {
 def verdicts(ledger: pd.DataFrame, pocket: str = "pocket") -> pd.DataFrame:
     """The claims that both the released models and another scope can test: disagreements first, what is undecided last.
 
-    Returns:
-        Columns statement, released and ``pocket`` (verdict and contrast), together (disagree, agree or undecided).
+    Columns statement, released and ``pocket`` (verdict and contrast), together (disagree, agree or undecided).
     """
     of = ledger.pivot(index="claim", columns="scope", values="verdict").loc[ledger["claim"].unique(), ["released", pocket]]
     of = of[(of != "not tested").all(axis=1)]
@@ -49,13 +49,9 @@ def pass_at_1(problem_sets: Sequence[str]) -> dict[str, np.ndarray]:
     rows = released.table("pass_at_1")
     rows = rows[rows["problem_set"].isin(problem_sets)].assign(middle=lambda table: (table["low"] + table["high"]) / 2)
     return {
-        f"{_model(model)}, {name}": np.repeat(part["middle"].to_numpy(), part["problems"])
+        f"{model.removesuffix('-Instruct')}, {name}": np.repeat(part["middle"].to_numpy(), part["problems"])
         for (model, name), part in rows.groupby(["model", "problem_set"], sort=False)
     }
-
-
-def _model(name: str) -> str:
-    return name.removesuffix("-Instruct")
 
 
 def curves(pocket: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +64,7 @@ def curves(pocket: pd.DataFrame) -> pd.DataFrame:
     bounds = {"accuracy": rate.mean, "low": rate.mean - 1.96 * rate.error, "high": rate.mean + 1.96 * rate.error}
     rows = pd.concat([rows, pd.DataFrame([rows.iloc[0].to_dict() | {"method": "majority", "n": 256} | bounds])])
     sets = rows.groupby("model")["problem_set"].transform(lambda names: " and ".join(names.unique()))
-    rows = rows.assign(panel=rows["model"].map(_model) + ", " + sets)
+    rows = rows.assign(panel=rows["model"].str.removesuffix("-Instruct") + ", " + sets)
     ours = pocket[pocket["method"].isin(["pass", "majority"])]
     rows = pd.concat([rows, ours.assign(panel="pocket " + ours["policy"].map(short), problem_set="")])
     series = rows["method"].map({"pass": "Pass@N", "majority": "Majority"}) + np.where(rows["problem_set"] == "GSM8K", ", GSM8K", "")
@@ -82,11 +78,7 @@ def curve_panels(rows: pd.DataFrame) -> Figure:
 
 
 def methods(pocket: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Accuracy of each method, budget and seed of the 1B policy, by PRM-Vote and by PRM-Max, and what tables of results give.
-
-    Args:
-        pocket: title of a panel -> table of results.
-    """
+    """Accuracy of each method, budget and seed of the 1B policy, by PRM-Vote and by PRM-Max, and of tables of results by their titles."""
     rows = released.table("methods")
     pool = rows[rows["method"] == "best_of_n"].assign(method="majority")
     parts = []
@@ -100,8 +92,7 @@ def methods(pocket: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def method_panels(rows: pd.DataFrame) -> Figure:
     """Accuracy of each method over the budget N, side by side: seeds as points and their mean, or intervals over problems.
 
-    Args:
-        rows: of :func:`methods`; two panels in a row.
+    ``rows``: of :func:`methods`.
     """
 
     def draw(part: pd.DataFrame, ax: Axes) -> None:
@@ -137,13 +128,11 @@ def gsm8k() -> pd.DataFrame:
 
 def coder() -> dict[str, pd.DataFrame]:
     """Whether the smaller and the larger coder were right on each task, by problem set; + stands for base and plus tests."""
-    rows, names = released.table("coder"), {"humaneval": "HumanEval", "mbpp": "MBPP"}
-    return {
-        names[name] + "+" * (tests == "plus") + ", 1.5B and 7B": released.outcomes(part, ["1.5B", "7B"]).set_axis(
-            ["small", "large"], axis=1
-        )
-        for (name, tests), part in rows.groupby(["problem_set", "tests"])
-    }
+    names, found = {"humaneval": "HumanEval", "mbpp": "MBPP"}, {}
+    for (name, tests), part in released.table("coder").groupby(["problem_set", "tests"]):
+        both = released.outcomes(part, ["1.5B", "7B"]).set_axis(["small", "large"], axis=1)
+        found[f"{names[name]}{'+' * (tests == 'plus')}, 1.5B and 7B"] = both
+    return found
 
 
 def accuracies(outcomes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -159,25 +148,21 @@ def accuracies(outcomes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def differences(outcomes: Mapping[str, pd.DataFrame], pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
     """Differences of systems, paired by problem: columns problems, pair, difference, low, high, verdict (uncorrected)."""
     rows = []
-    for name, table in outcomes.items():
-        for pair, (first, second) in pairs.items():
-            found = stats.bootstrap(table[first] - table[second])
-            rows.append({"problems": name, "pair": pair} | found.columns("difference") | {"verdict": stats.verdict(found)})
+    for (name, table), (pair, (first, second)) in product(outcomes.items(), pairs.items()):
+        found = stats.bootstrap(table[first] - table[second])
+        rows.append({"problems": name, "pair": pair} | found.columns("difference") | {"verdict": stats.verdict(found)})
     return pd.DataFrame(rows)
 
 
 def bars_and_differences(accuracies: pd.DataFrame, differences: pd.DataFrame, by: str = "problems") -> Figure:
     """Bars of each system on each problem set, and below them their paired differences, in one panel per value of ``by``.
 
-    Args:
-        accuracies, differences: of the functions of these names; a line of a panel is named by the other of problems and pair.
+    ``accuracies``, ``differences``: of the functions of these names; a line of a panel is named by the other of problems and pair.
     """
     groups, named = differences[by].unique(), {"problems": "pair", "pair": "problems"}[by]
     figure, axes = plt.subplot_mosaic([["bars"] * len(groups), groups], figsize=(7.2, 4.2))
-    colours: dict[str, tuple[str, str | None]] = {
-        system: (system, colour) for system, colour in zip(accuracies["system"].unique(), ("C5", "C0", "C4", "C1"))
-    }
-    bars(accuracies, "problems", "system", colours, axes["bars"], named=lambda name: name.replace(", ", "\n"))
+    looks = {name: (name, colour) for name, colour in zip(accuracies["system"].unique(), ("C5", "C0", "C4", "C1"))}
+    bars(accuracies, "problems", "system", looks, axes["bars"], named=lambda name: name.replace(", ", "\n"))
     axes["bars"].set_ylabel("accuracy")
     for group in groups:
         part = differences[differences[by] == group]
