@@ -9,6 +9,7 @@ import pandas as pd
 from tts.analysis import stats
 from tts.analysis.evidence import Evidence
 from tts.claims.comparisons import contrast, points
+from tts.claims.findings import VERDICTS
 from tts.common.names import short
 from tts.search.registry import method_of, prm_of
 
@@ -48,10 +49,7 @@ def methods(evidence: Evidence, contrasts: pd.DataFrame, n: int) -> list[str]:
 def _standing(accuracies: Mapping[str, np.ndarray]) -> str:
     """The most accurate of several ways, and where each other stands to it, paired by problem: level, behind, or behind undecidedly.
 
-    It is called best only where it is decidedly ahead of all.
-
-    Args:
-        accuracies: name -> accuracy on each problem, ``(problems,)``.
+    It is called best only where it is decidedly ahead of all. ``accuracies``: name -> accuracy on each problem, ``(problems,)``.
     """
     means = {name: values.mean() for name, values in accuracies.items()}
     top, *others = sorted(means, key=lambda name: -means[name])
@@ -92,22 +90,18 @@ def scaling(gains: pd.DataFrame) -> list[str]:
         return [*lines, f"no trend with size: it takes {FEWEST_FOR_A_TREND} policies, and there {'are 2' if len(gains) == 2 else 'is 1'}"]
     first, last = gains.iloc[0], gains.iloc[-1]
     overlap = first["relative gain low"] <= last["relative gain high"] and last["relative gain low"] <= first["relative gain high"]
-    falls = (
-        "falls from each policy to the next larger one" if gains["relative gain"].is_monotonic_decreasing else "does not fall at each step"
-    )
+    steadily = gains["relative gain"].is_monotonic_decreasing
+    falls = "falls from each policy to the next larger one" if steadily else "does not fall at each step"
     apart = "overlap" if overlap else "lie apart"
     return [*lines, f"the relative gain {falls} of {len(gains)} policies; the intervals of the smallest and the largest {apart}"]
 
 
 def bins(contrasts: pd.DataFrame) -> list[str]:
     """Search against best-of-N in each difficulty bin."""
-    decided = contrasts.dropna(subset=["claim"])
-    if decided.empty:
-        return ["no bin holds enough problems to compare search with best-of-N"]
-    return [
-        f"{short(row.policy)}, {row.bin} ({row.problems} problems): {row.claim}? {row.verdict}, {row.difference}"
-        for row in decided.rename(columns={"difference (points)": "difference"}).itertuples()
-    ]
+    decided = contrasts.dropna(subset=["claim"]).rename(columns={"difference (points)": "difference"}).to_dict("records")
+    line = "{bin} ({problems} problems): {claim}? {verdict}, {difference}"
+    lines = [f"{short(row['policy'])}, {line.format_map(row)}" for row in decided]
+    return lines or ["no bin holds enough problems to compare search with best-of-N"]
 
 
 def small_against_large(pairs: pd.DataFrame, solvers: pd.DataFrame) -> list[str]:
@@ -124,10 +118,8 @@ def small_against_large(pairs: pd.DataFrame, solvers: pd.DataFrame) -> list[str]
         )
     else:
         lines.append("no smaller policy decidedly beats a larger one")
-    tested = solvers[solvers["verdict"] != "not tested"]
-    for prm, part in tested.groupby("prm", sort=False):
-        most = part.loc[part["difference"].idxmax()]
-        policies = f"{len(part)} policies" if len(part) > 1 else "1 policy"
+    for prm, part in solvers[solvers["verdict"] != "not tested"].groupby("prm", sort=False):
+        most, policies = part.loc[part["difference"].idxmax()], "1 policy" if len(part) == 1 else f"{len(part)} policies"
         lines.append(
             f"policy + {short(prm)} against {short(most['solver'])} alone, {policies}: {_counts(part)}; largest difference "
             f"{points(most)} points for {short(most['policy'])} ({most['verdict']})"
@@ -146,16 +138,13 @@ def flops(comparisons: pd.DataFrame, claims: pd.DataFrame, policies: Sequence[st
     if comparisons.empty:
         return ["no smaller policy with test-time scaling reaches a larger one with CoT"]
     pairs = comparisons.drop_duplicates(["small with TTS", "large with CoT"])
-    lines = [
-        f"{len(pairs)} pairs in which the smaller policy with TTS is level with the larger with CoT or better, "
-        f"{(pairs['verdict'] == 'supported').sum()} of them decidedly"
-    ]
+    decided = f"{(pairs['verdict'] == 'supported').sum()} of them decidedly"
+    lines = [f"{len(pairs)} pairs in which the smaller policy with TTS is level with the larger with CoT or better, {decided}"]
     for claim, part in claims.groupby("claim", sort=False):
-        found = [
-            f"{row.counted}: "
-            + (f"in {row.holds} of {row.comparisons} ({row.least:.2g} to {row.most:.2g} times)" if row.comparisons else "not known")
-            for row in part.itertuples()
-        ]
+        found = []
+        for row in part.itertuples():
+            held = f"in {row.holds} of {row.comparisons} ({row.least:.2g} to {row.most:.2g} times)" if row.comparisons else "not known"
+            found.append(f"{row.counted}: {held}")
         lines.append(f"{claim}: {'; '.join(found)}")
     return lines
 
@@ -194,21 +183,17 @@ def findings(ledger: pd.DataFrame) -> list[str]:
     """Per scope: how many claims got each verdict, and which are decided."""
     lines = []
     for scope, rows in ledger.groupby("scope", sort=False):
-        if (rows["verdict"] == "not tested").all():
-            lines.append(f"{scope}: nothing tested")
-            continue
-        parts = [f"{scope}: {_counts(rows, ('supported', 'contradicted', 'undecided', 'not tested'))}"]
-        for verdict in ("supported", "contradicted"):
-            if len(decided := rows[rows["verdict"] == verdict]):
-                parts.append(f"{verdict}: {', '.join(decided['claim'])}")
-        lines.append("; ".join(parts))
+        decided = rows[rows["verdict"].isin(["supported", "contradicted"])].sort_values("verdict", ascending=False, kind="stable")
+        named = [f"{verdict}: {', '.join(of['claim'])}" for verdict, of in decided.groupby("verdict", sort=False)]
+        told = "; ".join([_counts(rows, VERDICTS), *named])
+        lines.append(f"{scope}: {'nothing tested' if (rows['verdict'] == 'not tested').all() else told}")
     return lines
 
 
 def answers(statuses: pd.DataFrame, max_tokens: int | None) -> list[str]:
-    """In how many samples an answer was found, of the policy with the fewest.
+    """In how many samples an answer was found, of the policy with the fewest, from rows of :meth:`tts.analysis.accuracy.Results.statuses`.
 
-    ``statuses``: as Results.statuses gives them; ``max_tokens``: limit of a sample, None where it is not known.
+    ``max_tokens``: limit of a sample, None where it is not known.
     """
     if statuses.empty:
         return []

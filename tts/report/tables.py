@@ -72,9 +72,15 @@ def bin_contrasts(evidence: Evidence, problem_set: str, prm: str, n: int, bins: 
 
 
 def by_bin(evidence: Evidence, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
-    """:func:`tts.strategy.choices.by_bin` for each policy."""
-    parts = [choices.by_bin(evidence, problem_set, policy, prm, n, of_problem) for policy, of_problem in bins.items()]
-    return pd.concat(parts, ignore_index=True)
+    """Accuracy of each of the grid's methods, where imported data have it, in each difficulty bin with problems, with intervals."""
+    rows = []
+    for policy, of_problem in bins.items():
+        held = [m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)]
+        for name, method in product((name for name in choices.BINS if name in of_problem), held):
+            inside = evidence.accuracy(problem_set, policy, prm, method, n)[of_problem == name]
+            cell = {"policy": policy, "prm": prm, "bin": name, "method": method, "n": n, "problems": len(inside)}
+            rows.append(cell | stats.of_accuracy(inside).columns())
+    return pd.DataFrame(rows)
 
 
 def long(columns: dict[str, np.ndarray], value: str) -> pd.DataFrame:

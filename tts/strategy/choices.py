@@ -31,17 +31,6 @@ def quantile_bins(pass_at_1: Sequence[float]) -> np.ndarray:
     return np.array(BINS)[ranks * len(BINS) // len(values)]
 
 
-def by_bin(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, bins: np.ndarray) -> pd.DataFrame:
-    """Accuracy of each of the grid's methods, where imported data have it, in each difficulty bin with problems, with intervals."""
-    held = [m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)]
-    rows = []
-    for name, method in product((name for name in BINS if name in bins), held):
-        inside = evidence.accuracy(problem_set, policy, prm, method, n)[bins == name]
-        cell = {"policy": policy, "prm": prm, "bin": name, "method": method, "n": n, "problems": len(inside)}
-        rows.append(cell | stats.of_accuracy(inside).columns())
-    return pd.DataFrame(rows)
-
-
 class Choice(NamedTuple):
     """What a strategy chooses among: a method, and how its candidates become one answer."""
 
