@@ -1,7 +1,5 @@
 """Real models beside the pocket family: what the notebook ``11_real_models`` shows, as rows and figures. Intervals are 95 % ones."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any

@@ -1,19 +1,13 @@
 """Stored samples as text: a problem, and what a run's solutions of it say, with their answers, verdicts and scores."""
 
-from __future__ import annotations
-
 from collections import Counter
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 from tts.analysis import grades
 from tts.common import names
-from tts.common.names import printable
+from tts.store.run_spec import RunSpec
+from tts.tasks.base import Task
 from tts.tasks.grading import Grader
-
-if TYPE_CHECKING:
-    from tts.store.run_spec import RunSpec
-    from tts.tasks.base import Task
 
 
 def shown(spec: RunSpec, row: dict, task: Task, count: int = 3, wrong: bool = False) -> str:
@@ -35,13 +29,10 @@ def shown(spec: RunSpec, row: dict, task: Task, count: int = 3, wrong: bool = Fa
     ]
     chosen = [number for number, right in enumerate(graded.correct) if not (wrong and right)][:count]
     for number in chosen:
-        solution = candidates[number]
-        verdict, status = "right" if graded.correct[number] else "wrong", graded.status[number]
+        solution, status, verdict = candidates[number], graded.status[number], "right" if graded.correct[number] else "wrong"
         answer = task.answer(task.join(solution["steps"])) if solution["status"] == "finished" else None
         found = status if answer is None else f"{status}: {answer}"
         lines.append(f"\nsample {number + 1}: {verdict}, {found}; {names.shown(solution['tokens'], ',.0f')} tokens")
         for step, score in zip_longest(solution["steps"], solution["scores"] or ()):
-            lines.append(
-                "\n".join(f"{'' if score is None or at else f'{score:.2f}':>6}  {part}" for at, part in enumerate(step.split("\n")))
-            )
-    return printable("\n".join(lines if chosen else [*lines, "\nno such sample"]))
+            lines.append(f"{'' if score is None else f'{score:.2f}':>6}  " + step.replace("\n", f"\n{'':8}"))
+    return names.printable("\n".join(lines if chosen else [*lines, "\nno such sample"]))

@@ -150,12 +150,10 @@ def quality(evidence: Evidence, judged: Mapping[str, Judged], n: int) -> pd.Data
 
     Columns prm, accuracy, low, high (best-of-n), f1, parameters; by f1.
     """
-    rows = evidence.at_budget(n)
+    rows = evidence.at_budget(n).query("method == 'best_of_n'")
     rows = rows[(rows["problems"] == next(iter(evidence.grid.problems))) & (rows["policy"] == evidence.grid.policies[0])]
-    rows = rows[(rows["method"] == "best_of_n") & rows["prm"].isin(list(judged))][["prm", "accuracy", "low", "high"]]
-    f1 = rows["prm"].map({prm: of.f1 for prm, of in judged.items()})
-    sizes = rows["prm"].map({prm: costs.shape_of(prm).parameters for prm in judged})
-    return rows.assign(f1=f1, parameters=sizes).sort_values("f1")
+    known = pd.DataFrame({"prm": prm, "f1": of.f1, "parameters": costs.shape_of(prm).parameters} for prm, of in judged.items())
+    return rows[["prm", "accuracy", "low", "high"]].merge(known).sort_values("f1")
 
 
 def localisation(judged: Mapping[str, Judged], solutions: Sequence[Labelled]) -> pd.DataFrame:
