@@ -47,9 +47,7 @@ def steps_table(candidate: Candidate) -> pd.DataFrame:
 def coloured(steps: Sequence[str], scores: Sequence[float], threshold: float, first_error: int, title: str) -> HTML:
     """A solution with each step on the colour of its score, red to blue, and its first wrong step marked.
 
-    Args:
-        threshold: score below which the PRM calls a step wrong; such scores are in bold.
-        first_error: number of the first wrong step, from 0; -1 for none.
+    ``threshold``: score below which the PRM calls a step wrong, in bold; ``first_error``: number of that step, from 0; -1 for none.
     """
     lines = [f"<b>{escape(title)}</b>"]
     for number, (step, score) in enumerate(zip(steps, scores)):
@@ -66,8 +64,7 @@ def searches(grid: Grid, engines: Engines, n: int) -> Callable[[str, str, str], 
 
 def telling(searches: Sequence[Followed]) -> Followed:
     """The search to show as an example: the first that pruned the last right step, else the first that lost it, else the first."""
-    ranked = {"pruned": 0, "found": 2}
-    return min(searches, key=lambda s: ranked.get(s.loss.kind, 1))
+    return min(searches, key=lambda search: {"pruned": 0, "found": 2}.get(search.loss.kind, 1))
 
 
 def page(followed: Followed, step: int) -> str:
@@ -83,17 +80,12 @@ def page(followed: Followed, step: int) -> str:
 
 def _line(row, lost: bool) -> str:
     state = f"merged with {row.into}" if row.into else row.state
-    if row.selected:
-        state += ", leads to the answer"
-    if lost:
-        state += ", <b>the last right step</b>"
+    state += ", leads to the answer" * row.selected + ", <b>the last right step</b>" * lost
     so_far = {True: "right", False: "wrong"}.get(row.right, "not known")
-    score = "" if pd.isna(row.score) else f"{row.score:.2f}"
-    text = f"<code>{escape(row.text) or '(end)'}</code>"
+    score, colour = ("", "") if pd.isna(row.score) else (f"{row.score:.2f}", f";background:{shade(row.score)};color:black")
     style = "font-weight:bold" if row.state in WON else "color:#555"
-    cells = [row.path, score, text, so_far, state]
-    colours = ["", f";background:{shade(row.score)};color:black" if score else "", "", "", ""]
-    shown = "".join(f'<td style="{_CELL};{style}{colour}">{cell}</td>' for cell, colour in zip(cells, colours))
+    cells = (row.path, score, f"<code>{escape(row.text) or '(end)'}</code>", so_far, state)
+    shown = "".join(f'<td style="{_CELL};{style}{colour if at == 1 else ""}">{cell}</td>' for at, cell in enumerate(cells))
     return f'<tr style="outline:{f"2px solid {RIGHT}" if lost else "none"}">{shown}</tr>'
 
 
@@ -111,25 +103,21 @@ def tree(followed: Followed, step: int) -> bytes:
 class Explorer:
     """A widget, ``view``: two menus, a step that goes back and forth, the step's candidates and the tree so far.
 
-    Args:
-        search: function of a problem, its answer and a method, as :func:`searches` gives it.
-        problems: text and right answer of each.
+    ``search``: as :func:`searches` gives it; ``problems``: text and right answer of each.
     """
 
     def __init__(self, search: Callable[[str, str, str], Followed], problems: Sequence[tuple[str, str]], methods: Sequence[str]):
         self.search = search
-        wide = ipywidgets.Layout(width="460px")
         texts = [(text[:80], (text, gold)) for text, gold in problems]
-        self.problem = ipywidgets.Dropdown(description="problem", options=texts, layout=wide)
+        self.problem = ipywidgets.Dropdown(description="problem", options=texts, layout={"width": "460px"})
         self.method = ipywidgets.Dropdown(description="method", options=[(method_of(name).label, name) for name in methods])
         self.step = ipywidgets.IntSlider(description="step", min=1, max=1, value=1)
-        self.back = ipywidgets.Button(description="back", icon="arrow-left", layout=ipywidgets.Layout(width="90px"))
-        self.on = ipywidgets.Button(description="on", icon="arrow-right", layout=ipywidgets.Layout(width="90px"))
+        self.back = ipywidgets.Button(description="back", icon="arrow-left", layout={"width": "90px"})
+        self.on = ipywidgets.Button(description="on", icon="arrow-right", layout={"width": "90px"})
         self.lost = ipywidgets.Button(description="where it was lost", icon="search")
         self.verdict, self.table, self.tree = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.Image(format="png", width=420)
-        choice = ipywidgets.HBox([self.problem, self.method])
-        moves = ipywidgets.HBox([self.step, self.back, self.on, self.lost])
-        below = ipywidgets.HBox([self.table, self.tree], layout=ipywidgets.Layout(flex_flow="row wrap", align_items="flex-start"))
+        choice, moves = ipywidgets.HBox([self.problem, self.method]), ipywidgets.HBox([self.step, self.back, self.on, self.lost])
+        below = ipywidgets.HBox([self.table, self.tree], layout={"flex_flow": "row wrap", "align_items": "flex-start"})
         self.view = ipywidgets.VBox([choice, moves, self.verdict, below])
         self.problem.observe(lambda _: self._load(), "value")
         self.method.observe(lambda _: self._load(), "value")

@@ -21,10 +21,9 @@ _LETTER = 0.602 * _FONT / 72  # inches, of DejaVu Sans Mono
 def draw(followed: Followed, title: str) -> Figure:
     """One column per step, the candidates that won a place on top, each column in the order of the scores.
 
-    Equal siblings are drawn once, with their number. Frames tell the state, colours the score, ticks and crosses whether all is
-    right so far; the last right candidates have a purple frame where the right answer was lost. Only the first eight steps are
-    drawn, of a column its first twenty candidates, and of a step what fits into its box.
-    The title tells where the right answer was lost.
+    Equal siblings are drawn once, with their number. Frames tell the state, colours the score, ticks and crosses whether all is right so
+    far; where the right answer was lost, the title says, and the last right candidates have a purple frame. Only the first eight steps
+    are drawn, of a column its first twenty candidates, and of a step what fits into its box.
     """
     lost = set() if followed.loss.kind == "found" else last_right(followed.steps)
     every = [_distinct(at_step(followed, step)) for step in range(1, min(followed.depth, COLUMNS) + 1)]
@@ -37,7 +36,9 @@ def draw(followed: Followed, title: str) -> Figure:
         for row in column.itertuples():
             x, y, _ = places[row.path]
             if parent := places.get(row.path.rpartition(".")[0]):
-                _join(*parent, x, y, row, ax)
+                colour, width = ("black", 1.2) if row.selected else ("0.55" if row.state in WON else "0.85", 0.6)
+                start = parent[0] + _WIDTH / 2 + (0.1 if parent[2] > 1 else 0)  # past the number of copies
+                ax.plot([start, x - _WIDTH / 2], [parent[1], y], color=colour, linewidth=width, zorder=2.8 if row.selected else 1)
             _box(row, x, y, row.path in lost, longest, ax)
         ax.text(step, 1.0, f"step {step + 1}" + (" ..." if step + 1 == COLUMNS < followed.depth else ""), ha="center", va="center")
         if len(column) < len(complete):
@@ -56,22 +57,14 @@ def _distinct(rows: pd.DataFrame) -> pd.DataFrame:
     return own.assign(copies=[1 + int(copies.get(path, 0)) for path in own["path"]])
 
 
-def _join(x: int, y: int, copies: int, to_x: int, to_y: int, row, ax: Axes) -> None:
-    colour, width = ("black", 1.2) if row.selected else ("0.55" if row.state in WON else "0.85", 0.6)
-    start = x + _WIDTH / 2 + (0.1 if copies > 1 else 0)  # past the number of copies
-    ax.plot([start, to_x - _WIDTH / 2], [y, to_y], color=colour, linewidth=width, zorder=2.8 if row.selected else 1)
-
-
 def _box(row, x: int, y: int, lost: bool, longest: int, ax: Axes) -> None:
     edge, width = (RIGHT, 1.8) if lost else ("black", 0.9) if row.state in WON else ("0.7", 0.4)
     style = "round,pad=0,rounding_size=0.12" if row.state == "finished" else "square,pad=0"
-    frame = {"edgecolor": edge, "linewidth": width, "linestyle": "-" if row.state in WON or lost else ":", "mutation_aspect": 3}
-    ax.add_patch(
-        FancyBboxPatch((x - _WIDTH / 2, y - _HEIGHT / 2), _WIDTH, _HEIGHT, boxstyle=style, facecolor=shade(row.score), zorder=3, **frame)
-    )
+    colour, line = ("black", "-") if row.state in WON or lost else ("0.25", ":")
+    frame = {"edgecolor": edge, "linewidth": width, "linestyle": line, "facecolor": shade(row.score), "mutation_aspect": 3, "zorder": 3}
+    ax.add_patch(FancyBboxPatch((x - _WIDTH / 2, y - _HEIGHT / 2), _WIDTH, _HEIGHT, boxstyle=style, **frame))
     mark = {True: "✓", False: "✗"}.get(row.right, " ")
     score = "" if pd.isna(row.score) else f"{row.score:.2f}"
-    colour = "black" if row.state in WON or lost else "0.25"
     shown, look = f"{mark} {_short(row.text, longest)}", {"va": "center_baseline", "zorder": 4}
     ax.text(x - _WIDTH / 2 + 0.02, y, shown, fontsize=_FONT, family="monospace", color=colour, parse_math=False, **look)
     ax.text(x + _WIDTH / 2 - 0.02, y, score, ha="right", fontsize=_FONT, color=colour, **look)
