@@ -75,12 +75,12 @@ def forest(rows: pd.DataFrame, ax: Axes) -> None:
     ``rows``: columns label, difference, low, high (shares), verdict; one that was not tested has no numbers and no mark.
     """
     placed = rows.assign(place=range(len(rows)))
+    ax.axvline(0, color="0.3", linewidth=0.8, zorder=2.1)
     for name, (colour, marker) in VERDICTS.items():
         of = placed[placed["verdict"] == name]
         ax.plot(100 * of[["low", "high"]].T, [of["place"]] * 2, color=colour, linewidth=1.0)
         ax.plot(100 * of["difference"], of["place"], color=colour, marker=marker, linestyle="none")
         ax.plot([], [], color=colour, marker=marker, linewidth=1.0, label=name)
-    ax.axvline(0, color="0.3", linewidth=0.8)
     ax.set_yticks(range(len(rows)), rows["label"])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
