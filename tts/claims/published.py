@@ -15,8 +15,7 @@ from tts.common.paths import DATA
 
 FOLDER = DATA / "published"
 PROBLEMS = {"MATH-500": 500, "AIME24": 30}
-PROMPT_TOKENS = 200
-"""Assumed of a prompt of MATH-500; the study does not give it."""
+PROMPT_TOKENS = 200  # assumed of a prompt of MATH-500; the study does not give it
 
 
 class PublishedError(ValueError):
@@ -26,7 +25,7 @@ class PublishedError(ValueError):
 def read(name: str) -> pd.DataFrame:
     """A published table by its file's name, or the first part of it where that is no other's: ``table3``, ``released_gsm8k``.
 
-    Raises PublishedError, which names those that there are, where there is no such table.
+    Raises PublishedError where there is no such table, or it is damaged.
     """
     files = {path.stem: path for path in sorted(FOLDER.glob("*.csv"))}
     fitting = [path for stem, path in files.items() if name in (stem, stem.split("_")[0])]
@@ -53,8 +52,7 @@ def combination(accuracies: Sequence[float], signs: Sequence[float], problem_set
 
     Wilson's limits of each are combined by their distances from it (Zou and Donner 2008, equation 2); of two accuracies this is
     Newcombe's hybrid score interval (1998, method 10). They count as independent proportions: all are of the same problems, but
-    which ones each model solved was not published, so a paired interval, as a rule narrower, cannot be had. Raises as
-    :func:`accuracy`.
+    which ones each model solved was not published, so a paired interval, as a rule narrower, cannot be had.
     """
     estimate = below = above = 0.0
     for percent, sign in zip(accuracies, signs):
@@ -99,11 +97,9 @@ def table6() -> pd.DataFrame:
 
     Columns external, internal, problems, TTS, CoT (accuracies in per cent), difference, low, high (shares), verdict.
     """
-    rows = read("table6").melt(["model", "group"], list(PROBLEMS), "problems", "accuracy")
-    external, internal = (
-        rows[rows["group"] == group].drop(columns="group").rename(columns={"model": side, "accuracy": name})
-        for group, side, name in (("TTS", "external", "TTS"), ("long CoT", "internal", "CoT"))
-    )
+    rows = read("table6").melt(["model", "group"], list(PROBLEMS), "problems", "accuracy").set_index("group")
+    external = rows.loc["TTS"].rename(columns={"model": "external", "accuracy": "TTS"})
+    internal = rows.loc["long CoT"].rename(columns={"model": "internal", "accuracy": "CoT"})
     return _with_differences(external.merge(internal, on="problems"))
 
 
@@ -126,9 +122,8 @@ def accuracies() -> pd.DataFrame:
 
 def disagreements() -> pd.DataFrame:
     """What two tables give for the same model, strategy and problems, side by side: both accuracies in per cent, and whether they agree."""
-    rows, key = accuracies(), ["model", "strategy", "problems"]
-    both = rows.merge(rows, on=key, suffixes=("", " again"))
-    both = both[both["source"] < both["source again"]]
+    rows = accuracies()
+    both = rows.merge(rows, on=["model", "strategy", "problems"], suffixes=("", " again")).query("source < `source again`")
     return both.assign(agrees=both["accuracy"] == both["accuracy again"]).sort_values("agrees", kind="stable", ignore_index=True)
 
 
@@ -139,9 +134,9 @@ def claims() -> pd.DataFrame:
     difference, low, high (shares), verdict.
     """
     rows = accuracies()
-    sources = rows.groupby(["model", "strategy", "problems", "accuracy"], sort=False)["source"].agg(", ".join).reset_index()
-    small = sources[sources["strategy"] == "TTS"].drop(columns="strategy").rename(columns={"model": "small", "accuracy": "TTS"})
-    large = sources[sources["strategy"] == "CoT"].drop(columns=["strategy", "source"]).rename(columns={"model": "large", "accuracy": "CoT"})
+    sources = rows.groupby(["strategy", "model", "problems", "accuracy"], sort=False)["source"].agg(", ".join).reset_index([1, 2, 3])
+    small = sources.loc["TTS"].rename(columns={"model": "small", "accuracy": "TTS"})
+    large = sources.loc["CoT"].rename(columns={"model": "large", "accuracy": "CoT"}).drop(columns="source")
     made = read("fig1").rename(columns={"problem_set": "problems"})
     return _with_differences(made.merge(small, on=["small", "problems"]).merge(large, on=["large", "problems"]))
 
@@ -153,21 +148,22 @@ CONVENTIONS = ("the study's", "active parameters", "full, 7B PRM", "full, 72B PR
 def counted(convention: str) -> dict[str, Cost]:
     """What the models of Table 4 cost on MATH-500, by one of the conventions; PublishedError for an unknown one.
 
-    In full: active parameters, attention, prompts of 200 tokens (assumed), and for TTS a PRM with its training, which reads each
+    In full: active parameters, attention, prompts of :data:`PROMPT_TOKENS`, and for TTS a PRM with its training, which reads each
     token once. Solutions of TTS are taken to be as long as those of the larger model in the same comparison.
     """
     if convention not in CONVENTIONS:
         raise PublishedError(f"no convention {convention!r}; there are {', '.join(CONVENTIONS)}")
-    known, full, queries = read("sizes").set_index("model"), convention.startswith("full"), PROBLEMS["MATH-500"]
+    known, queries = read("sizes").set_index("model"), PROBLEMS["MATH-500"]
     counting = "parameters" if convention == "the study's" else "active_parameters"
     prompts, found, solution = [PROMPT_TOKENS] * queries, {}, 0.0
     for row in table4().iloc[::-1].itertuples():  # the larger of each comparison comes second, and gives the length of a solution
         size, tokens, alone = known.loc[row.model], row.inferred_tokens, row.strategy == "CoT"
         solution = tokens / queries if alone else solution
-        cost = Cost(decode=flops.inference(size[counting], tokens), deployed=size["parameters"])
-        if full and alone:
+        if not convention.startswith("full"):
+            cost = Cost(decode=flops.inference(size[counting], tokens), deployed=size["parameters"])
+        elif alone:
             cost = flops.answering(costs.shape_in(size), prompts, tokens, solution)
-        elif full:
+        else:
             prm = known.loc[f"Qwen2.5-Math-PRM-{convention.split()[1]}"]
             cost = flops.answering(costs.shape_in(size), prompts, tokens, solution, costs.shape_in(prm), tokens + sum(prompts))
             cost = replace(cost, prm_training=flops.pretraining(prm["active_parameters"], prm["pretraining_tokens"]))
