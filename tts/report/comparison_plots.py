@@ -109,8 +109,7 @@ def total_against_queries(rows: pd.DataFrame, ax: Axes) -> None:
         ax.plot(line["queries"], line["total"], label=name, linestyle=("-", "--", ":", "-.")[number % 4])
     ax.set(xscale="log", yscale="log", xlabel="queries answered", ylabel="total FLOPs")
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(LogLocator(numticks=6))
-        axis.set_minor_locator(NullLocator())
+        axis.set(major_locator=LogLocator(numticks=6), minor_locator=NullLocator())
     legend_below(ax.figure, ax, 2)
 
 
@@ -126,12 +125,12 @@ def claims_forest(rows: pd.DataFrame) -> Figure:
     """:func:`forest` of the published comparisons, one panel per problem set. ``rows``: of :func:`tts.claims.published.claims`."""
     rows = rows.assign(twice=rows.duplicated(["problems", "claim"], keep=False))
     labels = [row.claim + f" ({row.source})" * row.twice + " \N{DAGGER}" * (row.made_by == "nobody") for row in rows.itertuples()]
-    figure, axes = plt.subplots(1, rows["problems"].nunique(), figsize=(7.2, 2.6), squeeze=False)
-    for ax, (name, part) in zip(axes[0], rows.assign(label=labels).groupby("problems", sort=False)):
+    figure, [axes] = plt.subplots(1, rows["problems"].nunique(), figsize=(7.2, 2.6), squeeze=False)
+    for ax, (name, part) in zip(axes, rows.assign(label=labels).groupby("problems", sort=False)):
         forest(part, ax)
         ax.set(title=name, xlabel="TTS minus CoT (points)")
-    axes[0, -1].plot([], [], " ", label="\N{DAGGER} no claim of the study's")
-    legend_below(figure, axes[0, -1], 4)
+    ax.plot([], [], " ", label="\N{DAGGER} no claim of the study's")
+    legend_below(figure, ax, 4)
     return figure
 
 

@@ -132,10 +132,9 @@ def line(rows: pd.DataFrame, x: str, ax: Axes, y: str = "accuracy", band: float 
 
     ``rows``: columns ``x``, ``y``, low, high; ``band``: opacity of the band, 0 for none; ``style``: properties of the line.
     """
-    if len(rows) == 1:
-        style["marker"] = style.get("marker") or "_"
-    [drawn] = ax.plot(rows[x], rows[y], **style)
-    if len(rows) == 1:
+    alone = len(rows) == 1
+    [drawn] = ax.plot(rows[x], rows[y], **(style | {"marker": style.get("marker") or "_"} if alone else style))
+    if alone:
         ax.errorbar(rows[x], rows[y], errors(rows, ax, y), color=drawn.get_color(), linestyle="none", elinewidth=0.8)
     elif band:
         known = ~np.isnan(errors(rows, ax, y)[0])

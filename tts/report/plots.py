@@ -62,9 +62,9 @@ def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> None
 
     ``sizes``: parameters of each policy.
     """
+    table = table.assign(size=table["policy"].map(sizes)).sort_values("size", kind="stable")
     for method in methods_in(table["method"]):
-        of = table[table["method"] == method.name].assign(size=lambda t: t["policy"].map(sizes)).sort_values("size")
-        linestyle = "-" if method.compared else "--"
+        of, linestyle = table[table["method"] == method.name], "-" if method.compared else "--"
         ax.errorbar(of["size"], of["accuracy"], errors(of, ax), **look_of(method), linestyle=linestyle, capsize=2, elinewidth=0.8)
     log_x(ax)
     ax.set(xlabel="policy parameters", ylabel="accuracy")
@@ -130,13 +130,10 @@ def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
         if part["tokens"].isna().all():
             return say("token counts are not known", ax)
         for name, style in styles.items():
-            of = part[part["strategy"] == name].sort_values("tokens")
-            if not of.empty:
-                line(of, "tokens", ax, **style)
+            if len(of := part[part["strategy"] == name]):
+                line(of.sort_values("tokens"), "tokens", ax, **style)
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter=lambda n, _: f"{n:,g}")
         percent(ax.yaxis)
 
     return _per_pair(rows, draw, ("policy tokens per problem", "accuracy"))
@@ -190,8 +187,7 @@ def gains_against_size(gains: pd.DataFrame, sizes: dict[str, int], accuracies: p
         ax.set(xlabel="policy parameters", ylabel=column)
         if column == "relative gain":
             ax.set_yscale("symlog", linthresh=0.1)
-            ax.set_ylabel(f"{column} (symlog)")
-            ax.set_ylim(bottom=min(-0.05, 1.2 * float(of["low"].min())))
+            ax.set(ylabel=f"{column} (symlog)", ylim=(min(-0.05, 1.2 * float(of["low"].min())), None))
         ax.axhline(0, color="0.5", linewidth=0.8)
         percent(ax.yaxis)
     if accuracies is not None:
@@ -218,20 +214,18 @@ def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes) -> None:
     """
     import seaborn as sns  # takes two seconds, and most notebooks do without
 
-    unknown = int(table[column].isna().sum())
-    table = table.dropna(subset=[column])
-    if table.empty:
+    known = table.dropna(subset=[column])
+    if known.empty:
         return say("no model's training FLOPs are known", ax)
-    if unknown:
+    if unknown := len(table) - len(known):
         ax.set_title(f"without {unknown} whose FLOPs are not known", fontsize="small")
     labels = {method.name: method.label for method in METHODS.values()}
-    table = table.assign(policy=table["policy"].map(short), strategy=table["strategy"].replace(labels, regex=True))
-    looks = {"hue": "policy", "palette": "viridis_r", "style": "strategy", "s": 28, "zorder": 3}
-    sns.scatterplot(table, x=column, y="accuracy", ax=ax, **looks)
+    known = known.assign(policy=known["policy"].map(short), strategy=known["strategy"].replace(labels, regex=True))
+    sns.scatterplot(known, x=column, y="accuracy", hue="policy", palette="viridis_r", style="strategy", s=28, zorder=3, ax=ax)
     ax.get_legend().remove()
-    for row in table[table["strategy"] == "CoT"].to_dict("records"):  # colours of neighbours are much alike
+    for row in known[known["strategy"] == "CoT"].to_dict("records"):  # colours of neighbours are much alike
         ax.annotate(row["policy"], (row[column], row["accuracy"]), (-4, 3), textcoords="offset points", ha="right", fontsize=5.5)
-    ordered = table.sort_values(column)
+    ordered = known.sort_values(column)
     front = ordered[ordered["accuracy"] > ordered["accuracy"].shift(fill_value=-1).cummax()]
     ax.plot(front[column], front["accuracy"], color="0.6", linewidth=0.8, drawstyle="steps-post", zorder=1)
     log_x(ax)
