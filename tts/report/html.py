@@ -104,9 +104,8 @@ def _what_ran(results: Sequence[Results]) -> str:
         held = provenance.runs(results)
     except StoreError as error:
         return f"<p>What ran cannot be listed: {escape(str(error))}</p>"
-    shown = {"FLOPs": "{:.2e}".format, "seconds": "{:.0f}".format}
-    folded = [
-        f"<details><summary>{name}: {len(table)}</summary>{table.to_html(index=False, formatters=shown, na_rep='unknown')}</details>"
-        for name, table in (("models", provenance.models(results)), ("runs", held))
-    ]
-    return f"<p>{escape(provenance.environment())}</p><p>{escape(provenance.total(held))}</p>" + "".join(folded)
+    page = f"<p>{escape(provenance.environment())}</p><p>{escape(provenance.total(held))}</p>"
+    for name, table in (("models", provenance.models(results)), ("runs", held)):
+        shown = table.to_html(index=False, formatters={"FLOPs": "{:.2e}".format, "seconds": "{:.0f}".format}, na_rep="unknown")
+        page += f"<details><summary>{name}: {len(table)}</summary>{shown}</details>"
+    return page

@@ -11,6 +11,7 @@ from tts.analysis.evidence import Evidence
 from tts.claims.comparisons import contrast, points
 from tts.claims.findings import VERDICTS
 from tts.common.names import short
+from tts.report.tables import NOT_HELD
 from tts.search.registry import method_of, prm_of
 
 FEWEST_FOR_A_TREND = 3  # policies
@@ -41,8 +42,7 @@ def methods(evidence: Evidence, contrasts: pd.DataFrame, n: int) -> list[str]:
             told += f"; not in the data at this N: {', '.join(absent)}"
         models = f"{short(policy)} with {short(prm)}" if prm else short(policy)
         lines.append(f"{short(problem_set)}, {models}, N = {at}: {told}")
-    missing = "not in the data at one budget"
-    verdicts = ("supported", "contradicted", "undecided", *([missing] if (contrasts["verdict"] == missing).any() else []))
+    verdicts = ("supported", "contradicted", "undecided", *{NOT_HELD}.intersection(contrasts["verdict"]))
     return [*lines, f"of the paired contrasts, {_counts(contrasts, verdicts)}"]
 
 
@@ -201,7 +201,7 @@ def answers(statuses: pd.DataFrame, max_tokens: int | None) -> list[str]:
     found = statuses.filter(regex="^answered").sum(1).astype(int)  # of no column 0.0
     fewest = (found / totals).idxmin()
     cut = "cut off" if max_tokens is None else f"cut off at {max_tokens} tokens"
-    others = {cut if name == "truncated" else name: n for name, n in statuses.loc[fewest].items()}
-    told = ", ".join(f"{n:,} {name}" for name, n in others.items() if n and name != "answered")
+    others = statuses.loc[fewest].rename({"truncated": cut}).drop("answered", errors="ignore")
+    told = ", ".join(f"{n:,} {name}" for name, n in others.items() if n)
     among = f"; fewest: {short(fewest)}" if len(statuses) > 1 and told else ""
     return [f"an answer in {found[fewest]:,} of {totals[fewest]:,} samples" + (f" ({told}{among})" if told else "")]

@@ -16,6 +16,8 @@ from tts.search.registry import compared, is_search, method_of
 from tts.strategy import choices, compute_optimal
 from tts.tasks.selection import AGGREGATES, Rule
 
+NOT_HELD = "not in the data at one budget"
+
 
 def at_budget(table: pd.DataFrame, n: int) -> pd.DataFrame:
     """Accuracy at one budget, methods as columns, in per cent with the interval; CoT is greedy, without budget.
@@ -47,14 +49,10 @@ def method_contrasts(evidence: Evidence, n: int) -> pd.DataFrame:
     pairs += [(m, "majority") for m in guided]
     grid, rows = evidence.grid, []
     for problem_set, policy, prm, pair in product(grid.problems, grid.policies, grid.prms, pairs):
-        row = {"problems": problem_set, "policy": policy, "prm": prm, "claim": " > ".join(pair)}
-        at = max((k for k in grid.budgets if k <= n and all(grid.holds(policy, prm, m, k) for m in pair)), default=None)
-        if at is None:
-            rows.append(row | {"verdict": "not in the data at one budget"})
-            continue
-        if at < n:
-            row["claim"] += f" (N = {at})"
-        rows.append(row | contrast(*(evidence.accuracy(problem_set, policy, prm, m, at) for m in pair)))
+        at = max((k for k in grid.budgets if k <= n and all(grid.holds(policy, prm, m, k) for m in pair)), default=0)
+        row = {"problems": problem_set, "policy": policy, "prm": prm, "claim": " > ".join(pair) + f" (N = {at})" * (0 < at < n)}
+        found = contrast(*(evidence.accuracy(problem_set, policy, prm, m, at) for m in pair)) if at else {"verdict": NOT_HELD}
+        rows.append(row | found)
     return pd.DataFrame(rows, columns=["problems", "policy", "prm", "claim", "difference (points)", "verdict"])
 
 
