@@ -22,7 +22,6 @@ from tts.report.panels import bars, errors, legend_below, log_x, panels, percent
 from tts.report.plots import look_of, methods_in
 from tts.search.registry import method_of
 
-WAYS = {"CoT": ("CoT", "#7f7f7f"), "TTS": ("TTS", "C1")}
 VERDICTS = {"supported": ("C0", "o"), "undecided": ("#7f7f7f", "s"), "contradicted": ("C1", "v")}
 VERDICT_FIELDS = {"supported": "#a9cfe8", "contradicted": "#f3bd8b", "undecided": "#e9e6d8", "not tested": "#f6f6f6"}
 _OUTLINED: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6}
@@ -38,7 +37,7 @@ PARTS = {
 
 def accuracy_bars(rows: pd.DataFrame, ax: Axes) -> None:
     """Accuracy of each policy with CoT and with TTS (Fig 1). ``rows``: columns policy, strategy (CoT or TTS), accuracy, low, high."""
-    bars(rows, "policy", "strategy", WAYS, ax)
+    bars(rows, "policy", "strategy", {"CoT": ("CoT", "#7f7f7f"), "TTS": ("TTS", "C1")}, ax)
     ax.set(xlabel="policy (parameters)", ylabel="accuracy")
     legend_below(ax.figure, ax)
 

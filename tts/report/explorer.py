@@ -138,7 +138,7 @@ class Explorer:
         self._show()
 
     def _move(self, step: int) -> None:
-        self.step.value = min(max(step, 1), self.step.max)
+        self.step.value = step  # which the slider keeps within its ends
 
     def _show(self) -> None:
         found, step = self.followed, self.step.value

@@ -99,26 +99,24 @@ def bins_per_policy(table: pd.DataFrame, title: str = "") -> Figure:
     return panels(table.groupby("policy", sort=False), draw, ("difficulty (problems)", "accuracy"), 2.4, title=title)
 
 
-_BANDED = "optimal, oracle difficulty, cross-fitted"
 STRATEGIES = {
-    "CoT": ("0.5", ":", ""),
-    "Pass@1": ("0.5", "-.", "x"),
-    "majority": ("C0", "-", "o"),
-    "the study's rule": ("C3", "-", "D"),
-    "best fixed, cross-fitted": ("C4", "-", "^"),
-    "optimal, predicted difficulty, cross-fitted": ("C5", "-", "s"),
-    _BANDED: ("C1", "-", "v"),
-    "optimal, oracle difficulty, in-sample": ("C1", "--", ""),
+    name: {"label": name, "color": colour, "linestyle": style, "marker": marker, "band": band}
+    for name, colour, style, marker, band in (
+        ("CoT", "0.5", ":", "", 0.0),
+        ("Pass@1", "0.5", "-.", "x", 0.0),
+        ("majority", "C0", "-", "o", 0.0),
+        ("the study's rule", "C3", "-", "D", 0.0),
+        ("best fixed, cross-fitted", "C4", "-", "^", 0.0),
+        ("optimal, predicted difficulty, cross-fitted", "C5", "-", "s", 0.0),
+        ("optimal, oracle difficulty, cross-fitted", "C1", "-", "v", 0.12),
+        ("optimal, oracle difficulty, in-sample", "C1", "--", "", 0.0),
+    )
 }
 
 
 def strategies(rows: pd.DataFrame, title: str = "") -> Figure:
     """Accuracy of each strategy over the budget N, one panel per policy and PRM. ``rows``: of :func:`tts.strategy.choices.compare`."""
-    styles = {
-        name: {"color": colour, "linestyle": style, "marker": marker, "label": name, "band": 0.12 * (name == _BANDED)}
-        for name, (colour, style, marker) in STRATEGIES.items()
-    }
-    return _per_pair(rows, lambda part, ax: lines_over_budget(part, "strategy", styles, ax), _BUDGET, title)
+    return _per_pair(rows, lambda part, ax: lines_over_budget(part, "strategy", STRATEGIES, ax), _BUDGET, title)
 
 
 def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
