@@ -68,9 +68,8 @@ def _differences(
 ) -> tuple[np.ndarray, str]:
     """Accuracy of a method less another's, for the policies of a size class or else the searchers, with the PRM of a part.
 
-    Returns:
-        ``(problems, 2 * policies)``: of each policy its differences, 0 on problems of other bins, and whether the problem counts
-        for it, 1 or 0; and the policies and the PRM in words.
+    ``(problems, 2 * policies)``: of each policy its differences, 0 on problems of other bins, and whether the problem counts for it,
+    1 or 0; and the policies and the PRM in words.
     """
     name = scope.prm(prm)
     columns, used, missing = [], [], ""

@@ -43,10 +43,7 @@ def accuracy_bars(rows: pd.DataFrame, ax: Axes) -> None:
 
 
 def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
-    """Small with TTS (rows) minus large with CoT (columns) in points; undecided cells are hatched.
-
-    ``rows``: of :func:`tts.claims.comparisons.pairs`.
-    """
+    """Small with TTS minus large with CoT in points; undecided cells are hatched. ``rows``: of :func:`tts.claims.comparisons.pairs`."""
     if rows.empty:
         return say("no policy is larger than another", ax)
     smalls, larges = (list(rows[size].unique()) for size in ("small", "large"))
@@ -86,10 +83,7 @@ def forest(rows: pd.DataFrame, ax: Axes) -> None:
 
 
 def cost_shares(costs: dict[str, Cost], parts: tuple[str, ...], ax: Axes) -> None:
-    """The share of the FLOPs that each part takes, one bar per way of answering; none, and a word, where they are unknown.
-
-    ``parts``: fields of a cost that make up the whole.
-    """
+    """The share of the FLOPs that each of ``parts``, fields of a cost, takes, one bar per way of answering; a word where it is unknown."""
     labels, colours = zip(*(PARTS[part] for part in parts))
     flops = pd.DataFrame([[getattr(cost, part) for part in parts] for cost in costs.values()], map(short, costs), labels, float)
     shares = flops.div(flops.sum(1, skipna=False), axis=0)
@@ -161,9 +155,7 @@ def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) ->
     A field holds the winner's accuracy in per cent; it is pale where its lead over the second is not decided. Fields are equally
     wide, whatever lies between two rates; a PRM whose rates lie beyond the map stands at its end, as a triangle that points on.
 
-    Args:
-        table: rows of :func:`tts.strategy.verifier_map.winners`.
-        places: PRM -> its false-positive and false-negative rate.
+    ``table``: of :func:`tts.strategy.verifier_map.winners`; ``places``: PRM -> its false-positive and false-negative rate.
     """
     xs, ys = (sorted(set(table[name])) for name in ("false positive", "false negative"))
     spots = [(np.interp(x, xs, range(len(xs))), np.interp(y, ys, range(len(ys)))) for x, y in places.values()]

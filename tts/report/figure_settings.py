@@ -3,22 +3,15 @@
 from pydantic import BaseModel, Field, field_validator
 
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-COLUMN = 3.3
-"""Inches of the column that figures are laid out for."""
+COLUMN = 3.3  # inches of the column that figures are laid out for
 
 
 class Look(BaseModel, extra="forbid"):
-    """The look of figures.
+    """The look of figures. A saved one is as wide as one column of a paper, or as two with the gap between them."""
 
-    Attributes:
-        column_width: inches of a paper's column. A saved figure is as wide as one column, or as two with the gap between them.
-        font_size: points of titles and axis labels; ticks and legends are one point smaller.
-        palette: ``okabe-ito`` (safe for the colour-blind), or the name of a seaborn palette, say ``colorblind`` or ``tab10``.
-    """
-
-    column_width: float = Field(COLUMN, ge=1, le=20)
-    font_size: float = Field(8, ge=3, le=40)
-    palette: str = "okabe-ito"
+    column_width: float = Field(COLUMN, ge=1, le=20)  # inches
+    font_size: float = Field(8, ge=3, le=40)  # points of titles and axis labels; ticks and legends are one point smaller
+    palette: str = "okabe-ito"  # safe for the colour-blind; or the name of a seaborn palette, say colorblind or tab10
 
     @field_validator("palette")
     @classmethod

@@ -42,11 +42,8 @@ def build(
 ) -> Path:
     """Binds executed notebooks into one page: the ledger on top, the notebooks with their code folded, what ran at the end.
 
-    Args:
-        failures: notebook that failed -> why; named at the top.
-        ledger: the ``ledger.csv`` that one of the notebooks wrote.
-        results: results whose runs are listed.
-        earlier: notebook that an earlier run executed -> when.
+    ``failures``: notebook that failed -> why; ``ledger``: the ``ledger.csv`` that a notebook wrote; ``results``: those whose runs are
+    listed; ``earlier``: notebook that an earlier run executed -> when.
     """
     failed = "".join(f"<li><strong>{escape(name)} did not finish</strong>: {escape(reason)}</li>" for name, reason in failures.items())
     dated = "; ".join(f"{escape(name)} ({escape(when)})" for name, when in (earlier or {}).items())

@@ -130,7 +130,7 @@ def errors(rows: pd.DataFrame, ax: Axes, y: str = "accuracy") -> np.ndarray:
 def line(rows: pd.DataFrame, x: str, ax: Axes, y: str = "accuracy", band: float = 0.12, **style: Any) -> None:
     """A line of ``y`` over ``x`` with its 95 % band; a single point, for which a band has no width, with its interval as a bar.
 
-    ``rows``: columns ``x``, ``y``, low, high; ``band``: opacity of the band, 0 for none; ``style``: properties of the line.
+    ``rows``: columns ``x``, ``y``, low, high; ``band``: its opacity, 0 for none; ``style``: properties of the line.
     """
     alone = len(rows) == 1
     [drawn] = ax.plot(rows[x], rows[y], **(style | {"marker": style.get("marker") or "_"} if alone else style))

@@ -58,10 +58,7 @@ def grid_of_panels(table: pd.DataFrame, title: str = "") -> Figure:
 
 
 def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> None:
-    """Accuracy of each method over the policy's size (Fig 7), from columns policy, method, accuracy, low, high.
-
-    ``sizes``: parameters of each policy.
-    """
+    """Accuracy of each method over the policy's parameters (Fig 7). ``table``: columns policy, method, accuracy, low, high."""
     table = table.assign(size=table["policy"].map(sizes)).sort_values("size", kind="stable")
     for method in methods_in(table["method"]):
         of, linestyle = table[table["method"] == method.name], "-" if method.compared else "--"
