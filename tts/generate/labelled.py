@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,14 +83,11 @@ def source(name: str) -> str:
 
 
 def _pocket(split: str) -> list[Labelled]:
-    path, rows = SOLUTIONS / f"{split}.jsonl", []
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            r = json.loads(line)
-            rows.append(Labelled(r["problem"], tuple(r["steps"]), r["first_error"], r["policy"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}, line {len(rows) + 1} is damaged ({error}); restore the file, say with git checkout") from None
-    return rows
+        rows = records(SOLUTIONS / f"{split}.jsonl", "problem, steps, first_error, policy")
+        return [_solution(row | {"label": row.get("first_error"), "generator": row.get("policy")}, where, "") for where, row in rows]
+    except ValueError as error:
+        raise ValueError(f"{error}; restore the file, say with git checkout") from None
 
 
 @cache
@@ -111,13 +107,8 @@ def _solutions(name: str) -> list[Labelled]:
     if split and split not in files:
         raise LabelledError(f"{repo} has no split {split!r}; it has {', '.join(files) or 'no ' + ', '.join(FILES)}")
     columns = f"{', '.join(PROCESS_BENCH)} or {', '.join(MR_BEN)}"
-    found = [
-        _solution(row, where, held)
-        for held, paths in files.items()
-        if split in ("", held)
-        for path in paths
-        for where, row in records(path, columns)
-    ]
+    paths = [(path, held) for held in ([split] if split else files) for path in files[held]]
+    found = [_solution(row, where, held) for path, held in paths for where, row in records(path, columns)]
     if not found:
         raise LabelledError(f"{name} holds no solutions; expected rows with {columns}")
     return found
@@ -126,7 +117,7 @@ def _solutions(name: str) -> list[Labelled]:
 def _solution(row: dict, where: str, split: str) -> Labelled:
     """A row as a solution, its subject the group, or else its split."""
     columns = MR_BEN if set(MR_BEN) & set(row) else PROCESS_BENCH
-    if missing := [column for column in columns if column not in row or (row[column] is None and column != MR_BEN[-1])]:
+    if missing := [column for column in columns if row.get(column) is None and (column != MR_BEN[-1] or column not in row)]:
         raise LabelledError(f"{where}: no {', '.join(missing)}; expected {', '.join(columns)}")
     steps = row[columns[1]]
     if not (isinstance(steps, list) and steps and all(isinstance(step, str) for step in steps)):
@@ -145,23 +136,23 @@ def _of_mr_ben(row: dict, where: str, lines: list[str]) -> Labelled:
     number of their own belong to the step before. In 135 wrong solutions of its chemistry lines and numbers differ, and no label is
     above the last number.
     """
-    counted = [line for line in lines if re.match(r"\s*Step \d", line)]
+    counted = any(re.match(r"\s*Step \d", line) for line in lines)
     steps: list[str] = []
     for line in lines:
-        own = re.match(r"\s*(Step \d|Solution\b)", line)
-        if counted and steps and not own:
+        if counted and steps and not re.match(r"\s*(Step \d|Solution\b)", line):
             steps[-1] += f"\n{line}"
         else:
             steps.append(line)
     correctness, number = str(row["Model_Solution_Correctness"]).lower(), str(row["Model_Solution_First_Error_Step"]).strip()
     if correctness not in ("correct", "incorrect"):
         raise LabelledError(f"{where}: Model_Solution_Correctness must be correct or incorrect; given {correctness!r:.80}")
-    first = 0 if correctness == "correct" else int(number) if number.isdecimal() else -1
-    if not 0 <= first <= len(steps) or (first == 0) != (correctness == "correct"):
+    right = correctness == "correct"
+    if not right and not (number.isdecimal() and 1 <= int(number) <= len(steps)):
         given = f"one of its {len(steps)} steps, from 1; given {number!r:.80}"
         raise LabelledError(f"{where}: Model_Solution_First_Error_Step must be the number of {given}")
     problem = "\n".join(str(part) for part in (row["Question"], row.get("Options")) if part)
-    return Labelled(problem, tuple(steps), first - 1, str(row.get("Sampled_Model") or ""), str(row.get("Subject") or ""))
+    first = -1 if right else int(number) - 1
+    return Labelled(problem, tuple(steps), first, str(row.get("Sampled_Model") or ""), str(row.get("Subject") or ""))
 
 
 def step_scores(prm: str, *sets: Sequence[Labelled]) -> list[list[tuple[float, ...]]]:
