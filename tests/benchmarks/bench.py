@@ -32,7 +32,6 @@ from tts.generate.dry_run import measure, missing_of
 from tts.generate.grid import Grid
 from tts.generate.local_pool import Processes, side_by_side
 from tts.generate.runner import fill
-from tts.generate.scheduler import Scheduler
 from tts.models.loading import load_causal_lm
 from tts.models.locate import locate
 from tts.reward_models.base import StepScorer
@@ -70,9 +69,9 @@ def run(
     return time.perf_counter() - started, outcomes
 
 
-def together(workers: Scheduler, policy: str, prm: str | None, method: str, chosen: list[dict]) -> tuple[float, int]:
+def together(workers: Processes, policy: str, prm: str | None, method: str, chosen: list[dict]) -> tuple[float, int]:
     """Wall time and generated tokens as a study makes them: in chunks, by processes side by side."""
-    spec, size = GRID.spec(method, policy, prm, N), max(1, len(chosen) // (2 * workers.pool.places()))
+    spec, size = GRID.spec(method, policy, prm, N), max(1, len(chosen) // (2 * workers.places()))
     work = [Work(spec, chosen[at : at + size]) for at in range(0, len(chosen), size)]
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -230,7 +229,7 @@ def prm_tokens(report: Report, engines: Engines) -> None:
         )
 
 
-def sampling(report: Report, engines: Engines, workers: Scheduler, name: str, count: int) -> None:
+def sampling(report: Report, engines: Engines, workers: Processes, name: str, count: int) -> None:
     """A pool of N samples a problem against transformers' ways on a model of its own, and against bare forward passes.
 
     By processes side by side, as a study samples, and by one process, which has all threads as the other ways have.
@@ -285,7 +284,7 @@ def own_forward_loop(own: CachedModel, model: torch.nn.Module, batch: int, promp
     return batch * steps
 
 
-def against_plain_search(report: Report, engines: Engines, workers: Scheduler, policy: str, prm: str) -> None:
+def against_plain_search(report: Report, engines: Engines, workers: Processes, policy: str, prm: str) -> None:
     """The same problems on both sides: plainly one after the other, ours each several times under different ids, side by side."""
     sampler, scorer = engines.policy(policy, GRID.sampling()), engines.prm(prm)
     module, reader = load_causal_lm(locate(policy)), type(scorer.family)(locate(prm.split(":")[-1]))
@@ -397,7 +396,7 @@ def main(sections: Sequence[str]) -> None:
     engines = Engines(GRID.batch)
     report = Report(f"N = {N}, {PROBLEMS} problems, {ROUNDS} rounds, {torch.get_num_threads()} threads, batch {GRID.batch}")
     specs = [GRID.spec("beam_search", *pair, N) for pair in PAIRS]
-    with Scheduler(Processes(*side_by_side(specs))) as workers:
+    with Processes(*side_by_side(specs)) as workers:
         every: dict[str, Callable[[], None]] = {
             "search": lambda: [search_against_best_of_n(report, engines, *pair) for pair in PAIRS],
             "shared": lambda: steps_shared(report, engines),

@@ -21,7 +21,7 @@ from tts.generate.chunks import Work
 from tts.generate.grid import Grid
 from tts.generate.local_pool import WorkerError, make_all, side_by_side
 from tts.generate.runner import fill, missing
-from tts.generate.work_queue import RETRIES, Waiting
+from tts.generate.scheduler import RETRIES, Waiting
 from tts.models.hub import ModelError
 from tts.store.run_spec import Model
 from tts.store.store import Store
@@ -147,7 +147,7 @@ def test_a_fork_server_that_is_ending_is_waited_for(monkeypatch):
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found under /proc")
 def test_a_killed_fork_server_takes_no_worker_along_and_leaves_none_behind(tiny_lm, tmp_path):
     wanted = grid(tiny_lm, methods=["majority"])
-    with local_pool.Scheduler(local_pool.Processes(2, 1)) as scheduler:
+    with local_pool.Processes(2, 1) as scheduler:
         send, killed, workers = local_pool._Process.send, [], set()
 
         def kill_the_server(worker, item, store):

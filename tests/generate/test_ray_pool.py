@@ -21,8 +21,7 @@ from tts.common.paths import ROOT
 from tts.generate import ray_pool
 from tts.generate.grid import Grid
 from tts.generate.runner import fill, missing
-from tts.generate.scheduler import Scheduler
-from tts.generate.work_queue import RETRIES
+from tts.generate.scheduler import RETRIES
 from tts.models.hub import ModelError
 from tts.store.run_spec import Model
 from tts.store.store import Store
@@ -197,7 +196,7 @@ def spread(cluster, policy, store, **changes):
     values = {"problems": {"pocket-main": 6}, "policies": [str(policy)], "prms": [f"math-shepherd:{policy}"], "samples": 4, "budgets": [4]}
     sizes = {"max_tokens": 40, "max_steps": 4, "chunk": 2, "batch": 8, "temperature": 1.0}
     wanted = Grid(**(values | sizes | changes))
-    with Scheduler(ray_pool._Cluster(cluster, 1, 0)) as scheduler:
+    with ray_pool._Cluster(cluster, 1, 0) as scheduler:
         for made in scheduler.make(missing(wanted, store), store, lambda item: None, lambda tokens: None):
             store.open(made.work.spec).write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps, made.unread)
     assert not cluster.alive
@@ -216,7 +215,10 @@ def test_dead_actors_and_nodes_that_come_and_go_change_nothing(tiny_lm, one_thre
 
 def test_a_chunk_whose_actors_die_is_named(tiny_lm, tmp_path):
     cluster = Cluster([[1]], dies=lambda task: True)
-    with pytest.raises(ray_pool.ClusterError, match="could make the chunk from pocket-main-.*00000 on .The actor experienced an error"):
+    with pytest.raises(
+        ray_pool.ClusterError,
+        match="made the chunk from pocket-main-.*00000 on was lost .The actor experienced an error.*; every node needs",
+    ):
         spread(cluster, tiny_lm, Store(tmp_path))
     assert cluster.tasks == RETRIES + 1
 

@@ -14,7 +14,7 @@ from stores import export, grid
 from tts.generate.chunks import Engines, Work, inputs_of, make
 from tts.generate.local_pool import make_all
 from tts.generate.runner import fill, missing
-from tts.generate.work_queue import Waiting
+from tts.generate.scheduler import Waiting
 from tts.policies.step_reuse import Remembering
 from tts.search import beam_search, dvts, sample_pool
 from tts.search.base import Candidate

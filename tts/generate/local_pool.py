@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe, forkserver, get_context
 from multiprocessing.connection import wait
@@ -20,7 +20,7 @@ from types import ModuleType
 
 from tts.common.paths import ROOT
 from tts.generate.chunks import Announce, Made, OnTokens, Work
-from tts.generate.scheduler import Lost, Pool, Reply, Scheduler, Worker, WorkerError
+from tts.generate.scheduler import Lost, Reply, Scheduler, Worker, WorkerError
 from tts.generate.worker_process import serve
 from tts.models.files import folder_of
 from tts.models.locate import locate
@@ -92,14 +92,17 @@ def _memory() -> int:
 
 def make_all(work: list[Work], store: Store, announce: Announce, on_tokens: OnTokens, count: int, threads: int) -> Iterator[Made]:
     """:meth:`Scheduler.make` by processes that end with it."""
-    with Scheduler(Processes(min(count, len(work)), threads)) as scheduler:
-        yield from scheduler.make(work, store, announce, on_tokens)
+    with Processes(min(count, len(work)), threads) as processes:
+        yield from processes.make(work, store, announce, on_tokens)
 
 
-class Processes(Pool):
+class Processes(Scheduler):
     """Workers that are so many processes of this machine, with so many threads each; they end with this process."""
 
+    remedy = f"where memory is short, choose a smaller batch, or fewer processes with {PROCESSES}=1"
+
     def __init__(self, count: int, threads: int):
+        super().__init__()
         self.count, self.threads = count, threads
 
     def places(self) -> int:
@@ -108,16 +111,10 @@ class Processes(Pool):
     def start(self) -> Worker:
         return _Process(self.threads, 1 / self.count)
 
-    def replies(self, workers: Sequence[_Process]) -> Iterator[tuple[Worker, Reply]]:
-        saying = {worker.connection: worker for worker in workers}
+    def replies(self) -> Iterator[tuple[Worker, Reply]]:
+        saying = {worker.connection: worker for worker in self.workers}
         for connection in wait(list(saying), timeout=1):  # without an end, a signal just before would go unseen
             yield saying[connection], saying[connection].receive()
-
-    def gave_up(self, run: str, problem: str, reason: str) -> WorkerError:
-        return WorkerError(
-            f"{run}: the process that made the chunk from {problem} on {reason}, again and again; "
-            f"where memory is short, choose a smaller batch, or fewer processes with {PROCESSES}=1"
-        )
 
 
 class _Process(Worker):

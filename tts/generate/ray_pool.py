@@ -10,9 +10,8 @@ import importlib.util
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -20,7 +19,7 @@ from tts import policies, reward_models
 from tts.common.paths import ROOT
 from tts.generate.chunks import Announce, Engines, Inputs, Made, OnTokens, Work, inputs_of, make
 from tts.generate.local_pool import CLUSTER, side_by_side
-from tts.generate.scheduler import Lost, Pool, Reply, Scheduler, Worker
+from tts.generate.scheduler import Lost, Reply, Scheduler, Worker
 from tts.models.hub import ModelError
 from tts.policies import openai, vllm
 from tts.store.run_spec import Model
@@ -61,22 +60,24 @@ def make_all(work: list[Work], store: Store, announce: Announce, on_tokens: OnTo
     """:meth:`Scheduler.make` by actors that end with it; tokens are told with each chunk, not while it is made."""
     setting = json.loads(os.environ[CLUSTER])
     _, threads = side_by_side(item.spec for item in work)  # as here, so that sums are made in the same order
-    with _connected(setting["address"]) as ray, Scheduler(_Cluster.of(ray, setting["gpus"], threads)) as scheduler:
-        yield from scheduler.make(work, store, announce, on_tokens)
+    with _connected(setting["address"]) as ray, _Cluster.of(ray, setting["gpus"], threads) as cluster:
+        yield from cluster.make(work, store, announce, on_tokens)
 
 
-@dataclass(frozen=True)
-class _Cluster(Pool):
+class _Cluster(Scheduler):
     """Workers that are actors, as many as the nodes that are alive have room for.
 
-    Attributes:
+    Args:
         ray: the package, connected.
         cpus, gpus: what each actor takes of a node.
     """
 
-    ray: Any
-    cpus: int
-    gpus: float
+    error = ClusterError
+    remedy = f"every node needs this checkout at {ROOT}, the same packages, and memory for the models"
+
+    def __init__(self, ray: Any, cpus: int, gpus: float):
+        super().__init__()
+        self.ray, self.cpus, self.gpus = ray, cpus, gpus
 
     @classmethod
     def of(cls, ray: Any, gpus: float | None, threads: int) -> _Cluster:
@@ -99,8 +100,8 @@ class _Cluster(Pool):
     def start(self) -> Worker:
         return _Handle(self)
 
-    def replies(self, workers: Sequence[_Handle]) -> Iterator[tuple[Worker, Reply]]:
-        making = {worker.reference: worker for worker in workers if worker.item}
+    def replies(self) -> Iterator[tuple[Worker, Reply]]:
+        making = {worker.reference: worker for worker in self.workers if worker.item}
         if not making:  # every node is gone; others may come
             time.sleep(PATIENCE)
             return
@@ -112,16 +113,10 @@ class _Cluster(Pool):
                 error.cause.__cause__ = error  # which has the actor's traceback
                 yield making[reference], error.cause
             except self.ray.exceptions.RayError as error:  # its process or its node died
-                yield making[reference], Lost(str(error).strip().splitlines()[0])
+                yield making[reference], Lost(f"was lost ({str(error).strip().splitlines()[0]})")
             else:
                 yield making[reference], made.generated
                 yield making[reference], made
-
-    def gave_up(self, run: str, problem: str, reason: str) -> ClusterError:
-        return ClusterError(
-            f"{run}: no process of the cluster could make the chunk from {problem} on ({reason}); "
-            f"every node needs this checkout at {ROOT}, the same packages, and memory for the models"
-        )
 
     def __str__(self) -> str:
         return f"{self.cpus} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")

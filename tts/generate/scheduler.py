@@ -8,13 +8,17 @@ process that schedules alone writes to the store.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
-from tts.generate.chunks import Announce, Made, OnTokens, Work
-from tts.generate.work_queue import Waiting
+from tts.generate.chunks import Announce, Made, OnTokens, Work, pool_of
+from tts.search.registry import is_search
 from tts.store.store import Store
+
+RETRIES = 3  # of one chunk whose worker was lost
 
 
 class WorkerError(RuntimeError):
@@ -68,8 +72,62 @@ def _models(item: Work) -> tuple[str | None, str | None]:
     return policy, item.spec.guide
 
 
-class Pool(ABC):
-    """Where workers run."""
+class Waiting:
+    """Chunks that wait for a worker, in the order in which they are to be made; one that is made from what another leaves, once that
+    one is stored.
+
+    Scores need their pool. Searches of the same problems by the same policy follow one another, as each is given the steps of those
+    before it: so all that a chunk is made from follows from the order of the work, not from which worker was faster.
+    """
+
+    def __init__(self, work: Sequence[Work], store: Store):
+        self.items, self.store = list(work), store
+        self._lost: Counter[int] = Counter()
+        self._before: dict[int, Work] = {}
+        latest: dict[str, Work] = {}
+        for item in (item for item in self.items if is_search(item.spec.method)):
+            like = f"{item.spec.sampler} {item.chunk}"
+            if like in latest:
+                self._before[id(item)] = latest[like]
+            latest[like] = item
+
+    def __bool__(self) -> bool:
+        return bool(self.items)
+
+    def take(self, suits: Callable[[Work], bool] = lambda item: True) -> Work | None:
+        """The first chunk that can be made now, and that suits; None where there is none."""
+        for place, item in enumerate(self.items):
+            if suits(item) and self._ready(item):
+                return self.items.pop(place)
+        return None
+
+    def again(self, item: Work) -> bool:
+        """Puts a chunk whose worker was lost back; False where that has happened too often."""
+        self._lost[id(item)] += 1
+        if self._lost[id(item)] > RETRIES:
+            return False
+        self.items.insert(0, item)
+        return True
+
+    def _ready(self, item: Work) -> bool:
+        before = self._before.get(id(item))
+        needed = self.store.run(before.spec) if before else pool_of(item, self.store)
+        return needed is None or needed.has(item.chunk)
+
+
+class Scheduler(AbstractContextManager):
+    """Workers of one kind; they keep their models from chunk to chunk, and end with the ``with`` block.
+
+    Attributes:
+        error: kind of the error about a chunk whose workers were lost again and again.
+        remedy: what its message says to do.
+    """
+
+    error: type[Exception] = WorkerError
+    remedy: str
+
+    def __init__(self) -> None:
+        self.workers: list[Any] = []
 
     @abstractmethod
     def places(self) -> int:
@@ -80,30 +138,12 @@ class Pool(ABC):
         """A further worker."""
 
     @abstractmethod
-    def replies(self, workers: Sequence[Worker]) -> Iterator[tuple[Worker, Reply]]:
+    def replies(self) -> Iterator[tuple[Worker, Reply]]:
         """What workers replied; waits some seconds for it at most."""
 
-    @abstractmethod
-    def gave_up(self, run: str, problem: str, reason: str) -> Exception:
-        """Error about a chunk whose workers were lost again and again.
-
-        Args:
-            run: description of the chunk's run.
-            problem: id of the chunk's first problem.
-            reason: how the last worker ended.
-        """
-
-
-class Scheduler(AbstractContextManager):
-    """Workers of a pool; they keep their models from chunk to chunk, and end with the ``with`` block."""
-
-    def __init__(self, pool: Pool):
-        self.pool = pool
-        self._workers: list[Worker] = []
-
     def __exit__(self, *error: object) -> None:
-        while self._workers:
-            self._workers.pop().stop()
+        while self.workers:
+            self.workers.pop().stop()
 
     def make(self, work: list[Work], store: Store, announce: Announce, on_tokens: OnTokens) -> Iterator[Made]:
         """Makes chunks, in the order in which they get done; the caller stores each before it asks for the next.
@@ -113,24 +153,25 @@ class Scheduler(AbstractContextManager):
             store: store that gets them.
 
         Raises:
-            Exception: what a chunk raised, as it would here, or what :meth:`Pool.gave_up` gives for one whose workers were lost.
+            Exception: what a chunk raised, as it would here, or :attr:`error` for one whose workers were lost.
         """
         waiting = Waiting(work, store)
         while True:
             self._hand_out(waiting, announce)
-            if not any(worker.item for worker in self._workers):
+            if not any(worker.item for worker in self.workers):
                 if not waiting:
                     return
-                if self.pool.places():
+                if self.places():
                     raise WorkerError(f"{waiting.items[0].spec}: what it is made from is neither stored nor asked for")
-            for worker, reply in self.pool.replies(self._workers):
+            for worker, reply in self.replies():
                 if isinstance(reply, int):
                     on_tokens(reply)
                 elif isinstance(reply, Lost):
-                    self._workers.remove(worker)
+                    self.workers.remove(worker)
                     worker.stop()
-                    if worker.item and not waiting.again(worker.item):
-                        raise self.pool.gave_up(str(worker.item.spec), worker.item.chunk[0]["id"], reply.reason)
+                    if (item := worker.item) and not waiting.again(item):
+                        made = f"the process that made the chunk from {item.chunk[0]['id']} on {reply.reason}"
+                        raise self.error(f"{item.spec}: {made}, again and again; {self.remedy}")
                 elif isinstance(reply, Exception):
                     raise reply
                 else:
@@ -141,15 +182,15 @@ class Scheduler(AbstractContextManager):
 
     def _hand_out(self, waiting: Waiting, announce: Announce) -> None:
         """Gives each idle worker a chunk, one that suits its models if there is any; starts and stops workers as there is room."""
-        places = self.pool.places()
-        for worker in [worker for worker in self._workers if not worker.item]:
-            if len(self._workers) > places:
-                self._workers.remove(worker)
+        places = self.places()
+        for worker in [worker for worker in self.workers if not worker.item]:
+            if len(self.workers) > places:
+                self.workers.remove(worker)
                 worker.stop()
             elif item := waiting.take(worker.suits) or waiting.take():
                 _hand(worker, item, waiting, announce)
-        while len(self._workers) < places and (item := waiting.take()):
-            self._workers.append(worker := self.pool.start())
+        while len(self.workers) < places and (item := waiting.take()):
+            self.workers.append(worker := self.start())
             _hand(worker, item, waiting, announce)
 
 
