@@ -88,6 +88,15 @@ def test_measuring_stops_at_its_limit_and_says_what_it_did_not_see(tmp_path, mon
     assert hasty.tokens == sum(item.tokens for item in items) > 2 * whole.tokens
 
 
+def test_measuring_opens_each_model_once(tmp_path, monkeypatch):
+    """With the task of its problems, of which the study opens it too."""
+    opened, open_policy, open_prm = [], chunks.open_policy, chunks.open_prm
+    monkeypatch.setattr(chunks, "open_policy", lambda *given: opened.append(given[3].name) or open_policy(*given))
+    monkeypatch.setattr(chunks, "open_prm", lambda *given, **more: opened.append(more["task"].name) or open_prm(*given, **more))
+    measure(missing_of([(grid(), Store(tmp_path))]), minutes=0)
+    assert opened == ["pocket", "pocket"]
+
+
 def test_nothing_is_left_to_measure(tmp_path):
     wanted, store = grid(methods=["majority"], problems={"pocket-main": 2}), Store(tmp_path)
     fill(wanted, store)

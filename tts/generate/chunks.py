@@ -229,18 +229,14 @@ def _score_pool(work: Work, pool: list[dict], engines: Engines) -> list[dict]:
     prm = engines.prm(work.spec.prm.name, task_in(work.chunk))
     at_once = max(1, FEWEST * engines.batch // work.spec.n)
     for first in range(0, len(pool), at_once):
-        score_rows(pool[first : first + at_once], prm)
+        rows = pool[first : first + at_once]
+        problems = [(r["problem_id"], r["problem"]) for r in rows for _ in r["trajectories"]]
+        results = iter(zip(*prm.score(problems, [tuple(t["steps"]) for r in rows for t in r["trajectories"]])))
+        for r in rows:
+            prm.forget(r["problem_id"])
+            r["prm_tokens"] = 0
+            for trajectory in r["trajectories"]:
+                scores, read = next(results)
+                trajectory["scores"] = list(scores)
+                r["prm_tokens"] += read
     return pool
-
-
-def score_rows(rows: list[dict], prm: StepScorer) -> None:
-    """Puts a PRM's scores into a pool's rows."""
-    problems = [(r["problem_id"], r["problem"]) for r in rows for _ in r["trajectories"]]
-    results = iter(zip(*prm.score(problems, [tuple(t["steps"]) for r in rows for t in r["trajectories"]])))
-    for row in rows:
-        prm.forget(row["problem_id"])
-        row["prm_tokens"] = 0
-        for trajectory in row["trajectories"]:
-            scores, read = next(results)
-            trajectory["scores"] = list(scores)
-            row["prm_tokens"] += read

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from tqdm.auto import tqdm
 
-from tts.generate.chunks import FEWEST, Engines, Work, make, pool_of, room, score_rows
+from tts.generate.chunks import FEWEST, Engines, Work, make, pool_of, room
 from tts.generate.grid import Grid
 from tts.generate.local_pool import side_by_side
 from tts.generate.runner import missing
@@ -119,10 +119,10 @@ def measure(items: Sequence[Item], minutes: float = 2.0) -> Estimate:
                 name = f"{run}, {problem_set}"
                 bar.set_postfix_str(name)
                 left = began + 60 * minutes - time.monotonic()
-                made = probes.measured(alike, problem_set, left / (len(groups) - place))
-                cut += [] if made.whole else [name]
+                tokens_each, seconds_each, whole = probes.measured(alike, problem_set, left / (len(groups) - place))
+                cut += [] if whole else [name]
                 solutions = sum(item.solutions for item in alike)
-                tokens, seconds = tokens + solutions * made.tokens, seconds + solutions * made.seconds
+                tokens, seconds = tokens + solutions * tokens_each, seconds + solutions * seconds_each
                 caches.append(_caches(alike, probes.engines))
     finally:
         torch.set_num_threads(before)
@@ -137,23 +137,6 @@ def _shortened(spec: RunSpec, n: int, tokens: int) -> RunSpec:
     return replace(spec, n=min(spec.n, max(width, n // width * width)), sampling=sampling | shorter)
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """What one solution takes.
-
-    Attributes:
-        tokens: tokens that the policy generates for it.
-        seconds: how long it takes.
-        whole: whether whole solutions were measured; else both are stretched to ``max_tokens``.
-        rows: rows that were made, as the store keeps them.
-    """
-
-    tokens: float
-    seconds: float
-    whole: bool
-    rows: list[dict]
-
-
 class _Probes:
     """Short runs of the missing work.
 
@@ -165,58 +148,47 @@ class _Probes:
     def __init__(self, engines: Engines, began: float):
         self.engines, self._began, self.starting = engines, began, 0.0
         self._steps: dict[tuple, list[ChunkSteps]] = {}
-        self._pools: dict[tuple, _Measured] = {}
+        self._pools: dict[tuple, tuple[list[dict], bool]] = {}  # rows, and whether their solutions are whole
 
-    def measured(self, alike: Sequence[Item], problem_set: str, seconds: float) -> _Measured:
-        """What a solution of chunks of one run takes, measured for so many seconds, about; policies write more of harder problems."""
-        work = alike[0].work
-        self.engines = self.engines.of(work.spec)
-        key = work.spec.policy.name, problem_set
-        if work.spec.method != "scores":
-            return self._making(work.spec, _problems(alike), key, seconds)
-        pool = pool_of(work, alike[0].store)
-        if pool.has(work.chunk):
-            self._pools[key] = _Measured(0.0, 0.0, True, pool.read(work.chunk)[: ROUNDS[-1][0]])
-        return self._scoring(work.spec, self._pools[key], seconds)
+    def measured(self, alike: Sequence[Item], problem_set: str, seconds: float) -> tuple[float, float, bool]:
+        """What a solution of chunks of one run takes, measured for so many seconds, about; policies write more of harder problems.
 
-    def _making(self, spec: RunSpec, problems: Sequence[dict], key: tuple, seconds: float) -> _Measured:
-        self.engines.policy(spec.policy.name, Sampling(**spec.sampling))
+        Returns:
+            Tokens that the policy generates for it; seconds that it takes; and whether whole solutions were measured, else both are
+            stretched to ``max_tokens``. A pool's tokens are its own run's, not its scores'.
+        """
+        work, problems = alike[0].work, _problems(alike)
+        spec, pool = work.spec, pool_of(work, alike[0].store)
+        key = spec.policy.name, problem_set
+        self.engines = self.engines.of(spec)
+        if pool is None:
+            self.engines.policy(spec.policy.name, Sampling(**spec.sampling), task_of_key(spec.task))
+        elif pool.has(work.chunk):
+            self._pools[key] = pool.read(work.chunk), True
         if spec.prm:
-            self.engines.prm(spec.prm.name)
+            self.engines.prm(spec.prm.name, task_in(problems))
         began = time.monotonic()
         self.starting = self.starting or began - self._began
         for number, (count, samples, tokens) in enumerate(ROUNDS):
-            small, few = _shortened(spec, samples, tokens), problems[:: max(1, len(problems) // count)][:count]
-            known = self._steps.setdefault((*key, number), [])  # searches find the steps of those before them known, as in the study
-            started = time.monotonic()
-            made = make(Work(small, few), StepCache(known), self.engines)
-            took = time.monotonic() - started
-            known.append(made.sampled)
-            solutions, asked = small.n * len(few), sum(row["policy_tokens"] for row in made.rows)
-            whole = small.sampling == spec.sampling
-            stretch = (1 if whole else solutions * spec.sampling["max_tokens"] / max(1, asked)) / solutions
-            found = _Measured(stretch * made.generated, stretch * took, whole, made.rows)
-            if time.monotonic() - began + GROWTH * took > seconds:
+            if pool:
+                rows, whole = self._pools[key]
+                rows = [row | {"trajectories": [dict(t) for t in row["trajectories"][:samples]]} for row in rows[:count]]
+                made = make(Work(spec, problems), rows, self.engines)
+                lengths = [t["tokens"] or 0 for row in rows for t in row["trajectories"]]  # unknown of some imported ones, which are whole
+                solutions, written = len(lengths), sum(lengths)
+            else:
+                small, few = _shortened(spec, samples, tokens), problems[:: max(1, len(problems) // count)][:count]
+                known = self._steps.setdefault((*key, number), [])  # searches find the steps of those before them known, as in the study
+                made = make(Work(small, few), StepCache(known), self.engines)
+                known.append(made.sampled)
+                solutions, written = small.n * len(few), sum(row["policy_tokens"] for row in made.rows)
+                whole = small.sampling == spec.sampling
+            if time.monotonic() - began + GROWTH * made.seconds > seconds:
                 break
         if spec.method == "pool":
-            self._pools[key] = found
-        return found
-
-    def _scoring(self, spec: RunSpec, pool: _Measured, seconds: float) -> _Measured:
-        """Of a pool's solutions, whose tokens its own run has: a few of them, then all if these leave time."""
-        prm = self.engines.prm(spec.prm.name)
-        for rows, count in [(pool.rows[:1], 4), (pool.rows, ROUNDS[-1][1])]:
-            rows = [row | {"trajectories": [dict(t) for t in row["trajectories"][:count]]} for row in rows]
-            started = time.monotonic()
-            score_rows(rows, prm)
-            took = time.monotonic() - started
-            trajectories = [t for row in rows for t in row["trajectories"]]
-            written = sum(t["tokens"] or 0 for t in trajectories)  # unknown of some imported ones, which are whole
-            stretch = 1 if pool.whole else spec.sampling["max_tokens"] * len(trajectories) / max(1, written)
-            found = _Measured(0.0, stretch * took / len(trajectories), pool.whole, rows)
-            if took * sum(len(row["trajectories"]) for row in pool.rows) / len(trajectories) > seconds:
-                break
-        return found
+            self._pools[key] = made.rows, whole
+        each = (1 if whole else solutions * spec.sampling["max_tokens"] / max(1, written)) / solutions
+        return each * made.generated, each * made.seconds, whole
 
 
 def _problems(alike: Sequence[Item]) -> list[dict]:
