@@ -77,14 +77,13 @@ class Grid(BaseModel):
     chunk: int = Field(40, ge=1)
     batch: int = Field(128, ge=1, le=MOST)
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, values: object) -> object:
-        for name, value in values.items() if isinstance(values, dict) else ():
-            held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-            if any(isinstance(item, bool) for item in held):
-                raise ValueError(f"{name}: true and false are no values for it")
-        return values
+    def _true_is_no_number(cls, value: object) -> object:
+        held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        if any(isinstance(item, bool) for item in held):
+            raise ValueError("true and false are no values for it")
+        return value
 
     @field_validator("policies", "prms", "methods", "budgets")
     @classmethod
@@ -112,31 +111,20 @@ class Grid(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _answers_can_be_found(self) -> Grid:
-        _ = self.task  # raises where it lacks a way
-        return self
-
-    @model_validator(mode="after")
-    def _guided_methods_have_a_prm(self) -> Grid:
-        guided = [m for m in self.methods if registry.method_of(m).guided]
-        if guided and not self.prms:
+    def _all_goes_together(self) -> Grid:
+        _ = self.task  # raises where it lacks a way of finding answers
+        if (guided := [m for m in self.methods if registry.method_of(m).guided]) and not self.prms:
             without = [m for m in registry.compared() if not registry.method_of(m).guided]
             raise ValueError(f"{', '.join(guided)} need a PRM; give prms, or leave only {' and '.join(without)} in methods")
-        return self
-
-    @model_validator(mode="after")
-    def _budgets_fit(self) -> Grid:
         ours = [policy for policy in self.policies if not imported.is_imported(policy)]
-        if theirs := [prm for prm in self.prms if imported.is_imported(prm)]:
-            if ours:
-                raise ValueError(f"{theirs[0]} has scores of imported solutions only; {ours[0]} needs a PRM that can be run")
+        if ours and (theirs := [prm for prm in self.prms if imported.is_imported(prm)]):
+            raise ValueError(f"{theirs[0]} has scores of imported solutions only; {ours[0]} needs a PRM that can be run")
         if len(ours) < len(self.policies):
             self._imported_data_suffice()
         if not ours:
             return self
-        for n in self.budgets:
-            if n < 1 or n > self.samples:
-                raise ValueError(f"budget N = {n} is not in 1..samples = {self.samples}")
+        if wrong := [n for n in self.budgets if not 1 <= n <= self.samples]:
+            raise ValueError(f"budget N = {wrong[0]} is not in 1..samples = {self.samples}")
         for method in map(registry.method_of, self.methods):
             for n in self.budgets if method.part is None else sorted({*self.budgets, self.samples}):
                 try:
@@ -147,17 +135,16 @@ class Grid(BaseModel):
 
     def _imported_data_suffice(self) -> None:
         """Imported data need not fit a grid of budgets, but must say something of each method."""
-        if self.system is not None and all(map(imported.is_imported, self.policies)):
+        theirs = [policy for policy in self.policies if imported.is_imported(policy)]
+        if self.system is not None and len(theirs) == len(self.policies):
             raise ValueError("system: imported samples were made with a prompt of their own; leave it out")
-        for policy in filter(imported.is_imported, self.policies):
-            for scorer in self.prms if any(registry.method_of(m).guided for m in self.methods) else []:
-                if not self.fits(policy, scorer, self.rule):
+        for policy, method in product(theirs, self.methods):
+            for prm in self.prms if registry.method_of(method).guided else [None]:
+                if prm and not self.fits(policy, prm, self.rule):
                     raise ValueError(
-                        f"imported scores of {imported.original(scorer)} are not in [0, 1], so that sums (PRM-Vote) and products say "
+                        f"imported scores of {imported.original(prm)} are not in [0, 1], so that sums (PRM-Vote) and products say "
                         "nothing: give vote=max with aggregate min, last or avg, or import again with --scores sigmoid if they are logits"
                     )
-        for policy, method in product(filter(imported.is_imported, self.policies), self.methods):
-            for prm in self.prms if registry.method_of(method).guided else [None]:
                 if any(self.holds(policy, prm, method, n) for n in self.budgets):
                     continue
                 wanted = f"{method} of {imported.original(policy)}" + (f" with {imported.original(prm)}" if prm else "")
@@ -241,12 +228,11 @@ class Grid(BaseModel):
                 if prm and any(m.run == registry.SCORES for m in chosen):
                     yield registry.SCORES, policy, prm, self.samples
                 for method in (m for m in own if m.guided == (prm is not None)):
-                    yield from self._own_runs(method, policy, prm)
-
-    def _own_runs(self, method: registry.Method, policy: str, prm: str | None) -> Iterator[tuple[str, str, str | None, int]]:
-        """One run from which smaller budgets are drawn, or one for each budget."""
-        budgets = [self.samples] if method.part else sorted(self.budgets, reverse=True)
-        yield from ((method.name, policy, prm, n) for n in budgets if method.part or self.holds(policy, prm, method.name, n))
+                    if method.part:  # one run, from which smaller budgets are drawn
+                        yield method.name, policy, prm, self.samples
+                    else:
+                        held = (n for n in sorted(self.budgets, reverse=True) if self.holds(policy, prm, method.name, n))
+                        yield from ((method.name, policy, prm, n) for n in held)
 
     # -- what was imported -------------------------------------------------------------------------------------
 
@@ -291,15 +277,11 @@ class Grid(BaseModel):
     def chunks(self, problem_set: str) -> list[list[dict]]:
         """The problems of a set in units of work."""
         rows = _problems(problem_set, self.problems[problem_set], self.split)
-        return [list(rows[i : i + self.chunk]) for i in range(0, len(rows), self.chunk)]
+        return [rows[i : i + self.chunk] for i in range(0, len(rows), self.chunk)]
 
 
 _weights, _weights_of_prm, _prompt = cache(policies.weights_of), cache(reward_models.weights_of), cache(policies.prompt_of)
-
-
-@cache
-def _problems(name: str, count: int, split: str) -> tuple[dict, ...]:
-    return tuple(problem_rows(name, count, split))
+_problems = cache(problem_rows)
 
 
 class ParameterError(ValueError):

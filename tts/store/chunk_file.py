@@ -49,6 +49,9 @@ STEPS = pa.field("sampled", pa.list_(STEP))
 
 ALL = "all.parquet"
 """The one file of a run that was imported."""
+MANIFEST = "import.json"
+"""The list of what one import holds."""
+_AGAIN = {ALL: "import its files again", MANIFEST: "import the data again"}
 _COLUMNS = {field.name: field for field in [*SCHEMA, STEPS]}
 
 
@@ -100,7 +103,7 @@ def read_chunk(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
 
 def open_chunk(path: Path) -> pq.ParquetFile:
     """A stored chunk's file in memory, compressed as it is, its checksum verified. Raises as :func:`read_chunk`."""
-    with _damage_told(path):
+    with damage_told(path):
         content = checksum.content_of(path)
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         if not checksum.is_whole(content, file.metadata.metadata or {}):
@@ -110,7 +113,7 @@ def open_chunk(path: Path) -> pq.ParquetFile:
 
 def read_groups(path: Path, file: pq.ParquetFile, groups: Sequence[int] | None = None, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
     """Some row groups, all by default, of an opened chunk. Raises as :func:`read_chunk`."""
-    with _damage_told(path):
+    with damage_told(path):
         names = [name for name in file.schema_arrow.names if name in columns]
         table = file.read(names) if groups is None else file.read_row_groups(list(groups), names)
         for place, name in enumerate(columns):
@@ -124,19 +127,19 @@ def read_groups(path: Path, file: pq.ParquetFile, groups: Sequence[int] | None =
 
 
 @contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
+def damage_told(path: Path) -> Iterator[None]:
+    """Around what reads a file of a store: whatever damage raises there becomes a :class:`StoreError` with reason and remedy."""
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        again = "import its files again" if path.name == ALL else "run the study again, which makes only it anew"
+        again = _AGAIN.get(path.name, "run the study again, which makes only it anew")
         raise StoreError(f"{path} is damaged ({reason}); delete it and {again}") from None
 
 
 def chunk_limits(path: Path) -> list[str]:
     """What the engine could not do when it made a chunk; nothing of a damaged one, of which whoever reads its rows is told."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        return json.loads((pq.read_schema(path).metadata or {}).get(b"limits", "[]"))
     except (pa.ArrowException, OSError):
         return []
-    return json.loads(metadata.get(b"limits", "[]"))

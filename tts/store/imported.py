@@ -14,12 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from tts.search.registry import Settings, is_search, method_of, prm_of
+from tts.store.chunk_file import MANIFEST, damage_told
 from tts.store.run_spec import RunSpec
 from tts.store.store import Run, Store, StoreError
 
 PREFIX = "imported:"
 FOLDER = "imported"
-MANIFEST = "import.json"
 # Settings of sampling and search: whatever was imported has its own.
 FIXED = ("temperature", "top_p", "max_tokens", "max_step_tokens", "max_steps", "beam_width")
 
@@ -237,25 +237,16 @@ def _import_named_in(model: str) -> str:
 @lru_cache(maxsize=64)
 def _read(path: Path, changed: int) -> Import:
     content = manifest(path)
-    try:
-        runs = tuple(
-            Held(RunSpec.of(run["spec"]), run["problems"], (*run["outside"],) if "outside" in run else None) for run in content["runs"]
-        )
-        return Import(path.parent, content["name"], content["hash"], content["problems"], runs)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, error) from None
+    with damage_told(path):
+        runs = [(RunSpec.of(run["spec"]), run["problems"], run.get("outside")) for run in content["runs"]]
+        held = tuple(Held(spec, count, (*outside,) if outside else None) for spec, count, outside in runs)
+        return Import(path.parent, content["name"], content["hash"], content["problems"], held)
 
 
 def manifest(path: Path) -> dict:
     """What an import's list says; raises :class:`StoreError` where it is damaged."""
-    try:
+    with damage_told(path):
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, error) from None
-    if not isinstance(content, dict):
-        raise _damaged(path, "it is no object")
-    return content
-
-
-def _damaged(path: Path, reason: object) -> StoreError:
-    return StoreError(f"{path} is damaged ({reason}); delete it and import the data again")
+        if not isinstance(content, dict):
+            raise ValueError("it is no object")
+        return content

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from tts.common.files import replacing, write_text
-from tts.store.chunk_file import ALL, STEPS, StoreError, chunk_limits, open_chunk, read_chunk, read_groups, write_chunk
+from tts.store.chunk_file import ALL, STEPS, StoreError, chunk_limits, damage_told, open_chunk, read_chunk, read_groups, write_chunk
 from tts.store.run_spec import RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.tasks.problems import fingerprint
@@ -300,13 +300,11 @@ def _run(folder: Path, spec: RunSpec) -> Run:
 
 def _stored_run(note: Path) -> Run:
     """The run that a ``run.json`` describes; raises :class:`StoreError` where that is damaged."""
-    try:
+    with damage_told(note):
         spec = RunSpec.of(json.loads(note.read_text(encoding="utf-8")))
         if not note.parent.name.endswith(f"-{spec.key}"):
             raise ValueError("it does not describe the run that its folder is named after")
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{note} is damaged ({error}); delete it and run the study again, which makes only it anew") from None
-    return _run(note.parent, spec)
+        return _run(note.parent, spec)
 
 
 def _name(spec: RunSpec) -> str:
