@@ -103,20 +103,18 @@ def _made(work: list[Work], specs: list[RunSpec], store: Store, announce: Announ
 
 def describe(grid: Grid, store: Store) -> str:
     """What will run, in two lines, and a line for each thing that an engine could not do for what is stored."""
-    work = missing(grid, store)
-    total = sum(1 for _ in grid.specs()) * sum(len(grid.chunks(name)) for name in grid.problems)
+    specs, left = list(grid.specs()), len(missing(grid, store))
+    total = len(specs) * sum(len(grid.chunks(name)) for name in grid.problems)
+    policies = f"{len(grid.policies)} {'policy' if len(grid.policies) == 1 else 'policies'}"
+    prms = f"{len(grid.prms)} {'PRM' if len(grid.prms) == 1 else 'PRMs'}"
     sets = ", ".join(f"{count} of {name} ({grid.split})" for name, count in grid.problems.items())
-    others = [spec for spec in grid.specs() if spec.engine.name != DEFAULT]
-    limits = dict.fromkeys(f"\n{spec.policy.name}: {limit}" for spec in others for limit in store.run(spec).limits())
-    sources = {policy: imported.of(grid.problems, policy) for policy in grid.policies if imported.is_imported(policy)}
-    limits |= (
-        {"\naccuracies are those of the first N samples, not the expectation over subsets of N": None} if grid.subsets == "first" else {}
-    )
-    limits |= dict.fromkeys(f"\n{line}" for policy, source in sources.items() for line in source.repeated(policy, grid.seed))
-    policies = "1 policy" if len(grid.policies) == 1 else f"{len(grid.policies)} policies"
-    prms = "1 PRM" if len(grid.prms) == 1 else f"{len(grid.prms)} PRMs"
-    return (
-        f"{policies}, {prms}, methods {', '.join(grid.methods)}, "
-        f"N = {', '.join(map(str, grid.budgets))}, problems: {sets}\n"
-        f"{total - len(work)} of {total} chunks are stored in {store.folder}; {len(work)} will run"
-    ) + "".join(limits)
+    lines = [
+        f"{policies}, {prms}, methods {', '.join(grid.methods)}, N = {', '.join(map(str, grid.budgets))}, problems: {sets}",
+        f"{total - left} of {total} chunks are stored in {store.folder}; {left} will run",
+        *(f"{spec.policy.name}: {limit}" for spec in specs if spec.engine.name != DEFAULT for limit in store.run(spec).limits()),
+    ]
+    if grid.subsets == "first":
+        lines.append("accuracies are those of the first N samples, not the expectation over subsets of N")
+    for policy in filter(imported.is_imported, grid.policies):
+        lines += imported.of(grid.problems, policy).repeated(policy, grid.seed)
+    return "\n".join(dict.fromkeys(lines))

@@ -95,25 +95,16 @@ class Import:
             n: the budget; where smaller budgets are drawn from one run, any takes the largest.
             seed: seed of repeated runs. Any run of the import may have it: those that were not repeated answer for it then. 0, the
                 default, stands for the first seed where no run has it.
-            problems: how many.
         """
         one_budget = is_search(method) and method_of(method).part is None
-        found = [
-            held.spec
-            for held in self.runs
-            if held.spec.method == method
-            and held.spec.policy.name == policy
-            and held.spec.guide == prm
-            and held.problems >= problems
-            and (not one_budget or held.spec.n == n)
-        ]
+        specs = [held.spec for held in self.runs if held.problems >= problems and (not one_budget or held.spec.n == n)]
+        found = [spec for spec in specs if (spec.method, spec.policy.name, spec.guide) == (method, policy, prm)]
         seeds = {spec.seed for spec in found}
         if seeds and seed not in seeds:
             known = any(held.spec.seed == seed for held in self.runs)
-            if seed == 0 and not known or len(seeds) == 1 and (known or seed == 0):
+            if len(seeds) == 1 if known else seed == 0:
                 seed = min(seeds)
-        right = [spec for spec in found if spec.seed == seed]
-        return max(right, key=lambda spec: spec.n, default=None)
+        return max((spec for spec in found if spec.seed == seed), key=lambda spec: spec.n, default=None)
 
     def spec(self, method: str, policy: str, prm: str | None, n: int, seed: int, problems: int) -> RunSpec:
         """As :meth:`find`; raises :class:`NotImported` where there is none."""

@@ -33,7 +33,7 @@ def rekey(store: Store) -> Iterator[str]:
     with store.lock():
         for run in outdated(store):
             moved, reasons = 0, {}
-            for path in sorted(run.folder.glob("*.parquet")):
+            for path in run.files:
                 row = read_chunk(path).slice(0, 1).to_pylist()[0]
                 task = _task_of(row["problem_id"])
                 if reason := _unlike(run.spec, task, row):

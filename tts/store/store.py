@@ -76,16 +76,21 @@ class Run:
 
     def steps(self, problems: Sequence[dict]) -> ChunkSteps:
         """The steps that were sampled for a chunk, if they were kept; raises :class:`StoreError` as :meth:`read` does."""
-        path = self._stored(problems)
-        return _steps_of(path, path.stat().st_mtime_ns)
+        problem_ids, steps = read_chunk(self._stored(problems), ["problem_id", STEPS.name]).columns
+        return ChunkSteps(problem_ids.to_pylist(), steps.combine_chunks())
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of its chunks."""
+        return sorted(self.folder.glob("*.parquet"))
 
     def limits(self) -> list[str]:
         """What the engine could not do when it made any of the run's chunks; "not reproducible", for instance."""
-        return list(dict.fromkeys(limit for path in sorted(self.folder.glob("*.parquet")) for limit in chunk_limits(path)))
+        return list(dict.fromkeys(limit for path in self.files for limit in chunk_limits(path)))
 
     def rows(self) -> Iterator[dict]:
         """Every row that the run holds, chunk by chunk; raises :class:`StoreError` where a chunk is damaged."""
-        for path in sorted(self.folder.glob("*.parquet")):
+        for path in self.files:
             yield from read_chunk(path).to_pylist()
 
     def row(self, problem: str = "") -> dict:
@@ -94,16 +99,13 @@ class Run:
         Raises:
             StoreError: where the run holds no such problem, or a chunk is damaged.
         """
-        number = int(problem) if problem.isdecimal() else 0 if problem else 1
+        number = int(problem) if problem.isdecimal() else int(not problem)
+        ids = ((path, *at) for path in self.files for at in enumerate(read_chunk(path, ["problem_id"])["problem_id"].to_pylist()))
         seen, found = 0, None
-        for path in sorted(self.folder.glob("*.parquet")):
-            ids = read_chunk(path, ["problem_id"])["problem_id"].to_pylist()
-            if problem in ids:
-                found = path, ids.index(problem)
-            elif seen < number <= seen + len(ids):
-                found = path, number - seen - 1
-            seen += len(ids)
-            if found and problem in ("", *ids):  # a number may be another problem's id
+        for seen, (path, at, name) in enumerate(ids, 1):
+            if name == problem or seen == number:
+                found = path, at
+            if found and problem in ("", name):  # a number may be another problem's id
                 break
         if found is None:
             raise StoreError(f"{self.spec} holds {seen} problems, and none with the id or number {problem!r:.80}")
@@ -112,12 +114,11 @@ class Run:
     @property
     def size(self) -> tuple[int, int]:
         """Its number of chunks, and their bytes."""
-        files = list(self.folder.glob("*.parquet"))
-        return len(files), sum(file.stat().st_size for file in files)
+        return len(self.files), sum(file.stat().st_size for file in self.files)
 
     def remove(self) -> None:
         """Deletes the run, its chunks first: what a kill leaves of it still says what it is."""
-        for path in self.folder.glob("*.parquet"):
+        for path in self.files:
             path.unlink(missing_ok=True)
         shutil.rmtree(self.folder)
 
@@ -126,12 +127,6 @@ class Run:
         if not path.exists():
             raise StoreError(f"nothing stored yet for {self.spec} on {problems[0]['id']} and following; run the study first")
         return path
-
-
-@lru_cache(maxsize=32)  # searches of the same problems follow one another, and read those before them
-def _steps_of(path: Path, changed: int) -> ChunkSteps:
-    problem_ids, steps = read_chunk(path, ["problem_id", STEPS.name]).columns
-    return ChunkSteps(problem_ids.to_pylist(), steps.combine_chunks())
 
 
 class ImportedRun(Run):
@@ -143,34 +138,30 @@ class ImportedRun(Run):
         return self.folder / ALL
 
     def has(self, problems: Sequence[dict]) -> bool:
-        return self.path(problems).exists() and {_identity(p) for p in problems} <= set(self._held())
+        return self.path(problems).exists() and set(map(_identity, problems)) <= set(self._groups())
 
     def read(self, problems: Sequence[dict]) -> list[dict]:
         """Its rows of these problems; raises :class:`StoreError` where it lacks one of them, or is damaged."""
-        held = self._held() if self.path(problems).exists() else {}
-        missing = [p["id"] for p in problems if _identity(p) not in held]
-        if missing:
-            raise StoreError(f"{self.spec} lacks {len(missing)} problems, {missing[0]} first; ask for fewer, or import again")
-        wanted = {_identity(p): None for p in problems}
-        rows = {i: row for row in self._rows(sorted({held[i] for i in wanted})) if (i := _identity(row, "problem_id")) in wanted}
-        return [rows[i] for i in map(_identity, problems)]
+        groups, wanted = self._groups(), dict.fromkeys(map(_identity, problems))
+        if missing := [identity for identity in wanted if identity not in groups]:
+            raise StoreError(f"{self.spec} lacks {len(missing)} problems, {missing[0][0]} first; ask for fewer, or import again")
+        read = self._rows(sorted({groups[identity] for identity in wanted}))
+        rows = {identity: row for row in read if (identity := _identity(row, "problem_id")) in wanted}
+        return [rows[identity] for identity in wanted]
 
     def rows(self) -> Iterator[dict]:
-        if self.path([]).exists():
-            yield from self._rows(range(_opened(*self._file()).num_row_groups))
+        return self._rows(sorted(set(self._groups().values())))
 
     def _rows(self, groups: Iterable[int]) -> Iterator[dict]:
         """Rows of row groups, of which one at a time is in memory: all rows of 500 problems x 256 solutions take gigabytes."""
-        path, changed = self._file()
         for group in groups:
-            yield from read_groups(path, _opened(path, changed), [group]).to_pylist()
+            path = self.path([])
+            yield from read_groups(path, _opened(path, path.stat().st_mtime_ns), [group]).to_pylist()
 
-    def _held(self) -> dict[tuple, int]:
-        return _groups_of(*self._file())
-
-    def _file(self) -> tuple[Path, int]:
+    def _groups(self) -> dict[tuple, int]:
+        """The row group of each problem."""
         path = self.path([])
-        return path, path.stat().st_mtime_ns
+        return _groups_of(path, path.stat().st_mtime_ns) if path.exists() else {}
 
 
 @lru_cache(maxsize=2)
@@ -180,7 +171,6 @@ def _opened(path: Path, changed: int) -> pq.ParquetFile:
 
 @lru_cache(maxsize=64)
 def _groups_of(path: Path, changed: int) -> dict[tuple, int]:
-    """The row group of each problem."""
     file = _opened(path, changed)
     groups = (read_groups(path, file, [i], ["problem_id", "problem", "answer"]).to_pylist() for i in range(file.num_row_groups))
     return {_identity(row, "problem_id"): number for number, rows in enumerate(groups) for row in rows}
@@ -244,9 +234,8 @@ class Store:
                     raise StoreError(f"another process is writing to {self.folder}; wait for it, or choose another store") from None
                 print(f"another process is writing to {self.folder}; waiting for it (Ctrl-C stops)", flush=True)
                 held = lock.acquire()
-            for pattern in ("*/*.tmp", "imported/*/*.tmp"):
-                for leftover in self.folder.glob(pattern):
-                    leftover.unlink(missing_ok=True)
+            for leftover in [*self.folder.glob("*/*.tmp"), *self.folder.glob("imported/*/*.tmp")]:
+                leftover.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(self._unwritable(error)) from error
         return held
@@ -275,14 +264,14 @@ class Store:
         """The run whose key, folder's name or description begins so; raises :class:`StoreError` where none does, or more than one."""
         runs = list(self.runs())
         found = [run for run in runs if any(name.startswith(text) for name in (run.key, run.folder.name, str(run.spec)))]
-        if len(found) == 1:
-            return found[0]
         if not found:
             raise StoreError(
                 f"no run {text!r} in {self.folder}; it holds {len(runs)} runs, which `python -m tts store` lists with their keys"
             )
-        listed = "".join(f"\n  {run.key}  {run.spec}, seed {run.spec.seed}" for run in found)
-        raise StoreError(f"{text!r} is the beginning of {len(found)} runs; give more of the key:{listed}")
+        if len(found) > 1:
+            listed = "".join(f"\n  {run.key}  {run.spec}, seed {run.spec.seed}" for run in found)
+            raise StoreError(f"{text!r} is the beginning of {len(found)} runs; give more of the key:{listed}")
+        return found[0]
 
     def delete(self, runs: Sequence[Run], folders: Sequence[Path] = ()) -> None:
         """Deletes runs, and before them the folders that describe imported ones; raises as :meth:`lock` does."""
