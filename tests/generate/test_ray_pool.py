@@ -145,8 +145,8 @@ def test_actors_share_their_nodes_memory():
         def nodes():
             return [{"Alive": True, "Resources": {"CPU": cpus, "GPU": 1}} for cpus in (16, 4)]
 
-    assert ray_pool._Cluster(Nodes, 4, 0).share() == 1 / 4
-    assert ray_pool._Cluster(Nodes, 1, 0.5).share() == 0.5 and ray_pool._Cluster(Nodes, 1, 2).share() == 1
+    assert ray_pool._Cluster(Nodes, 0, 4).share() == 1 / 4
+    assert ray_pool._Cluster(Nodes, 0.5, 1).share() == 0.5 and ray_pool._Cluster(Nodes, 2, 1).share() == 1
 
 
 class Cluster:
@@ -196,7 +196,7 @@ def spread(cluster, policy, store, **changes):
     values = {"problems": {"pocket-main": 6}, "policies": [str(policy)], "prms": [f"math-shepherd:{policy}"], "samples": 4, "budgets": [4]}
     sizes = {"max_tokens": 40, "max_steps": 4, "chunk": 2, "batch": 8, "temperature": 1.0}
     wanted = Grid(**(values | sizes | changes))
-    with ray_pool._Cluster(cluster, 1, 0) as scheduler:
+    with ray_pool._Cluster(cluster, 0, 1) as scheduler:
         for made in scheduler.make(missing(wanted, store), store, lambda item: None, lambda tokens: None):
             store.open(made.work.spec).write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps, made.unread)
     assert not cluster.alive

@@ -46,7 +46,7 @@ def using(address: str | None = None, gpus: float | None = None) -> Iterator[Non
         ClusterError: where Ray is not installed, there is no cluster at the address, or no node has room for an actor.
     """
     with _connected(address) as ray:
-        cluster = _Cluster.of(ray, gpus, 1)
+        cluster = _Cluster(ray, gpus, 1)
         if not cluster.places():
             raise ClusterError(f"no node of the Ray cluster has {cluster}; choose --gpus to fit the nodes that 'ray status' lists")
         os.environ[CLUSTER] = json.dumps({"address": ray.get_runtime_context().gcs_address, "gpus": gpus})
@@ -60,7 +60,7 @@ def make_all(work: list[Work], store: Store, announce: Announce, on_tokens: OnTo
     """:meth:`Scheduler.make` by actors that end with it; tokens are told with each chunk, not while it is made."""
     setting = json.loads(os.environ[CLUSTER])
     _, threads = side_by_side(item.spec for item in work)  # as here, so that sums are made in the same order
-    with _connected(setting["address"]) as ray, _Cluster.of(ray, setting["gpus"], threads) as cluster:
+    with _connected(setting["address"]) as ray, _Cluster(ray, setting["gpus"], threads) as cluster:
         yield from cluster.make(work, store, announce, on_tokens)
 
 
@@ -69,33 +69,34 @@ class _Cluster(Scheduler):
 
     Args:
         ray: the package, connected.
-        cpus, gpus: what each actor takes of a node.
+        gpus: GPUs that each actor takes of a node; by default one where any node has GPUs.
+        threads: threads that each is to have: it takes so many CPUs, or as many as a node has, and one beside GPUs.
     """
 
     error = ClusterError
     remedy = f"every node needs this checkout at {ROOT}, the same packages, and memory for the models"
 
-    def __init__(self, ray: Any, cpus: int, gpus: float):
+    def __init__(self, ray: Any, gpus: float | None, threads: int):
         super().__init__()
-        self.ray, self.cpus, self.gpus = ray, cpus, gpus
+        self.ray = ray
+        nodes = self._nodes()
+        self.gpus = float(any(node.get("GPU") for node in nodes)) if gpus is None else gpus
+        most = 1 if self.gpus else max((int(node.get("CPU", 0)) for node in nodes), default=0)
+        self.cpus = max(1, min(threads, most))
 
-    @classmethod
-    def of(cls, ray: Any, gpus: float | None, threads: int) -> _Cluster:
-        """One CPU beside GPUs; else as many as there are to be threads, or a node has."""
-        nodes = _nodes(ray)
-        wanted = float(any(node.get("GPU") for node in nodes)) if gpus is None else gpus
-        most = 1 if wanted else max((int(node.get("CPU", 0)) for node in nodes), default=0)
-        return cls(ray, max(1, min(threads, most)), wanted)
+    def _nodes(self) -> list[dict]:
+        """The resources of the nodes that are alive."""
+        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
     def places(self) -> int:
         sizes = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
-        return sum(min(int(node.get(kind, 0) // size) for kind, size in sizes.items()) for node in _nodes(self.ray))
+        return sum(min(int(node.get(kind, 0) // size) for kind, size in sizes.items()) for node in self._nodes())
 
     def share(self) -> float:
         """Of a GPU's memory, or of a node's: what falls to each of the actors on it."""
         if self.gpus:
             return min(1.0, self.gpus)
-        return 1 / max(1, *(int(node.get("CPU", 0) // self.cpus) for node in _nodes(self.ray)))
+        return 1 / max(1, *(int(node.get("CPU", 0) // self.cpus) for node in self._nodes()))
 
     def start(self) -> Worker:
         return _Handle(self)
@@ -180,11 +181,6 @@ class Actor:
 def _check_weights(model: Model, weights_of: Callable[[str], str]) -> None:
     if weights_of(model.name) != model.weights:
         raise ModelError(f"{model.name} on node {os.uname().nodename} is another model than where the study was started; copy it anew")
-
-
-def _nodes(ray: Any) -> list[dict]:
-    """The resources of the nodes that are alive."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 @contextmanager
