@@ -90,33 +90,30 @@ class Engines:
     """The models in memory: one policy and one PRM at a time.
 
     Args:
-        batch: sequences decoded, or read, at once.
+        batch: sequences decoded, or read, at once; :func:`make` sets that of its chunk's run.
         share: share of this machine's memory that they may take.
     """
 
-    def __init__(self, batch: int, share: float = 1.0):
+    def __init__(self, batch: int = 1, share: float = 1.0):
         self.batch, self.share = batch, share
-        self._policies: dict[tuple[str, Task], Policy] = {}
-        self._prms: dict[tuple[str, Task | None], StepScorer] = {}
-
-    def of(self, spec: RunSpec) -> Engines:
-        """These, or others where a spec asks for another batch."""
-        batch = spec.engine.batch
-        return self if batch == self.batch else Engines(batch, self.share)
+        self._policies: dict[tuple[str, Task, int], Policy] = {}
+        self._prms: dict[tuple[str, Task | None, int], StepScorer] = {}
 
     def policy(self, name: str, sampling: Sampling, task: Task = MATHS) -> Policy:
-        if (name, task) not in self._policies:
+        key = name, task, self.batch
+        if key not in self._policies:
             self._policies.clear()  # before the next one is loaded
-            self._policies[name, task] = open_policy(name, sampling, self.batch, task)
-        policy = self._policies[name, task]
+            self._policies[key] = open_policy(name, sampling, self.batch, task)
+        policy = self._policies[key]
         policy.sampling = sampling
         return policy
 
     def prm(self, name: str, task: Task | None = None) -> StepScorer:
-        if (name, task) not in self._prms:
+        key = name, task, self.batch
+        if key not in self._prms:
             self._prms.clear()
-            self._prms[name, task] = open_prm(name, self.batch, share=self.share, task=task)
-        return self._prms[name, task]
+            self._prms[key] = open_prm(name, self.batch, share=self.share, task=task)
+        return self._prms[key]
 
     def unread(self) -> tuple[dict[str, int], str | None]:
         """As :meth:`tts.reward_models.base.Reader.report_unread` of the PRM, if there is one that counts."""
@@ -151,6 +148,7 @@ def pool_of(work: Work, store: Store) -> Run | None:
 def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: OnTokens = lambda tokens: None) -> Made:
     """Makes a chunk from its inputs, as :func:`inputs_of` finds them; a search that gets no steps samples the same ones itself."""
     started = time.monotonic()
+    engines.batch = work.spec.engine.batch
     if work.spec.method == "scores":
         rows, steps, limits = _score_pool(work, inputs, engines), None, ()
     else:

@@ -38,6 +38,10 @@ class Item:
     work: Work
 
     @property
+    def problem_set(self) -> str:
+        return next(name for name in self.grid.problems if self.work.chunk in self.grid.chunks(name))
+
+    @property
     def solutions(self) -> int:
         return self.work.spec.n * len(self.work.chunk)
 
@@ -107,19 +111,17 @@ def measure(items: Sequence[Item], minutes: float = 2.0) -> Estimate:
     before = torch.get_num_threads()
     count, threads = side_by_side([item.work.spec for item in items])
     probes = _Probes(Engines(items[0].grid.batch, 1 / count), began)
-    groups: dict[tuple, list[Item]] = {}
+    groups: dict[str, list[Item]] = {}
     for item in items:
-        problem_set = next(name for name in item.grid.problems if item.work.chunk in item.grid.chunks(name))
-        groups.setdefault((str(item.work.spec), problem_set), []).append(item)
+        groups.setdefault(f"{item.work.spec}, {item.problem_set}", []).append(item)
     tokens, seconds, caches, cut = 0.0, 0.0, [], []
     torch.set_num_threads(threads)
     try:
         with tqdm(groups.items(), desc="measuring", unit="run") as bar:
-            for place, ((run, problem_set), alike) in enumerate(bar):
-                name = f"{run}, {problem_set}"
+            for place, (name, alike) in enumerate(bar):
                 bar.set_postfix_str(name)
                 left = began + 60 * minutes - time.monotonic()
-                tokens_each, seconds_each, whole = probes.measured(alike, problem_set, left / (len(groups) - place))
+                tokens_each, seconds_each, whole = probes.measured(alike, left / (len(groups) - place))
                 cut += [] if whole else [name]
                 solutions = sum(item.solutions for item in alike)
                 tokens, seconds = tokens + solutions * tokens_each, seconds + solutions * seconds_each
@@ -150,7 +152,7 @@ class _Probes:
         self._steps: dict[tuple, list[ChunkSteps]] = {}
         self._pools: dict[tuple, tuple[list[dict], bool]] = {}  # rows, and whether their solutions are whole
 
-    def measured(self, alike: Sequence[Item], problem_set: str, seconds: float) -> tuple[float, float, bool]:
+    def measured(self, alike: Sequence[Item], seconds: float) -> tuple[float, float, bool]:
         """What a solution of chunks of one run takes, measured for so many seconds, about; policies write more of harder problems.
 
         Returns:
@@ -159,8 +161,8 @@ class _Probes:
         """
         work, problems = alike[0].work, _problems(alike)
         spec, pool = work.spec, pool_of(work, alike[0].store)
-        key = spec.policy.name, problem_set
-        self.engines = self.engines.of(spec)
+        key = spec.policy.name, alike[0].problem_set
+        self.engines.batch = spec.engine.batch
         if pool is None:
             self.engines.policy(spec.policy.name, Sampling(**spec.sampling), task_of_key(spec.task))
         elif pool.has(work.chunk):

@@ -7,7 +7,7 @@ only beam search is run per budget. Of the searches those that sample most come 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import cache
 from itertools import product
@@ -188,7 +188,13 @@ class Grid(BaseModel):
     def spec(self, method: str, policy: str, prm: str | None = None, n: int = 1) -> RunSpec:
         """What determines a run's trajectories, apart from the problems."""
         if source := self._import_of(policy):
-            return self._imported_spec(source, method, policy, prm, n)
+            rescored = method == registry.SCORES and not imported.is_imported(prm)  # by a PRM of ours, from an imported pool
+            asked = (registry.POOL, policy, None) if rescored else (method, policy, prm)
+            found = source.spec(*asked, n, self.seed, self._asked_of(source))
+            if not rescored:
+                return found
+            engine = replace(found.engine, batch=self.batch, chunk=self.chunk)
+            return replace(found, method=method, prm=Model(prm, _weights_of_prm(prm)), engine=engine)
         search = registry.method_of(method) if registry.is_search(method) else None
         return RunSpec(
             method,
@@ -201,15 +207,6 @@ class Grid(BaseModel):
             **(asdict(self.settings) if search else {}),
             version=search.version if search and search.version > 1 else None,
         )
-
-    def _imported_spec(self, source: imported.Import, method: str, policy: str, prm: str | None, n: int) -> RunSpec:
-        """The spec of a run that was imported, or of scores that a PRM of ours gives to an imported pool."""
-        rescored = method == "scores" and not imported.is_imported(prm)
-        found = source.spec("pool" if rescored else method, policy, None if rescored else prm, n, self.seed, self._asked_of(source))
-        if not rescored:
-            return found
-        engine = replace(found.engine, batch=self.batch, chunk=self.chunk)
-        return replace(found, method=registry.SCORES, prm=Model(prm, _weights_of_prm(prm)), engine=engine)
 
     def specs(self) -> Iterator[RunSpec]:
         """All runs of the grid, those of a policy together, a pool before its scores."""
@@ -246,10 +243,10 @@ class Grid(BaseModel):
             method, prm = "majority", None
         return source is None or source.holds(method, policy, prm, n, self.seed, self._asked_of(source))
 
-    def offered(self, policies: Sequence[str], prms: Sequence[str], methods: Sequence[str]) -> list[str]:
-        """Those of some methods of which each policy with each PRM has, or can have, a run at one of the budgets."""
-        pairs = [(policy, prm) for policy in policies for prm in prms]
-        return [m for m in methods if all(any(self.holds(*pair, m, n) for n in self.budgets) for pair in pairs)]
+    def offered(self) -> list[str]:
+        """Those of its methods of which each policy with each PRM has, or can have, a run at one of the budgets."""
+        pairs = list(product(self.policies, self.prms))
+        return [m for m in self.methods if all(any(self.holds(*pair, m, n) for n in self.budgets) for pair in pairs)]
 
     def run_of(self, method: str, policy: str, prm: str | None, n: int) -> RunSpec:
         """Spec of the run that holds a method's candidates at a budget."""

@@ -163,8 +163,7 @@ def step_scores(prm: str, *sets: Sequence[Labelled]) -> list[list[tuple[float, .
     opened, found = open_prm(prm), []
     for solutions in sets:
         problems = [(s.problem, s.problem) for s in solutions]
-        scores, _ = opened.score(problems, [s.steps for s in solutions])
-        found.append(scores)
+        found.append(opened.score(problems, [s.steps for s in solutions])[0])
         for problem_id, _ in problems:
             opened.forget(problem_id)
     if hasattr(opened, "report_unread") and (line := opened.report_unread()[1]):

@@ -166,14 +166,13 @@ class Actor:
         import torch
 
         torch.set_num_threads(threads)
-        self.engines = Engines(1, share)
+        self.engines = Engines(share=share)
 
     def make(self, work: Work, inputs: Inputs) -> Made:
         """Makes a chunk; raises ``ModelError`` where this node has other weights of the same name than the driver."""
         _check_weights(work.spec.policy, policies.weights_of)
         if work.spec.prm:
             _check_weights(work.spec.prm, reward_models.weights_of)
-        self.engines = self.engines.of(work.spec)
         return make(work, inputs, self.engines)
 
 

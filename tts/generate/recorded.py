@@ -15,13 +15,7 @@ from tts.tasks.selection import Rule, aggregates, select
 def search(grid: Grid, engines: Engines, problem: str, method: str, n: int, name: str = "explored") -> Outcome:
     """Runs one method on one problem with the grid's first policy and PRM, recording every candidate.
 
-    Args:
-        grid: parameters; its sampling, width and depth apply.
-        engines: the models, kept between calls.
-        problem: the problem's text.
-        method: name of the method.
-        n: budget.
-        name: the problem's id, which its random numbers depend on.
+    ``name`` is the problem's id, on which its random numbers depend; sampling, width and depth are the grid's.
     """
     policy = engines.policy(grid.policies[0], grid.sampling(), grid.task)
     prm = engines.prm(grid.prms[0], task_of(next(iter(grid.problems))))

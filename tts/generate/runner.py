@@ -94,10 +94,9 @@ def _made(work: list[Work], specs: list[RunSpec], store: Store, announce: Announ
     if count > 1:
         yield from local_pool.make_all(work, store, announce, on_tokens, count, threads)
         return
-    engines = Engines(1)
+    engines = Engines()
     for item in work:
         announce(item)
-        engines = engines.of(item.spec)
         yield make(item, inputs_of(item, store), engines, on_tokens)
 
 

@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 from tts.generate.chunks import Announce, Made, OnTokens, Work, pool_of
@@ -25,11 +24,8 @@ class WorkerError(RuntimeError):
     """A chunk that no worker could make; the message says which, and what to do."""
 
 
-@dataclass(frozen=True)
-class Lost:
+class Lost(str):
     """Reply of a worker that is gone: how it ended, in words."""
-
-    reason: str
 
 
 Reply = int | Made | Exception | Lost
@@ -45,7 +41,7 @@ class Worker(ABC):
     """
 
     item: Work | None = None
-    models: tuple[str | None, str | None] = None, None
+    models: tuple[str | None, ...] = None, None
 
     def suits(self, item: Work) -> bool:
         """Whether it can make a chunk without giving up a model that it holds."""
@@ -53,8 +49,7 @@ class Worker(ABC):
 
     def hand(self, item: Work, store: Store) -> None:
         """Gives it a chunk to make from what the store holds."""
-        policy, prm = (wanted or held for wanted, held in zip(_models(item), self.models))
-        self.item, self.models = item, (policy, prm)
+        self.item, self.models = item, tuple(wanted or held for wanted, held in zip(_models(item), self.models))
         self.send(item, store)
 
     @abstractmethod
@@ -68,8 +63,7 @@ class Worker(ABC):
 
 def _models(item: Work) -> tuple[str | None, str | None]:
     """Names of the policy and the PRM that a chunk needs in memory; scores of a pool need no policy."""
-    policy = None if item.spec.method == "scores" else item.spec.policy.name
-    return policy, item.spec.guide
+    return None if item.spec.method == "scores" else item.spec.policy.name, item.spec.guide
 
 
 class Waiting:
@@ -83,12 +77,11 @@ class Waiting:
     def __init__(self, work: Sequence[Work], store: Store):
         self.items, self.store = list(work), store
         self._lost: Counter[int] = Counter()
-        self._before: dict[int, Work] = {}
+        self._before: dict[int, Work | None] = {}
         latest: dict[str, Work] = {}
         for item in (item for item in self.items if is_search(item.spec.method)):
             like = f"{item.spec.sampler} {item.chunk}"
-            if like in latest:
-                self._before[id(item)] = latest[like]
+            self._before[id(item)] = latest.get(like)
             latest[like] = item
 
     def __bool__(self) -> bool:
@@ -170,7 +163,7 @@ class Scheduler(AbstractContextManager):
                     self.workers.remove(worker)
                     worker.stop()
                     if (item := worker.item) and not waiting.again(item):
-                        made = f"the process that made the chunk from {item.chunk[0]['id']} on {reply.reason}"
+                        made = f"the process that made the chunk from {item.chunk[0]['id']} on {reply}"
                         raise self.error(f"{item.spec}: {made}, again and again; {self.remedy}")
                 elif isinstance(reply, Exception):
                     raise reply

@@ -38,11 +38,11 @@ def serve(connection: Connection, threads: int, share: float, environment: Mappi
     import torch
 
     torch.set_num_threads(threads)
-    engines, settled = Engines(1, share), False
+    engines, settled = Engines(share=share), False
     while True:
         work, folder = orders.get()
         try:
-            engines, tokens = engines.of(work.spec), _Tokens(connection)
+            tokens = _Tokens(connection)
             reply = make(work, inputs_of(work, Store(folder)), engines, tokens.add)
             tokens.say()
         except Exception as error:

@@ -21,30 +21,21 @@ class Model:
 
 @dataclass(frozen=True)
 class TaskKey:
-    """The kind of problem: its task's name and version, and a hash of the template of its prompt for the policy.
-
-    ``system`` is the text that the policy was told instead of the task's instruction; None where it was told that.
-    """
+    """The kind of problem: its task's name and version, and a hash of the template of its prompt for the policy."""
 
     name: str
     version: int
     prompt: str
-    system: str | None = None
+    system: str | None = None  # what the policy was told instead of the task's instruction
 
 
 @dataclass(frozen=True)
 class RunEngine:
-    """What sampled, or scored.
-
-    Attributes:
-        name: name of the policy's engine, or :data:`ELSEWHERE`.
-        batch: sequences decoded at once; None where that is not known.
-        chunk: problems in a chunk; None where a run is one file.
-    """
+    """What sampled, or scored: the policy's engine, or :data:`ELSEWHERE`."""
 
     name: str
-    batch: int | None = None
-    chunk: int | None = None
+    batch: int | None = None  # sequences decoded at once, where that is known
+    chunk: int | None = None  # problems in a chunk; None where a run is one file
 
 
 @dataclass(frozen=True)
@@ -77,20 +68,16 @@ class RunSpec:
     @classmethod
     def of(cls, stored: dict) -> RunSpec:
         """The run that :attr:`stored` describes; raises ``ValueError`` where it describes none."""
+        kinds = {"policy": Model, "prm": Model, "engine": RunEngine, "task": TaskKey}
         try:
-            models = {name: Model(**stored[name]) if stored[name] else None for name in ("policy", "prm")}
-            task = TaskKey(**stored["task"]) if stored.get("task") else None
-            return cls(**stored | models | {"engine": RunEngine(**stored["engine"]), "task": task})
-        except (KeyError, TypeError, AttributeError) as error:
+            return cls(**stored | {name: kind(**stored[name]) for name, kind in kinds.items() if stored.get(name)})
+        except (TypeError, AttributeError) as error:
             raise ValueError(f"it does not describe a run: {error}") from None
 
     @property
     def stored(self) -> dict:
         """As JSON text has it, without what is None; but that there is no PRM is said."""
-        held = {name: value for name, value in asdict(self).items() if value is not None}
-        for part in {"engine", "task"} & set(held):
-            held[part] = {name: value for name, value in held[part].items() if value is not None}
-        return {"prm": None} | held
+        return {"prm": None} | asdict(self, dict_factory=lambda items: {name: value for name, value in items if value is not None})
 
     @property
     def key(self) -> str:

@@ -181,7 +181,7 @@ def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None
             changes = {"budgets": [n for n in found.grid.budgets if n <= changes["samples"]]} | changes
         if "methods" in changes:
             whole = found.grid.model_copy(update=changes)
-            changes["methods"] = whole.offered(whole.policies, whole.prms, whole.methods) or whole.methods
+            changes["methods"] = whole.offered() or whole.methods
         try:
             found.further[name] = found.variant(**changes)
         except ParameterError as error:
