@@ -52,25 +52,15 @@ OnTokens = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Made:
-    """A chunk that was made.
-
-    Attributes:
-        work: chunk that was asked for.
-        rows: rows of the store.
-        seconds: wall time that it took.
-        steps: column of the steps that a search sampled anew, as of :meth:`tts.store.step_columns.StepCache.column`.
-        limits: shortcomings of the engine for it, in words.
-        unread: counts of what the PRM could not read.
-        warnings: about what happened meanwhile.
-    """
+    """A chunk that was made."""
 
     work: Work
-    rows: list[dict]
-    seconds: float
-    steps: pa.ListArray | None = None
-    limits: tuple[str, ...] = ()
-    unread: dict[str, int] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    rows: list[dict]  # of the store
+    seconds: float  # wall time that it took
+    steps: pa.ListArray | None = None  # that a search sampled anew, as of :meth:`tts.store.step_columns.StepCache.column`
+    limits: tuple[str, ...] = ()  # shortcomings of the engine for it, in words
+    unread: dict[str, int] = field(default_factory=dict)  # counts of what the PRM could not read
+    warnings: tuple[str, ...] = ()  # about what happened meanwhile
 
     @property
     def generated(self) -> int:

@@ -71,19 +71,12 @@ def table(items: Sequence[Item]) -> list[tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Totals over missing work.
+    """Totals over missing work."""
 
-    Attributes:
-        tokens: tokens that policies will generate.
-        seconds: how long it will take.
-        cache_bytes: bytes that the models' caches may come to at most, models not counted, in all processes.
-        cut: work that was not measured to the end, in words.
-    """
-
-    tokens: float = 0.0
-    seconds: float = 0.0
-    cache_bytes: int = 0
-    cut: tuple[str, ...] = ()
+    tokens: float = 0.0  # that policies will generate
+    seconds: float = 0.0  # how long it will take
+    cache_bytes: int = 0  # that the models' caches may come to at most, models not counted, in all processes
+    cut: tuple[str, ...] = ()  # work that was not measured to the end, in words
 
     def __str__(self) -> str:
         limit = "\nextrapolated, as if each solution took all of max_tokens, since the limit was too short (say --limit MINUTES): "

@@ -29,21 +29,13 @@ class LabelledError(ValueError):
 
 @dataclass(frozen=True)
 class Labelled:
-    """A solution with its first wrong step.
+    """A solution with its first wrong step."""
 
-    Attributes:
-        problem: the problem's text.
-        steps: the solution.
-        first_error: counted from 0; -1 where every step is right.
-        policy: who wrote it.
-        group: subject or split; empty where the data have none.
-    """
-
-    problem: str
+    problem: str  # its text
     steps: tuple[str, ...]
-    first_error: int
-    policy: str
-    group: str = ""
+    first_error: int  # counted from 0; -1 where every step is right
+    policy: str  # who wrote it
+    group: str = ""  # subject or split; empty where the data have none
 
 
 def read(split: str, name: str = POCKET) -> list[Labelled]:

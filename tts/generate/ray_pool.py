@@ -124,13 +124,9 @@ class _Cluster(Scheduler):
 
 
 class _Handle(Worker):
-    """An actor, as the driver sees it; for other models it is started anew, since not every engine frees a GPU's memory.
+    """An actor, as the driver sees it; for other models it is started anew, since not every engine frees a GPU's memory."""
 
-    Attributes:
-        reference: Ray's, to the chunk that it is making.
-    """
-
-    reference: Any = None
+    reference: Any = None  # Ray's, to the chunk that it is making
 
     def __init__(self, cluster: _Cluster):
         self.cluster = cluster

@@ -33,15 +33,10 @@ Reply = int | Made | Exception | Lost
 
 
 class Worker(ABC):
-    """A worker, as the scheduler sees it.
+    """A worker, as the scheduler sees it."""
 
-    Attributes:
-        item: chunk that it is making; None while it is idle.
-        models: names of the policy and the PRM that it holds; None for one that it needed not yet.
-    """
-
-    item: Work | None = None
-    models: tuple[str | None, ...] = None, None
+    item: Work | None = None  # that it is making; None while it is idle
+    models: tuple[str | None, ...] = None, None  # names of the policy and the PRM that it holds; None for one that it needed not yet
 
     def suits(self, item: Work) -> bool:
         """Whether it can make a chunk without giving up a model that it holds."""
@@ -109,15 +104,10 @@ class Waiting:
 
 
 class Scheduler(AbstractContextManager):
-    """Workers of one kind; they keep their models from chunk to chunk, and end with the ``with`` block.
+    """Workers of one kind; they keep their models from chunk to chunk, and end with the ``with`` block."""
 
-    Attributes:
-        error: kind of the error about a chunk whose workers were lost again and again.
-        remedy: what its message says to do.
-    """
-
-    error: type[Exception] = WorkerError
-    remedy: str
+    error: type[Exception] = WorkerError  # about a chunk whose workers were lost again and again
+    remedy: str  # what its message says to do
 
     def __init__(self) -> None:
         self.workers: list[Any] = []
@@ -139,10 +129,10 @@ class Scheduler(AbstractContextManager):
             self.workers.pop().stop()
 
     def make(self, work: list[Work], store: Store, announce: Announce, on_tokens: OnTokens) -> Iterator[Made]:
-        """Makes chunks, in the order in which they get done; the caller stores each before it asks for the next.
+        """Makes chunks; the caller stores each before it asks for the next.
 
         Args:
-            work: chunks, in the order in which they are to be begun.
+            work: chunks, in the order in which they are to be begun; they come in the order in which they get done.
             store: store that gets them.
 
         Raises:

@@ -39,17 +39,11 @@ def original(name: str) -> str:
 
 @dataclass(frozen=True)
 class Held:
-    """A run that was imported.
-
-    Attributes:
-        spec: the run.
-        problems: how many of the problems, from the first on, it holds.
-        outside: its lowest and highest score, where any is not in [0, 1].
-    """
+    """A run that was imported."""
 
     spec: RunSpec
-    problems: int
-    outside: tuple[float, float] | None = None
+    problems: int  # how many of the problems, from the first on, it holds
+    outside: tuple[float, float] | None = None  # its lowest and highest score, where any is not in [0, 1]
 
     @property
     def stored(self) -> dict:
@@ -65,20 +59,12 @@ class Held:
 
 @dataclass(frozen=True)
 class Import:
-    """One import.
+    """One import."""
 
-    Attributes:
-        folder: ``STORE/imported/NAME``.
-        name: NAME.
-        digest: a hash of its content.
-        count: number of its problems.
-        runs: runs that it holds.
-    """
-
-    folder: Path
+    folder: Path  # ``STORE/imported/NAME``
     name: str
-    digest: str
-    count: int
+    digest: str  # hash of its content
+    count: int  # number of its problems
     runs: tuple[Held, ...]
 
     @property

@@ -40,30 +40,18 @@ class RunEngine:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A run.
+    """A run."""
 
-    Attributes:
-        method: ``cot``, ``pool``, ``scores`` or the name of a search.
-        policy: policy that wrote the solutions.
-        prm: PRM that scored them; None where there is none.
-        n: budget.
-        sampling: fields of :class:`tts.search.sampling.Sampling`; of an imported run what was recorded, and the seed.
-        engine: engine that made it.
-        task: kind of problem; None of imported runs, whose prompts are not known.
-        width, max_steps: settings of a search.
-        version: version of the search, where it is not the first.
-    """
-
-    method: str
-    policy: Model
-    prm: Model | None
-    n: int
-    sampling: dict[str, Any]
+    method: str  # ``cot``, ``pool``, ``scores`` or the name of a search
+    policy: Model  # that wrote the solutions
+    prm: Model | None  # that scored them, if any did
+    n: int  # budget
+    sampling: dict[str, Any]  # fields of :class:`tts.search.sampling.Sampling`; of an imported run what was recorded, and the seed
     engine: RunEngine
-    task: TaskKey | None = None
-    width: int | None = None
+    task: TaskKey | None = None  # None of imported runs, whose prompts are not known
+    width: int | None = None  # setting of a search, as is max_steps
     max_steps: int | None = None
-    version: int | None = None
+    version: int | None = None  # of the search, where it is not the first
 
     @classmethod
     def of(cls, stored: dict) -> RunSpec:
