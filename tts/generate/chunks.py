@@ -169,12 +169,7 @@ def room(engines: Engines, policy: Policy, longest: int, scored: bool) -> int:
 
     Where a PRM scores them, many, for the batch to stay full meanwhile: sixteen times the batch, as far as caches of the greatest length
     fit into an eighth of the memory. Four times where fewer would, where the caches are another engine's, or where none is scored.
-
-    Args:
-        engines: the batch, and the share of memory.
-        policy: policy whose caches they are.
-        longest: tokens of a candidate, its prompt included.
-        scored: whether they are.
+    The greatest length, ``longest``, is in tokens, the prompt included.
     """
     if (engine := getattr(policy, "engine", None)) is None or not scored:
         return FEWEST * engines.batch

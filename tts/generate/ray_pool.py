@@ -151,12 +151,7 @@ class _Handle(Worker):
 
 
 class Actor:
-    """What runs in an actor's process: the models, loaded when they are first needed.
-
-    Args:
-        threads: number of torch's threads.
-        share: share of its node's memory, or of its GPU's, that they may take.
-    """
+    """What runs in an actor's process: the models, which may take a share of its node's memory, or of its GPU's."""
 
     def __init__(self, threads: int, share: float):
         import torch

@@ -69,8 +69,8 @@ class Waiting:
     before it: so all that a chunk is made from follows from the order of the work, not from which worker was faster.
     """
 
-    def __init__(self, work: Sequence[Work], store: Store):
-        self.items, self.store = list(work), store
+    def __init__(self, work: Sequence[Work], store: Store, announce: Announce = lambda item: None):
+        self.items, self.store, self.announce = list(work), store, announce
         self._lost: Counter[int] = Counter()
         self._before: dict[int, Work | None] = {}
         latest: dict[str, Work] = {}
@@ -86,6 +86,7 @@ class Waiting:
         """The first chunk that can be made now, and that suits; None where there is none."""
         for place, item in enumerate(self.items):
             if suits(item) and self._ready(item):
+                self.announce(item)
                 return self.items.pop(place)
         return None
 
@@ -138,9 +139,9 @@ class Scheduler(AbstractContextManager):
         Raises:
             Exception: what a chunk raised, as it would here, or :attr:`error` for one whose workers were lost.
         """
-        waiting = Waiting(work, store)
+        waiting = Waiting(work, store, announce)
         while True:
-            self._hand_out(waiting, announce)
+            self._hand_out(waiting)
             if not any(worker.item for worker in self.workers):
                 if not waiting:
                     return
@@ -160,10 +161,10 @@ class Scheduler(AbstractContextManager):
                 else:
                     worker.item = None
                     if following := waiting.take(worker.suits):  # it need not wait until this one lies on the disk
-                        _hand(worker, following, waiting, announce)
+                        worker.hand(following, store)
                     yield reply
 
-    def _hand_out(self, waiting: Waiting, announce: Announce) -> None:
+    def _hand_out(self, waiting: Waiting) -> None:
         """Gives each idle worker a chunk, one that suits its models if there is any; starts and stops workers as there is room."""
         places = self.places()
         for worker in [worker for worker in self.workers if not worker.item]:
@@ -171,12 +172,7 @@ class Scheduler(AbstractContextManager):
                 self.workers.remove(worker)
                 worker.stop()
             elif item := waiting.take(worker.suits) or waiting.take():
-                _hand(worker, item, waiting, announce)
+                worker.hand(item, waiting.store)
         while len(self.workers) < places and (item := waiting.take()):
             self.workers.append(worker := self.start())
-            _hand(worker, item, waiting, announce)
-
-
-def _hand(worker: Worker, item: Work, waiting: Waiting, announce: Announce) -> None:
-    announce(item)
-    worker.hand(item, waiting.store)
+            worker.hand(item, waiting.store)

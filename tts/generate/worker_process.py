@@ -22,13 +22,8 @@ TOKENS_EVERY = 0.5  # seconds
 def serve(connection: Connection, threads: int, share: float, environment: Mapping[str, str]) -> None:
     """Makes the chunks that come, each with the folder of the store that holds what it is made from.
 
-    It replies to each with what was made or raised, and numbers of tokens before that.
-
-    Args:
-        connection: pipe to the parent.
-        threads: number of torch's threads.
-        share: share of the machine's memory that the models may take.
-        environment: parent's environment variables; the fork server's may be older.
+    It replies to each with what was made or raised, and numbers of tokens before that. ``share`` is the share of the machine's memory
+    that the models may take, ``environment`` the parent's variables; the fork server's may be older.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     os.dup2(2, 1)  # what libraries print is no output of the parent's

@@ -120,10 +120,9 @@ class Import:
                 lines.append(f"{method} of {original(policy)}: seed {used} of the imported runs is used; choose others with -p {others}")
         return lines
 
-    def outside(self, policy: str, prm: str | None) -> tuple[float, float] | None:
-        """The lowest and highest score that a PRM gave a policy's solutions, where any is not in [0, 1]."""
-        ends = [end for held in self.runs if (held.spec.policy.name, held.spec.guide) == (policy, prm) for end in held.outside or ()]
-        return (min(ends), max(ends)) if ends else None
+    def outside(self, policy: str, prm: str | None) -> bool:
+        """Whether a PRM gave any of a policy's solutions a score that is not in [0, 1]."""
+        return any(held.outside for held in self.runs if (held.spec.policy.name, held.spec.guide) == (policy, prm))
 
     def listed(self) -> str:
         """What there is, in words."""
@@ -146,14 +145,13 @@ def of(problem_sets: Iterable[str], model: str) -> Import:
 
 
 def check_asked(asked: Mapping[str, object], policies: Sequence[str], problem_sets: Iterable[str]) -> None:
-    """Refuses what was asked for and cannot apply, where all policies were imported: their solutions are as they are.
+    """Raises :class:`NotImported` for what was asked for and cannot apply, where all policies were imported.
+
+    Their solutions are as they are: no setting of sampling or search applies, nor another number of samples than there are.
 
     Args:
         asked: settings by name, not those that are defaults.
         policies, problem_sets: names, of a grid.
-
-    Raises:
-        NotImported: for a setting of sampling or search, or for another number of samples than there are.
     """
     if not all(map(is_imported, policies)):
         return

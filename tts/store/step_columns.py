@@ -16,12 +16,7 @@ from tts.store.chunk_file import STEPS
 
 
 class ChunkSteps(Mapping[StepKey, Step]):
-    """The steps that were sampled for one chunk, by path.
-
-    Args:
-        problem_ids: ids of the chunk's problems.
-        steps: its column :data:`tts.store.chunk_file.STEPS`.
-    """
+    """The steps that were sampled for one chunk, by path: of the ids of its problems, and its column :data:`STEPS`."""
 
     def __init__(self, problem_ids: Sequence[str], steps: pa.ListArray):
         self._steps = steps.flatten()
@@ -44,14 +39,11 @@ class StepCache:
 
     Args:
         chunks: steps that earlier searches sampled for the chunk's problems; where several hold the same path, the first one's step counts.
-
-    Attributes:
-        sampled: steps that were sampled anew.
     """
 
     def __init__(self, chunks: Iterable[ChunkSteps] = ()):
         self.chunks = list(chunks)
-        self.sampled: list[Step] = []
+        self.sampled: list[Step] = []  # anew
 
     def get(self, key: StepKey) -> Step | None:
         """A step of an earlier search; None where none sampled it."""

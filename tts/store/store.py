@@ -96,8 +96,7 @@ class Run:
     def row(self, problem: str = "") -> dict:
         """The row of one problem: the first, or that of an id or a number, counted from 1; only the problem's own chunk is read whole.
 
-        Raises:
-            StoreError: where the run holds no such problem, or a chunk is damaged.
+        Raises :class:`StoreError` where the run holds no such problem, or a chunk is damaged.
         """
         number = int(problem) if problem.isdecimal() else int(not problem)
         ids = ((path, *at) for path in self.files for at in enumerate(read_chunk(path, ["problem_id"])["problem_id"].to_pylist()))
@@ -216,13 +215,8 @@ class Store:
     def lock(self, wait: bool = False) -> AcquireReturnProxy:
         """Held for a ``with`` block that writes, so that two studies on one store do not repeat each other's work.
 
-        Who gets it deletes what a killed writer left half written.
-
-        Args:
-            wait: whether to wait for another process that holds it, and say so; else it is refused.
-
-        Raises:
-            StoreError: where another process holds it, or the folder cannot be written.
+        Who gets it deletes what a killed writer left half written. Raises :class:`StoreError` where the folder cannot be written, and,
+        unless it is to ``wait``, where another process holds it.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
