@@ -148,20 +148,17 @@ class _Process(Worker):
         try:
             return self.connection.recv()
         except (EOFError, OSError):
-            return Lost(self._ended())
+            if self.failed:
+                return Lost(f"could not be started ({type(self.failed).__name__}: {self.failed})")
+            self.process.join()
+            status = self.process.exitcode
+            return Lost(f"was killed by signal {-status}" if status < 0 else f"ended with status {status}")
 
     def stop(self) -> None:
         self.connection.close()  # it ends of that too, where the fork server that would tell its end is gone
         if not self.failed:
             self.process.kill()
             self.process.join()
-
-    def _ended(self) -> str:
-        if self.failed:
-            return f"could not be started ({type(self.failed).__name__}: {self.failed})"
-        self.process.join()
-        status = self.process.exitcode
-        return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
 
 
 def _context() -> BaseContext:
