@@ -190,7 +190,10 @@ class Grid(BaseModel):
         if source := self._import_of(policy):
             rescored = method == registry.SCORES and not imported.is_imported(prm)  # by a PRM of ours, from an imported pool
             asked = (registry.POOL, policy, None) if rescored else (method, policy, prm)
-            found = source.spec(*asked, n, self.seed, self._asked_of(source))
+            found = source.find(*asked, n, self.seed, count := self._asked_of(source))
+            if found is None:
+                run = f"{method} of {policy}{f' with {prm}' if prm else ''}, N = {n}, seed {self.seed}, for {count} problems"
+                raise imported.NotImported(f"{run} is not in the import {source.name}; {source.listed()}")
             if not rescored:
                 return found
             engine = replace(found.engine, batch=self.batch, chunk=self.chunk)

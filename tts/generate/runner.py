@@ -52,11 +52,8 @@ def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequen
         raise StoreError(f"{gone} was imported and is no longer in {store.folder}; import its files again")
     for name in dict.fromkeys(item.spec.policy.name for item in work if item.spec.method != "scores"):
         check_ready(name)
-    asked: dict[str, dict[str, dict]] = {}
-    for item in work:
-        if item.spec.prm:
-            asked.setdefault(item.spec.prm.name, {}).update((problem["problem"], problem) for problem in item.chunk)
-    for name, problems in asked.items():
+    for name in dict.fromkeys(item.spec.guide for item in work if item.spec.prm):
+        problems = {problem["problem"]: problem for item in work if item.spec.guide == name for problem in item.chunk}
         check_reads(name, list(problems.values()))
     if older := outdated(store):
         warn([f"{len(older)} runs in {store.folder} are of an earlier version, and are not found; `tts store --rekey` mends that"])

@@ -85,15 +85,22 @@ def write_chunk(
     notes |= {name: json.dumps(kept) for name, kept in {"limits": list(limits), "unread": dict(unread or {})}.items() if kept}
     schema = (SCHEMA if steps is None else SCHEMA.append(STEPS)).with_metadata(notes)
     rows = iter(rows)
+    with writing(path), replacing(path) as temporary:
+        with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
+            while held := list(islice(rows, group)):
+                table = pa.Table.from_pylist(held, SCHEMA)
+                writer.write_table((table if steps is None else table.append_column(STEPS, steps)).cast(schema))
+        checksum.seal(temporary)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around what writes into a store: an ``OSError`` becomes a :class:`StoreError` with reason and remedy."""
     try:
-        with replacing(path) as temporary:
-            with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
-                while held := list(islice(rows, group)):
-                    table = pa.Table.from_pylist(held, SCHEMA)
-                    writer.write_table((table if steps is None else table.append_column(STEPS, steps)).cast(schema))
-            checksum.seal(temporary)
+        yield
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}; free space or choose another store") from error
+        reason = error.strerror or error
+        raise StoreError(f"cannot write to the store {path}: {reason}; make it writable, or free space, or choose another store") from error
 
 
 def read_chunk(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
@@ -135,11 +142,3 @@ def damage_told(path: Path) -> Iterator[None]:
         reason = " ".join(str(error).split())
         again = _AGAIN.get(path.name, "run the study again, which makes only it anew")
         raise StoreError(f"{path} is damaged ({reason}); delete it and {again}") from None
-
-
-def chunk_limits(path: Path) -> list[str]:
-    """What the engine could not do when it made a chunk; nothing of a damaged one, of which whoever reads its rows is told."""
-    try:
-        return json.loads((pq.read_schema(path).metadata or {}).get(b"limits", "[]"))
-    except (pa.ArrowException, OSError):
-        return []

@@ -92,14 +92,6 @@ class Import:
                 seed = min(seeds)
         return max((spec for spec in found if spec.seed == seed), key=lambda spec: spec.n, default=None)
 
-    def spec(self, method: str, policy: str, prm: str | None, n: int, seed: int, problems: int) -> RunSpec:
-        """As :meth:`find`; raises :class:`NotImported` where there is none."""
-        found = self.find(method, policy, prm, n, seed, problems)
-        if found is None:
-            asked = f"{method} of {policy}{f' with {prm}' if prm else ''}, N = {n}"
-            raise NotImported(f"{asked}, seed {seed}, for {problems} problems is not in the import {self.name}; {self.listed()}")
-        return found
-
     def holds(self, method: str, policy: str, prm: str | None, n: int, seed: int, problems: int) -> bool:
         """Whether the data says how accurate a method is at a budget."""
         asked = method_of(method)

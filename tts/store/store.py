@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from tts.common.files import replacing, write_text
-from tts.store.chunk_file import ALL, STEPS, StoreError, chunk_limits, damage_told, open_chunk, read_chunk, read_groups, write_chunk
+from tts.store.chunk_file import ALL, STEPS, StoreError, damage_told, open_chunk, read_chunk, read_groups, write_chunk, writing
 from tts.store.run_spec import RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.tasks.problems import fingerprint
@@ -86,7 +86,11 @@ class Run:
 
     def limits(self) -> list[str]:
         """What the engine could not do when it made any of the run's chunks; "not reproducible", for instance."""
-        return list(dict.fromkeys(limit for path in self.files for limit in chunk_limits(path)))
+        limits: dict[str, None] = {}
+        for path in self.files:
+            with suppress(pa.ArrowException, OSError):  # whoever reads the rows of a damaged one is told
+                limits |= dict.fromkeys(json.loads((pq.read_schema(path).metadata or {}).get(b"limits", "[]")))
+        return list(limits)
 
     def rows(self) -> Iterator[dict]:
         """Every row that the run holds, chunk by chunk; raises :class:`StoreError` where a chunk is damaged."""
@@ -192,11 +196,9 @@ class Store:
     def open(self, spec: RunSpec) -> Run:
         """The run of a spec, its folder made and the spec written into it; raises :class:`StoreError` where that cannot be."""
         run = self.run(spec)
-        try:
+        with writing(self.folder):
             if not run.note.exists():
                 write_text(run.note, json.dumps(spec.stored, indent=2, sort_keys=True) + "\n")
-        except OSError as error:
-            raise StoreError(self._unwritable(error)) from error
         return run
 
     def steps(self, spec: RunSpec, problems: Sequence[dict]) -> StepCache:
@@ -218,7 +220,7 @@ class Store:
         Who gets it deletes what a killed writer left half written. Raises :class:`StoreError` where the folder cannot be written, and,
         unless it is to ``wait``, where another process holds it.
         """
-        try:
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / ".lock")
             try:
@@ -230,12 +232,7 @@ class Store:
                 held = lock.acquire()
             for leftover in [*self.folder.glob("*/*.tmp"), *self.folder.glob("imported/*/*.tmp")]:
                 leftover.unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(self._unwritable(error)) from error
         return held
-
-    def _unwritable(self, error: OSError) -> str:
-        return f"cannot write to the store {self.folder}: {error.strerror or error}; make it writable, or choose another store"
 
     def runs(self) -> Iterator[Run]:
         """Every run that is stored; raises :class:`StoreError` where a run's description is damaged."""
