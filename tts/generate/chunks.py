@@ -44,10 +44,8 @@ class Work:
     chunk: list[dict]
 
 
-Announce = Callable[[Work], None]
-"""Called with each chunk as its making begins."""
-OnTokens = Callable[[int], object]
-"""Called with numbers of newly generated tokens."""
+Announce = Callable[[Work], None]  # called with each chunk as its making begins
+OnTokens = Callable[[int], object]  # called with numbers of newly generated tokens
 
 
 @dataclass(frozen=True)
@@ -116,8 +114,7 @@ def warn(lines: Iterable[str]) -> None:
         tqdm.write(f"warning: {line}", file=sys.stderr)
 
 
-Inputs = list[dict] | StepCache | None
-"""Of scores a pool's rows, of a search its chunk's cache of steps."""
+Inputs = list[dict] | StepCache | None  # of scores a pool's rows, of a search its chunk's cache of steps
 
 
 def inputs_of(work: Work, store: Store) -> Inputs:

@@ -133,15 +133,11 @@ def _shortened(spec: RunSpec, n: int, tokens: int) -> RunSpec:
 
 
 class _Probes:
-    """Short runs of the missing work.
-
-    Attributes:
-        engines: models in memory.
-        starting: seconds until the first of them was ready; each process that makes chunks takes as long, about.
-    """
+    """Short runs of the missing work."""
 
     def __init__(self, engines: Engines, began: float):
-        self.engines, self._began, self.starting = engines, began, 0.0
+        self.engines, self._began = engines, began
+        self.starting = 0.0  # seconds until the first models were ready; each process that makes chunks takes as long, about
         self._steps: dict[tuple, list[ChunkSteps]] = {}
         self._pools: dict[tuple, tuple[list[dict], bool]] = {}  # rows, and whether their solutions are whole
 

@@ -119,6 +119,8 @@ class Grid(BaseModel):
         ours = [policy for policy in self.policies if not imported.is_imported(policy)]
         if ours and (theirs := [prm for prm in self.prms if imported.is_imported(prm)]):
             raise ValueError(f"{theirs[0]} has scores of imported solutions only; {ours[0]} needs a PRM that can be run")
+        if not ours and self.system is not None:
+            raise ValueError("system: imported samples were made with a prompt of their own; leave it out")
         if len(ours) < len(self.policies):
             self._imported_data_suffice()
         if not ours:
@@ -135,10 +137,7 @@ class Grid(BaseModel):
 
     def _imported_data_suffice(self) -> None:
         """Imported data need not fit a grid of budgets, but must say something of each method."""
-        theirs = [policy for policy in self.policies if imported.is_imported(policy)]
-        if self.system is not None and len(theirs) == len(self.policies):
-            raise ValueError("system: imported samples were made with a prompt of their own; leave it out")
-        for policy, method in product(theirs, self.methods):
+        for policy, method in product(filter(imported.is_imported, self.policies), self.methods):
             for prm in self.prms if registry.method_of(method).guided else [None]:
                 if prm and not self.fits(policy, prm, self.rule):
                     raise ValueError(
@@ -190,7 +189,8 @@ class Grid(BaseModel):
         if source := self._import_of(policy):
             rescored = method == registry.SCORES and not imported.is_imported(prm)  # by a PRM of ours, from an imported pool
             asked = (registry.POOL, policy, None) if rescored else (method, policy, prm)
-            found = source.find(*asked, n, self.seed, count := self._asked_of(source))
+            count = self._asked_of(source)
+            found = source.find(*asked, n, self.seed, count)
             if found is None:
                 run = f"{method} of {policy}{f' with {prm}' if prm else ''}, N = {n}, seed {self.seed}, for {count} problems"
                 raise imported.NotImported(f"{run} is not in the import {source.name}; {source.listed()}")

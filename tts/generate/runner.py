@@ -86,15 +86,13 @@ def _made(work: list[Work], specs: list[RunSpec], store: Store, announce: Announ
         from tts.generate import ray_pool  # which needs a package of its own
 
         yield from ray_pool.make_all(work, store, announce, on_tokens)
-        return
-    count, threads = local_pool.side_by_side(specs)
-    if count > 1:
-        yield from local_pool.make_all(work, store, announce, on_tokens, count, threads)
-        return
-    engines = Engines()
-    for item in work:
-        announce(item)
-        yield make(item, inputs_of(item, store), engines, on_tokens)
+    elif (size := local_pool.side_by_side(specs))[0] > 1:
+        yield from local_pool.make_all(work, store, announce, on_tokens, *size)
+    else:
+        engines = Engines()
+        for item in work:
+            announce(item)
+            yield make(item, inputs_of(item, store), engines, on_tokens)
 
 
 def describe(grid: Grid, store: Store) -> str:

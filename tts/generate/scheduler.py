@@ -28,8 +28,7 @@ class Lost(str):
     """Reply of a worker that is gone: how it ended, in words."""
 
 
-Reply = int | Made | Exception | Lost
-"""Tokens generated since the last reply, a chunk, what its making raised, or the worker's end."""
+Reply = int | Made | Exception | Lost  # tokens generated since the last reply, a chunk, what its making raised, or the worker's end
 
 
 class Worker(ABC):
@@ -130,14 +129,9 @@ class Scheduler(AbstractContextManager):
             self.workers.pop().stop()
 
     def make(self, work: list[Work], store: Store, announce: Announce, on_tokens: OnTokens) -> Iterator[Made]:
-        """Makes chunks; the caller stores each before it asks for the next.
+        """Begins chunks in their order, and gives them in that in which they get done; the caller stores each before it asks for the next.
 
-        Args:
-            work: chunks, in the order in which they are to be begun; they come in the order in which they get done.
-            store: store that gets them.
-
-        Raises:
-            Exception: what a chunk raised, as it would here, or :attr:`error` for one whose workers were lost.
+        Raises what a chunk raised, as it would here, or :attr:`error` for one whose workers were lost.
         """
         waiting = Waiting(work, store, announce)
         while True:

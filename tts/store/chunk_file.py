@@ -47,10 +47,8 @@ STEP = pa.struct(
 STEPS = pa.field("sampled", pa.list_(STEP))
 """A further column of searches: each problem's steps as :class:`tts.policies.step_reuse.Step` says, but for the problem."""
 
-ALL = "all.parquet"
-"""The one file of a run that was imported."""
-MANIFEST = "import.json"
-"""The list of what one import holds."""
+ALL = "all.parquet"  # the one file of a run that was imported
+MANIFEST = "import.json"  # the list of what one import holds
 _AGAIN = {ALL: "import its files again", MANIFEST: "import the data again"}
 _COLUMNS = {field.name: field for field in [*SCHEMA, STEPS]}
 

@@ -76,8 +76,6 @@ class Import:
         """The spec of a run that holds at least so many problems; None where there is none.
 
         Args:
-            method: kind of run, as in specs of runs.
-            policy, prm: names, ``imported:`` included.
             n: the budget; where smaller budgets are drawn from one run, any takes the largest.
             seed: seed of repeated runs. Any run of the import may have it: those that were not repeated answer for it then. 0, the
                 default, stands for the first seed where no run has it.

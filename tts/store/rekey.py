@@ -36,8 +36,10 @@ def rekey(store: Store) -> Iterator[str]:
             for path in run.files:
                 row = read_chunk(path).slice(0, 1).to_pylist()[0]
                 task = _task_of(row["problem_id"])
-                if reason := _unlike(run.spec, task, row):
-                    reasons[reason] = path
+                try:
+                    _check_same(run.spec, task, row)
+                except ModelError as error:
+                    reasons[str(error)] = path
                     continue
                 key = TaskKey(task.name, task.version, prompt_of(run.spec.policy.name, task))
                 path.replace(store.open(replace(run.spec, task=key)).folder / path.name)
@@ -55,15 +57,10 @@ def _task_of(problem_id: str) -> Task:
 _tokenizer = cache(lambda name: load_tokenizer(locate(name)))
 
 
-def _unlike(spec: RunSpec, task: Task, row: dict) -> str | None:
-    """Why a chunk's samples cannot be told to be those that a task's prompt gives today; None where they are."""
+def _check_same(spec: RunSpec, task: Task, row: dict) -> None:
+    """Raises ``ModelError`` where a chunk's samples cannot be told to be those that a task's prompt gives today."""
     name = spec.policy.name
-    try:
-        if weights_of(name) != spec.policy.weights:
-            return f"{name} has other weights now"
-        if row["prompt"] and engine_of(name)[0] == DEFAULT:
-            if render_prompt(_tokenizer(name), row["problem"], task) != row["prompt"]:
-                return "they were sampled with another prompt"
-    except ModelError as error:
-        return str(error)
-    return None
+    if weights_of(name) != spec.policy.weights:
+        raise ModelError(f"{name} has other weights now")
+    if row["prompt"] and engine_of(name)[0] == DEFAULT and render_prompt(_tokenizer(name), row["problem"], task) != row["prompt"]:
+        raise ModelError("they were sampled with another prompt")

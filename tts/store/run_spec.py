@@ -7,8 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-ELSEWHERE = "imported"
-"""Name of the engine of runs that were made elsewhere."""
+ELSEWHERE = "imported"  # name of the engine of runs that were made elsewhere
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,7 @@ class ChunkSteps(Mapping[StepKey, Step]):
 class StepCache:
     """The steps of one chunk: opened for it, asked by the policy, told what was newly sampled, and written with the chunk.
 
-    Args:
-        chunks: steps that earlier searches sampled for the chunk's problems; where several hold the same path, the first one's step counts.
+    Where several of the chunks that earlier searches made of its problems hold the same path, the first one's step counts.
     """
 
     def __init__(self, chunks: Iterable[ChunkSteps] = ()):
