@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 
 from tts.engine.cached_model import CachedModel
 from tts.engine.slot_cache import SlotCache
-from tts.generate.chunks import Engines, Work, longest_of, make, room, search_of
+from tts.generate.chunks import Engines, Work, make, room, search_of
 from tts.generate.dry_run import measure, missing_of
 from tts.generate.grid import Grid
 from tts.generate.local_pool import Processes, side_by_side
@@ -63,7 +63,8 @@ def run(
     roots = [sampler.root(p["id"], p["problem"]) for p in (problems(chosen) if isinstance(chosen, int) else chosen)]
     spec = GRID.spec(method, policy, prm, n)
     searches = [(root, best_of_n(root, n) if method == "best_of_n" else search_of(spec, root)) for root in roots]
-    held = room(engines, sampler, longest_of(roots, sampler.sampling), scorer is not None)
+    longest = max(len(root.prompt) for root in roots) + sampler.sampling.max_tokens
+    held = room(engines, sampler, longest, scorer is not None)
     started = time.perf_counter()
     outcomes = Driver(sampler, scorer, record, room=held).run(searches)
     return time.perf_counter() - started, outcomes

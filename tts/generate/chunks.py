@@ -150,15 +150,11 @@ def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: OnTokens)
     policy = Remembering(sampler, steps, on_tokens)
     prm = engines.prm(spec.prm.name, task_in(work.chunk)) if spec.prm else None  # it never reads a system prompt of the policy's own
     roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
-    held = room(engines, sampler, longest_of(roots, sampler.sampling), prm is not None)
+    longest = max(len(root.prompt) for root in roots) + sampler.sampling.max_tokens
+    held = room(engines, sampler, longest, prm is not None)
     outcomes = Driver(policy, prm, room=held).run([(root, search_of(spec, root)) for root in roots])
     rows = [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
     return rows, steps.column(rows), tuple(getattr(sampler, "limits", ()))
-
-
-def longest_of(roots: Iterable[Candidate], sampling: Sampling) -> int:
-    """Tokens of the longest solution that may come of these, its prompt included."""
-    return max(len(root.prompt) for root in roots) + sampling.max_tokens
 
 
 def room(engines: Engines, policy: Policy, longest: int, scored: bool) -> int:

@@ -114,11 +114,12 @@ def measure(items: Sequence[Item], minutes: float = 2.0) -> Estimate:
             for place, (name, alike) in enumerate(bar):
                 bar.set_postfix_str(name)
                 left = began + 60 * minutes - time.monotonic()
-                tokens_each, seconds_each, whole = probes.measured(alike, left / (len(groups) - place))
+                problems = [problem for item in alike for problem in item.work.chunk]
+                tokens_each, seconds_each, whole = probes.measured(alike[0], problems, left / (len(groups) - place))
                 cut += [] if whole else [name]
                 solutions = sum(item.solutions for item in alike)
                 tokens, seconds = tokens + solutions * tokens_each, seconds + solutions * seconds_each
-                caches.append(_caches(alike, probes.engines))
+                caches.append(_caches(alike, problems, probes.engines))
     finally:
         torch.set_num_threads(before)
     # A process may keep a model between chunks that need one of them.
@@ -141,21 +142,20 @@ class _Probes:
         self._steps: dict[tuple, list[ChunkSteps]] = {}
         self._pools: dict[tuple, tuple[list[dict], bool]] = {}  # rows, and whether their solutions are whole
 
-    def measured(self, alike: Sequence[Item], seconds: float) -> tuple[float, float, bool]:
-        """What a solution of chunks of one run takes, measured for so many seconds, about; policies write more of harder problems.
+    def measured(self, first: Item, problems: Sequence[dict], seconds: float) -> tuple[float, float, bool]:
+        """What a solution of a run takes, measured for so many seconds, about, on problems of one set, for harder ones have longer ones.
 
         Returns:
             Tokens that the policy generates for it; seconds that it takes; and whether whole solutions were measured, else both are
             stretched to ``max_tokens``. A pool's tokens are its own run's, not its scores'.
         """
-        work, problems = alike[0].work, _problems(alike)
-        spec, pool = work.spec, pool_of(work, alike[0].store)
-        key = spec.policy.name, alike[0].problem_set
+        spec, pool = first.work.spec, pool_of(first.work, first.store)
+        key = spec.policy.name, first.problem_set
         self.engines.batch = spec.engine.batch
         if pool is None:
             self.engines.policy(spec.policy.name, Sampling(**spec.sampling), task_of_key(spec.task))
-        elif pool.has(work.chunk):
-            self._pools[key] = pool.read(work.chunk), True
+        elif pool.has(first.work.chunk):
+            self._pools[key] = pool.read(first.work.chunk), True
         if spec.prm:
             self.engines.prm(spec.prm.name, task_in(problems))
         began = time.monotonic()
@@ -182,17 +182,12 @@ class _Probes:
         return each * made.generated, each * made.seconds, whole
 
 
-def _problems(alike: Sequence[Item]) -> list[dict]:
-    return [problem for item in alike for problem in item.work.chunk]
-
-
-def _caches(alike: Sequence[Item], engines: Engines) -> tuple[int, int]:
+def _caches(alike: Sequence[Item], problems: Sequence[dict], engines: Engines) -> tuple[int, int]:
     """Bytes of the policy's and the PRM's caches at most: the batch's rows at the greatest length, and what is parked beside them."""
     from tts.engine.decoding import FORKING
     from tts.policies.transformers import PREFILLED
 
     grid, spec = alike[0].grid, alike[0].work.spec
-    problems = _problems(alike)
     n, batch, sampling = spec.n, engines.batch, grid.sampling()  # imported runs say little of theirs
     solution, step = sampling.max_tokens, sampling.max_step_tokens
     most = n * max(len(item.work.chunk) for item in alike)  # samples of a chunk

@@ -177,8 +177,6 @@ class Grid(BaseModel):
         """What searches are told beside their budget."""
         return registry.Settings(self.beam_width, self.max_steps)
 
-    # -- specs of runs -----------------------------------------------------------------------------------------
-
     def sampling(self, temperature: float | None = None) -> Sampling:
         chosen = self.temperature if temperature is None else temperature
         step = min(self.max_tokens, self.max_step_tokens or STEP_TOKENS)
@@ -233,8 +231,6 @@ class Grid(BaseModel):
                     else:
                         held = (n for n in sorted(self.budgets, reverse=True) if self.holds(policy, prm, method.name, n))
                         yield from ((method.name, policy, prm, n) for n in held)
-
-    # -- what was imported -------------------------------------------------------------------------------------
 
     def holds(self, policy: str, prm: str | None, method: str, n: int) -> bool:
         """Whether there can be an accuracy of a method at a budget: of an imported policy only where its data have it.

@@ -66,12 +66,8 @@ def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequen
             tqdm(total=len(work), initial=len(work) - len(left), desc="study", unit="chunk", smoothing=0) as bar,
             tqdm(desc="tokens", unit="token", unit_scale=True, leave=False, delay=2) as tokens,
         ):
-
-            def announce(item: Work) -> None:
-                bar.set_postfix_str(f"{item.spec.method} {item.spec.policy.name} N={item.spec.n}")
-
             specs = [spec for grid in grids for spec in grid.specs()]
-            for made in _made(left, specs, store, announce, tokens.update):
+            for made in _made(left, specs, store, lambda item: bar.set_postfix_str(str(item.spec)), tokens.update):
                 run = store.open(made.work.spec)
                 run.write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps, made.unread)
                 on_stored(run, made.work.chunk)

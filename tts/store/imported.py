@@ -178,8 +178,7 @@ def unfinished(store: Store) -> list[str]:
 def named(store: Store, text: str) -> tuple[list[Run], list[Path]]:
     """What is to be deleted by a name: a run, by the beginning of its key; or ``imported:NAME``, all runs and the folder of an import.
 
-    Raises:
-        StoreError: where there is no such run or import, or more than one run; or where an import lists the run.
+    Raises :class:`StoreError` where there is no such run or import, or more than one run; or where an import lists the run.
     """
     if not is_imported(text):
         run = store.find(text)
