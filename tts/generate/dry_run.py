@@ -96,14 +96,12 @@ def measure(items: Sequence[Item], minutes: float = 2.0) -> Estimate:
     Raises:
         tts.models.hub.ModelError: where a model cannot be loaded.
     """
-    if not items:
-        return Estimate()
     began = time.monotonic()
     import torch
 
     before = torch.get_num_threads()
     count, threads = side_by_side([item.work.spec for item in items])
-    probes = _Probes(Engines(items[0].grid.batch, 1 / count), began)
+    probes = _Probes(Engines(share=1 / count), began)
     groups: dict[str, list[Item]] = {}
     for item in items:
         groups.setdefault(f"{item.work.spec}, {item.problem_set}", []).append(item)
@@ -143,7 +141,7 @@ class _Probes:
         self._pools: dict[tuple, tuple[list[dict], bool]] = {}  # rows, and whether their solutions are whole
 
     def measured(self, first: Item, problems: Sequence[dict], seconds: float) -> tuple[float, float, bool]:
-        """What a solution of a run takes, measured for so many seconds, about, on problems of one set, for harder ones have longer ones.
+        """What a solution of a run takes, measured for so many seconds, about, on problems of one set: policies write more of harder ones.
 
         Returns:
             Tokens that the policy generates for it; seconds that it takes; and whether whole solutions were measured, else both are
