@@ -55,7 +55,7 @@ def test_it_solves_a_problem_and_says_what_it_cost(plan, file):
     again = adviser.load(file, POLICY, PRM)
     assert again == plan
     found = adviser.solve(again, Engines(batch=128), "7,+8=?", 16)
-    assert found.answer == "15" and found.steps[-1] == "\\boxed{15}" and found.difficulty == again.difficulty(found.score)
+    assert found.answer == "15" and found.steps[-1] == "\\boxed{15}" and found.entry.difficulty == again.difficulty(found.score)
     assert found.policy_tokens > 0 and found.prm_tokens > 0
     assert found == adviser.solve(again, Engines(batch=128), "7,+8=?", 16)
     with pytest.raises(adviser.StrategyError, match="the problem is empty"):
@@ -70,7 +70,7 @@ def test_it_solves_a_problem_and_says_what_it_cost(plan, file):
             lambda c: c["strategies"][0]["policy"].update(name="policy-6k"),
             "holds no strategy for policy-20k with implicit:policy-51k; it holds",
         ),
-        (lambda c: c.update(version=0), "has version 0; this suite reads 1"),
+        (lambda c: c.update(version=0), r"is not a strategy file \(version: Input should be 1 \(given: 0\)\); write it again"),
         (lambda c: c["strategies"][0].update(entries="none"), "is not a strategy file"),
         (lambda c: c.pop("strategies"), "is not a strategy file"),
     ],

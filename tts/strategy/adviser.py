@@ -1,9 +1,8 @@
 """The strategy for a policy and a PRM: learnt from stored runs, kept in a file, looked up for a budget, applied to a problem."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,12 +17,12 @@ from tts.generate.grid import explain, grid_of
 from tts.reward_models import weights_of
 from tts.search.registry import compared, method_of
 from tts.store.imported import is_imported
+from tts.store.run_spec import Model
 from tts.strategy import choices
 from tts.strategy.compute_optimal import fit
 from tts.tasks.selection import AGGREGATES, VOTES, Rule, aggregates
 
 Unit = Literal["samples", "tokens", "flops"]
-VERSION = 1
 
 
 class StrategyError(ValueError):
@@ -32,17 +31,6 @@ class StrategyError(ValueError):
 
 Share = Annotated[float, Field(ge=-1e-9, le=1 + 1e-9)]  # means and products of floats may miss the ends
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
-
-
-class Model(BaseModel, extra="forbid"):
-    """A policy or PRM by name and weights."""
-
-    name: str
-    weights: str
-
-    @classmethod
-    def of(cls, name: str) -> Self:
-        return cls(name=name, weights=weights_of(name))
 
 
 class Limits(BaseModel, extra="forbid"):
@@ -59,7 +47,7 @@ class Entry(BaseModel, extra="forbid"):
     """What to do with problems of one predicted difficulty at one budget, and what that gave.
 
     Attributes:
-        method, aggregate, vote, n: method, rule and budget to use; majority voting has no aggregate.
+        aggregate: empty for majority voting.
         accuracy, low, high: cross-fitted accuracy on the ``problems`` of that difficulty, with its 95 % interval.
         policy_tokens, prm_tokens: mean per problem; the PRM's are an upper bound where part of a pool was scored.
         flops: FLOPs of inference, mean per problem, by the study's convention with the PRM added. None, like tokens, where unknown:
@@ -130,8 +118,7 @@ class Strategy(BaseModel, extra="forbid"):
             entries = [e for e in self.entries if e.difficulty == name]
             affordable = [e for e in entries if e.cost(unit) <= budget]
             if entries and not affordable:
-                if not np.isfinite(least := min(e.cost(unit) for e in entries)):
-                    raise StrategyError(f"the runs that this was learnt on do not record {unit}; give the budget in samples")
+                least = min(e.cost(unit) for e in entries)
                 raise StrategyError(f"a budget of {budget:g} {unit} buys nothing for {name} problems; the least is {least:.3g}")
             best += sorted(affordable, key=lambda e: (-e.accuracy, e.cost(unit)))[:1]
         return best
@@ -140,15 +127,8 @@ class Strategy(BaseModel, extra="forbid"):
 class StrategyFile(BaseModel):
     """The content of a strategy file."""
 
-    version: int = VERSION
+    version: Literal[1] = 1
     strategies: list[Strategy]
-
-    @field_validator("version")
-    @classmethod
-    def _ours(cls, value: int) -> int:
-        if value != VERSION:
-            raise ValueError(f"it has version {value}; this suite reads {VERSION}")
-        return value
 
 
 def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) -> Strategy:
@@ -174,8 +154,8 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
             interval = fitted.of_bin[name].columns()
             entries.append(Entry(difficulty=name, method=method, aggregate=rule.aggregate, vote=rule.vote, n=n, **interval, **numbers))
     return Strategy(
-        policy=Model.of(policy),
-        prm=Model.of(prm),
+        policy=Model(policy, weights_of(policy)),
+        prm=Model(prm, weights_of(prm)),
         sampling=Limits(**{name: getattr(grid, name) for name in Limits.model_fields}),
         beam_width=grid.beam_width,
         peek=peek,
@@ -187,7 +167,7 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
 
 
 def save(strategies: Sequence[Strategy], path: Path) -> Path:
-    write_text(path, json.dumps(StrategyFile(strategies=strategies).model_dump(), indent=1) + "\n")
+    write_text(path, StrategyFile(strategies=strategies).model_dump_json(indent=1) + "\n")
     return path
 
 
@@ -205,7 +185,7 @@ def load(path: Path, policy: str, prm: str) -> Strategy:
         raise StrategyError(f"{path} is not a strategy file ({explain(error, Strategy)}); write it again with 05_compute_optimal") from None
     for strategy in strategies:
         if (strategy.policy.name, strategy.prm.name) == (policy, prm):
-            if (strategy.policy, strategy.prm) != (Model.of(policy), Model.of(prm)):
+            if (strategy.policy.weights, strategy.prm.weights) != (weights_of(policy), weights_of(prm)):
                 raise StrategyError(f"{path} was made with other weights of {policy} or {prm}; run 05_compute_optimal again")
             return strategy
     held = "; ".join(f"{s.policy.name} with {s.prm.name}" for s in strategies) or "none"
@@ -220,12 +200,11 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
 class Solution(NamedTuple):
     """What was done for a problem, and the selected candidate's answer, if there is one, and steps.
 
-    The difficulty is predicted from ``score``, the mean PRM score of the first samples, whose tokens count too.
+    The difficulty, which the entry has, is predicted from ``score``, the mean PRM score of the first samples; their tokens count too.
     """
 
     answer: str | None
     steps: tuple[str, ...]
-    difficulty: str
     score: float
     entry: Entry
     policy_tokens: int
@@ -251,7 +230,6 @@ def solve(plan: Strategy, engines: Engines, problem: str, budget: float, unit: U
     return Solution(
         grid.task.answer(chosen.text) if chosen else None,
         chosen.steps if chosen else (),
-        entry.difficulty,
         score,
         entry,
         peeked.policy_tokens + outcome.policy_tokens,

@@ -364,7 +364,7 @@ def solve(
     console.print(printable("\n".join(found.steps)))
     console.print(f"answer: {printable(found.answer) if found.answer is not None else 'none found'}", style="bold")
     console.print(
-        f"judged {found.difficulty} (PRM score {found.score:.2f}); ran {found.entry.method} with N = {found.entry.n}; "
+        f"judged {found.entry.difficulty} (PRM score {found.score:.2f}); ran {found.entry.method} with N = {found.entry.n}; "
         f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens"
     )
 
