@@ -15,7 +15,6 @@ from tts.store.run_spec import RunSpec
 from tts.store.store import Store
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
-DRAWS = 100  # of subsets
 MAJORITY = Rule("", "majority")
 
 
@@ -100,8 +99,7 @@ class Results(Evidence):
         if parts is None:
             return np.array([vote_of(g, rule) for g in runs])
         total, each = parts
-        drawn = [by_part(g, total, each) for g in runs]
-        return np.array([vote_of(first_of(g, n // each), rule) if first else vote_of(g, rule, n // each) for g in drawn])
+        return np.array([vote_of(by_part(g, total, each), rule, n // each, first) for g in runs])
 
     def mean_score(self, problem_set: str, policy: str, prm: str, samples: int) -> np.ndarray:
         """Mean score that the PRM gives to each problem's first ``samples`` solutions of the pool, ``(problems,)``."""
@@ -161,18 +159,14 @@ def by_part(graded: Graded, parts: int, samples: int) -> Graded:
     return replace(graded, group=group, correct=correct, scores=scores, subtree=np.arange(parts))
 
 
-def first_of(graded: Graded, count: int) -> Graded:
-    """The first candidates alone."""
-    scores = {how: values[:count] for how, values in graded.scores.items()}
-    return replace(graded, group=graded.group[:count], correct=graded.correct[:count], scores=scores)
-
-
-def vote_of(graded: Graded, rule: Rule, n: int | None = None) -> float:
-    """Expected accuracy of what a rule selects from ``n`` of the candidates, by default from all; 0 where there are none."""
+def vote_of(graded: Graded, rule: Rule, n: int | None = None, first: bool = False) -> float:
+    """Expected accuracy of what a rule selects from ``n`` of the candidates, or the ``first`` n; by default from all. 0 for none."""
     if not len(graded.group):
         return 0.0
     n = len(graded.group) if n is None else n
+    among = slice(n) if first else slice(None)
+    correct, group = graded.correct[among], graded.group[among]
+    weights = np.ones(len(group)) if rule.vote == "majority" else graded.scores[rule.aggregate][among]
     if rule.vote == "max":
-        return stats.best_of_n_accuracy(graded.correct, graded.scores[rule.aggregate], graded.group, n)
-    weights = np.ones(len(graded.group)) if rule.vote == "majority" else graded.scores[rule.aggregate]
-    return stats.vote_accuracy(graded.correct, weights, graded.group, n, DRAWS)
+        return stats.best_of_n_accuracy(correct, weights, group, n)
+    return stats.vote_accuracy(correct, weights, group, n)

@@ -5,10 +5,9 @@ found is kept in the store's file of verdicts (:mod:`tts.tasks.verdicts`).
 """
 
 import os
-import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -110,46 +109,39 @@ class Judges(AbstractContextManager):
         Raises:
             tts.tasks.judge.Stopped: where :meth:`stop` was called meanwhile.
         """
-        found: list[Grades | None] = [None] * len(rows)
+        found: dict[int, Grades] = {}
         graders = self._graders(task, verdicts)
         # Beside the main thread nobody touches tqdm: Ctrl-C while it draws leaves its lock with that thread for good.
         quiet = threading.current_thread() is not threading.main_thread()
         self._stop.clear()
 
         def work(lane: int) -> None:
-            with suppress(Stopped), self._stopping():
-                for place in range(lane, len(rows), len(graders)):
-                    if self._stop.is_set():
-                        return
-                    found[place] = of_row(rows[place], graders[lane])
+            for place in range(lane, len(rows), len(graders)):
+                if self._stop.is_set():
+                    raise Stopped
+                found[place] = of_row(rows[place], graders[lane])
 
         with (
             nullcontext() if quiet else tqdm(total=len(rows), desc="grading", unit="problem", leave=False, delay=3) as bar,
             ThreadPoolExecutor(len(graders)) as pool,
-            self._stopping(),  # within the pool, whose end waits for its threads
         ):
-            lanes = [pool.submit(work, lane) for lane in range(len(graders))]
-            while wait(lanes, timeout=1).not_done:  # a second at a time, or a signal just before may go unseen
-                if bar is not None:
-                    bar.update(len(rows) - found.count(None) - bar.n)
-            for lane in lanes:
-                lane.result()
-        if None in found:
-            raise Stopped
-        return [grades for grades in found if grades is not None]
+            try:
+                lanes = [pool.submit(work, lane) for lane in range(len(graders))]
+                while (state := wait(lanes, timeout=1)).not_done:  # a second at a time, or a signal just before may go unseen
+                    for lane in state.done:
+                        lane.result()
+                    if bar is not None:
+                        bar.update(len(found) - bar.n)
+                for lane in lanes:
+                    lane.result()
+            except BaseException:  # an error of one, or Ctrl-C, stops all, for whose threads the pool waits
+                self._stop.set()
+                raise
+        return [found[place] for place in range(len(rows))]
 
     def stop(self) -> None:
         """Ends what another thread has graded here."""
         self._stop.set()
-
-    @contextmanager
-    def _stopping(self) -> Iterator[None]:
-        """An error of one, or Ctrl-C, stops all."""
-        try:
-            yield
-        except BaseException:
-            self._stop.set()
-            raise
 
     def __exit__(self, *exception: object) -> None:
         for judge in self._judges:
@@ -184,25 +176,19 @@ def keeping() -> Iterator[Callable[[Run, Sequence[dict]], None]]:
 
     What the thread has not come to in the end, or cannot grade, is left to :func:`keep`.
     """
-    stored: queue.SimpleQueue[tuple[Run, Sequence[dict]] | None] = queue.SimpleQueue()
-    ended = threading.Event()
+    under_way: list[Future] = []
 
-    def work() -> None:
-        while (item := stored.get()) is not None and judges.kept and not ended.is_set():
-            with suppress(Exception):
-                judges.of_chunk(*item)
+    def work(run: Run, problems: Sequence[dict]) -> None:
+        if judges.kept:
+            judges.of_chunk(run, problems)
 
-    with Judges(1) as judges:
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
+    with Judges(1) as judges, ThreadPoolExecutor(1) as pool:
         try:
-            yield lambda run, problems: stored.put((run, problems))
+            yield lambda run, problems: under_way.append(pool.submit(work, run, problems))
         finally:
-            ended.set()
-            stored.put(None)
-            while thread.is_alive():
+            pool.shutdown(wait=False, cancel_futures=True)
+            while wait([chunk for chunk in under_way if not chunk.cancelled()], timeout=0.1).not_done:
                 judges.stop()  # again and again, as it may just have begun with a chunk
-                thread.join(0.1)
 
 
 def _note(run: Run, problems: Sequence[dict], task: Task) -> str | None:

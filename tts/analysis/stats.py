@@ -42,7 +42,7 @@ def best_of_n_accuracy(correct: np.ndarray, scores: np.ndarray, groups: np.ndarr
     return float(chosen / comb(total, n))
 
 
-def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, n: int, draws: int = 200, seed: int = 0) -> float:
+def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, n: int, draws: int = 100, seed: int = 0) -> float:
     """Expected accuracy of a vote over subsets of ``n`` samples: exact for ``n = N``, else by seeded draws of subsets.
 
     The weights are the samples' votes, ones for a majority. A subset counts as the share of right answers among those that tie.
@@ -50,8 +50,6 @@ def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, 
     total = _checked(len(correct), n)
     groups, correct, weights = np.asarray(groups), np.asarray(correct, bool), np.asarray(weights, float)
     answers = int(groups.max(initial=-1)) + 1
-    if answers == 0:
-        return 0.0
     if n == 1:
         return float((correct & (groups >= 0)).mean())
     right_answer = np.zeros(answers, bool)
