@@ -29,18 +29,21 @@ def test_counts_are_of_separate_samples(counts):
 
 
 def test_committed_counts_need_the_same_weights_sampling_and_problems(counts):
-    assert len(difficulty.committed(GRID, "policy-6k", "pocket-main")) == 6
-    assert difficulty.committed(GRID, "policy-10k", "pocket-main").empty
-    assert difficulty.committed(GRID.model_copy(update={"temperature": 1.5}), "policy-6k", "pocket-main").empty
-    assert difficulty.committed(GRID.model_copy(update={"split": "development"}), "policy-6k", "pocket-main").empty
+    def known(policy="policy-6k", **changes):
+        return difficulty.known_pass_at_1(GRID.model_copy(update=changes), policy, "pocket-main")
+
+    assert known().tolist() == (counts["correct"] / 8).tolist()
+    assert known("policy-10k") is None
+    assert known(temperature=1.5) is None
+    assert known(split="development") is None
     path = difficulty.commit_counts(counts.assign(problem="another"), "pocket-main")
-    assert difficulty.committed(GRID, "policy-6k", "pocket-main").empty and len(pd.read_csv(path)) == 6
+    assert known() is None and len(pd.read_csv(path)) == 6
 
 
 def test_counts_of_other_problems_are_kept_beside(counts):
     others = counts.assign(problem_id=counts["problem_id"].str.replace("test", "selection"))
     path = difficulty.commit_counts(others, "pocket-main")
-    assert len(pd.read_csv(path)) == 12 and len(difficulty.committed(GRID, "policy-6k", "pocket-main")) == 6
+    assert len(pd.read_csv(path)) == 12 and len(difficulty.known_pass_at_1(GRID, "policy-6k", "pocket-main")) == 6
 
 
 def test_pass_at_1_counts_what_is_not_committed(counts, tmp_path):

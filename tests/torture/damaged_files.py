@@ -223,7 +223,7 @@ def cases(strategy: Path, problems: Path) -> list[Case]:
     ledger, counts, held = NOTEBOOKS / "claims.yaml", DATA / "difficulty" / "pocket-main.csv", DATA / "outcomes" / "pocket-full.parquet"
     claims, count, full = (
         calling(findings.read),
-        calling(lambda: difficulty.committed(FULL, "policy-6k", "pocket-main")),
+        calling(lambda: difficulty.known_pass_at_1(FULL, "policy-6k", "pocket-main")),
         calling(lambda: committed.committed(FULL)),
     )
     evidence = [

@@ -334,12 +334,14 @@ def test_damaged_evidence_is_named(tiny_lm, tmp_path, monkeypatch):
     wanted = grid(tiny_lm, tiny_lm)
     shutil.copy(ROOT / "data" / "outcomes" / "pocket-dial.parquet", tmp_path / "mine.parquet")
     truncated(0.5)(tmp_path / "mine.parquet")
-    with pytest.raises(committed.OutcomesError, match="mine.parquet is damaged .*; restore it"):
+    with pytest.raises(committed.CommittedError, match="mine.parquet is damaged .*; restore it"):
         committed.committed(wanted, tmp_path)
     monkeypatch.setattr(difficulty, "COUNTS", tmp_path)
     (tmp_path / "pocket-main.csv").write_text("problem_id,samples\na,3\n")
-    with pytest.raises(difficulty.CountsError, match="pocket-main.csv is damaged .*it lacks problem, .*; restore it"):
-        difficulty.committed(wanted, str(tiny_lm), "pocket-main")
+    with pytest.raises(
+        committed.CommittedError, match="pocket-main.csv is damaged .*columns expected but not found: .*'problem', .*; restore it"
+    ):
+        difficulty.known_pass_at_1(wanted, str(tiny_lm), "pocket-main")
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):

@@ -4,6 +4,7 @@ A row is one problem with one policy, PRM (empty for none), method, budget N and
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partialmethod
 from itertools import product, takewhile
 from pathlib import Path
@@ -30,8 +31,18 @@ NAMES = ["problems", "policy", "prm", "method", "problem_id"]
 SETTINGS = ("split", "beam_width", "aggregate", "vote", "temperature", "top_p", "max_tokens", "max_steps")
 
 
-class OutcomesError(ValueError):
-    """Committed outcomes that cannot be read; the message names the file and the remedy."""
+class CommittedError(ValueError):
+    """Committed outcomes or counts that cannot be read; the message names the file and the remedy."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever the reading of a committed file raises becomes a :class:`CommittedError`."""
+    try:
+        yield
+    except (ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CommittedError(f"{path} is damaged ({reason:.200}); restore it, say with git checkout, or delete it") from None
 
 
 def collect(evidence: Evidence) -> pd.DataFrame:
@@ -110,7 +121,7 @@ def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:
     other weights do not count.
 
     Raises:
-        OutcomesError: where a file is damaged.
+        CommittedError: where a file is damaged.
     """
     files = list(_holding(grid, folder))
     held = {cell for _, places in files for cell in places}
@@ -149,16 +160,11 @@ def _holding(grid: Grid, folder: Path) -> Iterator[tuple[pd.DataFrame, dict[tupl
 @lru_cache(maxsize=16)  # a notebook asks for several grids
 def _read(path: Path, changed: int) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
     """A file's rows as of a time of change, with what :func:`commit` wrote beside them in ``attrs``; and each cell's places."""
-    try:
-        rows = pd.read_parquet(path, page_checksum_verification=True)
-        if missing := [name for name in (*KEY, *VALUES) if name not in rows.columns]:
-            raise ValueError(f"it lacks {', '.join(missing)}")
+    with reading(path):
+        rows = pd.read_parquet(path, columns=[*KEY, *VALUES], page_checksum_verification=True)
         if not {"settings", "weights", "problems"} <= set(rows.attrs):
             raise ValueError("it does not say what its outcomes are of")
         return rows, dict(rows.groupby(CELL, observed=True, sort=False).indices)
-    except (ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise OutcomesError(f"{path} is damaged ({reason:.200}); restore it, say with git checkout, or delete it") from None
 
 
 def _common(grid: Grid, problem_set: str, rows: pd.DataFrame) -> int:

@@ -17,7 +17,6 @@ from tts.models import files
 from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.policies import address_in, model_of
-from tts.search.registry import prm_of
 from tts.store.imported import is_imported, original
 
 SIZES = DATA / "published" / "sizes.csv"
@@ -131,18 +130,17 @@ def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, met
     if not full:
         return Cost(trained, decode=flops.inference(shape.parameters, generated), deployed=shape.parameters)
     prompts = evidence.prompt_tokens(problem_set, policy).tolist()
-    read = evidence.prm_tokens(problem_set, policy, prm, method, n).sum() if prm else 0.0
-    reader = prm if read else None
-    scorer = shape_of(reader) if reader else Shape(0)
+    read = evidence.prm_tokens(problem_set, policy, prm, method, n).sum()
+    scorer = shape_of(prm) if prm and read else Shape(0)
     answering = flops.answering(shape, prompts, generated, generated / (n * len(prompts)), scorer, read)
     answering = replace(answering, policy_training=trained)
-    if reader is None:
+    if not (prm and read):  # a method without a PRM reads nothing
         return answering
-    solver = solver_of(reader)
+    solver = solver_of(prm)
     same = solver is not None and files.POCKET_FOLDER / solver == files.POCKET_FOLDER / policy  # then it is trained once
-    if same and reader.startswith("implicit:"):  # and in memory once
+    if same and prm.startswith("implicit:"):  # and in memory once
         return replace(answering, deployed=shape.parameters)
-    return replace(answering, prm_training=training_flops(reader) - (trained if same else 0.0))
+    return replace(answering, prm_training=training_flops(prm) - (trained if same else 0.0))
 
 
 def table(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
@@ -150,7 +148,7 @@ def table(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -
     rows = []
     for policy in evidence.grid.policies:
         for strategy, how, budget in (("CoT", "cot", 1), (f"{method}, N = {n}", method, n)):
-            asked = (problem_set, policy, prm_of(how, prm), how, budget)
+            asked = (problem_set, policy, prm, how, budget)
             accuracy = stats.of_accuracy(evidence.accuracy(*asked))
             study, full = (cost(evidence, *asked, full) for full in (False, True))
             parts = {

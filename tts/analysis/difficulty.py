@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tts.analysis.accuracy import Results
+from tts.analysis.committed import reading
 from tts.common.files import write_text
 from tts.common.paths import DATA
 from tts.generate.grid import Grid
@@ -22,10 +23,6 @@ from tts.store.store import Store
 COLUMNS = ["problem_id", "problem", "policy", "weights", "sampling", "samples", "correct"]
 COUNTS = DATA / "difficulty"
 OTHER_SEED = 1_000_000
-
-
-class CountsError(ValueError):
-    """Committed counts that cannot be read; the message names the file and the remedy."""
 
 
 def counting_grid(grid: Grid, policy: str, samples: int, problem_set: str) -> Grid:
@@ -43,13 +40,12 @@ def separate_grids(grid: Grid, samples: int) -> list[Grid]:
 
 
 def count(grid: Grid, store: Store, policy: str, problem_set: str, samples: int) -> pd.DataFrame:
-    """Samples a separate pool and counts the right ones: :data:`COLUMNS`, of which problem is a hash of the problem's text."""
+    """Samples a separate pool and counts the right ones: :data:`COLUMNS`, in the order of the problems."""
     own = counting_grid(grid, policy, samples, problem_set)
     fill(own, store)
     graded = Results(own, store).graded(problem_set, own.spec("pool", policy, n=samples))
-    counts = pd.DataFrame({"problem": _hashes(own, problem_set)}).rename_axis("problem_id").reset_index()
     named = {"policy": policy, "weights": weights_of(policy), "sampling": _sampling(own), "samples": samples}
-    return counts.assign(**named, correct=[int(g.correct.sum()) for g in graded])
+    return _problems(own, problem_set).assign(**named, correct=[int(g.correct.sum()) for g in graded])
 
 
 def pass_at_1(grid: Grid, store: Store, policy: str, problem_set: str, samples: int = 64) -> np.ndarray:
@@ -62,33 +58,27 @@ def pass_at_1(grid: Grid, store: Store, policy: str, problem_set: str, samples: 
         return Results(grid, store).accuracy(problem_set, policy, None, "pass", 1)
     known = known_pass_at_1(grid, policy, problem_set)
     if known is None:
-        counts = count(grid, store, policy, problem_set, samples)  # in the order of the problems
+        counts = count(grid, store, policy, problem_set, samples)
         known = (counts["correct"] / counts["samples"]).to_numpy(float)
     return known
 
 
 def known_pass_at_1(grid: Grid, policy: str, problem_set: str) -> np.ndarray | None:
-    """As :func:`pass_at_1` from committed counts; None where they do not hold every problem."""
-    if is_imported(policy) or (counts := committed(grid, policy, problem_set)).empty:
+    """As :func:`pass_at_1` from committed counts of exactly these weights, sampling and problems; None where they lack a problem."""
+    path = _path(problem_set)
+    if is_imported(policy) or not path.exists():
         return None  # without asking for the problems, which need not be on this machine
-    counts = counts.drop_duplicates("problem_id").set_index("problem_id").reindex(list(_hashes(grid, problem_set)))
+    counts = _read(path)
+    counts = counts[(counts["weights"] == weights_of(policy)) & (counts["sampling"] == _sampling(grid))]
+    counts = _problems(grid, problem_set).merge(counts.drop_duplicates(["problem_id", "problem"]), "left")
     return None if counts["samples"].isna().any() else (counts["correct"] / counts["samples"]).to_numpy(float)
 
 
-def committed(grid: Grid, policy: str, problem_set: str) -> pd.DataFrame:
-    """The committed counts of exactly these weights, sampling and problems of the grid; empty where there are none."""
-    path = _path(problem_set)
-    if not path.exists():
-        return pd.DataFrame(columns=COLUMNS)
-    counts = _read(path)
-    same = (counts["weights"] == weights_of(policy)) & (counts["sampling"] == _sampling(grid))
-    return counts[same & (counts["problem"] == counts["problem_id"].map(_hashes(grid, problem_set)))]
-
-
-def _hashes(grid: Grid, problem_set: str) -> dict[str, str]:
-    """A hash of each problem's text, by id: an id alone does not say which problem it is."""
+def _problems(grid: Grid, problem_set: str) -> pd.DataFrame:
+    """Each problem's id and, as problem, a hash of its text: an id alone does not say which problem it is."""
     problems = [problem for chunk in grid.chunks(problem_set) for problem in chunk]
-    return {p["id"]: hashlib.sha256(p["problem"].encode()).hexdigest()[:8] for p in problems}
+    texts = [hashlib.sha256(p["problem"].encode()).hexdigest()[:8] for p in problems]
+    return pd.DataFrame({"problem_id": [p["id"] for p in problems], "problem": texts}, dtype=object)
 
 
 def _sampling(grid: Grid) -> str:
@@ -110,13 +100,8 @@ def commit_counts(counts: pd.DataFrame, problem_set: str) -> Path:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    try:
-        counts = pd.read_csv(path)
-        if missing := [name for name in COLUMNS if name not in counts.columns]:
-            raise ValueError(f"it lacks {', '.join(missing)}")
+    with reading(path):
+        counts = pd.read_csv(path, usecols=COLUMNS)
         if not (counts["correct"].between(0, counts["samples"]) & (counts["samples"] > 0)).all():
             raise ValueError("a count is not between 0 and its number of samples")
         return counts
-    except (ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise CountsError(f"{path} is damaged ({reason:.200}); restore it, say with git checkout, or delete it") from None

@@ -54,24 +54,21 @@ def of_row(row: dict, grader: Grader) -> Grades:
     task = grader.task
     answer_of = cache(lambda steps: task.found(task.join(steps)))  # samples repeat each other
     # An answer counts where the solution ended by itself: a cut-off one has none.
-    ended = [t["status"] == "finished" for t in row["trajectories"]]
-    found = [answer_of(tuple(t["steps"])) if whole else (None, "") for t, whole in zip(row["trajectories"], ended)]
-    answers, ways = [answer for answer, _ in found], [way for _, way in found]
+    found = [answer_of(tuple(t["steps"])) if t["status"] == "finished" else (None, "truncated") for t in row["trajectories"]]
     judged = cache(lambda answer: grader.right(row["answer"], answer))
-    correct = [judged(answer) for answer in answers]
-    wrong = groups([None if right else answer for answer, right in zip(answers, correct)], grader)
+    correct = [judged(answer) for answer, _ in found]
+    wrong = groups([None if right else answer for (answer, _), right in zip(found, correct)], grader)
     order: dict[int, int] = {}  # numbers by first appearance; -2 stands for the right ones
     numbers = [-1 if n == -1 else order.setdefault(n, len(order)) for n in (-2 if c else n for n, c in zip(wrong, correct))]
-    own = type(task).ways[0]
 
-    def status(number: int, answer: str | None, way: str, whole: bool) -> str:
+    def status(number: int, answer: str | None, way: str) -> str:
         if answer is None:
-            return "no answer" if whole else "truncated"
+            return way or "no answer"
         if task.normal(answer) in grader.doubted:
             return "judged uncertain"
-        return ("answered" if way == own else f"answered, {way}") if number >= 0 else "unreadable"
+        return "unreadable" if number < 0 else "answered" if way == type(task).ways[0] else f"answered, {way}"
 
-    return Grades(numbers, correct, list(map(status, numbers, answers, ways, ended)))
+    return Grades(numbers, correct, [status(number, *each) for number, each in zip(numbers, found)])
 
 
 class Judges(AbstractContextManager):
