@@ -67,9 +67,8 @@ class Followed:
     Attributes:
         answer: the right answer.
         nodes: candidates of :func:`unrolled`.
-        selected: the one of them whose answer is the answer; None where nothing finished.
+        selected: the one of them whose answer, ``given``, is the answer; None where nothing finished.
         steps: rows of :func:`candidate_steps`.
-        given: the answer that was selected.
     """
 
     problem: str
@@ -125,15 +124,16 @@ def candidate_steps(
         selected answer). In the order of steps and paths.
     """
     nodes = sorted(unrolled(outcome.nodes), key=lambda n: (len(n.path), n.path))
-    by_path = {n.path: n for n in nodes}
     expanded = {n.path[:-1] for n in nodes}
     finished = {n.path for n in unrolled(outcome.trajectories) if n.status == "finished"}
     # A self-checking trace may put a wrong step right, which the exact checker does not know.
     checked, rows = not any(is_check(step) for node in nodes for step in node.steps), []
+    scored: dict[tuple, tuple[int, ...]] = {}  # the last one of equal siblings: in DVTS those of two subtrees stay apart
     with Grader(task) as grader:
         for node in nodes:
-            parent = by_path.get(node.path[:-1])
-            state, into = _state(node, nodes, expanded, finished, max_steps)
+            state, alike = _state(node, expanded, finished, max_steps), (node.path[:-1], node.steps, node.status)
+            if node.scores:
+                scored[alike] = node.path
             if node.status == "finished":
                 right: bool | None = grader.right(answer, task.answer(node.text))
             else:
@@ -143,10 +143,10 @@ def candidate_steps(
                 {
                     "step": len(node.path),
                     "path": ".".join(map(str, node.path)),
-                    "text": "\n\n".join(node.steps[len(parent.steps) if parent else 0 :]),
+                    "text": "\n\n".join(node.steps[len(node.path) - 1 :]),
                     "score": node.scores[-1] if node.scores else np.nan,
                     "state": state,
-                    "into": ".".join(map(str, into)),
+                    "into": ".".join(map(str, scored.get(alike, ()))) if state == "merged" else "",
                     "right": right,
                     "selected": chosen is not None and chosen.path[: len(node.path)] == node.path,
                 }
@@ -190,18 +190,13 @@ def where_lost(searches: Sequence[Followed]) -> pd.DataFrame:
     return pd.DataFrame({"problem": s.problem, "method": s.method, "kind": s.loss.kind, "outcome": str(s.loss)} for s in searches)
 
 
-def _state(
-    node: Candidate, nodes: Sequence[Candidate], expanded: set[tuple], finished: set[tuple], max_steps: int | None
-) -> tuple[str, tuple[int, ...]]:
-    """A candidate's state, and the path of the sibling that it was merged with; empty where it was not."""
+def _state(node: Candidate, expanded: set[tuple], finished: set[tuple], max_steps: int | None) -> str:
     if node.status == "truncated" or not node.steps:
-        return "cut off", ()
+        return "cut off"
     if node.path in expanded:
-        return "kept", ()
+        return "kept"
     if node.path in finished:
-        return "finished", ()
+        return "finished"
     if node.scores is None:
-        # In DVTS equal first steps of two subtrees stay apart: the nearest scored sibling of lower index is the one of its subtree.
-        twins = [n.path for n in nodes if n.scores and n.path[:-1] == node.path[:-1] and (n.steps, n.status) == (node.steps, node.status)]
-        return "merged", max((path for path in twins if path < node.path), default=())
-    return ("depth limit" if node.status == "open" and len(node.path) == max_steps else "pruned"), ()
+        return "merged"
+    return "depth limit" if node.status == "open" and len(node.path) == max_steps else "pruned"
