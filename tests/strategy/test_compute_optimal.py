@@ -93,22 +93,26 @@ def test_efficiency_gain_by_hand():
     tts = np.array([[0.20], [0.45], [0.55]]).repeat(3, 1)
     # Majority peaks at 16 (64 is no better); TTS reaches 0.50 half-way from 4 to 16, at 8.
     gain = efficiency_gain([1, 4, 16, 64], majority, 0.01, [1, 4, 16], tts)
-    assert gain.value == pytest.approx(2.0) and gain.bound == "" and (gain.interval.low, gain.interval.high) == pytest.approx((2, 2))
+    assert (
+        gain.interval.estimate == pytest.approx(2.0)
+        and gain.bound == ""
+        and (gain.interval.low, gain.interval.high) == pytest.approx((2, 2))
+    )
     assert str(gain) == "2 [2, 2]"
 
 
 def test_efficiency_gain_is_censored_where_it_must_be():
     majority = np.array([[0.30], [0.40], [0.50]]).repeat(3, 1)
     always = efficiency_gain([1, 4, 16], majority, 0.01, [4, 16], np.array([[0.6], [0.7]]).repeat(3, 1))
-    assert always.bound == ">" and always.value == pytest.approx(4.0)
+    assert always.bound == ">" and always.interval.estimate == pytest.approx(4.0)
     never = efficiency_gain([1, 4, 16], majority, 0.01, [4, 16], np.array([[0.2], [0.3]]).repeat(3, 1))
-    assert never.bound == "<" and never.value == pytest.approx(1.0)
+    assert never.bound == "<" and never.interval.estimate == pytest.approx(1.0)
 
 
 def test_a_flat_curve_peaks_early():
     majority = np.array([[0.498], [0.499], [0.500]]).repeat(3, 1)
     gain = efficiency_gain([4, 16, 64], majority, 0.01, [4, 16], np.array([[0.4], [0.6]]).repeat(3, 1))
-    assert gain.value < 1  # against 64 it would be ten times
+    assert gain.interval.estimate < 1  # against 64 it would be ten times
 
 
 def test_of_equal_candidates_the_first_is_chosen():

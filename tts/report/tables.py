@@ -72,9 +72,8 @@ def bin_contrasts(evidence: Evidence, problem_set: str, prm: str, n: int, bins: 
 def by_bin(evidence: Evidence, problem_set: str, prm: str, n: int, bins: dict[str, np.ndarray]) -> pd.DataFrame:
     """Accuracy of each of the grid's methods, where imported data have it, in each difficulty bin with problems, with intervals."""
     rows = []
-    for policy, of_problem in bins.items():
-        held = [m for m in evidence.grid.methods if evidence.grid.holds(policy, prm, m, n)]
-        for name, method in product((name for name in choices.BINS if name in of_problem), held):
+    for (policy, of_problem), name, method in product(bins.items(), choices.BINS, evidence.grid.methods):
+        if name in of_problem and evidence.grid.holds(policy, prm, method, n):
             inside = evidence.accuracy(problem_set, policy, prm, method, n)[of_problem == name]
             cell = {"policy": policy, "prm": prm, "bin": name, "method": method, "n": n, "problems": len(inside)}
             rows.append(cell | stats.of_accuracy(inside).columns())

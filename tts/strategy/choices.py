@@ -165,7 +165,7 @@ def efficiency(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bi
     of_tts = []
     for n in searched:
         spent = {b: evidence.policy_tokens(*asked, at.prm, candidates[number].method, n) for b, number in fits[n].choice.items()}
-        of_tts.append(float(np.mean([spent[b][i] for i, b in enumerate(bins)])))
+        of_tts.append(np.select([bins == b for b in spent], list(spent.values())).mean())
     known = np.isfinite([*of_majority, *of_tts]).all()
     return {
         "policy": at.policy,

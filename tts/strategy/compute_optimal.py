@@ -156,20 +156,18 @@ def _of_bin(right: np.ndarray, count: np.ndarray) -> Interval:
 
 @dataclass(frozen=True)
 class Gain:
-    """An efficiency gain with its interval.
+    """How many times less compute-optimal TTS needs.
 
     Attributes:
-        value: how many times less compute-optimal TTS needs.
         bound: ``""``, ``">"`` where TTS is that accurate at its smallest budget already, ``"<"`` where it never is.
-        interval: 95 % interval of the value; censored resamples enter with their bound.
+        interval: the gain with its 95 % interval; censored resamples enter with their bound.
     """
 
-    value: float
     bound: str
     interval: Interval
 
     def __str__(self) -> str:
-        return f"{self.bound}{self.value:.3g} [{self.interval.low:.3g}, {self.interval.high:.3g}]"
+        return f"{self.bound}{self.interval.estimate:.3g} [{self.interval.low:.3g}, {self.interval.high:.3g}]"
 
 
 def efficiency_gain(
@@ -185,21 +183,18 @@ def efficiency_gain(
         majority, tts: ``(budgets, 1 + resamples)``, their accuracies on the same resamples.
         standard_error: standard error of majority's accuracy at its maximum.
     """
-    gains = [_gain(budgets, m, standard_error, tts_budgets, t) for m, t in zip(majority.T, tts.T)]
-    value, bound = gains[0]
-    return Gain(value, bound, interval(np.array([value for value, _ in gains])))
 
+    def gain(majority: np.ndarray, tts: np.ndarray) -> tuple[float, str]:
+        peak = int(np.argmax(majority >= majority.max() - standard_error))
+        target = majority[peak]
+        if not (tts >= target).any():
+            return budgets[peak] / tts_budgets[-1], "<"
+        at = int(np.argmax(tts >= target))
+        if at == 0:
+            return budgets[peak] / tts_budgets[0], ">"
+        share = (target - tts[at - 1]) / (tts[at] - tts[at - 1])
+        needed = np.exp(np.interp(share, [0, 1], np.log([tts_budgets[at - 1], tts_budgets[at]])))
+        return budgets[peak] / float(needed), ""
 
-def _gain(
-    budgets: Sequence[float], majority: np.ndarray, margin: float, tts_budgets: Sequence[float], tts: np.ndarray
-) -> tuple[float, str]:
-    peak = int(np.argmax(majority >= majority.max() - margin))
-    target = majority[peak]
-    if not (tts >= target).any():
-        return budgets[peak] / tts_budgets[-1], "<"
-    at = int(np.argmax(tts >= target))
-    if at == 0:
-        return budgets[peak] / tts_budgets[0], ">"
-    share = (target - tts[at - 1]) / (tts[at] - tts[at - 1])
-    needed = np.exp(np.interp(share, [0, 1], np.log([tts_budgets[at - 1], tts_budgets[at]])))
-    return budgets[peak] / float(needed), ""
+    values, bounds = zip(*map(gain, majority.T, tts.T))
+    return Gain(bounds[0], interval(np.array(values)))
