@@ -12,7 +12,6 @@ import pandas as pd
 from tts.analysis import stats
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence
-from tts.search.registry import prm_of
 from tts.tasks.pocket_problems import apply
 from tts.tasks.pocket_traces import split_equation
 
@@ -46,10 +45,8 @@ def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str
             "external": (plain, name, method, n),
             "both": (long, other, method, n),
         }
-        accuracy, tokens = {}, {}
-        for kind, (evidence, policy, how, budget) in kinds.items():
-            asked = (problem_set, policy, prm_of(how, prm), how, budget)
-            accuracy[kind], tokens[kind] = evidence.accuracy(*asked), evidence.policy_tokens(*asked).mean()
+        accuracy = {kind: e.accuracy(problem_set, policy, prm, how, k) for kind, (e, policy, how, k) in kinds.items()}
+        tokens = {kind: e.policy_tokens(problem_set, policy, prm, how, k).mean() for kind, (e, policy, how, k) in kinds.items()}
         for first, second in (("internal", "plain CoT"), ("external", "internal"), ("both", "internal"), ("both", "external")):
             difference = stats.bootstrap(accuracy[first] - accuracy[second])
             numbers = {"verdict": stats.verdict(difference), "times the tokens": tokens[first] / tokens[second]}

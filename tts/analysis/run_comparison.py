@@ -25,20 +25,18 @@ class RunComparison:
         problems: number of those problems.
         runs: one row for each: run (in words), accuracy, low, high, policy_tokens and prm_tokens (mean per problem).
         difference: first accuracy less second, paired by problem; None on too few problems for an interval.
-        verdict: whether the first is more accurate.
     """
 
     problems: int
     runs: pd.DataFrame
     difference: stats.Interval | None
-    verdict: str
 
     def __str__(self) -> str:
         if (d := self.difference) is None:
-            return self.verdict
+            return "one common problem, too few for an interval; at least 2 are needed"
         return (
             f"first less second: {100 * d.estimate:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}] points ({d.method}, paired, 95 %); "
-            f"that the first is more accurate is {self.verdict}"
+            f"that the first is more accurate is {stats.verdict(d)}"
         )
 
 
@@ -56,23 +54,20 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
     if not common:
         raise StoreError(f"no common problem: {first.folder.name} holds {len(rows[0])}, {second.folder.name} {len(rows[1])} others")
     held = [[of[name] for name in common] for of in rows]
-    with Grader(task_of_key(first.spec.task)) as grader, tqdm(total=2 * len(common), desc="grading", unit="problem", delay=2) as bar:
-        values = [np.array([_accuracy(run.spec, row, rule, grader, bar) for row in of]) for run, of in zip(runs, held)]
+    with Grader(task_of_key(first.spec.task)) as grader:
+        graded = [tqdm(of, desc="grading", unit="problem", delay=2) for of in held]
+        values = [np.array([_accuracy(run.spec, row, rule, grader) for row in of]) for run, of in zip(runs, graded)]
     table = pd.DataFrame(
         {"run": f"{run.spec}, seed {run.spec.seed} ({run.key})"}
         | stats.of_accuracy(accuracies).columns()
         | pd.DataFrame(of)[["policy_tokens", "prm_tokens"]].astype(float).mean(skipna=False).to_dict()
         for run, of, accuracies in zip(runs, held, values)
     )
-    if len(common) < 2:
-        return RunComparison(len(common), table, None, "one common problem, too few for an interval; at least 2 are needed")
-    difference = stats.bootstrap(values[0] - values[1])
-    return RunComparison(len(common), table, difference, stats.verdict(difference))
+    return RunComparison(len(common), table, stats.bootstrap(values[0] - values[1]) if len(common) > 1 else None)
 
 
-def _accuracy(spec: RunSpec, row: dict, rule: Rule, grader: Grader, bar: tqdm) -> float:
+def _accuracy(spec: RunSpec, row: dict, rule: Rule, grader: Grader) -> float:
     graded = graded_row(row, grades.of_row(row, grader))
-    bar.update()
     if is_search(spec.method) and (part := METHODS[spec.method].part):
         each = part(Settings(spec.width or 1))
         graded = by_part(graded, spec.n // each, each)
