@@ -23,11 +23,10 @@ class Graded:
     """One problem's candidates, graded.
 
     Attributes:
-        group, correct: number of each candidate's answer, and whether it is right, as in :class:`tts.analysis.grades.Grades`.
-        status: what each candidate's answer is, likewise.
+        group, correct, status: of each candidate's answer, as in :class:`tts.analysis.grades.Grades`.
         scores: each candidate's score, by aggregate; empty where unscored.
         subtree: first index of each candidate's path.
-        prompt_tokens, policy_tokens, prm_tokens: tokens of the whole search; None where they are not recorded.
+        tokens: of the whole search: prompt_tokens, policy_tokens, prm_tokens; None where they are not recorded.
     """
 
     group: np.ndarray
@@ -35,9 +34,7 @@ class Graded:
     status: list[str]
     scores: dict[str, np.ndarray]
     subtree: np.ndarray
-    prompt_tokens: int | None
-    policy_tokens: int | None
-    prm_tokens: int | None
+    tokens: dict[str, int | None]
 
 
 def graded_row(row: dict, grades: Grades) -> Graded:
@@ -50,9 +47,7 @@ def graded_row(row: dict, grades: Grades) -> Graded:
         grades.status,
         {how: aggregates([c["scores"] for c in candidates], how) for how in scored},
         np.array([c["path"][0] if c["path"] else 0 for c in candidates], int),
-        row["prompt_tokens"],
-        row["policy_tokens"],
-        row["prm_tokens"],
+        {name: row[name] for name in ("prompt_tokens", "policy_tokens", "prm_tokens")},
     )
 
 
@@ -108,17 +103,18 @@ class Results(Evidence):
 
     def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         runs = self._runs(problem_set, policy, prm, method, n)
-        return np.array([g.policy_tokens for g in runs], float) * self._share(policy, prm, method, n)
+        return np.array([g.tokens["policy_tokens"] for g in runs], float) * self._share(policy, prm, method, n)
 
     def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
-        return np.array([g.prompt_tokens for g in self._runs(problem_set, policy, None, "majority", 1)], float)
+        runs = self._runs(problem_set, policy, None, "majority", 1)
+        return np.array([g.tokens["prompt_tokens"] for g in runs], float)
 
     def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         runs = self._runs(problem_set, policy, prm, method, n)
         if not method_of(method).guided:
             return np.zeros(len(runs))
         known = 1.0 if self._share(policy, prm, method, n) == 1.0 else np.nan  # the parts of a pool share steps
-        return np.array([g.prm_tokens for g in runs], float) * known
+        return np.array([g.tokens["prm_tokens"] for g in runs], float) * known
 
     def _share(self, policy: str, prm: str | None, method: str, n: int) -> float:
         parts = self.grid.parts(method, policy, prm, n)

@@ -92,10 +92,9 @@ class Judges(AbstractContextManager):
         """
         task, verdicts = task or task_in(problems), self._verdicts(run.folder.parent)
         note = _note(run, problems, task)
-        rows, graders = run.read(problems), self._graders(task, verdicts)
-        uncertain = sum(grader.uncertain for grader in graders)
+        rows = run.read(problems)
         found = self.of_rows(rows, task, verdicts)
-        if note and not verdicts.holds(task, note) and sum(grader.uncertain for grader in graders) == uncertain:
+        if note and not verdicts.holds(task, note) and not any("judged uncertain" in grades.status for grades in found):
             verdicts.keep(task, note)
         self.kept = verdicts.writable
         return list(zip(rows, found))

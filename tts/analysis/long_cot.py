@@ -107,8 +107,12 @@ def catches(results: Results, problem_set: str, policy: str) -> pd.DataFrame:
     shares |= {f"solutions that are right: {kind}": (inside & whole["solved"], inside) for kind, inside in kinds.items()}
     rows = []
     for what, part_and_whole in shares.items():
-        counts = pd.concat(part_and_whole, axis=1).groupby(level=0).sum().reindex(whole.index.unique(), fill_value=0)
-        rows.append({"policy": policy, "what": what} | _share(counts.to_numpy(float)))
+        counts = pd.concat(part_and_whole, axis=1).groupby(level=0).sum().reindex(whole.index.unique(), fill_value=0).to_numpy(float)
+        part, of = counts.sum(0)
+        share = stats.Interval(part / of if of else np.nan, np.nan, np.nan, "none")
+        if of and len(counts) > 1:
+            share = stats.bootstrap(counts, lambda means: means[..., 0] / np.maximum(means[..., 1], 1e-12))
+        rows.append({"policy": policy, "what": what} | share.columns("share") | {"of": int(of)})
     return pd.DataFrame(rows)
 
 
@@ -118,15 +122,6 @@ def _samples(results: Results, problem_set: str, method: str, policy: str, prm: 
     stored = (row for chunk in results.grid.chunks(problem_set) for row in results.store.run(spec).read(chunk))
     for row, graded in zip(stored, results.graded(problem_set, spec)):
         yield list(zip(row["trajectories"], graded.correct.tolist()))
-
-
-def _share(counts: np.ndarray) -> dict[str, float]:
-    """A share with its interval, from ``(problems, 2)`` counts of the part and of the whole."""
-    part, whole = counts.sum(0)
-    if whole == 0 or len(counts) < 2:
-        return {"share": part / whole if whole else np.nan, "low": np.nan, "high": np.nan, "of": int(whole)}
-    share = stats.bootstrap(counts, lambda means: means[..., 0] / np.maximum(means[..., 1], 1e-12))
-    return share.columns("share") | {"of": int(whole)}
 
 
 def check_scores(results: Results, problem_set: str, policy: str, prm: str) -> dict[str, str | float]:

@@ -56,8 +56,6 @@ def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, 
     right_answer[groups[groups >= 0]] = correct[groups >= 0]
     if not right_answer.any():
         return 0.0
-    if right_answer.all() and groups.min() >= 0:
-        return 1.0
     chosen = np.ones((1, total), bool) if n == total else _subsets(total, n, draws, seed)
     member = np.zeros((total, answers))
     member[groups >= 0, groups[groups >= 0]] = 1.0
