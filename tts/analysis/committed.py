@@ -28,7 +28,8 @@ CELL = ["problems", "policy", "prm", "method", "n"]
 KEY = [*CELL, "seed", "problem_id"]
 VALUES = ["accuracy", "policy_tokens", "prm_tokens", "prompt_tokens"]
 NAMES = ["problems", "policy", "prm", "method", "problem_id"]
-SETTINGS = ("split", "beam_width", "aggregate", "vote", "temperature", "top_p", "max_tokens", "max_steps")
+SETTINGS = {"split", "beam_width", "aggregate", "vote", "temperature", "top_p", "max_tokens", "max_steps"}
+LATER = {"max_step_tokens", "extract", "system", "subsets"}  # not in older files, which have what is left out here: the defaults
 
 
 class CommittedError(ValueError):
@@ -184,9 +185,7 @@ def _problems(grid: Grid, problem_set: str, count: int | None = None) -> list[di
 
 
 def _settings(grid: Grid) -> dict:
-    later = ("max_step_tokens", "extract", "system", "subsets")  # not in older files, which have what is left out here
-    own = {name: getattr(grid, name) for name in later if getattr(grid, name) not in (None, [], "all")}
-    return {name: getattr(grid, name) for name in SETTINGS} | own
+    return grid.model_dump(include=SETTINGS) | grid.model_dump(include=LATER, exclude_defaults=True)
 
 
 def _weights(name: str) -> str | None:

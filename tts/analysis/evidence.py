@@ -67,8 +67,7 @@ class Evidence(ABC):
 
     def at_budget(self, n: int) -> pd.DataFrame:
         """The rows of :attr:`table` of one budget, and of CoT; they take a fraction of the whole table's time."""
-        rows = self.table if "table" in vars(self) else self._table([n])
-        return rows[(rows["n"] == n) | (rows["method"] == "cot")].reset_index(drop=True)
+        return self._table([n])
 
     def _table(self, budgets: Sequence[int]) -> pd.DataFrame:
         rows = []
