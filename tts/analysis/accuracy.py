@@ -85,11 +85,9 @@ class Results(Evidence):
     def _accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule) -> np.ndarray:
         asked, runs = method_of(method), self._runs(problem_set, policy, prm, method, n)
         first = self.grid.subsets == "first"
-        if asked.source == "greedy":
-            return np.array([float(g.correct[0]) for g in runs])
         if asked.select == "oracle":
             return np.array([float(g.correct[:n].any()) if first else stats.pass_at_k(g.correct, n) for g in runs])
-        rule = MAJORITY if asked.select == "majority" else rule
+        rule = MAJORITY if asked.select == "majority" or asked.source == "greedy" else rule
         parts = self.grid.parts(method, policy, prm, n)
         if parts is None:
             return np.array([vote_of(g, rule) for g in runs])
