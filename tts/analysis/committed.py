@@ -4,7 +4,7 @@ A row is one problem with one policy, PRM (empty for none), method, budget N and
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partialmethod
 from itertools import product, takewhile
 from pathlib import Path
@@ -67,24 +67,24 @@ def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
     Raises:
         ValueError: where the grids differ in more than policies, PRMs, problems, methods, budgets, samples and seed.
     """
-    pairs = list(grids)
-    settings = [_settings(grid) for grid, _ in pairs]
-    if any(other != settings[0] for other in settings):
-        raise ValueError(f"outcomes of different settings cannot be kept in one file: {settings}")
-    names = sorted({name for grid, _ in pairs for name in (*grid.policies, *grid.prms)})
-    rows = pd.concat([frame for _, frame in pairs], ignore_index=True).drop_duplicates(KEY)
+    asked, frames = zip(*grids)
+    settings, *others = map(_settings, asked)
+    if any(other != settings for other in others):
+        raise ValueError(f"outcomes of different settings cannot be kept in one file: {[settings, *others]}")
+    names = sorted({name for grid in asked for name in (*grid.policies, *grid.prms)})
+    rows = pd.concat(frames, ignore_index=True).drop_duplicates(KEY)
     for other in (other for other in path.parent.glob("*.parquet") if other != path):
         held, _ = _read(other, other.stat().st_mtime_ns)
-        if held.attrs["settings"] == settings[0]:
+        if held.attrs["settings"] == settings:
             known = pd.MultiIndex.from_frame(held[KEY].astype(dict.fromkeys(NAMES, str)))
             rows = rows[~pd.MultiIndex.from_frame(rows[KEY]).isin(known)]
     rows = rows.astype(dict.fromkeys(NAMES, "category"))
     counts = rows.groupby("problems", observed=True)["problem_id"].nunique().to_dict()
     rows.attrs = {
-        "settings": settings[0],
+        "settings": settings,
         "weights": {name: _weights(name) for name in names},
         # An id alone does not say whether it still means the same problem.
-        "problems": {name: [count, fingerprint(_problems(pairs[0][0], name, count))] for name, count in counts.items()},
+        "problems": {name: [count, fingerprint(_problems(asked[0], name, count))] for name, count in counts.items()},
     }
     with replacing(path) as temporary:
         rows.to_parquet(temporary, index=False, compression="zstd", write_page_checksum=True)
@@ -189,7 +189,6 @@ def _settings(grid: Grid) -> dict:
 
 
 def _weights(name: str) -> str | None:
-    try:
+    with suppress(ModelError):
         return weights_of(name)
-    except ModelError:
-        return None
+    return None

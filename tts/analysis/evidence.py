@@ -63,13 +63,10 @@ class Evidence(ABC):
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row per problem set, policy, PRM, method and n: problems, accuracy with its interval, mean tokens."""
-        return self._table(self.pool_budgets)
+        return self.at_budget(*self.pool_budgets)
 
-    def at_budget(self, n: int) -> pd.DataFrame:
-        """The rows of :attr:`table` of one budget, and of CoT; they take a fraction of the whole table's time."""
-        return self._table([n])
-
-    def _table(self, budgets: Sequence[int]) -> pd.DataFrame:
+    def at_budget(self, *budgets: int) -> pd.DataFrame:
+        """The rows of :attr:`table` of some budgets, and of CoT; those of one budget take a fraction of the whole table's time."""
         rows = []
         for problem_set, policy in product(self.grid.problems, self.grid.policies):
             for prm, method, n in cells(self.grid, policy, self.pool_budgets):
