@@ -131,11 +131,10 @@ def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, met
         return Cost(trained, decode=flops.inference(shape.parameters, generated), deployed=shape.parameters)
     prompts = evidence.prompt_tokens(problem_set, policy).tolist()
     read = evidence.prm_tokens(problem_set, policy, prm, method, n).sum()
-    scorer = shape_of(prm) if prm and read else Shape(0)
-    answering = flops.answering(shape, prompts, generated, generated / (n * len(prompts)), scorer, read)
-    answering = replace(answering, policy_training=trained)
+    solution = generated / (n * len(prompts))
     if not (prm and read):  # a method without a PRM reads nothing
-        return answering
+        return replace(flops.answering(shape, prompts, generated, solution), policy_training=trained)
+    answering = replace(flops.answering(shape, prompts, generated, solution, shape_of(prm), read), policy_training=trained)
     solver = solver_of(prm)
     same = solver is not None and files.POCKET_FOLDER / solver == files.POCKET_FOLDER / policy  # then it is trained once
     if same and prm.startswith("implicit:"):  # and in memory once

@@ -5,16 +5,16 @@ from operator import itemgetter
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
-from tts.analysis import grades, stats
-from tts.analysis.accuracy import MAJORITY, by_part, graded_row, vote_of
+from tts.analysis import stats
+from tts.analysis.accuracy import MAJORITY, Graded, by_part, graded_row, vote_of
+from tts.analysis.grades import VERDICTS, Judges
 from tts.search.registry import GREEDY, METHODS, POOL, Settings, is_search
 from tts.store.run_spec import RunSpec
 from tts.store.store import Run, StoreError
 from tts.tasks import task_of_key
-from tts.tasks.grading import Grader
 from tts.tasks.selection import Rule
+from tts.tasks.verdicts import Verdicts
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,10 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
     if not common:
         raise StoreError(f"no common problem: {first.folder.name} holds {len(rows[0])}, {second.folder.name} {len(rows[1])} others")
     held = [[of[name] for name in common] for of in rows]
-    with Grader(task_of_key(first.spec.task)) as grader:
-        graded = [tqdm(of, desc="grading", unit="problem", delay=2) for of in held]
-        values = [np.array([_accuracy(run.spec, row, rule, grader) for row in of]) for run, of in zip(runs, graded)]
+    task, verdicts = task_of_key(first.spec.task), Verdicts(first.folder.parent / VERDICTS)
+    with Judges() as judges:
+        graded = [map(graded_row, of, judges.of_rows(of, task, verdicts)) for of in held]
+    values = [np.array([_accuracy(run.spec, problem, rule) for problem in of]) for run, of in zip(runs, graded)]
     table = pd.DataFrame(
         {"run": f"{run.spec}, seed {run.spec.seed} ({run.key})"}
         | stats.of_accuracy(accuracies).columns()
@@ -66,8 +67,7 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
     return RunComparison(len(common), table, stats.bootstrap(values[0] - values[1]) if len(common) > 1 else None)
 
 
-def _accuracy(spec: RunSpec, row: dict, rule: Rule, grader: Grader) -> float:
-    graded = graded_row(row, grades.of_row(row, grader))
+def _accuracy(spec: RunSpec, graded: Graded, rule: Rule) -> float:
     if is_search(spec.method) and (part := METHODS[spec.method].part):
         each = part(Settings(spec.width or 1))
         graded = by_part(graded, spec.n // each, each)
