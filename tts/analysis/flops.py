@@ -15,7 +15,6 @@ class Shape:
 
     Attributes:
         parameters: all of them, which must be in memory.
-        layers: transformer layers.
         attention_width: heads times head size; the mean of keys and values where they differ.
         idle: parameters that a token does not meet, of the experts of a mixture that it is not sent to.
     """

@@ -123,12 +123,10 @@ class Judges(AbstractContextManager):
         ):
             try:
                 lanes = [pool.submit(work, lane) for lane in range(len(graders))]
-                while (state := wait(lanes, timeout=1)).not_done:  # a second at a time, or a signal just before may go unseen
-                    for lane in state.done:
-                        lane.result()
-                    if bar is not None:
-                        bar.update(len(found) - bar.n)
                 for lane in lanes:
+                    while wait([lane], timeout=1).not_done:  # a second at a time, or a signal just before may go unseen
+                        if bar is not None:
+                            bar.update(len(found) - bar.n)
                     lane.result()
             except BaseException:  # an error of one, or Ctrl-C, stops all, for whose threads the pool waits
                 self._stop.set()

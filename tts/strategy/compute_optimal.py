@@ -181,7 +181,6 @@ def efficiency_gain(
     Args:
         budgets, tts_budgets: budgets of majority voting and of compute-optimal TTS, in samples or in tokens, rising.
         majority, tts: ``(budgets, 1 + resamples)``, their accuracies on the same resamples.
-        standard_error: standard error of majority's accuracy at its maximum.
     """
 
     def gain(majority: np.ndarray, tts: np.ndarray) -> tuple[float, str]:
