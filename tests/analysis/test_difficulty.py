@@ -46,6 +46,17 @@ def test_counts_of_other_problems_are_kept_beside(counts):
     assert len(pd.read_csv(path)) == 12 and len(difficulty.known_pass_at_1(GRID, "policy-6k", "pocket-main")) == 6
 
 
+def test_ids_that_are_numbers_are_known_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(difficulty, "COUNTS", tmp_path / "difficulty")
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(f'{{"id": "{i}", "problem": "{i}+1=?", "answer": "{i + 1}"}}\n' for i in range(3)))
+    grid = GRID.model_copy(update={"problems": {str(path): 3}})
+    made = difficulty.count(grid, Store(tmp_path / "runs"), "policy-6k", str(path), samples=4)
+    for _ in range(2):
+        assert len(pd.read_csv(difficulty.commit_counts(made, str(path)))) == 3
+    assert difficulty.known_pass_at_1(grid, "policy-6k", str(path)).tolist() == (made["correct"] / 4).tolist()
+
+
 def test_pass_at_1_counts_what_is_not_committed(counts, tmp_path):
     found = difficulty.pass_at_1(GRID, Store(tmp_path / "runs"), "policy-6k", "pocket-main")
     assert found.tolist() == (counts["correct"] / 8).tolist()
