@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from tts.analysis import costs, flops
 from tts.analysis.accuracy import Results
@@ -15,7 +15,7 @@ from tts.generate import recorded
 from tts.generate.chunks import Engines
 from tts.generate.grid import explain, grid_of
 from tts.reward_models import weights_of
-from tts.search.registry import method_of
+from tts.search.registry import compared, method_of
 from tts.store.imported import is_imported
 from tts.store.run_spec import Model
 from tts.strategy import choices
@@ -55,7 +55,7 @@ class Entry(BaseModel, extra="forbid"):
     """
 
     difficulty: Literal["easy", "medium", "hard"]
-    method: Annotated[str, AfterValidator(lambda name: method_of(name).name)]
+    method: str
     aggregate: Literal["", *AGGREGATES]
     vote: Literal[*VOTES]
     n: int = Field(ge=1)
@@ -66,6 +66,13 @@ class Entry(BaseModel, extra="forbid"):
     policy_tokens: Amount
     prm_tokens: Amount
     flops: Amount
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in compared():
+            raise ValueError(f"unknown method {value!r}; choose from {', '.join(compared())}")
+        return value
 
     def cost(self, unit: Unit) -> float:
         """The cost in a unit; NaN where it is unknown."""
