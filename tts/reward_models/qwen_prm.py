@@ -14,7 +14,7 @@ from tts.models.loading import load_model, load_tokenizer, token_id
 from tts.reward_models.base import last
 from tts.reward_models.prefix_plan import Steps
 from tts.tasks.maths import SYSTEM_PROMPT
-from tts.tasks.prompts import Pieces
+from tts.tasks.prompts import ids_by_text
 
 SEPARATOR = "<extra_0>"
 
@@ -43,7 +43,6 @@ class QwenPRM:
         self.tokenizer = load_tokenizer(location)
         self.tag = token_id(self.tokenizer, SEPARATOR, location, "qwen-prm")
         self._opening = lru_cache(1 << 12)(self._open)
-        self._pieces = Pieces(self.tokenizer)
         if not weights:
             return
         self.model = load_model(Qwen2ForProcessRewardModel, location)
@@ -53,7 +52,7 @@ class QwenPRM:
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         # A tokenizer cuts a text at its special tokens first, so that steps can be encoded one by one.
         texts = [[self._opening(problem), *(step.strip() + SEPARATOR for step in steps)] for problem, steps in solutions]
-        ids = self._pieces(chain.from_iterable(texts))
+        ids = ids_by_text(self.tokenizer, chain.from_iterable(texts))
         return [[token for piece in pieces for token in ids[piece]] for pieces in texts]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:

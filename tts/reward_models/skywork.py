@@ -13,7 +13,7 @@ from tts.models.hub import ModelError
 from tts.models.loading import load_model, load_tokenizer, token_id
 from tts.reward_models.base import last
 from tts.reward_models.prefix_plan import Steps
-from tts.tasks.prompts import Pieces
+from tts.tasks.prompts import ids_by_text
 
 
 class Qwen2ForPrmModel(Qwen2PreTrainedModel):
@@ -41,7 +41,6 @@ class Skywork:
         self.tokenizer = load_tokenizer(location)
         if not self.tokenizer.bos_token:
             raise ModelError(f"the tokenizer of {location!r} has no bos token: not a PRM of the family skywork")
-        self._pieces = Pieces(self.tokenizer)
         self.newline = token_id(self.tokenizer, "\n", location, "skywork")
         self.model = load_model(Qwen2ForPrmModel, location)
         self.backbone = self.model.model
@@ -50,7 +49,7 @@ class Skywork:
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         openings = [f"{self.tokenizer.bos_token}{problem}\n" for problem, _ in solutions]
         lines = [[step.replace("\n", " ").strip() for step in steps] for _, steps in solutions]
-        ids = self._pieces(chain(openings, *lines))
+        ids = ids_by_text(self.tokenizer, chain(openings, *lines))
         return [
             [*ids[opening], *(token for line in steps for token in (*ids[line], self.newline))] for opening, steps in zip(openings, lines)
         ]

@@ -126,34 +126,37 @@ def _without_words(text: str) -> str:
 
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
-_WITH_BASE = re.compile(r"([0-9A-Z]*\d[0-9A-Z]*|[A-Z]+)_\{(\d+)\}")
-_TIME = re.compile(r"(\d{1,2}):(\d\d)(?:([ap])\.?m\.?)?", re.IGNORECASE)
-_DATE = re.compile(r"(?=.*\d{4})(\d{4}|\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{1,2})")  # with a year of four digits: 10-3-2 is a number
+_DIGITS = re.compile(r"([0-9A-Z]*\d[0-9A-Z]*|[A-Z]+)(?:_\{(\d+)\})?")  # of a number, with its base
+_TIME = re.compile(r"\d{1,2}:\d\d(?:([ap])\.?m\.?)?", re.IGNORECASE)
+_DATE = re.compile(r"(?=.*\d{4})(?:\d{4}|\d{1,2})[/-]\d{1,2}[/-](?:\d{4}|\d{1,2})")  # with a year of four digits: 10-3-2 is a number
 _RATIO = re.compile(r"\d+(?::\d+)+")
 _VARIABLE = re.compile(r"(?<![\\a-zA-Z])[a-z]{1,2}(?![a-zA-Z])")
 _OPERATION = re.compile(r"[-+*/^]|\\(?:cdot|times|frac|sqrt)|\d[a-z]|(?<![\\a-zA-Z])[a-z]{2}(?![a-zA-Z])")
 
 
-def quickly_same(gold: str, answer: str) -> bool | None:
+def quickly_same(a: str, b: str) -> bool | None:
     """Whether two normal forms are equal where that needs no algebra: integers, words, times, dates, ratios, bases; else None."""
-    if gold == answer:
+    if a == b:
         return True
-    if not answer or not gold:
+    if not b or not a:
         return False
-    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
-        return int(gold) == int(answer)
-    for pattern, equal in ((_TIME, _same_time), (_DATE, _same_date), (_RATIO, _same_ratio)):
-        if (a := pattern.fullmatch(gold)) and (b := pattern.fullmatch(answer)):
-            return equal(a, b)
-    if _DATE.fullmatch(gold) or _DATE.fullmatch(answer):
-        return False
-    if (a := _WITH_BASE.fullmatch(gold)) or _WITH_BASE.fullmatch(answer):
-        return _same_base(a, _WITH_BASE.fullmatch(answer), gold, answer)
-    if any(_INTEGER.fullmatch(text) for text in (gold, answer)) and "," in gold + answer:
+    if _INTEGER.fullmatch(a) and _INTEGER.fullmatch(b):
+        return int(a) == int(b)
+    if (one := _TIME.fullmatch(a)) and (other := _TIME.fullmatch(b)):
+        return _numbers(a) == _numbers(b) and (None in (one[1], other[1]) or one[1].lower() == other[1].lower())
+    if _RATIO.fullmatch(a) and _RATIO.fullmatch(b):
+        first, second = _numbers(a), _numbers(b)
+        return len(first) == len(second) and all(x * second[0] == y * first[0] for x, y in zip(first, second))
+    if (dates := [_DATE.fullmatch(text) for text in (a, b)]) != [None, None]:
+        return None not in dates and _numbers(a) == _numbers(b)
+    one, other = (_DIGITS.fullmatch(text) for text in (a, b))
+    if (one and one[2]) or (other and other[2]):
+        return bool(one and other and one[1] == other[1] and (None in (one[2], other[2]) or one[2] == other[2]))
+    if any(_INTEGER.fullmatch(text) for text in (a, b)) and "," in a + b:
         return False  # [5,5] is no number
-    if any(_WORD.search(text) or not _complete(text) for text in (gold, answer)):
-        return gold.lower() == answer.lower()
-    if ("=" in gold) != ("=" in answer) and (_says_more_than_a_value(gold) or _says_more_than_a_value(answer)):
+    if any(_WORD.search(text) or not _complete(text) for text in (a, b)):
+        return a.lower() == b.lower()
+    if ("=" in a) != ("=" in b) and (_says_more_than_a_value(a) or _says_more_than_a_value(b)):
         return False  # math-verify would compare an equation's right side alone
     return None
 
@@ -162,29 +165,14 @@ def quickly_readable(answer: str) -> bool | None:
     """Whether a normal form means anything, where that shows without algebra; else None."""
     if not answer:
         return False
-    if _WORD.search(answer) or any(pattern.fullmatch(answer) for pattern in (_INTEGER, _WITH_BASE, _TIME, _DATE, _RATIO)):
+    with_base = (digits := _DIGITS.fullmatch(answer)) and digits[2]
+    if with_base or _WORD.search(answer) or any(pattern.fullmatch(answer) for pattern in (_INTEGER, _TIME, _DATE, _RATIO)):
         return True
     return None if _complete(answer) else False
 
 
-def _same_base(a: re.Match | None, b: re.Match | None, gold: str, answer: str) -> bool:
-    """Equal digits, and equal bases unless one is left out."""
-    digits, bases = zip(*(found.groups() if found else (text, None) for found, text in ((a, gold), (b, answer))))
-    return digits[0] == digits[1] and (None in bases or bases[0] == bases[1])
-
-
-def _same_time(a: re.Match, b: re.Match) -> bool:
-    same_half = None in (a[3], b[3]) or a[3].lower() == b[3].lower()
-    return same_half and (int(a[1]), a[2]) == (int(b[1]), b[2])
-
-
-def _same_date(a: re.Match, b: re.Match) -> bool:
-    return [*map(int, a.groups())] == [*map(int, b.groups())]
-
-
-def _same_ratio(a: re.Match, b: re.Match) -> bool:
-    first, second = ([int(part) for part in one[0].split(":")] for one in (a, b))
-    return len(first) == len(second) and all(x * second[0] == y * first[0] for x, y in zip(first, second))
+def _numbers(text: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", text)]
 
 
 def _complete(text: str) -> bool:

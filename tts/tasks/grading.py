@@ -6,6 +6,7 @@ Math-verify works in a process of its own behind a limit of time and memory, bec
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 
 from tts.tasks.base import Task
 from tts.tasks.judge import Judge, Verdict
@@ -89,25 +90,17 @@ class Grader(AbstractContextManager):
 def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:
     """Numbers that are the same for equal answers: 0, 1, ... by first appearance; -1 for none, and for one that cannot be read."""
     task = grader.task
-    representatives: list[str] = []
-    known: dict[Hashable, int] = {}  # by value, or by text where an answer has no value
-    others: list[int] = []  # answers without a value; only these are compared with one that has it
-    numbers = []
-    for answer in answers:
-        if answer is None or len(answer) > task.longest:
-            numbers.append(-1)
-            continue
-        text = task.normal(answer)
-        value = task.value(text)
-        key = ("text", text) if value is None else ("value", value)
-        if key not in known and value is None and not grader.readable(answer):
-            known[key] = -1
-        if key not in known:
-            compared = range(len(representatives)) if value is None else others
-            known[key] = next((i for i in compared if grader.same(representatives[i], answer)), len(representatives))
-            if known[key] == len(representatives):
-                representatives.append(answer)  # not its normal form: to take that once more may change it
-                if value is None:
-                    others.append(known[key])
-        numbers.append(known[key])
-    return numbers
+    representatives: list[tuple[str, Hashable | None]] = []  # not normal forms: to take those once more may change them
+
+    @cache
+    def number_of(answer: str | None) -> int:
+        if answer is None or not grader.readable(answer):
+            return -1
+        value = task.value(task.normal(answer))
+        for number, (other, its) in enumerate(representatives):
+            if grader.same(other, answer) if value is None or its is None else value == its:
+                return number
+        representatives.append((answer, value))
+        return len(representatives) - 1
+
+    return [number_of(answer) for answer in answers]

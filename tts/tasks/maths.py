@@ -92,23 +92,18 @@ class Maths(Task):
     def instruction_for(self, family: str) -> str:
         return LLAMA_PROMPT if family == "llama-3" else self.instruction
 
+    normal = staticmethod(normal_form)
+    same = staticmethod(quickly_same)
+    readable = staticmethod(quickly_readable)
+
     def answer(self, text: str) -> str | None:
         return self.found(text)[0]
 
     def found(self, text: str) -> tuple[str | None, str]:
         return extracted(text, self.ways)
 
-    def normal(self, answer: str) -> str:
-        return normal_form(answer)
-
     def value(self, answer: str) -> int | None:
         return int(answer) if re.fullmatch(r"[+-]?\d{1,18}", answer) else None
-
-    def same(self, a: str, b: str) -> bool | None:
-        return quickly_same(a, b)
-
-    def readable(self, answer: str) -> bool | None:
-        return quickly_readable(answer)
 
 
 MATHS = Maths()
@@ -134,14 +129,13 @@ def _half(name: str, rows: list[dict], split: str) -> list[dict]:
 def _fetch(name: str) -> Path:
     """The file of a study's set, from the local cache or else from the Hub."""
     about = PUBLISHED[name]
-    remedy = f"give a local copy as {name}:path/to/problems.jsonl"
-    if not about.is_cached and (reason := hub.unreachable()):
-        raise ProblemError(f"{name} ({about.repository}) is not on this machine and the Hub cannot be reached ({reason}); {remedy}")
     try:
+        if not about.is_cached and (reason := hub.unreachable()):
+            raise ConnectionError(f"the Hub cannot be reached ({reason})")
         return Path(hf_hub_download(about.repository, about.file, repo_type="dataset", revision=about.revision))
     except Exception as error:  # the Hub's client raises many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ProblemError(f"cannot download {name} ({about.repository}): {reason}; {remedy}") from error
+        reason, remedy = hub.first_line(error), f"give a local copy as {name}:path/to/problems.jsonl"
+        raise ProblemError(f"cannot download {name} ({about.repository}), which is not on this machine: {reason}; {remedy}") from error
 
 
 def reasoning_gym_tasks(name: str, count: int, split: str, seed: int = 0) -> list[dict]:

@@ -113,23 +113,19 @@ def records(path: Path, columns: str) -> list[tuple[str, dict]]:
     Raises:
         ProblemError: where the file cannot be read, or a row is no object.
     """
-    if not path.exists():
-        raise ProblemError(f"no file {path}; expected JSON lines with {columns}")
-    if path.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-        try:
-            table = pq.read_table(path).to_pylist()
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise ProblemError(f"{path} is not a Parquet file that can be read; copy or download it again") from error
-        return [(f"{path}, row {number}", row) for number, row in enumerate(table, 1)]
     try:
+        if path.suffix == ".parquet":
+            return [(f"{path}, row {number}", row) for number, row in enumerate(pq.read_table(path).to_pylist(), 1)]
         text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ProblemError(f"no file {path}; expected JSON lines with {columns}") from None
     except UnicodeDecodeError as error:
         raise ProblemError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise ProblemError(f"{path} cannot be read: {error.strerror}; expected a file of JSON lines with {columns}") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ProblemError(f"{path} cannot be read ({error}); copy or download it again, or give JSON lines with {columns}") from error
     if path.suffix == ".json" and text.lstrip().startswith("["):
         rows = [(f"{path}, row {number}", row) for number, row in enumerate(_parsed(text, str(path)), 1)]
     else:  # other line separators may stand inside a JSON string

@@ -13,7 +13,6 @@ from tts.tasks.maths import MATHS
 
 # Llama's chat template prints today's date unless it is given one; a pinned date keeps runs reproducible.
 PINNED_DATE = "26 Jul 2024"
-_REMEMBERED = 1 << 16  # pieces of text whose token ids are remembered
 
 
 @dataclass(frozen=True)
@@ -70,26 +69,14 @@ class SolutionRenderer:
 
     def __call__(self, solutions: Sequence[tuple[str, Sequence[str]]]) -> list[list[int]]:
         """Ids of each (problem, steps)."""
-        ended = [(problem, "".join(step + self.task.separator for step in steps)) for problem, steps in solutions]
-        texts = [self._prompt(problem, self.task) + text for problem, text in ended]
-        return token_ids(self.tokenizer, texts)
+        ends = self.task.separator
+        return token_ids(self.tokenizer, [self._prompt(p, self.task) + "".join(step + ends for step in steps) for p, steps in solutions])
 
 
-class Pieces:
-    """Token ids of pieces of text, each by itself, without special tokens of the tokenizer's own; what a caller repeats is remembered."""
-
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
-        self._known: dict[str, list[int]] = {}
-
-    def __call__(self, texts: Iterable[str]) -> dict[str, list[int]]:
-        """Ids by text; new texts are encoded in one call, since that is how tokenizers are fast."""
-        texts = dict.fromkeys(texts)
-        if len(self._known) + len(texts) > _REMEMBERED:
-            self._known.clear()
-        if new := [text for text in texts if text not in self._known]:
-            self._known |= zip(new, token_ids(self.tokenizer, new))
-        return {text: self._known[text] for text in texts}
+def ids_by_text(tokenizer, texts: Iterable[str]) -> dict[str, list[int]]:
+    """:func:`token_ids` of each distinct text; in one call, since that is how tokenizers are fast."""
+    distinct = list(dict.fromkeys(texts))
+    return dict(zip(distinct, token_ids(tokenizer, distinct)))
 
 
 def token_ids(tokenizer, texts: list[str]) -> list[list[int]]:

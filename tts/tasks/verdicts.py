@@ -3,13 +3,13 @@
 import hashlib
 import sqlite3
 import threading
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from tts.tasks.base import Task
 
-_LIBRARIES = ("math-verify", "latex2sympy2-extended", "sympy")  # what verdicts depend on beside the task
+# What verdicts depend on beside the task.
+_LIBRARIES = " ".join(version(name) for name in ("math-verify", "latex2sympy2-extended", "sympy"))
 _ELSEWHERE = {"CANTOPEN", "READONLY", "BUSY", "LOCKED", "FULL", "IOERR", "PERM", "AUTH"}  # errors that are not the file's damage
 
 
@@ -77,9 +77,4 @@ class Verdicts:
 
 
 def _hash(task: Task, *fact: object) -> bytes:
-    return hashlib.sha256(repr((task.name, task.grading, _libraries(), *fact)).encode("utf-8", "surrogatepass")).digest()
-
-
-@cache
-def _libraries() -> str:
-    return " ".join(version(name) for name in _LIBRARIES)
+    return hashlib.sha256(repr((task.name, task.grading, _LIBRARIES, *fact)).encode("utf-8", "surrogatepass")).digest()
