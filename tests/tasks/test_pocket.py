@@ -21,10 +21,9 @@ from tts.tasks.pocket_problems import (
     random_hard,
     random_long,
     random_main,
-    solve,
     training_problems,
 )
-from tts.tasks.pocket_traces import Example, check_text, corrupted, plant_slip, self_checking_traces
+from tts.tasks.pocket_traces import Example, check_text, corrupted, plant_slip, self_checking_traces, solve
 from tts.training.pocket.corpora import LAYOUTS, ROW, pack, policy_sequences, prm_sequences
 from tts.training.pocket.recipes import FAMILY, POLICIES, PRMS
 

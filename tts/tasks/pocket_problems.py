@@ -15,7 +15,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import random
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,7 +34,6 @@ STYLES: tuple[Style, ...] = ("terse", "verbose")
 _SPLIT_OF_BUCKET: dict[int, Split] = {0: "development", 1: "selection", 2: "test"}
 _BUCKETS = 16
 
-_CHAIN = re.compile(r"\d{1,3}(,[-+*]\d{1,3})+=\?", re.ASCII)
 _OPERATORS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 
 
@@ -123,16 +121,6 @@ def step_text(equation: str, rest: Node | int, family: Family, style: Style) -> 
     return equation if style == "terse" else f"{equation};{render_state(rest, family)}"
 
 
-def solve(problem: PocketProblem, style: Style, rng: random.Random) -> list[str]:
-    """A correct solution, its free choices drawn from ``rng``."""
-    state: Node | int = problem.expression
-    steps = []
-    while isinstance(state, Node):
-        equation, state = rng.choice(list(reductions(state)))
-        steps.append(step_text(equation, state, problem.family, style))
-    return [*steps, f"\\boxed{{{state}}}"]
-
-
 def first_error(problem: PocketProblem, steps: Sequence[str]) -> tuple[int, int] | None:
     """Where a solution first goes wrong: ``(step, character)``, counted from 0, or None where every step is valid.
 
@@ -156,16 +144,13 @@ def parse(text: str) -> PocketProblem:
     Raises:
         ValueError: where the text is not a pocket problem.
     """
-    if _CHAIN.fullmatch(text):
-        expression, *operations = text.removesuffix("=?").split(",")
-        chain: Any = int(expression)
-        for operation in operations:
-            chain = Node(operation[0], chain, int(operation[1:]))
-        return PocketProblem("chain", chain)
+    expression, *operations = text.removesuffix("=?").split(",")
+    for operation in operations:
+        expression = f"({expression}){operation}"
     with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-        tree = _tree(ast.parse(text.removesuffix("=?"), mode="eval").body)
-        if isinstance(tree, Node) and (problem := PocketProblem("tree", tree)).text == text:  # with parentheses where they must be
-            return problem
+        tree = _tree(ast.parse(expression, mode="eval").body)
+        if isinstance(tree, Node) and (problem := PocketProblem("chain" if operations else "tree", tree)).text == text:
+            return problem  # else written otherwise, say without its parentheses
     raise ValueError(f"not a pocket problem: {text[:80]!r}; expected, say, '47,+38,*3=?' or '(12+7)*(9-4)=?'")
 
 
@@ -178,8 +163,8 @@ def _tree(parsed: ast.expr) -> Node | int:
     raise ValueError
 
 
-def random_chain(operations: int, scale: int, rng: random.Random) -> PocketProblem:
-    """A chain of ``operations`` steps with operands up to ``scale`` (factors up to 9)."""
+def _random_chain(operations: int, scale: int, rng: random.Random) -> Any:
+    """The expression of a chain of ``operations`` steps with operands up to ``scale`` (factors up to 9)."""
     current = rng.randint(1, scale)
     state: Any = current
     while operations:
@@ -188,70 +173,59 @@ def random_chain(operations: int, scale: int, rng: random.Random) -> PocketProbl
         result = apply(op, current, operand)
         if 0 <= result <= LARGEST and not (op == "*" and current < 2):
             state, current, operations = Node(op, state, operand), result, operations - 1
-    return PocketProblem("chain", state)
+    return state
 
 
-def random_tree(operations: int, scale: int, rng: random.Random) -> PocketProblem:
+def _random_tree(operations: int, scale: int, rng: random.Random) -> Any:
     """A parenthesised expression of ``operations`` operations; one side of every product is at most 9."""
-    return PocketProblem("tree", _random_subtree(operations, scale, rng))
-
-
-def _random_subtree(operations: int, scale: int, rng: random.Random) -> Any:
     if operations == 0:
         return rng.randint(1, scale)
     left_operations = rng.randrange(operations)
     while True:
-        left = _random_subtree(left_operations, scale, rng)
-        right = _random_subtree(operations - 1 - left_operations, scale, rng)
+        left = _random_tree(left_operations, scale, rng)
+        right = _random_tree(operations - 1 - left_operations, scale, rng)
         a, b = value(left), value(right)
         ops = [op for op in "+-*" if 0 <= apply(op, a, b) <= LARGEST and not (op == "*" and not 2 <= min(a, b) <= 9)]
         if ops:
             return Node(rng.choice(ops), left, right)
 
 
+def _chain_or_tree(rng: random.Random, scales: Sequence[int], chain: tuple[int, int], tree: tuple[int, int]) -> PocketProblem:
+    """A chain, in two of three cases, or a tree; each with its least and most operations."""
+    scale = rng.choice(scales)
+    if rng.random() < 2 / 3:
+        return PocketProblem("chain", _random_chain(rng.randint(*chain), scale, rng))
+    return PocketProblem("tree", _random_tree(rng.randint(*tree), scale, rng))
+
+
 def random_main(rng: random.Random) -> PocketProblem:
-    """One problem of the main set: chains of 1 to 8 operations, two thirds, and trees of 2 to 6."""
+    """One problem of the main set."""
     return _chain_or_tree(rng, OPERAND_SCALES, (1, 8), (2, 6))
 
 
 def random_long(rng: random.Random) -> PocketProblem:
-    """One long problem for training: chains of 8 or 9 operations and trees of 6 or 7, with large operands."""
+    """One long problem for training, with large operands."""
     return _chain_or_tree(rng, OPERAND_SCALES[2:], (8, 9), (6, 7))
-
-
-def _chain_or_tree(rng: random.Random, scales: Sequence[int], chain: tuple[int, int], tree: tuple[int, int]) -> PocketProblem:
-    scale = rng.choice(scales)
-    if rng.random() < 2 / 3:
-        return random_chain(rng.randint(*chain), scale, rng)
-    return random_tree(rng.randint(*tree), scale, rng)
 
 
 def random_hard(rng: random.Random) -> PocketProblem:
     """One problem of the harder set: trees of 6 operations with large operands, hard for all policies but the largest."""
-    return random_tree(6, rng.choice(OPERAND_SCALES[2:]), rng)
+    return PocketProblem("tree", _random_tree(6, rng.choice(OPERAND_SCALES[2:]), rng))
 
 
 SETS = {"pocket-main": random_main, "pocket-hard": random_hard}
 
 
-def held_out(name: str, split: str, count: int) -> list[PocketProblem]:
-    """The first ``count`` distinct problems of a set's split; a longer list starts with the shorter one.
-
-    Raises:
-        KeyError: where ``name`` is no pocket problem set.
-    """
-    drawn, rng = _drawn(name, split)
+@cache
+def held_out(name: str, split: str, count: int) -> tuple[PocketProblem, ...]:
+    """The first ``count`` distinct problems of a set's split; raises ``KeyError`` where ``name`` is no pocket problem set."""
+    rng = random.Random(f"{split} of {name}")
+    drawn: dict[str, PocketProblem] = {}
     while len(drawn) < count:
         problem = SETS[name](rng)
         if problem.split == split:
             drawn.setdefault(problem.text, problem)
-    return list(drawn.values())[:count]
-
-
-@cache  # drawing one is slow, and a notebook asks for several lengths
-def _drawn(name: str, split: str) -> tuple[dict[str, PocketProblem], random.Random]:
-    """The problems of a split that were asked for so far, by their texts, and what draws the next ones."""
-    return {}, random.Random(f"{split} of {name}")
+    return tuple(drawn.values())
 
 
 def training_problems(seed: int) -> Iterator[PocketProblem]:

@@ -4,19 +4,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tts.tasks.pocket_problems import (
-    LARGEST,
-    STYLES,
-    Node,
-    PocketProblem,
-    Style,
-    apply,
-    first_error,
-    reductions,
-    solve,
-    step_text,
-    training_problems,
-)
+from tts.tasks import pocket_problems
+from tts.tasks.pocket_problems import LARGEST, STYLES, Node, PocketProblem, Style, apply, first_error, reductions, step_text
 
 
 @dataclass(frozen=True)
@@ -28,10 +17,24 @@ class Example:
     taught: list[bool]
 
 
+def solve(problem: PocketProblem, style: Style, rng: random.Random, wrong_at: int | None = None) -> list[str]:
+    """A solution, its free choices drawn from ``rng``; where one operation is done wrong, it carries on consistently."""
+    state: Node | int = problem.expression
+    steps: list[str] = []
+    while isinstance(state, Node):
+        number, (equation, rest) = rng.choice(list(enumerate(reductions(state))))
+        if len(steps) == wrong_at:
+            equation = _wrong(equation, rng)
+            _, rest = list(reductions(state, split_equation(equation)[3]))[number]
+        steps.append(step_text(equation, rest, problem.family, style))
+        state = rest
+    return [*steps, f"\\boxed{{{state}}}"]
+
+
 def solutions(seed: int) -> Iterator[Example]:
     """Correct solutions, about a third of them verbose."""
     rng = random.Random(f"solutions/{seed}")
-    for problem in training_problems(seed):
+    for problem in pocket_problems.training_problems(seed):
         style: Style = "verbose" if rng.random() < 0.35 else "terse"
         steps = solve(problem, style, rng)
         yield Example(problem, steps, [True] * len(steps))
@@ -43,7 +46,7 @@ def self_checking_traces(seed: int) -> Iterator[Example]:
     A quarter of the operations are first done wrong. Such a slip is in the context but not taught; its detection is.
     """
     rng = random.Random(f"traces/{seed}")
-    for problem in training_problems(seed):
+    for problem in pocket_problems.training_problems(seed):
         state: Node | int = problem.expression
         steps: list[tuple[str, bool]] = []  # with whether it is taught
         while isinstance(state, Node):
@@ -98,26 +101,12 @@ def corrupted(seed: int, style: Style | None = None) -> Iterator[tuple[PocketPro
         style: the only style; None mixes both evenly.
     """
     rng = random.Random(f"corrupted/{seed}")
-    for problem in training_problems(seed):
+    for problem in pocket_problems.training_problems(seed):
         chosen = rng.choice(STYLES) if style is None else style
-        right = rng.random() < 0.4
-        steps = solve(problem, chosen, rng) if right else _with_one_error(problem, chosen, rng)
-        if right or first_error(problem, steps) is not None:
+        wrong_at = None if rng.random() < 0.4 else rng.randrange(problem.operations)
+        steps = solve(problem, chosen, rng, wrong_at)
+        if wrong_at is None or first_error(problem, steps) is not None:
             yield problem, steps
-
-
-def _with_one_error(problem: PocketProblem, style: Style, rng: random.Random) -> list[str]:
-    wrong_at = rng.randrange(problem.operations)
-    state: Node | int = problem.expression
-    steps: list[str] = []
-    while isinstance(state, Node):
-        number, (equation, rest) = rng.choice(list(enumerate(reductions(state))))
-        if len(steps) == wrong_at:
-            equation = _wrong(equation, rng)
-            _, rest = list(reductions(state, split_equation(equation)[3]))[number]
-        steps.append(step_text(equation, rest, problem.family, style))
-        state = rest
-    return [*steps, f"\\boxed{{{state}}}"]
 
 
 def _wrong(equation: str, rng: random.Random) -> str:
