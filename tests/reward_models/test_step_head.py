@@ -121,7 +121,7 @@ def test_labels_go_on_after_a_crash_and_are_those_of_an_unbroken_run(tiny_lm, tm
 
 def test_a_tree_holds_equal_beginnings_once_and_sees_what_went_before():
     tree = pack([[5, 6, 7], [5, 6], [5, 8, 7], [9]])
-    assert tree == Packed(ids=[5, 6, 7, 8, 7, 9], parents=[-1, 0, 1, 0, 3, -1], ends=[2, 1, 4, 5])
+    assert tree == Packed(ids=[5, 6, 7, 8, 7, 9], parents=[-1, 0, 1, 0, 3, -1], paths=[[0, 1, 2], [0, 1], [0, 3, 4], [5]])
     assert collate([tree])["positions"].tolist() == [[0, 1, 2, 1, 2, 0]]
     assert [row.nonzero()[:, 0].tolist() for row in tree.mask()] == [[0], [0, 1], [0, 1, 2], [0, 3], [0, 3, 4], [5]]
 
@@ -135,9 +135,9 @@ def test_what_a_packed_sequence_reads_is_what_it_reads_alone(tiny_lm):
     with torch.inference_mode():
         found = AdaptedHead(str(tiny_lm), RECIPE).hidden(collate(trees))  # a fresh adapter changes nothing
         for row, (tree, sequences) in enumerate(zip(trees, problems)):
-            for end, sequence in zip(tree.ends, sequences):
+            for path, sequence in zip(tree.paths, sequences):
                 alone = model(torch.tensor([sequence])).last_hidden_state[0]
-                torch.testing.assert_close(found[row, tree.path(end)], alone, rtol=0, atol=1e-5)
+                torch.testing.assert_close(found[row, path], alone, rtol=0, atol=1e-5)
 
 
 def test_packed_scores_are_those_of_the_prm_in_use(tiny_lm, rows, trained):
@@ -239,7 +239,7 @@ def test_only_the_upper_layers_are_adapted_where_asked(tiny_lm, rows, tmp_path):
 def test_training_goes_on_where_it_was_and_ends_with_the_same_prm(trained, tiny_lm, rows, tmp_path, monkeypatch):
     monkeypatch.setattr("tts.training.prm.labelled", lambda *arguments: rows)
     monkeypatch.setattr(prm, "train", partial(loop.train, checkpoint_every=0.0))
-    whole = loop.ByLength.__getitem__
+    whole = loop.Batches.__getitem__
 
     def stops(self, step):
         if step == 5:
@@ -248,7 +248,7 @@ def test_training_goes_on_where_it_was_and_ends_with_the_same_prm(trained, tiny_
 
     arguments = (str(tiny_lm), PROBLEMS, ROLLOUTS, RECIPE, tmp_path / "again", tmp_path / "other")
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
-        stopping.setattr(loop.ByLength, "__getitem__", stops)
+        stopping.setattr(loop.Batches, "__getitem__", stops)
         train_prm(*arguments)
     resumed = train_prm(*arguments)
     for file in ("step_head.safetensors", "adapter_model.safetensors"):

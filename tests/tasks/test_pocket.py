@@ -132,10 +132,11 @@ def test_prm_rows_label_every_token_up_to_the_first_error(family):
 def test_packing_keeps_documents_apart():
     stream = policy_sequences(self_checking_traces(0))
     corpus = pack(stream, 5000, "test")
-    assert corpus.ids.shape[1] == ROW and corpus.tokens >= 5000
-    starts = corpus.position == 0
-    changed = (corpus.document[:, 1:] != corpus.document[:, :-1]) & (corpus.document[:, 1:] > 0)
-    assert (starts[:, 1:][corpus.document[:, 1:] > 0] == changed[corpus.document[:, 1:] > 0]).all()
+    document = corpus["document"]
+    assert corpus["ids"].shape[1] == ROW and (document > 0).sum() >= 5000
+    starts = corpus["position"] == 0
+    changed = (document[:, 1:] != document[:, :-1]) & (document[:, 1:] > 0)
+    assert (starts[:, 1:][document[:, 1:] > 0] == changed[document[:, 1:] > 0]).all()
 
 
 def results_of(name):

@@ -22,7 +22,7 @@ from tts.search.sampling import Sampling
 from tts.study.train_cli import app
 from tts.tasks.problems import ProblemError
 from tts.training.adapter import AdapterRecipe, new_adapter, padded, solution_loss, tokenise, train_adapter
-from tts.training.loop import ByLength, train
+from tts.training.loop import Batches, train
 from tts.training.worked_problems import load_worked
 
 RECIPE = AdapterRecipe(rank=2, learning_rate=1e-2, batch=2, passes=2)
@@ -59,7 +59,7 @@ def test_a_merged_adapter_is_its_base_plus_b_a_times_alpha_over_rank(tiny_lm, ad
 
 def test_a_stopped_run_continues_to_the_same_adapter(tiny_lm, adapter, tmp_path, monkeypatch):
     monkeypatch.setattr("tts.training.adapter.train", partial(train, checkpoint_every=0.0))
-    whole = ByLength.__getitem__
+    whole = Batches.__getitem__
 
     def stops(self, step):
         if step == 3:
@@ -68,7 +68,7 @@ def test_a_stopped_run_continues_to_the_same_adapter(tiny_lm, adapter, tmp_path,
 
     arguments = (str(tiny_lm), WORKED, RECIPE, tmp_path / "again", tmp_path / "scratch", 1000)
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
-        stopping.setattr(ByLength, "__getitem__", stops)
+        stopping.setattr(Batches, "__getitem__", stops)
         train_adapter(*arguments)
     resumed = load_file(train_adapter(*arguments) / "adapter_model.safetensors")
     unbroken = load_file(adapter / "adapter_model.safetensors")
@@ -106,11 +106,11 @@ def test_training_lowers_the_loss_and_the_card_says_what_it_cost(tiny_lm, adapte
 
 def test_examples_of_a_pass_are_each_used_once_and_in_another_order_next_time():
     examples = [([number] * (number + 2), 1) for number in range(1, 41)]
-    batches = ByLength(examples, [len(ids) for ids, _ in examples], padded, 4, seed=0)
+    batches = Batches(examples, [len(ids) for ids, _ in examples], padded, 4, seed=0)
     passes = [[batches[step]["ids"][:, 0].tolist() for step in range(at, at + 10)] for at in (0, 10)]
     assert all(sorted(sum(one, [])) == list(range(1, 41)) for one in passes) and passes[0] != passes[1]
     with pytest.raises(ValueError, match="3 examples do not fill a batch of 4"):
-        ByLength(examples[:3], [3, 4, 5], padded, 4, seed=0)
+        Batches(examples[:3], [3, 4, 5], padded, 4, seed=0)
 
 
 def test_an_adapter_is_a_policy_like_any_other(adapter):

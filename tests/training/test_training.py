@@ -11,7 +11,7 @@ import torch
 
 from tts.tasks.pocket_traces import solutions
 from tts.training.loop import Schedule, TrainingError, train
-from tts.training.pocket.build import CorpusBatches, language_model_loss, new_policy, train_model
+from tts.training.pocket.build import corpus_batches, language_model_loss, new_policy, train_model
 from tts.training.pocket.corpora import pack, policy_sequences
 from tts.training.pocket.recipes import FAMILY, POLICIES, PRMS, ROWS_PER_BATCH, PolicyRecipe
 
@@ -33,7 +33,7 @@ class StopsAt:
 @pytest.fixture(scope="module")
 def batches():
     corpus = pack(policy_sequences(solutions(0)), ROWS_PER_BATCH * 256 * 8, "test")
-    return CorpusBatches(corpus, seed=0)
+    return corpus_batches(corpus, seed=0)
 
 
 def run(batches, folder, recipe="tiny", every=0.0):

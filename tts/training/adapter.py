@@ -19,7 +19,7 @@ from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.models.locate import locate
 from tts.tasks import task_in
 from tts.tasks.prompts import render_prompt
-from tts.training.loop import ByLength, Schedule, train
+from tts.training.loop import Batches, Schedule, train
 
 try:
     from peft import LoraConfig, PeftModel, get_peft_model
@@ -89,7 +89,7 @@ def train_adapter(
     """
     location = locate(base)
     examples = tokenise(load_tokenizer(location), problems)
-    batches = ByLength(examples, [len(ids) for ids, _ in examples], padded, recipe.batch, recipe.seed)
+    batches = Batches(examples, [len(ids) for ids, _ in examples], padded, recipe.batch, recipe.seed)
     model = new_adapter(location, recipe.rank, recipe.seed)
     made_of = f"{recipe} on {fingerprint(location)} with {digest_of([json.dumps(examples)])}"
     schedule = adapter_schedule(model, recipe, batches.per_pass)

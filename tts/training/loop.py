@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,40 +24,39 @@ class TrainingError(ValueError):
     """Training that cannot go on; the message says what to do."""
 
 
-class Batches(Protocol):
-    """Training data by step number: the same number gives the same batch, which is what makes a run resumable."""
+class Batches:
+    """Batches by step number: the same number gives the same batch, which is what makes a run resumable.
 
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]: ...
-
-
-class ByLength:
-    """Batches of examples of about equal length: all of a pass once, in a seeded order.
+    A pass has all examples once, in a seeded order of its own; what does not fill its last batch is left out.
 
     Args:
+        lengths: lengths of the examples, where those of a batch are to be about equally long; None where they are anyway.
         collate: function that makes a batch's tensors of its examples.
-        batch: examples per step; what does not fill the last batch of a pass is left out of it.
+        batch: examples per step.
     """
 
     WINDOW = 16  # batches that are sorted by length together, so that little is padding
 
-    def __init__(self, examples: Sequence, lengths: Sequence[int], collate: Callable[[list], dict], batch: int, seed: int):
-        if len(lengths) < batch:
-            raise ValueError(f"{len(lengths)} examples do not fill a batch of {batch}; give more examples or a smaller batch")
+    def __init__(self, examples: Sequence, lengths: Sequence[int] | None, collate: Callable[[list], dict], batch: int, seed: int):
+        if len(examples) < batch:
+            raise ValueError(f"{len(examples)} examples do not fill a batch of {batch}; give more examples or a smaller batch")
         self.examples, self.lengths, self.collate, self.batch, self.seed = examples, lengths, collate, batch, seed
-        self.per_pass = len(lengths) // batch
+        self.per_pass = len(examples) // batch
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         number, at = divmod(step, self.per_pass)
         return self.collate([self.examples[i] for i in self._order(number)[at]])
 
-    def _order(self, number: int) -> list[list[int]]:
+    def _order(self, number: int) -> np.ndarray:
+        """Indices of the examples of a pass, ``(batches, examples)``."""
         rng = np.random.default_rng([self.seed, number])
-        order = rng.permutation(len(self.lengths))[: self.per_pass * self.batch].tolist()
-        batches = []
-        for at in range(0, len(order), self.batch * self.WINDOW):
-            window = sorted(order[at : at + self.batch * self.WINDOW], key=lambda i: self.lengths[i])
-            batches += [window[i : i + self.batch] for i in range(0, len(window), self.batch)]
-        return [batches[i] for i in rng.permutation(len(batches))]
+        order = rng.permutation(len(self.examples))[: self.per_pass * self.batch]
+        if self.lengths is None:
+            return order.reshape(-1, self.batch)
+        lengths, width = np.array(self.lengths), self.batch * self.WINDOW
+        windows = np.split(order, range(width, len(order), width))
+        alike = np.concatenate([window[np.argsort(lengths[window], kind="stable")] for window in windows])
+        return rng.permutation(alike.reshape(-1, self.batch))
 
 
 @dataclass(frozen=True)

@@ -7,38 +7,24 @@ are those of each solution read alone, but for rounding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 
-@dataclass(frozen=True)
-class Packed:
+class Packed(NamedTuple):
     """A tree of tokens, each after the one that it follows.
 
     Attributes:
         ids: ids of the tokens.
         parents: index of the token that each follows; -1 for a first one.
-        ends: index of the last token of each packed sequence.
+        paths: indices of the tokens of each packed sequence; they rise.
     """
 
     ids: list[int]
     parents: list[int]
-    ends: list[int]
-
-    def path(self, at: int) -> list[int]:
-        """The tokens up to one of them, the first first."""
-        tokens = []
-        while at >= 0:
-            tokens.append(at)
-            at = self.parents[at]
-        return tokens[::-1]
-
-    def beyond(self, first: int, last: int) -> list[int]:
-        """The tokens on the way to ``last`` that are not on the way to ``first``."""
-        known = set(self.path(first))
-        return [at for at in self.path(last) if at not in known]
+    paths: list[list[int]]
 
     def mask(self) -> torch.Tensor:
         """Whether a token (row) attends to another: itself, and those that it follows; ``(tokens, tokens)``."""
@@ -51,20 +37,19 @@ class Packed:
 
 def pack(sequences: Sequence[Sequence[int]]) -> Packed:
     """Sequences of token ids as one tree; equal beginnings are there once."""
-    ids: list[int] = []
-    parents: list[int] = []
-    ends: list[int] = []
+    tree = Packed([], [], [])
     known: dict[tuple[int, int], int] = {}
     for sequence in sequences:
-        at = -1
+        at, path = -1, []
         for token in sequence:
             if (at, token) not in known:
-                known[at, token] = len(ids)
-                ids.append(token)
-                parents.append(at)
+                known[at, token] = len(tree.ids)
+                tree.ids.append(token)
+                tree.parents.append(at)
             at = known[at, token]
-        ends.append(at)
-    return Packed(ids, parents, ends)
+            path.append(at)
+        tree.paths.append(path)
+    return tree
 
 
 def collate(trees: Sequence[Packed]) -> dict[str, torch.Tensor]:

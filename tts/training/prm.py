@@ -29,7 +29,7 @@ from tts.tasks import task_in
 from tts.tasks.prompts import SolutionRenderer
 from tts.tasks.selection import aggregate
 from tts.training.adapter import AdapterRecipe, adapter_schedule, base_card, new_adapter, save_adapter
-from tts.training.loop import ByLength, train
+from tts.training.loop import Batches, train
 from tts.training.packing import Packed, collate, pack
 from tts.training.rollouts import RolloutRecipe, labelled
 
@@ -78,12 +78,12 @@ def train_prm(
     apart = max(1, round(recipe.held_out * len(rows)))
     tokenizer = load_tokenizer(location)
     examples = [example(tokenizer, row) for row in rows[apart:]]
-    batches = ByLength(examples, [len(one.tree.ids) for one in examples], batched, recipe.batch, recipe.seed)
+    batches = Batches(examples, [len(one.tree.ids) for one in examples], batched, recipe.batch, recipe.seed)
     prm = AdaptedHead(location, recipe)
     schedule = adapter_schedule(prm, recipe, batches.per_pass, head=10.0)
     identity = f"{recipe} {made_of} {digest_of([json.dumps(rows, sort_keys=True)])[:12]}"
     progress = train(prm, loss_of(recipe), batches, schedule, scratch / "prm", output.name, identity, compile=False)
-    tokens = recipe.passes * sum(batches.lengths)
+    tokens = recipe.passes * sum(len(one.tree.ids) for one in examples)
     card = _card(prm, policy, location, rows, tokens, recipe) | {"rollouts": asdict(rollouts)} | progress.card()
     save(prm, policy, card, output)
     card |= judged(StepScorer(output.name, StepHead(locate(str(output))), batch), rows[:apart])
@@ -118,16 +118,15 @@ class Example:
 
 def example(tokenizer: PreTrainedTokenizerBase, row: dict) -> Example:
     """A labelled problem as the PRM will read it."""
-    values, right = {}, []
+    task, values, right = task_in([row]), {}, []
     for solution in row["solutions"]:
         steps = tuple(solution["steps"])
         values |= {steps[: depth + 1]: value for depth, value in enumerate(solution["values"])}
         right += [steps] if solution["values"][-1] == 1 else []
-    task = task_in([row])
     tree = pack(SolutionRenderer(tokenizer, task)([(row["problem"], steps) for steps in [(), *values]]))
-    ends, separator = dict(zip([(), *values], tree.ends)), separator_length(tokenizer, task)
-    own = [tree.beyond(ends[steps[:-1]], ends[steps]) for steps in values]
-    learnt = sorted({token for steps in right for token in tree.beyond(ends[()], ends[steps])})
+    read, separator = dict(zip([(), *values], map(set, tree.paths))), separator_length(tokenizer, task)
+    own = [sorted(read[steps] - read[steps[:-1]]) for steps in values]
+    learnt = sorted(set().union(*(read[steps] for steps in right)) - read[()])
     return Example(tree, [tokens[:-separator] or tokens for tokens in own], list(values.values()), learnt)
 
 

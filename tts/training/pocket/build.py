@@ -23,27 +23,22 @@ from tts.search.sampling import Sampling
 from tts.tasks import pocket_tokenizer
 from tts.tasks.pocket_problems import PocketProblem, parse, training_problems
 from tts.tasks.pocket_traces import corrupted, self_checking_traces, solutions
-from tts.training.loop import Schedule, train
-from tts.training.pocket.corpora import LAYOUTS, UNLABELLED, Corpus, Sequence, policy_sequences, prm_sequences
+from tts.training.loop import Batches, Schedule, train
+from tts.training.pocket.corpora import LAYOUTS, UNLABELLED, Corpus, Sequence, kept, policy_sequences, prm_sequences
 from tts.training.pocket.recipes import POLICIES, POLICY_TOKENS, PRMS, ROWS_PER_BATCH, SAMPLES_PER_POLICY, PolicyRecipe, PRMRecipe
 
 
-class CorpusBatches:
-    """Rows of a corpus in a seeded order, ``ROWS_PER_BATCH`` at a time, passes after the first reshuffled."""
+def corpus_batches(corpus: Corpus, seed: int) -> Batches:
+    """Rows of a corpus, ``ROWS_PER_BATCH`` at a time."""
 
-    def __init__(self, corpus: Corpus, seed: int):
-        self.corpus, self.seed = corpus, seed
-        self.per_pass = len(corpus.ids) // ROWS_PER_BATCH
-
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        number, at = divmod(step, self.per_pass)
-        order = np.random.default_rng([self.seed, number]).permutation(len(self.corpus.ids))
-        rows = order[at * ROWS_PER_BATCH : (at + 1) * ROWS_PER_BATCH]
-        arrays = {name: torch.from_numpy(array[rows].astype(np.int64)) for name, array in vars(self.corpus).items()}
-        document = arrays.pop("document")
+    def collate(rows: list[int]) -> dict[str, torch.Tensor]:
+        batch = {name: torch.from_numpy(array[rows].astype(np.int64)) for name, array in corpus.items()}
+        document = batch.pop("document")
         causal = torch.ones(document.shape[1], document.shape[1], dtype=torch.bool).tril()
         mask = (document[:, None, :, None] == document[:, None, None, :]) & causal
-        return arrays | {"learn": arrays["learn"].float(), "mask": mask}
+        return batch | {"learn": batch["learn"].float(), "mask": mask}
+
+    return Batches(range(len(corpus["ids"])), None, collate, ROWS_PER_BATCH, seed)
 
 
 def new_policy(recipe: PolicyRecipe) -> LlamaForCausalLM:
@@ -71,7 +66,7 @@ def next_token_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> tor
 def policy_corpus(long: bool, folder: Path) -> Corpus:
     """The tokens that all policies of a kind are trained on, made once."""
     path = folder / ("corpus-long.npz" if long else "corpus.npz")
-    return Corpus.kept(path, lambda: policy_sequences(self_checking_traces(0) if long else solutions(0)), POLICY_TOKENS)
+    return kept(path, lambda: policy_sequences(self_checking_traces(0) if long else solutions(0)), POLICY_TOKENS)
 
 
 def sampled(policy: str, temperature: float, problems: list[str], count: int) -> list[Outcome]:
@@ -131,23 +126,13 @@ def prm_loss(family: str):
     return loss
 
 
-def prm_ingredients(recipe: PRMRecipe, models: Path) -> str:
-    """What a PRM's corpus and first weights follow from: its recipe and the weights of the policies that it names."""
-    weights = {name: fingerprint(str(models / name)) for name in (recipe.start, *recipe.samples_from)}
-    return f"{recipe} {SAMPLES_PER_POLICY} samples {weights}"
-
-
-def prm_corpus(recipe: PRMRecipe, name: str, models: Path, scratch: Path) -> Corpus:
-    def sequences() -> Iterator[Sequence]:
-        sampled = [s for policy in recipe.samples_from for s in policy_samples(policy, models, scratch)]
-        np.random.default_rng(recipe.seed).shuffle(sampled)
-        synthetic = corrupted(recipe.seed, recipe.style)
-        own = itertools.cycle(sampled) if sampled else synthetic
-        mixed = (next(own if number % 4 == 0 else synthetic) for number in itertools.count())
-        return prm_sequences(mixed, LAYOUTS[recipe.family])
-
-    path = scratch / f"corpus-{name}-{digest_of([prm_ingredients(recipe, models)])[:12]}.npz"
-    return Corpus.kept(path, sequences, recipe.tokens)
+def prm_sequences_of(recipe: PRMRecipe, models: Path, scratch: Path) -> Iterator[Sequence]:
+    """Synthetic solutions, and in every fourth place one that a policy wrote."""
+    written = [s for policy in recipe.samples_from for s in policy_samples(policy, models, scratch)]
+    np.random.default_rng(recipe.seed).shuffle(written)
+    synthetic = corrupted(recipe.seed, recipe.style)
+    own = itertools.cycle(written) if written else synthetic
+    return prm_sequences((next(own if number % 4 == 0 else synthetic) for number in itertools.count()), LAYOUTS[recipe.family])
 
 
 def train_model(name: str, output: Path, scratch: Path) -> Path:
@@ -163,25 +148,27 @@ def train_model(name: str, output: Path, scratch: Path) -> Path:
         KeyError: where there is no such recipe.
         FileNotFoundError: where a PRM's policies are missing.
     """
+    recipe = (POLICIES | PRMS)[name]
     template, further = pocket_tokenizer.POLICY_TEMPLATE, {}
-    if name in POLICIES:
-        recipe = POLICIES[name]
+    if isinstance(recipe, PolicyRecipe):
         corpus, made_of = policy_corpus(recipe.long, scratch), f"{recipe} {POLICY_TOKENS} tokens"
         model, loss = new_policy(recipe), language_model_loss
     else:
-        recipe = PRMS[name]
         needed = {recipe.start, *recipe.samples_from}
         if missing := [policy for policy in POLICIES if policy in needed and not (output / policy / "card.json").exists()]:
             raise FileNotFoundError(f"{name} starts from policies that are not in {output}: train {', '.join(missing)} first")
-        corpus, made_of = prm_corpus(recipe, name, output, scratch), prm_ingredients(recipe, output)
+        weights = {policy: fingerprint(str(output / policy)) for policy in (recipe.start, *recipe.samples_from)}
+        made_of = f"{recipe} {SAMPLES_PER_POLICY} samples {weights}"
+        path = scratch / f"corpus-{name}-{digest_of([made_of])[:12]}.npz"
+        corpus = kept(path, lambda: prm_sequences_of(recipe, output, scratch), recipe.tokens)
         model, loss = new_prm(recipe, output), prm_loss(recipe.family)
         template = pocket_tokenizer.CHATML_TEMPLATE if recipe.family == "qwen-prm" else template
         started = {"started_from": recipe.start, "started_from_flops": read_card(output / recipe.start)["training_flops"]}
         further = {"family": recipe.family} | started
-    batches = CorpusBatches(corpus, recipe.seed)
+    batches = corpus_batches(corpus, recipe.seed)
     schedule = Schedule(batches.per_pass, recipe.peak_learning_rate, bf16=model.config.hidden_size >= 128)
     progress = train(model, loss, batches, schedule, scratch / name, name, made_of)
-    size, tokens = sum(p.numel() for p in model.parameters()), corpus.tokens
+    size, tokens = sum(p.numel() for p in model.parameters()), int((corpus["document"] > 0).sum())
     card = {"parameters": size, "training_tokens": tokens, "training_flops": 6 * size * tokens, "seed": recipe.seed}
     folder = output / name
     model.to(torch.float32).save_pretrained(folder)

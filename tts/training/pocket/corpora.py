@@ -1,6 +1,6 @@
 """Token rows for training: examples packed end to end, each attending to itself only.
 
-A corpus is a set of equally shaped arrays ``(rows, length)``:
+A corpus holds arrays of equal shape, ``(rows, length)``, by name:
 
 - ``ids``: token ids;
 - ``document``: which example a token belongs to (0 is padding);
@@ -12,8 +12,8 @@ A corpus is a set of equally shaped arrays ``(rows, length)``:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -36,8 +36,10 @@ LAYOUTS = {
 }
 
 
-@dataclass
-class Sequence:
+Corpus = dict[str, np.ndarray]
+
+
+class Sequence(NamedTuple):
     """One example as tokens, with what is to be learnt at each of them."""
 
     ids: list[int]
@@ -45,56 +47,44 @@ class Sequence:
     label: list[int]
 
 
-@dataclass
-class Corpus:
-    """Packed rows; see the module's docstring for the arrays."""
-
-    ids: np.ndarray
-    document: np.ndarray
-    position: np.ndarray
-    learn: np.ndarray
-    label: np.ndarray
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens that are not padding."""
-        return int((self.document > 0).sum())
-
-    @classmethod
-    def kept(cls, path: Path, sequences: Callable[[], Iterable[Sequence]], tokens: int) -> Corpus:
-        """The corpus in a file, which is made first where it is not there, as by :func:`pack`."""
-        if not path.exists():
-            made = pack(sequences(), tokens, path.stem)
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, **vars(made))
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(**arrays)
+def kept(path: Path, sequences: Callable[[], Iterable[Sequence]], tokens: int) -> Corpus:
+    """The corpus in a file, which is made first where it is not there, as by :func:`pack`."""
+    if not path.exists():
+        made = pack(sequences(), tokens, path.stem)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **made)
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def pack(sequences: Iterable[Sequence], tokens: int, description: str) -> Corpus:
     """Rows of ``ROW`` tokens from the first sequences that hold ``tokens`` tokens together; longer ones are left out."""
-    rows: list[list[list[int]]] = [[[], [], [], [], []]]
-    total = 0
+    rows: list[list[Sequence]] = []
+    room = total = 0
     with tqdm(total=tokens, desc=description, unit="token", unit_scale=True) as progress:
         for sequence in sequences:
             length = len(sequence.ids)
             if length > ROW:
                 continue
-            if len(rows[-1][0]) + length > ROW:
-                rows.append([[], [], [], [], []])
-            number = max(rows[-1][1], default=0) + 1
-            for column, values in zip(rows[-1], (sequence.ids, [number] * length, range(length), sequence.learn, sequence.label)):
-                column.extend(values)
-            total += length
+            if length > room:
+                rows.append([])
+                room = ROW
+            rows[-1].append(sequence)
+            room, total = room - length, total + length
             progress.update(length)
             if total >= tokens:
                 break
-    arrays = np.zeros((5, len(rows), ROW), dtype=np.uint8)
-    arrays[4] = UNLABELLED
-    for i, row in enumerate(rows):
-        for array, column in zip(arrays, row):
-            array[i, : len(column)] = column
-    return Corpus(*arrays)
+    corpus = {name: np.zeros((len(rows), ROW), np.uint8) for name in ("ids", "document", "position", "learn", "label")}
+    corpus["label"][:] = UNLABELLED
+    for at, row in enumerate(rows):
+        start = 0
+        for number, sequence in enumerate(row, 1):
+            here = at, slice(start, start + len(sequence.ids))
+            corpus["document"][here], corpus["position"][here] = number, np.arange(len(sequence.ids))
+            for name, values in sequence._asdict().items():
+                corpus[name][here] = values
+            start += len(sequence.ids)
+    return corpus
 
 
 def policy_sequences(examples: Iterable[Example]) -> Iterator[Sequence]:
