@@ -37,19 +37,15 @@ def aggregates(solutions: Sequence[Sequence[float]], how: str) -> np.ndarray:
     found = np.zeros(len(solutions))
     if not lengths.any():
         return found
+    if how not in AGGREGATES:
+        raise ValueError(f"unknown aggregate {how!r}; choose from {', '.join(AGGREGATES)}")
     flat, some = np.concatenate([scores for scores in solutions if len(scores)]), lengths > 0
     starts = np.cumsum(lengths[some]) - lengths[some]
-    match how:
-        case "min":
-            found[some] = np.minimum.reduceat(flat, starts)
-        case "last":
-            found[some] = flat[starts + lengths[some] - 1]
-        case "avg":
-            found[some] = np.add.reduceat(flat, starts) / lengths[some]
-        case "product":
-            found[some] = np.multiply.reduceat(flat, starts)
-        case _:
-            raise ValueError(f"unknown aggregate {how!r}; choose from {', '.join(AGGREGATES)}")
+    if how == "last":
+        found[some] = flat[starts + lengths[some] - 1]
+    else:
+        over = {"min": np.minimum, "avg": np.add, "product": np.multiply}[how]
+        found[some] = over.reduceat(flat, starts) / (lengths[some] if how == "avg" else 1)
     return found
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from tts.common.files import write_text
 from tts.policies import open_policy
 from tts.search.base import Candidate, Sample, Search
 from tts.search.driver import Driver, Policy
@@ -47,30 +48,19 @@ def labelled(policy: str, problems: Sequence[dict], recipe: RolloutRecipe, path:
     Returns:
         Rows of id, problem, answer, tokens (generated for it), and solutions as of :func:`valued`.
     """
-    known = _kept_rows(path)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    known = {row["id"]: row for row in map(json.loads, text.split("\n")[:-1])}  # without a last line that a crash cut off
     waiting = [p for p in problems if p["id"] not in known]
     if waiting:
-        path.parent.mkdir(parents=True, exist_ok=True)
         task = task_in(problems)
         sampling = Sampling(recipe.temperature, 1.0, recipe.max_tokens, recipe.max_tokens, recipe.seed)
         engine = open_policy(policy, sampling, batch, task)
         with Grader(task) as grader, tqdm(total=len(problems), initial=len(known), desc="rollouts", unit="problem") as bar:
             for at in range(0, len(waiting), CHUNK):
-                rows = _label(engine, waiting[at : at + CHUNK], recipe, grader)
-                with path.open("a", encoding="utf-8") as file:
-                    file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-                known |= {row["id"]: row for row in rows}
-                bar.update(len(rows))
+                known |= {row["id"]: row for row in _label(engine, waiting[at : at + CHUNK], recipe, grader)}
+                write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in known.values()))
+                bar.update(len(known) - bar.n)
     return [known[p["id"]] for p in problems]
-
-
-def _kept_rows(path: Path) -> dict[str, dict]:
-    """Rows by problem id; a last line that was cut off by a crash is dropped from the file too."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole, encoding="utf-8")
-    return {row["id"]: row for row in map(json.loads, whole.splitlines())}
 
 
 def _label(engine: Policy, problems: Sequence[dict], recipe: RolloutRecipe, grader: Grader) -> list[dict]:

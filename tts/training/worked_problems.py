@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from tts.tasks.maths import MATHS, REASONING_GYM, reasoning_gym_tasks
-from tts.tasks.problems import ProblemError, problem_rows
+from tts.tasks.problems import ProblemError, problem_rows, records
 
 
 def leg_counting(task: dict) -> list[str]:
@@ -38,7 +37,10 @@ def load_worked(name: str, count: int, skip: int = 0, split: str = "development"
         ProblemError: where there are no solutions for such problems, or too few problems.
     """
     problems = problem_rows(name, skip + count, split)
-    solutions = _written(name, skip + count, split) if name.startswith(REASONING_GYM) else _solutions_in(Path(name))
+    if name.startswith(REASONING_GYM):
+        solutions = _written(name, skip + count, split)
+    else:
+        solutions = [_solution_in(row, where) for where, row in records(Path(name), "'problem', 'answer' and 'solution'")]
     return [problem | {"solution": solution} for problem, solution in list(zip(problems, solutions))[skip:]]
 
 
@@ -50,14 +52,7 @@ def _written(name: str, count: int, split: str) -> list[str]:
     return [MATHS.join([*WRITERS[task](one), f"\\boxed{{{one['answer']}}}"]) for one in tasks]
 
 
-def _solutions_in(path: Path) -> list[str]:
-    if path.suffix != ".jsonl":
-        raise ProblemError(f"no worked solutions for {str(path)!r}; give a JSONL file with 'problem', 'answer' and 'solution' on each line")
-    solutions = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            solution = str(json.loads(line).get("solution") or "").strip()
-            if not solution:
-                raise ProblemError(f"{path}, line {number}: no 'solution' to train on")
-            solutions.append(solution)
-    return solutions
+def _solution_in(row: dict, where: str) -> str:
+    if solution := str(row.get("solution") or "").strip():
+        return solution
+    raise ProblemError(f"{where}: no 'solution' to train on")

@@ -11,19 +11,18 @@ A corpus holds arrays of equal shape, ``(rows, length)``, by name:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerFast
 
 from tts.common.files import replacing
 from tts.tasks import pocket_tokenizer
 from tts.tasks.pocket import POCKET
 from tts.tasks.pocket_problems import PocketProblem, first_error
-from tts.tasks.pocket_tokenizer import pieces as tokenizer_pieces
 from tts.tasks.pocket_traces import Example
 
 ROW = 256
@@ -34,7 +33,6 @@ LAYOUTS = {
     "math-shepherd": ("{} ", " ки\n"),
     "qwen-prm": ("<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", "<extra_0>"),
 }
-
 
 Corpus = dict[str, np.ndarray]
 
@@ -89,46 +87,37 @@ def pack(sequences: Iterable[Sequence], tokens: int, description: str) -> Corpus
 
 def policy_sequences(examples: Iterable[Example]) -> Iterator[Sequence]:
     """The prompt, then the steps; the loss is on the solution only."""
-    tokenizer = pocket_tokenizer.build()
-    ids_of = _encoder(tokenizer)
+    ids_of, end = _encoder(), pocket_tokenizer.SPECIAL.index("<eos>")
     for example in examples:
-        prompt = ids_of(example.problem.text + POCKET.separator)
-        ids, targets = list(prompt), [0] * len(prompt)
-        endings = [ids_of(POCKET.separator)] * (len(example.steps) - 1) + [[tokenizer.eos_token_id]]
-        for step, taught, ending in zip(example.steps, example.taught, endings):
-            tokens = ids_of(step) + ending
+        ids = ids_of(example.problem.text + POCKET.separator)
+        learn = [0] * len(ids)
+        for step, taught in zip(example.steps, example.taught):
+            tokens = ids_of(step + POCKET.separator)
             ids += tokens
-            targets += [int(taught)] * len(tokens)
-        yield Sequence(ids, targets[1:] + [0], [UNLABELLED] * len(ids))
+            learn += [int(taught)] * len(tokens)
+        ids[-1] = end  # in the place of the last separator
+        yield Sequence(ids, learn[1:] + [0], [UNLABELLED] * len(ids))
 
 
 def prm_sequences(labelled: Iterable[tuple[PocketProblem, list[str]]], layout: tuple[str, str]) -> Iterator[Sequence]:
     """Solutions in a PRM's own layout, every token of them labelled; the language-model loss is on right tokens only."""
-    ids_of, (opening, mark) = _encoder(pocket_tokenizer.build()), layout
+    ids_of, (opening, mark) = _encoder(), layout
     marks = ids_of(mark)
     for problem, steps in labelled:
-        error = first_error(problem, steps) or (len(steps), 0)
+        error = first_error(problem, steps) or (len(steps), 0)  # step and character
         ids = ids_of(opening.format(problem.text))
         label = [UNLABELLED] * len(ids)
         learn = [0] * len(ids)
         for number, step in enumerate(steps):
-            right = _right_tokens(step, number, error)
+            ends = itertools.accumulate(map(len, pocket_tokenizer.pieces(step)))  # of its tokens
+            right = [int((number, end) <= error) for end in ends]
             ids += [*ids_of(step), *marks]
             label += [*right, *[int(number < error[0])] * len(marks)]
             learn += [*right, *[0] * len(marks)]
         yield Sequence(ids, learn[1:] + [0], label)
 
 
-def _right_tokens(step: str, number: int, error: tuple[int, int]) -> list[int]:
-    """1 for each token of a step up to which the solution is right; ``error`` is where it first goes wrong: step and character."""
-    pieces = tokenizer_pieces(step)
-    if number != error[0]:
-        return [int(number < error[0])] * len(pieces)
-    ends = np.cumsum([len(piece) for piece in pieces])
-    return [int(end <= error[1]) for end in ends]
-
-
-def _encoder(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], list[int]]:
+def _encoder() -> Callable[[str], list[int]]:
     """Token ids of a text; a table lookup per piece, many times faster than calling the tokenizer."""
-    vocabulary = tokenizer.get_vocab()
-    return lambda text: [vocabulary[piece] for piece in tokenizer_pieces(text)]
+    vocabulary = pocket_tokenizer.build().get_vocab()
+    return lambda text: [vocabulary[piece] for piece in pocket_tokenizer.pieces(text)]
