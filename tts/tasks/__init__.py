@@ -13,11 +13,7 @@ DEFAULT = "maths"  # of files whose name does not say their task
 
 
 def register(task: Task) -> None:
-    """Makes a task known in this process, as a line in :data:`TASKS` does in all.
-
-    Raises:
-        ValueError: where another task has its name.
-    """
+    """Makes a task known in this process, as a line in :data:`TASKS` does in all; raises ``ValueError`` where its name is taken."""
     if TASKS.setdefault(task.name, task) is not task:
         raise ValueError(f"there is a task {task.name!r} already; choose another name")
 

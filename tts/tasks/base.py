@@ -104,11 +104,7 @@ def telling(task: Task, system: str) -> Task:
 
 @cache
 def finding(task: Task, ways: tuple[str, ...]) -> Task:
-    """The task with other ways of finding an answer, in this order.
-
-    Raises:
-        ValueError: where the task does not have them.
-    """
+    """The task with other ways of finding an answer, in this order; raises ``ValueError`` where it does not have them."""
     if unknown := [way for way in ways if way not in task.known_ways]:
         known = ", ".join(task.known_ways) or "no other ways than its own"
         raise ValueError(f"extract: the task {task.name} cannot find answers by {unknown[0]!r}; it has {known}")

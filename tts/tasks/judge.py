@@ -20,16 +20,11 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge found.
-
-    Attributes:
-        certain: whether another try would say the same; not where judges were lost or waited for too long.
-        hopeless: the side, 0 or 1, that no judge survived, and whose other pairs need not wait for it; None for neither.
-    """
+    """What a judge found."""
 
     equal: bool
-    certain: bool = True
-    hopeless: int | None = None
+    certain: bool = True  # whether another try would say the same; not where judges were lost or waited for too long
+    hopeless: int | None = None  # the side, 0 or 1, that no judge survived, and whose other pairs need not wait for it
 
 
 class Judge:
@@ -56,12 +51,7 @@ class Judge:
         return self._process.pid if self._process else 0
 
     def verdict(self, gold: str, answer: str) -> Verdict:
-        """Whether two answers are equal.
-
-        Raises:
-            Stopped: where ``stop`` was set meanwhile.
-            RuntimeError: where no process can be started.
-        """
+        """Whether two answers are equal; raises Stopped where ``stop`` is set, RuntimeError where no process can be started."""
         for _ in range(_TRIES):
             if self._process is None:
                 self._start()

@@ -90,15 +90,16 @@ def _multiples(gold: Any, answer: Any) -> bool | None:
     from sympy import Eq, Expr, StrictGreaterThan, StrictLessThan, simplify
     from sympy.core.relational import Relational
 
-    if not all(isinstance(side, Relational) and all(isinstance(end, Expr) for end in side.args) for side in (gold, answer)):
+    sides = gold, answer
+    if not all(isinstance(side, Relational) and all(isinstance(end, Expr) for end in side.args) for side in sides):
         return None
-    kinds = ["=" if isinstance(side, Eq) else isinstance(side, StrictGreaterThan | StrictLessThan) for side in (gold, answer)]
-    if kinds[0] != kinds[1]:
+    equation, other = [isinstance(side, Eq) for side in sides]
+    strict = [isinstance(side, StrictGreaterThan | StrictLessThan) for side in sides]
+    if equation != other or strict[0] != strict[1]:
         return False
-    ratio = simplify(
-        (gold.gts - gold.lts) / (answer.gts - answer.lts) if kinds[0] != "=" else (gold.lhs - gold.rhs) / (answer.lhs - answer.rhs)
-    )
-    return bool(ratio.is_nonzero and ratio.is_number if kinds[0] == "=" else ratio.is_positive and ratio.is_number)
+    first, second = (side.lhs - side.rhs if equation else side.gts - side.lts for side in sides)
+    ratio = simplify(first / second)
+    return bool(ratio.is_number and (ratio.is_nonzero if equation else ratio.is_positive))
 
 
 def _digits(*values: Any) -> int:

@@ -141,8 +141,7 @@ def _fetch(name: str) -> Path:
 def reasoning_gym_tasks(name: str, count: int, split: str, seed: int = 0) -> list[dict]:
     """Tasks as reasoning-gym makes them: ``question``, ``answer`` and ``metadata``; parameters as of :func:`load_problems`.
 
-    Raises:
-        ProblemError: for an unknown task or option, or a value that does not fit.
+    Raises :class:`ProblemError` for an unknown task or option, or a value that does not fit.
     """
     import reasoning_gym
 

@@ -95,8 +95,7 @@ def render_state(expression: Node | int, family: Family) -> str:
 def reductions(expression: Node | int, believed: int | None = None) -> Iterator[tuple[str, Node | int]]:
     """Each operation that can be worked out now, as ``("47+38=85", what is left afterwards)``, left to right.
 
-    Args:
-        believed: what every one of them is taken to give, right or wrong.
+    ``believed`` is what every one of them is taken to give, right or wrong.
     """
     if isinstance(expression, int):
         return
@@ -139,11 +138,7 @@ def first_error(problem: PocketProblem, steps: Sequence[str]) -> tuple[int, int]
 
 
 def parse(text: str) -> PocketProblem:
-    """The problem that ``text`` states.
-
-    Raises:
-        ValueError: where the text is not a pocket problem.
-    """
+    """The problem that ``text`` states; raises ``ValueError`` where it is not a pocket problem."""
     expression, *operations = text.removesuffix("=?").split(",")
     for operation in operations:
         expression = f"({expression}){operation}"

@@ -95,11 +95,7 @@ def plant_slip(equation: str, rng: random.Random) -> str:
 
 
 def corrupted(seed: int, style: Style | None = None) -> Iterator[tuple[PocketProblem, list[str]]]:
-    """Solutions for PRM training, half of them with one error after which the solution carries on consistently.
-
-    Args:
-        style: the only style; None mixes both evenly.
-    """
+    """Solutions for PRM training, half of them with one error, in one step style; None mixes both evenly."""
     rng = random.Random(f"corrupted/{seed}")
     for problem in pocket_problems.training_problems(seed):
         chosen = rng.choice(STYLES) if style is None else style

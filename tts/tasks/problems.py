@@ -107,11 +107,7 @@ def read(path: Path, task: Task) -> list[dict]:
 def records(path: Path, columns: str) -> list[tuple[str, dict]]:
     """The rows of a JSONL or parquet file, or of a JSON array in a ``.json``, each with its place in words.
 
-    Args:
-        columns: what a row holds, for messages.
-
-    Raises:
-        ProblemError: where the file cannot be read, or a row is no object.
+    Raises :class:`ProblemError`, which says what ``columns`` a row holds, where the file cannot be read, or a row is no object.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

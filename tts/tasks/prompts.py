@@ -17,17 +17,11 @@ PINNED_DATE = "26 Jul 2024"
 
 @dataclass(frozen=True)
 class Style:
-    """How a model family is asked.
+    """How a model family is asked."""
 
-    Attributes:
-        marker: text that its chat templates hold, and no other family's; a folder may have any name.
-        name: text that the names of its models hold, for where the template is not known.
-        system: whether a task's instruction stands in the system's turn, or at the end of the user's.
-    """
-
-    marker: str
-    name: str
-    system: bool = True
+    marker: str  # which its chat templates hold, and no other family's; a folder may have any name
+    name: str  # which the names of its models hold, for where the template is not known
+    system: bool = True  # whether a task's instruction stands in the system's turn, or at the end of the user's
 
 
 STYLES = {
@@ -104,11 +98,7 @@ def unknown_id(tokenizer) -> int | None:
 
 
 def render_prompt(tokenizer, problem: str, task: Task = MATHS) -> str:
-    """The text that a policy continues, by the tokenizer's own chat template.
-
-    Raises:
-        ValueError: where the tokenizer has no chat template, or one that cannot be used.
-    """
+    """The text that a policy continues, by the tokenizer's own chat template; raises ``ValueError`` where none can be used."""
     if not tokenizer.chat_template:
         raise ValueError(
             f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; "

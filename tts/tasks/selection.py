@@ -23,8 +23,7 @@ class Rule(NamedTuple):
 def aggregate(scores: Sequence[float], how: str) -> float:
     """One score from a solution's step scores: PRM-Min, PRM-Last, PRM-Avg (Liu et al. 2025, section 2.3), product.
 
-    Raises:
-        ValueError: for an unknown aggregate or no scores.
+    Raises ``ValueError`` for an unknown aggregate or no scores.
     """
     if len(scores) == 0:
         raise ValueError("a solution without step scores has no aggregate score")

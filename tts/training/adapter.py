@@ -31,17 +31,13 @@ MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "dow
 
 @dataclass(frozen=True)
 class AdapterRecipe:
-    """How an adapter is trained; ``batch`` examples per step, ``learning_rate`` at its peak.
-
-    Attributes:
-        seed: seed of the adapter's first weights and of the order of the examples.
-    """
+    """How an adapter is trained."""
 
     rank: int = 8
-    learning_rate: float = 1e-3
-    batch: int = 16
+    learning_rate: float = 1e-3  # at its peak
+    batch: int = 16  # examples per step
     passes: int = 1
-    seed: int = 0
+    seed: int = 0  # of the adapter's first weights and of the order of the examples
 
 
 def padded(examples: Sequence[tuple[list[int], int]]) -> dict[str, torch.Tensor]:

@@ -61,23 +61,15 @@ class Batches:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a model is trained.
-
-    Attributes:
-        peak_learning_rate: learning rate after ``warmup`` steps of linear rise; from there a cosine falls to a twentieth of it.
-        weight_decay: weight decay of matrices.
-        bf16: whether the forward pass runs under bfloat16 autocast (faster from about a million parameters on).
-        muon: whether Muon trains the matrices of the layers; else AdamW trains everything, as is usual for adapters and heads.
-        head: factor of the learning rate for a module named ``head``, which starts from nothing on top of one that does not.
-    """
+    """How a model is trained."""
 
     steps: int
-    peak_learning_rate: float
+    peak_learning_rate: float  # after ``warmup`` steps of linear rise; from there a cosine falls to a twentieth of it
     warmup: int = 100
-    weight_decay: float = 0.05
-    bf16: bool = False
-    muon: bool = True
-    head: float = 1.0
+    weight_decay: float = 0.05  # of matrices
+    bf16: bool = False  # whether the forward pass runs under bfloat16 autocast (faster from about a million parameters on)
+    muon: bool = True  # whether Muon trains the matrices of the layers; else AdamW trains everything, as is usual for adapters and heads
+    head: float = 1.0  # factor of the learning rate for a module ``head``, which starts from nothing on top of one that does not
 
     def learning_rate(self, step: int) -> float:
         if step < self.warmup:

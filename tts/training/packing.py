@@ -14,17 +14,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 
 class Packed(NamedTuple):
-    """A tree of tokens, each after the one that it follows.
-
-    Attributes:
-        ids: ids of the tokens.
-        parents: index of the token that each follows; -1 for a first one.
-        paths: indices of the tokens of each packed sequence; they rise.
-    """
+    """A tree of tokens, each after the one that it follows."""
 
     ids: list[int]
-    parents: list[int]
-    paths: list[list[int]]
+    parents: list[int]  # index of the token that each follows; -1 for a first one
+    paths: list[list[int]]  # indices of the tokens of each packed sequence; they rise
 
     def mask(self) -> torch.Tensor:
         """Whether a token (row) attends to another: itself, and those that it follows; ``(tokens, tokens)``."""

@@ -36,22 +36,15 @@ from tts.training.rollouts import RolloutRecipe, labelled
 
 @dataclass(frozen=True)
 class PRMRecipe(AdapterRecipe):
-    """How a PRM is trained: its adapter, where the examples are problems, and its head.
-
-    Attributes:
-        upper: how many of the layers are adapted, the last ones; all by default.
-        inner: size of the head's layer between.
-        language: weight of the language model's loss on right solutions.
-        held_out: share of the problems that it is judged on and not trained on.
-    """
+    """How a PRM is trained: its adapter, where the examples are problems, and its head."""
 
     learning_rate: float = 5e-4
     batch: int = 2
     passes: int = 2
-    upper: int | None = None
-    inner: int = 16
-    language: float = 0.3
-    held_out: float = 0.2
+    upper: int | None = None  # how many of the layers are adapted, the last ones; all by default
+    inner: int = 16  # size of the head's layer between
+    language: float = 0.3  # weight of the language model's loss on right solutions
+    held_out: float = 0.2  # share of the problems that it is judged on and not trained on
 
 
 def train_prm(
@@ -102,18 +95,12 @@ def check(rows: Sequence[dict], policy: str) -> None:
 
 @dataclass(frozen=True)
 class Example:
-    """A labelled problem, its prompt and solutions as one tree.
-
-    Attributes:
-        own: tokens of each distinct step, without the blank line at its end.
-        values: value of each distinct step.
-        right: tokens of solutions that came out right.
-    """
+    """A labelled problem, its prompt and solutions as one tree."""
 
     tree: Packed
-    own: list[list[int]]
-    values: list[float]
-    right: list[int]
+    own: list[list[int]]  # tokens of each distinct step, without the blank line at its end
+    values: list[float]  # of each distinct step
+    right: list[int]  # tokens of solutions that came out right
 
 
 def example(tokenizer: PreTrainedTokenizerBase, row: dict) -> Example:

@@ -27,26 +27,19 @@ ROLLED = -1  # stands in a rollout's path after the prefix that it goes on from,
 
 @dataclass(frozen=True)
 class RolloutRecipe:
-    """How solutions are sampled and labelled.
+    """How solutions are sampled and labelled."""
 
-    Attributes:
-        solutions: solutions of each problem, whose steps are labelled.
-        rollouts: rollouts from each step; the solution's own continuation is one more.
-        max_tokens: limit of a solution.
-    """
-
-    solutions: int = 3
-    rollouts: int = 1
+    solutions: int = 3  # of each problem, whose steps are labelled
+    rollouts: int = 1  # from each step; the solution's own continuation is one more
     temperature: float = 1.0
-    max_tokens: int = 320
+    max_tokens: int = 320  # of a solution
     seed: int = 0
 
 
 def labelled(policy: str, problems: Sequence[dict], recipe: RolloutRecipe, path: Path, batch: int) -> list[dict]:
     """Solutions of each problem with a value for every step, kept as JSON lines in ``path``; what is there is not made again.
 
-    Returns:
-        Rows of id, problem, answer, tokens (generated for it), and solutions as of :func:`valued`.
+    Gives rows of id, problem, answer, tokens (generated for it), and solutions as of :func:`valued`.
     """
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     known = {row["id"]: row for row in map(json.loads, text.split("\n")[:-1])}  # without a last line that a crash cut off

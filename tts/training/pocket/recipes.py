@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tts.tasks.pocket_problems import Style
+
 POLICY_TOKENS = 12_000_000
 ROWS_PER_BATCH = 16
 
 
 @dataclass(frozen=True)
 class PolicyRecipe:
-    """One policy: a Llama of this shape, trained on the family's tokens and schedule.
+    """One policy: a Llama of this shape, trained on the family's tokens and schedule."""
 
-    Attributes:
-        width: hidden size.
-        heads: attention heads of size 32, the smallest that vLLM runs (so attention may be wider than ``width``).
-        inner: size of the feed-forward layer.
-        seed: seed of the weights and of the order of the data.
-        long: whether it is trained on self-checking traces instead of plain solutions.
-    """
-
-    width: int
+    width: int  # hidden size
     layers: int
-    heads: int
-    inner: int
-    seed: int = 0
-    long: bool = False
+    heads: int  # of size 32, the smallest that vLLM runs (so attention may be wider than ``width``)
+    inner: int  # size of the feed-forward layer
+    seed: int = 0  # of the weights and of the order of the data
+    long: bool = False  # whether it is trained on self-checking traces instead of plain solutions
 
     @property
     def peak_learning_rate(self) -> float:
@@ -52,23 +46,15 @@ POLICIES: dict[str, PolicyRecipe] = {
 
 @dataclass(frozen=True)
 class PRMRecipe:
-    """One discriminative PRM: a policy's lower layers, some more on top, and a label for every token.
+    """One discriminative PRM: a policy's lower layers, some more on top, and a label for every token."""
 
-    Attributes:
-        family: published family whose format it is stored in.
-        start: policy that gives embeddings and lower layers.
-        style: only step style in its synthetic training solutions; None mixes both.
-        samples_from: policies whose own solutions make up a quarter of the training data.
-        seed: seed of the new weights and of the data.
-    """
-
-    family: str
-    start: str
+    family: str  # published family whose format it is stored in
+    start: str  # policy that gives embeddings and lower layers
     extra_layers: int
-    style: str | None
+    style: Style | None  # only step style in its synthetic training solutions; None mixes both
     tokens: int
-    samples_from: tuple[str, ...]
-    seed: int = 0
+    samples_from: tuple[str, ...]  # policies whose own solutions make up a quarter of the training data
+    seed: int = 0  # of the new weights and of the data
 
     @property
     def peak_learning_rate(self) -> float:
