@@ -23,7 +23,7 @@ from tts.search.sampling import Sampling
 from tts.tasks.prompts import SolutionRenderer, render_prompt
 from tts.training import loop, prm, rollouts
 from tts.training.packing import Packed, collate, pack
-from tts.training.prm import AdaptedHead, PRMRecipe, auc, batched, check, example, judged, loss_of, save, train_prm
+from tts.training.prm import AdaptedHead, PRMRecipe, auc, batched, check, example, judged, loss, save, train_prm
 from tts.training.rollouts import ROLLED, RolloutRecipe, labelled, search, valued
 
 PROBLEMS = [{"id": f"p{i}", "problem": text, "answer": "1"} for i, text in enumerate(["7,+8=?", "1,+1=?", "(5+42)+(12+41)=?", "9,-8=?"])]
@@ -178,11 +178,9 @@ def test_the_loss_is_that_of_the_values_and_of_the_right_solutions_tokens(tiny_l
             prompt, ids = SolutionRenderer(tokenizer)([(row["problem"], steps) for steps in ((), STEPS)])
             all_logs = load_causal_lm(str(tiny_lm))(torch.tensor([ids])).logits[0].log_softmax(-1)
             logs += [all_logs[at - 1, ids[at]] for at in range(len(prompt), len(ids))]
-        assert loss_of(RECIPE)(head, batch).item() == pytest.approx(
-            (expected - RECIPE.language * torch.stack(logs).mean()).item(), abs=1e-5
-        )
+        assert loss(head, batch).item() == pytest.approx((expected - RECIPE.language * torch.stack(logs).mean()).item(), abs=1e-5)
         wrong = batched([example(tokenizer, row | {"solutions": row["solutions"][1:]}) for row in rows[:2]])
-        assert loss_of(RECIPE)(head, wrong).item() > 0  # no right solution: the values alone
+        assert loss(head, wrong).item() > 0  # no right solution: the values alone
 
 
 # -- the head ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tts.analysis.accuracy import graded_row
 from tts.analysis.grades import of_row
 from tts.tasks.extraction import boxed_answer
 from tts.tasks.grading import Grader, groups
-from tts.tasks.judge import PATIENCE, Judge, Verdict
+from tts.tasks.judge import PATIENCE, Judge
 from tts.tasks.maths import MATHS
 from tts.tasks.selection import AGGREGATES, VOTES, aggregate, select
 
@@ -171,9 +171,9 @@ def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: in
     """
     rng, canary = random.Random(seed), folder / "canary"
     tally = Tally("hostile answers", {"answers": 0, "extracted": 0, "slowest answer (s)": 0.0, "judges restarted": 0, "graded right": 0})
-    grader = Counting(judge=Judge(seconds, 1024))
+    judge = Counting(seconds, 1024)
     started = time.monotonic()
-    with grader, tqdm(total=count, desc="hostile answers", unit="answer") as bar:
+    with Grader(judge=judge) as grader, tqdm(total=count, desc="hostile answers", unit="answer") as bar:
         while tally.counts["answers"] < count:
             texts = [solution(rng, answer(rng, canary)) for _ in range(min(pool, count - tally.counts["answers"]))]
             answers = []
@@ -205,38 +205,34 @@ def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: in
             tally.counts["answers"] += len(texts)
             tally.counts["extracted"] += sum(a is not None for a in answers)
             bar.update(len(texts))
-            bar.set_postfix(restarts=grader.restarts, judged=grader.judged)
+            bar.set_postfix(restarts=judge.deaths, judged=judge.judged)
         assert grader.right("\\frac{2}{4}", "\\frac{1}{2}"), "the judge no longer judges"
     assert not canary.exists(), "an answer was executed"
     tally.counts |= {
-        "pairs judged": grader.judged,
-        "slowest answer (s)": round(grader.slowest, 1),
-        "judges restarted": grader.restarts,
-        "judge's largest memory (MiB)": grader.memory >> 10,
+        "pairs judged": judge.judged,
+        "slowest answer (s)": round(judge.slowest, 1),
+        "judges restarted": judge.deaths,
+        "judge's largest memory (MiB)": judge.memory >> 10,
         "own memory (MiB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
     }
-    assert grader.slowest < PATIENCE * seconds + 10, f"one pair took {grader.slowest:.1f} s"
-    assert grader.memory >> 10 <= 1024, "the judge outgrew its limit"
+    assert judge.slowest < PATIENCE * seconds + 10, f"one pair took {judge.slowest:.1f} s"
+    assert judge.memory >> 10 <= 1024, "the judge outgrew its limit"
     tally.seconds = time.monotonic() - started
     return tally
 
 
-class Counting(Grader):
-    """A grader that notes what its process costs."""
+class Counting(Judge):
+    """A judge that notes what its process costs."""
 
     judged = memory = 0
     slowest = 0.0
 
-    @property
-    def restarts(self) -> int:
-        return self.judge.deaths
-
-    def _judged(self, gold: str, answer: str) -> Verdict:
+    def verdict(self, gold: str, answer: str) -> bool | None:
         before, self.judged = time.monotonic(), self.judged + 1
-        verdict = super()._judged(gold, answer)
+        verdict = super().verdict(gold, answer)
         self.slowest = max(self.slowest, time.monotonic() - before)
         if self.judged % 50 == 0:
-            self.memory = max(self.memory, _peak(self.judge.pid))
+            self.memory = max(self.memory, _peak(self.pid))
         return verdict
 
 

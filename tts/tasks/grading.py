@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from functools import cache
 
 from tts.tasks.base import Task
-from tts.tasks.judge import Judge, Verdict
+from tts.tasks.judge import Judge
 from tts.tasks.maths import MATHS
 from tts.tasks.verdicts import Verdicts
 
@@ -33,7 +33,6 @@ class Grader(AbstractContextManager):
         self.doubted: set[str] = set()
         self._kept = verdicts
         self._verdicts: dict[tuple[str, str], bool] = {}
-        self._hopeless: dict[str, Verdict] = {}  # on texts that no judge survived
 
     def right(self, reference: str, answer: str | None) -> bool:
         """Whether an answer is right."""
@@ -45,11 +44,7 @@ class Grader(AbstractContextManager):
 
     def readable(self, answer: str | None) -> bool:
         """Whether an answer can be read: math-verify takes one that it cannot read for unequal to itself."""
-        if answer is None or len(answer) > self.task.longest:
-            return False
-        text = self.task.normal(answer)
-        verdict = self.task.readable(text)
-        return self._judged_once(text, text) if verdict is None else verdict
+        return answer is not None and self._decide(lambda text, _: self.task.readable(text), answer, answer)
 
     def __exit__(self, *exception: object) -> None:
         self.judge.close()
@@ -66,25 +61,14 @@ class Grader(AbstractContextManager):
         if pair not in self._verdicts:
             equal = self._kept.of(self.task, *pair) if self._kept else None
             if equal is None:
-                judged = self._judged(*pair)
-                if not judged.certain:
+                if (equal := self.judge.verdict(*pair)) is None:
                     self.uncertain += 1
                     self.doubted.add(second)
                     return False
-                equal = judged.equal
                 if self._kept:
                     self._kept.keep(self.task, *pair, equal)
             self._verdicts[pair] = equal
         return self._verdicts[pair]
-
-    def _judged(self, gold: str, answer: str) -> Verdict:
-        for text in (gold, answer):
-            if text in self._hopeless:
-                return self._hopeless[text]
-        verdict = self.judge.verdict(gold, answer)
-        if verdict.hopeless is not None:  # no other pair needs to wait for the side that is to blame
-            self._hopeless[(gold, answer)[verdict.hopeless]] = verdict
-        return verdict
 
 
 def groups(answers: Sequence[str | None], grader: Grader) -> list[int]:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
@@ -18,15 +17,6 @@ class Stopped(Exception):
     """Nobody wants further verdicts."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What a judge found."""
-
-    equal: bool
-    certain: bool = True  # whether another try would say the same; not where judges were lost or waited for too long
-    hopeless: int | None = None  # the side, 0 or 1, that no judge survived, and whose other pairs need not wait for it
-
-
 class Judge:
     """One process of :mod:`tts.tasks.judge_process`, started when it is needed and replaced when it is lost.
 
@@ -37,11 +27,13 @@ class Judge:
 
     Attributes:
         deaths: how many processes were lost or killed.
+        hopeless: texts that no process survived, with the verdict on all their pairs, which need not wait for them again.
     """
 
     def __init__(self, seconds: float = 5.0, memory_mb: int = 2048, stop: threading.Event | None = None):
         self.seconds, self.memory_mb, self.stop = seconds, memory_mb, stop or threading.Event()
         self.deaths = 0
+        self.hopeless: dict[str, bool | None] = {}
         self._process: subprocess.Popen | None = None
         self._connection: Connection
 
@@ -50,8 +42,16 @@ class Judge:
         """Number of the process; 0 for none."""
         return self._process.pid if self._process else 0
 
-    def verdict(self, gold: str, answer: str) -> Verdict:
-        """Whether two answers are equal; raises Stopped where ``stop`` is set, RuntimeError where no process can be started."""
+    def verdict(self, gold: str, answer: str) -> bool | None:
+        """Whether two answers are equal; None where processes were lost or waited for too long, so that another try may tell.
+
+        Raises:
+            Stopped: where ``stop`` was set meanwhile.
+            RuntimeError: where no process can be started.
+        """
+        for text in (gold, answer):
+            if text in self.hopeless:
+                return self.hopeless[text]
         for _ in range(_TRIES):
             if self._process is None:
                 self._start()
@@ -60,7 +60,7 @@ class Judge:
                 self._connection.send((gold, answer))
                 while (equal := self._receive(deadline)) is None:
                     parsed += 1
-                return Verdict(equal)
+                return equal
             except (EOFError, OSError) as error:  # it is late, or has ended: at its own limit, or by whatever takes a process
                 late = isinstance(error, TimeoutError)
                 certain = not late and self._process is not None and self._process.wait() == -signal.SIGPROF
@@ -71,7 +71,10 @@ class Judge:
             except BaseException:  # its reply is still to come, and nobody will wait for it
                 self.close()
                 raise
-        return Verdict(False, certain, parsed if parsed < 2 else None)
+        verdict = False if certain else None
+        if parsed < 2:  # the side that is to blame
+            self.hopeless[(gold, answer)[parsed]] = verdict
+        return verdict
 
     def close(self) -> None:
         if self._process is not None:

@@ -118,12 +118,8 @@ def _half(name: str, rows: list[dict], split: str) -> list[dict]:
     """The rows of a study's set that belong to a split, with ids made of their texts."""
     if split == "development":
         raise ProblemError(f"{name} has no development problems; choose selection, test or all")
-    chosen = []
-    for row in rows:
-        digest = hashlib.sha256(" ".join(row["problem"].split()).encode()).digest()
-        if split in ("all", "selection" if digest[0] % 2 else "test"):
-            chosen.append(row | {"id": f"{name}-{digest.hex()[:12]}"})
-    return chosen
+    hashes = [hashlib.sha256(" ".join(row["problem"].split()).encode()).digest() for row in rows]
+    return [row | {"id": f"{name}-{of.hex()[:12]}"} for row, of in zip(rows, hashes) if split in ("all", ("test", "selection")[of[0] % 2])]
 
 
 def _fetch(name: str) -> Path:

@@ -6,7 +6,7 @@ All solutions of a problem pass the model as one tree (:mod:`tts.training.packin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def train_prm(
     prm = AdaptedHead(location, recipe)
     schedule = adapter_schedule(prm, recipe, batches.per_pass, head=10.0)
     identity = f"{recipe} {made_of} {digest_of([json.dumps(rows, sort_keys=True)])[:12]}"
-    progress = train(prm, loss_of(recipe), batches, schedule, scratch / "prm", output.name, identity, compile=False)
+    progress = train(prm, loss, batches, schedule, scratch / "prm", output.name, identity, compile=False)
     tokens = recipe.passes * sum(len(one.tree.ids) for one in examples)
     card = _card(prm, policy, location, rows, tokens, recipe) | {"rollouts": asdict(rollouts)} | progress.card()
     save(prm, policy, card, output)
@@ -144,6 +144,7 @@ class AdaptedHead(nn.Module):
         super().__init__()
         self.adapted = new_adapter(location, recipe.rank, recipe.seed, recipe.upper)
         self.head = Head(recipe.inner).to(self.adapted.device)
+        self.language = recipe.language
 
     def hidden(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """The last layer's states of packed trees, ``(trees, tokens, width)``."""
@@ -161,17 +162,13 @@ class AdaptedHead(nn.Module):
             return self.head(confidence(likely[batch["own"]], entropy[batch["own"]], batch["counted"])), likely
 
 
-def loss_of(recipe: PRMRecipe) -> Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]:
+def loss(prm: AdaptedHead, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Cross-entropy between the PRM's probability of each distinct step and the share of rollouts that came out right, and that of
     the language model on right solutions: one that solves more of the problems is surer of the right steps.
     """
-
-    def loss(prm: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        logits, likely = prm(batch)
-        value = F.binary_cross_entropy_with_logits(logits, batch["values"])
-        return value - recipe.language * likely[batch["right"]].mean() if len(batch["right"]) else value
-
-    return loss
+    logits, likely = prm(batch)
+    value = F.binary_cross_entropy_with_logits(logits, batch["values"])
+    return value - prm.language * likely[batch["right"]].mean() if len(batch["right"]) else value
 
 
 def judged(scorer: StepScorer, rows: Sequence[dict]) -> dict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tts.tasks.pocket_problems import Style
 
@@ -27,7 +27,7 @@ class PolicyRecipe:
         return 8e-3 * (32 / self.width) ** 0.5
 
 
-POLICIES: dict[str, PolicyRecipe] = {
+_SIZES = {
     "policy-6k": PolicyRecipe(width=16, layers=2, heads=1, inner=16),
     "policy-10k": PolicyRecipe(width=16, layers=3, heads=1, inner=24),
     "policy-20k": PolicyRecipe(width=24, layers=3, heads=1, inner=48),
@@ -36,12 +36,14 @@ POLICIES: dict[str, PolicyRecipe] = {
     "policy-94k": PolicyRecipe(width=48, layers=3, heads=2, inner=128),
     "policy-216k": PolicyRecipe(width=64, layers=4, heads=2, inner=192),
     "policy-668k": PolicyRecipe(width=96, layers=6, heads=3, inner=256),
-    "policy-51k-long": PolicyRecipe(width=40, layers=3, heads=1, inner=96, long=True),
-    "policy-94k-long": PolicyRecipe(width=48, layers=3, heads=2, inner=128, long=True),
-    "policy-6k-seed1": PolicyRecipe(width=16, layers=2, heads=1, inner=16, seed=1),
-    "policy-10k-seed1": PolicyRecipe(width=16, layers=3, heads=1, inner=24, seed=1),
-    "policy-20k-seed1": PolicyRecipe(width=24, layers=3, heads=1, inner=48, seed=1),
 }
+FAMILY = tuple(_SIZES)
+"""The policies that differ in size only, smallest first."""
+POLICIES: dict[str, PolicyRecipe] = (
+    _SIZES
+    | {f"{name}-long": replace(_SIZES[name], long=True) for name in ("policy-51k", "policy-94k")}
+    | {f"{name}-seed1": replace(_SIZES[name], seed=1) for name in FAMILY[:3]}
+)
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,6 @@ class PRMRecipe:
         """Half of what the policy that it starts from was trained with."""
         return POLICIES[self.start].peak_learning_rate / 2
 
-
-FAMILY = tuple(name for name, recipe in POLICIES.items() if recipe.seed == 0 and not recipe.long)
-"""The policies that differ in size only, smallest first."""
 
 PRMS: dict[str, PRMRecipe] = {
     "prm-qwen-28k": PRMRecipe("qwen-prm", "policy-20k", 1, None, 6_000_000, FAMILY[:3]),
