@@ -16,7 +16,7 @@ from tts.tasks.extraction import boxed_answer
 from tts.tasks.grading import Grader, groups
 from tts.tasks.judge import PATIENCE, Judge
 from tts.tasks.maths import MATHS
-from tts.tasks.selection import AGGREGATES, VOTES, aggregate, select
+from tts.tasks.selection import AGGREGATES, VOTES, aggregates, select
 
 GOLDS = ("42", "\\frac{1}{2}", "(1,2)", "x^2+2x+1", "\\sqrt{2}", "\\{1,2,3\\}", "\\text{yes}", "10^{100}")
 COMMANDS = (
@@ -187,7 +187,7 @@ def campaign(count: int, seed: int, folder: Path, seconds: float = 2.0, pool: in
             votes = [a is not None and len(a) <= 500 and grader.readable(a) for a in answers]
             assert len(numbers) == len(texts) and all(number >= 0 or not vote for number, vote in zip(numbers, votes))
             scores = [[rng.random() for _ in range(rng.randrange(1, 5))] for _ in texts]
-            chosen = {select(numbers, [aggregate(s, how) for s in scores], vote) for how in AGGREGATES for vote in VOTES}
+            chosen = {select(numbers, aggregates(scores, how), vote) for how in AGGREGATES for vote in VOTES}
             assert all(-1 <= index < len(texts) for index in chosen)
             row = {
                 "problem_id": "p",

@@ -7,35 +7,20 @@ from functools import cache
 
 
 class Task:
-    """One kind of problem. This one has no sets of its own, and its answers are right where they are equal texts.
+    """One kind of problem. This one has no sets of its own, and its answers are right where they are equal texts."""
 
-    Attributes:
-        name: name in ``TASK:FILE`` and in the keys of runs.
-        version: raised whenever other samples would be made, say where a step ends; part of the keys of runs.
-        grading: raised whenever another answer is found in a solution, or another answer is right; all is then judged anew.
-        sets: names of its problem sets; one that ends in a colon goes on with options.
-        ways: names of the ways in which it finds an answer in a solution, in this order; "" for the only one.
-        known_ways: names of all the ways that it has.
-        instruction: text that a policy is told beside the problem; "" for nothing.
-        system: text that a policy of any family is told instead; None for the instruction.
-        separator: text that ends a step, one character or two.
-        longest: characters of the longest answer that is read.
-        aliases: other names that files have for the fields of a problem's record.
-        fields: keys that a record may hold beside id, problem and answer.
-    """
-
-    name: str
-    version = 1
-    grading = 1
-    ways: Sequence[str] = ("",)
-    known_ways: Sequence[str] = ()
-    sets: Sequence[str] = ()
-    instruction = ""
-    system: str | None = None
-    separator = "\n\n"
-    longest = 500
-    aliases: dict[str, str] = {}
-    fields: Sequence[str] = ()
+    name: str  # in ``TASK:FILE`` and in the keys of runs
+    version = 1  # raised whenever other samples would be made, say where a step ends; part of the keys of runs
+    grading = 1  # raised whenever another answer is found in a solution, or another answer is right; all is then judged anew
+    ways: Sequence[str] = ("",)  # names of the ways in which it finds an answer in a solution, in this order; "" for the only one
+    known_ways: Sequence[str] = ()  # names of all the ways that it has
+    sets: Sequence[str] = ()  # names of its problem sets; one that ends in a colon goes on with options
+    instruction = ""  # text that a policy is told beside the problem; "" for nothing
+    system: str | None = None  # text that a policy of any family is told instead; None for the instruction
+    separator = "\n\n"  # text that ends a step, one character or two
+    longest = 500  # characters of the longest answer that is read
+    aliases: dict[str, str] = {}  # other names that files have for the fields of a problem's record
+    fields: Sequence[str] = ()  # keys that a record may hold beside id, problem and answer
 
     def has(self, name: str) -> bool:
         """Whether a problem set is one of its own."""

@@ -45,9 +45,7 @@ class Judge:
     def verdict(self, gold: str, answer: str) -> bool | None:
         """Whether two answers are equal; None where processes were lost or waited for too long, so that another try may tell.
 
-        Raises:
-            Stopped: where ``stop`` was set meanwhile.
-            RuntimeError: where no process can be started.
+        Raises :class:`Stopped` where ``stop`` was set meanwhile, ``RuntimeError`` where no process can be started.
         """
         for text in (gold, answer):
             if text in self.hopeless:

@@ -48,25 +48,21 @@ def _understood(text: str) -> Any:
     A comparison with 1 shows now, and once, whether its value can be worked out at all.
     """
     from latex2sympy2_extended.sets import FiniteSet
+    from math_verify import LatexExtractionConfig, parse
 
+    # Only as LaTeX and only as a whole: math-verify would go on to take the first number out of what it cannot read.
+    strictly = {"fallback_mode": "no_fallback", "parsing_timeout": None, "raise_on_error": False}
     try:
-        found = [_parsed(member) for member in members(text)]
+        parsed = [parse(f"${member}$", [LatexExtractionConfig()], **strictly) for member in members(text)]
     except BaseException:  # math-verify's own timeout is one, and so is running out of memory
         return None
-    if any(one is None for one in found):
+    if not all(parsed):
         return None
+    found = [one[0] for one in parsed]
     value = found[0] if len(found) == 1 else FiniteSet(*(x for one in found for x in (one.args if isinstance(one, FiniteSet) else (one,))))
     if text != "1":
         _verified(_understood("1"), value)
     return value
-
-
-def _parsed(text: str) -> Any:
-    from math_verify import LatexExtractionConfig, parse
-
-    # Only as LaTeX and only as a whole: math-verify would go on to take the first number out of what it cannot read.
-    found = parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=False)
-    return found[0] if found else None
 
 
 def _verified(gold: Any, answer: Any) -> bool:

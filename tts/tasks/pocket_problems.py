@@ -15,24 +15,22 @@ from __future__ import annotations
 import ast
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from os.path import commonprefix
 from typing import Any, Literal
 
 Style = Literal["terse", "verbose"]
 Family = Literal["chain", "tree"]
-Split = Literal["train", "development", "selection", "test"]
 
 LARGEST = 999
 OPERAND_SCALES = (9, 20, 50, 99)
 STYLES: tuple[Style, ...] = ("terse", "verbose")
 
-# A problem's split follows from its text alone, so no held-out problem can be trained on.
-_SPLIT_OF_BUCKET: dict[int, Split] = {0: "development", 1: "selection", 2: "test"}
-_BUCKETS = 16
+# A problem's split follows from its text alone, so no held-out problem can be trained on: one in 16 belongs to each of these.
+_HELD_OUT = ("development", "selection", "test")
 
 _OPERATORS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 
@@ -67,9 +65,9 @@ class PocketProblem:
         return sum(character in "+-*" for character in self.text)
 
     @property
-    def split(self) -> Split:
-        bucket = int.from_bytes(hashlib.sha256(self.text.encode()).digest()[:4], "big") % _BUCKETS
-        return _SPLIT_OF_BUCKET.get(bucket, "train")
+    def split(self) -> str:
+        bucket = int.from_bytes(hashlib.sha256(self.text.encode()).digest()[:4], "big") % 16
+        return _HELD_OUT[bucket] if bucket < len(_HELD_OUT) else "train"
 
 
 def apply(op: str, left: int, right: int) -> int:
@@ -185,7 +183,7 @@ def _random_tree(operations: int, scale: int, rng: random.Random) -> Any:
             return Node(rng.choice(ops), left, right)
 
 
-def _chain_or_tree(rng: random.Random, scales: Sequence[int], chain: tuple[int, int], tree: tuple[int, int]) -> PocketProblem:
+def _chain_or_tree(scales: Sequence[int], chain: tuple[int, int], tree: tuple[int, int], rng: random.Random) -> PocketProblem:
     """A chain, in two of three cases, or a tree; each with its least and most operations."""
     scale = rng.choice(scales)
     if rng.random() < 2 / 3:
@@ -193,14 +191,9 @@ def _chain_or_tree(rng: random.Random, scales: Sequence[int], chain: tuple[int, 
     return PocketProblem("tree", _random_tree(rng.randint(*tree), scale, rng))
 
 
-def random_main(rng: random.Random) -> PocketProblem:
-    """One problem of the main set."""
-    return _chain_or_tree(rng, OPERAND_SCALES, (1, 8), (2, 6))
-
-
-def random_long(rng: random.Random) -> PocketProblem:
-    """One long problem for training, with large operands."""
-    return _chain_or_tree(rng, OPERAND_SCALES[2:], (8, 9), (6, 7))
+# A problem of the main set, and a long one for training, with large operands.
+random_main = partial(_chain_or_tree, OPERAND_SCALES, (1, 8), (2, 6))
+random_long = partial(_chain_or_tree, OPERAND_SCALES[2:], (8, 9), (6, 7))
 
 
 def random_hard(rng: random.Random) -> PocketProblem:
@@ -208,7 +201,7 @@ def random_hard(rng: random.Random) -> PocketProblem:
     return PocketProblem("tree", _random_tree(6, rng.choice(OPERAND_SCALES[2:]), rng))
 
 
-SETS = {"pocket-main": random_main, "pocket-hard": random_hard}
+SETS: dict[str, Callable[[random.Random], PocketProblem]] = {"pocket-main": random_main, "pocket-hard": random_hard}
 
 
 @cache

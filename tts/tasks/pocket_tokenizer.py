@@ -37,13 +37,6 @@ def build(chat_template: str = POLICY_TEMPLATE) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECE), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        additional_special_tokens=SPECIAL[3:],
-        chat_template=chat_template,
-        model_max_length=512,
-        clean_up_tokenization_spaces=False,
-    )
+    marks = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>", "additional_special_tokens": SPECIAL[3:]}
+    options = {"chat_template": chat_template, "model_max_length": 512, "clean_up_tokenization_spaces": False}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **marks, **options)

@@ -20,18 +20,11 @@ class Rule(NamedTuple):
         return self.vote if self.vote == "majority" else f"{self.aggregate}+{self.vote}"
 
 
-def aggregate(scores: Sequence[float], how: str) -> float:
-    """One score from a solution's step scores: PRM-Min, PRM-Last, PRM-Avg (Liu et al. 2025, section 2.3), product.
-
-    Raises ``ValueError`` for an unknown aggregate or no scores.
-    """
-    if len(scores) == 0:
-        raise ValueError("a solution without step scores has no aggregate score")
-    return float(aggregates([scores], how)[0])
-
-
 def aggregates(solutions: Sequence[Sequence[float]], how: str) -> np.ndarray:
-    """:func:`aggregate` of many solutions' step scores at once, ``(solutions,)``; 0 for a solution without any."""
+    """Each solution's one score from its step scores, ``(solutions,)``; 0 for one without any.
+
+    PRM-Min, PRM-Last, PRM-Avg (Liu et al. 2025, section 2.3), product; raises ``ValueError`` for an unknown aggregate.
+    """
     lengths = np.array([len(scores) for scores in solutions], int)
     found = np.zeros(len(solutions))
     if not lengths.any():

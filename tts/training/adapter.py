@@ -18,7 +18,7 @@ from tts.models.files import digest_of, fingerprint, read_card, write_card
 from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.models.locate import locate
 from tts.tasks import task_in
-from tts.tasks.prompts import render_prompt
+from tts.tasks.prompts import render_prompt, token_ids
 from tts.training.loop import Batches, Schedule, train
 
 try:
@@ -49,12 +49,9 @@ def padded(examples: Sequence[tuple[list[int], int]]) -> dict[str, torch.Tensor]
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, problems: Sequence[dict]) -> list[tuple[list[int], int]]:
     """Each worked problem's prompt, solution and end of sequence as the policy will see them, and the prompt's length."""
-    examples = []
-    for problem in problems:
-        prompt = tokenizer(render_prompt(tokenizer, problem["problem"], task_in([problem])), add_special_tokens=False)["input_ids"]
-        solution = tokenizer(problem["solution"], add_special_tokens=False)["input_ids"]
-        examples.append((prompt + solution + [tokenizer.eos_token_id], len(prompt)))
-    return examples
+    prompts = token_ids(tokenizer, [render_prompt(tokenizer, problem["problem"], task_in([problem])) for problem in problems])
+    solutions = token_ids(tokenizer, [problem["solution"] for problem in problems])
+    return [(prompt + solution + [tokenizer.eos_token_id], len(prompt)) for prompt, solution in zip(prompts, solutions)]
 
 
 def solution_loss(model: PeftModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:

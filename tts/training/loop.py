@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -117,7 +117,6 @@ def train(
         TrainingError: where the checkpoint was made by another recipe or schedule.
     """
     recipe = f"{recipe} {schedule}"
-    folder.mkdir(parents=True, exist_ok=True)
     optimizers = _optimizers(model, schedule)
     progress = _resume(model, optimizers, folder, recipe)
     step_loss = torch.compile(loss) if compile else loss
@@ -193,8 +192,7 @@ def _resume(model: nn.Module, optimizers: list[torch.optim.Optimizer], folder: P
         return Progress()
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        tensors = load_file(path)
+            metadata, tensors = file.metadata() or {}, {label: file.get_tensor(label) for label in file.keys()}
     except SafetensorError as error:
         raise TrainingError(f"{path} is damaged ({error}); delete {folder} to train afresh") from None
     if metadata.get("recipe") != recipe:

@@ -27,7 +27,7 @@ from tts.reward_models.implicit import ImplicitPRM
 from tts.reward_models.step_head import Head, StepHead, confidence, likelihoods, separator_length
 from tts.tasks import task_in
 from tts.tasks.prompts import SolutionRenderer
-from tts.tasks.selection import aggregate
+from tts.tasks.selection import aggregates
 from tts.training.adapter import AdapterRecipe, adapter_schedule, base_card, new_adapter, save_adapter
 from tts.training.loop import Batches, train
 from tts.training.packing import Packed, collate, pack
@@ -65,8 +65,8 @@ def train_prm(
     """
     location = locate(policy)
     made_of = f"{fingerprint(location)} {rollouts}"
-    rows = labelled(policy, problems, rollouts, scratch / f"rollouts-{digest_of([made_of])[:12]}.jsonl", batch)
-    rows = [row for row in rows if row["solutions"]]
+    path = scratch / f"rollouts-{digest_of([made_of])[:12]}.jsonl"
+    rows = [row for row in labelled(policy, problems, rollouts, path, batch) if row["solutions"]]
     check(rows, policy)
     apart = max(1, round(recipe.held_out * len(rows)))
     tokenizer = load_tokenizer(location)
@@ -183,10 +183,10 @@ def judged(scorer: StepScorer, rows: Sequence[dict]) -> dict:
     for row in rows:
         scorer.forget(row["id"])
     values = torch.tensor([value for _, solution in solutions for value in solution["values"]])
-    flat, each, within = torch.tensor([score for one in scores for score in one]), iter(scores), []
+    flat, products, within = torch.tensor([score for one in scores for score in one]), iter(aggregates(scores, "product")), []
     for row in rows:
-        products = np.array([aggregate(next(each), "product") for _ in row["solutions"]])
-        within.append(auc(products, np.array([solution["values"][-1] >= 0.5 for solution in row["solutions"]])))
+        own = np.array([next(products) for _ in row["solutions"]])
+        within.append(auc(own, np.array([solution["values"][-1] >= 0.5 for solution in row["solutions"]])))
     within = [value for value in within if value is not None]
     mean = values.mean().clamp(1e-6, 1 - 1e-6)
     return {
