@@ -66,7 +66,7 @@ def script(steps, index):
 
 def test_a_step_is_worth_the_share_of_its_continuations_that_come_out_right():
     [outcome] = Driver(ScriptedPolicy(script)).run([(root(), search(root(), RolloutRecipe(solutions=2, rollouts=4)))])
-    first, second, *rolled = valued(outcome.trajectories, lambda c: c.steps[-1] == "\\boxed{1}")
+    first, second, *rolled = valued(outcome.trajectories, [c.steps[-1] == "\\boxed{1}" for c in outcome.trajectories])
     assert first == {"steps": ["first 0", "bad", "\\boxed{2}"], "values": [0.0, 0.0, 0.0]}
     # own continuation right, and rollouts 0 and 2 of four: 3 of 5; from a good second step all
     assert second == {"steps": ["first 1", "good", "\\boxed{1}"], "values": [0.6, 1.0, 1.0]}
@@ -83,7 +83,7 @@ def test_steps_that_read_the_same_share_what_came_through_them_but_not_what_bega
     # two solutions that begin alike, a rollout from each one's first step, and three from the second one's second step
     solutions = [solution("abx", 0, 0, 0), solution("acx", 1, 0, 0), solution("acx", 0, ROLLED, 0), solution("aby", 1, ROLLED, 0)]
     solutions += [solution(text, 1, 0, ROLLED, number) for number, text in enumerate(["acx", "acx", "acy"])]
-    found = valued(solutions, lambda c: c.steps[-1] == "x")
+    found = valued(solutions, [c.steps[-1] == "x" for c in solutions])
     values = {"".join(one["steps"]): one["values"] for one in found}
     first = 3 / 4  # of two solutions and two rollouts; the three that were rolled out later all go through c
     assert values["abx"] == [first, 1 / 2, 1.0] and values["aby"] == [first, 1 / 2, 0.0]

@@ -33,7 +33,7 @@ def summary(grid: Grid, outcomes: dict[str, Outcome], answer: str) -> pd.DataFra
         for method, outcome in outcomes.items():
             chosen = recorded.selected(grid, outcome)
             given = task.answer(chosen.text) if chosen else None
-            score = selection.aggregate(chosen.scores, grid.aggregate) if chosen else np.nan
+            score = selection.aggregates([chosen.scores], grid.aggregate)[0] if chosen and chosen.scores else np.nan
             finished = sum(c.status == "finished" for c in outcome.trajectories)
             rows.append((method, given, grader.right(answer, given), score, finished, outcome.policy_tokens, outcome.prm_tokens))
     return pd.DataFrame(rows, columns=["method", "answer", "right", "score", "finished", "policy tokens", "PRM tokens"])

@@ -29,8 +29,7 @@ class Task:
     def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
         """The records of one of its own sets, at least ``count`` where it has no end, and what the ids of those without one begin with.
 
-        Raises:
-            tts.tasks.problems.ProblemError: where there is no such set or split.
+        Raises :class:`tts.tasks.problems.ProblemError` where there is no such set or split.
         """
         raise NotImplementedError(f"the task {self.name} has no problem sets of its own; give a file as {self.name}:path/to/problems.jsonl")
 

@@ -21,8 +21,7 @@ class Judge:
     """One process of :mod:`tts.tasks.judge_process`, started when it is needed and replaced when it is lost.
 
     Args:
-        seconds: processor time that one pair may take.
-        memory_mb: memory that the process may take.
+        seconds, memory_mb: processor time that one pair may take, and memory that the process may take.
         stop: ends a verdict under way when it is set.
 
     Attributes:

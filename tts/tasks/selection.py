@@ -51,8 +51,7 @@ def select(groups: Sequence[int], scores: Sequence[float] | None, vote: str) -> 
             over equal answers). Ties go to the candidate of lower index, as one candidate has to be named; expected accuracies break
             them at random (:mod:`tts.analysis.stats`).
 
-    Raises:
-        ValueError: for an unknown vote, or scores that are needed and missing.
+    Raises ``ValueError`` for an unknown vote, or scores that are needed and missing.
     """
     if vote not in VOTES:
         raise ValueError(f"unknown vote {vote!r}; choose from {', '.join(VOTES)}")

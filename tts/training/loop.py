@@ -27,12 +27,8 @@ class TrainingError(ValueError):
 class Batches:
     """Batches by step number: the same number gives the same batch, which is what makes a run resumable.
 
-    A pass has all examples once, in a seeded order of its own; what does not fill its last batch is left out.
-
-    Args:
-        lengths: lengths of the examples, where those of a batch are to be about equally long; None where they are anyway.
-        collate: function that makes a batch's tensors of its examples.
-        batch: examples per step.
+    A pass has all examples once, in a seeded order of its own; what does not fill its last batch is left out. ``collate`` makes the
+    tensors of ``batch`` examples, which are about equally long where ``lengths`` are given.
     """
 
     WINDOW = 16  # batches that are sorted by length together, so that little is padding
@@ -113,8 +109,7 @@ def train(
         checkpoint_every: seconds between checkpoints.
         compile: whether ``torch.compile`` is used (needs a C++ compiler; 15 times faster on a CPU).
 
-    Raises:
-        TrainingError: where the checkpoint was made by another recipe or schedule.
+    Raises :class:`TrainingError` where the checkpoint was made by another recipe or schedule, or is damaged.
     """
     recipe = f"{recipe} {schedule}"
     optimizers = _optimizers(model, schedule)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,10 +61,8 @@ def _label(engine: Policy, problems: Sequence[dict], recipe: RolloutRecipe, grad
     outcomes = Driver(engine).run([(root, search(root, recipe)) for root in roots])
     rows = []
     for problem, outcome in zip(problems, outcomes):
-
-        def right(candidate: Candidate, gold: str = problem["answer"]) -> bool:
-            return candidate.status == "finished" and grader.right(gold, grader.task.answer(candidate.text))
-
+        answers = [grader.task.answer(c.text) if c.status == "finished" else None for c in outcome.trajectories]
+        right = [grader.right(problem["answer"], answer) for answer in answers]
         row = {key: problem[key] for key in ("id", "problem", "answer", "task") if key in problem}
         rows.append(row | {"tokens": outcome.policy_tokens, "solutions": valued(outcome.trajectories, right)})
     return rows
@@ -85,7 +83,7 @@ def search(root: Candidate, recipe: RolloutRecipe) -> Search:
     return [*solutions, *(c for rolled in answers for c in rolled)]
 
 
-def valued(solutions: Sequence[Candidate], right: Callable[[Candidate], bool]) -> list[dict]:
+def valued(solutions: Sequence[Candidate], right: Sequence[bool]) -> list[dict]:
     """The steps of each finished solution or rollout, and their values.
 
     A step is worth the share that came out right of what was rolled out from it and of what came through it: solutions, and rollouts
@@ -93,8 +91,8 @@ def valued(solutions: Sequence[Candidate], right: Callable[[Candidate], bool]) -
     weigh the one continuation that they share by their number.
     """
     outcomes: dict[tuple[str, ...], list[bool]] = defaultdict(list)
-    for candidate in solutions:
-        own, start = right(candidate), candidate.path.index(ROLLED) if ROLLED in candidate.path else 1
+    for candidate, own in zip(solutions, right):
+        start = candidate.path.index(ROLLED) if ROLLED in candidate.path else 1
         for depth in range(start, len(candidate.steps) + 1):
             outcomes[candidate.steps[:depth]].append(own)
     values = {steps: sum(results) / len(results) for steps, results in outcomes.items()}

@@ -33,8 +33,7 @@ def load_worked(name: str, count: int, skip: int = 0, split: str = "development"
         skip: number of problems left out at the start.
         split: split of reasoning-gym.
 
-    Raises:
-        ProblemError: where there are no solutions for such problems, or too few problems.
+    Raises :class:`ProblemError` where there are no solutions for such problems, or too few problems.
     """
     problems = problem_rows(name, skip + count, split)
     if name.startswith(REASONING_GYM):

@@ -63,12 +63,6 @@ def next_token_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> tor
     return (losses * learn).sum() / learn.sum()
 
 
-def policy_corpus(long: bool, folder: Path) -> Corpus:
-    """The tokens that all policies of a kind are trained on, made once."""
-    path = folder / ("corpus-long.npz" if long else "corpus.npz")
-    return kept(path, lambda: policy_sequences(self_checking_traces(0) if long else solutions(0)), POLICY_TOKENS)
-
-
 def sampled(policy: str, temperature: float, problems: list[str], count: int) -> list[Outcome]:
     """So many solutions of each problem, which is its own id."""
     engine = TransformersPolicy(policy, Sampling(temperature=temperature, max_tokens=240))
@@ -141,17 +135,15 @@ def train_model(name: str, output: Path, scratch: Path) -> Path:
     Training FLOPs are 6 x parameters x tokens (the study's Table 4).
 
     Args:
-        name: key of ``POLICIES`` or ``PRMS``.
-        output: folder that gets ``name/``; a PRM starts from policies that must be in it.
-
-    Raises:
-        KeyError: where there is no such recipe.
-        FileNotFoundError: where a PRM's policies are missing.
+        name: key of ``POLICIES`` or ``PRMS``; raises ``KeyError`` where there is no such recipe.
+        output: folder that gets ``name/``; raises ``FileNotFoundError`` where policies that a PRM starts from are not in it.
     """
     recipe = (POLICIES | PRMS)[name]
     template, further = pocket_tokenizer.POLICY_TEMPLATE, {}
     if isinstance(recipe, PolicyRecipe):
-        corpus, made_of = policy_corpus(recipe.long, scratch), f"{recipe} {POLICY_TOKENS} tokens"
+        made_of = f"{recipe} {POLICY_TOKENS} tokens"
+        texts, path = (self_checking_traces, "corpus-long.npz") if recipe.long else (solutions, "corpus.npz")
+        corpus = kept(scratch / path, lambda: policy_sequences(texts(0)), POLICY_TOKENS)
         model, loss = new_policy(recipe), language_model_loss
     else:
         needed = {recipe.start, *recipe.samples_from}
