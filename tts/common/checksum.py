@@ -1,7 +1,5 @@
 """A checksum of a whole parquet file, kept inside of it: page checksums do not cover the footer, where a flipped bit can hide all rows."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

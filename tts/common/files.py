@@ -1,7 +1,5 @@
 """Writing of files that a crash, a full disk or Ctrl-C must not leave half written: the old file stays until the new one is whole."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

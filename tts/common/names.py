@@ -1,7 +1,5 @@
 """Names of models, numbers and strangers' texts as figures, tables and terminals show them."""
 
-from __future__ import annotations
-
 
 def shown(number: float | None, how: str) -> str:
     """A number by its format; ``unknown`` for None and NaN."""

@@ -1,7 +1,5 @@
 """Where the checkout's folders are."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A causal transformer that appends tokens to the sequences of a :class:`tts.engine.slot_cache.SlotCache`."""
 
-from __future__ import annotations
-
 import torch
 from transformers import PreTrainedModel
 

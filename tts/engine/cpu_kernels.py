@@ -3,8 +3,6 @@
 Without a compiler there are none, and models run by their own modules, which are slower for a small one.
 """
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import logging

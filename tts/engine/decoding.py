@@ -4,8 +4,6 @@ Samples of the same tokens are one row until they draw different ones: the model
 the noise is each one's own. Samples of a small policy agree over most of a step, and a search asks for many from the same place.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass

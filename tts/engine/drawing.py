@@ -1,7 +1,5 @@
 """Tokens drawn by noise that is a function of the sample's key and the position (:func:`tts.search.sampling.noise_key`)."""
 
-from __future__ import annotations
-
 import torch
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer

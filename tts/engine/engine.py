@@ -1,7 +1,5 @@
 """The engine: a causal transformer that samples from texts, and reads them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Counting loads no model. Measuring makes a few solutions of each problem set wit
 until its share of the time that it is given is used.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

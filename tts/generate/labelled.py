@@ -1,7 +1,5 @@
 """Solutions whose first wrong step is known, by the name of their set, and the step scores that a PRM gives them."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ A small model's operations are too short to share among threads, and between the
 side keep two cores busy. Processes are forked by the standard library's fork server, which imports torch once for all of them.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

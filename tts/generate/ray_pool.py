@@ -4,8 +4,6 @@ On which node an actor runs is Ray's business; the scheduler hands it its next c
 made again. Actors are given what a chunk is made from, and return rows; so the store needs no shared file system.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -1,7 +1,5 @@
 """One problem, one search, everything recorded: what drawings of searches are made of."""
 
-from __future__ import annotations
-
 from tts.generate.chunks import Engines
 from tts.generate.grid import Grid
 from tts.search import method_of

@@ -1,7 +1,5 @@
 """Fills the store with what a grid asks for: here, in processes side by side (:mod:`tts.generate.local_pool`), or on a cluster."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby

@@ -5,8 +5,6 @@ Workers are processes of this machine (:mod:`tts.generate.local_pool`) or actors
 process that schedules alone writes to the store.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

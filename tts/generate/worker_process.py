@@ -1,7 +1,5 @@
 """A process that makes chunks for :mod:`tts.generate.local_pool`; it ends with its parent."""
 
-from __future__ import annotations
-
 import gc
 import os
 import queue

@@ -4,8 +4,6 @@ Only configs, tokenizers, safetensors and data as JSON or parquet are fetched, s
 holds needs no network. Where the network is needed and missing, or the Hub refuses, functions raise :class:`ModelError` within seconds.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence

@@ -4,8 +4,6 @@ A GGUF file is dequantised, an adapter merged into its base, once, into a folder
 determines it, so making it again on another machine gives a folder of the same identity, whatever that machine's rounding.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

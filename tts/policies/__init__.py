@@ -3,8 +3,6 @@
 What needs a model that does not exist, cannot be loaded or is not served raises :class:`tts.models.hub.ModelError`.
 """
 
-from __future__ import annotations
-
 import re
 from pkgutil import resolve_name
 

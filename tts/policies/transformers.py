@@ -4,8 +4,6 @@ Sequences enter the batch when there is room and leave it when they end, so no s
 solution. A sample's noise depends on its own path only (:mod:`tts.search.sampling`).
 """
 
-from __future__ import annotations
-
 from collections import deque
 from functools import lru_cache, partial
 

@@ -4,8 +4,6 @@ vLLM computes in a process of its own, which it starts and ends; one engine a pr
 Where it is not installed, refuses an argument, cannot load a model or has ended, :class:`tts.models.hub.ModelError` is raised.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

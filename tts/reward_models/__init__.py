@@ -3,8 +3,6 @@
 A model that cannot be loaded or is refused, or a family that does not exist, raises :class:`tts.models.hub.ModelError`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name

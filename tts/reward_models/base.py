@@ -1,7 +1,5 @@
 """Scoring of steps by a causal model whose cached prefixes are extended, so that each token passes it once."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain

@@ -1,7 +1,5 @@
 """The exact step checker of a task, the pocket problems' say, with its two error rates dialled in."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache

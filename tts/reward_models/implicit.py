@@ -1,7 +1,5 @@
 """Any causal language model as an implicit PRM: a step is as good as it is likely."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

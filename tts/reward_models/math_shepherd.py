@@ -1,7 +1,5 @@
 """Math-Shepherd PRMs: a causal LM that writes "+" or "-" at a step tag (Wang et al. 2024)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Qwen2.5-Math-PRM: a two-label head at a separator token after each step (Zhang et al. 2025)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain

@@ -1,7 +1,5 @@
 """RLHFlow's PRMs: a causal LM that answers each step, one turn of a conversation, with "+" or "-" (Xiong et al. 2024)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from tts.models.hub import ModelError

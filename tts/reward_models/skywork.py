@@ -1,7 +1,5 @@
 """Skywork-o1-Open-PRM: a value head at the newline after each step (Skywork o1 team 2024)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import chain
 

@@ -5,8 +5,6 @@ the head. A head on the hidden state at the step's end learnt, from labels of tw
 which of one problem's solutions are right.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -3,8 +3,6 @@
 The families' rendering is theirs; vLLM gives two logits at each token (its task ``token_classify``).
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import takewhile

@@ -1,7 +1,5 @@
 """Beam search over steps, guided by a PRM."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

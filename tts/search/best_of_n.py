@@ -1,7 +1,5 @@
 """Best-of-N, and the pool of samples that majority voting and Pass@N use too."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from tts.search.base import Candidate, Sample, Score, Search

@@ -1,7 +1,5 @@
 """Diverse verifier tree search: independent narrow beam searches with one common selection at the end."""
 
-from __future__ import annotations
-
 from tts.search.base import Candidate, Sample, Score, Search, survivors
 from tts.search.beam_search import best, check_budget, step_search
 

@@ -1,7 +1,5 @@
 """The methods that there are. Parameter checks, grids, accuracies, tables, figures, claims, exchange and adviser ask here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

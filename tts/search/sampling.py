@@ -1,7 +1,5 @@
 """How tokens are drawn, and the randomness of a sample, which depends on the sample alone, never on what shares its batch."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 

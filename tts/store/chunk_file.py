@@ -1,7 +1,5 @@
 """A chunk's file: the columns of its parquet table, written whole and read with its checksum verified."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -5,8 +5,6 @@ in the store like all others. Its models are named ``imported:NAME/MODEL``. They
 grid takes their runs' specs from the list instead of working them out.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

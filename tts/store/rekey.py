@@ -1,7 +1,5 @@
 """Gives stored runs that were made before keys held the task its name, version and prompt, so that they are found again."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache

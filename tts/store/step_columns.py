@@ -3,8 +3,6 @@
 A stored step is unpacked when a search asks for it, since most are never asked for.
 """
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 

@@ -6,8 +6,6 @@ whole or not at all. So a run that is cut off continues where it was, and a long
 A search's chunk also holds the steps that were sampled for it, pruned ones included, which other searches need not sample again.
 """
 
-from __future__ import annotations
-
 import glob
 import json
 import re

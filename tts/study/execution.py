@@ -1,7 +1,5 @@
 """Executes a study's notebooks side by side with papermill, and finds what was executed before."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """Kernels that the standard library's fork server forks from a process that has imported what notebooks need, which takes seconds."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

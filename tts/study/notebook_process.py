@@ -1,7 +1,5 @@
 """A process that executes notebooks for :mod:`tts.study.execution`, one after the other; it ends with its parent, its kernel with it."""
 
-from __future__ import annotations
-
 import logging
 import os
 from multiprocessing.connection import Connection

@@ -1,7 +1,5 @@
 """Presets, and what they ask for: notebooks with their parameters, the grids that these read, and the store that is filled for them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What the command lines share: their console, errors in one line, and Ctrl-C that says how to go on."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

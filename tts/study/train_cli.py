@@ -1,7 +1,5 @@
 """``python -m tts.train``: trains the pocket family again, or a policy's adapter and a PRM for any causal language model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Kinds of problems: their sets, prompts, steps, answers, grading, selection."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 

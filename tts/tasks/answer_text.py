@@ -4,8 +4,6 @@ r"""Answers brought to one way of writing, and compared as far as that needs no 
 otherwise (``8pi``, ``½``, ``1.5e3``, ``0.\overline{3}``, ``28 percent``); a list has ``, `` between its members, and nothing else has.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from fractions import Fraction

@@ -4,8 +4,6 @@ Only the box is looked for by default, as the study asks for it. The other ways 
 asked for, and what it found is counted apart.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """A LoRA adapter (Hu et al. 2022) for any causal language model, trained on worked solutions; resumable."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

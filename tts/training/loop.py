@@ -1,7 +1,5 @@
 """Training of small policies and PRMs on a CPU: one loop, without pickles; a stopped run goes on from its last checkpoint."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

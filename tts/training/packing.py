@@ -4,8 +4,6 @@ A token attends to those before it in its own solutions only, and stands where i
 are those of each solution read alone, but for rounding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 All solutions of a problem pass the model as one tree (:mod:`tts.training.packing`), each distinct step once.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -3,8 +3,6 @@
 A step is worth the share of solutions, continued from it by the policy itself, that reach the right answer.
 """
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Problems with worked solutions, for policies to be trained on: steps split by a blank line, the answer in a box."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

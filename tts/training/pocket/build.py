@@ -1,7 +1,5 @@
 """Trains the pocket family from its recipes, one model at a time, each resumable."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Iterator

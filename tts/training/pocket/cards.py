@@ -1,7 +1,5 @@
 """The pocket models' cards as a table."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from tts.models.files import POCKET_FOLDER, pocket_models, read_card

@@ -9,8 +9,6 @@ A corpus holds arrays of equal shape, ``(rows, length)``, by name:
 - ``label``: 1 or 0 where the solution is right or wrong up to and including this token, 2 where there is no label.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

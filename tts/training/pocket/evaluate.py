@@ -1,7 +1,5 @@
 """Measures the pocket models, PRMs on a fixed set of pocket solutions, and writes the results into their cards."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import random

@@ -1,7 +1,5 @@
 """The pocket family as data: which policies and PRMs there are, and what each is made of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from tts.tasks.pocket_problems import Style
