@@ -6,6 +6,7 @@ import gc
 import shutil
 import weakref
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,14 +30,18 @@ SAMPLING = Sampling(temperature=1.0, max_tokens=40, max_step_tokens=40, seed=7)
 ONE = torch.tensor([0])
 
 
+def noise_of(key: int, position: int) -> torch.Tensor:
+    return torch.from_numpy(uniforms(np.array([key]), np.array([position])))
+
+
 def plain_loop(policy, problem_id, problem, path, sampling):
     """One sample, the whole prefix through the model for every token."""
     ids = list(policy.root(problem_id, problem).prompt)
-    generated, key = [], torch.tensor([noise_key(sampling.seed, problem_id, path)])
+    generated, key = [], noise_key(sampling.seed, problem_id, path)
     with torch.inference_mode():
         while len(generated) < sampling.max_tokens:
             logits = policy.model(torch.tensor([ids + generated])).logits[:, -1]
-            noise = uniforms(key, torch.tensor([len(generated)]))
+            noise = noise_of(key, len(generated))
             generated.append(int(choose(logits, ONE, noise, sampling.temperature, sampling.top_p)))
             if generated[-1] == policy.tokenizer.eos_token_id:
                 break
@@ -104,7 +109,7 @@ def test_steps_extend_token_ids_and_reach_what_the_plain_loop_computes(tiny_lm):
             with torch.inference_mode():
                 logits = policy.model(torch.tensor([ids[:-1]])).logits[0]
             for at in range(len(before.tokens), len(node.tokens)):
-                noise = uniforms(torch.tensor([noise_key(7, f"p{number}", node.path)]), torch.tensor([at]))
+                noise = noise_of(noise_key(7, f"p{number}", node.path), at)
                 assert int(choose(logits[len(root.prompt) + at - 1][None], ONE, noise, 1.0, 1.0)) == node.tokens[at]
             assert (node.status == "open") == (node.tokens[-1] == separator)
             before, steps = node, steps + 1
@@ -169,8 +174,8 @@ def often_ending(tiny_lm, batch):
 def test_samples_of_the_same_tokens_are_computed_once(tiny_lm):
     policy, rows, found = often_ending(tiny_lm, 512), [], []
     batch = policy.engine
-    write = batch._write
-    batch._write = lambda tokens, count: (rows.append(int(batch._rows["in_use"].sum())), write(tokens, count))
+    settle = batch._settle
+    batch._settle = lambda drawn: (settle(drawn), rows.append(int(batch._rows["in_use"].sum())))[0]
     root = policy.root("p0", PROBLEMS[0])
     Driver(policy).run([(root, going_on(root, found))])
     distinct = {c.tokens[:length] for c in found for length in range(1, len(c.tokens) + 1)}
@@ -318,14 +323,14 @@ def test_logits_that_are_no_numbers_are_refused(broken, top_p):
 
 @pytest.mark.parametrize("never", [-1000.0, -float("inf")])
 def test_a_token_without_weight_is_never_drawn(never):
-    key = torch.tensor([7046029254386353131])  # whose noise at 0 is 0
-    assert uniforms(key, ONE).item() == 0
-    assert choose(torch.tensor([[never, 0.0, 1.0]]), ONE, uniforms(key, ONE), 1.0, 1.0).tolist() == [1]
+    noise = noise_of(7046029254386353131, 0)
+    assert noise.item() == 0
+    assert choose(torch.tensor([[never, 0.0, 1.0]]), ONE, noise, 1.0, 1.0).tolist() == [1]
 
 
 def test_noise_is_uniform_and_differs_between_samples():
-    keys = torch.tensor([noise_key(0, f"p{i}", (j,)) for i in range(50) for j in range(20)])
-    values = torch.stack([uniforms(keys, torch.full_like(keys, at)) for at in range(20)])
+    keys = np.array([noise_key(0, f"p{i}", (j,)) for i in range(50) for j in range(20)])
+    values = torch.from_numpy(np.stack([uniforms(keys, np.full_like(keys, at)) for at in range(20)]))
     assert 0 <= values.min() and values.max() < 1 and len(values.unique()) == values.numel()
     assert abs(values.mean() - 0.5) < 0.01 and abs(values.var() - 1 / 12) < 0.002
     assert abs(torch.corrcoef(values)[~torch.eye(20, dtype=bool)]).max() < 0.15

@@ -19,18 +19,8 @@ from tts.search.sampling import Sampling
 
 FORKING = 0.25  # of samples that share a row, how many come to need one of their own before they end, about
 
-_ROW = np.dtype(
-    [
-        ("last", np.int64),  # the last token, not yet in the cache
-        ("length", np.int64),  # tokens in the cache
-        ("done", np.int64),  # tokens that the solution had before
-        ("count", np.int64),  # tokens generated
-        ("limit", np.int64),  # tokens to be generated at most
-        ("stepwise", np.bool_),  # whether a step's end is an end
-        ("in_use", np.bool_),  # whether there are samples in it
-    ]
-)
-"""A row; several fields in one array, so that rows enter and fork in one operation."""
+_ROW = np.dtype([(name, np.int64) for name in ("length", "last", "done", "limit", "stepwise", "count")] + [("in_use", np.bool_)])
+"""A row: five fields of its :class:`Fork`, the number of tokens generated, and whether there are samples in it."""
 _SAMPLE = np.dtype([("row", np.int64), ("key", np.int64), ("owner", object)])
 
 
@@ -49,8 +39,8 @@ class Fork(NamedTuple):
 
     state: State | None  # cache of all these tokens but the last; None where there is just one
     length: int  # tokens that the cache holds
-    last: int  # the last token
-    done: int  # tokens that the solution already has
+    last: int  # the last token, not in the cache
+    done: int  # tokens that the solution had before
     limit: int  # tokens to be generated at most
     stepwise: bool  # whether a step's end is an end
     keys: Sequence[int]  # key of each sample's noise
@@ -64,7 +54,6 @@ class Stop(NamedTuple):
     row: int
     owners: list[object]  # owners of its samples
     tokens: tuple[int, ...]  # tokens that were generated
-    length: int  # tokens in the cache
     ended: bool  # whether the solution ended
     boundary: bool  # whether a step ended
     full: bool  # whether the limit was reached
@@ -88,7 +77,6 @@ class DecodingBatch:
 
     def clear(self) -> None:
         """Drops all samples."""
-        self._width = 0  # rows that are forwarded: those in use, and the gaps between them
         self._rows = np.zeros(self.slots, dtype=_ROW)
         self._generated = np.zeros((self.slots, 64), dtype=np.int64)  # each row's tokens
         self._samples = np.zeros(0, dtype=_SAMPLE)  # in the order of rows
@@ -99,6 +87,11 @@ class DecodingBatch:
         """Lets go of what rows hold and share."""
         self._rows[list(rows)] = 0
         self.cache.load(rows, [None] * len(rows), [0] * len(rows))
+
+    @property
+    def _width(self) -> int:
+        """Rows that are forwarded: those in use, and the gaps between them."""
+        return int(self._samples["row"][-1]) + 1
 
     @property
     def active(self) -> int:
@@ -128,29 +121,35 @@ class DecodingBatch:
         rows = self._rows[: self._width]
         in_use, marks = rows["in_use"], self.marks
         breaks = marks.holds_break[tokens] | (marks.ends_newline[rows["last"]] & marks.starts_newline[tokens] & (rows["count"] > 0))
-        self._write(tokens, rows["count"])
-        rows["last"] = tokens
+        if rows["count"].max() == self._generated.shape[1]:
+            self._generated = np.concatenate([self._generated, np.zeros_like(self._generated)], 1)
+        self._generated[np.arange(len(tokens)), rows["count"]] = rows["last"] = tokens
         rows["length"] += in_use  # gaps stay where they are
         rows["count"] += in_use
-        ends, boundary, full = marks.ends[tokens], breaks & rows["stepwise"], rows["count"] >= rows["limit"]
-        stopped = np.flatnonzero((ends | boundary | full) & in_use)
-        return self._stops(stopped, np.stack([ends, boundary, full], 1)) if len(stopped) else []
+        reasons = np.stack([marks.ends[tokens], breaks & rows["stepwise"], rows["count"] >= rows["limit"]], 1)
+        stopped = np.flatnonzero(reasons.any(1) & in_use)
+        of, owners = self._samples["row"], self._samples["owner"]
+        return [
+            Stop(row, owners[of == row].tolist(), tuple(self._generated[row, :count].tolist()), *why)
+            for row, count, why in zip(stopped.tolist(), rows["count"][stopped].tolist(), reasons[stopped].tolist())
+        ]
 
     def leave(self, stops: Sequence[Stop], parked: Sequence[bool]) -> list[State | None]:
         """Takes rows out; gives the caches of those that are to be parked, to start forks from."""
-        states = [self.cache.park(stop.row, stop.length) if park else None for stop, park in zip(stops, parked)]
-        self._empty([stop.row for stop in stops])
+        rows = [stop.row for stop in stops]
+        lengths = self._rows["length"][rows].tolist()
+        states = [self.cache.park(row, length) if park else None for row, length, park in zip(rows, lengths, parked)]
+        self._empty(rows)
         self._samples = self._samples[self._rows["in_use"][self._samples["row"]]]
         return states
 
     def _enter(self, forks: Sequence[Fork]) -> None:
         """Adds samples, those of a fork in one row."""
         rows = self._gaps()[: len(forks)]
-        self._rows[rows] = [(f.last, f.length, f.done, len(f.generated), f.limit, f.stepwise, True) for f in forks]
+        self._rows[rows] = [(*fork[1:6], len(fork.generated), True) for fork in forks]
         for row, fork in zip(rows, forks):
             self._generated[row, : len(fork.generated)] = fork.generated
         self.cache.load(rows, [fork.state for fork in forks], [fork.length for fork in forks])
-        self._width = max(self._width, 1 + max(rows))
         samples = [(row, key, owner) for row, fork in zip(rows, forks) for key, owner in zip(fork.keys, fork.owners)]
         self._samples = np.concatenate([self._samples, np.array(samples, dtype=_SAMPLE)])
         self._sort()
@@ -166,11 +165,13 @@ class DecodingBatch:
     def _draw(self, sampling: Sampling) -> np.ndarray:
         """Each sample's next token."""
         rows, of = self._rows[: self._width], self._samples["row"]
-        numbers = [rows["last"], rows["length"], of, self._samples["key"], (rows["done"] + rows["count"])[of]]
+        noise = uniforms(self._samples["key"], (rows["done"] + rows["count"])[of])
+        numbers = [rows["last"], rows["length"], of, noise.view(np.int64)]
         packed = torch.from_numpy(np.concatenate(numbers)).to(self.model.device)
-        last, length, of, keys, positions = packed.split(list(map(len, numbers)))
+        last, length, of, noise = packed.split(list(map(len, numbers)))
         hidden = self.model.extend(self.cache, last[:, None], length)
-        return choose(self.head(hidden[:, 0]), of, uniforms(keys, positions), sampling.temperature, sampling.top_p).cpu().numpy()
+        drawn = choose(self.head(hidden[:, 0]), of, noise.view(torch.float64), sampling.temperature, sampling.top_p)
+        return drawn.cpu().numpy()
 
     def _settle(self, drawn: np.ndarray) -> np.ndarray:
         """Each row's token: what its first sample drew; the samples that drew others go to rows of their own, or wait for one."""
@@ -184,7 +185,6 @@ class DecodingBatch:
             placed = dict(zip(self._gaps(), groups.items()))  # by the new row
             if placed:
                 self._copy([row for (row, _), _ in placed.values()], list(placed), forwarded=1)
-                self._width = max(self._width, 1 + max(placed))
             for new, ((_, token), samples) in placed.items():
                 of[samples], tokens[new] = new, token
             if without := [sample for group in list(groups.values())[len(placed) :] for sample in group]:
@@ -203,34 +203,17 @@ class DecodingBatch:
         for row in np.unique(leaving["row"]).tolist():
             own, at = leaving[leaving["row"] == row], self._rows[row]
             state = self.cache.park(row, int(at["length"]))
-            before = (at[name].item() for name in ("length", "last", "done", "limit", "stepwise"))
             generated = self._generated[row, : at["count"]].tolist()
-            self._waiting.append(Fork(state, *before, own["key"].tolist(), own["owner"].tolist(), generated))
+            self._waiting.append(Fork(state, *at.item()[:5], own["key"].tolist(), own["owner"].tolist(), generated))
         self._samples = np.delete(self._samples, samples)
-
-    def _write(self, tokens: np.ndarray, count: np.ndarray) -> None:
-        if count.max() >= self._generated.shape[1]:
-            self._generated = np.concatenate([self._generated, np.zeros_like(self._generated)], 1)
-        self._generated[np.arange(len(tokens)), count] = tokens
-
-    def _stops(self, stopped: np.ndarray, why: np.ndarray) -> list[Stop]:
-        rows, of = self._rows[stopped], self._samples["row"]
-        first, after = np.searchsorted(of, stopped), np.searchsorted(of, stopped, side="right")
-        columns = (stopped, self._generated[stopped], rows["length"], rows["count"], why[stopped], first, after)
-        return [
-            Stop(row, self._samples["owner"][start:stop].tolist(), tuple(tokens[:count]), length, *reasons)
-            for row, tokens, length, count, reasons, start, stop in zip(*(column.tolist() for column in columns))
-        ]
 
     def _close_gaps(self, in_use: int) -> None:
         """Moves the last rows into the gaps before them."""
-        gaps = [row for row in self._gaps() if row < in_use]
-        if gaps:
-            moved = (in_use + np.flatnonzero(self._rows["in_use"][in_use : self._width])).tolist()
-            self._copy(moved, gaps)
-            places = np.arange(self.slots)
-            places[moved] = gaps
-            self._samples["row"] = places[self._samples["row"]]
-            self._sort()
-        self._empty(range(in_use, self._width))
-        self._width = in_use
+        moved = (in_use + np.flatnonzero(self._rows["in_use"][in_use:])).tolist()
+        gaps = self._gaps()[: len(moved)]
+        self._copy(moved, gaps)
+        self._empty(moved)
+        places = np.arange(self.slots)
+        places[moved] = gaps
+        self._samples["row"] = places[self._samples["row"]]
+        self._sort()

@@ -1,24 +1,16 @@
 """Tokens drawn by noise that is a function of the sample's key and the position (:func:`tts.search.sampling.noise_key`)."""
 
+import numpy as np
 import torch
 
-_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
-_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
-_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
-
-def uniforms(keys: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """One number in [0, 1) per key and position, by SplitMix64 (Steele et al. 2014); float64, same shape as ``keys``."""
-    x = keys + (positions + 1) * _GOLDEN
-    x = (x ^ _shift(x, 30)) * _MIX_1
-    x = (x ^ _shift(x, 27)) * _MIX_2
-    x = x ^ _shift(x, 31)
-    return _shift(x, 11).double() * 2.0**-53
-
-
-def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
-    """Logical right shift of signed 64-bit integers."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+def uniforms(keys: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """One number in [0, 1) per key and position, both int64, by SplitMix64 (Steele et al. 2014); float64, same shape as ``keys``."""
+    x = keys.view(np.uint64) + (positions + 1).view(np.uint64) * 0x9E3779B97F4A7C15
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB
+    x = x ^ (x >> 31)
+    return (x >> 11) * 2.0**-53
 
 
 def choose(logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
