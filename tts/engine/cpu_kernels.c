@@ -106,20 +106,13 @@ INLINE void attend_once(const float *query, const float *const *keys, const floa
     UNROLL
     for (int i = 0; i < parts; i++)
         even[i] = odd[i] = all(0.0f);
-    long at = 0;
-    for (; at + 1 < length; at += 2) { /* two sums, so that one need not wait for the other */
-        const float *value = values[at], *next = values[at + 1];
+    for (long at = 0; at < length; at += 2) { /* two sums, so that one need not wait for the other; weights beyond the last are 0 */
+        const float *value = values[at], *next = values[at + 1 < length ? at + 1 : at];
         UNROLL
         for (int i = 0; i < parts; i++) {
             even[i] += weights[at] * load(value + 8 * i);
             odd[i] += weights[at + 1] * load(next + 8 * i);
         }
-    }
-    if (at < length) {
-        const float *value = values[at];
-        UNROLL
-        for (int i = 0; i < parts; i++)
-            even[i] += weights[at] * load(value + 8 * i);
     }
     const float share = 1.0f / sum(total);
     UNROLL
@@ -139,12 +132,14 @@ INLINE void rotate(const float *head, const float *angles, float *out, const int
 /* Neighbouring positions of a parked sequence: at `address` lies (layers, 2, kv_heads, held, size), of which the first is position `first`;
  * the sequence's positions from `stop` on are not read here. PART of slot_cache.py. */
 typedef struct {
-    int64_t address, held, first, stop;
+    const float *address;
+    int64_t held, first, stop;
 } Part;
 
-/* What a row goes on from: `count` parts at the address `parts`; `length` positions are read there. SHARED of slot_cache.py. */
+/* What a row goes on from: parts, of which `length` positions are read, fewer than the row has. SHARED of slot_cache.py. */
 typedef struct {
-    int64_t parts, count, length;
+    const Part *parts;
+    int64_t length;
 } Shared;
 
 typedef struct {
@@ -159,16 +154,13 @@ typedef struct {
 
 /* Where each of the first `length` keys and values of a row's head lies: in what was parked, which siblings share, then in the row. */
 INLINE void find(const Attention *a, long row, long kv_head, long length, const float **keys, const float **values, const int size) {
-    const Shared *shared = a->shared + row;
-    const Part *part = (const Part *)(intptr_t)shared->parts;
-    const long parts = shared->count, read = shared->length < length ? shared->length : length;
+    const long read = a->shared[row].length;
     long at = 0;
-    for (long i = 0; i < parts && at < read; i++, part++) {
-        const float *of_part = (const float *)(intptr_t)part->address + (2 * a->layer * a->kv_heads + kv_head) * part->held * size;
-        const long stop = part->stop < read ? part->stop : read, to_values = a->kv_heads * part->held * size;
-        for (; at < stop; at++) {
+    for (const Part *part = a->shared[row].parts; at < read; part++) {
+        const float *of_part = part->address + (2 * a->layer * a->kv_heads + kv_head) * part->held * size;
+        for (; at < read && at < part->stop; at++) {
             keys[at] = of_part + (at - part->first) * size;
-            values[at] = keys[at] + to_values;
+            values[at] = keys[at] + a->kv_heads * part->held * size;
         }
     }
     const long own = (row * a->kv_heads + kv_head) * a->capacity * size;
@@ -178,7 +170,10 @@ INLINE void find(const Attention *a, long row, long kv_head, long length, const 
     }
 }
 
-INLINE void attend_rows(const Attention *a, float *weights, const float **keys, const float **values, const int size) {
+/* keys: room for the addresses of a row's keys and values, and for a weight of each. */
+INLINE void attend_rows(const Attention *a, const float **keys, const int size) {
+    const float **values = keys + a->capacity;
+    float *weights = (float *)(values + a->capacity);
     const long group = a->heads / a->kv_heads, width = (a->heads + 2 * a->kv_heads) * size;
     float query[WIDEST_HEAD];
     for (long row = 0; row < a->rows; row++) {
@@ -207,22 +202,19 @@ INLINE void attend_rows(const Attention *a, float *weights, const float **keys, 
 
 /* Rotary embedding, writing new keys and values, causal attention; 1 where it cannot be done. */
 int attend(const Attention *a, int64_t size) {
-    float *weights = malloc((a->capacity + 8) * sizeof(float));
-    const float **keys = malloc(a->capacity * sizeof(float *)), **values = malloc(a->capacity * sizeof(float *));
-    int unknown = !weights || !keys || !values;
-    if (!unknown) {
-        switch (size) { /* each a copy of its own, with loops over a head unrolled */
-        case 16: attend_rows(a, weights, keys, values, 16); break;
-        case 32: attend_rows(a, weights, keys, values, 32); break;
-        case 64: attend_rows(a, weights, keys, values, 64); break;
-        case 96: attend_rows(a, weights, keys, values, 96); break;
-        case 128: attend_rows(a, weights, keys, values, 128); break;
-        default: unknown = 1;
-        }
+    const float **keys = malloc(2 * a->capacity * sizeof *keys + (a->capacity + 8) * sizeof(float));
+    if (!keys)
+        return 1;
+    int unknown = 0;
+    switch (size) { /* each a copy of its own, with loops over a head unrolled */
+    case 16: attend_rows(a, keys, 16); break;
+    case 32: attend_rows(a, keys, 32); break;
+    case 64: attend_rows(a, keys, 64); break;
+    case 96: attend_rows(a, keys, 96); break;
+    case 128: attend_rows(a, keys, 128); break;
+    default: unknown = 1;
     }
-    free(weights);
     free(keys);
-    free(values);
     return unknown;
 }
 

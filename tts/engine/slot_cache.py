@@ -25,7 +25,7 @@ from transformers import Cache
 
 PART = np.dtype([("address", np.int64), ("held", np.int64), ("first", np.int64), ("stop", np.int64)])
 """The struct ``Part`` of ``cpu_kernels.c``."""
-SHARED = np.dtype([("parts", np.int64), ("count", np.int64), ("length", np.int64)])
+SHARED = np.dtype([("parts", np.int64), ("length", np.int64)])
 """The struct ``Shared`` of ``cpu_kernels.c``."""
 
 
@@ -98,16 +98,13 @@ class SlotCache(Cache):
             ValueError: where another model parked a state.
         """
         for row, state, length in zip(rows, states, lengths):
-            state = state if length else None
-            self._states[row] = state
-            self.shared[row] = (state.table.ctypes.data, len(state.parts), length) if state else (0, 0, 0)
+            state = self._states[row] = state if length else None
+            self.shared[row] = (state.table.ctypes.data, length) if state else 0
             if state is None:
                 continue
             parked = state.parts[0].held
-            layers, _, heads, _, size = parked.shape
-            self.reserve(length + 1, heads, size, like=parked)
-            known = self.held.shape
-            if (layers, heads, size) != (known[0], known[3], known[5]):
+            self.reserve(length + 1, parked.shape[2], parked.shape[4], like=parked)
+            if parked[..., :0, :].shape != self._slot(row, 0, 0).shape:
                 raise ValueError(f"a state of shape {tuple(parked.shape)} was parked by another model")
             for part in () if self.in_place else state.parts:
                 if part.first < (stop := min(part.stop, length)):
