@@ -8,31 +8,28 @@ from tts.engine.slot_cache import SlotCache
 
 
 class CachedModel:
-    """Llama and Qwen2 in float32 on a CPU by :mod:`tts.engine.llama_forward`, others by their own module."""
+    """Llama and Qwen2 in float32 on a CPU by :mod:`tts.engine.llama_forward`, others by their own module.
+
+    Attributes:
+        compiled: whether attention is compiled; then what sequences share is read where it was parked.
+        token_bytes: what the cache of one token takes.
+    """
 
     def __init__(self, backbone: PreTrainedModel):
         self.backbone, self.device = backbone, backbone.device
         config = backbone.config.get_text_config()
         self.layers: int = config.num_hidden_layers
-        self._last_position = getattr(config, "max_position_embeddings", 1 << 30) - 1
-        self._sliding_window: int | None = getattr(config, "sliding_window", None)
-        kinds = set(getattr(config, "layer_types", None) or ["sliding_attention" if self._sliding_window else "full_attention"])
-        self._layer_kinds = sorted(kinds)
-        kernels = cpu_kernels.kernels() if llama_forward.supports(backbone) else None
-        self._llama = llama_forward.LlamaForward(backbone, kernels) if kernels else None
-
-    @property
-    def compiled(self) -> bool:
-        """Whether attention is compiled; then what sequences share is read where it was parked."""
-        return self._llama is not None
-
-    @property
-    def token_bytes(self) -> int:
-        """What the cache of one token takes."""
-        config = self.backbone.config.get_text_config()
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        return 2 * self.layers * heads * size * self.backbone.dtype.itemsize
+        self.token_bytes = 2 * self.layers * heads * size * backbone.dtype.itemsize
+        self._last_position = getattr(config, "max_position_embeddings", 1 << 30) - 1
+        window = getattr(config, "sliding_window", None)
+        kinds = getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"]
+        reach = {"full_attention": 1 << 62, "sliding_attention": window}
+        self._reach = {kind: reach[kind] for kind in set(kinds)}  # positions that a layer of each kind sees, itself included
+        kernels = cpu_kernels.kernels() if llama_forward.supports(backbone) else None
+        self._llama = llama_forward.LlamaForward(backbone, kernels) if kernels else None
+        self.compiled = self._llama is not None
 
     def cache(self, slots: int) -> SlotCache:
         """An empty cache."""
@@ -58,12 +55,9 @@ class CachedModel:
         return self._llama(tokens, positions, cache) if self._llama else self._module_forward(tokens, positions, cache)
 
     def _module_forward(self, tokens: torch.Tensor, positions: torch.Tensor, cache: SlotCache) -> torch.Tensor:
-        keys = torch.arange(cache.window, device=tokens.device)
-        visible = keys <= positions[:, None, :, None]
-        masks = {"full_attention": visible}
-        if "sliding_attention" in self._layer_kinds:
-            masks["sliding_attention"] = visible & (keys > positions[:, None, :, None] - self._sliding_window)
-        mask = masks[self._layer_kinds[0]] if len(self._layer_kinds) == 1 else masks
+        back = positions[:, None, :, None] - torch.arange(cache.window, device=tokens.device)
+        masks = {kind: (back >= 0) & (back < reach) for kind, reach in self._reach.items()}
+        mask = masks if len(masks) > 1 else next(iter(masks.values()))
         within = positions.clamp(max=self._last_position)  # padding may lie beyond the positions that a model has learnt
         return self.backbone(
             input_ids=tokens, position_ids=within, attention_mask=mask, past_key_values=cache, use_cache=True

@@ -6,8 +6,7 @@ one matrix product, rotary angles come from a table, and what lies between matri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +15,7 @@ from transformers import LlamaModel, PreTrainedModel, Qwen2Model
 
 from tts.engine import cpu_kernels
 from tts.engine.cpu_kernels import Kernels
-
-if TYPE_CHECKING:
-    from tts.engine.slot_cache import SlotCache
+from tts.engine.slot_cache import SlotCache
 
 _FIXED_ROPE = {"default", "linear", "llama3", "yarn"}  # kinds whose angles do not depend on how long the text is
 
@@ -37,20 +34,6 @@ def supports(backbone: nn.Module) -> bool:
     return plain and not biased and everywhere and whole and grouped and compiled
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """A layer's weights; ``out`` and ``down`` transposed."""
-
-    before_attention: torch.Tensor
-    qkv: torch.Tensor
-    qkv_bias: torch.Tensor | None
-    out: torch.Tensor
-    before_mlp: torch.Tensor
-    gate_up: torch.Tensor
-    gate_up_bias: torch.Tensor | None
-    down: torch.Tensor
-
-
 class LlamaForward:
     """What ``backbone`` computes, where :func:`supports` says so; its weights become views of the joined ones."""
 
@@ -62,11 +45,9 @@ class LlamaForward:
         self._layers = []
         for layer in backbone.layers:
             attention, mlp = layer.self_attn, layer.mlp
-            qkv, qkv_bias = _joined(attention.q_proj, attention.k_proj, attention.v_proj)
-            gate_up, gate_up_bias = _joined(mlp.gate_proj, mlp.up_proj)
-            out, down = attention.o_proj.weight.T, mlp.down_proj.weight.T
-            norms = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
-            self._layers.append(_Layer(norms[0], qkv, qkv_bias, out, norms[1], gate_up, gate_up_bias, down))
+            to_qkv = layer.input_layernorm.weight, *_joined(attention.q_proj, attention.k_proj, attention.v_proj)
+            to_gate_up = layer.post_attention_layernorm.weight, *_joined(mlp.gate_proj, mlp.up_proj)
+            self._layers.append((to_qkv, attention.o_proj.weight.T, to_gate_up, mlp.down_proj.weight.T))
 
     def __call__(self, tokens: torch.Tensor, positions: torch.Tensor, cache: SlotCache) -> torch.Tensor:
         """Last hidden states ``(rows, new, width)`` of ``tokens`` ``(rows, new)`` at ``positions``, for which ``cache`` is prepared."""
@@ -74,13 +55,14 @@ class LlamaForward:
         hidden = F.embedding(tokens.flatten(), self.backbone.embed_tokens.weight)
         cache.reserve(cache.window, self.kv_heads, self.size, like=hidden)
         shared = cache.shared.ctypes.data
-        for number, layer in enumerate(self._layers):
-            qkv = F.linear(kernels.norm(hidden, layer.before_attention, self._epsilon), layer.qkv, layer.qkv_bias)
-            attended = kernels.attend(qkv, angles, positions, cache.held[number], shared, number)
-            hidden = torch.addmm(hidden, attended, layer.out)
-            gate_up = F.linear(kernels.norm(hidden, layer.before_mlp, self._epsilon), layer.gate_up, layer.gate_up_bias)
-            hidden = torch.addmm(hidden, kernels.gate(gate_up), layer.down)
+        for number, (to_qkv, out, to_gate_up, down) in enumerate(self._layers):
+            attended = kernels.attend(self._projected(hidden, *to_qkv), angles, positions, cache.held[number], shared, number)
+            hidden = torch.addmm(hidden, attended, out)
+            hidden = torch.addmm(hidden, kernels.gate(self._projected(hidden, *to_gate_up)), down)
         return kernels.norm(hidden, self.backbone.norm.weight, self._epsilon).view(*tokens.shape, -1)
+
+    def _projected(self, hidden: torch.Tensor, norm: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return F.linear(self.kernels.norm(hidden, norm, self._epsilon), weight, bias)
 
     def _angles(self, window: int) -> torch.Tensor:
         """Cosines, and sines of which the first half is negated as it is rolled, by position, ``(window or more, 2 * size)``."""
@@ -92,16 +74,12 @@ class LlamaForward:
         return self._turns
 
 
-def _joined(*projections: nn.Linear) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Projections of one input as one; their own weights become views, so that nothing is held twice."""
-    parts = []
+def _joined(*projections: nn.Linear) -> Iterator[torch.Tensor | None]:
+    """Weight and bias of projections of one input as one; their own become views, so that nothing is held twice."""
     for name in ("weight", "bias"):
-        tensors = [getattr(p, name) for p in projections]
-        if tensors[0] is None:
-            parts.append(None)
-            continue
-        whole = torch.cat([t.data for t in tensors])
-        for tensor, part in zip(tensors, whole.split([len(t) for t in tensors])):
-            tensor.data = part
-        parts.append(whole)
-    return tuple(parts)
+        tensors = [getattr(projection, name) for projection in projections]
+        whole = None if tensors[0] is None else torch.cat([tensor.data for tensor in tensors])
+        if whole is not None:
+            for tensor, part in zip(tensors, whole.split(list(map(len, tensors)))):
+                tensor.data = part
+        yield whole
