@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tts.common.paths import DATA
-from tts.engine.decoding import DecodingBatch
 from tts.engine.drawing import choose, uniforms
+from tts.engine.engine import Engine
 from tts.engine.slot_cache import SlotCache
 from tts.models.hub import ModelError
 from tts.models.loading import load_causal_lm
@@ -185,8 +185,8 @@ def test_samples_of_the_same_tokens_are_computed_once(tiny_lm):
 
 @pytest.mark.slow
 def test_samples_that_find_no_row_wait_and_are_the_same(tiny_lm, monkeypatch):
-    waited, wait = [], DecodingBatch._wait
-    monkeypatch.setattr(DecodingBatch, "_wait", lambda self, samples: (waited.append(len(samples)), wait(self, samples)))
+    waited, wait = [], Engine._wait
+    monkeypatch.setattr(Engine, "_wait", lambda self, samples: (waited.append(len(samples)), wait(self, samples)))
 
     def samples(batch):
         policy, found = often_ending(tiny_lm, batch), []

@@ -54,9 +54,8 @@ class Kernels:
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         """``silu(gate) * up`` of ``gate_up`` ``(rows, 2 * width)``."""
-        rows, width = gate_up.shape
-        out = gate_up.new_empty(rows, width // 2)
-        self._gate(_address(gate_up), out.data_ptr(), rows, width // 2)
+        out = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
+        self._gate(_address(gate_up), out.data_ptr(), *out.shape)
         return out
 
     def attend(
@@ -116,18 +115,17 @@ def kernels() -> Kernels | None:
 def _library(compiler: str) -> ctypes.CDLL:
     flags = _FOR_CAPABILITY.get(torch.backends.cpu.get_cpu_capability(), ())
     command = [*shlex.split(compiler), "-O3", "-ffp-contract=fast", *flags, "-shared", "-fPIC", "-o"]
-    source = _SOURCE.read_bytes()
-    key = hashlib.sha256(source + " ".join([*command, platform.machine()]).encode()).hexdigest()[:16]
+    key = _digest(_SOURCE.read_bytes() + " ".join([*command, platform.machine()]).encode())
     for kept in _BESIDE.glob(f"{_SOURCE.stem}-{key}-*.so"):
-        if kept.stem.endswith(_digest(kept)):  # a damaged library would end the process that loads it
+        if kept.stem.endswith(_digest(kept.read_bytes())):  # a damaged library would end the process that loads it
             return ctypes.CDLL(str(kept))
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / _SOURCE.stem
         subprocess.run([*command, made, _SOURCE, "-lm"], check=True, capture_output=True, text=True, errors="replace", timeout=120)
-        with suppress(OSError), replacing(_BESIDE / f"{_SOURCE.stem}-{key}-{_digest(made)}.so") as kept:
+        with suppress(OSError), replacing(_BESIDE / f"{_SOURCE.stem}-{key}-{_digest(made.read_bytes())}.so") as kept:
             shutil.copy(made, kept)  # unless the folder cannot be written
         return ctypes.CDLL(str(made))
 
 
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

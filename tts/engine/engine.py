@@ -1,16 +1,64 @@
-"""The engine: a causal transformer that samples from texts, and reads them."""
+"""A causal transformer that reads texts, and samples: one token for all sequences at a time, which enter, end and leave meanwhile.
 
+Samples of the same tokens are one row until they draw different ones: the model's next distribution is the same for all of them, only
+the noise is each one's own. Samples of a small policy agree over most of a step, and a search asks for many from the same place.
+"""
+
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from tts.engine.cached_model import CachedModel
-from tts.engine.decoding import DecodingBatch, Marks
+from tts.engine.drawing import choose, uniforms
 from tts.engine.slot_cache import State, capacity_for
+from tts.search.sampling import Sampling
 
+FORKING = 0.25  # of samples that share a row, how many come to need one of their own before they end, about
 _ON_CPU = 1536  # tokens read at once: what they become between two operations should stay in the processor's cache
+
+_ROW = np.dtype([(name, np.int64) for name in ("length", "last", "done", "limit", "stepwise", "count")] + [("in_use", np.bool_)])
+"""A row: five fields of its :class:`Fork`, the number of tokens generated, and whether there are samples in it."""
+_SAMPLE = np.dtype([("row", np.int64), ("key", np.int64), ("owner", object)])
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Which tokens end solutions and steps; each array is ``(vocabulary,)``, of booleans."""
+
+    ends: np.ndarray  # whether a token ends a solution
+    holds_break: np.ndarray  # whether it holds a blank line
+    starts_newline: np.ndarray
+    ends_newline: np.ndarray
+
+
+class Fork(NamedTuple):
+    """Samples that start from the same tokens."""
+
+    state: State | None  # cache of all these tokens but the last; None where there is just one
+    length: int  # tokens that the cache holds
+    last: int  # the last token, not in the cache
+    done: int  # tokens that the solution had before
+    limit: int  # tokens to be generated at most
+    stepwise: bool  # whether a step's end is an end
+    keys: Sequence[int]  # key of each sample's noise
+    owners: Sequence[object]  # each sample's owner, given back where it ends
+    generated: Sequence[int] = ()  # tokens that were generated before; of samples that waited for a row
+
+
+class Stop(NamedTuple):
+    """A row that came to an end; where it is not removed, it goes on."""
+
+    row: int
+    owners: list[object]  # owners of its samples
+    tokens: tuple[int, ...]  # tokens that were generated
+    ended: bool  # whether the solution ended
+    boundary: bool  # whether a step ended
+    full: bool  # whether the limit was reached
 
 
 class Text(NamedTuple):
@@ -30,40 +78,50 @@ class Reading(NamedTuple):
     states: list[list[State]]  # caches that were parked, per text
 
 
-class Engine(DecodingBatch):
-    """A causal transformer over caches that sequences enter, leave and fork.
+class Engine:
+    """A causal transformer over caches that sequences enter, leave and fork. It knows no tokenizer and no search.
 
-    :meth:`sample` decodes a token for all samples under way, :meth:`read` reads texts; what either parked, both go on from. It knows no
-    tokenizer and no search.
+    :meth:`sample` decodes a token for all samples under way, :meth:`read` reads texts; what either parked, both go on from. A sample's
+    noise depends on its key and position alone.
+
+    What is counted and compared lies in numpy, whose small operations cost a fraction of torch's; a step takes one copy to the
+    model's device and one back.
 
     Args:
         backbone: model without its head (``model.base_model``).
         reading: texts read at once, at most.
-        room: tokens that the cache of texts that are read may hold.
         sampling: rows that are sampled at once.
         head: layer from hidden states to logits, of an engine that samples; so are ``marks`` of its vocabulary.
+
+    Attributes:
+        room: tokens that the cache of texts that are read may hold.
     """
+
+    room = 1 << 62
 
     def __init__(
         self,
         backbone: PreTrainedModel,
         reading: int,
-        room: int = 1 << 62,
         sampling: int = 0,
         head: torch.nn.Module | None = None,
         marks: Marks | None = None,
     ):
-        super().__init__(CachedModel(backbone), head, marks, sampling)
-        self.device, self.token_bytes = self.model.device, self.model.token_bytes
-        self.reading, self.room = reading, room
-        self._read_cache = self.model.cache(reading)
+        self.model = CachedModel(backbone)
+        self.device, self.token_bytes = backbone.device, self.model.token_bytes
+        self.reading, self.slots, self.head, self.marks = reading, sampling, head, marks
+        self.cache, self._read_cache = self.model.cache(sampling), self.model.cache(reading)
         self._tokens_at_once = _ON_CPU if self.device.type == "cpu" else 1 << 30
+        self.clear()
 
     @torch.inference_mode()
     def read(self, texts: Sequence[Text]) -> Iterator[Reading]:
         """Reads texts, those of like length together; the shortest come first."""
         lengths = [text.start + len(text.tokens) for text in texts]
-        rows = self._read_at_once(max(lengths, default=0))
+        fitting = max(1, self.room // capacity_for(max(lengths, default=0)))
+        rows = min(self.reading, 1 << (fitting.bit_length() - 1))
+        if rows != self._read_cache.slots:
+            self._read_cache = self.model.cache(rows)
         batch: list[int] = []
         for number in sorted(range(len(texts)), key=lambda i: (len(texts[i].tokens), lengths[i], i)):
             width = len(texts[number].tokens)  # of the longest so far
@@ -73,14 +131,6 @@ class Engine(DecodingBatch):
             batch.append(number)
         if batch:
             yield self._read(texts, batch)
-
-    def _read_at_once(self, longest: int) -> int:
-        """How many texts of so many tokens are read at once; the cache is made anew where that changes."""
-        fitting = max(1, self.room // capacity_for(longest))
-        rows = min(self.reading, 1 << (fitting.bit_length() - 1))
-        if rows != self._read_cache.slots:
-            self._read_cache = self.model.cache(rows)
-        return rows
 
     def _read(self, texts: Sequence[Text], batch: list[int]) -> Reading:
         chosen, cache, device = [texts[number] for number in batch], self._read_cache, self.device
@@ -93,3 +143,146 @@ class Engine(DecodingBatch):
         finally:
             cache.load(range(len(chosen)), [None] * len(chosen), [0] * len(chosen))  # so that nobody's state is kept by a row
         return Reading(batch, hidden, states)
+
+    def clear(self) -> None:
+        """Drops all samples."""
+        self._rows = np.zeros(self.slots, dtype=_ROW)
+        self._generated = np.zeros((self.slots, 64), dtype=np.int64)  # each row's tokens
+        self._samples = np.zeros(0, dtype=_SAMPLE)  # in the order of rows
+        self._waiting: deque[Fork] = deque()  # samples that drew another token than their row's others when no row was free
+        self._empty(range(self.slots))
+
+    def _empty(self, rows: Sequence[int]) -> None:
+        """Lets go of what rows hold and share."""
+        self._rows[list(rows)] = 0
+        self.cache.load(rows, [None] * len(rows), [0] * len(rows))
+
+    @property
+    def _width(self) -> int:
+        """Rows that are forwarded: those in use, and the gaps between them."""
+        return int(self._samples["row"][-1]) + 1
+
+    @property
+    def active(self) -> int:
+        """Samples under way."""
+        return len(self._samples) + sum(len(fork.owners) for fork in self._waiting)
+
+    @property
+    def free(self) -> float:
+        """Rows that samples under way will probably leave free."""
+        rows = int(self._rows["in_use"].sum()) + len(self._waiting)
+        return self.slots - rows - FORKING * (self.active - rows)
+
+    @torch.inference_mode()
+    def sample(self, forks: Sequence[Fork], sampling: Sampling) -> list[Stop]:
+        """Adds samples, decodes one token for all, and returns the rows that came to an end by it; these go on if they do not leave.
+
+        No more forks than there are rows free.
+        """
+        if forks:
+            self._enter(forks)
+        if self._waiting and (gaps := self._gaps()):
+            self._enter([self._waiting.popleft() for _ in gaps[: len(self._waiting)]])
+        in_use = int(self._rows["in_use"].sum())
+        if in_use < 0.9 * self._width:  # a gap is computed like a row
+            self._close_gaps(in_use)
+        tokens = self._settle(self._draw(sampling))
+        rows = self._rows[: self._width]
+        in_use, marks = rows["in_use"], self.marks
+        breaks = marks.holds_break[tokens] | (marks.ends_newline[rows["last"]] & marks.starts_newline[tokens] & (rows["count"] > 0))
+        if rows["count"].max() == self._generated.shape[1]:
+            self._generated = np.concatenate([self._generated, np.zeros_like(self._generated)], 1)
+        self._generated[np.arange(len(tokens)), rows["count"]] = rows["last"] = tokens
+        rows["length"] += in_use  # gaps stay where they are
+        rows["count"] += in_use
+        reasons = np.stack([marks.ends[tokens], breaks & rows["stepwise"], rows["count"] >= rows["limit"]], 1)
+        stopped = np.flatnonzero(reasons.any(1) & in_use)
+        of, owners = self._samples["row"], self._samples["owner"]
+        return [
+            Stop(row, owners[of == row].tolist(), tuple(self._generated[row, :count].tolist()), *why)
+            for row, count, why in zip(stopped.tolist(), rows["count"][stopped].tolist(), reasons[stopped].tolist())
+        ]
+
+    def leave(self, stops: Sequence[Stop], parked: Sequence[bool]) -> list[State | None]:
+        """Takes rows out; gives the caches of those that are to be parked, to start forks from."""
+        rows = [stop.row for stop in stops]
+        lengths = self._rows["length"][rows].tolist()
+        states = [self.cache.park(row, length) if park else None for row, length, park in zip(rows, lengths, parked)]
+        self._empty(rows)
+        self._samples = self._samples[self._rows["in_use"][self._samples["row"]]]
+        return states
+
+    def _enter(self, forks: Sequence[Fork]) -> None:
+        """Adds samples, those of a fork in one row."""
+        rows = self._gaps()[: len(forks)]
+        self._rows[rows] = [(*fork[1:6], len(fork.generated), True) for fork in forks]
+        for row, fork in zip(rows, forks):
+            self._generated[row, : len(fork.generated)] = fork.generated
+        self.cache.load(rows, [fork.state for fork in forks], [fork.length for fork in forks])
+        samples = [(row, key, owner) for row, fork in zip(rows, forks) for key, owner in zip(fork.keys, fork.owners)]
+        self._samples = np.concatenate([self._samples, np.array(samples, dtype=_SAMPLE)])
+        self._sort()
+
+    def _gaps(self) -> list[int]:
+        """Rows without samples, the first ones first."""
+        return np.flatnonzero(~self._rows["in_use"]).tolist()
+
+    def _sort(self) -> None:
+        """Puts samples in the order of their rows, a row's in the order in which they came."""
+        self._samples = self._samples[np.argsort(self._samples["row"], kind="stable")]
+
+    def _draw(self, sampling: Sampling) -> np.ndarray:
+        """Each sample's next token."""
+        rows, of = self._rows[: self._width], self._samples["row"]
+        noise = uniforms(self._samples["key"], (rows["done"] + rows["count"])[of])
+        numbers = [rows["last"], rows["length"], of, noise.view(np.int64)]
+        packed = torch.from_numpy(np.concatenate(numbers)).to(self.model.device)
+        last, length, of, noise = packed.split(list(map(len, numbers)))
+        hidden = self.model.extend(self.cache, last[:, None], length)
+        drawn = choose(self.head(hidden[:, 0]), of, noise.view(torch.float64), sampling.temperature, sampling.top_p)
+        return drawn.cpu().numpy()
+
+    def _settle(self, drawn: np.ndarray) -> np.ndarray:
+        """Each row's token: what its first sample drew; the samples that drew others go to rows of their own, or wait for one."""
+        tokens, of = np.zeros(self.slots, dtype=np.int64), self._samples["row"]
+        tokens[of[::-1]] = drawn[::-1]  # the last that is written is the first sample's
+        apart = np.flatnonzero(drawn != tokens[of])
+        if len(apart):
+            groups: dict[tuple[int, int], list[int]] = {}  # by row and token
+            for sample, row, token in zip(apart.tolist(), of[apart].tolist(), drawn[apart].tolist()):
+                groups.setdefault((row, token), []).append(sample)
+            placed = dict(zip(self._gaps(), groups.items()))  # by the new row
+            if placed:
+                self._copy([row for (row, _), _ in placed.values()], list(placed), forwarded=1)
+            for new, ((_, token), samples) in placed.items():
+                of[samples], tokens[new] = new, token
+            if without := [sample for group in list(groups.values())[len(placed) :] for sample in group]:
+                self._wait(without)
+            self._sort()
+        return tokens[: self._width]
+
+    def _copy(self, origin: list[int], to: list[int], forwarded: int = 0) -> None:
+        """Copies rows into gaps; ``forwarded``: tokens in the cache beyond the rows' lengths."""
+        self.cache.copy_rows(origin, to, (self._rows["length"][origin] + forwarded).tolist())
+        self._rows[to], self._generated[to] = self._rows[origin], self._generated[origin]
+
+    def _wait(self, samples: list[int]) -> None:
+        """Takes samples out until a row is free; as their noise is a function of the position, they draw the same token then."""
+        leaving = self._samples[samples]
+        for row in np.unique(leaving["row"]).tolist():
+            own, at = leaving[leaving["row"] == row], self._rows[row]
+            state = self.cache.park(row, int(at["length"]))
+            generated = self._generated[row, : at["count"]].tolist()
+            self._waiting.append(Fork(state, *at.item()[:5], own["key"].tolist(), own["owner"].tolist(), generated))
+        self._samples = np.delete(self._samples, samples)
+
+    def _close_gaps(self, in_use: int) -> None:
+        """Moves the last rows into the gaps before them."""
+        moved = (in_use + np.flatnonzero(self._rows["in_use"][in_use:])).tolist()
+        gaps = self._gaps()[: len(moved)]
+        self._copy(moved, gaps)
+        self._empty(moved)
+        places = np.arange(self.slots)
+        places[moved] = gaps
+        self._samples["row"] = places[self._samples["row"]]
+        self._sort()

@@ -45,8 +45,6 @@ class State:
         table: the same for C, ``(parts,)`` of :data:`PART`.
     """
 
-    __slots__ = ("__weakref__", "parts", "table")
-
     def __init__(self, parent: State | None, at: int, own: torch.Tensor):
         self.parts = [part._replace(stop=min(part.stop, at)) for part in (parent.parts if parent else ()) if part.first < at]
         if own.shape[3]:

@@ -180,7 +180,7 @@ class _Probes:
 
 def _caches(alike: Sequence[Item], problems: Sequence[dict], engines: Engines) -> tuple[int, int]:
     """Bytes of the policy's and the PRM's caches at most: the batch's rows at the greatest length, and what is parked beside them."""
-    from tts.engine.decoding import FORKING
+    from tts.engine import FORKING
     from tts.policies.transformers import PREFILLED
 
     grid, spec = alike[0].grid, alike[0].work.spec
