@@ -6,7 +6,7 @@ import torch
 
 def uniforms(keys: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """One number in [0, 1) per key and position, both int64, by SplitMix64 (Steele et al. 2014); float64, same shape as ``keys``."""
-    x = keys.view(np.uint64) + (positions + 1).view(np.uint64) * 0x9E3779B97F4A7C15
+    x: np.ndarray = keys.view(np.uint64) + (positions + 1).view(np.uint64) * 0x9E3779B97F4A7C15
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
     x = (x ^ (x >> 27)) * 0x94D049BB133111EB
     x = x ^ (x >> 31)

@@ -109,7 +109,9 @@ class Engine:
     ):
         self.model = CachedModel(backbone)
         self.device, self.token_bytes = backbone.device, self.model.token_bytes
-        self.reading, self.slots, self.head, self.marks = reading, sampling, head, marks
+        self.head: torch.nn.Module = head
+        self.marks: Marks = marks
+        self.reading, self.slots = reading, sampling
         self.cache, self._read_cache = self.model.cache(sampling), self.model.cache(reading)
         self._tokens_at_once = _ON_CPU if self.device.type == "cpu" else 1 << 30
         self.clear()
@@ -273,7 +275,7 @@ class Engine:
             own, at = leaving[leaving["row"] == row], self._rows[row]
             state = self.cache.park(row, int(at["length"]))
             generated = self._generated[row, : at["count"]].tolist()
-            self._waiting.append(Fork(state, *at.item()[:5], own["key"].tolist(), own["owner"].tolist(), generated))
+            self._waiting.append(Fork._make((state, *at.item()[:5], own["key"].tolist(), own["owner"].tolist(), generated)))
         self._samples = np.delete(self._samples, samples)
 
     def _close_gaps(self, in_use: int) -> None:
