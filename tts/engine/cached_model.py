@@ -25,7 +25,7 @@ class CachedModel:
         self._last_position = getattr(config, "max_position_embeddings", 1 << 30) - 1
         window = getattr(config, "sliding_window", None)
         kinds = getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"]
-        reach = {"full_attention": 1 << 62, "sliding_attention": window}
+        reach = {"full_attention": None, "sliding_attention": window}
         self._reach = {kind: reach[kind] for kind in set(kinds)}  # positions that a layer of each kind sees, itself included
         kernels = cpu_kernels.kernels() if llama_forward.supports(backbone) else None
         self._llama = llama_forward.LlamaForward(backbone, kernels) if kernels else None
@@ -55,8 +55,9 @@ class CachedModel:
         return self._llama(tokens, positions, cache) if self._llama else self._module_forward(tokens, positions, cache)
 
     def _module_forward(self, tokens: torch.Tensor, positions: torch.Tensor, cache: SlotCache) -> torch.Tensor:
-        back = positions[:, None, :, None] - torch.arange(cache.window, device=tokens.device)
-        masks = {kind: (back >= 0) & (back < reach) for kind, reach in self._reach.items()}
+        keys, at = torch.arange(cache.window, device=tokens.device), positions[:, None, :, None]
+        visible = keys <= at
+        masks = {kind: visible if reach is None else visible & (keys > at - reach) for kind, reach in self._reach.items()}
         mask = masks if len(masks) > 1 else next(iter(masks.values()))
         within = positions.clamp(max=self._last_position)  # padding may lie beyond the positions that a model has learnt
         return self.backbone(

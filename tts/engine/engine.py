@@ -197,13 +197,14 @@ class Engine:
         self._generated[np.arange(len(tokens)), rows["count"]] = rows["last"] = tokens
         rows["length"] += in_use  # gaps stay where they are
         rows["count"] += in_use
-        reasons = np.stack([marks.ends[tokens], breaks & rows["stepwise"], rows["count"] >= rows["limit"]], 1)
-        stopped = np.flatnonzero(reasons.any(1) & in_use)
+        ends, boundary, full = marks.ends[tokens], breaks & rows["stepwise"], rows["count"] >= rows["limit"]
+        stopped = np.flatnonzero((ends | boundary | full) & in_use)
         of, owners = self._samples["row"], self._samples["owner"]
-        return [
-            Stop(row, owners[of == row].tolist(), tuple(self._generated[row, :count].tolist()), *why)
-            for row, count, why in zip(stopped.tolist(), rows["count"][stopped].tolist(), reasons[stopped].tolist())
-        ]
+        stops = []
+        for row in stopped.tolist():
+            made = tuple(self._generated[row, : rows["count"][row]].tolist())
+            stops.append(Stop(row, owners[of == row].tolist(), made, bool(ends[row]), bool(boundary[row]), bool(full[row])))
+        return stops
 
     def leave(self, stops: Sequence[Stop], parked: Sequence[bool]) -> list[State | None]:
         """Takes rows out; gives the caches of those that are to be parked, to start forks from."""
