@@ -4,8 +4,6 @@ A small model's time goes into the calls of a module tree and into attention mad
 one matrix product, rotary angles come from a table, and what lies between matrix products is :mod:`tts.engine.cpu_kernels`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch
