@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import io
 import itertools
 import os
 import shutil
@@ -11,10 +10,8 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from unittest.mock import Mock, patch
 
 import pytest
-from tqdm.auto import tqdm
 
 from tts.analysis import grades
 from tts.analysis.accuracy import Results
@@ -26,7 +23,7 @@ from tts.store.store import Store, StoreError
 from tts.tasks import grading, judge, judge_process, maths, prompts, verdicts
 from tts.tasks.base import finding
 from tts.tasks.grading import Grader
-from tts.tasks.judge import Judge, Stopped
+from tts.tasks.judge import Judge
 from tts.tasks.maths import MATHS, Maths
 from tts.tasks.pocket import POCKET
 from tts.tasks.verdicts import Verdicts
@@ -69,7 +66,7 @@ def judged(monkeypatch):
 
 def graded(run):
     with Judges(2) as judges:
-        rows, found = zip(*judges.of_chunk(run, PROBLEMS))
+        rows, found = zip(*judges.of_chunk(run, PROBLEMS, MATHS))
     assert list(rows) == run.read(PROBLEMS)
     return list(found)
 
@@ -227,7 +224,7 @@ def test_what_is_replaced_while_it_is_judged_is_not_kept(run, monkeypatch):
 
     monkeypatch.setattr(Judges, "of_rows", meanwhile)
     with Judges(1) as judges:
-        assert [found for _, found in judges.of_chunk(run, PROBLEMS)] == WANTED
+        assert [found for _, found in judges.of_chunk(run, PROBLEMS, MATHS)] == WANTED
     assert not is_graded(run)
 
 
@@ -240,63 +237,13 @@ def test_what_a_study_reads_is_graded_before(tiny_lm, tmp_path):
     before = list(store.export())
     assert grades.keep(store, [grid, grid]) == 4  # two chunks of each, CoT and the pool
     assert grades.keep(store, [grid]) == 0 and list(store.export()) == before
+    with Judges() as judges:
+        for run, problems in itertools.product(store.runs(), grid.chunks("pocket-main")):
+            assert is_graded(run, problems, POCKET)
+            assert [kept for _, kept in judges.of_chunk(run, problems, POCKET)] == judges.of_rows(run.read(problems))
     damaged, _ = [store.run(spec).path(grid.chunks("pocket-main")[0]) for spec in grid.specs()]
     damaged.write_bytes(damaged.read_bytes()[:-9])
     assert grades.keep(store, [grid]) == 0, "what cannot be read is for whoever reads it to say"
-
-
-def test_chunks_are_graded_beside_what_makes_them(tiny_lm, tmp_path):
-    store = Store(tmp_path)
-    grid = Grid(
-        problems={"pocket-main": 3}, policies=[str(tiny_lm)], methods=["majority"], samples=4, budgets=[4], max_tokens=30, chunk=2, batch=8
-    )
-    with grades.keeping() as grade:
-        assert fill(grid, store, on_stored=grade) == 4
-        deadline = time.monotonic() + 100
-        chunks = [(run, chunk) for run in store.runs() for chunk in grid.chunks("pocket-main")]
-        while not all(is_graded(*chunk, POCKET) for chunk in chunks) and time.monotonic() < deadline:
-            time.sleep(0.01)
-    assert grades.keep(store, [grid]) == 0
-    with Judges() as judges:
-        for run in store.runs():
-            for problems in grid.chunks("pocket-main"):
-                assert [kept for _, kept in judges.of_chunk(run, problems)] == judges.of_rows(run.read(problems))
-
-
-def test_what_is_under_way_beside_ends_with_what_makes_chunks(run, monkeypatch):
-    begun, threads = threading.Event(), threading.active_count()
-
-    def endless(row, grader):
-        begun.set()
-        assert grader.judge.stop.wait(100)
-        raise Stopped
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt), grades.keeping() as grade:
-        patched.setattr(grades, "of_row", endless)
-        grade(run, PROBLEMS)
-        grade(run, PROBLEMS[:1])  # which is not stored, and of which nobody needs to hear
-        assert begun.wait(100)
-        raise KeyboardInterrupt
-    assert threading.active_count() == threads and not is_graded(run)
-    with Judges(1) as judges:
-        assert [found for _, found in judges.of_chunk(run, PROBLEMS)] == WANTED
-
-
-def test_ctrl_c_while_a_progress_bar_draws_ends_the_grading_beside(run):
-    drawing = tqdm(total=1, file=io.StringIO(), mininterval=0)
-    interrupted = Mock(side_effect=KeyboardInterrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt), patch.object(drawing, "display", interrupted), grades.keeping() as grade:
-            grade(run, PROBLEMS)
-            drawing.refresh()  # tqdm keeps its lock where this is interrupted
-        with grades.keeping() as grade:  # and the next study of this process is graded too
-            grade(run, PROBLEMS)
-            deadline = time.monotonic() + 100
-            while not is_graded(run) and time.monotonic() < deadline:
-                time.sleep(0.01)
-    finally:
-        tqdm.get_lock().release()
-    assert is_graded(run)
 
 
 def test_results_that_failed_half_way_are_not_taken_for_whole(tiny_lm, tmp_path):

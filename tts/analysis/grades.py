@@ -6,9 +6,9 @@ found is kept in the store's file of verdicts (:mod:`tts.tasks.verdicts`).
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 
 from tts.generate.grid import Grid
 from tts.store.store import Run, Store, StoreError
-from tts.tasks import task_in
 from tts.tasks.base import Task
 from tts.tasks.grading import Grader, groups
 from tts.tasks.judge import Judge, Stopped
@@ -72,43 +71,32 @@ def of_row(row: dict, grader: Grader) -> Grades:
 
 
 class Judges(AbstractContextManager):
-    """Grades rows side by side, by default one a core and eight at most at once: each judge takes some hundred megabytes.
-
-    ``kept`` says whether the last verdicts could be written; a store may be read-only.
-    """
+    """Grades rows side by side, by default one a core and eight at most at once: each judge takes some hundred megabytes."""
 
     def __init__(self, count: int | None = None):
-        self.kept = True
         self._stop = threading.Event()
         self._judges = [Judge(stop=self._stop) for _ in range(count or min(8, os.cpu_count() or 1))]
-        self._verdicts = cache(lambda folder: Verdicts(folder / VERDICTS))
+        self.verdicts = cache(lambda folder: Verdicts(folder / VERDICTS))
         self._graders = cache(lambda task, kept: [Grader(task, judge=judge, verdicts=kept) for judge in self._judges])
 
-    def of_chunk(self, run: Run, problems: Sequence[dict], task: Task | None = None) -> list[tuple[dict, Grades]]:
+    def of_chunk(self, run: Run, problems: Sequence[dict], task: Task) -> list[tuple[dict, Grades]]:
         """A chunk's rows with their grades, by the problems' task or one that finds their answers otherwise.
 
         Raises:
             tts.store.store.StoreError: where the chunk is missing or damaged.
         """
-        task, verdicts = task or task_in(problems), self._verdicts(run.folder.parent)
-        note = _note(run, problems, task)
+        verdicts = self.verdicts(run.folder.parent)
+        note = _note(run, problems, task)  # before they are read, as they may be replaced meanwhile
         rows = run.read(problems)
         found = self.of_rows(rows, task, verdicts)
         if note and not verdicts.holds(task, note) and not any("judged uncertain" in grades.status for grades in found):
             verdicts.keep(task, note)
-        self.kept = verdicts.writable
         return list(zip(rows, found))
 
     def of_rows(self, rows: Sequence[dict], task: Task = MATHS, verdicts: Verdicts | None = None) -> list[Grades]:
-        """Grades of rows; the same judge gets the same places of a chunk, whose answers it may know from another run.
-
-        Raises:
-            tts.tasks.judge.Stopped: where :meth:`stop` was called meanwhile.
-        """
+        """Grades of rows; the same judge gets the same places of a chunk, whose answers it may know from another run."""
         found: dict[int, Grades] = {}
         graders = self._graders(task, verdicts)
-        # Beside the main thread nobody touches tqdm: Ctrl-C while it draws leaves its lock with that thread for good.
-        quiet = threading.current_thread() is not threading.main_thread()
         self._stop.clear()
 
         def work(lane: int) -> None:
@@ -117,25 +105,18 @@ class Judges(AbstractContextManager):
                     raise Stopped
                 found[place] = of_row(rows[place], graders[lane])
 
-        with (
-            nullcontext() if quiet else tqdm(total=len(rows), desc="grading", unit="problem", leave=False, delay=3) as bar,
-            ThreadPoolExecutor(len(graders)) as pool,
-        ):
+        bar = tqdm(total=len(rows), desc="grading", unit="problem", leave=False, delay=3)
+        with bar, ThreadPoolExecutor(len(graders)) as pool:
             try:
                 lanes = [pool.submit(work, lane) for lane in range(len(graders))]
                 for lane in lanes:
                     while wait([lane], timeout=1).not_done:  # a second at a time, or a signal just before may go unseen
-                        if bar is not None:
-                            bar.update(len(found) - bar.n)
+                        bar.update(len(found) - bar.n)
                     lane.result()
             except BaseException:  # an error of one, or Ctrl-C, stops all, for whose threads the pool waits
                 self._stop.set()
                 raise
         return [found[place] for place in range(len(rows))]
-
-    def stop(self) -> None:
-        """Ends what another thread has graded here."""
-        self._stop.set()
 
     def __exit__(self, *exception: object) -> None:
         for judge in self._judges:
@@ -151,38 +132,17 @@ def keep(store: Store, grids: Iterable[Grid]) -> int:
     for grid in grids:
         for run, name in product(map(store.run, grid.specs()), grid.problems):
             chunks |= {(run.key, fingerprint(chunk), grid.task): (run, chunk, grid.task) for chunk in grid.chunks(name)}
-    verdicts = Verdicts(store.folder / VERDICTS)
-    missing = [asked for asked in chunks.values() if (note := _note(*asked)) and not verdicts.holds(asked[2], note)]
     graded = 0
     with Judges() as judges:
+        verdicts = judges.verdicts(store.folder)
+        missing = [asked for asked in chunks.values() if (note := _note(*asked)) and not verdicts.holds(asked[2], note)]
         for asked in tqdm(missing, desc="grading", unit="chunk", delay=1):
             with suppress(StoreError, OSError):
                 judges.of_chunk(*asked)
                 graded += 1
-            if not judges.kept:
+            if not verdicts.writable:
                 break
     return graded
-
-
-@contextmanager
-def keeping() -> Iterator[Callable[[Run, Sequence[dict]], None]]:
-    """Yields what takes a chunk that was just stored and returns at once; a thread grades it, beside what makes the next ones.
-
-    What the thread has not come to in the end, or cannot grade, is left to :func:`keep`.
-    """
-    under_way: list[Future] = []
-
-    def work(run: Run, problems: Sequence[dict]) -> None:
-        if judges.kept:
-            judges.of_chunk(run, problems)
-
-    with Judges(1) as judges, ThreadPoolExecutor(1) as pool:
-        try:
-            yield lambda run, problems: under_way.append(pool.submit(work, run, problems))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            while wait([chunk for chunk in under_way if not chunk.cancelled()], timeout=0.1).not_done:
-                judges.stop()  # again and again, as it may just have begun with a chunk
 
 
 def _note(run: Run, problems: Sequence[dict], task: Task) -> str | None:

@@ -1,7 +1,7 @@
 """Fills the store with what a grid asks for: here, in processes side by side (:mod:`tts.generate.local_pool`), or on a cluster."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import groupby
 
 from tqdm.auto import tqdm
@@ -15,7 +15,7 @@ from tts.search.registry import is_search
 from tts.store import imported
 from tts.store.rekey import outdated
 from tts.store.run_spec import RunSpec
-from tts.store.store import Run, Store, StoreError
+from tts.store.store import Store, StoreError
 
 
 def missing(grid: Grid, store: Store) -> list[Work]:
@@ -33,14 +33,11 @@ def missing(grid: Grid, store: Store) -> list[Work]:
     ]
 
 
-def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequence[dict]], object] = lambda run, problems: None) -> int:
+def fill(grid: Grid, store: Store, *more: Grid) -> int:
     """Makes what is missing of one or more grids, after another process that writes to the store; returns how many chunks that were.
 
     Only this process writes chunks. Stopping it at any moment loses the chunks under way only.
     Raises ``ValueError`` where a PRM cannot read the problems, before anything is made.
-
-    Args:
-        on_stored: called with the run and the problems of each chunk that was stored.
     """
     grids = (grid, *more)
     work = list({store.run(item.spec).path(item.chunk): item for grid in grids for item in missing(grid, store)}.values())
@@ -68,7 +65,6 @@ def fill(grid: Grid, store: Store, *more: Grid, on_stored: Callable[[Run, Sequen
             for made in _made(left, specs, store, lambda item: bar.set_postfix_str(str(item.spec)), tokens.update):
                 run = store.open(made.work.spec)
                 run.write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps, made.unread)
-                on_stored(run, made.work.chunk)
                 warn(made.warnings)
                 bar.update()
     return len(work)

@@ -290,8 +290,7 @@ def fill(jobs: list[Job]) -> None:
     for experiment in experiments(jobs):
         grids.setdefault(experiment.store.folder, []).extend(experiment.grids())
     for folder, needed in grids.items():
-        with grades.keeping() as grade:
-            runner.fill(needed[0], Store(folder), *needed[1:], on_stored=grade)
+        runner.fill(needed[0], Store(folder), *needed[1:])
         grades.keep(Store(folder), needed)
 
 
