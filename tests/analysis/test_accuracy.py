@@ -224,14 +224,10 @@ def test_active_parameters_of_a_mixture_from_its_weights(tmp_path):
 
 
 def test_break_even():
-    cheap = flops.Cost(100.0, 50.0, decode=10.0, prm_inference=10.0)
-    dear = flops.Cost(1000.0, decode=5.0)
-    queries = flops.break_even_queries(cheap, dear, 5)
-    assert math.isclose(cheap.training + queries * 20 / 5, dear.training + queries * 5 / 5)
-    assert flops.break_even_queries(cheap, flops.Cost(1000.0, decode=50.0), 5) is None
-
-
-def test_break_even_in_words():
+    cheap, dear, queries = flops.Cost(100.0, 50.0, decode=10.0, prm_inference=10.0), flops.Cost(990.0, decode=5.0), 280
+    assert cheap.training + queries * cheap.inference / 5 == dear.training + queries * dear.inference / 5
+    assert flops.cheaper(cheap, dear, 5) == "up to 280 queries" and flops.cheaper(dear, cheap, 5) == "from 280 queries on"
+    assert flops.cheaper(cheap, flops.Cost(990.0, decode=50.0), 5) == "at any number"
     small, large = flops.Cost(100.0, decode=20.0), flops.Cost(400.0, decode=5.0)
     assert flops.cheaper(small, large, 5) == "up to 100 queries" and flops.cheaper(large, small, 5) == "from 100 queries on"
     assert flops.cheaper(small, flops.Cost(400.0, decode=20.0), 5) == "at any number"

@@ -99,19 +99,13 @@ def answering(policy: Shape, prompts: Sequence[float], generated: float, solutio
     )
 
 
-def break_even_queries(first: Cost, second: Cost, queries: int) -> float | None:
-    """After how many queries two costs, measured over ``queries``, are the same in total; None where one is dearer at any number."""
-    training = first.training - second.training
-    per_query = (second.inference - first.inference) / queries
-    return None if per_query == 0 or training / per_query <= 0 else training / per_query
-
-
 def cheaper(first: Cost, second: Cost, queries: int) -> str:
     """In words, at which numbers of queries the first of two costs, measured over ``queries``, is less in total."""
     if math.isnan(first.total) or math.isnan(second.total):
         return "unknown"
-    even = break_even_queries(first, second, queries)
-    if even is None:
+    per_query = (second.inference - first.inference) / queries
+    even = (first.training - second.training) / per_query if per_query else 0.0
+    if even <= 0:
         # Neither is dearer at first and cheaper later on, so that one of them is at least level in both.
         lower = (first.training, first.inference) < (second.training, second.inference)
         return "at any number" if lower else "at no number"
