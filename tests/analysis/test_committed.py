@@ -108,12 +108,15 @@ def test_outcomes_of_different_settings_are_not_kept_in_one_file(fresh, tmp_path
 
 
 @pytest.mark.slow
-def test_what_another_file_holds_is_not_kept_twice(fresh, tmp_path):
+def test_what_two_files_hold_counts_once(fresh, tmp_path):
     grid, rows, _ = fresh
     committed.commit([(grid, rows[rows["method"] != "dvts"])], tmp_path / "a.parquet")
-    path = committed.commit([(grid, rows)], tmp_path / "b.parquet")
-    assert set(pd.read_parquet(path)["method"]) == {"dvts"}
-    assert committed.committed(grid, tmp_path).grid.methods == grid.methods
+    assert committed.committed(grid, tmp_path) is None
+    committed.commit([(grid, rows[rows["method"] != "majority"])], tmp_path / "b.parquet")
+    committed.commit([(grid, rows)], tmp_path / "alone" / "c.parquet")
+    again, alone = committed.committed(grid, tmp_path), committed.committed(grid, tmp_path / "alone")
+    assert again.grid == grid
+    pd.testing.assert_frame_equal(again.table, alone.table)
 
 
 @pytest.mark.slow

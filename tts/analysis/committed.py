@@ -62,8 +62,6 @@ def collect(evidence: Evidence) -> pd.DataFrame:
 def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
     """Keeps the outcomes of several grids (other seeds, other policies) in one file, with settings and weights.
 
-    What another file of the folder holds already, with the same settings, is left out.
-
     Raises:
         ValueError: where the grids differ in more than policies, PRMs, problems, methods, budgets, samples and seed.
     """
@@ -72,13 +70,7 @@ def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
     if any(other != settings for other in others):
         raise ValueError(f"outcomes of different settings cannot be kept in one file: {[settings, *others]}")
     names = sorted({name for grid in asked for name in (*grid.policies, *grid.prms)})
-    rows = pd.concat(frames, ignore_index=True).drop_duplicates(KEY)
-    for other in (other for other in path.parent.glob("*.parquet") if other != path):
-        held, _ = _read(other, other.stat().st_mtime_ns)
-        if held.attrs["settings"] == settings:
-            known = pd.MultiIndex.from_frame(held[KEY].astype(dict.fromkeys(NAMES, str)))
-            rows = rows[~pd.MultiIndex.from_frame(rows[KEY]).isin(known)]
-    rows = rows.astype(dict.fromkeys(NAMES, "category"))
+    rows = pd.concat(frames, ignore_index=True).drop_duplicates(KEY).astype(dict.fromkeys(NAMES, "category"))
     counts = rows.groupby("problems", observed=True)["problem_id"].nunique().to_dict()
     rows.attrs = {
         "settings": settings,
