@@ -114,10 +114,9 @@ def bootstrap(
     of_means: Callable[[np.ndarray], np.ndarray] = lambda means: means,
     clusters: Sequence[object] | None = None,
     resamples: int = 2000,
-    level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap over problems, of a mean or of any function of several columns' means.
+    """The 95 % percentile bootstrap over problems, of a mean or of any function of several columns' means.
 
     For a paired difference pass the per-problem differences.
 
@@ -139,7 +138,7 @@ def bootstrap(
         raise ValueError(f"an interval needs at least two problems; given {len(sizes)}: give more in the parameter problems")
     drawn = _drawn(len(sizes), resamples, seed)
     means = ((drawn @ sums).T / (drawn @ sizes)).T
-    tail = (1 - level) / 2 * 100
+    tail = (1 - 0.95) / 2 * 100
     low, high = np.percentile(of_means(means), [tail, 100 - tail])
     return Interval(float(of_means(values.mean(0))), float(low), float(high), "bootstrap over problems")
 
