@@ -20,21 +20,14 @@ MAJORITY = Rule("", "majority")
 
 @dataclass(frozen=True)
 class Graded:
-    """One problem's candidates, graded.
+    """One problem's candidates, graded."""
 
-    Attributes:
-        group, correct, status: of each candidate's answer, as in :class:`tts.analysis.grades.Grades`.
-        scores: each candidate's score, by aggregate; empty where unscored.
-        subtree: first index of each candidate's path.
-        tokens: of the whole search: prompt_tokens, policy_tokens, prm_tokens; None where they are not recorded.
-    """
-
-    group: np.ndarray
+    group: np.ndarray  # this, correct and status as in :class:`tts.analysis.grades.Grades`
     correct: np.ndarray
     status: list[str]
-    scores: dict[str, np.ndarray]
-    subtree: np.ndarray
-    tokens: dict[str, int | None]
+    scores: dict[str, np.ndarray]  # each candidate's score, by aggregate; empty where unscored
+    subtree: np.ndarray  # first index of each candidate's path
+    tokens: dict[str, int | None]  # of the whole search: prompt_tokens, policy_tokens, prm_tokens; None where they are not recorded
 
 
 def graded_row(row: dict, grades: Grades) -> Graded:

@@ -11,18 +11,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """What a forward pass costs depends on.
+    """What a forward pass costs depends on."""
 
-    Attributes:
-        parameters: all of them, which must be in memory.
-        attention_width: heads times head size; the mean of keys and values where they differ.
-        idle: parameters that a token does not meet, of the experts of a mixture that it is not sent to.
-    """
-
-    parameters: float
+    parameters: float  # all of them, which must be in memory
     layers: float = 0
-    attention_width: float = 0
-    idle: float = 0
+    attention_width: float = 0  # heads times head size; the mean of keys and values where they differ
+    idle: float = 0  # parameters that a token does not meet, of the experts of a mixture that it is not sent to
 
     @property
     def active(self) -> float:
@@ -47,23 +41,15 @@ def attention(shape: Shape, contexts: float) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """FLOPs of training and of answering a set of problems, in parts that do not overlap, and what must be in memory.
+    """FLOPs of training and of answering a set of problems, in parts that do not overlap, and what must be in memory."""
 
-    Attributes:
-        policy_training, prm_training: each model once.
-        prefill, decode: reading of the prompts and generation of the solutions, the policy's 2N a token.
-        prm_inference: reading by the PRM, its 2N a token.
-        attention: attention of policy and PRM, over prompts and solutions.
-        deployed: parameters of policy and PRM.
-    """
-
-    policy_training: float = 0.0
+    policy_training: float = 0.0  # each model once
     prm_training: float = 0.0
-    prefill: float = 0.0
-    decode: float = 0.0
-    prm_inference: float = 0.0
-    attention: float = 0.0
-    deployed: float = 0.0
+    prefill: float = 0.0  # reading of the prompts, the policy's 2N a token
+    decode: float = 0.0  # generation of the solutions, likewise
+    prm_inference: float = 0.0  # reading by the PRM, its 2N a token
+    attention: float = 0.0  # of policy and PRM, over prompts and solutions
+    deployed: float = 0.0  # parameters of policy and PRM
 
     @property
     def inference(self) -> float:

@@ -22,21 +22,14 @@ ALONE = "samples"  # the column of what needs no PRM: CoT, and the pool of major
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What the model does not know.
+    """What the model does not know."""
 
-    Attributes:
-        tokens, otherwise: tokens of a solution, by problem set and of any other set.
-        prompt: tokens of a prompt.
-        peak: operations a second of one GPU.
-        decoding, reading: shares of the peak that generating reaches, and a PRM, which reads many tokens at once.
-    """
-
-    tokens: dict[str, float] = field(default_factory=lambda: {"math500": 600.0, "aime24": 1200.0})
-    otherwise: float = 600.0
-    prompt: float = 200.0
-    peak: float = 989e12
-    decoding: float = 0.1
-    reading: float = 0.4
+    tokens: dict[str, float] = field(default_factory=lambda: {"math500": 600.0, "aime24": 1200.0})  # of a solution, by problem set
+    otherwise: float = 600.0  # of a solution of any other set
+    prompt: float = 200.0  # tokens
+    peak: float = 989e12  # operations a second of one GPU
+    decoding: float = 0.1  # share of the peak that generating reaches
+    reading: float = 0.4  # that a PRM reaches, which reads many tokens at once
 
     def __str__(self) -> str:
         lengths = ", ".join(f"{count:g} on {name}" for name, count in self.tokens.items())

@@ -29,18 +29,13 @@ VERDICTS = "verdicts.sqlite"
 
 @dataclass(frozen=True)
 class Grades:
-    """Of one problem's candidates.
+    """Of one problem's candidates."""
 
-    Attributes:
-        group: number of each one's answer; -1 for none that votes.
-        correct: whether it is right.
-        status: ``answered`` (``answered, phrase`` where it was found in another way than the task's own), ``no answer``, ``truncated``
-            (cut off by a limit, which counts as no answer), ``unreadable``, or ``judged uncertain`` (its judges were lost: it counts as
-            wrong, and another try may see it otherwise).
-    """
-
-    group: list[int]
+    group: list[int]  # number of each one's answer; -1 for none that votes
     correct: list[bool]
+    # "answered" ("answered, phrase" where it was found in another way than the task's own), "no answer", "truncated" (cut off by a limit,
+    # which counts as no answer), "unreadable", or "judged uncertain" (its judges were lost: it counts as wrong, and another try may see it
+    # otherwise)
     status: list[str]
 
 

@@ -19,17 +19,11 @@ from tts.tasks.verdicts import Verdicts
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Two runs on the problems that both hold.
+    """Two runs on the problems that both hold."""
 
-    Attributes:
-        problems: number of those problems.
-        runs: one row for each: run (in words), accuracy, low, high, policy_tokens and prm_tokens (mean per problem).
-        difference: first accuracy less second, paired by problem; None on too few problems for an interval.
-    """
-
-    problems: int
-    runs: pd.DataFrame
-    difference: stats.Interval | None
+    problems: int  # number of those
+    runs: pd.DataFrame  # a row for each: run (in words), accuracy, low, high, policy_tokens and prm_tokens (mean per problem)
+    difference: stats.Interval | None  # first accuracy less second, paired by problem; None on too few problems for an interval
 
     def __str__(self) -> str:
         if (d := self.difference) is None:

@@ -33,19 +33,14 @@ WON = ("kept", "finished")
 
 @dataclass(frozen=True)
 class Loss:
-    """Where a search lost the right answer.
+    """Where a search lost the right answer."""
 
-    Attributes:
-        kind: ``found`` (the selected answer is right), ``vote`` (a right candidate finished and was not selected), ``pruned``,
-            ``cut off`` or ``depth limit`` (the state of the last right candidates), ``not sampled`` (no step that the policy wrote
-            there was right), or ``unknown`` (no exact checker applies).
-        step: the step at which it was lost, from 1; None for ``found``, ``vote`` and ``unknown``.
-        score: the PRM's score of the best candidate that was right there; None where there was none or it was not scored.
-    """
-
+    # "found" (the selected answer is right), "vote" (a right candidate finished and was not selected), "pruned", "cut off" or "depth limit"
+    # (the state of the last right candidates), "not sampled" (no step that the policy wrote there was right), or "unknown" (no exact
+    # checker applies)
     kind: str
-    step: int | None = None
-    score: float | None = None
+    step: int | None = None  # at which it was lost, from 1; None for "found", "vote" and "unknown"
+    score: float | None = None  # the PRM's, of the best candidate that was right there; None where there was none or it was not scored
 
     def __str__(self) -> str:
         best = "" if self.score is None else f", best score {self.score:.2f}"
@@ -62,23 +57,16 @@ class Loss:
 
 @dataclass(frozen=True)
 class Followed:
-    """A search with what became of each of its candidates.
-
-    Attributes:
-        answer: the right answer.
-        nodes: candidates of :func:`unrolled`.
-        selected: the one of them whose answer, ``given``, is the answer; None where nothing finished.
-        steps: rows of :func:`candidate_steps`.
-    """
+    """A search with what became of each of its candidates."""
 
     problem: str
-    answer: str
+    answer: str  # the right one
     method: str
-    nodes: list[Candidate]
-    selected: Candidate | None
-    steps: pd.DataFrame
+    nodes: list[Candidate]  # of :func:`unrolled`
+    selected: Candidate | None  # of the nodes; None where nothing finished
+    steps: pd.DataFrame  # of :func:`candidate_steps`
     loss: Loss
-    given: str | None
+    given: str | None  # the answer of the selected one
 
     @property
     def depth(self) -> int:

@@ -44,28 +44,21 @@ class Limits(BaseModel, extra="forbid"):
 
 
 class Entry(BaseModel, extra="forbid"):
-    """What to do with problems of one predicted difficulty at one budget, and what that gave.
-
-    Attributes:
-        aggregate: empty for majority voting.
-        accuracy, low, high: cross-fitted accuracy on the ``problems`` of that difficulty, with its 95 % interval.
-        policy_tokens, prm_tokens: mean per problem; the PRM's are an upper bound where part of a pool was scored.
-        flops: FLOPs of inference, mean per problem, by the study's convention with the PRM added. None, like tokens, where unknown:
-            imports may lack token counts, and not every model's size is known.
-    """
+    """What to do with problems of one predicted difficulty at one budget, and what that gave."""
 
     difficulty: Literal["easy", "medium", "hard"]
     method: str
-    aggregate: Literal["", *AGGREGATES]
+    aggregate: Literal["", *AGGREGATES]  # empty for majority voting
     vote: Literal[*VOTES]
     n: int = Field(ge=1)
-    accuracy: Share
+    accuracy: Share  # cross-fitted, with its 95 % interval
     low: Share
     high: Share
-    problems: int = Field(ge=1)
+    problems: int = Field(ge=1)  # of that difficulty, which the accuracy is of
+    # Means per problem, None where unknown: imports may lack token counts, and not every model's size is known.
     policy_tokens: Amount
-    prm_tokens: Amount
-    flops: Amount
+    prm_tokens: Amount  # an upper bound where part of a pool was scored
+    flops: Amount  # of inference, by the study's convention with the PRM added
 
     @field_validator("method")
     @classmethod
@@ -81,23 +74,16 @@ class Entry(BaseModel, extra="forbid"):
 
 
 class Strategy(BaseModel, extra="forbid"):
-    """What was learnt for one policy and one PRM.
-
-    Attributes:
-        peek: samples from which the difficulty of a problem is predicted.
-        thresholds: mean PRM score of those above which a problem is easy, and below which it is hard.
-        aggregate: aggregate of the scores that are averaged.
-        learnt_on: problem sets and their number of problems.
-    """
+    """What was learnt for one policy and one PRM."""
 
     policy: Model
     prm: Model
     sampling: Limits
     beam_width: int = Field(ge=1)
-    peek: int = Field(ge=1)
-    thresholds: tuple[Share, Share]
-    aggregate: Literal[*AGGREGATES]
-    learnt_on: dict[str, int]
+    peek: int = Field(ge=1)  # samples from which the difficulty of a problem is predicted
+    thresholds: tuple[Share, Share]  # mean PRM scores: from the first on a problem is easy, below the second hard
+    aggregate: Literal[*AGGREGATES]  # of the scores that are averaged
+    learnt_on: dict[str, int]  # problem sets and their number of problems
     entries: list[Entry] = Field(min_length=1)
 
     def difficulty(self, score: float) -> str:

@@ -31,21 +31,13 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Fitted:
-    """A strategy that was chosen, and how accurate it is.
+    """A strategy that was chosen, and how accurate it is."""
 
-    Attributes:
-        estimates: ``(1 + resamples,)``, its accuracy on the problems as they are, then on each resample of them.
-        of_bin: accuracy on each bin's problems alone.
-        choice: number of the candidate chosen for each bin on all problems: what to use on new ones.
-        stability: share of resamples in which a bin's choice is the same.
-        cost: mean over the problems of what the chosen candidates cost, chosen as for the accuracy.
-    """
-
-    estimates: np.ndarray
-    of_bin: dict[str, Interval]
-    choice: dict[str, int]
-    stability: dict[str, float]
-    cost: float
+    estimates: np.ndarray  # (1 + resamples,), its accuracy on the problems as they are, then on each resample of them
+    of_bin: dict[str, Interval]  # accuracy on each bin's problems alone
+    choice: dict[str, int]  # number of the candidate chosen for each bin on all problems: what to use on new ones
+    stability: dict[str, float]  # share of resamples in which a bin's choice is the same
+    cost: float  # mean over the problems of what the chosen candidates cost, chosen as for the accuracy
 
     @property
     def accuracy(self) -> Interval:
@@ -156,15 +148,10 @@ def _of_bin(right: np.ndarray, count: np.ndarray) -> Interval:
 
 @dataclass(frozen=True)
 class Gain:
-    """How many times less compute-optimal TTS needs.
+    """How many times less compute-optimal TTS needs."""
 
-    Attributes:
-        bound: ``""``, ``">"`` where TTS is that accurate at its smallest budget already, ``"<"`` where it never is.
-        interval: the gain with its 95 % interval; censored resamples enter with their bound.
-    """
-
-    bound: str
-    interval: Interval
+    bound: str  # "", ">" where TTS is that accurate at its smallest budget already, "<" where it never is
+    interval: Interval  # the gain with its 95 % interval; censored resamples enter with their bound
 
     def __str__(self) -> str:
         return f"{self.bound}{self.interval.estimate:.3g} [{self.interval.low:.3g}, {self.interval.high:.3g}]"
