@@ -8,13 +8,12 @@ import pandas as pd
 
 from tts.analysis import stats
 from tts.analysis.accuracy import MAJORITY, Graded, by_part, graded_row, vote_of
-from tts.analysis.grades import VERDICTS, Judges
+from tts.analysis.grades import Judges
 from tts.search.registry import GREEDY, METHODS, POOL, Settings, is_search
 from tts.store.run_spec import RunSpec
 from tts.store.store import Run, StoreError
 from tts.tasks import task_of_key
 from tts.tasks.selection import Rule
-from tts.tasks.verdicts import Verdicts
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
     if not common:
         raise StoreError(f"no common problem: {first.folder.name} holds {len(rows[0])}, {second.folder.name} {len(rows[1])} others")
     held = [[of[name] for name in common] for of in rows]
-    task, verdicts = task_of_key(first.spec.task), Verdicts(first.folder.parent / VERDICTS)
     with Judges() as judges:
+        task, verdicts = task_of_key(first.spec.task), judges.verdicts(first.folder.parent)
         graded = [map(graded_row, of, judges.of_rows(of, task, verdicts)) for of in held]
     values = [np.array([_accuracy(run.spec, problem, rule) for problem in of]) for run, of in zip(runs, graded)]
     table = pd.DataFrame(

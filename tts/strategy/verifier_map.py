@@ -25,14 +25,10 @@ AXES = ("false positive", "false negative")
 POLICIES = ("policy-10k", "policy-32k", "policy-94k")
 
 
-def dials() -> list[str]:
-    """The names of the map's checkers."""
-    return [f"dial:{fp:g},{fn:g}" for fp in FALSE_POSITIVES for fn in FALSE_NEGATIVES]
-
-
 def committed_map(grid: Grid, n: int = 16) -> Evidence | None:
     """The dialled checkers' committed outcomes, with a grid's settings; None where there are none."""
-    changed = {"policies": list(POLICIES), "prms": dials(), "methods": compared(study=True), "samples": n, "budgets": [4, n]}
+    dials = [f"dial:{fp:g},{fn:g}" for fp, fn in product(FALSE_POSITIVES, FALSE_NEGATIVES)]
+    changed = {"policies": list(POLICIES), "prms": dials, "methods": compared(study=True), "samples": n, "budgets": [4, n]}
     return committed.committed(Grid(**(grid.model_dump() | changed)))
 
 
