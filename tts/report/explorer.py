@@ -101,7 +101,7 @@ def tree(followed: Followed, step: int) -> bytes:
 
 
 class Explorer:
-    """A widget, ``view``: two menus, a step that goes back and forth, the step's candidates and the tree so far.
+    """A widget, ``view``: two menus, a slider over the steps, the step's candidates and the tree so far.
 
     ``search``: as :func:`searches` gives it; ``problems``: text and right answer of each.
     """
@@ -112,19 +112,15 @@ class Explorer:
         self.problem = ipywidgets.Dropdown(description="problem", options=texts, layout={"width": "460px"})
         self.method = ipywidgets.Dropdown(description="method", options=[(method_of(name).label, name) for name in methods])
         self.step = ipywidgets.IntSlider(description="step", min=1, max=1, value=1)
-        self.back = ipywidgets.Button(description="back", icon="arrow-left", layout={"width": "90px"})
-        self.on = ipywidgets.Button(description="on", icon="arrow-right", layout={"width": "90px"})
         self.lost = ipywidgets.Button(description="where it was lost", icon="search")
         self.verdict, self.table, self.tree = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.Image(format="png", width=420)
-        choice, moves = ipywidgets.HBox([self.problem, self.method]), ipywidgets.HBox([self.step, self.back, self.on, self.lost])
+        choice, moves = ipywidgets.HBox([self.problem, self.method]), ipywidgets.HBox([self.step, self.lost])
         below = ipywidgets.HBox([self.table, self.tree], layout={"flex_flow": "row wrap", "align_items": "flex-start"})
         self.view = ipywidgets.VBox([choice, moves, self.verdict, below])
         self.problem.observe(lambda _: self._load(), "value")
         self.method.observe(lambda _: self._load(), "value")
         self.step.observe(lambda _: self._show(), "value")
-        self.back.on_click(lambda _: self._move(self.step.value - 1))
-        self.on.on_click(lambda _: self._move(self.step.value + 1))
-        self.lost.on_click(lambda _: self._move(self.followed.loss.step or 1))
+        self.lost.on_click(lambda _: self.step.set_trait("value", self.followed.loss.step))
         self._load()
 
     def _load(self) -> None:
@@ -137,12 +133,8 @@ class Explorer:
             self.step.max, self.step.value = self.followed.depth, 1
         self._show()
 
-    def _move(self, step: int) -> None:
-        self.step.value = step  # which the slider keeps within its ends
-
     def _show(self) -> None:
         found, step = self.followed, self.step.value
         given = "no answer" if found.given is None else f"answer {escape(found.given)}"
         self.verdict.value = f"{given}, right is {escape(found.answer)}: <b>{escape(str(found.loss))}</b>"
-        self.back.disabled, self.on.disabled = step == 1, step == self.step.max
         self.table.value, self.tree.value = page(found, step), tree(found, step)
