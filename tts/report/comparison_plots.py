@@ -52,12 +52,10 @@ def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
     image = ax.imshow(differences, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
     for row in rows.itertuples():
         x, y, difference = larges.index(row.large), smalls.index(row.small), 100 * row.difference
-        look = {
-            "color": "white" if abs(difference) > 0.6 * limit else "black",
-            "weight": "bold" if row.verdict == "supported" else "normal",
-        }
+        colour = "white" if abs(difference) > 0.6 * limit else "black"
+        weight = "bold" if row.verdict == "supported" else "normal"
         text = f"{difference:+.1f}\n[{100 * row.low:+.0f}, {100 * row.high:+.0f}]"
-        ax.text(x, y, text, ha="center", va="center", fontsize=5.5, **look)
+        ax.text(x, y, text, ha="center", va="center", fontsize=5.5, color=colour, weight=weight)
         if row.verdict == "undecided":
             ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor="0.75", linewidth=0))
     _name_cells([short(name) for name in larges], [short(name) for name in smalls], ax)

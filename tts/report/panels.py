@@ -56,12 +56,9 @@ def panels(
 ) -> Figure:
     """A figure of panels in rows, as wide as a paper's column where it has one column of panels, else as wide as two.
 
-    Args:
-        parts: name of each panel, whose short form is its title, and what ``draw`` draws on its axes, row by row.
-        labels: labels of x and y; they stand at the lowest panels and at the left ones. The panels of a row share their y axis.
-        height: inches of a row.
-        columns: panels in a row at most, by default all; more than four are wrapped into rows of three.
-        legend: entries in a row of the legend, 0 for as many as fit; None for no legend.
+    ``parts``: name of each panel and what ``draw`` draws on its axes; ``labels``: of x, at the lowest panels, and of y, at the left
+    ones; ``height``: inches of a row, whose panels share their y axis; ``columns``: panels in a row at most, by default all, but more
+    than four are wrapped into rows of three; ``legend``: entries in a row of it, 0 for as many as fit, None for no legend.
     """
     parts = list(parts)
     columns = min(columns or len(parts), len(parts))
@@ -140,9 +137,10 @@ def line(rows: pd.DataFrame, x: str, ax: Axes, y: str = "accuracy", band: float 
 def lines_over_budget(rows: pd.DataFrame, key: str, styles: dict[str, dict[str, Any]], ax: Axes) -> None:
     """One :func:`line` per value of ``key`` over the budget N; where all have but one and the same N, the points stand side by side.
 
-    ``rows``: columns ``key``, n, accuracy, low, high; ``styles``: value of ``key`` -> arguments of :func:`line`, in the legend's order.
+    ``rows``: columns ``key``, n, accuracy, low, high; ``styles``: value of ``key``, which is the label where there is none -> arguments
+    of :func:`line`, in the legend's order.
     """
-    held = [(style, part.sort_values("n")) for name, style in styles.items() if len(part := rows[rows[key] == name])]
+    held = [({"label": name} | style, part.sort_values("n")) for name, style in styles.items() if len(part := rows[rows[key] == name])]
     alone = len({n for _, part in held for n in part["n"]}) == 1
     over_budget(ax)
     for place, (style, part) in enumerate(held):

@@ -96,18 +96,15 @@ def bins_per_policy(table: pd.DataFrame, title: str = "") -> Figure:
     return panels(table.groupby("policy", sort=False), draw, ("difficulty (problems)", "accuracy"), 2.4, title=title)
 
 
-STRATEGIES = {
-    name: {"label": name, "color": colour, "linestyle": style, "marker": marker, "band": band}
-    for name, colour, style, marker, band in (
-        ("CoT", "0.5", ":", "", 0.0),
-        ("Pass@1", "0.5", "-.", "x", 0.0),
-        ("majority", "C0", "-", "o", 0.0),
-        ("the study's rule", "C3", "-", "D", 0.0),
-        ("best fixed, cross-fitted", "C4", "-", "^", 0.0),
-        ("optimal, predicted difficulty, cross-fitted", "C5", "-", "s", 0.0),
-        ("optimal, oracle difficulty, cross-fitted", "C1", "-", "v", 0.12),
-        ("optimal, oracle difficulty, in-sample", "C1", "--", "", 0.0),
-    )
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "CoT": {"color": "0.5", "linestyle": ":", "band": 0},
+    "Pass@1": {"color": "0.5", "linestyle": "-.", "marker": "x", "band": 0},
+    "majority": {"color": "C0", "marker": "o", "band": 0},
+    "the study's rule": {"color": "C3", "marker": "D", "band": 0},
+    "best fixed, cross-fitted": {"color": "C4", "marker": "^", "band": 0},
+    "optimal, predicted difficulty, cross-fitted": {"color": "C5", "marker": "s", "band": 0},
+    "optimal, oracle difficulty, cross-fitted": {"color": "C1", "marker": "v"},
+    "optimal, oracle difficulty, in-sample": {"color": "C1", "linestyle": "--", "band": 0},
 }
 
 

@@ -22,10 +22,10 @@ from tts.search.registry import prm_of
 ROLES = ("small", "small with verifier", "large", "large with verifier")
 PAIRS = {f"{ROLES[first]} − {ROLES[second]}": (ROLES[first], ROLES[second]) for first, second in ((1, 2), (1, 0), (3, 2), (2, 0))}
 CURVES: dict[str, dict[str, Any]] = {
-    "Pass@N": {"label": "Pass@N", "color": "#000000", "linestyle": "--"},
-    "Majority": {"label": "Majority", "color": "C0", "marker": "o"},
-    "Pass@N, GSM8K": {"label": "Pass@N, GSM8K", "color": "#7f7f7f", "linestyle": "--"},
-    "Majority, GSM8K": {"label": "Majority, GSM8K", "color": "C1", "marker": "s"},
+    "Pass@N": {"color": "#000000", "linestyle": "--"},
+    "Majority": {"color": "C0", "marker": "o"},
+    "Pass@N, GSM8K": {"color": "#7f7f7f", "linestyle": "--"},
+    "Majority, GSM8K": {"color": "C1", "marker": "s"},
 }
 
 
@@ -36,8 +36,7 @@ def verdicts(ledger: pd.DataFrame, pocket: str = "pocket") -> pd.DataFrame:
     """
     of = ledger.pivot(index="claim", columns="scope", values="verdict").loc[ledger["claim"].unique(), ["released", pocket]]
     of = of[(of != "not tested").all(axis=1)]
-    together = np.where(of["released"] == of[pocket], "agree", "disagree")
-    together = np.where((of == "undecided").any(axis=1), "undecided", together)
+    together = np.select([(of == "undecided").any(axis=1), of["released"] == of[pocket]], ["undecided", "agree"], "disagree")
     table = findings.wide(ledger).loc[of.index, ["statement", "released", pocket]].assign(together=together)
     return table.sort_values("together", key=lambda column: column.map(["disagree", "agree", "undecided"].index), kind="stable")
 
@@ -126,11 +125,11 @@ def gsm8k() -> pd.DataFrame:
 
 def coder() -> dict[str, pd.DataFrame]:
     """Whether the smaller and the larger coder were right on each task, by problem set; + stands for base and plus tests."""
-    names, found = {"humaneval": "HumanEval", "mbpp": "MBPP"}, {}
-    for (name, tests), part in released.table("coder").groupby(["problem_set", "tests"]):
-        both = released.outcomes(part, ["1.5B", "7B"]).set_axis(["small", "large"], axis=1)
-        found[f"{names[name]}{'+' * (tests == 'plus')}, 1.5B and 7B"] = both
-    return found
+    names = {"humaneval": "HumanEval", "mbpp": "MBPP"}
+    return {
+        f"{names[name]}{'+' * (tests == 'plus')}, 1.5B and 7B": released.outcomes(part, ["1.5B", "7B"]).set_axis(["small", "large"], axis=1)
+        for (name, tests), part in released.table("coder").groupby(["problem_set", "tests"])
+    }
 
 
 def accuracies(outcomes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -41,11 +41,7 @@ def draw(
 ) -> None:
     """A search as a tree: one dot per sampled step, coloured by its score, the selected solution's path in black.
 
-    Args:
-        nodes: every candidate that was sampled; ``selected`` is the one whose answer is the answer.
-        colourbar: whether to draw the scale of the scores.
-        until: the last step to draw, everything in its final place; None for all.
-        ringed: paths of the candidates that get a purple ring.
+    ``until``: the last step to draw, everything in its final place; ``ringed``: paths of the candidates that get a purple ring.
     """
     children: dict[tuple[int, ...], list[Candidate]] = {}
     for node in nodes:
