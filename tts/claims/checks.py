@@ -94,10 +94,7 @@ def _average(means: np.ndarray) -> np.ndarray:
 
 
 def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Finding:
-    """The largest policy that is ``ratio`` times smaller than the largest, with test-time scaling, less the largest with CoT.
-
-    ``of``: size that is compared: ``parameters``, or ``flops`` in total by the study's convention.
-    """
+    """The largest policy of ``ratio`` times fewer ``parameters`` or total ``flops`` than the largest, with TTS, less that one with CoT."""
     *smaller, large = scope.policies
     times = {policy: _times(scope, policy, large, of) for policy in smaller}
     fitting = [policy for policy in smaller if times[policy] >= ratio]
@@ -120,10 +117,7 @@ def _times(scope: Scope, small: str, large: str, of: str) -> float:
 
 
 def _with_tts(scope: Scope, policy: str) -> np.ndarray:
-    """Accuracy with a method chosen cross-fitted, by difficulty where that was counted, among those that ran with the good PRM.
-
-    On the problems and on each resample of :func:`tts.strategy.compute_optimal.resampled_means`, ``(1 + resamples,)``.
-    """
+    """Accuracy with the best method that ran with the good PRM, cross-fitted, by difficulty where counted, ``(1 + resamples,)``."""
     values = []
     for method in compared(study=True):
         with suppress(NotTested):
@@ -136,10 +130,9 @@ def _with_tts(scope: Scope, policy: str) -> np.ndarray:
 
 def compute_optimal_over_majority(scope: Scope) -> Finding:
     """The cross-fitted compute-optimal strategy less majority voting, for the policy for which that is least certain."""
-    findings = []
-    for policy in scope.policies:
-        difference = interval(_with_tts(scope, policy) - resampled_means(scope.values(policy, "majority")))
-        findings.append(Finding.of(difference, "points", f"least certain of {len(scope.policies)} policies: {short(policy)}"))
+    differences = {p: interval(_with_tts(scope, p) - resampled_means(scope.values(p, "majority"))) for p in scope.policies}
+    among = f"least certain of {len(differences)} policies"
+    findings = [Finding.of(difference, "points", f"{among}: {short(p)}") for p, difference in differences.items()]
     return min(findings, key=certainty)
 
 
@@ -264,12 +257,11 @@ def published_gain(first: str, second: str) -> Finding:
 
 def published_relative_gain(first: str, second: str) -> Finding:
     """The relative gain over CoT of a first policy of Table 5 less that of a second; interval by the delta method."""
-    table, gains, variance = published.read("table5").set_index("model"), [], 0.0
-    for model in (first, second):
-        cot, tts = table.loc[model, ["cot", "compute_optimal_tts"]].astype(float) / 100
-        gains.append(tts / cot - 1)
-        variance += (tts / cot) ** 2 * ((1 - tts) / (500 * tts) + (1 - cot) / (500 * cot))
-    estimate, half = gains[0] - gains[1], 1.96 * np.sqrt(variance)
+    table = published.read("table5").set_index("model").loc[[first, second]]
+    cot, tts = table["cot"].to_numpy() / 100, table["compute_optimal_tts"].to_numpy() / 100
+    gains = tts / cot - 1
+    variances = (tts / cot) ** 2 * ((1 - tts) / (500 * tts) + (1 - cot) / (500 * cot))
+    estimate, half = gains[0] - gains[1], 1.96 * np.sqrt(variances.sum())
     detail = f"{gains[0]:+.1%} for {first}, {gains[1]:+.1%} for {second}"
     return Finding(estimate, estimate - half, estimate + half, "delta method, as of independent samples", "share", detail)
 

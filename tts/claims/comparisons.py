@@ -143,10 +143,7 @@ def ways_of(
 
 
 def flops_claims(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """The three claims apart: in how many comparisons each holds (a ratio above 1), of those where it is known, and the ratio's range.
-
-    ``comparisons``: rows of :func:`flops_comparisons`, or the published ones.
-    """
+    """In how many of the comparisons, published or not, each of the three claims holds (a ratio above 1), and the ratio's range."""
     ratios = comparisons.melt("counted", list(CLAIMS), "claim", "ratio").astype({"ratio": float})
     ratios["claim"] = ratios["claim"].str.replace("times fewer", "fewer")
     return (
@@ -166,11 +163,9 @@ def widest(comparisons: pd.DataFrame) -> tuple[str, str] | None:
 
 
 def totals(ways: dict[str, flops.Cost], queries: int) -> pd.DataFrame:
-    """Total FLOPs over the number of queries answered, around where inference catches up with training, of each way of known training.
-
-    ``ways``: costs by name, measured over ``queries``.
-    """
+    """Total FLOPs of each way of known training over the queries answered; ``ways``: costs by name, measured over ``queries``."""
     known = {name: cost for name, cost in ways.items() if np.isfinite(cost.total)}
+    # where inference catches up with training
     centre = np.median([cost.training * queries / cost.inference for cost in known.values()]) if known else 1.0
     grid = max(centre, 1.0) * np.logspace(-3, 3, 61)
     parts = [pd.DataFrame({"way": name, "queries": grid, "total": c.training + c.inference / queries * grid}) for name, c in known.items()]

@@ -110,10 +110,7 @@ def read(path: Path = CLAIMS) -> Ledger:
 
 
 def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
-    """The evidence of each measured scope from committed outcomes; None where they do not hold it.
-
-    ``grid``: grid whose settings apply; split, rule, policies and PRMs are the scope's.
-    """
+    """Each measured scope from committed outcomes, None where they lack it; what a scope leaves open is set as in ``grid``."""
     scopes: dict[str, Scope | None] = dict.fromkeys(("pocket", "laptop", "imported"))
     for name, roles in ledger.scopes.items():
         if evidence := _committed_evidence(ledger, roles, grid, ledger.rule):
@@ -134,15 +131,13 @@ def _committed_evidence(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str
 
 
 def imported_scopes(ledger: Ledger, store: Store) -> dict[str, Scope]:
-    """The scope ``imported`` from a store's largest import that has enough problems and step scores; empty where there is none.
-
-    How good its PRMs are is not known: the first plays the good one, and none the weak one.
-    """
+    """The scope ``imported`` from a store's largest import that has enough problems and step scores; empty where there is none."""
     held = sorted(imported.all_of(store.folder), key=lambda source: (-source.count, source.name))
     for preset in (preset for source in held for preset in presets.build(source)):
         if FINDINGS in preset.notebooks:
             own = {k: v for k, v in preset.common.items() if k in Grid.model_fields} | ledger.rule
             grid = Grid(**own)
+            # How good its PRMs are is not known: the first plays the good one, and none the weak one.
             prms = {"prms": grid.prms, "good_prm": grid.prms[0], "weak_prm": grid.prms[0]}
             roles = Roles(problem_set=next(iter(grid.problems)), policies=grid.policies, searchers=grid.policies, **prms)
             otherwise = Results(Grid(**(own | other_rule(ledger))), store)
@@ -158,10 +153,7 @@ def other_rule(ledger: Ledger) -> dict[str, str]:
 
 
 def scope(ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], otherwise: Sequence[Evidence] = (), n: int | None = None) -> Scope:
-    """A scope from evidence and roles; difficulty comes from the committed counts, for the policies that have them.
-
-    ``otherwise``: evidence under the voting claim's other rule; ``n``: the budget, by default the roles' or the ledger's.
-    """
+    """A scope from roles, evidence, and that under the voting claim's other rule, at budget ``n``, else the roles' or the ledger's."""
     known = {policy: difficulty.known_pass_at_1(evidence[0].grid, policy, roles.problem_set) for policy in roles.policies}
     counted = {policy: values for policy, values in known.items() if values is not None}
     parts = roles.model_dump() | {"n": n or roles.n or ledger.n}

@@ -23,10 +23,7 @@ class PublishedError(ValueError):
 
 
 def read(name: str) -> pd.DataFrame:
-    """A published table by its file's name, or the first part of it where that is no other's: ``table3``, ``released_gsm8k``.
-
-    Raises PublishedError where there is no such table, or it is damaged.
-    """
+    """A table by its file's name or a first part that is its own, say ``table3``; PublishedError where it is missing or damaged."""
     files = {path.stem: path for path in sorted(FOLDER.glob("*.csv"))}
     fitting = [path for stem, path in files.items() if name in (stem, stem.split("_")[0])]
     if len(fitting) != 1:
@@ -38,13 +35,11 @@ def read(name: str) -> pd.DataFrame:
 
 
 def accuracy(percent: float, problem_set: str) -> Interval:
-    """Wilson's 95 % interval of a published accuracy, as a share; half a right answer, from an average of runs, enters as it is.
-
-    PublishedError for a problem set whose number of problems is not known.
-    """
+    """Wilson's 95 % interval of a published accuracy, as a share; PublishedError where the number of problems is not known."""
     if problem_set not in PROBLEMS:
         raise PublishedError(f"no number of problems is known for {problem_set!r}; there are {', '.join(PROBLEMS)}")
-    return stats.wilson(percent / 100 * PROBLEMS[problem_set], PROBLEMS[problem_set])
+    solved = percent / 100 * PROBLEMS[problem_set]  # not always a whole number: some are averages of runs
+    return stats.wilson(solved, PROBLEMS[problem_set])
 
 
 def combination(accuracies: Sequence[float], signs: Sequence[float], problem_set: str) -> Interval:
@@ -93,10 +88,7 @@ def table5() -> pd.DataFrame:
 
 
 def table6() -> pd.DataFrame:
-    """Each external row of Table 6 less each long-CoT row.
-
-    Columns external, internal, problems, TTS, CoT (accuracies in per cent), difference, low, high (shares), verdict.
-    """
+    """Each external row of Table 6 less each long-CoT row: columns external, internal, and those of :func:`_with_differences`."""
     rows = read("table6").melt(["model", "group"], list(PROBLEMS), "problems", "accuracy").set_index("group")
     external = rows.loc["TTS"].rename(columns={"model": "external", "accuracy": "TTS"})
     internal = rows.loc["long CoT"].rename(columns={"model": "internal", "accuracy": "CoT"})
@@ -104,7 +96,7 @@ def table6() -> pd.DataFrame:
 
 
 def _with_differences(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with columns TTS, CoT and problems, and what the difference is."""
+    """Rows of problems, TTS and CoT (accuracies in per cent), with columns difference, low, high (shares) and verdict."""
     differences = [combination([row.TTS, row.CoT], [1, -1], row.problems) for row in rows.itertuples()]
     columns = [difference.columns("difference") | {"verdict": stats.verdict(difference)} for difference in differences]
     return rows.assign(**pd.DataFrame(columns, index=rows.index))
@@ -130,8 +122,7 @@ def disagreements() -> pd.DataFrame:
 def claims() -> pd.DataFrame:
     """The comparisons of Fig 1, and the verifier as solver; where tables disagree on an accuracy there is a row for each value.
 
-    Columns claim, made_by, problems, small, TTS, large, CoT (accuracies in per cent), source (of the small model's accuracy),
-    difference, low, high (shares), verdict.
+    Columns claim, made_by, small, large, source (of the small model's accuracy), and those of :func:`_with_differences`.
     """
     rows = accuracies()
     sources = rows.groupby(["strategy", "model", "problems", "accuracy"], sort=False)["source"].agg(", ".join).reset_index([1, 2, 3])
@@ -153,22 +144,22 @@ def counted(convention: str) -> dict[str, Cost]:
     """
     if convention not in CONVENTIONS:
         raise PublishedError(f"no convention {convention!r}; there are {', '.join(CONVENTIONS)}")
-    known, queries = read("sizes").set_index("model"), PROBLEMS["MATH-500"]
+    known, queries, table = read("sizes").set_index("model"), PROBLEMS["MATH-500"], table4()
     counting = "parameters" if convention == "the study's" else "active_parameters"
-    prompts, found, solution = [PROMPT_TOKENS] * queries, {}, 0.0
-    for row in table4().iloc[::-1].itertuples():  # the larger of each comparison comes second, and gives the length of a solution
-        size, tokens, alone = known.loc[row.model], row.inferred_tokens, row.strategy == "CoT"
-        solution = tokens / queries if alone else solution
+    prompts, found = [PROMPT_TOKENS] * queries, {}
+    solutions = table["inferred_tokens"].iloc[1::2].repeat(2) / queries  # the larger model of each comparison comes second
+    for row, solution in zip(table.itertuples(), solutions):
+        size, tokens = known.loc[row.model], row.inferred_tokens
         if not convention.startswith("full"):
             cost = Cost(decode=flops.inference(size[counting], tokens), deployed=size["parameters"])
-        elif alone:
+        elif row.strategy == "CoT":
             cost = flops.answering(costs.shape_in(size), prompts, tokens, solution)
         else:
             prm = known.loc[f"Qwen2.5-Math-PRM-{convention.split()[1]}"]
             cost = flops.answering(costs.shape_in(size), prompts, tokens, solution, costs.shape_in(prm), tokens + sum(prompts))
             cost = replace(cost, prm_training=flops.pretraining(prm["active_parameters"], prm["pretraining_tokens"]))
         found[row.model] = replace(cost, policy_training=flops.pretraining(size[counting], size["pretraining_tokens"]))
-    return dict(reversed(found.items()))
+    return found
 
 
 def flops_comparisons() -> pd.DataFrame:

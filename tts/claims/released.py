@@ -87,16 +87,13 @@ class Rate(NamedTuple):
 
 
 def rate(method: str, vote: str, n: int) -> Rate:
-    """The accuracy of a method with a vote of :data:`VOTES` and N samples.
-
-    Variance: s²/seeds, plus p(1 - p)/problems for the draw of the problems. The second holds for one answer a problem; a mean over
-    seeds varies less, so that it is an upper bound.
-    """
+    """The accuracy of a method with a vote of :data:`VOTES` and N samples, with its error as :data:`RATES` says."""
     rows = table("methods").query("method == @method and n == @n")
     if len(rows) < 2 or vote not in VOTES:
         raise PublishedError(f"released_methods.csv has no two seeds of {method} by {vote} at N = {n}")
     shares, problems = rows[vote] / 100, rows["problems"].iloc[0]
     mean = float(shares.mean())
+    # The variance over problems is that of one answer a problem; a mean over seeds varies less.
     error = float(np.sqrt(shares.var() / len(shares) + mean * (1 - mean) / problems))
     return Rate(mean, error, len(shares), f"{method_of(method).label} by {VOTES[vote]}, N = {n}, {mean:.1%}")
 
