@@ -64,10 +64,7 @@ def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
 
 
 def forest(rows: pd.DataFrame, ax: Axes) -> None:
-    """Differences in accuracy, one a line with its label, by verdict.
-
-    ``rows``: columns label, difference, low, high (shares), verdict; one that was not tested has no numbers and no mark.
-    """
+    """Differences in accuracy, one a line. ``rows``: label, difference, low, high (shares) and verdict; no mark where not tested."""
     placed = rows.assign(place=range(len(rows)))
     ax.axvline(0, color="0.3", linewidth=0.8, zorder=2.1)
     for name, (colour, marker) in VERDICTS.items():

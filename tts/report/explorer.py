@@ -45,10 +45,7 @@ def steps_table(candidate: Candidate) -> pd.DataFrame:
 
 
 def coloured(steps: Sequence[str], scores: Sequence[float], threshold: float, first_error: int, title: str) -> HTML:
-    """A solution with each step on the colour of its score, red to blue, and its first wrong step marked.
-
-    ``threshold``: score below which the PRM calls a step wrong, in bold; ``first_error``: number of that step, from 0; -1 for none.
-    """
+    """A solution, each step on the colour of its score, in bold below ``threshold``; ``first_error``: its wrong step, -1 for none."""
     lines = [f"<b>{escape(title)}</b>"]
     for number, (step, score) in enumerate(zip(steps, scores)):
         shown = f"<b>{score:.2f}</b>" if score < threshold else f"{score:.2f}"
@@ -101,10 +98,7 @@ def tree(followed: Followed, step: int) -> bytes:
 
 
 class Explorer:
-    """A widget, ``view``: two menus, a slider over the steps, the step's candidates and the tree so far.
-
-    ``search``: as :func:`searches` gives it; ``problems``: text and right answer of each.
-    """
+    """A widget, ``view``: menus of problems (text, right answer) and methods, a slider over steps, a step's candidates and tree."""
 
     def __init__(self, search: Callable[[str, str, str], Followed], problems: Sequence[tuple[str, str]], methods: Sequence[str]):
         self.search = search

@@ -33,18 +33,14 @@ _FOLDED = """
 
 def build(
     executed: Sequence[Path],
-    failures: dict[str, str],
+    failures: dict[str, str],  # notebook that failed -> why
     target: Path,
     title: str,
-    ledger: Path | None = None,
-    results: Sequence[Results] = (),
-    earlier: dict[str, str] | None = None,
+    ledger: Path | None = None,  # the ``ledger.csv`` that a notebook wrote
+    results: Sequence[Results] = (),  # those whose runs are listed
+    earlier: dict[str, str] | None = None,  # notebook that an earlier run executed -> when
 ) -> Path:
-    """Binds executed notebooks into one page: the ledger on top, the notebooks with their code folded, what ran at the end.
-
-    ``failures``: notebook that failed -> why; ``ledger``: the ``ledger.csv`` that a notebook wrote; ``results``: those whose runs are
-    listed; ``earlier``: notebook that an earlier run executed -> when.
-    """
+    """Binds executed notebooks into one page: the ledger on top, the notebooks with their code folded, what ran at the end."""
     failed = "".join(f"<li><strong>{escape(name)} did not finish</strong>: {escape(reason)}</li>" for name, reason in failures.items())
     dated = "; ".join(f"{escape(name)} ({escape(when)})" for name, when in (earlier or {}).items())
     older = f"<p>Executed by an earlier run: {dated}.</p>" if dated else ""

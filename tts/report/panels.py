@@ -45,21 +45,16 @@ def log_x(ax: Axes) -> None:
 
 
 def panels(
-    parts: Iterable[tuple[str, Any]],
+    parts: Iterable[tuple[str, Any]],  # name of each panel, and what is drawn on its axes
     draw: Callable[[Any, Axes], object],
-    labels: tuple[str, str],
-    height: float,
-    columns: int | None = None,
+    labels: tuple[str, str],  # of x, at the lowest panels, and of y, at the left ones
+    height: float,  # inches of a row, whose panels share their y axis
+    columns: int | None = None,  # panels in a row at most, by default all; more than four are wrapped into rows of three
     title: str = "",
     share_x: bool = False,
-    legend: int | None = 0,
+    legend: int | None = 0,  # entries in a row of it, 0 for as many as fit; None for no legend
 ) -> Figure:
-    """A figure of panels in rows, as wide as a paper's column where it has one column of panels, else as wide as two.
-
-    ``parts``: name of each panel and what ``draw`` draws on its axes; ``labels``: of x, at the lowest panels, and of y, at the left
-    ones; ``height``: inches of a row, whose panels share their y axis; ``columns``: panels in a row at most, by default all, but more
-    than four are wrapped into rows of three; ``legend``: entries in a row of it, 0 for as many as fit, None for no legend.
-    """
+    """A figure of panels in rows, as wide as a paper's column where it has one column of panels, else as wide as two."""
     parts = list(parts)
     columns = min(columns or len(parts), len(parts))
     columns = columns if columns <= 4 else 3
@@ -84,10 +79,7 @@ def panels(
 
 
 def legend_below(figure: Figure, axes: Axes | np.ndarray, columns: int = 0) -> None:
-    """The legend of one or several axes under the whole figure, each label once.
-
-    ``columns``: entries in a row at most; by default all of up to five in a wide figure, else three. Fewer where the figure is narrower.
-    """
+    """Axes' legend under the whole figure, each label once, ``columns`` in a row at most: by default all of up to five, or three."""
     handles: dict[str, Any] = {}
     for ax in np.ravel(np.asarray(axes)):
         for handle, label in zip(*ax.get_legend_handles_labels()):
@@ -109,12 +101,9 @@ def place_legend(figure: Figure, handles: dict[str, Any], columns: int) -> None:
 
 
 def errors(rows: pd.DataFrame, ax: Axes, y: str = "accuracy") -> np.ndarray:
-    """How far the 95 % intervals reach below and above, ``(2, rows)``; NaN where there is none, and the legend then says so.
-
-    There is none of too few problems: its ends are unknown, equal, or 0 and 1.
-    """
+    """How far the 95 % intervals reach below and above, ``(2, rows)``; NaN where there is none, and the legend then says so."""
     low, high = rows["low"], rows["high"]
-    unknown = ~(high > low) | ((low == 0) & (high == 1))
+    unknown = ~(high > low) | ((low == 0) & (high == 1))  # of too few problems
     if unknown.any():
         ax.plot([], [], " ", label=UNDEFINED)
     return np.where(unknown, np.nan, np.clip([rows[y] - low, high - rows[y]], 0, None))
@@ -161,10 +150,7 @@ def over_budget(ax: Axes) -> None:
 def bars(
     table: pd.DataFrame, x: str, key: str, styles: Mapping[str, tuple], ax: Axes, y: str = "accuracy", named: Callable[[str], str] = short
 ) -> None:
-    """Bars of ``y`` with 95 % intervals (columns low, high) in groups, one for each ``x`` and labelled by ``named``.
-
-    ``styles``: value of the column ``key`` -> label and colour of its bars, of which each group has one.
-    """
+    """Bars of ``y`` with 95 % intervals in groups by ``x``, labelled by ``named``; ``styles``: value of ``key`` -> label and colour."""
     groups, width = list(table[x].unique()), 0.8 / max(len(styles), 1)
     for number, (name, (label, colour)) in enumerate(styles.items()):
         part = table[table[key] == name].set_index(x)

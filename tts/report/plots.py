@@ -70,10 +70,7 @@ def policy_scaling(table: pd.DataFrame, sizes: dict[str, int], ax: Axes) -> None
 
 
 def pass_at_1_histograms(pass_at_1: dict[str, np.ndarray], edges: Sequence[float]) -> Figure:
-    """Share of problems over Pass@1 (Fig 3), one panel per policy; ``edges``, the thresholds of difficulty, are drawn as lines.
-
-    ``pass_at_1``: policy -> Pass@1 of each problem, ``(problems,)``.
-    """
+    """Share of problems over Pass@1, ``(problems,)`` by policy (Fig 3); ``edges``, the thresholds of difficulty, are lines."""
 
     def draw(shares: np.ndarray, ax: Axes) -> None:
         ax.hist(shares, bins=np.linspace(0, 1, 11), weights=np.full(len(shares), 1 / len(shares)), color="C5", edgecolor="white")
@@ -166,10 +163,7 @@ def pathology_bars(rows: pd.DataFrame, ax: Axes) -> None:
 
 
 def gains_against_size(gains: pd.DataFrame, sizes: dict[str, int], accuracies: pd.DataFrame | None = None, title: str = "") -> Figure:
-    """Relative gain and error reduction over the policies' sizes, in parameters; beside them :func:`policy_scaling` of ``accuracies``.
-
-    The scale of a relative gain is linear about zero, logarithmic beyond. ``gains``: rows of :func:`tts.report.tables.gains`.
-    """
+    """Both gains of :func:`tts.report.tables.gains` over ``sizes`` in parameters; beside them :func:`policy_scaling` of ``accuracies``."""
     count = 2 if accuracies is None else 3
     figure, axes = plt.subplots(1, count, figsize=(3.2 * count, 2.4), sharex=count == 2 and gains["policy"].nunique() > 1)
     for ax, column in zip(axes, ("relative gain", "error reduction")):
@@ -178,7 +172,7 @@ def gains_against_size(gains: pd.DataFrame, sizes: dict[str, int], accuracies: p
         log_x(ax)
         ax.set(xlabel="policy parameters", ylabel=column)
         if column == "relative gain":
-            ax.set_yscale("symlog", linthresh=0.1)
+            ax.set_yscale("symlog", linthresh=0.1)  # linear about zero, logarithmic beyond
             ax.set(ylabel=f"{column} (symlog)", ylim=(min(-0.05, 1.2 * float(of["low"].min())), None))
         ax.axhline(0, color="0.5", linewidth=0.8)
         percent(ax.yaxis)
@@ -200,10 +194,7 @@ def flops_in_both_conventions(rows: pd.DataFrame) -> Figure:
 
 
 def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes) -> None:
-    """Accuracy over the FLOPs in a column (log axis), one point per policy and strategy; the Pareto front goes through the best.
-
-    ``table``: rows of :func:`tts.analysis.costs.table`; those where the FLOPs are unknown (NaN) are left out.
-    """
+    """Accuracy over the FLOPs in a column of :func:`tts.analysis.costs.table`, where known, with the Pareto front."""
     import seaborn as sns  # takes two seconds, and most notebooks do without
 
     known = table.dropna(subset=[column])

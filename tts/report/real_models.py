@@ -30,10 +30,7 @@ CURVES: dict[str, dict[str, Any]] = {
 
 
 def verdicts(ledger: pd.DataFrame, pocket: str = "pocket") -> pd.DataFrame:
-    """The claims that both the released models and another scope can test: disagreements first, what is undecided last.
-
-    Columns statement, released and ``pocket`` (verdict and contrast), together (disagree, agree or undecided).
-    """
+    """The claims that both the released models and another scope can test: disagreements first, what is undecided last."""
     of = ledger.pivot(index="claim", columns="scope", values="verdict").loc[ledger["claim"].unique(), ["released", pocket]]
     of = of[(of != "not tested").all(axis=1)]
     together = np.select([(of == "undecided").any(axis=1), of["released"] == of[pocket]], ["undecided", "agree"], "disagree")
@@ -52,11 +49,9 @@ def pass_at_1(problem_sets: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def curves(pocket: pd.DataFrame) -> pd.DataFrame:
-    """Pass@N and majority of the released models, and those of a table of results; rows of one model (column ``panel``) together.
-
-    Of the 1B policy majority is known at N = 256 only; its interval is that of :func:`tts.claims.released.rate`.
-    """
+    """Pass@N and majority of the released models, and those of a table of results; rows of one model (column ``panel``) together."""
     rows = released.table("curves").rename(columns={"series": "method"})
+    # Of the 1B policy majority is known at N = 256 only.
     rate = released.rate("best_of_n", "majority", 256)
     bounds = {"accuracy": rate.mean, "low": rate.mean - 1.96 * rate.error, "high": rate.mean + 1.96 * rate.error}
     rows = pd.concat([rows, pd.DataFrame([rows.iloc[0].to_dict() | {"method": "majority", "n": 256} | bounds])])
@@ -87,10 +82,7 @@ def methods(pocket: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def method_panels(rows: pd.DataFrame) -> Figure:
-    """Accuracy of each method over the budget N, side by side: seeds as points and their mean, or intervals over problems.
-
-    ``rows``: of :func:`methods`.
-    """
+    """Accuracy by :func:`methods` over the budget N, side by side: seeds as points and their mean, or intervals over problems."""
 
     def draw(part: pd.DataFrame, ax: Axes) -> None:
         over_budget(ax)
@@ -152,10 +144,7 @@ def differences(outcomes: Mapping[str, pd.DataFrame], pairs: Mapping[str, tuple[
 
 
 def bars_and_differences(accuracies: pd.DataFrame, differences: pd.DataFrame, by: str = "problems") -> Figure:
-    """Bars of each system on each problem set, and below them their paired differences, in one panel per value of ``by``.
-
-    ``accuracies``, ``differences``: of the functions of these names; a line of a panel is named by the other of problems and pair.
-    """
+    """Bars of :func:`accuracies`, and below them :func:`differences` in one panel per value of ``by``: problems or pair."""
     groups, named = differences[by].unique(), {"problems": "pair", "pair": "problems"}[by]
     figure, axes = plt.subplot_mosaic([["bars"] * len(groups), groups], figsize=(7.2, 4.2))
     looks = {name: (name, colour) for name, colour in zip(accuracies["system"].unique(), ("C5", "C0", "C4", "C1"))}

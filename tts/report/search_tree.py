@@ -36,13 +36,10 @@ def draw(
     ax: Axes,
     title: str,
     colourbar: bool = True,
-    until: int | None = None,
-    ringed: Collection[tuple[int, ...]] = (),
+    until: int | None = None,  # the last step to draw, everything in its final place
+    ringed: Collection[tuple[int, ...]] = (),  # paths of the candidates that get a purple ring
 ) -> None:
-    """A search as a tree: one dot per sampled step, coloured by its score, the selected solution's path in black.
-
-    ``until``: the last step to draw, everything in its final place; ``ringed``: paths of the candidates that get a purple ring.
-    """
+    """A search as a tree: one dot per sampled step, coloured by its score, the selected solution's path in black."""
     children: dict[tuple[int, ...], list[Candidate]] = {}
     for node in nodes:
         children.setdefault(node.path[:-1], []).append(node)

@@ -33,17 +33,14 @@ def width_of(figure: Figure) -> float:
 
 
 def fit(figure: Figure) -> None:
-    """Makes a figure as wide as :func:`width_of` says; titles and labels that are too long for it are wrapped.
-
-    Its height changes only with the column's width, so that panels stay tall enough to read.
-    """
+    """Makes a figure as wide as :func:`width_of` says; titles and labels that are too long for it are wrapped."""
     height = figure.get_figheight()
     width = target = width_of(figure)
     for ax in figure.axes:
         for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
             text.set_wrap(True)
     for _ in range(3):  # what stands beside the axes is part of the width
-        figure.set_size_inches(width, height * _look.column_width / COLUMN)
+        figure.set_size_inches(width, height * _look.column_width / COLUMN)  # panels stay tall enough to read
         TightLayoutEngine().execute(figure)  # figure.tight_layout() leaves an engine behind, for which saving draws everything twice
         short = target - drawn(figure).width
         if abs(short) < _CLOSE:

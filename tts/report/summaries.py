@@ -191,10 +191,7 @@ def findings(ledger: pd.DataFrame) -> list[str]:
 
 
 def answers(statuses: pd.DataFrame, max_tokens: int | None) -> list[str]:
-    """In how many samples an answer was found, of the policy with the fewest, from rows of :meth:`tts.analysis.accuracy.Results.statuses`.
-
-    ``max_tokens``: limit of a sample, None where it is not known.
-    """
+    """In how many samples, of :meth:`tts.analysis.accuracy.Results.statuses`, an answer was found; ``max_tokens``: None if unknown."""
     if statuses.empty:
         return []
     totals = statuses.sum(1)

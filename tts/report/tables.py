@@ -143,10 +143,7 @@ def score_by_vote(evidence: Evidence, problem_set: str, policy: str, n: int) -> 
 
 
 def quality(evidence: Evidence, judged: Mapping[str, Judged], n: int) -> pd.DataFrame:
-    """How well PRMs find errors beside what they are worth on the first problem set to the first policy.
-
-    Columns prm, accuracy, low, high (best-of-n), f1, parameters; by f1.
-    """
+    """How well PRMs find errors (f1, by which they are sorted) beside best-of-n on the first problem set with the first policy."""
     rows = evidence.at_budget(n).query("method == 'best_of_n'")
     rows = rows[(rows["problems"] == next(iter(evidence.grid.problems))) & (rows["policy"] == evidence.grid.policies[0])]
     known = pd.DataFrame({"prm": prm, "f1": of.f1, "parameters": costs.shape_of(prm).parameters} for prm, of in judged.items())
