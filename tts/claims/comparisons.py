@@ -27,13 +27,10 @@ class Answering:
 
 
 def guided(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, rules: Sequence[Rule] | None = None) -> Answering:
-    """A policy with its best TTS method and rule (of ``rules``, or of all) at budget ``n``, cross-fitted.
-
-    Difficulty is unknown, so that one choice serves all problems. Raises as :func:`tts.strategy.compute_optimal.fit`.
-    """
+    """A policy with its best TTS method and rule (of ``rules``, or all) at budget ``n``; raises as :func:`.compute_optimal.fit`."""
     candidates = choices.choices(evidence.grid.methods, rules)
     values = choices.values(evidence, problem_set, policy, prm, n, candidates)
-    fitted = compute_optimal.fit(values, ["all"] * values.shape[1])
+    fitted = compute_optimal.fit(values, ["all"] * values.shape[1])  # difficulty is unknown: one choice for all problems
     return Answering(str(candidates[fitted.choice["all"]]), fitted.of_bin["all"], fitted.estimates)
 
 
@@ -114,8 +111,7 @@ def points(row: Mapping[str, float] | pd.Series) -> str:
 def flops_comparisons(evidence: Evidence, problem_set: str, prm: str, method: str, n: int) -> pd.DataFrame:
     """Each smaller policy with a TTS method against each larger one with CoT, both of known size, where the smaller is at least level.
 
-    Two rows per pair, by what is counted (the study's convention; in full), with :func:`contrast` and
-    :func:`tts.analysis.flops.against`.
+    Two rows per pair, by what is counted, with the columns of :func:`contrast` and :func:`tts.analysis.flops.against`.
     """
     rows = []
     known = [policy for policy in evidence.grid.policies if np.isfinite(costs.shape_of(policy).parameters)]
@@ -168,5 +164,5 @@ def totals(ways: dict[str, flops.Cost], queries: int) -> pd.DataFrame:
     # where inference catches up with training
     centre = np.median([cost.training * queries / cost.inference for cost in known.values()]) if known else 1.0
     grid = max(centre, 1.0) * np.logspace(-3, 3, 61)
-    parts = [pd.DataFrame({"way": name, "queries": grid, "total": c.training + c.inference / queries * grid}) for name, c in known.items()]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["way", "queries", "total"])
+    rows = [(name, count, cost.training + cost.inference / queries * count) for name, cost in known.items() for count in grid]
+    return pd.DataFrame(rows, columns=["way", "queries", "total"])

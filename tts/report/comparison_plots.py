@@ -1,7 +1,4 @@
-"""Figures of comparisons: small policies with TTS and larger ones that answer alone, methods at each verifier, verdicts on claims.
-
-They are drawn on the axes ``ax``, or give a figure of panels. Intervals are 95 % ones.
-"""
+"""Figures of comparisons, with 95 % intervals: small policies with TTS and larger ones alone, methods at each verifier, verdicts."""
 
 import math
 from typing import Any

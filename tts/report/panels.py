@@ -79,7 +79,7 @@ def panels(
 
 
 def legend_below(figure: Figure, axes: Axes | np.ndarray, columns: int = 0) -> None:
-    """Axes' legend under the whole figure, each label once, ``columns`` in a row at most: by default all of up to five, or three."""
+    """Axes' legend under the figure, each label once, ``columns`` in a row at most: by default up to five if it is wide, else three."""
     handles: dict[str, Any] = {}
     for ax in np.ravel(np.asarray(axes)):
         for handle, label in zip(*ax.get_legend_handles_labels()):
@@ -103,17 +103,14 @@ def place_legend(figure: Figure, handles: dict[str, Any], columns: int) -> None:
 def errors(rows: pd.DataFrame, ax: Axes, y: str = "accuracy") -> np.ndarray:
     """How far the 95 % intervals reach below and above, ``(2, rows)``; NaN where there is none, and the legend then says so."""
     low, high = rows["low"], rows["high"]
-    unknown = ~(high > low) | ((low == 0) & (high == 1))  # of too few problems
+    unknown = ~(high > low) | ((low == 0) & (high == 1))  # as it is of too few problems
     if unknown.any():
         ax.plot([], [], " ", label=UNDEFINED)
     return np.where(unknown, np.nan, np.clip([rows[y] - low, high - rows[y]], 0, None))
 
 
 def line(rows: pd.DataFrame, x: str, ax: Axes, y: str = "accuracy", band: float = 0.12, **style: Any) -> None:
-    """A line of ``y`` over ``x`` with its 95 % band; a single point, for which a band has no width, with its interval as a bar.
-
-    ``rows``: columns ``x``, ``y``, low, high; ``band``: its opacity, 0 for none; ``style``: properties of the line.
-    """
+    """A line of ``y`` over ``x`` with its 95 % band of opacity ``band``; a single point, where a band has no width, with a bar."""
     alone = len(rows) == 1
     [drawn] = ax.plot(rows[x], rows[y], **(style | {"marker": style.get("marker") or "_"} if alone else style))
     if alone:
@@ -126,8 +123,7 @@ def line(rows: pd.DataFrame, x: str, ax: Axes, y: str = "accuracy", band: float 
 def lines_over_budget(rows: pd.DataFrame, key: str, styles: dict[str, dict[str, Any]], ax: Axes) -> None:
     """One :func:`line` per value of ``key`` over the budget N; where all have but one and the same N, the points stand side by side.
 
-    ``rows``: columns ``key``, n, accuracy, low, high; ``styles``: value of ``key``, which is the label where there is none -> arguments
-    of :func:`line`, in the legend's order.
+    ``styles``: value of ``key``, which is the default label, -> arguments of :func:`line`, in the legend's order.
     """
     held = [({"label": name} | style, part.sort_values("n")) for name, style in styles.items() if len(part := rows[rows[key] == name])]
     alone = len({n for _, part in held for n in part["n"]}) == 1

@@ -129,10 +129,7 @@ def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
 
 
 def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: Axes) -> None:
-    """TTS accuracy over the PRM's localisation F1, point size by the PRM's parameters (Fig 6); a cross where they are unknown.
-
-    ``rows``: of :func:`tts.report.tables.quality`; ``fit``: coefficients a and b of a ln x + b, where F1 and accuracy are in per cent.
-    """
+    """Accuracy over F1 by :func:`tts.report.tables.quality` (Fig 6); ``fit``: a and b of accuracy = a ln F1 + b, both in per cent."""
     ax.errorbar(rows["f1"], rows["accuracy"], errors(rows, ax), linestyle="none", color="0.6", elinewidth=0.8, zorder=1)
     for row in rows.sort_values("f1").itertuples():
         known = np.isfinite(row.parameters)
@@ -194,7 +191,7 @@ def flops_in_both_conventions(rows: pd.DataFrame) -> Figure:
 
 
 def accuracy_against_flops(table: pd.DataFrame, column: str, ax: Axes) -> None:
-    """Accuracy over the FLOPs in a column of :func:`tts.analysis.costs.table`, where known, with the Pareto front."""
+    """Accuracy over the FLOPs (log) in a column of :func:`tts.analysis.costs.table`, where known, and the Pareto front."""
     import seaborn as sns  # takes two seconds, and most notebooks do without
 
     known = table.dropna(subset=[column])

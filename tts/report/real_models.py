@@ -117,11 +117,11 @@ def gsm8k() -> pd.DataFrame:
 
 def coder() -> dict[str, pd.DataFrame]:
     """Whether the smaller and the larger coder were right on each task, by problem set; + stands for base and plus tests."""
-    names = {"humaneval": "HumanEval", "mbpp": "MBPP"}
-    return {
-        f"{names[name]}{'+' * (tests == 'plus')}, 1.5B and 7B": released.outcomes(part, ["1.5B", "7B"]).set_axis(["small", "large"], axis=1)
-        for (name, tests), part in released.table("coder").groupby(["problem_set", "tests"])
-    }
+    names, found = {"humaneval": "HumanEval", "mbpp": "MBPP"}, {}
+    for (name, tests), part in released.table("coder").groupby(["problem_set", "tests"]):
+        both = released.outcomes(part, ["1.5B", "7B"]).set_axis(["small", "large"], axis=1)
+        found[f"{names[name]}{'+' * (tests == 'plus')}, 1.5B and 7B"] = both
+    return found
 
 
 def accuracies(outcomes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -40,7 +40,7 @@ def fit(figure: Figure) -> None:
         for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
             text.set_wrap(True)
     for _ in range(3):  # what stands beside the axes is part of the width
-        figure.set_size_inches(width, height * _look.column_width / COLUMN)  # panels stay tall enough to read
+        figure.set_size_inches(width, height * _look.column_width / COLUMN)  # tall enough for its panels to be read
         TightLayoutEngine().execute(figure)  # figure.tight_layout() leaves an engine behind, for which saving draws everything twice
         short = target - drawn(figure).width
         if abs(short) < _CLOSE:

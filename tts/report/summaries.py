@@ -77,22 +77,20 @@ def _decided(first: np.ndarray, second: np.ndarray) -> bool:
 
 def scaling(gains: pd.DataFrame) -> list[str]:
     """The gain over CoT of the smallest policy and of the largest, and whether it falls from each policy to the next larger one."""
-    lines = []
+    lines, outer = [], gains.iloc[[0, -1][: len(gains)]]
     alone = " and ".join(name for column, name in (("cot", "CoT"), ("Pass@1", "Pass@1")) if column in gains)
     for column in ("relative gain", "error reduction"):
         ends = []
-        for _, row in gains.iloc[[0, -1][: len(gains)]].iterrows():
+        for _, row in outer.iterrows():
             low, high = row[f"{column} low"], row[f"{column} high"]
             undecided = " (undecided)" if low <= 0 <= high else ""
             ends.append(f"{row[column]:+.0%} [{low:+.0%}, {high:+.0%}]{undecided} at {short(row['policy'])}")
         lines.append(f"{column} of compute-optimal TTS over {alone}: {', '.join(ends)}")
     if len(gains) < FEWEST_FOR_A_TREND:
         return [*lines, f"no trend with size: it takes {FEWEST_FOR_A_TREND} policies, and there {'are 2' if len(gains) == 2 else 'is 1'}"]
-    first, last = gains.iloc[0], gains.iloc[-1]
-    overlap = first["relative gain low"] <= last["relative gain high"] and last["relative gain low"] <= first["relative gain high"]
     steadily = gains["relative gain"].is_monotonic_decreasing
     falls = "falls from each policy to the next larger one" if steadily else "does not fall at each step"
-    apart = "overlap" if overlap else "lie apart"
+    apart = "overlap" if outer["relative gain low"].max() <= outer["relative gain high"].min() else "lie apart"
     return [*lines, f"the relative gain {falls} of {len(gains)} policies; the intervals of the smallest and the largest {apart}"]
 
 
@@ -162,11 +160,9 @@ def quality(evidence: Evidence, rows: pd.DataFrame, fit: tuple[float, float, flo
 
 def long_cot(contrasts: pd.DataFrame, method: str, n: int) -> list[str]:
     """Internal against external scaling, size by size."""
-    lines = []
-    for size, rows in contrasts.groupby("size", sort=False):
-        found = [f"{row['contrast']} {points(row)} points ({row['verdict']})" for _, row in rows.iterrows()]
-        lines.append(f"{short(size)}, external by {method_of(method).label} with N = {n}: {', '.join(found)}")
-    return lines
+    told = contrasts.assign(text=[f"{row['contrast']} {points(row)} points ({row['verdict']})" for _, row in contrasts.iterrows()])
+    external = f"external by {method_of(method).label} with N = {n}"
+    return [f"{short(size)}, {external}: {', '.join(texts)}" for size, texts in told.groupby("size", sort=False)["text"]]
 
 
 def losses(overview: pd.DataFrame) -> list[str]:
@@ -191,7 +187,7 @@ def findings(ledger: pd.DataFrame) -> list[str]:
 
 
 def answers(statuses: pd.DataFrame, max_tokens: int | None) -> list[str]:
-    """In how many samples, of :meth:`tts.analysis.accuracy.Results.statuses`, an answer was found; ``max_tokens``: None if unknown."""
+    """In how many samples an answer was found, of the policy with the fewest; ``statuses``: of ``Results``; ``max_tokens``: if known."""
     if statuses.empty:
         return []
     totals = statuses.sum(1)

@@ -96,13 +96,10 @@ def gains(
 ) -> pd.DataFrame:
     """CoT, majority and compute-optimal TTS per policy, with the gain relative and as error reduction (Liu et al. 2025, Table 5).
 
-    The relative gain is TTS / CoT - 1; error reduction is (TTS - CoT) / (1 - CoT). Compute-optimal TTS is cross-fitted: method and
-    rule are chosen on other problems than they are judged on; the in-sample figure, the study's way, stands beside it. Intervals:
-    bootstrap over problems with the choice repeated. Where CoT solves nothing, in a resample too, the relative gain takes half a
-    problem for it, so that it stays finite, and is 0 where TTS solves nothing either; where CoT makes no error, the error reduction is
-    0. Imported data without greedy solutions have Pass@1 in place of CoT, in a column of that name.
-
-    ``bins``: policy -> each problem's difficulty as known beforehand; by default one choice for all problems.
+    Compute-optimal TTS is cross-fitted: method and rule are chosen on other problems than they are judged on; the in-sample figure,
+    the study's way, stands beside it. Intervals: bootstrap over problems with the choice repeated. Imported data without greedy
+    solutions have Pass@1 in place of CoT, in a column of that name. ``bins``: policy -> each problem's difficulty as known beforehand;
+    by default one choice for all problems.
     """
     rows = []
     for policy in evidence.grid.policies:
@@ -110,6 +107,7 @@ def gains(
         known = bins[policy] if bins else np.full(len(cot), "all")
         values = choices.values(evidence, problem_set, policy, prm, n, candidates)
         fitted, before = compute_optimal.fit(values, known), compute_optimal.resampled_means(cot)
+        # (TTS - CoT) / (1 - CoT), and TTS / CoT - 1 with half a problem where CoT solves none, so that it stays finite
         reduction = np.where(before < 1, (fitted.estimates - before) / np.where(before < 1, 1 - before, 1.0), 0.0)
         nothing = (before == 0) & (fitted.estimates == 0)
         relative = np.where(nothing, 0.0, fitted.estimates / np.maximum(before, 0.5 / len(cot)) - 1)
