@@ -118,7 +118,7 @@ def test_command_line(tmp_path):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_an_answer_on_a_terminal(text, monkeypatch):
-    entry = SimpleNamespace(method="dvts", n=4)
+    entry = SimpleNamespace(difficulty="easy", method="dvts", n=4)
     monkeypatch.setattr(adviser, "load", lambda *asked: None)
     monkeypatch.setattr(adviser, "solve", lambda *asked: adviser.Solution(text, (text, text), 0.5, entry, 1, 1))
     done = CliRunner().invoke(cli.app, ["solve", text, "--policy", "a", "--prm", "b"], catch_exceptions=False)

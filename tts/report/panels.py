@@ -1,5 +1,6 @@
 """What figures share: panels in a paper's columns, legends below them, ticks that say where they stand, intervals."""
 
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -90,14 +91,17 @@ def legend_below(figure: Figure, axes: Axes | np.ndarray, columns: int = 0) -> N
 
 
 def place_legend(figure: Figure, handles: dict[str, Any], columns: int) -> None:
-    """A legend under the figure, in up to ``columns`` columns as its width allows. ``handles``: by label."""
-    for count in range(max(1, min(columns, len(handles))), 0, -1):
-        legend = figure.legend(handles.values(), list(handles), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=count)
+    """A legend under the figure, in up to ``columns`` columns as its width allows; wider labels are wrapped. ``handles``: by label."""
+    room, labels = width_of(figure), list(handles)
+    for count in range(min(columns, len(handles)), -1, -1):
+        legend = figure.legend(handles.values(), labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=max(count, 1))
         width = legend.get_window_extent(figure.canvas.get_renderer()).width / figure.dpi  # type: ignore[attr-defined]
-        if width <= width_of(figure):
+        if width <= room or count == 0:
             return
-        if count > 1:
-            legend.remove()
+        legend.remove()
+        if count == 1:
+            letters = int(0.8 * max(map(len, labels)) * room / width)
+            labels = [textwrap.fill(label, max(letters, 1)) for label in labels]
 
 
 def errors(rows: pd.DataFrame, ax: Axes, y: str = "accuracy") -> np.ndarray:
