@@ -24,36 +24,26 @@ class Settings:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to spend a budget of N samples.
+    """A way to spend a budget of N samples."""
 
-    Attributes:
-        name: name in parameters, tables and exports.
-        label, colour, marker: how figures show it; colour and marker are matplotlib's.
-        build: search of one problem, from its root, the budget N and the settings.
-        guided: whether it needs a PRM.
-        source: run that holds its candidates: ``own`` where the search is run for it, ``pool`` where independent samples that all
-            methods share serve it too (with a PRM's scores where it is guided), ``greedy`` where it is one sample at temperature 0.
-        part: how many of the N samples each independent part of the search takes. One run then serves every smaller budget, by
-            drawing whole parts. None where parts depend on each other: then there is one run for each budget.
-        select: how candidates become one answer: by the grid's ``rule``, by ``majority`` whatever the rule, or ``oracle``, which
-            counts a problem as solved where any candidate is right.
-        check: raises ValueError where a budget does not fit the settings.
-        study: whether it is among those that are compared by default.
-        version: raised whenever the search does something else than before: it is part of the key of its runs.
-    """
-
-    name: str
-    label: str
+    name: str  # in parameters, tables and exports
+    label: str  # in figures, as the next two, which are matplotlib's
     colour: str
     marker: str
-    build: Callable[[Candidate, int, Settings], Search]
-    guided: bool = True
+    build: Callable[[Candidate, int, Settings], Search]  # the search of one problem, from its root, the budget N and the settings
+    guided: bool = True  # whether it needs a PRM
+    # The run that holds its candidates: "own" where the search is run for it, "pool" where independent samples that all methods share
+    # serve it too (with a PRM's scores where it is guided), "greedy" where it is one sample at temperature 0.
     source: Literal["own", "pool", "greedy"] = "own"
+    # How many of the N samples each independent part of the search takes. One run then serves every smaller budget, by drawing whole
+    # parts. None where parts depend on each other: then there is one run for each budget.
     part: Callable[[Settings], int] | None = None
+    # How candidates become one answer: by the grid's "rule", by "majority" whatever the rule, or by the "oracle", which counts a problem
+    # as solved where any candidate is right.
     select: Literal["rule", "majority", "oracle"] = "rule"
-    check: Callable[[int, Settings], None] = lambda n, settings: None
-    study: bool = False
-    version: int = 1
+    check: Callable[[int, Settings], None] = lambda n, settings: None  # raises ValueError where a budget does not fit the settings
+    study: bool = False  # whether it is among those that are compared by default
+    version: int = 1  # raised whenever the search does something else than before: it is part of the key of its runs
 
     @property
     def run(self) -> str:

@@ -30,29 +30,19 @@ if TYPE_CHECKING:
 
 
 class Experiment:
-    """A grid, given by its fields, with a store of trajectories and a folder for figures.
-
-    Attributes:
-        further: name -> experiment that a notebook reads besides.
-        left_out: a line for each further one that goes without some PRMs.
-        separate: separate samples a problem that tell its difficulty; 0 where they are not needed.
-        labelled: name of the set of labelled solutions by parameter.
-        problem_set, policy, prm: first of each; ``prm`` is empty where there is none.
-        n: largest budget.
-
-    Raises as :func:`tts.generate.grid.grid_of`.
-    """
+    """A grid, given by its fields, with a store of trajectories and a folder for figures; raises as :func:`tts.generate.grid.grid_of`."""
 
     def __init__(self, store: str | Path = "../data/runs", figures: str | Path = "../figures", **parameters: object):
         self.grid = grid_of(**parameters)
         self.store = Store(store)
         self.figures = Path(figures)
-        self.further: dict[str, Experiment] = {}
-        self.left_out: list[str] = []
-        self.separate = 0
-        self.labelled: dict[str, str] = {}
+        self.further: dict[str, Experiment] = {}  # those that a notebook reads besides, by name
+        self.left_out: list[str] = []  # a line for each further one that goes without some PRMs
+        self.separate = 0  # separate samples a problem that tell its difficulty; 0 where they are not needed
+        self.labelled: dict[str, str] = {}  # name of the set of labelled solutions by parameter
+        # The first of each; the PRM is empty where there is none.
         self.problem_set, self.policy, self.prm = next(iter(self.grid.problems)), self.grid.policies[0], next(iter(self.grid.prms), "")
-        self.n = max(self.grid.budgets)
+        self.n = max(self.grid.budgets)  # largest budget
 
     def variant(self, **changes: object) -> Experiment:
         """An experiment with other parameters, on the same store and figures."""

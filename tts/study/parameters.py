@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
 from tts.common.paths import NOTEBOOKS
 from tts.generate import labelled
@@ -31,30 +31,21 @@ class NotebookError(ValueError):
     """A notebook that does not exist or cannot be read."""
 
 
-class Declaration(BaseModel):
+class Declaration(BaseModel, extra="forbid"):
     """What a notebook declares: its parameters, and the literal ``needs`` of its cell with that tag, whose fields are the others.
 
     In the fields of a grid ``$name`` stands for a parameter's value, ``$a & $b`` for what two lists have in common; a list that holds
     such texts is flattened, and a mapping of models gives its values.
-
-    Attributes:
-        parameters: name -> default, of the cell with that tag.
-        grid: fields of the notebook's own grid that are not parameters of the same name.
-        further: name of each further grid that the notebook reads -> the fields in which it differs from the notebook's own.
-        separate: separate samples a problem, from which its difficulty is counted where no counts are committed; 0 for none.
-        kinds: parameter -> whether it holds names of models, problem sets or labelled sets, recipes of pocket models, or a folder;
-            told are only those that no grid takes.
-        pairs: parameters that hold one counterpart for each element of another parameter, in the same order.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    parameters: dict[str, Any]
-    grid: dict[str, Any] = {}
-    further: dict[str, dict[str, Any]] = {}
-    separate: int | str = 0
+    parameters: dict[str, Any]  # name -> default, of the cell with that tag
+    grid: dict[str, Any] = {}  # fields of the notebook's own grid that are not parameters of the same name
+    further: dict[str, dict[str, Any]] = {}  # further grids that the notebook reads, by name: the fields that differ from its own grid's
+    separate: int | str = 0  # separate samples a problem, from which its difficulty is counted where no counts are committed; 0 for none
+    # Whether a parameter holds names of models, problem sets or labelled sets, recipes of pocket models, or a folder; told are only those
+    # that no grid takes.
     kinds: dict[str, Literal["policies", "prms", "problems", "labelled", "recipes", "folder"]] = {}
-    pairs: dict[str, str] = {}
+    pairs: dict[str, str] = {}  # parameters that hold one counterpart for each element of another parameter, in the same order
 
     @model_validator(mode="after")
     def _complete(self) -> Declaration:

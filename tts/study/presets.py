@@ -43,17 +43,12 @@ class StudyError(ValueError):
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook to run.
-
-    Attributes:
-        parameters: values that differ from its defaults, the preset's and the user's merged.
-        as_described: whether the findings that the notebook tells were written for exactly these parameters.
-    """
+    """One notebook to run."""
 
     notebook: str
-    parameters: dict
+    parameters: dict  # values that differ from its defaults, the preset's and the user's merged
     folder: Path = NOTEBOOKS
-    as_described: bool = True
+    as_described: bool = True  # whether the findings that the notebook tells were written for exactly these parameters
 
     @property
     def values(self) -> dict:
@@ -103,20 +98,13 @@ class Released(BaseModel, extra="forbid"):
 
 
 class Preset(BaseModel, extra="forbid"):
-    """A preset file.
+    """A preset file."""
 
-    Attributes:
-        notebooks: name -> parameters of this notebook.
-        common: parameters of every notebook that takes them.
-        seeds: seeds of its outcomes.
-        described: whether the notebooks' own account of what is to be seen is of this preset.
-        released: runs that it is of; what their import's preset says is added, and notebooks that they do not serve are left out.
-    """
-
-    notebooks: dict[str, _Parameters]
-    common: _Parameters = {}
-    seeds: list[int] = [0]
-    described: bool = False
+    notebooks: dict[str, _Parameters]  # each notebook's own, by its name
+    common: _Parameters = {}  # of every notebook that takes them
+    seeds: list[int] = [0]  # seeds of its outcomes
+    described: bool = False  # whether the notebooks' own account of what is to be seen is of this preset
+    # Runs that it is of: what their import's preset says is added, and notebooks that they do not serve are left out.
     released: Released | None = None
 
     @property

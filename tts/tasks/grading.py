@@ -17,21 +17,14 @@ from tts.tasks.verdicts import Verdicts
 class Grader(AbstractContextManager):
     """Grades the answers of a task; keeps every verdict of its judge, so that each distinct pair is judged once.
 
-    No answer is wrong, and so is one that is longer than the task allows, or cannot be judged within the limits.
-
-    Args:
-        judge: a judge with other limits, or one that other graders ask too.
-        verdicts: file of what was judged before, where new verdicts are kept.
-
-    Attributes:
-        uncertain: number of answers that count as wrong because their judges were lost, which another try may see otherwise.
-        doubted: normal forms of those answers.
+    No answer is wrong, and so is one that is longer than the task allows, or cannot be judged within the limits. ``judge`` may have other
+    limits, or serve other graders too; ``verdicts`` holds what was judged before, and keeps new verdicts.
     """
 
     def __init__(self, task: Task = MATHS, judge: Judge | None = None, verdicts: Verdicts | None = None):
-        self.task, self.judge, self.uncertain = task, judge or Judge(), 0
-        self.doubted: set[str] = set()
-        self._kept = verdicts
+        self.task, self.judge, self._kept = task, judge or Judge(), verdicts
+        self.uncertain = 0  # answers that count as wrong because their judges were lost, which another try may see otherwise
+        self.doubted: set[str] = set()  # normal forms of those answers
         self._verdicts: dict[tuple[str, str], bool] = {}
 
     def right(self, reference: str, answer: str | None) -> bool:

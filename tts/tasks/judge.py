@@ -20,19 +20,13 @@ class Stopped(Exception):
 class Judge:
     """One process of :mod:`tts.tasks.judge_process`, started when it is needed and replaced when it is lost.
 
-    Args:
-        seconds, memory_mb: processor time that one pair may take, and memory that the process may take.
-        stop: ends a verdict under way when it is set.
-
-    Attributes:
-        deaths: how many processes were lost or killed.
-        hopeless: texts that no process survived, with the verdict on all their pairs, which need not wait for them again.
+    One pair may take ``seconds`` of processor time, and the process so much memory; ``stop``, once set, ends a verdict under way.
     """
 
     def __init__(self, seconds: float = 5.0, memory_mb: int = 2048, stop: threading.Event | None = None):
         self.seconds, self.memory_mb, self.stop = seconds, memory_mb, stop or threading.Event()
-        self.deaths = 0
-        self.hopeless: dict[str, bool | None] = {}
+        self.deaths = 0  # processes that were lost or killed
+        self.hopeless: dict[str, bool | None] = {}  # texts that no process survived: the verdict on all their pairs, which need not wait
         self._process: subprocess.Popen | None = None
         self._connection: Connection
 

@@ -19,13 +19,11 @@ class Verdicts:
     A fact is kept as its hash, so a damaged one is a fact that nobody knows, and never another one. Several processes read and write at
     the same time. All of it can be worked out again: a damaged file is deleted and made anew, and where nothing can be written nothing is
     kept.
-
-    Attributes:
-        writable: whether what was kept last was written.
     """
 
     def __init__(self, path: Path):
-        self.path, self.writable = path, True
+        self.path = path
+        self.writable = True  # whether what was kept last was written
         self._lock = threading.Lock()  # one connection serves all threads
         self._open: sqlite3.Connection | None = None
 
