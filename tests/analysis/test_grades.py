@@ -21,7 +21,7 @@ from tts.generate.runner import fill
 from tts.store.run_spec import Model, RunEngine, RunSpec
 from tts.store.store import Store, StoreError
 from tts.tasks import grading, judge, judge_process, maths, prompts, verdicts
-from tts.tasks.base import finding
+from tts.tasks.base import changed
 from tts.tasks.grading import Grader
 from tts.tasks.judge import Judge
 from tts.tasks.maths import MATHS, Maths
@@ -187,7 +187,7 @@ def test_a_judge_that_is_lost_changes_no_verdict(idle):
             if number in (1, 4):
                 kill(grader.judge.pid, idle)
             found.append(grader.right(*pair))
-        assert found == [True, True, False, True, False, True] and grader.uncertain == 0
+        assert found == [True, True, False, True, False, True] and not grader.doubted
 
 
 def kill(pid, idle):
@@ -267,7 +267,7 @@ def test_what_became_of_each_answer():
     steps = [{"steps": [text], "status": "finished"} for text in texts]
     steps[-1]["status"] = "truncated"
     row = {"answer": "3", "trajectories": steps}
-    with Grader() as own, Grader(finding(MATHS, ("box", "phrase"))) as both:
+    with Grader() as own, Grader(changed(MATHS, None, ("box", "phrase"))) as both:
         plain, wider = of_row(row, own), of_row(row, both)
     assert plain.status == ["answered", "unreadable", "no answer", "no answer", "truncated"]
     assert (plain.group, plain.correct) == ([0, -1, -1, -1, -1], [True, False, False, False, False])
@@ -284,10 +284,10 @@ def test_an_answer_whose_judges_were_lost_is_uncertain(monkeypatch):
 
 def test_ways_of_finding_answers_are_part_of_what_is_graded(run):
     grid = {"problems": {"pocket-main": 1}, "policies": ["policy-6k"], "methods": ["majority"], "samples": 4, "budgets": [4]}
-    assert Grid(**grid).task is POCKET and Grid(**grid, extract=["box", "phrase"]).task is finding(POCKET, ("box", "phrase"))
+    assert Grid(**grid).task is POCKET and Grid(**grid, extract=["box", "phrase"]).task is changed(POCKET, None, ("box", "phrase"))
     with pytest.raises(ValueError, match="cannot find answers by 'guess'; it has box, hashes"):
         Grid(**grid, extract=["guess"])
-    names = {grades._note(run, PROBLEMS, finding(MATHS, ways)) for ways in (("box",), ("box", "phrase"), ("phrase", "box"))}
+    names = {grades._note(run, PROBLEMS, changed(MATHS, None, ways)) for ways in (("box",), ("box", "phrase"), ("phrase", "box"))}
     assert len(names) == 3 and grades._note(run, PROBLEMS, MATHS) in names
 
 

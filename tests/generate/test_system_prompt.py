@@ -17,9 +17,9 @@ from tts.store.run_spec import RunSpec
 from tts.store.store import Store
 from tts.study.presets import parse_overrides
 from tts.tasks import task_of_key
-from tts.tasks.base import telling
+from tts.tasks.base import changed
 from tts.tasks.maths import LLAMA_PROMPT, MATHS
-from tts.tasks.prompts import DEFAULT_STYLE, STYLES, messages
+from tts.tasks.prompts import STYLES, messages
 
 # It shows a system's turn that the tokenizer can read, which the tasks' own is not.
 TEMPLATE = "{% for m in messages if m['role'] == 'user' or '1' in m['content'] %}{{ m['content'] + '\n\n' }}{% endfor %}"
@@ -62,12 +62,12 @@ def test_the_key_of_a_run_with_the_tasks_own_instruction_is_what_it_was(tiny_lm)
     [
         (STYLES["llama-3"], [("system", "Be brief."), ("user", "1+1")]),
         (STYLES["deepseek-r1"], [("user", "1+1\nBe brief.")]),
-        (DEFAULT_STYLE, [("system", "Be brief."), ("user", "1+1")]),
+        (STYLES[""], [("system", "Be brief."), ("user", "1+1")]),
     ],
 )
 def test_it_stands_in_the_place_of_every_familys_instruction(style, turns):
     told = lambda task: [(turn["role"], turn["content"]) for turn in messages(style, "1+1", task)]  # noqa: E731
-    assert told(telling(MATHS, "Be brief.")) == turns and told(telling(MATHS, "")) == [("user", "1+1")]
+    assert told(changed(MATHS, "Be brief.", ())) == turns and told(changed(MATHS, "", ())) == [("user", "1+1")]
     assert told(MATHS) != turns and messages(STYLES["llama-3"], "1+1")[0]["content"] == LLAMA_PROMPT
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tts.tasks.answer_text import normal_form
-from tts.tasks.extraction import boxed_answer, extracted
+from tts.tasks.base import changed
+from tts.tasks.extraction import boxed_answer
 from tts.tasks.grading import Grader, groups
 from tts.tasks.judge import Judge
 from tts.tasks.maths import MATHS
@@ -60,12 +61,13 @@ def test_an_answer_is_found_in_a_solution(text, answer):
 
 @pytest.mark.parametrize(("way", "text", "answer"), rows(SECOND))
 def test_an_answer_is_found_in_other_ways(way, text, answer):
-    assert extracted(text, [way]) == ((None, "") if answer == "none" else (answer, way))
+    assert changed(MATHS, None, (way,)).found(text) == ((None, "") if answer == "none" else (answer, way))
 
 
 def test_the_first_way_that_finds_an_answer_counts():
-    assert extracted("\\boxed{1}\n#### 2", ["box", "hashes"]) == ("1", "box")
-    assert extracted("#### 2", ["box", "hashes"]) == ("2", "hashes") and extracted("#### 2") == (None, "")
+    both = changed(MATHS, None, ("box", "hashes"))
+    assert both.found("\\boxed{1}\n#### 2") == ("1", "box")
+    assert both.found("#### 2") == ("2", "hashes") and MATHS.found("#### 2") == (None, "")
 
 
 def test_nothing_wrong_with_what_the_page_cannot_show(grader):

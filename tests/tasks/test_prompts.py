@@ -45,4 +45,4 @@ def test_each_family_is_asked_as_in_the_study(template, expected):
 )
 def test_a_family_is_told_by_name_where_the_template_is_not_known(name, family):
     assert prompts.style_of(None, name) is prompts.STYLES[family]
-    assert prompts.style_of(None, "gpt-x") is prompts.DEFAULT_STYLE
+    assert prompts.style_of(None, "gpt-x") is prompts.STYLES[""]

@@ -22,7 +22,7 @@ from tts.search.sampling import Sampling
 from tts.store import imported
 from tts.store.run_spec import Model, RunEngine, RunSpec, TaskKey
 from tts.tasks import task_of
-from tts.tasks.base import Task, finding, telling
+from tts.tasks.base import Task, changed
 from tts.tasks.problems import problem_rows
 from tts.tasks.selection import AGGREGATES, VOTES, Rule
 
@@ -168,9 +168,7 @@ class Grid(BaseModel):
     @property
     def task(self) -> Task:
         """The kind of problem that all of its problem sets are of, with the grid's system prompt and ways of finding answers."""
-        task = task_of(next(iter(self.problems)))
-        task = finding(task, tuple(self.extract)) if self.extract else task
-        return task if self.system is None else telling(task, self.system)
+        return changed(task_of(next(iter(self.problems))), self.system, tuple(self.extract))
 
     @property
     def settings(self) -> registry.Settings:

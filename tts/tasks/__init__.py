@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
-from tts.tasks.base import Task, telling
+from tts.tasks.base import Task, changed
 
 # A kind of problem is one file in this folder and one line here. Imported when first used.
 TASKS: dict[str, str | Task] = {"pocket": "tts.tasks.pocket:POCKET", "maths": "tts.tasks.maths:MATHS"}
@@ -46,5 +46,4 @@ def task_in(problems: Sequence[Mapping]) -> Task:
 
 def task_of_key(key: object) -> Task:
     """The task that the key of a stored run names, with the run's system prompt; mathematics where it names none, as of imported runs."""
-    task, system = task_named(getattr(key, "name", DEFAULT)), getattr(key, "system", None)
-    return task if system is None else telling(task, system)
+    return changed(task_named(getattr(key, "name", DEFAULT)), getattr(key, "system", None), ())

@@ -79,19 +79,17 @@ class Task:
 
 
 @cache
-def telling(task: Task, system: str) -> Task:
-    """The task with another text in the instruction's place; "" for nothing."""
-    other = copy(task)
-    other.system = system
-    return other
+def changed(task: Task, system: str | None, ways: tuple[str, ...]) -> Task:
+    """The task with another system prompt, unless that is None, and other ways of finding an answer, where any are given.
 
-
-@cache
-def finding(task: Task, ways: tuple[str, ...]) -> Task:
-    """The task with other ways of finding an answer, in this order; raises ``ValueError`` where it does not have them."""
+    Raises ``ValueError`` where it does not have these ways.
+    """
+    if system is None and not ways:
+        return task
     if unknown := [way for way in ways if way not in task.known_ways]:
         known = ", ".join(task.known_ways) or "no other ways than its own"
         raise ValueError(f"extract: the task {task.name} cannot find answers by {unknown[0]!r}; it has {known}")
     other = copy(task)
-    other.ways = ways
+    other.system = task.system if system is None else system
+    other.ways = ways or task.ways
     return other

@@ -5,7 +5,7 @@ asked for, and what it found is counted apart.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from tts.tasks.answer_text import normal_form
 
@@ -78,11 +78,3 @@ WAYS: dict[str, Callable[[str], str | None]] = {
     "letter": _last(r"\(([A-J])\)|\*\*([A-J])\*\*|(?i:answer|option|choice)\W+(?:is\W+)?([A-J])\b|^\s*([A-J])[.):]?\s*$"),
     "number": _last(r"(?<![\w.])(-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?!\w)"),
 }
-
-
-def extracted(text: str, ways: Sequence[str] = ("box",)) -> tuple[str | None, str]:
-    """The answer by the first of the ways that finds one, and that way; None and "" where none does."""
-    for way in ways:
-        if (answer := WAYS[way](text)) is not None:
-            return answer, way
-    return None, ""

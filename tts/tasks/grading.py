@@ -23,8 +23,8 @@ class Grader(AbstractContextManager):
 
     def __init__(self, task: Task = MATHS, judge: Judge | None = None, verdicts: Verdicts | None = None):
         self.task, self.judge, self._kept = task, judge or Judge(), verdicts
-        self.uncertain = 0  # answers that count as wrong because their judges were lost, which another try may see otherwise
-        self.doubted: set[str] = set()  # normal forms of those answers
+        # Normal forms of answers that count as wrong because their judges were lost, which another try may see otherwise.
+        self.doubted: set[str] = set()
         self._verdicts: dict[tuple[str, str], bool] = {}
 
     def right(self, reference: str, answer: str | None) -> bool:
@@ -55,7 +55,6 @@ class Grader(AbstractContextManager):
             equal = self._kept.of(self.task, *pair) if self._kept else None
             if equal is None:
                 if (equal := self.judge.verdict(*pair)) is None:
-                    self.uncertain += 1
                     self.doubted.add(second)
                     return False
                 if self._kept:

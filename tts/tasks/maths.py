@@ -12,7 +12,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from tts.models import hub
 from tts.tasks.answer_text import normal_form, quickly_readable, quickly_same
 from tts.tasks.base import Task
-from tts.tasks.extraction import WAYS, extracted
+from tts.tasks.extraction import WAYS
 from tts.tasks.problems import ProblemError, check_drawn, read
 
 REASONING_GYM = "reasoning-gym:"
@@ -100,7 +100,7 @@ class Maths(Task):
         return self.found(text)[0]
 
     def found(self, text: str) -> tuple[str | None, str]:
-        return extracted(text, self.ways)
+        return next(((answer, way) for way in self.ways if (answer := WAYS[way](text)) is not None), (None, ""))
 
     def value(self, answer: str) -> int | None:
         return int(answer) if re.fullmatch(r"[+-]?\d{1,18}", answer) else None

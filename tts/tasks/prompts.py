@@ -28,16 +28,13 @@ STYLES = {
     "llama-3": Style("<|start_header_id|>", "llama-3"),
     "deepseek-r1": Style("<｜User｜>", "deepseek-r1", system=False),  # its authors advise against a system prompt
     "qwen2.5": Style("<|im_start|>", "qwen2.5"),
+    "": Style("", ""),  # any other family
 }
-DEFAULT_STYLE = Style("", "")
 
 
 def style_of(template: str | None, name: str = "") -> Style:
     """How to ask a model, by its chat template, or by its name where the template is not known."""
-    for style in STYLES.values():
-        if style.marker in template if template else style.name in name.lower():
-            return style
-    return DEFAULT_STYLE
+    return next(style for style in STYLES.values() if (style.marker in template if template else style.name in name.lower()))
 
 
 def messages(style: Style, problem: str, task: Task = MATHS) -> list[dict[str, str]]:
