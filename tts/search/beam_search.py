@@ -12,19 +12,11 @@ def beam_search(root: Candidate, n: int, width: int, max_steps: int = 40) -> Sea
 
     The root samples ``n`` first steps and the ``n / width`` best stay; each is expanded into ``width``, and so on.
     A candidate that finishes competes for the places once; the one it wins is its own from then on, so the frontier
-    shrinks and never refills, and it is never scored or expanded again. Steps cut off by a token limit drop out.
+    shrinks and never refills, and it is never scored or expanded again. Steps cut off by a token limit drop out, and so do candidates
+    that are still open after ``max_steps``.
 
-    Args:
-        root: the empty solution.
-        n: budget; a positive multiple of ``width``.
-        width: continuations of each kept candidate.
-        max_steps: depth limit; candidates still open there are lost.
-
-    Returns:
-        The finished candidates that kept their places, in the order in which they finished.
-
-    Raises:
-        ValueError: where ``n`` is not a positive multiple of ``width``.
+    Returns the finished candidates that kept their places, in the order in which they finished. Raises ValueError where ``n`` is not a
+    positive multiple of ``width``.
     """
     check_budget(n, width)
     finished: list[Candidate] = []

@@ -10,11 +10,7 @@ def dvts(root: Candidate, n: int, width: int, max_steps: int = 40) -> Search:
     ``n / width`` subtrees, each a beam search of width ``width`` with one place, whose candidates never meet. All
     subtrees ask together, so that they share batches. The first index of a candidate's path, divided by ``width``, is its subtree.
 
-    Returns:
-        The finished candidate of each subtree that has one, in the order of the subtrees.
-
-    Raises:
-        ValueError: where ``n`` is not a positive multiple of ``width``.
+    Returns the finished candidate of each subtree that has one, in the order of the subtrees. Raises ValueError as beam search.
     """
     check_budget(n, width)
     [first] = yield Sample([root], n)

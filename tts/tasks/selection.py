@@ -44,14 +44,10 @@ def aggregates(solutions: Sequence[Sequence[float]], how: str) -> np.ndarray:
 def select(groups: Sequence[int], scores: Sequence[float] | None, vote: str) -> int:
     """The index of the selected candidate, whose answer is the answer; -1 where no candidate has an answer.
 
-    Args:
-        groups: number of each candidate's answer; -1 for none, which does not vote.
-        scores: aggregate score of each candidate; not needed for a majority.
-        vote: ``majority`` (most frequent answer), ``max`` (PRM-Max, the best score), ``vote`` (PRM-Vote, scores summed
-            over equal answers). Ties go to the candidate of lower index, as one candidate has to be named; expected accuracies break
-            them at random (:mod:`tts.analysis.stats`).
-
-    Raises ``ValueError`` for an unknown vote, or scores that are needed and missing.
+    ``groups`` are numbers of the candidates' answers, -1 for none, which does not vote; ``scores`` are aggregate scores. A vote is
+    ``majority`` (most frequent answer, which needs no scores), ``max`` (PRM-Max, the best score), or ``vote`` (PRM-Vote, scores summed over
+    equal answers). Ties go to the candidate of lower index, as one candidate has to be named; expected accuracies break them at random
+    (:mod:`tts.analysis.stats`). Raises ``ValueError`` for an unknown vote, or scores that are needed and missing.
     """
     if vote not in VOTES:
         raise ValueError(f"unknown vote {vote!r}; choose from {', '.join(VOTES)}")
