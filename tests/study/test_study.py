@@ -219,7 +219,7 @@ def test_a_kernel_that_dies_as_it_starts_is_started_again_a_few_times(tmp_path, 
     assert len(starts.read_text().splitlines()) == min(deaths + 1, 3)
 
 
-@pytest.mark.parametrize("moment", ["_hand", "wait"])
+@pytest.mark.parametrize("moment", ["suppress", "wait"])
 def test_ctrl_c_ends_all_that_was_started(tmp_path, monkeypatch, moment):
     def start(threads):
         started.append(real(threads))
@@ -233,7 +233,7 @@ def test_ctrl_c_ends_all_that_was_started(tmp_path, monkeypatch, moment):
     monkeypatch.setattr(execution, moment, interrupt)
     with pytest.raises(KeyboardInterrupt):
         outcome_of(tmp_path, {"one": "1", "two": "2"})
-    assert [process.exitcode for _, process in started] == [-signal.SIGKILL] * (1 if moment == "_hand" else 2)
+    assert [process.exitcode for _, process in started] == [-signal.SIGKILL] * (1 if moment == "suppress" else 2)
 
 
 def test_a_notebook_that_fails_is_named_and_the_others_finish(tmp_path):

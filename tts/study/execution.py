@@ -3,10 +3,8 @@
 import json
 import math
 import os
-import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from importlib import import_module
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -18,6 +16,7 @@ from tqdm.auto import tqdm
 from tts.common.names import short
 from tts.common.paths import NOTEBOOKS
 from tts.generate.grid import Grid
+from tts.report import html
 from tts.store.store import StoreError
 from tts.study.experiment import experiment_of, findings_of
 from tts.study.notebook_process import serve
@@ -52,7 +51,6 @@ def title_of(grids: Sequence[Grid]) -> str:
 
 def render(jobs: list[Job], workers: int) -> tuple[dict[str, str | None], Path, Path]:
     """Executes notebooks and binds the report; returns what :func:`execute` does, the report's file, and the figures' folder."""
-    threading.Thread(target=import_module, args=("tts.report.html",), daemon=True).start()  # meanwhile: nbconvert takes a second
     output = output_of(jobs[0])
     outcome = execute(jobs, output, workers)
     failures = {name: reason for name, reason in outcome.items() if reason}
@@ -64,8 +62,6 @@ def render(jobs: list[Job], workers: int) -> tuple[dict[str, str | None], Path, 
             shown_jobs.append(job)
     results = [experiment.results for experiment in experiments(shown_jobs)]
     title = title_of([grid for job in shown_jobs if (held := experiment_of(job.notebook, job.values)) for grid in held.grids()])
-    from tts.report import html
-
     shown = sorted(path for name in [*outcome, *earlier] if (path := output / f"{name}.ipynb").exists())
     ledger = output.parent / "ledger.csv" if FINDINGS in {*outcome, *earlier} - {*failures} else None
     ended = {name: when for name, (_, when) in earlier.items()}
@@ -110,7 +106,9 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
                 while waiting and len(running) < workers:
                     (connection, process), job = idle.pop() if idle else _start(threads), waiting.pop(0)
                     running[connection] = process, job
-                    _hand(connection, job, output)
+                    name = f"{job.notebook}.ipynb"
+                    with suppress(OSError):  # it died, which the end of its replies tells
+                        connection.send((job.folder / name, output / name, job.parameters, TIMEOUT))
                 for connection in wait(list(running), timeout=1):  # without an end, a signal just before would go unseen
                     process, job = running.pop(connection)
                     try:
@@ -139,12 +137,6 @@ def _start(threads: int) -> tuple[Connection, BaseProcess]:
         process = get_context("spawn").Process(target=serve, args=(theirs, threads))
         process.start()
     return ours, process
-
-
-def _hand(connection: Connection, job: Job, output: Path) -> None:
-    name = f"{job.notebook}.ipynb"
-    with suppress(OSError):  # it died, which the end of its replies tells
-        connection.send((job.folder / name, output / name, job.parameters, TIMEOUT))
 
 
 def _size(job: Job) -> float:
