@@ -135,16 +135,11 @@ _LOOKED_UP = {"policies": check_policy, "prms": family_of, "labelled": labelled.
 def check(notebook: str, values: Mapping[str, Any], look_up: bool = True) -> None:
     """Refuses values of another kind than the declared defaults', empty texts, numbers below 1, names that do not exist, unequal pairs.
 
-    The grids check the rest as they are made, and the problem sets of the notebook's own grid as they are read.
+    The grids check the rest as they are made, and the problem sets of the notebook's own grid as they are read. ``values`` may hold other
+    names, as a notebook's ``globals()`` do. Models and problem sets are found, and pairs compared, with ``look_up`` only.
 
-    Args:
-        values: value of every parameter, by name; other names are left alone, so that a notebook may hand over its ``globals()``.
-        look_up: whether to find models and problem sets, and then to compare pairs.
-
-    Raises:
-        ParameterError: for a value that does not fit.
-        tts.models.hub.ModelError: for a model that does not exist.
-        tts.tasks.problems.ProblemError: for a problem set that cannot be read.
+    Raises ParameterError for a value that does not fit, :class:`tts.models.hub.ModelError` for a model that does not exist, and
+    :class:`tts.tasks.problems.ProblemError` for a problem set that cannot be read.
     """
     found = declaration(notebook)
     for name, default in found.parameters.items():

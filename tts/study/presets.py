@@ -120,9 +120,7 @@ class Preset(BaseModel, extra="forbid"):
 def load_preset(name: str) -> Preset:
     """A preset of the suite by its name, or of a file; relative paths in it are taken from its own folder.
 
-    Raises:
-        StudyError: for an unknown or malformed preset.
-        tts.study.parameters.NotebookError: for an unknown notebook.
+    Raises StudyError for an unknown or malformed preset, :class:`tts.study.parameters.NotebookError` for an unknown notebook.
     """
     path = Path(name) if name.endswith(".yaml") else PRESETS / f"{name}.yaml"
     if name not in presets() and not (name.endswith(".yaml") and path.is_file()):
@@ -282,14 +280,14 @@ def fill(jobs: list[Job]) -> None:
         grades.keep(Store(folder), needed)
 
 
-def collect_outcomes(preset: str, overrides: dict | None = None, name: str = "") -> Path:
-    """Generates what a preset's notebooks read, for each of its seeds, and keeps every problem's outcome.
+def collect_outcomes(preset: str, overrides: dict, name: str) -> Path:
+    """Generates what a preset's notebooks read, for each of its seeds, and keeps every problem's outcome in a file of the given name.
 
-    The file is named as the preset is, unless a name is given.
+    Without a name it is the preset's.
     """
     found = []
     for seed in load_preset(preset).seeds:
-        jobs = plan(preset, overrides=(overrides or {}) | {"seed": seed})
+        jobs = plan(preset, overrides=overrides | {"seed": seed})
         fill(jobs)
         different = {experiment.grid.model_dump_json(): experiment for experiment in experiments(jobs)}
         found += [(e.grid, committed.collect(e.results)) for e in tqdm(different.values(), desc="outcomes", unit="grid")]
