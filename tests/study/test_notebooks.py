@@ -75,7 +75,7 @@ def test_a_notebook_says_itself_what_it_generates(tmp_path, monkeypatch):
     """A notebook that the package does not know, with parameters of its own."""
     monkeypatch.setattr(parameters, "NOTEBOOKS", tmp_path)
     written(tmp_path, GIVEN, NEEDS)
-    found = experiment_of("mine", parameters.declared("mine"))
+    found = experiment_of("mine", parameters.declaration("mine").parameters)
     assert found.grid.methods == ["majority", "dvts"] and set(found.further) == {"of_others"}, "nothing for empty lists"
     other = found.further["of_others"].grid
     assert (other.policies, other.samples, other.budgets, other.prms) == (["policy-10k"], 4, [4], ["prm-qwen-28k"])
@@ -104,7 +104,7 @@ def test_how_a_parameter_is_checked_follows_from_its_declaration(tmp_path, monke
     monkeypatch.setattr(parameters, "NOTEBOOKS", tmp_path)
     written(tmp_path, GIVEN, NEEDS)
     with pytest.raises(ValueError, match=message):
-        parameters.check("mine", parameters.declared("mine") | {"judges": ["prm-qwen-28k"]} | changed)
+        parameters.check("mine", parameters.declaration("mine").parameters | {"judges": ["prm-qwen-28k"]} | changed)
 
 
 @pytest.mark.parametrize("needs", ["exit()", '{"further": {"a": {"policies": "$nobody"}}}', '{"kind": {}}', "[]"])
@@ -147,7 +147,7 @@ def test_every_field_of_the_grid_can_be_given_to_every_notebook_with_one(noteboo
     job = planned(notebook, temperature=0, beam_width=2, settings={"max_tokens": 99})
     grid = experiment_of(notebook, job.values).grid
     assert (grid.temperature, grid.beam_width, grid.max_tokens) == (0, 2, 99)
-    assert set(job.parameters) <= set(parameters.declared(notebook)), "papermill takes what is declared only"
+    assert set(job.parameters) <= set(parameters.declaration(notebook).parameters), "papermill takes what is declared only"
 
 
 def test_of_two_values_the_later_wins_however_it_is_given(tmp_path):
@@ -163,13 +163,17 @@ def test_of_two_values_the_later_wins_however_it_is_given(tmp_path):
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "notebooks"])
 def test_a_notebook_writes_into_the_checkout_wherever_it_is_started(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    values = parameters.declared("01_tts_methods") | {"problems": {"pocket-main": 1}, "policies": ["policy-6k"], "prms": ["prm-qwen-28k"]}
+    values = parameters.declaration("01_tts_methods").parameters | {
+        "problems": {"pocket-main": 1},
+        "policies": ["policy-6k"],
+        "prms": ["prm-qwen-28k"],
+    }
     found = tts.notebook("01_tts_methods", values)
     assert (found.store.folder, found.figures) == (ROOT / "data" / "runs", ROOT / "figures")
     assert "will run" in capsys.readouterr().out and found.n == 64 and found.problem_set == "pocket-main" and found.prm == "prm-qwen-28k"
     with pytest.raises(ParameterError, match="seed"):
         tts.notebook("01_tts_methods", values | {"settings": {"seed": "x"}})
-    assert tts.notebook("10_train_pocket", parameters.declared("10_train_pocket")) is None
+    assert tts.notebook("10_train_pocket", parameters.declaration("10_train_pocket").parameters) is None
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_report_begins_with_the_ledger_and_ends_with_what_ran(smoke):
 def test_running_again_generates_nothing(smoke):
     _, places, _ = smoke
     again = tts("run", "--preset", "smoke", "--dry-run", *places)
-    with_problems = [name for name in parameters.notebooks() if "problems" in parameters.declared(name)]
+    with_problems = [name for name in parameters.notebooks() if "problems" in parameters.declaration(name).parameters]
     left = re.findall(r"(\d+) will run", again.stdout)
     assert again.returncode == 0 and len(left) == len(with_problems) and set(left) == {"0"}, again.stdout
 

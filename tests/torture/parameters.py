@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from torture.invoke import Result, command_line, forked, in_process, overwritten, refusal, tree
 from torture.report import ROOT, Tally
-from tts.study.parameters import declaration, declared
+from tts.study.parameters import declaration
 from tts.study.presets import load_preset, parse_overrides
 
 TABLE = Path(__file__).parent / "wrong_parameters.txt"
@@ -144,7 +144,7 @@ def by_papermill(folder: Path) -> tuple[int, list[str]]:
     sets, wrong = for_papermill(), []
     with tqdm(total=len(sets), desc="papermill", unit="set") as bar:
         for notebook in dict.fromkeys(notebook for notebook, _, _ in sets):
-            places = {name: str(folder / name) for name in PLACES if name in declared(notebook)}
+            places = {name: str(folder / name) for name in PLACES if name in declaration(notebook).parameters}
             with _kernel() as kernel:
                 for given, said in [(given, said) for name, given, said in sets if name == notebook]:
                     if problem := _papermill(notebook, places | given, folder.parent / "out.ipynb", kernel, said):

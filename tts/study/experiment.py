@@ -186,7 +186,7 @@ def notebook(name: str, values: Mapping[str, Any]) -> Experiment | None:
     """
     parameters.check(name, values)
     found = experiment_of(name, values)
-    if "look" in (declared := parameters.declared(name)):
+    if "look" in (declared := parameters.declaration(name).parameters):
         from tts.report import style
 
         style.use(**values["look"])

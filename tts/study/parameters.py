@@ -95,11 +95,6 @@ def notebooks() -> list[str]:
     return sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
 
-def declared(notebook: str) -> dict:
-    """The parameters that a notebook declares, with their defaults. Raises as :func:`declaration`."""
-    return declaration(notebook).parameters
-
-
 def declaration(notebook: str) -> Declaration:
     """What a notebook declares; raises NotebookError for an unknown or damaged one, or a cell with a tag whose values are no literals."""
     path = NOTEBOOKS / f"{notebook}.ipynb"

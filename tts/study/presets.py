@@ -25,7 +25,7 @@ from tts.policies import address_in
 from tts.store.imported import Import, all_of, check_asked, is_imported
 from tts.store.store import Store, StoreError
 from tts.study.experiment import Experiment, experiment_of
-from tts.study.parameters import SETTINGS, check, declaration, declared
+from tts.study.parameters import SETTINGS, check, declaration
 from tts.tasks.maths import absent as absent_sets
 
 PRESETS = NOTEBOOKS / "presets"
@@ -53,11 +53,11 @@ class Job:
     @property
     def values(self) -> dict:
         """Every parameter's value."""
-        return declared(self.notebook) | self.parameters
+        return declaration(self.notebook).parameters | self.parameters
 
     def experiment(self) -> Experiment | None:
         """The notebook's experiment; None where it has none that can be filled before it runs."""
-        return experiment_of(self.notebook, self.values) if "problems" in declared(self.notebook) else None
+        return experiment_of(self.notebook, self.values) if "problems" in declaration(self.notebook).parameters else None
 
     def check(self) -> Experiment | None:
         """Checks every value, finds every model and problem set, and gives the notebook's experiment. Raises as :func:`check`."""
