@@ -6,8 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 KEY = "sha256"
-BLANK = "unsealed" + 56 * "0"
-"""What stands in the place of the checksum, a hash in hexadecimal digits, while it is reckoned."""
+BLANK = "unsealed" + 56 * "0"  # what stands in the place of the checksum, a hash in hexadecimal digits, while it is reckoned
 
 
 def seal(path: Path) -> None:

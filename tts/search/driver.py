@@ -74,8 +74,7 @@ class Running:
     to_score: Sequence[Candidate] = ()
 
 
-Ticket = tuple[Running, int]
-"""A search, and the place of one parent in its request."""
+Ticket = tuple[Running, int]  # a search, and the place of one parent in its request
 
 
 @dataclass

@@ -56,8 +56,7 @@ class Method:
         return self.source != "greedy" and self.select != "oracle"
 
 
-METHODS: dict[str, Method] = {}
-"""By name, in the order in which tables and figures show them."""
+METHODS: dict[str, Method] = {}  # by name, in the order in which tables and figures show them
 
 
 def register(method: Method) -> None:

@@ -28,8 +28,7 @@ _LAUNCHED = [sys.executable, "-m", "ipykernel_launcher"]
 class ForkedKernel(LocalProvisioner):
     """What starts a kernel for ``jupyter_client``."""
 
-    log: ClassVar[str] = os.devnull
-    """File that gets what kernels print."""
+    log: ClassVar[str] = os.devnull  # the file that gets what kernels print
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         if cmd[: len(_LAUNCHED)] != _LAUNCHED:  # another language's kernel, or another Python's

@@ -20,8 +20,7 @@ from tts.reward_models import family_of
 from tts.tasks.problems import problem_rows
 from tts.training.pocket.recipes import POLICIES, PRMS
 
-SETTINGS = "settings"
-"""The parameter that takes the fields of the grid that a notebook does not declare one by one."""
+SETTINGS = "settings"  # the parameter that takes the fields of the grid that a notebook does not declare one by one
 _MODELS_AND_PROBLEMS = ("policies", "prms", "problems")
 _NAME = re.compile(r"\$(\w+)")
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list", dict: "a mapping"}

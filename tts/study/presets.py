@@ -29,11 +29,9 @@ from tts.study.parameters import SETTINGS, check, declaration
 from tts.tasks.maths import absent as absent_sets
 
 PRESETS = NOTEBOOKS / "presets"
-OWN = "own"
-"""The folder below a preset's figures for those of changed parameters, which has a folder for each change."""
+OWN = "own"  # the folder below a preset's figures for those of changed parameters, which has a folder for each change
 PLACES = {"store", "figures", "look"}  # parameters that change nothing of what is shown
-FINDINGS_TAG = "findings"
-"""Tag of cells that tell what was found with the described presets."""
+FINDINGS_TAG = "findings"  # of cells that tell what was found with the described presets
 NOT_OF_THIS_RUN = "*What you should see* is written for the pocket family and its default parameters; this run has others."
 
 
