@@ -97,22 +97,18 @@ class StepScorer(Reader):
     A step that ends beyond the model's context scores 0, and so do all after it: a PRM does not vouch for what it cannot read,
     and one overlong solution must not stop a study of days. The steps before it keep their exact scores.
 
-    Caches are kept within a share of the device's memory, the batch's and the kept ones each: a large model forwards fewer rows at
+    Caches take a quarter of the device's memory at most, the batch's and the kept ones each: a large model forwards fewer rows at
     once, scores fewer solutions side by side, and reads a step from the start whose beginning had to be dropped. No score changes.
 
-    Args:
-        batch: rows per forward pass.
-        memory: bytes that each of the two may take; a quarter of the device's by default.
-        share: share of the device that is ours, where others work beside us.
+    A forward pass has ``batch`` rows; ``share`` of the device is ours, where others work beside us.
     """
 
-    def __init__(self, name: str, family: Family, batch: int = 64, context: int = 1 << 30, memory: int | None = None, share: float = 1.0):
+    def __init__(self, name: str, family: Family, batch: int = 64, context: int = 1 << 30, share: float = 1.0):
         super().__init__(name, family, context)
         self.batch = batch
         self.engine = Engine(family.backbone, reading=batch)
         # Tokens whose caches are kept between calls, at most.
-        self.tokens_kept = (memory or int(share * memory_of(self.engine.device)) // 4) // self.engine.token_bytes
-        self.engine.room = self.tokens_kept
+        self.tokens_kept = self.engine.room = int(share * memory_of(self.engine.device)) // 4 // self.engine.token_bytes
         self._trees: defaultdict[str, dict[Steps, Node]] = defaultdict(dict)
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
