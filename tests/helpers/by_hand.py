@@ -12,6 +12,6 @@ def qwen_by_hand(folder, problem, steps):
     text = f"<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n" + "".join(f"{s}<extra_0>" for s in steps) + "<|im_end|>\n"
     ids = prm.tokenizer(text)["input_ids"]
     with torch.inference_mode():
-        logits = prm.model(input_ids=torch.tensor([ids]))[0]
+        logits = prm.model.score(prm.model.model(input_ids=torch.tensor([ids])).last_hidden_state)[0]
     separator = prm.tokenizer.convert_tokens_to_ids("<extra_0>")
     return logits[[i for i, token in enumerate(ids) if token == separator]].softmax(-1)[:, 1].tolist()

@@ -149,7 +149,9 @@ def _declared_family(location: str) -> str:
         return declared
     architectures = getattr(load_config(location), "architectures", None) or []
     classes = {family: resolve_name(place) for family, place in FAMILIES.items()}
-    called = _called(location).lower()
+    path = Path(location).resolve()
+    folder = path.parent.parent if path.parent.name == "snapshots" else path  # the Hub's cache names a model two levels up
+    called = (folder.name if path.is_dir() else location).lower()
     told = [family for family, cls in classes.items() if set(cls.architectures) & set(architectures)]
     told += [family for family, cls in classes.items() if any(name in called for name in cls.names)]
     if told:
@@ -158,12 +160,3 @@ def _declared_family(location: str) -> str:
         f"cannot tell the PRM family of {location!r} from its config ({', '.join(architectures) or 'no architectures'}) or its name; "
         f"say it as FAMILY:NAME with one of {', '.join(FAMILIES)}"
     )
-
-
-def _called(location: str) -> str:
-    """What a model is called: its folder's name or its Hub name, which a folder in the Hub's cache has two levels up."""
-    path = Path(location)
-    if not path.is_dir():
-        return location
-    path = path.resolve()
-    return path.parent.parent.name if path.parent.name == "snapshots" else path.name

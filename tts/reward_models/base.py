@@ -214,7 +214,7 @@ class StepScorer(Reader):
         """Scores the steps of segments whose hidden states are ``(segments, new, width)``; a family reads one step per row."""
         steps = []
         for row, segment in enumerate(segments):
-            for parent, node in segment:
+            for parent, node in zip([segment.parent, *segment.nodes], segment.nodes):
                 if parent is None:  # an opening has no score
                     self._put(node, ())
                     continue

@@ -18,11 +18,10 @@ class MathShepherd:
     def __init__(self, location: str, weights: bool = True):
         self.tokenizer = load_tokenizer(location)
         self.tag, *self.labels = (token_id(self.tokenizer, text, location, "math-shepherd") for text in (" ки", " +", " -"))
-        if not weights:
-            return
-        self.model = load_causal_lm(location)
-        self.backbone = self.model.base_model
-        self._head = self.model.get_output_embeddings().weight[self.labels].float()
+        if weights:
+            self.model = load_causal_lm(location)
+            self.backbone = self.model.base_model
+            self._head = self.model.get_output_embeddings().weight[self.labels].float()
 
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         tagged = ["\n".join(f"{step.strip()} ки" for step in steps) for _, steps in solutions]

@@ -20,7 +20,7 @@ here: a search may go on from there later. Then the nodes p, a and b are known, 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,10 +69,6 @@ class Segment:
     def new(self) -> list[int]:
         """Ids that are forwarded."""
         return self.nodes[-1].ids[self.start :]
-
-    def __iter__(self) -> Iterator[tuple[Node | None, Node]]:
-        """Each node after its parent, in order."""
-        return zip([self.parent, *self.nodes], self.nodes)
 
 
 def plan(

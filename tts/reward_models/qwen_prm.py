@@ -18,17 +18,13 @@ SEPARATOR = "<extra_0>"
 
 
 class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
-    """The published architecture, natively: its remote code breaks on transformers from 4.54 on."""
+    """The published architecture, natively: its remote code breaks on transformers from 4.54 on. The labels are wrong and right."""
 
     def __init__(self, config: Qwen2Config):
         super().__init__(config)
         self.model = Qwen2Model(config)
         self.score = nn.Sequential(nn.Linear(config.hidden_size, config.hidden_size), nn.ReLU(), nn.Linear(config.hidden_size, 2))
         self.post_init()
-
-    def forward(self, **inputs) -> torch.Tensor:
-        """Two logits per token, ``(batch, tokens, 2)``: wrong and right."""
-        return self.score(self.model(**inputs).last_hidden_state)
 
 
 class QwenPRM:
@@ -41,11 +37,10 @@ class QwenPRM:
         self.tokenizer = load_tokenizer(location)
         self.tag = token_id(self.tokenizer, SEPARATOR, location, "qwen-prm")
         self._opening = lru_cache(1 << 12)(self._open)
-        if not weights:
-            return
-        self.model = load_model(Qwen2ForProcessRewardModel, location)
-        self.backbone = self.model.model
-        self._head = self.model.score.float()
+        if weights:
+            self.model = load_model(Qwen2ForProcessRewardModel, location)
+            self.backbone = self.model.model
+            self._head = self.model.score.float()
 
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         # A tokenizer cuts a text at its special tokens first, so that steps can be encoded one by one.

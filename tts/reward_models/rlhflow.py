@@ -24,11 +24,10 @@ class RLHFlow:
         if not self.tokenizer.chat_template:
             raise ModelError(f"the tokenizer of {location!r} has no chat template: not a PRM of the family rlhflow")
         self.labels = [token_id(self.tokenizer, text, location, "rlhflow") for text in ("+", "-")]
-        if not weights:
-            return
-        self.model = load_causal_lm(location)
-        self.backbone = self.model.base_model
-        self._head = self.model.get_output_embeddings().weight[self.labels].float()
+        if weights:
+            self.model = load_causal_lm(location)
+            self.backbone = self.model.base_model
+            self._head = self.model.get_output_embeddings().weight[self.labels].float()
 
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         return self.tokenizer([self._text(problem, steps) for problem, steps in solutions], add_special_tokens=False)["input_ids"]

@@ -58,20 +58,16 @@ class StepHead(ImplicitPRM):
 
     def __init__(self, location: str):
         super().__init__(location)
-        self.head = load_head(Path(location) / STEP_HEAD).to(self.backbone.device)
+        path = Path(location) / STEP_HEAD
+        try:
+            tensors = load_file(path)
+            self.head = Head(len(tensors["layers.0.bias"]))
+            self.head.load_state_dict(tensors)
+        except (RuntimeError, OSError, KeyError, SafetensorError) as error:
+            raise ModelError(f"the head in {path} does not fit: {str(error).splitlines()[0]}; train it again") from error
+        self.head.to(self.backbone.device)
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         parts = self.logits(before, hidden, tokens, separator_length(self.tokenizer, self.render.task))
         inputs = [confidence(*likelihoods(logits, ids), own) for logits, ids, own in parts]
         return self.head(torch.cat(inputs)).sigmoid().tolist()
-
-
-def load_head(path: Path) -> Head:
-    """A head from its file; raises ``ModelError`` where that is damaged, or holds something else."""
-    try:
-        tensors = load_file(path)
-        head = Head(len(tensors["layers.0.bias"]))
-        head.load_state_dict(tensors)
-    except (RuntimeError, OSError, KeyError, SafetensorError) as error:
-        raise ModelError(f"the head in {path} does not fit: {str(error).splitlines()[0]}; train it again") from error
-    return head
