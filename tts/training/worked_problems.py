@@ -24,32 +24,21 @@ WRITERS: dict[str, Callable[[dict], list[str]]] = {"leg_counting": leg_counting}
 
 
 def load_worked(name: str, count: int, skip: int = 0, split: str = "development") -> list[dict]:
-    """Problems with a ``solution`` each, beside the columns of :func:`tts.tasks.problems.problem_rows`.
+    """Problems after the first ``skip``, with a ``solution`` each beside the columns of :func:`tts.tasks.problems.problem_rows`.
 
-    Args:
-        name: ``reasoning-gym:TASK`` for a task of ``WRITERS``, or a JSONL file whose lines have a ``solution`` too.
-        skip: number of problems left out at the start.
-        split: split of reasoning-gym.
-
-    Raises :class:`ProblemError` where there are no solutions for such problems, or too few problems.
+    ``name`` is ``reasoning-gym:TASK`` for a task of ``WRITERS``, or a JSONL file whose lines have a ``solution`` too. Raises
+    :class:`ProblemError` where there are no solutions for such problems, or too few problems.
     """
     problems = problem_rows(name, skip + count, split)
     if name.startswith(REASONING_GYM):
-        solutions = _written(name, skip + count, split)
+        task = name.removeprefix(REASONING_GYM).split(",")[0]
+        if task not in WRITERS:
+            raise ProblemError(f"no worked solutions for {name!r}; there are for {', '.join(WRITERS)}, or give a JSONL file with solutions")
+        tasks = reasoning_gym_tasks(name, skip + count, split)
+        solutions = [MATHS.join([*WRITERS[task](one), f"\\boxed{{{one['answer']}}}"]) for one in tasks]
     else:
-        solutions = [_solution_in(row, where) for where, row in records(Path(name), "'problem', 'answer' and 'solution'")]
+        rows = records(Path(name), "'problem', 'answer' and 'solution'")
+        solutions = [str(row.get("solution") or "").strip() for _, row in rows]
+        if "" in solutions:
+            raise ProblemError(f"{rows[solutions.index('')][0]}: no 'solution' to train on")
     return [problem | {"solution": solution} for problem, solution in list(zip(problems, solutions))[skip:]]
-
-
-def _written(name: str, count: int, split: str) -> list[str]:
-    task = name.removeprefix(REASONING_GYM).split(",")[0]
-    if task not in WRITERS:
-        raise ProblemError(f"no worked solutions for {name!r}; there are for {', '.join(WRITERS)}, or give a JSONL file with solutions")
-    tasks = reasoning_gym_tasks(name, count, split)
-    return [MATHS.join([*WRITERS[task](one), f"\\boxed{{{one['answer']}}}"]) for one in tasks]
-
-
-def _solution_in(row: dict, where: str) -> str:
-    if solution := str(row.get("solution") or "").strip():
-        return solution
-    raise ProblemError(f"{where}: no 'solution' to train on")

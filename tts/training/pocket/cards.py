@@ -6,26 +6,26 @@ from tts.models.files import POCKET_FOLDER, pocket_models, read_card
 
 
 def table() -> pd.DataFrame:
-    """One row per committed model, policies before PRMs, smallest first; a policy has no family."""
-    names = [*pocket_models("policy"), *pocket_models("prm")]
-    rows = [_row(read_card(POCKET_FOLDER / name)) for name in names]
-    return pd.DataFrame(rows, index=pd.Index(names, name="model")).fillna("")
+    """One row per committed model, policies before PRMs, smallest first; a policy has no family.
 
-
-def _row(card: dict) -> dict:
-    """A policy's greedy accuracy on the main set and its F1 as an implicit PRM, a PRM's own F1; what it cost."""
-    results = card.get("results", {})
-    return {
-        "family": card.get("family", ""),
-        "parameters": f"{card['parameters']:,}",
-        "greedy": results.get("pocket-main greedy"),
-        "localisation F1": results.get("as implicit PRM", results).get("localisation F1"),
-        "training tokens": f"{card['training_tokens'] / 1e6:.1f} M",
-        "training FLOPs": f"{card['training_flops']:.2e}",
-        "minutes": round(card["wall_seconds"] / 60, 1),
-        "final loss": round(card["final_loss"], 3),
-        "seed": card["seed"],
-    }
+    A policy's greedy accuracy on the main set and its F1 as an implicit PRM, a PRM's own F1; what it cost.
+    """
+    rows = {}
+    for name in (*pocket_models("policy"), *pocket_models("prm")):
+        card = read_card(POCKET_FOLDER / name)
+        results = card.get("results", {})
+        rows[name] = {
+            "family": card.get("family", ""),
+            "parameters": f"{card['parameters']:,}",
+            "greedy": results.get("pocket-main greedy"),
+            "localisation F1": results.get("as implicit PRM", results).get("localisation F1"),
+            "training tokens": f"{card['training_tokens'] / 1e6:.1f} M",
+            "training FLOPs": f"{card['training_flops']:.2e}",
+            "minutes": round(card["wall_seconds"] / 60, 1),
+            "final loss": round(card["final_loss"], 3),
+            "seed": card["seed"],
+        }
+    return pd.DataFrame(rows.values(), index=pd.Index(rows, name="model")).fillna("")
 
 
 def minutes(name: str) -> str:

@@ -1,12 +1,7 @@
 """Token rows for training: examples packed end to end, each attending to itself only.
 
-A corpus holds arrays of equal shape, ``(rows, length)``, by name:
-
-- ``ids``: token ids;
-- ``document``: which example a token belongs to (0 is padding);
-- ``position``: a token's position in its example;
-- ``learn``: 1 where the *next* token is a target of the language-model loss;
-- ``label``: 1 or 0 where the solution is right or wrong up to and including this token, 2 where there is no label.
+A corpus holds arrays of equal shape, ``(rows, length)``, by name: the fields of :class:`Sequence`; ``document``, which example a token
+belongs to (0 is padding); and ``position``, a token's position in its example.
 """
 
 import itertools
@@ -39,8 +34,8 @@ class Sequence(NamedTuple):
     """One example as tokens, with what is to be learnt at each of them."""
 
     ids: list[int]
-    learn: list[int]
-    label: list[int]
+    learn: list[int]  # 1 where the *next* token is a target of the language-model loss
+    label: list[int]  # 1 or 0 where the solution is right or wrong up to and including this token, UNLABELLED where nothing says
 
 
 def kept(path: Path, sequences: Callable[[], Iterable[Sequence]], tokens: int) -> Corpus:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from collections import defaultdict
 
 from tts.analysis import pathologies
 from tts.analysis.accuracy import Results
@@ -70,25 +71,22 @@ def sample_solutions(policies: list[str]) -> None:
     for split, count in PER_POLICY.items():
         chosen = []
         for right in (True, False):
-            groups = [[row for row in rows if _kind(row) == (split, right)] for rows in of_each]
+            groups = [rows[split, right] for rows in of_each]
             in_turn = [row for level in itertools.zip_longest(*groups) for row in level if row]
             chosen += in_turn[: count * len(policies)]
         write_text(SOLUTIONS / f"{split}.jsonl", "".join(json.dumps(row) + "\n" for row in chosen))
 
 
-def _kind(row: dict) -> tuple[str, bool]:
-    """A solution's split, by its problem, and whether it is right."""
-    return "validation" if int(parse(row["problem"]).answer) % 3 == 0 else "test", row["first_error"] == -1
-
-
-def _sampled(policy: str) -> list[dict]:
-    """One solution a problem, with the number of its first wrong step, -1 where there is none."""
+def _sampled(policy: str) -> dict[tuple[str, bool], list[dict]]:
+    """One solution a problem, with the number of its first wrong step, -1 where there is none; by split, and whether it is right."""
     texts = [p.text for p in held_out("pocket-main", "development", 1600)]
     random.Random(f"0/{policy}").shuffle(texts)
-    rows = []
+    rows = defaultdict(list)
     for outcome in sampled(policy, 0.7, texts[:1000], 1):
         [candidate] = outcome.trajectories
         if candidate.status == "finished" and candidate.steps:
-            error, _ = first_error(parse(outcome.problem_id), candidate.steps) or (-1, 0)
-            rows.append({"problem": outcome.problem_id, "steps": candidate.steps, "first_error": error, "policy": policy})
+            problem = parse(outcome.problem_id)
+            error, _ = first_error(problem, candidate.steps) or (-1, 0)
+            row = {"problem": outcome.problem_id, "steps": candidate.steps, "first_error": error, "policy": policy}
+            rows["validation" if int(problem.answer) % 3 == 0 else "test", error == -1].append(row)
     return rows
