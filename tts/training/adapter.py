@@ -66,13 +66,8 @@ def train_adapter(
 ) -> Path:
     """Trains an adapter and saves it as a peft folder with the base's name, hash, and a card.
 
-    FLOPs per token: forward and backward through the base 4N, the adapter's own gradients 6N.
-
-    Args:
-        base: name of a policy, as the suite takes it.
-        problems: worked problems, with ``problem`` and ``solution``.
-        scratch: folder of the checkpoint.
-        pretrained_tokens: number of tokens that the base was trained on, if known; for counts of FLOPs.
+    FLOPs per token: forward and backward through the base 4N, the adapter's own gradients 6N. Those of the base are its card's, or
+    follow from ``pretrained_tokens``, on so many of which it was trained. The checkpoint lies in ``scratch``.
 
     Raises:
         tts.models.hub.ModelError: where the base cannot be loaded.

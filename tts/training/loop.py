@@ -96,16 +96,11 @@ def train(
     checkpoint_every: float = 60.0,
     compile: bool = True,
 ) -> Progress:
-    """Trains ``model`` in place, from the checkpoint in ``folder`` where there is one.
+    """Trains ``model`` in place by a scalar ``loss`` of a batch, from the checkpoint in ``folder`` where there is one.
 
-    Args:
-        model: module; the checkpoint holds those of its parameters that are trained.
-        loss: function that gives a scalar from the model and one batch.
-        folder: folder of the checkpoint, which is written atomically.
-        description: text of the progress bar.
-        recipe: description of all that the weights follow from; a checkpoint of another recipe is not continued.
-        checkpoint_every: seconds between checkpoints.
-        compile: whether ``torch.compile`` is used (needs a C++ compiler; 15 times faster on a CPU).
+    The checkpoint holds the parameters that are trained, and is written atomically every ``checkpoint_every`` seconds. ``recipe`` says
+    all that the weights follow from; ``description`` stands beside the progress bar. To ``compile`` takes a C++ compiler, and makes
+    training 15 times faster on a CPU.
 
     Raises :class:`TrainingError` where the checkpoint was made by another recipe or schedule, or is damaged.
     """

@@ -14,13 +14,12 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from scipy.stats import mannwhitneyu
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from tts.models.files import STEP_HEAD, digest_of, fingerprint, read_card, write_card
 from tts.models.loading import load_tokenizer
 from tts.models.locate import locate
-from tts.reward_models.base import StepScorer
+from tts.reward_models.base import StepScorer, padded
 from tts.reward_models.implicit import ImplicitPRM
 from tts.reward_models.step_head import Head, StepHead, confidence, likelihoods, separator_length
 from tts.tasks import task_in
@@ -50,12 +49,9 @@ def train_prm(
 ) -> Path:
     """Labels the policy's own solutions by rollouts, trains an adapter and a head on them, and saves both with a card.
 
-    The card says how well both tell held-out solutions, beside what the policy's own likelihood does, which needs no training.
-
-    Args:
-        problems: problems, with ``id``, ``problem`` and ``answer``; better not those that the policy was trained on.
-        scratch: folder of labels and checkpoint.
-        batch: sequences decoded or read at once.
+    The card says how well both tell held-out solutions, beside what the policy's own likelihood does, which needs no training. Better
+    give problems that the policy was not trained on. Labels and checkpoint lie in ``scratch``; ``batch`` sequences are decoded or read
+    at once.
 
     Raises:
         tts.models.hub.ModelError: where the policy cannot be loaded.
@@ -124,12 +120,13 @@ def batched(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
     """
     read = [(row, at) for row, one in enumerate(examples) for at in sorted({*one.right, *(token for own in one.own for token in own)})]
     index = {place: number for number, place in enumerate(read)}
-    own = [[index[row, at] for at in tokens] for row, one in enumerate(examples) for tokens in one.own]
+    steps = [[index[row, at] for at in tokens] for row, one in enumerate(examples) for tokens in one.own]
+    own, counted = padded(steps, torch.device("cpu"))
     return collate([one.tree for one in examples]) | {
         "read": torch.tensor(read),
         "before": torch.tensor([examples[row].tree.parents[at] for row, at in read]),
-        "own": pad_sequence([torch.tensor(tokens) for tokens in own], batch_first=True),
-        "counted": pad_sequence([torch.ones(len(tokens), dtype=torch.bool) for tokens in own], batch_first=True),
+        "own": own,
+        "counted": counted,
         "right": torch.tensor([index[row, at] for row, one in enumerate(examples) for at in one.right], dtype=torch.int64),
         "values": torch.tensor([value for one in examples for value in one.values]),
     }
@@ -178,8 +175,6 @@ def judged(scorer: StepScorer, rows: Sequence[dict]) -> dict:
     """
     solutions = [(row, solution) for row in rows for solution in row["solutions"]]
     scores, _ = scorer.score([(row["id"], row["problem"]) for row, _ in solutions], [tuple(one["steps"]) for _, one in solutions])
-    for row in rows:
-        scorer.forget(row["id"])
     values = torch.tensor([value for _, solution in solutions for value in solution["values"]])
     flat, products, within = torch.tensor([score for one in scores for score in one]), iter(aggregates(scores, "product")), []
     for row in rows:

@@ -128,13 +128,11 @@ def prm_sequences_of(recipe: PRMRecipe, models: Path, scratch: Path) -> Iterator
 
 
 def train_model(name: str, output: Path, scratch: Path) -> Path:
-    """Trains one model of the family, or finishes it, and saves it with its card; a PRM in its family's format.
+    """Trains a model of ``POLICIES`` or ``PRMS``, or finishes it, and saves it in ``output/name`` with its card; a PRM as its family does.
 
     Training FLOPs are 6 x parameters x tokens (the study's Table 4).
 
-    Args:
-        name: key of ``POLICIES`` or ``PRMS``; raises ``KeyError`` where there is no such recipe.
-        output: folder that gets ``name/``; raises ``FileNotFoundError`` where policies that a PRM starts from are not in it.
+    Raises ``KeyError`` where there is no such recipe, ``FileNotFoundError`` where policies that a PRM starts from are not in ``output``.
     """
     recipe = (POLICIES | PRMS)[name]
     template, further = pocket_tokenizer.POLICY_TEMPLATE, {}
