@@ -218,7 +218,9 @@ class StepScorer(Reader):
                 if parent is None:  # an opening has no score
                     self._put(node, ())
                     continue
-                start, end = node.first_new(parent) - segment.start, len(node.ids) - segment.start
+                # A step's own tokens begin after the one that shared_length has forwarded again, where there is one.
+                again = node.start < len(parent.ids) and node.start + 1 < len(node.ids)
+                start, end = node.start + again - segment.start, len(node.ids) - segment.start
                 if start:
                     before = hidden[row, start - 1]
                 elif node.start == len(parent.ids):

@@ -47,11 +47,6 @@ class Node:
     state: State | None = None  # cache of the ids, where something may go on from it
     last_hidden: torch.Tensor | None = None  # hidden state at the last id, likewise
 
-    def first_new(self, parent: Node) -> int:
-        """Where its own tokens begin: after the token that :func:`shared_length` has forwarded again, where there is one."""
-        again = self.start < len(parent.ids) and self.start + 1 < len(self.ids)
-        return self.start + again
-
 
 @dataclass(eq=False)
 class Segment:
@@ -76,12 +71,8 @@ def plan(
 ) -> tuple[list[list[Segment]], list[Node]]:
     """The segments that read what is missing, by wave, and all nodes that were missing; those beyond the context are in no segment.
 
-    Args:
-        missing: keys of the nodes that are to be read, parents before their children.
-        rendered: each one's token ids.
-        known: gives the node of a key that was read before and has its cache.
-        kept: solutions whose caches stay, per problem; an opening's always does.
-        context: longest input in tokens.
+    Of the ``missing`` keys, parents stand before their children; ``rendered`` are their token ids. ``known`` gives the node of a key that
+    was read before and has its cache; ``kept`` are the solutions whose caches stay, per problem, and an opening's always does.
     """
     nodes: dict[Key, Node] = {}
     fitting: list[tuple[Node | None, Node]] = []
