@@ -44,9 +44,8 @@ def measure(store: Annotated[Path, typer.Option(help="where samples are kept")] 
     """Samples the solutions that PRMs are judged on, measures every committed model, and writes results into the cards."""
     from tts.store.store import Store
     from tts.training.pocket.evaluate import all_models, sample_solutions
-    from tts.training.pocket.recipes import FAMILY
 
-    sample_solutions(list(FAMILY))
+    sample_solutions()
     all_models(Store(store))
 
 

@@ -67,11 +67,10 @@ def train_adapter(
     """Trains an adapter and saves it as a peft folder with the base's name, hash, and a card.
 
     FLOPs per token: forward and backward through the base 4N, the adapter's own gradients 6N. Those of the base are its card's, or
-    follow from ``pretrained_tokens``, on so many of which it was trained. The checkpoint lies in ``scratch``.
+    follow from ``pretrained_tokens``, the number of tokens that it was trained on. The checkpoint lies in ``scratch``.
 
-    Raises:
-        tts.models.hub.ModelError: where the base cannot be loaded.
-        ValueError: where it has no chat template, or its layers none of the matrices that are adapted.
+    Raises :class:`tts.models.hub.ModelError` where the base cannot be loaded, ``ValueError`` where it has no chat template, or its
+    layers none of the matrices that are adapted.
     """
     location = locate(base)
     examples = tokenise(load_tokenizer(location), problems)

@@ -53,9 +53,8 @@ def train_prm(
     give problems that the policy was not trained on. Labels and checkpoint lie in ``scratch``; ``batch`` sequences are decoded or read
     at once.
 
-    Raises:
-        tts.models.hub.ModelError: where the policy cannot be loaded.
-        ValueError: where the policy finished no solution, all of its solutions are right or all wrong, or problems are too few.
+    Raises :class:`tts.models.hub.ModelError` where the policy cannot be loaded, ``ValueError`` where it finished no solution, all of its
+    solutions are right or all wrong, or problems are too few.
     """
     location = locate(policy)
     made_of = f"{fingerprint(location)} {rollouts}"

@@ -5,7 +5,7 @@ A step is worth the share of solutions, continued from it by the policy itself, 
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,31 +54,27 @@ def labelled(policy: str, problems: Sequence[dict], recipe: RolloutRecipe, path:
     return [known[p["id"]] for p in problems]
 
 
-def _label(engine: Policy, problems: Sequence[dict], recipe: RolloutRecipe, grader: Grader) -> list[dict]:
+def _label(engine: Policy, problems: Sequence[dict], recipe: RolloutRecipe, grader: Grader) -> Iterator[dict]:
     roots = [engine.root(problem["id"], problem["problem"]) for problem in problems]
     outcomes = Driver(engine).run([(root, search(root, recipe)) for root in roots])
-    rows = []
     for problem, outcome in zip(problems, outcomes):
         answers = [grader.task.answer(c.text) if c.status == "finished" else None for c in outcome.trajectories]
         right = [grader.right(problem["answer"], answer) for answer in answers]
         row = {key: problem[key] for key in ("id", "problem", "answer", "task") if key in problem}
-        rows.append(row | {"tokens": outcome.policy_tokens, "solutions": valued(outcome.trajectories, right)})
-    return rows
+        yield row | {"tokens": outcome.policy_tokens, "solutions": valued(outcome.trajectories, right)}
 
 
 def search(root: Candidate, recipe: RolloutRecipe) -> Search:
     """Samples solutions step by step, then rollouts from every step that is not a last one; returns both."""
     [level] = yield Sample([root], recipe.solutions)
-    solutions: list[Candidate] = []
-    prefixes: list[Candidate] = []
+    sampled: list[Candidate] = []
     while level:
-        solutions += [c for c in level if c.status != "open"]
+        sampled += level
         going = [c for c in level if c.status == "open"]
-        prefixes += going
         level = [child for [child] in (yield Sample(going, 1))] if going else []
-    fresh = [replace(c, path=(*c.path, ROLLED)) for c in prefixes]
+    fresh = [replace(c, path=(*c.path, ROLLED)) for c in sampled if c.status == "open"]
     answers = (yield Sample(fresh, recipe.rollouts, whole=True)) if fresh else []
-    return [*solutions, *(c for rolled in answers for c in rolled)]
+    return [*(c for c in sampled if c.status != "open"), *(c for rolled in answers for c in rolled)]
 
 
 def valued(solutions: Sequence[Candidate], right: Sequence[bool]) -> list[dict]:

@@ -43,10 +43,9 @@ def new_policy(recipe: PolicyRecipe) -> LlamaForCausalLM:
     torch.manual_seed(recipe.seed)
     tokenizer = pocket_tokenizer.build()
     shape = {"hidden_size": recipe.width, "num_hidden_layers": recipe.layers, "intermediate_size": recipe.inner, "head_dim": 32}
-    heads = {"num_attention_heads": recipe.heads, "num_key_value_heads": recipe.heads}
     tokens = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    config = LlamaConfig(**shape, **heads, **tokens, bos_token_id=None, max_position_embeddings=512, tie_word_embeddings=True)
-    return LlamaForCausalLM(config)
+    fixed = {"bos_token_id": None, "max_position_embeddings": 512, "tie_word_embeddings": True}
+    return LlamaForCausalLM(LlamaConfig(**shape, **tokens, **fixed, num_attention_heads=recipe.heads))
 
 
 def language_model_loss(model: LlamaForCausalLM, batch: dict[str, torch.Tensor]) -> torch.Tensor:

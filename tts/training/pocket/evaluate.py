@@ -42,13 +42,9 @@ def prm(name: str) -> dict:
     solutions = labelled.read("test")
     chosen = pathologies.judge(name, solutions)
     half = pathologies.at_threshold(chosen.scores, solutions, 0.5)
-    return {
-        "localisation F1": round(chosen.f1, 4),
-        "on erroneous": round(chosen.erroneous, 4),
-        "on correct": round(chosen.correct, 4),
-        "threshold": round(chosen.threshold, 4),
-        "localisation F1 at 0.5": round(half.f1, 4),
-    }
+    results = {"localisation F1": chosen.f1, "on erroneous": chosen.erroneous, "on correct": chosen.correct}
+    results |= {"threshold": chosen.threshold, "localisation F1 at 0.5": half.f1}
+    return {key: round(value, 4) for key, value in results.items()}
 
 
 def all_models(store: Store) -> None:
@@ -61,19 +57,19 @@ def all_models(store: Store) -> None:
         write_card(POCKET_FOLDER / name, read_card(POCKET_FOLDER / name) | {"results": results})
 
 
-def sample_solutions(policies: list[str]) -> None:
+def sample_solutions() -> None:
     """The set that PRMs are judged on: sampled solutions of development problems, as many right as wrong ones of each policy if possible.
 
     A policy that is hardly ever right (or wrong) gives what it has; the rest is made up from the others. The problems of the two
     splits differ.
     """
-    of_each = [_sampled(policy) for policy in policies]
+    of_each = [_sampled(policy) for policy in FAMILY]
     for split, count in PER_POLICY.items():
         chosen = []
         for right in (True, False):
             groups = [rows[split, right] for rows in of_each]
             in_turn = [row for level in itertools.zip_longest(*groups) for row in level if row]
-            chosen += in_turn[: count * len(policies)]
+            chosen += in_turn[: count * len(FAMILY)]
         write_text(SOLUTIONS / f"{split}.jsonl", "".join(json.dumps(row) + "\n" for row in chosen))
 
 

@@ -35,8 +35,7 @@ _SIZES = {
     "policy-216k": PolicyRecipe(width=64, layers=4, heads=2, inner=192),
     "policy-668k": PolicyRecipe(width=96, layers=6, heads=3, inner=256),
 }
-FAMILY = tuple(_SIZES)
-"""The policies that differ in size only, smallest first."""
+FAMILY = tuple(_SIZES)  # the policies that differ in size only, smallest first
 POLICIES: dict[str, PolicyRecipe] = (
     _SIZES
     | {f"{name}-long": replace(_SIZES[name], long=True) for name in ("policy-51k", "policy-94k")}
