@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tts.exchange.reading import clean_scores, copies, lines, steps_and_scores, total, whole_number
-from tts.exchange.records import SAMPLES, Contents, ExchangeError, Header, Record, Solution, expect, problem_key
+from tts.exchange.records import SAMPLES, Contents, ExchangeError, Header, Record, Solution, expect, pack, problem_key
 from tts.search.registry import GREEDY
 from tts.tasks.extraction import boxed_answer
 from tts.tasks.selection import Rule
@@ -159,7 +159,7 @@ def _record(row: dict, source: str, header: Header, config: dict, question: int,
         header,
         text,
         boxed_answer(str(truth)) or str(truth).strip(),
-        contents.keep(solutions),
+        (pack(solutions),),
         source,
         place=question,
         counts={"policy_tokens": tokens or None},

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from tts.analysis.grades import VERDICTS
 from tts.common.files import write_text
 from tts.exchange import presets
-from tts.exchange.records import SAMPLES, Contents, ExchangeError, Record, expect, writing
+from tts.exchange.records import SAMPLES, Contents, ExchangeError, Record, Solution, expect, writing
 from tts.exchange.runs import ImportedRun, assemble, digest, renamed
 from tts.store import imported
 from tts.store.imported import FOLDER, MANIFEST, PREFIX, Held, Import
@@ -73,9 +73,9 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
     root = str(root.resolve()) if isinstance(root, Path) else root
     _check_name(folder, name, root)
     if scores == "sigmoid":
-        outside = any(not 0 <= end <= 1 for record in contents.records for end in record.solutions.ends)
+        outside = any(not 0 <= score <= 1 for record in contents.records for score in record.scores)
         expect(outside, "--scores sigmoid is for logits, and all scores of these files are in [0, 1] already; leave it out")
-        contents.records = [replace(record, solutions=replace(record.solutions, sigmoid=True)) for record in contents.records]
+        contents.records = [replace(record, sigmoid=True) for record in contents.records]
     with suppress(OSError):
         store.folder.mkdir(parents=True, exist_ok=True)  # for the verdicts; whether it can be written is said below
     renamed(contents, policy, prm)
@@ -163,7 +163,8 @@ def regrade(records: list[Record], grader: Grader) -> Regraded:
     """Recomputes every recorded verdict and vote."""
     found = Regraded()
     for record in tqdm(records, desc="grading", unit="record", leave=False, delay=2):
-        for source, rule, n, answer, recorded in _recorded(record, grader):
+        solutions = record.solutions
+        for source, rule, n, answer, recorded in _recorded(record, solutions, grader):
             found.grades += 1
             here, claim = grader.right(record.answer, answer), f"{rule} gives {_given(answer)}"
             if isinstance(recorded, bool):
@@ -172,7 +173,7 @@ def regrade(records: list[Record], grader: Grader) -> Regraded:
                 agrees = (answer or "") == recorded or answer is not None and grader.same(answer, recorded)
                 there = here if agrees else grader.right(record.answer, recorded or None)
                 claim += f" at {n}, recorded is {_given(recorded)}"
-                whole = record.header.method == SAMPLES or n == len(record.solutions)
+                whole = record.header.method == SAMPLES or n == len(solutions)
                 counts = found.votes.setdefault((VOTES[rule.vote], n, record.header.method if whole else ""), [0, 0, 0])
                 counts[:] = counts[0] + 1, counts[1] + agrees, counts[2] + here
             if not agrees:
@@ -182,9 +183,8 @@ def regrade(records: list[Record], grader: Grader) -> Regraded:
     return found
 
 
-def _recorded(record: Record, grader: Grader) -> Iterator[tuple[str, Rule, int, str | None, str | bool]]:
+def _recorded(record: Record, solutions: list[Solution], grader: Grader) -> Iterator[tuple[str, Rule, int, str | None, str | bool]]:
     """What is recorded of solutions and of votes: source, rule, number of candidates, the answer here, what was recorded."""
-    solutions = list(record.solutions)
     if not record.recorded and all(s.correct is None for s in solutions):
         return
     answers = [MATHS.answer(MATHS.join(s.steps)) if s.status == "finished" else None for s in solutions]

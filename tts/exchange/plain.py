@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from tts.analysis.grades import VERDICTS, Judges
 from tts.common.files import replacing
 from tts.exchange.reading import clean_scores, objects, steps_and_scores, total, whole_number
-from tts.exchange.records import COUNTS, SAMPLES, Contents, ExchangeError, Header, Record, Solution, expect, writing
+from tts.exchange.records import COUNTS, SAMPLES, Contents, ExchangeError, Header, Record, Solution, expect, pack, writing
 from tts.search.registry import GREEDY, POOL, SCORES, Settings, is_search, method_of, searches
 from tts.store.imported import is_imported, original
 from tts.store.run_spec import RunSpec
@@ -84,7 +84,7 @@ def _record(row: dict, source: str, default_policy: str, contents: Contents) -> 
         Header(method, str(policy), str(prm) if prm else None, n, seed or 0, width if is_search(method) else None, sampling),
         str(row["problem"]),
         str(row["answer"]),
-        contents.keep(solutions),
+        (pack(solutions),),
         source,
         problem_id=str(told["id"]) if "id" in told else None,
         counts=counts,

@@ -1,6 +1,5 @@
 """What a reader of another tool's files hands over: records in one schema, and what it could not use."""
 
-import hashlib
 import json
 import math
 import zlib
@@ -8,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple
 
 from tts.tasks.selection import Rule
@@ -39,43 +37,6 @@ class Solution(NamedTuple):
     correct: bool | None = None  # recorded grade
 
 
-class Place(NamedTuple):
-    """Where solutions lie in a temporary file, and what can be told of them without reading them."""
-
-    at: int
-    size: int  # in bytes
-    count: int
-    scored: bool  # whether each solution that has steps has scores
-    ends: tuple[float, ...]  # the lowest and the highest score; empty without any
-    digest: str
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Solutions in a temporary file: 500 problems x 256 solutions take gigabytes as objects, and one record's are needed at a time."""
-
-    file: Any
-    places: tuple[Place, ...]
-    sigmoid: bool = False  # whether the scores are logits, which become probabilities
-
-    def __len__(self) -> int:
-        return sum(place.count for place in self.places)
-
-    def __iter__(self) -> Iterator[Solution]:
-        for place in self.places:
-            self.file.seek(place.at)
-            for solution in map(Solution._make, json.loads(zlib.decompress(self.file.read(place.size)))):
-                yield solution._replace(scores=self._mapped(solution.scores)) if self.sigmoid else solution
-
-    @property
-    def ends(self) -> list[float]:
-        """The lowest and the highest scores of its places."""
-        return self._mapped([end for place in self.places for end in place.ends])
-
-    def _mapped(self, scores: Sequence[float]) -> list[float]:
-        return [0.5 + 0.5 * math.tanh(score / 2) if self.sigmoid else score for score in scores]
-
-
 class Header(NamedTuple):
     """What tells the runs of an import apart."""
 
@@ -95,7 +56,7 @@ class Record:
     header: Header
     problem: str
     answer: str
-    solutions: Stored  # a search of independent parts (DVTS) has one for each part
+    packed: tuple[bytes, ...]  # its solutions, as :func:`pack` gives them; of several records of a problem that were merged, each one's
     source: str  # file, and line where it has several
     problem_id: str | None = None
     place: int | None = None  # number of the problem, where problems are counted
@@ -104,6 +65,25 @@ class Record:
     recorded: dict[tuple[Rule, int], str | bool] = field(default_factory=dict)
     leaders: tuple[int, ...] = ()  # numbers of the solutions that are the search's, where others are recorded beside them; empty for all
     totals: tuple[float, ...] = ()  # aggregate of each solution's scores by the tool that recorded them; empty where this suite's serves
+    sigmoid: bool = False  # whether the packed scores are logits, which become probabilities
+
+    @property
+    def solutions(self) -> list[Solution]:
+        """Its solutions; a search of independent parts (DVTS) has one for each part."""
+        solutions = [Solution._make(fields) for part in self.packed for fields in json.loads(zlib.decompress(part))]
+        if self.sigmoid:
+            return [s._replace(scores=[0.5 + 0.5 * math.tanh(score / 2) for score in s.scores]) for s in solutions]
+        return solutions
+
+    @property
+    def scores(self) -> list[float]:
+        """Every step's score, of all solutions."""
+        return [score for s in self.solutions for score in s.scores]
+
+
+def pack(solutions: Sequence[Solution]) -> bytes:
+    """Solutions as compressed JSON text: as objects those of 500 problems x 256 take gigabytes, and one record's are needed at a time."""
+    return zlib.compress(json.dumps(solutions).encode(), 1)
 
 
 class Skip(NamedTuple):
@@ -124,7 +104,6 @@ class Contents:
     notes: list[str] = field(default_factory=list)  # quirks of the files, and what was made of them
     unnamed: bool = False  # whether the format has no names of models
     sources: list[dict] = field(default_factory=list)  # where the files are from, with the revision, for the import's list
-    _file: Any = field(default_factory=lambda: SpooledTemporaryFile(max_size=1 << 26), repr=False)  # noqa: SIM115 (closed with it)
 
     def skip(self, source: object, reason: str) -> None:
         self.skipped.append(Skip(str(source), reason))
@@ -136,17 +115,6 @@ class Contents:
             yield
         except ExchangeError as error:
             self.skip(source, str(error))
-
-    def keep(self, solutions: Sequence[Solution]) -> Stored:
-        """Puts solutions into a temporary file."""
-        text = json.dumps(solutions).encode()
-        packed = zlib.compress(text, 1)
-        scored = bool(solutions) and all(s.scores for s in solutions if s.steps)
-        scores = [score for s in solutions for score in s.scores]
-        ends = (min(scores), max(scores)) if scores else ()
-        place = Place(self._file.seek(0, 2), len(packed), len(solutions), scored, ends, hashlib.sha256(text).hexdigest())
-        self._file.write(packed)
-        return Stored(self._file, (place,))
 
 
 def problem_key(text: str) -> str:

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import re
+import zlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from tts.exchange.reading import total
-from tts.exchange.records import COUNTS, SAMPLES, Contents, Header, Record, expect, problem_key
+from tts.exchange.records import COUNTS, SAMPLES, Contents, Header, Record, expect, pack, problem_key
 from tts.search.registry import GREEDY, METHODS, POOL, SCORES, is_search
 from tts.tasks.grading import Grader
 
@@ -29,7 +29,8 @@ class ImportedRun:
     @property
     def range(self) -> tuple[float, float] | None:
         """The lowest and the highest score where any is not in [0, 1]."""
-        ends = [] if self.bare else [end for record in self.records.values() for end in record.solutions.ends]
+        held = [] if self.bare else self.records.values()
+        ends = [end for record in held if (scores := record.scores) for end in (min(scores), max(scores))]
         return (min(ends), max(ends)) if ends and not 0 <= min(ends) <= max(ends) <= 1 else None
 
     def row(self, problem: dict) -> dict:
@@ -68,8 +69,10 @@ def digest(problems: list[dict], runs: list[ImportedRun]) -> str:
     """A hash of everything that one import writes."""
     content = []
     for run in runs:
-        stored = [(i, record, record.solutions) for i, record in run.records.items()]
-        held = [[i, *map(r.counts.get, COUNTS), r.leaders, s.sigmoid, [place.digest for place in s.places]] for i, r, s in stored]
+        held = []
+        for problem_id, record in run.records.items():
+            packed = [hashlib.sha256(zlib.decompress(part)).hexdigest() for part in record.packed]
+            held.append([problem_id, *map(record.counts.get, COUNTS), record.leaders, record.sigmoid, packed])
         content.append([*run.header, run.apart, run.bare, held])
     return hashlib.sha256(json.dumps([problems, content], sort_keys=True).encode()).hexdigest()[:16]
 
@@ -123,9 +126,9 @@ def _merged(records: list[Record], n: int | None, contents: Contents) -> Record:
         whole = first.header.method not in (SAMPLES, GREEDY) or len(first.solutions) == n
         expect(whole, f"holds {len(first.solutions)} of N = {n} samples")
         return first
-    solutions = replace(first.solutions, places=tuple(place for record in records for place in record.solutions.places))
+    packed = tuple(part for record in records for part in record.packed)
     sums = {key: total([record.counts.get(key) for record in records]) for key in ("policy_tokens", "prm_tokens")}
-    return replace(first, solutions=solutions, counts=first.counts | sums)
+    return replace(first, packed=packed, counts=first.counts | sums)
 
 
 def _evened(merged: dict[str, Record], contents: Contents) -> tuple[dict[str, Record], int]:
@@ -140,10 +143,10 @@ def _evened(merged: dict[str, Record], contents: Contents) -> tuple[dict[str, Re
             kept[problem_id] = record
         if held > n:
             contents.notes.append(f"{problem_id!r} has {held} {method}, most have {n}: the first {n} are used")
-            first = list(islice(record.solutions, n))
+            first = record.solutions[:n]
             tokens = total([s.tokens for s in first]) if method == SAMPLES else None
             fewer = record.counts | {"policy_tokens": tokens, "prm_tokens": None}
-            kept[problem_id] = replace(record, solutions=contents.keep(first), counts=fewer)
+            kept[problem_id] = replace(record, packed=(pack(first),), sigmoid=False, counts=fewer)
     return kept, n
 
 
@@ -168,8 +171,8 @@ def _served(runs: list[ImportedRun]) -> list[ImportedRun]:
 
 
 def _whole(records: dict[str, Record]) -> dict[str, Record]:
-    """Those of which every solution that has steps has scores."""
-    return {i: record for i, record in records.items() if all(place.scored for place in record.solutions.places)}
+    """Those that have solutions, and scores of every solution that has steps."""
+    return {i: record for i, record in records.items() if (held := record.solutions) and all(s.scores for s in held if s.steps)}
 
 
 def renamed(contents: Contents, policy: str = "", prm: str = "") -> None:

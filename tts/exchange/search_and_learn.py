@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tts.exchange.reading import clean_scores, objects, steps_and_scores, total, whole_number
-from tts.exchange.records import SAMPLES, Contents, Header, Record, Solution, expect, problem_key
+from tts.exchange.records import SAMPLES, Contents, Header, Record, Solution, expect, pack, problem_key
 from tts.tasks.extraction import boxed_answer
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
@@ -90,7 +90,7 @@ def record(row: dict, source: str, header: Header, contents: Contents, aggregate
         header._replace(prm=prm, n=len(texts), width=width) if searched else header._replace(prm=prm, width=None),
         str(row["problem"]),
         str(answer),
-        contents.keep(solutions),
+        (pack(solutions),),
         source,
         problem_id=None if identity is None else str(identity),
         counts={} if searched else {"policy_tokens": total([s.tokens for s in solutions])},
