@@ -1,47 +1,31 @@
-"""A chunk's file: the columns of its parquet table, written whole and read with its checksum verified."""
+"""A chunk's file: the columns of its parquet table, and its reading, with the checksum verified."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tts.common import checksum
-from tts.common.files import replacing
 
+_TEXT, _INDICES = pa.string(), pa.list_(pa.int32())
 TRAJECTORY = pa.struct(
-    [
-        ("path", pa.list_(pa.int32())),
-        ("steps", pa.list_(pa.string())),
-        ("scores", pa.list_(pa.float64())),
-        ("status", pa.string()),
-        ("tokens", pa.int32()),
-    ]
+    {"path": _INDICES, "steps": pa.list_(_TEXT), "scores": pa.list_(pa.float64()), "status": _TEXT, "tokens": pa.int32()}
 )
 SCHEMA = pa.schema(
     [
-        ("problem_id", pa.string()),
-        ("problem", pa.string()),
-        ("answer", pa.string()),
-        ("prompt", pa.string()),  # as rendered; null in chunks made before it was kept, and in imported ones
+        ("problem_id", _TEXT),
+        ("problem", _TEXT),
+        ("answer", _TEXT),
+        ("prompt", _TEXT),  # as rendered; null in chunks made before it was kept, and in imported ones
         ("prompt_tokens", pa.int64()),
         ("policy_tokens", pa.int64()),
         ("prm_tokens", pa.int64()),
         ("trajectories", pa.list_(TRAJECTORY)),
     ]
 )
-STEP = pa.struct(
-    [
-        ("path", pa.list_(pa.int32())),
-        ("ids", pa.list_(pa.int32())),
-        ("text", pa.string()),
-        ("status", pa.string()),
-        ("generated", pa.int32()),
-    ]
-)
+STEP = pa.struct({"path": _INDICES, "ids": _INDICES, "text": _TEXT, "status": _TEXT, "generated": pa.int32()})
 STEPS = pa.field("sampled", pa.list_(STEP))
 """A further column of searches: each problem's steps as :class:`tts.policies.step_reuse.Step` says, but for the problem."""
 
@@ -53,40 +37,6 @@ _COLUMNS = {field.name: field for field in [*SCHEMA, STEPS]}
 
 class StoreError(RuntimeError):
     """A store that cannot be read or written; the message names the file and the remedy."""
-
-
-def write_chunk(
-    path: Path,
-    rows: Iterable[dict],
-    seconds: float,
-    limits: Sequence[str] = (),
-    steps: pa.ListArray | None = None,
-    unread: Mapping[str, int] | None = None,
-    group: int | None = None,
-) -> None:
-    """Commits a chunk: a temporary file, flushed, then renamed.
-
-    Args:
-        rows: rows of :data:`SCHEMA`.
-        seconds: wall time that it took to make.
-        limits: shortcomings of the engine, in words.
-        steps: column of the steps that were sampled for it, as of :meth:`tts.store.step_columns.StepCache.column`.
-        unread: what the PRM could not read, as :meth:`tts.reward_models.base.Reader.report_unread` counts it.
-        group: rows that are held in memory at a time, and make one row group of the file; all of them by default.
-
-    Raises:
-        StoreError: where the folder cannot be written.
-    """
-    notes = {"seconds": f"{seconds:.3f}", checksum.KEY: checksum.BLANK}
-    notes |= {name: json.dumps(kept) for name, kept in {"limits": list(limits), "unread": dict(unread or {})}.items() if kept}
-    schema = (SCHEMA if steps is None else SCHEMA.append(STEPS)).with_metadata(notes)
-    rows = iter(rows)
-    with writing(path), replacing(path) as temporary:
-        with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
-            while held := list(islice(rows, group)):
-                table = pa.Table.from_pylist(held, SCHEMA)
-                writer.write_table((table if steps is None else table.append_column(STEPS, steps)).cast(schema))
-        checksum.seal(temporary)
 
 
 @contextmanager

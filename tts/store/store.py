@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,8 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
+from tts.common import checksum
 from tts.common.files import replacing, write_text
-from tts.store.chunk_file import ALL, STEPS, StoreError, damage_told, open_chunk, read_chunk, read_groups, write_chunk, writing
+from tts.store.chunk_file import ALL, SCHEMA, STEPS, StoreError, damage_told, open_chunk, read_chunk, read_groups, writing
 from tts.store.run_spec import RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.tasks.problems import fingerprint
@@ -36,7 +38,7 @@ class Run:
 
     folder: Path
     spec: RunSpec
-    group: ClassVar[int | None] = None  # rows in a row group
+    group: ClassVar[int | None] = None  # rows that are in memory at a time as it is written, and make one row group; None for all
 
     @property
     def key(self) -> str:
@@ -65,8 +67,25 @@ class Run:
         steps: pa.ListArray | None = None,
         unread: Mapping[str, int] | None = None,
     ) -> None:
-        """Commits a chunk; parameters and errors are those of :func:`tts.store.chunk_file.write_chunk`."""
-        write_chunk(self.path(problems), rows, seconds, limits, steps, unread, self.group)
+        """Commits a chunk: a temporary file, flushed, then renamed; raises :class:`StoreError` where the folder cannot be written.
+
+        Args:
+            rows: rows of :data:`SCHEMA`, of the problems.
+            seconds: wall time that it took to make.
+            limits: shortcomings of the engine, in words.
+            steps: column of the steps that were sampled for it, as of :meth:`StepCache.column`.
+            unread: what the PRM could not read, as :meth:`tts.reward_models.base.Reader.report_unread` counts it.
+        """
+        notes = {"seconds": f"{seconds:.3f}", checksum.KEY: checksum.BLANK}
+        notes |= {name: json.dumps(kept) for name, kept in {"limits": list(limits), "unread": dict(unread or {})}.items() if kept}
+        schema = (SCHEMA if steps is None else SCHEMA.append(STEPS)).with_metadata(notes)
+        path, rows = self.path(problems), iter(rows)
+        with writing(path), replacing(path) as temporary:
+            with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
+                while held := list(islice(rows, self.group)):
+                    table = pa.Table.from_pylist(held, SCHEMA)
+                    writer.write_table((table if steps is None else table.append_column(STEPS, steps)).cast(schema))
+            checksum.seal(temporary)
 
     def read(self, problems: Sequence[dict]) -> list[dict]:
         """A chunk's rows, in the order of its problems; raises :class:`StoreError` where it is missing or damaged."""
