@@ -16,7 +16,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from tts.exchange.reading import clean_scores, copies, lines, steps_and_scores, total, whole_number
@@ -41,12 +40,9 @@ class Run:
         self.folder, self.name = folder, named[0]
         self.task, self.method, self.policy, self.prm = named.groups()[:4]
         self.width, self.sequences = int(named[5]), int(named[6])
-
-    @cached_property
-    def records(self) -> list[tuple[int, int, Path]]:
-        """Question number, record number and file of each record, in order."""
-        paths = ((_RECORD.fullmatch("/".join(path.parts[-2:])), path) for path in self.folder.glob("question_*/*"))
-        return sorted((int(named[1]), int(named[2]), path) for named, path in paths if named)
+        paths = ((_RECORD.fullmatch("/".join(path.parts[-2:])), path) for path in folder.glob("question_*/*"))
+        # Question number, record number and file of each record, in order.
+        self.records = sorted((int(record[1]), int(record[2]), path) for record, path in paths if record)
 
 
 def runs(root: Path) -> list[Run]:

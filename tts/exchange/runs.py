@@ -166,13 +166,12 @@ def _served(runs: list[ImportedRun]) -> list[ImportedRun]:
             pool.records = run.records | pool.records
         else:
             others.setdefault((header.policy, header.seed), replace(run, header=header))
-    scores = [replace(run, header=run.header._replace(method=SCORES), records=_whole(run.records)) for run in scored]
+    scores = []
+    for run in scored:
+        # Of problems with solutions, and with scores of every solution that has steps.
+        whole = {i: record for i, record in run.records.items() if (held := record.solutions) and all(s.scores for s in held if s.steps)}
+        scores.append(replace(run, header=run.header._replace(method=SCORES), records=whole))
     return [*(run for run in runs if run.header.method != SAMPLES), *pools, *others.values(), *scores]
-
-
-def _whole(records: dict[str, Record]) -> dict[str, Record]:
-    """Those that have solutions, and scores of every solution that has steps."""
-    return {i: record for i, record in records.items() if (held := record.solutions) and all(s.scores for s in held if s.steps)}
 
 
 def renamed(contents: Contents, policy: str = "", prm: str = "") -> None:

@@ -7,7 +7,6 @@
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +18,7 @@ from tts.tasks.extraction import boxed_answer
 from tts.tasks.selection import AGGREGATES, Rule, aggregates
 
 NAME = "search-and-learn"
-WIDTH = 4
-"""M where nothing says it: search-and-learn's default."""
+WIDTH = 4  # M where nothing says it: search-and-learn's default
 
 _APPROACH = re.compile(r"(best_of_n|beam_search|dvts)_completions\.jsonl")
 
@@ -84,6 +82,9 @@ def record(row: dict, source: str, header: Header, contents: Contents, aggregate
     if not all(s.scores for s in solutions if s.steps):
         contents.skip(source, "step scores (missing, or not numbers, for some completion); the texts are used")
     prm = header.prm if any(s.scores for s in solutions) else None
+    # Of each subtree the continuation with the best last score, as its selection has it.
+    last = [s.scores[-1] if s.scores else -1.0 for s in solutions]
+    leaders = tuple(max(range(i, i + width), key=last.__getitem__) for i in range(0, len(last), width)) if subtrees else ()
     identity = row.get("unique_id", row.get("id"))
     how, totals = _totals(row, scores, aggregate)
     return Record(
@@ -96,14 +97,8 @@ def record(row: dict, source: str, header: Header, contents: Contents, aggregate
         counts={} if searched else {"policy_tokens": total([s.tokens for s in solutions])},
         recorded=_recorded(row, len(texts), how),
         totals=totals,
-        leaders=_leaders(solutions, width) if subtrees else (),
+        leaders=leaders,
     )
-
-
-def _leaders(solutions: Sequence[Solution], width: int) -> tuple[int, ...]:
-    """Of each subtree the number of the continuation with the best last score, as its selection has it."""
-    last = [s.scores[-1] if s.scores else -1.0 for s in solutions]
-    return tuple(max(range(i, i + width), key=last.__getitem__) for i in range(0, len(last), width))
 
 
 def _totals(row: dict, scores: list[tuple[float, ...]], aggregate: str) -> tuple[str, tuple[float, ...]]:
