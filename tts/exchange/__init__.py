@@ -14,8 +14,7 @@ LINE_FORMATS = (search_and_learn, plain)
 def read_runs(root: Path) -> tuple[list[Contents], list[str]]:
     """What a folder, or a file, holds in any known format: one entry per problem set; and the files that none of them knows, with reasons.
 
-    Raises:
-        ExchangeError: where there is nothing, or nothing is known.
+    Raises :class:`ExchangeError` where there is nothing, or nothing is known.
     """
     if not root.exists():
         raise ExchangeError(f"no folder or file {root}")

@@ -16,8 +16,7 @@ from tts.store.imported import Import
 from tts.strategy.compute_optimal import FOLDS
 
 REWARD_MODELS, FINDINGS = "02_reward_models", "09_findings"
-Cells = frozenset[tuple[str, int]]
-"""Methods and budgets of which the data says something."""
+Cells = frozenset[tuple[str, int]]  # methods and budgets of which the data says something
 
 
 @dataclass(frozen=True)

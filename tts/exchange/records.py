@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 from tts.tasks.selection import Rule
 
 COUNTS = ("prompt_tokens", "policy_tokens", "prm_tokens")
-SAMPLES = "samples"
-"""Method of independent samples, with scores or without; with scores they serve best-of-N too."""
+SAMPLES = "samples"  # method of independent samples, with scores or without; with scores they serve best-of-N too
 
 
 class ExchangeError(ValueError):

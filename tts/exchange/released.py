@@ -21,8 +21,7 @@ from tts.exchange.search_and_learn import NAME, WIDTH, describe, is_row, record
 from tts.models import hub
 
 HUB = "hf:"
-PRMS = {"HuggingFaceH4": "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data"}
-"""The PRM of an owner's releases, which neither names nor rows say."""
+PRMS = {"HuggingFaceH4": "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data"}  # of an owner's releases, which neither names nor rows say
 SEARCHES = ("beam_search", "dvts")
 
 _DATASET = re.compile(r"(.+?)-(best-of-N|beam-search|DVTS)-completions", re.IGNORECASE)
@@ -89,9 +88,8 @@ def is_release(source: str) -> bool:
 def releases(source: str, prm: str = "") -> list[Release]:
     """A source's configurations, of which nothing is fetched yet.
 
-    Raises:
-        ExchangeError: where it holds none, or one without parquet files.
-        tts.models.hub.ModelError: where the Hub cannot be reached, or refuses.
+    Raises :class:`ExchangeError` where it holds none, or one without parquet files; ``ModelError`` where the Hub cannot be reached, or
+    refuses.
     """
     if source.startswith(HUB):
         repo, _, revision = source.removeprefix(HUB).partition("@")
@@ -126,11 +124,7 @@ def releases(source: str, prm: str = "") -> list[Release]:
 
 
 def choose(held: Sequence[Release], choice: Choice) -> list[Release]:
-    """The configurations that are chosen.
-
-    Raises:
-        ExchangeError: for a value that no configuration has; and where nothing says which search one is.
-    """
+    """The chosen configurations; raises :class:`ExchangeError` for a value that none has, and where nothing says which search one is."""
     search = choice.search
     expect(search in ("", *SEARCHES), f"--search {search}: choose from {', '.join(SEARCHES)}")
     held = [replace(release, header=release.header._replace(method=release.header.method or search)) for release in held]
@@ -162,11 +156,8 @@ def table(held: Sequence[Release], chosen: Sequence[Release]) -> Iterator[str]:
 def read(held: Sequence[Release], chosen: Sequence[Release], choice: Choice, policy: str = "") -> Contents:
     """What the chosen of the held configurations hold, fetched where they are not here; every file before the first is read.
 
-    ``policy`` is a name that its policies get.
-
-    Raises:
-        ExchangeError: where samples of several N would make one pool.
-        tts.models.hub.ModelError: where a file cannot be fetched.
+    ``policy`` is a name that its policies get. Raises :class:`ExchangeError` where samples of several N would make one pool;
+    ``ModelError`` where a file cannot be fetched.
     """
     contents = Contents(NAME)
     for source, commit in {release.source: release.commit for release in held}.items():

@@ -37,9 +37,7 @@ def import_all(
         policy, prm: names of the models, where the format has none.
         scores: ``sigmoid`` where the files' scores are logits.
 
-    Raises:
-        ExchangeError: where there is nothing to import.
-        tts.models.hub.ModelError: where a dataset cannot be fetched.
+    Raises ``ExchangeError`` where there is nothing to import, ``ModelError`` where a dataset cannot be fetched.
     """
     expect(scores in ("", "sigmoid"), f"--scores {scores}: sigmoid is known, which makes probabilities of logits")
     named = list(map(str, sources))

@@ -26,8 +26,8 @@ SCHEMA = pa.schema(
     ]
 )
 STEP = pa.struct({"path": _INDICES, "ids": _INDICES, "text": _TEXT, "status": _TEXT, "generated": pa.int32()})
+# A further column of searches: each problem's steps as :class:`tts.policies.step_reuse.Step` says, but for the problem.
 STEPS = pa.field("sampled", pa.list_(STEP))
-"""A further column of searches: each problem's steps as :class:`tts.policies.step_reuse.Step` says, but for the problem."""
 
 ALL = "all.parquet"  # the one file of a run that was imported
 MANIFEST = "import.json"  # the list of what one import holds

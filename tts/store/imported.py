@@ -73,10 +73,8 @@ class Import:
     def find(self, method: str, policy: str, prm: str | None, n: int, seed: int, problems: int) -> RunSpec | None:
         """The spec of a run that holds at least so many problems; None where there is none.
 
-        Args:
-            n: the budget; where smaller budgets are drawn from one run, any takes the largest.
-            seed: seed of repeated runs. Any run of the import may have it: those that were not repeated answer for it then. 0, the
-                default, stands for the first seed where no run has it.
+        Where smaller budgets are drawn from one run, any ``n`` takes the largest. Runs that were not repeated answer for any ``seed``
+        that some run of the import has. 0, the default, stands for the first seed where no run has it.
         """
         one_budget = is_search(method) and method_of(method).part is None
         specs = [held.spec for held in self.runs if held.problems >= problems and (not one_budget or held.spec.n == n)]
@@ -135,11 +133,8 @@ def of(problem_sets: Iterable[str], model: str) -> Import:
 def check_asked(asked: Mapping[str, object], policies: Sequence[str], problem_sets: Iterable[str]) -> None:
     """Raises :class:`NotImported` for what was asked for and cannot apply, where all policies were imported.
 
-    Their solutions are as they are: no setting of sampling or search applies, nor another number of samples than there are.
-
-    Args:
-        asked: settings by name, not those that are defaults.
-        policies, problem_sets: names, of a grid.
+    Their solutions are as they are: no setting of sampling or search applies, nor another number of samples than there are. ``asked``
+    has settings by name, without those that are defaults; the others are a grid's.
     """
     if not all(map(is_imported, policies)):
         return
@@ -200,9 +195,8 @@ def _import_named_in(model: str) -> str:
 def _read(path: Path, changed: int) -> Import:
     content = manifest(path)
     with damage_told(path):
-        runs = [(RunSpec.of(run["spec"]), run["problems"], run.get("outside")) for run in content["runs"]]
-        held = tuple(Held(spec, count, (*outside,) if outside else None) for spec, count, outside in runs)
-        return Import(path.parent, content["name"], content["hash"], content["problems"], held)
+        runs = (Held(RunSpec.of(run["spec"]), run["problems"], tuple(run.get("outside") or ()) or None) for run in content["runs"])
+        return Import(path.parent, content["name"], content["hash"], content["problems"], tuple(runs))
 
 
 def manifest(path: Path) -> dict:
