@@ -31,51 +31,32 @@ STEP_TOKENS = 2048  # Liu et al. 2025, section 4.1
 
 
 class Grid(BaseModel):
-    """The validated parameters of an experiment; unknown ones are refused.
-
-    Attributes:
-        problems: problem set and how many of its problems, ``{"pocket-main": 200}``.
-        split: development, selection or test; all, for the study's sets.
-        policies: names, folders or Hub names.
-        prms: names, folders or Hub names; ``implicit:NAME`` takes a causal LM's likelihood.
-        methods: names of the methods that are compared, of :mod:`tts.search.registry`.
-        samples: N of the pool, and of each search whose smaller budgets are drawn from one run.
-        budgets: values of N that figures show, and at which the other searches run.
-        beam_width: M.
-        aggregate, vote: the one selection rule of all methods.
-        system: text that policies are told in the place of the task's instruction, which is the default; "" for nothing.
-        subsets: ``all``, for the expected accuracy over the subsets of n samples; ``first``, for the first n alone, as most published
-            tables count.
-        extract: ways in which answers are found in solutions, in this order; by default the task's own.
-        temperature, top_p, max_tokens, max_steps, seed: settings of sampling and search.
-        max_step_tokens: limit of one step of a search; by default the study's 2048, or max_tokens where that is less.
-        chunk: problems per unit of work.
-        batch: sequences decoded at once.
-    """
+    """The validated parameters of an experiment; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    problems: dict[str, int] = Field(min_length=1)
-    policies: list[str] = Field(min_length=1)
-    prms: list[str] = []
-    methods: list[str] = Field(default_factory=lambda: registry.compared(study=True), min_length=1)
-    split: Literal["development", "selection", "test", "all"] = "test"
-    samples: int = Field(64, ge=1, le=MOST)
-    budgets: list[int] = Field([4, 16, 64], min_length=1)
-    beam_width: int = Field(4, ge=1)
-    aggregate: str = "product"
+    problems: dict[str, int] = Field(min_length=1)  # problem set and how many of its problems, {"pocket-main": 200}
+    policies: list[str] = Field(min_length=1)  # names, folders or Hub names
+    prms: list[str] = []  # likewise; implicit:NAME takes a causal LM's likelihood
+    methods: list[str] = Field(default_factory=lambda: registry.compared(study=True), min_length=1)  # of tts.search.registry
+    split: Literal["development", "selection", "test", "all"] = "test"  # all, for the study's sets
+    samples: int = Field(64, ge=1, le=MOST)  # N of the pool, and of each search whose smaller budgets are drawn from one run
+    budgets: list[int] = Field([4, 16, 64], min_length=1)  # values of N that figures show, and at which the other searches run
+    beam_width: int = Field(4, ge=1)  # M
+    aggregate: str = "product"  # with vote the one selection rule of all methods
     vote: str = "vote"
-    system: str | None = None
+    system: str | None = None  # what policies are told in the place of the task's instruction; "" for nothing
+    # all: the expected accuracy over the subsets of n samples; first: that of the first n alone, as most published tables count.
     subsets: Literal["all", "first"] = "all"
-    extract: list[str] = []
+    extract: list[str] = []  # ways in which answers are found in solutions, in this order; by default the task's own
     temperature: float = Field(0.7, ge=0, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(320, ge=1, le=1 << 20)
-    max_step_tokens: int | None = Field(None, ge=1, le=1 << 20)
+    max_step_tokens: int | None = Field(None, ge=1, le=1 << 20)  # of a search; by default STEP_TOKENS, or max_tokens where that is less
     max_steps: int = Field(40, ge=1, le=1 << 20)
     seed: int = 0
-    chunk: int = Field(40, ge=1)
-    batch: int = Field(128, ge=1, le=MOST)
+    chunk: int = Field(40, ge=1)  # problems per unit of work
+    batch: int = Field(128, ge=1, le=MOST)  # sequences decoded at once
 
     @field_validator("*", mode="before")
     @classmethod
