@@ -302,9 +302,9 @@ def test_how_many_processes(tiny_lm, monkeypatch):
     assert side_by_side(specs) == (4, 1)
     weights = sum(path.stat().st_size for path in tiny_lm.glob("*.safetensors"))
     # Room for three processes with the policy and the PRM, which is the same model here, each with its caches.
-    monkeypatch.setattr(local_pool, "_memory", lambda: 3 * (local_pool.OWN + local_pool.COPIES * 2 * weights))
+    monkeypatch.setattr(local_pool, "memory_of", lambda: 3 * (local_pool.OWN + local_pool.COPIES * 2 * weights))
     assert side_by_side(specs) == (3, 1)
-    monkeypatch.setattr(local_pool, "_memory", lambda: 2 * (local_pool.OWN + local_pool.COPIES * 2 * weights))
+    monkeypatch.setattr(local_pool, "memory_of", lambda: 2 * (local_pool.OWN + local_pool.COPIES * 2 * weights))
     assert side_by_side(specs) == (2, 2)
     served = [replace(specs[0], policy=Model("http://localhost:1/v1#model", ""))]
     assert side_by_side(served)[0] == side_by_side([replace(specs[0], policy=Model("vllm:policy-51k", ""))])[0] == 1

@@ -19,7 +19,7 @@ from tts.policies.step_reuse import Remembering
 from tts.search import beam_search, dvts, sample_pool
 from tts.search.base import Candidate
 from tts.search.driver import Driver
-from tts.store.step_columns import StepCache
+from tts.store.step_columns import ChunkSteps, StepCache
 from tts.store.store import Store
 
 
@@ -190,7 +190,8 @@ def test_searches_of_the_same_problems_follow_one_another(tiny_lm, tmp_path):
     store.open(last.spec).write(last.chunk, made.rows, 1.0, steps=made.steps)
     after = waiting.take()
     assert after.chunk == last.chunk and (after.spec.method, after.spec.n) == ("beam_search", 8)
-    assert inputs_of(after, store).chunks == [made.sampled] and waiting.take() is None
+    sampled = ChunkSteps([row["problem_id"] for row in made.rows], made.steps)
+    assert inputs_of(after, store).chunks == [sampled] and waiting.take() is None
 
 
 def test_processes_share_steps_as_one_does(tiny_lm, tmp_path):

@@ -21,10 +21,9 @@ from tts.search.base import Candidate, Search
 from tts.search.driver import Driver, Outcome, Policy
 from tts.search.registry import POOL, Settings, is_search, method_of
 from tts.search.sampling import Sampling
-from tts.store.chunk_file import STEPS
 from tts.store.imported import is_imported
 from tts.store.run_spec import ELSEWHERE, RunEngine, RunSpec
-from tts.store.step_columns import ChunkSteps, StepCache
+from tts.store.step_columns import StepCache
 from tts.store.store import Run, Store
 from tts.tasks import task_in, task_of_key
 from tts.tasks.base import Task
@@ -67,19 +66,11 @@ class Made:
             return sum(row["policy_tokens"] for row in self.rows)
         return pc.sum(self.steps.flatten().field("generated")).as_py() if self.steps is not None else 0
 
-    @property
-    def sampled(self) -> ChunkSteps:
-        """The steps, by path."""
-        steps = pa.nulls(len(self.rows), STEPS.type) if self.steps is None else self.steps
-        return ChunkSteps([row["problem_id"] for row in self.rows], steps)
-
 
 class Engines:
-    """The models in memory: one policy and one PRM at a time.
+    """The models in memory, of which they may take a ``share``: one policy and one PRM at a time.
 
-    Args:
-        batch: sequences decoded, or read, at once; :func:`make` sets that of its chunk's run.
-        share: share of this machine's memory that they may take.
+    ``batch`` sequences are decoded, or read, at once; :func:`make` sets that of its chunk's run.
     """
 
     def __init__(self, batch: int = 1, share: float = 1.0):

@@ -87,12 +87,8 @@ class Estimate:
 def measure(items: Sequence[Item], minutes: float = 2.0) -> Estimate:
     """Tokens, time and memory of missing chunks; nothing is stored.
 
-    Args:
-        items: missing chunks, as :func:`missing_of` finds them.
-        minutes: how long measuring may take, about: models are loaded, and each is measured a little, whatever that takes.
-
-    Raises:
-        tts.models.hub.ModelError: where a model cannot be loaded.
+    It takes so many minutes, about: models are loaded, and each is measured a little, whatever that takes. Raises ``ModelError`` where
+    one cannot be loaded.
     """
     began = time.monotonic()
     import torch
@@ -167,7 +163,8 @@ class _Probes:
                 small, few = _shortened(spec, samples, tokens), problems[:: max(1, len(problems) // count)][:count]
                 known = self._steps.setdefault((*key, number), [])  # searches find the steps of those before them known, as in the study
                 made = make(Work(small, few), StepCache(known), self.engines)
-                known.append(made.sampled)
+                if made.steps is not None:
+                    known.append(ChunkSteps([problem["id"] for problem in few], made.steps))
                 solutions, written = small.n * len(few), sum(row["policy_tokens"] for row in made.rows)
                 whole = small.sampling == spec.sampling
             if time.monotonic() - began + GROWTH * made.seconds > seconds:

@@ -21,6 +21,7 @@ from tts.generate.chunks import Announce, Made, OnTokens, Work
 from tts.generate.scheduler import Lost, Reply, Scheduler, Worker, WorkerError
 from tts.generate.worker_process import serve
 from tts.models.files import folder_of
+from tts.models.loading import memory_of
 from tts.models.locate import locate
 from tts.policies import DEFAULT, address_in, engine_of, model_of
 from tts.reward_models import DIAL
@@ -53,7 +54,7 @@ def side_by_side(specs: Iterable[RunSpec]) -> tuple[int, int]:
             count = 1
         else:
             largest = max((sum(map(_weight, filter(None, pair))) for pair in names), default=0)
-            count = max(1, min(cores, _memory() // (OWN + COPIES * largest)))
+            count = max(1, min(cores, memory_of() // (OWN + COPIES * largest)))
     if count > 1:
         return count, max(1, cores // count)
     import torch
@@ -82,10 +83,6 @@ def _weight(name: str) -> int:
     location = locate(model_of(name))
     folder = folder_of(location, weights=not Path(location).is_dir())
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-
-
-def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def make_all(work: list[Work], store: Store, announce: Announce, on_tokens: OnTokens, count: int, threads: int) -> Iterator[Made]:

@@ -18,7 +18,7 @@ from tts.common.paths import ROOT
 from tts.generate.chunks import Announce, Engines, Inputs, Made, OnTokens, Work, inputs_of, make
 from tts.generate.local_pool import CLUSTER, side_by_side
 from tts.generate.scheduler import Lost, Reply, Scheduler, Worker
-from tts.models.hub import ModelError
+from tts.models.hub import ModelError, first_line
 from tts.policies import openai, vllm
 from tts.store.run_spec import Model
 from tts.store.store import Store
@@ -65,10 +65,8 @@ def make_all(work: list[Work], store: Store, announce: Announce, on_tokens: OnTo
 class _Cluster(Scheduler):
     """Workers that are actors, as many as the nodes that are alive have room for.
 
-    Args:
-        ray: the package, connected.
-        gpus: GPUs that each actor takes of a node; by default one where any node has GPUs.
-        threads: threads that each is to have: it takes so many CPUs, or as many as a node has, and one beside GPUs.
+    Each takes so many GPUs of a node, by default one where any node has GPUs; and a CPU for each of its threads, as far as a node has
+    them, but one beside GPUs.
     """
 
     error = ClusterError
@@ -112,7 +110,7 @@ class _Cluster(Scheduler):
                 error.cause.__cause__ = error  # which has the actor's traceback
                 yield making[reference], error.cause
             except self.ray.exceptions.RayError as error:  # its process or its node died
-                yield making[reference], Lost(f"was lost ({str(error).strip().splitlines()[0]})")
+                yield making[reference], Lost(f"was lost ({first_line(error)})")
             else:
                 yield making[reference], made.generated
                 yield making[reference], made
@@ -188,8 +186,9 @@ def _connected(address: str | None) -> Iterator[Any]:
         ray.init(address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": variables})
     except Exception as error:  # Ray raises many kinds, plain ones among them
         what = f"reach a Ray cluster at {address}" if address else "start Ray on this machine"
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ClusterError(f"cannot {what}: {reason}; start one with 'ray start --head', and give the address that it prints") from None
+        raise ClusterError(
+            f"cannot {what}: {first_line(error)}; start one with 'ray start --head', and give the address that it prints"
+        ) from None
     try:
         yield ray
     finally:

@@ -81,9 +81,9 @@ def placement(location: str) -> tuple[str, torch.dtype]:
     return "cpu", torch.bfloat16 if stored == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
-def memory_of(device: torch.device) -> int:
-    """Bytes of a device's memory, in use or not."""
-    if device.type == "cuda":
+def memory_of(device: torch.device | None = None) -> int:
+    """Bytes of a device's memory, in use or not; without one, of the machine's."""
+    if device is not None and device.type == "cuda":
         import torch
 
         return torch.cuda.get_device_properties(device).total_memory

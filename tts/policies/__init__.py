@@ -47,12 +47,9 @@ def register_engine(name: str, place: str) -> None:
 
 
 def open_policy(name: str, sampling: Sampling, batch: int, task: Task = MATHS) -> Policy:
-    """Opens a policy by name.
+    """Opens a pocket policy, a folder or a Hub name, to decode ``batch`` sequences at once.
 
-    Args:
-        name: a pocket policy, a folder, a Hub name; ``ENGINE:NAME`` runs it by another engine, ``http(s)://HOST:PORT/v1#MODEL``
-            by a server.
-        batch: sequences decoded at once.
+    ``ENGINE:NAME`` runs it by another engine, ``http(s)://HOST:PORT/v1#MODEL`` by a server.
     """
     engine, rest = engine_of(name)
     if engine == IMPORTED:

@@ -25,12 +25,9 @@ SEEDS = (1 << 31) - 1
 def child_of(
     parent: Candidate, number: int, tokens: Sequence[int], text: str, status: Status, whole: bool, generated: int, task: Task = MATHS
 ) -> Candidate:
-    """The ``number``-th continuation of a candidate; a step of blanks alone is cut off.
+    """The ``number``-th continuation of a candidate by tokens and their text, a step or the ``whole`` rest of a solution.
 
-    Args:
-        tokens: token ids that were added, and ``text`` is theirs.
-        whole: whether the rest of a solution was asked for, not a step.
-        generated: number of tokens that is billed; ``len(tokens)``, but for an engine that does not tell token ids.
+    A step of blanks alone is cut off. ``generated`` tokens are billed: ``len(tokens)``, but for an engine that does not tell token ids.
     """
     return parent.child(
         number,

@@ -82,10 +82,8 @@ class Address:
 class Server:
     """Requests to one server, by an event loop in a thread of its own: a notebook's own thread has one that is running already.
 
-    It is there and has the model, or an error is raised. What it can do is known once :meth:`open` has run.
-
-    Args:
-        tokenizer: the model's; None where the server is to render prompts.
+    It is there and has the model, or an error is raised. What it can do is known once :meth:`open` has run. Without the model's
+    tokenizer it has to render prompts.
     """
 
     def __init__(self, address: Address, tokenizer=None):
