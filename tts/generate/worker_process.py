@@ -1,6 +1,5 @@
 """A process that makes chunks for :mod:`tts.generate.local_pool`; it ends with its parent."""
 
-import gc
 import os
 import queue
 import signal
@@ -31,7 +30,7 @@ def serve(connection: Connection, threads: int, share: float, environment: Mappi
     import torch
 
     torch.set_num_threads(threads)
-    engines, settled = Engines(share=share), False
+    engines = Engines(share=share)
     while True:
         work, folder = orders.get()
         try:
@@ -41,10 +40,6 @@ def serve(connection: Connection, threads: int, share: float, environment: Mappi
         except Exception as error:
             reply = _portable(error)
         connection.send(reply)
-        if not settled:  # libraries stay: half a million objects, through which every full collection would look again
-            gc.collect()
-            gc.freeze()
-            settled = True
 
 
 def _receive(connection: Connection, orders: queue.SimpleQueue[tuple[Work, str]]) -> None:
