@@ -179,13 +179,7 @@ def row(problem: dict, outcome: Outcome) -> dict:
         "policy_tokens": outcome.policy_tokens,
         "prm_tokens": outcome.prm_tokens,
         "trajectories": [
-            {
-                "path": list(c.path),
-                "steps": list(c.steps),
-                "scores": list(c.scores or ()),
-                "status": c.status,
-                "tokens": len(c.tokens),
-            }
+            {"path": list(c.path), "steps": list(c.steps), "scores": list(c.scores or ()), "status": c.status, "tokens": len(c.tokens)}
             for c in outcome.trajectories
         ],
     }

@@ -46,7 +46,8 @@ def using(address: str | None = None, gpus: float | None = None) -> Iterator[Non
     with _connected(address) as ray:
         cluster = _Cluster(ray, gpus, 1)
         if not cluster.places():
-            raise ClusterError(f"no node of the Ray cluster has {cluster}; choose --gpus to fit the nodes that 'ray status' lists")
+            size = f"{cluster.cpus} CPUs" + (f" and {cluster.gpus:g} GPUs" if cluster.gpus else "")
+            raise ClusterError(f"no node of the Ray cluster has {size}; choose --gpus to fit the nodes that 'ray status' lists")
         os.environ[CLUSTER] = json.dumps({"address": ray.get_runtime_context().gcs_address, "gpus": gpus})
         try:
             yield
@@ -114,9 +115,6 @@ class _Cluster(Scheduler):
             else:
                 yield making[reference], made.generated
                 yield making[reference], made
-
-    def __str__(self) -> str:
-        return f"{self.cpus} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
 
 
 class _Handle(Worker):

@@ -2,10 +2,7 @@
 
 Each sample is a request of its own, so that it has its own seed, and is repeated or aborted alone; the server batches. The prompt is
 rendered here, where there is a tokenizer; else by the server, where it has vLLM's ``/tokenize``. What a server can do is measured when it
-is opened.
-
-Errors are :class:`ServerError`: for an address of another form, a time limit that is no number, a missing package, a server
-or model that is not there, another model's tokenizer, a context that nobody tells, and for whatever a server answers but what was asked.
+is opened. Whatever is wrong with an address or a server is a :class:`ServerError`.
 """
 
 from __future__ import annotations
@@ -238,13 +235,11 @@ class Server:
         if asked.stop and status == "finished" and _stopped(choice, asked.stop):
             status = "open"
             text = text if asked.stop in text else text + asked.stop
-        if self.ids:
-            tokens = choice.token_ids
-            if self.tokenizer is not None:
-                text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-            return Told(tuple(tokens), text, status, len(tokens))
-        tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return Told(tuple(tokens), text, status, answer.usage.completion_tokens if answer.usage else len(tokens))
+        tokens = choice.token_ids if self.ids else self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if self.ids and self.tokenizer is not None:
+            text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        generated = answer.usage.completion_tokens if answer.usage and not self.ids else len(tokens)
+        return Told(tuple(tokens), text, status, generated)
 
     async def _completion(self, prompt: list[int] | str, limit: int, **options):
         """One sample; asked for again where the server returns none."""

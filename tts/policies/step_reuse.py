@@ -43,11 +43,8 @@ class Steps(Protocol):
 class Remembering:
     """A policy over another one, of the same samples: it asks that one for what is not known.
 
-    A search is charged every step that it asks for, known or not, as if it ran alone.
-
-    Args:
-        steps: cache of steps of earlier searches with the same policy and sampling; it is told those that it lacked.
-        on_tokens: called with the number of tokens that were sampled, not known.
+    A search is charged every step that it asks for, known or not, as if it ran alone. ``steps`` are those of earlier searches with the
+    same policy and sampling, and are told those that they lacked; ``on_tokens``, numbers of tokens that were sampled, not known.
     """
 
     def __init__(self, policy: Policy, steps: Steps, on_tokens: Callable[[int], object] = lambda tokens: None):
