@@ -5,7 +5,6 @@ solution. A sample's noise depends on its own path only (:mod:`tts.search.sampli
 """
 
 from collections import deque
-from functools import lru_cache, partial
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,7 +20,6 @@ from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
 
 PREFILLED = 4  # the batch's rows over the prompts that are read at once, in memory beside the batch's
-REPEATED = 64  # tokens of a text that is worth remembering
 
 
 class TransformersPolicy(EnginePolicy):
@@ -39,8 +37,6 @@ class TransformersPolicy(EnginePolicy):
             head=self.model.get_output_embeddings(),
             marks=_marks(self.model, self.tokenizer, task.separator),
         )
-        self._decode = partial(self.tokenizer.decode, skip_special_tokens=True)
-        self._decode_again = lru_cache(1 << 14)(self._decode)
         self._queue: deque[Request] = deque()
 
     @property
@@ -120,8 +116,7 @@ class TransformersPolicy(EnginePolicy):
     def _child(self, request: Request, number: int, stop: Stop) -> Candidate:
         room = self.room_after(request.parent, len(stop.tokens))
         status: Status = "finished" if stop.ended else "open" if stop.boundary and room > 0 else "truncated"
-        # Samples of one prompt repeat each other's steps a lot; longer texts would only fill memory.
-        text = (self._decode_again if len(stop.tokens) <= REPEATED else self._decode)(stop.tokens)
+        text = self.tokenizer.decode(stop.tokens, skip_special_tokens=True)
         return child_of(request.parent, number, stop.tokens, text, status, request.whole, len(stop.tokens), self.task)
 
 
