@@ -129,7 +129,7 @@ def fork_server_of(worker):
     return int(Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def test_a_fork_server_that_is_ending_is_waited_for(monkeypatch):
+def test_a_fork_server_that_is_ending_is_waited_for(tiny_lm, tmp_path, monkeypatch):
     start, refused = BaseProcess.start, []
 
     def refuse_twice(process):
@@ -139,9 +139,10 @@ def test_a_fork_server_that_is_ending_is_waited_for(monkeypatch):
         start(process)
 
     monkeypatch.setattr(BaseProcess, "start", refuse_twice)
-    worker = local_pool._Process(1, 1.0)
-    assert not worker.failed and worker.process.is_alive() and len(refused) == 2
-    worker.stop()
+    monkeypatch.setattr(local_pool, "PAUSE", 0.2)
+    work, began = missing(grid(tiny_lm, methods=["majority"]), Store(tmp_path)), time.monotonic()
+    made = list(make_all(work, Store(tmp_path), lambda item: None, lambda tokens: None, count=1, threads=1))
+    assert len(made) == len(work) and len(refused) == 2 and time.monotonic() - began > 2 * local_pool.PAUSE
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found under /proc")
@@ -176,6 +177,7 @@ def test_a_process_that_cannot_be_started_counts_as_a_lost_one(tiny_lm, tmp_path
 
     context = type("Context", (), {"Process": Starting})
     monkeypatch.setattr(local_pool, "_context", lambda: context)
+    monkeypatch.setattr(local_pool, "PAUSE", 0)
     with pytest.raises(WorkerError, match=r"the process .* on could not be started \(EOFError: unexpected EOF\), again and again"):
         list(make_all(missing(grid(tiny_lm), Store(tmp_path)), Store(tmp_path), lambda item: None, print, count=2, threads=1))
 

@@ -151,9 +151,8 @@ def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: OnTokens)
 def room(engines: Engines, policy: Policy, longest: int, scored: bool) -> int:
     """Candidates that searches under way may hold.
 
-    Where a PRM scores them, many, for the batch to stay full meanwhile: sixteen times the batch, as far as caches of the greatest length
-    fit into an eighth of the memory. Four times where fewer would, where the caches are another engine's, or where none is scored.
-    The greatest length, ``longest``, is in tokens, the prompt included.
+    Where a PRM scores them, many, for the batch to stay full meanwhile: sixteen times the batch, as far as caches of the ``longest`` one's
+    tokens fit into an eighth of the memory. Four times where fewer would, where the caches are another engine's, or where none is scored.
     """
     if (engine := getattr(policy, "engine", None)) is None or not scored:
         return FEWEST * engines.batch

@@ -32,6 +32,7 @@ from tts.store.store import Store
 _DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and Windows' for its Linux
 CLUSTER = "TTS_CLUSTER"  # set where :mod:`tts.generate.ray_pool` spreads the work; notebooks inherit it
 PROCESSES = "TTS_PROCESSES"  # how many; by default as many as cores and memory allow
+PAUSE = 2.0  # seconds until the next try, where a process cannot be started
 OWN, COPIES = 2 << 30, 4  # bytes that a process takes beside its models, and how often their weights, caches counted
 
 
@@ -119,17 +120,11 @@ class _Process(Worker):
         self.failed: Exception | None = None
         try:
             with theirs, _environment(threads):
-                for waits in (0.1, 0.3, 1.0, 3.0, 0.0):
-                    self.process = _context().Process(target=serve, args=(theirs, threads, share, dict(os.environ)), daemon=True)
-                    try:
-                        self.process.start()
-                        break
-                    except ConnectionRefusedError:  # a fork server that was killed refuses until the system has ended it
-                        if not waits:
-                            raise
-                        time.sleep(waits)
-        except (EOFError, OSError) as error:  # the fork server was killed, or there is no memory for it
+                self.process = _context().Process(target=serve, args=(theirs, threads, share, dict(os.environ)), daemon=True)
+                self.process.start()
+        except (EOFError, OSError) as error:  # there is no memory, or the fork server was killed and refuses until the system has ended it
             self.failed = error
+            time.sleep(PAUSE)
         except BaseException:  # Ctrl-C: the process, if there is one, ends with this end of its pipe
             self.connection.close()
             raise
