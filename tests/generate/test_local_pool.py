@@ -290,10 +290,10 @@ def test_scores_wait_for_their_pool(tiny_lm, tmp_path):
         Work(spec, wanted.chunks("pocket-main")[0]) for spec in sorted(wanted.specs(), key=lambda s: s.method, reverse=True)[:2]
     )
     waiting = Waiting([scores, pool], store)
-    assert waiting.take() is pool and waiting.take() is None and waiting
+    assert waiting.take() is pool and waiting.take() is None and waiting.items
     store.open(pool.spec).write(pool.chunk, [], 0.0)
     assert waiting.take(lambda item: False) is None
-    assert waiting.take() is scores and not waiting
+    assert waiting.take() is scores and not waiting.items
     assert [waiting.again(scores) for _ in range(RETRIES + 1)] == [True] * RETRIES + [False]
 
 

@@ -184,7 +184,7 @@ def test_searches_of_the_same_problems_follow_one_another(tiny_lm, tmp_path):
     waiting = Waiting(missing(wanted, store), store)
     under_way = list(iter(waiting.take, None))
     searches = [item for item in under_way if item.spec.method in ("dvts", "beam_search")]
-    assert [item.spec.method for item in searches] == 3 * ["dvts"] and waiting
+    assert [item.spec.method for item in searches] == 3 * ["dvts"] and waiting.items
     last = searches[-1]
     made = make(last, inputs_of(last, store), Engines(8))
     store.open(last.spec).write(last.chunk, made.rows, 1.0, steps=made.steps)

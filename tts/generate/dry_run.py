@@ -135,11 +135,10 @@ class _Probes:
         self._pools: dict[tuple, tuple[list[dict], bool]] = {}  # rows, and whether their solutions are whole
 
     def measured(self, first: Item, problems: Sequence[dict], seconds: float) -> tuple[float, float, bool]:
-        """What a solution of a run takes, measured for so many seconds, about, on problems of one set: policies write more of harder ones.
+        """Tokens and seconds that a solution takes, and whether whole ones were measured; else both are stretched to ``max_tokens``.
 
-        Returns:
-            Tokens that the policy generates for it; seconds that it takes; and whether whole solutions were measured, else both are
-            stretched to ``max_tokens``. A pool's tokens are its own run's, not its scores'.
+        It is measured for so many seconds, about, and on problems of one set, as policies write more of harder ones. A pool's tokens are
+        its own run's, not its scores'.
         """
         spec, pool = first.work.spec, pool_of(first.work, first.store)
         key = spec.policy.name, first.problem_set

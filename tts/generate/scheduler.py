@@ -76,9 +76,6 @@ class Waiting:
             self._before[id(item)] = latest.get(like)
             latest[like] = item
 
-    def __bool__(self) -> bool:
-        return bool(self.items)
-
     def take(self, suits: Callable[[Work], bool] = lambda item: True) -> Work | None:
         """The first chunk that can be made now, and that suits; None where there is none."""
         for place, item in enumerate(self.items):
@@ -135,7 +132,7 @@ class Scheduler(AbstractContextManager):
         while True:
             self._hand_out(waiting)
             if not any(worker.item for worker in self.workers):
-                if not waiting:
+                if not waiting.items:
                     return
                 if self.places():
                     raise WorkerError(f"{waiting.items[0].spec}: what it is made from is neither stored nor asked for")

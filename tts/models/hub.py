@@ -168,8 +168,7 @@ def _storage(repo: str, kind: Kind = "model") -> Path:
 
 
 def _download(location: str, patterns: list[str]) -> None:
-    options = {"allow_patterns": patterns, "ignore_patterns": ["*/*"]}
-    _ask(location, lambda repo, commit: snapshot_download(repo, revision=commit, **options))
+    _ask(location, lambda repo, commit: snapshot_download(repo, revision=commit, allow_patterns=patterns, ignore_patterns=["*/*"]))
 
 
 def _ask(name: str, request: Callable, kind: Kind = "model"):

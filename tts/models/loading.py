@@ -117,8 +117,7 @@ def load_model(cls, location: str, dtype: torch.dtype | None = None) -> PreTrain
     device, chosen = placement(location)
     options = {"dtype": dtype or chosen, "output_loading_info": True}
     model, report = guarded(location, lambda: cls.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **options))
-    missing = sorted(report["missing_keys"])
-    if missing:
+    if missing := sorted(report["missing_keys"]):
         raise ModelError(
             f"the weights of {location!r} lack {len(missing)} tensors ({', '.join(missing[:3])}, ...); "
             "they would be random: fetch or train the model again"

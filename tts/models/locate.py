@@ -126,9 +126,8 @@ def _packaged(requirement: str) -> Path:
     def fetch(temporary: Path) -> None:
         print(f"fetching {requirement} from PyPI, once", file=sys.stderr)
         options = "--quiet --disable-pip-version-check --retries 1 --timeout 15 --no-deps --only-binary :all: -d".split()
-        fetched = subprocess.run(
-            [sys.executable, "-m", "pip", "download", *options, temporary, requirement], capture_output=True, text=True
-        )
+        command = [sys.executable, "-m", "pip", "download", *options, temporary, requirement]
+        fetched = subprocess.run(command, capture_output=True, text=True)
         wheel = next(temporary.glob("*.whl"), None)
         if fetched.returncode or wheel is None:
             reason = (fetched.stderr.strip().splitlines() or ["no wheel"])[-1]

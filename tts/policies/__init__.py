@@ -29,7 +29,6 @@ DEFAULT = "transformers"
 SERVER = "openai"  # whose names are addresses
 # Engines and PRM families before a model's name; "pypi:" and "gguf:" are part of it.
 _PREFIXES = re.compile(r"^(?:(?!pypi:|gguf:)[a-z0-9-]+:)+")
-AS_SERVED = "as served"  # instead of a hash: nobody but the server knows which weights it has
 
 
 def engine_of(name: str) -> tuple[str, str]:
@@ -82,7 +81,7 @@ def weights_of(name: str) -> str:
     """What identifies a policy's or a PRM's behaviour, beside its name: a hash of its files; of a served or imported one nothing does."""
     if name.startswith(f"{IMPORTED}:"):
         return IMPORTED
-    return AS_SERVED if address_in(name) else hash_of(model_of(name))
+    return "as served" if address_in(name) else hash_of(model_of(name))
 
 
 def address_in(name: str) -> str | None:
