@@ -128,8 +128,8 @@ def test_token_counts_are_exact(tiny_lm, tmp_path):
     store, engines, decoded = Store(tmp_path), Engines(8), []
     policy = engines.policy(str(tiny_lm), wanted.sampling(), wanted.task)
     decoding = policy.engine
-    original = decoding._write
-    decoding._write = lambda tokens, count: (decoded.append(len(decoding._samples)), original(tokens, count))
+    settle = decoding._settle
+    decoding._settle = lambda drawn: (settle(drawn), decoded.append(len(decoding._samples)))[0]
     for spec in wanted.specs():
         for chunk in wanted.chunks("pocket-main"):
             work = Work(spec, chunk)
