@@ -93,7 +93,7 @@ def address_in(name: str) -> str | None:
 def model_of(name: str) -> str:
     """The model that a policy's or a PRM's name means, by the name under which its files may be found on this machine."""
     if not (served := address_in(name)):
-        return _PREFIXES.sub("", name)
+        return _PREFIXES.sub("", name) or name
     address = Address.parse(served)
     return address.tokenizer or address.model
 

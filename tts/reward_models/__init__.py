@@ -121,7 +121,7 @@ def _by_vllm(name: str, family: str, location: str, batch: int) -> RewardModel:
 
 def family_of(name: str) -> tuple[str, str]:
     """A PRM's family and location, without loading it."""
-    family, colon, model = name.removeprefix(VLLM).partition(":")
+    family, _, model = name.removeprefix(VLLM).partition(":")
     if family == IMPORTED:
         return IMPORTED, model
     if family == DIAL:
@@ -130,8 +130,8 @@ def family_of(name: str) -> tuple[str, str]:
     if address := address_in(name):
         Address.parse(address)
         family = name.removeprefix(VLLM).removesuffix(address).rstrip(":")
-    elif not colon:
-        family, model = "", family
+    elif not model:
+        family, model = "", name.removeprefix(VLLM)
     if family and family not in FAMILIES:
         raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {', '.join(FAMILIES)}")
     location = address or locate(model)

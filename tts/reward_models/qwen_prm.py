@@ -18,13 +18,17 @@ SEPARATOR = "<extra_0>"
 
 
 class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
-    """The published architecture, natively: its remote code breaks on transformers from 4.54 on. The labels are wrong and right."""
+    """The published architecture, natively: its remote code breaks on transformers from 4.54 on."""
 
     def __init__(self, config: Qwen2Config):
         super().__init__(config)
         self.model = Qwen2Model(config)
         self.score = nn.Sequential(nn.Linear(config.hidden_size, config.hidden_size), nn.ReLU(), nn.Linear(config.hidden_size, 2))
         self.post_init()
+
+    def forward(self, **inputs) -> torch.Tensor:
+        """Two logits per token, ``(batch, tokens, 2)``: wrong and right."""
+        return self.score(self.model(**inputs).last_hidden_state)
 
 
 class QwenPRM:
