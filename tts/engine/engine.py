@@ -148,6 +148,7 @@ class Engine:
 
     def clear(self) -> None:
         """Drops all samples."""
+        self._width = 0  # rows that are forwarded: those in use, and the gaps between them
         self._rows = np.zeros(self.slots, dtype=_ROW)
         self._generated = np.zeros((self.slots, 64), dtype=np.int64)  # each row's tokens
         self._samples = np.zeros(0, dtype=_SAMPLE)  # in the order of rows
@@ -158,11 +159,6 @@ class Engine:
         """Lets go of what rows hold and share."""
         self._rows[list(rows)] = 0
         self.cache.load(rows, [None] * len(rows), [0] * len(rows))
-
-    @property
-    def _width(self) -> int:
-        """Rows that are forwarded: those in use, and the gaps between them."""
-        return int(self._samples["row"][-1]) + 1
 
     @property
     def active(self) -> int:
@@ -222,6 +218,7 @@ class Engine:
         for row, fork in zip(rows, forks):
             self._generated[row, : len(fork.generated)] = fork.generated
         self.cache.load(rows, [fork.state for fork in forks], [fork.length for fork in forks])
+        self._width = max(self._width, 1 + max(rows))
         samples = [(row, key, owner) for row, fork in zip(rows, forks) for key, owner in zip(fork.keys, fork.owners)]
         self._samples = np.concatenate([self._samples, np.array(samples, dtype=_SAMPLE)])
         self._sort()
@@ -257,6 +254,7 @@ class Engine:
             placed = dict(zip(self._gaps(), groups.items()))  # by the new row
             if placed:
                 self._copy([row for (row, _), _ in placed.values()], list(placed), forwarded=1)
+                self._width = max(self._width, 1 + max(placed))
             for new, ((_, token), samples) in placed.items():
                 of[samples], tokens[new] = new, token
             if without := [sample for group in list(groups.values())[len(placed) :] for sample in group]:
@@ -289,3 +287,4 @@ class Engine:
         places[moved] = gaps
         self._samples["row"] = places[self._samples["row"]]
         self._sort()
+        self._width = in_use
