@@ -29,7 +29,8 @@ KEY = [*CELL, "seed", "problem_id"]
 VALUES = ["accuracy", "policy_tokens", "prm_tokens", "prompt_tokens"]
 NAMES = ["problems", "policy", "prm", "method", "problem_id"]
 SETTINGS = {"split", "beam_width", "aggregate", "vote", "temperature", "top_p", "max_tokens", "max_steps"}
-LATER = {"max_step_tokens", "extract", "system", "subsets"}  # not in older files, which have what is left out here: the defaults
+# Not in older files, which have what is left out here: the defaults.
+LATER = {"max_step_tokens", "extract", "system", "subsets", "stop_at_answer"}
 
 
 class CommittedError(ValueError):

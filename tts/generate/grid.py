@@ -55,14 +55,15 @@ class Grid(BaseModel):
     max_step_tokens: int | None = Field(None, ge=1, le=1 << 20)  # of a search; by default STEP_TOKENS, or max_tokens where that is less
     max_steps: int = Field(40, ge=1, le=1 << 20)
     seed: int = 0
+    stop_at_answer: bool = False  # whether a search's step that holds an answer ends its solution, as in the study's own code
     chunk: int = Field(40, ge=1)  # problems per unit of work
     batch: int = Field(128, ge=1, le=MOST)  # sequences decoded at once
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: object) -> object:
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
         held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        if any(isinstance(item, bool) for item in held):
+        if info.field_name != "stop_at_answer" and any(isinstance(item, bool) for item in held):
             raise ValueError("true and false are no values for it")
         return value
 
@@ -100,6 +101,8 @@ class Grid(BaseModel):
         ours = [policy for policy in self.policies if not imported.is_imported(policy)]
         if ours and (theirs := [prm for prm in self.prms if imported.is_imported(prm)]):
             raise ValueError(f"{theirs[0]} has scores of imported solutions only; {ours[0]} needs a PRM that can be run")
+        if self.stop_at_answer and not self.task.answer_mark:
+            raise ValueError(f"stop_at_answer: no text tells that a step of the task {self.task.name} holds an answer; leave it out")
         if not ours and self.system is not None:
             raise ValueError("system: imported samples were made with a prompt of their own; leave it out")
         if len(ours) < len(self.policies):
@@ -159,7 +162,7 @@ class Grid(BaseModel):
     def sampling(self, temperature: float | None = None) -> Sampling:
         chosen = self.temperature if temperature is None else temperature
         step = min(self.max_tokens, self.max_step_tokens or STEP_TOKENS)
-        return Sampling(chosen, self.top_p, self.max_tokens, step, self.seed)
+        return Sampling(chosen, self.top_p, self.max_tokens, step, self.seed, self.stop_at_answer)
 
     def spec(self, method: str, policy: str, prm: str | None = None, n: int = 1) -> RunSpec:
         """What determines a run's trajectories, apart from the problems."""
@@ -176,12 +179,15 @@ class Grid(BaseModel):
             engine = replace(found.engine, batch=self.batch, chunk=self.chunk)
             return replace(found, method=method, prm=Model(prm, _weights_of_prm(prm)), engine=engine)
         search = registry.method_of(method) if registry.is_search(method) else None
+        sampling = asdict(self.sampling(0.0 if method == registry.GREEDY else None))
+        if not search or not self.stop_at_answer:  # what is sampled whole does not depend on it
+            del sampling["stop_at_answer"]
         return RunSpec(
             method,
             Model(policy, _weights(policy)),
             Model(prm, _weights_of_prm(prm)) if prm else None,
             n,
-            asdict(self.sampling(0.0 if method == registry.GREEDY else None)),
+            sampling,
             RunEngine(policies.engine_of(policy)[0], self.batch, self.chunk),
             TaskKey(self.task.name, self.task.version, _prompt(policy, self.task), self.system),
             **(asdict(self.settings) if search else {}),

@@ -23,17 +23,30 @@ SEEDS = (1 << 31) - 1
 
 
 def child_of(
-    parent: Candidate, number: int, tokens: Sequence[int], text: str, status: Status, whole: bool, generated: int, task: Task = MATHS
+    parent: Candidate,
+    number: int,
+    tokens: Sequence[int],
+    text: str,
+    status: Status,
+    whole: bool,
+    generated: int,
+    task: Task = MATHS,
+    last: str = "",
 ) -> Candidate:
     """The ``number``-th continuation of a candidate by tokens and their text, a step or the ``whole`` rest of a solution.
 
-    A step of blanks alone is cut off. ``generated`` tokens are billed: ``len(tokens)``, but for an engine that does not tell token ids.
+    A step of blanks alone is cut off, and one that holds ``last`` ends the solution. ``generated`` tokens are billed: ``len(tokens)``,
+    but for an engine that does not tell token ids.
     """
+    if status == "open" and not text.strip():
+        status = "truncated"
+    elif status == "open" and last and last in text:
+        status = "finished"
     return parent.child(
         number,
         tokens=(*parent.tokens, *tokens),
         steps=(*parent.steps, *(task.split(text) if whole else filter(None, [text.strip()]))),
-        status=status if status != "open" or text.strip() else "truncated",
+        status=status,
         generated=generated,
         text=parent.text + text,
     )
@@ -82,6 +95,11 @@ class EnginePolicy:
         """Token ids and text of a prompt."""
         text = prompts.render_prompt(self.tokenizer, problem, self.task)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"], text
+
+    @property
+    def last(self) -> str:
+        """Text that ends a solution with the step that holds it; "" for none."""
+        return self.task.answer_mark if self.sampling.stop_at_answer else ""
 
     def room_after(self, parent: Candidate, added: int) -> int:
         """How many tokens may follow ``added`` ones after a candidate; a step that ends where none may is cut off."""
@@ -190,5 +208,5 @@ class RequestPolicy(EnginePolicy):
                 break
         if status == "open" and self.room_after(parent, len(tokens)) < 1:
             status = "truncated"
-        if request.put(number, child_of(parent, number, tokens, text, status, request.whole, generated, self.task)):
+        if request.put(number, child_of(parent, number, tokens, text, status, request.whole, generated, self.task, self.last)):
             self._complete.append(request)

@@ -117,7 +117,7 @@ class TransformersPolicy(EnginePolicy):
         room = self.room_after(request.parent, len(stop.tokens))
         status: Status = "finished" if stop.ended else "open" if stop.boundary and room > 0 else "truncated"
         text = self.tokenizer.decode(stop.tokens, skip_special_tokens=True)
-        return child_of(request.parent, number, stop.tokens, text, status, request.whole, len(stop.tokens), self.task)
+        return child_of(request.parent, number, stop.tokens, text, status, request.whole, len(stop.tokens), self.task, self.last)
 
 
 def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, separator: str) -> Marks:

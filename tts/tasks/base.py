@@ -18,6 +18,7 @@ class Task:
     instruction = ""  # text that a policy is told beside the problem; "" for nothing
     system: str | None = None  # text that a policy of any family is told instead; None for the instruction
     separator = "\n\n"  # text that ends a step, one character or two
+    answer_mark = ""  # text that a step holds which gives an answer; "" where none tells
     longest = 500  # characters of the longest answer that is read
     aliases: dict[str, str] = {}  # other names that files have for the fields of a problem's record
     fields: Sequence[str] = ()  # keys that a record may hold beside id, problem and answer

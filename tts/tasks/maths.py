@@ -72,6 +72,7 @@ class Maths(Task):
 
     name = "maths"
     ways = ("box",)
+    answer_mark = "\\boxed"
     known_ways = tuple(WAYS)
     grading = 2  # 1: before answers were rewritten
     sets = (*PUBLISHED, f"{REASONING_GYM}TASK[,OPTION=VALUE...]")
