@@ -130,7 +130,28 @@ def test_the_answer_may_stand_before_the_last_step():
 def test_intervals_of_certain_results_are_not_empty():
     nothing, everything = stats.of_accuracy([0.0] * 60), stats.of_accuracy([1.0] * 60)
     assert nothing.low == 0 and 0.03 < nothing.high < 0.10 and 0.90 < everything.low < 0.97
-    assert stats.of_accuracy([0.5] * 9).method == "bootstrap over problems"
+    level = stats.of_accuracy([0.5] * 9)
+    assert level.method == "Wilson" and level.low < 0.3 and level.high > 0.7, "nine resampled halves would say that nothing is uncertain"
+
+
+def test_the_method_of_an_interval_follows_a_rule_and_does_not_jump():
+    values = np.zeros(60)
+    nothing = stats.of_accuracy(values)
+    values[7] = 0.01  # one of a hundred drawn subsets
+    hardly = stats.of_accuracy(values)
+    assert nothing.method == hardly.method == "Wilson" and hardly.high == pytest.approx(nothing.high, abs=1e-3)
+    for right, method in ((7, "Wilson"), (8, "bootstrap over problems"), (52, "bootstrap over problems"), (53, "Wilson")):
+        assert stats.of_accuracy(np.arange(60) < right).method == method
+
+
+@pytest.mark.parametrize("problems", [30, 100])
+@pytest.mark.parametrize("right", [1, 4, 7, 9, 14])
+def test_intervals_of_accuracies_cover_what_they_say(problems, right):
+    """Rates that differ between problems, 64 samples each: at least 90 of 100 intervals of 95 % hold the mean, 93 in the long run."""
+    rng, share = np.random.default_rng([problems, right]), right / problems
+    rates = rng.beta(share, 1 - share, (300, problems))
+    intervals = [stats.of_accuracy(values) for values in rng.binomial(64, rates) / 64]
+    assert np.mean([interval.low <= share <= interval.high for interval in intervals]) > 0.9
 
 
 def test_every_method_and_budget_is_in_the_table(written):

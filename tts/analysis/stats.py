@@ -154,13 +154,20 @@ def _drawn(count: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def of_accuracy(values: np.ndarray) -> Interval:
-    """The interval of a mean accuracy: Wilson's where every problem is solved or none is, else a bootstrap over problems."""
+    """The interval of a mean accuracy: Wilson's where right or wrong answers are :func:`rare`, else a bootstrap over problems."""
     values = np.asarray(values, float)
     if len(values) == 1:
         return Interval(float(values[0]), 0.0, 1.0, "one problem")
-    if np.all(values == values[0]) and values[0] in (0.0, 1.0):
-        return wilson(int(values.sum()), len(values))
-    return bootstrap(values)
+    return wilson(values.sum(), len(values)) if rare(values.sum(), len(values)) else bootstrap(values)
+
+
+def rare(right: float, count: float) -> bool:
+    """Whether so few of ``count`` problems are right, or wrong, in expectation that resamples of them cover too little.
+
+    A bootstrap's 95 % interval covered 87 to 93 % with 3 or 5 of 30 to 300, 92 to 95 % with 8 (beta-distributed rates); Wilson's, which
+    counts as if each problem were right or wrong, 97 % and more. So both ends of a curve have intervals by one rule.
+    """
+    return min(right, count - right) < 8
 
 
 def log_fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:

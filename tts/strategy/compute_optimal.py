@@ -23,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from tts.analysis.stats import Interval, wilson
+from tts.analysis.stats import Interval, rare, wilson
 
 FOLDS = 5
 RESAMPLES = 1000
@@ -139,9 +139,9 @@ def _best(sums: np.ndarray, crossed: bool) -> np.ndarray:
 
 
 def _of_bin(right: np.ndarray, count: np.ndarray) -> Interval:
-    """The interval of a bin's accuracy; Wilson's where all of its problems are solved or none is, as resamples say nothing then."""
-    if right[0] in (0.0, count[0]):
-        return wilson(int(right[0]), int(count[0]))
+    """The interval of a bin's accuracy, by the rule of :func:`tts.analysis.stats.of_accuracy`."""
+    if rare(right[0], count[0]):
+        return wilson(right[0], int(count[0]))
     held = count > 0  # a resample may hold no problem of a small bin
     return interval(right[held] / count[held])
 
