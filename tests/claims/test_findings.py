@@ -243,5 +243,6 @@ def test_an_efficiency_gain_beyond_its_number_says_so():
     assert (found.bound, found.estimate) == (">", 1.0)
     row = {"verdict": "undecided"} | {name: getattr(found, name) for name in ("estimate", "low", "high", "unit", "bound")}
     assert findings.formatted(row) == ">1 times"
-    assert findings.formatted(row | {"low": 0.5}) == ">1 times [0.5, 1]"
+    assert findings.formatted(row | {"low": 0.5}) == ">1 times [0.5, …]"
+    assert findings.formatted(row | {"bound": "<", "high": 2.0}) == "<1 times […, 2]"
     assert findings.formatted(row | {"bound": "="}) == "1 times"

@@ -201,13 +201,17 @@ def _run(claim: Claim, scope_name: str, scope: Scope | None) -> Finding | str:
 
 
 def formatted(row: dict | pd.Series) -> str:
-    """A row's contrast with its interval, in its unit."""
+    """A row's contrast with its interval, in its unit; open (…) where only a bound is known, and is the interval's end too."""
     if row["verdict"] == "not tested":
         return ""
     scale, form, unit = {"points": (100, "{:+.1f}", ""), "share": (100, "{:.0f} %", ""), "ratio": (1, "{:.3g}", " times")}[row["unit"]]
     point, low, high = (form.format(scale * row[name]) for name in ("estimate", "low", "high"))
-    point = f"{row['bound'].strip('=')}{point}{unit}"
-    return point if low == high else f"{point} [{low}, {high}]"
+    contrast = f"{row['bound'].strip('=')}{point}{unit}"
+    if low == high:
+        return contrast
+    low = "…" if row["bound"] == "<" and low == point else low
+    high = "…" if row["bound"] == ">" and high == point else high
+    return f"{contrast} [{low}, {high}]"
 
 
 def described(ledger: Ledger) -> pd.DataFrame:
