@@ -461,6 +461,16 @@ def plain_rows(count=3):
     return [{"problem": f"p{i}", "answer": "1", "completions": [solution, {"text": "\\boxed{2}", "scores": [0.1]}]} for i in range(count)]
 
 
+def test_runs_on_other_problems_are_kept_and_said(tmp_path):
+    other = [{**row, "problem": f"q{number}", "policy": "other"} for number, row in enumerate(plain_rows(2))]
+    (tmp_path / "both.jsonl").write_text("\n".join(map(json.dumps, [*plain_rows(), *other])))
+    done = imported_from(tmp_path / "both.jsonl", Store(tmp_path / "runs"))
+    assert [(preset.policies, preset.problems) for preset in done.presets] == [(("imported:x/both",), 3)]
+    [note] = [note for note in done.contents.notes if "no preset shows" in note]
+    assert note.startswith("pool of other") and note.endswith("import runs on other problems by themselves")
+    assert {row["problem"] for row in plain.rows(Store(tmp_path / "runs"))} == {"p0", "p1", "p2", "q0", "q1"}
+
+
 def test_the_smallest_plain_file(tmp_path):
     (tmp_path / "mine.jsonl").write_text(
         '{"problem": "2+2?", "answer": "4", "completions": [{"text": "\\\\boxed{4}"}, {"text": "\\\\boxed{5}"}]}\n'

@@ -80,6 +80,10 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
     with Grader(verdicts=Verdicts(store.folder / VERDICTS)) as grader:
         problems, runs, used = assemble(contents, name, grader)
         regraded = regrade(used, grader)
+    apart = [f"{run.header.method} of {run.header.policy}" for run in runs if problems[0]["id"] not in run.records]
+    if apart:  # a grid takes the first problems of a set
+        kept = "kept, but no preset shows what lacks the first problem of the others; import runs on other problems by themselves"
+        contents.notes.append(f"{', '.join(dict.fromkeys(apart))}: {kept}")
     if not runs:
         reasons = "".join(f"\n  {skip.source}: {skip.reason}" for skip in contents.skipped[:10])
         more = f"\n  ... and {len(contents.skipped) - 10} more" if len(contents.skipped) > 10 else ""

@@ -49,7 +49,7 @@ def build(source: Import) -> list[Preset]:
     return [
         _preset(source, policies, tuple(prms), cells, problems, str(number) if number > 1 else "")
         for number, ((policies, cells, problems), prms) in enumerate(ordered, 1)
-        if any(method in compared() for method, _ in cells)
+        if problems and any(method in compared() for method, _ in cells)
     ]
 
 

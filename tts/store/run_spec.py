@@ -58,8 +58,8 @@ class RunSpec:
         kinds = {"policy": Model, "prm": Model, "engine": RunEngine, "task": TaskKey}
         try:
             return cls(**stored | {name: kind(**stored[name]) for name, kind in kinds.items() if stored.get(name)})
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"it does not describe a run: {error}") from None
+        except (TypeError, AttributeError):
+            raise ValueError(f"it does not describe a run: {json.dumps(stored)[:120]}") from None
 
     @property
     def stored(self) -> dict:

@@ -344,7 +344,7 @@ def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: Unit = "samples"
         console.print(Text.assemble((e.difficulty, "bold"), what))
     learnt_on = ", ".join(f"{count} of {name}" for name, count in plan.learnt_on.items())
     console.print(
-        f"Learnt on {learnt_on}; accuracies are cross-fitted, with 95 % bootstrap intervals. A problem is easy where the mean "
+        f"Learnt on {learnt_on}; accuracies are cross-fitted, with 95 % intervals. A problem is easy where the mean "
         f"PRM score of {plan.peek} samples is {plan.thresholds[0]:.2f} or more, hard below {plan.thresholds[1]:.2f}.",
         soft_wrap=False,
     )

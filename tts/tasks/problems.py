@@ -116,7 +116,7 @@ def records(path: Path, columns: str) -> list[tuple[str, dict]]:
         if path.suffix == ".parquet":
             return [(f"{path}, row {number}", row) for number, row in enumerate(pq.read_table(path).to_pylist(), 1)]
         text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise ProblemError(f"no file {path}; expected JSON lines with {columns}") from None
     except UnicodeDecodeError as error:
         raise ProblemError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
