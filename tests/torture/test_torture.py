@@ -338,9 +338,8 @@ def test_damaged_evidence_is_named(tiny_lm, tmp_path, monkeypatch):
         committed.committed(wanted, tmp_path)
     monkeypatch.setattr(difficulty, "COUNTS", tmp_path)
     (tmp_path / "pocket-main.csv").write_text("problem_id,samples\na,3\n")
-    with pytest.raises(
-        committed.CommittedError, match="pocket-main.csv is damaged .*columns expected but not found: .*'problem', .*; restore it"
-    ):
+    missing = "'problem', 'policy', 'weights', 'sampling', 'correct'"
+    with pytest.raises(committed.CommittedError, match=f"pocket-main.csv is damaged .*{missing}.* not in index.*; restore it"):
         difficulty.known_pass_at_1(wanted, str(tiny_lm), "pocket-main")
 
 

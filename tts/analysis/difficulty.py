@@ -101,7 +101,7 @@ def commit_counts(counts: pd.DataFrame, problem_set: str) -> Path:
 
 def _read(path: Path) -> pd.DataFrame:
     with reading(path):
-        counts = pd.read_csv(path, usecols=COLUMNS, dtype={"problem_id": str, "problem": str})
+        counts = pd.read_csv(path, dtype={"problem_id": str, "problem": str})[COLUMNS]
         if not (counts["correct"].between(0, counts["samples"]) & (counts["samples"] > 0)).all():
             raise ValueError("a count is not between 0 and its number of samples")
         return counts
