@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from stores import export, grid
 
+from tts.generate import local_pool
 from tts.generate.runner import fill, missing
 from tts.store.chunk_file import read_chunk
 from tts.store.store import Store, StoreError
@@ -53,22 +55,18 @@ fill(Grid.model_validate_json(sys.argv[1]), Store(sys.argv[2]))
 """
 
 
-def start(wanted, folder, stdout=None):
-    command = [sys.executable, "-c", SCRIPT, wanted.model_dump_json(), str(folder)]
-    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE)
-
-
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_study_continues_and_ends_with_the_same_bytes(tiny_lm, tmp_path, stop):
     wanted = grid(tiny_lm, tiny_lm, problems={"pocket-main": 12})
     fill(wanted, whole := Store(tmp_path / "whole"))
     broken = Store(tmp_path / "broken")
     for chunks in (1, 4, 9):
-        process = start(wanted, broken.folder)
-        while process.poll() is None and len(list(broken.folder.glob("*/*.parquet"))) < chunks:
+        process = local_pool._context().Process(target=fill, args=(wanted, broken))  # a fork that has imported torch already
+        process.start()
+        while process.is_alive() and len(list(broken.folder.glob("*/*.parquet"))) < chunks:
             time.sleep(0.005)
-        process.send_signal(stop)
-        process.communicate()
+        os.kill(process.pid, stop)
+        process.join()
     assert 0 < len(missing(wanted, broken)) < 5 * 6, "the study was not stopped in its middle"
     assert fill(wanted, broken) > 0
     assert export(broken) == export(whole)
@@ -100,7 +98,8 @@ def test_what_was_not_run_is_said(tiny_lm, tmp_path):
 
 def test_a_second_writer_waits_for_the_first(tiny_lm, tmp_path):
     with Store(tmp_path).lock():
-        process = start(grid(tiny_lm, tiny_lm), tmp_path, stdout=subprocess.PIPE)
+        command = [sys.executable, "-c", SCRIPT, grid(tiny_lm, tiny_lm).model_dump_json(), str(tmp_path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert b"another process is writing" in process.stdout.readline()
         assert list(tmp_path.glob("*/*.parquet")) == []
     process.communicate(timeout=120)

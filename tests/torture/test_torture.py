@@ -154,7 +154,7 @@ def test_a_killed_process_and_an_endless_notebook_are_named_and_the_others_finis
 
 
 def test_hostile_answers(tmp_path):
-    found = answers.campaign(400, 5, tmp_path, seconds=0.5)
+    found = answers.campaign(400, 5, tmp_path, seconds=0.25)
     assert found.counts["pairs judged"] > 200 and found.counts["judges restarted"] > 0, "nothing hostile got to the judge"
 
 
