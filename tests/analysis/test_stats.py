@@ -121,6 +121,40 @@ def test_bootstrap_covers_the_true_mean_about_as_often_as_it_says():
     assert 0.89 <= hits / 200 <= 0.99
 
 
+def test_an_interval_over_few_columns_by_hand():
+    """Columns of means 0.2, 0.4, 0.9; every problem has the same slope, so that the columns alone make the interval."""
+    means, x = np.array([0.2, 0.4, 0.9]), np.array([0.0, 1.0, 2.0])
+    found = stats.of_few(np.tile(means, (10, 1)), x)
+    # slope 0.35; residuals 0.05, -0.1, 0.05, so s² = 0.015 with one degree of freedom, whose quantile is 12.706; Sxx = 2
+    assert found.estimate == pytest.approx(0.35) and found.high - 0.35 == pytest.approx(12.7062 * math.sqrt(0.015 / 2), rel=1e-4)
+    mean = stats.of_few(np.tile(means, (10, 1)))
+    assert mean.estimate == pytest.approx(0.5) and 0.5 - mean.low == pytest.approx(4.30265 * math.sqrt(0.13 / 3), rel=1e-4)
+    problems = np.array([[0.0], [1.0]] * 50) + np.array([0.0, 0.0, 0.0])  # columns alike: the problems alone make it
+    assert stats.of_few(problems).high - 0.5 == pytest.approx(1.95996 * math.sqrt(25 / 99 / 100), rel=1e-4)
+    with pytest.raises(ValueError, match="2 columns are too few"):
+        stats.of_few(np.ones((10, 2)), x[:2])
+
+
+@pytest.mark.parametrize("columns", [2, 3, 4, 8])
+@pytest.mark.parametrize("spread", [0.0, 0.02, 0.08])
+@pytest.mark.parametrize("sloped", [False, True])
+def test_an_interval_over_few_columns_covers_at_least_93_percent(columns, spread, sloped):
+    """PRMs scatter by ``spread`` around a line over ln F1; problems differ in difficulty and in their slope."""
+    if sloped and columns < 3:
+        return
+    rng, repeats, problems = np.random.default_rng(columns), 400, 150
+    x = np.log(np.linspace(0.25, 0.9, columns))
+    x -= x.mean()
+    slope, inside = 0.15 * sloped, 0
+    for _ in range(repeats):
+        own = rng.normal(0, 0.3, problems) * sloped
+        of_prm = 0.4 + slope * x + spread * rng.standard_normal(columns)
+        values = of_prm + (rng.beta(0.6, 0.6, problems) - 0.5)[:, None] + own[:, None] * x + rng.normal(0, 0.2, (problems, columns))
+        found = stats.of_few(values, x if sloped else None)
+        inside += found.low <= (slope if sloped else 0.4) <= found.high
+    assert inside / repeats >= 0.93
+
+
 def test_clusters_are_drawn_together():
     values = np.repeat([0.0, 1.0], 50)
     alone = stats.bootstrap(values)

@@ -13,9 +13,7 @@ from tts.generate.grid import Grid
 from tts.search.registry import POOL, method_of
 from tts.store.run_spec import RunSpec
 from tts.store.store import Store
-from tts.tasks.selection import AGGREGATES, Rule, aggregates
-
-MAJORITY = Rule("", "majority")
+from tts.tasks.selection import AGGREGATES, MAJORITY, Rule, aggregates
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Outcomes problem by problem: those of the full run are committed, and shown beside a fresh run.
 
-A row is one problem with one policy, PRM (empty for none), method, budget N and sampling seed: expected accuracy, and tokens.
+A row is one problem with one policy, PRM (empty for none), method, budget N and sampling seed: expected accuracy, and tokens; of methods
+with a PRM also the accuracy under each rule, in columns that older files have not.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,12 +22,13 @@ from tts.models.hub import ModelError
 from tts.reward_models import weights_of
 from tts.search.registry import method_of, prm_of
 from tts.tasks.problems import fingerprint
-from tts.tasks.selection import Rule
+from tts.tasks.selection import RULES, Rule
 
 FOLDER = DATA / "outcomes"
 CELL = ["problems", "policy", "prm", "method", "n"]
 KEY = [*CELL, "seed", "problem_id"]
 VALUES = ["accuracy", "policy_tokens", "prm_tokens", "prompt_tokens"]
+BY_RULE = {str(rule): rule for rule in RULES}
 NAMES = ["problems", "policy", "prm", "method", "problem_id"]
 SETTINGS = {"split", "beam_width", "aggregate", "vote", "temperature", "top_p", "max_tokens", "max_steps"}
 # Not in older files, which have what is left out here: the defaults.
@@ -56,7 +58,9 @@ def collect(evidence: Evidence) -> pd.DataFrame:
             asked = (problem_set, policy, prm or None, method, n)
             values = (evidence.accuracy(*asked), evidence.policy_tokens(*asked), evidence.prm_tokens(*asked), prompts)
             cell = dict(zip(KEY, (problem_set, policy, prm, method, n, grid.seed, ids)))
-            parts.append(pd.DataFrame(cell | dict(zip(VALUES, np.asarray(values, np.float32)))))
+            rules = evidence.rules(policy, prm) if method_of(method).guided else []
+            under = {str(rule): evidence.accuracy(*asked, rule) for rule in rules}
+            parts.append(pd.DataFrame(cell | dict(zip([*VALUES, *under], np.asarray([*values, *under.values()], np.float32)))))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -92,14 +96,22 @@ class Committed(Evidence):
 
     def __init__(self, grid: Grid, rows: pd.DataFrame):
         self.grid, self.seeds = grid, int(rows["seed"].nunique())
-        averaged = rows.groupby([*CELL, "problem_id"], sort=False)[VALUES].mean()
+        self._rules = [rule for name, rule in BY_RULE.items() if name in rows]
+        averaged = rows.groupby([*CELL, "problem_id"], sort=False)[[*VALUES, *map(str, self._rules)]].mean()
         ids = {name: _ids(grid, name) for name in grid.problems}
         self._cells = {cell: part.droplevel(CELL).loc[ids[cell[0]]] for cell, part in averaged.groupby(level=CELL, sort=False)}
 
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
-        if rule not in (None, self.grid.rule) and method_of(method).guided:
+        asked = (problem_set, policy, prm, method, n)
+        if rule in (None, self.grid.rule) or not method_of(method).guided:
+            return self._values("accuracy", *asked)
+        if rule not in self.rules(policy, prm or ""):
             raise ValueError(f"committed outcomes hold the rule {self.grid.rule} only; asked for {rule}")
-        return self._values("accuracy", problem_set, policy, prm, method, n)
+        return self._values(str(rule), *asked)
+
+    def rules(self, policy: str, prm: str) -> list[Rule]:
+        held = [part for (_, p, v, *_), part in self._cells.items() if (p, v) == (policy, prm)]
+        return [rule for rule in self._rules if not any(part[str(rule)].isna().any() for part in held)] or [self.grid.rule]
 
     def _values(self, column: str, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         return self._cells[problem_set, policy, prm_of(method, prm) or "", method, n][column].to_numpy(float)
@@ -155,7 +167,8 @@ def _holding(grid: Grid, folder: Path) -> Iterator[tuple[pd.DataFrame, dict[tupl
 def _read(path: Path, changed: int) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
     """A file's rows as of a time of change, with what :func:`commit` wrote beside them in ``attrs``; and each cell's places."""
     with reading(path):
-        rows = pd.read_parquet(path, columns=[*KEY, *VALUES], page_checksum_verification=True)
+        rows = pd.read_parquet(path, page_checksum_verification=True)
+        rows = rows[[*KEY, *VALUES, *(name for name in BY_RULE if name in rows)]]
         if not {"settings", "weights", "problems"} <= set(rows.attrs):
             raise ValueError("it does not say what its outcomes are of")
         return rows, dict(rows.groupby(CELL, observed=True, sort=False).indices)

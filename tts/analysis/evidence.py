@@ -11,7 +11,7 @@ import pandas as pd
 from tts.analysis import stats
 from tts.generate.grid import Grid
 from tts.search import registry
-from tts.tasks.selection import Rule
+from tts.tasks.selection import RULES, Rule
 
 
 def cells(grid: Grid, policy: str, pool_budgets: Sequence[int]) -> list[tuple[str, str, int]]:
@@ -49,6 +49,10 @@ class Evidence(ABC):
     @abstractmethod
     def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
         """Tokens of each problem's prompt."""
+
+    def rules(self, policy: str, prm: str) -> list[Rule]:
+        """Rules of :data:`tts.tasks.selection.RULES` under which the accuracy of methods with a PRM is known, and says something."""
+        return [rule for rule in RULES if self.grid.fits(policy, prm, rule)]
 
     @property
     def pool_budgets(self) -> list[int]:

@@ -153,6 +153,43 @@ def _drawn(count: int, resamples: int, seed: int) -> np.ndarray:
     return drawn
 
 
+def of_few(values: np.ndarray, x: np.ndarray | None = None) -> Interval:
+    """The mean of few columns' means, or their slope over ``x``, with the 95 % interval for other columns and other problems.
+
+    Two half-widths whose squares add: that of the columns around their mean or line, by Student's distribution with as many degrees of
+    freedom as columns less 1, or less 2 for a slope; and that of the problems, which are many, by the normal one. The first holds a part
+    of the second, so that the interval is rather too wide: it covered 95 to 99 % with 2 to 8 columns (a test repeats it), where
+    by Satterthwaite's degrees of freedom one covered 87 % with three.
+
+    Args:
+        values: ``(problems, columns)``.
+        x: ``(columns,)``.
+
+    Raises:
+        ValueError: where the columns leave no degree of freedom.
+    """
+    values = np.asarray(values, float)
+    means, ones = values.mean(0), np.ones(values.shape[1])
+    design = ones[:, None] if x is None else np.column_stack([ones, np.asarray(x, float) - np.mean(x)])
+    left = len(means) - design.shape[1]
+    if left < 1:
+        raise ValueError(f"{len(means)} columns are too few for an interval over them")
+    solved = np.linalg.pinv(design)
+    residuals, weights = means - design @ (solved @ means), solved[-1]
+    of_columns = residuals @ residuals / left * (weights @ weights)
+    of_problems = (values @ weights).var(ddof=1) / len(values)
+    half = sqrt(quantile(left) ** 2 * of_columns + quantile() ** 2 * of_problems)
+    estimate = float(weights @ means)
+    return Interval(estimate, estimate - half, estimate + half, f"Student's t over {len(means)} columns, and problems")
+
+
+def quantile(freedom: float = np.inf) -> float:
+    """The 97.5 % quantile of Student's distribution; of the normal one for infinitely many degrees of freedom."""
+    from scipy.special import stdtrit  # takes a tenth of a second, which few intervals need
+
+    return NormalDist().inv_cdf(0.975) if np.isinf(freedom) else float(stdtrit(freedom, 0.975))
+
+
 def of_accuracy(values: np.ndarray) -> Interval:
     """The interval of a mean accuracy: Wilson's where right or wrong answers are :func:`rare`, else a bootstrap over problems."""
     values = np.asarray(values, float)

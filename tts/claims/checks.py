@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from functools import partial
-from statistics import NormalDist
+from itertools import combinations
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 
 from tts.analysis import costs, pathologies, stats
 from tts.analysis.stats import FEWEST_PROBLEMS, Interval
@@ -22,7 +23,7 @@ from tts.common.names import short
 from tts.generate import labelled
 from tts.models.files import read_card
 from tts.models.locate import locate
-from tts.search.registry import compared, prm_of
+from tts.search.registry import prm_of
 from tts.store.imported import is_imported
 from tts.strategy import choices
 from tts.strategy.compute_optimal import fit, interval, resampled_means
@@ -37,10 +38,29 @@ class Finding(Interval):
     detail: str  # what was compared
     margin: float = 0.0  # the claim is that the contrast lies above it
     bound: str = "="  # > or < where the contrast is only known to lie beyond the estimate
+    tests: int = 1  # contrasts of which this is the one most certain to lie above the margin
+    df: float = np.inf  # degrees of freedom of the interval, where it rests on few PRMs
 
     @classmethod
-    def of(cls, interval: Interval, unit: str, detail: str, margin: float = 0.0, bound: str = "=") -> Self:
-        return cls(*astuple(interval), unit, detail, margin, bound)
+    def of(cls, interval: Interval, unit: str, detail: str, margin: float = 0.0, **more: Any) -> Self:
+        return cls(*astuple(interval), unit, detail, margin, **more)
+
+    @property
+    def p(self) -> float:
+        """Two-sided, from :func:`certainty`; the most certain of several counts as often as there are (Bonferroni)."""
+        from scipy.special import stdtr  # takes a tenth of a second, and readers of a ledger need none
+
+        beyond = certainty(self)
+        return min(1.0, 2 * float(stdtr(self.df, -abs(beyond))) * (self.tests if beyond > 0 else 1))
+
+
+def certainty(finding: Finding) -> float:
+    """How many standard errors a contrast lies above its margin; the error is that of the interval's side towards the margin."""
+    above = finding.estimate - finding.margin
+    if above == 0:
+        return 0.0
+    error = (finding.estimate - finding.low if above > 0 else finding.high - finding.estimate) / stats.quantile(finding.df)
+    return above / error if error > 0 else np.inf * np.sign(above)
 
 
 def advantage(scope: Scope, method: str, over: str, **where: Any) -> Finding:
@@ -48,6 +68,12 @@ def advantage(scope: Scope, method: str, over: str, **where: Any) -> Finding:
     columns, named = _differences(scope, method, over, **where)
     problems = f" on {' and '.join(where['bins'])} problems" if where.get("bins") else ""
     return Finding.of(stats.bootstrap(columns, _average), "points", f"{method} - {over}{problems}, {named}")
+
+
+def advantage_in_each(scope: Scope, method: str, over: str, bins: Sequence[str], **where: Any) -> Finding:
+    """As :func:`advantage`, in that of the ``bins`` in which it is least certain."""
+    findings = [advantage(scope, method, over, bins=[name], **where) for name in bins]
+    return min(findings, key=certainty)
 
 
 def interaction(scope: Scope, method: str, over: str, first: dict, second: dict) -> Finding:
@@ -63,19 +89,16 @@ def interaction(scope: Scope, method: str, over: str, first: dict, second: dict)
     return Finding.of(contrast, "points", f"{method} - {over}: {' less '.join(ends)}")
 
 
-def _differences(
-    scope: Scope, method: str, over: str, size: str | None = None, prm: str = "good", bins: Sequence[str] = ()
-) -> tuple[np.ndarray, str]:
-    """Accuracy of a method less another's, for the policies of a size class or else the searchers, with the PRM of a part.
+def _differences(scope: Scope, method: str, over: str, size: str | None = None, bins: Sequence[str] = ()) -> tuple[np.ndarray, str]:
+    """Accuracy of a method less another's, for the policies of a size class or else the searchers, with the good PRM.
 
     ``(problems, 2 * policies)``: of each policy its differences, 0 on problems of other bins, and whether the problem counts for it,
     1 or 0; and the policies and the PRM in words.
     """
-    name = scope.prm(prm)
     columns, used, missing = [], [], ""
     for policy in scope.of_size(size) if size else scope.searchers:
         try:
-            difference = scope.values(policy, method, prm_of(method, name)) - scope.values(policy, over, prm_of(over, name))
+            difference = _gain(scope, policy, method, over, scope.good_prm)
             inside = np.isin(scope.bins(policy), bins) if bins else np.ones(len(difference), bool)
         except NotTested as reason:
             missing = str(reason)
@@ -85,7 +108,12 @@ def _differences(
             used.append(short(policy))
     if not used:
         raise NotTested(missing or f"fewer than {FEWEST_PROBLEMS} problems in {' and '.join(bins or ['all'])} for any policy")
-    return np.stack(columns, 1), f"{', '.join(used)} with {short(name)}"
+    return np.stack(columns, 1), f"{', '.join(used)} with {short(scope.good_prm)}"
+
+
+def _gain(scope: Scope, policy: str, method: str, over: str, prm: str) -> np.ndarray:
+    """What a method gains over another on each problem, ``(problems,)``."""
+    return scope.values(policy, method, prm_of(method, prm)) - scope.values(policy, over, prm_of(over, prm))
 
 
 def _average(means: np.ndarray) -> np.ndarray:
@@ -93,39 +121,109 @@ def _average(means: np.ndarray) -> np.ndarray:
     return (means[..., ::2] / np.maximum(means[..., 1::2], 1e-12)).mean(-1)
 
 
+def gain_by_size(scope: Scope, method: str, over: str) -> Finding:
+    """By how much what a method gains over another falls per tenfold size: the slope over all policies, its sign turned."""
+    gains, missing = {}, ""
+    for policy in scope.policies:
+        try:
+            gains[policy] = _gain(scope, policy, method, over, scope.good_prm)
+        except NotTested as reason:
+            missing = str(reason)
+    x = _decades(list(gains), missing)
+    columns = np.stack(list(gains.values()), 1)
+    shown = ", ".join(f"{short(policy)} {gain.mean():+.1%}" for policy, gain in gains.items())
+    detail = f"{method} - {over} falls so much per tenfold size: {shown}, with {short(scope.good_prm)}"
+    return Finding.of(stats.bootstrap(columns, lambda means: -(means @ x) / (x @ x)), "points", detail)
+
+
+def _decades(policies: Sequence[str], missing: str = "") -> np.ndarray:
+    """Common logarithms of the sizes, less their mean; for a slope there must be three."""
+    if len(policies) < 3:
+        raise NotTested(missing or f"a slope over sizes needs three policies; there are {len(policies)}")
+    logs = np.log10([costs.shape_of(policy).parameters for policy in policies])
+    if np.isnan(logs).any():
+        raise NotTested("the size of a policy is unknown")
+    return logs - logs.mean()
+
+
+def relative_gain(scope: Scope) -> Finding:
+    """By what factor compute-optimal TTS over CoT falls per tenfold size: the slope of the logarithm over all policies; above 1 or not.
+
+    Where a policy with CoT solves no problem of a resample, half a problem counts.
+    """
+    x, floor = _decades(scope.policies), 0.5 / scope.problems
+    ways = {policy: (_with_tts(scope, policy), resampled_means(scope.values(policy, "cot"))) for policy in scope.policies}
+    logs = np.stack([np.log(np.maximum(tts, floor) / np.maximum(cot, floor)) for tts, cot in ways.values()], 1)  # (1 + resamples, policies)
+    shown = ", ".join(f"{short(policy)} {100 * tts[0]:.1f}/{100 * cot[0]:.1f}" for policy, (tts, cot) in ways.items())
+    return Finding.of(interval(np.exp(-logs @ x / (x @ x))), "ratio", f"TTS/CoT falls so many times per tenfold size; in %: {shown}", 1.0)
+
+
 def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Finding:
-    """The largest policy of ``ratio`` times fewer ``parameters`` or total ``flops`` than the largest, with TTS, less that one with CoT."""
-    *smaller, large = scope.policies
-    times = {policy: _times(scope, policy, large, of) for policy in smaller}
-    fitting = [policy for policy in smaller if times[policy] >= ratio]
-    if not fitting:
-        raise NotTested(f"no policy has {ratio:g} times fewer {of} than {short(large)}; the most is {max(times.values(), default=1):.3g}")
-    small = fitting[-1]
-    tts = _with_tts(scope, small)
-    detail = f"{short(small)} with TTS {tts[0]:.1%} less {short(large)} with CoT, {times[small]:.3g} times the {of}"
-    return Finding.of(interval(tts - resampled_means(scope.values(large, "cot"))), "points", detail)
+    """The pair most certain to be above 0, of those whose sizes differ ``ratio`` times or more; all of the open ones of :func:`size_pairs`.
+
+    It is below 0 only where every pair is. ``of="flops"`` takes pairs of which the smaller with TTS takes ``ratio`` times fewer FLOPs.
+    """
+    table = size_pairs(scope)
+    times = "times" if of == "parameters" else "times fewer FLOPs"
+    asked = table[table[times] >= ratio]
+    if asked.empty:
+        raise NotTested(f"no policy has {ratio:g} times fewer {of} than another; the most is {table[times].max():.3g}")
+    if (among := asked[asked["open"]]).empty:
+        best = asked.loc[asked["room"].idxmax()]
+        raise NotTested(
+            f"no pair is open: {short(best['small'])} solves {best['most']:.0%} of {best['problems']} in any of {scope.n} samples, "
+            f"{short(best['large'])} {best['CoT']:.0%} alone"
+        )
+    findings = []
+    for row in among.to_dict("records"):
+        pair = f"{short(row['small'])} with TTS {row['TTS']:.1%} less {short(row['large'])} with CoT {row['CoT']:.1%}, {row['problems']}"
+        room = f"a perfect verifier of its pool would give {row['room']:+.1%}"
+        detail = f"{pair}, {row[times]:.3g} times the {of}; {room}; most certain of {len(among)} open pairs of {len(asked)}"
+        bounds = Interval(row["difference"], row["low"], row["high"], "bootstrap over problems, the choice repeated in each resample")
+        findings.append(Finding.of(bounds, "points", detail, tests=len(among)))
+    return max(findings, key=certainty)
 
 
-def _times(scope: Scope, small: str, large: str, of: str) -> float:
-    """How many times more of ``of`` the larger policy with CoT takes than the smaller, of FLOPs with best-of-N."""
-    if of == "parameters":
-        return costs.shape_of(large).parameters / costs.shape_of(small).parameters
-    prm = scope.good_prm
-    tts = costs.cost(scope.holder(small, "best_of_n", prm), scope.problem_set, small, prm, "best_of_n", scope.n, full=False)
-    cot = costs.cost(scope.holder(large, "cot"), scope.problem_set, large, None, "cot", 1, full=False)
+def size_pairs(scope: Scope) -> pd.DataFrame:
+    """Every policy with TTS against every larger one with CoT, on each problem set; one row per set and pair.
+
+    Columns problems, small, large, times (in size), times fewer FLOPs (in total, the study's count, best-of-N), TTS, CoT, difference, low,
+    high, most (Pass@N of the smaller: what a perfect verifier of its pool would give), room (that less the larger's CoT), and open: whether
+    the smaller is behind alone and there is room, so that neither outcome is certain.
+    """
+    rows = []
+    for here in map(scope.on, scope.problem_sets):
+        name, ways = here.problem_sets[0], {}
+        for policy in scope.policies:
+            with suppress(NotTested):
+                ways[policy] = _with_tts(here, policy), resampled_means(here.values(policy, "cot")), here.values(policy, "pass").mean()
+        for small, large in combinations(ways, 2):
+            (tts, alone, most), (_, cot, _) = ways[small], ways[large]
+            times = costs.shape_of(large).parameters / costs.shape_of(small).parameters
+            row = {"problems": name, "small": small, "large": large, "times": times, "times fewer FLOPs": _times_fewer(here, small, large)}
+            room = most - cot[0]
+            row |= {"TTS": tts[0], "CoT": cot[0]} | interval(tts - cot).columns("difference") | {"most": most, "room": room}
+            rows.append(row | {"open": bool(room > 0 and alone[0] < cot[0])})
+    if not rows:
+        raise NotTested("there are no two policies of different sizes with TTS")
+    return pd.DataFrame(rows)
+
+
+def _times_fewer(scope: Scope, small: str, large: str) -> float:
+    """How many times fewer total FLOPs a policy with best-of-N takes than a larger one with CoT, by the study's count."""
+    name, prm = scope.problem_sets[0], scope.good_prm
+    tts = costs.cost(scope.holder(small, "best_of_n", prm), name, small, prm, "best_of_n", scope.n, full=False)
+    cot = costs.cost(scope.holder(large, "cot"), name, large, None, "cot", 1, full=False)
     return cot.total / tts.total
 
 
 def _with_tts(scope: Scope, policy: str) -> np.ndarray:
-    """Accuracy with the best method that ran with the good PRM, cross-fitted, by difficulty where counted, ``(1 + resamples,)``."""
-    values = []
-    for method in compared(study=True):
-        with suppress(NotTested):
-            values.append(scope.values(policy, method, prm_of(method, scope.good_prm)))
-    if not values:
-        raise NotTested(f"no run of {short(policy)} with {short(scope.good_prm)} at N = {scope.n}")
-    bins = scope.bins(policy) if policy in scope.pass_at_1 else ["all"] * scope.count
-    return fit(np.stack(values), bins).estimates
+    """Accuracy with the best of :meth:`Scope.candidates`, cross-fitted, by difficulty where counted, ``(1 + resamples,)``."""
+    try:
+        bins = scope.bins(policy)
+    except NotTested:
+        bins = ["all"] * scope.problems
+    return fit(scope.candidates(policy), bins).estimates
 
 
 def compute_optimal_over_majority(scope: Scope) -> Finding:
@@ -136,53 +234,57 @@ def compute_optimal_over_majority(scope: Scope) -> Finding:
     return min(findings, key=certainty)
 
 
-def certainty(finding: Finding) -> float:
-    """How many standard errors a contrast lies above its margin; the error is that of the interval's side towards the margin."""
-    above = finding.estimate - finding.margin
-    if above == 0:
-        return 0.0
-    error = (finding.estimate - finding.low if above > 0 else finding.high - finding.estimate) / NormalDist().inv_cdf(0.975)
-    return above / error if error > 0 else np.inf * np.sign(above)
-
-
-def relative_gain(scope: Scope) -> Finding:
-    """The relative gain of compute-optimal test-time scaling over CoT, of the smallest policy less that of the largest."""
-    if len(scope.policies) < 2:
-        raise NotTested(f"there is one policy, {short(scope.policies[0])}")
-    gains = {}
-    for policy in (scope.policies[0], scope.policies[-1]):
-        cot = resampled_means(scope.values(policy, "cot"))
-        gains[policy] = _with_tts(scope, policy) / np.maximum(cot, 0.5 / scope.count) - 1  # half a problem where CoT solves none
-    detail = ", ".join(f"{gain[0]:+.0%} for {short(policy)}" for policy, gain in gains.items())
-    return Finding.of(interval(np.subtract(*gains.values())), "share", detail)
-
-
 def efficiency(scope: Scope) -> Finding:
     """How many times fewer samples than majority voting, for the searcher for which that is least certain; above 1 or not."""
-    findings = []
+    findings, here = [], scope.on(scope.problem_sets[0])
     for policy in scope.searchers:
-        grid = scope.holder(policy, "majority").grid
-        candidates, at = choices.choices(grid.methods, [grid.rule]), choices.Setting(scope.problem_set, policy, scope.good_prm, scope.n)
-        gain = choices.efficiency(scope.holder(policy, "best_of_n", scope.good_prm), at, candidates, scope.bins(policy))["in samples"]
+        held = here.holder(policy, "best_of_n", scope.good_prm)
+        candidates = choices.choices(held.grid.methods, scope.rules_of(held, policy, scope.good_prm))
+        at = choices.Setting(here.problem_sets[0], policy, scope.good_prm, scope.n)
+        gain = choices.efficiency(held, at, candidates, here.bins(policy))["in samples"]
         detail = f"{short(policy)} with {short(scope.good_prm)}: {gain}"
-        findings.append(Finding.of(gain.interval, "ratio", detail, 1.0, gain.bound or "="))
+        findings.append(Finding.of(gain.interval, "ratio", detail, 1.0, bound=gain.bound or "="))
     return min(findings, key=certainty)
 
 
-def prm_quality(scope: Scope, method: str) -> Finding:
-    """The slope of accuracy over ln F1 of error localisation, averaged over the searchers (Liu et al. 2025, Fig 6)."""
+def gain_by_prm(scope: Scope, method: str, over: str = "") -> Finding:
+    """The slope of a method's accuracy, or of its gain over another, over ln F1 of error localisation (Liu et al. 2025, Fig 6).
+
+    The mean over the searchers; over all PRMs, which are few: the interval is for other PRMs and other problems.
+    """
+    x = np.log(list(_quality(scope).values()))
+    columns = np.stack([_with_prm(scope, prm, method, over) for prm in _quality(scope)], 1)
+    named = ", ".join(f"{short(prm)} {f1:.2f} {y:+.1%}" for (prm, f1), y in zip(_quality(scope).items(), columns.mean(0)))
+    what = f"{method} - {over}" if over else f"accuracy of {method}"
+    detail = f"{what} per unit of ln F1, {len(x)} PRMs: {named}"
+    return Finding.of(stats.of_few(columns, x), "points", detail, df=len(x) - 2)
+
+
+def poor_prms(scope: Scope, method: str, over: str) -> Finding:
+    """How much more accurate a method is than another with the PRMs that play the weak part, which are few, averaged over the searchers."""
+    scope.prm("weak")
+    poor = [prm for prm in scope.weak_prms if prm != scope.good_prm]
+    columns = np.stack([_with_prm(scope, prm, method, over) for prm in poor], 1)
+    detail = f"{method} - {over}: {', '.join(f'{short(prm)} {y:+.1%}' for prm, y in zip(poor, columns.mean(0)))}"
+    if len(poor) == 1:
+        return Finding.of(stats.bootstrap(columns[:, 0]), "points", f"{detail}; one PRM")
+    return Finding.of(stats.of_few(columns), "points", f"{detail}; {len(poor)} PRMs", df=len(poor) - 1)
+
+
+def _with_prm(scope: Scope, prm: str, method: str, over: str = "") -> np.ndarray:
+    """A method's accuracy with a PRM, or its gain over another method's, averaged over the searchers, ``(problems,)``."""
+    values = scope.of_searchers(method, prm)
+    return values - scope.of_searchers(over, prm) if over else values
+
+
+def _quality(scope: Scope) -> dict[str, float]:
+    """F1 of error localisation of each PRM that has one above 0; there must be three different ones."""
     if any(map(is_imported, scope.prms)):
         raise NotTested("how well imported PRMs locate errors is not in the data")
-    if len(scope.prms) < 3:
-        raise NotTested(f"a fit needs three PRMs; there are {len(scope.prms)}")
-    f1 = np.array([localisation_f1(prm) for prm in scope.prms])
-    if (different := len(set(f1[f1 > 0]))) < 3:
-        raise NotTested(f"a fit needs three PRMs of different F1; there are {different}")
-    columns = np.stack([scope.of_searchers(method, prm) for prm in scope.prms], 1)
-    x = np.log(f1) - np.log(f1).mean()
-    slope = stats.bootstrap(columns, lambda means: means @ x / (x @ x))
-    named = ", ".join(f"{short(prm)} {value:.2f}" for prm, value in zip(scope.prms, f1))
-    return Finding.of(slope, "points", f"accuracy per unit of ln F1; F1: {named}")
+    found = {prm: f1 for prm in scope.prms if (f1 := localisation_f1(prm)) > 0} if len(scope.prms) > 2 else {}
+    if (different := len(set(found.values()))) < 3:
+        raise NotTested(f"a slope over PRMs needs three of different F1; there are {different or len(scope.prms)}")
+    return found
 
 
 def localisation_f1(prm: str) -> float:
@@ -193,16 +295,15 @@ def localisation_f1(prm: str) -> float:
     return results["localisation F1"] if "localisation F1" in results else pathologies.judge(prm, labelled.read("test")).f1
 
 
-def voting(scope: Scope, against: dict) -> Finding:
+def voting(scope: Scope, first: dict, second: dict) -> Finding:
     """How far best-of-N moves between two rules with the weak PRM, less how far with the good one (Liu et al. 2025, Table 2)."""
-    if not scope.other_rule:
-        raise NotTested(f"no outcomes under the rule {Rule(**against)}")
-    other = scope.model_copy(update={"evidence": scope.other_rule, "other_rule": scope.evidence})
+    rules = [Rule(**rule) for rule in (first, second)]
     prms = scope.prm("weak"), scope.good_prm
-    moves = np.stack([scope.of_searchers("best_of_n", prm) - other.of_searchers("best_of_n", prm) for prm in prms], 1)
+    ends = [[scope.under(rule).of_searchers("best_of_n", prm) for rule in rules] for prm in prms]
+    moves = np.stack([one - other for one, other in ends], 1)
     contrast = stats.bootstrap(moves, lambda means: np.abs(means[..., 0]) - np.abs(means[..., 1]))
     moved = " and ".join(f"{short(prm)} {move:+.1%}" for prm, move in zip(prms, moves.mean(0)))
-    return Finding.of(contrast, "points", f"the rule instead of {Rule(**against)} moves best-of-N by: {moved}")
+    return Finding.of(contrast, "points", f"{rules[0]} instead of {rules[1]} moves best-of-N by: {moved}")
 
 
 def external_over_internal(scope: Scope) -> Finding:
@@ -216,8 +317,8 @@ def external_over_internal(scope: Scope) -> Finding:
 
 def mostly_solved(scope: Scope, pass_at_1: float, above: float) -> Finding:
     """The share of problems that the largest policy solves in more than ``pass_at_1`` of its samples; above a share or not."""
-    largest = scope.policies[-1]
-    solved = scope.counted(largest) > pass_at_1
+    largest, here = scope.policies[-1], scope.on(scope.problem_sets[0])
+    solved = here.counted(largest) > pass_at_1
     share = stats.wilson(int(solved.sum()), len(solved))
     return Finding.of(share, "share", f"problems with Pass@1 above {pass_at_1:.0%}, {short(largest)}", above)
 
@@ -274,10 +375,12 @@ def published_share(value: float, problems: int, above: float) -> Finding:
 CHECKS: dict[str, Callable[..., Finding]] = {
     check.__name__: check
     for check in (
-        advantage, compute_optimal_over_majority, efficiency, external_over_internal, interaction, mostly_solved, prm_quality,
-        relative_gain, small_over_large, voting,
+        advantage, advantage_in_each, compute_optimal_over_majority, efficiency, external_over_internal, gain_by_prm, gain_by_size,
+        interaction, mostly_solved, poor_prms, relative_gain, small_over_large, voting,
     )
 }  # fmt: skip
+WITHOUT_RULE = {"mostly_solved", "voting"}
+"""Checks that no selection rule changes, or that name their own."""
 PUBLISHED: dict[str, Callable[..., Finding]] = {
     "relative_gain": published_relative_gain, "share": published_share, "table2": published_voting,
     "table3": partial(published_difference, "table3"), "table4": published_flops, "table5_all": published_gain,

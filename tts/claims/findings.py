@@ -6,19 +6,20 @@ fixed. A verdict holds at the ledger's level after Holm's correction over the cl
 
 import datetime
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from itertools import product
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import pandas as pd
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
 from tts.analysis import committed, difficulty
 from tts.analysis.accuracy import Results
-from tts.analysis.evidence import Evidence
+from tts.analysis.evidence import Evidence, cells
 from tts.claims import checks, released
 from tts.claims.checks import Finding
 from tts.claims.scope import NotTested, Roles, Scope
@@ -27,15 +28,18 @@ from tts.common.paths import NOTEBOOKS
 from tts.exchange import presets
 from tts.exchange.presets import FINDINGS
 from tts.generate.grid import Grid
-from tts.search.registry import compared
+from tts.search.registry import compared, method_of
 from tts.store import imported
 from tts.store.store import Store
+from tts.tasks.selection import RULES, Rule
 
 CLAIMS = NOTEBOOKS / "claims.yaml"
 FIXED = {"published": checks.PUBLISHED, "released": released.RELEASED}
 """Scopes whose checks need no evidence, with those checks."""
 VERDICTS = ("supported", "contradicted", "undecided", "not tested")
-COLUMNS = "claim statement reference scope verdict estimate low high unit margin bound interval p detail fixed".split()
+COLUMNS = "claim statement reference scope verdict estimate low high unit margin bound interval p rules agree least most against".split()
+COLUMNS += ["detail", "fixed"]
+OWN_BEST = "own best"
 
 
 class ClaimsError(ValueError):
@@ -113,21 +117,41 @@ def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
     """Each measured scope from committed outcomes, None where they lack it; what a scope leaves open is set as in ``grid``."""
     scopes: dict[str, Scope | None] = dict.fromkeys(("pocket", "laptop", "imported"))
     for name, roles in ledger.scopes.items():
-        if evidence := _committed_evidence(ledger, roles, grid, ledger.rule):
-            scopes[name] = scope(ledger, roles, evidence, _committed_evidence(ledger, roles, grid, other_rule(ledger)))
+        if evidence := _committed_evidence(ledger, roles, grid, roles.split):
+            development = _committed_evidence(ledger, roles, grid, "development")
+            scopes[name] = scope(ledger, roles, evidence, best_rules(development, roles, roles.n or ledger.n))
     return scopes
 
 
-def _committed_evidence(ledger: Ledger, roles: Roles, grid: Grid, rule: dict[str, str]) -> list[Evidence]:
-    """Committed outcomes of the searchers with every PRM, and of every policy with the good one."""
-    n = roles.n or ledger.n
-    common = rule | {"split": roles.split, "problems": {roles.problem_set: 1}, "methods": compared(study=True), "samples": n}
-    asked = (
-        {"policies": roles.searchers, "prms": roles.prms, "budgets": [smaller for smaller in (4, 16, 64, 256) if smaller <= n]},
-        {"policies": [*roles.policies, *roles.long.values()], "prms": [roles.good_prm], "budgets": [n]},
-    )
+def _committed_evidence(ledger: Ledger, roles: Roles, grid: Grid, split: str) -> list[Evidence]:
+    """Committed outcomes of the searchers with every PRM, and of every policy with the good one; empty where one of them is missing.
+
+    Of the problems that verdicts are about also those of the searchers with the good PRM at smaller budgets.
+    """
+    n, every = roles.n or ledger.n, dict.fromkeys(roles.problem_sets, 1)
+    common = ledger.rule | {"split": split, "methods": compared(study=True), "samples": n, "prms": [roles.good_prm], "budgets": [n]}
+    asked = [
+        {"policies": roles.searchers, "prms": roles.prms, "problems": every},
+        {"policies": [*roles.policies, *roles.long.values()], "problems": every},
+    ]
+    if split == roles.split:
+        smaller = [budget for budget in (4, 16, 64, 256) if budget <= n]
+        asked += [{"policies": roles.searchers, "problems": {roles.problem_sets[0]: 1}, "budgets": smaller}]
     outcomes = [committed.committed(Grid(**(grid.model_dump() | common | own))) for own in asked]
-    return [evidence for evidence in outcomes if evidence]
+    return [evidence for evidence in outcomes if evidence] if all(outcomes) else []
+
+
+def best_rules(development: Sequence[Evidence], roles: Roles, n: int) -> dict[tuple[str, str, str], Rule]:
+    """The rule with the highest mean accuracy on development problems, of each policy, PRM and method that has one."""
+    found = {}
+    for held in development:
+        for policy, prm, method in product(held.grid.policies, held.grid.prms, held.grid.methods):
+            rules = held.rules(policy, prm) if method_of(method).guided else []
+            if (prm, method, n) in cells(held.grid, policy, held.grid.budgets) and len(rules) > 1:
+                asked = [(name, policy, prm, method, n) for name in roles.problem_sets]
+                means = [np.mean(np.concatenate([held.accuracy(*cell, rule) for cell in asked])) for rule in rules]
+                found[policy, prm, method] = rules[int(np.argmax(means))]
+    return found
 
 
 def imported_scopes(ledger: Ledger, store: Store) -> dict[str, Scope]:
@@ -138,42 +162,48 @@ def imported_scopes(ledger: Ledger, store: Store) -> dict[str, Scope]:
             own = {k: v for k, v in preset.common.items() if k in Grid.model_fields} | ledger.rule
             grid = Grid(**own)
             # How good its PRMs are is not known: the first plays the good one, and none the weak one.
-            prms = {"prms": grid.prms, "good_prm": grid.prms[0], "weak_prm": grid.prms[0]}
-            roles = Roles(problem_set=next(iter(grid.problems)), policies=grid.policies, searchers=grid.policies, **prms)
-            otherwise = Results(Grid(**(own | other_rule(ledger))), store)
+            sets = {"problem_sets": [next(iter(grid.problems))]}
+            roles = Roles(policies=grid.policies, searchers=grid.policies, prms=grid.prms, good_prm=grid.prms[0], **sets)
             n = max(grid.budgets)
-            print(f"imported: {preset.problems} problems of {Path(roles.problem_set).stem}, N = {n}")
-            return {"imported": scope(ledger, roles, [Results(grid, store)], [otherwise], n)}
+            print(f"imported: {preset.problems} problems of {Path(roles.problem_sets[0]).stem}, N = {n}")
+            return {"imported": scope(ledger, roles, [Results(grid, store)], n=n)}
     return {}
 
 
-def other_rule(ledger: Ledger) -> dict[str, str]:
-    """The rule that the voting claim compares with, as parameters of a grid; the ledger's own where there is no such claim."""
-    return next((c.measured.parameters["against"] for c in ledger.claims.values() if c.measured.check == "voting"), ledger.rule)
-
-
-def scope(ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], otherwise: Sequence[Evidence] = (), n: int | None = None) -> Scope:
-    """A scope from roles, evidence, and that under the voting claim's other rule, at budget ``n``, else the roles' or the ledger's."""
-    known = {policy: difficulty.known_pass_at_1(evidence[0].grid, policy, roles.problem_set) for policy in roles.policies}
-    counted = {policy: values for policy, values in known.items() if values is not None}
+def scope(
+    ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], chosen: dict[tuple[str, str, str], Rule] | None = None, n: int | None = None
+) -> Scope:
+    """A scope from roles, evidence and the rules of :func:`best_rules`, at budget ``n``, else the roles' or the ledger's."""
+    asked = product(roles.problem_sets, roles.policies)
+    known = {(name, policy): difficulty.known_pass_at_1(_of(evidence, name), policy, name) for name, policy in asked}
+    counted = {key: values for key, values in known.items() if values is not None}
     parts = roles.model_dump() | {"n": n or roles.n or ledger.n}
-    return Scope(**parts, evidence=evidence, pass_at_1=counted, other_rule=otherwise)
+    return Scope(**parts, evidence=evidence, pass_at_1=counted, chosen=chosen or {})
 
 
-def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
+def _of(evidence: Sequence[Evidence], problem_set: str) -> Grid:
+    """The grid of the first evidence that has a problem set."""
+    return next(held.grid for held in evidence if problem_set in held.grid.problems)
+
+
+def judge(ledger: Ledger, scopes: dict[str, Scope | None], rules: pd.DataFrame | None = None) -> pd.DataFrame:
     """The ledger: one row per claim and scope, published and released among them. ``scopes``: evidence by name, None for none.
 
-    Columns claim, statement, reference, scope, verdict, interval (its method), p (two-sided, corrected within the scope), detail (what
-    was compared, or why the claim is not tested), fixed, and those of :class:`Finding`, whose low and high are not corrected.
+    A verdict is of the compute-optimal reading, in which each method has its own best rule; beside it stands what ``rules``, by default
+    :func:`by_rule`, says of the reading under one rule for all methods. Columns claim, statement, reference, scope, verdict, interval (its
+    method), p (two-sided, corrected within the scope), detail (what was compared, or why the claim is not tested), fixed; rules (how many
+    there are), agree (how many have the contrast on the same side of the margin), least and most (its two ends over them), against (rules
+    under which it is decided on the other side); and those of :class:`Finding`, whose low and high are not corrected.
     """
     from statsmodels.stats.multitest import multipletests  # takes a second
 
+    rules = by_rule(ledger, scopes) if rules is None else rules
     rows = []
     for scope_name in (*FIXED, *scopes):
         fixed = str(ledger.fixed_released if scope_name == "released" else ledger.fixed)
         results = {name: _run(claim, scope_name, scopes.get(scope_name)) for name, claim in ledger.claims.items()}
         uncertain = {name: f for name, f in results.items() if isinstance(f, Finding) and f.method != "exact"}
-        raw = [math.erfc(abs(checks.certainty(f)) / math.sqrt(2)) for f in uncertain.values()]
+        raw = [f.p for f in uncertain.values()]
         corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
         for name, found in results.items():
             row = {"claim": name, **ledger.claims[name].model_dump(include={"statement", "reference"}), "scope": scope_name, "fixed": fixed}
@@ -181,8 +211,38 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
                 rows.append(row | {"verdict": "not tested", "detail": found})
                 continue
             p, side = corrected.get(name, 0.0), "supported" if found.estimate > found.margin else "contradicted"
-            rows.append(row | asdict(found) | {"interval": found.method, "p": p, "verdict": side if p < 1 - ledger.level else "undecided"})
+            row |= asdict(found) | {"interval": found.method, "p": p, "verdict": side if p < 1 - ledger.level else "undecided"}
+            rows.append(row | _over_rules(rules[(rules["claim"] == name) & (rules["scope"] == scope_name)], side == "supported"))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def by_rule(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
+    """Each contrast that depends on selection, under each rule: columns claim, statement, scope, rule, and those of Finding.
+
+    The rule ``own best`` is the compute-optimal reading. A rule that the evidence of a claim does not have is left out.
+    """
+    rows = []
+    for (scope_name, scope), (name, claim) in product(scopes.items(), ledger.claims.items()):
+        if scope is None or not claim.measured.check or claim.measured.check in checks.WITHOUT_RULE:
+            continue
+        for rule in (None, *RULES):
+            found = _run(claim, scope_name, scope.under(rule))
+            if isinstance(found, Finding):
+                named = {"claim": name, "statement": claim.statement, "scope": scope_name, "rule": str(rule or OWN_BEST)}
+                rows.append(named | asdict(found))
+    return pd.DataFrame(rows, columns=["claim", "statement", "scope", "rule", *(field.name for field in fields(Finding))])
+
+
+def _over_rules(found: pd.DataFrame, above: bool) -> dict:
+    """What the rows of one contrast say of it, of which some may lie on the other side of the margin than the verdict."""
+    found = found[found["rule"] != OWN_BEST]
+    if found.empty:
+        return {}
+    sign = 1 if above else -1
+    agree = sign * (found["estimate"] - found["margin"]) > 0
+    decided = sign * (found["high" if above else "low"] - found["margin"]) < 0
+    ends = {"least": found["estimate"].min(), "most": found["estimate"].max()}
+    return {"rules": len(found), "agree": int(agree.sum()), "against": " ".join(found.loc[decided, "rule"])} | ends
 
 
 def _run(claim: Claim, scope_name: str, scope: Scope | None) -> Finding | str:

@@ -121,7 +121,7 @@ def efficiency(search: Sequence[str], n: int) -> Finding:
     gain = compute_optimal.efficiency_gain([n], majority[None], 0.0, budgets, searched)
     interval = replace(gain.interval, method=f"{DRAWS} draws of the rates; {RATES}")
     detail = f"{reached[0].name}; {target.name}; one policy, {target.seeds} seeds"
-    return Finding.of(interval, "ratio", detail, 1.0, gain.bound or "=")
+    return Finding.of(interval, "ratio", detail, 1.0, bound=gain.bound or "=")
 
 
 RELEASED: dict[str, Callable[..., Finding]] = {

@@ -1,6 +1,9 @@
 """What the checks of claims ask: how accurate a scope's policies are, and which PRM plays which part."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Self
 
 import numpy as np
 from pydantic import BaseModel
@@ -9,8 +12,10 @@ from tts.analysis import costs
 from tts.analysis.evidence import Evidence, cells
 from tts.analysis.stats import FEWEST_PROBLEMS
 from tts.common.names import short
+from tts.search.registry import compared, method_of, prm_of
 from tts.store.imported import is_imported
-from tts.strategy import choices
+from tts.strategy import choices, compute_optimal
+from tts.tasks.selection import Rule
 
 
 class NotTested(Exception):
@@ -20,57 +25,113 @@ class NotTested(Exception):
 class Roles(BaseModel, extra="forbid"):
     """What plays which part in a scope."""
 
-    problem_set: str
+    problem_sets: list[str]  # the main one first
     split: str = "test"
     n: int | None = None  # the budget; None where it is the ledger's
     policies: list[str]  # smallest first
     searchers: list[str]  # policies that ran with every PRM
     prms: list[str]
     good_prm: str
-    weak_prm: str = ""  # empty where none is known to be weak
+    weak_prms: list[str] = []  # empty where none is known to be weak
     long: dict[str, str] = {}  # each plain policy's long-CoT counterpart
 
 
 class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
-    """The roles with the evidence for them. What is asked and not there raises :class:`NotTested`."""
+    """The roles with the evidence for them, read under one rule or under each method's own best one.
+
+    Arrays over problems are ``(problems,)``, the problem sets one after the other. What is asked and not there raises :class:`NotTested`.
+    """
 
     n: int
     evidence: Sequence[Evidence]  # the first grid that holds a cell answers for it
-    pass_at_1: dict[str, np.ndarray] = {}  # each problem's Pass@1 from separate samples, by policy
-    other_rule: Sequence[Evidence] = ()  # evidence under another rule, for the voting claim
+    pass_at_1: dict[tuple[str, str], np.ndarray] = {}  # each problem's Pass@1 from separate samples, by problem set and policy
+    rule: Rule | None = None  # of all methods with a PRM; None for each method's own best one
+    # The best rule on development problems, by policy, PRM and method. A method that is not there has its rule chosen on other problems
+    # of the same set (cross-fitted).
+    chosen: dict[tuple[str, str, str], Rule] = {}
+
+    def under(self, rule: Rule | None) -> Self:
+        """The same scope, read under another rule."""
+        return self.model_copy(update={"rule": rule})
+
+    def on(self, problem_set: str) -> Self:
+        """The same scope with one of its problem sets only."""
+        return self.model_copy(update={"problem_sets": [problem_set]})
+
+    def count(self, problem_set: str) -> int:
+        """Problems of a set that all of the evidence that has it holds, the first ones of the set."""
+        return min(held.grid.problems[problem_set] for held in self.evidence if problem_set in held.grid.problems)
 
     @property
-    def count(self) -> int:
-        """Problems that all of the evidence holds, the first ones of the set."""
-        return min(held.grid.problems[self.problem_set] for held in (*self.evidence, *self.other_rule))
+    def problems(self) -> int:
+        return sum(map(self.count, self.problem_sets))
 
     def prm(self, role: str) -> str:
-        """The PRM that plays the ``good`` or the ``weak`` part, which the good one cannot play too."""
-        good, weak = self.good_prm, self.weak_prm
-        if role == "weak" and weak in ("", good):
-            raise NotTested(f"no other PRM than {short(good)} plays the weak one" if weak else "no weak PRM in this scope")
-        return {"good": good, "weak": weak}[role]
+        """The PRM that plays the ``good`` part, or the first that plays the ``weak`` one, which the good one cannot play too."""
+        if role == "good":
+            return self.good_prm
+        if not (others := [weak for weak in self.weak_prms if weak != self.good_prm]):
+            raise NotTested(f"no other PRM than {short(self.good_prm)} plays the weak one" if self.weak_prms else "no PRM known to be weak")
+        return others[0]
 
-    def holder(self, policy: str, method: str, prm: str | None = None) -> Evidence:
-        """The first evidence that holds a policy with a method and a PRM, at the scope's budget."""
+    def holder(self, policy: str, method: str, prm: str | None = None, problem_set: str = "") -> Evidence:
+        """The first evidence that holds a policy with a method and a PRM, at the scope's budget, on a problem set or the main one."""
+        problem_set = problem_set or self.problem_sets[0]
         for held in self.evidence:
-            if policy in held.grid.policies and (prm or "", method, self._budget(method)) in cells(held.grid, policy, held.grid.budgets):
-                return held
+            if policy in held.grid.policies and problem_set in held.grid.problems:
+                if (prm or "", method, self._budget(method)) in cells(held.grid, policy, held.grid.budgets):
+                    return held
         raise NotTested(f"no run of {method} for {short(policy)}" + (f" with {short(prm)}" if prm else "") + f" at N = {self.n}")
 
     def values(self, policy: str, method: str, prm: str | None = None) -> np.ndarray:
-        """A method's accuracy on each problem, ``(problems,)``, at the scope's budget; of too few problems there is none."""
-        if self.count < FEWEST_PROBLEMS:
-            raise NotTested(f"{self.count} problems are too few for a verdict; give at least {FEWEST_PROBLEMS}")
-        held = self.holder(policy, method, prm)
-        return held.accuracy(self.problem_set, policy, prm, method, self._budget(method))[: self.count]
+        """A method's accuracy on each problem, at the scope's budget and under its rule; of too few problems there is none."""
+        if self.problems < FEWEST_PROBLEMS:
+            raise NotTested(f"{self.problems} problems are too few for a verdict; give at least {FEWEST_PROBLEMS}")
+        return np.concatenate([self._of_set(name, policy, method, prm) for name in self.problem_sets])
+
+    def _of_set(self, problem_set: str, policy: str, method: str, prm: str | None) -> np.ndarray:
+        held = self.holder(policy, method, prm, problem_set)
+        accuracy = partial(held.accuracy, problem_set, policy, prm, method, self._budget(method))
+        shown = slice(self.count(problem_set))
+        if prm is None or method_of(method).select != "rule":
+            return accuracy()[shown]
+        rules = self.rules_of(held, policy, prm)
+        if not self.rule and (best := self.chosen.get((policy, prm, method))) in rules:
+            rules = [best]
+        return compute_optimal.crossed(np.stack([accuracy(rule)[shown] for rule in rules]))
+
+    def rules_of(self, held: Evidence, policy: str, prm: str) -> list[Rule]:
+        """The rules from which a reading may take one: the scope's own, or all that the evidence has."""
+        known = held.rules(policy, prm)
+        if self.rule and self.rule not in known:
+            raise NotTested(f"no outcomes for {short(policy)} with {short(prm)} under the rule {self.rule}")
+        return [self.rule] if self.rule else known
 
     def _budget(self, method: str) -> int:
         return 1 if method == "cot" else self.n
 
+    def candidates(self, policy: str) -> np.ndarray:
+        """What a compute-optimal strategy may choose from, ``(candidates, problems)``: methods that ran with the good PRM, with rules.
+
+        Each method under the scope's rule, or under every rule.
+        """
+        found: list[np.ndarray] = []
+        for method in compared(study=True):
+            with suppress(NotTested):
+                found += [scope.values(policy, method, prm_of(method, self.good_prm)) for scope in self._readings(policy, method)]
+        if not found:
+            raise NotTested(f"no run of {short(policy)} with {short(self.good_prm)} at N = {self.n}")
+        return np.stack(found)
+
+    def _readings(self, policy: str, method: str) -> Iterator["Scope"]:
+        if not method_of(method).guided:
+            yield self
+        else:
+            yield from map(self.under, self.rules_of(self.holder(policy, method, self.good_prm), policy, self.good_prm))
+
     def of_searchers(self, method: str, prm: str) -> np.ndarray:
         """:meth:`values` averaged over the searchers."""
-        return np.mean([self.values(policy, method, prm) for policy in self.searchers], 0)
+        return np.mean([self.values(policy, method, prm_of(method, prm)) for policy in self.searchers], 0)
 
     def of_size(self, size: str) -> list[str]:
         """Policies of a size class by the study's thresholds, as shares of the largest policy (Liu et al. 2025, section 4.2).
@@ -85,10 +146,10 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
         return [p for p in self.policies if size_class(shares[p]) == size]
 
     def counted(self, policy: str) -> np.ndarray:
-        """Each problem's Pass@1 from separate samples, ``(problems,)``."""
-        if policy not in self.pass_at_1:
-            raise NotTested(f"the difficulty of the problems for {short(policy)} was not counted")
-        return self.pass_at_1[policy][: self.count]
+        """Each problem's Pass@1 from separate samples."""
+        if missing := [name for name in self.problem_sets if (name, policy) not in self.pass_at_1]:
+            raise NotTested(f"the difficulty of the problems of {missing[0]} for {short(policy)} was not counted")
+        return np.concatenate([self.pass_at_1[name, policy][: self.count(name)] for name in self.problem_sets])
 
     def bins(self, policy: str) -> np.ndarray:
         """Each problem's difficulty, ``(problems,)``."""

@@ -1,6 +1,7 @@
 """Figures of comparisons, with 95 % intervals: small policies with TTS and larger ones alone, methods at each verifier, verdicts."""
 
 import math
+import textwrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -199,4 +200,33 @@ def ledger(table: pd.DataFrame) -> Figure:
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     place_legend(figure, {verdict: Patch(color=colour) for verdict, colour in VERDICT_FIELDS.items()}, 4)
+    return figure
+
+
+def contrast_by_rule(rows: pd.DataFrame) -> Figure:
+    """Each claim's contrast under each selection rule, one panel a claim, its margin as a line; ``rows``: one scope's of ``by_rule``."""
+    rules = list(dict.fromkeys(rows["rule"]))
+
+    def draw(part: pd.DataFrame, ax: Axes) -> None:
+        scale, unit = {"points": (100, "points"), "share": (100, "%"), "ratio": (1, "times")}[part["unit"].iloc[0]]
+        ax.axvline(scale * part["margin"].iloc[0], color="0.3", linewidth=0.8, zorder=2.1)
+        verdicts = np.select([part["low"] > part["margin"], part["high"] < part["margin"]], ["supported", "contradicted"], "undecided")
+        for row, verdict in zip(part.itertuples(), verdicts):
+            (colour, marker), y = VERDICTS[verdict], rules.index(row.rule)
+            ax.plot([scale * row.low, scale * row.high], [y, y], color=colour, linewidth=1.0)
+            own = row.rule == findings.OWN_BEST
+            ax.plot(scale * row.estimate, y, color=colour, marker="D" if own else marker, markersize=5 if own else 3.5)
+        ax.set_yticks(range(len(rules)), rules)
+        ax.set_ylim(len(rules) - 0.5, -0.5)
+        ax.axhline(0.5, color="0.8", linewidth=0.6)
+        ax.annotate(unit, (1, 0), xycoords="axes fraction", ha="right", va="bottom", fontsize=6, color="0.4")
+        ax.grid(axis="y", visible=False)
+
+    parts = [(textwrap.fill(statement, 40), part) for statement, part in rows.groupby("statement", sort=False)]
+    figure = panels(parts, draw, ("", ""), 1.75, columns=5, legend=None)  # in rows of three
+    for ax in figure.axes:
+        ax.title.set_fontsize(6.5)
+    looks = {f"{verdict} by the interval": Line2D([], [], color=colour, marker=marker) for verdict, (colour, marker) in VERDICTS.items()}
+    looks["each method's own best rule"] = Line2D([], [], color="0.3", marker="D", linestyle="none")
+    place_legend(figure, looks, 4)
     return figure

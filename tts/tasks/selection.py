@@ -20,6 +20,11 @@ class Rule(NamedTuple):
         return self.vote if self.vote == "majority" else f"{self.aggregate}+{self.vote}"
 
 
+MAJORITY = Rule("", "majority")
+RULES = (*(Rule(aggregate, vote) for aggregate in AGGREGATES for vote in ("max", "vote")), MAJORITY)
+"""The study's rules (Liu et al. 2025, Table 2), and product."""
+
+
 def aggregates(solutions: Sequence[Sequence[float]], how: str) -> np.ndarray:
     """Each solution's one score from its step scores, ``(solutions,)``; 0 for one without any.
 
