@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 from tts.analysis.evidence import Evidence
 from tts.claims import checks, findings
@@ -158,11 +159,72 @@ def test_size_classes_are_the_studys(share, size):
     assert size_class(share) == size  # 7B and 32B of 72B are 0.0972 and 0.4444
 
 
-def test_the_title_is_undecided_and_r1_below_a_hundred_times():
-    ledger = findings.judge(findings.read(), {}).query("scope == 'published'").set_index("claim")
-    assert ledger.loc["title", "verdict"] == "undecided"
-    assert ledger.loc["flops-r1", ["verdict", "estimate"]].tolist() == ["contradicted", pytest.approx(78.8, abs=0.1)]
-    assert ledger.loc["depends-on-prm", "verdict"] == "not tested"
+@pytest.fixture(scope="module")
+def published_rows():
+    return findings.judge(findings.read(), {}).query("scope == 'published'").set_index("claim")
+
+
+def test_the_title_is_undecided(published_rows):
+    assert published_rows.loc["title", "verdict"] == "undecided"
+    assert published_rows.loc["depends-on-prm", "verdict"] == "not tested"
+
+
+def test_a_claim_of_two_halves_is_as_certain_as_the_less_certain_one(published_rows):
+    """Table 4: 3.65e25 / 1.62e23 = 225 and 5.96e25 / 7.56e23 = 78.8; Table 3 on MATH-500: 75.6 against 71.4 and 95.2 against 97.3."""
+    found = published_rows.loc["flops"]
+    low, high = confint_proportions_2indep(378, 500, 357, 500, method="newcomb")  # 75.6 % and 71.4 % of 500
+    assert found["verdict"] == "undecided" and found["unit"] == "points"
+    assert found[["estimate", "low", "high"]].tolist() == pytest.approx([0.042, low, high], abs=1e-6)
+    assert "75.6 less Llama-3.1-405B-Instruct 71.4" in found["detail"] and "FLOPs, 225 times" in found["detail"]
+    r1 = published_rows.loc["flops-r1"]
+    assert r1[["verdict", "unit", "estimate"]].tolist() == ["contradicted", "ratio", pytest.approx(78.84, abs=0.01)]
+    assert "95.2 less DeepSeek-R1 97.3" in r1["detail"] and "say the opposite" in r1["detail"] and "78.8 times" in r1["detail"]
+    assert published_rows.loc["flops-1000", ["verdict", "estimate"]].tolist() == ["contradicted", pytest.approx(225.31, abs=0.01)]
+
+
+@pytest.mark.parametrize(("column", "difference"), [("MATH-500", 0.952 - 0.973), ("AIME24", 0.833 - 0.798)])
+def test_where_the_flops_are_few_enough_the_accuracy_decides(column, difference):
+    found = checks.published_flops("DeepSeek-R1-Distill-Qwen-7B", "DeepSeek-R1", 50, column)
+    assert (found.unit, found.margin, found.estimate) == ("points", 0.0, pytest.approx(difference))
+
+
+def test_a_claim_against_the_printed_numbers_says_so_though_undecided(published_rows):
+    press = published_rows.loc["fig1-distill-mini-aime"]
+    assert press[["verdict", "estimate"]].tolist() == ["undecided", pytest.approx(0.633 - 0.636)]
+    assert press["detail"].endswith("63.3 less o1-mini 63.6, 30 problems of AIME24; the printed numbers themselves say the opposite")
+    assert "opposite" in published_rows.loc["title-aime", "detail"] and "opposite" not in published_rows.loc["title", "detail"]
+
+
+def test_claims_that_nothing_tests_yet_say_why():
+    claims = findings.read().claims
+    assert claims["other-domains"].published.missing == "announced, no numbers"
+    assert all(kind.missing for kind in (claims["other-domains"].released, claims["other-domains"].measured))
+    assert "size is not known" in claims["fig1-half-b"].measured.missing
+
+
+def test_a_claim_that_was_added_is_dated_so(published_rows):
+    fixed = published_rows["fixed"].to_dict()
+    added = {name for name, date in fixed.items() if date == "2026-11-29"}
+    assert added == {"small-search", "fig1-distill-mini-aime", "large-every-bin", "flops-1000", "other-domains"}
+    assert {fixed[name] for name in fixed if name not in added} == {"2026-11-24"}
+
+
+def test_small_policies_are_searched_with_dvts():
+    values = {(SMALL, GOOD, "dvts"): ones(12), (SMALL, GOOD, "best_of_n"): ones(2)}
+    check = findings.read().claims["small-search"].measured
+    assert checks.CHECKS[check.check](scope(values), **check.parameters).estimate == pytest.approx(0.5)
+
+
+def test_tables_begin_with_the_statement_and_end_with_the_identifier():
+    ledger = findings.read()
+    described, wide = findings.described(ledger), findings.wide(findings.judge(ledger, {}))
+    statements = [claim.statement for claim in ledger.claims.values()]
+    assert len(set(statements)) == len(statements), "each is to be understood without the others"
+    for table in (described, wide):
+        assert list(table.index) == statements and list(table["claim"]) == list(ledger.claims) and table.columns[-1] == "claim"
+    title = described.loc[statements[0]]
+    assert (title["added"], title["released"]) == ("", "not tested: the largest ratio of sizes is 29")
+    assert wide.loc[statements[0], "published"] == "undecided +0.8 [-4.8, +6.4]"
 
 
 def ledger_of(tmp_path, count):

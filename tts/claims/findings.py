@@ -69,6 +69,7 @@ class Claim(BaseModel, extra="forbid"):
 
     statement: str
     reference: str
+    added: datetime.date | None = None  # where later than the ledger
     published: Check
     released: Check
     measured: Check
@@ -176,7 +177,9 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
         raw = [math.erfc(abs(checks.certainty(f)) / math.sqrt(2)) for f in uncertain.values()]
         corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
         for name, found in results.items():
-            row = {"claim": name, **ledger.claims[name].model_dump(include={"statement", "reference"}), "scope": scope_name, "fixed": fixed}
+            claim = ledger.claims[name]
+            row = {"claim": name, **claim.model_dump(include={"statement", "reference"}), "scope": scope_name}
+            row["fixed"] = max(fixed, str(claim.added or ""))
             if isinstance(found, str):
                 rows.append(row | {"verdict": "not tested", "detail": found})
                 continue
@@ -215,17 +218,17 @@ def formatted(row: dict | pd.Series) -> str:
 
 
 def described(ledger: Ledger) -> pd.DataFrame:
-    """One row per claim: statement, reference, and its check in each kind of scope."""
-    rows = {name: {key: str(value) for key, value in claim} for name, claim in ledger.claims.items()}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("claim")
+    """One row per statement: its reference, when it was added, its check in each kind of scope, and the claim's identifier."""
+    rows = [{key: str(value or "") for key, value in claim} | {"claim": name} for name, claim in ledger.claims.items()]
+    return pd.DataFrame(rows).set_index("statement")
 
 
 def wide(ledger: pd.DataFrame) -> pd.DataFrame:
-    """One row per claim, scopes as columns: verdict and contrast."""
+    """One row per statement: its reference, verdict and contrast in each scope, and the claim's identifier."""
     shown = ledger.assign(text=[f"{row['verdict']} {formatted(row)}".strip() for _, row in ledger.iterrows()])
     contrasts = shown.pivot(index="claim", columns="scope", values="text")[ledger["scope"].unique()]
-    named = ledger.drop_duplicates("claim").set_index("claim")[["statement", "reference"]]
-    return named.join(contrasts).rename_axis(index=None, columns=None)
+    table = ledger.drop_duplicates("claim").set_index("claim")[["statement", "reference"]].join(contrasts)
+    return table.assign(claim=table.index).set_index("statement")
 
 
 def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:
