@@ -270,6 +270,13 @@ def test_a_row_says_under_which_rules_its_verdict_would_be_another():
     assert (row["least"], row["most"]) == (pytest.approx(-1.0), pytest.approx(0.6))
 
 
+def test_small_policies_are_searched_with_dvts():
+    values = {(SMALL, GOOD, "dvts"): ones(12), (SMALL, GOOD, "best_of_n"): ones(2)}
+    check = findings.read().claims["small-search"].measured
+    found = checks.CHECKS[check.check](scope(values, policies=[SMALL, LARGE]), **check.parameters)
+    assert found.estimate == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(
     ("finding", "errors"),
     [

@@ -13,6 +13,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.text import Text
 
 from tts.analysis.flops import Cost
+from tts.claims import findings
 from tts.report import comparison_plots, plots, real_models, style
 from tts.report.panels import UNDEFINED, Percent, legend_below
 from tts.search.registry import METHODS
@@ -133,9 +134,8 @@ def verifiers(count):
 
 
 def ledger(count):
-    held = {"verdict": "supported", "estimate": 3.0, "bound": "=", "low": 1.0, "high": 5.0, "unit": "points"}
-    table = rows(held, claim=["depends-on-difficulty", "flops"], scope=["published", "pocket", "this run"][:count])
-    return comparison_plots.ledger(table.assign(kind="difference"))
+    held = {"verdict": "supported", "estimate": 0.03, "bound": "=", "low": 0.01, "high": 0.05, "unit": "points", "statement": "It holds"}
+    return comparison_plots.ledger(rows(held, claim=["depends-on-difficulty", "flops"], scope=["published", "pocket", "this run"][:count]))
 
 
 def real_curves(count):
@@ -220,6 +220,30 @@ def test_panels_fill_their_columns_and_legends_the_figure(name, count):
             if re.fullmatch(r"[-−\d.,]+%?", label) and name != "verifiers":  # whose fields are equally wide
                 said = float(label.replace("−", "-").replace(",", "").removesuffix("%")) / (100 if label.endswith("%") else 1)
                 assert said == pytest.approx(float(at), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "more", ["", " whatever the problems, the verifier, the vote and the number of samples that are spent on each of them"]
+)
+@pytest.mark.slow
+def test_nothing_overlaps_in_a_ledger_of_seven_scopes(more):
+    """Every claim of the study, each tested in each scope, with the widest contrasts; as they are written, and one longer."""
+    claims = findings.read().claims
+    held = {"verdict": "contradicted", "estimate": -0.843, "bound": "=", "low": -0.893, "high": -0.8}
+    scopes = ["published", "released", "pocket", "laptop", "language models", "imported", "this run"]
+    table = rows(held, claim=list(claims), scope=scopes).assign(unit="points")
+    table.loc[table["claim"] == "shrinking-gain", ["estimate", "low", "high", "unit"]] = [4.71, 1.34, 24.97, "share"]
+    table["statement"] = [claims[name].statement + more * (name == "title") for name in table["claim"]]
+    figure = comparison_plots.ledger(table)
+    style.fit(figure)
+    [ax], renderer = figure.axes, figure.canvas.get_renderer()
+    texts = [text for text in (*ax.texts, *ax.get_xticklabels(), ax.xaxis.label) if text.get_text()]
+    assert {text.get_text() for text in texts} >= set(claims), "each identifier"
+    boxes = [text.get_window_extent(renderer).padded(-1) for text in texts]  # lines may touch
+    overlaps = [(texts[i].get_text(), texts[j].get_text()) for i, a in enumerate(boxes) for j, b in enumerate(boxes[:i]) if a.overlaps(b)]
+    assert not overlaps
+    cells = ax.patches[0].get_window_extent(renderer).width
+    assert max(box.width for text, box in zip(texts, boxes) if text.get_text().startswith("[")) < cells
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,11 @@ def ledger(**verdicts):
 def test_disagreements_come_first_and_what_one_scope_cannot_test_is_left_out():
     held, lost, open_, none = VERDICTS
     table = real_models.verdicts(ledger(a=(held, held), b=(held, open_), c=(none, held), d=(held, lost), e=(lost, held), f=(open_, open_)))
-    assert table["together"].to_dict() == {
+    assert dict(zip(table["claim"], table["together"])) == {
         "d": "disagree", "e": "disagree", "a": "agree", "b": "undecided", "f": "undecided"
     }  # fmt: skip
-    assert list(table.index) == ["d", "e", "a", "b", "f"]
-    assert table.loc["d", ["released", "pocket"]].tolist() == [f"{verdict} +10.0 [+0.0, +20.0]" for verdict in (held, lost)]
+    assert list(table["claim"]) == ["d", "e", "a", "b", "f"] and table.columns[-1] == "claim"
+    assert table.iloc[0][["released", "pocket"]].tolist() == [f"{verdict} +10.0 [+0.0, +20.0]" for verdict in (held, lost)]
 
 
 def write(folder, **tables):

@@ -7,7 +7,7 @@ accuracies count as :func:`tts.claims.published.combination` says.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from itertools import combinations
 from typing import Any, Self
@@ -324,10 +324,11 @@ def mostly_solved(scope: Scope, pass_at_1: float, above: float) -> Finding:
 
 
 def published_difference(name: str, first: str, second: str, column: str) -> Finding:
-    """The difference of two rows of a table, in the column of a problem set."""
+    """The difference of two rows of a table, in the column of a problem set; the detail says so where its sign is against the claim."""
     table = published.read(name).set_index("model")
     a, b = table.loc[first, column], table.loc[second, column]
-    detail = f"{first} {a:g} less {second} {b:g}, {published.PROBLEMS[column]} problems of {column}"
+    against = "" if a > b else "; the printed numbers themselves say the opposite" if a < b else "; the printed numbers are equal"
+    detail = f"{first} {a:g} less {second} {b:g}, {published.PROBLEMS[column]} problems of {column}{against}"
     return Finding.of(published.combination([a, b], [1, -1], column), "points", detail)
 
 
@@ -339,12 +340,17 @@ def published_voting(first: str, second: str, high: str, low: str) -> Finding:
     return Finding.of(published.combination(values, [1, -1, -1, 1], "MATH-500"), "points", detail)
 
 
-def published_flops(first: str, second: str, times: float) -> Finding:
-    """How many times fewer total FLOPs, exactly; more than ``times`` or not."""
+def published_flops(first: str, second: str, times: float, column: str) -> Finding:
+    """Whether a policy is more accurate than another and takes ``times`` fewer total FLOPs: of these two halves the less certain one.
+
+    The accuracies are those of Table 3 in the column of a problem set; the FLOPs, of Table 4, are known exactly.
+    """
     total = published.read("table4").set_index("model")["total_flops"]
     ratio = float(total[second] / total[first])
-    detail = f"{second} {total[second]:.3g} over {first} {total[first]:.3g} FLOPs"
-    return Finding(ratio, ratio, ratio, "exact", "ratio", detail, times)
+    accuracy = published_difference("table3", first, second, column)
+    counted = f"{second} {total[second]:.3g} over {first} {total[first]:.3g} FLOPs, {ratio:.3g} times"
+    flops = Finding(ratio, ratio, ratio, "exact", "ratio", "", times)
+    return replace(min(accuracy, flops, key=certainty), detail=f"{accuracy.detail}; {counted}; of these two halves the less certain one")
 
 
 def published_gain(first: str, second: str) -> Finding:

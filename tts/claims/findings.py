@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -73,6 +73,7 @@ class Claim(BaseModel, extra="forbid"):
 
     statement: str
     reference: str
+    added: datetime.date | None = None  # where later than the ledger
     published: Check
     released: Check
     measured: Check
@@ -81,8 +82,7 @@ class Claim(BaseModel, extra="forbid"):
 class Ledger(BaseModel, extra="forbid"):
     """The content of ``claims.yaml``."""
 
-    fixed: datetime.date
-    fixed_released: datetime.date
+    fixed: dict[Literal["published", "released", "measured"], datetime.date]
     rule: dict[str, str]
     n: int
     level: float
@@ -200,13 +200,15 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None], rules: pd.DataFrame |
     rules = by_rule(ledger, scopes) if rules is None else rules
     rows = []
     for scope_name in (*FIXED, *scopes):
-        fixed = str(ledger.fixed_released if scope_name == "released" else ledger.fixed)
+        fixed = str(ledger.fixed[scope_name if scope_name in FIXED else "measured"])
         results = {name: _run(claim, scope_name, scopes.get(scope_name)) for name, claim in ledger.claims.items()}
         uncertain = {name: f for name, f in results.items() if isinstance(f, Finding) and f.method != "exact"}
         raw = [f.p for f in uncertain.values()]
         corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
         for name, found in results.items():
-            row = {"claim": name, **ledger.claims[name].model_dump(include={"statement", "reference"}), "scope": scope_name, "fixed": fixed}
+            claim = ledger.claims[name]
+            row = {"claim": name, **claim.model_dump(include={"statement", "reference"}), "scope": scope_name}
+            row["fixed"] = max(fixed, str(claim.added or ""))
             if isinstance(found, str):
                 rows.append(row | {"verdict": "not tested", "detail": found})
                 continue
@@ -274,18 +276,27 @@ def formatted(row: dict | pd.Series) -> str:
     return f"{contrast} [{low}, {high}]"
 
 
+def over_rules(row: dict | pd.Series) -> str:
+    """How many of the rules agree with a row's contrast, and under how many it is decided the other way; empty where no rule matters."""
+    if not row.get("rules", 0) > 0:  # also NaN
+        return ""
+    against = len(row["against"].split()) if isinstance(row["against"], str) else 0
+    return f"{row['agree']:.0f} of {row['rules']:.0f} rules agree" + (f", {against} decided against" if against else "")
+
+
 def described(ledger: Ledger) -> pd.DataFrame:
-    """One row per claim: statement, reference, and its check in each kind of scope."""
-    rows = {name: {key: str(value) for key, value in claim} for name, claim in ledger.claims.items()}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("claim")
+    """One row per statement: its reference, when it was added, its check in each kind of scope, and the claim's identifier."""
+    rows = [{key: str(value or "") for key, value in claim} | {"claim": name} for name, claim in ledger.claims.items()]
+    return pd.DataFrame(rows).set_index("statement")
 
 
 def wide(ledger: pd.DataFrame) -> pd.DataFrame:
-    """One row per claim, scopes as columns: verdict and contrast."""
-    shown = ledger.assign(text=[f"{row['verdict']} {formatted(row)}".strip() for _, row in ledger.iterrows()])
+    """One row per statement: its reference, verdict and contrast in each scope, and the claim's identifier."""
+    texts = [f"{row['verdict']} {formatted(row)}".strip() + f"; {over_rules(row)}" * bool(over_rules(row)) for _, row in ledger.iterrows()]
+    shown = ledger.assign(text=texts)
     contrasts = shown.pivot(index="claim", columns="scope", values="text")[ledger["scope"].unique()]
-    named = ledger.drop_duplicates("claim").set_index("claim")[["statement", "reference"]]
-    return named.join(contrasts).rename_axis(index=None, columns=None)
+    table = ledger.drop_duplicates("claim").set_index("claim")[["statement", "reference"]].join(contrasts)
+    return table.assign(claim=table.index).set_index("statement")
 
 
 def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:

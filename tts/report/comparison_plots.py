@@ -16,12 +16,16 @@ from matplotlib.ticker import LogLocator, NullLocator
 from tts.analysis.flops import Cost
 from tts.claims import findings
 from tts.common.names import short
+from tts.report.figure_settings import COLUMN
 from tts.report.panels import bars, errors, legend_below, log_x, panels, percent, place_legend, say
 from tts.report.plots import look_of, methods_in
+from tts.report.style import GAP
 from tts.search.registry import method_of
 
 VERDICTS = {"supported": ("C0", "o"), "undecided": ("#7f7f7f", "s"), "contradicted": ("C1", "v")}
 VERDICT_FIELDS = {"supported": "#a9cfe8", "contradicted": "#f3bd8b", "undecided": "#e9e6d8", "not tested": "#f6f6f6"}
+LABELS, LETTERS = 172, 52  # points that the ledger's statements take, and the letters of a line of theirs
+STATEMENT_SIZE, NAME_SIZE = 6, 4.5  # font sizes of statements and of the claims' identifiers
 _OUTLINED: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6}
 PARTS = {
     "policy_training": ("policy training", "C0"),
@@ -189,18 +193,41 @@ def ledger(table: pd.DataFrame) -> Figure:
     """The verdict on each claim in each scope, with its contrast. ``table``: of :func:`tts.claims.findings.judge`."""
     claims = list(table["claim"].unique())
     scopes = list(table[table["verdict"] != "not tested"]["scope"].unique())
-    figure, ax = plt.subplots(figsize=(2.2 * len(scopes) + 2.0, 0.24 * len(claims) + 0.6))
+    labels = [_lines(statement, name) for name, statement in table.groupby("claim", sort=False)["statement"].first().items()]
+    height = 0.1 * max([2, *map(len, labels)]) + 0.04  # inches of a row
+    figure, ax = plt.subplots(figsize=(2 * COLUMN + GAP, height * len(claims) + 0.8))
     for row in table[table["scope"].isin(scopes)].to_dict("records"):
         x, y = scopes.index(row["scope"]), claims.index(row["claim"])
-        ax.add_patch(Rectangle((x - 0.49, y - 0.46), 0.98, 0.92, color=VERDICT_FIELDS[row["verdict"]], linewidth=0))
-        ax.text(x, y, findings.formatted(row), ha="center", va="center", fontsize=6.5)
-    _name_cells(scopes, claims, ax)
+        ax.add_patch(Rectangle((x - 0.49, y - 0.47), 0.98, 0.94, color=VERDICT_FIELDS[row["verdict"]], linewidth=0))
+        contrast, _, interval = findings.formatted(row).replace("-", "−").replace(" %,", ",").partition(" [")
+        ax.text(x, y, contrast, ha="center", va="bottom" if interval else "center", fontsize=STATEMENT_SIZE)
+        ax.text(x, y + 0.05, f"[{interval}" if interval else "", ha="center", va="top", fontsize=5)
+    _name_cells([textwrap.fill(scope, 11) for scope in scopes], [""] * len(claims), ax)
+    for y, (lines, name) in enumerate(zip(labels, claims)):
+        _label_row(y, lines, name, ax)
     ax.xaxis.tick_top()
     ax.set_xlabel("contrast [95 % interval], in points of accuracy where no unit stands")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     place_legend(figure, {verdict: Patch(color=colour) for verdict, colour in VERDICT_FIELDS.items()}, 4)
     return figure
+
+
+def _lines(statement: str, name: str) -> list[str]:
+    """A statement in lines of the ledger's labels, with room for a claim's identifier at the end; the last is empty if only that fits."""
+    room = "_" * math.ceil(len(name) * NAME_SIZE / STATEMENT_SIZE)
+    return [line.replace(room, "") for line in textwrap.wrap(f"{statement} {room}", LETTERS)]
+
+
+def _label_row(y: int, lines: list[str], name: str, ax: Axes) -> None:
+    """Writes a claim's statement left of row ``y``, and its identifier in small grey after the last word."""
+    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+    for number, line in enumerate(lines):
+        place |= {"xy": (0, y), "xytext": (-LABELS, 1.15 * STATEMENT_SIZE * ((len(lines) - 1) / 2 - number))}
+        text = ax.annotate(line, fontsize=STATEMENT_SIZE, **place)
+    if lines[-1]:
+        place = {"xy": (1, 0), "xytext": (3, 0.3), "xycoords": text, "textcoords": "offset points", "va": "bottom"}
+    ax.annotate(name, fontsize=NAME_SIZE, color="0.55", **place)
 
 
 def contrast_by_rule(rows: pd.DataFrame) -> Figure:

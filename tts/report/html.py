@@ -81,12 +81,13 @@ def _html(text: str) -> nbformat.NotebookNode:
 def _ledger(ledger: pd.DataFrame) -> str:
     """The ledger with its verdicts coloured; scopes without any outcome are named below it."""
     untested = [scope for scope, rows in ledger.groupby("scope", sort=False) if (rows["verdict"] == "not tested").all()]
-    table = findings.wide(ledger[~ledger["scope"].isin(untested)])
+    table = findings.wide(ledger[~ledger["scope"].isin(untested)]).reset_index()
     colour = {verdict: f"background-color: {value}" for verdict, value in VERDICT_FIELDS.items()}
-    styled = table.style.map(lambda text: next((c for v, c in colour.items() if text.startswith(v)), ""), subset=list(table.columns[2:]))
+    scopes = list(table.columns[2:-1])
+    styled = table.style.hide().map(lambda text: next((c for v, c in colour.items() if text.startswith(v)), ""), subset=scopes)
     note = (
         "Contrast with its 95 % interval, uncorrected; the verdict holds at the 5 % level after Holm's correction within the scope. "
-        f"Claims and contrasts were fixed on {ledger['fixed'].iloc[0]}."
+        f"Claims and contrasts were fixed on {ledger['fixed'].iloc[0]}, some later, as ledger.csv says of each."
     )
     missing = f"<p>No outcomes: {escape(', '.join(untested))}.</p>" if untested else ""
     return f"<p>{escape(note)}</p>" + styled.format(escape="html").set_table_attributes('class="ledger"').to_html() + missing

@@ -34,7 +34,7 @@ def verdicts(ledger: pd.DataFrame, pocket: str = "pocket") -> pd.DataFrame:
     of = ledger.pivot(index="claim", columns="scope", values="verdict").loc[ledger["claim"].unique(), ["released", pocket]]
     of = of[(of != "not tested").all(axis=1)]
     together = np.select([(of == "undecided").any(axis=1), of["released"] == of[pocket]], ["undecided", "agree"], "disagree")
-    table = findings.wide(ledger).loc[of.index, ["statement", "released", pocket]].assign(together=together)
+    table = findings.wide(ledger).query("claim in @of.index").assign(together=together)[["released", pocket, "together", "claim"]]
     return table.sort_values("together", key=lambda column: column.map(["disagree", "agree", "undecided"].index), kind="stable")
 
 
