@@ -38,6 +38,10 @@ class Evidence(ABC):
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
         """Expected accuracy of a method at budget ``n`` on each problem, by a rule or by the grid's."""
 
+    def rules(self, problem_set: str, policy: str, prm: str, method: str, n: int) -> list[Rule]:
+        """The rules by which the accuracy of a guided method is known: here the grid's alone."""
+        return [self.grid.rule]
+
     @abstractmethod
     def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         """Expected tokens that the policy generates per problem, pruned branches included."""

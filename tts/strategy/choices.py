@@ -11,7 +11,7 @@ from tts.analysis import stats
 from tts.analysis.evidence import Evidence
 from tts.search.registry import method_of
 from tts.strategy import compute_optimal
-from tts.tasks.selection import AGGREGATES, Rule
+from tts.tasks.selection import SCORED, Rule
 
 BINS = ("easy", "medium", "hard")
 THRESHOLDS = (0.5, 0.1)
@@ -46,11 +46,10 @@ def choices(methods: Sequence[str], rules: Sequence[Rule] | None = None) -> list
 
     A majority vote is one choice whatever the aggregate, and majority of a pool a method.
     """
-    scored = [Rule(aggregate, vote) for aggregate in AGGREGATES for vote in ("max", "vote")]
     candidates = []
     for method in map(method_of, methods):
         votes = [] if method.source == "pool" and method.select == "rule" else [Rule("", "majority")]  # of a pool that is a method
-        allowed = (rules or [*scored, *votes]) if method.select == "rule" and method.guided else votes
+        allowed = (rules or [*SCORED, *votes]) if method.select == "rule" and method.guided else votes
         candidates += [Choice(method.name, rule) for rule in allowed]
     return candidates
 

@@ -20,6 +20,9 @@ class Rule(NamedTuple):
         return self.vote if self.vote == "majority" else f"{self.aggregate}+{self.vote}"
 
 
+SCORED = tuple(Rule(aggregate, vote) for aggregate in AGGREGATES for vote in ("max", "vote"))  # the rules that use scores
+
+
 def aggregates(solutions: Sequence[Sequence[float]], how: str) -> np.ndarray:
     """Each solution's one score from its step scores, ``(solutions,)``; 0 for one without any.
 
