@@ -16,6 +16,7 @@ from tts.analysis.accuracy import Results
 from tts.generate.grid import Grid
 from tts.models.files import load_config
 from tts.models.loading import load_causal_lm
+from tts.report import tables
 from tts.store.store import Store
 from tts.strategy import choices
 from tts.tasks.grading import Grader
@@ -159,6 +160,35 @@ def test_every_method_and_budget_is_in_the_table(written):
     counts = results.table.groupby("method").size().to_dict()
     assert counts == {"cot": 1, "pass": 3, "majority": 3, "best_of_n": 3, "beam_search": 2, "dvts": 2}
     assert ((results.table["low"] <= results.table["accuracy"]) & (results.table["accuracy"] <= results.table["high"])).all()
+
+
+def test_lowest_and_highest_over_rules_by_hand(written, tmp_path):
+    given, problems, policy, prm = written
+    grid = given.grid.model_copy(update={"methods": ["majority", "best_of_n"]})
+    results, [chunk] = Results(grid, Store(tmp_path / "others")), grid.chunks(problems)
+    # What is right first, then 14 twice for a and 3 once for b; the last two of b have no answer.
+    held = {"a": [[0.9, 0.4], [0.3, 0.8], [0.2, 0.5], [1.0, 1.0]], "b": [[0.5, 0.9], [0.6, 0.7], [1.0, 1.0], [1.0, 1.0]]}
+    answers = {"a": ["15", "14", "14", None], "b": ["2", "3", None, None]}
+    for run in (("cot", policy), ("pool", policy, None, 4), ("scores", policy, prm, 4)):
+        rows = list(given.store.run(grid.spec(*run)).read(chunk))
+        for row in rows if run[0] != "cot" else []:
+            scores = held[row["problem_id"]] if run[0] == "scores" else [[]] * 4
+            row["trajectories"] = [
+                trajectory(a, None, (i,)) | {"scores": s} for i, (a, s) in enumerate(zip(answers[row["problem_id"]], scores))
+            ]
+        results.store.open(grid.spec(*run)).write(chunk, rows, 1.0)
+    # a: min 0.4 against 0.3 and 0.2, last 0.4 against 0.8 and 0.5, avg 0.65 against 0.55 and 0.35, product 0.36 against 0.24 and 0.1.
+    # b: min 0.5 against 0.6, last 0.9 against 0.7, avg 0.7 against 0.65, product 0.45 against 0.42.
+    right = {"min+max": (1, 0), "min+vote": (0, 0), "last+max": (0, 1), "last+vote": (0, 1), "avg+max": (1, 1), "avg+vote": (0, 1)}
+    right |= {"product+max": (1, 1), "product+vote": (1, 1), "majority": (0, 0.5)}
+    asked = (problems, policy, prm, "best_of_n", 4)
+    assert {str(rule): tuple(results.accuracy(*asked, rule)) for rule in results.rules(*asked)} == right
+    rows = tables.over_rules(results, problems)
+    assert [*rows] == [*results.table, "lowest", "highest"] and rows[[*results.table]].equals(results.table)
+    ends = rows.set_index(["method", "n"])[["accuracy", "lowest", "highest"]]
+    assert ends.loc["best_of_n", 4].tolist() == [0.5, 0, 1]
+    assert ends.loc["best_of_n", 1].tolist() == [0.25, 0.25, 0.25], "of one sample every rule takes that one"
+    assert rows[rows["prm"] == ""][["lowest", "highest"]].isna().all(axis=None), "what no PRM guides has no rules"
 
 
 def test_costs_by_hand(written):

@@ -11,6 +11,7 @@ from tts.analysis.accuracy import Results
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
 from tts.models.files import pocket_models
+from tts.report import tables
 from tts.store.store import Store
 from tts.strategy import choices
 
@@ -93,6 +94,12 @@ def test_seeds_are_averaged_within_a_problem_before_the_interval():
     full = committed.Committed(grid, rows)
     assert full.seeds == 2 and full.accuracy("pocket-main", "a", None, "majority", 4).tolist() == [0.5, 0, 1]
     assert full.table["accuracy"].tolist() == pytest.approx([0.5] * 3) and set(full.table["count"]) == {3}
+
+
+def test_the_full_run_has_no_spread_over_rules():
+    full = committed.committed(Grid(problems={"pocket-main": 1}, policies=POLICIES[:1], prms=[PRM]))
+    rows = tables.over_rules(full, "pocket-main")
+    assert set(rows["method"]) > {"best_of_n", "beam_search", "dvts"} and [*rows] == [*full.table]
 
 
 @pytest.mark.slow

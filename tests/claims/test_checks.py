@@ -32,6 +32,9 @@ class Typed(Evidence):
         key = (policy, prm, method)
         return np.array(self.values.get((*key, rule), self.values.get(key, np.zeros(self.problems))), float)
 
+    def rules(self, problem_set, policy, prm, method, n):
+        return list(RULES)
+
     def policy_tokens(self, problem_set, policy, prm, method, n):
         return np.full(self.problems, 10.0 * n)
 
@@ -245,7 +248,7 @@ def test_what_was_not_run_or_too_little_is_not_tested():
         scope({}, n=8).values(SMALL, "dvts", GOOD)
 
     class OfOneRule(Typed):
-        def rules(self, policy, prm):
+        def rules(self, *cell):
             return [MIN_MAX]
 
     alone = scope({}, evidence=[OfOneRule({})])

@@ -294,10 +294,12 @@ def test_scores_outside_of_0_to_1_are_refused_where_they_are_summed_or_multiplie
         with pytest.raises(ValueError, match="imported scores of prm are not in .0, 1.*--scores sigmoid"):
             grid_of(done, methods=["best_of_n"], **rule)
     grid = grid_of(done, methods=["majority", "best_of_n"], vote="max", aggregate="last")
-    table = tables.score_by_vote(Results(grid, Store(tmp_path / "runs")), source.problem_set, grid.policies[0], 2)
+    results, asked = Results(grid, Store(tmp_path / "runs")), (source.problem_set, grid.policies[0])
+    table = tables.score_by_vote(results, *asked, 2)
     assert table.index[table.isna().all(axis=1)].tolist() == [
         *("PRM-Min-Vote", "PRM-Last-Vote", "PRM-Avg-Vote", "PRM-Product-Max", "PRM-Product-Vote"),
     ]
+    assert set(map(str, results.rules(*asked, grid.prms[0], "best_of_n", 2))) == {"min+max", "last+max", "avg+max"}
     preset = (source.folder / "preset.yaml").read_text()
     assert "vote: max" in preset and "aggregate: last" in preset and "05_compute_optimal" not in preset
     said = tts("import", tmp_path / "mine.jsonl", "--store", tmp_path / "mapped", "--name", "x", "--scores", "sigmoid")

@@ -19,6 +19,7 @@ from tts.generate import runner
 from tts.generate.dry_run import measure, missing_of
 from tts.generate.grid import Grid
 from tts.generate.local_pool import side_by_side
+from tts.report import tables
 from tts.store.store import Store, StoreError
 from tts.study import cli
 
@@ -120,6 +121,14 @@ def test_searches_that_were_imported_have_no_samples_to_score(import_of, tiny_qw
     source, _ = import_of([row | {"method": "beam_search", "n": 4, "width": 2} for row in lines()])
     with pytest.raises(ValueError, match="is not in the imported data; it holds:\n  beam_search of their-1B"):
         grid_of(source, [tiny_qwen_prm], methods=["best_of_n"], budgets=[2])
+
+
+def test_a_search_that_was_imported_without_scores_has_the_majority_alone(import_of):
+    source, store = import_of([row | {"method": "beam_search", "n": 3, "width": 3, "prm": "their-prm"} for row in lines(scored=False)])
+    grid = grid_of(source, [source.runs[0].spec.prm.name], methods=["beam_search"], vote="majority")
+    results = Results(grid, store)
+    rows = tables.over_rules(results, source.problem_set)
+    assert rows["method"].tolist() == ["beam_search"] and [*rows] == [*results.table], "no band where one rule is known"
 
 
 def test_imported_samples_beside_a_policy_that_runs(import_of, tiny_qwen_prm, tiny_lm):

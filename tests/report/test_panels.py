@@ -9,19 +9,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PathCollection
+from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.text import Text
 
 from tts.analysis.flops import Cost
 from tts.claims import findings
 from tts.report import comparison_plots, plots, real_models, style
-from tts.report.panels import UNDEFINED, Percent, legend_below
+from tts.report.panels import RULES, UNDEFINED, Percent, legend_below
 from tts.search.registry import METHODS
 
 POLICIES = [f"policy-{size}" for size in ("6k", "20k", "51k", "216k", "668k")]
 PRMS = ["implicit:policy-216k", "prm-shepherd-verbose", "prm-qwen-328k"]
 SIZES = {policy: 10 ** (4 + place) for place, policy in enumerate(POLICIES)}
 HELD = {"accuracy": 0.4, "low": 0.3, "high": 0.55}
+SPREAD = {"lowest": 0.2, "highest": 0.625}
 SETS = ["MATH-500", "AIME24"]
 FULL = "full run (committed): 950 problems of a problem set, 2 seeds"
 
@@ -160,6 +161,9 @@ FIGURES = {
     "methods": lambda count: plots.grid_of_panels(
         rows(policy=POLICIES[:1], prm=PRMS[:count], method=list(METHODS), n=[4, 16, 64]), FULL
     ),
+    "rules": lambda count: plots.grid_of_panels(
+        rows(HELD | SPREAD, policy=POLICIES[:1], prm=PRMS[:count], method=list(METHODS), n=[4, 16, 64])
+    ),
     "strategies": lambda count: plots.strategies(
         rows(policy=POLICIES[:1], prm=PRMS[:count], strategy=list(plots.STRATEGIES), n=[4, 16, 64]), FULL
     ),
@@ -294,6 +298,19 @@ def test_an_interval_of_one_problem_is_said_not_drawn(name, interval, monkeypatc
     assert UNDEFINED in [text.get_text() for text in figure.legends[0].get_texts()]
     bands = [path for band in figure.axes[0].collections for path in band.get_paths() if len(path.vertices) > 4]
     assert bands == [] and bars_of(figure.axes[0]) == []
+
+
+@pytest.mark.parametrize(("budgets", "reach"), [([4, 16, 64], (4, 64)), ([16], (16 * 2**0.12 * 0.97, 16 * 2**0.12 * 1.03))])
+def test_the_spread_over_rules_is_a_band_where_it_is_known(budgets, reach):
+    of = {"policy": POLICIES[:1], "prm": PRMS[:1], "n": budgets}
+    table = pd.concat([rows(**of, method=["majority", "beam_search"]), rows(HELD | SPREAD, **of, method=["dvts"])])
+    figure = plots.grid_of_panels(table)
+    bands = [band for band in figure.axes[0].collections if isinstance(band, PolyCollection) and band.get_linewidth()[0]]
+    [corners] = [path.vertices for band in bands for path in band.get_paths() if len(path.vertices)]
+    assert corners.min(0).tolist() == pytest.approx([reach[0], 0.2]) and corners.max(0).tolist() == pytest.approx([reach[1], 0.625])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Majority", "Beam search", "DVTS", RULES]
+    for without in (table.drop(columns=[*SPREAD]), table.assign(**dict.fromkeys(SPREAD, np.nan))):
+        assert RULES not in [text.get_text() for text in plots.grid_of_panels(without).legends[0].get_texts()]
 
 
 def test_error_rates_of_the_map_are_not_rounded():

@@ -13,7 +13,7 @@ from tts.generate.grid import Grid
 from tts.search.registry import POOL, method_of
 from tts.store.run_spec import RunSpec
 from tts.store.store import Store
-from tts.tasks.selection import AGGREGATES, MAJORITY, Rule, aggregates
+from tts.tasks.selection import AGGREGATES, MAJORITY, RULES, Rule, aggregates
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,12 @@ class Results(Evidence):
         total, each = parts
         return np.array([vote_of(by_part(g, total, each), rule, n // each, first) for g in runs])
 
+    def rules(self, problem_set: str, policy: str, prm: str, method: str, n: int) -> list[Rule]:
+        """The grid's rule and the majority, and where all candidates have scores every other one that says something of them."""
+        scored = all(g.scores or not len(g.group) for g in self._runs(problem_set, policy, prm, method, n))
+        known = {self.grid.rule, *(RULES if scored else [MAJORITY])}
+        return [rule for rule in dict.fromkeys([*RULES, self.grid.rule]) if rule in known and self.grid.fits(policy, prm, rule)]
+
     def mean_score(self, problem_set: str, policy: str, prm: str, samples: int) -> np.ndarray:
         """Mean score that the PRM gives to each problem's first ``samples`` solutions of the pool, ``(problems,)``."""
         runs = self._runs(problem_set, policy, prm, "best_of_n", self.grid.samples)
@@ -145,8 +151,8 @@ def by_part(graded: Graded, parts: int, samples: int) -> Graded:
 
 
 def vote_of(graded: Graded, rule: Rule, n: int | None = None, first: bool = False) -> float:
-    """Expected accuracy of what a rule selects from ``n`` of the candidates, or the ``first`` n; by default from all. 0 for none."""
-    if not len(graded.group):
+    """Expected accuracy of what a rule selects from ``n`` of the candidates, or the ``first`` n, by default all; 0 if none is right."""
+    if not graded.correct.any():
         return 0.0
     n = len(graded.group) if n is None else n
     among = slice(n) if first else slice(None)

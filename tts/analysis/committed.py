@@ -58,7 +58,7 @@ def collect(evidence: Evidence) -> pd.DataFrame:
             asked = (problem_set, policy, prm or None, method, n)
             values = (evidence.accuracy(*asked), evidence.policy_tokens(*asked), evidence.prm_tokens(*asked), prompts)
             cell = dict(zip(KEY, (problem_set, policy, prm, method, n, grid.seed, ids)))
-            rules = evidence.rules(policy, prm) if method_of(method).guided else []
+            rules = evidence.rules(*asked) if prm and method_of(method).select == "rule" else []
             under = {str(rule): evidence.accuracy(*asked, rule) for rule in rules}
             parts.append(pd.DataFrame(cell | dict(zip([*VALUES, *under], np.asarray([*values, *under.values()], np.float32)))))
     return pd.concat(parts, ignore_index=True)
@@ -105,13 +105,13 @@ class Committed(Evidence):
         asked = (problem_set, policy, prm, method, n)
         if rule in (None, self.grid.rule) or not method_of(method).guided:
             return self._values("accuracy", *asked)
-        if rule not in self.rules(policy, prm or ""):
+        if rule not in self.rules(problem_set, policy, prm or "", method, n):
             raise ValueError(f"committed outcomes hold the rule {self.grid.rule} only; asked for {rule}")
         return self._values(str(rule), *asked)
 
-    def rules(self, policy: str, prm: str) -> list[Rule]:
-        held = [part for (_, p, v, *_), part in self._cells.items() if (p, v) == (policy, prm)]
-        return [rule for rule in self._rules if not any(part[str(rule)].isna().any() for part in held)] or [self.grid.rule]
+    def rules(self, problem_set: str, policy: str, prm: str, method: str, n: int) -> list[Rule]:
+        held = self._cells[problem_set, policy, prm, method, n]
+        return [rule for rule in self._rules if held[str(rule)].notna().all()] or [self.grid.rule]
 
     def _values(self, column: str, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         return self._cells[problem_set, policy, prm_of(method, prm) or "", method, n][column].to_numpy(float)

@@ -11,7 +11,7 @@ import pandas as pd
 from tts.analysis import stats
 from tts.generate.grid import Grid
 from tts.search import registry
-from tts.tasks.selection import RULES, Rule
+from tts.tasks.selection import Rule
 
 
 def cells(grid: Grid, policy: str, pool_budgets: Sequence[int]) -> list[tuple[str, str, int]]:
@@ -38,6 +38,10 @@ class Evidence(ABC):
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
         """Expected accuracy of a method at budget ``n`` on each problem, by a rule or by the grid's."""
 
+    def rules(self, problem_set: str, policy: str, prm: str, method: str, n: int) -> list[Rule]:
+        """The rules by which the accuracy of a guided method is known: here the grid's alone."""
+        return [self.grid.rule]
+
     @abstractmethod
     def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         """Expected tokens that the policy generates per problem, pruned branches included."""
@@ -49,10 +53,6 @@ class Evidence(ABC):
     @abstractmethod
     def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
         """Tokens of each problem's prompt."""
-
-    def rules(self, policy: str, prm: str) -> list[Rule]:
-        """Rules of :data:`tts.tasks.selection.RULES` under which the accuracy of methods with a PRM is known, and says something."""
-        return [rule for rule in RULES if self.grid.fits(policy, prm, rule)]
 
     @property
     def pool_budgets(self) -> list[int]:

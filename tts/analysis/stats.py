@@ -30,14 +30,16 @@ def best_of_n_accuracy(correct: np.ndarray, scores: np.ndarray, groups: np.ndarr
     """Expected accuracy of PRM-Max over all subsets of ``n`` samples, exactly.
 
     With the answered samples ranked by score, the one of rank r is selected by the C(N-1-r, n-1) subsets that hold it and none ranked
-    above it. Equal scores share what their ranks select.
+    above it. Equal scores share what their ranks select: of the ranks r to s the sum, C(N-r, n) - C(N-1-s, n).
     """
     total = _checked(len(correct), n)
-    ranked = sorted((i for i in range(total) if groups[i] >= 0), key=lambda i: -scores[i])
+    # Python's numbers: the products below are too large for numpy's.
+    given = zip(*(np.asarray(values).tolist() for values in (scores, correct, groups)))
+    ranked = sorted(((score, right) for score, right, group in given if group >= 0), key=lambda answered: -answered[0])
     rank, chosen = 0, 0.0
-    for _, equal in groupby(ranked, key=lambda i: scores[i]):
-        tied = [bool(correct[i]) for i in equal]  # Python's numbers: the products below are too large for numpy's
-        chosen += sum(comb(total - 1 - r, n - 1) for r in range(rank, rank + len(tied))) * sum(tied) / len(tied)
+    for _, equal in groupby(ranked, key=lambda answered: answered[0]):
+        tied = [right for _, right in equal]
+        chosen += (comb(total - rank, n) - comb(total - rank - len(tied), n)) * sum(tied) / len(tied)
         rank += len(tied)
     return float(chosen / comb(total, n))
 

@@ -239,7 +239,7 @@ def efficiency(scope: Scope) -> Finding:
     findings, here = [], scope.on(scope.problem_sets[0])
     for policy in scope.searchers:
         held = here.holder(policy, "best_of_n", scope.good_prm)
-        candidates = choices.choices(held.grid.methods, scope.rules_of(held, policy, scope.good_prm))
+        candidates = choices.choices(held.grid.methods, here.rules_of(held, here.problem_sets[0], policy, scope.good_prm, "best_of_n"))
         at = choices.Setting(here.problem_sets[0], policy, scope.good_prm, scope.n)
         gain = choices.efficiency(held, at, candidates, here.bins(policy))["in samples"]
         detail = f"{short(policy)} with {short(scope.good_prm)}: {gain}"

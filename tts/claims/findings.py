@@ -146,11 +146,11 @@ def best_rules(development: Sequence[Evidence], roles: Roles, n: int) -> dict[tu
     found = {}
     for held in development:
         for policy, prm, method in product(held.grid.policies, held.grid.prms, held.grid.methods):
-            rules = held.rules(policy, prm) if method_of(method).guided else []
-            if (prm, method, n) in cells(held.grid, policy, held.grid.budgets) and len(rules) > 1:
+            if method_of(method).guided and (prm, method, n) in cells(held.grid, policy, held.grid.budgets):
                 asked = [(name, policy, prm, method, n) for name in roles.problem_sets]
+                rules = [rule for rule in RULES if all(rule in held.rules(*cell) for cell in asked)]
                 means = [np.mean(np.concatenate([held.accuracy(*cell, rule) for cell in asked])) for rule in rules]
-                found[policy, prm, method] = rules[int(np.argmax(means))]
+                found |= {(policy, prm, method): rules[int(np.argmax(means))]} if len(rules) > 1 else {}
     return found
 
 

@@ -95,14 +95,14 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
         shown = slice(self.count(problem_set))
         if prm is None or method_of(method).select != "rule":
             return accuracy()[shown]
-        rules = self.rules_of(held, policy, prm)
+        rules = self.rules_of(held, problem_set, policy, prm, method)
         if not self.rule and (best := self.chosen.get((policy, prm, method))) in rules:
             rules = [best]
         return compute_optimal.crossed(np.stack([accuracy(rule)[shown] for rule in rules]))
 
-    def rules_of(self, held: Evidence, policy: str, prm: str) -> list[Rule]:
+    def rules_of(self, held: Evidence, problem_set: str, policy: str, prm: str, method: str) -> list[Rule]:
         """The rules from which a reading may take one: the scope's own, or all that the evidence has."""
-        known = held.rules(policy, prm)
+        known = held.rules(problem_set, policy, prm, method, self._budget(method))
         if self.rule and self.rule not in known:
             raise NotTested(f"no outcomes for {short(policy)} with {short(prm)} under the rule {self.rule}")
         return [self.rule] if self.rule else known
@@ -127,7 +127,8 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
         if not method_of(method).guided:
             yield self
         else:
-            yield from map(self.under, self.rules_of(self.holder(policy, method, self.good_prm), policy, self.good_prm))
+            held, name = self.holder(policy, method, self.good_prm), self.problem_sets[0]
+            yield from map(self.under, self.rules_of(held, name, policy, self.good_prm, method))
 
     def of_searchers(self, method: str, prm: str) -> np.ndarray:
         """:meth:`values` averaged over the searchers."""

@@ -17,6 +17,7 @@ from tts.report.figure_settings import COLUMN
 from tts.report.style import GAP, width_of
 
 UNDEFINED = "no interval: too few problems"
+RULES = "over rules: lowest to highest"
 
 
 class Percent(Formatter):
@@ -85,8 +86,7 @@ def legend_below(figure: Figure, axes: Axes | np.ndarray, columns: int = 0) -> N
     for ax in np.ravel(np.asarray(axes)):
         for handle, label in zip(*ax.get_legend_handles_labels()):
             handles.setdefault(label, handle)
-    if UNDEFINED in handles:
-        handles[UNDEFINED] = handles.pop(UNDEFINED)  # last
+    handles |= {label: handles.pop(label) for label in (RULES, UNDEFINED) if label in handles}  # last
     place_legend(figure, handles, columns or (len(handles) if len(handles) <= 5 and figure.get_figwidth() > 5 else 3))
 
 
@@ -124,16 +124,29 @@ def line(rows: pd.DataFrame, x: str, ax: Axes, y: str = "accuracy", band: float 
         ax.fill_between(rows[x], rows["low"], rows["high"], where=known, color=drawn.get_color(), alpha=band, linewidth=0)
 
 
+def dashed_band(rows: pd.DataFrame, x: str, ax: Axes, colour: str) -> None:
+    """A band from the column lowest to highest, told from an interval's by its edge; around a single point a narrow box."""
+    sides = [0.97, 1.03] if len(rows) == 1 else [1.0]
+    at, low, high = np.outer(rows[x], sides).ravel(), *(rows[name].repeat(len(sides)) for name in ("lowest", "highest"))
+    edge: dict[str, Any] = {"linewidth": 0.6, "linestyle": (0, (2, 1.5))}
+    ax.fill_between(at, low, high, facecolor=(colour, 0.06), edgecolor=colour, **edge)
+    ax.fill_between([], [], facecolor=("0.4", 0.06), edgecolor="0.4", label=RULES, **edge)  # of no method's colour in the legend
+
+
 def lines_over_budget(rows: pd.DataFrame, key: str, styles: dict[str, dict[str, Any]], ax: Axes) -> None:
     """One :func:`line` per value of ``key`` over the budget N; where all have but one and the same N, the points stand side by side.
 
+    Rows with columns lowest and highest have a :func:`dashed_band` too.
     ``styles``: value of ``key``, which is the default label, -> arguments of :func:`line`, in the legend's order.
     """
     held = [({"label": name} | style, part.sort_values("n")) for name, style in styles.items() if len(part := rows[rows[key] == name])]
     alone = len({n for _, part in held for n in part["n"]}) == 1
     over_budget(ax)
     for place, (style, part) in enumerate(held):
-        line(part.assign(n=part["n"] * 2 ** (0.12 * (place - (len(held) - 1) / 2))) if alone else part, "n", ax, **style)
+        part = part.assign(n=part["n"] * 2 ** (0.12 * (place - (len(held) - 1) / 2))) if alone else part
+        line(part, "n", ax, **style)
+        if "lowest" in part and part["lowest"].notna().all():
+            dashed_band(part, "n", ax, style["color"])
     if alone:
         n = held[0][1]["n"].iloc[0]
         ax.set_xticks([n])

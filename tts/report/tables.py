@@ -14,7 +14,7 @@ from tts.common.names import short
 from tts.generate.labelled import Labelled
 from tts.search.registry import compared, is_search, method_of
 from tts.strategy import choices, compute_optimal
-from tts.tasks.selection import AGGREGATES, Rule
+from tts.tasks.selection import SCORED, Rule
 
 NOT_HELD = "not in the data at one budget"
 
@@ -37,6 +37,21 @@ def at_budget(table: pd.DataFrame, n: int) -> pd.DataFrame:
     parts = [rows[rows["prm"].isin([prm, ""])].assign(prm=prm) for prm in rows["prm"].unique() if prm] or [rows]
     wide = pd.concat(parts).pivot(index=["problems", "policy", "prm"], columns="method", values="text")
     return wide[[m for m in ("cot", "Pass@1", *compared(), "pass") if m in wide]]
+
+
+def over_rules(evidence: Evidence, problem_set: str) -> pd.DataFrame:
+    """A problem set's rows of :attr:`Evidence.table`, with the columns lowest and highest: accuracy over the rules that are known.
+
+    Both are NaN without a PRM or where one rule is known; there are no such columns where both are NaN in all rows.
+    """
+    rows, ends = evidence.table[evidence.table["problems"] == problem_set], []
+    for row in rows.itertuples():
+        asked = (problem_set, row.policy, row.prm, row.method, row.n)
+        rules = evidence.rules(*asked) if row.prm and method_of(row.method).select == "rule" else []
+        means = [evidence.accuracy(*asked, rule).mean() for rule in rules if rule in SCORED]
+        ends.append((min(means), max(means)) if len(means) > 1 else (np.nan, np.nan))
+    spread = pd.DataFrame(ends, rows.index, ["lowest", "highest"])
+    return rows if spread.isna().all(axis=None) else rows.join(spread)
 
 
 def method_contrasts(evidence: Evidence, n: int) -> pd.DataFrame:
@@ -129,11 +144,10 @@ def gains(
 def score_by_vote(evidence: Evidence, problem_set: str, policy: str, n: int) -> pd.DataFrame:
     """Best-of-n under every aggregate and vote, PRMs as columns, with the spread over the rules (Liu et al. 2025, Table 2)."""
     rows = {"Majority": dict.fromkeys(evidence.grid.prms, evidence.accuracy(problem_set, policy, None, "majority", n).mean())}
-    for how, vote in product(AGGREGATES, ("max", "vote")):
-        rule = Rule(how, vote)
+    for rule in SCORED:
         fitting = [prm for prm in evidence.grid.prms if evidence.grid.fits(policy, prm, rule)]
         accuracies = {prm: evidence.accuracy(problem_set, policy, prm, "best_of_n", n, rule).mean() for prm in fitting}
-        rows[f"PRM-{how.title()}-{vote.title()}"] = accuracies
+        rows[f"PRM-{rule.aggregate.title()}-{rule.vote.title()}"] = accuracies
     table = pd.DataFrame(rows).T * 100
     scored = table.drop(index="Majority")
     table.loc["spread of the rules"] = scored.max() - scored.min()

@@ -11,7 +11,7 @@ from tts.analysis import stats
 from tts.analysis.evidence import Evidence
 from tts.search.registry import method_of
 from tts.strategy import compute_optimal
-from tts.tasks.selection import MAJORITY, RULES, Rule
+from tts.tasks.selection import MAJORITY, SCORED, Rule
 
 BINS = ("easy", "medium", "hard")
 THRESHOLDS = (0.5, 0.1)
@@ -49,8 +49,7 @@ def choices(methods: Sequence[str], rules: Sequence[Rule] | None = None) -> list
     candidates = []
     for method in map(method_of, methods):
         votes = [] if method.source == "pool" and method.select == "rule" else [MAJORITY]  # of a pool that is a method
-        scored = [rule for rule in RULES if rule != MAJORITY]
-        allowed = (rules or [*scored, *votes]) if method.select == "rule" and method.guided else votes
+        allowed = (rules or [*SCORED, *votes]) if method.select == "rule" and method.guided else votes
         candidates += [Choice(method.name, rule) for rule in allowed]
     return candidates
 

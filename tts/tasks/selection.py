@@ -20,8 +20,9 @@ class Rule(NamedTuple):
         return self.vote if self.vote == "majority" else f"{self.aggregate}+{self.vote}"
 
 
+SCORED = tuple(Rule(aggregate, vote) for aggregate in AGGREGATES for vote in ("max", "vote"))  # the rules that use scores
 MAJORITY = Rule("", "majority")
-RULES = (*(Rule(aggregate, vote) for aggregate in AGGREGATES for vote in ("max", "vote")), MAJORITY)
+RULES = (*SCORED, MAJORITY)
 """The study's rules (Liu et al. 2025, Table 2), and product."""
 
 
