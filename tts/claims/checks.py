@@ -5,7 +5,7 @@ averaged within a problem, so that the interval is one over problems. A check of
 accuracies count as :func:`tts.claims.published.combination` says.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from functools import partial
@@ -59,8 +59,12 @@ def certainty(finding: Finding) -> float:
     above = finding.estimate - finding.margin
     if above == 0:
         return 0.0
-    error = (finding.estimate - finding.low if above > 0 else finding.high - finding.estimate) / stats.quantile(finding.df)
-    return above / error if error > 0 else np.inf * np.sign(above)
+    ends = np.array([finding.margin, finding.estimate, finding.low, finding.high])
+    if finding.unit == "ratio" and ends.min() > 0:
+        ends = np.log(ends)  # on which a ratio's interval is even
+    margin, estimate, low, high = ends
+    error = (estimate - low if above > 0 else high - estimate) / stats.quantile(finding.df)
+    return (estimate - margin) / error if error > 0 else np.inf * np.sign(above)
 
 
 def advantage(scope: Scope, method: str, over: str, **where: Any) -> Finding:
@@ -207,6 +211,15 @@ def size_pairs(scope: Scope) -> pd.DataFrame:
     if not rows:
         raise NotTested("there are no two policies of different sizes with TTS")
     return pd.DataFrame(rows)
+
+
+def pairs_of(scopes: Mapping[str, Scope | None]) -> pd.DataFrame:
+    """:func:`size_pairs` of every scope that has any, with the column scope."""
+    tables = []
+    for name, scope in scopes.items():
+        with suppress(NotTested):
+            tables += [size_pairs(scope).assign(scope=name)] if scope else []
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["scope"])
 
 
 def _times_fewer(scope: Scope, small: str, large: str) -> float:

@@ -284,6 +284,20 @@ def over_rules(row: dict | pd.Series) -> str:
     return f"{row['agree']:.0f} of {row['rules']:.0f} rules agree" + (f", {against} decided against" if against else "")
 
 
+def in_words(ledger: pd.DataFrame) -> pd.DataFrame:
+    """What was compared for each tested claim: indexed by statement; columns scope, verdict, contrast, rules, detail, interval, claim."""
+    tested = ledger[ledger["verdict"] != "not tested"]
+    told = {"contrast": [formatted(row) for _, row in tested.iterrows()], "rules": [over_rules(row) for _, row in tested.iterrows()]}
+    return tested.assign(**told).set_index("statement")[["scope", "verdict", "contrast", "rules", "detail", "interval", "claim"]]
+
+
+def untested(ledger: pd.DataFrame) -> pd.DataFrame:
+    """Why a claim is not tested in a scope in which others are: indexed by statement; columns scope, detail, claim."""
+    silent = ledger["verdict"] == "not tested"
+    some = ledger["scope"].isin(ledger.loc[~silent, "scope"])
+    return ledger[silent & some].set_index("statement")[["scope", "detail", "claim"]]
+
+
 def described(ledger: Ledger) -> pd.DataFrame:
     """One row per statement: its reference, when it was added, its check in each kind of scope, and the claim's identifier."""
     rows = [{key: str(value or "") for key, value in claim} | {"claim": name} for name, claim in ledger.claims.items()]

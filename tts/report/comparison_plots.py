@@ -200,13 +200,14 @@ def ledger(table: pd.DataFrame) -> Figure:
         x, y = scopes.index(row["scope"]), claims.index(row["claim"])
         ax.add_patch(Rectangle((x - 0.49, y - 0.47), 0.98, 0.94, color=VERDICT_FIELDS[row["verdict"]], linewidth=0))
         contrast, _, interval = findings.formatted(row).replace("-", "−").replace(" %,", ",").partition(" [")
+        contrast += f" ({row['agree']:.0f}/{row['rules']:.0f})" if row["rules"] > 0 else ""
         ax.text(x, y, contrast, ha="center", va="bottom" if interval else "center", fontsize=STATEMENT_SIZE)
         ax.text(x, y + 0.05, f"[{interval}" if interval else "", ha="center", va="top", fontsize=5)
     _name_cells([textwrap.fill(scope, 11) for scope in scopes], [""] * len(claims), ax)
     for y, (lines, name) in enumerate(zip(labels, claims)):
         _label_row(y, lines, name, ax)
     ax.xaxis.tick_top()
-    ax.set_xlabel("contrast [95 % interval], in points of accuracy where no unit stands")
+    ax.set_xlabel("contrast [95 % interval], in points of accuracy where no unit stands; rules that agree / rules")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     place_legend(figure, {verdict: Patch(color=colour) for verdict, colour in VERDICT_FIELDS.items()}, 4)
@@ -235,7 +236,7 @@ def contrast_by_rule(rows: pd.DataFrame) -> Figure:
     rules = list(dict.fromkeys(rows["rule"]))
 
     def draw(part: pd.DataFrame, ax: Axes) -> None:
-        scale, unit = {"points": (100, "points"), "share": (100, "%"), "ratio": (1, "times")}[part["unit"].iloc[0]]
+        scale = 1 if part["unit"].iloc[0] == "ratio" else 100
         ax.axvline(scale * part["margin"].iloc[0], color="0.3", linewidth=0.8, zorder=2.1)
         verdicts = np.select([part["low"] > part["margin"], part["high"] < part["margin"]], ["supported", "contradicted"], "undecided")
         for row, verdict in zip(part.itertuples(), verdicts):
@@ -246,14 +247,43 @@ def contrast_by_rule(rows: pd.DataFrame) -> Figure:
         ax.set_yticks(range(len(rules)), rules)
         ax.set_ylim(len(rules) - 0.5, -0.5)
         ax.axhline(0.5, color="0.8", linewidth=0.6)
-        ax.annotate(unit, (1, 0), xycoords="axes fraction", ha="right", va="bottom", fontsize=6, color="0.4")
         ax.grid(axis="y", visible=False)
 
     parts = [(textwrap.fill(statement, 40), part) for statement, part in rows.groupby("statement", sort=False)]
     figure = panels(parts, draw, ("", ""), 1.75, columns=5, legend=None)  # in rows of three
-    for ax in figure.axes:
+    for ax, (_, part) in zip(figure.axes, parts):
         ax.title.set_fontsize(6.5)
+        ax.set_xlabel({"points": "points", "share": "%", "ratio": "times"}[part["unit"].iloc[0]], loc="right", labelpad=1, fontsize=6)
     looks = {f"{verdict} by the interval": Line2D([], [], color=colour, marker=marker) for verdict, (colour, marker) in VERDICTS.items()}
     looks["each method's own best rule"] = Line2D([], [], color="0.3", marker="D", linestyle="none")
     place_legend(figure, looks, 4)
     return figure
+
+
+def size_curve(rows: pd.DataFrame) -> Figure:
+    """How far a policy with TTS is ahead of one so many times larger that answers alone; ``rows``: of :func:`tts.claims.checks.pairs_of`.
+
+    One panel per scope, one mark per pair of policies; open where the outcome is certain before, because even a perfect verifier of the
+    smaller policy's pool could not close the gap, or because it is ahead alone. The title names the largest ratios that are decidedly
+    ahead and that are level, among the other pairs.
+    """
+
+    def draw(part: pd.DataFrame, ax: Axes) -> None:
+        ax.axhline(0, color="0.3", linewidth=0.8, zorder=2.1)
+        for number, (name, of) in enumerate(part.groupby("problems", sort=False)):
+            at, spread = of["times"] * 1.04**number, 100 * np.abs(of[["low", "high"]].sub(of["difference"], axis=0)).T
+            look: dict[str, Any] = {"color": f"C{number}", "marker": "os^v"[number % 4], "linestyle": "none"}
+            ax.errorbar(at, 100 * of["difference"], spread, color=f"C{number}", linestyle="none", elinewidth=0.7, alpha=0.6)
+            ax.plot(at[of["open"]], 100 * of["difference"][of["open"]], **look, label=f"{short(name)}: neither outcome is certain")
+            ax.plot(at[~of["open"]], 100 * of["difference"][~of["open"]], **look, markerfacecolor="white", label=f"{short(name)}: one is")
+        log_x(ax)
+
+    parts = [(_reach(scope, part), part) for scope, part in rows.groupby("scope", sort=False)]
+    return panels(parts, draw, ("times the size", "TTS minus CoT of the larger (points)"), 2.6, legend=2)
+
+
+def _reach(scope: str, pairs: pd.DataFrame) -> str:
+    """A scope with the largest ratios at which the smaller policy is decidedly ahead, and at which it is level."""
+    among = pairs[pairs["open"]]
+    ahead, level = among.loc[among["low"] > 0, "times"].max(), among.loc[among["high"] >= 0, "times"].max()
+    return f"{scope}: ahead to {ahead:.3g}×, level to {level:.3g}×".replace("nan×", "none")

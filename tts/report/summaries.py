@@ -9,7 +9,7 @@ import pandas as pd
 from tts.analysis import stats
 from tts.analysis.evidence import Evidence
 from tts.claims.comparisons import contrast, points
-from tts.claims.findings import VERDICTS
+from tts.claims.findings import VERDICTS, formatted, over_rules
 from tts.common.names import short
 from tts.report.tables import NOT_HELD
 from tts.search.registry import method_of, prm_of
@@ -176,13 +176,14 @@ def losses(overview: pd.DataFrame) -> list[str]:
 
 
 def findings(ledger: pd.DataFrame) -> list[str]:
-    """Per scope: how many claims got each verdict, and which are decided."""
+    """Per scope: how many claims got each verdict; and each decided claim with its contrast, and how many rules agree."""
     lines = []
     for scope, rows in ledger.groupby("scope", sort=False):
+        lines.append(f"{scope}: {'nothing tested' if (rows['verdict'] == 'not tested').all() else _counts(rows, VERDICTS)}")
         decided = rows[rows["verdict"].isin(["supported", "contradicted"])].sort_values("verdict", ascending=False, kind="stable")
-        named = [f"{verdict}: {', '.join(of['claim'])}" for verdict, of in decided.groupby("verdict", sort=False)]
-        told = "; ".join([_counts(rows, VERDICTS), *named])
-        lines.append(f"{scope}: {'nothing tested' if (rows['verdict'] == 'not tested').all() else told}")
+        for row in decided.to_dict("records"):
+            told = ", ".join(filter(None, [formatted(row), over_rules(row)]))
+            lines.append(f"{scope}, {row['verdict']}: {row['statement']} ({told})")
     return lines
 
 

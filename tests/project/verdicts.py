@@ -1,0 +1,63 @@
+"""Prose that states verdicts: README and notebooks hold a region per scope, which is written from the ledger of committed outcomes.
+
+A region begins with ``<!-- ledger: SCOPE -->`` and ends with ``<!-- end of ledger -->``. ``python tests/project/verdicts.py`` writes all of
+them anew; a test checks that they are what it would write.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from tts.claims import findings
+from tts.common.files import write_text
+from tts.common.paths import NOTEBOOKS, ROOT
+from tts.generate.grid import Grid
+from tts.report import summaries
+
+REGION = re.compile(r"(<!-- ledger: (\w+) -->\n).*?(<!-- end of ledger -->)", re.DOTALL)
+FILES = [ROOT / "README.md", NOTEBOOKS / "09_findings.ipynb"]
+
+
+def committed_ledger() -> pd.DataFrame:
+    """The ledger without a run: what is published, released, and committed."""
+    claims = findings.read()
+    any_grid = Grid(problems={"pocket-main": 1}, policies=["policy-6k"], prms=["implicit:policy-216k"])
+    scopes = findings.committed_scopes(claims, any_grid)
+    return findings.judge(claims, {name: scope for name, scope in scopes.items() if scope})
+
+
+def written(text: str, ledger: pd.DataFrame) -> str:
+    """A text with its regions written from a ledger: a line of counts for the scope, and one for each decided claim."""
+
+    def region(found: re.Match[str]) -> str:
+        counted, *decided = summaries.findings(ledger[ledger["scope"] == found[2]])
+        lines = [f"*{counted[0].upper()}{counted[1:]}.*", ""]
+        lines += [f"- {line.split(', ', 1)[1]}" for line in decided]
+        return "\n".join([found[1].rstrip("\n"), *lines, found[3]])
+
+    return REGION.sub(region, text)
+
+
+def cells_of(path: Path) -> list[str]:
+    """The texts of a file in which regions may stand: a notebook's cells, or the whole."""
+    text = path.read_text(encoding="utf-8")
+    return ["".join(cell["source"]) for cell in json.loads(text)["cells"]] if path.suffix == ".ipynb" else [text]
+
+
+def write(path: Path, ledger: pd.DataFrame) -> None:
+    texts = [written(text, ledger) for text in cells_of(path)]
+    if path.suffix != ".ipynb":
+        return write_text(path, texts[0])
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell, text in zip(notebook["cells"], texts):
+        cell["source"] = text.splitlines(keepends=True)
+    write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    ledger = committed_ledger()
+    for path in FILES:
+        write(path, ledger)
+        print(path)
