@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tts.analysis import costs
+from tts.analysis import costs, stats
 from tts.analysis.evidence import Evidence
 from tts.claims import checks, findings
 from tts.claims.checks import Finding
 from tts.claims.scope import NotTested, Scope, size_class
 from tts.generate.grid import Grid
+from tts.strategy.compute_optimal import resampled_means
 from tts.tasks.selection import RULES, Rule
 
 SMALL, MIDDLE, LARGE = "policy-6k", "policy-51k", "policy-668k"
@@ -93,7 +94,7 @@ def test_a_policy_alone_goes_by_the_studys_sizes_and_has_no_weak_prm():
     for check, reason in (
         (lambda: checks.poor_prms(alone, "majority", "beam_search"), "no PRM known to be weak"),
         (lambda: checks.voting(alone.model_copy(update={"weak_prms": [GOOD]}), MIN_MAX._asdict(), LAST_VOTE._asdict()), "no other PRM"),
-        (lambda: checks.relative_gain(alone), "a slope over sizes needs three policies; there are 1"),
+        (lambda: checks.relative_gain(alone), "a slope needs three policies that solve 8 problems alone; there are 0"),
         (lambda: checks.gain_by_size(alone, "dvts", "best_of_n"), "a slope over sizes needs three policies; there are 1"),
         (lambda: checks.gain_by_prm(alone, "best_of_n"), "a slope over PRMs needs three of different F1; there are 1"),
         (lambda: checks.small_over_large(alone, 10), "no two policies of different sizes"),
@@ -125,13 +126,33 @@ def test_the_gain_by_size_is_minus_the_slope_over_decades():
     assert found.estimate > 0 and "6k +60.0%, 51k +30.0%, 668k -10.0%" in found.detail
 
 
-def test_the_relative_gain_is_a_factor_per_decade_and_half_a_problem_counts_for_none():
-    solved = {SMALL: (0, 10), MIDDLE: (5, 10), LARGE: (10, 10)}
+def test_the_relative_gain_is_a_factor_per_decade_of_policies_that_solve_enough_alone():
+    solved = {SMALL: (8, 20), MIDDLE: (10, 15), LARGE: (16, 16)}
     values = {(policy, None, "cot"): ones(cot) for policy, (cot, _) in solved.items()}
     values |= {(policy, GOOD, method): ones(tts) for policy, (_, tts) in solved.items() for method in ("best_of_n", "beam_search", "dvts")}
     found = checks.relative_gain(scope(values))
-    assert found.estimate == pytest.approx(np.exp(-slope(sizes(*solved), np.log([10 / 0.5, 2, 1]))))
+    assert found.estimate == pytest.approx(np.exp(-slope(sizes(*solved), np.log([2.5, 1.5, 1]))))
     assert (found.unit, found.margin) == ("ratio", 1.0) and found.low > 1
+    with pytest.raises(NotTested, match="three policies that solve 8 problems alone; there are 2"):
+        checks.relative_gain(scope(values | {(SMALL, None, "cot"): ones(7)}))
+
+
+def test_the_relative_gain_covers_at_least_93_percent():
+    """Of 100 problems on whose difficulty the outcomes depend by half; the smallest of four policies solves 12 in expectation."""
+    rng, repeats, problems = np.random.default_rng(0), 300, 100
+    x = sizes(SMALL, "policy-20k", MIDDLE, LARGE)
+    x = x - x.mean()
+    alone, scaled = np.array([0.12, 0.3, 0.66, 0.93]), np.array([0.3, 0.6, 0.9, 0.96])
+    reached = np.sort(rng.random((2, 100_000)).mean(0))
+    truth, used, inside = np.exp(-slope(x, np.log(scaled / alone))), 0, 0
+    for _ in range(repeats):
+        difficulty = rng.random((problems, 1))
+        cot, tts = ((rng.random((problems, 4)) + difficulty) / 2 < np.quantile(reached, rates) for rates in (alone, scaled))
+        if (cot.sum(0) >= stats.FEW).all():
+            ways = [(resampled_means(t), resampled_means(c)) for t, c in zip(tts.T, cot.T)]
+            found = checks.fall(ways, x, 0.5 / problems)
+            used, inside = used + 1, inside + (found.low <= truth <= found.high)
+    assert used > 200 and inside / used >= 0.93
 
 
 def pair(found, policy, other, of=20):

@@ -17,7 +17,7 @@ from tts.generate.grid import Grid
 from tts.report import summaries
 
 REGION = re.compile(r"(<!-- ledger: (\w+) -->\n).*?(<!-- end of ledger -->)", re.DOTALL)
-FILES = [ROOT / "README.md", NOTEBOOKS / "09_findings.ipynb"]
+FILES = [ROOT / "README.md", ROOT / "docs" / "ledgers.md", NOTEBOOKS / "09_findings.ipynb"]
 
 
 def committed_ledger() -> pd.DataFrame:

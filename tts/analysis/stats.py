@@ -14,6 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 FEWEST_PROBLEMS = 10  # for a verdict
+FEW = 8  # right or wrong answers, below which a bootstrap covers too little
 
 
 def pass_at_k(correct: np.ndarray, k: int) -> float:
@@ -206,7 +207,7 @@ def rare(right: float, count: float) -> bool:
     A bootstrap's 95 % interval covered 87 to 93 % with 3 or 5 of 30 to 300, 92 to 95 % with 8 (beta-distributed rates); Wilson's, which
     counts as if each problem were right or wrong, 97 % and more. So both ends of a curve have intervals by one rule.
     """
-    return min(right, count - right) < 8
+    return min(right, count - right) < FEW
 
 
 def log_fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:

@@ -5,7 +5,7 @@ averaged within a problem, so that the interval is one over problems. A check of
 accuracies count as :func:`tts.claims.published.combination` says.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from functools import partial
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from tts.analysis import costs, pathologies, stats
-from tts.analysis.stats import FEWEST_PROBLEMS, Interval
+from tts.analysis.stats import FEW, FEWEST_PROBLEMS, Interval
 from tts.claims import published
 from tts.claims.scope import NotTested, Scope
 from tts.common.names import short
@@ -151,15 +151,24 @@ def _decades(policies: Sequence[str], missing: str = "") -> np.ndarray:
 
 
 def relative_gain(scope: Scope) -> Finding:
-    """By what factor compute-optimal TTS over CoT falls per tenfold size: the slope of the logarithm over all policies; above 1 or not.
+    """By what factor compute-optimal TTS over CoT falls per tenfold size: the slope of the logarithm; above 1 or not.
 
-    Where a policy with CoT solves no problem of a resample, half a problem counts.
+    Over all policies that solve :data:`FEW` problems with CoT: with those that solve fewer the interval covered 88 to 92 % of simulated
+    runs of 100 and 300 problems, without them 94 to 96. Where one solves none of a resample, half a problem counts.
     """
-    x, floor = _decades(scope.policies), 0.5 / scope.problems
-    ways = {policy: (_with_tts(scope, policy), resampled_means(scope.values(policy, "cot"))) for policy in scope.policies}
-    logs = np.stack([np.log(np.maximum(tts, floor) / np.maximum(cot, floor)) for tts, cot in ways.values()], 1)  # (1 + resamples, policies)
+    alone = {policy: scope.values(policy, "cot") for policy in scope.policies}
+    solving = [policy for policy, values in alone.items() if values.sum() >= FEW]
+    x = _decades(solving, f"a slope needs three policies that solve {FEW} problems alone; there are {len(solving)}")
+    ways = {policy: (_with_tts(scope, policy), resampled_means(alone[policy])) for policy in solving}
     shown = ", ".join(f"{short(policy)} {100 * tts[0]:.1f}/{100 * cot[0]:.1f}" for policy, (tts, cot) in ways.items())
-    return Finding.of(interval(np.exp(-logs @ x / (x @ x))), "ratio", f"TTS/CoT falls so many times per tenfold size; in %: {shown}", 1.0)
+    detail = f"TTS/CoT falls so many times per tenfold size, of {len(solving)} policies that solve {FEW} problems alone; in %: {shown}"
+    return Finding.of(fall(ways.values(), x, 0.5 / scope.problems), "ratio", detail, 1.0)
+
+
+def fall(ways: Iterable[tuple[np.ndarray, np.ndarray]], x: np.ndarray, floor: float) -> Interval:
+    """By what factor one accuracy over another falls per unit of ``x``, which has the mean 0; each ``(1 + resamples,)``, floored."""
+    logs = np.stack([np.log(np.maximum(first, floor) / np.maximum(second, floor)) for first, second in ways], 1)
+    return interval(np.exp(-logs @ x / (x @ x)))
 
 
 def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Finding:
