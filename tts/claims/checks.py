@@ -176,7 +176,7 @@ def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Find
 
     It is below 0 only where every pair is. ``of="flops"`` takes pairs of which the smaller with TTS takes ``ratio`` times fewer FLOPs.
     """
-    table = size_pairs(scope)
+    table = scope.keep("pairs", lambda: size_pairs(scope))
     times = "times" if of == "parameters" else "times fewer FLOPs"
     asked = table[table[times] >= ratio]
     if asked.empty:
@@ -184,7 +184,7 @@ def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Find
     if (among := asked[asked["open"]]).empty:
         best = asked.loc[asked["room"].idxmax()]
         raise NotTested(
-            f"no pair is open: {short(best['small'])} solves {best['most']:.0%} of {best['problems']} in any of {scope.n} samples, "
+            f"no pair is open: at best {short(best['small'])} solves {best['most']:.0%} of {best['problems']} in any of {scope.n} samples, "
             f"{short(best['large'])} {best['CoT']:.0%} alone"
         )
     findings = []
@@ -202,7 +202,8 @@ def size_pairs(scope: Scope) -> pd.DataFrame:
 
     Columns problems, small, large, times (in size), times fewer FLOPs (in total, the study's count, best-of-N), TTS, CoT, difference, low,
     high, most (Pass@N of the smaller: what a perfect verifier of its pool would give), room (that less the larger's CoT), and open: whether
-    the smaller is behind alone and there is room, so that neither outcome is certain.
+    neither outcome is certain before, since there is room, the smaller is behind alone, and the larger is neither at the floor nor at the
+    ceiling (:func:`tts.analysis.stats.rare`).
     """
     rows = []
     for here in map(scope.on, scope.problem_sets):
@@ -216,7 +217,7 @@ def size_pairs(scope: Scope) -> pd.DataFrame:
             row = {"problems": name, "small": small, "large": large, "times": times, "times fewer FLOPs": _times_fewer(here, small, large)}
             room = most - cot[0]
             row |= {"TTS": tts[0], "CoT": cot[0]} | interval(tts - cot).columns("difference") | {"most": most, "room": room}
-            rows.append(row | {"open": bool(room > 0 and alone[0] < cot[0])})
+            rows.append(row | {"open": bool(room > 0 and alone[0] < cot[0] and not stats.rare(cot[0] * here.problems, here.problems))})
     if not rows:
         raise NotTested("there are no two policies of different sizes with TTS")
     return pd.DataFrame(rows)
@@ -241,11 +242,10 @@ def _times_fewer(scope: Scope, small: str, large: str) -> float:
 
 def _with_tts(scope: Scope, policy: str) -> np.ndarray:
     """Accuracy with the best of :meth:`Scope.candidates`, cross-fitted, by difficulty where counted, ``(1 + resamples,)``."""
-    try:
+    bins: Sequence[str] | np.ndarray = ["all"] * scope.problems
+    with suppress(NotTested):
         bins = scope.bins(policy)
-    except NotTested:
-        bins = ["all"] * scope.problems
-    return fit(scope.candidates(policy), bins).estimates
+    return scope.keep(f"{policy} with TTS", lambda: fit(scope.candidates(policy), bins).estimates)
 
 
 def compute_optimal_over_majority(scope: Scope) -> Finding:

@@ -223,16 +223,17 @@ def by_rule(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
 
     The rule ``own best`` is the compute-optimal reading. A rule that the evidence of a claim does not have is left out.
     """
+    asked = {n: c for n, c in ledger.claims.items() if c.measured.check and c.measured.check not in checks.WITHOUT_RULE}
     rows = []
-    for (scope_name, scope), (name, claim) in product(scopes.items(), ledger.claims.items()):
-        if scope is None or not claim.measured.check or claim.measured.check in checks.WITHOUT_RULE:
-            continue
-        for rule in (None, *RULES):
-            found = _run(claim, scope_name, scope.under(rule))
-            if isinstance(found, Finding):
+    for (scope_name, scope), rule in product(scopes.items(), (None, *RULES)):
+        here = scope and scope.under(rule)
+        for number, (name, claim) in enumerate(asked.items() if here else ()):
+            if isinstance(found := _run(claim, scope_name, here), Finding):
                 named = {"claim": name, "statement": claim.statement, "scope": scope_name, "rule": str(rule or OWN_BEST)}
-                rows.append(named | asdict(found))
-    return pd.DataFrame(rows, columns=["claim", "statement", "scope", "rule", *(field.name for field in fields(Finding))])
+                rows.append(named | asdict(found) | {"place": number})
+    table = pd.DataFrame(rows, columns=["claim", "statement", "scope", "rule", *(field.name for field in fields(Finding)), "place"])
+    order = table.assign(scope=pd.Categorical(table["scope"], list(scopes))).sort_values(["scope", "place"], kind="stable").index
+    return table.loc[order].drop(columns="place").reset_index(drop=True)
 
 
 def _over_rules(found: pd.DataFrame, above: bool) -> dict:

@@ -1,9 +1,9 @@
 """What the checks of claims ask: how accurate a scope's policies are, and which PRM plays which part."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from pydantic import BaseModel
@@ -49,14 +49,25 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
     # The best rule on development problems, by policy, PRM and method. A method that is not there has its rule chosen on other problems
     # of the same set (cross-fitted).
     chosen: dict[tuple[str, str, str], Rule] = {}
+    kept: dict[str, Any] = {}  # what several checks ask of this very scope, by name
+
+    def changed(self, **fields: Any) -> Self:
+        """The scope with other values of some fields, and nothing kept."""
+        return self.model_copy(update=fields | {"kept": {}})
 
     def under(self, rule: Rule | None) -> Self:
         """The same scope, read under another rule."""
-        return self.model_copy(update={"rule": rule})
+        return self.changed(rule=rule)
 
     def on(self, problem_set: str) -> Self:
         """The same scope with one of its problem sets only."""
-        return self.model_copy(update={"problem_sets": [problem_set]})
+        return self.keep(f"on {problem_set}", lambda: self.changed(problem_sets=[problem_set]))
+
+    def keep(self, name: str, make: Callable[[], Any]) -> Any:
+        """What was made under a name before, else what is made now."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
 
     def count(self, problem_set: str) -> int:
         """Problems of a set that all of the evidence that has it holds, the first ones of the set."""
