@@ -99,7 +99,9 @@ class Committed(Evidence):
         self._rules = [rule for name, rule in BY_RULE.items() if name in rows]
         averaged = rows.groupby([*CELL, "problem_id"], sort=False)[[*VALUES, *map(str, self._rules)]].mean()
         ids = {name: _ids(grid, name) for name in grid.problems}
-        self._cells = {cell: part.droplevel(CELL).loc[ids[cell[0]]] for cell, part in averaged.groupby(level=CELL, sort=False)}
+        averaged.attrs.clear()  # pandas copies them with every column
+        parts = {cell: part.droplevel(CELL).loc[ids[cell[0]]] for cell, part in averaged.groupby(level=CELL, sort=False)}
+        self._cells = {cell: {name: values.to_numpy(float) for name, values in part.items()} for cell, part in parts.items()}
 
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
         asked = (problem_set, policy, prm, method, n)
@@ -111,10 +113,10 @@ class Committed(Evidence):
 
     def rules(self, problem_set: str, policy: str, prm: str, method: str, n: int) -> list[Rule]:
         held = self._cells[problem_set, policy, prm, method, n]
-        return [rule for rule in self._rules if held[str(rule)].notna().all()] or [self.grid.rule]
+        return [rule for rule in self._rules if not np.isnan(held[str(rule)]).any()] or [self.grid.rule]
 
     def _values(self, column: str, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        return self._cells[problem_set, policy, prm_of(method, prm) or "", method, n][column].to_numpy(float)
+        return self._cells[problem_set, policy, prm_of(method, prm) or "", method, n][column]
 
     policy_tokens, prm_tokens = partialmethod(_values, "policy_tokens"), partialmethod(_values, "prm_tokens")
     prompt_tokens = partialmethod(_values, "prompt_tokens", prm=None, method="cot", n=1)
