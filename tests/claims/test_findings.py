@@ -131,6 +131,7 @@ def claims_with(published, released={"missing": "m"}):  # noqa: B006
         (claims_with({"check": "table9"}), "no check 'table9'"),
         (claims_with({}), "give either check"),
         (claims_with({"missing": "m"}, {"check": "table3"}), "claim 'x', released: no check 'table3'; known: efficiency, gsm8k"),
+        ({"fixed": {"published": "2026-11-24"}}, "say the date of published, released and measured; given published"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
     ],
 )

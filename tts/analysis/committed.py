@@ -58,7 +58,7 @@ def collect(evidence: Evidence) -> pd.DataFrame:
             asked = (problem_set, policy, prm or None, method, n)
             values = (evidence.accuracy(*asked), evidence.policy_tokens(*asked), evidence.prm_tokens(*asked), prompts)
             cell = dict(zip(KEY, (problem_set, policy, prm, method, n, grid.seed, ids)))
-            rules = evidence.rules(*asked) if prm and method_of(method).select == "rule" else []
+            rules = evidence.rules(problem_set, policy, prm, method, n) if prm and method_of(method).select == "rule" else []
             under = {str(rule): evidence.accuracy(*asked, rule) for rule in rules}
             parts.append(pd.DataFrame(cell | dict(zip([*VALUES, *under], np.asarray([*values, *under.values()], np.float32)))))
     return pd.concat(parts, ignore_index=True)

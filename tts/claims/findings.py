@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -82,7 +82,7 @@ class Claim(BaseModel, extra="forbid"):
 class Ledger(BaseModel, extra="forbid"):
     """The content of ``claims.yaml``."""
 
-    fixed: dict[Literal["published", "released", "measured"], datetime.date]
+    fixed: dict[str, datetime.date]  # of published, released and measured checks
     rule: dict[str, str]
     n: int
     level: float
@@ -92,6 +92,8 @@ class Ledger(BaseModel, extra="forbid"):
 
     @model_validator(mode="after")
     def _checks_exist(self) -> Self:
+        if set(self.fixed) != {*FIXED, "measured"}:
+            raise ValueError(f"fixed: say the date of {', '.join(FIXED)} and measured; given {', '.join(self.fixed) or 'none'}")
         for name, claim in self.claims.items():
             for kind, known in (FIXED | {"measured": checks.CHECKS}).items():
                 check = getattr(claim, kind).check
@@ -130,7 +132,7 @@ def _committed_evidence(ledger: Ledger, roles: Roles, grid: Grid, split: str) ->
     """
     n, every = roles.n or ledger.n, dict.fromkeys(roles.problem_sets, 1)
     common = ledger.rule | {"split": split, "methods": compared(study=True), "samples": n, "prms": [roles.good_prm], "budgets": [n]}
-    asked = [
+    asked: list[dict[str, Any]] = [
         {"policies": roles.searchers, "prms": roles.prms, "problems": every},
         {"policies": [*roles.policies, *roles.long.values()], "problems": every},
     ]
@@ -143,7 +145,7 @@ def _committed_evidence(ledger: Ledger, roles: Roles, grid: Grid, split: str) ->
 
 def best_rules(development: Sequence[Evidence], roles: Roles, n: int) -> dict[tuple[str, str, str], Rule]:
     """The rule with the highest mean accuracy on development problems, of each policy, PRM and method that has one."""
-    found = {}
+    found: dict[tuple[str, str, str], Rule] = {}
     for held in development:
         for policy, prm, method in product(held.grid.policies, held.grid.prms, held.grid.methods):
             if method_of(method).guided and (prm, method, n) in cells(held.grid, policy, held.grid.budgets):
@@ -320,9 +322,3 @@ def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:
     write_text(as_json := folder / "ledger.json", json.dumps(records, indent=1, ensure_ascii=False) + "\n")
     write_text(as_csv := folder / "ledger.csv", ledger.to_csv(index=False))
     return [as_json, as_csv]
-
-
-def counts(ledger: pd.DataFrame) -> pd.DataFrame:
-    """How many claims got each verdict, per scope."""
-    table = pd.crosstab(ledger["scope"], ledger["verdict"])
-    return table.reindex(index=ledger["scope"].unique(), columns=list(VERDICTS), fill_value=0)
