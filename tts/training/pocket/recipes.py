@@ -83,4 +83,6 @@ PRMS: dict[str, PRMRecipe] = {
     "prm-shepherd-terse": PRMRecipe("math-shepherd", "policy-94k", 1, "terse", 8_000_000, ()),
     "prm-shepherd-verbose": PRMRecipe("math-shepherd", "policy-94k", 1, "verbose", 8_000_000, ()),
     "prm-qwen-328k": PRMRecipe("qwen-prm", "policy-216k", 2, None, 16_000_000, FAMILY[:7]),
+    "prm-qwen-139k-own": ComparingPRMRecipe("qwen-prm", "policy-32k", 2, None, 10_000_000, FAMILY[:4]),
+    "prm-shepherd-188k-own": ComparingPRMRecipe("math-shepherd", "policy-51k", 2, None, 10_000_000, FAMILY[1:6]),
 }
