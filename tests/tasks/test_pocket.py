@@ -24,8 +24,9 @@ from tts.tasks.pocket_problems import (
     training_problems,
 )
 from tts.tasks.pocket_traces import Example, check_text, corrupted, plant_slip, self_checking_traces, solve
+from tts.training.pocket.comparing import WIDER
 from tts.training.pocket.corpora import LAYOUTS, ROW, pack, policy_sequences, prm_sequences
-from tts.training.pocket.recipes import FAMILY, POLICIES, PRMS
+from tts.training.pocket.recipes import FAMILY, POLICIES, PRMS, ComparingPRMRecipe
 
 seeds = st.integers(0, 2**32)
 
@@ -156,9 +157,10 @@ def test_the_committed_prms_span_weak_to_strong():
     f1 = {name: results_of(name)["localisation F1"] for name in PRMS}
     f1 |= {f"implicit:{name}": results_of(name)["as implicit PRM"]["localisation F1"] for name in FAMILY}
     assert min(f1.values()) <= 0.45 and max(f1.values()) >= 0.80
-    readme = (POCKET_FOLDER.parent.parent / "README.md").read_text()
+    root = POCKET_FOLDER.parent.parent
+    tables = (root / "README.md").read_text() + (root / "docs" / "models.md").read_text()
     for name in PRMS:
-        assert f"| `{name}` | {read_card(POCKET_FOLDER / name)['parameters']:,} | {f1[name]:.2f} |" in readme
+        assert f"| `{name}` | {read_card(POCKET_FOLDER / name)['parameters']:,} | {f1[name]:.2f} |" in tables
 
 
 def test_committed_weights_have_the_shape_of_their_recipes():
@@ -166,7 +168,8 @@ def test_committed_weights_have_the_shape_of_their_recipes():
         stored = AutoConfig.from_pretrained(POCKET_FOLDER / name)
         recipe = POLICIES[name] if name in POLICIES else POLICIES[PRMS[name].start]
         layers = recipe.layers + (PRMS[name].extra_layers if name in PRMS else 0)
-        assert (stored.hidden_size, stored.num_hidden_layers) == (recipe.width, layers)
+        width = recipe.width + (WIDER if isinstance(PRMS.get(name), ComparingPRMRecipe) else 0)
+        assert (stored.hidden_size, stored.num_hidden_layers) == (width, layers)
 
 
 def test_the_solutions_that_prms_are_judged_on_are_labelled_by_the_checker():

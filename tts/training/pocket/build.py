@@ -22,8 +22,10 @@ from tts.tasks import pocket_tokenizer
 from tts.tasks.pocket_problems import PocketProblem, parse, training_problems
 from tts.tasks.pocket_traces import corrupted, self_checking_traces, solutions
 from tts.training.loop import Batches, Schedule, train
+from tts.training.pocket.comparing import comparing_loss, comparing_prm, labelled_up_to_the_error, mark_id
 from tts.training.pocket.corpora import LAYOUTS, UNLABELLED, Corpus, Sequence, kept, policy_sequences, prm_sequences
-from tts.training.pocket.recipes import POLICIES, POLICY_TOKENS, PRMS, ROWS_PER_BATCH, SAMPLES_PER_POLICY, PolicyRecipe, PRMRecipe
+from tts.training.pocket.losses import next_token_loss
+from tts.training.pocket.recipes import POLICIES, POLICY_TOKENS, PRMS, ROWS_PER_BATCH, ComparingPRMRecipe, PolicyRecipe, PRMRecipe
 
 
 def corpus_batches(corpus: Corpus, seed: int) -> Batches:
@@ -54,12 +56,6 @@ def language_model_loss(model: LlamaForCausalLM, batch: dict[str, torch.Tensor])
     return next_token_loss(logits, batch)
 
 
-def next_token_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    losses = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch["ids"][:, 1:].flatten(), reduction="none")
-    learn = batch["learn"][:, :-1].flatten()
-    return (losses * learn).sum() / learn.sum()
-
-
 def sampled(policy: str, temperature: float, problems: list[str], count: int) -> list[Outcome]:
     """So many solutions of each problem, which is its own id."""
     engine = TransformersPolicy(policy, Sampling(temperature=temperature, max_tokens=240))
@@ -68,13 +64,14 @@ def sampled(policy: str, temperature: float, problems: list[str], count: int) ->
         return Driver(engine, on_outcome=lambda _: bar.update()).run([(root, sample_pool(root, count)) for root in roots])
 
 
-def policy_samples(name: str, models: Path, scratch: Path) -> list[tuple[PocketProblem, list[str]]]:
-    """A policy's own solutions of training problems at temperature 1, two a problem, made once and kept as JSON lines."""
-    path = scratch / f"samples-{name}-{fingerprint(str(models / name))}.jsonl"
+def policy_samples(name: str, recipe: PRMRecipe, models: Path, scratch: Path) -> list[tuple[PocketProblem, list[str]]]:
+    """A policy's own solutions of training problems, two a problem, made once and kept as JSON lines."""
+    count, temperature, seed = recipe.samples
+    path = scratch / f"samples-{name}-{count}-{temperature}-{seed}-{fingerprint(str(models / name))}.jsonl"
     if not path.exists():
-        problems = itertools.islice(training_problems(seed=1), SAMPLES_PER_POLICY // 2)
+        problems = itertools.islice(training_problems(seed), count // 2)
         texts = list(dict.fromkeys(p.text for p in problems))
-        outcomes = sampled(str(models / name), 1.0, texts, 2)
+        outcomes = sampled(str(models / name), temperature, texts, 2)
         lines = [json.dumps([o.problem_id, c.steps]) for o in outcomes for c in o.trajectories if c.status == "finished"]
         write_text(path, "\n".join(lines) + "\n")
     pairs = [(parse(text), steps) for text, steps in map(json.loads, path.read_text().splitlines())]
@@ -87,6 +84,8 @@ def new_prm(recipe: PRMRecipe, models: Path) -> torch.nn.Module:
     """A PRM in its family's architecture, its lower layers and embeddings those of ``recipe.start``."""
     torch.manual_seed(recipe.seed)
     policy = LlamaForCausalLM.from_pretrained(models / recipe.start, use_safetensors=True)
+    if isinstance(recipe, ComparingPRMRecipe):
+        return comparing_prm(recipe.family, policy)
     other = {"architectures", "model_type", "transformers_version", "dtype"}
     shape = {name: value for name, value in policy.config.to_diff_dict().items() if name not in other}
     shape["num_hidden_layers"] = policy.config.num_hidden_layers + recipe.extra_layers
@@ -118,9 +117,11 @@ def prm_loss(family: str):
 
 
 def prm_sequences_of(recipe: PRMRecipe, models: Path, scratch: Path) -> Iterator[Sequence]:
-    """Synthetic solutions, and in every fourth place one that a policy wrote."""
-    written = [s for policy in recipe.samples_from for s in policy_samples(policy, models, scratch)]
+    """Solutions that policies wrote, in an order drawn once; of older recipes synthetic ones, and in every fourth place a policy's own."""
+    written = [s for policy in recipe.samples_from for s in policy_samples(policy, recipe, models, scratch)]
     np.random.default_rng(recipe.seed).shuffle(written)
+    if isinstance(recipe, ComparingPRMRecipe):
+        return labelled_up_to_the_error(prm_sequences(itertools.cycle(written), LAYOUTS[recipe.family]), mark_id(recipe.family))
     synthetic = corrupted(recipe.seed, recipe.style)
     own = itertools.cycle(written) if written else synthetic
     return prm_sequences((next(own if number % 4 == 0 else synthetic) for number in itertools.count()), LAYOUTS[recipe.family])
@@ -145,10 +146,12 @@ def train_model(name: str, output: Path, scratch: Path) -> Path:
         if missing := [policy for policy in POLICIES if policy in needed and not (output / policy / "card.json").exists()]:
             raise FileNotFoundError(f"{name} starts from policies that are not in {output}: train {', '.join(missing)} first")
         weights = {policy: fingerprint(str(output / policy)) for policy in (recipe.start, *recipe.samples_from)}
-        made_of = f"{recipe} {SAMPLES_PER_POLICY} samples {weights}"
+        made_of = f"{recipe} {recipe.samples[0]} samples {weights}"
         path = scratch / f"corpus-{name}-{digest_of([made_of])[:12]}.npz"
         corpus = kept(path, lambda: prm_sequences_of(recipe, output, scratch), recipe.tokens)
-        model, loss = new_prm(recipe, output), prm_loss(recipe.family)
+        model = new_prm(recipe, output)
+        comparing = isinstance(recipe, ComparingPRMRecipe)
+        loss = comparing_loss(recipe.family, model, POLICIES[recipe.start].width) if comparing else prm_loss(recipe.family)
         template = pocket_tokenizer.CHATML_TEMPLATE if recipe.family == "qwen-prm" else template
         started = {"started_from": recipe.start, "started_from_flops": read_card(output / recipe.start)["training_flops"]}
         further = {"family": recipe.family} | started

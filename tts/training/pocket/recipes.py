@@ -60,6 +60,22 @@ class PRMRecipe:
         """Half of what the policy that it starts from was trained with."""
         return POLICIES[self.start].peak_learning_rate / 2
 
+    @property
+    def samples(self) -> tuple[int, float, int]:
+        """Of each policy: number of solutions, temperature, and seed of the problems."""
+        return 8_000, 1.0, 1
+
+
+@dataclass(frozen=True)
+class ComparingPRMRecipe(PRMRecipe):
+    """A PRM of :mod:`tts.training.pocket.comparing`, trained on policies' own solutions only; ``style`` and ``extra_layers`` are fixed."""
+
+    solutions: int = 40_000  # of each policy, two a problem
+
+    @property
+    def samples(self) -> tuple[int, float, int]:
+        return self.solutions, 0.8, 11
+
 
 PRMS: dict[str, PRMRecipe] = {
     "prm-qwen-28k": PRMRecipe("qwen-prm", "policy-20k", 1, None, 6_000_000, FAMILY[:3]),
@@ -67,5 +83,6 @@ PRMS: dict[str, PRMRecipe] = {
     "prm-shepherd-terse": PRMRecipe("math-shepherd", "policy-94k", 1, "terse", 8_000_000, ()),
     "prm-shepherd-verbose": PRMRecipe("math-shepherd", "policy-94k", 1, "verbose", 8_000_000, ()),
     "prm-qwen-328k": PRMRecipe("qwen-prm", "policy-216k", 2, None, 16_000_000, FAMILY[:7]),
+    "prm-qwen-139k-own": ComparingPRMRecipe("qwen-prm", "policy-32k", 2, None, 10_000_000, FAMILY[:4]),
+    "prm-shepherd-188k-own": ComparingPRMRecipe("math-shepherd", "policy-51k", 2, None, 10_000_000, FAMILY[1:6]),
 }
-SAMPLES_PER_POLICY = 8_000
