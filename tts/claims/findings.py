@@ -216,7 +216,7 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None], rules: pd.DataFrame |
                 continue
             p, side = corrected.get(name, 0.0), "supported" if found.estimate > found.margin else "contradicted"
             row |= asdict(found) | {"interval": found.method, "p": p, "verdict": side if p < 1 - ledger.level else "undecided"}
-            rows.append(row | _over_rules(rules[(rules["claim"] == name) & (rules["scope"] == scope_name)], side == "supported"))
+            rows.append(row | _over_rules(rules[(rules["claim"] == name) & (rules["scope"] == scope_name)], found))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -238,16 +238,16 @@ def by_rule(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
     return table.loc[order].drop(columns="place").reset_index(drop=True)
 
 
-def _over_rules(found: pd.DataFrame, above: bool) -> dict:
-    """What the rows of one contrast say of it, of which some may lie on the other side of the margin than the verdict."""
+def _over_rules(found: pd.DataFrame, own: Finding) -> dict:
+    """What the rows of one contrast say of its reading with each method's own best rule."""
     found = found[found["rule"] != OWN_BEST]
-    if found.empty:
+    if len(found) < 2:  # the evidence may know one rule only
         return {}
-    sign = 1 if above else -1
-    agree = sign * (found["estimate"] - found["margin"]) > 0
-    decided = sign * (found["high" if above else "low"] - found["margin"]) < 0
+    side = np.sign(own.estimate - own.margin)
+    agree = np.sign(found["estimate"] - found["margin"]) == side
+    against = (found["low"] > found["margin"]) * (side <= 0) + (found["high"] < found["margin"]) * (side >= 0)
     ends = {"least": found["estimate"].min(), "most": found["estimate"].max()}
-    return {"rules": len(found), "agree": int(agree.sum()), "against": " ".join(found.loc[decided, "rule"])} | ends
+    return {"rules": len(found), "agree": int(agree.sum()), "against": " ".join(found.loc[against, "rule"])} | ends
 
 
 def _run(claim: Claim, scope_name: str, scope: Scope | None) -> Finding | str:

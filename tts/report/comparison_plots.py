@@ -200,14 +200,14 @@ def ledger(table: pd.DataFrame) -> Figure:
         x, y = scopes.index(row["scope"]), claims.index(row["claim"])
         ax.add_patch(Rectangle((x - 0.49, y - 0.47), 0.98, 0.94, color=VERDICT_FIELDS[row["verdict"]], linewidth=0))
         contrast, _, interval = findings.formatted(row).replace("-", "−").replace(" %,", ",").partition(" [")
-        contrast += f" ({row['agree']:.0f}/{row['rules']:.0f})" if row["rules"] > 0 else ""
+        contrast += f" ({row['agree']:.0f}/{row['rules']:.0f})" if row.get("rules", 0) > 0 else ""
         ax.text(x, y, contrast, ha="center", va="bottom" if interval else "center", fontsize=STATEMENT_SIZE)
         ax.text(x, y + 0.05, f"[{interval}" if interval else "", ha="center", va="top", fontsize=5)
     _name_cells([textwrap.fill(scope, 11) for scope in scopes], [""] * len(claims), ax)
     for y, (lines, name) in enumerate(zip(labels, claims)):
         _label_row(y, lines, name, ax)
     ax.xaxis.tick_top()
-    ax.set_xlabel("contrast [95 % interval], in points of accuracy where no unit stands; rules that agree / rules")
+    ax.set_xlabel("contrast (rules that agree) [95 % interval], in points where no unit stands")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     place_legend(figure, {verdict: Patch(color=colour) for verdict, colour in VERDICT_FIELDS.items()}, 4)
