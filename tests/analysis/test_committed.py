@@ -14,6 +14,7 @@ from tts.models.files import pocket_models
 from tts.report import tables
 from tts.store.store import Store
 from tts.strategy import choices
+from tts.tasks.selection import RULES
 
 POLICIES, PRM, SETS = ["policy-32k", "policy-51k"], "prm-qwen-328k", {"pocket-main": 10}
 
@@ -112,6 +113,24 @@ def test_outcomes_of_different_settings_are_not_kept_in_one_file(fresh, tmp_path
     assert again.grid == grid and again.seeds == 1
     kept = results.table[results.table["n"].isin(grid.budgets) | (results.table["method"] == "cot")]
     pd.testing.assert_frame_equal(again.table, kept.reset_index(drop=True), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_file_answers_under_every_rule(fresh, tmp_path):
+    grid, rows, store = fresh
+    committed.commit([(grid, rows)], tmp_path / "x.parquet")
+    results, held = Results(grid, store), committed.committed(grid, tmp_path)
+    asked = ("pocket-main", POLICIES[0], PRM, "best_of_n", 64)
+    assert held.rules(*asked) == list(RULES)
+    for rule in RULES:
+        expected = results.accuracy(*asked, rule)
+        assert held.accuracy(*asked, rule) == pytest.approx(expected)
+        other = grid.model_copy(update=rule._asdict() if rule.aggregate else {"vote": "majority"})
+        again = committed.committed(other, tmp_path)
+        assert again.accuracy(*asked) == pytest.approx(expected), rule
+        assert again.accuracy("pocket-main", POLICIES[0], None, "majority", 64) == pytest.approx(held.accuracy(*asked, RULES[-1]))
+    committed.commit([(grid, rows.drop(columns="min+max"))], tmp_path / "x.parquet")
+    assert committed.committed(grid.model_copy(update={"aggregate": "min", "vote": "max"}), tmp_path) is None
 
 
 @pytest.mark.slow

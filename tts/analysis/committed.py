@@ -154,11 +154,19 @@ def beside(fresh: Evidence, full: Evidence, n: int) -> pd.DataFrame:
 
 
 def _holding(grid: Grid, folder: Path) -> Iterator[tuple[pd.DataFrame, dict[tuple, np.ndarray]]]:
-    """The rows of each file with the grid's settings, and the places of each cell whose problems and models are still the same."""
+    """The rows of each file with the grid's settings, and the places of each cell whose problems and models are still the same.
+
+    A file that holds every rule answers for a grid with another rule than its own.
+    """
     for path in sorted(folder.glob("*.parquet")):
         rows, places = _read(path, path.stat().st_mtime_ns)
-        if rows.attrs["settings"] != _settings(grid):
-            continue
+        made, asked_for = rows.attrs["settings"], _settings(grid)
+        if made != asked_for:
+            if made | {"aggregate": grid.aggregate, "vote": grid.vote} != asked_for or str(grid.rule) not in rows:
+                continue
+            rows = rows.assign(accuracy=rows[str(grid.rule)].where(rows["prm"] != "", rows["accuracy"]))  # no rule matters without a PRM
+            held = rows["accuracy"].notna().to_numpy()
+            places = {cell: at for cell, at in places.items() if held[at].all()}
         known = {"", *(name for name, weights in rows.attrs["weights"].items() if _weights(name) == weights)}
         asked = [(name, *about) for name, about in rows.attrs["problems"].items() if name in grid.problems]
         sets = {name for name, count, texts in asked if fingerprint(_problems(grid, name, count)) == texts}

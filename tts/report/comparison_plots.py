@@ -250,6 +250,8 @@ def contrast_by_rule(rows: pd.DataFrame) -> Figure:
         ax.grid(axis="y", visible=False)
 
     parts = [(textwrap.fill(statement, 40), part) for statement, part in rows.groupby("statement", sort=False)]
+    if not parts:
+        return _without("no contrast between methods is known under several rules")
     figure = panels(parts, draw, ("", ""), 1.75, columns=5, legend=None)  # in rows of three
     for ax, (_, part) in zip(figure.axes, parts):
         ax.title.set_fontsize(6.5)
@@ -279,7 +281,17 @@ def size_curve(rows: pd.DataFrame) -> Figure:
         log_x(ax)
 
     parts = [(_reach(scope, part), part) for scope, part in rows.groupby("scope", sort=False)]
+    if not parts:
+        return _without("no two policies of different sizes ran with a PRM")
     return panels(parts, draw, ("times the size", "TTS minus CoT of the larger (points)"), 2.6, legend=2)
+
+
+def _without(reason: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure, ax = plt.subplots(figsize=(COLUMN, 1.0))
+    say(textwrap.fill(reason, 40), ax)
+    ax.set_axis_off()
+    return figure
 
 
 def _reach(scope: str, pairs: pd.DataFrame) -> str:
