@@ -3,6 +3,8 @@
 import hashlib
 import sqlite3
 import threading
+from contextlib import suppress
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,7 +27,6 @@ class Verdicts:
         self.path = path
         self.writable = True  # whether what was kept last was written
         self._lock = threading.Lock()  # one connection serves all threads
-        self._open: sqlite3.Connection | None = None
 
     def of(self, task: Task, first: str, second: str) -> bool | None:
         """The verdict on a pair; None where none was kept."""
@@ -42,34 +43,31 @@ class Verdicts:
         with self._lock:
             for _ in range(2):
                 try:
-                    found = self._connection().execute(statement, (fact,)).fetchall()
+                    found = self._connection.execute(statement, (fact,)).fetchall()
                     self.writable |= writes
                     return found
                 except sqlite3.DatabaseError as error:
                     if error.sqlite_errorname.split("_")[1] in _ELSEWHERE:
                         break
-                    self._delete()
-                except OSError:
-                    break
+                    with suppress(OSError):
+                        self._delete()
             self.writable &= not writes
             return []
 
+    @cached_property
     def _connection(self) -> sqlite3.Connection:
-        if self._open is None:
-            opened = sqlite3.connect(self.path, timeout=20, isolation_level=None, check_same_thread=False)
-            try:
-                # A file that a crash of the system tears is made anew, so that nobody needs to wait for the disk.
-                opened.executescript("PRAGMA synchronous = OFF; CREATE TABLE IF NOT EXISTS facts (hash BLOB PRIMARY KEY) WITHOUT ROWID")
-            except sqlite3.Error:
-                opened.close()
-                raise
-            self._open = opened
-        return self._open
+        opened = sqlite3.connect(self.path, timeout=20, isolation_level=None, check_same_thread=False)
+        try:
+            # A file that a crash of the system tears is made anew, so that nobody needs to wait for the disk.
+            opened.executescript("PRAGMA synchronous = OFF; CREATE TABLE IF NOT EXISTS facts (hash BLOB PRIMARY KEY) WITHOUT ROWID")
+        except sqlite3.Error:
+            opened.close()
+            raise
+        return opened
 
     def _delete(self) -> None:
-        if self._open is not None:
-            self._open.close()
-        self._open = None
+        if opened := vars(self).pop("_connection", None):
+            opened.close()
         for suffix in ("", "-journal"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
