@@ -62,8 +62,7 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
     Every file is written whole or not at all, and the list of what there is last: an import that was cut off is none, and is completed
     by doing it again. One that other files replace is none from before its problems change until the list is that of the new ones.
     It is known again by ``root``, the folder or file that was read, or names of sources; ``policy`` and ``prm`` as of :func:`renamed`.
-    ``scores`` is ``sigmoid`` where the scores are logits. Raises :class:`ExchangeError` where nothing can be used, or another folder was
-    imported under that name.
+    ``scores`` is ``sigmoid`` for logits. Raises :class:`ExchangeError` where nothing can be used, or ``name`` is another folder's.
     """
     named = re.fullmatch(r"[\w.-]+", name) and not name.startswith(".")
     expect(named, f"{name!r} is no name for an import; use letters, digits, dots and dashes")

@@ -18,9 +18,8 @@ _ELSEWHERE = {"CANTOPEN", "READONLY", "BUSY", "LOCKED", "FULL", "IOERR", "PERM",
 class Verdicts:
     """Whether an answer (``second``) is right beside a reference (``first``), or the same vote as another; and which chunks are graded.
 
-    A fact is kept as its hash, so a damaged one is a fact that nobody knows, and never another one. Several processes read and write at
-    the same time. All of it can be worked out again: a damaged file is deleted and made anew, and where nothing can be written nothing is
-    kept.
+    A fact is kept as its hash, so a damaged one is a fact that nobody knows, and never another one. Several processes may read and write
+    at once. All of it can be worked out again: a damaged file is made anew, and where nothing can be written nothing is kept.
     """
 
     def __init__(self, path: Path):
