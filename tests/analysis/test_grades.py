@@ -185,7 +185,7 @@ def test_a_judge_that_is_lost_changes_no_verdict(idle):
         found = []
         for number, pair in enumerate(pairs):
             if number in (1, 4):
-                kill(grader.judge.pid, idle)
+                kill(grader.judge.process.pid, idle)
             found.append(grader.right(*pair))
         assert found == [True, True, False, True, False, True] and not grader.doubted
 
@@ -210,7 +210,7 @@ def test_ctrl_c_is_no_verdict():
     with Grader() as grader:
         assert grader.right("x+1", "1+x")
         for _ in range(3):
-            os.kill(grader.judge.pid, signal.SIGINT)
+            os.kill(grader.judge.process.pid, signal.SIGINT)
             assert grader.judge.verdict(r"\sqrt{2}", "2^{1/2}") is True
         assert grader.judge.deaths == 0
 

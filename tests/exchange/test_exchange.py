@@ -75,7 +75,7 @@ def imported_from(path, store, name="x", **names):
 
 
 def reasons(done):
-    return {skip.source.rsplit("/", 2)[-2] + "/" + skip.source.rsplit("/", 1)[-1]: skip.reason for skip in done.contents.skipped}
+    return {"/".join(source.rsplit("/", 2)[-2:]): reason for source, reason in done.contents.skipped}
 
 
 def grid_of(done, **changes):
@@ -181,8 +181,8 @@ def test_what_cannot_be_read_is_listed_with_its_reason(study, tmp_path):
 def test_a_record_after_a_blank_line_is_no_repetition_of_itself(study, tmp_path):
     path = study / "MATH_best_of_n/Pol-1B/Some-PRM-7B/1_1_1/question_0/record_0.jsonl"
     path.write_text("\n" + path.read_text(encoding="utf-8") * 2, encoding="utf-8")
-    [skip] = imported_from(study, Store(tmp_path / "runs")).contents.skipped
-    assert skip.source.endswith("record_0.jsonl, line 3") and skip.reason == "the same record again"
+    [(source, reason)] = imported_from(study, Store(tmp_path / "runs")).contents.skipped
+    assert source.endswith("record_0.jsonl, line 3") and reason == "the same record again"
 
 
 def test_what_is_not_there_is_said(study, tmp_path):
@@ -253,7 +253,7 @@ def test_a_copied_file_is_used_once(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "in" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, plain_rows())))
     done = imported_from(tmp_path / "in", Store(tmp_path / "runs"))
-    assert [(s.source, s.reason) for s in done.contents.skipped] == [("b.jsonl", "a byte-identical copy of a.jsonl")]
+    assert done.contents.skipped == [("b.jsonl", "a byte-identical copy of a.jsonl")]
     assert {h.spec.n for h in done.source.runs} == {2}
 
 
@@ -269,10 +269,13 @@ def test_near_misses_are_read_and_said(tmp_path):
     assert {f"mine.json: {made} in 3 lines" for made in ("question is read as problem", "score is read as scores")} <= set(
         done.contents.notes
     )
-    assert [(s.source, s.reason) for s in done.contents.skipped] == [
-        ("mine.json, item 5", "expected an object, found int"),
-        ("mine.json, item 4", "no completions; its fields are problem, answer"),
-    ][::-1]
+    assert (
+        done.contents.skipped
+        == [
+            ("mine.json, item 5", "expected an object, found int"),
+            ("mine.json, item 4", "no completions; its fields are problem, answer"),
+        ][::-1]
+    )
 
 
 def test_a_file_of_no_format_is_told_by_line_and_field(tmp_path):
@@ -340,7 +343,7 @@ def test_search_and_learn(tmp_path):
     path = sal(tmp_path / "Llama-1B" / "best_of_n_completions.jsonl", rows)
     store = Store(tmp_path / "runs")
     done = imported_from(path, store, prm="A-PRM-7B")
-    assert [s.reason[:24] for s in done.contents.skipped] == [
+    assert [reason[:24] for _, reason in done.contents.skipped] == [
         "the same problem and com",
         "id 'test/2.json' is alre",
         "no problem with a list o",
@@ -364,7 +367,7 @@ def test_search_and_learns_searches_do_not_count_tokens(tmp_path):
     assert any("M = 4 assumed" in note for note in done.contents.notes)
     path = sal(tmp_path / "Q" / "beam_search_completions.jsonl", [sal_row(2, answers, scores), sal_row(3, answers[:3])])
     done = imported_from(path, store, "y")
-    assert "3 completions, which is no multiple" in done.contents.skipped[0].reason and done.source.runs[0].spec.width == 4
+    assert "3 completions, which is no multiple" in done.contents.skipped[0][1] and done.source.runs[0].spec.width == 4
 
 
 # -- plain, and back -------------------------------------------------------------------------------------------
@@ -514,8 +517,8 @@ def test_a_line_that_does_not_fit_is_skipped_by_number(tmp_path, change, reason)
     lines.insert(1, json.dumps(plain_rows(1)[0] | {"problem": "odd"} | change))
     (tmp_path / "mine.jsonl").write_text("\n".join(lines))
     done = imported_from(tmp_path / "mine.jsonl", Store(tmp_path / "runs"))
-    [skip] = done.contents.skipped
-    assert reason in skip.reason and skip.source == "mine.jsonl, line 2" and done.source.count == 3
+    [(source, told)] = done.contents.skipped
+    assert reason in told and source == "mine.jsonl, line 2" and done.source.count == 3
 
 
 def test_a_damaged_byte_costs_its_own_line_only(tmp_path):
@@ -524,8 +527,8 @@ def test_a_damaged_byte_costs_its_own_line_only(tmp_path):
     lines[1] = lines[1].replace(b"p1", b"\xff1")
     (tmp_path / "mine.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(lines))
     done = imported_from(tmp_path / "mine.jsonl", Store(tmp_path / "runs"))
-    assert done.source.count == 2 and [skip.source for skip in done.contents.skipped] == ["mine.jsonl, line 1", "mine.jsonl, line 2"]
-    assert "can't decode byte 0xff" in done.contents.skipped[1].reason
+    assert done.source.count == 2 and [source for source, _ in done.contents.skipped] == ["mine.jsonl, line 1", "mine.jsonl, line 2"]
+    assert "can't decode byte 0xff" in done.contents.skipped[1][1]
 
 
 def test_one_record_without_scores_takes_the_others_from_no_pool(tmp_path):

@@ -232,7 +232,7 @@ class Counting(Judge):
         verdict = super().verdict(gold, answer)
         self.slowest = max(self.slowest, time.monotonic() - before)
         if self.judged % 50 == 0:
-            self.memory = max(self.memory, _peak(self.pid))
+            self.memory = max(self.memory, _peak(self.process.pid))
         return verdict
 
 

@@ -75,7 +75,7 @@ def test_an_import_that_is_killed_is_none_and_is_completed_by_doing_it_again(tmp
 
 
 def test_an_endless_judgement_ends_with_the_study_that_asked_for_it(tmp_path):
-    judging = "g = Grader(judge=Judge(600)); g.right('x+1', '1+x'); print(g.judge.pid, flush=True); g.right('42', '9^{9^{9}}!')"
+    judging = "g = Grader(judge=Judge(600)); g.right('x+1', '1+x'); print(g.judge.process.pid, flush=True); g.right('42', '9^{9^{9}}!')"
     code = f"from tts.tasks.grading import Grader, Judge; {judging}"
     asking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     judge = int(asking.stdout.readline())
@@ -162,10 +162,10 @@ def test_a_busy_machine_makes_no_right_answer_wrong():
     """The judge gets no processor for four times its limit."""
     with Grader(judge=Judge(0.5)) as grader:
         assert grader.right("\\frac{1}{3}", "\\frac{2}{6}")
-        judge = grader.judge.pid
+        judge = grader.judge.process.pid
         os.kill(judge, signal.SIGSTOP)
         threading.Timer(2, os.kill, (judge, signal.SIGCONT)).start()
-        assert grader.right("\\frac{3}{4}", "\\frac{6}{8}") and grader.judge.pid == judge
+        assert grader.right("\\frac{3}{4}", "\\frac{6}{8}") and grader.judge.process.pid == judge
 
 
 def test_a_text_that_no_judge_survived_is_put_before_no_other():

@@ -62,14 +62,13 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
     Every file is written whole or not at all, and the list of what there is last: an import that was cut off is none, and is completed
     by doing it again. One that other files replace is none from before its problems change until the list is that of the new ones.
     It is known again by ``root``, the folder or file that was read, or names of sources; ``policy`` and ``prm`` as of :func:`renamed`.
-    ``scores`` is ``sigmoid`` where the scores are logits. Raises :class:`ExchangeError` where nothing can be used, or another folder was
-    imported under that name.
+    ``scores`` is ``sigmoid`` for logits. Raises :class:`ExchangeError` where nothing can be used, or ``name`` is another folder's.
     """
     named = re.fullmatch(r"[\w.-]+", name) and not name.startswith(".")
     expect(named, f"{name!r} is no name for an import; use letters, digits, dots and dashes")
     folder = store.folder / FOLDER / name
     root = str(root.resolve()) if isinstance(root, Path) else root
-    _check_name(folder, name, root)
+    _check_name(folder, root)
     if scores == "sigmoid":
         outside = any(not 0 <= score <= 1 for record in contents.records for score in record.scores)
         expect(outside, "--scores sigmoid is for logits, and all scores of these files are in [0, 1] already; leave it out")
@@ -85,13 +84,13 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
         kept = "kept, but no preset shows what lacks the first problem of the others; import runs on other problems by themselves"
         contents.notes.append(f"{', '.join(dict.fromkeys(apart))}: {kept}")
     if not runs:
-        reasons = "".join(f"\n  {skip.source}: {skip.reason}" for skip in contents.skipped[:10])
+        reasons = "".join(f"\n  {source}: {reason}" for source, reason in contents.skipped[:10])
         more = f"\n  ... and {len(contents.skipped) - 10} more" if len(contents.skipped) > 10 else ""
         of = f"{contents.name or contents.format} in {root}"
         raise NothingUsable(f"none of the {len(contents.skipped)} records of {of} can be used:{reasons}{more}")
     content = digest(problems, runs)
     with store.lock(wait=True):
-        _check_name(folder, name, root)  # another process may have taken it meanwhile
+        _check_name(folder, root)  # another process may have taken it meanwhile
         held = [_write_run(store, run, problems, name, content) for run in tqdm(runs, desc="runs", unit="run", delay=2)]
         source = Import(folder, name, content, len(problems), tuple(held))
         written = presets.build(source)
@@ -104,7 +103,7 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
             "problems": source.count,
             "runs": [run.stored for run in held],
             "notes": contents.notes,
-            "skipped": [skip._asdict() for skip in contents.skipped],
+            "skipped": [{"source": source, "reason": reason} for source, reason in contents.skipped],
             "grades": regraded.grades,
             "votes": [[*vote, *counts] for vote, counts in sorted(regraded.votes.items())],
             "differences": regraded.differences,
@@ -115,10 +114,10 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
     return Done(contents, source, written, regraded, dropped)
 
 
-def _check_name(folder: Path, name: str, root: str) -> None:
+def _check_name(folder: Path, root: str) -> None:
     path = folder / MANIFEST
     if path.exists() and (held := imported.manifest(path).get("source")) != root:
-        raise ExchangeError(f"{name} is the name of an import of {held} already; give --name another")
+        raise ExchangeError(f"{folder.name} is the name of an import of {held} already; give --name another")
 
 
 def _write_folder(source: Import, problems: list[dict], written: list[presets.Preset], manifest: dict) -> None:

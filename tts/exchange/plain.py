@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tts.analysis.grades import VERDICTS, Judges
+from tts.analysis.grades import Judges
 from tts.common.files import replacing
 from tts.exchange.reading import clean_scores, objects, steps_and_scores, total, whole_number
 from tts.exchange.records import COUNTS, SAMPLES, Contents, ExchangeError, Header, Record, Solution, expect, pack, writing
@@ -19,7 +19,6 @@ from tts.store.run_spec import RunSpec
 from tts.store.store import Run, Store
 from tts.tasks import task_of_key
 from tts.tasks.maths import MATHS
-from tts.tasks.verdicts import Verdicts
 
 NAME = "plain"
 REQUIRED = ("problem", "answer", "completions")
@@ -119,13 +118,12 @@ def rows(store: Store, graded: bool = False) -> Iterator[dict]:
     """
     runs = [run for run in store.runs() if any(run.folder.glob("*.parquet"))]
     headers = _headers(runs)
-    verdicts = Verdicts(store.folder / VERDICTS)
     with Judges() if graded else nullcontext() as judges:
         for run in sorted(runs, key=lambda run: json.dumps(headers[run.key], sort_keys=True)):
             for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
                 completions = [{"text": MATHS.join(t["steps"])} | {key: t[key] for key in _SOLUTION} for t in row["trajectories"]]
                 if judges:
-                    [grades] = judges.of_rows([row], task_of_key(run.spec.task), verdicts)
+                    [grades] = judges.of_rows([row], task_of_key(run.spec.task), judges.verdicts(store.folder))
                     for one, right, status in zip(completions, grades.correct, grades.status):
                         one |= {"correct": right, "outcome": status}
                 named = {"id": row["problem_id"], "problem": row["problem"], "answer": row["answer"]}

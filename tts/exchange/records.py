@@ -85,13 +85,6 @@ def pack(solutions: Sequence[Solution]) -> bytes:
     return zlib.compress(json.dumps(solutions).encode(), 1)
 
 
-class Skip(NamedTuple):
-    """Something that was not used, and why."""
-
-    source: str
-    reason: str
-
-
 @dataclass
 class Contents:
     """What files of one format hold of one problem set, in their order."""
@@ -99,13 +92,13 @@ class Contents:
     format: str
     name: str = ""  # of the problem set, as far as the files tell it
     records: list[Record] = field(default_factory=list)
-    skipped: list[Skip] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # sources that were not used, and why
     notes: list[str] = field(default_factory=list)  # quirks of the files, and what was made of them
     unnamed: bool = False  # whether the format has no names of models
     sources: list[dict] = field(default_factory=list)  # where the files are from, with the revision, for the import's list
 
     def skip(self, source: object, reason: str) -> None:
-        self.skipped.append(Skip(str(source), reason))
+        self.skipped.append((str(source), reason))
 
     @contextmanager
     def using(self, source: str) -> Iterator[None]:

@@ -88,8 +88,7 @@ def is_release(source: str) -> bool:
 def releases(source: str, prm: str = "") -> list[Release]:
     """A source's configurations, of which nothing is fetched yet.
 
-    Raises :class:`ExchangeError` where it holds none, or one without parquet files; ``ModelError`` where the Hub cannot be reached, or
-    refuses.
+    Raises :class:`ExchangeError` where it holds none, or one without parquet files; ``ModelError`` where the Hub fails or refuses.
     """
     if source.startswith(HUB):
         repo, _, revision = source.removeprefix(HUB).partition("@")

@@ -30,14 +30,9 @@ def import_all(
 ) -> Iterator[str]:
     """Imports all that folders, files or datasets hold, and says of each problem set what :func:`lines` says.
 
-    Several datasets of released runs make one import.
-
-    Args:
-        name: name of the import; the folder's by default, with the problem set's, or the format's where it holds several.
-        policy, prm: names of the models, where the format has none.
-        scores: ``sigmoid`` where the files' scores are logits.
-
-    Raises ``ExchangeError`` where there is nothing to import, ``ModelError`` where a dataset cannot be fetched.
+    Several datasets of released runs make one import. Its ``name`` is the folder's by default, with the problem set's, or the format's
+    where it holds several. ``policy``, ``prm`` and ``scores`` are as of :func:`importing.import_into`. Raises ``ExchangeError`` where
+    there is nothing to import, ``ModelError`` where a dataset cannot be fetched.
     """
     expect(scores in ("", "sigmoid"), f"--scores {scores}: sigmoid is known, which makes probabilities of logits")
     named = list(map(str, sources))
@@ -83,12 +78,10 @@ def lines(done: Done) -> Iterator[str]:
     yield f"{source.name}: {source.count} problems, format {contents.format}, in {source.folder}"
     yield "found:"
     yield from (f"  {held}" for held in source.runs)
-    for held in source.runs:
-        if held.outside:
-            low, high = held.outside
-            yield f"  scores from {low:.3g} to {high:.3g}, not in [0, 1]: no PRM-Vote and no product; --scores sigmoid maps logits"
+    for low, high in (held.outside for held in source.runs if held.outside):
+        yield f"  scores from {low:.3g} to {high:.3g}, not in [0, 1]: no PRM-Vote and no product; --scores sigmoid maps logits"
     yield from _counted("notes", contents.notes, source)
-    yield from _counted("not used", [f"{skip.source}: {skip.reason}" for skip in contents.skipped], source)
+    yield from _counted("not used", [f"{place}: {reason}" for place, reason in contents.skipped], source)
     yield from _counted("scores given here to what these files replace, deleted with it", done.dropped, source)
     if (regraded := done.regraded).grades:
         yield f"{regraded.grades} recorded grades recomputed, {len(regraded.differences)} differ"

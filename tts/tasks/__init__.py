@@ -1,7 +1,7 @@
 """Kinds of problems: their sets, prompts, steps, answers, grading, selection."""
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
+from pkgutil import resolve_name
 
 from tts.tasks.base import Task, changed
 
@@ -21,8 +21,7 @@ def task_named(name: str) -> Task:
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}; known: {', '.join(TASKS)}")
     if isinstance(entry := TASKS[name], str):
-        module, _, attribute = entry.partition(":")
-        TASKS[name] = entry = getattr(import_module(module), attribute)
+        TASKS[name] = entry = resolve_name(entry)
     return entry
 
 

@@ -81,10 +81,7 @@ class Task:
 
 @cache
 def changed(task: Task, system: str | None, ways: tuple[str, ...]) -> Task:
-    """The task with another system prompt, unless that is None, and other ways of finding an answer, where any are given.
-
-    Raises ``ValueError`` where it does not have these ways.
-    """
+    """The task with another system prompt, unless None, and other ways of finding an answer, if any; ``ValueError`` for unknown ways."""
     if system is None and not ways:
         return task
     if unknown := [way for way in ways if way not in task.known_ways]:

@@ -45,21 +45,18 @@ class Grader(AbstractContextManager):
     def _decide(self, at_a_glance: Callable[[str, str], bool | None], first: str, second: str | None) -> bool:
         if second is None or len(second) > self.task.longest:
             return False
-        first, second = self.task.normal(first), self.task.normal(second)
-        verdict = at_a_glance(first, second)
-        return self._judged_once(first, second) if verdict is None else verdict
-
-    def _judged_once(self, first: str, second: str) -> bool:
-        pair = first, second
+        pair = self.task.normal(first), self.task.normal(second)
+        if (verdict := at_a_glance(*pair)) is not None:
+            return verdict
         if pair not in self._verdicts:
-            equal = self._kept.of(self.task, *pair) if self._kept else None
-            if equal is None:
-                if (equal := self.judge.verdict(*pair)) is None:
-                    self.doubted.add(second)
+            verdict = self._kept.of(self.task, *pair) if self._kept else None
+            if verdict is None:
+                if (verdict := self.judge.verdict(*pair)) is None:
+                    self.doubted.add(pair[1])
                     return False
                 if self._kept:
-                    self._kept.keep(self.task, *pair, equal)
-            self._verdicts[pair] = equal
+                    self._kept.keep(self.task, *pair, verdict)
+            self._verdicts[pair] = verdict
         return self._verdicts[pair]
 
 

@@ -27,13 +27,8 @@ class Judge:
         self.seconds, self.memory_mb, self.stop = seconds, memory_mb, stop or threading.Event()
         self.deaths = 0  # processes that were lost or killed
         self.hopeless: dict[str, bool | None] = {}  # texts that no process survived: the verdict on all their pairs, which need not wait
-        self._process: subprocess.Popen | None = None
+        self.process: subprocess.Popen | None = None
         self._connection: Connection
-
-    @property
-    def pid(self) -> int:
-        """Number of the process; 0 for none."""
-        return self._process.pid if self._process else 0
 
     def verdict(self, gold: str, answer: str) -> bool | None:
         """Whether two answers are equal; None where processes were lost or waited for too long, so that another try may tell.
@@ -44,7 +39,7 @@ class Judge:
             if text in self.hopeless:
                 return self.hopeless[text]
         for _ in range(_TRIES):
-            if self._process is None:
+            if self.process is None:
                 self._start()
             parsed, deadline = 0, time.monotonic() + PATIENCE * self.seconds
             try:
@@ -54,7 +49,7 @@ class Judge:
                 return equal
             except (EOFError, OSError) as error:  # it is late, or has ended: at its own limit, or by whatever takes a process
                 late = isinstance(error, TimeoutError)
-                certain = not late and self._process is not None and self._process.wait() == -signal.SIGPROF
+                certain = not late and self.process is not None and self.process.wait() == -signal.SIGPROF
                 self.close()
                 self.deaths += 1
                 if late or certain:
@@ -68,18 +63,18 @@ class Judge:
         return verdict
 
     def close(self) -> None:
-        if self._process is not None:
-            with self._process:
-                self._process.kill()
+        if self.process is not None:
+            with self.process:
+                self.process.kill()
             self._connection.close()
-            self._process = None
+            self.process = None
 
     def _start(self) -> None:
         self._connection, its_end = Pipe()
         command = [sys.executable, "-m", "tts.tasks.judge_process", *map(str, (its_end.fileno(), self.memory_mb, self.seconds))]
         nothing = subprocess.DEVNULL
         with its_end:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, pass_fds=[its_end.fileno()])
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, pass_fds=[its_end.fileno()])
         try:
             self._receive(time.monotonic() + _START)
         except BaseException as error:

@@ -3,11 +3,10 @@
 Two families share one representation, an expression tree:
 
 - ``chain``: operations applied one after the other, written ``47,+38,*3,-19=?``;
-- ``tree``: a parenthesised expression, written ``(12+7)*(9-4)=?``, in which several next steps are
-  valid, because any sub-expression whose two sides are numbers may be worked out next.
+- ``tree``: a parenthesised expression, written ``(12+7)*(9-4)=?``, in which any sub-expression of two numbers may come next.
 
-A solution is a list of steps. A *terse* step is ``47+38=85``; a *verbose* one also restates what is left,
-``47+38=85;85,*3,-19``. The last step is ``\\boxed{236}``. All numbers lie in 0..999.
+A solution is a list of steps. A *terse* step is ``47+38=85``; a *verbose* one also restates what is left, ``47+38=85;85,*3,-19``. The
+last step is ``\\boxed{236}``. All numbers lie in 0..999.
 """
 
 from __future__ import annotations
@@ -121,8 +120,7 @@ def step_text(equation: str, rest: Node | int, family: Family, style: Style) -> 
 def first_error(problem: PocketProblem, steps: Sequence[str]) -> tuple[int, int] | None:
     """Where a solution first goes wrong: ``(step, character)``, counted from 0, or None where every step is valid.
 
-    The character is the first one that no valid step shares; it is the step's length where the step stops
-    short of a valid one. Steps after a boxed answer are wrong.
+    The character is the first that no valid step shares, or the step's length where it stops short of one. Steps after an answer are wrong.
     """
     state: Node | int = problem.expression
     finished = False

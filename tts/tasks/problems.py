@@ -40,22 +40,20 @@ def load_problems(name: str, count: int | None = None, split: str = "test", seed
 def problem_rows(name: str, count: int | None = None, split: str = "test", seed: int = 0) -> list[dict]:
     """Problems of a set (``id``, ``problem``, ``answer``, ``task``), in the order of their ids; a longer list starts with the shorter one.
 
-    The study's sets have no development problems. A problem of theirs belongs to ``selection`` (on which a strategy may be
-    chosen) or to ``test`` by the first byte of the SHA-256 of its text, odd or even: 245 and 255 of MATH-500, 16 and 14 of
-    AIME24. Its id is made of the same hash, so that a copy from elsewhere gives the same problems the same samples.
+    The study's sets have no development problems. A problem of theirs belongs to ``selection`` (on which a strategy may be chosen) or to
+    ``test`` by the first byte of the SHA-256 of its text, odd or even: 245 and 255 of MATH-500, 16 and 14 of AIME24. Its id is made of
+    the same hash, so that a copy from elsewhere gives the same problems the same samples.
 
     Args:
         name: ``pocket-main``, ``pocket-hard``; ``math500``, ``aime24`` from the Hub, or ``math500:FILE`` from a local copy;
-            ``reasoning-gym:TASK`` (with the task's own options after commas, as in ``reasoning-gym:leg_counting,max_animals=5``);
-            or a JSONL (or Parquet) file with ``problem`` and ``answer`` (and optionally ``id``) in each row, of mathematics, or of
-            the task that stands before it, as in ``text:FILE``.
+            ``reasoning-gym:TASK`` (with the task's own options after commas, as in ``reasoning-gym:leg_counting,max_animals=5``); or a
+            JSONL or Parquet file whose rows hold ``problem``, ``answer`` and perhaps ``id``, of mathematics or, as ``TASK:FILE``, a task.
         count: number of problems; None takes a whole file, or 200.
         split: development, selection or test; ``all`` for both halves of the study's sets. Other files have no splits.
         seed: seed of reasoning-gym.
 
-    Raises:
-        ProblemError: for an unknown name or split, a malformed line (with its number), a problem without an answer,
-            fewer problems than asked for, or a set that is neither on this machine nor to be had from the Hub.
+    Raises :class:`ProblemError` for an unknown name or split, a malformed line (with its number), a problem without an answer, fewer
+    problems than asked for, or a set that is neither on this machine nor to be had from the Hub.
     """
     if split not in SPLITS:
         raise ProblemError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")

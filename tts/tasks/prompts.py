@@ -81,10 +81,9 @@ def token_ids(tokenizer, texts: list[str]) -> list[list[int]]:
 
 
 def unknown_id(tokenizer) -> int | None:
-    """The id that stands for text which a tokenizer does not know; None where it knows all, as byte-level ones do.
+    """The id that stands for text which a tokenizer, transformers' or its compiled one, does not know; None where it knows all.
 
-    ``tokenizer`` is transformers' or its compiled one. The ``unk_token`` that a byte-level tokenizer declares is another mark, the end of
-    text say, which prompts may hold.
+    Byte-level ones do: the ``unk_token`` that they declare is another mark, say the end of text, which prompts may hold.
     """
     compiled = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if not hasattr(compiled, "model"):

@@ -3,6 +3,8 @@
 import hashlib
 import sqlite3
 import threading
+from contextlib import suppress
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,16 +18,14 @@ _ELSEWHERE = {"CANTOPEN", "READONLY", "BUSY", "LOCKED", "FULL", "IOERR", "PERM",
 class Verdicts:
     """Whether an answer (``second``) is right beside a reference (``first``), or the same vote as another; and which chunks are graded.
 
-    A fact is kept as its hash, so a damaged one is a fact that nobody knows, and never another one. Several processes read and write at
-    the same time. All of it can be worked out again: a damaged file is deleted and made anew, and where nothing can be written nothing is
-    kept.
+    A fact is kept as its hash, so a damaged one is a fact that nobody knows, and never another one. Several processes may read and write
+    at once. All of it can be worked out again: a damaged file is made anew, and where nothing can be written nothing is kept.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.writable = True  # whether what was kept last was written
         self._lock = threading.Lock()  # one connection serves all threads
-        self._open: sqlite3.Connection | None = None
 
     def of(self, task: Task, first: str, second: str) -> bool | None:
         """The verdict on a pair; None where none was kept."""
@@ -42,34 +42,31 @@ class Verdicts:
         with self._lock:
             for _ in range(2):
                 try:
-                    found = self._connection().execute(statement, (fact,)).fetchall()
+                    found = self._connection.execute(statement, (fact,)).fetchall()
                     self.writable |= writes
                     return found
                 except sqlite3.DatabaseError as error:
                     if error.sqlite_errorname.split("_")[1] in _ELSEWHERE:
                         break
-                    self._delete()
-                except OSError:
-                    break
+                    with suppress(OSError):
+                        self._delete()
             self.writable &= not writes
             return []
 
+    @cached_property
     def _connection(self) -> sqlite3.Connection:
-        if self._open is None:
-            opened = sqlite3.connect(self.path, timeout=20, isolation_level=None, check_same_thread=False)
-            try:
-                # A file that a crash of the system tears is made anew, so that nobody needs to wait for the disk.
-                opened.executescript("PRAGMA synchronous = OFF; CREATE TABLE IF NOT EXISTS facts (hash BLOB PRIMARY KEY) WITHOUT ROWID")
-            except sqlite3.Error:
-                opened.close()
-                raise
-            self._open = opened
-        return self._open
+        opened = sqlite3.connect(self.path, timeout=20, isolation_level=None, check_same_thread=False)
+        try:
+            # A file that a crash of the system tears is made anew, so that nobody needs to wait for the disk.
+            opened.executescript("PRAGMA synchronous = OFF; CREATE TABLE IF NOT EXISTS facts (hash BLOB PRIMARY KEY) WITHOUT ROWID")
+        except sqlite3.Error:
+            opened.close()
+            raise
+        return opened
 
     def _delete(self) -> None:
-        if self._open is not None:
-            self._open.close()
-        self._open = None
+        if opened := vars(self).pop("_connection", None):
+            opened.close()
         for suffix in ("", "-journal"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
