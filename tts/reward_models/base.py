@@ -138,10 +138,9 @@ class StepScorer(Reader):
         nodes = [node for tree in self._trees.values() for node in tree.values() if node.state is not None]
         excess = sum(len(node.ids) for node in nodes) - self.tokens_kept
         for node in nodes:
-            if excess <= 0:
-                return
-            excess -= len(node.ids)
-            node.state = None
+            if excess > 0:
+                excess -= len(node.ids)
+                node.state = None
 
     def _parts(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> Iterator[slice]:
         """Cuts solutions into parts whose caches fit into memory; a text has at most as many tokens as characters and marks."""
