@@ -13,7 +13,7 @@ class MathShepherd:
     """``"{problem} {step} ки\\n{step} ки"``; the score is P("+") against "-" at the tag itself."""
 
     architectures = ()
-    names = ("shepherd",)
+    names: tuple[str, ...] = ("shepherd",)
 
     def __init__(self, location: str, weights: bool = True):
         self.tokenizer = load_tokenizer(location)
