@@ -30,13 +30,11 @@ _REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(==[\w.]+)?")
 def locate(name: str) -> str:
     """A model's location: its folder, else the Hub name with its commit. What is no model folder itself is made into one, once.
 
-    Args:
-        name: a folder, a pocket model, or ``owner/model``; ``gguf:PATH`` or a path that ends in ``.gguf``; ``pypi:PACKAGE==VERSION``
-            for the GGUF file in a package's wheel; a folder with an adapter (peft's LoRA), which for a PRM has a step head beside it.
+    A name is a folder, a pocket model, or ``owner/model``; ``gguf:PATH`` or a path that ends in ``.gguf``; ``pypi:PACKAGE==VERSION``
+    for the GGUF file in a package's wheel; a folder with an adapter (peft's LoRA), which for a PRM has a step head beside it.
 
-    Raises:
-        ModelError: where there is no such model, the Hub does not tell its commit, a file is missing or unfit, an adapter's base is
-            another one, or there is no network to fetch a package.
+    Raises ModelError where there is no such model, the Hub does not tell its commit, a file is missing or unfit, an adapter's base is
+    another one, or there is no network to fetch a package.
     """
     folder = files.named_folder(name)
     path = str(folder or name)
@@ -66,16 +64,11 @@ def weights_of(name: str) -> str:
 
 def _made(kind: str, parts: list[str], make: Callable[[Path], None]) -> str:
     """The folder for these parts, which tell its identity."""
-    number = files.digest_of(parts)
-
-    def identified(folder: Path) -> None:
-        make(folder)
-        (folder / files.IDENTITY).write_text(json.dumps({"identity": number, "made_from": parts}) + "\n")
-
-    return str(_once(CACHE / f"{kind}-{number}", identified))
+    identity = {"identity": files.digest_of(parts), "made_from": parts}
+    return str(_once(CACHE / f"{kind}-{identity['identity']}", make, identity))
 
 
-def _once(folder: Path, make: Callable[[Path], None]) -> Path:
+def _once(folder: Path, make: Callable[[Path], None], identity: dict | None = None) -> Path:
     """A folder that ``make`` fills once, even with several processes that ask for it; an error leaves it aside."""
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +78,8 @@ def _once(folder: Path, make: Callable[[Path], None]) -> Path:
                 shutil.rmtree(temporary, ignore_errors=True)
                 temporary.mkdir()
                 make(temporary)
+                if identity:
+                    (temporary / files.IDENTITY).write_text(json.dumps(identity) + "\n")
                 temporary.replace(folder)
     return folder
 

@@ -1,7 +1,4 @@
-"""Process reward models: one file per family.
-
-A model that cannot be loaded or is refused, or a family that does not exist, raises :class:`tts.models.hub.ModelError`.
-"""
+"""Process reward models, one file per family; what does not exist, cannot be loaded or is refused raises :class:`ModelError`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,15 +46,12 @@ def register_family(name: str, place: str) -> None:
 def open_prm(name: str, batch: int = 64, share: float = 1.0, task: Task | None = None) -> RewardModel:
     """Opens a PRM by name; one whose scores do not depend on its input is refused.
 
-    Args:
-        name: a pocket PRM, a folder, a Hub name; ``implicit:NAME`` takes any causal LM's likelihood;
-            ``FAMILY:NAME`` says the family where it cannot be told; ``dial:FALSE_POSITIVE,FALSE_NEGATIVE`` is the exact
-            step checker of the pocket problems with those error rates; ``vllm:NAME`` runs a PRM by vLLM,
-            ``FAMILY:http://HOST:PORT/v1#MODEL`` by a vLLM server.
-        batch: rows per forward pass.
-        share: share of the device's memory that caches may be reckoned from.
-        task: the task of its problems, for those that read what a policy would or check steps; by default mathematics, or for the
-            checker the pocket problems.
+    ``name`` is a pocket PRM, a folder, a Hub name; ``implicit:NAME`` takes any causal LM's likelihood; ``FAMILY:NAME`` says the family
+    where it cannot be told; ``dial:FALSE_POSITIVE,FALSE_NEGATIVE`` is the exact step checker of the pocket problems with those error
+    rates; ``vllm:NAME`` runs a PRM by vLLM, ``FAMILY:http://HOST:PORT/v1#MODEL`` by a vLLM server.
+
+    A forward pass has ``batch`` rows; caches are reckoned from a ``share`` of the device's memory. ``task`` is that of the problems, for
+    PRMs that read what a policy would or check steps; by default mathematics, or for the checker the pocket problems.
     """
     family, location = family_of(name)
     if family == DIAL:

@@ -31,19 +31,16 @@ class Family(Protocol):
         """Token ids of each (problem, steps) up to and including where the last step's score is read; without steps, the opening."""
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
-        """One score per row, each row being one step's new tokens.
+        """One score per row, each row being one step's new ``tokens``, unpadded ids.
 
-        Args:
-            before: ``(rows, width)``, the hidden state at the token before the first new one.
-            hidden: ``(rows, new, width)``; what is right of a row's own tokens means nothing.
-            tokens: each row's new token ids, unpadded.
+        Their hidden states are ``(rows, new, width)``; what is right of a row's own tokens means nothing. ``before`` ``(rows, width)`` is
+        the state at the token before the first new one.
         """
 
 
 def last(hidden: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
     """The hidden state at each row's last new token, ``(rows, width)``; arguments as :meth:`Family.read` gets them."""
-    ends = torch.tensor([len(ids) - 1 for ids in tokens], device=hidden.device)
-    return hidden[torch.arange(len(tokens), device=hidden.device), ends]
+    return torch.stack([states[len(ids) - 1] for states, ids in zip(hidden, tokens)])
 
 
 def padded(tokens: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,7 +86,7 @@ class Reader:
 
 
 class StepScorer(Reader):
-    """A PRM of any family.
+    """A PRM of any family, ``batch`` rows in a forward pass; ``share`` of the device is ours, where others work beside us.
 
     Distinct steps are scored once per problem (:mod:`tts.reward_models.prefix_plan`). Between calls, the cache of the steps scored last
     is kept, since a search extends those next.
@@ -99,8 +96,6 @@ class StepScorer(Reader):
 
     Caches take a quarter of the device's memory at most, the batch's and the kept ones each: a large model forwards fewer rows at
     once, scores fewer solutions side by side, and reads a step from the start whose beginning had to be dropped. No score changes.
-
-    A forward pass has ``batch`` rows; ``share`` of the device is ours, where others work beside us.
     """
 
     def __init__(self, name: str, family: Family, batch: int = 64, context: int = 1 << 30, share: float = 1.0):
@@ -143,10 +138,9 @@ class StepScorer(Reader):
         nodes = [node for tree in self._trees.values() for node in tree.values() if node.state is not None]
         excess = sum(len(node.ids) for node in nodes) - self.tokens_kept
         for node in nodes:
-            if excess <= 0:
-                return
-            excess -= len(node.ids)
-            node.state = None
+            if excess > 0:
+                excess -= len(node.ids)
+                node.state = None
 
     def _parts(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> Iterator[slice]:
         """Cuts solutions into parts whose caches fit into memory; a text has at most as many tokens as characters and marks."""

@@ -13,15 +13,18 @@ class MathShepherd:
     """``"{problem} {step} ки\\n{step} ки"``; the score is P("+") against "-" at the tag itself."""
 
     architectures = ()
-    names = ("shepherd",)
+    names: tuple[str, ...] = ("shepherd",)
 
     def __init__(self, location: str, weights: bool = True):
         self.tokenizer = load_tokenizer(location)
         self.tag, *self.labels = (token_id(self.tokenizer, text, location, "math-shepherd") for text in (" ки", " +", " -"))
         if weights:
-            self.model = load_causal_lm(location)
-            self.backbone = self.model.base_model
-            self._head = self.model.get_output_embeddings().weight[self.labels].float()
+            self._load(location)
+
+    def _load(self, location: str) -> None:
+        self.model = load_causal_lm(location)
+        self.backbone = self.model.base_model
+        self._head = self.model.get_output_embeddings().weight[self.labels].float()
 
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         tagged = ["\n".join(f"{step.strip()} ки" for step in steps) for _, steps in solutions]

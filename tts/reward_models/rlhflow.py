@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 
 from tts.models.hub import ModelError
-from tts.models.loading import load_causal_lm, load_tokenizer, token_id
+from tts.models.loading import load_tokenizer, token_id
 from tts.reward_models.math_shepherd import MathShepherd
 from tts.reward_models.prefix_plan import Steps
 from tts.tasks.prompts import PINNED_DATE
 
 
-class RLHFlow:
+class RLHFlow(MathShepherd):
     """Llama's chat template; each step is a user's turn, the problem before the first, and the earlier ones were answered "+".
 
     The score is P("+") against "-" where the answer to the last step begins. The authors give no system message, so the template's
     own stands there, with its date, which is pinned to the one that the published template has by default.
     """
 
-    architectures = ()
     names = ("llama3.1-8b-prm", "rlhflow-prm")
 
     def __init__(self, location: str, weights: bool = True):
@@ -25,9 +24,7 @@ class RLHFlow:
             raise ModelError(f"the tokenizer of {location!r} has no chat template: not a PRM of the family rlhflow")
         self.labels = [token_id(self.tokenizer, text, location, "rlhflow") for text in ("+", "-")]
         if weights:
-            self.model = load_causal_lm(location)
-            self.backbone = self.model.base_model
-            self._head = self.model.get_output_embeddings().weight[self.labels].float()
+            self._load(location)
 
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         return self.tokenizer([self._text(problem, steps) for problem, steps in solutions], add_special_tokens=False)["input_ids"]
@@ -39,5 +36,3 @@ class RLHFlow:
         if not steps:  # a step follows within the same turn
             text = text[: text.rindex(problem.strip()) + len(problem.strip())]
         return text
-
-    read = MathShepherd.read

@@ -1,7 +1,4 @@
-"""PRMs that vLLM runs, by itself (``vllm:NAME``) or behind its server (``FAMILY:http://HOST:PORT/v1#MODEL``).
-
-The families' rendering is theirs; vLLM gives two logits at each token (its task ``token_classify``).
-"""
+"""PRMs that vLLM runs, by itself (``vllm:NAME``) or behind its server (``FAMILY:http://HOST:PORT/v1#MODEL``)."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence

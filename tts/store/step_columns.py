@@ -1,7 +1,4 @@
-"""Steps that searches of a problem share, from one search to the next.
-
-A stored step is unpacked when a search asks for it, since most are never asked for.
-"""
+"""Steps that searches of a problem share, from one to the next; a stored one is unpacked when it is asked for, since most never are."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,13 +30,10 @@ class ChunkSteps(Mapping[StepKey, Step]):
 
 
 class StepCache:
-    """The steps of one chunk: opened for it, asked by the policy, told what was newly sampled, and written with the chunk.
-
-    Where several of the chunks that earlier searches made of its problems hold the same path, the first one's step counts.
-    """
+    """The steps of one chunk: opened for it, asked by the policy, told what was newly sampled, and written with the chunk."""
 
     def __init__(self, chunks: Iterable[ChunkSteps] = ()):
-        self.chunks = list(chunks)
+        self.chunks = list(chunks)  # that earlier searches made of its problems; the first one's step counts where several have it
         self.sampled: list[Step] = []  # anew
 
     def get(self, key: StepKey) -> Step | None:

@@ -61,21 +61,13 @@ class Run:
     def write(
         self,
         problems: Sequence[dict],
-        rows: Iterable[dict],
-        seconds: float,
-        limits: Sequence[str] = (),
-        steps: pa.ListArray | None = None,
-        unread: Mapping[str, int] | None = None,
+        rows: Iterable[dict],  # of :data:`SCHEMA`, of the problems
+        seconds: float,  # wall time that it took to make
+        limits: Sequence[str] = (),  # shortcomings of the engine, in words
+        steps: pa.ListArray | None = None,  # that were sampled for it, as of :meth:`StepCache.column`
+        unread: Mapping[str, int] | None = None,  # by the PRM, as :meth:`tts.reward_models.base.Reader.report_unread` counts it
     ) -> None:
-        """Commits a chunk: a temporary file, flushed, then renamed; raises :class:`StoreError` where the folder cannot be written.
-
-        Args:
-            rows: rows of :data:`SCHEMA`, of the problems.
-            seconds: wall time that it took to make.
-            limits: shortcomings of the engine, in words.
-            steps: column of the steps that were sampled for it, as of :meth:`StepCache.column`.
-            unread: what the PRM could not read, as :meth:`tts.reward_models.base.Reader.report_unread` counts it.
-        """
+        """Commits a chunk: a temporary file, flushed, then renamed; raises :class:`StoreError` where the folder cannot be written."""
         notes = {"seconds": f"{seconds:.3f}", checksum.KEY: checksum.BLANK}
         notes |= {name: json.dumps(kept) for name, kept in {"limits": list(limits), "unread": dict(unread or {})}.items() if kept}
         schema = (SCHEMA if steps is None else SCHEMA.append(STEPS)).with_metadata(notes)
@@ -208,7 +200,10 @@ class Store:
 
     def run(self, spec: RunSpec) -> Run:
         """The run of a spec; nothing is written before its first chunk, but for the spec itself."""
-        return _run(self.folder / f"{_name(spec)}-{spec.key}", spec)
+        names = [spec.method, _policy_name(spec)]
+        if spec.prm:
+            names.append(Path(spec.prm.name.partition("?")[0].replace(":", "-")).name[:60])
+        return _run(self.folder / "-".join([*names, str(spec.n), spec.key]), spec)
 
     def open(self, spec: RunSpec) -> Run:
         """The run of a spec, its folder made and the spec written into it; raises :class:`StoreError` where that cannot be."""
@@ -302,13 +297,6 @@ def _stored_run(note: Path) -> Run:
         if not note.parent.name.endswith(f"-{spec.key}"):
             raise ValueError("it does not describe the run that its folder is named after")
         return _run(note.parent, spec)
-
-
-def _name(spec: RunSpec) -> str:
-    parts = [spec.method, _policy_name(spec)]
-    if spec.prm:
-        parts.append(Path(spec.prm.name.partition("?")[0].replace(":", "-")).name[:60])
-    return "-".join([*parts, str(spec.n)])
 
 
 def _policy_name(spec: RunSpec) -> str:
