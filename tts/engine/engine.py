@@ -86,26 +86,17 @@ class Engine:
 
     What is counted and compared lies in numpy, whose small operations cost a fraction of torch's; a step takes one copy to the
     model's device and one back.
-
-    Args:
-        backbone: model without its head (``model.base_model``).
-        reading: texts read at once, at most.
-        sampling: rows that are sampled at once.
-        head: layer from hidden states to logits, of an engine that samples; so are ``marks`` of its vocabulary.
-
-    Attributes:
-        room: tokens that the cache of texts that are read may hold.
     """
 
-    room = 1 << 62
+    room = 1 << 62  # tokens that the cache of texts that are read may hold
 
     def __init__(
         self,
-        backbone: PreTrainedModel,
-        reading: int,
-        sampling: int = 0,
-        head: torch.nn.Module | None = None,
-        marks: Marks | None = None,
+        backbone: PreTrainedModel,  # without its head (``model.base_model``)
+        reading: int,  # texts read at once, at most
+        sampling: int = 0,  # rows that are sampled at once
+        head: torch.nn.Module | None = None,  # from hidden states to logits, of an engine that samples
+        marks: Marks | None = None,  # of its vocabulary, likewise
     ):
         self.model = CachedModel(backbone)
         self.device, self.token_bytes = backbone.device, self.model.token_bytes
