@@ -15,7 +15,6 @@ from typing import Protocol, TypedDict
 from tts.policies.base import child_of
 from tts.search.base import Candidate, Status
 from tts.search.driver import Policy, Ticket
-from tts.search.sampling import Sampling
 
 
 class Step(TypedDict):
@@ -53,15 +52,8 @@ class Remembering:
         self._ready: list[tuple[Ticket, list[Candidate]]] = []
 
     @property
-    def sampling(self) -> Sampling:
-        return self.policy.sampling
-
-    @property
     def starved(self) -> bool:
         return self.policy.starved
-
-    def root(self, problem_id: str, problem: str) -> Candidate:
-        return self.policy.root(problem_id, problem)
 
     def submit(self, request: Ticket, parent: Candidate, count: int, whole: bool) -> None:
         if not whole:
