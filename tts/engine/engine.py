@@ -1,7 +1,7 @@
 """A causal transformer that reads texts, and samples: one token for all sequences at a time, which enter, end and leave meanwhile.
 
-Samples of the same tokens are one row until they draw different ones: the model's next distribution is the same for all of them, only
-the noise is each one's own. Samples of a small policy agree over most of a step, and a search asks for many from the same place.
+Samples of the same tokens are one row until they draw different ones (``docs/engine.md``): those of a small policy agree over most of a
+step, and a search asks for many from the same place.
 """
 
 from collections import deque
@@ -79,13 +79,10 @@ class Reading(NamedTuple):
 
 
 class Engine:
-    """A causal transformer over caches that sequences enter, leave and fork. It knows no tokenizer and no search.
+    """:meth:`sample` decodes a token for all samples under way, :meth:`read` reads texts; what either parked, both go on from.
 
-    :meth:`sample` decodes a token for all samples under way, :meth:`read` reads texts; what either parked, both go on from. A sample's
-    noise depends on its key and position alone.
-
-    What is counted and compared lies in numpy, whose small operations cost a fraction of torch's; a step takes one copy to the
-    model's device and one back.
+    It knows no tokenizer and no search. What is counted and compared lies in numpy, whose small operations cost a fraction of torch's; a
+    step takes one copy to the model's device and one back.
     """
 
     room = 1 << 62  # tokens that the cache of texts that are read may hold

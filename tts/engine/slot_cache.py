@@ -1,17 +1,8 @@
-"""A KV cache with one slot per sequence: sequences enter, leave and fork while others go on.
+"""A KV cache with one slot per sequence: sequences enter, leave and fork while others go on; ``docs/engine.md`` shows a small case.
 
-A small case. Slot 0 holds the sequence a b c d, and two others are to go on from it::
-
-    parked S = [abcd]                park(0, 4): a copy, which never changes
-    slot 1 -> S, 4 positions         load: nothing is copied; the slot reads S in place
-    slot 2 -> S, 4 positions
-    slot 1 =  S + e f                it writes what is its own behind what it shares
-    parked T = [abcd][ef]            park(1, 6): only "ef" is copied, the part "abcd" is S's own
-    slot 3 -> T, 5 positions         load of a beginning: a b c d from the first part, e from the second
-    slot 3 =  T up to e, + g
-
-S and T are states. A state is a list of parts; a part lives as long as a state or a slot refers to it. Attention that is not compiled
-cannot read parts; then a load copies them into the slot, and what is parked shares parts all the same.
+What is parked is a state, a list of parts that never change; a part lives as long as a state or a slot refers to it. A slot reads what it
+shares in place, and writes what is its own behind that. Attention that is not compiled cannot read parts; then a load copies them into the
+slot, and what is parked shares parts all the same.
 """
 
 from __future__ import annotations
