@@ -130,10 +130,7 @@ class Told:
 
 
 class RequestPolicy(EnginePolicy):
-    """A policy whose engine is asked for each sample by itself, with a seed of its own, and batches as it likes.
-
-    An engine's file derives from it, and says how to send a question, receive answers and abort.
-    """
+    """A policy whose engine is asked for each sample by itself, with a seed of its own, and batches as it likes."""
 
     def __init__(self, name: str, sampling: Sampling, batch: int, context: int, task: Task = MATHS):
         super().__init__(name, sampling, batch, context, task)

@@ -1,9 +1,8 @@
 """Steps that are known already are not sampled again.
 
-A sample's noise depends on its path alone, so two searches of a problem by the same policy, with other budgets, methods or
-PRMs, get the very same continuations wherever they extend the same candidate. What one search had sampled serves the next.
-An engine that cannot repeat its samples (a server that ignores seeds, say) gives others when it is asked again; then those that are
-known stay, for what was sampled after them belongs to them.
+A sample's noise depends on its path alone, so two searches of a problem by the same policy, with other budgets, methods or PRMs, get the
+very same continuations wherever they extend the same candidate. An engine that cannot repeat its samples (a server that ignores seeds,
+say) gives others when it is asked again; then those that are known stay, for what was sampled after them belongs to them.
 """
 
 from __future__ import annotations
