@@ -8,12 +8,7 @@ from tts.engine.slot_cache import SlotCache
 
 
 class CachedModel:
-    """Llama and Qwen2 in float32 on a CPU by :mod:`tts.engine.llama_forward`, others by their own module.
-
-    Attributes:
-        compiled: whether attention is compiled; then what sequences share is read where it was parked.
-        token_bytes: what the cache of one token takes.
-    """
+    """Llama and Qwen2 in float32 on a CPU by :mod:`tts.engine.llama_forward`, others by their own module."""
 
     def __init__(self, backbone: PreTrainedModel):
         self.backbone, self.device = backbone, backbone.device
@@ -21,7 +16,7 @@ class CachedModel:
         self.layers: int = config.num_hidden_layers
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        self.token_bytes = 2 * self.layers * heads * size * backbone.dtype.itemsize
+        self.token_bytes = 2 * self.layers * heads * size * backbone.dtype.itemsize  # of the cache of one token
         self._last_position = getattr(config, "max_position_embeddings", 1 << 30) - 1
         window = getattr(config, "sliding_window", None)
         kinds = getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"]
@@ -29,7 +24,7 @@ class CachedModel:
         self._reach = {kind: reach[kind] for kind in set(kinds)}  # positions that a layer of each kind sees, itself included
         kernels = cpu_kernels.kernels() if llama_forward.supports(backbone) else None
         self._llama = llama_forward.LlamaForward(backbone, kernels) if kernels else None
-        self.compiled = self._llama is not None
+        self.compiled = self._llama is not None  # then attention reads what sequences share where it was parked
 
     def cache(self, slots: int) -> SlotCache:
         """An empty cache."""
@@ -37,20 +32,12 @@ class CachedModel:
 
     @torch.inference_mode()
     def extend(self, cache: SlotCache, tokens: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        """Appends tokens to the sequences in the first slots.
+        """Appends token ids ``(rows, new)`` to the sequences in the first slots; gives the last hidden states ``(rows, new, width)``.
 
-        Rows may be padded at the end: what padding writes lies past the sequence and is overwritten later.
-
-        Args:
-            tokens: token ids ``(rows, new)``, right-padded.
-            start: each sequence's length before, ``(rows,)``; no less than what its slot shares.
-
-        Returns:
-            The last hidden states, ``(rows, new, width)``.
+        ``start`` is each sequence's length before, ``(rows,)``, no less than what its slot shares. Rows may be padded at the end: what
+        padding writes lies past the sequence and is overwritten later.
         """
-        positions = start[:, None]
-        if tokens.shape[1] > 1:
-            positions = positions + torch.arange(tokens.shape[1], device=start.device)
+        positions = start[:, None] + torch.arange(tokens.shape[1], device=start.device)
         cache.prepare(positions)
         return self._llama(tokens, positions, cache) if self._llama else self._module_forward(tokens, positions, cache)
 

@@ -45,13 +45,11 @@ INLINE f8 exponential(f8 x) {
     const f8 turns = larger(x, all(-87.0f)) * 1.44269504f;
     const f8 shifted = turns + 12582912.0f; /* 1.5 * 2^23: rounds, and leaves n in the lowest bits */
     const f8 rest = turns - (shifted - 12582912.0f);
+    const float factors[] = {1.339887440e-3f, 9.618437357e-3f, 5.550332471e-2f, 2.402264791e-1f, 6.931472028e-1f, 1.0f};
     f8 power = all(1.535336188e-4f);
-    power = power * rest + 1.339887440e-3f;
-    power = power * rest + 9.618437357e-3f;
-    power = power * rest + 5.550332471e-2f;
-    power = power * rest + 2.402264791e-1f;
-    power = power * rest + 6.931472028e-1f;
-    power = power * rest + 1.0f;
+    UNROLL
+    for (int i = 0; i < 6; i++)
+        power = power * rest + factors[i];
     const f8 value = power * (f8)(((i8)shifted - 0x4B400000 + 127) << 23);
     return (f8)((i8)value & (x > all(-87.0f)));
 }

@@ -20,8 +20,7 @@ import torch
 
 from tts.common.files import replacing
 
-SIZES = (16, 32, 64, 96, 128)
-"""Of a head, for which attention is compiled."""
+SIZES = (16, 32, 64, 96, 128)  # of a head, for which attention is compiled
 _SOURCE = Path(__file__).with_suffix(".c")
 _BESIDE = _SOURCE.parent / "__pycache__"
 _FOR_CAPABILITY = {"AVX2": ("-mavx2", "-mfma"), "AVX512": ("-mavx2", "-mfma")}  # torch's names; elsewhere what the compiler assumes
@@ -59,19 +58,17 @@ class Kernels:
         return out
 
     def attend(
-        self, qkv: torch.Tensor, angles: torch.Tensor, positions: torch.Tensor, held: torch.Tensor, shared: int, layer: int
+        self,
+        qkv: torch.Tensor,  # (rows * new, (heads + 2 * kv_heads) * size)
+        angles: torch.Tensor,  # cosines and signed sines by position, (positions, 2 * size)
+        positions: torch.Tensor,  # (rows, new), int64, within the angles and the capacity
+        held: torch.Tensor,  # the layer's cache, (2, slots, kv_heads, capacity, size)
+        shared: int,  # address of what each row reads where it was parked, (slots,) of tts.engine.slot_cache.SHARED
+        layer: int,
     ) -> torch.Tensor:
         """Rotates queries and keys, writes keys and values into ``held``, and attends to all that a row holds up to each position.
 
-        Args:
-            qkv: ``(rows * new, (heads + 2 * kv_heads) * size)``.
-            angles: cosines and signed sines by position, ``(positions, 2 * size)``.
-            positions: ``(rows, new)``, int64, within ``angles`` and the capacity.
-            held: the layer's cache, ``(2, slots, kv_heads, capacity, size)``.
-            shared: address of what each row reads where it was parked, ``(slots,)`` of :data:`tts.engine.slot_cache.SHARED`.
-
-        Returns:
-            ``(rows * new, heads * size)``.
+        Gives ``(rows * new, heads * size)``.
         """
         rows, new = positions.shape
         _, _, kv_heads, capacity, size = held.shape

@@ -13,22 +13,14 @@ def uniforms(keys: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return (x >> 11) * 2.0**-53
 
 
-def choose(logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
-    """The tokens at ``uniform`` in rows' cumulative distributions.
-
-    Args:
-        logits: the model's, ``(rows, vocabulary)``.
-        rows: each sample's row of the logits, ascending, ``(samples,)``.
-        uniform: each sample's number in [0, 1), ``(samples,)``; unused where ``temperature`` is 0.
-        temperature: 0 takes the largest logit.
-        top_p: keeps the smallest set of likeliest tokens whose mass reaches this.
-
-    Returns:
-        Token ids, ``(samples,)``.
-
-    Raises:
-        ValueError: where logits are NaN or infinite.
-    """
+def choose(
+    logits: torch.Tensor,  # (rows, vocabulary)
+    rows: torch.Tensor,  # each sample's row of the logits, ascending, (samples,)
+    uniform: torch.Tensor,  # each sample's number in [0, 1), (samples,); unused at temperature 0
+    temperature: float,  # 0 takes the largest logit
+    top_p: float,  # keeps the smallest set of likeliest tokens whose mass reaches this
+) -> torch.Tensor:
+    """The tokens ``(samples,)`` at ``uniform`` in rows' cumulative distributions; raises ``ValueError`` for NaN or infinite logits."""
     if temperature == 0:
         return logits.argmax(-1)[rows]
     probabilities = (logits.float() / temperature).softmax(-1)

@@ -1,7 +1,7 @@
 """A causal transformer that reads texts, and samples: one token for all sequences at a time, which enter, end and leave meanwhile.
 
-Samples of the same tokens are one row until they draw different ones: the model's next distribution is the same for all of them, only
-the noise is each one's own. Samples of a small policy agree over most of a step, and a search asks for many from the same place.
+Samples of the same tokens are one row until they draw different ones (``docs/engine.md``): those of a small policy agree over most of a
+step, and a search asks for many from the same place.
 """
 
 from collections import deque
@@ -79,33 +79,21 @@ class Reading(NamedTuple):
 
 
 class Engine:
-    """A causal transformer over caches that sequences enter, leave and fork. It knows no tokenizer and no search.
+    """:meth:`sample` decodes a token for all samples under way, :meth:`read` reads texts; what either parked, both go on from.
 
-    :meth:`sample` decodes a token for all samples under way, :meth:`read` reads texts; what either parked, both go on from. A sample's
-    noise depends on its key and position alone.
-
-    What is counted and compared lies in numpy, whose small operations cost a fraction of torch's; a step takes one copy to the
-    model's device and one back.
-
-    Args:
-        backbone: model without its head (``model.base_model``).
-        reading: texts read at once, at most.
-        sampling: rows that are sampled at once.
-        head: layer from hidden states to logits, of an engine that samples; so are ``marks`` of its vocabulary.
-
-    Attributes:
-        room: tokens that the cache of texts that are read may hold.
+    It knows no tokenizer and no search. What is counted and compared lies in numpy, whose small operations cost a fraction of torch's; a
+    step takes one copy to the model's device and one back.
     """
 
-    room = 1 << 62
+    room = 1 << 62  # tokens that the cache of texts that are read may hold
 
     def __init__(
         self,
-        backbone: PreTrainedModel,
-        reading: int,
-        sampling: int = 0,
-        head: torch.nn.Module | None = None,
-        marks: Marks | None = None,
+        backbone: PreTrainedModel,  # without its head (``model.base_model``)
+        reading: int,  # texts read at once, at most
+        sampling: int = 0,  # rows that are sampled at once
+        head: torch.nn.Module | None = None,  # from hidden states to logits, of an engine that samples
+        marks: Marks | None = None,  # of its vocabulary, likewise
     ):
         self.model = CachedModel(backbone)
         self.device, self.token_bytes = backbone.device, self.model.token_bytes

@@ -1,17 +1,8 @@
-"""A KV cache with one slot per sequence: sequences enter, leave and fork while others go on.
+"""A KV cache with one slot per sequence: sequences enter, leave and fork while others go on; ``docs/engine.md`` shows a small case.
 
-A small case. Slot 0 holds the sequence a b c d, and two others are to go on from it::
-
-    parked S = [abcd]                park(0, 4): a copy, which never changes
-    slot 1 -> S, 4 positions         load: nothing is copied; the slot reads S in place
-    slot 2 -> S, 4 positions
-    slot 1 =  S + e f                it writes what is its own behind what it shares
-    parked T = [abcd][ef]            park(1, 6): only "ef" is copied, the part "abcd" is S's own
-    slot 3 -> T, 5 positions         load of a beginning: a b c d from the first part, e from the second
-    slot 3 =  T up to e, + g
-
-S and T are states. A state is a list of parts; a part lives as long as a state or a slot refers to it. Attention that is not compiled
-cannot read parts; then a load copies them into the slot, and what is parked shares parts all the same.
+What is parked is a state, a list of parts that never change; a part lives as long as a state or a slot refers to it. A slot reads what it
+shares in place, and writes what is its own behind that. Attention that is not compiled cannot read parts; then a load copies them into the
+slot, and what is parked shares parts all the same.
 """
 
 from __future__ import annotations
@@ -23,10 +14,9 @@ import numpy as np
 import torch
 from transformers import Cache
 
+# The structs ``Part`` and ``Shared`` of ``cpu_kernels.c``.
 PART = np.dtype([("address", np.int64), ("held", np.int64), ("first", np.int64), ("stop", np.int64)])
-"""The struct ``Part`` of ``cpu_kernels.c``."""
 SHARED = np.dtype([("parts", np.int64), ("length", np.int64)])
-"""The struct ``Shared`` of ``cpu_kernels.c``."""
 
 
 class Part(NamedTuple):
@@ -38,17 +28,14 @@ class Part(NamedTuple):
 
 
 class State:
-    """A parked sequence: the first ``at`` positions of ``parent``, then the positions ``own``.
-
-    Attributes:
-        parts: its positions, one part after the other; those before a fork are its siblings' too.
-        table: the same for C, ``(parts,)`` of :data:`PART`.
-    """
+    """A parked sequence: the first ``at`` positions of ``parent``, then the positions ``own``."""
 
     def __init__(self, parent: State | None, at: int, own: torch.Tensor):
+        # Its positions, one part after the other; those before a fork are its siblings' too.
         self.parts = [part._replace(stop=min(part.stop, at)) for part in (parent.parts if parent else ()) if part.first < at]
         if own.shape[3]:
             self.parts.append(Part(own, at, at + own.shape[3]))
+        # The same for C, (parts,).
         self.table = np.array([(part.held.data_ptr(), part.held.shape[3], part.first, part.stop) for part in self.parts], dtype=PART)
 
 
@@ -61,23 +48,15 @@ class SlotCache(Cache):
     """Keys and values of all layers in one tensor ``held``, ``(layers, 2, slots, kv_heads, capacity, size)``.
 
     Rows of a batch are always the first slots, so attention reads views, never copies. Allocated at first use, when the model shows its
-    shapes; capacity grows with the longest sequence.
-
-    Args:
-        slots: number of sequences that it holds at once.
-        in_place: whether attention reads what slots share where it was parked.
-
-    Attributes:
-        shared: positions that each slot reads of its state, ``(slots,)`` of :data:`SHARED`.
-        window: positions that the next forward pass looks at, at most.
+    shapes; capacity grows with the longest sequence. ``in_place``: whether attention reads what slots share where it was parked.
     """
 
     def __init__(self, layers: int, slots: int, in_place: bool):
         super().__init__(layers=[])
         self.layer_count, self.slots, self.in_place = layers, slots, in_place
         self.held: torch.Tensor | None = None
-        self.shared = np.zeros(slots, dtype=SHARED)
-        self.window = 0
+        self.shared = np.zeros(slots, dtype=SHARED)  # what each slot reads of its state
+        self.window = 0  # positions that the next forward pass looks at, at most
         self._states: list[State | None] = [None] * slots  # whose parts must live as long as slots read them
         self._positions = torch.empty(0)
         self._places: torch.Tensor | None = None
@@ -92,8 +71,7 @@ class SlotCache(Cache):
     def load(self, rows: Sequence[int], states: Sequence[State | None], lengths: Sequence[int]) -> None:
         """Lets each row go on from the first positions of a state: this is how a sequence forks. Without a state, it starts anew.
 
-        Raises:
-            ValueError: where another model parked a state.
+        Raises ``ValueError`` where another model parked a state.
         """
         for row, state, length in zip(rows, states, lengths):
             state = self._states[row] = state if length else None

@@ -14,11 +14,12 @@ from tqdm.auto import tqdm
 
 from tts.models.loading import memory_of
 from tts.policies import open_policy
+from tts.policies.base import EnginePolicy
 from tts.policies.step_reuse import Remembering
 from tts.reward_models import open_prm
 from tts.search import sample_pool
 from tts.search.base import Candidate, Search
-from tts.search.driver import Driver, Outcome, Policy
+from tts.search.driver import Driver, Outcome
 from tts.search.registry import POOL, Settings, is_search, method_of
 from tts.search.sampling import Sampling
 from tts.store.imported import is_imported
@@ -75,10 +76,10 @@ class Engines:
 
     def __init__(self, batch: int = 1, share: float = 1.0):
         self.batch, self.share = batch, share
-        self._policies: dict[tuple[str, Task, int], Policy] = {}
+        self._policies: dict[tuple[str, Task, int], EnginePolicy] = {}
         self._prms: dict[tuple[str, Task | None, int], StepScorer] = {}
 
-    def policy(self, name: str, sampling: Sampling, task: Task = MATHS) -> Policy:
+    def policy(self, name: str, sampling: Sampling, task: Task = MATHS) -> EnginePolicy:
         key = name, task, self.batch
         if key not in self._policies:
             self._policies.clear()  # before the next one is loaded
@@ -140,15 +141,15 @@ def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: OnTokens)
     sampler = engines.policy(spec.policy.name, Sampling(**spec.sampling), task_of_key(spec.task))
     policy = Remembering(sampler, steps, on_tokens)
     prm = engines.prm(spec.prm.name, task_in(work.chunk)) if spec.prm else None  # it never reads a system prompt of the policy's own
-    roots = [policy.root(p["id"], p["problem"]) for p in work.chunk]
+    roots = [sampler.root(p["id"], p["problem"]) for p in work.chunk]
     longest = max(len(root.prompt) for root in roots) + sampler.sampling.max_tokens
     held = room(engines, sampler, longest, prm is not None)
     outcomes = Driver(policy, prm, room=held).run([(root, search_of(spec, root)) for root in roots])
     rows = [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
-    return rows, steps.column(rows), tuple(getattr(sampler, "limits", ()))
+    return rows, steps.column(rows), sampler.limits
 
 
-def room(engines: Engines, policy: Policy, longest: int, scored: bool) -> int:
+def room(engines: Engines, policy: EnginePolicy, longest: int, scored: bool) -> int:
     """Candidates that searches under way may hold.
 
     Where a PRM scores them, many, for the batch to stay full meanwhile: sixteen times the batch, as far as caches of the ``longest`` one's

@@ -39,17 +39,12 @@ class Labelled:
 def read(split: str, name: str = POCKET) -> list[Labelled]:
     """The solutions of a set that are for thresholds, ``validation``, or for figures, ``test``.
 
-    The pocket set has both. Of another, a quarter of the problems is for thresholds, chosen by a hash of their texts.
+    ``name`` is ``pocket``, which has both; a data set on the Hub, ``Qwen/ProcessBench``, ``Qwen/ProcessBench@REVISION:SPLIT``; or a JSONL,
+    JSON or parquet file with the columns :data:`PROCESS_BENCH` (``label``: number of the first wrong step, from 0; -1 for none) or
+    :data:`MR_BEN`. Of the latter two a quarter of the problems is for thresholds, chosen by a hash of their texts.
 
-    Args:
-        name: ``pocket``; a data set on the Hub, ``Qwen/ProcessBench``, ``Qwen/ProcessBench@REVISION:SPLIT``; or a JSONL, JSON or
-            parquet file with the columns :data:`PROCESS_BENCH` (``label``: number of the first wrong step, from 0; -1 for none) or
-            :data:`MR_BEN`.
-
-    Raises:
-        LabelledError: for an unknown name, a missing column, a label outside the steps, or a part without right or wrong solutions.
-        ValueError: for a file that cannot be read.
-        tts.models.hub.ModelError: where the Hub does not have or give a data set.
+    Raises :class:`LabelledError` for an unknown name, a missing column, a label outside the steps, or a part without right or wrong
+    solutions; ``ValueError`` for a file that cannot be read; ``ModelError`` where the Hub does not have or give a data set.
     """
     if name == POCKET:
         return _pocket(split)

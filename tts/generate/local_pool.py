@@ -1,7 +1,6 @@
-"""Workers that are processes of this machine, each with models and threads of its own.
+"""Workers that are processes of this machine, each with models and threads of its own; ``docs/speed.md`` tells what that buys.
 
-A small model's operations are too short to share among threads, and between them one thread works alone in Python; two chunks side by
-side keep two cores busy. Processes are forked by the standard library's fork server, which imports torch once for all of them.
+They are forked by the standard library's fork server, which imports torch once for all of them.
 """
 
 import os
@@ -40,9 +39,7 @@ def side_by_side(specs: Iterable[RunSpec]) -> tuple[int, int]:
     """How many processes make a study's chunks, and with how many threads each; the same for all of its chunks.
 
     One process where a model is on a GPU, behind a server or another engine's; these batch by themselves.
-
-    Raises:
-        WorkerError: where the environment asks for something that is no number.
+    Raises :class:`WorkerError` where the environment asks for something that is no number.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     names = {(spec.policy.name, spec.guide) for spec in specs}

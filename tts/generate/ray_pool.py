@@ -1,7 +1,6 @@
 """Spreads a study over a Ray cluster: one chunk of problems per task, one policy and one PRM per actor.
 
-On which node an actor runs is Ray's business; the scheduler hands it its next chunk, and has the chunk of one whose process or node died
-made again. Actors are given what a chunk is made from, and return rows; so the store needs no shared file system.
+Actors are given what a chunk is made from, and return rows; so the store needs no shared file system.
 """
 
 import importlib.util
@@ -36,12 +35,9 @@ class ClusterError(RuntimeError):
 def using(address: str | None = None, gpus: float | None = None) -> Iterator[None]:
     """While it lasts, this process and the notebooks it starts spread what they generate over a cluster.
 
-    Args:
-        address: ``host:port`` of the cluster's head; by default a cluster that this machine is part of, or else this machine.
-        gpus: GPUs for each actor; by default one where any node has GPUs.
-
-    Raises:
-        ClusterError: where Ray is not installed, there is no cluster at the address, or no node has room for an actor.
+    ``address`` is the ``host:port`` of its head, by default that of a cluster that this machine is part of, or else this machine; ``gpus``
+    are those of each actor, by default one where any node has GPUs. Raises :class:`ClusterError` where Ray is not installed, there is no
+    cluster at the address, or no node has room for an actor.
     """
     with _connected(address) as ray:
         cluster = _Cluster(ray, gpus, 1)
@@ -66,8 +62,7 @@ def make_all(work: list[Work], store: Store, announce: Announce, on_tokens: OnTo
 class _Cluster(Scheduler):
     """Workers that are actors, as many as the nodes that are alive have room for.
 
-    Each takes so many GPUs of a node, by default one where any node has GPUs; and a CPU for each of its threads, as far as a node has
-    them, but one beside GPUs.
+    Each takes so many GPUs of a node, and a CPU for each of its threads, as far as a node has them, but one beside GPUs.
     """
 
     error = ClusterError

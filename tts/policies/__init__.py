@@ -10,8 +10,8 @@ from tts.models.files import ADAPTER, chat_template, check_writes, named_folder
 from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.models.locate import weights_of as hash_of
+from tts.policies.base import EnginePolicy
 from tts.policies.openai import Address, Server
-from tts.search.driver import Policy
 from tts.search.sampling import Sampling
 from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
@@ -45,7 +45,7 @@ def register_engine(name: str, place: str) -> None:
         raise ValueError(f"there is an engine {name!r} already; choose another name")
 
 
-def open_policy(name: str, sampling: Sampling, batch: int, task: Task = MATHS) -> Policy:
+def open_policy(name: str, sampling: Sampling, batch: int, task: Task = MATHS) -> EnginePolicy:
     """Opens a pocket policy, a folder or a Hub name, to decode ``batch`` sequences at once.
 
     ``ENGINE:NAME`` runs it by another engine, ``http(s)://HOST:PORT/v1#MODEL`` by a server.

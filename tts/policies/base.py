@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tts.search.base import Candidate, Status
-from tts.search.driver import Ticket
+from tts.search.driver import Policy, Ticket
 from tts.search.sampling import Sampling, noise_key
 from tts.tasks import prompts
 from tts.tasks.base import Task
@@ -73,14 +73,15 @@ class Request:
         return self.ticket, [self.children[number] for number in range(self.count)]
 
 
-class EnginePolicy:
+class EnginePolicy(Policy):
     """A policy, ``name`` in messages, of a model that reads ``context`` tokens at most; ``batch`` samples are under way at once."""
 
     tokenizer: PreTrainedTokenizerBase  # which an engine sets
     limits: tuple[str, ...] = ()  # what the engine cannot do, in words
 
     def __init__(self, name: str, sampling: Sampling, batch: int, context: int, task: Task = MATHS):
-        self.name, self.sampling, self.batch, self.context, self.task = name, sampling, batch, context, task
+        self.name, self.batch, self.context, self.task = name, batch, context, task
+        self.sampling = sampling  # may be exchanged between runs
 
     def root(self, problem_id: str, problem: str) -> Candidate:
         """The empty solution of a problem; raises ``ValueError`` where the prompt leaves no room for one, or holds unknown characters."""
@@ -129,10 +130,7 @@ class Told:
 
 
 class RequestPolicy(EnginePolicy):
-    """A policy whose engine is asked for each sample by itself, with a seed of its own, and batches as it likes.
-
-    An engine's file derives from it, and says how to send a question, receive answers and abort.
-    """
+    """A policy whose engine is asked for each sample by itself, with a seed of its own, and batches as it likes."""
 
     def __init__(self, name: str, sampling: Sampling, batch: int, context: int, task: Task = MATHS):
         super().__init__(name, sampling, batch, context, task)

@@ -1,8 +1,7 @@
 """The engine for servers that speak OpenAI's completions API.
 
 Each sample is a request of its own, so that it has its own seed, and is repeated or aborted alone; the server batches. The prompt is
-rendered here, where there is a tokenizer; else by the server, where it has vLLM's ``/tokenize``. What a server can do is measured when it
-is opened. Whatever is wrong with an address or a server is a :class:`ServerError`.
+rendered here, where there is a tokenizer; else by the server, where it has vLLM's ``/tokenize``.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _STEPS = ("1+1=2", "So it is 2.", "\\[2\\]", "1")  # steps end and begin in diff
 
 
 class ServerError(ModelError):
-    """A server that is not there, refuses or fails; the message says which, and what to do."""
+    """An address that is none, or a server that is not there, refuses or fails; the message says which, and what to do."""
 
 
 class Refusal(ServerError):
@@ -79,8 +78,7 @@ class Address:
 class Server:
     """Requests to one server, by an event loop in a thread of its own: a notebook's own thread has one that is running already.
 
-    It is there and has the model, or an error is raised. What it can do is known once :meth:`open` has run. Without the model's
-    tokenizer it has to render prompts.
+    It is there and has the model, or :class:`ServerError` is raised. What it can do is known once :meth:`open` has measured it.
     """
 
     def __init__(self, address: Address, tokenizer=None):
@@ -96,10 +94,8 @@ class Server:
             raise ServerError(f"{PATIENCE} must be a number of seconds; given {os.environ[PATIENCE]!r}") from None
         timeout = openai.Timeout(self.patience, connect=10)
         self.client = openai.AsyncOpenAI(base_url=address.url, api_key=self._key or "none", max_retries=RETRIES, timeout=timeout)
-        self.ids = False  # whether it takes and tells token ids
         self.no_steps = ""  # why searches by steps cannot be made of what it answers, where they cannot
         self.extras = _EXTRAS  # empty where it refuses them, and may add something of its own to the sampling
-        self.limits: tuple[str, ...] = ()  # what it cannot do, in words
         self._seeded = True  # until it refuses a seed
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="requests", daemon=True).start()
@@ -133,7 +129,7 @@ class Server:
             self.extras = {}
             answer = await self._completion(_PROBE, 8, temperature=0)
         choice = answer.choices[0]
-        self.ids = bool(getattr(choice, "token_ids", None))
+        self.ids = bool(getattr(choice, "token_ids", None))  # whether it takes and tells these
         if self.tokenizer is None and not self.ids:
             raise ServerError(
                 f"no tokenizer of {self.address.model!r} on this machine, and {self.address.url} does not render prompts; "
@@ -154,7 +150,7 @@ class Server:
             "prefixes are sent as text, which the server encodes again; tokens of single solutions are estimated": not self.ids,
             f"cannot search by steps: the server {self.no_steps}": self.no_steps,
         }
-        self.limits = tuple(text for text, holds in cannot.items() if holds)
+        self.limits = tuple(text for text, holds in cannot.items() if holds)  # what it cannot do, in words
 
     async def _find_model(self) -> int | None:
         """Asks, within seconds, whether the server is there and has the model; gives the context that it tells."""

@@ -1,9 +1,8 @@
 """Steps that are known already are not sampled again.
 
-A sample's noise depends on its path alone, so two searches of a problem by the same policy, with other budgets, methods or
-PRMs, get the very same continuations wherever they extend the same candidate. What one search had sampled serves the next.
-An engine that cannot repeat its samples (a server that ignores seeds, say) gives others when it is asked again; then those that are
-known stay, for what was sampled after them belongs to them.
+A sample's noise depends on its path alone, so two searches of a problem by the same policy, with other budgets, methods or PRMs, get the
+very same continuations wherever they extend the same candidate. An engine that cannot repeat its samples (a server that ignores seeds,
+say) gives others when it is asked again; then those that are known stay, for what was sampled after them belongs to them.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import Protocol, TypedDict
 from tts.policies.base import child_of
 from tts.search.base import Candidate, Status
 from tts.search.driver import Policy, Ticket
-from tts.search.sampling import Sampling
 
 
 class Step(TypedDict):
@@ -53,15 +51,8 @@ class Remembering:
         self._ready: list[tuple[Ticket, list[Candidate]]] = []
 
     @property
-    def sampling(self) -> Sampling:
-        return self.policy.sampling
-
-    @property
     def starved(self) -> bool:
         return self.policy.starved
-
-    def root(self, problem_id: str, problem: str) -> Candidate:
-        return self.policy.root(problem_id, problem)
 
     def submit(self, request: Ticket, parent: Candidate, count: int, whole: bool) -> None:
         if not whole:

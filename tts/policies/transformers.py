@@ -1,7 +1,6 @@
 """The transformers engine: its own sampling loop over a forkable KV cache, with continuous batching.
 
-Sequences enter the batch when there is room and leave it when they end, so no step waits for a stranger's longest
-solution. A sample's noise depends on its own path only (:mod:`tts.search.sampling`).
+Sequences enter the batch when there is room and leave it when they end, so no step waits for a stranger's longest solution.
 """
 
 from collections import deque

@@ -1,7 +1,6 @@
 """The vLLM engine, without a server: ``vllm:NAME``. It batches continuously and finds cached prefixes by itself.
 
 vLLM computes in a process of its own, which it starts and ends; one engine a process, as several would share its global state.
-Where it is not installed, refuses an argument, cannot load a model or has ended, :class:`tts.models.hub.ModelError` is raised.
 """
 
 import json

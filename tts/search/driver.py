@@ -7,21 +7,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from tts.search.base import Candidate, Sample, Score, Search
-
-if TYPE_CHECKING:
-    from tts.search.sampling import Sampling
 
 
 class Policy(Protocol):
     """An engine that samples. It may finish requests in any order; the driver does not wait for all of them."""
-
-    sampling: Sampling  # may be exchanged between runs
-
-    def root(self, problem_id: str, problem: str) -> Candidate:
-        """The empty solution of a problem; raises ValueError where the prompt does not leave room for an answer."""
 
     def submit(self, request: Ticket, parent: Candidate, count: int, whole: bool) -> None:
         """Queues ``count`` continuations of ``parent``."""

@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 
 from tts.common.files import write_text
 from tts.policies import open_policy
+from tts.policies.base import EnginePolicy
 from tts.search.base import Candidate, Sample, Search
-from tts.search.driver import Driver, Policy
+from tts.search.driver import Driver
 from tts.search.sampling import Sampling
 from tts.tasks import task_in
 from tts.tasks.grading import Grader
@@ -54,7 +55,7 @@ def labelled(policy: str, problems: Sequence[dict], recipe: RolloutRecipe, path:
     return [known[p["id"]] for p in problems]
 
 
-def _label(engine: Policy, problems: Sequence[dict], recipe: RolloutRecipe, grader: Grader) -> Iterator[dict]:
+def _label(engine: EnginePolicy, problems: Sequence[dict], recipe: RolloutRecipe, grader: Grader) -> Iterator[dict]:
     roots = [engine.root(problem["id"], problem["problem"]) for problem in problems]
     outcomes = Driver(engine).run([(root, search(root, recipe)) for root in roots])
     for problem, outcome in zip(problems, outcomes):
