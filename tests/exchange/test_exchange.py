@@ -302,7 +302,7 @@ def test_scores_outside_of_0_to_1_are_refused_where_they_are_summed_or_multiplie
     assert table.index[table.isna().all(axis=1)].tolist() == [
         *("PRM-Min-Vote", "PRM-Last-Vote", "PRM-Avg-Vote", "PRM-Product-Max", "PRM-Product-Vote"),
     ]
-    assert set(map(str, results.rules(*asked, grid.prms[0], "best_of_n", 2))) == {"min+max", "last+max", "avg+max"}
+    assert set(map(str, results.rules(*asked, grid.prms[0], "best_of_n", 2))) == {"min+max", "last+max", "avg+max", "majority"}
     preset = (source.folder / "preset.yaml").read_text()
     assert "vote: max" in preset and "aggregate: last" in preset and "05_compute_optimal" not in preset
     said = tts("import", tmp_path / "mine.jsonl", "--store", tmp_path / "mapped", "--name", "x", "--scores", "sigmoid")
@@ -788,8 +788,8 @@ def test_the_ledger_has_a_scope_for_imported_runs(tmp_path):
     assert judged.loc["tts-over-majority", "verdict"] != "not tested"
     for claim, why in {
         "prm-quality": "not in the data",
-        "poor-prm": "no other PRM",
-        "shrinking-gain": "one policy",
+        "poor-prm": "no PRM known to be weak",
+        "shrinking-gain": "no run of cot",
         "small-hard": "the size of a policy is unknown",
         "absolute-bins": "was not counted",
     }.items():
