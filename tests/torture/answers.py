@@ -231,7 +231,7 @@ class Counting(Judge):
         before, self.judged = time.monotonic(), self.judged + 1
         verdict = super().verdict(gold, answer)
         self.slowest = max(self.slowest, time.monotonic() - before)
-        if self.judged % 50 == 0:
+        if self.judged % 50 == 0 and self.process:
             self.memory = max(self.memory, _peak(self.process.pid))
         return verdict
 
