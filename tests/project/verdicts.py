@@ -1,7 +1,7 @@
 """Prose that states verdicts: README and notebooks hold a region per scope, which is written from the ledger of committed outcomes.
 
-A region begins with ``<!-- ledger: SCOPE -->`` and ends with ``<!-- end of ledger -->``. ``python tests/project/verdicts.py`` writes all of
-them anew; a test checks that they are what it would write.
+A region begins with ``<!-- ledger: SCOPE -->``, or ``<!-- table: SCOPE -->`` for a table of all tested claims, and ends with
+``<!-- end of ledger -->``. ``python tests/project/verdicts.py`` writes all of them anew; a test checks that they are what it would write.
 """
 
 import json
@@ -16,7 +16,7 @@ from tts.common.paths import NOTEBOOKS, ROOT
 from tts.generate.grid import Grid
 from tts.report import summaries
 
-REGION = re.compile(r"(<!-- ledger: (\w+) -->\n).*?(<!-- end of ledger -->)", re.DOTALL)
+REGION = re.compile(r"(<!-- (ledger|table): (\w+) -->\n).*?(<!-- end of ledger -->)", re.DOTALL)
 FILES = [ROOT / "README.md", ROOT / "docs" / "ledgers.md", NOTEBOOKS / "09_findings.ipynb"]
 
 
@@ -29,13 +29,18 @@ def committed_ledger() -> pd.DataFrame:
 
 
 def written(text: str, ledger: pd.DataFrame) -> str:
-    """A text with its regions written from a ledger: a line of counts for the scope, and one for each decided claim."""
+    """A text with its regions written from a ledger: a line of counts for the scope, and one for each decided claim; or the table."""
 
     def region(found: re.Match[str]) -> str:
-        counted, *decided = summaries.findings(ledger[ledger["scope"] == found[2]])
-        lines = [f"*{counted[0].upper()}{counted[1:]}.*", ""]
-        lines += [f"- {line.split(', ', 1)[1]}" for line in decided]
-        return "\n".join([found[1].rstrip("\n"), *lines, found[3]])
+        of_scope = ledger[ledger["scope"] == found[3]]
+        if found[2] == "table":
+            rows = of_scope[of_scope["verdict"] != "not tested"].to_dict("records")
+            cells = [(row["claim"], row["verdict"], findings.formatted(row), findings.over_rules(row)) for row in rows]
+            lines = ["| claim | verdict | contrast | rules |", "|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in cells)]
+        else:
+            counted, *decided = summaries.findings(of_scope)
+            lines = [f"*{counted[0].upper()}{counted[1:]}.*", "", *(f"- {line.split(', ', 1)[1]}" for line in decided)]
+        return "\n".join([found[1].rstrip("\n"), *lines, found[4]])
 
     return REGION.sub(region, text)
 

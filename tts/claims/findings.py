@@ -269,9 +269,8 @@ def formatted(row: dict | pd.Series) -> str:
     """A row's contrast with its interval, in its unit; open (…) where only a bound is known, and is the interval's end too."""
     if row["verdict"] == "not tested":
         return ""
-    scale, form, unit = {"points": (100, "{:+.1f}", ""), "share": (100, "{:.0f} %", ""), "ratio": (1, "{:.3g}", " times")}[row["unit"]]
-    point, low, high = (form.format(scale * row[name]) for name in ("estimate", "low", "high"))
-    contrast = f"{row['bound'].strip('=')}{point}{unit}"
+    point, low, high = (_in_unit(row, name) for name in ("estimate", "low", "high"))
+    contrast = f"{row['bound'].strip('=')}{point}" + " times" * (row["unit"] == "ratio")
     if low == high:
         return contrast
     low = "…" if row["bound"] == "<" and low == point else low
@@ -279,12 +278,18 @@ def formatted(row: dict | pd.Series) -> str:
     return f"{contrast} [{low}, {high}]"
 
 
+def _in_unit(row: dict | pd.Series, name: str) -> str:
+    scale, form = {"points": (100, "{:+.1f}"), "share": (100, "{:.0f} %"), "ratio": (1, "{:.3g}")}[row["unit"]]
+    return form.format(scale * row[name])
+
+
 def over_rules(row: dict | pd.Series) -> str:
-    """How many of the rules agree with a row's contrast, and under how many it is decided the other way; empty where no rule matters."""
+    """How many of the rules agree with a row's contrast, its two ends, and under how many it is decided the other way; else empty."""
     if not row.get("rules", 0) > 0:  # also NaN
         return ""
     against = len(row["against"].split()) if isinstance(row["against"], str) else 0
-    return f"{row['agree']:.0f} of {row['rules']:.0f} rules agree" + (f", {against} decided against" if against else "")
+    ends = f"{_in_unit(row, 'least')} to {_in_unit(row, 'most')}"
+    return f"{row['agree']:.0f} of {row['rules']:.0f} rules agree: {ends}" + (f"; {against} decided against" if against else "")
 
 
 def in_words(ledger: pd.DataFrame) -> pd.DataFrame:

@@ -182,7 +182,7 @@ def findings(ledger: pd.DataFrame) -> list[str]:
         lines.append(f"{scope}: {'nothing tested' if (rows['verdict'] == 'not tested').all() else _counts(rows, VERDICTS)}")
         decided = rows[rows["verdict"].isin(["supported", "contradicted"])].sort_values("verdict", ascending=False, kind="stable")
         for row in decided.to_dict("records"):
-            told = ", ".join(filter(None, [formatted(row), over_rules(row)]))
+            told = "; ".join(filter(None, [formatted(row), over_rules(row)]))
             lines.append(f"{scope}, {row['verdict']}: {row['statement']} ({told})")
     return lines
 
