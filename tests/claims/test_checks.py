@@ -173,7 +173,7 @@ def test_a_size_claim_is_of_the_pair_most_certain_to_be_above():
 def test_a_pair_whose_outcome_is_certain_before_is_not_tested():
     """6k solves 5 of 20 in any of its samples, 668k 10 alone: no verifier of the pool could close that."""
     values = {(SMALL, None, "pass"): ones(5)} | pair(4, SMALL, LARGE)
-    with pytest.raises(NotTested, match="no pair is open: at best 6k solves 25% of set in any of 4 samples, 668k 50% alone"):
+    with pytest.raises(NotTested, match="no outcome is open: at best 6k solves 25% of set in any of 4 samples, 668k 50% alone"):
         checks.small_over_large(scope(values), 100)
     table = checks.size_pairs(scope(values))
     assert table["room"].tolist() == pytest.approx([0.25, -0.25, -0.5]) and not table["open"].iloc[1]
@@ -215,6 +215,8 @@ def test_mostly_solved_counts_problems():
     assert (found.estimate, found.margin) == (0.75, 0.5) and 0.5 < found.low < 0.75
     with pytest.raises(NotTested, match="difficulty of the problems of set for 668k was not counted"):
         checks.mostly_solved(scope({}), 0.8, 0.5)
+    with pytest.raises(NotTested, match="6k is no large policy"):
+        checks.mostly_solved(scope({}, policies=[SMALL], pass_at_1={("set", SMALL): np.ones(20)}), 0.8, 0.5)
 
 
 def test_voting_compares_how_far_two_prms_move_between_two_rules():

@@ -184,8 +184,8 @@ def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Find
     if (among := asked[asked["open"]]).empty:
         best = asked.loc[asked["room"].idxmax()]
         raise NotTested(
-            f"no pair is open: at best {short(best['small'])} solves {best['most']:.0%} of {best['problems']} in any of {scope.n} samples, "
-            f"{short(best['large'])} {best['CoT']:.0%} alone"
+            f"no outcome is open: at best {short(best['small'])} solves {best['most']:.0%} of {best['problems']} in any of {scope.n} "
+            f"samples, {short(best['large'])} {best['CoT']:.0%} alone; fewer than {FEW} right or wrong decide nothing"
         )
     findings = []
     for row in among.to_dict("records"):
@@ -341,6 +341,8 @@ def mostly_solved(scope: Scope, pass_at_1: float, above: float) -> Finding:
     """The share of problems that the largest policy solves in more than ``pass_at_1`` of its samples; above a share or not."""
     largest, here = scope.policies[-1], scope.on(scope.problem_sets[0])
     solved = here.counted(largest) > pass_at_1
+    if largest not in scope.of_size("large"):
+        raise NotTested(f"{short(largest)} is no large policy")
     share = stats.wilson(int(solved.sum()), len(solved))
     return Finding.of(share, "share", f"problems with Pass@1 above {pass_at_1:.0%}, {short(largest)}", above)
 

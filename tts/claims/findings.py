@@ -244,7 +244,7 @@ def _over_rules(found: pd.DataFrame, own: Finding) -> dict:
     if len(found) < 2:  # the evidence may know one rule only
         return {}
     side = np.sign(own.estimate - own.margin)
-    agree = np.sign(found["estimate"] - found["margin"]) == side
+    agree = np.sign((found["estimate"] - found["margin"]).round(9)) == side  # what is 0 but for rounding is on no side
     against = (found["low"] > found["margin"]) * (side <= 0) + (found["high"] < found["margin"]) * (side >= 0)
     ends = {"least": found["estimate"].min(), "most": found["estimate"].max()}
     return {"rules": len(found), "agree": int(agree.sum()), "against": " ".join(found.loc[against, "rule"])} | ends

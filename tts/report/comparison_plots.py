@@ -266,14 +266,14 @@ def size_curve(rows: pd.DataFrame) -> Figure:
     """How far a policy with TTS is ahead of one so many times larger that answers alone; ``rows``: of :func:`tts.claims.checks.pairs_of`.
 
     One panel per scope, one mark per pair of policies; open where the outcome is certain before, because even a perfect verifier of the
-    smaller policy's pool could not close the gap, or because it is ahead alone. The title names the largest ratios that are decidedly
-    ahead and that are level, among the other pairs.
+    smaller policy's pool could not close the gap, because it is ahead alone, or because the larger one is at the floor or the ceiling. The
+    title names the largest ratios of any other pair that is decidedly ahead, and that is not decidedly behind.
     """
 
     def draw(part: pd.DataFrame, ax: Axes) -> None:
         ax.axhline(0, color="0.3", linewidth=0.8, zorder=2.1)
         for number, (name, of) in enumerate(part.groupby("problems", sort=False)):
-            at, spread = of["times"] * 1.04**number, 100 * np.abs(of[["low", "high"]].sub(of["difference"], axis=0)).T
+            at, spread = of["times"], 100 * np.abs(of[["low", "high"]].sub(of["difference"], axis=0)).T
             look: dict[str, Any] = {"color": f"C{number}", "marker": "os^v"[number % 4], "linestyle": "none"}
             ax.errorbar(at, 100 * of["difference"], spread, color=f"C{number}", linestyle="none", elinewidth=0.7, alpha=0.6)
             ax.plot(at[of["open"]], 100 * of["difference"][of["open"]], **look, label=f"{short(name)}: neither outcome is certain")
@@ -295,7 +295,7 @@ def _without(reason: str) -> Figure:
 
 
 def _reach(scope: str, pairs: pd.DataFrame) -> str:
-    """A scope with the largest ratios at which the smaller policy is decidedly ahead, and at which it is level."""
+    """A scope with the largest ratios at which a smaller policy is decidedly ahead, and is not decidedly behind."""
     among = pairs[pairs["open"]]
     ahead, level = among.loc[among["low"] > 0, "times"].max(), among.loc[among["high"] >= 0, "times"].max()
-    return f"{scope}: ahead to {ahead:.3g}×, level to {level:.3g}×".replace("nan×", "none")
+    return f"{scope}: ahead up to {ahead:.3g}×, not behind up to {level:.3g}×".replace("up to nan×", "nowhere")

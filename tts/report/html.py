@@ -87,7 +87,7 @@ def _ledger(ledger: pd.DataFrame) -> str:
     styled = table.style.hide().map(lambda text: next((c for v, c in colour.items() if text.startswith(v)), ""), subset=scopes)
     note = (
         "Contrast with its 95 % interval, uncorrected; the verdict holds at the 5 % level after Holm's correction within the scope. "
-        f"Claims and contrasts were fixed on {ledger['fixed'].iloc[0]}, some later, as ledger.csv says of each."
+        "When each contrast was fixed stands in ledger.csv, and what was known by then in notebooks/claims.yaml."
     )
     missing = f"<p>No outcomes: {escape(', '.join(untested))}.</p>" if untested else ""
     return f"<p>{escape(note)}</p>" + styled.format(escape="html").set_table_attributes('class="ledger"').to_html() + missing
