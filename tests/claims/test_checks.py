@@ -72,7 +72,7 @@ def test_advantage_averages_over_the_policies_of_a_size():
     assert checks.advantage(scope(values, policies=[SMALL, LARGE]), "dvts", "best_of_n", size="small").estimate == pytest.approx(0.5)
     assert checks.advantage(scope(values), "dvts", "best_of_n", size="small").estimate == pytest.approx(0.25), "51k is small too"
     assert checks.advantage(scope(values), "best_of_n", "dvts", size="large").estimate == pytest.approx(0.25)
-    with pytest.raises(NotTested, match="fewer than 10 problems in all for any policy"):
+    with pytest.raises(NotTested, match="no policy of size middle"):
         checks.advantage(scope(values), "dvts", "best_of_n", size="middle")
 
 
@@ -89,7 +89,7 @@ def test_a_policy_alone_goes_by_the_studys_sizes_and_has_no_weak_prm():
     values = {(SMALL, GOOD, "dvts"): ones(10)}
     alone = scope(values, policies=[SMALL], prms=[GOOD], weak_prms=[])
     assert checks.advantage(alone, "dvts", "best_of_n", size="small").estimate == pytest.approx(0.5)
-    with pytest.raises(NotTested, match="fewer than 10 problems in all"):
+    with pytest.raises(NotTested, match="no policy of size large"):
         checks.advantage(alone, "dvts", "best_of_n", size="large")
     for check, reason in (
         (lambda: checks.poor_prms(alone, "majority", "beam_search"), "no PRM known to be weak"),
@@ -198,6 +198,8 @@ def test_the_most_certain_of_several_counts_as_often_as_there_are():
     assert one.p == pytest.approx(0.05) and Finding(0.2, 0.0, 0.4, "bootstrap", "points", "", tests=4).p == pytest.approx(0.2)
     below = Finding(-0.2, -0.4, 0.0, "bootstrap", "points", "", tests=4)
     assert below.p == pytest.approx(0.05), "that one lies below 0 says that all do"
+    least = {sign: Finding(sign * 0.2, min(0, sign * 0.4), max(0, sign * 0.4), "bootstrap", "points", "", tests=-4) for sign in (1, -1)}
+    assert least[1].p == pytest.approx(0.05) and least[-1].p == pytest.approx(0.2), "that one of all lies below 0 refutes all"
     assert Finding(0.2, 0.0, 0.4, "t", "points", "", df=2).p == pytest.approx(0.05), "half the interval is 4.30 errors"
     assert Finding(0.2, 0.1, 0.3, "t", "points", "", df=2).p > Finding(0.2, 0.1, 0.3, "bootstrap", "points", "").p
 
@@ -277,6 +279,8 @@ def test_what_was_not_run_or_too_little_is_not_tested():
             return [MIN_MAX]
 
     alone = scope({}, evidence=[OfOneRule({})])
+    with pytest.raises(NotTested, match=r"no run of 6k with implicit 216k at N = 4 under the rule last\+vote"):
+        alone.under(LAST_VOTE).candidates(SMALL)
     with pytest.raises(NotTested, match=r"no outcomes for 6k with implicit 216k under the rule last\+vote"):
         alone.under(LAST_VOTE).values(SMALL, "dvts", GOOD)
 

@@ -132,6 +132,10 @@ def claims_with(published, released={"missing": "m"}):  # noqa: B006
         (claims_with({}), "give either check"),
         (claims_with({"missing": "m"}, {"check": "table3"}), "claim 'x', released: no check 'table3'; known: efficiency, gsm8k"),
         ({"fixed": {"published": "2026-11-24"}}, "say the date of published, released and measured; given published"),
+        (claims_with({"check": "table3", "frist": "x"}), "claim 'x', published, check table3: missing a required argument"),
+        ({"level": 95}, "level: Input should be less than 1"),
+        ({"scopes": {"this run": yaml.safe_load(findings.CLAIMS.read_text())["scopes"]["laptop"]}}, "this run has another meaning"),
+        ({"scopes": {"x": yaml.safe_load(findings.CLAIMS.read_text())["scopes"]["laptop"] | {"prms": ["a", "a"]}}}, "name each once"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
     ],
 )

@@ -38,7 +38,7 @@ class Finding(Interval):
     detail: str  # what was compared
     margin: float = 0.0  # the claim is that the contrast lies above it
     bound: str = "="  # > or < where the contrast is only known to lie beyond the estimate
-    tests: int = 1  # contrasts of which this is the one most certain to lie above the margin
+    tests: int = 1  # contrasts of which this is the one most certain to lie above the margin; below 0, the least certain of so many
     df: float = np.inf  # degrees of freedom of the interval, where it rests on few PRMs
 
     @classmethod
@@ -47,11 +47,11 @@ class Finding(Interval):
 
     @property
     def p(self) -> float:
-        """Two-sided, from :func:`certainty`; the most certain of several counts as often as there are (Bonferroni)."""
+        """Two-sided, from :func:`certainty`; on the side on which one of several suffices, times their number (Bonferroni)."""
         from scipy.special import stdtr  # takes a tenth of a second, and readers of a ledger need none
 
         beyond = certainty(self)
-        return min(1.0, 2 * float(stdtr(self.df, -abs(beyond))) * (self.tests if beyond > 0 else 1))
+        return min(1.0, 2 * float(stdtr(self.df, -abs(beyond))) * max(1, self.tests * np.sign(beyond)))
 
 
 def certainty(finding: Finding) -> float:
@@ -76,8 +76,12 @@ def advantage(scope: Scope, method: str, over: str, **where: Any) -> Finding:
 
 def advantage_in_each(scope: Scope, method: str, over: str, bins: Sequence[str], **where: Any) -> Finding:
     """As :func:`advantage`, in that of the ``bins`` in which it is least certain."""
-    findings = [advantage(scope, method, over, bins=[name], **where) for name in bins]
-    return min(findings, key=certainty)
+    return least_certain([advantage(scope, method, over, bins=[name], **where) for name in bins])
+
+
+def least_certain(findings: Sequence[Finding]) -> Finding:
+    """Of contrasts that must all lie above their margins the one that is least certain to."""
+    return replace(min(findings, key=certainty), tests=-len(findings))
 
 
 def interaction(scope: Scope, method: str, over: str, first: dict, second: dict) -> Finding:
@@ -100,7 +104,10 @@ def _differences(scope: Scope, method: str, over: str, size: str | None = None, 
     1 or 0; and the policies and the PRM in words.
     """
     columns, used, missing = [], [], ""
-    for policy in scope.of_size(size) if size else scope.searchers:
+    asked = scope.of_size(size) if size else scope.searchers
+    if not asked:
+        raise NotTested(f"no policy of size {size}")
+    for policy in asked:
         try:
             difference = _gain(scope, policy, method, over, scope.good_prm)
             inside = np.isin(scope.bins(policy), bins) if bins else np.ones(len(difference), bool)
@@ -252,8 +259,7 @@ def compute_optimal_over_majority(scope: Scope) -> Finding:
     """The cross-fitted compute-optimal strategy less majority voting, for the policy for which that is least certain."""
     differences = {p: interval(_with_tts(scope, p) - resampled_means(scope.values(p, "majority"))) for p in scope.policies}
     among = f"least certain of {len(differences)} policies"
-    findings = [Finding.of(difference, "points", f"{among}: {short(p)}") for p, difference in differences.items()]
-    return min(findings, key=certainty)
+    return least_certain([Finding.of(difference, "points", f"{among}: {short(p)}") for p, difference in differences.items()])
 
 
 def efficiency(scope: Scope) -> Finding:
@@ -266,7 +272,7 @@ def efficiency(scope: Scope) -> Finding:
         gain = choices.efficiency(held, at, candidates, here.bins(policy))["in samples"]
         detail = f"{short(policy)} with {short(scope.good_prm)}: {gain}"
         findings.append(Finding.of(gain.interval, "ratio", detail, 1.0, bound=gain.bound or "="))
-    return min(findings, key=certainty)
+    return least_certain(findings)
 
 
 def gain_by_prm(scope: Scope, method: str, over: str = "") -> Finding:
@@ -383,7 +389,7 @@ def published_gain(first: str, second: str) -> Finding:
     for _, row in table.iterrows():
         detail = f"least certain of {len(table)} policies: {row['model']} {row[first]} less {row[second]}"
         findings.append(Finding.of(published.combination([row[first], row[second]], [1, -1], "MATH-500"), "points", detail))
-    return min(findings, key=certainty)
+    return least_certain(findings)
 
 
 def published_relative_gain(first: str, second: str) -> Finding:

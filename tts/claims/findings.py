@@ -5,19 +5,20 @@ fixed. A verdict holds at the ledger's level after Holm's correction over the cl
 """
 
 import datetime
+import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from tts.analysis import committed, difficulty
+from tts.analysis import committed, costs, difficulty
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence, cells
 from tts.claims import checks, released
@@ -84,14 +85,16 @@ class Ledger(BaseModel, extra="forbid"):
 
     fixed: dict[str, datetime.date]  # of published, released and measured checks
     rule: dict[str, str]
-    n: int
-    level: float
-    correction: str
+    n: int = Field(ge=1)
+    level: float = Field(gt=0, lt=1)
+    correction: Literal["holm", "bonferroni"]
     scopes: dict[str, Roles]
     claims: dict[str, Claim]
 
     @model_validator(mode="after")
     def _checks_exist(self) -> Self:
+        if taken := {*FIXED, "imported", "this run"} & set(self.scopes):
+            raise ValueError(f"scopes: {', '.join(sorted(taken))} has another meaning; choose another name")
         if set(self.fixed) != {*FIXED, "measured"}:
             raise ValueError(f"fixed: say the date of {', '.join(FIXED)} and measured; given {', '.join(self.fixed) or 'none'}")
         for name, claim in self.claims.items():
@@ -99,6 +102,11 @@ class Ledger(BaseModel, extra="forbid"):
                 check = getattr(claim, kind).check
                 if check and check not in known:
                     raise ValueError(f"claim {name!r}, {kind}: no check {check!r}; known: {', '.join(known)}")
+                if check:
+                    try:
+                        inspect.signature(known[check]).bind(*[None] * (kind == "measured"), **getattr(claim, kind).parameters)
+                    except TypeError as error:
+                        raise ValueError(f"claim {name!r}, {kind}, check {check}: {error}") from None
         return self
 
 
@@ -179,7 +187,7 @@ def scope(
     asked = product(roles.problem_sets, roles.policies)
     known = {(name, policy): difficulty.known_pass_at_1(_of(evidence, name), policy, name) for name, policy in asked}
     counted = {key: values for key, values in known.items() if values is not None}
-    parts = roles.model_dump() | {"n": n or roles.n or ledger.n}
+    parts = roles.model_dump() | {"n": n or roles.n or ledger.n, "policies": costs.by_size(roles.policies)}
     return Scope(**parts, evidence=evidence, pass_at_1=counted, chosen=chosen or {})
 
 

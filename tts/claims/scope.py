@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationInfo, field_validator
 
 from tts.analysis import costs
 from tts.analysis.evidence import Evidence, cells
@@ -34,6 +34,13 @@ class Roles(BaseModel, extra="forbid"):
     good_prm: str
     weak_prms: list[str] = []  # empty where none is known to be weak
     long: dict[str, str] = {}  # each plain policy's long-CoT counterpart
+
+    @field_validator("problem_sets", "policies", "searchers", "prms", "weak_prms")
+    @classmethod
+    def _once_each(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        if len(set(value)) < len(value) or not (value or info.field_name == "weak_prms"):
+            raise ValueError(f"name each once, and at least one; given {value}")
+        return value
 
 
 class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
@@ -127,11 +134,14 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
         Each method under the scope's rule, or under every rule.
         """
         found: list[np.ndarray] = []
+        guided = False
         for method in compared(study=True):
             with suppress(NotTested):
                 found += [scope.values(policy, method, prm_of(method, self.good_prm)) for scope in self._readings(policy, method)]
-        if not found:
-            raise NotTested(f"no run of {short(policy)} with {short(self.good_prm)} at N = {self.n}")
+                guided |= method_of(method).guided
+        if not guided:  # a majority vote alone is no choice, and is the same under every rule
+            under = f" under the rule {self.rule}" if self.rule else ""
+            raise NotTested(f"no run of {short(policy)} with {short(self.good_prm)} at N = {self.n}{under}")
         return np.stack(found)
 
     def _readings(self, policy: str, method: str) -> Iterator["Scope"]:
