@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -239,6 +241,15 @@ def test_the_gain_by_prm_is_a_slope_over_the_logarithm_of_f1():
     assert "3 PRMs: shepherd-terse 0.39 -10.0%" in found.detail
     with pytest.raises(NotTested, match="how well imported PRMs locate errors is not in the data"):
         checks.gain_by_prm(scope(values, prms=["imported:x/prm"]), "beam_search")
+
+
+def test_a_prm_without_a_card_is_judged_once_for_all_readings(monkeypatch):
+    asked, weights = [], iter("aab")
+    monkeypatch.setattr(checks, "weights_of", lambda prm: next(weights))
+    monkeypatch.setattr(checks.labelled, "read", lambda split: [])
+    monkeypatch.setattr(checks.pathologies, "judge", lambda prm, solutions: asked.append(prm) or SimpleNamespace(f1=0.5))
+    assert [checks.localisation_f1("math-shepherd:own/folder") for _ in range(3)] == [0.5] * 3
+    assert len(asked) == 2, "anew for the weights b alone"
 
 
 def test_poor_prms_are_averaged_and_few():

@@ -328,3 +328,14 @@ def test_a_prm_of_very_few_or_unknown_parameters_is_drawn():
     plots.quality_against_accuracy(table, (10, 20), ax)
     figure.canvas.draw()
     assert [float(points.get_sizes()[0]) for points in ax.collections if isinstance(points, PathCollection)] == [12, 24]
+
+
+def test_the_size_curve_says_how_far_open_pairs_reach():
+    ends = {"times": [2.0, 4.0, 8.0], "difference": [0.1, -0.02, 0.3], "low": [0.05, -0.1, 0.2], "high": [0.2, 0.05, 0.4]}
+    rows = pd.DataFrame(ends | {"scope": "a", "problems": "set", "open": [True, True, False]})
+    [ax] = comparison_plots.size_curve(rows).axes
+    assert ax.get_title() == "a: ahead up to 2×, not behind up to 4×"
+    [ax] = comparison_plots.size_curve(rows.assign(open=False)).axes
+    assert ax.get_title() == "a: ahead nowhere, not behind nowhere"
+    [ax] = comparison_plots.size_curve(rows.iloc[:0]).axes
+    assert "no two policies" in ax.texts[0].get_text()

@@ -8,7 +8,7 @@ accuracies count as :func:`tts.claims.published.combination` says.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import combinations
 from typing import Any, Self
 
@@ -23,6 +23,7 @@ from tts.common.names import short
 from tts.generate import labelled
 from tts.models.files import read_card
 from tts.models.locate import locate
+from tts.reward_models import weights_of
 from tts.search.registry import prm_of
 from tts.store.imported import is_imported
 from tts.strategy import choices
@@ -280,9 +281,10 @@ def gain_by_prm(scope: Scope, method: str, over: str = "") -> Finding:
 
     The mean over the searchers; over all PRMs, which are few: the interval is for other PRMs and other problems.
     """
-    x = np.log(list(_quality(scope).values()))
-    columns = np.stack([_with_prm(scope, prm, method, over) for prm in _quality(scope)], 1)
-    named = ", ".join(f"{short(prm)} {f1:.2f} {y:+.1%}" for (prm, f1), y in zip(_quality(scope).items(), columns.mean(0)))
+    quality = _quality(scope)
+    x = np.log(list(quality.values()))
+    columns = np.stack([_with_prm(scope, prm, method, over) for prm in quality], 1)
+    named = ", ".join(f"{short(prm)} {f1:.2f} {y:+.1%}" for (prm, f1), y in zip(quality.items(), columns.mean(0)))
     what = f"{method} - {over}" if over else f"accuracy of {method}"
     detail = f"{what} per unit of ln F1, {len(x)} PRMs: {named}"
     return Finding.of(stats.of_few(columns, x), "points", detail, df=len(x) - 2)
@@ -320,7 +322,13 @@ def localisation_f1(prm: str) -> float:
     family, _, name = prm.rpartition(":")
     results = read_card(locate(name)).get("results", {}) if family in ("", "implicit") else {}
     results = results.get("as implicit PRM", {}) if family else results
-    return results["localisation F1"] if "localisation F1" in results else pathologies.judge(prm, labelled.read("test")).f1
+    return results["localisation F1"] if "localisation F1" in results else _measured_f1(prm, weights_of(prm))
+
+
+@lru_cache  # every reading of a scope asks, and judging takes seconds
+def _measured_f1(prm: str, weights: str) -> float:
+    """F1 of a PRM of these weights: other weights under its name are judged anew."""
+    return pathologies.judge(prm, labelled.read("test")).f1
 
 
 def voting(scope: Scope, first: dict, second: dict) -> Finding:

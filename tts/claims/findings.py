@@ -251,7 +251,7 @@ def _over_rules(found: pd.DataFrame, own: Finding) -> dict:
     found = found[found["rule"] != OWN_BEST]
     if len(found) < 2:  # the evidence may know one rule only
         return {}
-    side = np.sign(own.estimate - own.margin)
+    side = np.sign(round(own.estimate - own.margin, 9))
     agree = np.sign((found["estimate"] - found["margin"]).round(9)) == side  # what is 0 but for rounding is on no side
     against = (found["low"] > found["margin"]) * (side <= 0) + (found["high"] < found["margin"]) * (side >= 0)
     ends = {"least": found["estimate"].min(), "most": found["estimate"].max()}
