@@ -115,12 +115,13 @@ def gone(pids):
 def test_a_reply_that_is_cut_off_is_a_lost_worker(monkeypatch):
     worker = local_pool.Processes(1, 1).start()
     ours, theirs = local_pool.Pipe()
+    worker.process.kill()  # first: a process whose pipe is closed ends by itself, with a status
+    worker.process.join()
     worker.connection.close()
     worker.connection = ours
     theirs.send(3)
     os.write(theirs.fileno(), b"\x00\x00\x10\x00 cut off")
     theirs.close()
-    worker.process.kill()
     assert worker.receive() == 3 and worker.receive() == local_pool.Lost("was killed by signal 9")
     worker.stop()
 
