@@ -14,6 +14,7 @@ from tts.models.files import POCKET_FOLDER, read_card
 from tts.tasks import pocket_tokenizer as pocket_tokenizer
 from tts.tasks.pocket_problems import (
     LARGEST,
+    OPENED,
     SETS,
     first_error,
     held_out,
@@ -75,6 +76,8 @@ def test_splits_never_meet_and_lists_grow_at_the_end():
         tests = held_out(name, "test", 60)
         assert [p.text for p in tests[:20]] == [p.text for p in held_out(name, "test", 20)]
         assert all(p.split == "test" for p in tests) and len({p.text for p in tests}) == 60
+        fresh, opened = held_out(name, "confirmation", 400), held_out(name, "selection", OPENED)
+        assert all(p.split == "selection" for p in fresh) and not {p.text for p in fresh} & {p.text for p in opened}
     stream = training_problems(0)
     assert all(next(stream).split == "train" for _ in range(500))
 

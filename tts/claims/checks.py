@@ -265,14 +265,19 @@ def compute_optimal_over_majority(scope: Scope) -> Finding:
 
 def efficiency(scope: Scope) -> Finding:
     """How many times fewer samples than majority voting, for the searcher for which that is least certain; above 1 or not."""
-    findings, here = [], scope.on(scope.problem_sets[0])
+    findings, here, peak = [], scope.on(scope.problem_sets[0]), ""
     for policy in scope.searchers:
         held = here.holder(policy, "best_of_n", scope.good_prm)
         candidates = choices.choices(held.grid.methods, here.rules_of(held, here.problem_sets[0], policy, scope.good_prm, "best_of_n"))
         at = choices.Setting(here.problem_sets[0], policy, scope.good_prm, scope.n)
         gain = choices.efficiency(held, at, candidates, here.bins(policy))["in samples"]
         detail = f"{short(policy)} with {short(scope.good_prm)}: {gain}"
+        if gain.bound == ">" and gain.interval.estimate <= 1:  # fewer samples were not tried: it could not come out above 1
+            peak = f"majority voting of {short(policy)} is at its best with {min(held.grid.budgets)} samples, the fewest of a search"
+            continue
         findings.append(Finding.of(gain.interval, "ratio", detail, 1.0, bound=gain.bound or "="))
+    if not findings:
+        raise NotTested(peak)
     return least_certain(findings)
 
 

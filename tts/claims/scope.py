@@ -15,6 +15,7 @@ from tts.common.names import short
 from tts.search.registry import compared, method_of, prm_of
 from tts.store.imported import is_imported
 from tts.strategy import choices, compute_optimal
+from tts.tasks.problems import Split
 from tts.tasks.selection import Rule
 
 
@@ -26,7 +27,7 @@ class Roles(BaseModel, extra="forbid"):
     """What plays which part in a scope."""
 
     problem_sets: list[str]  # the main one first
-    split: str = "test"
+    split: Split = "test"
     n: int | None = None  # the budget; None where it is the ledger's
     policies: list[str]  # smallest first
     searchers: list[str]  # policies that ran with every PRM

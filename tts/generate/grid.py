@@ -23,7 +23,7 @@ from tts.store import imported
 from tts.store.run_spec import Model, RunEngine, RunSpec, TaskKey
 from tts.tasks import task_of
 from tts.tasks.base import Task, changed
-from tts.tasks.problems import problem_rows
+from tts.tasks.problems import Split, problem_rows
 from tts.tasks.selection import AGGREGATES, VOTES, Rule
 
 MOST = 1 << 16  # samples or rows, beyond which a number is a slip rather than a wish
@@ -39,7 +39,7 @@ class Grid(BaseModel):
     policies: list[str] = Field(min_length=1)  # names, folders or Hub names
     prms: list[str] = []  # likewise; implicit:NAME takes a causal LM's likelihood
     methods: list[str] = Field(default_factory=lambda: registry.compared(study=True), min_length=1)  # of tts.search.registry
-    split: Literal["development", "selection", "test", "all"] = "test"  # all, for the study's sets
+    split: Split = "test"  # all, for the study's sets
     samples: int = Field(64, ge=1, le=MOST)  # N of the pool, and of each search whose smaller budgets are drawn from one run
     budgets: list[int] = Field([4, 16, 64], min_length=1)  # values of N that figures show, and at which the other searches run
     beam_width: int = Field(4, ge=1)  # M

@@ -117,8 +117,8 @@ def absent(names: Iterable[str]) -> list[str]:
 
 def _half(name: str, rows: list[dict], split: str) -> list[dict]:
     """The rows of a study's set that belong to a split, with ids made of their texts."""
-    if split == "development":
-        raise ProblemError(f"{name} has no development problems; choose selection, test or all")
+    if split in ("development", "confirmation"):
+        raise ProblemError(f"{name} has no {split} problems; choose selection, test or all")
     hashes = [hashlib.sha256(" ".join(row["problem"].split()).encode()).digest() for row in rows]
     return [row | {"id": f"{name}-{of.hex()[:12]}"} for row, of in zip(rows, hashes) if split in ("all", ("test", "selection")[of[0] % 2])]
 

@@ -30,6 +30,7 @@ STYLES: tuple[Style, ...] = ("terse", "verbose")
 
 # A problem's split follows from its text alone, so no held-out problem can be trained on: one in 16 belongs to each of these.
 _HELD_OUT = ("development", "selection", "test")
+OPENED = 1000  # problems of the selection split that confirmation leaves out; studies had seen its first 300
 
 _OPERATORS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 
@@ -204,12 +205,16 @@ SETS: dict[str, Callable[[random.Random], PocketProblem]] = {"pocket-main": rand
 
 @cache
 def held_out(name: str, split: str, count: int) -> tuple[PocketProblem, ...]:
-    """The first ``count`` distinct problems of a set's split; raises ``KeyError`` where ``name`` is no pocket problem set."""
+    """The first ``count`` distinct problems of a set's split; raises ``KeyError`` where ``name`` is no pocket problem set.
+
+    The split ``confirmation`` is of problems of the selection split, drawn anew, but for the first :data:`OPENED` of that.
+    """
     rng = random.Random(f"{split} of {name}")
+    opened = {problem.text for problem in held_out(name, "selection", OPENED)} if split == "confirmation" else set()
     drawn: dict[str, PocketProblem] = {}
     while len(drawn) < count:
         problem = SETS[name](rng)
-        if problem.split == split:
+        if problem.split == ("selection" if opened else split) and problem.text not in opened:
             drawn.setdefault(problem.text, problem)
     return tuple(drawn.values())
 

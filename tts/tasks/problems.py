@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tts.tasks import TASKS, split_set, task_in, task_named
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tts.tasks.base import Task
 
 MOST = 100_000  # problems that are generated; a larger number is a slip
-SPLITS = ("development", "selection", "test", "all")
+Split = Literal["development", "selection", "confirmation", "test", "all"]
+SPLITS: tuple[str, ...] = get_args(Split)
 FILES = (".jsonl", ".parquet")
 
 
@@ -49,7 +50,8 @@ def problem_rows(name: str, count: int | None = None, split: str = "test", seed:
             ``reasoning-gym:TASK`` (with the task's own options after commas, as in ``reasoning-gym:leg_counting,max_animals=5``); or a
             JSONL or Parquet file whose rows hold ``problem``, ``answer`` and perhaps ``id``, of mathematics or, as ``TASK:FILE``, a task.
         count: number of problems; None takes a whole file, or 200.
-        split: development, selection or test; ``all`` for both halves of the study's sets. Other files have no splits.
+        split: development, selection, confirmation (of drawn sets) or test; ``all`` for both halves of the study's sets. Other files
+            have no splits.
         seed: seed of reasoning-gym.
 
     Raises :class:`ProblemError` for an unknown name or split, a malformed line (with its number), a problem without an answer, fewer
