@@ -119,8 +119,11 @@ def test_export_holds_every_row(tmp_path):
     assert findings.wide(again).equals(findings.wide(ledger))
 
 
-def claims_with(published, released={"missing": "m"}):  # noqa: B006
-    checked = {"published": published, "released": released, "measured": {"missing": "m"}}
+GAIN = {"check": "advantage", "method": "dvts", "over": "majority"}
+
+
+def claims_with(published, released={"missing": "m"}, measured={"missing": "m"}):  # noqa: B006
+    checked = {"published": published, "released": released, "measured": measured}
     return {"claims": {"x": {"statement": "s", "reference": "r"} | checked}}
 
 
@@ -133,6 +136,14 @@ def claims_with(published, released={"missing": "m"}):  # noqa: B006
         (claims_with({"missing": "m"}, {"check": "table3"}), "claim 'x', released: no check 'table3'; known: efficiency, gsm8k"),
         ({"fixed": {"published": "2026-11-24"}}, "say the date of published, released and measured; given published"),
         (claims_with({"check": "table3", "frist": "x"}), "claim 'x', published, check table3: missing a required argument"),
+        (claims_with(*[{"missing": "m"}] * 2, GAIN | {"bins": ["har"]}), "bins: Input should be 'easy', 'medium' or 'hard'; given ['har']"),
+        (claims_with(*[{"missing": "m"}] * 2, GAIN | {"size": "tiny"}), "x', measured, check advantage: size: Input should be 'small'"),
+        (claims_with(*[{"missing": "m"}] * 2, GAIN | {"binz": ["hard"]}), "unexpected keyword argument 'binz'"),
+        (claims_with(*[{"missing": "m"}] * 2, {"check": "small_over_large", "ratio": 10, "of": "tokens"}), "'flops'; given 'tokens'"),
+        (
+            claims_with(*[{"missing": "m"}] * 2, GAIN | {"check": "interaction", "first": {"bin": ["hard"]}, "second": {}}),
+            "check interaction: first: Extra inputs are not permitted; given {'bin': ['hard']}",
+        ),
         ({"level": 95}, "level: Input should be less than 1"),
         ({"scopes": {"this run": yaml.safe_load(findings.CLAIMS.read_text())["scopes"]["laptop"]}}, "this run has another meaning"),
         ({"scopes": {"x": yaml.safe_load(findings.CLAIMS.read_text())["scopes"]["laptop"] | {"prms": ["a", "a"]}}}, "name each once"),

@@ -10,10 +10,11 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from functools import lru_cache, partial
 from itertools import combinations
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
+from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from tts.analysis import costs, pathologies, stats
 from tts.analysis.stats import FEW, FEWEST_PROBLEMS, Interval
@@ -29,6 +30,18 @@ from tts.store.imported import is_imported
 from tts.strategy import choices
 from tts.strategy.compute_optimal import fit, interval, resampled_means
 from tts.tasks.selection import Rule
+
+Size = Literal["small", "middle", "large"]
+Bin = Literal["easy", "medium", "hard"]
+
+
+class Where(TypedDict, total=False):
+    """A circumstance: policies of a size class, else the searchers; problems of some bins, else all."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # type: ignore[misc]
+
+    size: Size
+    bins: list[Bin]
 
 
 @dataclass(frozen=True)
@@ -68,16 +81,16 @@ def certainty(finding: Finding) -> float:
     return (estimate - margin) / error if error > 0 else np.inf * np.sign(above)
 
 
-def advantage(scope: Scope, method: str, over: str, **where: Any) -> Finding:
+def advantage(scope: Scope, method: str, over: str, size: Size | None = None, bins: Sequence[Bin] = ()) -> Finding:
     """How much more accurate a method is than another, averaged over the policies and on the problems of :func:`_differences`."""
-    columns, named = _differences(scope, method, over, **where)
-    problems = f" on {' and '.join(where['bins'])} problems" if where.get("bins") else ""
+    columns, named = _differences(scope, method, over, size, bins)
+    problems = f" on {' and '.join(bins)} problems" if bins else ""
     return Finding.of(stats.bootstrap(columns, _average), "points", f"{method} - {over}{problems}, {named}")
 
 
-def advantage_in_each(scope: Scope, method: str, over: str, bins: Sequence[str], **where: Any) -> Finding:
+def advantage_in_each(scope: Scope, method: str, over: str, bins: Sequence[Bin], size: Size | None = None) -> Finding:
     """As :func:`advantage`, in that of the ``bins`` in which it is least certain."""
-    return least_certain([advantage(scope, method, over, bins=[name], **where) for name in bins])
+    return least_certain([advantage(scope, method, over, size, [name]) for name in bins])
 
 
 def least_certain(findings: Sequence[Finding]) -> Finding:
@@ -85,8 +98,8 @@ def least_certain(findings: Sequence[Finding]) -> Finding:
     return replace(min(findings, key=certainty), tests=-len(findings))
 
 
-def interaction(scope: Scope, method: str, over: str, first: dict, second: dict) -> Finding:
-    """By how much more a method is better than another in a first circumstance than in a second, each as in :func:`_differences`."""
+def interaction(scope: Scope, method: str, over: str, first: Where, second: Where) -> Finding:
+    """By how much more a method is better than another in a first circumstance than in a second."""
     sides, ends = [], []
     for where in (first, second):
         columns, named = _differences(scope, method, over, **where)
@@ -179,7 +192,7 @@ def fall(ways: Iterable[tuple[np.ndarray, np.ndarray]], x: np.ndarray, floor: fl
     return interval(np.exp(-logs @ x / (x @ x)))
 
 
-def small_over_large(scope: Scope, ratio: float, of: str = "parameters") -> Finding:
+def small_over_large(scope: Scope, ratio: float, of: Literal["parameters", "flops"] = "parameters") -> Finding:
     """The pair most certain to be above 0, of those whose sizes differ ``ratio`` times or more; all of the open ones of :func:`size_pairs`.
 
     It is below 0 only where every pair is. ``of="flops"`` takes pairs of which the smaller with TTS takes ``ratio`` times fewer FLOPs.
@@ -272,8 +285,8 @@ def efficiency(scope: Scope) -> Finding:
         at = choices.Setting(here.problem_sets[0], policy, scope.good_prm, scope.n)
         gain = choices.efficiency(held, at, candidates, here.bins(policy))["in samples"]
         detail = f"{short(policy)} with {short(scope.good_prm)}: {gain}"
-        if gain.bound == ">" and gain.interval.estimate <= 1:  # fewer samples were not tried: it could not come out above 1
-            peak = f"majority voting of {short(policy)} is at its best with {min(held.grid.budgets)} samples, the fewest of a search"
+        if gain.peak <= (fewest := min(held.grid.budgets)):  # it could not come out above 1
+            peak = f"majority voting of {short(policy)} is at its best with {gain.peak:g} samples; the fewest of a search are {fewest}"
             continue
         findings.append(Finding.of(gain.interval, "ratio", detail, 1.0, bound=gain.bound or "="))
     if not findings:
@@ -336,7 +349,7 @@ def _measured_f1(prm: str, weights: str) -> float:
     return pathologies.judge(prm, labelled.read("test")).f1
 
 
-def voting(scope: Scope, first: dict, second: dict) -> Finding:
+def voting(scope: Scope, first: dict[str, str], second: dict[str, str]) -> Finding:
     """How far best-of-N moves between two rules with the weak PRM, less how far with the good one (Liu et al. 2025, Table 2)."""
     rules = [Rule(**rule) for rule in (first, second)]
     prms = scope.prm("weak"), scope.good_prm

@@ -7,7 +7,7 @@ fixed. A verdict holds at the ledger's level after Holm's correction over the cl
 import datetime
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
 from tts.analysis import committed, costs, difficulty
 from tts.analysis.accuracy import Results
@@ -103,11 +103,23 @@ class Ledger(BaseModel, extra="forbid"):
                 if check and check not in known:
                     raise ValueError(f"claim {name!r}, {kind}: no check {check!r}; known: {', '.join(known)}")
                 if check:
-                    try:
-                        inspect.signature(known[check]).bind(*[None] * (kind == "measured"), **getattr(claim, kind).parameters)
-                    except TypeError as error:
-                        raise ValueError(f"claim {name!r}, {kind}, check {check}: {error}") from None
+                    if wrong := _wrong(known[check], getattr(claim, kind).parameters, kind == "measured"):
+                        raise ValueError(f"claim {name!r}, {kind}, check {check}: {wrong}")
         return self
+
+
+def _wrong(check: Callable[..., Finding], parameters: dict, measured: bool) -> str:
+    """What is wrong with the parameters of a check, empty for nothing."""
+    signature = inspect.signature(check)
+    try:
+        signature.bind(*[None] * measured, **parameters)  # the scope
+        for name, value in parameters.items():
+            TypeAdapter(signature.parameters[name].annotation).validate_python(value)
+    except TypeError as error:
+        return str(error)
+    except ValidationError as error:
+        return f"{name}: {error.errors()[0]['msg']}; given {value!r}"
+    return ""
 
 
 def read(path: Path = CLAIMS) -> Ledger:
@@ -128,8 +140,12 @@ def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
     scopes: dict[str, Scope | None] = dict.fromkeys(("pocket", "laptop", "imported"))
     for name, roles in ledger.scopes.items():
         if evidence := _committed_evidence(ledger, roles, grid, roles.split):
-            development = _committed_evidence(ledger, roles, grid, "development")
-            scopes[name] = scope(ledger, roles, evidence, best_rules(development, roles, roles.n or ledger.n))
+            chosen = best_rules(_committed_evidence(ledger, roles, grid, "development"), roles, roles.n or ledger.n)
+            on = (
+                "development problems" if chosen else "other problems of the same set (cross-fitted): no development outcomes are committed"
+            )
+            print(f"{name}: each method's own best rule is chosen on {on}")
+            scopes[name] = scope(ledger, roles, evidence, chosen)
     return scopes
 
 

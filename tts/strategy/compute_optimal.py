@@ -159,6 +159,7 @@ class Gain:
 
     bound: str  # "", ">" where TTS is that accurate at its smallest budget already, "<" where it never is
     interval: Interval  # the gain with its 95 % interval; censored resamples enter with their bound
+    peak: float  # budget at which majority voting is at its best
 
     def __str__(self) -> str:
         return f"{self.bound}{self.interval.estimate:.3g} [{self.interval.low:.3g}, {self.interval.high:.3g}]"
@@ -177,17 +178,17 @@ def efficiency_gain(
         majority, tts: ``(budgets, 1 + resamples)``, their accuracies on the same resamples.
     """
 
-    def gain(majority: np.ndarray, tts: np.ndarray) -> tuple[float, str]:
+    def gain(majority: np.ndarray, tts: np.ndarray) -> tuple[float, str, float]:
         peak = int(np.argmax(majority >= majority.max() - standard_error))
         target = majority[peak]
         if not (tts >= target).any():
-            return budgets[peak] / tts_budgets[-1], "<"
+            return budgets[peak] / tts_budgets[-1], "<", budgets[peak]
         at = int(np.argmax(tts >= target))
         if at == 0:
-            return budgets[peak] / tts_budgets[0], ">"
+            return budgets[peak] / tts_budgets[0], ">", budgets[peak]
         share = (target - tts[at - 1]) / (tts[at] - tts[at - 1])
         needed = np.exp(np.interp(share, [0, 1], np.log([tts_budgets[at - 1], tts_budgets[at]])))
-        return budgets[peak] / float(needed), ""
+        return budgets[peak] / float(needed), "", budgets[peak]
 
-    values, bounds = zip(*map(gain, majority.T, tts.T))
-    return Gain(bounds[0], interval(np.array(values)))
+    values, bounds, peaks = zip(*map(gain, majority.T, tts.T))
+    return Gain(bounds[0], interval(np.array(values)), peaks[0])
