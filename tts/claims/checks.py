@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
+from pydantic import with_config
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from tts.analysis import costs, pathologies, stats
@@ -35,10 +36,9 @@ Size = Literal["small", "middle", "large"]
 Bin = Literal["easy", "medium", "hard"]
 
 
+@with_config(extra="forbid")
 class Where(TypedDict, total=False):
     """A circumstance: policies of a size class, else the searchers; problems of some bins, else all."""
-
-    __pydantic_config__ = {"extra": "forbid"}  # type: ignore[misc]
 
     size: Size
     bins: list[Bin]
