@@ -1,7 +1,8 @@
 """Prose that states verdicts: README and notebooks hold a region per scope, which is written from the ledger of committed outcomes.
 
-A region begins with ``<!-- ledger: SCOPE -->``, or ``<!-- table: SCOPE -->`` for a table of all tested claims, and ends with
-``<!-- end of ledger -->``. ``python tests/project/verdicts.py`` writes all of them anew; a test checks that they are what it would write.
+A region begins with ``<!-- ledger: SCOPE -->``, with ``<!-- table: SCOPE -->`` for a table of all tested claims, or with
+``<!-- together: SCOPE -->`` for the claims that released models can test too, and ends with ``<!-- end of ledger -->``.
+``python tests/project/verdicts.py`` writes all of them anew; a test checks that they are what it would write.
 """
 
 import json
@@ -14,10 +15,10 @@ from tts.claims import findings
 from tts.common.files import write_text
 from tts.common.paths import NOTEBOOKS, ROOT
 from tts.generate.grid import Grid
-from tts.report import summaries
+from tts.report import real_models, summaries
 
-REGION = re.compile(r"(<!-- (ledger|table): (\w+) -->\n).*?(<!-- end of ledger -->)", re.DOTALL)
-FILES = [ROOT / "README.md", ROOT / "docs" / "ledgers.md", NOTEBOOKS / "09_findings.ipynb"]
+REGION = re.compile(r"(<!-- (ledger|table|together): (\w+) -->\n).*?(<!-- end of ledger -->)", re.DOTALL)
+FILES = [ROOT / "README.md", ROOT / "docs" / "ledgers.md", NOTEBOOKS / "09_findings.ipynb", NOTEBOOKS / "11_real_models.ipynb"]
 
 
 def committed_ledger() -> pd.DataFrame:
@@ -29,20 +30,27 @@ def committed_ledger() -> pd.DataFrame:
 
 
 def written(text: str, ledger: pd.DataFrame) -> str:
-    """A text with its regions written from a ledger: a line of counts for the scope, and one for each decided claim; or the table."""
+    """A text with its regions written from a ledger: a line of counts for the scope, and one for each decided claim; or a table."""
 
     def region(found: re.Match[str]) -> str:
         of_scope = ledger[ledger["scope"] == found[3]]
         if found[2] == "table":
             rows = of_scope[of_scope["verdict"] != "not tested"].to_dict("records")
             cells = [(row["claim"], row["verdict"], findings.formatted(row), findings.over_rules(row)) for row in rows]
-            lines = ["| claim | verdict | contrast | rules |", "|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in cells)]
+            lines = table(["claim", "verdict", "contrast", "rules"], cells)
+        elif found[2] == "together":
+            rows = [(row.Index, row.together, row.released, row[2]) for row in real_models.verdicts(ledger, found[3]).itertuples()]
+            lines = table(["claim", "together", "released", found[3]], rows)
         else:
             counted, *decided = summaries.findings(of_scope)
             lines = [f"*{counted[0].upper()}{counted[1:]}.*", "", *(f"- {line.split(', ', 1)[1]}" for line in decided)]
         return "\n".join([found[1].rstrip("\n"), *lines, found[4]])
 
     return REGION.sub(region, text)
+
+
+def table(names: list[str], rows: list[tuple[str, ...]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), *rows)]
 
 
 def cells_of(path: Path) -> list[str]:

@@ -25,10 +25,11 @@ from tts.claims import checks, released
 from tts.claims.checks import Finding
 from tts.claims.scope import NotTested, Roles, Scope
 from tts.common.files import write_text
+from tts.common.names import short
 from tts.common.paths import NOTEBOOKS
 from tts.exchange import presets
 from tts.exchange.presets import FINDINGS
-from tts.generate.grid import Grid
+from tts.generate.grid import Grid, grid_of
 from tts.search.registry import compared, method_of
 from tts.store import imported
 from tts.store.store import Store
@@ -139,7 +140,10 @@ def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
     """Each measured scope from committed outcomes, None where they lack it; what a scope leaves open is set as in ``grid``."""
     scopes: dict[str, Scope | None] = dict.fromkeys(("pocket", "laptop", "imported"))
     for name, roles in ledger.scopes.items():
-        if evidence := _committed_evidence(ledger, roles, grid, roles.split):
+        if not (evidence := _committed_evidence(ledger, roles, grid, roles.split)):
+            models = ", ".join(map(short, [*roles.policies, *roles.long.values(), *roles.prms]))
+            print(f"{name}: outcomes of {models} on {' and '.join(roles.problem_sets)} ({roles.split}) are not all committed")
+        else:
             chosen = best_rules(_committed_evidence(ledger, roles, grid, "development"), roles, roles.n or ledger.n)
             on = (
                 "development problems" if chosen else "other problems of the same set (cross-fitted): no development outcomes are committed"
@@ -163,7 +167,7 @@ def _committed_evidence(ledger: Ledger, roles: Roles, grid: Grid, split: str) ->
     if split == roles.split:
         smaller = [budget for budget in (4, 16, 64, 256) if budget <= n]
         asked += [{"policies": roles.searchers, "problems": {roles.problem_sets[0]: 1}, "budgets": smaller}]
-    outcomes = [committed.committed(Grid(**(grid.model_dump() | common | own))) for own in asked]
+    outcomes = [committed.committed(grid_of(**(grid.model_dump() | common | own))) for own in asked]
     return [evidence for evidence in outcomes if evidence] if all(outcomes) else []
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from tts.analysis import costs
 from tts.analysis.evidence import Evidence, cells
@@ -28,7 +28,7 @@ class Roles(BaseModel, extra="forbid"):
 
     problem_sets: list[str]  # the main one first
     split: Split = "test"
-    n: int | None = None  # the budget; None where it is the ledger's
+    n: int | None = Field(None, ge=1)  # the budget; None where it is the ledger's
     policies: list[str]  # smallest first
     searchers: list[str]  # policies that ran with every PRM
     prms: list[str]
