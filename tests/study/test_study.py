@@ -79,7 +79,7 @@ def test_running_again_generates_nothing(smoke):
     ("arguments", "message"),
     [
         (["--preset", "nonsense"], "no preset 'nonsense'; there are"),
-        (["02_nonsense"], "no notebook '02_nonsense'; there are 00_quickstart"),
+        (["02_nonsense"], "no notebook '02_nonsense'; there are 00_a_search_by_hand, 00_quickstart"),
         (["-p", "sampels=3"], "no chosen notebook has a parameter sampels; known:"),
         (["-p", "sampels"], "expected NAME=VALUE, found 'sampels'"),
         (["-p", "policy=policy-9b"], "no model 'policy-9b': not a folder"),
