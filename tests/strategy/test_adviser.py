@@ -12,6 +12,7 @@ from tts.common import paths
 from tts.generate.chunks import Engines
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
+from tts.models.files import POCKET_FOLDER
 from tts.store.store import Store
 from tts.strategy import adviser
 from tts.study import cli
@@ -125,6 +126,17 @@ def test_from_the_command_line(file, capsys, monkeypatch):
     assert code == 0 and "answer: 15" in out and "policy tokens" in out
     code, _, err = run("advise", "--budget", "1")
     assert code == 2 and err.startswith("error: a budget of 1 samples buys nothing") and "Traceback" not in err
+
+
+def test_a_model_in_a_folder_may_be_named_from_where_one_is(plan, tmp_path, capsys, monkeypatch):
+    """A study keeps its models by absolute paths."""
+    kept = adviser.Model(name=str(POCKET_FOLDER / POLICY), weights=plan.policy.weights)
+    file = adviser.save([plan.model_copy(update={"policy": kept})], tmp_path / "strategy.json")
+    monkeypatch.chdir(POCKET_FOLDER.parent)
+    monkeypatch.setattr("sys.argv", ["tts", "advise", "--policy", f"models/{POLICY}", "--prm", PRM, "--strategy", str(file)])
+    with pytest.raises(SystemExit) as stopped:
+        guarded(app)
+    assert stopped.value.code == 0 and "easy:" in capsys.readouterr().out
 
 
 def test_without_a_file_the_studys_is_used_else_the_latest_of_a_changed_run(plan, tmp_path, monkeypatch):

@@ -124,3 +124,12 @@ def test_an_answer_on_a_terminal(text, monkeypatch):
     done = CliRunner().invoke(cli.app, ["solve", text, "--policy", "a", "--prm", "b"], catch_exceptions=False)
     assert done.exit_code == 0 and all(c.isprintable() or c == "\n" for c in done.output), done.output
     assert "stranger" in done.output
+
+
+def test_formulas_are_drawn_without_a_script_from_elsewhere(tmp_path):
+    text = "Of $n$ samples\n$$1-\\binom{n}{k}$$ and `code`, \\$5 left."
+    cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_markdown_cell("$\\nonsense{$ stays")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    page = html.build([tmp_path / "a.ipynb"], {}, tmp_path / "report.html", "t").read_text()
+    assert page.count("<math") == 2 and page.count('display="block"') == 1 and "<mi>k</mi>" in page and "$n$" not in page
+    assert "nonsense" in page

@@ -10,6 +10,7 @@ from tts.common import quick_imports  # noqa: F401
 # isort: split
 import nbformat
 import pandas as pd
+from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 
 from tts.analysis import provenance
@@ -20,6 +21,7 @@ from tts.report.comparison_plots import VERDICT_FIELDS
 from tts.store.store import StoreError
 
 _REMOTE = re.compile(r'<script[^>]*\bsrc="https?://[^>]*></script>|<link[^>]*href="https?://[^>]*>')
+_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _STYLE = """<style>
 summary { display: list-item; cursor: pointer; color: #888; font-size: 80%; }
@@ -68,9 +70,19 @@ def _cells(path: Path) -> list[nbformat.NotebookNode]:
     except (ValueError, OSError):
         return [nbformat.v4.new_markdown_cell(f"# {path.stem}\nIt was cut off while it was written; nothing of it can be shown.")]
     for cell in cells:
-        if cell.cell_type == "code":
+        if cell.cell_type == "markdown":
+            cell.source = _FORMULA.sub(_mathml, cell.source)
+        elif cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and _WIDGET not in o.get("data", {})]
     return cells
+
+
+def _mathml(formula: re.Match[str]) -> str:
+    """A formula as browsers draw it by themselves: MathJax would have to be fetched."""
+    try:
+        return convert(formula[1] or formula[2], display="block" if formula[1] else "inline")
+    except Exception:  # whatever a reader's notebook has between two dollars
+        return formula[0]
 
 
 def _html(text: str) -> nbformat.NotebookNode:

@@ -8,7 +8,7 @@ import time
 from contextlib import nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Column, Table
@@ -307,11 +307,16 @@ def outcomes(
     console.print(f"outcomes of {preset} in {path}")
 
 
+def _placed(names: Any) -> Any:
+    """Names of models or problem sets as a study keeps them, with relative paths made absolute."""
+    return tts.presets.anchored_names(names, Path())
+
+
 @app.command("difficulty")
 @resumable()
 def difficulty_(
-    policies: Annotated[list[str], typer.Argument(help="policies to count for")],
-    problems: Annotated[str, typer.Option(help="problem set")] = "pocket-main",
+    policies: Annotated[list[str], typer.Argument(help="policies to count for", callback=_placed)],
+    problems: Annotated[str, typer.Option(help="problem set", callback=_placed)] = "pocket-main",
     count: Annotated[int, typer.Option(help="how many of its problems")] = 200,
     samples: Annotated[int, typer.Option(help="separate samples a problem")] = 256,
     split: Annotated[str, typer.Option(help="development, selection, confirmation or test problems")] = "test",
@@ -324,8 +329,8 @@ def difficulty_(
         console.print(f"{policy}: counts of {samples} samples for each problem of {problems} in {path}")
 
 
-Policy = Annotated[str, typer.Option(help="a policy's name, folder or Hub name")]
-PRM = Annotated[str, typer.Option(help="a PRM's name, folder or Hub name")]
+Policy = Annotated[str, typer.Option(help="a policy's name, folder or Hub name", callback=_placed)]
+PRM = Annotated[str, typer.Option(help="a PRM's name, folder or Hub name", callback=_placed)]
 Budget = Annotated[float, typer.Option(help="how much may be spent on one problem")]
 Unit = Annotated[Literal["samples", "tokens", "flops"], typer.Option(help="of the budget: samples, policy tokens, or FLOPs of inference")]
 StrategyFile = Annotated[Path | None, typer.Option(help="a file of 05_compute_optimal; by default those below figures/pocket")]

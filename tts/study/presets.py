@@ -247,20 +247,20 @@ def _anchored(given: dict, notebooks: Iterable[str], folder: Path) -> dict:
             place = (folder / os.path.expanduser(value)).resolve()
             anchored[name] = os.path.relpath(place, NOTEBOOKS) if place.is_relative_to(ROOT) else str(place)
         elif kinds.get(name) in ("policies", "prms", "problems", "labelled"):
-            anchored[name] = _anchored_names(value, folder)
+            anchored[name] = anchored_names(value, folder)
     return anchored
 
 
-def _anchored_names(value: object, folder: Path) -> object:
+def anchored_names(value: object, folder: Path) -> object:
     """A name of a model or problem set, or a list or mapping of such names, with relative paths made absolute."""
     if isinstance(value, list):
-        return [_anchored_names(item, folder) for item in value]
+        return [anchored_names(item, folder) for item in value]
     if isinstance(value, dict):
-        return {_anchored_names(key, folder): _anchored_names(item, folder) for key, item in value.items()}
+        return {anchored_names(key, folder): anchored_names(item, folder) for key, item in value.items()}
     if not isinstance(value, str):
         return value
     if address_in(value):  # of a server, which may be given a folder's tokenizer
-        return re.sub(r"(?<=[?&]tokenizer=)[^&]+", lambda found: str(_anchored_names(found[0], folder)), value)
+        return re.sub(r"(?<=[?&]tokenizer=)[^&]+", lambda found: str(anchored_names(found[0], folder)), value)
     family, separator, path = value.rpartition(":")
     place = folder / os.path.expanduser(path)
     if family == "reasoning-gym" or not path or not os.path.exists(place):
