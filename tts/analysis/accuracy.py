@@ -29,7 +29,6 @@ class Graded:
 
 
 def graded_row(row: dict, grades: Grades) -> Graded:
-    """A stored row's candidates with their grades."""
     candidates = row["trajectories"]
     scored = AGGREGATES if candidates and all(c["scores"] for c in candidates if c["steps"]) else ()
     return Graded(
@@ -52,11 +51,7 @@ class Results(Evidence):
         self._judges = Judges()
 
     def graded(self, problem_set: str, spec: RunSpec) -> list[Graded]:
-        """A run's candidates for each problem of a set, in the order of the problems.
-
-        Raises:
-            tts.store.store.StoreError: where the run is not stored.
-        """
+        """A run's candidates for each problem of a set, in their order; raises ``StoreError`` where the run is not stored."""
         run = self.store.run(spec)
         key = (problem_set, run.key)
         if key not in self._graded:
@@ -66,12 +61,11 @@ class Results(Evidence):
 
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
         """A method whose search falls into independent parts is drawn from its largest run, part by part; another was run at ``n``."""
-        rule = rule or self.grid.rule
-        key = (problem_set, policy, prm, method, n, rule)
-        if key not in self._accuracies:
-            self._accuracies[key] = self._accuracy(problem_set, policy, prm, method, n, rule)
-            self._accuracies[key].flags.writeable = False  # everyone who asks gets the same
-        return self._accuracies[key]
+        asked = (problem_set, policy, prm, method, n, rule or self.grid.rule)
+        if asked not in self._accuracies:
+            self._accuracies[asked] = self._accuracy(*asked)
+            self._accuracies[asked].flags.writeable = False  # everyone who asks gets the same
+        return self._accuracies[asked]
 
     def _accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule) -> np.ndarray:
         asked, runs = method_of(method), self._runs(problem_set, policy, prm, method, n)

@@ -67,8 +67,7 @@ def collect(evidence: Evidence) -> pd.DataFrame:
 def commit(grids: Iterable[tuple[Grid, pd.DataFrame]], path: Path) -> Path:
     """Keeps the outcomes of several grids (other seeds, other policies) in one file, with settings and weights.
 
-    Raises:
-        ValueError: where the grids differ in more than policies, PRMs, problems, methods, budgets, samples and seed.
+    Raises ``ValueError`` where the grids differ in more than policies, PRMs, problems, methods, budgets, samples and seed.
     """
     asked, frames = zip(*grids)
     settings, *others = map(_settings, asked)
@@ -100,8 +99,7 @@ class Committed(Evidence):
         averaged = rows.groupby([*CELL, "problem_id"], sort=False)[[*VALUES, *map(str, self._rules)]].mean()
         ids = {name: _ids(grid, name) for name in grid.problems}
         averaged.attrs.clear()  # pandas copies them with every column
-        parts = {cell: part.droplevel(CELL).loc[ids[cell[0]]] for cell, part in averaged.groupby(level=CELL, sort=False)}
-        self._cells = {cell: {name: values.to_numpy(float) for name, values in part.items()} for cell, part in parts.items()}
+        self._cells = {cell: part.droplevel(CELL).loc[ids[cell[0]]] for cell, part in averaged.groupby(level=CELL, sort=False)}
 
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
         asked = (problem_set, policy, prm, method, n)
@@ -116,7 +114,7 @@ class Committed(Evidence):
         return [rule for rule in self._rules if not np.isnan(held[str(rule)]).any()] or [self.grid.rule]
 
     def _values(self, column: str, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        return self._cells[problem_set, policy, prm_of(method, prm) or "", method, n][column]
+        return self._cells[problem_set, policy, prm_of(method, prm) or "", method, n][column].to_numpy(float)
 
     policy_tokens, prm_tokens = partialmethod(_values, "policy_tokens"), partialmethod(_values, "prm_tokens")
     prompt_tokens = partialmethod(_values, "prompt_tokens", prm=None, method="cot", n=1)
@@ -126,10 +124,7 @@ def committed(grid: Grid, folder: Path = FOLDER) -> Committed | None:
     """The committed outcomes of a grid, for as many of its policies as they hold in full; None for none.
 
     In full: every method and budget of the grid, with each PRM, on each problem set. Outcomes of other settings, other problems or
-    other weights do not count.
-
-    Raises:
-        CommittedError: where a file is damaged.
+    other weights do not count. Raises :class:`CommittedError` where a file is damaged.
     """
     files = list(_holding(grid, folder))
     held = {cell for _, places in files for cell in places}

@@ -110,20 +110,17 @@ def study_share(policy: str) -> float:
 
 def solver_of(prm: str) -> str | None:
     """The policy that could answer by itself: NAME of ``implicit:NAME``, or which a PRM's card says it was started from; else None."""
-    if is_imported(prm):
-        return None
-    family, name = prm.partition(":")[0], model_of(prm)
+    family = prm.partition(":")[0]
     if family == "implicit":
-        return name
-    return None if family == "dial" or address_in(prm) else (_card(name) or {}).get("started_from")
+        return model_of(prm)
+    return None if family == "dial" or address_in(prm) else (_card(prm) or {}).get("started_from")
 
 
 def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:
     """FLOPs of training, and of answering the whole problem set once.
 
-    Args:
-        full: whether PRM, prefill and attention count, and a mixture of experts by its active parameters; else the study's
-            convention, the policy's 2ND with all parameters.
+    ``full`` counts PRM, prefill and attention, and a mixture of experts by its active parameters; else it is the study's convention, the
+    policy's 2ND with all parameters.
     """
     shape, generated = shape_of(policy), evidence.policy_tokens(problem_set, policy, prm, method, n).sum()
     trained = training_flops(policy)

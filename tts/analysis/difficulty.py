@@ -27,9 +27,8 @@ OTHER_SEED = 1_000_000
 
 def counting_grid(grid: Grid, policy: str, samples: int, problem_set: str) -> Grid:
     """The grid of the separate pool: one policy, no PRM, another seed, one of the problem sets."""
-    pool = {"policies": [policy], "prms": [], "methods": ["majority"], "samples": samples, "budgets": [1]}
-    problems = {problem_set: grid.problems[problem_set]}
-    return Grid(**(grid.model_dump() | pool | {"seed": grid.seed + OTHER_SEED, "problems": problems}))
+    pool = {"policies": [policy], "prms": [], "methods": ["majority"], "samples": samples, "budgets": [1], "seed": grid.seed + OTHER_SEED}
+    return Grid(**(grid.model_dump() | pool | {"problems": {problem_set: grid.problems[problem_set]}}))
 
 
 def separate_grids(grid: Grid, samples: int) -> list[Grid]:
@@ -58,8 +57,7 @@ def pass_at_1(grid: Grid, store: Store, policy: str, problem_set: str, samples: 
         return Results(grid, store).accuracy(problem_set, policy, None, "pass", 1)
     known = known_pass_at_1(grid, policy, problem_set)
     if known is None:
-        counts = count(grid, store, policy, problem_set, samples)
-        known = (counts["correct"] / counts["samples"]).to_numpy(float)
+        known = count(grid, store, policy, problem_set, samples)["correct"].to_numpy(float) / samples
     return known
 
 
@@ -76,9 +74,8 @@ def known_pass_at_1(grid: Grid, policy: str, problem_set: str) -> np.ndarray | N
 
 def _problems(grid: Grid, problem_set: str) -> pd.DataFrame:
     """Each problem's id and, as problem, a hash of its text: an id alone does not say which problem it is."""
-    problems = [problem for chunk in grid.chunks(problem_set) for problem in chunk]
-    texts = [hashlib.sha256(p["problem"].encode()).hexdigest()[:8] for p in problems]
-    return pd.DataFrame({"problem_id": [p["id"] for p in problems], "problem": texts}, dtype=object)
+    rows = [(p["id"], hashlib.sha256(p["problem"].encode()).hexdigest()[:8]) for chunk in grid.chunks(problem_set) for p in chunk]
+    return pd.DataFrame(rows, columns=["problem_id", "problem"], dtype=object)
 
 
 def _sampling(grid: Grid) -> str:

@@ -67,12 +67,9 @@ class Cost:
 def answering(policy: Shape, prompts: Sequence[float], generated: float, solution: float, prm: Shape = Shape(0), read: float = 0.0) -> Cost:
     """Everything that answering takes, training apart.
 
-    A prompt is prefilled once and forked; a token that is generated or scored looks at its prompt and, on average, at half a
-    solution before it.
-
-    Args:
-        prompts, solution: tokens of each prompt, and of a solution on average.
-        generated, read: tokens that the policy generates for all of them, and that the PRM reads.
+    ``prompts`` and ``solution`` are tokens of each prompt and of a solution on average, ``generated`` and ``read`` those that the policy
+    generates for all of them and that the PRM reads. A prompt is prefilled once and forked; a token that is generated or scored looks at
+    its prompt and, on average, at half a solution before it.
     """
     context = sum(prompts) / len(prompts) + (solution + 1) / 2
     attended = attention(policy, sum(length**2 for length in prompts) / 2 + generated * context)

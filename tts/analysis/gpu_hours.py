@@ -43,11 +43,7 @@ class Assumptions:
 def table(grids: Iterable[Grid], assumed: Assumptions) -> pd.DataFrame:
     """What the runs of some grids would take, each run counted once, on as many of its problems as any grid asks for.
 
-    Returns:
-        Columns policy, prm (:data:`ALONE` where there is none), generated and read (tokens), flops, hours (of one GPU).
-
-    Raises:
-        tts.models.hub.ModelError: as :func:`size_of`.
+    Columns policy, prm (or :data:`ALONE`), generated and read (tokens), flops, hours (of one GPU). Raises as :func:`size_of`.
     """
     counts: dict[tuple, int] = {}
     for grid in grids:
@@ -71,11 +67,7 @@ def table(grids: Iterable[Grid], assumed: Assumptions) -> pd.DataFrame:
 
 @cache
 def size_of(model: str) -> flops.Shape:
-    """A model's size: the nominal one of the study's models (``data/published/sizes.csv``), else a local folder's own.
-
-    Raises:
-        ModelError: where neither knows it.
-    """
+    """A model's nominal size (``data/published/sizes.csv``), else its local folder's; raises ModelError where neither tells it."""
     shape = costs.named_shape(name := re.split(r"[:/#]", model)[-1])
     with suppress(ModelError):
         shape = costs.shape_of(model) if math.isnan(shape.layers) else shape

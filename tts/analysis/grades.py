@@ -75,11 +75,7 @@ class Judges(AbstractContextManager):
         self._graders = cache(lambda task, kept: [Grader(task, judge=judge, verdicts=kept) for judge in self._judges])
 
     def of_chunk(self, run: Run, problems: Sequence[dict], task: Task) -> list[tuple[dict, Grades]]:
-        """A chunk's rows with their grades, by the problems' task or one that finds their answers otherwise.
-
-        Raises:
-            tts.store.store.StoreError: where the chunk is missing or damaged.
-        """
+        """A chunk's rows, graded by their task or one that finds answers otherwise; ``StoreError`` where it is missing or damaged."""
         verdicts = self.verdicts(run.folder.parent)
         note = _note(run, problems, task)  # before they are read, as they may be replaced meanwhile
         rows = run.read(problems)

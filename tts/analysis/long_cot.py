@@ -32,11 +32,7 @@ def ways(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str, str
 
 
 def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str, str], prm: str, method: str, n: int) -> pd.DataFrame:
-    """External scaling (a method at a budget that both hold), internal and both, paired by problem.
-
-    Returns:
-        Columns size, contrast, difference, low, high, verdict, times the tokens (the first's over the second's).
-    """
+    """External scaling (a method at a budget that both hold), internal and both, paired by problem."""
     rows = []
     for name, other in pairs.items():
         kinds = {
@@ -124,10 +120,7 @@ def _samples(results: Results, problem_set: str, method: str, policy: str, prm: 
 
 def check_scores(results: Results, problem_set: str, policy: str, prm: str) -> dict[str, str | float]:
     """Mean score that a PRM gives to check steps, and to the others, in right solutions of the pool."""
-    scores: dict[bool, list[float]] = {True: [], False: []}
-    for samples in _samples(results, problem_set, "scores", policy, prm):
-        for sample in (sample for sample, right in samples if right):
-            for step, score in zip(sample["steps"], sample["scores"]):
-                scores[is_check(step)].append(score)
-    checks, others = (float(np.mean(of)) if of else np.nan for of in scores.values())
+    right = [sample for samples in _samples(results, problem_set, "scores", policy, prm) for sample, solved in samples if solved]
+    scored = [(is_check(step), score) for sample in right for step, score in zip(sample["steps"], sample["scores"])]
+    checks, others = (float(np.mean([score for check, score in scored if check == kind] or [np.nan])) for kind in (True, False))
     return {"policy": policy, "prm": prm, "checks": checks, "other steps": others}

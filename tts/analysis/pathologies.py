@@ -27,28 +27,23 @@ Scores = Sequence[Sequence[float]]
 
 @dataclass(frozen=True)
 class Judged:
-    """A PRM's step scores of each solution, and how well they find first errors at one threshold, as ProcessBench counts it.
-
-    ``erroneous`` is the share of wrong solutions whose first wrong step is found exactly, ``correct`` that of right ones called right.
-    """
+    """A PRM's step scores of each solution, and how well they find first errors at one threshold, as ProcessBench counts it."""
 
     scores: Scores
     threshold: float
-    erroneous: float
-    correct: float
+    erroneous: float  # share of wrong solutions whose first wrong step is found exactly
+    correct: float  # share of right ones called right
 
     @property
     def f1(self) -> float:
         """Harmonic mean of the two shares."""
-        total = self.erroneous + self.correct
-        return 2 * self.erroneous * self.correct / total if total else 0.0
+        return float(_f1(np.array([self.erroneous, 1.0, self.correct, 1.0])))
 
 
 def judge(prm: str, solutions: Sequence[Labelled], name: str = labelled.POCKET) -> Judged:
     """Scores solutions of a set (:func:`tts.generate.labelled.read`) with a PRM, its threshold chosen on the validation solutions.
 
-    Raises:
-        tts.generate.labelled.LabelledError: where it scores all steps alike.
+    Raises :class:`tts.generate.labelled.LabelledError` where it scores all steps alike.
     """
     validation = labelled.read("validation", name)
     of_validation, scores = labelled.step_scores(prm, validation, solutions)
@@ -102,7 +97,7 @@ def localisation(judged: Judged, solutions: Sequence[Labelled]) -> pd.DataFrame:
     """
     wrong = _wrong(solutions)
     hits, is_wrong = _called(judged.scores, judged.threshold) == wrong, wrong >= 0
-    columns = np.stack([hits & is_wrong, is_wrong, hits & ~is_wrong, ~is_wrong], 1).astype(float)
+    columns = np.stack([hits & is_wrong, is_wrong, hits & ~is_wrong, ~is_wrong], 1).astype(float)  # as in _f1
     problems, rows = np.array([s.problem for s in solutions]), []
     for kind in ("", "group", "policy"):
         names = np.array([getattr(s, kind) if kind else "all" for s in solutions])
@@ -131,10 +126,7 @@ def verdicts(scores: Scores, solutions: Sequence[Labelled], threshold: float) ->
 
 
 def shares(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> pd.DataFrame:
-    """How often each pathology shows, with Wilson's interval: over-criticism among right solutions, the others among wrong ones.
-
-    ``of`` is the number of solutions that a share is of.
-    """
+    """How often each pathology shows, with Wilson's interval: over-criticism ``of`` the right solutions, the others of the wrong ones."""
     labels = np.array(verdicts(scores, solutions, threshold))
     rows = []
     for kind in KINDS:
@@ -161,9 +153,8 @@ def error_rates(scores: Scores, solutions: Sequence[Labelled], threshold: float)
 def by_length(scores: Scores, solutions: Sequence[Labelled], edges: Sequence[int] = (4, 6, 8, 10, 12, 16, 24)) -> pd.DataFrame:
     """Mean score of right steps by their length, with a bootstrap over solutions: a PRM without length bias gives a flat line.
 
-    Args:
-        edges: lower edges of the classes of length, in characters, rising; ten times as long, and again, until half of the right steps
-            are shorter than the last one.
+    ``edges`` are the lower edges of the classes of length, in characters, rising; ten times as long, and again, until half of the right
+    steps are shorter than the last one.
     """
     steps = []
     for number, (row, solution) in enumerate(zip(scores, solutions)):

@@ -34,12 +34,9 @@ class RunComparison:
 
 
 def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
-    """The paired difference of two runs.
+    """The paired difference of two runs; raises ``StoreError`` where they hold no common problem.
 
     A greedy run counts by its answer, a pool by its majority, what a PRM has scored by ``rule``.
-
-    Raises:
-        StoreError: where they hold no common problem.
     """
     runs, same = (first, second), itemgetter("problem", "answer")
     rows = [{row["problem_id"]: row for row in run.rows()} for run in runs]

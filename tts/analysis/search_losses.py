@@ -100,17 +100,7 @@ def unrolled(nodes: Sequence[Candidate]) -> list[Candidate]:
 def candidate_steps(
     outcome: Outcome, problem: str, answer: str, chosen: Candidate | None = None, max_steps: int | None = None, task: Task = POCKET
 ) -> pd.DataFrame:
-    """One row per sampled step of a recorded search.
-
-    Args:
-        chosen: the selected candidate, of :func:`unrolled`.
-
-    Returns:
-        Columns step (from 1), path (sample indices from the root), text, score (NaN where the PRM was not asked), state (of
-        :data:`STATES`), into (path of the sibling that it was merged with), right (of a complete solution whether its answer
-        is, of an open one whether every step so far is; None where that cannot be known), selected (lies on the way to the
-        selected answer). In the order of steps and paths.
-    """
+    """One row per sampled step of a recorded search, by steps and paths; ``chosen`` is the selected candidate, of :func:`unrolled`."""
     nodes = sorted(unrolled(outcome.nodes), key=lambda n: (len(n.path), n.path))
     expanded = {n.path[:-1] for n in nodes}
     finished = {n.path for n in unrolled(outcome.trajectories) if n.status == "finished"}
@@ -129,14 +119,15 @@ def candidate_steps(
                 right = None if until is None else until == len(node.steps)
             rows.append(
                 {
-                    "step": len(node.path),
-                    "path": ".".join(map(str, node.path)),
+                    "step": len(node.path),  # from 1
+                    "path": ".".join(map(str, node.path)),  # sample indices from the root
                     "text": "\n\n".join(node.steps[len(node.path) - 1 :]),
-                    "score": node.scores[-1] if node.scores else np.nan,
-                    "state": state,
-                    "into": ".".join(map(str, scored.get(alike, ()))) if state == "merged" else "",
+                    "score": node.scores[-1] if node.scores else np.nan,  # NaN where the PRM was not asked
+                    "state": state,  # of STATES
+                    "into": ".".join(map(str, scored.get(alike, ()))) if state == "merged" else "",  # path of the equal sibling
+                    # Of a complete solution whether its answer is, of an open one whether every step so far is; None where nobody knows.
                     "right": right,
-                    "selected": chosen is not None and chosen.path[: len(node.path)] == node.path,
+                    "selected": chosen is not None and chosen.path[: len(node.path)] == node.path,  # on the way to the selected answer
                 }
             )
     return pd.DataFrame(rows).astype({"right": object})

@@ -1,7 +1,8 @@
 """Statistics of test-time scaling: pool estimators for every n, and intervals paired by problem.
 
 The estimators are of subsets of ``n`` samples of one problem's pool: ``correct`` says which samples are right, ``groups`` numbers
-their answers, -1 for none, which neither wins nor votes. Ties are broken at random.
+their answers, -1 for none, which neither wins nor votes. Ties are broken at random. All raise ``ValueError`` where ``n`` is not in
+1..len(correct).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,11 +19,7 @@ FEW = 8  # right or wrong answers, below which a bootstrap covers too little
 
 
 def pass_at_k(correct: np.ndarray, k: int) -> float:
-    """Probability that a random subset of ``k`` samples holds a right one (Chen et al. 2021, equation 1).
-
-    Raises:
-        ValueError: where ``k`` is not in 1..len(correct).
-    """
+    """Probability that a random subset of ``k`` samples holds a right one (Chen et al. 2021, equation 1)."""
     n, right = _checked(len(correct), k), int(np.sum(correct))
     return 1.0 - comb(n - right, k) / comb(n, k)
 
@@ -52,16 +49,13 @@ def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, 
     """
     total = _checked(len(correct), n)
     groups, correct, weights = np.asarray(groups), np.asarray(correct, bool), np.asarray(weights, float)
-    answers = int(groups.max(initial=-1)) + 1
     if n == 1:
         return float((correct & (groups >= 0)).mean())
-    right_answer = np.zeros(answers, bool)
-    right_answer[groups[groups >= 0]] = correct[groups >= 0]
+    member = (groups[:, None] == np.arange(groups.max(initial=-1) + 1)).astype(float)  # (samples, answers)
+    right_answer = correct @ member > 0
     if not right_answer.any():
         return 0.0
     chosen = np.ones((1, total), bool) if n == total else _subsets(total, n, draws, seed)
-    member = np.zeros((total, answers))
-    member[groups >= 0, groups[groups >= 0]] = 1.0
     totals = (chosen * weights) @ member
     totals[(chosen @ member) == 0] = -np.inf
     most = totals.max(1, keepdims=True)
@@ -98,11 +92,7 @@ class Interval:
 
 
 def wilson(successes: float, trials: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a plain proportion (Wilson 1927; Brown et al. 2001, equation 4).
-
-    Raises:
-        ValueError: without trials.
-    """
+    """Wilson's score interval of a proportion (Wilson 1927; Brown et al. 2001, equation 4); raises ``ValueError`` without trials."""
     if trials < 1:
         raise ValueError("a proportion of no trials has no interval")
     z = NormalDist().inv_cdf((1 + level) / 2)
@@ -113,23 +103,15 @@ def wilson(successes: float, trials: int, level: float = 0.95) -> Interval:
 
 
 def bootstrap(
-    values: np.ndarray,
-    of_means: Callable[[np.ndarray], np.ndarray] = lambda means: means,
-    clusters: Sequence[object] | None = None,
+    values: np.ndarray,  # (problems,) or (problems, columns); of a paired difference the per-problem differences
+    of_means: Callable[[np.ndarray], np.ndarray] = lambda means: means,  # from (..., columns) to (...)
+    clusters: Sequence[object] | None = None,  # each problem's, whose problems are drawn together; by default one for each
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
     """The 95 % percentile bootstrap over problems, of a mean or of any function of several columns' means.
 
-    For a paired difference pass the per-problem differences.
-
-    Args:
-        values: ``(problems,)`` or ``(problems, columns)``.
-        of_means: maps means ``(..., columns)`` to ``(...)``; by default the mean itself, of one column.
-        clusters: each problem's cluster, whose problems are drawn together; each problem is its own by default.
-
-    Raises:
-        ValueError: with fewer than two clusters, where there is no interval to give.
+    Raises ``ValueError`` with fewer than two clusters, where there is no interval to give.
     """
     values = np.asarray(values, float)
     sums, sizes = values, np.ones(len(values))
@@ -159,17 +141,12 @@ def _drawn(count: int, resamples: int, seed: int) -> np.ndarray:
 def of_few(values: np.ndarray, x: np.ndarray | None = None) -> Interval:
     """The mean of few columns' means, or their slope over ``x``, with the 95 % interval for other columns and other problems.
 
+    ``values`` are ``(problems, columns)``, ``x`` is ``(columns,)``. Raises ``ValueError`` where they leave no degree of freedom.
+
     Two half-widths whose squares add: that of the columns around their mean or line, by Student's distribution with as many degrees of
     freedom as columns less 1, or less 2 for a slope; and that of the problems, which are many, by the normal one. The first holds a part
     of the second, so that the interval is rather too wide: it covered 95 to 99 % with 2 to 8 columns (a test repeats it), where
     by Satterthwaite's degrees of freedom one covered 87 % with three.
-
-    Args:
-        values: ``(problems, columns)``.
-        x: ``(columns,)``.
-
-    Raises:
-        ValueError: where the columns leave no degree of freedom.
     """
     values = np.asarray(values, float)
     means, ones = values.mean(0), np.ones(values.shape[1])

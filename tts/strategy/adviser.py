@@ -92,11 +92,7 @@ class Strategy(BaseModel, extra="forbid"):
         return "easy" if score >= easy else "hard" if score < hard else "medium"
 
     def within(self, budget: float, unit: Unit) -> list[Entry]:
-        """The most accurate affordable entry of each difficulty, the cheapest among equals.
-
-        Raises:
-            StrategyError: where the budget buys no entry of some difficulty, or costs in this unit are unknown.
-        """
+        """Of each difficulty the most accurate affordable entry, the cheapest among equals; StrategyError for none, or unknown costs."""
         if any(np.isnan(e.cost(unit)) for e in self.entries):
             raise StrategyError(f"costs in {unit} are unknown for {self.policy.name} with {self.prm.name}; use --unit samples")
         best = []
@@ -136,9 +132,9 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
             if method_of(method).guided:
                 spent += flops.inference(costs.shape_of(prm).active, read)
             amounts = {"policy_tokens": written, "prm_tokens": read, "flops": spent}
-            numbers = {name: None if np.isnan(amount) else amount for name, amount in amounts.items()} | {"problems": int(inside.sum())}
-            interval = fitted.of_bin[name].columns()
-            entries.append(Entry(difficulty=name, method=method, aggregate=rule.aggregate, vote=rule.vote, n=n, **interval, **numbers))
+            known = {unit: None if np.isnan(amount) else amount for unit, amount in amounts.items()}
+            row = {"difficulty": name, "method": method, "n": n, "problems": int(inside.sum())} | rule._asdict()
+            entries.append(Entry(**row, **fitted.of_bin[name].columns(), **known))
     return Strategy(
         policy=Model(policy, weights_of(policy)),
         prm=Model(prm, weights_of(prm)),
@@ -158,11 +154,7 @@ def save(strategies: Sequence[Strategy], path: Path) -> Path:
 
 
 def load(path: Path, policy: str, prm: str) -> Strategy:
-    """The strategy of a policy and a PRM in a file.
-
-    Raises:
-        StrategyError: where the file is missing or malformed, or holds none for exactly these weights.
-    """
+    """A strategy in a file; raises StrategyError where the file is missing or malformed, or holds none for exactly these weights."""
     if not path.exists():
         raise StrategyError(f"no strategy file {path}; run `python -m tts run 05_compute_optimal -p policy={policy} -p prm={prm}`")
     try:
@@ -184,25 +176,18 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 class Solution(NamedTuple):
-    """What was done for a problem, and the selected candidate's answer, if there is one, and steps.
-
-    The difficulty, which the entry has, is predicted from ``score``, the mean PRM score of the first samples; their tokens count too.
-    """
+    """What was done for a problem, and the selected candidate's answer, if there is one, and steps."""
 
     answer: str | None
     steps: tuple[str, ...]
-    score: float
+    score: float  # mean PRM score of the first samples, from which the entry's difficulty was predicted
     entry: Entry
-    policy_tokens: int
-    prm_tokens: int
+    policy_tokens: int  # of the first samples too
+    prm_tokens: int  # likewise
 
 
 def solve(plan: Strategy, engines: Engines, problem: str, budget: float, unit: Unit = "samples", seed: int = 0) -> Solution:
-    """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers.
-
-    Raises:
-        StrategyError: as :meth:`Strategy.within`, and for an empty problem.
-    """
+    """Spends the budget by a problem's difficulty as a few samples tell it; raises as :meth:`Strategy.within`, and for an empty problem."""
     if not problem.strip():
         raise StrategyError("the problem is empty; give its text")
     entries = {e.difficulty: e for e in plan.within(budget, unit)}

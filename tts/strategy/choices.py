@@ -42,13 +42,10 @@ class Choice(NamedTuple):
 
 
 def choices(methods: Sequence[str], rules: Sequence[Rule] | None = None) -> list[Choice]:
-    """Every method with every rule, by default each aggregate with PRM-Max and PRM-Vote, and the majority vote.
-
-    A majority vote is one choice whatever the aggregate, and majority of a pool a method.
-    """
+    """Every method with every rule: by default each aggregate with PRM-Max and PRM-Vote, and one majority vote for all aggregates."""
     candidates = []
     for method in map(method_of, methods):
-        votes = [] if method.source == "pool" and method.select == "rule" else [MAJORITY]  # of a pool that is a method
+        votes = [] if method.source == "pool" and method.select == "rule" else [MAJORITY]  # of a pool that is a method of its own
         allowed = (rules or [*SCORED, *votes]) if method.select == "rule" and method.guided else votes
         candidates += [Choice(method.name, rule) for rule in allowed]
     return candidates
@@ -60,10 +57,7 @@ def values(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, 
 
 
 def study_method(share: float, difficulty: str) -> str:
-    """The method that the study's authors used on MATH-500 (Liu et al. 2025, section 4.2), for a policy's share of the largest, 72B.
-
-    Policies below 7B: beam search; to 32B: DVTS for easy and medium problems, beam search for hard ones; above: best-of-N.
-    """
+    """The method that the study's authors used on MATH-500 (Liu et al. 2025, section 4.2), for a policy's share of the largest, 72B."""
     if share < 7 / 72:
         return "beam_search"
     if share <= 32 / 72:
@@ -86,11 +80,10 @@ def compare(
 ) -> pd.DataFrame:
     """Strategies side by side: how each knows the difficulty, what it was chosen on, its accuracy with a 95 % interval and its method.
 
-    Args:
-        oracle: ``(problems,)``, difficulty by Pass@1, which needs the answers: an upper bound.
-        predicted: ``(problems,)``, difficulty by the PRM's scores of a few samples, where it is known.
+    Difficulty, ``(problems,)``, is by Pass@1 in ``oracle``, which needs the answers: an upper bound; and by the PRM's scores of a few
+    samples in ``predicted``, where it is known.
     """
-    table = values(evidence, at.problem_set, at.policy, at.prm, at.n, candidates)
+    table = values(evidence, *at[:4], candidates)
     alone, by_itself = evidence.alone(at.problem_set, at.policy)
     rows = {
         alone: stats.of_accuracy(by_itself),
@@ -111,7 +104,7 @@ def compare(
 
 def chosen(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bins: np.ndarray) -> pd.DataFrame:
     """What is best in each bin, on all problems; its accuracy cross-fitted; and in which share of resamples it is chosen again."""
-    fitted = compute_optimal.fit(values(evidence, at.problem_set, at.policy, at.prm, at.n, candidates), bins)
+    fitted = compute_optimal.fit(values(evidence, *at[:4], candidates), bins)
     common = {"policy": at.policy, "prm": at.prm, "n": at.n}
     return pd.DataFrame(
         common

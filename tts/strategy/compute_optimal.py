@@ -83,26 +83,16 @@ def crossed(values: np.ndarray) -> np.ndarray:
 
 
 def fit(
-    values: np.ndarray,
-    bins: Sequence[str] | np.ndarray,
-    crossed: bool = True,
-    costs: np.ndarray | None = None,
-    price: float = 0.0,
+    values: np.ndarray,  # (candidates, problems), each candidate's expected accuracy on each problem
+    bins: Sequence[str] | np.ndarray,  # (problems,), each problem's difficulty; all the same gives the best fixed method
+    crossed: bool = True,  # judge on problems that the choice was not made on; else on the same ones, as the study does
+    costs: np.ndarray | None = None,  # (candidates, problems), what each candidate costs, say in tokens; nothing by default
+    price: float = 0.0,  # accuracy that a unit of cost must bring; the choice is by accuracy less price times cost
     resamples: int = RESAMPLES,
 ) -> Fitted:
     """Chooses the best candidate of each bin, anew in every resample of the problems.
 
-    Copies of a problem share its fold, so that none is both chosen on and judged on.
-
-    Args:
-        values: ``(candidates, problems)``, each candidate's expected accuracy on each problem.
-        bins: ``(problems,)``, each problem's difficulty; all the same gives the best fixed method.
-        crossed: judge on problems that the choice was not made on; else on the same ones, as the study does.
-        costs: ``(candidates, problems)``, what each candidate costs, say in tokens; nothing by default.
-        price: accuracy that a unit of cost must bring; the choice is by accuracy less price times cost.
-
-    Raises:
-        ValueError: with fewer problems than folds, where nothing can be held out.
+    Copies of a problem share its fold, so that none is both chosen on and judged on. Fewer problems than folds raise ``ValueError``.
     """
     values, bins = np.asarray(values, float), np.asarray(bins)
     costs = np.zeros_like(values) if costs is None else np.asarray(costs, float)
@@ -170,12 +160,9 @@ def efficiency_gain(
 ) -> Gain:
     """Budget at which majority voting peaks, over the one at which compute-optimal TTS is as accurate (Liu et al. 2025, Table 5).
 
-    The peak is the smallest budget within one standard error of majority's maximum, since a curve that has flattened peaks
-    anywhere; TTS is interpolated over the logarithm of the budget.
-
-    Args:
-        budgets, tts_budgets: budgets of majority voting and of compute-optimal TTS, in samples or in tokens, rising.
-        majority, tts: ``(budgets, 1 + resamples)``, their accuracies on the same resamples.
+    Budgets of both are in samples or in tokens, rising; accuracies are ``(budgets, 1 + resamples)``, on the same resamples. The peak is
+    the smallest budget within one standard error of majority's maximum, since a curve that has flattened peaks anywhere; TTS is
+    interpolated over the logarithm of the budget.
     """
 
     def gain(majority: np.ndarray, tts: np.ndarray) -> tuple[float, str, float]:

@@ -28,17 +28,19 @@ POLICIES = ("policy-10k", "policy-32k", "policy-94k")
 def committed_map(grid: Grid, n: int = 16) -> Evidence | None:
     """The dialled checkers' committed outcomes, with a grid's settings; None where there are none."""
     dials = [f"dial:{fp:g},{fn:g}" for fp, fn in product(FALSE_POSITIVES, FALSE_NEGATIVES)]
-    changed = {"policies": list(POLICIES), "prms": dials, "methods": compared(study=True), "samples": n, "budgets": [4, n]}
-    return committed.committed(Grid(**(grid.model_dump() | changed)))
+    return _held(grid, policies=list(POLICIES), prms=dials, methods=compared(study=True), samples=n, budgets=[4, n])
 
 
 def real_cells(grid: Grid, prms: Sequence[str], n: int = 16) -> list[Evidence]:
     """Committed outcomes of real PRMs, one by one: of policies that ran every method, then all but those with a run for each budget."""
-    kinds, outcomes = (compared(study=True), [name for name in compared(study=True) if METHODS[name].part]), []
-    for prm, methods in product(prms, kinds):
-        changed = {"policies": pocket_models("policy"), "prms": [prm], "methods": methods, "budgets": [n], "samples": n}
-        outcomes.append(committed.committed(Grid(**(grid.model_dump() | changed))))
+    every, outcomes = compared(study=True), []
+    for prm, methods in product(prms, (every, [name for name in every if METHODS[name].part])):
+        outcomes.append(_held(grid, policies=pocket_models("policy"), prms=[prm], methods=methods, samples=n, budgets=[n]))
     return [evidence for evidence in outcomes if evidence]
+
+
+def _held(grid: Grid, **changed: object) -> Evidence | None:
+    return committed.committed(Grid(**(grid.model_dump() | changed)))
 
 
 def winners(evidence: Evidence, problem_set: str, n: int) -> pd.DataFrame:
@@ -75,14 +77,11 @@ def regrets(
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """What choosing by the map costs against the best method, policy by policy and PRM by PRM, beside the study's rule.
 
-    The study's rule goes by the policy's size (Liu et al. 2025, section 4.2), difficulty unknown: beam search, DVTS or best-of-N. The
-    map goes by ``places``, the error rates of real PRMs.
-
-    Returns:
-        Columns policy, prm, predicted, rule, best, regret of map, regret of rule, regret of always DVTS (in accuracy); and per
-        strategy its regret on each problem, averaged over the cells.
+    The map goes by ``places``, the error rates of real PRMs; the study's rule by the policy's size, difficulty unknown. Columns policy,
+    prm, predicted, rule, best, regret of map, regret of rule, regret of always DVTS (in accuracy); and per strategy its regret on each
+    problem, averaged over the cells.
     """
-    rows, lost = [], {"map": [], "rule": [], "always DVTS": []}
+    rows, lost = [], []
     holders: dict[tuple[str, str], Evidence] = {}  # the first evidence that holds a policy and a PRM
     for held in evidence:
         for cell in product(held.grid.policies, (prm for prm in held.grid.prms if prm in places)):
@@ -96,12 +95,11 @@ def regrets(
             continue
         chosen = {"map": max(values, key=expected.get), "rule": wanted, "always DVTS": "dvts"}
         best = max(values, key=lambda m: values[m].mean())
-        for name, method in chosen.items():
-            lost[name].append(values[best] - values[method])
-        regret = {f"regret of {name}": lost[name][-1].mean() for name in chosen}
-        rows.append({"policy": policy, "prm": prm, "predicted": chosen["map"], "rule": wanted, "best": best} | regret)
-    shortest = min((len(v) for values in lost.values() for v in values), default=0)
-    return pd.DataFrame(rows), {name: np.mean([v[:shortest] for v in values], 0) for name, values in lost.items() if values}
+        lost.append({name: values[best] - values[method] for name, method in chosen.items()})
+        means = {f"regret of {name}": regret.mean() for name, regret in lost[-1].items()}
+        rows.append({"policy": policy, "prm": prm, "predicted": chosen["map"], "rule": wanted, "best": best} | means)
+    shortest = min((len(regret["map"]) for regret in lost), default=0)  # cells may hold different numbers of problems
+    return pd.DataFrame(rows), {name: np.mean([regret[name][:shortest] for regret in lost], 0) for name in (lost[0] if lost else ())}
 
 
 def summary(lost: dict[str, np.ndarray]) -> pd.DataFrame:
