@@ -213,8 +213,7 @@ def _card(prm: AdaptedHead, policy: str, location: str, rows: Sequence[dict], to
     """
     card, below = base_card(policy, location), read_card(location)
     size, layers = card["parameters"], card["layers"]
-    head = sum(p.numel() for p in prm.head.parameters())
-    own = head + sum(p.numel() for p in prm.adapted.parameters() if p.requires_grad)
+    head, own = (sum(p.numel() for p in part.parameters() if p.requires_grad) for part in (prm.head, prm))
     sampled, through = sum(row["tokens"] for row in rows), 2 + 2 * (recipe.upper or layers) / layers
     return card | {
         "family": "step-head",

@@ -121,18 +121,18 @@ def train_model(name: str, output: Path, scratch: Path) -> Path:
         corpus = kept(scratch / path, lambda: policy_sequences(texts(0)), POLICY_TOKENS)
         model, loss = new_policy(recipe), language_model_loss
     else:
-        needed = {recipe.start, *recipe.samples_from}
+        needed = (recipe.start, *recipe.samples_from)
         if missing := [policy for policy in POLICIES if policy in needed and not (output / policy / "card.json").exists()]:
             raise FileNotFoundError(f"{name} starts from policies that are not in {output}: train {', '.join(missing)} first")
-        weights = {policy: fingerprint(str(output / policy)) for policy in (recipe.start, *recipe.samples_from)}
+        weights = {policy: fingerprint(str(output / policy)) for policy in needed}
         made_of = f"{recipe} {recipe.samples[0]} samples {weights}"
         path = scratch / f"corpus-{name}-{digest_of([made_of])[:12]}.npz"
         corpus = kept(path, lambda: prm_sequences_of(recipe, output, scratch), recipe.tokens)
         model = new_prm(recipe, output)
         loss = comparing_loss(recipe.family, model) if isinstance(recipe, ComparingPRMRecipe) else prm_loss
         template = pocket_tokenizer.CHATML_TEMPLATE if recipe.family == "qwen-prm" else template
-        started = {"started_from": recipe.start, "started_from_flops": read_card(output / recipe.start)["training_flops"]}
-        further = {"family": recipe.family} | started
+        flops = read_card(output / recipe.start)["training_flops"]
+        further = {"family": recipe.family, "started_from": recipe.start, "started_from_flops": flops}
     batches = corpus_batches(corpus, recipe.seed)
     schedule = Schedule(batches.per_pass, recipe.peak_learning_rate, bf16=model.config.hidden_size >= 128)
     progress = train(model, loss, batches, schedule, scratch / name, name, made_of)

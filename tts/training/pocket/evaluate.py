@@ -26,8 +26,7 @@ def policy(name: str, store: Store) -> dict:
     """Greedy accuracy on the held-out problems, and on fewer of them Pass@1 and Pass@64 at temperature 0.7."""
     grid = Grid(problems=HELD_OUT, policies=[name], methods=["majority"], samples=1, budgets=[1])
     pool = Grid(problems={"pocket-main": 100, "pocket-hard": 30}, policies=[name], methods=["majority"], samples=64, budgets=[64])
-    for wanted in (grid, pool):
-        fill(wanted, store)
+    fill(grid, store, pool)
     greedy, sampled = Results(grid, store), Results(pool, store)
     results = {}
     for problem_set in HELD_OUT:
