@@ -28,12 +28,12 @@ def policy(name: str, store: Store) -> dict:
     pool = Grid(problems={"pocket-main": 100, "pocket-hard": 30}, policies=[name], methods=["majority"], samples=64, budgets=[64])
     fill(grid, store, pool)
     greedy, sampled = Results(grid, store), Results(pool, store)
-    results = {}
-    for problem_set in HELD_OUT:
-        results[f"{problem_set} greedy"] = round(float(greedy.accuracy(problem_set, name, None, "cot", 1).mean()), 4)
-        for n in (1, 64):
-            results[f"{problem_set} pass@{n}"] = round(float(sampled.accuracy(problem_set, name, None, "pass", n).mean()), 4)
-    return results
+    asked = {"greedy": (greedy, "cot", 1), "pass@1": (sampled, "pass", 1), "pass@64": (sampled, "pass", 64)}
+    return {
+        f"{problem_set} {label}": round(float(results.accuracy(problem_set, name, None, method, n).mean()), 4)
+        for problem_set in HELD_OUT
+        for label, (results, method, n) in asked.items()
+    }
 
 
 def prm(name: str) -> dict:
