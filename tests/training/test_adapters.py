@@ -19,8 +19,8 @@ from tts.policies import open_policy, weights_of
 from tts.search import sample_pool
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling
+from tts.study.train_cli import app
 from tts.tasks.problems import ProblemError
-from tts.train import app
 from tts.training.adapter import AdapterRecipe, new_adapter, padded, solution_loss, tokenise, train_adapter
 from tts.training.loop import Batches, train
 from tts.training.worked_problems import load_worked
