@@ -71,7 +71,7 @@ def test_training_lowers_the_loss_of_its_stages(family, tmp_path):
     sequences = list(labelled_up_to_the_error(prm_sequences(solutions, LAYOUTS[family]), mark_id(family)))
     batches = corpus_batches(pack(sequences * 10 * ROWS_PER_BATCH, 256 * ROWS_PER_BATCH, "test"), seed=0)
     model = new_prm(recipe(family), POCKET_FOLDER)
-    loss = comparing_loss(family, model, NARROW)
+    loss = comparing_loss(family, model)
     before = loss(model, batches[0]).item()
     train(model, loss, batches, Schedule(20, 4e-3, warmup=2), tmp_path, "test", "tiny", compile=False)
     assert loss(model, batches[0]).item() < 0.7 * before

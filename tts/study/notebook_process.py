@@ -1,12 +1,24 @@
-"""A process that executes notebooks for :mod:`tts.study.execution`, one after the other; it ends with its parent, its kernel with it."""
+"""A process that executes notebooks for :mod:`tts.study.execution`, one after the other; it ends with its parent, its kernel with it.
+
+Kernels are forked, by the standard library's fork server, from a process that has imported what notebooks need, which takes seconds.
+"""
 
 import logging
 import os
+import sys
+from contextlib import suppress
+from functools import partial
+from importlib.metadata import EntryPoint
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
-from tts.study import forked_kernels
+from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
+_PRELOADED = "ipykernel.kernelapp matplotlib.pyplot pyarrow.parquet tts.study.experiment tts.claims.published tts.report.tables".split()
 # Jupyter chooses a kernel's ports before the kernel binds them: whatever takes one in between, the kernel dies of it.
 _STARTS = 3
 
@@ -17,8 +29,12 @@ def serve(connection: Connection, threads: int) -> None:
     Numerical libraries take so many threads, unless the environment says so.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    forked_kernels.end_with_parent()
-    forked_kernels.use()
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # matplotlib reads it as it is imported
+    end_with_parent()
+    with suppress(ValueError):  # of a system without a fork server, whose kernels are not forked
+        get_context("forkserver").set_forkserver_preload(_PRELOADED)
+        factory, name = KernelProvisionerFactory.instance(), "local-provisioner"
+        factory.provisioners[name] = EntryPoint(name, f"{__name__}:{ForkedKernel.__name__}", factory.GROUP_NAME)
     while True:
         connection.send(_execute(*connection.recv()))
 
@@ -35,7 +51,7 @@ def _execute(source: Path, target: Path, parameters: dict, timeout: float) -> st
             os.dup2(file.fileno(), 2)
     except OSError as error:
         return f"cannot write {log}: {error.strerror}; free space or choose another folder with -p figures=FOLDER"
-    forked_kernels.ForkedKernel.log = str(log)
+    ForkedKernel.log = log
     from tts.common import quick_imports  # noqa: F401
 
     # isort: split
@@ -52,3 +68,50 @@ def _execute(source: Path, target: Path, parameters: dict, timeout: float) -> st
                 kind, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", error)  # the cell's, where it is one's
                 return f"{kind}: {text}".strip().splitlines()[0]
     return None
+
+
+def end_with_parent() -> None:
+    """Ends this process with the one that asked for it, which the fork server outlives as long as it has children."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+class ForkedKernel(LocalProvisioner):
+    """What starts a kernel for ``jupyter_client``."""
+
+    log: ClassVar[Path]  # the file that gets what kernels print
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
+        if cmd[:3] != [sys.executable, "-m", "ipykernel_launcher"]:  # another language's kernel, or another Python's
+            return await super().launch_kernel(cmd, **kwargs)
+        arguments = (cmd[3:], kwargs["env"], kwargs.get("cwd") or os.getcwd(), self.log)
+        process = get_context("forkserver").Process(target=_run, args=arguments)
+        process.start()
+        methods = {"terminate": process.terminate, "kill": process.kill, "send_signal": partial(os.kill, process.pid)}
+        ended = {"poll": lambda: process.exitcode, "wait": lambda: process.join() or process.exitcode}
+        # What jupyter_client asks of a process, in the manner of subprocess.Popen.
+        self.process: Any = SimpleNamespace(stdin=None, stdout=None, stderr=None, pid=process.pid, **methods, **ended)
+        self.pid = self.pgid = process.pid
+        return self.connection_info
+
+
+def _run(arguments: list[str], variables: dict[str, str], folder: str, log: Path) -> None:
+    """Is a kernel, in a session of its own, until it is killed or the process that asked for it is gone."""
+    import numpy
+    from ipykernel.kernelapp import launch_new_instance
+
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(folder)
+    sys.path.insert(0, "")
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    numpy.random.seed()  # else the same in all kernels
+    end_with_parent()
+    launch_new_instance(["ipykernel_launcher", *arguments])

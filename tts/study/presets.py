@@ -172,11 +172,8 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
     own, :func:`own_folder`, unless the overrides name one, and each changed notebook leaves out what it tells of the preset's
     findings. ``look_up`` finds every model and problem set, and checks all values.
 
-    Raises:
-        tts.study.parameters.NotebookError: for an unknown notebook.
-        StudyError: for a parameter that no chosen notebook takes.
-        tts.generate.grid.ParameterError: where parameters do not fit.
-        tts.models.hub.ModelError: where something would have to be downloaded and the Hub cannot be reached.
+    Raises ``NotebookError`` for an unknown notebook, StudyError for a parameter that no chosen notebook takes, ``ParameterError`` where
+    parameters do not fit, ``ModelError`` where something would have to be downloaded and the Hub cannot be reached.
     """
     content = load_preset(preset)
     if content.released and not content.imported():

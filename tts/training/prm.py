@@ -175,11 +175,10 @@ def judged(scorer: StepScorer, rows: Sequence[dict]) -> dict:
     solutions = [(row, solution) for row in rows for solution in row["solutions"]]
     scores, _ = scorer.score([(row["id"], row["problem"]) for row, _ in solutions], [tuple(one["steps"]) for _, one in solutions])
     values = torch.tensor([value for _, solution in solutions for value in solution["values"]])
-    flat, products, within = torch.tensor([score for one in scores for score in one]), iter(aggregates(scores, "product")), []
-    for row in rows:
-        own = np.array([next(products) for _ in row["solutions"]])
-        within.append(auc(own, np.array([solution["values"][-1] >= 0.5 for solution in row["solutions"]])))
-    within = [value for value in within if value is not None]
+    flat, right = torch.tensor([score for one in scores for score in one]), [one["values"][-1] >= 0.5 for _, one in solutions]
+    ends = np.cumsum([len(row["solutions"]) for row in rows])[:-1]  # of the solutions of each problem but the last
+    of_problems = map(auc, np.split(aggregates(scores, "product"), ends), np.split(right, ends))
+    within = [value for value in of_problems if value is not None]
     mean = values.mean().clamp(1e-6, 1 - 1e-6)
     return {
         "held_out_problems": len(rows),
@@ -213,8 +212,7 @@ def _card(prm: AdaptedHead, policy: str, location: str, rows: Sequence[dict], to
     """
     card, below = base_card(policy, location), read_card(location)
     size, layers = card["parameters"], card["layers"]
-    head = sum(p.numel() for p in prm.head.parameters())
-    own = head + sum(p.numel() for p in prm.adapted.parameters() if p.requires_grad)
+    head, own = (sum(p.numel() for p in part.parameters() if p.requires_grad) for part in (prm.head, prm))
     sampled, through = sum(row["tokens"] for row in rows), 2 + 2 * (recipe.upper or layers) / layers
     return card | {
         "family": "step-head",

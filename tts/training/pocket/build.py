@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
@@ -22,9 +21,9 @@ from tts.tasks import pocket_tokenizer
 from tts.tasks.pocket_problems import PocketProblem, parse, training_problems
 from tts.tasks.pocket_traces import corrupted, self_checking_traces, solutions
 from tts.training.loop import Batches, Schedule, train
-from tts.training.pocket.comparing import comparing_loss, comparing_prm, labelled_up_to_the_error, mark_id
-from tts.training.pocket.corpora import LAYOUTS, UNLABELLED, Corpus, Sequence, kept, policy_sequences, prm_sequences
-from tts.training.pocket.losses import next_token_loss
+from tts.training.pocket.comparing import WIDER, comparing_loss, labelled_up_to_the_error, mark_id, start_comparing
+from tts.training.pocket.corpora import LAYOUTS, VOCABULARY, Corpus, Sequence, kept, policy_sequences, prm_sequences
+from tts.training.pocket.losses import language_model_loss, prm_loss
 from tts.training.pocket.recipes import POLICIES, POLICY_TOKENS, PRMS, ROWS_PER_BATCH, ComparingPRMRecipe, PolicyRecipe, PRMRecipe
 
 
@@ -50,12 +49,6 @@ def new_policy(recipe: PolicyRecipe) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**shape, **tokens, **fixed, num_attention_heads=recipe.heads))
 
 
-def language_model_loss(model: LlamaForCausalLM, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Mean cross-entropy of the next token over the positions marked ``learn``."""
-    logits = model(input_ids=batch["ids"], position_ids=batch["position"], attention_mask=batch["mask"], use_cache=False).logits
-    return next_token_loss(logits, batch)
-
-
 def sampled(policy: str, temperature: float, problems: list[str], count: int) -> list[Outcome]:
     """So many solutions of each problem, which is its own id."""
     engine = TransformersPolicy(policy, Sampling(temperature=temperature, max_tokens=240))
@@ -76,44 +69,30 @@ def policy_samples(name: str, recipe: PRMRecipe, models: Path, scratch: Path) ->
         write_text(path, "\n".join(lines) + "\n")
     pairs = [(parse(text), steps) for text, steps in map(json.loads, path.read_text().splitlines())]
     # A weak policy now and then writes a piece of another format's mark; no PRM text can hold that.
-    known = set(pocket_tokenizer.build().get_vocab())
-    return [(problem, steps) for problem, steps in pairs if all(known.issuperset(pocket_tokenizer.pieces(s)) for s in steps)]
+    return [(problem, steps) for problem, steps in pairs if all(VOCABULARY.keys() >= set(pocket_tokenizer.pieces(s)) for s in steps)]
 
 
 def new_prm(recipe: PRMRecipe, models: Path) -> torch.nn.Module:
     """A PRM in its family's architecture, its lower layers and embeddings those of ``recipe.start``."""
     torch.manual_seed(recipe.seed)
     policy = LlamaForCausalLM.from_pretrained(models / recipe.start, use_safetensors=True)
-    if isinstance(recipe, ComparingPRMRecipe):
-        return comparing_prm(recipe.family, policy)
-    other = {"architectures", "model_type", "transformers_version", "dtype"}
+    other, lower = {"architectures", "model_type", "transformers_version", "dtype"}, policy.config.num_hidden_layers
     shape = {name: value for name, value in policy.config.to_diff_dict().items() if name not in other}
-    shape["num_hidden_layers"] = policy.config.num_hidden_layers + recipe.extra_layers
+    shape["num_hidden_layers"] = lower + recipe.extra_layers
+    comparing = isinstance(recipe, ComparingPRMRecipe)
+    if comparing:
+        shape |= {"hidden_size": policy.config.hidden_size + WIDER, "attention_bias": True}
     qwen = recipe.family == "qwen-prm"
     model = Qwen2ForProcessRewardModel(Qwen2Config(**shape)) if qwen else LlamaForCausalLM(LlamaConfig(**shape))
+    if comparing:
+        start_comparing(model, policy)
+        return model
     outside = model.model.load_state_dict(policy.model.state_dict(), strict=False).unexpected_keys
     assert not outside, outside
-    for layer in model.model.layers[policy.config.num_hidden_layers :]:  # new layers begin as the identity
+    for layer in model.model.layers[lower:]:  # new layers begin as the identity
         torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
         torch.nn.init.zeros_(layer.mlp.down_proj.weight)
     return model
-
-
-def prm_loss(family: str):
-    """Cross-entropy of "right up to here" at every token, wrong ones counted twice, plus 0.3 times the LM loss."""
-    vocabulary = pocket_tokenizer.build().get_vocab()
-    labels = [vocabulary[" -"], vocabulary[" +"]]
-
-    def loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        inputs = {"input_ids": batch["ids"], "position_ids": batch["position"], "attention_mask": batch["mask"]}
-        hidden = model.model(**inputs, use_cache=False).last_hidden_state
-        embeddings = model.model.embed_tokens.weight
-        verdicts = model.score(hidden) if family == "qwen-prm" else hidden @ embeddings[labels].T
-        weights = torch.tensor([2.0, 1.0])
-        judged = F.cross_entropy(verdicts.flatten(0, 1).float(), batch["label"].flatten(), weights, ignore_index=UNLABELLED)
-        return judged + 0.3 * next_token_loss(hidden @ embeddings.T, batch)
-
-    return loss
 
 
 def prm_sequences_of(recipe: PRMRecipe, models: Path, scratch: Path) -> Iterator[Sequence]:
@@ -142,19 +121,18 @@ def train_model(name: str, output: Path, scratch: Path) -> Path:
         corpus = kept(scratch / path, lambda: policy_sequences(texts(0)), POLICY_TOKENS)
         model, loss = new_policy(recipe), language_model_loss
     else:
-        needed = {recipe.start, *recipe.samples_from}
+        needed = (recipe.start, *recipe.samples_from)
         if missing := [policy for policy in POLICIES if policy in needed and not (output / policy / "card.json").exists()]:
             raise FileNotFoundError(f"{name} starts from policies that are not in {output}: train {', '.join(missing)} first")
-        weights = {policy: fingerprint(str(output / policy)) for policy in (recipe.start, *recipe.samples_from)}
+        weights = {policy: fingerprint(str(output / policy)) for policy in needed}
         made_of = f"{recipe} {recipe.samples[0]} samples {weights}"
         path = scratch / f"corpus-{name}-{digest_of([made_of])[:12]}.npz"
         corpus = kept(path, lambda: prm_sequences_of(recipe, output, scratch), recipe.tokens)
         model = new_prm(recipe, output)
-        comparing = isinstance(recipe, ComparingPRMRecipe)
-        loss = comparing_loss(recipe.family, model, POLICIES[recipe.start].width) if comparing else prm_loss(recipe.family)
+        loss = comparing_loss(recipe.family, model) if isinstance(recipe, ComparingPRMRecipe) else prm_loss
         template = pocket_tokenizer.CHATML_TEMPLATE if recipe.family == "qwen-prm" else template
-        started = {"started_from": recipe.start, "started_from_flops": read_card(output / recipe.start)["training_flops"]}
-        further = {"family": recipe.family} | started
+        flops = read_card(output / recipe.start)["training_flops"]
+        further = {"family": recipe.family, "started_from": recipe.start, "started_from_flops": flops}
     batches = corpus_batches(corpus, recipe.seed)
     schedule = Schedule(batches.per_pass, recipe.peak_learning_rate, bf16=model.config.hidden_size >= 128)
     progress = train(model, loss, batches, schedule, scratch / name, name, made_of)

@@ -11,32 +11,26 @@ peak at distance 1) and multiplies them with the symbol; the second attends to t
 and each stage has a loss of its own.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
+from transformers import LlamaForCausalLM
 
 from tts.reward_models.qwen_prm import Qwen2ForProcessRewardModel
-from tts.tasks import pocket_tokenizer
-from tts.training.pocket.corpora import LAYOUTS, UNLABELLED, Sequence
-from tts.training.pocket.losses import next_token_loss
+from tts.training.pocket.corpora import LAYOUTS, UNLABELLED, VOCABULARY, Sequence, token_ids
+from tts.training.pocket.losses import LABELS, hidden_states, next_token_loss, verdicts
 
 SYMBOLS = (*"0123456789+-*=;(),}", "\\boxed{")  # what solutions are written in
 LAYOUT_TOKENS = ("<|im_start|>", "<|im_end|>", "user", "assistant", "\n", " ", "<extra_0>", " ки")  # which no policy has seen
-FREE = 8  # dimensions beyond the three parts: likelihood, what is remembered, and room
+FREE = 8  # the last dimensions: likelihood, what is remembered, and room
 WIDER = 2 * len(SYMBOLS) + FREE
-
-
-def label_ids() -> list[int]:
-    vocabulary = pocket_tokenizer.build().get_vocab()
-    return [vocabulary[" -"], vocabulary[" +"]]
 
 
 def mark_id(family: str) -> int:
     """The token at which a family's scores are read."""
-    return pocket_tokenizer.build().get_vocab()[pocket_tokenizer.pieces(LAYOUTS[family][1])[0]]
+    return token_ids(LAYOUTS[family][1])[0]
 
 
 def labelled_up_to_the_error(sequences: Iterable[Sequence], mark: int) -> Iterator[Sequence]:
@@ -51,25 +45,17 @@ def labelled_up_to_the_error(sequences: Iterable[Sequence], mark: int) -> Iterat
         yield sequence._replace(label=kept)
 
 
-def comparing_prm(family: str, policy: LlamaForCausalLM) -> nn.Module:
-    """A PRM of a family with two layers more than the policy, initialised as the module says; the rest is drawn at random."""
-    config, qwen = policy.config, family == "qwen-prm"
-    narrow, layers = config.hidden_size, config.num_hidden_layers
-    other = {"architectures", "model_type", "transformers_version", "dtype"}
-    shape = {name: value for name, value in config.to_diff_dict().items() if name not in other}
-    shape |= {"num_hidden_layers": layers + 2, "hidden_size": narrow + WIDER, "attention_bias": True}
-    model = Qwen2ForProcessRewardModel(Qwen2Config(**shape)) if qwen else LlamaForCausalLM(LlamaConfig(**shape))
+def start_comparing(model: nn.Module, policy: LlamaForCausalLM) -> None:
+    """Starts a PRM, wider than the policy by ``WIDER`` and with two layers more, as the module says; the rest stays as it was drawn."""
+    width = model.config.hidden_size
     with torch.no_grad():
         _widen(model.model, policy.model)
         _compare(model.model, policy.model)
-        _remember(model.model, narrow)
-        if qwen:
-            nn.init.normal_(model.score[0].weight, std=(narrow + WIDER) ** -0.5)
+        _remember(model.model)
+        if isinstance(model, Qwen2ForProcessRewardModel):
+            nn.init.normal_(model.score[0].weight, std=width**-0.5)
         else:
-            wrong, right = label_ids()
-            at = narrow + 2 * len(SYMBOLS) + 1
-            model.model.embed_tokens.weight[[right, wrong], at] = torch.tensor([1.0, -1.0])
-    return model
+            model.model.embed_tokens.weight[LABELS, width - FREE + 1] = torch.tensor([-1.0, 1.0])
 
 
 def _widen(model: nn.Module, policy: nn.Module) -> None:
@@ -86,18 +72,14 @@ def _widen(model: nn.Module, policy: nn.Module) -> None:
             weight.zero_()
         elif weight.ndim == 2:
             nn.init.normal_(weight, std=wide**-0.5)
-    vocabulary = pocket_tokenizer.build().get_vocab()
-    separator = model.embed_tokens.weight[vocabulary["\n\n"]].clone()
-    for token in LAYOUT_TOKENS:
-        model.embed_tokens.weight[vocabulary[token]] = separator
+    model.embed_tokens.weight[[VOCABULARY[token] for token in LAYOUT_TOKENS]] = model.embed_tokens.weight[VOCABULARY["\n\n"]].clone()
 
 
 def _compare(model: nn.Module, policy: nn.Module) -> None:
     """Sets up the first new layer: the likelihood dimension receives the logit that the policy gave to the token which followed."""
     layer, narrow, count = model.layers[policy.config.num_hidden_layers], policy.config.hidden_size, len(SYMBOLS)
     symbol, logit = slice(narrow, narrow + count), slice(narrow + count, narrow + 2 * count)
-    vocabulary = pocket_tokenizer.build().get_vocab()
-    ids, one = [vocabulary[text] for text in SYMBOLS], torch.eye(count)
+    ids, one = [VOCABULARY[text] for text in SYMBOLS], torch.eye(count)
     embeddings = policy.embed_tokens.weight[ids]
     size = 0.3 * embeddings.square().mean().sqrt()  # small, so that the policy's layers hardly notice it in their norms
     model.embed_tokens.weight[ids, symbol] = size * one
@@ -123,9 +105,9 @@ def _compare(model: nn.Module, policy: nn.Module) -> None:
     down[narrow + 2 * count, : 2 * count] = 1
 
 
-def _remember(model: nn.Module, narrow: int) -> None:
+def _remember(model: nn.Module) -> None:
     """Sets up the last layer: attention to where the likelihood is lowest, by slowly turning pairs, which hardly see the distance."""
-    attention, likelihood = model.layers[-1].self_attn, narrow + 2 * len(SYMBOLS)
+    attention, likelihood = model.layers[-1].self_attn, model.config.hidden_size - FREE
     slow = slice(10, 16)
     attention.q_proj.weight[slow] = attention.k_proj.weight[slow] = 0
     attention.q_proj.bias[slow] = 2
@@ -134,28 +116,24 @@ def _remember(model: nn.Module, narrow: int) -> None:
     attention.v_proj.weight[0, likelihood] = attention.o_proj.weight[likelihood + 1, 0] = 1
 
 
-def comparing_loss(family: str, model: nn.Module, narrow: int):
+def comparing_loss(family: str, model: nn.Module) -> Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]:
     """Cross-entropy of each stage: the next token where the policy's layers end, right or wrong at each token, and at each mark.
 
-    Wrong tokens and marks count twice. ``narrow`` is the policy's hidden size.
+    Wrong tokens and marks count twice.
     """
-    mark, labels = mark_id(family), label_ids()
+    mark, likelihood = mark_id(family), model.config.hidden_size - FREE
     read: dict[str, torch.Tensor] = {}  # what the layers of each stage begin with
     for name, layer in zip(("predicted", "compared"), model.model.layers[-2:]):
         layer.register_forward_pre_hook(lambda _, inputs, name=name: read.__setitem__(name, inputs[0]))
 
     def loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        inputs = {"input_ids": batch["ids"], "position_ids": batch["position"], "attention_mask": batch["mask"]}
-        hidden = model.model(**inputs, use_cache=False).last_hidden_state
-        embeddings = model.model.embed_tokens.weight
-        verdicts = model.score(hidden) if family == "qwen-prm" else hidden @ embeddings[labels].T
-        likelihood = read["compared"][..., narrow + 2 * len(SYMBOLS)]
+        of_all = verdicts(model, hidden_states(model, batch)).flatten(0, 1)
         label, marks = batch["label"], batch["ids"] == mark
         weights = torch.where(label == 0, 2.0, 1.0) * (label != UNLABELLED)
-        of_marks = F.cross_entropy(verdicts.flatten(0, 1), label.flatten(), ignore_index=UNLABELLED, reduction="none").view_as(weights)
-        of_tokens = F.binary_cross_entropy_with_logits(likelihood, (label == 1).float(), reduction="none")
+        of_marks = F.cross_entropy(of_all, label.flatten(), ignore_index=UNLABELLED, reduction="none").view_as(weights)
+        of_tokens = F.binary_cross_entropy_with_logits(read["compared"][..., likelihood], (label == 1).float(), reduction="none")
         parts = [(of_marks, weights * marks), (of_tokens, weights * ~marks)]
         judged = sum((value * weight).sum() / weight.sum() for value, weight in parts)
-        return judged + next_token_loss(model.model.norm(read["predicted"]) @ embeddings.T, batch)
+        return judged + next_token_loss(model.model.norm(read["predicted"]) @ model.model.embed_tokens.weight.T, batch)
 
     return loss

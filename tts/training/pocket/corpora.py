@@ -20,6 +20,7 @@ from tts.tasks.pocket_traces import Example
 
 ROW = 256
 UNLABELLED = 2
+VOCABULARY = pocket_tokenizer.build().get_vocab()
 
 # How a PRM family writes a solution: an opening with the problem in place of {}, and the mark after each step.
 LAYOUTS = {
@@ -78,39 +79,37 @@ def pack(sequences: Iterable[Sequence], tokens: int, description: str) -> Corpus
     return corpus
 
 
+def token_ids(text: str) -> list[int]:
+    """A text's, by a table lookup per piece, many times faster than calling the tokenizer."""
+    return [VOCABULARY[piece] for piece in pocket_tokenizer.pieces(text)]
+
+
 def policy_sequences(examples: Iterable[Example]) -> Iterator[Sequence]:
     """The prompt, then the steps; the loss is on the solution only."""
-    ids_of, end = _encoder(), pocket_tokenizer.SPECIAL.index("<eos>")
     for example in examples:
-        ids = ids_of(example.problem.text + POCKET.separator)
+        ids = token_ids(example.problem.text + POCKET.separator)
         learn = [0] * len(ids)
         for step, taught in zip(example.steps, example.taught):
-            tokens = ids_of(step + POCKET.separator)
+            tokens = token_ids(step + POCKET.separator)
             ids += tokens
             learn += [int(taught)] * len(tokens)
-        ids[-1] = end  # in the place of the last separator
+        ids[-1] = VOCABULARY["<eos>"]  # in the place of the last separator
         yield Sequence(ids, learn[1:] + [0], [UNLABELLED] * len(ids))
 
 
 def prm_sequences(labelled: Iterable[tuple[PocketProblem, list[str]]], layout: tuple[str, str]) -> Iterator[Sequence]:
     """Solutions in a PRM's own layout, every token of them labelled; the language-model loss is on right tokens only."""
-    ids_of, (opening, mark) = _encoder(), layout
-    marks = ids_of(mark)
+    opening, mark = layout
+    marks = token_ids(mark)
     for problem, steps in labelled:
         error = first_error(problem, steps) or (len(steps), 0)  # step and character
-        ids = ids_of(opening.format(problem.text))
+        ids = token_ids(opening.format(problem.text))
         label = [UNLABELLED] * len(ids)
         learn = [0] * len(ids)
         for number, step in enumerate(steps):
             ends = itertools.accumulate(map(len, pocket_tokenizer.pieces(step)))  # of its tokens
             right = [int((number, end) <= error) for end in ends]
-            ids += [*ids_of(step), *marks]
+            ids += [*token_ids(step), *marks]
             label += [*right, *[int(number < error[0])] * len(marks)]
             learn += [*right, *[0] * len(marks)]
         yield Sequence(ids, learn[1:] + [0], label)
-
-
-def _encoder() -> Callable[[str], list[int]]:
-    """Token ids of a text; a table lookup per piece, many times faster than calling the tokenizer."""
-    vocabulary = pocket_tokenizer.build().get_vocab()
-    return lambda text: [vocabulary[piece] for piece in pocket_tokenizer.pieces(text)]

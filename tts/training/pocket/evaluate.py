@@ -26,15 +26,14 @@ def policy(name: str, store: Store) -> dict:
     """Greedy accuracy on the held-out problems, and on fewer of them Pass@1 and Pass@64 at temperature 0.7."""
     grid = Grid(problems=HELD_OUT, policies=[name], methods=["majority"], samples=1, budgets=[1])
     pool = Grid(problems={"pocket-main": 100, "pocket-hard": 30}, policies=[name], methods=["majority"], samples=64, budgets=[64])
-    for wanted in (grid, pool):
-        fill(wanted, store)
+    fill(grid, store, pool)
     greedy, sampled = Results(grid, store), Results(pool, store)
-    results = {}
-    for problem_set in HELD_OUT:
-        results[f"{problem_set} greedy"] = round(float(greedy.accuracy(problem_set, name, None, "cot", 1).mean()), 4)
-        for n in (1, 64):
-            results[f"{problem_set} pass@{n}"] = round(float(sampled.accuracy(problem_set, name, None, "pass", n).mean()), 4)
-    return results
+    asked = {"greedy": (greedy, "cot", 1), "pass@1": (sampled, "pass", 1), "pass@64": (sampled, "pass", 64)}
+    return {
+        f"{problem_set} {label}": round(float(results.accuracy(problem_set, name, None, method, n).mean()), 4)
+        for problem_set in HELD_OUT
+        for label, (results, method, n) in asked.items()
+    }
 
 
 def prm(name: str) -> dict:

@@ -26,17 +26,17 @@ import os, sys
 from multiprocessing import Pipe
 from pathlib import Path
 from threading import Thread
-from tts.study import forked_kernels, notebook_process
+from tts.study import notebook_process
 ours, theirs = Pipe()
 ours.send((Path(sys.argv[1]), Path(sys.argv[2]), {}, 100))
 replies = os.fdopen(os.dup(1), "w")  # the log takes its place
 Thread(target=lambda: print(ours.recv(), file=replies, flush=True)).start()
-forked_kernels.end_with_parent = lambda: None  # this process is not one of multiprocessing's
+notebook_process.end_with_parent = lambda: None  # this process is not one of multiprocessing's
 """
 NO_FORK_SERVER = """
 def none(kind):
     raise ValueError(f"cannot find context for {kind!r}")
-forked_kernels.get_context = none
+notebook_process.get_context = none
 """
 
 
