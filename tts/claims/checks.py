@@ -310,8 +310,7 @@ def gain_by_prm(scope: Scope, method: str, over: str = "") -> Finding:
 
 def poor_prms(scope: Scope, method: str, over: str) -> Finding:
     """How much more accurate a method is than another with the PRMs that play the weak part, which are few, averaged over the searchers."""
-    scope.prm("weak")
-    poor = [prm for prm in scope.weak_prms if prm != scope.good_prm]
+    poor = scope.poor_prms()
     columns = np.stack([_with_prm(scope, prm, method, over) for prm in poor], 1)
     detail = f"{method} - {over}: {', '.join(f'{short(prm)} {y:+.1%}' for prm, y in zip(poor, columns.mean(0)))}"
     if len(poor) == 1:
@@ -352,7 +351,7 @@ def _measured_f1(prm: str, weights: str) -> float:
 def voting(scope: Scope, first: dict[str, str], second: dict[str, str]) -> Finding:
     """How far best-of-N moves between two rules with the weak PRM, less how far with the good one (Liu et al. 2025, Table 2)."""
     rules = [Rule(**rule) for rule in (first, second)]
-    prms = scope.prm("weak"), scope.good_prm
+    prms = scope.poor_prms()[0], scope.good_prm
     ends = [[scope.under(rule).of_searchers("best_of_n", prm) for rule in rules] for prm in prms]
     moves = np.stack([one - other for one, other in ends], 1)
     contrast = stats.bootstrap(moves, lambda means: np.abs(means[..., 0]) - np.abs(means[..., 1]))

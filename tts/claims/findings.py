@@ -255,15 +255,13 @@ def by_rule(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
     """
     asked = {n: c for n, c in ledger.claims.items() if c.measured.check and c.measured.check not in checks.WITHOUT_RULE}
     rows = []
-    for (scope_name, scope), rule in product(scopes.items(), (None, *RULES)):
-        here = scope and scope.under(rule)
-        for number, (name, claim) in enumerate(asked.items() if here else ()):
+    for scope_name, scope in scopes.items():
+        readings = {rule: scope.under(rule) for rule in (None, *RULES)} if scope else {}
+        for (name, claim), (rule, here) in product(asked.items(), readings.items()):
             if isinstance(found := _run(claim, scope_name, here), Finding):
                 named = {"claim": name, "statement": claim.statement, "scope": scope_name, "rule": str(rule or OWN_BEST)}
-                rows.append(named | asdict(found) | {"place": number})
-    table = pd.DataFrame(rows, columns=["claim", "statement", "scope", "rule", *(field.name for field in fields(Finding)), "place"])
-    order = table.assign(scope=pd.Categorical(table["scope"], list(scopes))).sort_values(["scope", "place"], kind="stable").index
-    return table.loc[order].drop(columns="place").reset_index(drop=True)
+                rows.append(named | asdict(found))
+    return pd.DataFrame(rows, columns=["claim", "statement", "scope", "rule", *(field.name for field in fields(Finding))])
 
 
 def _over_rules(found: pd.DataFrame, own: Finding) -> dict:

@@ -85,13 +85,11 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
     def problems(self) -> int:
         return sum(map(self.count, self.problem_sets))
 
-    def prm(self, role: str) -> str:
-        """The PRM that plays the ``good`` part, or the first that plays the ``weak`` one, which the good one cannot play too."""
-        if role == "good":
-            return self.good_prm
+    def poor_prms(self) -> list[str]:
+        """The PRMs that play the weak part, which the good one cannot play too."""
         if not (others := [weak for weak in self.weak_prms if weak != self.good_prm]):
             raise NotTested(f"no other PRM than {short(self.good_prm)} plays the weak one" if self.weak_prms else "no PRM known to be weak")
-        return others[0]
+        return others
 
     def holder(self, policy: str, method: str, prm: str | None = None, problem_set: str = "") -> Evidence:
         """The first evidence that holds a policy with a method and a PRM, at the scope's budget, on a problem set or the main one."""
