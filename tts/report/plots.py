@@ -176,7 +176,6 @@ def gains_against_size(gains: pd.DataFrame, sizes: dict[str, int], accuracies: p
     if accuracies is not None:
         policy_scaling(accuracies, sizes, axes[2])
     axes[1].set_title(title)
-    figure.tight_layout()
     return figure
 
 
