@@ -17,9 +17,8 @@ from tts.analysis.flops import Cost
 from tts.claims import findings
 from tts.common.names import short
 from tts.report.figure_settings import COLUMN
-from tts.report.panels import bars, errors, legend_below, log_x, panels, percent, place_legend, say
 from tts.report.plots import look_of, methods_in
-from tts.report.style import GAP
+from tts.report.style import GAP, bars, errors, legend_below, log_x, panels, percent, place_legend, say
 from tts.search.registry import method_of
 
 VERDICTS = {"supported": ("C0", "o"), "undecided": ("#7f7f7f", "s"), "contradicted": ("C1", "v")}

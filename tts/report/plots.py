@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from tts.common.names import short
-from tts.report.panels import bars, errors, legend_below, line, lines_over_budget, log_x, over_budget, panels, percent, say
+from tts.report.style import bars, errors, legend_below, line, lines_over_budget, log_x, over_budget, panels, percent, say
 from tts.search.registry import METHODS, Method, method_of
 
 _BUDGET = ("budget N (samples)", "accuracy")

@@ -15,8 +15,8 @@ from tts.analysis.evidence import Evidence
 from tts.claims import findings, released
 from tts.common.names import short
 from tts.report.comparison_plots import forest
-from tts.report.panels import bars, errors, legend_below, lines_over_budget, over_budget, panels
 from tts.report.plots import methods_in
+from tts.report.style import bars, errors, legend_below, lines_over_budget, over_budget, panels
 from tts.search.registry import prm_of
 
 ROLES = ("small", "small with verifier", "large", "large with verifier")
