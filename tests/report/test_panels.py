@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from tts.analysis.flops import Cost
 from tts.claims import findings
 from tts.report import comparison_plots, plots, real_models, style
-from tts.report.panels import RULES, UNDEFINED, Percent, legend_below
+from tts.report.style import RULES, UNDEFINED, Percent, legend_below
 from tts.search.registry import METHODS
 
 POLICIES = [f"policy-{size}" for size in ("6k", "20k", "51k", "216k", "668k")]

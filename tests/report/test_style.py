@@ -11,7 +11,7 @@ from PIL import Image
 
 from tts.generate.grid import ParameterError
 from tts.report import style
-from tts.report.panels import legend_below
+from tts.report.style import legend_below
 from tts.search.registry import METHODS
 from tts.study.experiment import Experiment
 from tts.study.parameters import check_look

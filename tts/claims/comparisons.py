@@ -144,9 +144,8 @@ def flops_claims(comparisons: pd.DataFrame) -> pd.DataFrame:
     ratios["claim"] = ratios["claim"].str.replace("times fewer", "fewer")
     return (
         ratios.assign(holds=ratios["ratio"] > 1)
-        .groupby(["claim", "counted"], sort=False)
+        .groupby(["claim", "counted"], sort=False, as_index=False)
         .agg(comparisons=("ratio", "count"), holds=("holds", "sum"), least=("ratio", "min"), most=("ratio", "max"))
-        .reset_index()
     )
 
 

@@ -17,16 +17,14 @@ from tts.analysis.flops import Cost
 from tts.claims import findings
 from tts.common.names import short
 from tts.report.figure_settings import COLUMN
-from tts.report.panels import bars, errors, legend_below, log_x, panels, percent, place_legend, say
 from tts.report.plots import look_of, methods_in
-from tts.report.style import GAP
+from tts.report.style import GAP, bars, errors, legend_below, log_x, panels, percent, place_legend, say
 from tts.search.registry import method_of
 
 VERDICTS = {"supported": ("C0", "o"), "undecided": ("#7f7f7f", "s"), "contradicted": ("C1", "v")}
 VERDICT_FIELDS = {"supported": "#a9cfe8", "contradicted": "#f3bd8b", "undecided": "#e9e6d8", "not tested": "#f6f6f6"}
 LABELS, LETTERS = 172, 52  # points that the ledger's statements take, and the letters of a line of theirs
 STATEMENT_SIZE, NAME_SIZE = 6, 4.5  # font sizes of statements and of the claims' identifiers
-_OUTLINED: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6}
 PARTS = {
     "policy_training": ("policy training", "C0"),
     "prm_training": ("PRM training", "C1"),
@@ -65,14 +63,14 @@ def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
     ax.figure.colorbar(image, ax=ax, label="difference (points)", fraction=0.04, pad=0.02)
 
 
-def forest(rows: pd.DataFrame, ax: Axes) -> None:
-    """Differences in accuracy, one a line. ``rows``: label, difference, low, high (shares) and verdict; no mark where not tested."""
+def forest(rows: pd.DataFrame, ax: Axes, scale: float = 100, margin: float = 0, size: float = 4) -> None:
+    """Differences, one a line, and a line at the margin. ``rows``: label, difference, low, high and verdict; no mark where not tested."""
     placed = rows.assign(place=range(len(rows)))
-    ax.axvline(0, color="0.3", linewidth=0.8, zorder=2.1)
+    ax.axvline(scale * margin, color="0.3", linewidth=0.8, zorder=2.1)
     for name, (colour, marker) in VERDICTS.items():
         of = placed[placed["verdict"] == name]
-        ax.plot(100 * of[["low", "high"]].T, [of["place"]] * 2, color=colour, linewidth=1.0)
-        ax.plot(100 * of["difference"], of["place"], color=colour, marker=marker, linestyle="none")
+        ax.plot(scale * of[["low", "high"]].T, [of["place"]] * 2, color=colour, linewidth=1.0)
+        ax.plot(scale * of["difference"], of["place"], color=colour, marker=marker, markersize=size, linestyle="none")
         ax.plot([], [], color=colour, marker=marker, linewidth=1.0, label=name)
     ax.set_yticks(range(len(rows)), rows["label"])
     ax.set_ylim(len(rows) - 0.5, -0.5)
@@ -149,14 +147,14 @@ def internal_and_external(rows: pd.DataFrame) -> Figure:
 def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) -> Figure:
     """The method that wins at each pair of error rates, one panel per policy, the real PRMs as points.
 
-    A field holds the winner's accuracy in per cent; it is pale where its lead over the second is not decided. Fields are equally
-    wide, whatever lies between two rates; a PRM whose rates lie beyond the map stands at its end, as a triangle that points on.
-
-    ``table``: of :func:`tts.strategy.verifier_map.winners`; ``places``: PRM -> its false-positive and false-negative rate.
+    A field holds the winner's accuracy in per cent; it is pale where its lead over the second is not decided. A PRM whose rates lie beyond
+    the map stands at its end, as a triangle that points on. ``table``: of :func:`tts.strategy.verifier_map.winners`; ``places``: PRM -> its
+    false-positive and false-negative rate.
     """
     xs, ys = (sorted(set(table[name])) for name in ("false positive", "false negative"))
     spots = [(np.interp(x, xs, range(len(xs))), np.interp(y, ys, range(len(ys)))) for x, y in places.values()]
-    looks = [{"marker": ">" if x > xs[-1] else "^" if y > ys[-1] else "o"} | _OUTLINED for x, y in places.values()]
+    white: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6}
+    looks = [white | {"marker": ">" if x > xs[-1] else "^" if y > ys[-1] else "o"} for x, y in places.values()]
 
     def draw(rows: pd.DataFrame, ax: Axes) -> None:
         for row in rows.to_dict("records"):
@@ -191,10 +189,13 @@ def _name_cells(columns: list[str], rows: list[str], ax: Axes) -> None:
 
 def ledger(table: pd.DataFrame) -> Figure:
     """The verdict on each claim in each scope, with its contrast. ``table``: of :func:`tts.claims.findings.judge`."""
-    claims = list(table["claim"].unique())
     scopes = list(table[table["verdict"] != "not tested"]["scope"].unique())
-    labels = [_lines(statement, name) for name, statement in table.groupby("claim", sort=False)["statement"].first().items()]
-    height = 0.1 * max([2, *map(len, labels)]) + 0.04  # inches of a row
+    labels = {}  # the lines of each claim's statement, the last with room for the claim's identifier; empty if only that fits
+    for name, statement in table.groupby("claim", sort=False)["statement"].first().items():
+        room = "_" * math.ceil(len(name) * NAME_SIZE / STATEMENT_SIZE)
+        labels[name] = [line.replace(room, "") for line in textwrap.wrap(f"{statement} {room}", LETTERS)]
+    claims = list(labels)
+    height = 0.1 * max([2, *map(len, labels.values())]) + 0.04  # inches of a row
     figure, ax = plt.subplots(figsize=(2 * COLUMN + GAP, height * len(claims) + 0.8))
     for row in table[table["scope"].isin(scopes)].to_dict("records"):
         x, y = scopes.index(row["scope"]), claims.index(row["claim"])
@@ -204,7 +205,7 @@ def ledger(table: pd.DataFrame) -> Figure:
         ax.text(x, y, contrast, ha="center", va="bottom" if interval else "center", fontsize=STATEMENT_SIZE)
         ax.text(x, y + 0.05, f"[{interval}" if interval else "", ha="center", va="top", fontsize=5)
     _name_cells([textwrap.fill(scope, 11) for scope in scopes], [""] * len(claims), ax)
-    for y, (lines, name) in enumerate(zip(labels, claims)):
+    for y, (name, lines) in enumerate(labels.items()):
         _label_row(y, lines, name, ax)
     ax.xaxis.tick_top()
     ax.set_xlabel("contrast (rules that agree) [95 % interval], in points where no unit stands")
@@ -212,12 +213,6 @@ def ledger(table: pd.DataFrame) -> Figure:
     ax.spines[:].set_visible(False)
     place_legend(figure, {verdict: Patch(color=colour) for verdict, colour in VERDICT_FIELDS.items()}, 4)
     return figure
-
-
-def _lines(statement: str, name: str) -> list[str]:
-    """A statement in lines of the ledger's labels, with room for a claim's identifier at the end; the last is empty if only that fits."""
-    room = "_" * math.ceil(len(name) * NAME_SIZE / STATEMENT_SIZE)
-    return [line.replace(room, "") for line in textwrap.wrap(f"{statement} {room}", LETTERS)]
 
 
 def _label_row(y: int, lines: list[str], name: str, ax: Axes) -> None:
@@ -232,27 +227,22 @@ def _label_row(y: int, lines: list[str], name: str, ax: Axes) -> None:
 
 
 def contrast_by_rule(rows: pd.DataFrame) -> Figure:
-    """Each claim's contrast under each selection rule, one panel a claim, its margin as a line; ``rows``: one scope's of ``by_rule``."""
-    rules = list(dict.fromkeys(rows["rule"]))
+    """:func:`forest` of each claim's contrast under each selection rule, one panel a claim; ``rows``: one scope's of ``by_rule``."""
+    rules = rows["rule"].unique()
 
     def draw(part: pd.DataFrame, ax: Axes) -> None:
-        scale = 1 if part["unit"].iloc[0] == "ratio" else 100
-        ax.axvline(scale * part["margin"].iloc[0], color="0.3", linewidth=0.8, zorder=2.1)
-        verdicts = np.select([part["low"] > part["margin"], part["high"] < part["margin"]], ["supported", "contradicted"], "undecided")
-        for row, verdict in zip(part.itertuples(), verdicts):
-            (colour, marker), y = VERDICTS[verdict], rules.index(row.rule)
-            ax.plot([scale * row.low, scale * row.high], [y, y], color=colour, linewidth=1.0)
-            own = row.rule == findings.OWN_BEST
-            ax.plot(scale * row.estimate, y, color=colour, marker="D" if own else marker, markersize=5 if own else 3.5)
-        ax.set_yticks(range(len(rules)), rules)
-        ax.set_ylim(len(rules) - 0.5, -0.5)
+        scale, margin = 1 if part["unit"].iloc[0] == "ratio" else 100, part["margin"].iloc[0]
+        verdicts = np.select([part["low"] > margin, part["high"] < margin], ["supported", "contradicted"], "undecided")
+        placed = part.assign(difference=part["estimate"], verdict=verdicts).set_index("rule").reindex(rules).reset_index(names="label")
+        forest(placed, ax, scale, margin, 3.5)
+        for own in placed[placed["label"] == findings.OWN_BEST].itertuples():
+            ax.plot(scale * own.difference, own.Index, color=VERDICTS[own.verdict][0], marker="D", markersize=5)
         ax.axhline(0.5, color="0.8", linewidth=0.6)
-        ax.grid(axis="y", visible=False)
 
     parts = [(textwrap.fill(statement, 40), part) for statement, part in rows.groupby("statement", sort=False)]
     if not parts:
         return _without("no contrast between methods is known under several rules")
-    figure = panels(parts, draw, ("", ""), 1.75, columns=5, legend=None)  # in rows of three
+    figure = panels(parts, draw, ("", ""), 1.75, legend=None)
     for ax, (_, part) in zip(figure.axes, parts):
         ax.title.set_fontsize(6.5)
         ax.set_xlabel({"points": "points", "share": "%", "ratio": "times"}[part["unit"].iloc[0]], loc="right", labelpad=1, fontsize=6)
@@ -265,9 +255,8 @@ def contrast_by_rule(rows: pd.DataFrame) -> Figure:
 def size_curve(rows: pd.DataFrame) -> Figure:
     """How far a policy with TTS is ahead of one so many times larger that answers alone; ``rows``: of :func:`tts.claims.checks.pairs_of`.
 
-    One panel per scope, one mark per pair of policies; open where the outcome is certain before, because even a perfect verifier of the
-    smaller policy's pool could not close the gap, because it is ahead alone, or because the larger one is at the floor or the ceiling. The
-    title names the largest ratios of any other pair that is decidedly ahead, and that is not decidedly behind.
+    One panel per scope, one mark per pair of policies, hollow where one outcome is certain before (:func:`tts.claims.checks.size_pairs`).
+    The title names the largest ratios of any other pair that is decidedly ahead, and that is not decidedly behind.
     """
 
     def draw(part: pd.DataFrame, ax: Axes) -> None:
@@ -280,7 +269,11 @@ def size_curve(rows: pd.DataFrame) -> Figure:
             ax.plot(at[~of["open"]], 100 * of["difference"][~of["open"]], **look, markerfacecolor="white", label=f"{short(name)}: one is")
         log_x(ax)
 
-    parts = [(_reach(scope, part), part) for scope, part in rows.groupby("scope", sort=False)]
+    parts = []
+    for scope, part in rows.groupby("scope", sort=False):
+        among = part[part["open"]]
+        ahead, level = among.loc[among["low"] > 0, "times"].max(), among.loc[among["high"] >= 0, "times"].max()
+        parts.append((f"{scope}: ahead up to {ahead:.3g}×, not behind up to {level:.3g}×".replace("up to nan×", "nowhere"), part))
     if not parts:
         return _without("no two policies of different sizes ran with a PRM")
     return panels(parts, draw, ("times the size", "TTS minus CoT of the larger (points)"), 2.6, legend=2)
@@ -292,10 +285,3 @@ def _without(reason: str) -> Figure:
     say(textwrap.fill(reason, 40), ax)
     ax.set_axis_off()
     return figure
-
-
-def _reach(scope: str, pairs: pd.DataFrame) -> str:
-    """A scope with the largest ratios at which a smaller policy is decidedly ahead, and is not decidedly behind."""
-    among = pairs[pairs["open"]]
-    ahead, level = among.loc[among["low"] > 0, "times"].max(), among.loc[among["high"] >= 0, "times"].max()
-    return f"{scope}: ahead up to {ahead:.3g}×, not behind up to {level:.3g}×".replace("up to nan×", "nowhere")

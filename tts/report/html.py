@@ -20,7 +20,7 @@ from tts.common.files import write_text
 from tts.report.comparison_plots import VERDICT_FIELDS
 from tts.store.store import StoreError
 
-_REMOTE = re.compile(r'<script[^>]*\bsrc="https?://[^>]*></script>|<link[^>]*href="https?://[^>]*>')
+_REMOTE = re.compile(r'<script[^>]*\bsrc="https?://[^>]*>\s*</script>|<link[^>]*href="https?://[^>]*>')
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _STYLE = """<style>
@@ -57,7 +57,6 @@ def build(
         cell["id"] = f"cell-{number}"
     bound = nbformat.v4.new_notebook(cells=cells, metadata={"title": title})
     exporter = HTMLExporter(template_name="classic", raw_template=_FOLDED, exclude_input_prompt=True, exclude_output_prompt=True)
-    exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ""
     page, _ = exporter.from_notebook_node(bound)
     write_text(target, _REMOTE.sub("", page))
     return target

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from tts.common.names import short
-from tts.report.panels import bars, errors, legend_below, line, lines_over_budget, log_x, over_budget, panels, percent, say
+from tts.report.style import bars, errors, legend_below, line, lines_over_budget, log_x, over_budget, panels, percent, say
 from tts.search.registry import METHODS, Method, method_of
 
 _BUDGET = ("budget N (samples)", "accuracy")
@@ -176,7 +176,6 @@ def gains_against_size(gains: pd.DataFrame, sizes: dict[str, int], accuracies: p
     if accuracies is not None:
         policy_scaling(accuracies, sizes, axes[2])
     axes[1].set_title(title)
-    figure.tight_layout()
     return figure
 
 

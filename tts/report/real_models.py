@@ -15,8 +15,8 @@ from tts.analysis.evidence import Evidence
 from tts.claims import findings, released
 from tts.common.names import short
 from tts.report.comparison_plots import forest
-from tts.report.panels import bars, errors, legend_below, lines_over_budget, over_budget, panels
 from tts.report.plots import methods_in
+from tts.report.style import bars, errors, legend_below, lines_over_budget, over_budget, panels
 from tts.search.registry import prm_of
 
 ROLES = ("small", "small with verifier", "large", "large with verifier")
@@ -126,12 +126,11 @@ def coder() -> dict[str, pd.DataFrame]:
 
 def accuracies(outcomes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Accuracy of each system on each problem set: columns problems, system, accuracy, low, high."""
-    rows = [
-        {"problems": name, "system": system} | stats.of_accuracy(table[system].to_numpy()).columns()
+    return pd.DataFrame(
+        {"problems": name, "system": system} | stats.of_accuracy(right).columns()
         for name, table in outcomes.items()
-        for system in table
-    ]
-    return pd.DataFrame(rows)
+        for system, right in table.items()
+    )
 
 
 def differences(outcomes: Mapping[str, pd.DataFrame], pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:

@@ -11,11 +11,7 @@ from tts.tasks.grading import Grader
 
 
 def shown(spec: RunSpec, row: dict, task: Task, count: int = 3, wrong: bool = False) -> str:
-    """A problem with its reference, and the first ``count`` solutions of a stored row, or those of them that are wrong.
-
-    A solution's line says whether it is right, its status as :class:`tts.analysis.grades.Grades` has it, its answer and its tokens.
-    Below it stand its steps, each after its score where a PRM gave one.
-    """
+    """A problem with its reference, and the first ``count`` solutions of a stored row, or those of them that are wrong, step by step."""
     candidates = row["trajectories"]
     with Grader(task) as grader:
         graded = grades.of_row(row, grader)

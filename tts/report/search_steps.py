@@ -21,12 +21,15 @@ _LETTER = 0.602 * _FONT / 72  # inches, of DejaVu Sans Mono
 def draw(followed: Followed, title: str) -> Figure:
     """One column per step, the candidates that won a place on top, each column in the order of the scores.
 
-    Equal siblings are drawn once, with their number. Frames tell the state, colours the score, ticks and crosses whether all is right so
-    far; where the right answer was lost, the title says, and the last right candidates have a purple frame. Only the first eight steps
-    are drawn, of a column its first twenty candidates, and of a step what fits into its box.
+    Equal siblings are drawn once, with their number. The title says where the right answer was lost, and the last right candidates then
+    have a purple frame. Of long searches the first steps and candidates are drawn, and of a step what fits into its box.
     """
     lost = set() if followed.loss.kind == "found" else last_right(followed.steps)
-    every = [_distinct(at_step(followed, step)) for step in range(1, min(followed.depth, COLUMNS) + 1)]
+    every = []
+    for step in range(1, min(followed.depth, COLUMNS) + 1):
+        found = at_step(followed, step)
+        merged = found["path"].map(found["into"].value_counts()).fillna(0).astype(int)
+        every.append(found.assign(copies=1 + merged)[found["state"] != "merged"])
     columns = [column[(np.arange(len(column)) < ROWS) | column["path"].isin(lost)] for column in every]
     rows = max(len(column) for column in columns) + any(len(a) < len(b) for a, b in zip(columns, every))
     figure, ax = plt.subplots(figsize=(_INCHES, 0.165 * rows + 0.8), dpi=170)
@@ -48,13 +51,6 @@ def draw(followed: Followed, title: str) -> Figure:
     ax.set_title(f"{title}: {followed.loss}", parse_math=False)  # a problem's LaTeX need not be what matplotlib can set
     figure.legend(handles=_legend(bool(lost)), loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=7, columnspacing=1.4)
     return figure
-
-
-def _distinct(rows: pd.DataFrame) -> pd.DataFrame:
-    """Merged candidates folded into the one that they were merged with, as its number of copies."""
-    copies = rows["into"].value_counts()
-    own = rows[rows["state"] != "merged"]
-    return own.assign(copies=[1 + int(copies.get(path, 0)) for path in own["path"]])
 
 
 def _box(row, x: int, y: int, lost: bool, longest: int, ax: Axes) -> None:

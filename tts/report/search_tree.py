@@ -1,6 +1,8 @@
 """The drawing of one problem's search as a tree (Fig 2)."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
+from itertools import count
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -26,7 +28,6 @@ def side_by_side(trees: dict[str, tuple[Sequence[Candidate], Candidate | None]])
     figure, axes = plt.subplots(1, len(trees), figsize=(11, 4.2))
     for ax, (title, (nodes, selected)) in zip(axes, trees.items()):
         draw(nodes, selected, ax, title, colourbar=ax is axes[-1])
-    figure.tight_layout()
     return figure
 
 
@@ -40,12 +41,13 @@ def draw(
     ringed: Collection[tuple[int, ...]] = (),  # paths of the candidates that get a purple ring
 ) -> None:
     """A search as a tree: one dot per sampled step, coloured by its score, the selected solution's path in black."""
-    children: dict[tuple[int, ...], list[Candidate]] = {}
-    for node in nodes:
-        children.setdefault(node.path[:-1], []).append(node)
-    height: dict[tuple[int, ...], float] = {}
-    _place((), children, height, iter(range(len(nodes) + 1)))
     written = {node.path: len(node.steps) for node in nodes}
+    below: dict[tuple[int, ...], list[float]] = defaultdict(list)  # heights of a path's continuations
+    height: dict[tuple[int, ...], float] = {}
+    leaves = count()
+    for path in sorted({(), *written}, reverse=True):  # continuations come before what they continue
+        height[path] = float(np.mean(below[path])) if below[path] else float(next(leaves))
+        below[path[:-1]].append(height[path])
     path = selected.path if selected else ()
     deepest = max((len(node.path) for node in nodes), default=1)
     nodes = [node for node in nodes if until is None or len(node.path) <= until]
@@ -69,14 +71,7 @@ def draw(
     ax.scatter([0], [height[()]], s=20, color="black", zorder=3)
     ax.set(title=title, yticks=[], xlabel="step" if deepest > 1 else "whole solution")
     if until is not None:
-        ax.set_xlim(-0.3, deepest + 0.3)
-        low, high = min(height.values()), max(height.values())
-        ax.set_ylim(low - 0.5 - 0.04 * (high - low), high + 0.5 + 0.04 * (high - low))
+        top = max(height.values())
+        ax.set(xlim=(-0.3, deepest + 0.3), ylim=(-0.5 - 0.04 * top, 0.5 + 1.04 * top))
     ax.grid(visible=False)
     ax.xaxis.get_major_locator().set_params(integer=True)
-
-
-def _place(path: tuple[int, ...], children: dict, height: dict, leaves) -> float:
-    below = [_place(child.path, children, height, leaves) for child in children.get(path, [])]
-    height[path] = float(np.mean(below)) if below else -float(next(leaves))
-    return height[path]

@@ -1,19 +1,29 @@
-"""How figures look: widths of a paper's columns, font size and palette, set once at the head of a notebook."""
+"""How figures look and what they share: fonts and palette, widths of a paper's columns, panels, legends, ticks, intervals."""
 
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import TightLayoutEngine
+from matplotlib.ticker import Formatter, NullFormatter
 from matplotlib.transforms import Bbox
 
+from tts.common.names import short
 from tts.report.figure_settings import COLUMN, Look, colours
 
 _BASE = Path(__file__).parent / "style.mplstyle"
 GAP = 0.25  # inches between two columns
 _CLOSE = 0.01  # inches by which a figure's width may miss its column's
+UNDEFINED = "no interval: too few problems"
+RULES = "over rules: lowest to highest"
 _look = Look()
 
 
@@ -42,12 +52,166 @@ def fit(figure: Figure) -> None:
     for _ in range(3):  # what stands beside the axes is part of the width
         figure.set_size_inches(width, height * _look.column_width / COLUMN)  # tall enough for its panels to be read
         TightLayoutEngine().execute(figure)  # figure.tight_layout() leaves an engine behind, for which saving draws everything twice
-        short = target - drawn(figure).width
-        if abs(short) < _CLOSE:
+        missing = target - drawn(figure).width
+        if abs(missing) < _CLOSE:
             return
-        width = max(width + short, target / 3)
+        width = max(width + missing, target / 3)
 
 
 def drawn(figure: Figure) -> Bbox:
     """What a saved figure shows, in inches: all that is drawn, and a margin; a figure that is given it is not drawn to find it."""
     return figure.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])
+
+
+class Percent(Formatter):
+    """Shares as per cent, with as many decimals as the ticks need to be told where they stand, the same for all of an axis."""
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        shares = 100 * np.asarray([*self.locs, value])
+        decimals = next((d for d in range(6) if np.allclose(shares, shares.round(d), rtol=0, atol=1e-6)), 6)
+        return f"{100 * value:.{decimals}f}%"
+
+
+def percent(*axes: Axis) -> None:
+    """Labels axes of shares in per cent."""
+    for axis in axes:
+        axis.set_major_formatter(Percent())
+
+
+def say(text: str, ax: Axes) -> None:
+    """Puts a text in the middle of axes on which nothing can be drawn."""
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
+
+
+def log_x(ax: Axes) -> None:
+    """A logarithmic x whose minor ticks have no labels."""
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def panels(
+    parts: Iterable[tuple[str, Any]],  # name of each panel, and what is drawn on its axes
+    draw: Callable[[Any, Axes], object],
+    labels: tuple[str, str],  # of x, at the lowest panels, and of y, at the left ones
+    height: float,  # inches of a row, whose panels share their y axis
+    columns: int | None = None,  # panels in a row at most, by default all; more than four are wrapped into rows of three
+    title: str = "",
+    share_x: bool = False,
+    legend: int | None = 0,  # entries in a row of it, 0 for as many as fit; None for no legend
+) -> Figure:
+    """A figure of panels in rows, as wide as a paper's column where it has one column of panels, else as wide as two."""
+    parts = list(parts)
+    columns = min(columns or len(parts), len(parts))
+    columns = columns if columns <= 4 else 3
+    rows = -(-len(parts) // columns)
+    width = COLUMN if columns == 1 else 2 * COLUMN + GAP
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, sharex=share_x, sharey="row")
+    for place, (ax, (name, part)) in enumerate(zip(axes.flat, parts)):
+        draw(part, ax)
+        ax.set_title(short(name))
+        if place + columns >= len(parts):
+            ax.set_xlabel(labels[0])
+            ax.tick_params(labelbottom=True)
+    for ax in axes.flat[len(parts) :]:
+        ax.remove()
+    for ax in axes[:, 0]:
+        ax.set_ylabel(labels[1])
+    if title:
+        figure.suptitle(title, wrap=True)
+    if legend is not None:
+        legend_below(figure, axes, legend)
+    return figure
+
+
+def legend_below(figure: Figure, axes: Axes | np.ndarray, columns: int = 0) -> None:
+    """Axes' legend under the figure, each label once, ``columns`` in a row at most: by default up to five if it is wide, else three."""
+    handles: dict[str, Any] = {}
+    for ax in np.ravel(np.asarray(axes)):
+        for handle, label in zip(*ax.get_legend_handles_labels()):
+            handles.setdefault(label, handle)
+    handles |= {label: handles.pop(label) for label in (RULES, UNDEFINED) if label in handles}  # last
+    place_legend(figure, handles, columns or (len(handles) if len(handles) <= 5 and figure.get_figwidth() > 5 else 3))
+
+
+def place_legend(figure: Figure, handles: dict[str, Any], columns: int) -> None:
+    """A legend under the figure, in up to ``columns`` columns as its width allows; wider labels are wrapped. ``handles``: by label."""
+    room, labels = width_of(figure), list(handles)
+    for count in range(min(columns, len(handles)), -1, -1):
+        legend = figure.legend(handles.values(), labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=max(count, 1))
+        width = legend.get_window_extent(figure.canvas.get_renderer()).width / figure.dpi  # type: ignore[attr-defined]
+        if width <= room or count == 0:
+            return
+        legend.remove()
+        if count == 1:
+            letters = int(0.8 * max(map(len, labels)) * room / width)
+            labels = [textwrap.fill(label, max(letters, 1)) for label in labels]
+
+
+def errors(rows: pd.DataFrame, ax: Axes, y: str = "accuracy") -> np.ndarray:
+    """How far the 95 % intervals reach below and above, ``(2, rows)``; NaN where there is none, and the legend then says so."""
+    low, high = rows["low"], rows["high"]
+    unknown = ~(high > low) | ((low == 0) & (high == 1))  # as it is of too few problems
+    if unknown.any():
+        ax.plot([], [], " ", label=UNDEFINED)
+    return np.where(unknown, np.nan, np.clip([rows[y] - low, high - rows[y]], 0, None))
+
+
+def line(rows: pd.DataFrame, x: str, ax: Axes, y: str = "accuracy", band: float = 0.12, **style: Any) -> None:
+    """A line of ``y`` over ``x`` with its 95 % band of opacity ``band``; a single point, where a band has no width, with a bar."""
+    alone = len(rows) == 1
+    [drawn] = ax.plot(rows[x], rows[y], **(style | {"marker": style.get("marker") or "_"} if alone else style))
+    if alone:
+        ax.errorbar(rows[x], rows[y], errors(rows, ax, y), color=drawn.get_color(), linestyle="none", elinewidth=0.8)
+    elif band:
+        known = ~np.isnan(errors(rows, ax, y)[0])
+        ax.fill_between(rows[x], rows["low"], rows["high"], where=known, color=drawn.get_color(), alpha=band, linewidth=0)
+
+
+def dashed_band(rows: pd.DataFrame, x: str, ax: Axes, colour: str) -> None:
+    """A band from the column lowest to highest, told from an interval's by its edge; around a single point a narrow box."""
+    sides = [0.97, 1.03] if len(rows) == 1 else [1.0]
+    at, low, high = np.outer(rows[x], sides).ravel(), *(rows[name].repeat(len(sides)) for name in ("lowest", "highest"))
+    edge: dict[str, Any] = {"linewidth": 0.6, "linestyle": (0, (2, 1.5))}
+    ax.fill_between(at, low, high, facecolor=(colour, 0.06), edgecolor=colour, **edge)
+    ax.fill_between([], [], facecolor=("0.4", 0.06), edgecolor="0.4", label=RULES, **edge)  # of no method's colour in the legend
+
+
+def lines_over_budget(rows: pd.DataFrame, key: str, styles: dict[str, dict[str, Any]], ax: Axes) -> None:
+    """One :func:`line` per value of ``key`` over the budget N; where all have but one and the same N, the points stand side by side.
+
+    Rows with columns lowest and highest have a :func:`dashed_band` too.
+    ``styles``: value of ``key``, which is the default label, -> arguments of :func:`line`, in the legend's order.
+    """
+    held = [({"label": name} | style, part.sort_values("n")) for name, style in styles.items() if len(part := rows[rows[key] == name])]
+    alone = len({n for _, part in held for n in part["n"]}) == 1
+    over_budget(ax)
+    for place, (style, part) in enumerate(held):
+        part = part.assign(n=part["n"] * 2 ** (0.12 * (place - (len(held) - 1) / 2))) if alone else part
+        line(part, "n", ax, **style)
+        if "lowest" in part and part["lowest"].notna().all():
+            dashed_band(part, "n", ax, style["color"])
+    if alone:
+        n = held[0][1]["n"].iloc[0]
+        ax.set_xticks([n])
+        ax.set_xlim(n / 2, n * 2)
+
+
+def over_budget(ax: Axes) -> None:
+    """Scales axes of accuracy over the budget N."""
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    percent(ax.yaxis)
+
+
+def bars(
+    table: pd.DataFrame, x: str, key: str, styles: Mapping[str, tuple], ax: Axes, y: str = "accuracy", named: Callable[[str], str] = short
+) -> None:
+    """Bars of ``y`` with 95 % intervals in groups by ``x``, labelled by ``named``; ``styles``: value of ``key`` -> label and colour."""
+    groups, width = list(table[x].unique()), 0.8 / max(len(styles), 1)
+    for number, (name, (label, colour)) in enumerate(styles.items()):
+        part = table[table[key] == name].set_index(x)
+        place = np.array([groups.index(group) for group in part.index]) + (number - (len(styles) - 1) / 2) * width
+        ax.bar(place, part[y], width, yerr=errors(part, ax, y), color=colour, label=label, error_kw={"elinewidth": 0.7})
+    ax.set_xticks(range(len(groups)), map(named, groups))
+    percent(ax.yaxis)
+    ax.grid(axis="x", visible=False)

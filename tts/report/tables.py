@@ -25,7 +25,7 @@ def at_budget(table: pd.DataFrame, n: int) -> pd.DataFrame:
     Of imported data a method stands there with its largest smaller N, and Pass@1 instead of greedy solutions, where they lack them.
     """
     below = table[table["n"] <= n]
-    rows = below.loc[below.groupby(["problems", "policy", "prm", "method"], sort=False)["n"].idxmax()].copy()
+    rows = below.loc[below.groupby(["problems", "policy", "prm", "method"], sort=False)["n"].idxmax()]
     alone = below[(below["method"] == "pass") & (below["n"] == 1)].assign(method="Pass@1")
     greedy = set(rows[rows["method"] == "cot"]["policy"])
     rows = pd.concat([rows, alone[~alone["policy"].isin(greedy)]])
@@ -111,10 +111,9 @@ def gains(
 ) -> pd.DataFrame:
     """CoT, majority and compute-optimal TTS per policy, with the gain relative and as error reduction (Liu et al. 2025, Table 5).
 
-    Compute-optimal TTS is cross-fitted: method and rule are chosen on other problems than they are judged on; the in-sample figure,
-    the study's way, stands beside it. Intervals: bootstrap over problems with the choice repeated. Imported data without greedy
-    solutions have Pass@1 in place of CoT, in a column of that name. ``bins``: policy -> each problem's difficulty as known beforehand;
-    by default one choice for all problems.
+    Compute-optimal TTS is cross-fitted by :func:`.compute_optimal.fit`; the in-sample figure, the study's way, stands beside it. Imported
+    data without greedy solutions have Pass@1 in place of CoT, in a column of that name. ``bins``: policy -> each problem's difficulty as
+    known beforehand; by default one choice for all problems.
     """
     rows = []
     for policy in evidence.grid.policies:
