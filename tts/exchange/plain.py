@@ -148,10 +148,7 @@ def _header(spec: RunSpec) -> Header:
 
 
 def write(exported: Iterable[dict], target: Path, graded: bool = False) -> int:
-    """Writes rows as JSON lines or, where the file's name ends so, parquet; returns how many. ``graded`` as of :func:`rows`.
-
-    Raises :class:`ExchangeError` for another ending, or where the file cannot be written.
-    """
+    """Writes :func:`rows` as JSON lines or parquet, by the file's name; returns how many. Raises :class:`ExchangeError` where it cannot."""
     expect(target.suffix in (".jsonl", ".parquet"), f"{target}: give a file that ends in .jsonl or .parquet")
     count, rows = 0, iter(exported)
     with writing(target), replacing(target) as path:

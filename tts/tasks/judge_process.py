@@ -89,9 +89,8 @@ def _multiples(gold: Any, answer: Any) -> bool | None:
     sides = gold, answer
     if not all(isinstance(side, Relational) and all(isinstance(end, Expr) for end in side.args) for side in sides):
         return None
-    equation, other = [isinstance(side, Eq) for side in sides]
-    strict = [isinstance(side, StrictGreaterThan | StrictLessThan) for side in sides]
-    if equation != other or strict[0] != strict[1]:
+    (equation, strict), other = [(isinstance(side, Eq), isinstance(side, StrictGreaterThan | StrictLessThan)) for side in sides]
+    if (equation, strict) != other:
         return False
     first, second = (side.lhs - side.rhs if equation else side.gts - side.lts for side in sides)
     ratio = simplify(first / second)
