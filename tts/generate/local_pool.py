@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tts.common.paths import ROOT
-from tts.generate.chunks import Announce, Made, OnTokens, Work
+from tts.generate.chunks import Work
 from tts.generate.scheduler import Lost, Reply, Scheduler, Worker, WorkerError
 from tts.generate.worker_process import serve
 from tts.models.files import folder_of
@@ -80,12 +80,6 @@ def _weight(name: str) -> int:
     location = locate(model_of(name))
     folder = folder_of(location, weights=not Path(location).is_dir())
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-
-
-def make_all(work: list[Work], store: Store, announce: Announce, on_tokens: OnTokens, count: int, threads: int) -> Iterator[Made]:
-    """:meth:`Scheduler.make` by processes that end with it."""
-    with Processes(min(count, len(work)), threads) as processes:
-        yield from processes.make(work, store, announce, on_tokens)
 
 
 class Processes(Scheduler):
@@ -164,13 +158,11 @@ def _context() -> BaseContext:
 
 @contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """What the fork server, or a process that starts afresh, has to find before it imports anything.
-
-    The main module is hidden: a worker needs nothing of it, and would run a script that has no ``if __name__ == "__main__"`` once more.
-    """
+    """What the fork server, or a process that starts afresh, has to find before it imports anything."""
     variables, main = dict(os.environ), sys.modules["__main__"]
     os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), variables.get("PYTHONPATH")]))
+    # A worker needs nothing of the main module, and would run a script that has no ``if __name__ == "__main__"`` once more.
     sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
