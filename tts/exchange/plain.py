@@ -112,10 +112,7 @@ def _count(row: dict, key: str) -> int | None:
 
 
 def rows(store: Store, graded: bool = False) -> Iterator[dict]:
-    """Everything in a store, one row per run and problem, sorted, without times.
-
-    ``graded`` adds to each completion whether it is right and what became of its answer, see :class:`tts.analysis.grades.Grades`.
-    """
+    """Everything in a store, one row per run and problem, sorted, without times; ``graded`` adds what became of each completion."""
     runs = [run for run in store.runs() if any(run.folder.glob("*.parquet"))]
     headers = _headers(runs)
     with Judges() if graded else nullcontext() as judges:
