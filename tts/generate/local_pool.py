@@ -42,7 +42,7 @@ def side_by_side(specs: Iterable[RunSpec]) -> tuple[int, int]:
     Raises :class:`WorkerError` where the environment asks for something that is no number.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    names = {(spec.policy.name, spec.guide) for spec in specs}
+    count, names = 1, {(spec.policy.name, spec.guide) for spec in specs}
     if (asked := os.environ.get(PROCESSES)) is not None:
         if not asked.isdecimal() or int(asked) < 1:
             raise WorkerError(f"{PROCESSES} must be a number of processes, 1 or more; given {asked!r}")
@@ -50,8 +50,6 @@ def side_by_side(specs: Iterable[RunSpec]) -> tuple[int, int]:
     elif all(_is_ours(*pair) for pair in names) and not _has_gpu():
         largest = max((sum(map(_weight, filter(None, pair))) for pair in names), default=0)
         count = max(1, min(cores, memory_of() // (OWN + COPIES * largest)))
-    else:
-        count = 1
     if count > 1:
         return count, max(1, cores // count)
     import torch
