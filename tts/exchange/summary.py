@@ -38,7 +38,7 @@ def import_all(
     of_release = list(map(released.is_release, named))
     together = all(of_release) or not any(of_release) and len(named) == 1
     expect(together, "only datasets of released runs, or folders of their form, make one import; import the others one by one")
-    root: str | Path = Path(named[0])
+    root: str | Path
     if all(of_release):
         held = [release for source in named for release in released.releases(source, prm)]
         chosen = released.choose(held, choice)
@@ -51,6 +51,7 @@ def import_all(
     else:
         for_release = "of released runs, of which --n, --seeds, --methods, --search, --pool and --list are"
         expect(choice == ALL, f"{named[0]} holds no configurations {for_release}")
+        root = Path(named[0])
         sets, unknown = read_runs(root)
         called = root.resolve().stem if root.is_file() else root.resolve().name
     base = name or re.sub(r"[^\w.-]+", "-", called).strip("-.") or "import"
