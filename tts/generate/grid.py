@@ -216,7 +216,7 @@ class Grid(BaseModel):
                         yield method.name, policy, prm, n
 
     def holds(self, policy: str, prm: str | None, method: str, n: int) -> bool:
-        """Whether a method can have an accuracy at a budget; imported samples, if there are any, can be scored by any PRM of ours."""
+        """Whether a method can have an accuracy at a budget: of an imported policy by its data, whose samples any PRM of ours can score."""
         source = self._import_of(policy)
         if source and registry.method_of(method).run == registry.SCORES and not imported.is_imported(prm):
             method, prm = "majority", None

@@ -113,12 +113,15 @@ class Run:
         """
         number = int(problem) if problem.isdecimal() else int(not problem)
         ids = ((path, *at) for path in self.files for at in enumerate(read_chunk(path, ["problem_id"])["problem_id"].to_pylist()))
-        held = list(ids) if problem else list(islice(ids, 1))
-        found = [place for place in held if place[2] == problem] or held[number - 1 : number]  # a number may be another problem's id
-        if not found:
-            raise StoreError(f"{self.spec} holds {len(held)} problems, and none with the id or number {problem!r:.80}")
-        path, at, _ = found[0]
-        return read_chunk(path).slice(at, 1).to_pylist()[0]
+        seen, found = 0, None
+        for seen, (path, at, name) in enumerate(ids, 1):
+            if name == problem or seen == number:
+                found = path, at
+            if found and problem in ("", name):  # a number may be another problem's id
+                break
+        if found is None:
+            raise StoreError(f"{self.spec} holds {seen} problems, and none with the id or number {problem!r:.80}")
+        return read_chunk(found[0]).slice(found[1], 1).to_pylist()[0]
 
     @property
     def size(self) -> tuple[int, int]:
