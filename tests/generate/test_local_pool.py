@@ -19,7 +19,7 @@ from torture.processes import descendants, runs
 from tts.generate import local_pool, worker_process
 from tts.generate.chunks import Work
 from tts.generate.grid import Grid
-from tts.generate.local_pool import WorkerError, make_all, side_by_side
+from tts.generate.local_pool import Processes, WorkerError, side_by_side
 from tts.generate.runner import fill, missing
 from tts.generate.scheduler import RETRIES, Waiting
 from tts.models.hub import ModelError
@@ -58,7 +58,8 @@ def test_two_processes_make_what_one_makes_though_one_is_killed(tiny_lm, tmp_pat
             worker.process.kill()
 
     monkeypatch.setattr(local_pool._Process, "send", send_once_to_a_dying_one)
-    monkeypatch.setattr(local_pool, "make_all", lambda *given, **kept: make_all(given[0], given[1], told.append, *given[3:], **kept))
+    make = Processes.make
+    monkeypatch.setattr(Processes, "make", lambda pool, work, store, _, on_tokens: make(pool, work, store, told.append, on_tokens))
     monkeypatch.setenv("TTS_PROCESSES", "2")
     assert fill(wanted, together, other) == 5 * 3 + 2 * 3
     assert export(together) == export(alone)
@@ -86,12 +87,12 @@ def test_a_chunk_whose_processes_die_is_named(tiny_lm, tmp_path, monkeypatch):
 def test_an_error_is_of_the_kind_that_it_would_be_here(tiny_lm, tmp_path, monkeypatch):
     monkeypatch.setenv("TTS_PROCESSES", "2")
     wanted = grid(tiny_lm, methods=["majority"])
-    with pytest.raises(ValueError, match="the prompt has 253 tokens and .* reads 256 at most|prompt"):
+    with pytest.raises(ValueError, match="the prompt has 253 tokens and .* reads 256 at most|prompt"), Processes(1, 1) as processes:
         long = [{"id": "long", "problem": "1" * 400, "answer": "1"}]
-        list(make_all([Work(next(wanted.specs()), long)], Store(tmp_path), print, print, count=2, threads=1))
+        list(processes.make([Work(next(wanted.specs()), long)], Store(tmp_path), print, print))
     spec = replace(next(wanted.specs()), policy=Model("no-such-policy", ""))
-    with pytest.raises(ModelError, match="no model 'no-such-policy'") as caught:
-        list(make_all([Work(spec, wanted.chunks("pocket-main")[0])], Store(tmp_path), print, print, count=2, threads=1))
+    with pytest.raises(ModelError, match="no model 'no-such-policy'") as caught, Processes(1, 1) as processes:
+        list(processes.make([Work(spec, wanted.chunks("pocket-main")[0])], Store(tmp_path), print, print))
     assert "worker_process.py" in caught.value.__notes__[0]
 
 
@@ -142,7 +143,8 @@ def test_a_fork_server_that_is_ending_is_waited_for(tiny_lm, tmp_path, monkeypat
     monkeypatch.setattr(BaseProcess, "start", refuse_twice)
     monkeypatch.setattr(local_pool, "PAUSE", 0.2)
     work, began = missing(grid(tiny_lm, methods=["majority"]), Store(tmp_path)), time.monotonic()
-    made = list(make_all(work, Store(tmp_path), lambda item: None, lambda tokens: None, count=1, threads=1))
+    with Processes(1, 1) as processes:
+        made = list(processes.make(work, Store(tmp_path), lambda item: None, lambda tokens: None))
     assert len(made) == len(work) and len(refused) == 2 and time.monotonic() - began > 2 * local_pool.PAUSE
 
 
@@ -180,7 +182,8 @@ def test_a_process_that_cannot_be_started_counts_as_a_lost_one(tiny_lm, tmp_path
     monkeypatch.setattr(local_pool, "_context", lambda: context)
     monkeypatch.setattr(local_pool, "PAUSE", 0)
     with pytest.raises(WorkerError, match=r"the process .* on could not be started \(EOFError: unexpected EOF\), again and again"):
-        list(make_all(missing(grid(tiny_lm), Store(tmp_path)), Store(tmp_path), lambda item: None, print, count=2, threads=1))
+        with Processes(2, 1) as processes:
+            list(processes.make(missing(grid(tiny_lm), Store(tmp_path)), Store(tmp_path), lambda item: None, print))
 
 
 def test_where_there_is_no_fork_server_processes_start_afresh(monkeypatch):
@@ -344,7 +347,8 @@ def test_a_model_of_the_hub_weighs_what_it_will_once_it_is_here(tmp_path, monkey
 def test_every_token_is_told(tiny_lm, tmp_path):
     told, wanted = [], grid(tiny_lm, methods=["majority"])
     work = list(missing(wanted, Store(tmp_path)))
-    made = list(make_all(work, Store(tmp_path), lambda item: None, told.append, 2, 1))
+    with Processes(2, 1) as processes:
+        made = list(processes.make(work, Store(tmp_path), lambda item: None, told.append))
     assert sum(told) == sum(chunk.generated for chunk in made) > 0
 
 

@@ -12,7 +12,7 @@ from scripted import ScriptedPolicy, ScriptedPRM
 from stores import export, grid
 
 from tts.generate.chunks import Engines, Work, inputs_of, make
-from tts.generate.local_pool import make_all
+from tts.generate.local_pool import Processes
 from tts.generate.runner import fill, missing
 from tts.generate.scheduler import Waiting
 from tts.policies.step_reuse import Remembering
@@ -198,8 +198,9 @@ def test_processes_share_steps_as_one_does(tiny_lm, tmp_path):
     wanted, store = studied(tiny_lm, tiny_lm, tmp_path / "one")
     other = Store(tmp_path / "two")
     work = missing(wanted, other)
-    for made in make_all(work, other, lambda item: None, lambda tokens: None, count=2, threads=1):
-        other.open(made.work.spec).write(made.work.chunk, made.rows, 1.0, steps=made.steps)
+    with Processes(2, 1) as processes:
+        for made in processes.make(work, other, lambda item: None, lambda tokens: None):
+            other.open(made.work.spec).write(made.work.chunk, made.rows, 1.0, steps=made.steps)
     kept = 0
     for spec in wanted.specs():
         for chunk in wanted.chunks("pocket-main"):

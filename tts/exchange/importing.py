@@ -153,8 +153,8 @@ def _write_run(store: Store, run: ImportedRun, problems: list[dict], name: str, 
 
 def _drop_older(store: Store, name: str, digest: str) -> list[str]:
     """Removes the runs of what was imported under the same name before its files changed; names those that were scored here."""
-    policies = ((run, run.spec.policy) for run in list(store.runs()))
-    older = [run for run, policy in policies if policy.name.startswith(f"{PREFIX}{name}/") and policy.weights != digest]
+    of_import = [run for run in store.runs() if run.spec.policy.name.startswith(f"{PREFIX}{name}/")]
+    older = [run for run in of_import if run.spec.policy.weights != digest]
     for run in older:
         run.remove()
     return [str(run.spec) for run in older if not run.spec.elsewhere]

@@ -112,10 +112,7 @@ def _count(row: dict, key: str) -> int | None:
 
 
 def rows(store: Store, graded: bool = False) -> Iterator[dict]:
-    """Everything in a store, one row per run and problem, sorted, without times.
-
-    ``graded`` adds to each completion whether it is right and what became of its answer, see :class:`tts.analysis.grades.Grades`.
-    """
+    """Everything in a store, one row per run and problem, sorted, without times; ``graded`` adds what became of each completion."""
     runs = [run for run in store.runs() if any(run.folder.glob("*.parquet"))]
     headers = _headers(runs)
     with Judges() if graded else nullcontext() as judges:
@@ -148,10 +145,7 @@ def _header(spec: RunSpec) -> Header:
 
 
 def write(exported: Iterable[dict], target: Path, graded: bool = False) -> int:
-    """Writes rows as JSON lines or, where the file's name ends so, parquet; returns how many. ``graded`` as of :func:`rows`.
-
-    Raises :class:`ExchangeError` for another ending, or where the file cannot be written.
-    """
+    """Writes :func:`rows` as JSON lines or parquet, by the file's name; returns how many. Raises :class:`ExchangeError` where it cannot."""
     expect(target.suffix in (".jsonl", ".parquet"), f"{target}: give a file that ends in .jsonl or .parquet")
     count, rows = 0, iter(exported)
     with writing(target), replacing(target) as path:

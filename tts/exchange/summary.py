@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -141,13 +140,11 @@ def missing(source: Import) -> Iterator[str]:
     models = dict.fromkeys(name for spec in specs for name in (spec.policy.name, spec.guide) if name)
     if unknown := [original(name) for name in models if not np.isfinite(costs.shape_of(name).parameters)]:
         yield f"the size of {', '.join(unknown)}: FLOPs are unknown"
-    store, uncounted = Store(source.folder.parent.parent), defaultdict(set)
-    for spec in specs:
-        counts = read_chunk(store.run(spec).path([]), COUNTS)
-        for key in (key for key in COUNTS if counts[key].null_count):
-            uncounted[key].add(spec.method)
-    for key, methods in uncounted.items():
-        yield f"token counts of {COUNTED[key]} ({', '.join(sorted(methods))}): unknown (NaN), not estimated"
+    store = Store(source.folder.parent.parent)
+    counts = [(spec.method, read_chunk(store.run(spec).path([]), COUNTS)) for spec in specs]
+    for key, what in COUNTED.items():
+        if methods := {method for method, table in counts if table[key].null_count}:
+            yield f"token counts of {what} ({', '.join(sorted(methods))}): unknown (NaN), not estimated"
 
 
 def _commands(preset: Preset, source: Import) -> Iterator[str]:

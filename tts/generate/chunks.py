@@ -69,13 +69,11 @@ class Made:
 
 
 class Engines:
-    """The models in memory, of which they may take a ``share``: one policy and one PRM at a time.
-
-    ``batch`` sequences are decoded, or read, at once; :func:`make` sets that of its chunk's run.
-    """
+    """The models in memory: one policy and one PRM at a time."""
 
     def __init__(self, batch: int = 1, share: float = 1.0):
-        self.batch, self.share = batch, share
+        self.batch = batch  # sequences that are decoded, or read, at once; :func:`make` sets that of its chunk's run
+        self.share = share  # of the memory that they may take
         self._policies: dict[tuple[str, Task, int], EnginePolicy] = {}
         self._prms: dict[tuple[str, Task | None, int], StepScorer] = {}
 

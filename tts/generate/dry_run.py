@@ -87,8 +87,7 @@ class Estimate:
 def measure(items: Sequence[Item], minutes: float = 2.0) -> Estimate:
     """Tokens, time and memory of missing chunks; nothing is stored.
 
-    It takes so many minutes, about: models are loaded, and each is measured a little, whatever that takes. Raises ``ModelError`` where
-    one cannot be loaded.
+    Takes about so many minutes, but loads and measures each model, whatever that takes. Raises ``ModelError`` where one cannot be loaded.
     """
     began = time.monotonic()
     import torch

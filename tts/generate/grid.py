@@ -211,17 +211,12 @@ class Grid(BaseModel):
                 if prm and any(m.run == registry.SCORES for m in chosen):
                     yield registry.SCORES, policy, prm, self.samples
                 for method in (m for m in own if m.guided == (prm is not None)):
-                    if method.part:  # one run, from which smaller budgets are drawn
-                        yield method.name, policy, prm, self.samples
-                    else:
-                        held = (n for n in sorted(self.budgets, reverse=True) if self.holds(policy, prm, method.name, n))
-                        yield from ((method.name, policy, prm, n) for n in held)
+                    held = [n for n in sorted(self.budgets, reverse=True) if self.holds(policy, prm, method.name, n)]
+                    for n in [self.samples] if method.part else held:  # one run, from which smaller budgets are drawn, or one for each
+                        yield method.name, policy, prm, n
 
     def holds(self, policy: str, prm: str | None, method: str, n: int) -> bool:
-        """Whether there can be an accuracy of a method at a budget: of an imported policy only where its data have it.
-
-        Its samples can be scored by any PRM that can be run.
-        """
+        """Whether a method can have an accuracy at a budget: of an imported policy by its data, whose samples any PRM of ours can score."""
         source = self._import_of(policy)
         if source and registry.method_of(method).run == registry.SCORES and not imported.is_imported(prm):
             method, prm = "majority", None
@@ -238,10 +233,7 @@ class Grid(BaseModel):
         return self.spec(asked.run, policy, registry.prm_of(method, prm), n if asked.part is None else self.samples)
 
     def parts(self, method: str, policy: str, prm: str | None, n: int) -> tuple[int, int] | None:
-        """How many independent parts a method's run has, from which smaller budgets are drawn, and how many samples each takes.
-
-        None for a method with one run for each budget.
-        """
+        """Number of independent parts of a method's run, and of samples of each; None for a method with one run for each budget."""
         asked = registry.method_of(method)
         if asked.part is None:
             return None

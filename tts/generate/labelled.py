@@ -47,7 +47,11 @@ def read(split: str, name: str = POCKET) -> list[Labelled]:
     solutions; ``ValueError`` for a file that cannot be read; ``ModelError`` where the Hub does not have or give a data set.
     """
     if name == POCKET:
-        return _pocket(split)
+        try:
+            rows = records(SOLUTIONS / f"{split}.jsonl", "problem, steps, first_error, policy")
+            return [_solution(row | {"label": row.get("first_error"), "generator": row.get("policy")}, where, "") for where, row in rows]
+        except ValueError as error:
+            raise ValueError(f"{error}; restore the file, say with git checkout") from None
     chosen = [s for s in _solutions(name) if (hashlib.sha256(s.problem.encode()).digest()[0] % VALIDATION == 0) == (split == "validation")]
     if {s.first_error < 0 for s in chosen} != {True, False}:
         part = f"the {len(chosen)} of its solutions that are for {'thresholds' if split == 'validation' else 'figures'}"
@@ -65,14 +69,6 @@ def source(name: str) -> str:
     """The set with its commit, where it is on the Hub."""
     repo, colon, split = name.partition(":")
     return name if name == POCKET or name.endswith(FILES) else f"{hub.resolve(repo, 'dataset')}{colon}{split}"
-
-
-def _pocket(split: str) -> list[Labelled]:
-    try:
-        rows = records(SOLUTIONS / f"{split}.jsonl", "problem, steps, first_error, policy")
-        return [_solution(row | {"label": row.get("first_error"), "generator": row.get("policy")}, where, "") for where, row in rows]
-    except ValueError as error:
-        raise ValueError(f"{error}; restore the file, say with git checkout") from None
 
 
 @cache

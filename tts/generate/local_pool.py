@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tts.common.paths import ROOT
-from tts.generate.chunks import Announce, Made, OnTokens, Work
+from tts.generate.chunks import Work
 from tts.generate.scheduler import Lost, Reply, Scheduler, Worker, WorkerError
 from tts.generate.worker_process import serve
 from tts.models.files import folder_of
@@ -42,7 +42,7 @@ def side_by_side(specs: Iterable[RunSpec]) -> tuple[int, int]:
     Raises :class:`WorkerError` where the environment asks for something that is no number.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    names = {(spec.policy.name, spec.guide) for spec in specs}
+    count, names = 1, {(spec.policy.name, spec.guide) for spec in specs}
     if (asked := os.environ.get(PROCESSES)) is not None:
         if not asked.isdecimal() or int(asked) < 1:
             raise WorkerError(f"{PROCESSES} must be a number of processes, 1 or more; given {asked!r}")
@@ -50,8 +50,6 @@ def side_by_side(specs: Iterable[RunSpec]) -> tuple[int, int]:
     elif all(_is_ours(*pair) for pair in names) and not _has_gpu():
         largest = max((sum(map(_weight, filter(None, pair))) for pair in names), default=0)
         count = max(1, min(cores, memory_of() // (OWN + COPIES * largest)))
-    else:
-        count = 1
     if count > 1:
         return count, max(1, cores // count)
     import torch
@@ -80,12 +78,6 @@ def _weight(name: str) -> int:
     location = locate(model_of(name))
     folder = folder_of(location, weights=not Path(location).is_dir())
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-
-
-def make_all(work: list[Work], store: Store, announce: Announce, on_tokens: OnTokens, count: int, threads: int) -> Iterator[Made]:
-    """:meth:`Scheduler.make` by processes that end with it."""
-    with Processes(min(count, len(work)), threads) as processes:
-        yield from processes.make(work, store, announce, on_tokens)
 
 
 class Processes(Scheduler):
@@ -164,13 +156,11 @@ def _context() -> BaseContext:
 
 @contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """What the fork server, or a process that starts afresh, has to find before it imports anything.
-
-    The main module is hidden: a worker needs nothing of it, and would run a script that has no ``if __name__ == "__main__"`` once more.
-    """
+    """What the fork server, or a process that starts afresh, has to find before it imports anything."""
     variables, main = dict(os.environ), sys.modules["__main__"]
     os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), variables.get("PYTHONPATH")]))
+    # A worker needs nothing of the main module, and would run a script that has no ``if __name__ == "__main__"`` once more.
     sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield

@@ -60,10 +60,7 @@ def make_all(work: list[Work], store: Store, announce: Announce, on_tokens: OnTo
 
 
 class _Cluster(Scheduler):
-    """Workers that are actors, as many as the nodes that are alive have room for.
-
-    Each takes so many GPUs of a node, and a CPU for each of its threads, as far as a node has them, but one beside GPUs.
-    """
+    """Workers that are actors, as many as the nodes that are alive have room for."""
 
     error = ClusterError
     remedy = f"every node needs this checkout at {ROOT}, the same packages, and memory for the models"
@@ -73,6 +70,7 @@ class _Cluster(Scheduler):
         self.ray = ray
         nodes = self._nodes()
         self.gpus = float(any(node.get("GPU") for node in nodes)) if gpus is None else gpus
+        # Of each actor: a CPU for each of its threads, as far as a node has them, but one beside GPUs.
         most = 1 if self.gpus else max((int(node.get("CPU", 0)) for node in nodes), default=0)
         self.cpus = max(1, min(threads, most))
 

@@ -11,10 +11,7 @@ from tts.tasks.selection import Rule, aggregates, select
 
 
 def search(grid: Grid, engines: Engines, problem: str, method: str, n: int, name: str = "explored") -> Outcome:
-    """Runs one method on one problem with the grid's first policy and PRM, recording every candidate.
-
-    ``name`` is the problem's id, on which its random numbers depend; sampling, width and depth are the grid's.
-    """
+    """Runs one method on one problem with the grid's first policy, PRM and settings; ``name``, its id, is what random numbers depend on."""
     policy = engines.policy(grid.policies[0], grid.sampling(), grid.task)
     prm = engines.prm(grid.prms[0], task_of(next(iter(grid.problems))))
     root = policy.root(name, problem)

@@ -77,7 +77,8 @@ def _made(work: list[Work], specs: list[RunSpec], store: Store, announce: Announ
 
         yield from ray_pool.make_all(work, store, announce, on_tokens)
     elif (size := local_pool.side_by_side(specs))[0] > 1:
-        yield from local_pool.make_all(work, store, announce, on_tokens, *size)
+        with local_pool.Processes(min(size[0], len(work)), size[1]) as processes:
+            yield from processes.make(work, store, announce, on_tokens)
     else:
         engines = Engines()
         for item in work:

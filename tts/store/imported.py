@@ -131,10 +131,9 @@ def of(problem_sets: Iterable[str], model: str) -> Import:
 
 
 def check_asked(asked: Mapping[str, object], policies: Sequence[str], problem_sets: Iterable[str]) -> None:
-    """Raises :class:`NotImported` for what was asked for and cannot apply, where all policies were imported.
+    """Raises :class:`NotImported` where all policies were imported and sampling, search or another number of samples is asked for.
 
-    Their solutions are as they are: no setting of sampling or search applies, nor another number of samples than there are. ``asked``
-    has settings by name, without those that are defaults; the others are a grid's.
+    ``asked`` has settings by name, without those that are defaults; the others are a grid's.
     """
     if not all(map(is_imported, policies)):
         return

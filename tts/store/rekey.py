@@ -13,7 +13,6 @@ from tts.store.run_spec import RunSpec, TaskKey
 from tts.store.store import Run, Store
 from tts.tasks import DEFAULT as MATHS
 from tts.tasks import TASKS, task_named
-from tts.tasks.base import Task
 from tts.tasks.prompts import render_prompt
 
 
@@ -32,33 +31,27 @@ def rekey(store: Store) -> Iterator[str]:
         for run in outdated(store):
             moved, reasons = 0, {}
             for path in run.files:
-                row = read_chunk(path).slice(0, 1).to_pylist()[0]
-                task = _task_of(row["problem_id"])
                 try:
-                    _check_same(run.spec, task, row)
+                    key = _key_of(run.spec, read_chunk(path).slice(0, 1).to_pylist()[0])
                 except ModelError as error:
                     reasons[str(error)] = path
-                    continue
-                key = TaskKey(task.name, task.version, prompt_of(run.spec.policy.name, task))
-                path.replace(store.open(replace(run.spec, task=key)).folder / path.name)
-                moved += 1
+                else:
+                    path.replace(store.open(replace(run.spec, task=key)).folder / path.name)
+                    moved += 1
             if not reasons:
                 run.remove()
             yield f"{run.spec} ({run.key}): {moved} chunks moved" + "".join(f"; left as they are: {reason}" for reason in reasons)
 
 
-def _task_of(problem_id: str) -> Task:
-    tasks = map(task_named, TASKS)
-    return next((task for task in tasks if problem_id.startswith(tuple(f"{name}-" for name in task.sets))), task_named(MATHS))
-
-
 _tokenizer = cache(lambda name: load_tokenizer(locate(name)))
 
 
-def _check_same(spec: RunSpec, task: Task, row: dict) -> None:
-    """Raises ``ModelError`` where a chunk's samples cannot be told to be those that a task's prompt gives today."""
-    name = spec.policy.name
+def _key_of(spec: RunSpec, row: dict) -> TaskKey:
+    """A chunk's task, by a row of it; raises ``ModelError`` where its samples cannot be told to be those that the prompt gives today."""
+    name, tasks = spec.policy.name, map(task_named, TASKS)
+    task = next((task for task in tasks if row["problem_id"].startswith(tuple(f"{own}-" for own in task.sets))), task_named(MATHS))
     if weights_of(name) != spec.policy.weights:
         raise ModelError(f"{name} has other weights now")
     if row["prompt"] and engine_of(name)[0] == DEFAULT and render_prompt(_tokenizer(name), row["problem"], task) != row["prompt"]:
         raise ModelError("they were sampled with another prompt")
+    return TaskKey(task.name, task.version, prompt_of(name, task))

@@ -1,7 +1,9 @@
 """Steps that searches of a problem share, from one to the next; a stored one is unpacked when it is asked for, since most never are."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import UserDict
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,23 +12,17 @@ from tts.policies.step_reuse import Step, StepKey
 from tts.store.chunk_file import STEPS
 
 
-class ChunkSteps(Mapping[StepKey, Step]):
+class ChunkSteps(UserDict[StepKey, Any]):
     """The steps that were sampled for one chunk, by path: of the ids of its problems, and its column :data:`STEPS`."""
 
     def __init__(self, problem_ids: Sequence[str], steps: pa.ListArray):
         self._steps = steps.flatten()
         rows, paths = pc.list_parent_indices(steps).to_pylist(), self._steps.field("path").to_pylist()
-        self._places = {(problem_ids[row], *path): at for at, (row, path) in enumerate(zip(rows, paths))}
+        self.data = {(problem_ids[row], *path): at for at, (row, path) in enumerate(zip(rows, paths))}  # their places in the column
 
     def __getitem__(self, key: StepKey) -> Step:
-        step = self._steps[self._places[key]].as_py()
+        step = self._steps[self.data[key]].as_py()
         return step | {"problem_id": key[0], "ids": array("i", step["ids"])}
-
-    def __iter__(self) -> Iterator[StepKey]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
 
 class StepCache:

@@ -214,13 +214,10 @@ class Store:
         return run
 
     def steps(self, spec: RunSpec, problems: Sequence[dict]) -> StepCache:
-        """A chunk's cache of steps: it holds those that any run with the spec's policy, sampling, engine and task sampled for the chunk.
-
-        What cannot be read is left out: whoever needs the rows of such a chunk is told.
-        """
+        """A chunk's cache of steps: it holds those that any run with the spec's policy, sampling, engine and task sampled for the chunk."""
         found = []
         for note in sorted(self.folder.glob(f"*-{glob.escape(_policy_name(spec))}-*/run.json")):
-            with suppress(StoreError, OSError):
+            with suppress(StoreError, OSError):  # whoever needs the rows of a damaged one is told
                 run = _stored_run(note)
                 if run.spec.sampler == spec.sampler and run.has(problems):
                     found.append(run.steps(problems))

@@ -43,10 +43,7 @@ def main(connection: Connection, memory_mb: int, seconds: float) -> None:
 
 @lru_cache(maxsize=4096)
 def _understood(text: str) -> Any:
-    """What math-verify makes of a normal form, None where it cannot read all of it; a list becomes a set of its members.
-
-    A comparison with 1 shows now, and once, whether its value can be worked out at all.
-    """
+    """What math-verify makes of a normal form, None where it cannot read all of it; a list becomes a set of its members."""
     from latex2sympy2_extended.sets import FiniteSet
     from math_verify import LatexExtractionConfig, parse
 
@@ -61,7 +58,7 @@ def _understood(text: str) -> Any:
     found = [one[0] for one in parsed]
     value = found[0] if len(found) == 1 else FiniteSet(*(x for one in found for x in (one.args if isinstance(one, FiniteSet) else (one,))))
     if text != "1":
-        _verified(_understood("1"), value)
+        _verified(_understood("1"), value)  # shows now, and once, whether its value can be worked out at all
     return value
 
 
@@ -89,9 +86,8 @@ def _multiples(gold: Any, answer: Any) -> bool | None:
     sides = gold, answer
     if not all(isinstance(side, Relational) and all(isinstance(end, Expr) for end in side.args) for side in sides):
         return None
-    equation, other = [isinstance(side, Eq) for side in sides]
-    strict = [isinstance(side, StrictGreaterThan | StrictLessThan) for side in sides]
-    if equation != other or strict[0] != strict[1]:
+    (equation, strict), other = [(isinstance(side, Eq), isinstance(side, StrictGreaterThan | StrictLessThan)) for side in sides]
+    if (equation, strict) != other:
         return False
     first, second = (side.lhs - side.rhs if equation else side.gts - side.lts for side in sides)
     ratio = simplify(first / second)

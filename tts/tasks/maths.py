@@ -136,10 +136,7 @@ def _fetch(name: str) -> Path:
 
 
 def reasoning_gym_tasks(name: str, count: int, split: str, seed: int = 0) -> list[dict]:
-    """Tasks as reasoning-gym makes them: ``question``, ``answer`` and ``metadata``; parameters as of :func:`load_problems`.
-
-    Raises :class:`ProblemError` for an unknown task or option, or a value that does not fit.
-    """
+    """reasoning-gym's ``question``, ``answer`` and ``metadata``; raises :class:`ProblemError` for an unknown task or unfit options."""
     import reasoning_gym
 
     task, *options = name.removeprefix(REASONING_GYM).split(",")

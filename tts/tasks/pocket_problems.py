@@ -91,10 +91,7 @@ def render_state(expression: Node | int, family: Family) -> str:
 
 
 def reductions(expression: Node | int, believed: int | None = None) -> Iterator[tuple[str, Node | int]]:
-    """Each operation that can be worked out now, as ``("47+38=85", what is left afterwards)``, left to right.
-
-    ``believed`` is what every one of them is taken to give, right or wrong.
-    """
+    """Each operation that can be worked out now, as ``("47+38=85", what is left)``, left to right; with ``believed`` as its result."""
     if isinstance(expression, int):
         return
     left, right = expression.left, expression.right
