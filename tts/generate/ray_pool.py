@@ -86,7 +86,7 @@ class _Cluster(Scheduler):
         """Of a GPU's memory, or of a node's: what falls to each of the actors on it."""
         if self.gpus:
             return min(1.0, self.gpus)
-        return 1 / max(1, *(int(node.get("CPU", 0) // self.cpus) for node in self._nodes()))
+        return 1 / max([1, *(int(node.get("CPU", 0) // self.cpus) for node in self._nodes())])
 
     def start(self) -> Worker:
         return _Handle(self)
