@@ -1,4 +1,7 @@
-"""Tests are offline; tiny models with random but known weights stand in for the trained ones."""
+"""Tests are offline; tiny models with random but known weights stand in for the trained ones.
+
+What a fixture needs it imports itself: pytest-xdist's first process reads this file too, before it starts those that run tests.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TTS_PROCESSES", "1")  # starting processes for a handful of tiny chunks takes longer than making them
 
 import pytest
-import torch
-from shapes import SHAPE
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
-
-from tts.reward_models.qwen_prm import Qwen2ForProcessRewardModel
-from tts.tasks import pocket_tokenizer as pocket_tokenizer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C, and so would its children
 
@@ -34,6 +31,8 @@ def pytest_collection_modifyitems(items):
 
 
 def _vocabulary() -> dict:
+    from tts.tasks import pocket_tokenizer
+
     built = pocket_tokenizer.build()
     return {"vocab_size": len(built), "eos_token_id": built.eos_token_id, "pad_token_id": built.pad_token_id, "bos_token_id": None}
 
@@ -41,6 +40,12 @@ def _vocabulary() -> dict:
 @pytest.fixture(scope="session")
 def tiny_lm(tmp_path_factory):
     """A folder with a random Llama (grouped-query attention) and the pocket tokenizer."""
+    import torch
+    from shapes import SHAPE
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tts.tasks import pocket_tokenizer
+
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**SHAPE, **_vocabulary(), initializer_range=0.3))
     folder = tmp_path_factory.mktemp("tiny-shepherd")
@@ -52,6 +57,13 @@ def tiny_lm(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_qwen_prm(tmp_path_factory):
     """A folder with a random Qwen2.5-Math-PRM and a ChatML tokenizer."""
+    import torch
+    from shapes import SHAPE
+    from transformers import Qwen2Config
+
+    from tts.reward_models.qwen_prm import Qwen2ForProcessRewardModel
+    from tts.tasks import pocket_tokenizer
+
     torch.manual_seed(1)
     model = Qwen2ForProcessRewardModel(Qwen2Config(**SHAPE, **_vocabulary(), initializer_range=0.3))
     folder = tmp_path_factory.mktemp("tiny-qwen-prm")

@@ -291,6 +291,13 @@ def test_ways_of_finding_answers_are_part_of_what_is_graded(run):
     assert len(names) == 3 and grades._note(run, PROBLEMS, MATHS) in names
 
 
+@pytest.fixture(scope="module")
+def one_judge():
+    judge = Judge()
+    yield judge
+    judge.close()
+
+
 @pytest.mark.parametrize(
     ("reference", "right", "wrong"),
     [
@@ -303,11 +310,11 @@ def test_ways_of_finding_answers_are_part_of_what_is_graded(run):
         ("x \\ne 2", ["x \\neq 2", "x ≠ 2"], ["x \\ne 3"]),
     ],
 )
-def test_verdicts_do_not_depend_on_the_order_of_samples(reference, right, wrong):
-    with Grader() as grader:
-        for answers in itertools.permutations([*right, *wrong]):
-            steps = [{"steps": [f"\\boxed{{{answer}}}"], "status": "finished"} for answer in answers]
-            grades = of_row({"answer": reference, "trajectories": steps}, grader)
-            assert dict(zip(answers, grades.correct)) == dict.fromkeys(right, True) | dict.fromkeys(wrong, False)
-            assert len({grades.group[answers.index(answer)] for answer in right}) == 1, "right answers are one vote"
-            assert not {grades.group[answers.index(a)] for a in right} & {grades.group[answers.index(a)] for a in wrong}
+def test_verdicts_do_not_depend_on_the_order_of_samples(one_judge, reference, right, wrong):
+    grader = Grader(judge=one_judge)
+    for answers in itertools.permutations([*right, *wrong]):
+        steps = [{"steps": [f"\\boxed{{{answer}}}"], "status": "finished"} for answer in answers]
+        grades = of_row({"answer": reference, "trajectories": steps}, grader)
+        assert dict(zip(answers, grades.correct)) == dict.fromkeys(right, True) | dict.fromkeys(wrong, False)
+        assert len({grades.group[answers.index(answer)] for answer in right}) == 1, "right answers are one vote"
+        assert not {grades.group[answers.index(a)] for a in right} & {grades.group[answers.index(a)] for a in wrong}

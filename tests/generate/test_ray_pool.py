@@ -27,11 +27,17 @@ from tts.store.run_spec import Model
 from tts.store.store import Store
 from tts.study import cli, presets
 
-ray = pytest.importorskip("ray", reason="Ray is not installed (the extra 'ray')")
 psutil = pytest.importorskip("psutil")
 
 CHUNKS = 2 * 6  # of 80 problems in CoT, pool, scores, beam search at two budgets, and DVTS
 STUDY = ["-p", "problems={pocket-main: 80}", "-p", "policy=policy-6k", "-p", "prm=prm-qwen-28k"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported():
+    """Ray, which takes more than a second, imported only by the process that runs these tests."""
+    global ray
+    ray = pytest.importorskip("ray", reason="Ray is not installed (the extra 'ray')")
 
 
 @pytest.fixture(scope="module")
@@ -157,10 +163,9 @@ class Cluster:
         dies: whether the n-th task dies with its process.
     """
 
-    exceptions = ray.exceptions
-
     def __init__(self, cpus, dies=lambda task: False):
         self.cpus, self.dies, self.alive, self.started, self.tasks = list(cpus), dies, set(), [], 0
+        self.exceptions = ray.exceptions
 
     def nodes(self):
         now = self.cpus.pop(0) if len(self.cpus) > 1 else self.cpus[0]

@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 from greedy_steps import GREEDY_STEPS, greedy_steps
+from torture.invoke import command_line, in_process
 
 from tts.analysis.accuracy import Results
 from tts.common.paths import ROOT
@@ -79,17 +80,21 @@ def test_it_has_its_own_numbers_in_table_figure_and_export(registered, expected,
 
 
 @pytest.mark.slow
-def test_it_runs_through_a_notebook(expected, tmp_path):
-    """Kernels and workers know it by the plugin that the environment names."""
+def test_it_runs_through_a_notebook(registered, expected, tmp_path, monkeypatch):
+    """Kernels and commands know it by the plugin that the environment names."""
     (tmp_path / "my_plugin.py").write_text(
         "from greedy_steps import GREEDY_STEPS\nfrom tts.search import register\n\nregister(GREEDY_STEPS)\n"
     )
-    path = os.pathsep.join([str(tmp_path), str(ROOT / "docs" / "examples"), str(ROOT)])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("TTS_PLUGINS", "my_plugin")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT / "docs" / "examples"), str(ROOT)]))
+    listed = subprocess.run([sys.executable, "-m", "tts", "list"], capture_output=True, text=True)
+    assert "greedy_steps" in listed.stdout, listed.stdout + listed.stderr
     asked = {key: value for key, value in GRID.items()} | {"store": str(tmp_path / "runs"), "figures": str(tmp_path / "figures")}
-    command = [sys.executable, "-m", "tts", "run", "01_tts_methods"]
-    command += [part for key, value in asked.items() for part in ("-p", f"{key}={json.dumps(value)}")]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TTS_PLUGINS": "my_plugin", "PYTHONPATH": path})
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = in_process(
+        command_line("run", "01_tts_methods", *(part for key, value in asked.items() for part in ("-p", f"{key}={json.dumps(value)}")))
+    )
+    assert done.code == 0, done.out + done.err
     with (tmp_path / "figures" / "tts_methods_pocket-main.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["method"] == "greedy_steps"]
     assert {int(r["n"]): (float(r["accuracy"]), float(r["policy_tokens"])) for r in rows} == {

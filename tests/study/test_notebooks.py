@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from torture.invoke import command_line, in_process
 
 import tts
 from tts.generate.grid import ParameterError
@@ -177,7 +178,7 @@ def test_a_notebook_writes_into_the_checkout_wherever_it_is_started(folder, monk
 
 
 @pytest.mark.slow
-def test_a_presets_paths_are_relative_to_its_file(tmp_path):
+def test_a_presets_paths_are_relative_to_its_file(tmp_path, monkeypatch):
     """Models, problems, store and figures, run through from another working directory."""
     study, elsewhere = tmp_path / "study", tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -187,9 +188,9 @@ def test_a_presets_paths_are_relative_to_its_file(tmp_path):
     names = {"policies": ["models/policy-6k"], "prms": ["models/prm-qwen-28k", "implicit:models/policy-6k"], "problems": {"mine.jsonl": 2}}
     common = names | {"samples": 4, "budgets": [4], "store": "runs", "figures": "pictures"}
     (study / "mine.yaml").write_text(yaml.safe_dump({"common": common, "notebooks": {"01_tts_methods": None}}))
-    command = [sys.executable, "-m", "tts", "run", "--preset", "../study/mine.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=elsewhere, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.chdir(elsewhere)
+    done = in_process(command_line("run", "--preset", "../study/mine.yaml"))
+    assert done.code == 0, done.out + done.err
     assert (study / "pictures" / "tts_methods_mine.png").exists() and list((study / "runs").glob("pool-*/*.parquet"))
     assert not list(elsewhere.iterdir())
     assert "What you should see*" in (told := (study / "pictures" / "notebooks" / "01_tts_methods.ipynb").read_text())

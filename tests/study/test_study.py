@@ -21,9 +21,8 @@ from tts.study import execution, parameters, presets
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def tts(*arguments, **options):
-    options = {"cwd": ROOT} | options
-    return subprocess.run([sys.executable, "-m", "tts", *arguments], capture_output=True, text=True, timeout=900, **options)
+def tts(*arguments):
+    return subprocess.run([sys.executable, "-m", "tts", *arguments], capture_output=True, text=True, timeout=900, cwd=ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +68,10 @@ def test_report_begins_with_the_ledger_and_ends_with_what_ran(smoke):
 
 def test_running_again_generates_nothing(smoke):
     _, places, _ = smoke
-    again = tts("run", "--preset", "smoke", "--dry-run", *places)
+    again = in_process(command_line("run", "--preset", "smoke", "--dry-run", *places))
     with_problems = [name for name in parameters.notebooks() if "problems" in parameters.declaration(name).parameters]
-    left = re.findall(r"(\d+) will run", again.stdout)
-    assert again.returncode == 0 and len(left) == len(with_problems) and set(left) == {"0"}, again.stdout
+    left = re.findall(r"(\d+) will run", again.out)
+    assert again.code == 0 and len(left) == len(with_problems) and set(left) == {"0"}, again.out
 
 
 @pytest.mark.parametrize(
@@ -122,17 +121,18 @@ def test_bad_problem_files_are_refused_with_their_line(tmp_path, lines, message)
     assert done.code == 2 and message in done.err.replace("\n", " ") and "Traceback" not in done.err
 
 
-def test_relative_problem_files_and_model_folders_run(tmp_path):
+def test_relative_problem_files_and_model_folders_run(tmp_path, monkeypatch):
     """From the caller's folder, though notebooks run in their own."""
     shutil.copytree(ROOT / "data" / "models" / "policy-20k", tmp_path / "models" / "mine")
     (tmp_path / "models" / "mine" / "card.json").unlink()
     file = tmp_path / "mine.jsonl"
     file.write_text('{"problem": "7,+8=?", "answer": 15}\n\n{"id": "b", "problem": "(12+7)-3=?", "answer": "16"}\n')
-    done = tts(
+    monkeypatch.chdir(tmp_path)
+    done = in_process(command_line(
         "run", "01_tts_methods", "07_flops_comparison", "--preset", "smoke", "-p", "problems={mine.jsonl: 2}",
-        "-p", "policy=models/mine", "-p", "store=runs", "-p", "figures=figures", cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+        "-p", "policy=models/mine", "-p", "store=runs", "-p", "figures=figures",
+    ))  # fmt: skip
+    assert done.code == 0, done.out + done.err
     assert list((tmp_path / "figures").glob("tts_methods_*.png")) and (tmp_path / "figures" / "flops_accuracy.png").exists()
     assert list((tmp_path / "runs").glob("pool-mine-*/*.parquet"))
 
@@ -195,15 +195,18 @@ def test_only_what_ran_is_printed_and_a_stale_finding_is_gone(tmp_path):
     assert [path.name for path in tmp_path.glob("findings-*.txt")] == ["findings-00_quickstart.txt"]
 
 
-def test_the_report_keeps_notebooks_of_earlier_runs(tmp_path):
-    places = ["-p", f"store={tmp_path / 'runs'}", "-p", f"figures={tmp_path / 'figures'}"]
-    assert tts("run", "00_quickstart", "--preset", "smoke", *places).returncode == 0
-    lost = tmp_path / "figures" / "notebooks" / "05_compute_optimal.ipynb"
+def test_the_report_keeps_notebooks_of_earlier_runs(smoke, tmp_path):
+    figures = shutil.copytree(smoke[0] / "figures", tmp_path / "figures")
+    for other in {*(figures / "notebooks").iterdir()} - {figures / "notebooks" / "00_quickstart.ipynb"}:
+        other.unlink()
+    findings = (figures / "findings-00_quickstart.txt").read_text()
+    assert any(line in smoke[2].stdout for line in findings.splitlines() if line.startswith("- Best-of-N"))
+    lost = figures / "notebooks" / "05_compute_optimal.ipynb"
     lost.write_text("{")  # a kill left it
-    done = tts("run", "10_train_pocket", "--preset", "smoke", *places[2:])
-    assert "- Best-of-N" not in done.stdout and (tmp_path / "figures" / "findings-00_quickstart.txt").exists(), "only what ran is printed"
-    page = (tmp_path / "figures" / "report.html").read_text()
-    assert done.returncode == 0, done.stderr
+    done = in_process(command_line("run", "10_train_pocket", "--preset", "smoke", "-p", f"figures={figures}"))
+    assert "- Best-of-N" not in done.out and (figures / "findings-00_quickstart.txt").exists(), "only what ran is printed"
+    page = (figures / "report.html").read_text()
+    assert done.code == 0, done.err
     assert re.search(r"Executed by an earlier run: 00_quickstart \(20\d\d-\d\d-\d\d \d\d:\d\d\)\.", page)
     assert page.index("Quickstart: one problem") < page.index("pocket family") and "policy-6k" in page
 
@@ -252,9 +255,9 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     process.send_signal(signal.SIGINT)
     errors = errors_of(process, 120)
     assert process.returncode == 130 and "the same command continues where it was" in errors and "Traceback" not in errors
-    again = tts("run", "01_tts_methods", "--preset", "smoke", "--dry-run", "-p", "problems={pocket-main: 60}", *places)
-    kept = re.search(r"(\d+) of \d+ chunks are stored", again.stdout)
-    assert again.returncode == 0 and int(kept[1]) >= 1
+    again = in_process(command_line("run", "01_tts_methods", "--preset", "smoke", "--dry-run", "-p", "problems={pocket-main: 60}", *places))
+    kept = re.search(r"(\d+) of \d+ chunks are stored", again.out)
+    assert again.code == 0 and int(kept[1]) >= 1
 
 
 def test_lists_what_there_is():

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from torture.invoke import command_line, in_process
 
 from tts import tasks
 from tts.generate.grid import Grid, _problems
@@ -120,7 +119,7 @@ def test_steps_end_where_the_task_says(text, tiny_lm, monkeypatch):
 
 
 @pytest.mark.slow
-def test_it_runs_through_a_notebook_with_its_own_accuracy(text, tiny_lm, tmp_path):
+def test_it_runs_through_a_notebook_with_its_own_accuracy(text, tiny_lm, tmp_path, monkeypatch):
     file, given = jsonl(tmp_path / "own.jsonl", "00"), {"policies": [str(tiny_lm)], "prms": [f"implicit:{tiny_lm}"]}
     given |= {"problems": {f"text:{file}": 2}, "methods": ["majority", "best_of_n"], "samples": 8, "budgets": [8]}
     grid = Grid(**given, max_tokens=40)
@@ -135,13 +134,15 @@ def test_it_runs_through_a_notebook_with_its_own_accuracy(text, tiny_lm, tmp_pat
     usual = [Counter(lines).most_common(1)[0][0] for lines in last_lines(Store(tmp_path / "first"))]
     jsonl(file, usual)
     (tmp_path / "my_plugin.py").write_text("from text_task import TEXT\nfrom tts.tasks import register\n\nregister(TEXT)\n")
-    path = os.pathsep.join([str(tmp_path), str(ROOT / "docs" / "examples"), str(ROOT)])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("TTS_PLUGINS", "my_plugin")  # of kernels; here it is registered
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT / "docs" / "examples"), str(ROOT)]))
     given |= {"max_tokens": 40, "store": str(tmp_path / "runs"), "figures": str(tmp_path / "figures")}
-    command = [sys.executable, "-m", "tts", "run", "01_tts_methods"]
-    command += [part for key, value in given.items() for part in ("-p", f"{key}={json.dumps(value)}")]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TTS_PLUGINS": "my_plugin", "PYTHONPATH": path})
-    assert done.returncode == 0, done.stdout + done.stderr
     _problems.cache_clear()
+    done = in_process(
+        command_line("run", "01_tts_methods", *(part for key, value in given.items() for part in ("-p", f"{key}={json.dumps(value)}")))
+    )
+    assert done.code == 0, done.out + done.err
     lines = last_lines(Store(tmp_path / "runs"))
     shares = [sum(text.normal(line) == text.normal(answer) for line in own) / 8 for own, answer in zip(lines, usual)]
     [csv] = (tmp_path / "figures").glob("tts_methods_*own.csv")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from torture.invoke import in_process
 
+from tts.study import train_cli
 from tts.tasks.pocket_traces import solutions
 from tts.training.loop import Schedule, TrainingError, train
 from tts.training.pocket.build import corpus_batches, language_model_loss, new_policy, train_model
@@ -85,10 +86,10 @@ def test_a_prm_without_its_policies_says_which_to_train(tmp_path):
         train_model("prm-qwen-54k", tmp_path, tmp_path)
 
 
-@pytest.mark.slow
-def test_an_unknown_model_is_refused_by_name():
-    done = subprocess.run([sys.executable, "-m", "tts.train", "models", "policy-9b"], capture_output=True, text=True)
-    assert done.returncode == 2 and "no recipe named policy-9b; there are policy-6k" in done.stderr and "Traceback" not in done.stderr
+def test_an_unknown_model_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tts.train", "models", "policy-9b"])
+    done = in_process(train_cli.main)
+    assert done.code == 2 and "no recipe named policy-9b; there are policy-6k" in done.err and "Traceback" not in done.err
 
 
 def test_the_family_is_ordered_by_size_and_no_prm_is_better_informed_than_it_says():
