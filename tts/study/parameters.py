@@ -6,7 +6,8 @@ import ast
 import json
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError, model_validator
@@ -96,9 +97,14 @@ def notebooks() -> list[str]:
 
 def declaration(notebook: str) -> Declaration:
     """What a notebook declares; raises NotebookError for an unknown or damaged one, or a cell with a tag whose values are no literals."""
-    path = NOTEBOOKS / f"{notebook}.ipynb"
     if notebook not in notebooks():
         raise NotebookError(f"no notebook {notebook!r:.200}; there are {', '.join(notebooks())}")
+    path = NOTEBOOKS / f"{notebook}.ipynb"
+    return _declared(path, path.stat().st_mtime_ns)
+
+
+@lru_cache  # asked for again and again, each time some milliseconds
+def _declared(path: Path, changed: int) -> Declaration:
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         return Declaration(parameters=_literals(cells, "parameters"), **_literals(cells, "needs").get("needs", {}))
