@@ -162,13 +162,13 @@ class StepScorer(Reader):
         charged = [0] * len(steps)
         for node in nodes:
             problem_id, prefix = node.key
+            tree = self._trees[problem_id]
+            tree[prefix] = node
             if node.fits:
                 charged[payers[node.key]] += len(node.ids) - node.start
             elif prefix:
                 self.unread += 1
-                self._put(node, (*self._trees[problem_id][prefix[:-1]].scores, 0.0))
-            else:
-                self._put(node, ())
+                node.scores = (*tree[prefix[:-1]].scores, 0.0)
         return charged
 
     def _missing(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> dict[Key, int]:
@@ -210,7 +210,6 @@ class StepScorer(Reader):
         for row, segment in enumerate(segments):
             for parent, node in zip([segment.parent, *segment.nodes], segment.nodes):
                 if parent is None:  # an opening has no score
-                    self._put(node, ())
                     continue
                 # A step's own tokens begin after the one that shared_length has forwarded again, where there is one.
                 again = node.start < len(parent.ids) and node.start + 1 < len(node.ids)
@@ -226,12 +225,7 @@ class StepScorer(Reader):
             parents, nodes, before, own, tokens = zip(*steps[at : at + len(segments)])
             scores = self.family.read(torch.stack(before), pad_sequence(own, batch_first=True), list(tokens))
             for parent, node, score in zip(parents, nodes, scores):
-                self._put(node, (*parent.scores, score))
-
-    def _put(self, node: Node, scores: tuple[float, ...]) -> None:
-        problem_id, prefix = node.key
-        node.scores = scores
-        self._trees[problem_id][prefix] = node
+                node.scores = (*parent.scores, score)
 
 
 def check_responds(scorer: StepScorer) -> StepScorer:
