@@ -1,7 +1,4 @@
-"""The transformers engine: its own sampling loop over a forkable KV cache, with continuous batching.
-
-Sequences enter the batch when there is room and leave it when they end, so no step waits for a stranger's longest solution.
-"""
+"""The transformers engine: its own sampling loop over a forkable KV cache, batched continuously, so that no step waits for another's."""
 
 from collections import deque
 
