@@ -364,7 +364,8 @@ def test_a_prm_by_another_engine_scores_as_the_adapter_does(tiny_qwen_prm, rows)
 
     def read(inputs):
         with torch.inference_mode():
-            logits = [adapter.family.model(input_ids=torch.tensor([ids]))[0] for ids in inputs]
+            hidden = [adapter.family.backbone(input_ids=torch.tensor([ids])).last_hidden_state[0] for ids in inputs]
+            logits = [adapter.family.model.score(states) for states in hidden]
         keep = [[True] * len(ids) if rows == "every token" else [i == family.tag for i in ids] for ids in inputs]
         return [row[torch.tensor(k)].tolist() for row, k in zip(logits, keep)]
 

@@ -173,7 +173,7 @@ def test_what_a_search_dropped_takes_no_memory_while_others_go_on(request, famil
     read, held = prm.engine.read, []
 
     def watched(texts):
-        held.append({key for key, node in prm._trees["a"].items() if node.state is not None})
+        held.append({key for key, node in prm._known["a"].items() if node.state is not None})
         return read(texts)
 
     monkeypatch.setattr(prm.engine, "read", watched)
@@ -249,7 +249,7 @@ def test_little_memory_costs_tokens_but_changes_no_score(request, monkeypatch, f
             if name == "ample":
                 expected = scores
         assert [pytest.approx(row, abs=1e-5) for row in expected] == scores
-        held = [len(node.ids) for node in tight._trees["a"].values() if node.state is not None]
+        held = [len(node.ids) for node in tight._known["a"].values() if node.state is not None]
         assert sum(held) <= 150 and tight.engine._read_cache.slots * tight.engine._read_cache.held.shape[4] <= 128
     assert read["tight"] > read["ample"]
 
@@ -367,7 +367,7 @@ def test_problems_are_kept_apart_and_forgotten(tiny_qwen_prm):
     assert scores[0] != scores[1]
     prm.forget("a")
     prm.forget("b")
-    assert prm._trees == {}
+    assert prm._known == {}
 
 
 HEADS = {

@@ -111,14 +111,12 @@ def parameters(location: str) -> int:
 
 
 def idle_parameters(location: str, config: PreTrainedConfig) -> int:
-    """Parameters of the experts that a token is not sent to; 0 for a model that is no mixture of experts.
-
-    The routed experts are the tensors named ``.experts.``, as in Mixtral, Qwen and DeepSeek; shared ones are not idle.
-    """
+    """Parameters of the experts that a token is not sent to; 0 for a model that is no mixture of experts."""
     counts = (getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
     experts, used = next((count for count in counts if count), None), getattr(config, "num_experts_per_tok", None)
     if not experts or not used:
         return 0
+    # The routed experts are named so in Mixtral, Qwen and DeepSeek; shared ones are not idle.
     routed = sum(size for name, size in _sizes(location).items() if ".experts." in name)
     return routed * (experts - used) // experts
 

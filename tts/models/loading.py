@@ -1,7 +1,4 @@
-"""Loading of models: local folders and the Hugging Face Hub, safetensors only, never remote code.
-
-A *location* is what :func:`tts.models.locate.locate` makes of a name: a folder, or a Hub name with its commit.
-"""
+"""Loading of models from their locations (:mod:`tts.models.locate`): safetensors only, never remote code."""
 
 from __future__ import annotations
 
@@ -20,14 +17,12 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
-    """A model's tokenizer; raises ModelError where it cannot be read.
-
-    ``AutoTokenizer`` goes by the model's type, and would read the plain tokenizers file of a Qwen2 folder by Qwen's own rules, and
-    a Mistral folder's sentencepiece file without the space before the first word. Both are read as what they are.
-    """
+    """A model's tokenizer; raises ModelError where it cannot be read."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     folder = folder_of(location)
+    # ``AutoTokenizer`` goes by the model's type, and would read the plain tokenizers file of a Qwen2 folder by Qwen's own rules, and
+    # a Mistral folder's sentencepiece file without the space before the first word. Both are read as what they are.
     declared = read_json(folder / "tokenizer_config.json").get("tokenizer_class")
     if declared in {"LlamaTokenizer", "LlamaTokenizerFast"} and not (folder / "tokenizer.json").exists():
         return guarded(location, lambda: _sentencepiece_tokenizer(folder))
@@ -38,11 +33,7 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
 
 
 def _sentencepiece_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder's ``tokenizer.model``, which must be byte-pair encoding, as of older Llama and Mistral models.
-
-    transformers orders its merges by the pieces' numbers. Sentencepiece goes by their scores, which differ from that for runs of
-    spaces: these merge last, whatever their number, so that a word after two spaces keeps its own space.
-    """
+    """The tokenizer of a folder's ``tokenizer.model``, which must be byte-pair encoding, as of older Llama and Mistral models."""
     if not (find_spec("sentencepiece") and find_spec("google")):
         raise ModelError(f"the tokenizer of {str(folder)!r} is a sentencepiece file: pip install sentencepiece protobuf")
     from sentencepiece import SentencePieceProcessor  # an extra
@@ -50,6 +41,8 @@ def _sentencepiece_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import LlamaTokenizer
     from transformers.convert_slow_tokenizer import generate_merges
 
+    # transformers orders the merges by the pieces' numbers. Sentencepiece goes by their scores, which differ from that for runs of
+    # spaces: these merge last, whatever their number, so that a word after two spaces keeps its own space.
     pieces = SentencePieceProcessor(str(folder / "tokenizer.model"))
     vocabulary = {pieces.id_to_piece(number): number for number in range(pieces.vocab_size())}
     merges = generate_merges(vocabulary, {piece: pieces.get_score(number) for piece, number in vocabulary.items()})
@@ -67,17 +60,14 @@ def token_id(tokenizer: PreTrainedTokenizerBase, text: str, location: str, famil
 
 
 def placement(location: str) -> tuple[str, torch.dtype]:
-    """Device and precision of a model.
-
-    A GPU where there is one, else the CPU; not Apple's MPS, which has no float64 for the noise of sampling. On the CPU float32, or
-    bfloat16 for weights stored so where the processor multiplies them four times as fast. On a GPU bfloat16, but float32 for what was
-    stored so and has less than a billion parameters: it is small enough, and the pocket models were measured in it.
-    """
+    """Device and precision of a model: a GPU where there is one, else the CPU; not Apple's MPS, which has no float64 for noise."""
     import torch
 
     stored = getattr(load_config(location), "dtype", None)
     if torch.cuda.is_available():
+        # A model that was stored in float32 and is small stays as it is: the pocket models were measured so.
         return "cuda", torch.float32 if stored == torch.float32 and parameters(location) < 1e9 else torch.bfloat16
+    # bfloat16 where the processor multiplies it four times as fast.
     return "cpu", torch.bfloat16 if stored == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 

@@ -1,7 +1,4 @@
-"""Policies: one file per engine, and the choice among them by a policy's name.
-
-What needs a model that does not exist, cannot be loaded or is not served raises :class:`tts.models.hub.ModelError`.
-"""
+"""Policies, one file per engine; what needs a model that does not exist, cannot be loaded or is not served raises :class:`ModelError`."""
 
 import re
 from pkgutil import resolve_name
@@ -17,8 +14,7 @@ from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
 from tts.tasks.prompts import template_hash
 
-# A new engine is one file beside these and one line here; a policy asks for it by the prefix of its name, as in ``ENGINE:NAME``.
-# Imported when first used: an engine may need a package that the others do not.
+# A new engine is one file beside these and one line here. Imported when first used, as it may need a package that the others do not.
 ENGINES = {
     "transformers": "tts.policies.transformers:TransformersPolicy",
     "openai": "tts.policies.openai:OpenAIPolicy",
@@ -99,11 +95,9 @@ def model_of(name: str) -> str:
 
 
 def prompt_of(name: str, task: Task) -> str:
-    """A hash of what a policy is told of a task's problem beside the problem: of its chat template, and of the turns that it gets.
-
-    Of an adapter only the turns are known before it is merged; its base's template is part of its weights' identity.
-    """
+    """A hash of what a policy is told of a task's problem beside the problem: of its chat template, and of the turns that it gets."""
     files = _files_of(name)
+    # Of an adapter only the turns are known before it is merged; its base's template is part of its weights' identity.
     is_adapter = files and (folder := named_folder(files)) and (folder / ADAPTER).exists()
     template = chat_template(locate(files)) if files and not is_adapter else None
     return template_hash(template, task, model_of(name))

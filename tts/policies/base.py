@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tts.search.base import Candidate, Status
@@ -22,32 +22,19 @@ if TYPE_CHECKING:
 SEEDS = (1 << 31) - 1
 
 
-def child_of(
-    parent: Candidate,
-    number: int,
-    tokens: Sequence[int],
-    text: str,
-    status: Status,
-    whole: bool,
-    generated: int,
-    task: Task = MATHS,
-    last: str = "",
-) -> Candidate:
-    """The ``number``-th continuation of a candidate by tokens and their text, a step or the ``whole`` rest of a solution.
-
-    A step of blanks alone is cut off, and one that holds ``last`` ends the solution. ``generated`` tokens are billed: ``len(tokens)``,
-    but for an engine that does not tell token ids.
-    """
+def child_of(parent: Candidate, number: int, told: Told, whole: bool, task: Task = MATHS, last: str = "") -> Candidate:
+    """The ``number``-th continuation, a step or the ``whole`` rest of a solution; one that holds ``last`` ends the solution."""
+    text, status = told.text, told.status
     if status == "open" and not text.strip():
         status = "truncated"
     elif status == "open" and last and last in text:
         status = "finished"
     return parent.child(
         number,
-        tokens=(*parent.tokens, *tokens),
+        tokens=(*parent.tokens, *told.tokens),
         steps=(*parent.steps, *(task.split(text) if whole else filter(None, [text.strip()]))),
         status=status,
-        generated=generated,
+        generated=told.generated,
         text=parent.text + text,
     )
 
@@ -123,10 +110,10 @@ class Asked:
 class Told:
     """An engine's answer."""
 
-    tokens: tuple[int, ...]  # generated ids, the end-of-sequence token included; an estimate where the engine does not tell
+    tokens: Sequence[int]  # generated ids, the end-of-sequence token included; an estimate where the engine does not tell
     text: str  # text of these, without special tokens
     status: Status  # "finished" by itself, "open" at the text that ends a step, "truncated" by the limit
-    generated: int  # number of tokens generated
+    generated: int  # number of tokens generated, which are billed: of these ids, but for an engine that does not tell ids
 
 
 class RequestPolicy(EnginePolicy):
@@ -185,26 +172,21 @@ class RequestPolicy(EnginePolicy):
     def _sample(self, request: Request, number: int) -> Generator[Asked, Told, None]:
         """One sample: usually one question, more only while nothing but blank lines came, for a blank step is no step."""
         parent, sampling, separator = request.parent, self.sampling, None if request.whole else self.task.separator
-        tokens: list[int] = []
-        text, generated = "", 0
-        status: Status = "open"
+        sample = Told((), "", "open", 0)
         for again in itertools.count():
-            limit = self.room_after(parent, len(tokens))
+            limit = self.room_after(parent, len(sample.tokens))
             if not request.whole:
-                limit = min(limit, sampling.max_step_tokens - len(tokens))
+                limit = min(limit, sampling.max_step_tokens - len(sample.tokens))
             if limit < 1:
                 break
             # A further question of the same sample must not repeat the noise of the first; no index is negative.
             seed = noise_key(sampling.seed, parent.problem_id, (*parent.path, number, *[-1] * again)) & SEEDS
-            prompt = (*parent.prompt, *parent.tokens, *tokens)
-            told = yield Asked(prompt, parent.rendered + parent.text + text, limit, seed, separator)
-            tokens += told.tokens
-            text += told.text
-            generated += told.generated
-            status = told.status
-            if status != "open" or text.strip():
+            prompt = (*parent.prompt, *parent.tokens, *sample.tokens)
+            more = yield Asked(prompt, parent.rendered + parent.text + sample.text, limit, seed, separator)
+            sample = Told((*sample.tokens, *more.tokens), sample.text + more.text, more.status, sample.generated + more.generated)
+            if sample.status != "open" or sample.text.strip():
                 break
-        if status == "open" and self.room_after(parent, len(tokens)) < 1:
-            status = "truncated"
-        if request.put(number, child_of(parent, number, tokens, text, status, request.whole, generated, self.task, self.last)):
+        if sample.status == "open" and self.room_after(parent, len(sample.tokens)) < 1:
+            sample = replace(sample, status="truncated")
+        if request.put(number, child_of(parent, number, sample, request.whole, self.task, self.last)):
             self._complete.append(request)

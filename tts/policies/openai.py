@@ -168,11 +168,7 @@ class Server:
         return _stopped((await self._completion(_PROBE, 8, temperature=0, stop=[mark])).choices[0], mark)
 
     async def _goes_on(self, separator: str) -> bool:
-        """Whether a text that ends with a step is read as it is within a longer one: else the model continues what it never writes.
-
-        The server's tokenizer says so where it can be asked. Else ours must, and what is sampled at temperature 0 must be the same in one
-        request and in two; the text counts lines up, which any language model goes on with.
-        """
+        """Whether a text that ends with a step is read as it is within a longer one: else the model continues what it never writes."""
         texts = [separator.join(_STEPS[:count]) + separator * (count < len(_STEPS)) for count in range(1, len(_STEPS) + 1)]
         told = True
         try:
@@ -182,6 +178,8 @@ class Server:
         alike = all(part == whole[: len(part)] for part in parts)
         if told or not alike:
             return alike
+        # Where only our tokenizer says so, what is sampled at temperature 0 must also be the same in one request and in two. The text
+        # counts lines up, which any language model goes on with.
         counting = "".join(f"{number}{separator}" for number in range(1, 5))
         sampled = (await self._completion(counting, 24, temperature=0)).choices[0].text
         step, ended, rest = sampled.partition(separator)
@@ -212,8 +210,7 @@ class Server:
     async def _post(self, path: str, **body):
         """What vLLM answers beside OpenAI's API."""
         root = self.address.url.rsplit("/", 1)[0]
-        body["model"] = self.address.model
-        return await self._guarded(self.client.post(f"{root}/{path}", cast_to=object, body=body))
+        return await self._guarded(self.client.post(f"{root}/{path}", cast_to=object, body=body | {"model": self.address.model}))
 
     async def complete(self, asked: Asked, sampling: Sampling) -> Told:
         """One continuation."""

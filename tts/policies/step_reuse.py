@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable
 from typing import Protocol, TypedDict
 
-from tts.policies.base import child_of
+from tts.policies.base import Told, child_of
 from tts.search.base import Candidate, Status
 from tts.search.driver import Policy, Ticket
 
@@ -96,4 +96,4 @@ class Remembering:
 
 
 def _child(parent: Candidate, step: Step) -> Candidate:
-    return child_of(parent, step["path"][-1], step["ids"], step["text"], step["status"], False, step["generated"])
+    return child_of(parent, step["path"][-1], Told(step["ids"], step["text"], step["status"], step["generated"]), whole=False)

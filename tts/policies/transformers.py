@@ -1,7 +1,4 @@
-"""The transformers engine: its own sampling loop over a forkable KV cache, with continuous batching.
-
-Sequences enter the batch when there is room and leave it when they end, so no step waits for a stranger's longest solution.
-"""
+"""The transformers engine: its own sampling loop over a forkable KV cache, batched continuously, so that no step waits for another's."""
 
 from collections import deque
 
@@ -11,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tts.engine import FORKING, Engine, Fork, Marks, Stop, Text
 from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.models.locate import locate
-from tts.policies.base import EnginePolicy, Request, child_of
+from tts.policies.base import EnginePolicy, Request, Told, child_of
 from tts.search.base import Candidate, Status
 from tts.search.driver import Ticket
 from tts.search.sampling import Sampling, noise_key
@@ -116,7 +113,8 @@ class TransformersPolicy(EnginePolicy):
         room = self.room_after(request.parent, len(stop.tokens))
         status: Status = "finished" if stop.ended else "open" if stop.boundary and room > 0 else "truncated"
         text = self.tokenizer.decode(stop.tokens, skip_special_tokens=True)
-        return child_of(request.parent, number, stop.tokens, text, status, request.whole, len(stop.tokens), self.task, self.last)
+        told = Told(stop.tokens, text, status, len(stop.tokens))
+        return child_of(request.parent, number, told, request.whole, self.task, self.last)
 
 
 def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, separator: str) -> Marks:

@@ -75,15 +75,13 @@ def can_score(name: str, task: Task) -> bool:
 
 
 def check_reads(name: str, problems: Sequence[Mapping]) -> None:
-    """Raises ``ModelError`` or ``ValueError`` for a PRM that cannot read the problems of a set, or check their steps; loads no weights.
-
-    It goes by the tokenizer's file alone, since transformers takes seconds to import; without such a file the scorer checks as it reads.
-    """
+    """Raises ``ModelError`` or ``ValueError`` for a PRM that cannot read the problems of a set, or check their steps; loads no weights."""
     family, location = family_of(name)
     texts = [problem["problem"] for problem in problems]
     if family == DIAL:
         DialledChecker(name, task_in(problems)).score([("", text) for text in texts], [()] * len(texts))
     elif family != IMPORTED:
+        # By the tokenizer's file alone, since transformers takes seconds to import; without such a file the scorer checks as it reads.
         location = locate(model_of(location))
         path = folder_of(location) / "tokenizer.json"
         if path.exists():

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -51,7 +51,11 @@ def padded(tokens: list[list[int]], device: torch.device) -> tuple[torch.Tensor,
 
 
 class Reader:
-    """What a PRM, ``name`` in messages, is given to read, at most ``context`` tokens at once, and the account of what it cannot read."""
+    """What a PRM, ``name`` in messages, is given to read, at most ``context`` tokens at once, and the account of what it cannot read.
+
+    A step that ends beyond the model's context scores 0, and so do all after it: a PRM does not vouch for what it cannot read,
+    and one overlong solution must not stop a study of days. The steps before it keep their exact scores.
+    """
 
     unread = 0  # steps beyond the context since report_unread was called last
     unknown = tokens = 0  # tokens of its input since then that stand for unknown text, and all of them
@@ -59,6 +63,10 @@ class Reader:
 
     def __init__(self, name: str, family: Family, context: int):
         self.name, self.family, self.context = name, family, context
+        self._known: defaultdict[str, dict[Steps, Any]] = defaultdict(dict)  # what was read of each problem's partial solutions
+
+    def forget(self, problem_id: str) -> None:
+        self._known.pop(problem_id, None)
 
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         """As :meth:`Family.render`; raises ``ModelError`` where too much of what was rendered since the last report is unknown."""
@@ -72,10 +80,7 @@ class Reader:
         return rendered
 
     def report_unread(self) -> tuple[dict[str, int], str | None]:
-        """What it did not read since the last report: counts to keep, and a line for the reader where there is anything to say.
-
-        The counts are ``steps`` beyond the context, ``unknown`` tokens, and all ``tokens`` among which these were looked for.
-        """
+        """What it did not read since the last report: counts to keep, and a line for the reader where there is anything to say."""
         counts, lines = {"steps": self.unread, "unknown": self.unknown, "tokens": self.tokens}, []
         if self.unread:
             lines.append(f"{self.name} reads {self.context} tokens at most; {self.unread} steps that end beyond that scored 0")
@@ -90,21 +95,18 @@ class StepScorer(Reader):
 
     Distinct steps are scored once per problem (:mod:`tts.reward_models.prefix_plan`). Between calls, the cache of the steps scored last
     is kept, since a search extends those next.
-
-    A step that ends beyond the model's context scores 0, and so do all after it: a PRM does not vouch for what it cannot read,
-    and one overlong solution must not stop a study of days. The steps before it keep their exact scores.
-
-    Caches take a quarter of the device's memory at most, the batch's and the kept ones each: a large model forwards fewer rows at
-    once, scores fewer solutions side by side, and reads a step from the start whose beginning had to be dropped. No score changes.
     """
+
+    _known: defaultdict[str, dict[Steps, Node]]
 
     def __init__(self, name: str, family: Family, batch: int = 64, context: int = 1 << 30, share: float = 1.0):
         super().__init__(name, family, context)
         self.batch = batch
         self.engine = Engine(family.backbone, reading=batch)
-        # Tokens whose caches are kept between calls, at most.
+        # Caches take a quarter of the device's memory at most, the batch's and those kept between calls each: a large model forwards fewer
+        # rows at once, scores fewer solutions side by side, and reads a step from the start whose beginning had to be dropped. No score
+        # changes.
         self.tokens_kept = self.engine.room = int(share * memory_of(self.engine.device)) // 4 // self.engine.token_bytes
-        self._trees: defaultdict[str, dict[Steps, Node]] = defaultdict(dict)
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """As :meth:`tts.search.driver.RewardModel.score`; scores lie in [0, 1]. Raises ``ModelError`` where the PRM cannot read the steps.
@@ -120,22 +122,19 @@ class StepScorer(Reader):
         charged: list[int] = []
         for part in self._parts(problems, steps):
             charged += self._read_part(problems[part], steps[part], kept)
-            scores += [self._trees[problem_id][solution].scores for (problem_id, _), solution in zip(problems[part], steps[part])]
+            scores += [self._known[problem_id][solution].scores for (problem_id, _), solution in zip(problems[part], steps[part])]
             self._drop_oldest()
         for problem_id, solutions in kept.items():
             self._drop(problem_id, solutions)
         return scores, charged
 
-    def forget(self, problem_id: str) -> None:
-        self._trees.pop(problem_id, None)
-
     def _drop(self, problem_id: str, kept: set[Steps]) -> None:
         """Forgets a problem's other partial solutions, but for its opening."""
-        self._trees[problem_id] = {key: node for key, node in self._trees[problem_id].items() if key in kept or not key}
+        self._known[problem_id] = {key: node for key, node in self._known[problem_id].items() if key in kept or not key}
 
     def _drop_oldest(self) -> None:
         """Drops caches of steps beyond what memory is set aside for them, the first problems' first."""
-        nodes = [node for tree in self._trees.values() for node in tree.values() if node.state is not None]
+        nodes = [node for tree in self._known.values() for node in tree.values() if node.state is not None]
         excess = sum(len(node.ids) for node in nodes) - self.tokens_kept
         for node in nodes:
             if excess > 0:
@@ -157,28 +156,26 @@ class StepScorer(Reader):
         """Reads what is missing of solutions, and gives the tokens forwarded for each; ``kept`` are those whose caches stay."""
         payers, texts = self._missing(problems, steps), dict(problems)
         rendered = self.render([(texts[problem_id], prefix) for problem_id, prefix in payers])
-        waves, nodes = plan(list(payers), rendered, lambda key: self._trees[key[0]].get(key[1]), kept, self.context)
+        waves, nodes = plan(list(payers), rendered, lambda key: self._known[key[0]].get(key[1]), kept, self.context)
         self._read_all(waves)
         charged = [0] * len(steps)
         for node in nodes:
             problem_id, prefix = node.key
+            tree = self._known[problem_id]
+            tree[prefix] = node
             if node.fits:
                 charged[payers[node.key]] += len(node.ids) - node.start
             elif prefix:
                 self.unread += 1
-                self._put(node, (*self._trees[problem_id][prefix[:-1]].scores, 0.0))
-            else:
-                self._put(node, ())
+                node.scores = (*tree[prefix[:-1]].scores, 0.0)
         return charged
 
     def _missing(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> dict[Key, int]:
-        """Keys of what has to be read, parents before their children; and the number of the solution that pays for each.
-
-        Of a solution that is not scored yet that is what comes after its longest beginning whose cache is there.
-        """
+        """Keys of what has to be read, parents before their children; and the number of the solution that pays for each."""
         payers: dict[Key, int] = {}
         for number, ((problem_id, _), solution) in enumerate(zip(problems, steps)):
-            tree = self._trees[problem_id]
+            # Of a solution that is not scored yet, all that comes after its longest beginning whose cache is there.
+            tree = self._known[problem_id]
             depths = range(len(solution), -1, -1)
             known = (d for d in depths if (node := tree.get(solution[:d])) and (d == len(solution) or node.state or not node.fits))
             for depth in range(next(known, -1) + 1, len(solution) + 1):
@@ -210,7 +207,6 @@ class StepScorer(Reader):
         for row, segment in enumerate(segments):
             for parent, node in zip([segment.parent, *segment.nodes], segment.nodes):
                 if parent is None:  # an opening has no score
-                    self._put(node, ())
                     continue
                 # A step's own tokens begin after the one that shared_length has forwarded again, where there is one.
                 again = node.start < len(parent.ids) and node.start + 1 < len(node.ids)
@@ -226,12 +222,7 @@ class StepScorer(Reader):
             parents, nodes, before, own, tokens = zip(*steps[at : at + len(segments)])
             scores = self.family.read(torch.stack(before), pad_sequence(own, batch_first=True), list(tokens))
             for parent, node, score in zip(parents, nodes, scores):
-                self._put(node, (*parent.scores, score))
-
-    def _put(self, node: Node, scores: tuple[float, ...]) -> None:
-        problem_id, prefix = node.key
-        node.scores = scores
-        self._trees[problem_id][prefix] = node
+                node.scores = (*parent.scores, score)
 
 
 def check_responds(scorer: StepScorer) -> StepScorer:

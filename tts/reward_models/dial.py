@@ -13,10 +13,9 @@ from tts.tasks.pocket import POCKET
 class DialledChecker:
     """Judges each prefix of a solution as right or wrong, and errs at the given rates.
 
-    A prefix whose steps are all valid is rejected with probability ``false_negative``, any other is accepted with
-    probability ``false_positive``, each by a hash of problem and prefix: the same prefix always gets the same judgement,
-    errors are independent of each other. The score of an accepted prefix is uniform in [0.5, 1), of a rejected one in
-    [0, 0.5). It reads no tokens, and its name says its rates (:func:`rates`).
+    A prefix whose steps are all valid is rejected with probability ``false_negative``, any other is accepted with probability
+    ``false_positive``, each by a hash of problem and prefix: the same prefix always gets the same judgement, errors are independent of
+    each other. The score of an accepted prefix is uniform in [0.5, 1), of a rejected one in [0, 0.5). It reads no tokens.
     """
 
     def __init__(self, name: str, task: Task | None = None):

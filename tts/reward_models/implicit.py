@@ -33,11 +33,8 @@ class ImplicitPRM:
     def logits(
         self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]], separator: int
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Some rows at a time, what stands before each token of a step ``(rows, tokens, vocabulary)``, and these, as :func:`padded`.
-
-        The last ``separator`` tokens of a step do not count; the final step of a solution does not have them.
-        """
-        counted = [ids[:-separator] or ids for ids in tokens]
+        """Some rows at a time, what stands before each token of a step ``(rows, tokens, vocabulary)``, and these, as :func:`padded`."""
+        counted = [ids[:-separator] or ids for ids in tokens]  # without the separator, which a solution's final step does not have
         previous = torch.cat([before[:, None], hidden[:, :-1]], dim=1)
         rows = max(1, _LOGITS // (previous.shape[1] * self.output.weight.shape[0]))
         for at in range(0, len(counted), rows):

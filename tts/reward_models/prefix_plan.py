@@ -102,12 +102,10 @@ def plan(
 
 
 def shared_length(known: list[int], ids: list[int]) -> int:
-    """How many of ``ids`` need not be forwarded where those of ``known`` were.
-
-    All of ``known``; where ``ids`` differ from it, one less than they share. A tokenizer may merge the end of a text with what comes next.
-    Then the token before the first new one is forwarded again: a family may read its hidden state, and that is kept for the last id only.
-    """
+    """How many of ``ids`` need not be forwarded where those of ``known`` were."""
     if len(known) < len(ids) and ids[: len(known)] == known:  # nearly always
         return len(known)
+    # A tokenizer may merge the end of a text with what comes next. Then the token before the first new one is forwarded again: a family
+    # may read its hidden state, and that is kept for the last id only.
     common = next((i for i, (a, b) in enumerate(zip(known, ids)) if a != b), min(len(known), len(ids)))
     return max(0, min(common, len(ids) - 1) - 1)

@@ -23,12 +23,9 @@ class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
     def __init__(self, config: Qwen2Config):
         super().__init__(config)
         self.model = Qwen2Model(config)
+        # From a token's hidden state to two logits, wrong and right.
         self.score = nn.Sequential(nn.Linear(config.hidden_size, config.hidden_size), nn.ReLU(), nn.Linear(config.hidden_size, 2))
         self.post_init()
-
-    def forward(self, **inputs) -> torch.Tensor:
-        """Two logits per token, ``(batch, tokens, 2)``: wrong and right."""
-        return self.score(self.model(**inputs).last_hidden_state)
 
 
 class QwenPRM:

@@ -27,10 +27,7 @@ class Qwen2ForPrmModel(Qwen2PreTrainedModel):
 
 
 class Skywork:
-    """The bos token, the problem and a newline; then each step in one line, and a newline, at which the score is read.
-
-    Steps are encoded one by one: whatever a step ends with, its newline is a token of its own.
-    """
+    """The bos token, the problem and a newline; then each step in one line, and a newline, at which the score is read."""
 
     architectures = ("Qwen2ForPrmModel",)
     names = ("skywork-o1-open-prm", "skywork-prm")
@@ -47,6 +44,7 @@ class Skywork:
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         openings = [f"{self.tokenizer.bos_token}{problem}\n" for problem, _ in solutions]
         lines = [[step.replace("\n", " ").strip() for step in steps] for _, steps in solutions]
+        # One by one: whatever a step ends with, its newline is a token of its own.
         ids = ids_by_text(self.tokenizer, chain(openings, *lines))
         return [
             [*ids[opening], *(token for line in steps for token in (*ids[line], self.newline))] for opening, steps in zip(openings, lines)

@@ -1,6 +1,5 @@
 """PRMs that vLLM runs, by itself (``vllm:NAME``) or behind its server (``FAMILY:http://HOST:PORT/v1#MODEL``)."""
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 
@@ -22,15 +21,13 @@ Read = Callable[[list[list[int]]], list[list[list[float]]]]
 class PassScorer(Reader):
     """A PRM of any of these families, by an engine that reads each solution in one pass.
 
-    vLLM classifies tokens without its prefix cache, so a step costs all before it again; the tokens are counted so. Solutions
-    that were scored before are not read again. A step that ends beyond the context scores 0, as do all after it. The family only
-    renders; ``good`` is the label that says that a step is right.
+    vLLM classifies tokens without its prefix cache, so a step costs all before it again; the tokens are counted so. Solutions that were
+    scored before are not read again. The family only renders; ``good`` is the label that says that a step is right.
     """
 
     def __init__(self, name: str, family: Family, good: int, read: Read, context: int):
         super().__init__(name, family, context)
         self.good, self.read = good, read
-        self._known: dict[str, dict[Steps, tuple[float, ...]]] = defaultdict(dict)
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """As :meth:`tts.search.driver.RewardModel.score`."""
@@ -49,9 +46,6 @@ class PassScorer(Reader):
             read = tuple(self._probability(inputs[i], rows[i], end) for i, end in ends)
             self._known[problem_id][solution] = (*read, *[0.0] * (len(solution) - len(ends)))
         return [self._known[problem_id][solution] for (problem_id, _), solution in zip(problems, steps)], charged
-
-    def forget(self, problem_id: str) -> None:
-        self._known.pop(problem_id, None)
 
     def _inputs(self, problem: str, solution: Steps, first: int) -> tuple[list[list[int]], list[tuple[int, int]]]:
         """The longest rendering holds all the shorter ones, but where a tokenizer merges the end of one with what follows."""
