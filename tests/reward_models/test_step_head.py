@@ -122,8 +122,9 @@ def test_labels_go_on_after_a_crash_and_are_those_of_an_unbroken_run(tiny_lm, tm
 def test_a_tree_holds_equal_beginnings_once_and_sees_what_went_before():
     tree = pack([[5, 6, 7], [5, 6], [5, 8, 7], [9]])
     assert tree == Packed(ids=[5, 6, 7, 8, 7, 9], parents=[-1, 0, 1, 0, 3, -1], paths=[[0, 1, 2], [0, 1], [0, 3, 4], [5]])
-    assert collate([tree])["positions"].tolist() == [[0, 1, 2, 1, 2, 0]]
-    assert [row.nonzero()[:, 0].tolist() for row in tree.mask()] == [[0], [0, 1], [0, 1, 2], [0, 3], [0, 3, 4], [5]]
+    batch = collate([tree])
+    assert batch["positions"].tolist() == [[0, 1, 2, 1, 2, 0]]
+    assert [row.nonzero()[:, 0].tolist() for row in batch["mask"][0, 0]] == [[0], [0, 1], [0, 1, 2], [0, 3], [0, 3, 4], [5]]
 
 
 def test_what_a_packed_sequence_reads_is_what_it_reads_alone(tiny_lm):

@@ -39,9 +39,8 @@ class CachedModel:
         """
         positions = start[:, None] + torch.arange(tokens.shape[1], device=start.device)
         cache.prepare(positions)
-        return self._llama(tokens, positions, cache) if self._llama else self._module_forward(tokens, positions, cache)
-
-    def _module_forward(self, tokens: torch.Tensor, positions: torch.Tensor, cache: SlotCache) -> torch.Tensor:
+        if self._llama:
+            return self._llama(tokens, positions, cache)
         keys, at = torch.arange(cache.window, device=tokens.device), positions[:, None, :, None]
         visible = keys <= at
         masks = {kind: visible if reach is None else visible & (keys > at - reach) for kind, reach in self._reach.items()}

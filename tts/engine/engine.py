@@ -139,7 +139,7 @@ class Engine:
         self._width = 0  # rows that are forwarded: those in use, and the gaps between them
         self._rows = np.zeros(self.slots, dtype=_ROW)
         self._generated = np.zeros((self.slots, 64), dtype=np.int64)  # each row's tokens
-        self._samples = np.zeros(0, dtype=_SAMPLE)  # in the order of rows
+        self._samples = np.zeros(0, dtype=_SAMPLE)
         self._waiting: deque[Fork] = deque()  # samples that drew another token than their row's others when no row was free
         self._empty(range(self.slots))
 
@@ -209,18 +209,14 @@ class Engine:
         self._width = max(self._width, 1 + max(rows))
         samples = [(row, key, owner) for row, fork in zip(rows, forks) for key, owner in zip(fork.keys, fork.owners)]
         self._samples = np.concatenate([self._samples, np.array(samples, dtype=_SAMPLE)])
-        self._sort()
 
     def _gaps(self) -> list[int]:
         """Rows without samples, the first ones first."""
         return np.flatnonzero(~self._rows["in_use"]).tolist()
 
-    def _sort(self) -> None:
-        """Puts samples in the order of their rows, a row's in the order in which they came."""
-        self._samples = self._samples[np.argsort(self._samples["row"], kind="stable")]
-
     def _draw(self, sampling: Sampling) -> np.ndarray:
-        """Each sample's next token."""
+        """Each sample's next token; samples are put in the order of their rows, a row's in the order in which they came."""
+        self._samples = self._samples[np.argsort(self._samples["row"], kind="stable")]
         rows, of = self._rows[: self._width], self._samples["row"]
         noise = uniforms(self._samples["key"], (rows["done"] + rows["count"])[of])
         numbers = [rows["last"], rows["length"], of, noise.view(np.int64)]
@@ -247,7 +243,6 @@ class Engine:
                 of[samples], tokens[new] = new, token
             if without := [sample for group in list(groups.values())[len(placed) :] for sample in group]:
                 self._wait(without)
-            self._sort()
         return tokens[: self._width]
 
     def _copy(self, origin: list[int], to: list[int], forwarded: int = 0) -> None:
@@ -274,5 +269,4 @@ class Engine:
         places = np.arange(self.slots)
         places[moved] = gaps
         self._samples["row"] = places[self._samples["row"]]
-        self._sort()
         self._width = in_use

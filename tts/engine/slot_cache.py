@@ -59,7 +59,6 @@ class SlotCache(Cache):
         self.window = 0  # positions that the next forward pass looks at, at most
         self._states: list[State | None] = [None] * slots  # whose parts must live as long as slots read them
         self._positions = torch.empty(0)
-        self._places: torch.Tensor | None = None
 
     def park(self, row: int, length: int) -> State | None:
         """The first positions of a row, to be loaded later; None for none. What the row shares is shared on, the rest copied."""
@@ -101,20 +100,16 @@ class SlotCache(Cache):
 
     def prepare(self, positions: torch.Tensor) -> None:
         """Says where the next forward pass writes: ``positions`` is ``(rows, new tokens)``."""
-        self._positions, self._places = positions, None
+        self._positions = positions
         self.window = int(positions[:, -1].max()) + 1
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
         """As transformers calls it: stores new keys and values, each ``(rows, kv_heads, new tokens, size)``; gives all that rows hold."""
         new = torch.stack([key_states.transpose(1, 2), value_states.transpose(1, 2)], 2)  # (rows, new tokens, 2, kv_heads, size)
-        if self._places is None:
-            self.reserve(self.window, *new.shape[3:], like=new)
-            _, _, slots, heads, capacity, _ = self.held.shape
-            first = torch.arange(2 * slots * heads, device=new.device).view(2, slots, heads)[:, : len(new)] * capacity
-            self._places = (first.transpose(0, 1)[:, None] + self._positions[..., None, None]).flatten()  # among a layer's vectors
-        size = new.shape[-1]
-        self.held[layer_idx].view(-1, size).index_copy_(0, self._places, new.reshape(-1, size))
-        return self.held[layer_idx, :, : len(key_states), :, : self.window].unbind()
+        self.reserve(self.window, *new.shape[3:], like=new)
+        held = self.held[layer_idx]
+        held[:, torch.arange(len(new), device=new.device)[:, None], :, self._positions] = new
+        return held[:, : len(new), :, : self.window].unbind()
 
     def reserve(self, window: int, heads: int, size: int, like: torch.Tensor) -> None:
         """Makes room for ``window`` positions, in ``like``'s type."""

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tts.common.paths import DATA
-from tts.study.terminal import console, guarded, resumable
+from tts.study.terminal import console, resumable
 
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
 SCRATCH = DATA / "training"
@@ -115,7 +115,3 @@ def prm(
     recipe = PRMRecipe(adapter_rank, learning_rate, batch, passes, seed, upper, inner, language)
     folder = train_prm(policy, chosen, labels, recipe, output, scratch / output.name, decoded)
     console.print(f"saved in {folder}; it is a PRM like any other: python -m tts run 01_tts_methods -p prm={folder}")
-
-
-def main() -> None:
-    guarded(app)

@@ -74,20 +74,18 @@ def train_adapter(
     """
     location = locate(base)
     examples = tokenise(load_tokenizer(location), problems)
-    batches = Batches(examples, [len(ids) for ids, _ in examples], padded, recipe.batch, recipe.seed)
+    lengths = [len(ids) for ids, _ in examples]
+    batches = Batches(examples, lengths, padded, recipe.batch, recipe.seed)
     model = new_adapter(location, recipe.rank, recipe.seed)
     made_of = f"{recipe} on {fingerprint(location)} with {digest_of([json.dumps(examples)])}"
     schedule = adapter_schedule(model, recipe, batches.per_pass)
     progress = train(model, solution_loss, batches, schedule, scratch, output.name, made_of, compile=False)
-    card, own = base_card(base, location), sum(p.numel() for p in model.parameters() if p.requires_grad)
-    size, tokens = card["parameters"], recipe.passes * sum(len(ids) for ids, _ in examples)
+    card = adapter_card(model, base, location, recipe, lengths)
+    size = card["parameters"]
     card |= {
-        "adapter_parameters": own,
         "examples": len(examples),
-        "training_tokens": tokens,
-        "training_flops": (4 * size + 6 * own) * tokens,
+        "training_flops": (4 * size + 6 * card["adapter_parameters"]) * card["training_tokens"],
         "started_from_flops": read_card(location).get("training_flops", 6 * size * pretrained_tokens),
-        "seed": recipe.seed,
     }
     return save_adapter(model, base, card | progress.card(), output)
 
@@ -112,10 +110,12 @@ def adapter_schedule(model: nn.Module, recipe: AdapterRecipe, per_pass: int, hea
     return Schedule(steps, recipe.learning_rate, max(1, steps // 20), weight_decay=0.0, bf16=half, muon=False, head=head)
 
 
-def base_card(base: str, location: str) -> dict:
-    """What the card of an adapter says of its base."""
+def adapter_card(model: PeftModel, base: str, location: str, recipe: AdapterRecipe, lengths: Sequence[int]) -> dict:
+    """What the card of an adapter says of its base, and of itself, trained on examples of these numbers of tokens."""
     shape = {name: getattr(shape_of(location), name) for name in ("parameters", "layers", "attention_width")}
-    return {"base": base, "base_weights": fingerprint(location), "started_from": base} | shape
+    own, tokens = sum(p.numel() for p in model.parameters() if p.requires_grad), recipe.passes * sum(lengths)
+    trained = {"adapter_parameters": own, "training_tokens": tokens, "seed": recipe.seed}
+    return {"base": base, "base_weights": fingerprint(location), "started_from": base} | shape | trained
 
 
 def save_adapter(model: PeftModel, base: str, card: dict, output: Path) -> Path:

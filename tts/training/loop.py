@@ -47,9 +47,8 @@ class Batches:
         order = rng.permutation(len(self.examples))[: self.per_pass * self.batch]
         if self.lengths is None:
             return order.reshape(-1, self.batch)
-        lengths, width = np.array(self.lengths), self.batch * self.WINDOW
-        windows = np.split(order, range(width, len(order), width))
-        alike = np.concatenate([window[np.argsort(lengths[window], kind="stable")] for window in windows])
+        windows = np.arange(len(order)) // (self.batch * self.WINDOW)
+        alike = order[np.lexsort([np.array(self.lengths)[order], windows])]  # by length within each window
         return rng.permutation(alike.reshape(-1, self.batch))
 
 

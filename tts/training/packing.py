@@ -18,14 +18,6 @@ class Packed(NamedTuple):
     parents: list[int]  # index of the token that each follows; -1 for a first one
     paths: list[list[int]]  # indices of the tokens of each packed sequence; they rise
 
-    def mask(self) -> torch.Tensor:
-        """Whether a token (row) attends to another: itself, and those that it follows; ``(tokens, tokens)``."""
-        seen = torch.eye(len(self.ids), dtype=torch.bool)
-        for at, parent in enumerate(self.parents):
-            if parent >= 0:
-                seen[at] |= seen[parent]
-        return seen
-
 
 def pack(sequences: Sequence[Sequence[int]]) -> Packed:
     """Sequences of token ids as one tree; equal beginnings are there once."""
@@ -47,10 +39,12 @@ def pack(sequences: Sequence[Sequence[int]]) -> Packed:
 def collate(trees: Sequence[Packed]) -> dict[str, torch.Tensor]:
     """Trees side by side: ``ids`` and ``positions`` of ``(trees, tokens)``, ``mask`` of ``(trees, 1, tokens, tokens)``.
 
-    Padding attends to itself alone.
+    A token (row of the mask) attends to itself and to those that it follows; padding to itself alone.
     """
     ids = pad_sequence([torch.tensor(tree.ids) for tree in trees], batch_first=True)
     mask = torch.eye(ids.shape[1], dtype=torch.bool).repeat(len(trees), 1, 1, 1)
     for seen, tree in zip(mask[:, 0], trees):
-        seen[: len(tree.ids), : len(tree.ids)] = tree.mask()
+        for at, parent in enumerate(tree.parents):
+            if parent >= 0:
+                seen[at] |= seen[parent]
     return {"ids": ids, "positions": mask[:, 0].sum(-1) - 1, "mask": mask}  # each stands behind those that it attends to

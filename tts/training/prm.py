@@ -1,7 +1,4 @@
-"""A PRM made of any causal language model: a step head and an adapter under it, trained together on Monte-Carlo rollouts; resumable.
-
-All solutions of a problem pass the model as one tree (:mod:`tts.training.packing`), each distinct step once.
-"""
+"""A PRM made of any causal language model: a step head and an adapter under it, trained together on Monte-Carlo rollouts; resumable."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +22,7 @@ from tts.reward_models.step_head import Head, StepHead, confidence, likelihoods,
 from tts.tasks import task_in
 from tts.tasks.prompts import SolutionRenderer
 from tts.tasks.selection import aggregates
-from tts.training.adapter import AdapterRecipe, adapter_schedule, base_card, new_adapter, save_adapter
+from tts.training.adapter import AdapterRecipe, adapter_card, adapter_schedule, new_adapter, save_adapter
 from tts.training.loop import Batches, train
 from tts.training.packing import Packed, collate, pack
 from tts.training.rollouts import RolloutRecipe, labelled
@@ -64,13 +61,13 @@ def train_prm(
     apart = max(1, round(recipe.held_out * len(rows)))
     tokenizer = load_tokenizer(location)
     examples = [example(tokenizer, row) for row in rows[apart:]]
-    batches = Batches(examples, [len(one.tree.ids) for one in examples], batched, recipe.batch, recipe.seed)
+    lengths = [len(one.tree.ids) for one in examples]
+    batches = Batches(examples, lengths, batched, recipe.batch, recipe.seed)
     prm = AdaptedHead(location, recipe)
     schedule = adapter_schedule(prm, recipe, batches.per_pass, head=10.0)
     identity = f"{recipe} {made_of} {digest_of([json.dumps(rows, sort_keys=True)])[:12]}"
     progress = train(prm, loss, batches, schedule, scratch / "prm", output.name, identity, compile=False)
-    tokens = recipe.passes * sum(len(one.tree.ids) for one in examples)
-    card = _card(prm, policy, location, rows, tokens, recipe) | {"rollouts": asdict(rollouts)} | progress.card()
+    card = _card(prm, policy, location, rows, recipe, lengths) | {"rollouts": asdict(rollouts)} | progress.card()
     save(prm, policy, card, output)
     card |= judged(StepScorer(output.name, StepHead(locate(str(output))), batch), rows[:apart])
     untrained = judged(StepScorer(policy, ImplicitPRM(location), batch), rows[:apart])
@@ -111,22 +108,18 @@ def example(tokenizer: PreTrainedTokenizerBase, row: dict) -> Example:
 
 
 def batched(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """Labelled problems side by side.
-
-    Beside what :func:`tts.training.packing.collate` gives, a batch has ``read``, the tokens whose likelihood is wanted, as tree and
-    token ``(tokens, 2)``; ``before``, the token before each; ``own`` ``(steps, most tokens of a step)`` and ``right``, indices into
-    those; ``counted``, which of ``own`` are no padding; and the steps' ``values``.
-    """
+    """Labelled problems side by side: their trees as :func:`tts.training.packing.collate` gives them, and what is learnt from them."""
     read = [(row, at) for row, one in enumerate(examples) for at in sorted({*one.right, *(token for own in one.own for token in own)})]
     index = {place: number for number, place in enumerate(read)}
     steps = [[index[row, at] for at in tokens] for row, one in enumerate(examples) for tokens in one.own]
     own, counted = padded(steps, torch.device("cpu"))
+    right = [index[row, at] for row, one in enumerate(examples) for at in one.right]
     return collate([one.tree for one in examples]) | {
-        "read": torch.tensor(read),
-        "before": torch.tensor([examples[row].tree.parents[at] for row, at in read]),
-        "own": own,
-        "counted": counted,
-        "right": torch.tensor([index[row, at] for row, one in enumerate(examples) for at in one.right], dtype=torch.int64),
+        "read": torch.tensor(read),  # tree and place of each token whose likelihood is wanted, (tokens, 2)
+        "before": torch.tensor([examples[row].tree.parents[at] for row, at in read]),  # place of the token before each
+        "own": own,  # which of these are each step's, (steps, most tokens of a step)
+        "counted": counted,  # which of ``own`` are no padding
+        "right": torch.tensor(right, dtype=torch.int64),  # which of them are right solutions'
         "values": torch.tensor([value for one in examples for value in one.values]),
     }
 
@@ -179,12 +172,11 @@ def judged(scorer: StepScorer, rows: Sequence[dict]) -> dict:
     ends = np.cumsum([len(row["solutions"]) for row in rows])[:-1]  # of the solutions of each problem but the last
     of_problems = map(auc, np.split(aggregates(scores, "product"), ends), np.split(right, ends))
     within = [value for value in of_problems if value is not None]
-    mean = values.mean().clamp(1e-6, 1 - 1e-6)
     return {
         "held_out_problems": len(rows),
         "held_out_steps": len(values),
         "held_out_loss": round(F.binary_cross_entropy(flat, values).item(), 4),
-        "held_out_loss_of_the_mean": round(F.binary_cross_entropy(mean.expand_as(values), values).item(), 4),
+        "held_out_loss_of_the_mean": round(F.binary_cross_entropy(values.mean().expand_as(values), values).item(), 4),
         "held_out_auc": auc(flat.numpy(), values.numpy() >= 0.5),
         "held_out_auc_within_problems": round(float(np.mean(within)), 4) if within else None,
         "problems_with_right_and_wrong": len(within),
@@ -204,27 +196,24 @@ def save(prm: AdaptedHead, policy: str, card: dict, output: Path) -> None:
     save_file({name: tensor.detach().contiguous() for name, tensor in prm.head.state_dict().items()}, output / STEP_HEAD)
 
 
-def _card(prm: AdaptedHead, policy: str, location: str, rows: Sequence[dict], tokens: int, recipe: PRMRecipe) -> dict:
-    """What the PRM is and cost, trained on so many packed tokens.
+def _card(prm: AdaptedHead, policy: str, location: str, rows: Sequence[dict], recipe: PRMRecipe, lengths: list[int]) -> dict:
+    """What the PRM is and cost, trained on trees of these numbers of tokens.
 
     FLOPs are those of sampling labels (2N a token, prompts left out) and of training on the packed tokens: forward 2N, backward 2N
     through the adapted layers, and 6 for each parameter that learns. Wall time is that of training; sampling comes on top.
     """
-    card, below = base_card(policy, location), read_card(location)
-    size, layers = card["parameters"], card["layers"]
-    head, own = (sum(p.numel() for p in part.parameters() if p.requires_grad) for part in (prm.head, prm))
+    card, below = adapter_card(prm.adapted, policy, location, recipe, lengths), read_card(location)
+    size, layers, head = card["parameters"], card["layers"], sum(p.numel() for p in prm.head.parameters())
     sampled, through = sum(row["tokens"] for row in rows), 2 + 2 * (recipe.upper or layers) / layers
+    per_token = through * size + 6 * (head + card["adapter_parameters"])
     return card | {
         "family": "step-head",
         "parameters": size + head,
         "head_parameters": head,
-        "adapter_parameters": own - head,
         "problems": len(rows),
         "labelled_solutions": sum(len(row["solutions"]) for row in rows),
         "sampled_tokens": sampled,
-        "training_tokens": tokens,
-        "training_flops": round(2 * size * sampled + (through * size + 6 * own) * tokens),
+        "training_flops": round(2 * size * sampled + per_token * card["training_tokens"]),
         "started_from_flops": below.get("training_flops", 0) + below.get("started_from_flops", 0),
         "recipe": asdict(recipe),
-        "seed": recipe.seed,
     }

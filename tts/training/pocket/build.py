@@ -62,9 +62,8 @@ def policy_samples(name: str, recipe: PRMRecipe, models: Path, scratch: Path) ->
     count, temperature, seed = recipe.samples
     path = scratch / f"samples-{name}-{count}-{temperature}-{seed}-{fingerprint(str(models / name))}.jsonl"
     if not path.exists():
-        problems = itertools.islice(training_problems(seed), count // 2)
-        texts = list(dict.fromkeys(p.text for p in problems))
-        outcomes = sampled(str(models / name), temperature, texts, 2)
+        texts = dict.fromkeys(p.text for p in itertools.islice(training_problems(seed), count // 2))
+        outcomes = sampled(str(models / name), temperature, list(texts), 2)
         lines = [json.dumps([o.problem_id, c.steps]) for o in outcomes for c in o.trajectories if c.status == "finished"]
         write_text(path, "\n".join(lines) + "\n")
     pairs = [(parse(text), steps) for text, steps in map(json.loads, path.read_text().splitlines())]

@@ -54,10 +54,8 @@ def pack(sequences: Iterable[Sequence], tokens: int, description: str) -> Corpus
     rows: list[list[Sequence]] = []
     room = total = 0
     with tqdm(total=tokens, desc=description, unit="token", unit_scale=True) as progress:
-        for sequence in sequences:
+        for sequence in (one for one in sequences if len(one.ids) <= ROW):
             length = len(sequence.ids)
-            if length > ROW:
-                continue
             if length > room:
                 rows.append([])
                 room = ROW
