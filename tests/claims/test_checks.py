@@ -337,6 +337,25 @@ def test_size_classes_are_the_studys(share, size):
     assert size_class(share) == size  # 7B and 32B of 72B are 0.0972 and 0.4444
 
 
+class Rising(Typed):
+    """Majority voting is right on half of the problems at N = 16, and on a tenth below; search is right on all."""
+
+    def __init__(self, budgets):
+        super().__init__({})
+        self.grid = self.grid.model_copy(update={"samples": 16, "budgets": budgets})
+
+    def accuracy(self, problem_set, policy, prm, method, n, rule=None):
+        return np.array(ones(20 if prm else 10 if n >= 16 else 2))
+
+
+def test_efficiency_is_read_where_the_most_budgets_were_searched():
+    parts = {"n": 16, "pass_at_1": {("set", SMALL): np.full(20, 0.5)}}
+    found = checks.efficiency(scope({}, **parts | {"evidence": [Rising([16]), Rising([4, 16])]}))
+    assert (found.bound, found.estimate) == (">", 4.0), "16 samples of the majority's, 4 of the search's"
+    with pytest.raises(NotTested, match="at its best with 16 samples; the fewest of a search are 16"):
+        checks.efficiency(scope({}, **parts | {"evidence": [Rising([16])]}))
+
+
 def test_an_efficiency_gain_beyond_its_number_says_so():
     """Where search is as accurate as majority voting's best at the smallest budget already, the gain is only known to be larger.
 

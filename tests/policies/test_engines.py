@@ -330,8 +330,7 @@ def test_relative_folders_in_addresses_are_made_absolute(monkeypatch, tmp_path):
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
     assert (
-        presets.anchored_names("http://h:1/v1#m?tokenizer=mine&context=5", Path())
-        == f"http://h:1/v1#m?tokenizer={tmp_path}/mine&context=5"
+        presets.anchored_names("http://h:1/v1#m?tokenizer=mine&context=5", Path()) == f"http://h:1/v1#m?tokenizer={tmp_path}/mine&context=5"
     )
     assert presets.anchored_names("vllm:mine", Path()) == f"vllm:{tmp_path}/mine"
 

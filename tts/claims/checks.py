@@ -280,7 +280,7 @@ def efficiency(scope: Scope) -> Finding:
     """How many times fewer samples than majority voting, for the searcher for which that is least certain; above 1 or not."""
     findings, here, peak = [], scope.on(scope.problem_sets[0]), ""
     for policy in scope.searchers:
-        held = here.holder(policy, "best_of_n", scope.good_prm)
+        held = max(here.holders(policy, "best_of_n", scope.good_prm), key=lambda held: len(held.grid.budgets))
         candidates = choices.choices(held.grid.methods, here.rules_of(held, here.problem_sets[0], policy, scope.good_prm, "best_of_n"))
         at = choices.Setting(here.problem_sets[0], policy, scope.good_prm, scope.n)
         gain = choices.efficiency(held, at, candidates, here.bins(policy))["in samples"]

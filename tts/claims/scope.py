@@ -93,11 +93,14 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
 
     def holder(self, policy: str, method: str, prm: str | None = None, problem_set: str = "") -> Evidence:
         """The first evidence that holds a policy with a method and a PRM, at the scope's budget, on a problem set or the main one."""
-        problem_set = problem_set or self.problem_sets[0]
-        for held in self.evidence:
-            if policy in held.grid.policies and problem_set in held.grid.problems:
-                if (prm or "", method, self._budget(method)) in cells(held.grid, policy, held.grid.budgets):
-                    return held
+        return self.holders(policy, method, prm, problem_set)[0]
+
+    def holders(self, policy: str, method: str, prm: str | None = None, problem_set: str = "") -> list[Evidence]:
+        """As :meth:`holder`, all of them."""
+        cell, problem_set = (prm or "", method, self._budget(method)), problem_set or self.problem_sets[0]
+        able = [held for held in self.evidence if policy in held.grid.policies and problem_set in held.grid.problems]
+        if found := [held for held in able if cell in cells(held.grid, policy, held.grid.budgets)]:
+            return found
         raise NotTested(f"no run of {method} for {short(policy)}" + (f" with {short(prm)}" if prm else "") + f" at N = {self.n}")
 
     def values(self, policy: str, method: str, prm: str | None = None) -> np.ndarray:
