@@ -20,10 +20,9 @@ _MODULES = {
 _NAMES = {
     "notebook": "study.experiment", "Experiment": "study.experiment", "Grid": "generate.grid", "grid_of": "generate.grid",
     "Rule": "tasks.selection", "select": "tasks.selection", "Results": "analysis.accuracy", "Store": "store.store",
-    "Engines": "generate.chunks",
     "open_policy": "policies", "open_prm": "reward_models", "load_problems": "tasks.problems", "task_of_key": "tasks",
     "best_of_n": "search", "beam_search": "search", "dvts": "search", "method_of": "search", "is_imported": "store.imported",
-    "pocket_models": "models.files", "shown": "common.names",
+    "pocket_models": "models.files", "shown": "common.names", "Engines": "generate.chunks",
 }  # fmt: skip
 _ROOM_OF = {name: room for room, names in _MODULES.items() for name in names.split()}
 

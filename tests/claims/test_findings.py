@@ -102,7 +102,8 @@ def test_the_committed_ledger_has_every_claim_in_every_scope():
     claims = findings.read()
     grid = Grid(problems={"pocket-main": 1}, policies=[SMALL], prms=[GOOD], samples=4, budgets=[4], aggregate="product", vote="vote")
     scopes = findings.committed_scopes(claims, grid)
-    assert [scopes["pocket"].count(name) for name in ("pocket-main", "pocket-hard")] == [300, 80] and scopes["laptop"].problems == 100
+    assert [scopes["pocket"].count(name) for name in ("pocket-main", "pocket-hard")] == [300, 100] and scopes["laptop"].problems == 100
+    assert scopes["pocket"].holder("policy-51k", "best_of_n", GOOD).grid.budgets == [4, 16, 64], "or efficiency searches no smaller budget"
     ledger = findings.judge(claims, {"pocket": scopes["pocket"]})
     assert len(ledger) == 3 * len(claims.claims) and set(ledger["verdict"]) <= set(findings.VERDICTS)
     tested = ledger[ledger["verdict"] != "not tested"]

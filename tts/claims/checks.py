@@ -1,8 +1,7 @@
 """The study's claims as contrasts of accuracies, measured or published, each with its interval.
 
-A check of :data:`CHECKS` takes a :class:`Scope` and its parameters from ``claims.yaml``, and returns a :class:`Finding`. Policies are
-averaged within a problem, so that the interval is one over problems. A check of :data:`PUBLISHED` takes parameters only; its
-accuracies count as :func:`tts.claims.published.combination` says.
+A check of :data:`CHECKS` takes a :class:`Scope` and its parameters from ``claims.yaml``, one of :data:`PUBLISHED` the parameters only.
+Policies are averaged within a problem, so that an interval is one over problems.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -193,10 +192,7 @@ def fall(ways: Iterable[tuple[np.ndarray, np.ndarray]], x: np.ndarray, floor: fl
 
 
 def small_over_large(scope: Scope, ratio: float, of: Literal["parameters", "flops"] = "parameters") -> Finding:
-    """The pair most certain to be above 0, of those whose sizes differ ``ratio`` times or more; all of the open ones of :func:`size_pairs`.
-
-    It is below 0 only where every pair is. ``of="flops"`` takes pairs of which the smaller with TTS takes ``ratio`` times fewer FLOPs.
-    """
+    """Of the open pairs of :func:`size_pairs` that differ ``ratio`` times or more in size, or FLOPs, the one most certain to be above 0."""
     table = scope.keep("pairs", lambda: size_pairs(scope))
     times = "times" if of == "parameters" else "times fewer FLOPs"
     asked = table[table[times] >= ratio]
@@ -222,9 +218,8 @@ def size_pairs(scope: Scope) -> pd.DataFrame:
     """Every policy with TTS against every larger one with CoT, on each problem set; one row per set and pair.
 
     Columns problems, small, large, times (in size), times fewer FLOPs (in total, the study's count, best-of-N), TTS, CoT, difference, low,
-    high, most (Pass@N of the smaller: what a perfect verifier of its pool would give), room (that less the larger's CoT), and open: whether
-    neither outcome is certain before, since there is room, the smaller is behind alone, and the larger is neither at the floor nor at the
-    ceiling (:func:`tts.analysis.stats.rare`).
+    high, most (Pass@N of the smaller: what a perfect verifier of its pool would give), room (that less the larger's CoT), and open, where
+    neither outcome is certain before: there is room, the smaller is behind alone, the larger at neither end (:func:`.stats.rare`).
     """
     rows = []
     for here in map(scope.on, scope.problem_sets):
@@ -280,7 +275,7 @@ def efficiency(scope: Scope) -> Finding:
     """How many times fewer samples than majority voting, for the searcher for which that is least certain; above 1 or not."""
     findings, here, peak = [], scope.on(scope.problem_sets[0]), ""
     for policy in scope.searchers:
-        held = max(here.holders(policy, "best_of_n", scope.good_prm), key=lambda held: len(held.grid.budgets))
+        held = here.holder(policy, "best_of_n", scope.good_prm)
         candidates = choices.choices(held.grid.methods, here.rules_of(held, here.problem_sets[0], policy, scope.good_prm, "best_of_n"))
         at = choices.Setting(here.problem_sets[0], policy, scope.good_prm, scope.n)
         gain = choices.efficiency(held, at, candidates, here.bins(policy))["in samples"]
@@ -352,7 +347,7 @@ def voting(scope: Scope, first: dict[str, str], second: dict[str, str]) -> Findi
     """How far best-of-N moves between two rules with the weak PRM, less how far with the good one (Liu et al. 2025, Table 2)."""
     rules = [Rule(**rule) for rule in (first, second)]
     prms = scope.poor_prms()[0], scope.good_prm
-    ends = [[scope.under(rule).of_searchers("best_of_n", prm) for rule in rules] for prm in prms]
+    ends = [[scope.changed(rule=rule).of_searchers("best_of_n", prm) for rule in rules] for prm in prms]
     moves = np.stack([one - other for one, other in ends], 1)
     contrast = stats.bootstrap(moves, lambda means: np.abs(means[..., 0]) - np.abs(means[..., 1]))
     moved = " and ".join(f"{short(prm)} {move:+.1%}" for prm, move in zip(prms, moves.mean(0)))

@@ -1,7 +1,6 @@
-"""The claims ledger: each claim of the study as a check, with one verdict per scope.
+"""The claims ledger: each claim of ``notebooks/claims.yaml`` as a check, with one verdict per scope.
 
-Claims, their contrasts and what plays which part in a scope stand in ``notebooks/claims.yaml``, with the date on which they were
-fixed. A verdict holds at the ledger's level after Holm's correction over the claims of its scope.
+A verdict holds at the ledger's level after Holm's correction over the claims of its scope.
 """
 
 import datetime
@@ -156,17 +155,16 @@ def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
 def _committed_evidence(ledger: Ledger, roles: Roles, grid: Grid, split: str) -> list[Evidence]:
     """Committed outcomes of the searchers with every PRM, and of every policy with the good one; empty where one of them is missing.
 
-    Of the problems that verdicts are about also those of the searchers with the good PRM at smaller budgets.
+    First those of the searchers with the good PRM at smaller budgets too, of the problems that verdicts are about.
     """
     n, every = roles.n or ledger.n, dict.fromkeys(roles.problem_sets, 1)
     common = ledger.rule | {"split": split, "methods": compared(study=True), "samples": n, "prms": [roles.good_prm], "budgets": [n]}
     asked: list[dict[str, Any]] = [
+        {"policies": roles.searchers, "problems": {roles.problem_sets[0]: 1}, "budgets": [b for b in (4, 16, 64, 256) if b <= n]},
         {"policies": roles.searchers, "prms": roles.prms, "problems": every},
         {"policies": [*roles.policies, *roles.long.values()], "problems": every},
     ]
-    if split == roles.split:
-        smaller = [budget for budget in (4, 16, 64, 256) if budget <= n]
-        asked += [{"policies": roles.searchers, "problems": {roles.problem_sets[0]: 1}, "budgets": smaller}]
+    asked = asked if split == roles.split else asked[1:]
     outcomes = [committed.committed(grid_of(**(grid.model_dump() | common | own))) for own in asked]
     return [evidence for evidence in outcomes if evidence] if all(outcomes) else []
 
@@ -204,16 +202,12 @@ def scope(
     ledger: Ledger, roles: Roles, evidence: Sequence[Evidence], chosen: dict[tuple[str, str, str], Rule] | None = None, n: int | None = None
 ) -> Scope:
     """A scope from roles, evidence and the rules of :func:`best_rules`, at budget ``n``, else the roles' or the ledger's."""
+    grids = {name: next(held.grid for held in evidence if name in held.grid.problems) for name in roles.problem_sets}
     asked = product(roles.problem_sets, roles.policies)
-    known = {(name, policy): difficulty.known_pass_at_1(_of(evidence, name), policy, name) for name, policy in asked}
+    known = {(name, policy): difficulty.known_pass_at_1(grids[name], policy, name) for name, policy in asked}
     counted = {key: values for key, values in known.items() if values is not None}
     parts = roles.model_dump() | {"n": n or roles.n or ledger.n, "policies": costs.by_size(roles.policies)}
     return Scope(**parts, evidence=evidence, pass_at_1=counted, chosen=chosen or {})
-
-
-def _of(evidence: Sequence[Evidence], problem_set: str) -> Grid:
-    """The grid of the first evidence that has a problem set."""
-    return next(held.grid for held in evidence if problem_set in held.grid.problems)
 
 
 def judge(ledger: Ledger, scopes: dict[str, Scope | None], rules: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -256,7 +250,7 @@ def by_rule(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
     asked = {n: c for n, c in ledger.claims.items() if c.measured.check and c.measured.check not in checks.WITHOUT_RULE}
     rows = []
     for scope_name, scope in scopes.items():
-        readings = {rule: scope.under(rule) for rule in (None, *RULES)} if scope else {}
+        readings = {rule: scope.changed(rule=rule) for rule in (None, *RULES)} if scope else {}
         for (name, claim), (rule, here) in product(asked.items(), readings.items()):
             if isinstance(found := _run(claim, scope_name, here), Finding):
                 named = {"claim": name, "statement": claim.statement, "scope": scope_name, "rule": str(rule or OWN_BEST)}

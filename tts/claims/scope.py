@@ -51,7 +51,7 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
     """
 
     n: int
-    evidence: Sequence[Evidence]  # the first grid that holds a cell answers for it
+    evidence: Sequence[Evidence]  # the first grid that holds a cell answers for it, and for smaller budgets; so it should have all
     pass_at_1: dict[tuple[str, str], np.ndarray] = {}  # each problem's Pass@1 from separate samples, by problem set and policy
     rule: Rule | None = None  # of all methods with a PRM; None for each method's own best one
     # The best rule on development problems, by policy, PRM and method. A method that is not there has its rule chosen on other problems
@@ -62,10 +62,6 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
     def changed(self, **fields: Any) -> Self:
         """The scope with other values of some fields, and nothing kept."""
         return self.model_copy(update=fields | {"kept": {}})
-
-    def under(self, rule: Rule | None) -> Self:
-        """The same scope, read under another rule."""
-        return self.changed(rule=rule)
 
     def on(self, problem_set: str) -> Self:
         """The same scope with one of its problem sets only."""
@@ -93,14 +89,11 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
 
     def holder(self, policy: str, method: str, prm: str | None = None, problem_set: str = "") -> Evidence:
         """The first evidence that holds a policy with a method and a PRM, at the scope's budget, on a problem set or the main one."""
-        return self.holders(policy, method, prm, problem_set)[0]
-
-    def holders(self, policy: str, method: str, prm: str | None = None, problem_set: str = "") -> list[Evidence]:
-        """As :meth:`holder`, all of them."""
-        cell, problem_set = (prm or "", method, self._budget(method)), problem_set or self.problem_sets[0]
-        able = [held for held in self.evidence if policy in held.grid.policies and problem_set in held.grid.problems]
-        if found := [held for held in able if cell in cells(held.grid, policy, held.grid.budgets)]:
-            return found
+        problem_set = problem_set or self.problem_sets[0]
+        for held in self.evidence:
+            if policy in held.grid.policies and problem_set in held.grid.problems:
+                if (prm or "", method, self._budget(method)) in cells(held.grid, policy, held.grid.budgets):
+                    return held
         raise NotTested(f"no run of {method} for {short(policy)}" + (f" with {short(prm)}" if prm else "") + f" at N = {self.n}")
 
     def values(self, policy: str, method: str, prm: str | None = None) -> np.ndarray:
@@ -151,7 +144,7 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
             yield self
         else:
             held, name = self.holder(policy, method, self.good_prm), self.problem_sets[0]
-            yield from map(self.under, self.rules_of(held, name, policy, self.good_prm, method))
+            yield from (self.changed(rule=rule) for rule in self.rules_of(held, name, policy, self.good_prm, method))
 
     def of_searchers(self, method: str, prm: str) -> np.ndarray:
         """:meth:`values` averaged over the searchers."""
