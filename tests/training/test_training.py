@@ -10,6 +10,7 @@ import torch
 from torture.invoke import in_process
 
 from tts.study import train_cli
+from tts.study.terminal import guarded
 from tts.tasks.pocket_traces import solutions
 from tts.training.loop import Schedule, TrainingError, train
 from tts.training.pocket.build import corpus_batches, language_model_loss, new_policy, train_model
@@ -88,7 +89,7 @@ def test_a_prm_without_its_policies_says_which_to_train(tmp_path):
 
 def test_an_unknown_model_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tts.train", "models", "policy-9b"])
-    done = in_process(train_cli.main)
+    done = in_process(lambda: guarded(train_cli.app))
     assert done.code == 2 and "no recipe named policy-9b; there are policy-6k" in done.err and "Traceback" not in done.err
 
 

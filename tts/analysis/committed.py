@@ -95,11 +95,15 @@ class Committed(Evidence):
 
     def __init__(self, grid: Grid, rows: pd.DataFrame):
         self.grid, self.seeds = grid, int(rows["seed"].nunique())
-        self._rules = [rule for name, rule in BY_RULE.items() if name in rows]
-        averaged = rows.groupby([*CELL, "problem_id"], sort=False)[[*VALUES, *map(str, self._rules)]].mean()
+        rules = [rule for name, rule in BY_RULE.items() if name in rows]
+        averaged = rows.groupby([*CELL, "problem_id"], sort=False)[[*VALUES, *map(str, rules)]].mean()
         ids = {name: _ids(grid, name) for name in grid.problems}
         averaged.attrs.clear()  # pandas copies them with every column
-        self._cells = {cell: part.droplevel(CELL).loc[ids[cell[0]]] for cell, part in averaged.groupby(level=CELL, sort=False)}
+        parts = {cell: part.droplevel(CELL).loc[ids[cell[0]]] for cell, part in averaged.groupby(level=CELL, sort=False)}
+        # Arrays, and the rules of a cell once: a ledger asks for them ten thousand times.
+        self._cells = {cell: {name: values.to_numpy(float) for name, values in part.items()} for cell, part in parts.items()}
+        known = {cell: [rule for rule in rules if part[str(rule)].notna().all()] for cell, part in parts.items()}
+        self._rules = {cell: held or [grid.rule] for cell, held in known.items()}
 
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:
         asked = (problem_set, policy, prm, method, n)
@@ -110,11 +114,10 @@ class Committed(Evidence):
         return self._values(str(rule), *asked)
 
     def rules(self, problem_set: str, policy: str, prm: str, method: str, n: int) -> list[Rule]:
-        held = self._cells[problem_set, policy, prm, method, n]
-        return [rule for rule in self._rules if not np.isnan(held[str(rule)]).any()] or [self.grid.rule]
+        return self._rules[problem_set, policy, prm, method, n]
 
     def _values(self, column: str, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
-        return self._cells[problem_set, policy, prm_of(method, prm) or "", method, n][column].to_numpy(float)
+        return self._cells[problem_set, policy, prm_of(method, prm) or "", method, n][column]
 
     policy_tokens, prm_tokens = partialmethod(_values, "policy_tokens"), partialmethod(_values, "prm_tokens")
     prompt_tokens = partialmethod(_values, "prompt_tokens", prm=None, method="cot", n=1)
