@@ -11,7 +11,6 @@ import yaml
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from tts.claims import checks, findings
-from tts.generate.grid import Grid
 
 SMALL, GOOD = "policy-6k", "implicit:policy-216k"
 
@@ -95,20 +94,6 @@ def test_holm_multiplies_the_smallest_p_by_the_number_of_claims(tmp_path):
     assert set(ten["verdict"]) == {"supported"}
     many = ledger_of(tmp_path, 40)
     assert set(many["verdict"]) == {"undecided"} and many["estimate"].tolist() == pytest.approx([alone["estimate"].iloc[0]] * 40)
-
-
-@pytest.mark.slow
-def test_the_committed_ledger_has_every_claim_in_every_scope():
-    claims = findings.read()
-    grid = Grid(problems={"pocket-main": 1}, policies=[SMALL], prms=[GOOD], samples=4, budgets=[4], aggregate="product", vote="vote")
-    scopes = findings.committed_scopes(claims, grid)
-    assert [scopes["pocket"].count(name) for name in ("pocket-main", "pocket-hard")] == [300, 100] and scopes["laptop"].problems == 100
-    assert scopes["pocket"].holder("policy-51k", "best_of_n", GOOD).grid.budgets == [4, 16, 64], "or efficiency searches no smaller budget"
-    ledger = findings.judge(claims, {"pocket": scopes["pocket"]})
-    assert len(ledger) == 3 * len(claims.claims) and set(ledger["verdict"]) <= set(findings.VERDICTS)
-    tested = ledger[ledger["verdict"] != "not tested"]
-    assert (tested["low"] <= tested["estimate"]).all() and (tested["estimate"] <= tested["high"]).all()
-    assert ((tested["verdict"] == "undecided") == (tested["p"] >= 0.05)).all()
 
 
 @pytest.mark.slow

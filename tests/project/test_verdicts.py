@@ -1,4 +1,4 @@
-"""Prose that states verdicts is what the ledger says."""
+"""The committed ledger, and prose that states its verdicts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,32 @@ import pandas as pd
 import pytest
 import verdicts
 
+from tts.claims import findings
+
+
+@pytest.fixture(scope="module")
+def scopes():
+    return verdicts.committed_scopes()
+
+
+@pytest.fixture(scope="module")
+def ledger(scopes):
+    return verdicts.committed_ledger(scopes)
+
 
 @pytest.mark.slow
-def test_every_verdict_in_prose_is_the_ledgers():
-    ledger = verdicts.committed_ledger()
+def test_the_committed_ledger_has_every_claim_in_every_scope(scopes, ledger):
+    assert [scopes["pocket"].count(name) for name in ("pocket-main", "pocket-hard")] == [300, 100] and scopes["laptop"].problems == 100
+    good = scopes["pocket"].holder("policy-51k", "best_of_n", scopes["pocket"].good_prm)
+    assert good.grid.budgets == [4, 16, 64], "or efficiency searches no smaller budget"
+    assert len(ledger) == 4 * len(findings.read().claims) and set(ledger["verdict"]) <= set(findings.VERDICTS)
+    tested = ledger[ledger["verdict"] != "not tested"]
+    assert (tested["low"] <= tested["estimate"]).all() and (tested["estimate"] <= tested["high"]).all()
+    assert ((tested["verdict"] == "undecided") == (tested["p"] >= 0.05)).all()
+
+
+@pytest.mark.slow
+def test_every_verdict_in_prose_is_the_ledgers(ledger):
     for path in verdicts.FILES:
         texts = verdicts.cells_of(path)
         assert any(verdicts.REGION.search(text) for text in texts), path

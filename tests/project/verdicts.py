@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from tts.claims import findings
+from tts.claims.scope import Scope
 from tts.common.files import write_text
 from tts.common.paths import NOTEBOOKS, ROOT
 from tts.generate.grid import Grid
@@ -21,12 +22,14 @@ REGION = re.compile(r"(<!-- (ledger|table|together): (\w+) -->\n).*?(<!-- end of
 FILES = [ROOT / "README.md", ROOT / "docs" / "ledgers.md", NOTEBOOKS / "09_findings.ipynb", NOTEBOOKS / "11_real_models.ipynb"]
 
 
-def committed_ledger() -> pd.DataFrame:
-    """The ledger without a run: what is published, released, and committed."""
-    claims = findings.read()
+def committed_scopes() -> dict[str, Scope]:
     any_grid = Grid(problems={"pocket-main": 1}, policies=["policy-6k"], prms=["implicit:policy-216k"])
-    scopes = findings.committed_scopes(claims, any_grid)
-    return findings.judge(claims, {name: scope for name, scope in scopes.items() if scope})
+    return {name: scope for name, scope in findings.committed_scopes(findings.read(), any_grid).items() if scope}
+
+
+def committed_ledger(scopes: dict[str, Scope]) -> pd.DataFrame:
+    """The ledger without a run: what is published, released, and committed."""
+    return findings.judge(findings.read(), scopes)
 
 
 def written(text: str, ledger: pd.DataFrame) -> str:
@@ -70,7 +73,7 @@ def write(path: Path, ledger: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    ledger = committed_ledger()
+    ledger = committed_ledger(committed_scopes())
     for path in FILES:
         write(path, ledger)
         print(path)

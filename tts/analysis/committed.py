@@ -102,7 +102,7 @@ class Committed(Evidence):
         parts = {cell: part.droplevel(CELL).loc[ids[cell[0]]] for cell, part in averaged.groupby(level=CELL, sort=False)}
         # Arrays, and the rules of a cell once: a ledger asks for them ten thousand times.
         self._cells = {cell: {name: values.to_numpy(float) for name, values in part.items()} for cell, part in parts.items()}
-        known = {cell: [rule for rule in rules if part[str(rule)].notna().all()] for cell, part in parts.items()}
+        known = {cell: [rule for rule in rules if not np.isnan(held[str(rule)]).any()] for cell, held in self._cells.items()}
         self._rules = {cell: held or [grid.rule] for cell, held in known.items()}
 
     def accuracy(self, problem_set: str, policy: str, prm: str | None, method: str, n: int, rule: Rule | None = None) -> np.ndarray:

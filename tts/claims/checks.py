@@ -226,11 +226,11 @@ def size_pairs(scope: Scope) -> pd.DataFrame:
         name, ways = here.problem_sets[0], {}
         for policy in scope.policies:
             with suppress(NotTested):
-                ways[policy] = _with_tts(here, policy), resampled_means(here.values(policy, "cot")), here.values(policy, "pass").mean()
+                alone = resampled_means(here.values(policy, "cot"))
+                ways[policy] = _with_tts(here, policy), alone, here.values(policy, "pass").mean(), *_sizes(here, policy)
         for small, large in combinations(ways, 2):
-            (tts, alone, most), (_, cot, _) = ways[small], ways[large]
-            times = costs.shape_of(large).parameters / costs.shape_of(small).parameters
-            row = {"problems": name, "small": small, "large": large, "times": times, "times fewer FLOPs": _times_fewer(here, small, large)}
+            (tts, alone, most, size, spent, _), (_, cot, _, larger, _, once) = ways[small], ways[large]
+            row = {"problems": name, "small": small, "large": large, "times": larger / size, "times fewer FLOPs": once / spent}
             room = most - cot[0]
             row |= {"TTS": tts[0], "CoT": cot[0]} | interval(tts - cot).columns("difference") | {"most": most, "room": room}
             rows.append(row | {"open": bool(room > 0 and alone[0] < cot[0] and not stats.rare(cot[0] * here.problems, here.problems))})
@@ -248,12 +248,12 @@ def pairs_of(scopes: Mapping[str, Scope | None]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["scope"])
 
 
-def _times_fewer(scope: Scope, small: str, large: str) -> float:
-    """How many times fewer total FLOPs a policy with best-of-N takes than a larger one with CoT, by the study's count."""
+def _sizes(scope: Scope, policy: str) -> tuple[float, float, float]:
+    """A policy's parameters, and its total FLOPs with best-of-N and with CoT, by the study's count."""
     name, prm = scope.problem_sets[0], scope.good_prm
-    tts = costs.cost(scope.holder(small, "best_of_n", prm), name, small, prm, "best_of_n", scope.n, full=False)
-    cot = costs.cost(scope.holder(large, "cot"), name, large, None, "cot", 1, full=False)
-    return cot.total / tts.total
+    tts = costs.cost(scope.holder(policy, "best_of_n", prm), name, policy, prm, "best_of_n", scope.n, full=False)
+    cot = costs.cost(scope.holder(policy, "cot"), name, policy, None, "cot", 1, full=False)
+    return costs.shape_of(policy).parameters, tts.total, cot.total
 
 
 def _with_tts(scope: Scope, policy: str) -> np.ndarray:

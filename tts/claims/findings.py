@@ -250,7 +250,7 @@ def by_rule(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
     asked = {n: c for n, c in ledger.claims.items() if c.measured.check and c.measured.check not in checks.WITHOUT_RULE}
     rows = []
     for scope_name, scope in scopes.items():
-        readings = {rule: scope.changed(rule=rule) for rule in (None, *RULES)} if scope else {}
+        readings = {None: scope} | {rule: scope.changed(rule=rule) for rule in RULES} if scope else {}
         for (name, claim), (rule, here) in product(asked.items(), readings.items()):
             if isinstance(found := _run(claim, scope_name, here), Finding):
                 named = {"claim": name, "statement": claim.statement, "scope": scope_name, "rule": str(rule or OWN_BEST)}

@@ -156,8 +156,8 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
         Imported policies, which may be one or two of a family, and a single policy are shares of the study's largest.
         """
         alone = len(self.policies) == 1 or all(map(is_imported, self.policies))
-        largest = max(costs.shape_of(p).parameters for p in self.policies)
-        shares = {p: costs.study_share(p) if alone else costs.shape_of(p).parameters / largest for p in self.policies}
+        sizes = self.keep("sizes", lambda: {p: costs.shape_of(p).parameters for p in self.policies})
+        shares = {p: costs.study_share(p) if alone else size / max(sizes.values()) for p, size in sizes.items()}
         if np.isnan(list(shares.values())).any():
             raise NotTested("the size of a policy is unknown")
         return [p for p in self.policies if size_class(shares[p]) == size]
