@@ -10,8 +10,10 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
+from torture.processes import descendants
 
 from tts.analysis import grades
 from tts.analysis.accuracy import Results
@@ -171,7 +173,8 @@ def test_an_interruption_stops_every_judge_within_its_row(run):
 
 
 @pytest.mark.parametrize("idle", [True, False])
-def test_a_judge_that_is_lost_changes_no_verdict(idle):
+@pytest.mark.parametrize("lost", ["all", "fork", "process"])
+def test_a_judge_that_is_lost_changes_no_verdict(idle, lost):
     pairs = [
         (r"\frac{1}{2}", "0.5"),
         (r"\sqrt{2}", "2^{1/2}"),
@@ -185,16 +188,24 @@ def test_a_judge_that_is_lost_changes_no_verdict(idle):
         found = []
         for number, pair in enumerate(pairs):
             if number in (1, 4):
-                kill(grader.judge.process.pid, idle)
+                process = grader.judge.process.pid
+                kill({"all": [process, *descendants(process)], "fork": descendants(process), "process": [process]}[lost], idle)
             found.append(grader.right(*pair))
         assert found == [True, True, False, True, False, True] and not grader.doubted
+        assert grader.judge.deaths == (0 if lost == "process" else 2), "a fork goes on without the process that it comes from"
 
 
-def kill(pid, idle):
-    """Kills a judge while it waits, or stops it and kills it when it has been asked."""
-    os.kill(pid, signal.SIGKILL if idle else signal.SIGSTOP)
-    if not idle:
-        threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
+def kill(pids, idle):
+    """Kills processes while they wait, or stops them and kills them when they have been asked."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL if idle else signal.SIGSTOP)
+        if not idle:
+            threading.Timer(0.5, kill_if_there, (pid,)).start()
+
+
+def kill_if_there(pid):
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_what_lost_judges_leave_open_is_not_kept(run, judged, monkeypatch):
@@ -210,7 +221,7 @@ def test_ctrl_c_is_no_verdict():
     with Grader() as grader:
         assert grader.right("x+1", "1+x")
         for _ in range(3):
-            os.kill(grader.judge.process.pid, signal.SIGINT)
+            os.killpg(grader.judge.process.pid, signal.SIGINT)
             assert grader.judge.verdict(r"\sqrt{2}", "2^{1/2}") is True
         assert grader.judge.deaths == 0
 

@@ -105,12 +105,13 @@ def test_hostile_answers_are_wrong_and_bounded(grader, hostile):
 
 
 @pytest.mark.slow
-def test_a_judge_that_reached_its_limit_is_not_killed_under_its_number_again():
+def test_a_pair_at_its_limit_takes_a_fork_and_not_the_process_that_has_loaded_math_verify():
     judge = Judge(0.5)
     try:
-        assert judge.verdict("1", "1000000000!") is False and judge.hopeless == {"1000000000!": False}
-        assert judge.process is None
-        assert judge.verdict("1", "1+0") and judge.process
+        assert judge.verdict("1", "1+0")
+        process = judge.process
+        assert judge.verdict("1", "1000000000!") is False and judge.hopeless == {"1000000000!": False} and judge.deaths == 1
+        assert judge.verdict("1", "1+0+0") and judge.process is process
     finally:
         judge.close()
 

@@ -80,12 +80,13 @@ def test_an_endless_judgement_ends_with_the_study_that_asked_for_it(tmp_path):
     asking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     judge = int(asking.stdout.readline())
     time.sleep(0.5)
+    judging = [judge, *processes.descendants(judge)]
     asking.kill()
     asking.communicate()
     deadline = time.monotonic() + 20
-    while processes.runs(judge) and time.monotonic() < deadline:
+    while any(map(processes.runs, judging)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not processes.runs(judge)
+    assert len(judging) == 2 and not any(map(processes.runs, judging))
 
 
 # -- disks -------------------------------------------------------------------------------------------------------
@@ -163,8 +164,8 @@ def test_a_busy_machine_makes_no_right_answer_wrong():
     with Grader(judge=Judge(0.5)) as grader:
         assert grader.right("\\frac{1}{3}", "\\frac{2}{6}")
         judge = grader.judge.process.pid
-        os.kill(judge, signal.SIGSTOP)
-        threading.Timer(2, os.kill, (judge, signal.SIGCONT)).start()
+        os.killpg(judge, signal.SIGSTOP)
+        threading.Timer(2, os.killpg, (judge, signal.SIGCONT)).start()
         assert grader.right("\\frac{3}{4}", "\\frac{6}{8}") and grader.judge.process.pid == judge
 
 

@@ -143,10 +143,9 @@ def of_few(values: np.ndarray, x: np.ndarray | None = None) -> Interval:
 
     ``values`` are ``(problems, columns)``, ``x`` is ``(columns,)``. Raises ``ValueError`` where they leave no degree of freedom.
 
-    Two half-widths whose squares add: that of the columns around their mean or line, by Student's distribution with as many degrees of
-    freedom as columns less 1, or less 2 for a slope; and that of the problems, which are many, by the normal one. The first holds a part
-    of the second, so that the interval is rather too wide: it covered 95 to 99 % with 2 to 8 columns (a test repeats it), where
-    by Satterthwaite's degrees of freedom one covered 87 % with three.
+    Two half-widths whose squares add: that of the columns around their mean or line, by Student's distribution, and that of the problems,
+    which are many, by the normal one. The first holds a part of the second, so that the interval is rather too wide: it covered 95 to 99 %
+    with 2 to 8 columns (a test repeats it), where by Satterthwaite's degrees of freedom one covered 87 % with three.
     """
     values = np.asarray(values, float)
     means, ones = values.mean(0), np.ones(values.shape[1])

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 import yaml
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from tts.analysis import committed, costs, difficulty
 from tts.analysis.accuracy import Results
@@ -28,7 +28,7 @@ from tts.common.names import short
 from tts.common.paths import NOTEBOOKS
 from tts.exchange import presets
 from tts.exchange.presets import FINDINGS
-from tts.generate.grid import Grid, grid_of
+from tts.generate.grid import Grid, explain, grid_of
 from tts.search.registry import compared, method_of
 from tts.store import imported
 from tts.store.store import Store
@@ -103,23 +103,19 @@ class Ledger(BaseModel, extra="forbid"):
                 if check and check not in known:
                     raise ValueError(f"claim {name!r}, {kind}: no check {check!r}; known: {', '.join(known)}")
                 if check:
-                    if wrong := _wrong(known[check], getattr(claim, kind).parameters, kind == "measured"):
-                        raise ValueError(f"claim {name!r}, {kind}, check {check}: {wrong}")
+                    model = _parameters(known[check])
+                    try:
+                        model(**getattr(claim, kind).parameters)
+                    except ValidationError as error:
+                        raise ValueError(f"claim {name!r}, {kind}, check {check}: {explain(error, model)}") from None
         return self
 
 
-def _wrong(check: Callable[..., Finding], parameters: dict, measured: bool) -> str:
-    """What is wrong with the parameters of a check, empty for nothing."""
-    signature = inspect.signature(check)
-    try:
-        signature.bind(*[None] * measured, **parameters)  # the scope
-        for name, value in parameters.items():
-            TypeAdapter(signature.parameters[name].annotation).validate_python(value)
-    except TypeError as error:
-        return str(error)
-    except ValidationError as error:
-        return f"{name}: {error.errors()[0]['msg']}; given {value!r}"
-    return ""
+def _parameters(check: Callable[..., Finding]) -> type[BaseModel]:
+    """What a check takes beside a scope."""
+    taken = [p for p in inspect.signature(check).parameters.values() if p.name != "scope"]
+    fields: dict[str, Any] = {p.name: (p.annotation, ... if p.default is p.empty else p.default) for p in taken}
+    return create_model("parameters", __config__=ConfigDict(extra="forbid"), **fields)
 
 
 def read(path: Path = CLAIMS) -> Ledger:
@@ -144,9 +140,7 @@ def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
             print(f"{name}: outcomes of {models} on {' and '.join(roles.problem_sets)} ({roles.split}) are not all committed")
         else:
             chosen = best_rules(_committed_evidence(ledger, roles, grid, "development"), roles, roles.n or ledger.n)
-            on = (
-                "development problems" if chosen else "other problems of the same set (cross-fitted): no development outcomes are committed"
-            )
+            on = "development problems" if chosen else "other problems of the same set, for no development outcomes are committed"
             print(f"{name}: each method's own best rule is chosen on {on}")
             scopes[name] = scope(ledger, roles, evidence, chosen)
     return scopes
@@ -204,8 +198,7 @@ def scope(
     """A scope from roles, evidence and the rules of :func:`best_rules`, at budget ``n``, else the roles' or the ledger's."""
     grids = {name: next(held.grid for held in evidence if name in held.grid.problems) for name in roles.problem_sets}
     asked = product(roles.problem_sets, roles.policies)
-    known = {(name, policy): difficulty.known_pass_at_1(grids[name], policy, name) for name, policy in asked}
-    counted = {key: values for key, values in known.items() if values is not None}
+    counted = {(name, p): values for name, p in asked if (values := difficulty.known_pass_at_1(grids[name], p, name)) is not None}
     parts = roles.model_dump() | {"n": n or roles.n or ledger.n, "policies": costs.by_size(roles.policies)}
     return Scope(**parts, evidence=evidence, pass_at_1=counted, chosen=chosen or {})
 

@@ -1,9 +1,9 @@
 """Where trajectories are kept: append by chunk, resume, read.
 
-A *run* is everything that determines trajectories but the problems: policy, PRM, method, budget, sampling, engine. Its
-folder is named by a hash of that. A *chunk* is a fixed number of problems; its file is named by a hash of them, written
-whole or not at all. So a run that is cut off continues where it was, and a longer list of problems adds to a shorter.
-A search's chunk also holds the steps that were sampled for it, pruned ones included, which other searches need not sample again.
+A *run* is everything that determines trajectories but the problems: policy, PRM, method, budget, sampling, engine; a hash of that names
+its folder. A *chunk* is a fixed number of problems, whose hash names its file, written whole or not at all. So a run that is cut off
+continues where it was, and a longer list of problems adds to a shorter. A search's chunk also holds the steps that were sampled for it,
+pruned ones included, which other searches need not sample again.
 """
 
 import glob

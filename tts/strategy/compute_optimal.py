@@ -10,10 +10,9 @@ A small case: two candidates, four problems of one bin, two folds in place of fi
     candidate a    1  0  1  1        a                2  1
     candidate b    0  1  0  1        b                0  2
 
-In-sample, a is chosen with 3 against 2, and its accuracy is 3/4. Cross-fitted, fold 0 gets what is best on fold 1, which is b, and
-fold 1 gets what is best on fold 0, which is a. So b counts on fold 0, where it solves nothing, and a on fold 1, where it solves one
-problem: 1/4. Nothing but the sums per candidate, bin and fold is needed. A resample of the problems weighs each of them by how
-often it was drawn; the sums, the choices and the accuracy then follow in the same way.
+In-sample, a is chosen with 3 against 2, and its accuracy is 3/4. Cross-fitted, fold 0 gets what is best on fold 1, which is b and solves
+nothing there, and fold 1 gets a, which solves one problem: 1/4. Nothing but the sums is needed. A resample weighs each problem by how
+often it was drawn; sums, choices and accuracy then follow in the same way.
 """
 
 from collections.abc import Sequence

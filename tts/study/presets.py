@@ -168,9 +168,9 @@ def parse_overrides(pairs: list[str]) -> dict:
 def plan(preset: str, names: list[str] | None = None, overrides: dict | None = None, look_up: bool = True) -> list[Job]:
     """The notebooks to run, each with its parameters; an override goes to every notebook that takes it.
 
-    Where they change any value but :data:`PLACES`, the run is no longer the preset's. Its figures and report go to a folder of its
-    own, :func:`own_folder`, unless the overrides name one, and each changed notebook leaves out what it tells of the preset's
-    findings. ``look_up`` finds every model and problem set, and checks all values.
+    Where they change any value but :data:`PLACES`, the run is no longer the preset's: its figures and report go to :func:`own_folder`,
+    unless the overrides name one, and changed notebooks leave out what they tell of the preset's findings. ``look_up`` finds every model
+    and problem set, and checks all values.
 
     Raises ``NotebookError`` for an unknown notebook, StudyError for a parameter that no chosen notebook takes, ``ParameterError`` where
     parameters do not fit, ``ModelError`` where something would have to be downloaded and the Hub cannot be reached.

@@ -1,15 +1,16 @@
 """The process that judges pairs of answers for :mod:`tts.tasks.grading`, and what becomes of it: too slow, too large, or lost."""
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 PATIENCE = 20  # wall time over processor time: on a busy machine a judge may wait for its turn that long
-_TRIES = 2  # of a pair whose judge was lost, by whatever takes a process
 _START = 120.0  # seconds for a process to load math-verify
 
 
@@ -36,21 +37,21 @@ class Judge:
         for text in (gold, answer):
             if text in self.hopeless:
                 return self.hopeless[text]
-        for _ in range(_TRIES):
+        for _ in range(2):  # where its judge was lost, by whatever takes a process, a pair has another try
             if self.process is None:
                 self._start()
-            parsed, deadline = 0, time.monotonic() + PATIENCE * self.seconds
+            parsed, certain, deadline = 0, False, time.monotonic() + PATIENCE * self.seconds
             try:
                 self._connection.send((gold, answer))
                 while (equal := self._receive(deadline)) is None:
                     parsed += 1
                 return equal
             except (EOFError, OSError) as error:  # it is late, or has ended: at its own limit, or by whatever takes a process
-                late = isinstance(error, TimeoutError)
-                certain = not late and self.process is not None and self.process.wait() == -signal.SIGPROF
-                self.close()
                 self.deaths += 1
-                if late or certain:
+                if certain := error.args == (-signal.SIGPROF,):
+                    break
+                self.close()  # else the pair may still be in the pipe, and be judged in another's place
+                if isinstance(error, TimeoutError):
                     break
             except BaseException:  # its reply is still to come, and nobody will wait for it
                 self.close()
@@ -62,17 +63,23 @@ class Judge:
 
     def close(self) -> None:
         if self.process is not None:
-            with self.process:
-                self.process.kill()
+            with self.process, suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self._connection.close()
             self.process = None
 
     def _start(self) -> None:
         self._connection, its_end = Pipe()
         command = [sys.executable, "-m", "tts.tasks.judge_process", *map(str, (its_end.fileno(), self.memory_mb, self.seconds))]
-        nothing = subprocess.DEVNULL
         with its_end:
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, pass_fds=[its_end.fileno()])
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[its_end.fileno()],
+                process_group=0,
+            )
         try:
             self._receive(time.monotonic() + _START)
         except BaseException as error:
@@ -86,7 +93,9 @@ class Judge:
         while not self.stop.is_set():
             left = deadline - time.monotonic()
             if self._connection.poll(min(1, max(0, left))):
-                return self._connection.recv()
+                if isinstance(said := self._connection.recv(), tuple):
+                    raise OSError(*said)  # the fork that judged ended with a status
+                return said
             if left <= 0:
                 raise TimeoutError
         raise Stopped

@@ -16,19 +16,25 @@ from tts.tasks.answer_text import members
 
 
 def main(connection: Connection, memory_mb: int, seconds: float) -> None:
-    """Says None once it can judge; then per pair None for each side that was parsed, and whether they are equal.
+    """Says None once it can judge; then a fork of it says, per pair, None for each side that was parsed, and whether they are equal.
 
-    The system kills it where a pair takes more than ``seconds`` of processor time, so that a busy machine changes no verdict; and by
-    SIGIO where its parent is gone, whatever it is in the middle of: nobody writes to its standard input, which then ends.
+    The system kills the fork where a pair takes more than ``seconds`` of processor time, so that a busy machine changes no verdict; its
+    exit status is said, as a tuple, and the next fork need not load math-verify. Where the parent is gone SIGIO ends all, whatever they
+    are in the middle of: nobody writes to their standard input, which then ends.
     """
     with suppress(ValueError, OSError):  # not on every system; the time limit still holds
         resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who ask, and reaches all: it must not become a verdict
-    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETOWN, -os.getpgrp())
     fcntl.fcntl(0, fcntl.F_SETFL, os.O_ASYNC)
     logging.disable(logging.CRITICAL)
     _verified(_understood("1"), _understood("2"))  # loads grammars
     connection.send(None)
+    while fork := os.fork():
+        _, status = os.waitpid(fork, 0)
+        if status == 0:
+            return
+        connection.send((os.waitstatus_to_exitcode(status),))
     with suppress(EOFError):
         while True:
             pair, sides = connection.recv(), []

@@ -46,9 +46,8 @@ def train_prm(
 ) -> Path:
     """Labels the policy's own solutions by rollouts, trains an adapter and a head on them, and saves both with a card.
 
-    The card says how well both tell held-out solutions, beside what the policy's own likelihood does, which needs no training. Better
-    give problems that the policy was not trained on. Labels and checkpoint lie in ``scratch``; ``batch`` sequences are decoded or read
-    at once.
+    The card says how well both tell held-out solutions, beside the policy's own likelihood, which needs no training. Better give problems
+    that the policy was not trained on. Labels and checkpoint lie in ``scratch``; ``batch`` sequences are decoded or read at once.
 
     Raises :class:`tts.models.hub.ModelError` where the policy cannot be loaded, ``ValueError`` where it finished no solution, all of its
     solutions are right or all wrong, or problems are too few.
