@@ -71,14 +71,10 @@ class Judge:
     def _start(self) -> None:
         self._connection, its_end = Pipe()
         command = [sys.executable, "-m", "tts.tasks.judge_process", *map(str, (its_end.fileno(), self.memory_mb, self.seconds))]
+        nothing = subprocess.DEVNULL
         with its_end:
             self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[its_end.fileno()],
-                process_group=0,
+                command, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, pass_fds=[its_end.fileno()], process_group=0
             )
         try:
             self._receive(time.monotonic() + _START)

@@ -19,8 +19,7 @@ def main(connection: Connection, memory_mb: int, seconds: float) -> None:
     """Says None once it can judge; then a fork of it says, per pair, None for each side that was parsed, and whether they are equal.
 
     The system kills the fork where a pair takes more than ``seconds`` of processor time, so that a busy machine changes no verdict; its
-    exit status is said, as a tuple, and the next fork need not load math-verify. Where the parent is gone SIGIO ends all, whatever they
-    are in the middle of: nobody writes to their standard input, which then ends.
+    status is said, as a tuple, and another takes its place. SIGIO ends all where the parent is gone, for then their standard input ends.
     """
     with suppress(ValueError, OSError):  # not on every system; the time limit still holds
         resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
