@@ -15,6 +15,7 @@ from scripted import ScriptedPolicy, ScriptedPRM, root
 from typer.testing import CliRunner
 
 from tts.analysis.search_losses import follow, where_lost
+from tts.common.paths import NOTEBOOKS
 from tts.generate.grid import Grid
 from tts.report import explorer, html
 from tts.report.explorer import Explorer, page, tree
@@ -133,3 +134,15 @@ def test_formulas_are_drawn_without_a_script_from_elsewhere(tmp_path):
     page = html.build([tmp_path / "a.ipynb"], {}, tmp_path / "report.html", "t").read_text()
     assert page.count("<math") == 2 and page.count('display="block"') == 1 and "<mi>k</mi>" in page and "$n$" not in page
     assert "nonsense" in page
+
+
+def test_every_formula_of_the_notebooks_is_one_that_the_report_can_draw():
+    """What is not known to it stays as its command, with the backslash."""
+    formulas = [
+        found
+        for path in sorted(NOTEBOOKS.glob("*.ipynb"))
+        for cell in nbformat.read(path, 4).cells
+        if cell.cell_type == "markdown"
+        for found in html._FORMULA.finditer(cell.source)
+    ]
+    assert len(formulas) > 40 and not [found[0] for found in formulas if "\\" in html._mathml(found) or "$" in html._mathml(found)]
