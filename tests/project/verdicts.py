@@ -39,8 +39,8 @@ def written(text: str, ledger: pd.DataFrame) -> str:
         of_scope = ledger[ledger["scope"] == found[3]]
         if found[2] == "table":
             rows = of_scope[of_scope["verdict"] != "not tested"].to_dict("records")
-            cells = [(row["claim"], row["verdict"], findings.formatted(row), findings.over_rules(row)) for row in rows]
-            lines = table(["claim", "verdict", "contrast", "rules"], cells)
+            cells = [(row["claim"], row["verdict"], findings.formatted(row), findings.over_rules(row), row["detail"]) for row in rows]
+            lines = table(["claim", "verdict", "contrast", "rules", "what was compared"], cells)
         elif found[2] == "together":
             rows = [(row.Index, row.together, row.released, row[2]) for row in real_models.verdicts(ledger, found[3]).itertuples()]
             lines = table(["claim", "together", "released", found[3]], rows)

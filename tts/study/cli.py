@@ -350,7 +350,7 @@ def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: Unit = "samples"
     learnt_on = ", ".join(f"{count} of {name}" for name, count in plan.learnt_on.items())
     console.print(
         f"Learnt on {learnt_on}; accuracies are cross-fitted, with 95 % intervals. A problem is easy where the mean "
-        f"PRM score of {plan.peek} samples is {plan.thresholds[0]:.2f} or more, hard below {plan.thresholds[1]:.2f}.",
+        f"PRM score of {plan.peek} samples is {plan.thresholds[0]:.2g} or more, hard below {plan.thresholds[1]:.2g}.",
         soft_wrap=False,
     )
 
