@@ -46,6 +46,12 @@ def test_counts_of_other_problems_are_kept_beside(counts):
     assert len(pd.read_csv(path)) == 12 and len(difficulty.known_pass_at_1(GRID, "policy-6k", "pocket-main")) == 6
 
 
+def test_counts_of_fewer_samples_do_not_replace_those_of_more(counts):
+    with pytest.raises(ValueError, match="has counts of . samples, which fewer would not replace; give as many or more"):
+        difficulty.commit_counts(counts.assign(samples=counts["samples"] - 1, correct=0), "pocket-main")
+    difficulty.commit_counts(counts.assign(samples=counts["samples"] - 1, correct=0, weights="others"), "pocket-main")
+
+
 def test_ids_that_are_numbers_are_known_again(tmp_path, monkeypatch):
     monkeypatch.setattr(difficulty, "COUNTS", tmp_path / "difficulty")
     path = tmp_path / "mine.jsonl"

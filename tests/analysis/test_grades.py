@@ -195,6 +195,16 @@ def test_a_judge_that_is_lost_changes_no_verdict(idle, lost):
         assert grader.judge.deaths == (0 if lost == "process" else 2), "a fork goes on without the process that it comes from"
 
 
+def test_a_signal_of_the_limit_from_elsewhere_is_no_verdict():
+    """The pair that was sent is still to be read: its reply must not become another's."""
+    with Grader() as grader:
+        assert grader.right("x+1", "1+x")
+        for gold, answer, equal in [("5", r"\frac{10}{2}", True), (r"\sqrt{9}", "8", False), ("9", r"\frac{18}{2}", True)]:
+            os.kill(descendants(grader.judge.process.pid)[0], signal.SIGPROF)
+            assert grader.judge.verdict(gold, answer) is equal
+        assert not grader.judge.hopeless
+
+
 def kill(pids, idle):
     """Kills processes while they wait, or stops them and kills them when they have been asked."""
     for pid in pids:

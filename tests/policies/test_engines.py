@@ -333,6 +333,10 @@ def test_relative_folders_in_addresses_are_made_absolute(monkeypatch, tmp_path):
         presets.anchored_names("http://h:1/v1#m?tokenizer=mine&context=5", Path()) == f"http://h:1/v1#m?tokenizer={tmp_path}/mine&context=5"
     )
     assert presets.anchored_names("vllm:mine", Path()) == f"vllm:{tmp_path}/mine"
+    for known in ("policy-6k", "implicit:policy-216k", "pocket-main"):
+        (tmp_path / known.rpartition(":")[2]).mkdir()
+        assert presets.anchored_names(known, Path()) == known, "a folder of the name hides none"
+    assert presets.anchored_names("./policy-6k", Path()) == f"{tmp_path}/policy-6k"
 
 
 def test_a_served_models_size_is_its_files_or_what_its_name_states():

@@ -46,6 +46,9 @@ def test_a_region_lists_what_is_decided():
     told = "1 supported, 0 contradicted, 1 undecided, 0 not tested"
     line = "- supported: A beats B (+5.0 [+1.0, +9.0]; 8 of 9 rules agree: -2.0 to +7.0; 1 decided against)"
     table = verdicts.written("<!-- table: pocket -->\n<!-- end of ledger -->", ledger.assign(claim=["ab", "cd"], detail="A less B"))
-    assert "| ab | supported | +5.0 [+1.0, +9.0] | 8 of 9 rules agree: -2.0 to +7.0; 1 decided against | A less B |\n| cd | undecided |" in table
+    assert (
+        "| ab | supported | +5.0 [+1.0, +9.0] | 8 of 9 rules agree: -2.0 to +7.0; 1 decided against | A less B |\n| cd | undecided |"
+        in table
+    )
     text = "a\n<!-- ledger: pocket -->\nold\n<!-- end of ledger -->\nb"
     assert verdicts.written(text, ledger) == f"a\n<!-- ledger: pocket -->\n*Pocket: {told}.*\n\n{line}\n<!-- end of ledger -->\nb"

@@ -88,10 +88,15 @@ def _path(problem_set: str) -> Path:
 
 
 def commit_counts(counts: pd.DataFrame, problem_set: str) -> Path:
-    """Adds counts to the committed file, in place of older ones of the same policy and problems."""
+    """Adds counts to the committed file, in place of older ones of the same policy and problems; ValueError for fewer samples."""
     path = _path(problem_set)
     if path.exists():
-        counts = pd.concat([_read(path), counts]).drop_duplicates(["policy", "problem_id"], keep="last")
+        both = counts.merge(older := _read(path), on=["policy", "weights", "problem_id", "problem"])
+        if (fewer := both[both["samples_x"] < both["samples_y"]]).size:
+            raise ValueError(
+                f"{path} has counts of {fewer['samples_y'].max()} samples, which fewer would not replace; give as many or more"
+            )
+        counts = pd.concat([older, counts]).drop_duplicates(["policy", "problem_id"], keep="last")
     write_text(path, counts.sort_values(["policy", "problem_id"]).to_csv(index=False))
     return path
 

@@ -1,8 +1,7 @@
 """What became of each step that a search sampled, and where it lost the right answer.
 
 Whether an open solution is still right, the exact checker of the pocket problems tells. It wants the operations of the expression as
-it stands: ``1+(2+3)`` begun with ``1+2=3`` counts as wrong, though it may lead to the right answer. Of a complete solution the answer
-decides.
+it stands: ``1+(2+3)`` begun with ``1+2=3`` counts as wrong, though it may lead to the right answer. A complete solution is as its answer.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,7 @@
 """Statistics of test-time scaling: pool estimators for every n, and intervals paired by problem.
 
 The estimators are of subsets of ``n`` samples of one problem's pool: ``correct`` says which samples are right, ``groups`` numbers
-their answers, -1 for none, which neither wins nor votes. Ties are broken at random. All raise ``ValueError`` where ``n`` is not in
-1..len(correct).
+their answers, -1 for none, which neither wins nor votes. Ties are broken at random. All raise ``ValueError`` unless 1 <= n <= len(correct).
 """
 
 from collections.abc import Callable, Sequence

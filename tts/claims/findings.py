@@ -115,7 +115,7 @@ def _parameters(check: Callable[..., Finding]) -> type[BaseModel]:
     """What a check takes beside a scope."""
     taken = [p for p in inspect.signature(check).parameters.values() if p.name != "scope"]
     fields: dict[str, Any] = {p.name: (p.annotation, ... if p.default is p.empty else p.default) for p in taken}
-    return create_model("parameters", __config__=ConfigDict(extra="forbid"), **fields)
+    return create_model("parameters", __config__=ConfigDict(extra="forbid", strict=True), **fields)
 
 
 def read(path: Path = CLAIMS) -> Ledger:

@@ -114,8 +114,7 @@ def _solution(row: dict, where: str, split: str) -> Labelled:
 
 def _of_mr_ben(row: dict, where: str, lines: list[str]) -> Labelled:
     """Mr-Ben's steps are lines, but its labels are numbers of the steps as a solution itself counts them, where it does: lines without a
-    number of their own belong to the step before. In 135 wrong solutions of its chemistry lines and numbers differ, and no label is
-    above the last number.
+    number of their own belong to the step before. In 135 wrong solutions of its chemistry they differ; no label exceeds the numbers.
     """
     counted = any(re.match(r"\s*Step \d", line) for line in lines)
     steps: list[str] = []

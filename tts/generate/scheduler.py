@@ -59,8 +59,7 @@ def _models(item: Work) -> tuple[str | None, str | None]:
 
 
 class Waiting:
-    """Chunks that wait for a worker, in the order in which they are to be made; one that is made from what another leaves, once that
-    one is stored.
+    """Chunks that wait for a worker, in the order in which they are to be made; one that another is made from has to be stored first.
 
     Scores need their pool. Searches of the same problems by the same policy follow one another, as each is given the steps of those
     before it: so all that a chunk is made from follows from the order of the work, not from which worker was faster.

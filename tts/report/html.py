@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tts.report.comparison_plots import VERDICT_FIELDS
 from tts.store.store import StoreError
 
 _REMOTE = re.compile(r'<script[^>]*\bsrc="https?://[^>]*>\s*</script>|<link[^>]*href="https?://[^>]*>')
-_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
+_FORMULA = re.compile(r"```.*?```|`[^`\n]*`|(?<!\\)\$\$(.+?)\$\$|(?<![\\$])\$(?=\S)([^$\n]+?)(?<=\S)\$(?!\d)", re.DOTALL)
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _STYLE = """<style>
 summary { display: list-item; cursor: pointer; color: #888; font-size: 80%; }
@@ -77,11 +78,12 @@ def _cells(path: Path) -> list[nbformat.NotebookNode]:
 
 
 def _mathml(formula: re.Match[str]) -> str:
-    """A formula as browsers draw it by themselves: MathJax would have to be fetched."""
-    try:
-        return convert(formula[1] or formula[2], display="block" if formula[1] else "inline")
-    except Exception:  # whatever a reader's notebook has between two dollars
-        return formula[0]
+    """A formula by Pandoc's rule, as browsers draw it by themselves, where MathJax would have to be fetched; code stays as it is."""
+    with suppress(Exception):  # whatever a reader's notebook has between two dollars
+        drawn = convert(formula[1] or formula[2], display="block" if formula[1] else "inline")
+        if not re.search(r"<(?!/?m)|href|style", drawn):  # neither a script nor a link
+            return drawn
+    return formula[0]
 
 
 def _html(text: str) -> nbformat.NotebookNode:

@@ -15,8 +15,7 @@ def beam_search(root: Candidate, n: int, width: int, max_steps: int = 40) -> Sea
     shrinks and never refills, and it is never scored or expanded again. Steps cut off by a token limit drop out, and so do candidates
     that are still open after ``max_steps``.
 
-    Returns the finished candidates that kept their places, in the order in which they finished. Raises ValueError where ``n`` is not a
-    positive multiple of ``width``.
+    Returns the finished candidates that kept their places, as they finished. Raises ValueError unless ``width`` divides ``n``.
     """
     check_budget(n, width)
     finished: list[Candidate] = []

@@ -143,8 +143,7 @@ def at_equal_tokens(evidence: Evidence, at: Setting, bins: np.ndarray, peek: int
 def efficiency(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bins: np.ndarray) -> dict:
     """The efficiency gain of the cross-fitted strategy over majority voting, in samples and in policy tokens.
 
-    Tokens of the strategy are those of the methods chosen on all problems; what the PRM reads is not counted. ``unknown`` where
-    tokens are.
+    Tokens of the strategy are those of the methods chosen on all problems; what the PRM reads is not counted. Unknown stays ``unknown``.
     """
     asked = (at.problem_set, at.policy)
     budgets, searched = evidence.pool_budgets, sorted(evidence.grid.budgets)

@@ -100,7 +100,7 @@ def declaration(notebook: str) -> Declaration:
     if notebook not in notebooks():
         raise NotebookError(f"no notebook {notebook!r:.200}; there are {', '.join(notebooks())}")
     path = NOTEBOOKS / f"{notebook}.ipynb"
-    return _declared(path, path.stat().st_mtime_ns)
+    return _declared(path, path.stat().st_mtime_ns).model_copy(deep=True)
 
 
 @lru_cache  # asked for again and again, each time some milliseconds

@@ -21,12 +21,14 @@ from tts.exchange import summary
 from tts.generate import runner
 from tts.generate.grid import Grid, explain
 from tts.models import hub
+from tts.models.files import POCKET_FOLDER
 from tts.policies import address_in
 from tts.store.imported import Import, all_of, check_asked, is_imported
 from tts.store.store import Store, StoreError
 from tts.study.experiment import Experiment, experiment_of
 from tts.study.parameters import SETTINGS, check, declaration
 from tts.tasks.maths import absent as absent_sets
+from tts.tasks.problems import problem_sets
 
 PRESETS = NOTEBOOKS / "presets"
 OWN = "own"  # the folder below a preset's figures for those of changed parameters, which has a folder for each change
@@ -249,7 +251,7 @@ def _anchored(given: dict, notebooks: Iterable[str], folder: Path) -> dict:
 
 
 def anchored_names(value: object, folder: Path) -> object:
-    """A name of a model or problem set, or a list or mapping of such names, with relative paths made absolute."""
+    """A name of a model or problem set, or a list or mapping of such, with relative paths made absolute; known names are no paths."""
     if isinstance(value, list):
         return [anchored_names(item, folder) for item in value]
     if isinstance(value, dict):
@@ -260,7 +262,8 @@ def anchored_names(value: object, folder: Path) -> object:
         return re.sub(r"(?<=[?&]tokenizer=)[^&]+", lambda found: str(anchored_names(found[0], folder)), value)
     family, separator, path = value.rpartition(":")
     place = folder / os.path.expanduser(path)
-    if family == "reasoning-gym" or not path or not os.path.exists(place):
+    known = path in problem_sets() or (os.sep not in path and (POCKET_FOLDER / path).is_dir())
+    if family == "reasoning-gym" or not path or known or not os.path.exists(place):
         return value
     return f"{family}{separator}{place.resolve()}"
 

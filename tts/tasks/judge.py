@@ -48,7 +48,8 @@ class Judge:
                 return equal
             except (EOFError, OSError) as error:  # it is late, or has ended: at its own limit, or by whatever takes a process
                 self.deaths += 1
-                if certain := error.args == (-signal.SIGPROF,):
+                late = deadline - time.monotonic() <= (PATIENCE - 1) * self.seconds  # else the signal came from elsewhere
+                if certain := late and error.args == (-signal.SIGPROF,):
                     break
                 self.close()  # else the pair may still be in the pipe, and be judged in another's place
                 if isinstance(error, TimeoutError):

@@ -38,17 +38,13 @@ def load_problems(name: str, count: int | None = None, split: str = "test", seed
     return Dataset.from_list(problem_rows(name, count, split, seed))
 
 
-def problem_rows(
-    name: str,
-    count: int | None = None,  # None takes a whole file, or 200
-    split: str = "test",  # one of development, selection, confirmation, test; of the study's sets selection, test, all; files have none
-    seed: int = 0,  # of reasoning-gym
-) -> list[dict]:
+def problem_rows(name: str, count: int | None = None, split: str = "test", seed: int = 0) -> list[dict]:
     """Problems of a set (``id``, ``problem``, ``answer``, ``task``), in the order of their ids; a longer list starts with the shorter one.
 
     ``name`` is ``pocket-main``, ``pocket-hard``; ``math500``, ``aime24`` from the Hub, or ``math500:FILE`` from a copy;
     ``reasoning-gym:TASK``, with options as in ``reasoning-gym:leg_counting,max_animals=5``; or a JSONL or Parquet file with ``problem``,
-    ``answer`` and perhaps ``id``, of mathematics or, as ``TASK:FILE``, a task.
+    ``answer`` and perhaps ``id``, of mathematics or, as ``TASK:FILE``, a task. ``count`` None is a whole file, or 200. ``split`` is
+    development, selection, confirmation or test; selection, test or ``all`` of the study's sets; files have none. ``seed``: reasoning-gym.
 
     A problem of the study's sets is for ``selection`` or ``test`` by the first byte of the SHA-256 of its text, odd or even: 245 and 255 of
     MATH-500, 16 and 14 of AIME24. Its id is made of the same hash, so that a copy gives the same problems the same samples.

@@ -160,9 +160,8 @@ def loss(prm: AdaptedHead, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 def judged(scorer: StepScorer, rows: Sequence[dict]) -> dict:
     """How well a PRM tells held-out values, as it scores them in use.
 
-    Cross-entropy over the steps of all solutions, beside that of their mean; the area under the ROC curve over those steps, and,
-    which is what selection needs, over the solutions of one problem, scored by the product of their steps: the mean over problems
-    that have right and wrong ones.
+    Cross-entropy over the steps of all solutions, beside that of their mean; the area under the ROC curve over those steps, and, which is
+    what selection needs, over the solutions of one problem, by the product of their steps: the mean over problems with both kinds.
     """
     solutions = [(row, solution) for row in rows for solution in row["solutions"]]
     scores, _ = scorer.score([(row["id"], row["problem"]) for row, _ in solutions], [tuple(one["steps"]) for _, one in solutions])

@@ -59,8 +59,7 @@ def all_models(store: Store) -> None:
 def sample_solutions() -> None:
     """The set that PRMs are judged on: sampled solutions of development problems, as many right as wrong ones of each policy if possible.
 
-    A policy that is hardly ever right (or wrong) gives what it has; the rest is made up from the others. The problems of the two
-    splits differ.
+    A policy that is hardly ever right (or wrong) gives what it has; the rest is made up from the others. The splits share no problem.
     """
     of_each = [_sampled(policy) for policy in FAMILY]
     for split, count in PER_POLICY.items():
