@@ -79,7 +79,7 @@ def check_drawn(name: str, count: int | None, split: str) -> None:
     if count is not None and count > MOST:
         raise ProblemError(f"the number of problems of {name} must be at most {MOST}; given {count}")
     if split == "all":
-        raise ProblemError(f"{name} has no split 'all': its problems are drawn for development, selection or test")
+        raise ProblemError(f"{name} has no split 'all': its problems are drawn for development, selection, confirmation or test")
 
 
 def fingerprint(problems: list[dict]) -> str:
