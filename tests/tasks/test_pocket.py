@@ -78,6 +78,8 @@ def test_splits_never_meet_and_lists_grow_at_the_end():
         assert all(p.split == "test" for p in tests) and len({p.text for p in tests}) == 60
         fresh, opened = held_out(name, "confirmation", 400), held_out(name, "selection", OPENED)
         assert all(p.split == "selection" for p in fresh) and not {p.text for p in fresh} & {p.text for p in opened}
+        again = {p.text for p in held_out(name, "confirmation-2", 400)}
+        assert not again & {p.text for p in (*opened, *held_out(name, "confirmation", OPENED))}
     stream = training_problems(0)
     assert all(next(stream).split == "train" for _ in range(500))
 

@@ -71,7 +71,7 @@ def test_more_than_a_half_holds_is_refused(copy):
 
 @pytest.mark.parametrize(
     ("name", "split"),
-    [("math500", "development"), ("math500", "confirmation"), ("pocket-main", "all"), ("reasoning-gym:basic_arithmetic", "all")],
+    [("math500", "development"), ("math500", "confirmation-2"), ("pocket-main", "all"), ("reasoning-gym:basic_arithmetic", "all")],
 )
 def test_splits_that_a_set_does_not_have_are_refused(copy, name, split):
     with pytest.raises(ProblemError, match=f"has no {split} problems; choose selection" if name == "math500" else "has no split 'all'"):

@@ -290,17 +290,28 @@ def efficiency(scope: Scope) -> Finding:
 
 
 def gain_by_prm(scope: Scope, method: str, over: str = "") -> Finding:
-    """The slope of a method's accuracy, or of its gain over another, over ln F1 of error localisation (Liu et al. 2025, Fig 6).
+    """The slope of a method's accuracy, or of its gain over another, over ln F1 of error localisation (Liu et al. 2025, Fig 6)."""
+    columns = {prm: _with_prm(scope, prm, method, over) for prm in _quality(scope)}
+    return _over_quality(scope, columns, f"{method} - {over}" if over else f"accuracy of {method}")
 
-    The mean over the searchers; over all PRMs, which are few: the interval is for other PRMs and other problems.
+
+def voting(scope: Scope, first: dict[str, str], second: dict[str, str]) -> Finding:
+    """By how much less best-of-N moves between two rules, whichever way, per unit of ln F1 of the PRM (Liu et al. 2025, Table 2)."""
+    one, other = (scope.changed(rule=Rule(**rule)) for rule in (first, second))
+    moves = {prm: _with_prm(one, prm, "best_of_n") - _with_prm(other, prm, "best_of_n") for prm in _quality(scope)}
+    columns = {prm: move * np.sign(move.mean()) for prm, move in moves.items()}
+    return _over_quality(scope, columns, f"{one.rule} instead of {other.rule} moves best-of-N so much less", -1)
+
+
+def _over_quality(scope: Scope, columns: Mapping[str, np.ndarray], what: str, sign: int = 1) -> Finding:
+    """The slope over ln F1 of error localisation of what each PRM gives, ``(problems,)``; or that slope with its sign turned.
+
+    All PRMs of the scope, which are few: the interval is for other PRMs and other problems.
     """
-    quality = _quality(scope)
-    x = np.log(list(quality.values()))
-    columns = np.stack([_with_prm(scope, prm, method, over) for prm in quality], 1)
-    named = ", ".join(f"{short(prm)} {f1:.2f} {y:+.1%}" for (prm, f1), y in zip(quality.items(), columns.mean(0)))
-    what = f"{method} - {over}" if over else f"accuracy of {method}"
-    detail = f"{what} per unit of ln F1, {len(x)} PRMs: {named}"
-    return Finding.of(stats.of_few(columns, x), "points", detail, df=len(x) - 2)
+    f1, values = _quality(scope), np.stack(list(columns.values()), 1)
+    named = ", ".join(f"{short(prm)} {f1[prm]:.2f} {y:+.1%}" for prm, y in zip(columns, values.mean(0)))
+    detail = f"{what} per unit of ln F1, {len(columns)} PRMs: {named}"
+    return Finding.of(stats.of_few(sign * values, np.log(list(f1.values()))), "points", detail, df=len(columns) - 2)
 
 
 def poor_prms(scope: Scope, method: str, over: str) -> Finding:
@@ -341,17 +352,6 @@ def localisation_f1(prm: str) -> float:
 def _measured_f1(prm: str, weights: str) -> float:
     """F1 of a PRM of these weights: other weights under its name are judged anew."""
     return pathologies.judge(prm, labelled.read("test")).f1
-
-
-def voting(scope: Scope, first: dict[str, str], second: dict[str, str]) -> Finding:
-    """How far best-of-N moves between two rules with the weak PRM, less how far with the good one (Liu et al. 2025, Table 2)."""
-    rules = [Rule(**rule) for rule in (first, second)]
-    prms = scope.poor_prms()[0], scope.good_prm
-    ends = [[scope.changed(rule=rule).of_searchers("best_of_n", prm) for rule in rules] for prm in prms]
-    moves = np.stack([one - other for one, other in ends], 1)
-    contrast = stats.bootstrap(moves, lambda means: np.abs(means[..., 0]) - np.abs(means[..., 1]))
-    moved = " and ".join(f"{short(prm)} {move:+.1%}" for prm, move in zip(prms, moves.mean(0)))
-    return Finding.of(contrast, "points", f"{rules[0]} instead of {rules[1]} moves best-of-N by: {moved}")
 
 
 def external_over_internal(scope: Scope) -> Finding:

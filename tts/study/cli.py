@@ -319,7 +319,7 @@ def difficulty_(
     problems: Annotated[str, typer.Option(help="problem set", callback=_placed)] = "pocket-main",
     count: Annotated[int, typer.Option(help="how many of its problems")] = 200,
     samples: Annotated[int, typer.Option(help="separate samples a problem")] = 256,
-    split: Annotated[str, typer.Option(help="development, selection, confirmation or test problems")] = "test",
+    split: Annotated[str, typer.Option(help="development, selection, confirmation, confirmation-2 or test problems")] = "test",
 ) -> None:
     """Counts right samples per problem, from samples no method is judged on, and keeps the counts under data/difficulty."""
     grid = tts.grid_of(problems={problems: count}, policies=policies, methods=["majority"], samples=samples, budgets=[1], split=split)

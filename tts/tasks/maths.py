@@ -117,7 +117,7 @@ def absent(names: Iterable[str]) -> list[str]:
 
 def _half(name: str, rows: list[dict], split: str) -> list[dict]:
     """The rows of a study's set that belong to a split, with ids made of their texts."""
-    if split in ("development", "confirmation"):
+    if split not in ("selection", "test", "all"):
         raise ProblemError(f"{name} has no {split} problems; choose selection, test or all")
     hashes = [hashlib.sha256(" ".join(row["problem"].split()).encode()).digest() for row in rows]
     return [row | {"id": f"{name}-{of.hex()[:12]}"} for row, of in zip(rows, hashes) if split in ("all", ("test", "selection")[of[0] % 2])]

@@ -30,7 +30,9 @@ STYLES: tuple[Style, ...] = ("terse", "verbose")
 
 # A problem's split follows from its text alone, so no held-out problem can be trained on: one in 16 belongs to each of these.
 _HELD_OUT = ("development", "selection", "test")
-OPENED = 1000  # problems of the selection split that confirmation leaves out; studies had seen its first 300
+# Splits that are drawn anew from the selection bucket, each without the first problems of the splits that were opened before it.
+_AGAIN = {"confirmation": ("selection",), "confirmation-2": ("selection", "confirmation")}
+OPENED = 1000  # those first problems; studies had seen 300 of either set, or fewer
 
 _OPERATORS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 
@@ -204,14 +206,15 @@ SETS: dict[str, Callable[[random.Random], PocketProblem]] = {"pocket-main": rand
 def held_out(name: str, split: str, count: int) -> tuple[PocketProblem, ...]:
     """The first ``count`` distinct problems of a set's split; raises ``KeyError`` where ``name`` is no pocket problem set.
 
-    The split ``confirmation`` is of problems of the selection split, drawn anew, but for the first :data:`OPENED` of that.
+    The splits ``confirmation`` and ``confirmation-2`` are of problems of the selection split, drawn anew, but for the first
+    :data:`OPENED` of each split before them.
     """
-    rng = random.Random(f"{split} of {name}")
-    opened = {problem.text for problem in held_out(name, "selection", OPENED)} if split == "confirmation" else set()
+    rng, before = random.Random(f"{split} of {name}"), _AGAIN.get(split, ())
+    opened = {problem.text for earlier in before for problem in held_out(name, earlier, OPENED)}
     drawn: dict[str, PocketProblem] = {}
     while len(drawn) < count:
         problem = SETS[name](rng)
-        if problem.split == ("selection" if opened else split) and problem.text not in opened:
+        if problem.split == ("selection" if before else split) and problem.text not in opened:
             drawn.setdefault(problem.text, problem)
     return tuple(drawn.values())
 

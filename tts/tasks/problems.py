@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tts.tasks.base import Task
 
 MOST = 100_000  # problems that are generated; a larger number is a slip
-Split = Literal["development", "selection", "confirmation", "test", "all"]
+Split = Literal["development", "selection", "confirmation", "confirmation-2", "test", "all"]
 SPLITS: tuple[str, ...] = get_args(Split)
 FILES = (".jsonl", ".parquet")
 
@@ -44,7 +44,8 @@ def problem_rows(name: str, count: int | None = None, split: str = "test", seed:
     ``name`` is ``pocket-main``, ``pocket-hard``; ``math500``, ``aime24`` from the Hub, or ``math500:FILE`` from a copy;
     ``reasoning-gym:TASK``, with options as in ``reasoning-gym:leg_counting,max_animals=5``; or a JSONL or Parquet file with ``problem``,
     ``answer`` and perhaps ``id``, of mathematics or, as ``TASK:FILE``, a task. ``count`` None is a whole file, or 200. ``split`` is
-    development, selection, confirmation or test; selection, test or ``all`` of the study's sets; files have none. ``seed``: reasoning-gym.
+    development, selection, confirmation, confirmation-2 or test; selection, test or ``all`` of the study's sets; files have none.
+    ``seed``: reasoning-gym.
 
     A problem of the study's sets is for ``selection`` or ``test`` by the first byte of the SHA-256 of its text, odd or even: 245 and 255 of
     MATH-500, 16 and 14 of AIME24. Its id is made of the same hash, so that a copy gives the same problems the same samples.
@@ -79,7 +80,7 @@ def check_drawn(name: str, count: int | None, split: str) -> None:
     if count is not None and count > MOST:
         raise ProblemError(f"the number of problems of {name} must be at most {MOST}; given {count}")
     if split == "all":
-        raise ProblemError(f"{name} has no split 'all': its problems are drawn for development, selection, confirmation or test")
+        raise ProblemError(f"{name} has no split 'all': its problems are drawn for {', '.join(SPLITS[:-1])}")
 
 
 def fingerprint(problems: list[dict]) -> str:
