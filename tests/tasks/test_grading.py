@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -114,6 +115,30 @@ def test_a_pair_at_its_limit_takes_a_fork_and_not_the_process_that_has_loaded_ma
         assert judge.verdict("1", "1+0+0") and judge.process is process
     finally:
         judge.close()
+
+
+@pytest.mark.slow
+def test_the_limit_holds_where_the_parent_blocks_its_signal():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF})
+    judge = Judge(0.5)
+    try:
+        assert judge.verdict("1", "1000000000!") is False and judge.hopeless == {"1000000000!": False}
+    finally:
+        judge.close()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
+
+
+def test_a_judge_that_is_lost_while_it_starts_has_another_try(monkeypatch):
+    judge, tries = Judge(), []
+
+    def receive(deadline):
+        tries.append(judge.process.pid)
+        raise EOFError
+
+    monkeypatch.setattr(judge, "_receive", receive)
+    with pytest.raises(RuntimeError, match="the grading process did not start"):
+        judge.verdict("1", "2")
+    assert len(set(tries)) == 2 and judge.process is None
 
 
 def test_each_distinct_pair_is_judged_once(grader, monkeypatch):

@@ -69,7 +69,7 @@ class Judge:
             self._connection.close()
             self.process = None
 
-    def _start(self) -> None:
+    def _start(self, again: bool = True) -> None:
         self._connection, its_end = Pipe()
         command = [sys.executable, "-m", "tts.tasks.judge_process", *map(str, (its_end.fileno(), self.memory_mb, self.seconds))]
         nothing = subprocess.DEVNULL
@@ -83,6 +83,8 @@ class Judge:
             self.close()
             if not isinstance(error, (EOFError, OSError)):
                 raise
+            if again and not isinstance(error, TimeoutError):  # lost, by whatever takes a process
+                return self._start(again=False)
             raise RuntimeError(f"the grading process did not start within {_START:.0f} seconds; is math-verify installed?") from None
 
     def _receive(self, deadline: float) -> bool | None:

@@ -24,6 +24,8 @@ def main(connection: Connection, memory_mb: int, seconds: float) -> None:
     with suppress(ValueError, OSError):  # not on every system; the time limit still holds
         resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who ask, and reaches all: it must not become a verdict
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the limit of time, which a parent may ignore or block, and so its children
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
     fcntl.fcntl(0, fcntl.F_SETOWN, -os.getpgrp())
     fcntl.fcntl(0, fcntl.F_SETFL, os.O_ASYNC)
     logging.disable(logging.CRITICAL)

@@ -68,8 +68,10 @@ def train_prm(
     progress = train(prm, loss, batches, schedule, scratch / "prm", output.name, identity, compile=False)
     card = _card(prm, policy, location, rows, recipe, lengths) | {"rollouts": asdict(rollouts)} | progress.card()
     save(prm, policy, card, output)
-    card |= judged(StepScorer(output.name, StepHead(locate(str(output))), batch), rows[:apart])
-    untrained = judged(StepScorer(policy, ImplicitPRM(location), batch), rows[:apart])
+    head, likelihood = StepHead(locate(str(output))), ImplicitPRM(location)
+    head.render.task = likelihood.render.task = task_in(rows)  # whose prompt the solutions were sampled with
+    card |= judged(StepScorer(output.name, head, batch), rows[:apart])
+    untrained = judged(StepScorer(policy, likelihood, batch), rows[:apart])
     write_card(output, card | {f"{name}_of_implicit_policy": untrained[name] for name in ("held_out_auc", "held_out_auc_within_problems")})
     return output
 
