@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stores import hand_written, trajectory
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from tts.analysis import costs, flops, grades, stats
 from tts.analysis.accuracy import Results
-from tts.generate.grid import Grid
 from tts.models.files import load_config
 from tts.models.loading import load_causal_lm
 from tts.report import tables
@@ -22,51 +22,11 @@ from tts.strategy import choices
 from tts.tasks.grading import Grader
 
 
-def trajectory(answer, score, path=(0,), status="finished", tokens=10):
-    steps = ["a step", f"\\boxed{{{answer}}}"] if answer is not None else ["a step", "no answer"]
-    return {"path": list(path), "steps": steps, "scores": [1.0, score] if score is not None else [], "status": status, "tokens": tokens}
-
-
 @pytest.fixture
 def written(tiny_lm, tmp_path):
-    """A store with one pool of four samples, its scores, and a DVTS run of two subtrees, for two problems."""
-    folder = tmp_path / "policy"
-    shutil.copytree(tiny_lm, folder)
-    (folder / "card.json").write_text(json.dumps({"training_flops": 5e6}))
-    file = tmp_path / "problems.jsonl"
-    file.write_text('{"id": "a", "problem": "7,+8=?", "answer": "15"}\n{"id": "b", "problem": "1,+1=?", "answer": "2"}\n')
-    grid = Grid(
-        problems={str(file): 2},
-        policies=[str(folder)],
-        prms=[f"implicit:{folder}"],
-        samples=4,
-        budgets=[2, 4],
-        beam_width=2,
-        aggregate="min",
-        vote="max",
-    )
-    store, policy, prm = Store(tmp_path / "runs"), str(folder), f"implicit:{folder}"
-    answers = {"a": ["15", "14", "14", "15.0"], "b": ["2", None, "3", "3"]}
-    scores = {"a": [0.3, 0.9, 0.1, 0.8], "b": [0.6, 0.9, 0.5, 0.2]}
-    [chunk] = grid.chunks(str(file))
-
-    def rows(make, policy_tokens, prm_tokens):
-        common = {"prompt_tokens": 7, "policy_tokens": policy_tokens, "prm_tokens": prm_tokens}
-        return [
-            {"problem_id": p["id"], "problem": p["problem"], "answer": p["answer"], "trajectories": make(p["id"])} | common for p in chunk
-        ]
-
-    def pool(scored):
-        return lambda i: [trajectory(a, s if scored else None, (n,)) for n, (a, s) in enumerate(zip(answers[i], scores[i]))]
-
-    store.open(grid.spec("cot", policy)).write(chunk, rows(lambda i: [trajectory(answers[i][0], None)], 10, 0), 1.0)
-    store.open(grid.spec("pool", policy, n=4)).write(chunk, rows(pool(False), 40, 0), 1.0)
-    store.open(grid.spec("scores", policy, prm, 4)).write(chunk, rows(pool(True), 40, 60), 1.0)
-    trees = {"a": [trajectory("15", 0.2, (1, 0))], "b": [trajectory("3", 0.9, (0, 1)), trajectory("2", 0.4, (2, 0))]}
-    store.open(grid.spec("dvts", policy, prm, 4)).write(chunk, rows(trees.get, 50, 70), 1.0)
-    for n in (2, 4):
-        store.open(grid.spec("beam_search", policy, prm, n)).write(chunk, rows(lambda i: trees[i][:1] if i == "a" else [], 30, 30), 1.0)
-    return Results(grid, store), str(file), policy, prm
+    results = hand_written(tiny_lm, tmp_path)
+    [problems], [policy], [prm] = results.grid.problems, results.grid.policies, results.grid.prms
+    return results, problems, policy, prm
 
 
 def test_accuracies_by_hand(written):

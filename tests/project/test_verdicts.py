@@ -50,5 +50,10 @@ def test_a_region_lists_what_is_decided():
         "| ab | supported | +5.0 [+1.0, +9.0] | 8 of 9 rules agree: -2.0 to +7.0; 1 decided against | A less B |\n| cd | undecided |"
         in table
     )
+    untested = row | {"verdict": "not tested", "statement": "E beats F", "detail": "no F"}
+    asked = verdicts.written(
+        "<!-- claims: pocket ef ab -->\n<!-- end of ledger -->", pd.DataFrame([row, untested]).assign(claim=["ab", "ef"])
+    )
+    assert asked.splitlines()[1:-1] == ["- not tested: E beats F (no F)", line]
     text = "a\n<!-- ledger: pocket -->\nold\n<!-- end of ledger -->\nb"
     assert verdicts.written(text, ledger) == f"a\n<!-- ledger: pocket -->\n*Pocket: {told}.*\n\n{line}\n<!-- end of ledger -->\nb"

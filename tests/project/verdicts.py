@@ -1,7 +1,8 @@
 """Prose that states verdicts: README and notebooks hold a region per scope, which is written from the ledger of committed outcomes.
 
 A region begins with ``<!-- ledger: SCOPE -->``, with ``<!-- table: SCOPE -->`` for a table of all tested claims, or with
-``<!-- together: SCOPE -->`` for the claims that released models can test too, and ends with ``<!-- end of ledger -->``.
+``<!-- together: SCOPE -->`` for the claims that released models can test too, with ``<!-- claims: SCOPE NAME NAME -->`` for some claims
+by their identifiers, decided or not, and ends with ``<!-- end of ledger -->``.
 ``python tests/project/verdicts.py`` writes all of them anew; a test checks that they are what it would write.
 """
 
@@ -18,8 +19,9 @@ from tts.common.paths import NOTEBOOKS, ROOT
 from tts.generate.grid import Grid
 from tts.report import real_models, summaries
 
-REGION = re.compile(r"(<!-- (ledger|table|together): (\w+) -->\n).*?(<!-- end of ledger -->)", re.DOTALL)
-FILES = [ROOT / "README.md", ROOT / "docs" / "ledgers.md", NOTEBOOKS / "09_findings.ipynb", NOTEBOOKS / "11_real_models.ipynb"]
+REGION = re.compile(r"(<!-- (ledger|table|together|claims): (\w+)((?: [\w-]+)*) -->\n).*?(<!-- end of ledger -->)", re.DOTALL)
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(NOTEBOOKS.glob("*.ipynb"))]
+FILES = [path for path in TEXTS if "<!-- end of ledger -->" in path.read_text(encoding="utf-8")]
 
 
 def committed_scopes() -> dict[str, Scope]:
@@ -33,7 +35,7 @@ def committed_ledger(scopes: dict[str, Scope]) -> pd.DataFrame:
 
 
 def written(text: str, ledger: pd.DataFrame) -> str:
-    """A text with its regions written from a ledger: a line of counts for the scope, and one for each decided claim; or a table."""
+    """A text with its regions written from a ledger: counts and each decided claim, some claims decided or not, or a table."""
 
     def region(found: re.Match[str]) -> str:
         of_scope = ledger[ledger["scope"] == found[3]]
@@ -44,12 +46,20 @@ def written(text: str, ledger: pd.DataFrame) -> str:
         elif found[2] == "together":
             rows = [(row.Index, row.together, row.released, row[2]) for row in real_models.verdicts(ledger, found[3]).itertuples()]
             lines = table(["claim", "together", "released", found[3]], rows)
+        elif found[2] == "claims":
+            lines = [line(of_scope[of_scope["claim"] == name].iloc[0]) for name in found[4].split()]
         else:
             counted, *decided = summaries.findings(of_scope)
             lines = [f"*{counted[0].upper()}{counted[1:]}.*", "", *(f"- {line.split(', ', 1)[1]}" for line in decided)]
-        return "\n".join([found[1].rstrip("\n"), *lines, found[4]])
+        return "\n".join([found[1].rstrip("\n"), *lines, found[5]])
 
     return REGION.sub(region, text)
+
+
+def line(row: pd.Series) -> str:
+    """A claim with its verdict and contrast, or why it is not tested."""
+    told = [findings.formatted(row), findings.over_rules(row)] if row["verdict"] != "not tested" else [row["detail"]]
+    return f"- {row['verdict']}: {row['statement']} ({'; '.join(filter(None, told))})"
 
 
 def table(names: list[str], rows: list[tuple[str, ...]]) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from stores import grid
+from stores import hand_written
 from typer.testing import CliRunner
 
-from tts.generate.runner import fill
+from tts.analysis.accuracy import Results
+from tts.report import samples
 from tts.store.run_spec import Model, RunEngine, RunSpec, TaskKey
 from tts.store.store import Store, StoreError
 from tts.study.cli import app
@@ -97,11 +98,52 @@ def test_an_id_goes_before_a_number(tmp_path):
     assert [store.run(SPEC).row(problem)["problem_id"] for problem in ("1", "2")] == ["1", "2"]
 
 
-def test_a_notebook_shows_samples_of_its_first_policys_pool(tiny_lm, tmp_path, capsys):
-    values = grid(tiny_lm, tiny_lm, methods=["majority", "best_of_n"]).model_dump()
-    fill((experiment := Experiment(tmp_path, **values)).grid, experiment.store)
-    capsys.readouterr()
-    experiment.show_samples(2)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"pool of {tiny_lm}, N = 4, seed 0; problem pocket-main-test-00000")
-    assert [line[:9] for line in lines if line.startswith("sample ")] == ["sample 1:", "sample 2:"]
+STEPS = "a step (1.00) | \\boxed{{{}}} ({:.2f})".format
+
+
+def rows_of(results, n=4, count=3, **changes):
+    results = Results(results.grid.model_copy(update=changes), results.store)
+    [problems], [policy], [prm] = results.grid.problems, results.grid.policies, results.grid.prms
+    return [(title, table.to_numpy().tolist()) for title, table in samples.examples(results, problems, policy, prm, n, count)]
+
+
+def test_a_problem_in_full_has_solutions_votes_and_verdicts(tiny_lm, tmp_path):
+    """By PRM-Max over the lowest step score; of a the pool says 15 (0.3), 14 (0.9), 14 (0.1) and 15.0 (0.8)."""
+    (first, of_a), (second, of_b) = rows_of(hand_written(tiny_lm, tmp_path))
+    assert first == "7,+8=? right answer: 15; the methods differ" and second == "1,+1=? right answer: 2; the methods differ"
+    assert of_a == [
+        ["2 samples", "14", "wrong", STEPS(14, 0.9)],
+        ["2 samples", "15.0", "right", STEPS("15.0", 0.8)],
+        ["CoT (greedy)", "15", "right", "one solution"],
+        ["Majority", "15", "tie, 50% right", "votes 2 against 2 for 14"],
+        ["Best-of-N", "14", "wrong", "best score 0.9 against 0.8 for 15.0"],
+        ["Beam search", "15", "right", "best score 0.2, no other answer"],
+        ["DVTS", "15", "right", "best score 0.2, no other answer"],
+    ]
+    assert of_b[:2] == [["1 samples", "2", "right", STEPS(2, 0.6)], ["2 samples", "3", "wrong", STEPS(3, 0.5)]]
+    assert of_b[-2:] == [
+        ["Beam search", "none", "wrong", "no candidate has an answer"],
+        ["DVTS", "3", "wrong", "best score 0.9 against 0.4 for 2"],
+    ]
+
+
+def test_problems_are_chosen_by_whether_the_methods_agree(tiny_lm, tmp_path):
+    results = hand_written(tiny_lm, tmp_path)
+    titles = lambda **changes: [title.rpartition("; ")[2] for title, _ in rows_of(results, **changes)]  # noqa: E731
+    assert titles(methods=["beam_search"]) == ["every method is right", "no method is right"]
+    assert titles(methods=["best_of_n"]) == ["every method is right", "no method is right"], "the second problem comes first"
+    assert titles(count=1) == ["the methods differ"]
+
+
+def test_at_a_smaller_budget_only_the_first_samples_count(tiny_lm, tmp_path):
+    [(_, of_a), (_, of_b)] = rows_of(hand_written(tiny_lm, tmp_path), n=2, methods=["best_of_n", "dvts"])
+    assert of_a[:2] == [["1 samples", "14", "wrong", STEPS(14, 0.9)], ["1 samples", "15", "right", STEPS(15, 0.3)]]
+    assert of_b[0] == ["1 samples", "2", "right", STEPS(2, 0.6)] and of_b[-1][:3] == ["DVTS", "3", "wrong"]
+
+
+def test_a_notebook_shows_problems_of_its_first_policy_whole(tiny_lm, tmp_path, capsys):
+    results = hand_written(tiny_lm, tmp_path)
+    Experiment(results.store.folder, **results.grid.model_dump()).show_problems(1)
+    said = capsys.readouterr().out
+    assert f"{results.grid.policies[0]}, scored by {results.grid.prms[0]}, N = 4, rule min+max." in said
+    assert "every method is right" in said and "votes 2 against 2 for 14" in said

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from tts.analysis.evidence import Evidence
+from tts.analysis.stats import Interval
+from tts.claims.findings import Finding
 from tts.generate.grid import Grid
 from tts.report import summaries, tables
 from tts.strategy import choices
@@ -67,35 +69,40 @@ def test_few_problems_decide_nothing_and_no_prm_is_needed():
     assert line == "set, 6k, N = 4: Majority is best with 80.0% [58%, 92%], ahead of CoT 20.0%"
 
 
-def test_the_best_prm_is_compared_with_the_others_and_with_majority():
-    rows = pd.DataFrame({"prm": ["prm-a", "prm-b"], "f1": [0.3, 0.7]})
-    evidence = Typed({("prm-a", "best_of_n"): 4, ("prm-b", "best_of_n"): 5, "majority": 16, "cot": 1}, ("prm-a", "prm-b"))
-    [line, fit] = summaries.quality(evidence, rows, (np.nan,) * 3, "policy-6k", 4)
-    assert line == "6k, best-of-4: majority voting is best with 80.0% [58%, 92%], ahead of b (F1 0.70) 25.0%, a (F1 0.30) 20.0%"
-    assert fit == "too few PRMs for a fit of accuracy over F1"
+def test_a_fit_over_prms_is_told_where_there_is_one():
+    rows = pd.DataFrame({"prm": ["prm-a", "prm-b", "prm-c"], "f1": [0.3, 0.5, 0.7]})
+    assert summaries.quality(rows, (np.nan,) * 3) == ["too few PRMs for a fit of accuracy over F1"]
+    assert summaries.quality(rows, (7.66, 44.31, 0.9)) == ["accuracy = 7.66 ln F1 + 44.31, both in per cent, over 3 PRMs, r = 0.90"]
 
 
-def gains(*relative, width=0.1):
-    columns = {"policy": [f"policy-{i}k" for i, _ in enumerate(relative, 1)], "cot": 0.5}
-    for name in ("relative gain", "error reduction"):
-        columns |= {name: relative, f"{name} low": np.array(relative) - width, f"{name} high": np.array(relative) + width}
-    return pd.DataFrame(columns)
+def test_claims_of_methods_are_paired_differences_over_all_policies():
+    right = {("prm-a", "dvts"): 8, ("prm-b", "dvts"): 16, ("prm-a", "best_of_n"): 10, ("prm-b", "best_of_n"): 10, "majority": 4}
+    evidence = Typed(right, ("prm-a", "prm-b"))
+    over = summaries.method_claims(evidence, 4, "best_of_n")
+    assert {claim: 20 * gain.mean() for claim, gain in over.items()} == pytest.approx(
+        {"DVTS beats Best-of-N with a": -2, "DVTS beats Best-of-N with b": 6, "DVTS gains more over Best-of-N with b than with a": 8}
+    )
+    majority = summaries.method_claims(Typed(right), 4, "majority")
+    assert {claim: 20 * gain.mean() for claim, gain in majority.items()} == pytest.approx(
+        {"Best-of-N beats Majority with a": 6, "DVTS beats Majority with a": 4}
+    )
+    assert summaries.method_claims(Typed({"majority": 4}, (), ("majority",)), 4, "best_of_n") == {}
 
 
-def test_one_policy_or_two_show_no_trend():
-    one, two = (summaries.scaling(gains(*relative)) for relative in ((0.5,), (0.5, 0.05)))
-    assert one[0] == "relative gain of compute-optimal TTS over CoT: +50% [+40%, +60%] at 1k"
-    assert one[-1] == "no trend with size: it takes 3 policies, and there is 1"
-    assert two[0].endswith("+50% [+40%, +60%] at 1k, +5% [-5%, +15%] (undecided) at 2k") and two[-1].endswith("there are 2")
-    assert not any("falls" in line or "steadily" in line for line in one + two)
-
-
-def test_a_trend_of_three_policies_is_said_with_how_far_the_ends_lie_apart():
-    falling, level, rising = (summaries.scaling(gains(*relative))[-1] for relative in ((0.9, 0.5, 0.1), (0.2, 0.15, 0.1), (0.1, 0.5, 0.2)))
-    assert falling.startswith("the relative gain falls from each policy to the next larger one of 3 policies; the intervals of")
-    assert falling.endswith("of the smallest and the largest lie apart")
-    assert "falls from each" in level and level.endswith("overlap")
-    assert rising.startswith("the relative gain does not fall at each step of 3 policies")
+def test_a_claim_is_shown_where_its_interval_lies_above_its_margin():
+    """Differences of 20 problems: all the same, so that the interval is the estimate; half, so that it holds 0; too few."""
+    same, half = np.full(20, 0.05), np.repeat([0.5, -0.5], 10)
+    ratio = {name: Finding(2.0, low, 3.0, "bootstrap", "ratio", "", 1.0) for name, low in (("above", 1.5), ("around", 0.5))}
+    given = {"more": same, "less": -same, "either": half, "few": same[:9], "why": "no PRM"} | ratio
+    given["an interval"] = Interval(0.1, 0.05, 0.2, "bootstrap")
+    rows = summaries.checked(given)
+    assert rows.columns.tolist() == ["claim", "this run shows it", "by"]
+    found = {row[0]: row[1:] for row in rows.itertuples(index=False)}
+    assert found["more"] == ("yes", "+5.0 points") and found["less"] == ("no", "-5.0 points") and found["either"][0] == "undecided"
+    assert found["few"] == ("not tested", "9 problems are too few") and found["why"] == ("not tested", "no PRM")
+    assert found["above"] == ("yes", "2 times [1.5, 3]") and found["around"] == ("undecided", "2 times [0.5, 3]")
+    assert found["an interval"] == ("yes", "+10.0 [+5.0, +20.0] points")
+    assert summaries.checked({}).empty
 
 
 def test_one_policy_makes_no_pair():

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from scripted import ScriptedPolicy, ScriptedPRM, root
+from stores import hand_written
 from typer.testing import CliRunner
 
 from tts.analysis.search_losses import follow, where_lost
@@ -24,6 +25,7 @@ from tts.search import beam_search
 from tts.search.driver import Driver
 from tts.strategy import adviser
 from tts.study import cli
+from tts.study.experiment import Experiment
 
 HOSTILE = [
     "<script>alert('stranger')</script>",
@@ -83,6 +85,19 @@ def test_tables(text):
     tables = [explorer.summary(GRID, {"beam_search": outcome}, "20"), explorer.steps_table(outcome.trajectories[0]), where_lost([followed])]
     for shown in (*(Rendered(table._repr_html_()) for table in tables), Rendered(explorer.coloured([text], [0.5], 0.6, 0, text).data)):
         assert shown.tags <= INERT and not shown.dangerous
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_problems_in_full(text, tiny_lm, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle))
+    results = hand_written(tiny_lm, tmp_path, step=text)
+    Experiment(results.store.folder, **results.grid.model_dump()).show_problems()
+    assert len(shown) == 2 and all(
+        Rendered(bundle["text/html"]).tags <= INERT and not Rendered(bundle["text/html"]).dangerous for bundle in shown
+    )
+    assert all("mathjax_ignore" in bundle["text/html"] for bundle in shown)
+    assert all(c.isprintable() or c == "\n" for bundle in shown for c in bundle["text/plain"])
 
 
 def test_report(tmp_path):

@@ -1,13 +1,26 @@
-"""Stored samples as text: a problem, and what a run's solutions of it say, with their answers, verdicts and scores."""
+"""Stored samples in full: what a run's solutions of a problem say, and how the methods come from them to one answer each."""
 
 from collections import Counter
 from itertools import zip_longest
 
+import numpy as np
+import pandas as pd
+
 from tts.analysis import grades
+from tts.analysis.accuracy import Graded, Results
 from tts.common import names
+from tts.search.registry import Method, method_of, prm_of
 from tts.store.run_spec import RunSpec
 from tts.tasks.base import Task
 from tts.tasks.grading import Grader
+from tts.tasks.selection import MAJORITY, Rule
+
+KINDS = ("every method is right", "the methods differ", "no method is right")
+CHOSEN = (
+    "The first problem of the set on which every method is right, the first on which they differ, and the first on which none is right."
+)
+WEIGHTS = {"majority": "votes", "vote": "summed score", "max": "best score"}  # what a vote goes by
+MOST_STEPS = 8  # of a solution, that a row shows
 
 
 def shown(spec: RunSpec, row: dict, task: Task, count: int = 3, wrong: bool = False) -> str:
@@ -32,3 +45,74 @@ def shown(spec: RunSpec, row: dict, task: Task, count: int = 3, wrong: bool = Fa
         for step, score in zip_longest(solution["steps"], solution["scores"] or ()):
             lines.append(f"{'' if score is None else f'{score:.2f}':>6}  " + step.replace("\n", f"\n{'':8}"))
     return names.printable("\n".join(lines if chosen else [*lines, "\nno such sample"]))
+
+
+def examples(results: Results, problem_set: str, policy: str, prm: str, n: int, count: int = 3) -> list[tuple[str, pd.DataFrame]]:
+    """The first problem of each of :data:`KINDS`, then the next ones of the set: what each method of the grid does at budget ``n``.
+
+    Titles, and tables with the columns who, answer, verdict, how. Rows: of the scored pool the best solution of each of the two answers
+    with most weight, and one of the right answer, with the scores of its steps; then each method's answer and the weights that chose it.
+    """
+    grid, cells, right = results.grid, {}, []
+    for method in map(method_of, ("cot", *grid.methods)):
+        asked = policy, prm_of(method.name, prm), method.name, n if method.compared else 1
+        if grid.holds(*asked):
+            rule = grid.rule if method.compared and method.select == "rule" else MAJORITY
+            cells[method] = grid.run_of(method.name, *asked[:2], asked[3]), rule
+            right += [results.accuracy(problem_set, *asked)] if method.compared else []
+    kinds = np.select([np.min(right, 0) == 1, np.max(right, 0) > 0], KINDS[:2], KINDS[2]).tolist()
+    order = [kinds.index(kind) for kind in KINDS if kind in kinds]
+    pool, problems, found = max(cells, key=lambda method: (method.source == "pool", method.guided)), grid.chunks(problem_set), []
+    for number in [*order, *(i for i in range(len(kinds)) if i not in order)][:count]:
+        chunk, place = divmod(number, grid.chunk)
+        rows = {m: results.store.run(spec).read(problems[chunk])[place] for m, (spec, _) in cells.items()}
+        tallies = {m: _tally(results.graded(problem_set, spec)[number], rule, n) for m, (spec, rule) in cells.items()}
+        told = _solutions(rows[pool], pd.concat([tallies[pool][:2], tallies[pool][2:].query("right")]), grid.task, "samples")
+        for method in [m for m in cells if m != pool and "right" not in [verdict for _, _, verdict, _ in told]]:
+            told += _solutions(rows[method], tallies[method].query("right"), grid.task, f"of {method.label}")
+        told += [_vote(m, rows[m], tallies[m], WEIGHTS[rule.vote], grid.task) for m, (_, rule) in cells.items()]
+        title = f"{_cut(rows[pool]['problem'], 300)} right answer: {_cut(rows[pool]['answer'])}; {kinds[number]}"
+        found.append((title, pd.DataFrame(told, columns=["who", "answer", "verdict", "how"])))
+    return found
+
+
+def _tally(graded: Graded, rule: Rule, n: int) -> pd.DataFrame:
+    """Each answer of what comes from the first ``n`` samples, by weight: how many gave it, number of the best of these, whether right."""
+    own = 1.0 if rule.vote == "majority" else graded.scores.get(rule.aggregate, 1.0)  # a run may have no candidate
+    candidates = pd.DataFrame({"own": own, "group": graded.group, "right": graded.correct})
+    by = candidates[(graded.subtree < n) & (graded.group >= 0)].groupby("group", sort=False)
+    columns = {"weight": by["own"].agg("max" if rule.vote == "max" else "sum"), "count": by.size(), "best": by["own"].idxmax()}
+    return pd.DataFrame(columns | {"right": by["right"].any()}).sort_values("weight", ascending=False, kind="stable")
+
+
+def _solutions(row: dict, tally: pd.DataFrame, task: Task, whose: str) -> list[tuple[str, ...]]:
+    """The best solution of each answer of a tally, its steps with their scores."""
+    told = []
+    for answer in tally.itertuples():
+        solution = row["trajectories"][answer.best]
+        steps = [f"{_cut(s)} ({names.shown(p, '.2f')})" for s, p in zip_longest(solution["steps"], solution["scores"] or ())]
+        if (left := len(steps) - MOST_STEPS) > 0:
+            steps[MOST_STEPS - 1 : -1] = [f"... {left} steps ..."]
+        verdict = "right" if answer.right else "wrong"
+        told.append((f"{answer.count} {whose}", _said(row, answer.best, task), verdict, " | ".join(steps)))
+    return told
+
+
+def _said(row: dict, number: int, task: Task) -> str:
+    return _cut(task.answer(task.join(row["trajectories"][number]["steps"])) or "none")
+
+
+def _vote(method: Method, row: dict, tally: pd.DataFrame, weighed: str, task: Task) -> tuple[str, ...]:
+    """What a method answers, and the weights of that answer and of the next one."""
+    answers = [(f"{weight:.3g}", _said(row, best, task)) for weight, best in zip(tally["weight"][:2], tally["best"])]
+    against = " against {} for {}".format(*answers[1]) if len(answers) > 1 else ", no other answer"
+    why = f"{weighed} {answers[0][0]}{against}" if answers else "no candidate has an answer"
+    leading = tally["right"][tally["weight"] >= tally["weight"].max() * (1 - 1e-12)]  # sums of equal weights may differ in a last digit
+    verdict = "wrong" if not leading.any() else "right" if leading.all() else f"tie, {leading.mean():.0%} right"
+    return method.label, answers[0][1] if answers else "none", verdict, why if method.compared else "one solution"
+
+
+def _cut(text: str, most: int = 60) -> str:
+    """A text on one line, without control characters, cut."""
+    line = names.printable(" ".join(text.split()))
+    return line if len(line) <= most else f"{line[:most]}..."

@@ -1,6 +1,7 @@
 """What was found, in sentences: worked out from the tables, printed at the end of a notebook and of the study."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import product
 
 import numpy as np
@@ -8,14 +9,54 @@ import pandas as pd
 
 from tts.analysis import stats
 from tts.analysis.evidence import Evidence
+from tts.claims.checks import Finding
 from tts.claims.comparisons import contrast, points
 from tts.claims.findings import VERDICTS, formatted, over_rules
 from tts.common.names import short
 from tts.report.tables import NOT_HELD
 from tts.search.registry import method_of, prm_of
 
-FEWEST_FOR_A_TREND = 3  # policies
+ANSWERS = {"supported": "yes", "contradicted": "no", "undecided": "undecided"}
 NO_PAIR = "no pair of a smaller and a larger policy: it takes two of different, known sizes"
+
+
+def checked(claims: Mapping[str, np.ndarray | stats.Interval | str]) -> pd.DataFrame:
+    """Whether a run shows what it is claimed to, by the 95 % interval, uncorrected: columns claim, this run shows it, by.
+
+    ``claims``: claim -> what must lie above 0, or a Finding above its margin: the paired difference on each problem, ``(problems,)``, in
+    shares of 1, or an interval of it; or why there is none.
+    """
+    rows = []
+    for claim, found in claims.items():
+        if isinstance(found, np.ndarray):
+            found = stats.bootstrap(found) if len(found) >= stats.FEWEST_PROBLEMS else f"{len(found)} problems are too few"
+        if isinstance(found, str):
+            rows.append((claim, "not tested", found))
+            continue
+        finding = found if isinstance(found, Finding) else Finding.of(found, "points", "")
+        verdict = stats.verdict(replace(finding, low=finding.low - finding.margin, high=finding.high - finding.margin))
+        contrast = formatted(asdict(finding) | {"verdict": verdict}) + " points" * (finding.unit == "points")
+        rows.append((claim, ANSWERS[verdict], contrast))
+    return pd.DataFrame(rows, columns=["claim", "this run shows it", "by"])
+
+
+def method_claims(evidence: Evidence, n: int, over: str) -> dict[str, np.ndarray]:
+    """What each guided method gains over another with each PRM, and more with the last PRM than with the first: paired differences.
+
+    They are of the first problem set, ``(problems,)``, and averaged over the policies; without those that imported data do not hold.
+    """
+    grid, problem_set, gains = evidence.grid, next(iter(evidence.grid.problems)), {}
+    for method, prm in product((m for m in grid.methods if method_of(m).guided and m != over), grid.prms):
+        cells = [[(policy, prm_of(name, prm), name, n) for name in (method, over)] for policy in grid.policies]
+        if all(grid.holds(*cell) for pair in cells for cell in pair):
+            each = [np.subtract(*(evidence.accuracy(problem_set, *cell) for cell in pair)) for pair in cells]
+            gains[_label(method), short(prm)] = np.mean(each, 0)
+    claims = {f"{method} beats {_label(over)} with {prm}": gain for (method, prm), gain in gains.items()}
+    first, last = (short(grid.prms[at]) if grid.prms else "" for at in (0, -1))
+    for method in dict.fromkeys(method for method, _ in gains if first != last):
+        more = f"{method} gains more over {_label(over)} with {last} than with {first}"
+        claims[more] = gains[method, last] - gains[method, first]
+    return claims
 
 
 def methods(evidence: Evidence, contrasts: pd.DataFrame, n: int) -> list[str]:
@@ -75,33 +116,6 @@ def _decided(first: np.ndarray, second: np.ndarray) -> bool:
     return len(first) >= stats.FEWEST_PROBLEMS and contrast(first, second)["verdict"] == "supported"
 
 
-def scaling(gains: pd.DataFrame) -> list[str]:
-    """The gain over CoT of the smallest policy and of the largest, and whether it falls from each policy to the next larger one."""
-    lines, outer = [], gains.iloc[[0, -1][: len(gains)]]
-    alone = " and ".join(name for column, name in (("cot", "CoT"), ("Pass@1", "Pass@1")) if column in gains)
-    for column in ("relative gain", "error reduction"):
-        ends = []
-        for _, row in outer.iterrows():
-            low, high = row[f"{column} low"], row[f"{column} high"]
-            undecided = " (undecided)" if low <= 0 <= high else ""
-            ends.append(f"{row[column]:+.0%} [{low:+.0%}, {high:+.0%}]{undecided} at {short(row['policy'])}")
-        lines.append(f"{column} of compute-optimal TTS over {alone}: {', '.join(ends)}")
-    if len(gains) < FEWEST_FOR_A_TREND:
-        return [*lines, f"no trend with size: it takes {FEWEST_FOR_A_TREND} policies, and there {'are 2' if len(gains) == 2 else 'is 1'}"]
-    steadily = gains["relative gain"].is_monotonic_decreasing
-    falls = "falls from each policy to the next larger one" if steadily else "does not fall at each step"
-    apart = "overlap" if outer["relative gain low"].max() <= outer["relative gain high"].min() else "lie apart"
-    return [*lines, f"the relative gain {falls} of {len(gains)} policies; the intervals of the smallest and the largest {apart}"]
-
-
-def bins(contrasts: pd.DataFrame) -> list[str]:
-    """Search against best-of-N in each difficulty bin."""
-    decided = contrasts.dropna(subset=["claim"]).rename(columns={"difference (points)": "difference"}).to_dict("records")
-    line = "{bin} ({problems} problems): {claim}? {verdict}, {difference}"
-    lines = [f"{short(row['policy'])}, {line.format_map(row)}" for row in decided]
-    return lines or ["no bin holds enough problems to compare search with best-of-N"]
-
-
 def small_against_large(pairs: pd.DataFrame, solvers: pd.DataFrame) -> list[str]:
     """Small with TTS against large with CoT, and against the PRM's base model: how many are decided, and the widest."""
     lines = [f"{len(pairs)} pair{'s' * (len(pairs) != 1)} of a smaller policy with TTS and a larger one with CoT: {_counts(pairs)}"]
@@ -147,15 +161,10 @@ def flops(comparisons: pd.DataFrame, claims: pd.DataFrame, policies: Sequence[st
     return lines
 
 
-def quality(evidence: Evidence, rows: pd.DataFrame, fit: tuple[float, float, float], policy: str, n: int) -> list[str]:
-    """How the PRMs and majority voting stand by best-of-n, and how that goes with the PRMs' F1, by a fit with both in per cent."""
-    a, b, r = fit
-    asked = (next(iter(evidence.grid.problems)), policy)
-    found = {f"{short(row.prm)} (F1 {row.f1:.2f})": evidence.accuracy(*asked, row.prm, "best_of_n", n) for row in rows.itertuples()}
-    line = f"{short(policy)}, best-of-{n}: {_standing(found | {'majority voting': evidence.accuracy(*asked, None, 'majority', n)})}"
-    if np.isnan(r):
-        return [line, "too few PRMs for a fit of accuracy over F1"]
-    return [line, f"accuracy = {a:.2f} ln F1 + {b:.2f}, both in per cent, over {len(rows)} PRMs, r = {r:.2f}"]
+def quality(rows: pd.DataFrame, fit: tuple[float, float, float]) -> list[str]:
+    """How best-of-n with each PRM goes with the PRM's F1, by a fit with both in per cent."""
+    line = f"accuracy = {fit[0]:.2f} ln F1 + {fit[1]:.2f}, both in per cent, over {len(rows)} PRMs, r = {fit[2]:.2f}"
+    return ["too few PRMs for a fit of accuracy over F1" if np.isnan(fit[2]) else line]
 
 
 def long_cot(contrasts: pd.DataFrame, method: str, n: int) -> list[str]:

@@ -100,14 +100,3 @@ def regrets(
         rows.append({"policy": policy, "prm": prm, "predicted": chosen["map"], "rule": wanted, "best": best} | means)
     shortest = min((len(regret["map"]) for regret in lost), default=0)  # cells may hold different numbers of problems
     return pd.DataFrame(rows), {name: np.mean([regret[name][:shortest] for regret in lost], 0) for name in (lost[0] if lost else ())}
-
-
-def summary(lost: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Mean regret of each strategy over the cells, in points, with a 95 % bootstrap interval over problems."""
-    difference = {"rule less map": lost["rule"] - lost["map"]} if {"map", "rule"} <= set(lost) else {}
-    rows = []
-    for name, values in (lost | difference).items():
-        i, sign = stats.bootstrap(values), "+" if name in difference else ""
-        text = f"{100 * i.estimate:{sign}.1f} [{100 * i.low:{sign}.1f}, {100 * i.high:{sign}.1f}]"
-        rows.append({"choice by": name, "regret (points)": text})
-    return pd.DataFrame(rows)

@@ -16,7 +16,6 @@ from tts.common.paths import NOTEBOOKS, commit
 from tts.generate import labelled, runner
 from tts.generate.grid import Grid, ParameterError, grid_of
 from tts.reward_models import can_score
-from tts.search.registry import POOL
 from tts.store.imported import is_imported
 from tts.store.store import Store
 from tts.study import parameters
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tts.analysis.evidence import Evidence
+    from tts.analysis.stats import Interval
+    from tts.claims.findings import Finding
 
 
 class Experiment:
@@ -111,23 +112,55 @@ class Experiment:
         ax.set(**labels)
         self.show(figure, name, rows)
 
-    def note(self, name: str, lines: list[str]) -> None:
-        """Prints what was found, and in how many samples an answer was, and keeps it for the study's closing summary."""
+    def claims(self, *names: str, evidence: Evidence | None = None, **roles: object) -> dict[str, Finding | str]:
+        """Claims of the ledger by their identifiers: statement -> contrast of this run, or of evidence, or why it is not tested.
+
+        ``roles``: as in :class:`tts.claims.scope.Roles`; by default every policy searches, and the last PRM is the good one.
+        """
+        from tts.claims import checks, findings
+
+        grid, evidence, ledger = self.grid, evidence or self.results, findings.read()
+        played = {"policies": grid.policies, "searchers": grid.policies, "prms": grid.prms, "good_prm": grid.prms[-1]}
+        scope = findings.scope(ledger, findings.Roles(problem_sets=[self.problem_set], **(played | roles)), [evidence], n=self.n)
+        if self.separate:
+            scope = scope.changed(pass_at_1={(self.problem_set, p): values for p, values in self.pass_at_1(evidence).items()})
+        found: dict[str, Finding | str] = {}
+        for claim in map(ledger.claims.__getitem__, names):
+            try:
+                found[claim.statement] = checks.CHECKS[claim.measured.check](scope, **claim.measured.parameters)
+            except findings.NotTested as reason:
+                found[claim.statement] = str(reason)
+        return found
+
+    def note(self, name: str, lines: list[str], claims: Mapping[str, np.ndarray | Interval | str] | None = None) -> None:
+        """Prints what was found, and in how many samples an answer was, and keeps it for the study's closing summary.
+
+        Before that it shows which ``claims`` the run shows, as :func:`tts.report.summaries.checked` takes them.
+        """
         from tts.report import summaries
 
+        checked = summaries.checked(claims or {})
+        if claims:
+            _display(checked)
+        told = [f"{claim}? {answer}, by {by}" for claim, answer, by in checked.itertuples(index=False) if answer in ("yes", "no")]
         limit = None if any(map(is_imported, self.grid.policies)) else self.grid.max_tokens
-        lines = [*lines, *summaries.answers(self.results.statuses(), limit)]
+        lines = [*lines, *told, *summaries.answers(self.results.statuses(), limit)]
         text = "\n".join([f"{name}:", *(f"- {line}" for line in lines)])
         write_text(findings_of(name, self.figures), text + "\n")
         print(text)
 
-    def show_samples(self, count: int) -> None:
-        """Prints samples of the first policy on the first problem, those of its pool where it has one."""
-        from tts.report.samples import shown
+    def show_problems(self, count: int = 3, policy: str = "", prm: str = "") -> None:
+        """Shows stored problems in full at the largest budget, chosen as :func:`tts.report.samples.examples` says.
 
-        run = max((run for run in self.grid.runs() if run[1] == self.policy), key=lambda run: run[0] == POOL)
-        spec = self.grid.spec(*run)
-        print(shown(spec, self.store.run(spec).read(self.grid.chunks(self.problem_set)[0])[0], self.grid.task, count))
+        They are of the first policy with the first PRM, or of those given.
+        """
+        from tts.report import samples
+
+        policy, prm = policy or self.policy, prm or self.prm
+        print(f"{policy}, scored by {prm or 'no PRM'}, N = {self.n}, rule {self.grid.rule}. {samples.CHOSEN}")
+        for title, rows in samples.examples(self.results, self.problem_set, policy, prm, self.n, count):
+            print(f"\n{title}")
+            _display(rows)
 
     def provenance(self) -> dict:
         """Where results come from: parameters, labelled sets with their revisions, keys of the runs, versions, commit."""
@@ -137,6 +170,17 @@ class Experiment:
             "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "matplotlib", "pandas")},
             "commit": commit(),
         }
+
+
+def _display(rows: pd.DataFrame) -> None:
+    """Shows a table of texts whole, without its index; what a model wrote in it is no formula."""
+    import pandas as pd
+    from IPython.display import display
+
+    widths = [rows[name].str.len().max() for name in rows]
+    lines = ["  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows.itertuples(index=False)]
+    with pd.option_context("display.max_colwidth", None, "display.html.use_mathjax", False):
+        display({"text/html": rows.to_html(index=False), "text/plain": "\n".join(lines)}, raw=True)
 
 
 def findings_of(notebook: str, figures: Path) -> Path:
