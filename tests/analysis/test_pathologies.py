@@ -41,16 +41,18 @@ def test_scores_of_right_steps_by_length():
     assert table["score"].to_dict() == pytest.approx({0: (5 * 0.9 + 0.3) / 6, 3: 0.5})
 
 
-def test_prms_that_cannot_be_run_or_read_the_solutions_are_left_out_and_that_is_said(monkeypatch):
-    def judge(prm, solutions, name):
+def test_prms_that_cannot_be_run_or_read_the_solutions_are_left_out_and_that_is_said(monkeypatch, capsys):
+    def judge(prm, solutions, name, kept):
         if prm == "words-only":
             check_share(prm, 30, 40, "7,+8=?")
         return prm
 
     monkeypatch.setattr(pathologies, "judge", judge)
-    judged, left_out = pathologies.judge_all(["good", "imported:x/p", "words-only"], [])
+    judged, solutions = pathologies.judge_all(["good", "imported:x/p", "words-only"])
+    left_out = capsys.readouterr().out.splitlines()
+    assert len(solutions) == 800
     assert judged == {"good": "good"} and left_out[0].startswith("imported:x/p was imported")
     assert "the PRM words-only cannot read its input: its tokenizer does not know 75% of the tokens, as in '7,+8=?'" in left_out[1]
-    monkeypatch.setattr(pathologies, "judge", lambda prm, solutions, name: (_ for _ in ()).throw(ModelError("no model")))
+    monkeypatch.setattr(pathologies, "judge", lambda prm, solutions, name, kept: (_ for _ in ()).throw(ModelError("no model")))
     with pytest.raises(ModelError, match="no model"):
-        pathologies.judge_all(["missing"], [])
+        pathologies.judge_all(["missing"])

@@ -238,6 +238,7 @@ def test_a_preset_of_released_runs_imports_them_once_and_renders_what_they_serve
     assert [job.notebook for job in jobs] == [
         "01_tts_methods",
         "02_reward_models",
+        "02a_prm_failures",
         "04_difficulty_bins",
         "05_compute_optimal",
         "09_findings",

@@ -195,6 +195,23 @@ def test_a_prm_that_cannot_read_the_solutions_is_refused_and_what_is_too_long_is
     assert capsys.readouterr().err == "warning: it reads 8 tokens at most; 3 steps that end beyond that scored 0\n"
 
 
+def test_scores_are_kept_for_the_next_notebook_unless_the_prm_or_its_file_changed(tmp_path, monkeypatch):
+    solutions, asked = [labelled.Labelled("7,+8=?", ("7+8=15", "\\boxed{15}"), -1, "a")], []
+    monkeypatch.setattr(labelled, "open_prm", lambda name: asked.append(name) or ScriptedPRM(lambda steps: 1 / 3))
+    monkeypatch.setattr(labelled, "weights_of", lambda name: weights)
+    weights = "first"
+    found = labelled.step_scores("prm-x", solutions, kept=tmp_path)
+    assert labelled.step_scores("prm-x", solutions, kept=tmp_path) == found == [[(1 / 3, 1 / 3)]] and asked == ["prm-x"]
+    weights = "second"
+    labelled.step_scores("prm-x", solutions, kept=tmp_path)
+    assert len(asked) == len(list(tmp_path.iterdir())) == 2
+    for path in tmp_path.iterdir():
+        path.write_text(path.read_text().replace("0.33", "0.34"))
+    assert labelled.step_scores("prm-x", solutions, kept=tmp_path) == found and len(asked) == 3, "a damaged file is made anew"
+    labelled.step_scores("prm-x", solutions)
+    assert len(asked) == 4
+
+
 def test_the_notebook_takes_it_checks_it_first_and_records_it(tmp_path, monkeypatch):
     rows = process_bench()
     written(tmp_path / "mine.jsonl", [*rows["gsm8k"], *rows["math"]])

@@ -112,15 +112,15 @@ def test_a_problem_in_full_has_solutions_votes_and_verdicts(tiny_lm, tmp_path):
     (first, of_a), (second, of_b) = rows_of(hand_written(tiny_lm, tmp_path))
     assert first == "7,+8=? right answer: 15; the methods differ" and second == "1,+1=? right answer: 2; the methods differ"
     assert of_a == [
-        ["2 samples", "14", "wrong", STEPS(14, 0.9)],
-        ["2 samples", "15.0", "right", STEPS("15.0", 0.8)],
+        ["2 of the pool", "14", "wrong", STEPS(14, 0.9)],
+        ["2 of the pool", "15.0", "right", STEPS("15.0", 0.8)],
         ["CoT (greedy)", "15", "right", "one solution"],
         ["Majority", "15", "tie, 50% right", "votes 2 against 2 for 14"],
         ["Best-of-N", "14", "wrong", "best score 0.9 against 0.8 for 15.0"],
         ["Beam search", "15", "right", "best score 0.2, no other answer"],
         ["DVTS", "15", "right", "best score 0.2, no other answer"],
     ]
-    assert of_b[:2] == [["1 samples", "2", "right", STEPS(2, 0.6)], ["2 samples", "3", "wrong", STEPS(3, 0.5)]]
+    assert of_b[:2] == [["1 of the pool", "2", "right", STEPS(2, 0.6)], ["2 of the pool", "3", "wrong", STEPS(3, 0.5)]]
     assert of_b[-2:] == [
         ["Beam search", "none", "wrong", "no candidate has an answer"],
         ["DVTS", "3", "wrong", "best score 0.9 against 0.4 for 2"],
@@ -137,8 +137,8 @@ def test_problems_are_chosen_by_whether_the_methods_agree(tiny_lm, tmp_path):
 
 def test_at_a_smaller_budget_only_the_first_samples_count(tiny_lm, tmp_path):
     [(_, of_a), (_, of_b)] = rows_of(hand_written(tiny_lm, tmp_path), n=2, methods=["best_of_n", "dvts"])
-    assert of_a[:2] == [["1 samples", "14", "wrong", STEPS(14, 0.9)], ["1 samples", "15", "right", STEPS(15, 0.3)]]
-    assert of_b[0] == ["1 samples", "2", "right", STEPS(2, 0.6)] and of_b[-1][:3] == ["DVTS", "3", "wrong"]
+    assert of_a[:2] == [["1 of the pool", "14", "wrong", STEPS(14, 0.9)], ["1 of the pool", "15", "right", STEPS(15, 0.3)]]
+    assert of_b[0] == ["1 of the pool", "2", "right", STEPS(2, 0.6)] and of_b[-1][:3] == ["DVTS", "3", "wrong"]
 
 
 def test_a_notebook_shows_problems_of_its_first_policy_whole(tiny_lm, tmp_path, capsys):

@@ -13,8 +13,6 @@ from tts.generate.grid import Grid
 from tts.report import summaries, tables
 from tts.strategy import choices
 
-CONTRASTS = pd.DataFrame({"verdict": ["undecided"]})
-
 
 class Typed(Evidence):
     """Of 20 problems each way solves the first so many; ``right``: method, or (PRM, method) -> how many."""
@@ -38,7 +36,7 @@ class Typed(Evidence):
 
 
 def told(right, **changes):
-    return summaries.methods(Typed(right, **changes), CONTRASTS, 4)[0].removeprefix("set, 6k with a, N = 4: ")
+    return summaries.methods(Typed(right, **changes), 4)[0].removeprefix("set, 6k with a, N = 4: ")
 
 
 @pytest.mark.parametrize(
@@ -65,14 +63,8 @@ def test_few_problems_decide_nothing_and_no_prm_is_needed():
     assert told({"dvts": 9, "best_of_n": 0, "majority": 0, "cot": 0}, problems=9).startswith(
         "DVTS 100.0% [70%, 100%], not decidedly ahead of"
     )
-    [line, _] = summaries.methods(Typed({"majority": 16, "cot": 4}, prms=(), methods=("majority",)), CONTRASTS, 4)
+    [line] = summaries.methods(Typed({"majority": 16, "cot": 4}, prms=(), methods=("majority",)), 4)
     assert line == "set, 6k, N = 4: Majority is best with 80.0% [58%, 92%], ahead of CoT 20.0%"
-
-
-def test_a_fit_over_prms_is_told_where_there_is_one():
-    rows = pd.DataFrame({"prm": ["prm-a", "prm-b", "prm-c"], "f1": [0.3, 0.5, 0.7]})
-    assert summaries.quality(rows, (np.nan,) * 3) == ["too few PRMs for a fit of accuracy over F1"]
-    assert summaries.quality(rows, (7.66, 44.31, 0.9)) == ["accuracy = 7.66 ln F1 + 44.31, both in per cent, over 3 PRMs, r = 0.90"]
 
 
 def test_claims_of_methods_are_paired_differences_over_all_policies():

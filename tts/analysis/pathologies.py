@@ -7,6 +7,7 @@ error of a wrong solution is *neglected* where no step is called wrong, *misloca
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -40,30 +41,30 @@ class Judged:
         return float(_f1(np.array([self.erroneous, 1.0, self.correct, 1.0])))
 
 
-def judge(prm: str, solutions: Sequence[Labelled], name: str = labelled.POCKET) -> Judged:
+def judge(prm: str, solutions: Sequence[Labelled], name: str = labelled.POCKET, kept: Path | None = None) -> Judged:
     """Scores solutions of a set (:func:`tts.generate.labelled.read`) with a PRM, its threshold chosen on the validation solutions.
 
-    Raises :class:`tts.generate.labelled.LabelledError` where it scores all steps alike.
+    Scores are ``kept`` as :func:`tts.generate.labelled.step_scores` says. Raises :class:`.LabelledError` where all steps score alike.
     """
     validation = labelled.read("validation", name)
-    of_validation, scores = labelled.step_scores(prm, validation, solutions)
+    of_validation, scores = labelled.step_scores(prm, validation, solutions, kept=kept)
     if len({score for row in (*of_validation, *scores) for score in row}) < 2:
         raise labelled.LabelledError(f"{prm} scores all steps of {name} alike, as if it could not read them; leave it out of prms")
     return at_threshold(scores, solutions, best_threshold(of_validation, validation))
 
 
-def judge_all(prms: Sequence[str], solutions: Sequence[Labelled], name: str = labelled.POCKET) -> tuple[dict[str, Judged], list[str]]:
-    """:func:`judge` by PRM, and a line for each that is left out: it was imported, or it cannot read the labelled problems."""
-    judged, left_out = {}, []
+def judge_all(prms: Sequence[str], name: str = labelled.POCKET, kept: Path | None = None) -> tuple[dict[str, Judged], list[Labelled]]:
+    """:func:`judge` by PRM on a labelled set, and its solutions; says which PRM is left out: one imported, or that cannot read them."""
+    judged, solutions = {}, labelled.read("test", name)
     for prm in prms:
         if is_imported(prm):
-            left_out.append(f"{prm} was imported and cannot be run: of it there are the figures of stored scores only")
+            print(f"{prm} was imported and cannot be run: of it there are the figures of stored scores only")
             continue
         try:
-            judged[prm] = judge(prm, solutions, name)
+            judged[prm] = judge(prm, solutions, name, kept)
         except UnreadableError as error:
-            left_out.append(f"no F1, pathologies and verifier map, which are measured on the labelled set {name}: {error}")
-    return judged, left_out
+            print(f"no F1, pathologies and verifier map, which are measured on the labelled set {name}: {error}")
+    return judged, solutions
 
 
 def at_threshold(scores: Scores, solutions: Sequence[Labelled], threshold: float) -> Judged:

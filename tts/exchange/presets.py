@@ -92,7 +92,10 @@ def _preset(source: Import, policies: tuple[str, ...], prms: tuple[str, ...], ce
     notebooks = {
         "00_quickstart": ("sampling", {}),
         "01_tts_methods": ("", {"methods": methods, "budgets": budgets}),
-        REWARD_MODELS: ("scores", {"policies": list(policies[:1]), "methods": ["majority", "best_of_n"], "dials": []}),
+        **dict.fromkeys(
+            (REWARD_MODELS, "02a_prm_failures"), ("scores", {"policies": [*policies[:1]], "methods": ["majority", "best_of_n"]})
+        ),
+        "02b_how_good_a_verifier": ("sampling", {}),
         "03_policy_scaling": ("scores bounded sizes folds", {"peek": min(4, samples)}),
         "04_difficulty_bins": ("pool", {}),
         "05_compute_optimal": ("scores bounded folds", {"peek": min(4, samples)}),

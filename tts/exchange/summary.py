@@ -160,4 +160,4 @@ def _commands(preset: Preset, source: Import) -> Iterator[str]:
         yield f"  python -m tts run {next(iter(preset.notebooks))} --preset {shown}"
     if any(method == "majority" for method, _ in preset.cells):
         yield "to have the samples scored by a PRM that can be run, for best-of-n:"
-        yield f"  python -m tts run {REWARD_MODELS} --preset {shown} -p prm=PRM -p 'methods=[majority, best_of_n]' -p 'dials=[]'"
+        yield f"  python -m tts run {REWARD_MODELS} --preset {shown} -p prm=PRM -p 'methods=[majority, best_of_n]'"

@@ -1,16 +1,18 @@
 """Solutions whose first wrong step is known, by the name of their set, and the step scores that a PRM gives them."""
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tts.common.files import write_text
 from tts.common.paths import DATA
 from tts.generate.chunks import warn
 from tts.models import hub
-from tts.reward_models import open_prm
+from tts.reward_models import open_prm, weights_of
 from tts.tasks.problems import records
 
 SOLUTIONS = DATA / "localisation"
@@ -135,11 +137,16 @@ def _of_mr_ben(row: dict, where: str, lines: list[str]) -> Labelled:
     return Labelled(problem, tuple(steps), first, str(row.get("Sampled_Model") or ""), str(row.get("Subject") or ""))
 
 
-def step_scores(prm: str, *sets: Sequence[Labelled]) -> list[list[tuple[float, ...]]]:
+def step_scores(prm: str, *sets: Sequence[Labelled], kept: Path | None = None) -> list[list[tuple[float, ...]]]:
     """Per set of solutions, the step scores of each by a PRM, which is opened for it; raises as :func:`tts.reward_models.open_prm` does.
 
-    Steps beyond the PRM's context score 0, and are told of.
+    Steps beyond the PRM's context score 0, and are told of; scores without any are kept in a folder, for the next notebook that asks.
     """
+    asked = (prm, weights_of(prm), [[(s.problem, s.steps) for s in part] for part in sets]) if kept else ()
+    path = (kept or Path()) / f"{hashlib.sha256(repr(asked).encode()).hexdigest()}.json"
+    digest, _, text = path.read_text(encoding="utf-8", errors="replace").partition("\n") if path.is_file() else ("", "", "")
+    if digest == hashlib.sha256(text.encode()).hexdigest():
+        return [[tuple(scores) for scores in part] for part in json.loads(text)]
     opened, found = open_prm(prm), []
     for solutions in sets:
         problems = [(s.problem, s.problem) for s in solutions]
@@ -148,4 +155,6 @@ def step_scores(prm: str, *sets: Sequence[Labelled]) -> list[list[tuple[float, .
             opened.forget(problem_id)
     if hasattr(opened, "report_unread") and (line := opened.report_unread()[1]):
         warn([line])
+    elif kept:
+        write_text(path, f"{hashlib.sha256((text := json.dumps(found)).encode()).hexdigest()}\n{text}")
     return found

@@ -16,11 +16,9 @@ from tts.tasks.grading import Grader
 from tts.tasks.selection import MAJORITY, Rule
 
 KINDS = ("every method is right", "the methods differ", "no method is right")
-CHOSEN = (
-    "The first problem of the set on which every method is right, the first on which they differ, and the first on which none is right."
-)
+CHOSEN = "The first problem on which every method is right, the first on which they differ, the first on which none is right."
 WEIGHTS = {"majority": "votes", "vote": "summed score", "max": "best score"}  # what a vote goes by
-MOST_STEPS = 8  # of a solution, that a row shows
+MOST_STEPS = 10  # of a solution, that a row shows
 
 
 def shown(spec: RunSpec, row: dict, task: Task, count: int = 3, wrong: bool = False) -> str:
@@ -67,9 +65,9 @@ def examples(results: Results, problem_set: str, policy: str, prm: str, n: int, 
         chunk, place = divmod(number, grid.chunk)
         rows = {m: results.store.run(spec).read(problems[chunk])[place] for m, (spec, _) in cells.items()}
         tallies = {m: _tally(results.graded(problem_set, spec)[number], rule, n) for m, (spec, rule) in cells.items()}
-        told = _solutions(rows[pool], pd.concat([tallies[pool][:2], tallies[pool][2:].query("right")]), grid.task, "samples")
+        told = _solutions(rows[pool], pd.concat([tallies[pool][:2], tallies[pool][2:].query("right")]), grid.task, "the pool")
         for method in [m for m in cells if m != pool and "right" not in [verdict for _, _, verdict, _ in told]]:
-            told += _solutions(rows[method], tallies[method].query("right"), grid.task, f"of {method.label}")
+            told += _solutions(rows[method], tallies[method].query("right"), grid.task, method.label)
         told += [_vote(m, rows[m], tallies[m], WEIGHTS[rule.vote], grid.task) for m, (_, rule) in cells.items()]
         title = f"{_cut(rows[pool]['problem'], 300)} right answer: {_cut(rows[pool]['answer'])}; {kinds[number]}"
         found.append((title, pd.DataFrame(told, columns=["who", "answer", "verdict", "how"])))
@@ -87,14 +85,14 @@ def _tally(graded: Graded, rule: Rule, n: int) -> pd.DataFrame:
 
 def _solutions(row: dict, tally: pd.DataFrame, task: Task, whose: str) -> list[tuple[str, ...]]:
     """The best solution of each answer of a tally, its steps with their scores."""
-    told = []
+    told: list[tuple[str, ...]] = []
     for answer in tally.itertuples():
         solution = row["trajectories"][answer.best]
         steps = [f"{_cut(s)} ({names.shown(p, '.2f')})" for s, p in zip_longest(solution["steps"], solution["scores"] or ())]
         if (left := len(steps) - MOST_STEPS) > 0:
-            steps[MOST_STEPS - 1 : -1] = [f"... {left} steps ..."]
+            steps[MOST_STEPS - 1 : -1] = [f"... {left} more ..."]
         verdict = "right" if answer.right else "wrong"
-        told.append((f"{answer.count} {whose}", _said(row, answer.best, task), verdict, " | ".join(steps)))
+        told.append((f"{answer.count} of {whose}", _said(row, answer.best, task), verdict, " | ".join(steps)))
     return told
 
 

@@ -13,18 +13,16 @@ from tts.claims.checks import Finding
 from tts.claims.comparisons import contrast, points
 from tts.claims.findings import VERDICTS, formatted, over_rules
 from tts.common.names import short
-from tts.report.tables import NOT_HELD
 from tts.search.registry import method_of, prm_of
 
-ANSWERS = {"supported": "yes", "contradicted": "no", "undecided": "undecided"}
 NO_PAIR = "no pair of a smaller and a larger policy: it takes two of different, known sizes"
 
 
 def checked(claims: Mapping[str, np.ndarray | stats.Interval | str]) -> pd.DataFrame:
     """Whether a run shows what it is claimed to, by the 95 % interval, uncorrected: columns claim, this run shows it, by.
 
-    ``claims``: claim -> what must lie above 0, or a Finding above its margin: the paired difference on each problem, ``(problems,)``, in
-    shares of 1, or an interval of it; or why there is none.
+    ``claims``: claim -> the paired difference on each problem, ``(problems,)``, in shares of 1, or an interval of it, either of which must
+    lie above 0; a Finding, which must lie above its margin; or why there is none.
     """
     rows = []
     for claim, found in claims.items():
@@ -36,7 +34,7 @@ def checked(claims: Mapping[str, np.ndarray | stats.Interval | str]) -> pd.DataF
         finding = found if isinstance(found, Finding) else Finding.of(found, "points", "")
         verdict = stats.verdict(replace(finding, low=finding.low - finding.margin, high=finding.high - finding.margin))
         contrast = formatted(asdict(finding) | {"verdict": verdict}) + " points" * (finding.unit == "points")
-        rows.append((claim, ANSWERS[verdict], contrast))
+        rows.append((claim, {"supported": "yes", "contradicted": "no"}.get(verdict, verdict), contrast))
     return pd.DataFrame(rows, columns=["claim", "this run shows it", "by"])
 
 
@@ -52,15 +50,16 @@ def method_claims(evidence: Evidence, n: int, over: str) -> dict[str, np.ndarray
             each = [np.subtract(*(evidence.accuracy(problem_set, *cell) for cell in pair)) for pair in cells]
             gains[_label(method), short(prm)] = np.mean(each, 0)
     claims = {f"{method} beats {_label(over)} with {prm}": gain for (method, prm), gain in gains.items()}
-    first, last = (short(grid.prms[at]) if grid.prms else "" for at in (0, -1))
-    for method in dict.fromkeys(method for method, _ in gains if first != last):
-        more = f"{method} gains more over {_label(over)} with {last} than with {first}"
-        claims[more] = gains[method, last] - gains[method, first]
+    for method, prm in gains:
+        first = short(grid.prms[0])
+        if prm == short(grid.prms[-1]) != first and (method, first) in gains:
+            more = f"{method} gains more over {_label(over)} with {prm} than with {first}"
+            claims[more] = gains[method, prm] - gains[method, first]
     return claims
 
 
-def methods(evidence: Evidence, contrasts: pd.DataFrame, n: int) -> list[str]:
-    """How the methods of each policy and PRM stand at budget ``n``, CoT among them, and how many contrasts are decided.
+def methods(evidence: Evidence, n: int) -> list[str]:
+    """How the methods of each policy and PRM stand at budget ``n``, CoT among them.
 
     Of imported data, which may hold methods at different budgets, at the largest one at which most of them are held.
     """
@@ -83,8 +82,7 @@ def methods(evidence: Evidence, contrasts: pd.DataFrame, n: int) -> list[str]:
             told += f"; not in the data at this N: {', '.join(absent)}"
         models = f"{short(policy)} with {short(prm)}" if prm else short(policy)
         lines.append(f"{short(problem_set)}, {models}, N = {at}: {told}")
-    verdicts = ("supported", "contradicted", "undecided", *{NOT_HELD}.intersection(contrasts["verdict"]))
-    return [*lines, f"of the paired contrasts, {_counts(contrasts, verdicts)}"]
+    return lines
 
 
 def _standing(accuracies: Mapping[str, np.ndarray]) -> str:
@@ -161,27 +159,11 @@ def flops(comparisons: pd.DataFrame, claims: pd.DataFrame, policies: Sequence[st
     return lines
 
 
-def quality(rows: pd.DataFrame, fit: tuple[float, float, float]) -> list[str]:
-    """How best-of-n with each PRM goes with the PRM's F1, by a fit with both in per cent."""
-    line = f"accuracy = {fit[0]:.2f} ln F1 + {fit[1]:.2f}, both in per cent, over {len(rows)} PRMs, r = {fit[2]:.2f}"
-    return ["too few PRMs for a fit of accuracy over F1" if np.isnan(fit[2]) else line]
-
-
 def long_cot(contrasts: pd.DataFrame, method: str, n: int) -> list[str]:
     """Internal against external scaling, size by size."""
     told = contrasts.assign(text=[f"{row['contrast']} {points(row)} points ({row['verdict']})" for _, row in contrasts.iterrows()])
     external = f"external by {method_of(method).label} with N = {n}"
     return [f"{short(size)}, {external}: {', '.join(texts)}" for size, texts in told.groupby("size", sort=False)["text"]]
-
-
-def losses(overview: pd.DataFrame) -> list[str]:
-    """Per method, how many of a few explored problems it got right, and how it lost the others."""
-    lines = []
-    for method, rows in overview.groupby("method", sort=False):
-        counts = rows["kind"].value_counts()
-        lost = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "found")
-        lines.append(f"{method_of(method).label}: {counts.get('found', 0)} of {len(rows)} explored problems right; lost: {lost or 'none'}")
-    return lines
 
 
 def findings(ledger: pd.DataFrame) -> list[str]:

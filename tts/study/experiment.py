@@ -133,16 +133,13 @@ class Experiment:
         return found
 
     def note(self, name: str, lines: list[str], claims: Mapping[str, np.ndarray | Interval | str] | None = None) -> None:
-        """Prints what was found, and in how many samples an answer was, and keeps it for the study's closing summary.
-
-        Before that it shows which ``claims`` the run shows, as :func:`tts.report.summaries.checked` takes them.
-        """
+        """Shows which claims the run shows (:func:`.summaries.checked`); prints and keeps it, with the lines and the share of answers."""
         from tts.report import summaries
 
         checked = summaries.checked(claims or {})
         if claims:
             _display(checked)
-        told = [f"{claim}? {answer}, by {by}" for claim, answer, by in checked.itertuples(index=False) if answer in ("yes", "no")]
+        told = [f"{claim}? {answer}, {by}" for claim, answer, by in checked.itertuples(index=False) if answer != "not tested"]
         limit = None if any(map(is_imported, self.grid.policies)) else self.grid.max_tokens
         lines = [*lines, *told, *summaries.answers(self.results.statuses(), limit)]
         text = "\n".join([f"{name}:", *(f"- {line}" for line in lines)])
@@ -150,10 +147,7 @@ class Experiment:
         print(text)
 
     def show_problems(self, count: int = 3, policy: str = "", prm: str = "") -> None:
-        """Shows stored problems in full at the largest budget, chosen as :func:`tts.report.samples.examples` says.
-
-        They are of the first policy with the first PRM, or of those given.
-        """
+        """Shows stored problems in full at the largest budget, of the first policy and PRM or those given: :func:`.samples.examples`."""
         from tts.report import samples
 
         policy, prm = policy or self.policy, prm or self.prm
@@ -177,10 +171,9 @@ def _display(rows: pd.DataFrame) -> None:
     import pandas as pd
     from IPython.display import display
 
-    widths = [rows[name].str.len().max() for name in rows]
-    lines = ["  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows.itertuples(index=False)]
     with pd.option_context("display.max_colwidth", None, "display.html.use_mathjax", False):
-        display({"text/html": rows.to_html(index=False), "text/plain": "\n".join(lines)}, raw=True)
+        plain = "\n".join(map("  ".join, rows.itertuples(index=False)))
+        display({"text/html": rows.to_html(index=False), "text/plain": plain}, raw=True)
 
 
 def findings_of(notebook: str, figures: Path) -> Path:
