@@ -122,8 +122,7 @@ class Experiment:
         grid, evidence, ledger = self.grid, evidence or self.results, findings.read()
         played = {"policies": grid.policies, "searchers": grid.policies, "prms": grid.prms, "good_prm": grid.prms[-1]}
         scope = findings.scope(ledger, findings.Roles(problem_sets=[self.problem_set], **(played | roles)), [evidence], n=self.n)
-        if self.separate:
-            scope = scope.changed(pass_at_1={(self.problem_set, p): values for p, values in self.pass_at_1(evidence).items()})
+        scope = scope.changed(pass_at_1={(self.problem_set, p): v for p, v in self.pass_at_1(evidence).items()}) if self.separate else scope
         found: dict[str, Finding | str] = {}
         for claim in map(ledger.claims.__getitem__, names):
             try:
@@ -139,7 +138,7 @@ class Experiment:
         checked = summaries.checked(claims or {})
         if claims:
             _display(checked)
-        told = [f"{claim}? {answer}, {by}" for claim, answer, by in checked.itertuples(index=False) if answer != "not tested"]
+        told = [f"{claim}? {answer}, {by}" for claim, answer, by in checked.itertuples(index=False)]
         limit = None if any(map(is_imported, self.grid.policies)) else self.grid.max_tokens
         lines = [*lines, *told, *summaries.answers(self.results.statuses(), limit)]
         text = "\n".join([f"{name}:", *(f"- {line}" for line in lines)])
@@ -172,8 +171,7 @@ def _display(rows: pd.DataFrame) -> None:
     from IPython.display import display
 
     with pd.option_context("display.max_colwidth", None, "display.html.use_mathjax", False):
-        plain = "\n".join(map("  ".join, rows.itertuples(index=False)))
-        display({"text/html": rows.to_html(index=False), "text/plain": plain}, raw=True)
+        display({"text/html": rows.to_html(index=False), "text/plain": "\n".join(map("  ".join, rows.itertuples(index=False)))}, raw=True)
 
 
 def findings_of(notebook: str, figures: Path) -> Path:
