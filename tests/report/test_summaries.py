@@ -8,6 +8,7 @@ import pytest
 
 from tts.analysis.evidence import Evidence
 from tts.analysis.stats import Interval
+from tts.claims import comparisons
 from tts.claims.findings import Finding
 from tts.generate.grid import Grid
 from tts.report import summaries, tables
@@ -97,24 +98,50 @@ def test_a_claim_is_shown_where_its_interval_lies_above_its_margin():
     assert summaries.checked({}).empty
 
 
-def test_one_policy_makes_no_pair():
-    pairs = pd.DataFrame(columns=["small", "how", "large", "times larger", "TTS", "CoT", "difference", "low", "high", "verdict"])
-    solver = {
-        "policy": "policy-6k",
-        "prm": "prm-a",
-        "solver": "policy-20k",
-        "difference": 0.01,
-        "low": -0.1,
-        "high": 0.1,
-        "verdict": "undecided",
-    }
-    [none, alone] = summaries.small_against_large(pairs, pd.DataFrame([solver]))
-    assert none == summaries.NO_PAIR
-    assert alone.endswith(
-        "1 policy: 0 supported, 1 undecided, 0 contradicted; largest difference +1.0 [-10.0, +10.0] points for 6k (undecided)"
-    )
-    assert summaries.flops(pd.DataFrame(), pd.DataFrame(), ["policy-6k"]) == [summaries.NO_PAIR]
-    assert "no smaller policy" in summaries.flops(pd.DataFrame(), pd.DataFrame(), ["policy-6k", "policy-20k"])[0]
+def test_claims_on_a_tables_rows():
+    rows = pd.DataFrame({"small one": ["a", "b"], "difference": [0.04, 0.6], "low": [0.01, 0.4], "high": [0.07, 0.8]})
+    found = summaries.checked(summaries.claims_of(rows, "{small one} beats c", 10))
+    assert found.values.tolist() == [["a beats c", "yes", "+4.0 [+1.0, +7.0] points"], ["b beats c", "yes", "+60.0 [+40.0, +80.0] points"]]
+    most = summaries.checked(summaries.claims_of(rows, "most of {small one}", unit="share", margin=0.5))
+    assert most.values.tolist() == [["most of a", "no", "4 % [1 %, 7 %]"], ["most of b", "undecided", "60 % [40 %, 80 %]"]]
+    assert set(summaries.claims_of(rows, "{small one} beats c", 9).values()) == {"9 problems are too few"}
+
+
+def test_sizes_are_compared_with_the_next_larger_and_with_the_prms_base_model():
+    """Of three sizes two pairs, not the one of the ends; of two policies below the base model the larger; the base model itself is not."""
+    ends = {"difference": 0.1, "low": 0.05, "high": 0.2}
+    sizes = [("policy-6k", "policy-10k", 1.6), ("policy-6k", "policy-20k", 3.3), ("policy-10k", "policy-20k", 2.0)]
+    pairs = pd.DataFrame([{"small": a, "large": b, "times larger": ratio} | ends for a, b, ratio in sizes])
+    solver = {"prm": "prm-a", "solver": "policy-20k", "verdict": "supported"} | ends
+    solvers = pd.DataFrame([solver | {"policy": name} for name in ("policy-10k", "policy-6k", "policy-20k")])
+    unknown = solver | {"policy": "policy-6k", "prm": "prm-b", "solver": "unknown", "verdict": "not tested"}
+    solvers = pd.concat([solvers, pd.DataFrame([unknown])])
+    assert list(summaries.size_claims(pairs, solvers, 20)) == [
+        "policy-6k with TTS beats policy-10k, the next larger, with CoT",
+        "policy-10k with TTS beats policy-20k, the next larger, with CoT",
+        "policy-10k with prm-a beats policy-20k, the PRM's base model, with CoT",
+    ]
+    assert summaries.size_claims(pairs[:0], solvers[:0], 20) == {}, "one policy makes no pair"
+
+
+def test_costs_of_one_pair_are_ratios_above_1_or_not():
+    row = {"small with TTS": "a", "large with CoT": "b", "counted": "full"} | dict.fromkeys(comparisons.CLAIMS, 2.0)
+    found = pd.DataFrame([row | {"times fewer inference FLOPs": 0.5}, row | {"small with TTS": "c"}])
+    rows = summaries.checked(summaries.cost_claims(found, ("a", "b")))
+    assert rows["claim"].tolist()[0] == "a with TTS: fewer total FLOPs than b with CoT (full count)"
+    assert rows["this run shows it"].tolist() == ["yes", "no", "yes"] and rows["by"].tolist() == ["2 times", "0.5 times", "2 times"]
+    assert summaries.cost_claims(found, None) == {}
+
+
+def test_checks_catch_most_errors_or_not():
+    contrasts = pd.DataFrame([{"size": "policy-51k", "contrast": "external - internal", "difference": 0.4, "low": 0.3, "high": 0.5}])
+    what = ["operations that are wrong", "wrong ones that their check calls wrong"]
+    catches = pd.DataFrame({"policy": ["a", "a"], "what": what, "share": [0.1, 0.33], "low": [0.1, 0.27], "high": [0.2, 0.38]})
+    rows = summaries.checked(summaries.thinking_claims(contrasts, catches, 100))
+    assert rows.values.tolist() == [
+        ["policy-51k: external beats internal", "yes", "+40.0 [+30.0, +50.0] points"],
+        ["a: its checks call most of its wrong operations wrong", "no", "33 % [27 %, 38 %]"],
+    ]
 
 
 def test_where_neither_solves_a_problem_nothing_is_gained():

@@ -13,6 +13,7 @@ from tts.study import train_cli
 from tts.study.terminal import guarded
 from tts.tasks.pocket_traces import solutions
 from tts.training.loop import Schedule, TrainingError, train
+from tts.training.pocket import cards
 from tts.training.pocket.build import corpus_batches, language_model_loss, new_policy, train_model
 from tts.training.pocket.corpora import pack, policy_sequences
 from tts.training.pocket.recipes import FAMILY, POLICIES, PRMS, ROWS_PER_BATCH, PolicyRecipe
@@ -98,3 +99,23 @@ def test_the_family_is_ordered_by_size_and_no_prm_is_better_informed_than_it_say
     assert sizes == sorted(sizes) and sizes[-1] >= 100 * sizes[0]
     for recipe in PRMS.values():
         assert {recipe.start, *recipe.samples_from} <= set(FAMILY)
+
+
+def test_three_training_solutions_of_one_problem():
+    """(5 + 42) + (12 + 41) = 47 + 53 = 100; the PRM's has 48 in the place of 47."""
+    rows = cards.examples().reset_index()
+    assert set(rows["problem"]) == {"(5+42)+(12+41)=?"}
+    policy, long, prm = (rows[rows["for"] == whose] for whose in ("policy", "long-CoT policy", "PRM"))
+    assert list(policy["step"]) == ["5+42=47", "12+41=53", "47+53=100", "\\boxed{100}"] and set(policy["learnt"]) == {"to write it"}
+    assert list(long.loc[long["learnt"] == "to read it", "step"]) == ["47+53=110"] and "53+47=100 no" in set(long["step"])
+    assert list(zip(prm["step"].str.split("=").str[1], prm["learnt"]))[:3] == [("53", "score 1"), ("47", "score 1"), ("101", "score 0")]
+
+
+def test_what_the_cards_show():
+    """Twelve million tokens each; 6k to 668k by losses and greedy accuracies that the cards state."""
+    rows = cards.checks()
+    assert rows["the cards show it"].tolist() == ["yes"] * 3 and rows["by"].tolist() == [
+        "12.0 M to 12.0 M",
+        "0.518 to 0.026",
+        "0.0075 to 0.9025",
+    ]

@@ -7,15 +7,13 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from tts.analysis import stats
+from tts.analysis import costs, stats
 from tts.analysis.evidence import Evidence
 from tts.claims.checks import Finding
-from tts.claims.comparisons import contrast, points
+from tts.claims.comparisons import CLAIMS, contrast
 from tts.claims.findings import VERDICTS, formatted, over_rules
 from tts.common.names import short
 from tts.search.registry import method_of, prm_of
-
-NO_PAIR = "no pair of a smaller and a larger policy: it takes two of different, known sizes"
 
 
 def checked(claims: Mapping[str, np.ndarray | stats.Interval | str]) -> pd.DataFrame:
@@ -36,6 +34,42 @@ def checked(claims: Mapping[str, np.ndarray | stats.Interval | str]) -> pd.DataF
         contrast = formatted(asdict(finding) | {"verdict": verdict}) + " points" * (finding.unit == "points")
         rows.append((claim, {"supported": "yes", "contradicted": "no"}.get(verdict, verdict), contrast))
     return pd.DataFrame(rows, columns=["claim", "this run shows it", "by"])
+
+
+def claims_of(rows: pd.DataFrame, claim: str, problems: float = np.inf, unit: str = "points", margin: float = 0.0) -> dict:
+    """Claims for :func:`checked` on a table's rows, which are of so many problems; a claim is the text with a row's columns filled in.
+
+    Its contrast is the columns difference, low and high.
+    """
+    few = f"{problems} problems are too few" if problems < stats.FEWEST_PROBLEMS else ""
+    found = {claim.format_map(row): stats.Interval(row["difference"], row["low"], row["high"], "") for row in rows.to_dict("records")}
+    return {told: few or Finding.of(interval, unit, "", margin) for told, interval in found.items()}
+
+
+def size_claims(pairs: pd.DataFrame, solvers: pd.DataFrame, problems: int) -> dict:
+    """Each policy with TTS against the next larger one with CoT; with each PRM the largest policy below its base model against that."""
+    nearest = pairs.loc[pairs.groupby("small", sort=False)["times larger"].idxmin()]
+    tested = solvers[solvers["verdict"] != "not tested"]
+    policy, solver = (tested[name].map(lambda model: costs.shape_of(model).parameters) for name in ("policy", "solver"))
+    below = tested.assign(size=policy)[policy < solver].sort_values("size").groupby("prm", sort=False).tail(1)
+    claims = claims_of(nearest, "{small} with TTS beats {large}, the next larger, with CoT", problems)
+    return claims | claims_of(below, "{policy} with {prm} beats {solver}, the PRM's base model, with CoT", problems)
+
+
+def cost_claims(found: pd.DataFrame, pair: tuple[str, str] | None) -> dict:
+    """The three claims on cost of one pair of :func:`tts.claims.comparisons.flops_comparisons`, by what is counted; of no pair none."""
+    names = ["small with TTS", "large with CoT"]
+    rows = found.melt([*names, "counted"], list(CLAIMS), "claim", "difference").set_index(names).loc[[pair] if pair else []]
+    rows = rows.reset_index().assign(claim=rows["claim"].str.removeprefix("times ").to_numpy())
+    text = "{small with TTS} with TTS: {claim} than {large with CoT} with CoT ({counted} count)"
+    return claims_of(rows.assign(low=rows["difference"], high=rows["difference"]), text, unit="ratio", margin=1.0)
+
+
+def thinking_claims(contrasts: pd.DataFrame, catches: pd.DataFrame, problems: int) -> dict:
+    """Internal and external scaling by the contrasts of :mod:`tts.analysis.long_cot`, and whether checks catch most errors."""
+    called = catches[catches["what"] == "wrong ones that their check calls wrong"].rename(columns={"share": "difference"}).dropna()
+    claims = claims_of(contrasts.replace(" - ", " beats ", regex=True), "{size}: {contrast}", problems)
+    return claims | claims_of(called, "{policy}: its checks call most of its wrong operations wrong", problems, "share", 0.5)
 
 
 def method_claims(evidence: Evidence, n: int, over: str) -> dict[str, np.ndarray]:
@@ -114,56 +148,8 @@ def _decided(first: np.ndarray, second: np.ndarray) -> bool:
     return len(first) >= stats.FEWEST_PROBLEMS and contrast(first, second)["verdict"] == "supported"
 
 
-def small_against_large(pairs: pd.DataFrame, solvers: pd.DataFrame) -> list[str]:
-    """Small with TTS against large with CoT, and against the PRM's base model: how many are decided, and the widest."""
-    lines = [f"{len(pairs)} pair{'s' * (len(pairs) != 1)} of a smaller policy with TTS and a larger one with CoT: {_counts(pairs)}"]
-    won = pairs[pairs["verdict"] == "supported"]
-    if pairs.empty:
-        lines = [NO_PAIR]
-    elif len(won):
-        row = won.loc[won["times larger"].idxmax()]
-        lines.append(
-            f"the largest ratio of sizes that is decided: {short(row['small'])} with {row['how']} {row['TTS']:.1%} beats "
-            f"{short(row['large'])}, {row['times larger']:.1f} times its size, {row['CoT']:.1%} ({points(row)} points)"
-        )
-    else:
-        lines.append("no smaller policy decidedly beats a larger one")
-    for prm, part in solvers[solvers["verdict"] != "not tested"].groupby("prm", sort=False):
-        most, policies = part.loc[part["difference"].idxmax()], "1 policy" if len(part) == 1 else f"{len(part)} policies"
-        lines.append(
-            f"policy + {short(prm)} against {short(most['solver'])} alone, {policies}: {_counts(part)}; largest difference "
-            f"{points(most)} points for {short(most['policy'])} ({most['verdict']})"
-        )
-    return lines
-
-
 def _counts(rows: pd.DataFrame, verdicts: Sequence[str] = ("supported", "undecided", "contradicted")) -> str:
     return ", ".join(f"{(rows['verdict'] == verdict).sum()} {verdict}" for verdict in verdicts)
-
-
-def flops(comparisons: pd.DataFrame, claims: pd.DataFrame, policies: Sequence[str]) -> list[str]:
-    """Small with TTS against large with CoT: how often level or better, and which of the three claims on cost hold."""
-    if len(policies) == 1:
-        return [NO_PAIR]
-    if comparisons.empty:
-        return ["no smaller policy with test-time scaling reaches a larger one with CoT"]
-    pairs = comparisons.drop_duplicates(["small with TTS", "large with CoT"])
-    decided = f"{(pairs['verdict'] == 'supported').sum()} of them decidedly"
-    lines = [f"{len(pairs)} pairs in which the smaller policy with TTS is level with the larger with CoT or better, {decided}"]
-    for claim, part in claims.groupby("claim", sort=False):
-        found = []
-        for row in part.itertuples():
-            held = f"in {row.holds} of {row.comparisons} ({row.least:.2g} to {row.most:.2g} times)" if row.comparisons else "not known"
-            found.append(f"{row.counted}: {held}")
-        lines.append(f"{claim}: {'; '.join(found)}")
-    return lines
-
-
-def long_cot(contrasts: pd.DataFrame, method: str, n: int) -> list[str]:
-    """Internal against external scaling, size by size."""
-    told = contrasts.assign(text=[f"{row['contrast']} {points(row)} points ({row['verdict']})" for _, row in contrasts.iterrows()])
-    external = f"external by {method_of(method).label} with N = {n}"
-    return [f"{short(size)}, {external}: {', '.join(texts)}" for size, texts in told.groupby("size", sort=False)["text"]]
 
 
 def findings(ledger: pd.DataFrame) -> list[str]:

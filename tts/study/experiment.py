@@ -120,6 +120,8 @@ class Experiment:
         from tts.claims import checks, findings
 
         grid, evidence, ledger = self.grid, evidence or self.results, findings.read()
+        if not grid.prms:
+            return {ledger.claims[name].statement: "this run has no PRM" for name in names}
         played = {"policies": grid.policies, "searchers": grid.policies, "prms": grid.prms, "good_prm": grid.prms[-1]}
         scope = findings.scope(ledger, findings.Roles(problem_sets=[self.problem_set], **(played | roles)), [evidence], n=self.n)
         scope = scope.changed(pass_at_1={(self.problem_set, p): v for p, v in self.pass_at_1(evidence).items()}) if self.separate else scope

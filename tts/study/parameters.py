@@ -92,7 +92,8 @@ def resolved(field: str, value: object, values: Mapping[str, Any]) -> Any:
 
 
 def notebooks() -> list[str]:
-    return sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    """The names of the notebooks that run; a glossary among them is only read."""
+    return sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if path.stem != "glossary")
 
 
 def declaration(notebook: str) -> Declaration:
