@@ -2,7 +2,8 @@
 
 A region begins with ``<!-- ledger: SCOPE -->``, with ``<!-- table: SCOPE -->`` for a table of all tested claims, or with
 ``<!-- together: SCOPE -->`` for the claims that released models can test too, with ``<!-- claims: SCOPE NAME NAME -->`` for some claims
-by their identifiers, decided or not, and ends with ``<!-- end of ledger -->``.
+by their identifiers, decided or not, or with ``<!-- measured: TABLE -->`` for a table of :mod:`model_tables`, and ends with
+``<!-- end of ledger -->``.
 ``python tests/project/verdicts.py`` writes all of them anew; a test checks that they are what it would write.
 """
 
@@ -11,6 +12,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+from model_tables import MEASURED
 
 from tts.claims import findings
 from tts.claims.scope import Scope
@@ -19,7 +21,7 @@ from tts.common.paths import NOTEBOOKS, ROOT
 from tts.generate.grid import Grid
 from tts.report import real_models, summaries
 
-REGION = re.compile(r"(<!-- (ledger|table|together|claims): (\w+)((?: [\w-]+)*) -->\n).*?(<!-- end of ledger -->)", re.DOTALL)
+REGION = re.compile(r"(<!-- (ledger|table|together|claims|measured): ([\w-]+)((?: [\w-]+)*) -->\n).*?(<!-- end of ledger -->)", re.DOTALL)
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(NOTEBOOKS.glob("*.ipynb"))]
 FILES = [path for path in TEXTS if "<!-- end of ledger -->" in path.read_text(encoding="utf-8")]
 
@@ -46,6 +48,9 @@ def written(text: str, ledger: pd.DataFrame) -> str:
         elif found[2] == "together":
             rows = [(row.Index, row.together, row.released, row[2]) for row in real_models.verdicts(ledger, found[3]).itertuples()]
             lines = table(["claim", "together", "released", found[3]], rows)
+        elif found[2] == "measured":
+            names, *rows = MEASURED[found[3]]()
+            lines = table(names, rows)
         elif found[2] == "claims":
             lines = [line(of_scope[of_scope["claim"] == name].iloc[0]) for name in found[4].split()]
         else:

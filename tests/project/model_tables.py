@@ -1,0 +1,60 @@
+"""Tables of prose that state what was measured of models: from their cards, and from committed outcomes. :mod:`verdicts` writes them."""
+
+from tts.analysis import committed
+from tts.generate.grid import Grid
+from tts.models.files import POCKET_FOLDER, pocket_models, read_card
+from tts.report import tables
+from tts.search.registry import method_of
+from tts.study import presets
+from tts.training.pocket.recipes import PRMS
+
+
+def policies() -> list[list[str]]:
+    """The pocket policies by their cards: names of the columns, then a row for each."""
+    rows = [["policy", "parameters", "greedy", "Pass@64", "greedy, hard", "F1 as implicit PRM", "training"]]
+    for name in pocket_models("policy"):
+        results = (card := read_card(POCKET_FOLDER / name))["results"]
+        shares = (f"{results[measured]:.1%}" for measured in ("pocket-main greedy", "pocket-main pass@64", "pocket-hard greedy"))
+        f1 = results.get("as implicit PRM", {}).get("localisation F1")
+        rows.append([f"`{name}`", f"{card['parameters']:,}", *shares, "" if f1 is None else f"{f1:.2f}", _minutes(card)])
+    return rows
+
+
+def prms() -> list[list[str]]:
+    """The pocket PRMs by their cards, likewise."""
+    rows = [["PRM", "parameters", "F1", "F1 at 0.5", "started from", "steps", "training"]]
+    for name in pocket_models("prm"):
+        results = (card := read_card(POCKET_FOLDER / name))["results"]
+        scores = (f"{results[measured]:.2f}" for measured in ("localisation F1", "localisation F1 at 0.5"))
+        made_of = (f"`{card['started_from']}`", PRMS[name].style or "both", _minutes(card))
+        rows.append([f"`{name}`", f"{card['parameters']:,}", *scores, *made_of])
+    return rows
+
+
+def _minutes(card: dict) -> str:
+    return f"{card['wall_seconds'] / 60:.0f} min"
+
+
+def laptop() -> list[list[str]]:
+    """Committed accuracies of the preset laptop by budget, in per cent with intervals, and the contrasts that these decide, in points."""
+    given = presets.load_preset("laptop").common
+    evidence = committed.committed(Grid(**{field: given[field] for field in Grid.model_fields.keys() & given}))
+    rows = [["N", "CoT", "majority", "best-of-N", "beam search", "DVTS", "Pass@N", "decided contrasts"]]
+    for n in evidence.grid.budgets:
+        [accuracies] = tables.at_budget(evidence.table, n).to_numpy().tolist()
+        decided = tables.method_contrasts(evidence, n).query("verdict != 'undecided'")
+        pairs = [" less ".join(method_of(name).label for name in claim.split(" (")[0].split(" > ")) for claim in decided["claim"]]
+        told = "; ".join(f"{pair} {by}" for pair, by in zip(pairs, decided["difference (points)"]))
+        rows.append([str(n), *accuracies, told or "none"])
+    return rows
+
+
+def held_out() -> list[list[str]]:
+    """How well the laptop's PRM and its policy's likelihood tell right steps from wrong ones on held-out problems, by the PRM's card."""
+    rows, card = [["AUC", "the PRM", "the policy's likelihood"]], read_card(POCKET_FOLDER / "laptop-prm")
+    for name, key in (("over all steps", "held_out_auc"), ("within problems", "held_out_auc_within_problems")):
+        rows.append([name, f"{card[key]:.2f}", f"{card[f'{key}_of_implicit_policy']:.2f}"])
+    return rows
+
+
+MEASURED = {"policies": policies, "prms": prms, "laptop": laptop, "held-out": held_out}
