@@ -1,5 +1,6 @@
 """Pages on results: the numbers of models are written from cards and committed outcomes, and nobody typed one in."""
 
+import json
 import re
 
 import model_tables
@@ -33,6 +34,15 @@ def test_no_page_has_a_typed_result(path):
 def test_no_finding_of_a_notebook_is_typed(path):
     told = [cell for cell in verdicts.cells_of(path) if cell.startswith("## What you should see")]
     assert told and [typed(cell) for cell in told] == [[]]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_notebook_ends_with_checks_and_begins_with_problems_where_it_has_any(path):
+    code = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert "experiment.note(" in code[-1] and "claims" in code[-1]
+    averages = [number for number, source in enumerate(code) if re.search(r"display\(|\.plot\(|\.show\(", source)]
+    problems = [number for number, source in enumerate(code) if "show_problems(" in source]
+    assert (path.stem == "11_real_models" and not problems) or problems[0] < averages[0], "what was released has no problems"
 
 
 def test_every_claim_that_is_measured_stands_among_the_results():
