@@ -20,6 +20,7 @@ from tts.store import imported
 from tts.store.imported import FOLDER, MANIFEST, PREFIX, Held, Import
 from tts.store.run_spec import ELSEWHERE, Model, RunEngine, RunSpec
 from tts.store.store import Store
+from tts.tasks.base import Task, changed
 from tts.tasks.grading import Grader, groups
 from tts.tasks.maths import MATHS
 from tts.tasks.selection import Rule, aggregates, select
@@ -78,7 +79,7 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
     renamed(contents, policy, prm)
     with Grader(verdicts=Verdicts(store.folder / VERDICTS)) as grader:
         problems, runs, used = assemble(contents, name, grader)
-        regraded = regrade(used, grader)
+        regraded = regrade(used, grader, changed(MATHS, None, contents.extract))
     apart = [f"{run.header.method} of {run.header.policy}" for run in runs if problems[0]["id"] not in run.records]
     if apart:  # a grid takes the first problems of a set
         kept = "kept, but no preset shows what lacks the first problem of the others; import runs on other problems by themselves"
@@ -93,7 +94,7 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
         _check_name(folder, root)  # another process may have taken it meanwhile
         held = [_write_run(store, run, problems, name, content) for run in tqdm(runs, desc="runs", unit="run", delay=2)]
         source = Import(folder, name, content, len(problems), tuple(held))
-        written = presets.build(source)
+        written = presets.build(source, contents.extract)
         manifest = {
             "name": name,
             "format": contents.format,
@@ -160,12 +161,12 @@ def _drop_older(store: Store, name: str, digest: str) -> list[str]:
     return [str(run.spec) for run in older if not run.spec.elsewhere]
 
 
-def regrade(records: list[Record], grader: Grader) -> Regraded:
-    """Recomputes every recorded verdict and vote."""
+def regrade(records: list[Record], grader: Grader, task: Task = MATHS) -> Regraded:
+    """Recomputes every recorded verdict and vote; the task finds the answers."""
     found = Regraded()
     for record in tqdm(records, desc="grading", unit="record", leave=False, delay=2):
         solutions = record.solutions
-        for source, rule, n, answer, recorded in _recorded(record, solutions, grader):
+        for source, rule, n, answer, recorded in _recorded(record, solutions, grader, task):
             found.grades += 1
             here, claim = grader.right(record.answer, answer), f"{rule} gives {_given(answer)}"
             if isinstance(recorded, bool):
@@ -184,11 +185,13 @@ def regrade(records: list[Record], grader: Grader) -> Regraded:
     return found
 
 
-def _recorded(record: Record, solutions: list[Solution], grader: Grader) -> Iterator[tuple[str, Rule, int, str | None, str | bool]]:
+def _recorded(
+    record: Record, solutions: list[Solution], grader: Grader, task: Task
+) -> Iterator[tuple[str, Rule, int, str | None, str | bool]]:
     """What is recorded of solutions and of votes: source, rule, number of candidates, the answer here, what was recorded."""
     if not record.recorded and all(s.correct is None for s in solutions):
         return
-    answers = [MATHS.answer(MATHS.join(s.steps)) if s.status == "finished" else None for s in solutions]
+    answers = [task.answer(task.join(s.steps)) if s.status == "finished" else None for s in solutions]
     for number, (solution, answer) in enumerate(zip(solutions, answers)):
         if solution.correct is not None:
             yield f"{record.source}, completion {number}", Rule("", "majority"), 1, answer, solution.correct

@@ -34,8 +34,11 @@ class Preset:
     text: str
 
 
-def build(source: Import) -> list[Preset]:
-    """One preset for each group of policies and PRMs of which the data hold the same, the largest group first."""
+def build(source: Import, extract: Sequence[str] = ()) -> list[Preset]:
+    """One preset for each group of policies and PRMs of which the data hold the same, the largest group first.
+
+    ``extract`` has the ways in which answers are found, where the box is not the only one.
+    """
     pairs = list(dict.fromkeys((h.spec.policy.name, h.spec.guide) for h in source.runs))
     guided = {policy for policy, prm in pairs if prm}
     by_cells: dict[tuple[str | None, Cells, int], list[str]] = defaultdict(list)
@@ -47,7 +50,7 @@ def build(source: Import) -> list[Preset]:
         groups[tuple(costs.by_size(policies)), cells, problems] += [prm] if prm else []
     ordered = sorted(groups.items(), key=lambda group: (-len(group[0][0]) * max(1, len(group[1])), -group[0][2]))
     return [
-        _preset(source, policies, tuple(prms), cells, problems, str(number) if number > 1 else "")
+        _preset(source, policies, tuple(prms), cells, problems, str(number) if number > 1 else "", extract)
         for number, ((policies, cells, problems), prms) in enumerate(ordered, 1)
         if problems and any(method in compared() for method, _ in cells)
     ]
@@ -63,7 +66,9 @@ def _held(source: Import, policy: str, prm: str | None) -> tuple[Cells, int]:
     return frozenset((m, n) for m, n in asked if source.holds(m, policy, prm, n, 0, problems)), problems
 
 
-def _preset(source: Import, policies: tuple[str, ...], prms: tuple[str, ...], cells: Cells, problems: int, number: str) -> Preset:
+def _preset(
+    source: Import, policies: tuple[str, ...], prms: tuple[str, ...], cells: Cells, problems: int, number: str, extract: Sequence[str]
+) -> Preset:
     held = {method for method, _ in cells}
     methods = [method for method in compared() if method in held]
     budgets = sorted({n for method, n in cells if method in methods})
@@ -84,6 +89,7 @@ def _preset(source: Import, policies: tuple[str, ...], prms: tuple[str, ...], ce
         "beam_width": next((h.spec.width for h in source.runs if h.spec.width), Grid.model_fields["beam_width"].default),
         "aggregate": "last" if unbounded else "product",
         "vote": "max" if unbounded else "vote",
+        **({"extract": list(extract)} if extract else {}),
         "store": str(source.folder.parents[1].resolve()),
         "figures": str(ROOT / "figures" / f"{source.name}{number}"),
     }

@@ -95,6 +95,8 @@ class Contents:
     skipped: list[tuple[str, str]] = field(default_factory=list)  # sources that were not used, and why
     notes: list[str] = field(default_factory=list)  # quirks of the files, and what was made of them
     unnamed: bool = False  # whether the format has no names of models
+    extract: tuple[str, ...] = ()  # ways in which answers are found in the solutions; empty for the box alone
+    seen: set = field(default_factory=set)  # identities of samples, where a format has them
     sources: list[dict] = field(default_factory=list)  # where the files are from, with the revision, for the import's list
 
     def skip(self, source: object, reason: str) -> None:

@@ -1,0 +1,171 @@
+"""Logs of inspect_ai and of lm-evaluation-harness, as those tools wrote them: ``logs/make_logs.py`` says how."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tts import exchange
+from tts.analysis.accuracy import Results
+from tts.exchange import evaluation_logs, importing
+from tts.exchange.records import Contents, ExchangeError
+from tts.generate.grid import Grid
+from tts.store.store import Store
+
+LOGS = Path(__file__).with_name("logs")
+[LINES] = LOGS.glob("own__tiny-model/samples_*.jsonl")
+
+
+def read(path):
+    [contents], unknown = exchange.read_runs(path)
+    return contents, unknown
+
+
+def pass_at_1(path, store):
+    """Pass@1 of each problem by an import's own preset, and what was recomputed."""
+    contents, _ = read(path)
+    done = importing.import_into(Store(store), contents, "x", path)
+    preset = yaml.safe_load((done.source.folder / "preset.yaml").read_text())["common"]
+    grid = Grid(**{name: value for name, value in preset.items() if name in Grid.model_fields})
+    found = Results(grid, Store(store)).accuracy(done.source.problem_set, grid.policies[0], None, "pass", 1)
+    return found.tolist(), done.regraded
+
+
+def test_epochs_of_inspect_ai_are_a_pool(tmp_path):
+    contents, _ = read(LOGS / "sums.eval")
+    assert [record.problem for record in contents.records[::2]] == ["What is 2+2?", "What is 3*5?", "What is 7-9?"]
+    first = contents.records[0]
+    assert (first.header.method, first.header.policy, first.header.sampling) == ("samples", "mockllm/model", {"temperature": 0.7})
+    assert first.counts == {"policy_tokens": 20, "prompt_tokens": 15}, "what a cache held is of the prompt too"
+    assert [record.counts["policy_tokens"] for record in contents.records] == [20, 23, 21, 24, 22, 25], "by problem, then by epoch"
+    assert [s.status for record in contents.records for s in record.solutions] == ["finished"] * 4 + ["truncated"] * 2
+    found, regraded = pass_at_1(LOGS / "sums.eval", tmp_path)
+    assert found == [1, 1, 0], "ANSWER: 4, a box, and one that was cut off"
+    assert (regraded.grades, len(regraded.differences)) == (6, 2), "its scorer takes no box"
+
+
+def test_greedy_samples_of_inspect_ai_are_cot(tmp_path):
+    contents, _ = read(LOGS / "greedy.json")
+    [record] = contents.records
+    assert (record.header.method, record.header.n, record.problem_id, record.answer) == ("cot", 1, "sums-0", "4")
+    assert record.solutions[0].correct is True and contents.extract == ("box", "label")
+
+
+def test_responses_of_the_harness_are_a_pool(tmp_path):
+    contents, unknown = read(LOGS / "own__tiny-model")
+    assert unknown == [] and not contents.unnamed and len(contents.records) == 3, "once, although there are two filters"
+    record = contents.records[0]
+    assert record.header[:2] == ("samples", "own/tiny-model") and record.header.sampling == {"temperature": 0.7}
+    assert (record.problem, record.answer, record.problem_id, len(record.solutions)) == ("What is 2+2?", "4", "gsm_own-0", 2)
+    assert any("strict-match, not of flexible-extract" in note for note in contents.notes)
+    assert any("nor how many tokens" in note for note in contents.notes)
+    found, regraded = pass_at_1(LOGS / "own__tiny-model", tmp_path)
+    assert found == [0.5, 0.5, 0.5] and regraded.grades == 0, "grades of several responses are none of any one"
+
+
+def test_without_the_results_beside_them_the_folder_names_the_model(tmp_path):
+    path = tmp_path / "somebody" / LINES.name
+    path.parent.mkdir()
+    row = json.loads(LINES.read_text().splitlines()[1])
+    row["arguments"]["gen_args_0"]["arg_1"] = {"until": []}
+    path.write_text(json.dumps(row | {"resps": [["\\boxed{15}"]], "exact_match": 1.0, "target": 15}) + "\n")
+    contents, _ = read(path)
+    [record] = contents.records
+    assert record.header[:2] == ("cot", "somebody") and contents.unnamed, "greedy unless it is told otherwise"
+    assert record.answer == "15" and record.solutions[0].correct is True
+
+
+def sample(**changes):
+    log = json.loads((LOGS / "greedy.json").read_text())
+    log["samples"][0] |= changes
+    return json.dumps(log)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"error": {"message": "timed out"}}, "samples.0: error: Input should be None (given: {'message': 'timed out'})"),
+        ({"choices": ["3", "4"]}, "samples.0: choices: "),
+        ({"target": ["4", "four"]}, "samples.0: target: one answer is needed (given: ['4', 'four'])"),
+        ({"messages": [{"role": "assistant"}] * 2}, "samples.0: messages: the model was asked 2 times"),
+        ({"output": {"choices": []}}, "samples.0: output.choices: List should have at least 1 item"),
+        ({"output": {"choices": [{"message": {"content": None}}]}}, "samples.0: output.choices.0.message.content: Input should be a valid"),
+        ({"input": [{"role": "user", "content": "a"}] * 2}, "samples.0: input: 2 messages of a user; a problem has one"),
+        ({"input": " "}, "samples.0: input: "),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_told_by_place_and_field(changes, reason, tmp_path):
+    path = tmp_path / "log.json"
+    path.write_text(sample(**changes))
+    contents, _ = read(path)
+    [(source, said)] = contents.skipped
+    assert f"{source.removeprefix('log.json, ')}: {said}".startswith(reason) and contents.records == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"resps": [[[-1.5, False]]]}, "resps.0.0: Input should be a valid string (given: [-1.5, False])"),
+        ({"resps": []}, "resps.0: Field required"),
+        ({"doc": {"passage": "x"}, "arguments": {}}, "doc: no problem or question; its fields are passage"),
+        ({"target": []}, "target: one answer is needed (given: [])"),
+        ({"doc_id": None}, "doc_id: Input should be a valid integer"),
+    ],
+)
+def test_a_line_that_does_not_fit_is_told_by_line_and_field(changes, reason, tmp_path):
+    path = tmp_path / LINES.name
+    first, second, *_ = map(json.loads, LINES.read_text().splitlines())
+    path.write_text(json.dumps(first) + "\n" + json.dumps(second | changes) + "\n")
+    contents, _ = read(path)
+    [(source, said)] = contents.skipped
+    assert source == f"{LINES.name}, line 2" and said.startswith(reason) and len(contents.records) == 1
+
+
+def test_parts_of_a_message_and_both_kinds_of_zip(tmp_path):
+    """Reasoning is no part of a solution; logs of earlier releases are deflated."""
+    log = json.loads((LOGS / "greedy.json").read_text())
+    [one] = log.pop("samples")
+    parts = [{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "2+2=4"}, {"type": "text", "text": "ANSWER: 4"}]
+    one["output"]["choices"][0]["message"]["content"] = parts
+    with zipfile.ZipFile(tmp_path / "log.eval", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("_journal/start.json", json.dumps({"eval": log["eval"], "plan": log["plan"]}))
+        archive.writestr("samples/0_epoch_1.json", json.dumps(one | {"limit": {"type": "time"}}))
+        archive.writestr("samples/1_epoch_1.json", "{")
+    contents, _ = read(tmp_path / "log.eval")
+    [solution] = contents.records[0].solutions
+    assert solution.steps == ["2+2=4", "ANSWER: 4"] and solution.status == "truncated"
+    [(source, reason)] = contents.skipped
+    assert source == "log.eval, samples/1_epoch_1.json" and reason.startswith("cannot be read (")
+
+
+def test_a_damaged_sample_costs_itself_only(tmp_path):
+    content = bytearray((LOGS / "sums.eval").read_bytes())
+    with zipfile.ZipFile(LOGS / "sums.eval") as archive:
+        info = archive.getinfo("samples/1_epoch_1.json")
+    content[info.header_offset + 30 + len(info.filename) + 200] ^= 255
+    (tmp_path / "log.eval").write_bytes(content)
+    contents, _ = read(tmp_path / "log.eval")
+    assert [source for source, _ in contents.skipped] == ["log.eval, samples/1_epoch_1.json"] and len(contents.records) == 5
+
+
+def test_a_sample_in_two_logs_is_used_once(tmp_path):
+    shutil.copy(LOGS / "greedy.json", tmp_path / "a.json")
+    (tmp_path / "b.json").write_text(sample(total_time=1.0))
+    contents, _ = read(tmp_path)
+    assert len(contents.records) == 1
+    assert contents.skipped == [("b.json, samples.0", "the sample is in another of these logs too")]
+
+
+def test_what_is_no_log_is_said(tmp_path):
+    (tmp_path / "log.eval").write_text("nothing")
+    with pytest.raises(ExchangeError, match=r"log.eval, log.eval: cannot be read \(File is not a zip file\)"):
+        exchange.read_runs(tmp_path)
+    contents = Contents(evaluation_logs.NAME)
+    (tmp_path / "lines.jsonl").write_text('{"a": 1}\n[]\n')
+    evaluation_logs.read_file(tmp_path / "lines.jsonl", "lines.jsonl", contents)
+    assert [reason for _, reason in contents.skipped] == ["no sample of an evaluation; its fields are a", "expected an object, found list"]
