@@ -15,7 +15,7 @@ _MODULES = {
     "report": "comparison_plots explorer plots real_models samples search_steps search_tree style summaries tables",
     "store": "imported rekey",
     "strategy": "adviser choices verifier_map",
-    "study": "execution parameters presets",
+    "study": "doctor execution parameters presets",
 }
 _NAMES = {
     "notebook": "study.experiment", "Experiment": "study.experiment", "Grid": "generate.grid", "grid_of": "generate.grid",

@@ -41,7 +41,7 @@ def test_epochs_of_inspect_ai_are_a_pool(tmp_path):
     assert [record.problem for record in contents.records[::2]] == ["What is 2+2?", "What is 3*5?", "What is 7-9?"]
     first = contents.records[0]
     assert (first.header.method, first.header.policy, first.header.sampling) == ("samples", "mockllm/model", {"temperature": 0.7})
-    assert first.counts == {"policy_tokens": 20, "prompt_tokens": 15}, "what a cache held is of the prompt too"
+    assert first.counts == {"policy_tokens": 20, "prompt_tokens": 15, "prm_tokens": None}, "what a cache held is of the prompt too"
     assert [record.counts["policy_tokens"] for record in contents.records] == [20, 23, 21, 24, 22, 25], "by problem, then by epoch"
     assert [s.status for record in contents.records for s in record.solutions] == ["finished"] * 4 + ["truncated"] * 2
     found, regraded = pass_at_1(LOGS / "sums.eval", tmp_path)
@@ -89,14 +89,16 @@ def sample(**changes):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"error": {"message": "timed out"}}, "samples.0: error: Input should be None (given: {'message': 'timed out'})"),
+        ({"error": {"message": "timed out"}}, "samples.0: error: the sample ended with timed out"),
         ({"choices": ["3", "4"]}, "samples.0: choices: "),
-        ({"target": ["4", "four"]}, "samples.0: target: one answer is needed (given: ['4', 'four'])"),
+        ({"target": ["4", "four"]}, "samples.0: target: one answer is needed; given ['4', 'four']"),
         ({"messages": [{"role": "assistant"}] * 2}, "samples.0: messages: the model was asked 2 times"),
-        ({"output": {"choices": []}}, "samples.0: output.choices: List should have at least 1 item"),
-        ({"output": {"choices": [{"message": {"content": None}}]}}, "samples.0: output.choices.0.message.content: Input should be a valid"),
+        ({"output": {"choices": []}}, "samples.0: output.choices: one completion is needed"),
+        ({"output": {"choices": [{"message": {"content": None}}]}}, "samples.0: completion 0: no text"),
         ({"input": [{"role": "user", "content": "a"}] * 2}, "samples.0: input: 2 messages of a user; a problem has one"),
-        ({"input": " "}, "samples.0: input: "),
+        ({"input": " "}, "samples.0: an empty problem"),
+        ({"output": {"choices": [{}]}}, "samples.0: no output.choices.0.message.content"),
+        ({"messages": ["text"]}, "samples.0: a field is of another kind than in such logs ("),
     ],
 )
 def test_a_sample_that_does_not_fit_is_told_by_place_and_field(changes, reason, tmp_path):
@@ -110,11 +112,11 @@ def test_a_sample_that_does_not_fit_is_told_by_place_and_field(changes, reason, 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"resps": [[[-1.5, False]]]}, "resps.0.0: Input should be a valid string (given: [-1.5, False])"),
-        ({"resps": []}, "resps.0: Field required"),
+        ({"resps": [[[-1.5, False]]]}, "resps: no texts, as of a task that weighs given choices; given [[[-1.5, False]]]"),
+        ({"resps": []}, "no resps.0"),
         ({"doc": {"passage": "x"}, "arguments": {}}, "doc: no problem or question; its fields are passage"),
-        ({"target": []}, "target: one answer is needed (given: [])"),
-        ({"doc_id": None}, "doc_id: Input should be a valid integer"),
+        ({"target": []}, "target: one answer is needed; given []"),
+        ({"doc": 5, "arguments": {}}, "a field is of another kind than in such logs ("),
     ],
 )
 def test_a_line_that_does_not_fit_is_told_by_line_and_field(changes, reason, tmp_path):
@@ -169,3 +171,17 @@ def test_what_is_no_log_is_said(tmp_path):
     (tmp_path / "lines.jsonl").write_text('{"a": 1}\n[]\n')
     evaluation_logs.read_file(tmp_path / "lines.jsonl", "lines.jsonl", contents)
     assert [reason for _, reason in contents.skipped] == ["no sample of an evaluation; its fields are a", "expected an object, found list"]
+
+
+@pytest.mark.parametrize("field", ["log", "id", "input", "target", "messages", "output", "scores", "error", "limit", "uuid", "choices"])
+@pytest.mark.parametrize("value", [None, 1, "x", [1], {"a": 1}, [[]], {"choices": [1]}])
+def test_no_content_of_a_field_stops_an_import(field, value, tmp_path):
+    path = tmp_path / "log.eval"
+    log = json.loads((LOGS / "greedy.json").read_text())
+    [one] = log.pop("samples")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("header.json", json.dumps(value if field == "log" else log))
+        archive.writestr("samples/0.json", json.dumps(one if field == "log" else one | {field: value}))
+    contents = Contents(evaluation_logs.NAME)
+    evaluation_logs.read_file(path, "log.eval", contents)
+    assert len(contents.records) + len(contents.skipped) == 1

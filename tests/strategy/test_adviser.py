@@ -15,7 +15,7 @@ from tts.generate.runner import fill
 from tts.models.files import POCKET_FOLDER
 from tts.store.store import Store
 from tts.strategy import adviser
-from tts.study import cli
+from tts.study import solve_cli
 from tts.study.cli import app, guarded
 
 POLICY, PRM = "policy-20k", "implicit:policy-51k"
@@ -145,8 +145,8 @@ def test_without_a_file_the_studys_is_used_else_the_latest_of_a_changed_run(plan
     other = plan.model_copy(update={"policy": adviser.Model(name="policy-6k", weights="any")})
     for age, (folder, held) in enumerate([("own/a-1", plan), ("own/b-2", plan.model_copy(update={"peek": 9})), ("own/c-3", other)]):
         os.utime(adviser.save([held], study / folder / "strategy.json"), (age, age))
-    assert cli._strategy(None, POLICY, PRM).peek == 9
+    assert solve_cli._strategy(None, POLICY, PRM).peek == 9
     adviser.save([plan], study / "strategy.json")
-    assert cli._strategy(None, POLICY, PRM) == plan
+    assert solve_cli._strategy(None, POLICY, PRM) == plan
     with pytest.raises(adviser.StrategyError, match="holds no strategy for policy-51k"):
-        cli._strategy(None, "policy-51k", PRM)
+        solve_cli._strategy(None, "policy-51k", PRM)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 
@@ -36,10 +38,35 @@ def test_make_clean_leaves_data_and_figures():
     assert ".venv" in done.stdout and "data" not in done.stdout and "figures" not in done.stdout
 
 
-def test_version_and_completion():
+def test_version():
     done = CliRunner().invoke(cli.app, ["--version"])
     assert done.exit_code == 0 and done.output.startswith("tts-notebooks ")
-    assert "--install-completion" in CliRunner().invoke(cli.app, ["--help"]).output
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
+def test_bash_completes_what_the_command_prints(tmp_path):
+    script = tmp_path / "tts"  # as installing makes it
+    script.write_text(f"#!{sys.executable}\nfrom tts.study.cli import main\nmain()\n")
+    script.chmod(0o755)
+    wanted = {
+        "ad": "advise",
+        "run 01": "01_tts_methods",
+        "run --preset pocket-f": "pocket-full",
+        "solve --prm prm-qwen-3": "prm-qwen-328k",
+        "doctor --j": "--json",
+    }
+    code = 'eval "$(tts completion bash)"\n'
+    for words in wanted:
+        code += f'COMP_WORDS=(tts {words}); COMP_CWORD={len(words.split())}; _tts_completion tts; echo "${{COMPREPLY[*]}}"\n'
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == list(wanted.values()), done.stderr
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_have_a_script_too(shell):
+    done = CliRunner().invoke(cli.app, ["completion", shell])
+    assert done.exit_code == 0 and f"_TTS_COMPLETE=complete_{shell}" in done.output
 
 
 @pytest.fixture

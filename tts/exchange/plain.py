@@ -50,10 +50,10 @@ def read_file(path: Path, name: str, contents: Contents) -> None:
     """Adds what a file holds to ``contents``; ``name`` is the file's in messages."""
     for source, row in objects(path, name, contents):
         with contents.using(source):
-            contents.records.append(_record(row, source, path.stem, contents))
+            contents.records.append(record(row, source, path.stem, contents))
 
 
-def _record(row: dict, source: str, default_policy: str, contents: Contents) -> Record:
+def record(row: dict, source: str, default_policy: str, contents: Contents) -> Record:
     """One line as a record; an ExchangeError where a field is missing or does not fit."""
     for key in REQUIRED:
         expect(key in row, f"no {key}; its fields are {', '.join(map(str, row))!s:.120}")

@@ -3,31 +3,38 @@
 # Rooms are asked for as names of tts, which imports them then: help and completion must not wait for pandas, pyarrow and torch.
 from __future__ import annotations
 
+import json
 import sys
 import time
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Column, Table
 from rich.text import Text
 
 import tts
-from tts.common import paths
 from tts.common.names import printable, shown
-from tts.study.terminal import console, guarded, resumable
+from tts.study import solve_cli
+from tts.study.terminal import console, guarded, names_in, placed, resumable
 
 if TYPE_CHECKING:
     from tts.store.store import Run, Store
-    from tts.strategy.adviser import Strategy
     from tts.study.presets import Job
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
-Notebooks = Annotated[list[str] | None, typer.Argument(help="which notebooks; all of the preset by default")]
-Preset = Annotated[str, typer.Option(help="a preset's name, see 'list', or a preset file")]
+Notebooks = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="which notebooks, by name, number or path; all of the preset by default", autocompletion=names_in("notebooks/*.ipynb")
+    ),
+]
+Preset = Annotated[
+    str, typer.Option(help="a preset's name, see 'list', or a preset file", autocompletion=names_in("notebooks/presets/*.yaml"))
+]
 Overrides = Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="overrides a parameter")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="folder of the store; the preset's by default")]
 
@@ -307,16 +314,11 @@ def outcomes(
     console.print(f"outcomes of {preset} in {path}")
 
 
-def _placed(names: Any) -> Any:
-    """Names of models or problem sets as a study keeps them, with relative paths made absolute."""
-    return tts.presets.anchored_names(names, Path())
-
-
 @app.command("difficulty")
 @resumable()
 def difficulty_(
-    policies: Annotated[list[str], typer.Argument(help="policies to count for", callback=_placed)],
-    problems: Annotated[str, typer.Option(help="problem set", callback=_placed)] = "pocket-main",
+    policies: Annotated[list[str], typer.Argument(help="policies to count for", callback=placed)],
+    problems: Annotated[str, typer.Option(help="problem set", callback=placed)] = "pocket-main",
     count: Annotated[int, typer.Option(help="how many of its problems")] = 200,
     samples: Annotated[int, typer.Option(help="separate samples a problem")] = 256,
     split: Annotated[str, typer.Option(help="development, selection, confirmation, confirmation-2 or test problems")] = "test",
@@ -329,59 +331,28 @@ def difficulty_(
         console.print(f"{policy}: counts of {samples} samples for each problem of {problems} in {path}")
 
 
-Policy = Annotated[str, typer.Option(help="a policy's name, folder or Hub name", callback=_placed)]
-PRM = Annotated[str, typer.Option(help="a PRM's name, folder or Hub name", callback=_placed)]
-Budget = Annotated[float, typer.Option(help="how much may be spent on one problem")]
-Unit = Annotated[Literal["samples", "tokens", "flops"], typer.Option(help="of the budget: samples, policy tokens, or FLOPs of inference")]
-StrategyFile = Annotated[Path | None, typer.Option(help="a file of 05_compute_optimal; by default those below figures/pocket")]
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="as a JSON list")] = False) -> None:
+    """Says what is here of what the suite uses, and what each lack costs; exit code 1 where the default study cannot run."""
+    found = list(tts.doctor.checks())
+    for check in [] if as_json else found:
+        state = ("lacks", "red" if check.needed else "yellow") if check.lack else ("fine ", "green")
+        console.print(Text.assemble(state, f"  {check.name}: {'; '.join(filter(None, (check.found, check.lack)))}"))
+    if as_json:
+        print(json.dumps([check._asdict() for check in found], indent=1))
+    if any(check.lack and check.needed for check in found):
+        raise typer.Exit(1)
 
 
 @app.command()
-def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: Unit = "samples", strategy: StrategyFile = None) -> None:
-    """Prints what to do at a budget, per difficulty: method, rule, N, expected accuracy with its interval, cost."""
-    plan = _strategy(strategy, policy, prm)
-    for e in plan.within(budget, unit):
-        rule = "" if e.method == "majority" else f", {e.vote} vote" if e.vote == "majority" else f", PRM-{e.aggregate}-{e.vote}"
-        what = (
-            f": {e.method}{rule}, N = {e.n}; accuracy {e.accuracy:.1%} [{e.low:.0%}, {e.high:.0%}] on {e.problems} problems; "
-            f"policy tokens {shown(e.policy_tokens, '.0f')}, PRM tokens {shown(e.prm_tokens, '.0f')}, FLOPs {shown(e.flops, '.2g')} each"
-        )
-        console.print(Text.assemble((e.difficulty, "bold"), what))
-    learnt_on = ", ".join(f"{count} of {name}" for name, count in plan.learnt_on.items())
-    console.print(
-        f"Learnt on {learnt_on}; accuracies are cross-fitted, with 95 % intervals. A problem is easy where the mean "
-        f"PRM score of {plan.peek} samples is {plan.thresholds[0]:.2g} or more, hard below {plan.thresholds[1]:.2g}.",
-        soft_wrap=False,
-    )
+def completion(shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="the shell")]) -> None:
+    """Prints what makes a shell complete the commands, options, notebooks and presets of 'tts' (docs/commands.md)."""
+    from typer.completion import get_completion_script
+
+    print(get_completion_script(prog_name="tts", complete_var="_TTS_COMPLETE", shell=shell))
 
 
-@app.command()
-def solve(
-    problem: Annotated[str, typer.Argument(help="text of the problem")],
-    policy: Policy,
-    prm: PRM,
-    budget: Budget = 64,
-    unit: Unit = "samples",
-    strategy: StrategyFile = None,
-) -> None:
-    """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers."""
-    found = tts.adviser.solve(_strategy(strategy, policy, prm), tts.Engines(batch=128), problem, budget, unit)
-    console.print(printable("\n".join(found.steps)))
-    console.print(f"answer: {printable(found.answer) if found.answer is not None else 'none found'}", style="bold")
-    console.print(
-        f"judged {found.entry.difficulty} (PRM score {found.score:.2f}); ran {found.entry.method} with N = {found.entry.n}; "
-        f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens"
-    )
-
-
-def _strategy(given: Path | None, policy: str, prm: str) -> Strategy:
-    """The study's strategy of a policy and a PRM, else the latest one of a changed run."""
-    study = paths.ROOT / "figures" / "pocket" / "strategy.json"
-    own = sorted((study.parent / tts.presets.OWN).glob("*/strategy.json"), key=lambda path: -path.stat().st_mtime)
-    for path in (study, *own) if given is None else ():
-        with suppress(tts.adviser.StrategyError):
-            return tts.adviser.load(path, policy, prm)
-    return tts.adviser.load(given or study, policy, prm)
+app.add_typer(solve_cli.app)
 
 
 def main() -> None:

@@ -1,13 +1,17 @@
 """What the command lines share: their console, errors in one line, and Ctrl-C that says how to go on."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
 
+import tts
 from tts.common.names import printable
+from tts.common.paths import ROOT
 
 # No name is markup, and the terminal wraps lines itself, so that a path or a command can be copied whole.
 console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -32,3 +36,13 @@ def guarded(command: typer.Typer) -> None:
             raise
         print(f"error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def placed(names: Any) -> Any:
+    """Names of models or problem sets as a study keeps them, with relative paths made absolute."""
+    return tts.presets.anchored_names(names, Path())
+
+
+def names_in(pattern: str) -> Callable[[str], list[str]]:
+    """What completes a name from files of the checkout, without their suffixes; a shell waits for it, so that no library is asked."""
+    return lambda incomplete: sorted(path.stem for path in ROOT.glob(pattern) if path.stem.startswith(incomplete))
