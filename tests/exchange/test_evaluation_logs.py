@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tts import exchange
+from tts.analysis import run_comparison
 from tts.analysis.accuracy import Results
 from tts.exchange import evaluation_logs, importing
 from tts.exchange.records import Contents, ExchangeError
@@ -47,6 +48,7 @@ def test_epochs_of_inspect_ai_are_a_pool(tmp_path):
     found, regraded = pass_at_1(LOGS / "sums.eval", tmp_path)
     assert found == [1, 1, 0], "ANSWER: 4, a box, and one that was cut off"
     assert (regraded.grades, len(regraded.differences)) == (6, 2), "its scorer takes no box"
+    assert list(run_comparison.right(Store(tmp_path).runs())) == [1 / 3], "by the task's own way, the box, alone"
 
 
 def test_greedy_samples_of_inspect_ai_are_cot(tmp_path):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 from stores import grid
 from typer.testing import CliRunner
 
-from tts.common.paths import ROOT
+from tts.analysis import run_comparison
+from tts.common.paths import NOTEBOOKS, ROOT
 from tts.generate.runner import fill
 from tts.store.store import Store
-from tts.study import cli, presets
+from tts.study import cli, parameters, presets
 
 HEAVY = ("torch", "pandas", "pyarrow", "transformers", "huggingface_hub", "matplotlib", "numpy", "pydantic")
 
@@ -158,3 +161,79 @@ def test_the_first_n_samples_are_an_option(given, subsets, monkeypatch, tmp_path
     done = CliRunner().invoke(cli.app, ["run", "01_tts_methods", "--preset", "smoke", "--dry-run", "-p", f"store={tmp_path}", *given])
     assert [job.experiment().grid.subsets for job in planned] == [subsets]
     assert done.exit_code == 0 and ("those of the first N samples" in done.output) == (subsets == "first")
+
+
+def refused(monkeypatch, capsys, *arguments):
+    """The error of a command line that is refused."""
+    monkeypatch.setattr(sys, "argv", ["tts", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["run", "01_tts_metods"], "01_tts_methods"),
+        (["run", "01", "--preset", "smok"], "smoke"),
+        (["run", "01", "-p", "budgest=[4]"], "budgets"),
+        (["run", "01", "-p", "policy=policy-7k"], "policy-6k"),
+        (["run", "01", "-p", "methods=[majorty]"], "majority"),
+        (["run", "01", "-p", "problems={pocket-mian: 4}"], "pocket-main"),
+        (["run", "01", "-p", "look.fontsize=8"], "font_size"),
+    ],
+)
+def test_the_name_that_was_meant_is_offered(arguments, meant, monkeypatch, capsys):
+    assert f"did you mean {meant!r}?" in refused(monkeypatch, capsys, *arguments)
+
+
+def test_notebooks_by_number_and_path(monkeypatch, capsys):
+    assert parameters.named_notebook("01") == parameters.named_notebook(str(NOTEBOOKS / "01_tts_methods.ipynb")) == "01_tts_methods"
+    monkeypatch.chdir(NOTEBOOKS)
+    assert parameters.named_notebook("05_compute_optimal.ipynb") == "05_compute_optimal"
+    assert "'00' is the beginning of 2 notebooks: 00_a_search_by_hand, 00_quickstart" in refused(monkeypatch, capsys, "run", "00")
+    assert "no notebook 'elsewhere/01_tts_methods.ipynb'; there are 00_a" in refused(
+        monkeypatch, capsys, "run", "elsewhere/01_tts_methods.ipynb"
+    )
+
+
+def test_parameters_are_listed_with_their_meaning():
+    said = CliRunner().invoke(cli.app, ["list", "01"]).output
+    assert "beam_width" in said and "01_tts_methods -p NAME=VALUE" in " ".join(said.split())
+    declared = parameters.declaration("01_tts_methods").parameters
+    listed = parameters.described("01_tts_methods")
+    assert [name for name, *_ in listed] == list(declared) and all(meaning for *_, meaning in listed)
+    assert [ast.literal_eval(default) for _, default, _ in listed] == list(declared.values())
+
+
+def test_one_entry_of_a_mapping_is_changed(monkeypatch, capsys):
+    given = ["look.font_size=10", "problems.pocket-main=3", "settings.temperature=0"]
+    [job] = presets.plan("pocket", ["01_tts_methods"], presets.parse_overrides(given), look_up=False)
+    own = parameters.declaration("01_tts_methods").parameters
+    assert job.values["look"] == own["look"] | {"font_size": 10} and job.values["settings"] == {"temperature": 0}
+    assert job.values["problems"] == own["problems"] | {"pocket-main": 3}
+    [changed] = presets.plan("pocket", ["01_tts_methods"], presets.parse_overrides(["look.font_size=10"]), look_up=False)
+    assert "own" not in changed.values["figures"] and "own" in job.values["figures"], "the look changes nothing of what is shown"
+    assert "samples has no entries to change" in refused(monkeypatch, capsys, "run", "01", "-p", "samples.a=1")
+    assert "expected NAME=VALUE" in refused(monkeypatch, capsys, "run", "01", "-p", "look.=1")
+
+
+def test_the_store_says_what_it_holds(held, monkeypatch):
+    [run, *others] = held.runs()
+    assert [one.problems() for one in (run, *others)] == ["6 pocket-main"] * 2
+    said = CliRunner().invoke(cli.app, ["store"]).output
+    today = f"{datetime.fromtimestamp(run.files[0].stat().st_mtime):%Y-%m-%d}"
+    assert run.key in said and today in said and "right" not in said
+    monkeypatch.setattr(run_comparison, "right", lambda runs: [0.125, 1.0])
+    graded = CliRunner().invoke(cli.app, ["store", "--accuracy"]).output
+    assert "right (%)" in graded and "12.5" in graded and "100.0" in graded
+
+
+def test_a_strategy_that_is_missing_says_what_to_run(tmp_path, monkeypatch, capsys):
+    (tmp_path / "strategy.json").write_text('{"strategies": []}')
+    models = ["--policy", "policy-6k", "--prm", "prm-qwen-28k"]
+    command = "run `python -m tts run 05_compute_optimal -p policy=policy-6k -p prm=prm-qwen-28k`"
+    for given in (["advise"], ["solve", "1+1=?"]):
+        assert command in refused(monkeypatch, capsys, *given, *models, "--strategy", str(tmp_path / "strategy.json"))
+    assert command in refused(monkeypatch, capsys, "advise", *models, "--strategy", str(tmp_path / "none.json"))

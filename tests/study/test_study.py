@@ -77,7 +77,7 @@ def test_running_again_generates_nothing(smoke):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--preset", "nonsense"], "no preset 'nonsense'; there are"),
+        (["--preset", "nonsense"], "no preset 'nonsense'; give a .yaml file, or one of"),
         (["02_nonsense"], "no notebook '02_nonsense'; there are 00_a_search_by_hand, 00_quickstart"),
         (["-p", "sampels=3"], "no chosen notebook has a parameter sampels; known:"),
         (["-p", "sampels"], "expected NAME=VALUE, found 'sampels'"),

@@ -1,5 +1,6 @@
 """Two stored runs side by side: the paired difference in accuracy on the problems that both hold, and what each cost."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -55,6 +56,14 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
         for run, of, accuracies in zip(runs, held, values)
     )
     return RunComparison(len(common), table, stats.bootstrap(values[0] - values[1]) if len(common) > 1 else None)
+
+
+def right(runs: Iterable[Run]) -> Iterator[float]:
+    """Of each run the mean over its problems of the share of its solutions that are right, which for a pool is Pass@1."""
+    with Judges() as judges:
+        for run in runs:
+            grades = judges.of_rows(list(run.rows()), task_of_key(run.spec.task), judges.verdicts(run.folder.parent))
+            yield float(np.mean([np.mean(grade.correct or [False]) for grade in grades]))
 
 
 def _accuracy(spec: RunSpec, graded: Graded, rule: Rule) -> float:

@@ -68,7 +68,7 @@ def import_all(
     for reason in useless:
         yield from str(reason).splitlines()
     if unknown:
-        yield f"{len(unknown)} files in no known format: {'; '.join(unknown[:LISTED])}"
+        yield f"{len(unknown)} file{'s' * (len(unknown) != 1)} in no known format: {'; '.join(unknown[:LISTED])}"
 
 
 def lines(done: Done) -> Iterator[str]:

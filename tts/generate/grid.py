@@ -17,6 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from tts import policies, reward_models
+from tts.common.names import listed
 from tts.search import registry
 from tts.search.sampling import Sampling
 from tts.store import imported
@@ -80,7 +81,7 @@ class Grid(BaseModel):
         kind = info.field_name or ""
         known = {"aggregate": AGGREGATES, "vote": VOTES}.get(kind) or registry.compared()
         if unknown := [name for name in ([value] if isinstance(value, str) else value) if name not in known]:
-            raise ValueError(f"unknown {kind.removesuffix('s')} {unknown[0]!r}; choose from {', '.join(known)}")
+            raise ValueError(f"unknown {kind.removesuffix('s')} {unknown[0]!r}; choose from {listed(known, unknown[0])}")
         return value
 
     @field_validator("problems")
@@ -275,7 +276,7 @@ def explain(error: ValidationError, model: type[BaseModel] = Grid) -> str:
     for item in error.errors():
         where = ".".join(map(str, item["loc"])) or "parameters"
         if item["type"] == "extra_forbidden":
-            lines.append(f"unknown parameter {where!r}; known: {', '.join(model.model_fields)}")
+            lines.append(f"unknown parameter {where!r}; known: {listed(model.model_fields, where)}")
         else:
             lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')} (given: {item['input']!r:.120})")
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from tts.common.names import listed
 from tts.common.paths import DATA
 from tts.models import files, hub
 from tts.models.hub import ModelError, first_line
@@ -49,7 +50,7 @@ def locate(name: str) -> str:
             raise ModelError(f"{folder} is a folder without a config.json; expected a save_pretrained folder, or an adapter's")
         return str(folder)
     if name.startswith((".", "/", "~")) or not hub.is_name(name):
-        known = ", ".join([*files.pocket_models("policy"), *files.pocket_models("prm")]) or "none"
+        known = listed([*files.pocket_models("policy"), *files.pocket_models("prm")], name) or "none"
         raise ModelError(f"no model {name!r}: not a folder, not a Hub name (owner/model), not a pocket model ({known})")
     return hub.resolve(name)
 

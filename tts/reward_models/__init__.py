@@ -7,6 +7,7 @@ from pkgutil import resolve_name
 from tokenizers import Tokenizer
 
 from tts import policies
+from tts.common.names import listed
 from tts.models.files import folder_of, guarded, load_config, read_card
 from tts.models.hub import ModelError
 from tts.models.locate import locate
@@ -125,7 +126,7 @@ def family_of(name: str) -> tuple[str, str]:
     elif not model:
         family, model = "", name.removeprefix(VLLM)
     if family and family not in FAMILIES:
-        raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {', '.join(FAMILIES)}")
+        raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {listed(FAMILIES, family)}")
     location = address or locate(model)
     return family or _declared_family(locate(model_of(location))), location
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from tts.common.names import listed
 from tts.search.base import Candidate, Search
 
 POOL, SCORES, GREEDY = "pool", "scores", "cot"
@@ -69,7 +70,7 @@ def register(method: Method) -> None:
 def method_of(name: str) -> Method:
     """A method by name; raises MethodError for an unknown one."""
     if name not in METHODS:
-        raise MethodError(f"unknown method {name!r}; choose from {', '.join(compared())}")
+        raise MethodError(f"unknown method {name!r}; choose from {listed(compared(), name)}")
     return METHODS[name]
 
 

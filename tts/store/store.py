@@ -10,6 +10,7 @@ import glob
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,6 +106,12 @@ class Run:
         """Every row that the run holds, chunk by chunk; raises :class:`StoreError` where a chunk is damaged."""
         for path in self.files:
             yield from read_chunk(path).to_pylist()
+
+    def problems(self) -> str:
+        """How many problems it holds of which sets, in words; a set is what ids have before their number."""
+        ids = (name for path in self.files for name in read_chunk(path, ["problem_id"])["problem_id"].to_pylist())
+        sets = Counter(re.sub(r"(-test)?[-_]?\d+$", "", name) or "unnamed" for name in ids)
+        return ", ".join(f"{count} {name}" for name, count in sets.items())
 
     def row(self, problem: str = "") -> dict:
         """The row of one problem: the first, or that of an id or a number, counted from 1; only the problem's own chunk is read whole.

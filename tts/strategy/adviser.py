@@ -155,8 +155,9 @@ def save(strategies: Sequence[Strategy], path: Path) -> Path:
 
 def load(path: Path, policy: str, prm: str) -> Strategy:
     """A strategy in a file; raises StrategyError where the file is missing or malformed, or holds none for exactly these weights."""
+    command = f"python -m tts run 05_compute_optimal -p policy={policy} -p prm={prm}"
     if not path.exists():
-        raise StrategyError(f"no strategy file {path}; run `python -m tts run 05_compute_optimal -p policy={policy} -p prm={prm}`")
+        raise StrategyError(f"no strategy file {path}; run `{command}`")
     try:
         strategies = StrategyFile.model_validate_json(path.read_bytes()).strategies
     except ValidationError as error:
@@ -164,10 +165,10 @@ def load(path: Path, policy: str, prm: str) -> Strategy:
     for strategy in strategies:
         if (strategy.policy.name, strategy.prm.name) == (policy, prm):
             if (strategy.policy.weights, strategy.prm.weights) != (weights_of(policy), weights_of(prm)):
-                raise StrategyError(f"{path} was made with other weights of {policy} or {prm}; run 05_compute_optimal again")
+                raise StrategyError(f"{path} was made with other weights of {policy} or {prm}; run `{command}` again")
             return strategy
     held = "; ".join(f"{s.policy.name} with {s.prm.name}" for s in strategies) or "none"
-    raise StrategyError(f"{path} holds no strategy for {policy} with {prm}; it holds {held}")
+    raise StrategyError(f"{path} holds no strategy for {policy} with {prm}; it holds {held}; run `{command}`")
 
 
 def table(entries: Sequence[Entry]) -> pd.DataFrame:

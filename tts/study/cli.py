@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from contextlib import nullcontext
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -140,8 +141,16 @@ def estimate_(
 
 
 @app.command("list")
-def list_() -> None:
-    """Lists presets, notebooks, policies, PRMs, problem sets and methods."""
+def list_(
+    notebook: Annotated[str, typer.Argument(help="list its parameters instead", autocompletion=names_in("notebooks/*.ipynb"))] = "",
+) -> None:
+    """Lists presets, notebooks, policies, PRMs, problem sets and methods; or a notebook's parameters with what they mean."""
+    if notebook:
+        name = tts.parameters.named_notebook(notebook)
+        for parameter, default, meaning in tts.parameters.described(name):
+            console.print(Text.assemble((parameter, "bold"), f": {meaning}\n    {default}"))
+        console.print(f"change them with -p: python -m tts run {name} -p NAME=VALUE, or an entry of a mapping with -p NAME.ENTRY=VALUE")
+        return
     from tts.models.files import trained_here
     from tts.reward_models import FAMILIES
     from tts.search.registry import compared
@@ -171,6 +180,9 @@ def store(
     export: Annotated[Path | None, typer.Option(help="write the canonical export to this JSONL file")] = None,
     store: StoreFolder = None,
     rekey: Annotated[bool, typer.Option(help="give runs of an earlier version the task in their key, once")] = False,
+    accuracy: Annotated[
+        bool, typer.Option("--accuracy", help="add the share of each run's solutions that are right; it grades them")
+    ] = False,
 ) -> None:
     """Shows what the store holds and how large it is; cleans, exports or re-keys it, or deletes a run."""
     held = tts.presets.store_of(preset, store)
@@ -191,11 +203,13 @@ def store(
         console.print(f"{held.write_export(export)} records written to {export}")
     else:
         _say_what_is_unfinished(held)
-        table = Table("run", "task", "seed", "key", "chunks", "KiB")
-        for run in held.runs():
-            chunks, size = run.size
-            task = f"{run.spec.task.name} {run.spec.task.version}" if run.spec.task else ""
-            table.add_row(str(run.spec), task, str(run.spec.seed), run.key, str(chunks), f"{size / 1024:.0f}")
+        names, numbers = [Column(name, overflow="fold") for name in ("run", "problems")], ["right (%)"] * accuracy
+        table, runs = Table(names[0], Column("key", no_wrap=True), names[1], *numbers, "made", "KiB"), list(held.runs())
+        shares = [[f"{100 * share:.1f}"] for share in tts.run_comparison.right(runs)] if accuracy else [[]] * len(runs)
+        for run, share in zip(runs, shares):
+            made = max((file.stat().st_mtime for file in run.files), default=0)
+            cells = [f"{run.spec}, seed {run.spec.seed}", run.key, run.problems(), *share, f"{datetime.fromtimestamp(made):%Y-%m-%d}"]
+            table.add_row(*cells, f"{run.size[1] / 1024:.0f}")
         console.print(table)
 
 

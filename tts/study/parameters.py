@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError, model_validator
 
+from tts.common.names import listed
 from tts.common.paths import NOTEBOOKS
 from tts.generate import labelled
 from tts.generate.grid import Grid, ParameterError, explain
@@ -96,10 +97,30 @@ def notebooks() -> list[str]:
     return sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if path.stem != "glossary")
 
 
+def named_notebook(text: str) -> str:
+    """The notebook of a name, of its beginning, such as ``01``, or of a path; raises NotebookError where several begin so.
+
+    A text that means none is given back.
+    """
+    path, known = Path(text), notebooks()
+    name = path.stem if path.suffix == ".ipynb" and path.resolve().parent == NOTEBOOKS else text
+    found = [name] if name in known else [one for one in known if one.startswith(name)]
+    if len(found) > 1:
+        raise NotebookError(f"{text!r} is the beginning of {len(found)} notebooks: {', '.join(found)}")
+    return found[0] if found else text
+
+
+def described(notebook: str) -> list[tuple[str, str, str]]:
+    """Each parameter of a notebook, its default, and what it means, as its cell has them; raises as :func:`declaration`."""
+    declaration(notebook)
+    source = _cell(json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"], "parameters")
+    return re.findall(r"^(\w+) = (.*?)  # (.*)$", source, re.MULTILINE)
+
+
 def declaration(notebook: str) -> Declaration:
     """What a notebook declares; raises NotebookError for an unknown or damaged one, or a cell with a tag whose values are no literals."""
     if notebook not in notebooks():
-        raise NotebookError(f"no notebook {notebook!r:.200}; there are {', '.join(notebooks())}")
+        raise NotebookError(f"no notebook {notebook!r:.200}; there are {listed(notebooks(), notebook)}")
     path = NOTEBOOKS / f"{notebook}.ipynb"
     return _declared(path, path.stat().st_mtime_ns).model_copy(deep=True)
 
@@ -116,18 +137,21 @@ def _declared(path: Path, changed: int) -> Declaration:
 
 def _literals(cells: list[dict], tag: str) -> dict:
     """What the first cell with a tag assigns, by name."""
-    source = next(("".join(cell["source"]) for cell in cells if tag in cell["metadata"].get("tags", [])), "")
     values = {}
-    for statement in ast.parse(source).body:
+    for statement in ast.parse(_cell(cells, tag)).body:
         if isinstance(statement, (ast.Assign, ast.AnnAssign)):
             target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
             values[target.id] = ast.literal_eval(statement.value)
     return values
 
 
+def _cell(cells: list[dict], tag: str) -> str:
+    return next(("".join(cell["source"]) for cell in cells if tag in cell["metadata"].get("tags", [])), "")
+
+
 def check_recipe(name: str) -> None:
     if name not in (*POLICIES, *PRMS):
-        raise ParameterError(f"no recipe named {name}; there are {', '.join([*POLICIES, *PRMS])}")
+        raise ParameterError(f"no recipe named {name}; there are {listed([*POLICIES, *PRMS], name)}")
 
 
 _LOOKED_UP = {"policies": check_policy, "prms": family_of, "labelled": labelled.check, "recipes": check_recipe}
@@ -179,12 +203,12 @@ def check_look(look: object) -> None:
 
 
 def _check_settings(found: Declaration, settings: Any) -> None:
-    known = ", ".join(fields := sorted(found.takes - set(found.parameters)))
-    _check_mapping(SETTINGS, settings, f"with any of {known}")
+    fields = sorted(found.takes - set(found.parameters))
+    _check_mapping(SETTINGS, settings, f"with any of {', '.join(fields)}")
     for name, value in settings.items():
         if name not in fields:
             reason = "a parameter of its own" if name in found.parameters else "unknown"
-            raise ParameterError(f"{SETTINGS}: {name!r:.120} is {reason}; known: {known}")
+            raise ParameterError(f"{SETTINGS}: {name!r:.120} is {reason}; known: {listed(fields, name)}")
         if type(default := Grid.model_fields[name].default) in (int, float, str):
             _check_kind(name, value, default)
 

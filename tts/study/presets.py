@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from tts.analysis import committed, grades
 from tts.common.files import write_text
-from tts.common.names import short
+from tts.common.names import listed, short
 from tts.common.paths import NOTEBOOKS, ROOT
 from tts.exchange import summary
 from tts.generate import runner
@@ -26,7 +26,7 @@ from tts.policies import address_in
 from tts.store.imported import Import, all_of, check_asked, is_imported
 from tts.store.store import Store, StoreError
 from tts.study.experiment import Experiment, experiment_of
-from tts.study.parameters import SETTINGS, check, declaration
+from tts.study.parameters import SETTINGS, check, declaration, named_notebook
 from tts.tasks.maths import absent as absent_sets
 from tts.tasks.problems import problem_sets
 
@@ -124,7 +124,7 @@ def load_preset(name: str) -> Preset:
     """
     path = Path(name) if name.endswith(".yaml") else PRESETS / f"{name}.yaml"
     if name not in presets() and not (name.endswith(".yaml") and path.is_file()):
-        raise StudyError(f"no preset {name!r:.200}; there are {', '.join(presets())}, or give a .yaml file")
+        raise StudyError(f"no preset {name!r:.200}; give a .yaml file, or one of {listed(presets(), name)}")
     try:
         preset = Preset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -151,7 +151,8 @@ def parse_overrides(pairs: list[str]) -> dict:
     overrides: dict = {}
     for pair in pairs:
         key, separator, text = pair.partition("=")
-        if not separator or not key.isidentifier():
+        key = key.removeprefix(f"{SETTINGS}.")
+        if not separator or not key.partition(".")[0].isidentifier() or key.endswith("."):
             raise StudyError(f"expected NAME=VALUE, found {pair!r}")
         try:
             value = yaml.safe_load(text)
@@ -168,7 +169,8 @@ def parse_overrides(pairs: list[str]) -> dict:
 
 
 def plan(preset: str, names: list[str] | None = None, overrides: dict | None = None, look_up: bool = True) -> list[Job]:
-    """The notebooks to run, each with its parameters; an override goes to every notebook that takes it.
+    """The notebooks to run, each with its parameters; an override goes to every notebook that takes it, and ``look.font_size``
+    to the entry of its ``look``, of which the others stay.
 
     Where they change any value but :data:`PLACES`, the run is no longer the preset's: its figures and report go to :func:`own_folder`,
     unless the overrides name one, and changed notebooks leave out what they tell of the preset's findings. ``look_up`` finds every model
@@ -180,19 +182,28 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
     content = load_preset(preset)
     if content.released and not content.imported():
         raise StudyError(f"the runs of preset {preset!r} are not imported yet; 'python -m tts run --preset {preset}' fetches them first")
-    chosen = names or list(content.notebooks)
+    chosen = list(map(named_notebook, names or content.notebooks))
     if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):
         raise StudyError(f"each notebook runs once; given more than once: {', '.join(repeated)}")
-    common, overrides = content.common, _anchored(overrides or {}, chosen, Path())
+    given, entries = dict(overrides or {}), dict[str, Any]()
+    for key in [key for key in given if "." in key]:
+        name, _, entry = key.partition(".")
+        entries.setdefault(name, {})[entry] = given.pop(key)
+    common, (overrides, entries) = content.common, [_anchored(some, chosen, Path()) for some in (given, entries)]
     jobs, own_values = [], False
     for name in chosen:
         found, own = declaration(name), content.notebooks.get(name, {})
         _refuse_strangers(own, [name], f"preset {preset!r}: {name} has no parameter")
-        described, values = found.placed(common | own), found.placed(common | own | overrides)
+        before = found.parameters | common | own | overrides
+        if bare := [key for key in entries if not isinstance(before.get(key, {}), dict)]:
+            raise StudyError(f"{bare[0]} has no entries to change one by one; it is {before[bare[0]]!r:.120}, give {bare[0]}=VALUE")
+        merged = {key: before[key] | some for key, some in entries.items() if key in before}
+        described, values = found.placed(common | own), found.placed(common | own | overrides | merged)
         changed = {k for k, v in (found.parameters | values).items() if (found.parameters | described)[k] != v}
         own_values |= not changed <= PLACES
         jobs.append(Job(name, values, as_described=content.described and changed <= PLACES))
     _refuse_strangers(common, content.notebooks, f"preset {preset!r}: no notebook has a parameter")
+    overrides |= entries
     _refuse_strangers(overrides, chosen, "no chosen notebook has a parameter")
     for job in jobs:
         check(job.notebook, job.values, look_up=False)
@@ -217,7 +228,7 @@ def own_folder(overrides: Mapping[str, Any]) -> str:
 def _refuse_strangers(given: dict, notebooks: Iterable[str], reason: str) -> None:
     taken = set().union(*(declaration(name).takes for name in notebooks))
     if strangers := set(given) - taken:
-        raise StudyError(f"{reason} {', '.join(sorted(map(str, strangers)))}; known: {', '.join(sorted(taken))}")
+        raise StudyError(f"{reason} {', '.join(sorted(map(str, strangers)))}; known: {listed(sorted(taken), min(strangers))}")
 
 
 def absent(experiments: list[Experiment]) -> tuple[list[str], list[str], list[str]]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pkgutil import resolve_name
 
+from tts.common.names import listed
 from tts.tasks.base import Task, changed
 
 # A kind of problem is one file in this folder and one line here. Imported when first used.
@@ -19,7 +20,7 @@ def register(task: Task) -> None:
 def task_named(name: str) -> Task:
     """A task by its name; raises ``ValueError`` where there is none."""
     if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}; known: {', '.join(TASKS)}")
+        raise ValueError(f"unknown task {name!r}; known: {listed(TASKS, name)}")
     if isinstance(entry := TASKS[name], str):
         TASKS[name] = entry = resolve_name(entry)
     return entry

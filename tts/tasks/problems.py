@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from tts.common.names import listed
 from tts.tasks import TASKS, split_set, task_in, task_named
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def problem_rows(name: str, count: int | None = None, split: str = "test", seed:
     problems than asked for, or a set that is neither on this machine nor to be had from the Hub.
     """
     if split not in SPLITS:
-        raise ProblemError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+        raise ProblemError(f"unknown split {split!r}; choose from {listed(SPLITS, split)}")
     if count is not None and count < 1:
         raise ProblemError(f"the number of problems must be at least 1; given {count}")
     task, own = split_set(name)
@@ -63,7 +64,7 @@ def problem_rows(name: str, count: int | None = None, split: str = "test", seed:
     elif own.endswith(FILES):
         rows, prefix = read(Path(own), task), Path(own).stem
     else:
-        raise ProblemError(f"unknown problem set {name!r}; choose from {', '.join(problem_sets())}")
+        raise ProblemError(f"unknown problem set {name!r}; choose from {listed(problem_sets(), name)}")
     if count is not None and count > len(rows):
         within = f" in its split {split!r}, and as many as there are in 'all'" if task.has(own) and split != "all" else ""
         raise ProblemError(f"{name} has {len(rows)} problems{within}; asked for {count}")

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tts.common.names import listed
+
 AGGREGATES = ("min", "last", "avg", "product")
 VOTES = ("majority", "max", "vote")
 
@@ -36,7 +38,7 @@ def aggregates(solutions: Sequence[Sequence[float]], how: str) -> np.ndarray:
     if not lengths.any():
         return found
     if how not in AGGREGATES:
-        raise ValueError(f"unknown aggregate {how!r}; choose from {', '.join(AGGREGATES)}")
+        raise ValueError(f"unknown aggregate {how!r}; choose from {listed(AGGREGATES, how)}")
     flat, some = np.concatenate([scores for scores in solutions if len(scores)]), lengths > 0
     starts = np.cumsum(lengths[some]) - lengths[some]
     if how == "last":
@@ -56,7 +58,7 @@ def select(groups: Sequence[int], scores: Sequence[float] | None, vote: str) -> 
     (:mod:`tts.analysis.stats`). Raises ``ValueError`` for an unknown vote, or scores that are needed and missing.
     """
     if vote not in VOTES:
-        raise ValueError(f"unknown vote {vote!r}; choose from {', '.join(VOTES)}")
+        raise ValueError(f"unknown vote {vote!r}; choose from {listed(VOTES, vote)}")
     if vote == "majority":
         scores = [1.0] * len(groups)
     elif scores is None:
