@@ -45,7 +45,7 @@ def test_a_lack_that_only_costs_ends_with_0(monkeypatch):
 def test_packages_are_held_against_the_lock_and_the_ranges(monkeypatch, tmp_path):
     (tmp_path / "requirements.lock").write_text("numpy==1.0\nno-such-package==3\n")
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
-    monkeypatch.setattr(doctor.metadata, "requires", lambda name: ["numpy<1", "rich", 'no-such-package>=2; extra == "gguf"'])
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: ["numpy<1", "Rich", 'no-such-package>=2; extra == "gguf"'])
     found = asked(1)
     assert found["packages"]["lack"] == "missing or of another version: numpy; pip install -r requirements.lock"
     assert found["requirements.lock"]["found"] == "1 of 2 packages have another version"

@@ -29,7 +29,7 @@ RESULTS = re.compile(r"results_\d{4}-[^_]+\.json")  # of lm-evaluation-harness, 
 INSPECT, HARNESS = ("box", "label"), ("box", "hashes", "phrase")
 _STATUS = {"stop": "finished", "unknown": "finished", "max_tokens": "truncated", "model_length": "truncated"}
 _GRADES = {"C": True, "I": False, 1: True, 0: False}  # 1.0 and true are the same key as 1
-_SAMPLES = re.compile(r"samples_(.+)_(\d{4}-[^_]+)\.jsonl")
+_FILE = re.compile(r"samples_(.+)_(\d{4}-[^_]+)\.jsonl")
 _DAMAGE = (zipfile.BadZipFile, struct.error, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException)
 
 
@@ -79,7 +79,7 @@ def is_row(row: dict) -> bool:
 
 def read_file(path: Path, name: str, contents: Contents) -> None:
     """Adds what a file holds to ``contents``; ``name`` is the file's in messages."""
-    before, filters, ways = len(contents.records), dict[object, None](), INSPECT
+    before, filters = len(contents.records), dict[object, None]()
     for place, row, problem in lines(path):
         with contents.using(source := f"{name}, {place}"):
             expect(row is not None, problem)
@@ -88,11 +88,12 @@ def read_file(path: Path, name: str, contents: Contents) -> None:
                 if "log" in row:
                     contents.records.append(plain.record(_sample(row, contents), source, "", contents))
                     continue
-                filters[row.get("filter")], ways = None, HARNESS
+                filters[row.get("filter")] = None
                 if row.get("filter") == next(iter(filters)):
                     contents.records.append(plain.record(_line(row, path, contents), source, path.resolve().parent.name, contents))
             except (AttributeError, TypeError, KeyError) as error:
                 raise ExchangeError(f"a field is of another kind than in such logs ({error})") from None
+    ways = HARNESS if filters else INSPECT
     contents.extract = tuple(dict.fromkeys([*contents.extract, *ways]))
     texts = ["\n\n".join(s.steps) for record in contents.records[before:] for s in record.solutions]
     if bare := sum(boxed_answer(text) is None for text in texts):
@@ -155,7 +156,7 @@ def _line(row: dict, path: Path, contents: Contents) -> dict:
     prompt = _at(row, "arguments.gen_args_0.arg_0", None)
     problem = _at(row, "doc.problem", _at(row, "doc.question", prompt))
     expect(problem, f"doc: no problem or question; its fields are {', '.join(row['doc'])!s:.120}")
-    named, model, one = _SAMPLES.fullmatch(path.name), None, len(texts) == 1
+    named, model, one = _FILE.fullmatch(path.name), None, len(texts) == 1
     with suppress(*_DAMAGE):
         model = json.loads(path.with_name(f"results_{named[2]}.json").read_bytes())["model_name"]  # type: ignore[index]
     contents.unnamed |= not model

