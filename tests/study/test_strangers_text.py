@@ -113,7 +113,7 @@ def test_report(tmp_path):
     page = html.build([tmp_path / "a.ipynb"], failures, tmp_path / "report.html", " ".join(HOSTILE)).read_text()
     shown = Rendered(page)
     assert shown.dangerous == before.dangerous == []
-    assert shown.tags - before.tags <= INERT | {"pre", "h1", "a", "ul", "li", "strong", "details", "summary"}
+    assert shown.tags - before.tags <= INERT | {"pre", "h2", "a", "ol", "ul", "li", "section", "strong", "details", "summary"}
     assert page.count("<script") == (tmp_path / "empty.html").read_text().count("<script")
     assert page.count("did not finish") == len(HOSTILE)
 
