@@ -1,7 +1,7 @@
-"""``make test-browser``: the search explorer in a real JupyterLab in headless Chromium, clicked through; leaves a screenshot.
+"""``make test-browser``: the report, and the search explorer in a real JupyterLab, in headless Chromium; leaves screenshots.
 
-Runs with any Python that has playwright; JupyterLab and the suite may live in another environment. A copy of the notebook is served
-from a temporary folder, so that nothing in the checkout changes.
+Runs with any Python that has playwright and axe; JupyterLab and the suite may live in another environment. A copy of the notebook is
+served from a temporary folder, where the report is made too, so that nothing in the checkout changes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import report_in_browser
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--jupyter", default="jupyter", help="the jupyter command of the suite's environment")
     parser.add_argument("--chromium", default="", help=f"the browser; found by its name if not given: {', '.join(BROWSERS)}")
     parser.add_argument("--screenshot", type=Path, default=ROOT / "figures" / "explorer.png", help="where to put the picture")
+    parser.add_argument("--report", type=Path, help="check this report alone, which has claims; by default one is made")
     given = parser.parse_args()
     chromium = next(filter(None, map(shutil.which, [given.chromium] if given.chromium else BROWSERS)), None)
     jupyter = shutil.which(given.jupyter)
@@ -47,11 +49,19 @@ def main() -> None:
         sys.exit(f"error: no browser found ({wanted}); on Debian: apt-get install chromium, or say CHROMIUM=/path/to/chromium")
     if jupyter is None:
         sys.exit(f"error: no command '{given.jupyter}'; give the suite's jupyter with --jupyter, say .venv/bin/jupyter")
+    flags = ["--no-sandbox"] if os.getuid() == 0 else []
+    given.screenshot.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        report = given.report or report_in_browser.made(Path(jupyter).with_name("python"), Path(folder))
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        report_in_browser.check(browser, report.resolve(), given.screenshot.parent)
+        browser.close()
+    if given.report:
+        return
     with tempfile.TemporaryDirectory() as folder:
         server, base = serve(jupyter, Path(folder))
         try:
             with sync_playwright() as playwright:
-                flags = ["--no-sandbox"] if os.getuid() == 0 else []
                 browser = playwright.chromium.launch(executable_path=chromium, args=flags)
                 page = browser.new_page(viewport={"width": 1500, "height": 1300})
                 page.set_default_timeout(60_000)

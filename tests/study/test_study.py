@@ -60,7 +60,7 @@ def test_report_opens_offline(smoke):
 
 def test_report_begins_with_the_ledger_and_ends_with_what_ran(smoke):
     page = (smoke[0] / "figures" / "report.html").read_text().partition("<main")[2]
-    claims, quickstart, ran = (page.index(text) for text in ("The study's claims", "Quickstart: one problem", "What ran"))
+    claims, quickstart, ran = (page.index(text) for text in ('id="claims"', "Quickstart: one problem", "What ran"))
     assert claims < quickstart < ran
     assert "<summary>code</summary>" in page and re.search(r"[1-9]\d* runs: [1-9][\d,]* policy tokens", page[ran:])
     assert "prm-qwen-28k" in page[ran:] and "When each contrast was fixed stands in ledger.csv" in page[claims:quickstart]
