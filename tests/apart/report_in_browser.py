@@ -47,6 +47,7 @@ def check(browser: Browser, report: Path, screenshots: Path) -> None:
             printed(page)
             assert not wrong, wrong
             page.close()
+            print(f"the report at {width} pixels, {scheme}: as it should be")
     print(f"the report works: {report}; screenshots: {screenshots / 'report-*.png'}")
 
 
@@ -97,7 +98,7 @@ def search(page: Page) -> None:
     count = page.evaluate(f"[...document.querySelectorAll('.unit')].map(u => u.textContent.toLowerCase().split('{WORD}').length - 1)")
     query.fill(WORD.upper())
     expect(told).to_have_text(re.compile(rf"^{sum(count)} matches in {sum(n > 0 for n in count)} sections"))
-    assert [unit.is_visible() for unit in units.all()] == [n > 0 for n in count]
+    assert units.evaluate_all("units => units.map(unit => unit.checkVisibility())") == [n > 0 for n in count]
     query.press("Enter")
     expect(told).to_have_text(f"match 1 of {sum(count)}")
     query.press("Shift+Enter")
