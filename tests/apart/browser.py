@@ -52,7 +52,7 @@ def main() -> None:
     flags = ["--no-sandbox"] if os.getuid() == 0 else []
     given.screenshot.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        report = given.report or report_in_browser.made(Path(jupyter).with_name("python"), Path(folder))
+        report = given.report or report_in_browser.made(Path(jupyter).absolute().with_name("python"), Path(folder))
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)
         report_in_browser.check(browser, report.resolve(), given.screenshot.parent)
         browser.close()
