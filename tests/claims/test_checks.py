@@ -9,8 +9,8 @@ import pytest
 
 from tts.analysis import costs, stats
 from tts.analysis.evidence import Evidence
-from tts.claims import checks, findings
-from tts.claims.checks import Finding
+from tts.claims import checks, comparisons, findings
+from tts.claims.finding import Finding, certainty
 from tts.claims.scope import NotTested, Scope, size_class
 from tts.generate.grid import Grid
 from tts.strategy.compute_optimal import resampled_means
@@ -180,17 +180,17 @@ def test_a_pair_whose_outcome_is_certain_before_is_not_tested():
     values = {(SMALL, None, "pass"): ones(5)} | pair(4, SMALL, LARGE)
     with pytest.raises(NotTested, match="no outcome is open: at best 6k solves 25% of set in any of 4 samples, 668k 50% alone"):
         checks.small_over_large(scope(values), 100)
-    table = checks.size_pairs(scope(values))
+    table = comparisons.size_pairs(scope(values))
     assert table["room"].tolist() == pytest.approx([0.25, -0.25, -0.5]) and not table["open"].iloc[1]
     full = {(policy, None, "pass"): ones(20) for policy in (SMALL, MIDDLE)} | pair(18, MIDDLE, LARGE) | {(LARGE, None, "cot"): ones(13)}
-    assert checks.size_pairs(scope(full)).set_index("large").loc[LARGE, "open"].tolist() == [False, False], "7 wrong are too few"
+    assert comparisons.size_pairs(scope(full)).set_index("large").loc[LARGE, "open"].tolist() == [False, False], "7 wrong are too few"
     ahead = {(SMALL, None, "pass"): ones(20), (SMALL, None, "cot"): ones(11)} | pair(18, SMALL, LARGE)
-    assert not checks.size_pairs(scope(ahead)).set_index("large").loc[LARGE, "open"].iloc[0], "ahead alone"
+    assert not comparisons.size_pairs(scope(ahead)).set_index("large").loc[LARGE, "open"].iloc[0], "ahead alone"
 
 
 def test_a_claim_on_flops_is_of_pairs_that_differ_so_much_in_them():
     values = {(policy, None, "pass"): ones(20) for policy in (SMALL, MIDDLE)} | pair(13, MIDDLE, LARGE) | pair(5, SMALL, LARGE)
-    table = checks.size_pairs(scope(values)).set_index(["small", "large"])
+    table = comparisons.size_pairs(scope(values)).set_index(["small", "large"])
     times = table["times fewer FLOPs"]
     found = checks.small_over_large(scope(values), float(times[SMALL, LARGE]), of="flops")
     assert found.estimate == pytest.approx(-0.25) and "times the flops" in found.detail
@@ -214,7 +214,7 @@ def test_over_majority_reports_the_policy_that_is_least_certain():
     values |= {(LARGE, None, "majority"): ones(20), (LARGE, GOOD, "dvts"): ones(20)}
     found = checks.compute_optimal_over_majority(scope(values))
     assert found.estimate == pytest.approx(0.0) and found.detail.endswith("668k")
-    assert checks.certainty(found) == 0.0
+    assert certainty(found) == 0.0
 
 
 def test_mostly_solved_counts_problems():
@@ -336,7 +336,7 @@ def test_small_policies_are_searched_with_dvts():
     ],
 )
 def test_certainty_goes_by_the_side_towards_the_margin(finding, errors):
-    assert checks.certainty(Finding(*finding, "points", "", "")) == pytest.approx(errors, abs=1e-3)
+    assert certainty(Finding(*finding, "points", "", "")) == pytest.approx(errors, abs=1e-3)
 
 
 @pytest.mark.parametrize(("share", "size"), [(0.009, "small"), (0.097, "small"), (0.1, "middle"), (0.44, "middle"), (0.45, "large")])

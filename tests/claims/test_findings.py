@@ -10,7 +10,7 @@ import pytest
 import yaml
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from tts.claims import checks, findings
+from tts.claims import findings, published_checks
 
 SMALL, GOOD = "policy-6k", "implicit:policy-216k"
 
@@ -40,7 +40,7 @@ def test_a_claim_of_two_halves_is_as_certain_as_the_less_certain_one(published_r
 
 @pytest.mark.parametrize(("column", "difference"), [("MATH-500", 0.952 - 0.973), ("AIME24", 0.833 - 0.798)])
 def test_where_the_flops_are_few_enough_the_accuracy_decides(column, difference):
-    found = checks.published_flops("DeepSeek-R1-Distill-Qwen-7B", "DeepSeek-R1", 50, column)
+    found = published_checks.published_flops("DeepSeek-R1-Distill-Qwen-7B", "DeepSeek-R1", 50, column)
     assert (found.unit, found.margin, found.estimate) == ("points", 0.0, pytest.approx(difference))
 
 

@@ -1,24 +1,21 @@
-"""The study's claims as contrasts of accuracies, measured or published, each with its interval.
+"""The study's claims as contrasts of measured accuracies, each with its interval.
 
-A check of :data:`CHECKS` takes a :class:`Scope` and its parameters from ``claims.yaml``, one of :data:`PUBLISHED` the parameters only.
-Policies are averaged within a problem, so that an interval is one over problems.
+A check of :data:`CHECKS` takes a :class:`Scope` and its parameters from ``claims.yaml``. Policies are averaged within a problem, so that an
+interval is one over problems.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import astuple, dataclass, replace
-from functools import lru_cache, partial
-from itertools import combinations
-from typing import Any, Literal, Self
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import with_config
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from tts.analysis import costs, pathologies, stats
 from tts.analysis.stats import FEW, FEWEST_PROBLEMS, Interval
-from tts.claims import published
+from tts.claims.comparisons import size_pairs
+from tts.claims.finding import Finding, certainty, least_certain
 from tts.claims.scope import NotTested, Scope
 from tts.common.names import short
 from tts.generate import labelled
@@ -28,7 +25,7 @@ from tts.reward_models import weights_of
 from tts.search.registry import prm_of
 from tts.store.imported import is_imported
 from tts.strategy import choices
-from tts.strategy.compute_optimal import fit, interval, resampled_means
+from tts.strategy.compute_optimal import interval, resampled_means
 from tts.tasks.selection import Rule
 
 Size = Literal["small", "middle", "large"]
@@ -43,43 +40,6 @@ class Where(TypedDict, total=False):
     bins: list[Bin]
 
 
-@dataclass(frozen=True)
-class Finding(Interval):
-    """The contrast of a check with its interval, whose method is ``exact`` for a ratio of known numbers."""
-
-    unit: str  # points (of accuracy, as a share of 1), ratio or share
-    detail: str  # what was compared
-    margin: float = 0.0  # the claim is that the contrast lies above it
-    bound: str = "="  # > or < where the contrast is only known to lie beyond the estimate
-    tests: int = 1  # contrasts of which this is the one most certain to lie above the margin; below 0, the least certain of so many
-    df: float = np.inf  # degrees of freedom of the interval, where it rests on few PRMs
-
-    @classmethod
-    def of(cls, interval: Interval, unit: str, detail: str, margin: float = 0.0, **more: Any) -> Self:
-        return cls(*astuple(interval), unit, detail, margin, **more)
-
-    @property
-    def p(self) -> float:
-        """Two-sided, from :func:`certainty`; on the side on which one of several suffices, times their number (Bonferroni)."""
-        from scipy.special import stdtr  # takes a tenth of a second, and readers of a ledger need none
-
-        beyond = certainty(self)
-        return min(1.0, 2 * float(stdtr(self.df, -abs(beyond))) * max(1, self.tests * np.sign(beyond)))
-
-
-def certainty(finding: Finding) -> float:
-    """How many standard errors a contrast lies above its margin; the error is that of the interval's side towards the margin."""
-    above = finding.estimate - finding.margin
-    if above == 0:
-        return 0.0
-    ends = np.array([finding.margin, finding.estimate, finding.low, finding.high])
-    if finding.unit == "ratio" and ends.min() > 0:
-        ends = np.log(ends)  # on which a ratio's interval is even
-    margin, estimate, low, high = ends
-    error = (estimate - low if above > 0 else high - estimate) / stats.quantile(finding.df)
-    return (estimate - margin) / error if error > 0 else np.inf * np.sign(above)
-
-
 def advantage(scope: Scope, method: str, over: str, size: Size | None = None, bins: Sequence[Bin] = ()) -> Finding:
     """How much more accurate a method is than another, averaged over the policies and on the problems of :func:`_differences`."""
     columns, named = _differences(scope, method, over, size, bins)
@@ -90,11 +50,6 @@ def advantage(scope: Scope, method: str, over: str, size: Size | None = None, bi
 def advantage_in_each(scope: Scope, method: str, over: str, bins: Sequence[Bin], size: Size | None = None) -> Finding:
     """As :func:`advantage`, in that of the ``bins`` in which it is least certain."""
     return least_certain([advantage(scope, method, over, size, [name]) for name in bins])
-
-
-def least_certain(findings: Sequence[Finding]) -> Finding:
-    """Of contrasts that must all lie above their margins the one that is least certain to."""
-    return replace(min(findings, key=certainty), tests=-len(findings))
 
 
 def interaction(scope: Scope, method: str, over: str, first: Where, second: Where) -> Finding:
@@ -179,7 +134,7 @@ def relative_gain(scope: Scope) -> Finding:
     alone = {policy: scope.values(policy, "cot") for policy in scope.policies}
     solving = [policy for policy, values in alone.items() if values.sum() >= FEW]
     x = _decades(solving, f"a slope needs three policies that solve {FEW} problems alone; there are {len(solving)}")
-    ways = {policy: (_with_tts(scope, policy), resampled_means(alone[policy])) for policy in solving}
+    ways = {policy: (scope.with_tts(policy).estimates, resampled_means(alone[policy])) for policy in solving}
     shown = ", ".join(f"{short(policy)} {100 * tts[0]:.1f}/{100 * cot[0]:.1f}" for policy, (tts, cot) in ways.items())
     detail = f"TTS/CoT falls so many times per tenfold size, of {len(solving)} policies that solve {FEW} problems alone; in %: {shown}"
     return Finding.of(fall(ways.values(), x, 0.5 / scope.problems), "ratio", detail, 1.0)
@@ -214,59 +169,9 @@ def small_over_large(scope: Scope, ratio: float, of: Literal["parameters", "flop
     return max(findings, key=certainty)
 
 
-def size_pairs(scope: Scope) -> pd.DataFrame:
-    """Every policy with TTS against every larger one with CoT, on each problem set; one row per set and pair.
-
-    Columns problems, small, large, times (in size), times fewer FLOPs (in total, the study's count, best-of-N), TTS, CoT, difference, low,
-    high, most (Pass@N of the smaller: what a perfect verifier of its pool would give), room (that less the larger's CoT), and open, where
-    neither outcome is certain before: there is room, the smaller is behind alone, the larger at neither end (:func:`.stats.rare`).
-    """
-    rows = []
-    for here in map(scope.on, scope.problem_sets):
-        name, ways = here.problem_sets[0], {}
-        for policy in scope.policies:
-            with suppress(NotTested):
-                alone = resampled_means(here.values(policy, "cot"))
-                ways[policy] = _with_tts(here, policy), alone, here.values(policy, "pass").mean(), *_sizes(here, policy)
-        for small, large in combinations(ways, 2):
-            (tts, alone, most, size, spent, _), (_, cot, _, larger, _, once) = ways[small], ways[large]
-            row = {"problems": name, "small": small, "large": large, "times": larger / size, "times fewer FLOPs": once / spent}
-            room = most - cot[0]
-            row |= {"TTS": tts[0], "CoT": cot[0]} | interval(tts - cot).columns("difference") | {"most": most, "room": room}
-            rows.append(row | {"open": bool(room > 0 and alone[0] < cot[0] and not stats.rare(cot[0] * here.problems, here.problems))})
-    if not rows:
-        raise NotTested("there are no two policies of different sizes with TTS")
-    return pd.DataFrame(rows)
-
-
-def pairs_of(scopes: Mapping[str, Scope | None]) -> pd.DataFrame:
-    """:func:`size_pairs` of every scope that has any, with the column scope."""
-    tables = []
-    for name, scope in scopes.items():
-        with suppress(NotTested):
-            tables += [size_pairs(scope).assign(scope=name)] if scope else []
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["scope"])
-
-
-def _sizes(scope: Scope, policy: str) -> tuple[float, float, float]:
-    """A policy's parameters, and its total FLOPs with best-of-N and with CoT, by the study's count."""
-    name, prm = scope.problem_sets[0], scope.good_prm
-    tts = costs.cost(scope.holder(policy, "best_of_n", prm), name, policy, prm, "best_of_n", scope.n, full=False)
-    cot = costs.cost(scope.holder(policy, "cot"), name, policy, None, "cot", 1, full=False)
-    return costs.shape_of(policy).parameters, tts.total, cot.total
-
-
-def _with_tts(scope: Scope, policy: str) -> np.ndarray:
-    """Accuracy with the best of :meth:`Scope.candidates`, cross-fitted, by difficulty where counted, ``(1 + resamples,)``."""
-    bins: Sequence[str] | np.ndarray = ["all"] * scope.problems
-    with suppress(NotTested):
-        bins = scope.bins(policy)
-    return scope.keep(f"{policy} with TTS", lambda: fit(scope.candidates(policy), bins).estimates)
-
-
 def compute_optimal_over_majority(scope: Scope) -> Finding:
     """The cross-fitted compute-optimal strategy less majority voting, for the policy for which that is least certain."""
-    differences = {p: interval(_with_tts(scope, p) - resampled_means(scope.values(p, "majority"))) for p in scope.policies}
+    differences = {p: interval(scope.with_tts(p).estimates - resampled_means(scope.values(p, "majority"))) for p in scope.policies}
     among = f"least certain of {len(differences)} policies"
     return least_certain([Finding.of(difference, "points", f"{among}: {short(p)}") for p, difference in differences.items()])
 
@@ -358,7 +263,7 @@ def external_over_internal(scope: Scope) -> Finding:
     """Plain policies with test-time scaling less their long-CoT counterparts with CoT, averaged over the pairs."""
     if not scope.long:
         raise NotTested("no policy has a long-CoT counterpart of its size")
-    differences = [_with_tts(scope, plain) - resampled_means(scope.values(other, "cot")) for plain, other in scope.long.items()]
+    differences = [scope.with_tts(plain).estimates - resampled_means(scope.values(other, "cot")) for plain, other in scope.long.items()]
     detail = f"{', '.join(map(short, scope.long))} with TTS and {short(scope.good_prm)} less their long-CoT counterparts with CoT"
     return Finding.of(interval(np.mean(differences, 0)), "points", detail)
 
@@ -373,61 +278,6 @@ def mostly_solved(scope: Scope, pass_at_1: float, above: float) -> Finding:
     return Finding.of(share, "share", f"problems with Pass@1 above {pass_at_1:.0%}, {short(largest)}", above)
 
 
-def published_difference(name: str, first: str, second: str, column: str) -> Finding:
-    """The difference of two rows of a table, in the column of a problem set; the detail says so where its sign is against the claim."""
-    table = published.read(name).set_index("model")
-    a, b = table.loc[first, column], table.loc[second, column]
-    against = "" if a > b else "; the printed numbers themselves say the opposite" if a < b else "; the printed numbers are equal"
-    detail = f"{first} {a:g} less {second} {b:g}, {published.PROBLEMS[column]} problems of {column}{against}"
-    return Finding.of(published.combination([a, b], [1, -1], column), "points", detail)
-
-
-def published_voting(first: str, second: str, high: str, low: str) -> Finding:
-    """How far two rules lie apart under a first PRM, less how far under a second."""
-    table = published.read("table2").set_index("method")
-    values = [table.loc[rule, prm] for prm in (first, second) for rule in (high, low)]
-    detail = f"{high} - {low}: {first} {values[0] - values[1]:.1f}, {second} {values[2] - values[3]:.1f} points"
-    return Finding.of(published.combination(values, [1, -1, -1, 1], "MATH-500"), "points", detail)
-
-
-def published_flops(first: str, second: str, times: float, column: str) -> Finding:
-    """Whether a policy is more accurate than another and takes ``times`` fewer total FLOPs: of these two halves the less certain one.
-
-    The accuracies are those of Table 3 in the column of a problem set; the FLOPs, of Table 4, are known exactly.
-    """
-    total = published.read("table4").set_index("model")["total_flops"]
-    ratio = float(total[second] / total[first])
-    accuracy = published_difference("table3", first, second, column)
-    counted = f"{second} {total[second]:.3g} over {first} {total[first]:.3g} FLOPs, {ratio:.3g} times"
-    flops = Finding(ratio, ratio, ratio, "exact", "ratio", "", times)
-    return replace(min(accuracy, flops, key=certainty), detail=f"{accuracy.detail}; {counted}; of these two halves the less certain one")
-
-
-def published_gain(first: str, second: str) -> Finding:
-    """The difference of two columns of Table 5 for the policy for which it is least certain."""
-    table, findings = published.read("table5"), []
-    for _, row in table.iterrows():
-        detail = f"least certain of {len(table)} policies: {row['model']} {row[first]} less {row[second]}"
-        findings.append(Finding.of(published.combination([row[first], row[second]], [1, -1], "MATH-500"), "points", detail))
-    return least_certain(findings)
-
-
-def published_relative_gain(first: str, second: str) -> Finding:
-    """The relative gain over CoT of a first policy of Table 5 less that of a second; interval by the delta method."""
-    table = published.read("table5").set_index("model").loc[[first, second]]
-    cot, tts = table["cot"].to_numpy() / 100, table["compute_optimal_tts"].to_numpy() / 100
-    gains = tts / cot - 1
-    variances = (tts / cot) ** 2 * ((1 - tts) / (500 * tts) + (1 - cot) / (500 * cot))
-    estimate, half = gains[0] - gains[1], 1.96 * np.sqrt(variances.sum())
-    detail = f"{gains[0]:+.1%} for {first}, {gains[1]:+.1%} for {second}"
-    return Finding(estimate, estimate - half, estimate + half, "delta method, as of independent samples", "share", detail)
-
-
-def published_share(value: float, problems: int, above: float) -> Finding:
-    """A published share of problems, in per cent; above another or not."""
-    return Finding.of(stats.wilson(value / 100 * problems, problems), "share", f"{value:g} % of {problems} problems", above / 100)
-
-
 CHECKS: dict[str, Callable[..., Finding]] = {
     check.__name__: check
     for check in (
@@ -437,8 +287,3 @@ CHECKS: dict[str, Callable[..., Finding]] = {
 }  # fmt: skip
 WITHOUT_RULE = {"mostly_solved", "voting"}
 """Checks that no selection rule changes, or that name their own."""
-PUBLISHED: dict[str, Callable[..., Finding]] = {
-    "relative_gain": published_relative_gain, "share": published_share, "table2": published_voting,
-    "table3": partial(published_difference, "table3"), "table4": published_flops, "table5_all": published_gain,
-    "table6": partial(published_difference, "table6"),
-}  # fmt: skip

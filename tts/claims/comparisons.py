@@ -1,6 +1,7 @@
 """A small policy with test-time scaling against a larger one that answers alone: accuracy paired by problem, and FLOPs."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations, product
 
@@ -10,6 +11,7 @@ import pandas as pd
 from tts.analysis import costs, flops, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.stats import Interval
+from tts.claims.scope import NotTested, Scope
 from tts.search.registry import prm_of
 from tts.strategy import choices, compute_optimal
 from tts.tasks.selection import Rule
@@ -68,6 +70,52 @@ def pairs(answered: Answers) -> pd.DataFrame:
             row = {"small": small, "how": tts.how, "large": large, "times larger": sizes[large] / sizes[small]}
             rows.append(row | _compared(tts, cot))
     return pd.DataFrame(rows, columns=["small", "how", "large", "times larger", *_COMPARED])
+
+
+def size_pairs(scope: Scope) -> pd.DataFrame:
+    """:func:`pairs` of a scope on each of its problem sets, TTS by difficulty where that is counted.
+
+    Further columns problems, times fewer FLOPs (in total, the study's count, best-of-N), most (Pass@N of the smaller: what a perfect
+    verifier of its pool would give), room (that less the larger's CoT), and open, where neither outcome is certain before: there is room,
+    the smaller is behind alone, the larger at neither end (:func:`.stats.rare`).
+    """
+    tables = []
+    for here in map(scope.on, scope.problem_sets):
+        answered: Answers = {}
+        known = {}
+        for policy in scope.policies:
+            with suppress(NotTested):
+                cot, fitted = here.values(policy, "cot"), here.with_tts(policy)
+                known[policy] = [cot.mean(), here.values(policy, "pass").mean(), *_flops(here, policy)]
+                answered[policy, "CoT"] = Answering("CoT", stats.of_accuracy(cot), compute_optimal.resampled_means(cot))
+                answered[policy, "TTS"] = Answering("compute-optimal", fitted.accuracy, fitted.estimates)
+        table, ways = pairs(answered), pd.DataFrame(known, ["alone", "most", "TTS FLOPs", "CoT FLOPs"]).T
+        small, large = (ways.loc[table[size]].reset_index(drop=True) for size in ("small", "large"))
+        table["times fewer FLOPs"] = large["CoT FLOPs"] / small["TTS FLOPs"]
+        table["most"], table["room"] = small["most"], small["most"] - table["CoT"]
+        certain = [stats.rare(cot * here.problems, here.problems) for cot in table["CoT"]]
+        table["open"] = (table["room"] > 0) & (small["alone"] < table["CoT"]) & ~np.array(certain, bool)
+        tables.append(table.assign(problems=here.problem_sets[0]))
+    if not sum(map(len, tables)):
+        raise NotTested("there are no two policies of different sizes with TTS")
+    return pd.concat(tables, ignore_index=True).rename(columns={"times larger": "times"})
+
+
+def _flops(scope: Scope, policy: str) -> tuple[float, float]:
+    """A policy's total FLOPs with best-of-N and with CoT, by the study's count."""
+    name, prm = scope.problem_sets[0], scope.good_prm
+    tts = costs.cost(scope.holder(policy, "best_of_n", prm), name, policy, prm, "best_of_n", scope.n, full=False)
+    cot = costs.cost(scope.holder(policy, "cot"), name, policy, None, "cot", 1, full=False)
+    return tts.total, cot.total
+
+
+def pairs_of(scopes: Mapping[str, Scope | None]) -> pd.DataFrame:
+    """:func:`size_pairs` of every scope that has any, with the column scope."""
+    tables = []
+    for name, scope in scopes.items():
+        with suppress(NotTested):
+            tables += [size_pairs(scope).assign(scope=name)] if scope else []
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["scope"])
 
 
 _COMPARED = ["TTS", "CoT", "difference", "low", "high", "verdict"]

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from tts.analysis import committed, costs, difficulty
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence, cells
-from tts.claims import checks, released
-from tts.claims.checks import Finding
+from tts.claims import checks, published_checks, released
+from tts.claims.finding import Finding
 from tts.claims.scope import NotTested, Roles, Scope
 from tts.common.files import write_text
 from tts.common.names import short
@@ -35,7 +35,7 @@ from tts.store.store import Store
 from tts.tasks.selection import RULES, Rule
 
 CLAIMS = NOTEBOOKS / "claims.yaml"
-FIXED = {"published": checks.PUBLISHED, "released": released.RELEASED}
+FIXED = {"published": published_checks.PUBLISHED, "released": released.RELEASED}
 """Scopes whose checks need no evidence, with those checks."""
 VERDICTS = ("supported", "contradicted", "undecided", "not tested")
 COLUMNS = "claim statement reference scope verdict estimate low high unit margin bound interval p rules agree least most against".split()

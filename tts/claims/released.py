@@ -12,7 +12,7 @@ import pandas as pd
 
 from tts.analysis import stats
 from tts.claims import published
-from tts.claims.checks import Finding
+from tts.claims.finding import Finding
 from tts.claims.published import PublishedError
 from tts.search.registry import method_of
 from tts.strategy import compute_optimal

@@ -146,6 +146,13 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
             held, name = self.holder(policy, method, self.good_prm), self.problem_sets[0]
             yield from (self.changed(rule=rule) for rule in self.rules_of(held, name, policy, self.good_prm, method))
 
+    def with_tts(self, policy: str) -> compute_optimal.Fitted:
+        """Accuracy with the best of :meth:`candidates`, cross-fitted, by difficulty where counted."""
+        bins: Sequence[str] | np.ndarray = ["all"] * self.problems
+        with suppress(NotTested):
+            bins = self.bins(policy)
+        return self.keep(f"{policy} with TTS", lambda: compute_optimal.fit(self.candidates(policy), bins))
+
     def of_searchers(self, method: str, prm: str) -> np.ndarray:
         """:meth:`values` averaged over the searchers."""
         return np.mean([self.values(policy, method, prm_of(method, prm)) for policy in self.searchers], 0)

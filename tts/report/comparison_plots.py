@@ -253,9 +253,9 @@ def contrast_by_rule(rows: pd.DataFrame) -> Figure:
 
 
 def size_curve(rows: pd.DataFrame) -> Figure:
-    """How far a policy with TTS is ahead of one so many times larger that answers alone; ``rows``: of :func:`tts.claims.checks.pairs_of`.
+    """How far a policy with TTS is ahead of one so many times larger that answers alone; ``rows``: of :func:`.comparisons.pairs_of`.
 
-    One panel per scope, one mark per pair of policies, hollow where one outcome is certain before (:func:`tts.claims.checks.size_pairs`).
+    One panel per scope, one mark per pair of policies, hollow where one outcome is certain before (:func:`.comparisons.size_pairs`).
     The title names the largest ratios of any other pair that is decidedly ahead, and that is not decidedly behind.
     """
 
