@@ -6,51 +6,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
+from typed_evidence import F1, FAIR, GOOD, LARGE, LAST_VOTE, MIDDLE, MIN_MAX, SMALL, WEAK, Typed, scope
 
 from tts.analysis import costs, stats
-from tts.analysis.evidence import Evidence
 from tts.claims import checks, comparisons, findings
-from tts.claims.finding import Finding, certainty
-from tts.claims.scope import NotTested, Scope, size_class
-from tts.generate.grid import Grid
+from tts.claims.finding import Finding, certainty, least_certain, most_certain
+from tts.claims.scope import NotTested, size_class
 from tts.strategy.compute_optimal import resampled_means
-from tts.tasks.selection import RULES, Rule
-
-SMALL, MIDDLE, LARGE = "policy-6k", "policy-51k", "policy-668k"
-WEAK, FAIR, GOOD = "prm-shepherd-terse", "prm-qwen-328k", "implicit:policy-216k"
-F1 = {WEAK: 0.3892, FAIR: 0.615, GOOD: 0.8513}  # of their cards
-MIN_MAX, LAST_VOTE = Rule("min", "max"), Rule("last", "vote")
-
-
-class Typed(Evidence):
-    """Evidence that was written down: accuracies per (policy, PRM, method), or (…, rule); zero where nothing is said."""
-
-    def __init__(self, values, problems=20, name="set"):
-        methods = ["majority", "best_of_n", "beam_search", "dvts"]
-        policies, prms = [SMALL, MIDDLE, LARGE], [WEAK, FAIR, GOOD]
-        self.grid = Grid(problems={name: problems}, policies=policies, prms=prms, methods=methods, samples=4, budgets=[4])
-        self.values, self.problems = values, problems
-
-    def accuracy(self, problem_set, policy, prm, method, n, rule=None):
-        key = (policy, prm, method)
-        return np.array(self.values.get((*key, rule), self.values.get(key, np.zeros(self.problems))), float)
-
-    def rules(self, problem_set, policy, prm, method, n):
-        return list(RULES)
-
-    def policy_tokens(self, problem_set, policy, prm, method, n):
-        return np.full(self.problems, 10.0 * n)
-
-    prm_tokens = policy_tokens
-
-    def prompt_tokens(self, problem_set, policy):
-        return np.full(self.problems, 5.0)
-
-
-def scope(values, problems=20, **changes):
-    parts = {"problem_sets": ["set"], "n": 4, "policies": [SMALL, MIDDLE, LARGE], "searchers": [SMALL], "prms": [WEAK, FAIR, GOOD]}
-    parts |= {"good_prm": GOOD, "weak_prms": [WEAK], "evidence": [Typed(values, problems)]}
-    return Scope(**(parts | changes))
+from tts.tasks.selection import RULES
 
 
 def ones(count, of=20):
@@ -198,15 +162,35 @@ def test_a_claim_on_flops_is_of_pairs_that_differ_so_much_in_them():
         checks.small_over_large(scope(values), float(times.max()) * 1.01, of="flops")
 
 
-def test_the_most_certain_of_several_counts_as_often_as_there_are():
-    one = Finding(0.2, 0.0, 0.4, "bootstrap", "points", "")
-    assert one.p == pytest.approx(0.05) and Finding(0.2, 0.0, 0.4, "bootstrap", "points", "", tests=4).p == pytest.approx(0.2)
-    below = Finding(-0.2, -0.4, 0.0, "bootstrap", "points", "", tests=4)
-    assert below.p == pytest.approx(0.05), "that one lies below 0 says that all do"
-    least = {sign: Finding(sign * 0.2, min(0, sign * 0.4), max(0, sign * 0.4), "bootstrap", "points", "", tests=-4) for sign in (1, -1)}
-    assert least[1].p == pytest.approx(0.05) and least[-1].p == pytest.approx(0.2), "that one of all lies below 0 refutes all"
+def test_one_of_several_is_wider_on_the_side_by_which_it_was_chosen():
+    """One end of four tests lies 2.498 errors away in place of 1.960, the normal distribution's quantiles of 0.99375 and 0.975."""
+    above, below = (Finding(sign * 0.2, sign * 0.2 - 0.2, sign * 0.2 + 0.2, "bootstrap", "points", "") for sign in (1, -1))
+    assert above.p == pytest.approx(0.05)
+    wide = 0.2 * norm.ppf(1 - 0.025 / 4) / norm.ppf(0.975)
+    most, least = most_certain([above] * 4), least_certain([below] * 4)
+    assert (
+        (most.low, most.high) == pytest.approx((0.2 - wide, 0.4))
+        and most.p == pytest.approx(0.2)
+        and certainty(most) == pytest.approx(1.96, abs=1e-3)
+    )
+    assert (least.low, least.high) == pytest.approx((-0.4, -0.2 + wide)) and least.p == pytest.approx(0.2)
+    assert most_certain([below] * 4).p == pytest.approx(0.05), "that the most certain of all lies below 0 says that all do"
+    assert least_certain([above] * 4).p == pytest.approx(0.05) and most.method == "bootstrap; low end for one chosen of 4"
+    ratio = most_certain([Finding(4.0, 2.0, 8.0, "bootstrap", "ratio", "", 1.0)] * 4)
+    assert ratio.low == pytest.approx(4 * 0.5 ** (wide / 0.2)) and ratio.high == 8.0
+    assert most_certain([above]) == above
     assert Finding(0.2, 0.0, 0.4, "t", "points", "", df=2).p == pytest.approx(0.05), "half the interval is 4.30 errors"
     assert Finding(0.2, 0.1, 0.3, "t", "points", "", df=2).p > Finding(0.2, 0.1, 0.3, "bootstrap", "points", "").p
+
+
+def test_where_few_problems_differ_an_interval_is_not_empty():
+    """DVTS and best-of-N solve the same ten of 20 problems: resamples say 0, with two problems more they do not."""
+    values = {(SMALL, GOOD, method): ones(10) for method in ("dvts", "best_of_n")}
+    found = checks.advantage(scope(values), "dvts", "best_of_n")
+    assert found.estimate == 0 and found.low == -found.high == pytest.approx(-3 / 22)
+    assert stats.of_difference(np.zeros(20)) == stats.Interval(0.0, found.low, found.high, found.method)
+    assert stats.alike(np.array([1.0] * 15 + [0.0] * 85)) and not stats.alike(np.array([1.0] * 16 + [0.0] * 84))
+    assert stats.alike(np.array([1.0, -1.0] + [0.01] * 98)), "a hundred problems, of which two count"
 
 
 def test_over_majority_reports_the_policy_that_is_least_certain():

@@ -14,6 +14,7 @@ from tts.analysis.stats import Interval
 from tts.claims.scope import NotTested, Scope
 from tts.search.registry import prm_of
 from tts.strategy import choices, compute_optimal
+from tts.strategy.compute_optimal import Resampled
 from tts.tasks.selection import Rule
 
 CLAIMS = ("times fewer total FLOPs", "times fewer inference FLOPs", "times fewer deployed parameters")
@@ -25,7 +26,7 @@ class Answering:
 
     how: str  # CoT, or the method and rule chosen on all problems
     accuracy: Interval
-    estimates: np.ndarray  # (1 + resamples,), the accuracy on the problems as they are, then on each resample of them
+    right: Resampled
 
 
 def guided(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, rules: Sequence[Rule] | None = None) -> Answering:
@@ -33,13 +34,13 @@ def guided(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, 
     candidates = choices.choices(evidence.grid.methods, rules)
     values = choices.values(evidence, problem_set, policy, prm, n, candidates)
     fitted = compute_optimal.fit(values, ["all"] * values.shape[1])  # difficulty is unknown: one choice for all problems
-    return Answering(str(candidates[fitted.choice["all"]]), fitted.of_bin["all"], fitted.estimates)
+    return Answering(str(candidates[fitted.choice["all"]]), fitted.of_bin["all"], fitted)
 
 
 def alone(evidence: Evidence, problem_set: str, policy: str) -> Answering:
     """A policy with CoT, on the same resamples as :func:`guided`."""
     values = evidence.accuracy(problem_set, policy, None, "cot", 1)
-    return Answering("CoT", stats.of_accuracy(values), compute_optimal.resampled_means(values))
+    return Answering("CoT", stats.of_accuracy(values), Resampled.of(values))
 
 
 Answers = dict[tuple[str, str], Answering]
@@ -87,8 +88,8 @@ def size_pairs(scope: Scope) -> pd.DataFrame:
             with suppress(NotTested):
                 cot, fitted = here.values(policy, "cot"), here.with_tts(policy)
                 known[policy] = [cot.mean(), here.values(policy, "pass").mean(), *_flops(here, policy)]
-                answered[policy, "CoT"] = Answering("CoT", stats.of_accuracy(cot), compute_optimal.resampled_means(cot))
-                answered[policy, "TTS"] = Answering("compute-optimal", fitted.accuracy, fitted.estimates)
+                answered[policy, "CoT"] = Answering("CoT", stats.of_accuracy(cot), Resampled.of(cot))
+                answered[policy, "TTS"] = Answering("compute-optimal", fitted.accuracy, fitted)
         table, ways = pairs(answered), pd.DataFrame(known, ["alone", "most", "TTS FLOPs", "CoT FLOPs"]).T
         small, large = (ways.loc[table[size]].reset_index(drop=True) for size in ("small", "large"))
         table["times fewer FLOPs"] = large["CoT FLOPs"] / small["TTS FLOPs"]
@@ -122,7 +123,7 @@ _COMPARED = ["TTS", "CoT", "difference", "low", "high", "verdict"]
 
 
 def _compared(first: Answering, second: Answering) -> dict:
-    difference = compute_optimal.interval(first.estimates - second.estimates)  # paired: both are taken on the same resamples
+    difference = (first.right - second.right).difference
     ends = {"TTS": first.accuracy.estimate, "CoT": second.accuracy.estimate}
     return ends | difference.columns("difference") | {"verdict": stats.verdict(difference)}
 
@@ -147,7 +148,7 @@ def verifier_as_solver(
 
 def contrast(first: np.ndarray, second: np.ndarray) -> dict[str, str]:
     """Whether the first is more accurate than the second, paired by problem: the difference in points, and the verdict."""
-    difference = stats.bootstrap(first - second)
+    difference = stats.of_difference(first - second)
     return {"difference (points)": points(difference.columns("difference")), "verdict": stats.verdict(difference)}
 
 

@@ -31,7 +31,11 @@ class Finding(Interval):
         from scipy.special import stdtr  # takes a tenth of a second, and readers of a ledger need none
 
         beyond = certainty(self)
-        return min(1.0, 2 * float(stdtr(self.df, -abs(beyond))) * max(1, self.tests * np.sign(beyond)))
+        return min(1.0, 2 * float(stdtr(self.df, -abs(beyond))) * self.chances(beyond))
+
+    def chances(self, above: float) -> int:
+        """How many contrasts had a chance to be on a side of the margin: one, or on the side by which one was chosen all of them."""
+        return max(1, self.tests * int(np.sign(above)))
 
 
 def certainty(finding: Finding) -> float:
@@ -43,10 +47,30 @@ def certainty(finding: Finding) -> float:
     if finding.unit == "ratio" and ends.min() > 0:
         ends = np.log(ends)  # on which a ratio's interval is even
     margin, estimate, low, high = ends
-    error = (estimate - low if above > 0 else high - estimate) / stats.quantile(finding.df)
+    error = (estimate - low if above > 0 else high - estimate) / stats.quantile(finding.df, finding.chances(above))
     return (estimate - margin) / error if error > 0 else np.inf * np.sign(above)
+
+
+def most_certain(findings: Sequence[Finding]) -> Finding:
+    """Of contrasts of which one must lie above its margin the one that is most certain to."""
+    return _chosen(max(findings, key=certainty), len(findings))
 
 
 def least_certain(findings: Sequence[Finding]) -> Finding:
     """Of contrasts that must all lie above their margins the one that is least certain to."""
-    return replace(min(findings, key=certainty), tests=-len(findings))
+    return _chosen(min(findings, key=certainty), -len(findings))
+
+
+def _chosen(finding: Finding, tests: int) -> Finding:
+    """One of several, its interval wider on the side by which it was chosen (Bonferroni): there lie the errors that get one chosen.
+
+    So it covers the true value of whichever was chosen; without, it covered 91 % of four level contrasts, and 77 % of ten.
+    """
+    end, name = (finding.low, "low") if tests > 0 else (finding.high, "high")
+    wider = stats.quantile(finding.df, abs(tests)) / stats.quantile(finding.df)
+    if finding.unit == "ratio" and min(end, finding.estimate) > 0:
+        end = finding.estimate * (end / finding.estimate) ** wider
+    else:
+        end = finding.estimate + (end - finding.estimate) * wider
+    method = finding.method if abs(tests) == 1 else f"{finding.method}; {name} end for one chosen of {abs(tests)}"
+    return replace(finding, tests=tests, method=method, **{name: end})

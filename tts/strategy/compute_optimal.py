@@ -22,17 +22,47 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from tts.analysis.stats import Interval, rare, wilson
+from tts.analysis.stats import Interval, alike, of_difference, rare, wilson
 
 FOLDS = 5
 RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Resampled:
+    """An accuracy, or a difference of two, on the resamples that all share, so that differences are paired."""
+
+    values: np.ndarray  # (problems,)
+    estimates: np.ndarray  # (1 + resamples,), their mean on the problems as they are, then on each resample of them
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Resampled":
+        return Resampled(values, resampled_means(values))
+
+    def __sub__(self, other: "Resampled") -> "Resampled":
+        return Resampled(self.values - other.values, self.estimates - other.estimates)
+
+    @property
+    def difference(self) -> Interval:
+        """The interval of a cross-fitted accuracy less another.
+
+        A resample holds fewer different problems to choose on, so that its estimate is lower: by the percentiles alone up to 7 % of
+        simulated truths lay above. The interval also holds them moved up by what the resamples lie too low; and where few problems differ
+        (:func:`.stats.alike`), of which it covered 80 to 91 %, :func:`.stats.of_difference`. So it covered 96 % and more, of 100 problems.
+        """
+        found = interval(self.estimates)
+        moved = found.estimate - float(self.estimates[1:].mean())
+        low, high = found.low + min(moved, 0), found.high + max(moved, 0)
+        if alike(self.values):
+            few = of_difference(self.values)
+            low, high = min(low, few.low), max(high, few.high)
+        return Interval(found.estimate, low, high, found.method)
+
+
+@dataclass(frozen=True)
+class Fitted(Resampled):
     """A strategy that was chosen, and how accurate it is."""
 
-    estimates: np.ndarray  # (1 + resamples,), its accuracy on the problems as they are, then on each resample of them
     of_bin: dict[str, Interval]  # accuracy on each bin's problems alone
     choice: dict[str, int]  # number of the candidate chosen for each bin on all problems: what to use on new ones
     stability: dict[str, float]  # share of resamples in which a bin's choice is the same
@@ -107,6 +137,7 @@ def fit(
     chosen = worth.sum(3).argmax(1)  # (1 + resamples, bins)
     count = weights @ cells.reshape(len(bins), len(names), FOLDS).sum(2)
     return Fitted(
+        values[best[0, 0][numbers, folds_of(bins)], np.arange(len(bins))],
         right.sum(1) / weights.sum(1),
         {name: _of_bin(right[:, i], count[:, i]) for i, name in enumerate(names)},
         dict(zip(names, chosen[0].tolist())),
