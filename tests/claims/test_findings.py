@@ -136,6 +136,40 @@ def claims_with(published, released={"missing": "m"}, measured={"missing": "m"})
             claims_with(*[{"missing": "m"}] * 2, GAIN | {"check": "interaction", "first": {"bin": ["hard"]}, "second": {}}),
             "check interaction: unknown parameter 'first.bin'",
         ),
+        (
+            claims_with({"check": "table3", "first": "o2", "second": "o1", "column": "MATH-500"}),
+            "claim 'x', published, check table3: table3 has no 'o2'; it has ",
+        ),
+        (claims_with({"check": "table3", "first": "o1", "second": "GPT-4o", "column": "AIME25"}), "no 'AIME25'; it has MATH-500, AIME24"),
+        (claims_with({"check": "table5_all", "first": "tts", "second": "majority"}), "no 'tts'; it has cot, majority, compute_optimal_tts"),
+        (claims_with({"check": "relative_gain", "first": "x", "second": "y"}), "published, check relative_gain: table5 has no 'x'"),
+        (claims_with({"missing": "m"}, {"check": "gsm8k", "first": "6B", "second": "70B"}), "the released table has no '70B'; it has 6B"),
+        (claims_with({"check": "table3", "first": "o1", "second": "o1", "column": "AIME24"}), "first and second are both 'o1'"),
+        (claims_with(*[{"missing": "m"}] * 2, GAIN | {"over": "dvts"}), "method and over are both 'dvts'"),
+        (claims_with(*[{"missing": "m"}] * 2, GAIN | {"over": "dvtz"}), "over: unknown method 'dvtz'; choose from"),
+        (
+            claims_with(
+                *[{"missing": "m"}] * 2, GAIN | {"check": "interaction", "first": {"bins": ["hard"]}, "second": {"bins": ["hard"]}}
+            ),
+            "first and second are both {'bins': ['hard']}",
+        ),
+        (
+            claims_with(*[{"missing": "m"}] * 2, {"check": "mostly_solved", "pass_at_1": 80, "above": 0.5}),
+            "x', measured, check mostly_solved: pass_at_1: Input should be less than 1 (given: 80)",
+        ),
+        (claims_with(*[{"missing": "m"}] * 2, {"check": "small_over_large", "ratio": -1}), "ratio: Input should be greater than 1"),
+        (
+            claims_with(*[{"missing": "m"}] * 2, {"check": "voting", "first": {}, "second": {"aggregate": "min", "vote": "max"}}),
+            "first: give aggregate and vote of one of the rules min+max",
+        ),
+        (
+            {"scopes": {"x": yaml.safe_load(findings.CLAIMS.read_text())["scopes"]["laptop"] | {"weak_prms": ["b"]}}},
+            "scope 'x': weak_prms holds b, which is not among its prms: laptop-prm",
+        ),
+        (
+            {"scopes": {"x": yaml.safe_load(findings.CLAIMS.read_text())["scopes"]["laptop"] | {"searchers": ["b"]}}},
+            "scope 'x': searchers holds b, which is not among its policies: laptop-policy",
+        ),
         ({"level": 95}, "level: Input should be less than 1"),
         ({"scopes": {"this run": yaml.safe_load(findings.CLAIMS.read_text())["scopes"]["laptop"]}}, "this run has another meaning"),
         ({"scopes": {"x": yaml.safe_load(findings.CLAIMS.read_text())["scopes"]["laptop"] | {"prms": ["a", "a"]}}}, "name each once"),

@@ -6,10 +6,10 @@ interval is one over problems.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import with_config
+from pydantic import AfterValidator, Field, with_config
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from tts.analysis import costs, pathologies, stats
@@ -22,14 +22,25 @@ from tts.generate import labelled
 from tts.models.files import read_card
 from tts.models.locate import locate
 from tts.reward_models import weights_of
-from tts.search.registry import prm_of
+from tts.search.registry import method_of, prm_of
 from tts.store.imported import is_imported
 from tts.strategy import choices
 from tts.strategy.compute_optimal import Resampled, interval, resampled_means
-from tts.tasks.selection import Rule
+from tts.tasks.selection import RULES, Rule
 
 Size = Literal["small", "middle", "large"]
 Bin = Literal["easy", "medium", "hard"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Method = Annotated[str, AfterValidator(lambda name: method_of(name).name)]
+
+
+def _is_rule(given: dict[str, str]) -> dict[str, str]:
+    if set(given) != set(Rule._fields) or Rule(**given) not in RULES:
+        raise ValueError(f"give {' and '.join(Rule._fields)} of one of the rules {', '.join(map(str, RULES))}")
+    return given
+
+
+SomeRule = Annotated[dict[str, str], AfterValidator(_is_rule)]
 
 
 @with_config(extra="forbid")
@@ -40,7 +51,7 @@ class Where(TypedDict, total=False):
     bins: list[Bin]
 
 
-def advantage(scope: Scope, method: str, over: str, size: Size | None = None, bins: Sequence[Bin] = ()) -> Finding:
+def advantage(scope: Scope, method: Method, over: Method, size: Size | None = None, bins: Sequence[Bin] = ()) -> Finding:
     """How much more accurate a method is than another, averaged over the policies and on the problems of :func:`_differences`."""
     columns, named = _differences(scope, method, over, size, bins)
     problems = f" on {' and '.join(bins)} problems" if bins else ""
@@ -48,12 +59,14 @@ def advantage(scope: Scope, method: str, over: str, size: Size | None = None, bi
     return Finding.of(contrast, "points", f"{method} - {over}{problems}, {named}")
 
 
-def advantage_in_each(scope: Scope, method: str, over: str, bins: Sequence[Bin], size: Size | None = None) -> Finding:
+def advantage_in_each(
+    scope: Scope, method: Method, over: Method, bins: Annotated[Sequence[Bin], Field(min_length=1)], size: Size | None = None
+) -> Finding:
     """As :func:`advantage`, in that of the ``bins`` in which it is least certain."""
     return least_certain([advantage(scope, method, over, size, [name]) for name in bins])
 
 
-def interaction(scope: Scope, method: str, over: str, first: Where, second: Where) -> Finding:
+def interaction(scope: Scope, method: Method, over: Method, first: Where, second: Where) -> Finding:
     """By how much more a method is better than another in a first circumstance than in a second."""
     sides, ends = [], []
     for where in (first, second):
@@ -112,7 +125,7 @@ def _average(means: np.ndarray) -> np.ndarray:
     return (means[..., ::2] / np.maximum(means[..., 1::2], 1e-12)).mean(-1)
 
 
-def gain_by_size(scope: Scope, method: str, over: str) -> Finding:
+def gain_by_size(scope: Scope, method: Method, over: Method) -> Finding:
     """By how much what a method gains over another falls per tenfold size: the slope over all policies, its sign turned."""
     gains, missing = {}, ""
     for policy in scope.policies:
@@ -158,7 +171,7 @@ def fall(ways: Iterable[tuple[np.ndarray, np.ndarray]], x: np.ndarray, floor: fl
     return interval(np.exp(-logs @ x / (x @ x)))
 
 
-def small_over_large(scope: Scope, ratio: float, of: Literal["parameters", "flops"] = "parameters") -> Finding:
+def small_over_large(scope: Scope, ratio: Annotated[float, Field(gt=1)], of: Literal["parameters", "flops"] = "parameters") -> Finding:
     """Of the open pairs of :func:`size_pairs` that differ ``ratio`` times or more in size, or FLOPs, the one most certain to be above 0."""
     table = scope.keep("pairs", lambda: size_pairs(scope))
     times = "times" if of == "parameters" else "times fewer FLOPs"
@@ -206,13 +219,13 @@ def efficiency(scope: Scope) -> Finding:
     return least_certain(findings)
 
 
-def gain_by_prm(scope: Scope, method: str, over: str = "") -> Finding:
+def gain_by_prm(scope: Scope, method: Method, over: Method | Literal[""] = "") -> Finding:
     """The slope of a method's accuracy, or of its gain over another, over ln F1 of error localisation (Liu et al. 2025, Fig 6)."""
     columns = {prm: _with_prm(scope, prm, method, over) for prm in _quality(scope)}
     return _over_quality(scope, columns, f"{method} - {over}" if over else f"accuracy of {method}")
 
 
-def voting(scope: Scope, first: dict[str, str], second: dict[str, str]) -> Finding:
+def voting(scope: Scope, first: SomeRule, second: SomeRule) -> Finding:
     """By how much less best-of-N moves between two rules, whichever way, per unit of ln F1 of the PRM (Liu et al. 2025, Table 2)."""
     one, other = (scope.changed(rule=Rule(**rule)) for rule in (first, second))
     moves = {prm: _with_prm(one, prm, "best_of_n") - _with_prm(other, prm, "best_of_n") for prm in _quality(scope)}
@@ -231,7 +244,7 @@ def _over_quality(scope: Scope, columns: Mapping[str, np.ndarray], what: str, si
     return Finding.of(stats.of_few(sign * values, np.log(list(f1.values()))), "points", detail, df=len(columns) - 2)
 
 
-def poor_prms(scope: Scope, method: str, over: str) -> Finding:
+def poor_prms(scope: Scope, method: Method, over: Method) -> Finding:
     """How much more accurate a method is than another with the PRMs that play the weak part, which are few, averaged over the searchers."""
     poor = scope.poor_prms()
     columns = np.stack([_with_prm(scope, prm, method, over) for prm in poor], 1)
@@ -281,7 +294,7 @@ def external_over_internal(scope: Scope) -> Finding:
     return Finding.of(mean.difference, "points", detail)
 
 
-def mostly_solved(scope: Scope, pass_at_1: float, above: float) -> Finding:
+def mostly_solved(scope: Scope, pass_at_1: Share, above: Share) -> Finding:
     """The share of problems that the largest policy solves in more than ``pass_at_1`` of its samples; above a share or not."""
     largest, here = scope.policies[-1], scope.on(scope.problem_sets[0])
     solved = here.counted(largest) > pass_at_1

@@ -104,10 +104,23 @@ class Ledger(BaseModel, extra="forbid"):
                     raise ValueError(f"claim {name!r}, {kind}: no check {check!r}; known: {', '.join(known)}")
                 if check:
                     model = _parameters(known[check])
+                    given = getattr(claim, kind).parameters
                     try:
-                        model(**getattr(claim, kind).parameters)
-                    except ValidationError as error:
-                        raise ValueError(f"claim {name!r}, {kind}, check {check}: {explain(error, model)}") from None
+                        model(**given)
+                        for one, other in (("first", "second"), ("method", "over")):
+                            if given.get(one) and given.get(one) == given.get(other):
+                                raise ValueError(f"{one} and {other} are both {given[one]!r}; compare two different ones")
+                        if kind in FIXED:
+                            known[check](**given)  # PublishedError where a table has no such name
+                    except ValueError as error:
+                        wrong = explain(error, model) if isinstance(error, ValidationError) else error
+                        raise ValueError(f"claim {name!r}, {kind}, check {check}: {wrong}") from None
+        for name, roles in self.scopes.items():
+            for part, of, whole in (("searchers", "policies", roles.policies), ("weak_prms", "prms", roles.prms)):
+                if strange := set(getattr(roles, part)) - set(whole):
+                    raise ValueError(
+                        f"scope {name!r}: {part} holds {', '.join(sorted(strange))}, which is not among its {of}: {', '.join(whole)}"
+                    )
         return self
 
 

@@ -3,7 +3,7 @@
 The numbers are those of Liu et al. 2025 (arXiv 2502.06703), under ``data/published``. Nothing here was measured by this suite.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -32,6 +32,12 @@ def read(name: str) -> pd.DataFrame:
         return pd.read_csv(fitting[0])
     except ValueError as error:
         raise PublishedError(f"{fitting[0]} is damaged ({error}); restore it, say with git checkout") from None
+
+
+def known(names: Sequence[str], among: Iterable[str], where: str) -> None:
+    """PublishedError for a name that a table does not have."""
+    if missing := [name for name in names if name not in (there := list(among))]:
+        raise PublishedError(f"{where} has no {missing[0]!r}; it has {', '.join(there)}")
 
 
 def accuracy(percent: float, problem_set: str) -> Interval:

@@ -14,6 +14,8 @@ from tts.claims.finding import Finding, certainty, least_certain
 def published_difference(name: str, first: str, second: str, column: str) -> Finding:
     """The difference of two rows of a table, in the column of a problem set; the detail says so where its sign is against the claim."""
     table = published.read(name).set_index("model")
+    published.known([first, second], table.index, name)
+    published.known([column], published.PROBLEMS, name)
     a, b = table.loc[first, column], table.loc[second, column]
     against = "" if a > b else "; the printed numbers themselves say the opposite" if a < b else "; the printed numbers are equal"
     detail = f"{first} {a:g} less {second} {b:g}, {published.PROBLEMS[column]} problems of {column}{against}"
@@ -23,6 +25,8 @@ def published_difference(name: str, first: str, second: str, column: str) -> Fin
 def published_voting(first: str, second: str, high: str, low: str) -> Finding:
     """How far two rules lie apart under a first PRM, less how far under a second."""
     table = published.read("table2").set_index("method")
+    published.known([first, second], table.columns, "table2")
+    published.known([high, low], table.index, "table2")
     values = [table.loc[rule, prm] for prm in (first, second) for rule in (high, low)]
     detail = f"{high} - {low}: {first} {values[0] - values[1]:.1f}, {second} {values[2] - values[3]:.1f} points"
     return Finding.of(published.combination(values, [1, -1, -1, 1], "MATH-500"), "points", detail)
@@ -34,6 +38,7 @@ def published_flops(first: str, second: str, times: float, column: str) -> Findi
     The accuracies are those of Table 3 in the column of a problem set; the FLOPs, of Table 4, are known exactly.
     """
     total = published.read("table4").set_index("model")["total_flops"]
+    published.known([first, second], total.index, "table4")
     ratio = float(total[second] / total[first])
     accuracy = published_difference("table3", first, second, column)
     counted = f"{second} {total[second]:.3g} over {first} {total[first]:.3g} FLOPs, {ratio:.3g} times"
@@ -44,6 +49,7 @@ def published_flops(first: str, second: str, times: float, column: str) -> Findi
 def published_gain(first: str, second: str) -> Finding:
     """The difference of two columns of Table 5 for the policy for which it is least certain."""
     table, findings = published.read("table5"), []
+    published.known([first, second], table.select_dtypes("number"), "table5")
     for _, row in table.iterrows():
         detail = f"least certain of {len(table)} policies: {row['model']} {row[first]} less {row[second]}"
         findings.append(Finding.of(published.combination([row[first], row[second]], [1, -1], "MATH-500"), "points", detail))
@@ -52,7 +58,9 @@ def published_gain(first: str, second: str) -> Finding:
 
 def published_relative_gain(first: str, second: str) -> Finding:
     """The relative gain over CoT of a first policy of Table 5 less that of a second; interval by the delta method."""
-    table = published.read("table5").set_index("model").loc[[first, second]]
+    table = published.read("table5").set_index("model")
+    published.known([first, second], table.index, "table5")
+    table = table.loc[[first, second]]
     cot, tts = table["cot"].to_numpy() / 100, table["compute_optimal_tts"].to_numpy() / 100
     gains = tts / cot - 1
     variances = (tts / cot) ** 2 * ((1 - tts) / (500 * tts) + (1 - cot) / (500 * cot))
