@@ -292,16 +292,14 @@ def _run(claim: Claim, scope_name: str, scope: Scope | None) -> Finding | str:
 
 
 def formatted(row: dict | pd.Series) -> str:
-    """A row's contrast with its interval, in its unit; open (…) where only a bound is known, and is the interval's end too."""
+    """A row's contrast with its interval, in its unit; open (…) where only a bound is known."""
     if row["verdict"] == "not tested":
         return ""
     point, low, high = (_in_unit(row, name) for name in ("estimate", "low", "high"))
     contrast = f"{row['bound'].strip('=')}{point}" + " times" * (row["unit"] == "ratio")
     if low == high:
         return contrast
-    low = "…" if row["bound"] == "<" and low == point else low
-    high = "…" if row["bound"] == ">" and high == point else high
-    return f"{contrast} [{low}, {high}]"
+    return f"{contrast} [{'…' if row['bound'] == '<' else low}, {'…' if row['bound'] == '>' else high}]"
 
 
 def _in_unit(row: dict | pd.Series, name: str) -> str:

@@ -242,9 +242,10 @@ def contrast_by_rule(rows: pd.DataFrame) -> Figure:
     parts = [(textwrap.fill(statement, 40), part) for statement, part in rows.groupby("statement", sort=False)]
     if not parts:
         return _without("no contrast between methods is known under several rules")
-    figure = panels(parts, draw, ("", ""), 1.75, legend=None)
+    figure = panels(parts, draw, ("", ""), 1.75 if len(parts) <= 9 else 1.6, legend=None)  # all claims fit on a page
     for ax, (_, part) in zip(figure.axes, parts):
         ax.title.set_fontsize(6.5)
+        ax.tick_params(labelsize=5.5 if len(parts) > 9 else None)
         ax.set_xlabel({"points": "points", "share": "%", "ratio": "times"}[part["unit"].iloc[0]], loc="right", labelpad=1, fontsize=6)
     looks = {f"{verdict} by the interval": Line2D([], [], color=colour, marker=marker) for verdict, (colour, marker) in VERDICTS.items()}
     looks["each method's own best rule"] = Line2D([], [], color="0.3", marker="D", linestyle="none")
