@@ -105,7 +105,7 @@ def bootstrap(
     values: np.ndarray,  # (problems,) or (problems, columns); of a paired difference the per-problem differences
     of_means: Callable[[np.ndarray], np.ndarray] = lambda means: means,  # from (..., columns) to (...)
     clusters: Sequence[object] | None = None,  # each problem's, whose problems are drawn together; by default one for each
-    more: Sequence = (),  # problems that resamples draw from too, and that the estimate is without
+    more: Sequence[float] | np.ndarray = (),  # problems that resamples draw from too, and that the estimate is without
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:

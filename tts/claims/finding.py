@@ -73,4 +73,5 @@ def _chosen(finding: Finding, tests: int) -> Finding:
     else:
         end = finding.estimate + (end - finding.estimate) * wider
     method = finding.method if abs(tests) == 1 else f"{finding.method}; {name} end for one chosen of {abs(tests)}"
-    return replace(finding, tests=tests, method=method, **{name: end})
+    low, high = (end, finding.high) if tests > 0 else (finding.low, end)
+    return replace(finding, tests=tests, method=method, low=low, high=high)
