@@ -12,7 +12,6 @@ from tts.analysis.search_losses import at_step, candidate_steps, follow, last_ri
 from tts.generate.grid import Grid
 from tts.report.explorer import Explorer, page, searches, telling, tree
 from tts.report.search_steps import draw
-from tts.report.summaries import losses
 from tts.search import beam_search, best_of_n, dvts
 from tts.search.driver import Driver
 
@@ -258,7 +257,6 @@ def test_example_overview_and_drawing():
     assert telling([found, unsampled, pruned]) is pruned and telling([found, unsampled]) is unsampled and telling([found]) is found
     overview = where_lost([found, unsampled, pruned])
     assert list(overview["kind"]) == ["found", "not sampled", "pruned"]
-    assert losses(overview) == ["Beam search: 1 of 3 explored problems right; lost: 1 not sampled, 1 pruned"]
     texts = {t.get_text() for t in draw(pruned, "title").axes[0].texts}
     assert {"step 1", "step 3", "✓ 5*4=20", "✗ 5*4=21", "✗ answer 42", "0.10", "×2"} <= texts
     assert tree(found, 1).startswith(b"\x89PNG")

@@ -14,7 +14,7 @@ def policies() -> list[list[str]]:
     rows = [["policy", "parameters", "greedy", "Pass@64", "greedy, hard", "F1 as implicit PRM", "training"]]
     for name in pocket_models("policy"):
         results = (card := read_card(POCKET_FOLDER / name))["results"]
-        shares = (f"{results[measured]:.1%}" for measured in ("pocket-main greedy", "pocket-main pass@64", "pocket-hard greedy"))
+        shares = (f"{100 * results[measured]:.1f} %" for measured in ("pocket-main greedy", "pocket-main pass@64", "pocket-hard greedy"))
         f1 = results.get("as implicit PRM", {}).get("localisation F1")
         rows.append([f"`{name}`", f"{card['parameters']:,}", *shares, "" if f1 is None else f"{f1:.2f}", _minutes(card)])
     return rows

@@ -54,6 +54,8 @@ def _of_call(call: ast.Call) -> Iterator[str]:
     if method in ("eval", "query") and "." in name and not all(isinstance(text, ast.Constant) for text in call.args):
         yield f"{name} of a text"
     given = {keyword.arg: keyword.value for keyword in call.keywords}
+    if name == "get_completion_script":  # of typer: prints a text, and its "shell" is the name of one
+        del given["shell"]
     for flag, allowed in FLAGS.items():
         if flag in given and not (isinstance(given[flag], ast.Constant) and given[flag].value is allowed):
             yield f"{flag}={ast.unparse(given[flag])}"

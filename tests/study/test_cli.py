@@ -211,7 +211,11 @@ def test_one_entry_of_a_mapping_is_changed(monkeypatch, capsys):
     given = ["look.font_size=10", "problems.pocket-main=3", "settings.temperature=0"]
     [job] = presets.plan("pocket", ["01_tts_methods"], presets.parse_overrides(given), look_up=False)
     own = parameters.declaration("01_tts_methods").parameters
-    assert job.values["look"] == own["look"] | {"font_size": 10} and job.values["settings"] == {"temperature": 0}
+    assert job.values["look"] == own["look"] | {"font_size": 10} and job.values["settings"] == own["settings"] | {
+        "aggregate": "product",
+        "vote": "vote",
+        "temperature": 0,
+    }
     assert job.values["problems"] == own["problems"] | {"pocket-main": 3}
     [changed] = presets.plan("pocket", ["01_tts_methods"], presets.parse_overrides(["look.font_size=10"]), look_up=False)
     assert "own" not in changed.values["figures"] and "own" in job.values["figures"], "the look changes nothing of what is shown"

@@ -193,19 +193,26 @@ def efficiency_gain(
     Budgets of both are in samples or in tokens, rising; accuracies are ``(budgets, 1 + resamples)``, on the same resamples. The peak is
     the smallest budget within one standard error of majority's maximum, since a curve that has flattened peaks anywhere; TTS is
     interpolated over the logarithm of the budget.
+
+    The interval is the union of those given each peak that occurs in one resample of 200 or more, which are of 96 % where there are
+    several: percentiles over resamples with different peaks lie in the midst of the gains given one, and covered one truth of eight less.
     """
 
-    def gain(majority: np.ndarray, tts: np.ndarray) -> tuple[float, str, float]:
-        peak = int(np.argmax(majority >= majority.max() - standard_error))
+    def gain(peak: int, majority: np.ndarray, tts: np.ndarray) -> tuple[float, str]:
         target = majority[peak]
         if not (tts >= target).any():
-            return budgets[peak] / tts_budgets[-1], "<", budgets[peak]
+            return budgets[peak] / tts_budgets[-1], "<"
         at = int(np.argmax(tts >= target))
         if at == 0:
-            return budgets[peak] / tts_budgets[0], ">", budgets[peak]
+            return budgets[peak] / tts_budgets[0], ">"
         share = (target - tts[at - 1]) / (tts[at] - tts[at - 1])
         needed = np.exp(np.interp(share, [0, 1], np.log([tts_budgets[at - 1], tts_budgets[at]])))
-        return budgets[peak] / float(needed), "", budgets[peak]
+        return budgets[peak] / float(needed), ""
 
-    values, bounds, peaks = zip(*map(gain, majority.T, tts.T))
-    return Gain(bounds[0], interval(np.array(values)), peaks[0])
+    peaks = (majority >= majority.max(0) - standard_error).argmax(0)
+    estimate, bound = gain(peaks[0], majority[:, 0], tts[:, 0])
+    often = [peak for peak in np.unique(peaks) if (peaks == peak).mean() >= 0.005]
+    given = [[gain(peak, *columns)[0] for columns in zip(majority.T[1:], tts.T[1:])] for peak in often]
+    ends = np.percentile(given, [2, 98] if len(often) > 1 else [2.5, 97.5], axis=1)
+    method = "bootstrap over problems, majority's peak and the choice of a strategy repeated in each resample"
+    return Gain(bound, Interval(estimate, float(ends.min()), float(ends.max()), method), budgets[peaks[0]])
