@@ -12,7 +12,7 @@ _MODULES = {
     "claims": "checks comparisons findings published",
     "exchange": "plain summary",
     "generate": "dry_run labelled ray_pool recorded",
-    "report": "comparison_plots explorer plots real_models samples search_steps search_tree style summaries tables",
+    "report": "comparison_plots explorer plots real_models redraw samples search_steps search_tree style summaries tables",
     "store": "imported rekey",
     "strategy": "adviser choices verifier_map",
     "study": "doctor execution parameters presets",

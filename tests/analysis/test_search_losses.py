@@ -75,7 +75,7 @@ def test_states_by_hand():
     assert set(rows.index[rows["selected"]]) == {"1", "1.0", "1.0.1"} and followed.given == "42"
     assert np.isnan(rows.loc["2", "score"]) and np.isnan(rows.loc["3", "score"]) and rows.loc["0.0", "score"] == 0.1
     assert str(followed.loss) == "lost: pruned at step 2, best score 0.10" and last_right(followed.steps) == {"0.0"}
-    assert list(at_step(followed, 2)["path"]) == ["0.1", "1.0", "1.1", "0.0"]
+    assert list(at_step(followed.steps, 2)["path"]) == ["0.1", "1.0", "1.1", "0.0"]
 
 
 @pytest.mark.parametrize(
@@ -257,6 +257,6 @@ def test_example_overview_and_drawing():
     assert telling([found, unsampled, pruned]) is pruned and telling([found, unsampled]) is unsampled and telling([found]) is found
     overview = where_lost([found, unsampled, pruned])
     assert list(overview["kind"]) == ["found", "not sampled", "pruned"]
-    texts = {t.get_text() for t in draw(pruned, "title").axes[0].texts}
+    texts = {t.get_text() for t in draw(pruned.steps, "title").axes[0].texts}
     assert {"step 1", "step 3", "✓ 5*4=20", "✗ 5*4=21", "✗ answer 42", "0.10", "×2"} <= texts
     assert tree(found, 1).startswith(b"\x89PNG")

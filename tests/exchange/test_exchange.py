@@ -757,7 +757,7 @@ def test_strangers_text_through_notebook_and_report_is_not_rendered(tmp_path):
     page = (figures / "report.html").read_text()
     assert "script-alert-stranger" in page and "&lt;script&gt;alert('stranger')" in page, "the samples are shown as text"
     assert not any(live in page for live in ("<script>alert", "<img src=x", 'href="javascript:', "\x1b"))
-    assert {p.suffix for p in figures.glob("tts_methods_mine.*")} == {".pdf", ".png", ".csv", ".json"}
+    assert {p.suffix for p in figures.glob("tts_methods_mine.*")} == {".pdf", ".png", ".csv", ".json", ".txt"}
 
 
 def test_commands(study, tmp_path, capsys, monkeypatch):

@@ -12,7 +12,6 @@ import pytest
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.text import Text
 
-from tts.analysis.flops import Cost
 from tts.claims import findings
 from tts.report import comparison_plots, plots, real_models, style
 from tts.report.style import RULES, UNDEFINED, Percent, legend_below
@@ -95,9 +94,7 @@ def pairs(count):
 
 def parts(count):
     figure, ax = plt.subplots(figsize=(4.2, 2.8))
-    costs = {
-        policy: Cost(policy_training=1, prm_training=2, prefill=1, decode=2, prm_inference=3, attention=1) for policy in POLICIES[:count]
-    }
+    costs = rows({"prefill": 1, "decode": 2, "prm_inference": 3, "attention": 1}, policy=POLICIES[:count])
     comparison_plots.cost_shares(costs, ("prefill", "decode", "prm_inference", "attention"), ax)
     legend_below(figure, ax)
     return figure
@@ -154,7 +151,7 @@ def real_differences(count):
     names = ["GSM8K, 6B and 175B", "pocket, 20k and 668k", "pocket, 20k and 94k"][:count]
     held = {"difference": 0.1, "low": -0.1, "high": 0.2, "verdict": "undecided"}
     accuracies, differences = rows(problems=names, system=list(real_models.ROLES)), rows(held, problems=names, pair=list(real_models.PAIRS))
-    return real_models.bars_and_differences(accuracies, differences)
+    return real_models.bars_and_differences(pd.concat([accuracies, differences]))
 
 
 FIGURES = {
@@ -173,7 +170,9 @@ FIGURES = {
     "bins": lambda count: plots.bins_per_policy(
         rows(HELD | {"problems": 30}, policy=POLICIES[:count], bin=["easy", "medium", "hard"], method=list(METHODS)), FULL
     ),
-    "histograms": lambda count: plots.pass_at_1_histograms(dict.fromkeys(POLICIES[:count], np.linspace(0, 1, 9)), (0.1, 0.5)),
+    "histograms": lambda count: plots.pass_at_1_histograms(
+        rows({}, policy=POLICIES[:count], pass_at_1=np.linspace(0, 1, 9)), (0.1, 0.5)
+    ),
     "long_cot": lambda count: comparison_plots.internal_and_external(
         pd.concat(
             [
@@ -255,7 +254,7 @@ def test_nothing_overlaps_in_a_ledger_of_seven_scopes(more):
     [
         ([0.875, 0.925, 0.975], ["87.5%", "92.5%", "97.5%"]),
         ([0.7, 0.8, 0.9], ["70%", "80%", "90%"]),
-        ([-0.1, 0.0, 10.0], ["-10%", "0%", "1000%"]),
+        ([-0.1, 0.0, 10.0], ["−10%", "0%", "1000%"]),
         ([0.0005, 0.00125], ["0.050%", "0.125%"]),
     ],
 )

@@ -125,7 +125,7 @@ def test_systems_are_compared_problem_by_problem(tables):
     assert differences.loc["pocket", "difference"].to_dict() == {
         "small with verifier − large": -0.25, "small with verifier − small": 0.25, "large with verifier − large": 0.5, "large − small": 0.5
     }  # fmt: skip
-    figure = real_models.bars_and_differences(real_models.accuracies(outcomes), differences.reset_index())
+    figure = real_models.bars_and_differences(pd.concat([real_models.accuracies(outcomes), differences.reset_index()]))
     assert [ax.get_title() for ax in figure.axes] == ["", *outcomes]
     assert [label.get_text() for label in figure.axes[1].get_yticklabels()][0] == "small with verifier\n− large"
 
@@ -135,5 +135,5 @@ def test_coders_by_problem_set_and_tests(tables):
     assert {name: table.sum().tolist() for name, table in outcomes.items()} == {"MBPP, 1.5B and 7B": [1, 3], "MBPP+, 1.5B and 7B": [4, 4]}
     differences = real_models.differences(outcomes, {"large − small": ("large", "small")})
     assert differences["difference"].tolist() == [0.5, 0.0]
-    figure = real_models.bars_and_differences(real_models.accuracies(outcomes), differences, "pair")
+    figure = real_models.bars_and_differences(pd.concat([real_models.accuracies(outcomes), differences]), "pair")
     assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == list(outcomes)

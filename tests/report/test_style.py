@@ -52,7 +52,7 @@ def test_what_is_shown_is_what_was_saved(tmp_path, monkeypatch):
     Experiment(tmp_path, tmp_path, **asked).show(figure, "line", pd.DataFrame({"x": [1, 2]}))
     [image] = displayed
     assert image.data == (tmp_path / "line.png").read_bytes() and 2 * image.width == Image.open(tmp_path / "line.png").width // 2 * 2
-    assert {path.suffix for path in tmp_path.glob("line.*")} == {".pdf", ".png", ".csv", ".json"} and not plt.get_fignums()
+    assert {path.suffix for path in tmp_path.glob("line.*")} == {".pdf", ".png", ".csv", ".json", ".txt"} and not plt.get_fignums()
 
 
 def test_font_and_palette_reach_the_figure():
@@ -69,8 +69,8 @@ def test_font_and_palette_reach_the_figure():
         ({"palette": "nonsense"}, "palette: no such palette; choose okabe-ito or one of seaborn's"),
         ({"palette": ["red", "blue"]}, "palette: Input should be a valid string"),
         ({"column_width": 0}, "column_width: Input should be greater than or equal to 1"),
-        ({"fonts": 8}, "unknown parameter 'fonts'; known: column_width, font_size, palette"),
-        (3, "look must be a mapping with column_width, font_size, palette; given 3"),
+        ({"fonts": 8}, "unknown parameter 'fonts'; known: column_width, font_size, palette, font, width, height"),
+        (3, "look must be a mapping with column_width, font_size, palette, font, width, height; given 3"),
     ],
 )
 def test_a_wrong_look_is_refused(look, message):

@@ -63,7 +63,8 @@ def test_no_pair_is_made_of_a_policy_of_unknown_size(monkeypatch):
 def test_figures_say_what_is_unknown():
     assert [shown(number, ".1f") for number in (2, np.nan, None)] == ["2.0", "unknown", "unknown"]
     _, ax = plt.subplots()
-    comparison_plots.cost_shares({"a": Cost(prefill=1.0, decode=3.0), "b": Cost(prefill=np.nan)}, ("prefill", "decode"), ax)
+    rows = pd.DataFrame([Cost(prefill=1.0, decode=3.0), Cost(prefill=np.nan)]).assign(policy=["a", "b"])
+    comparison_plots.cost_shares(rows, ("prefill", "decode"), ax)
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([0.25, 0, 0.75, 0])
     assert [(text.get_text(), text.get_position()[1]) for text in ax.texts] == [("unknown", 1)]
     _, ax = plt.subplots()

@@ -75,7 +75,7 @@ def test_explorer_and_drawings(text):
     view = Explorer(lambda *asked: followed, [(text, text)], ["beam_search"])
     for shown in (Rendered(view.verdict.value), Rendered(view.table.value)):
         assert shown.tags <= INERT and not shown.dangerous
-    draw(followed, f"{text} by beam search").savefig(BytesIO(), format="png")
+    draw(followed.steps, f"{text} by beam search").savefig(BytesIO(), format="png")
     assert followed.given == text.strip() or followed.given is None
 
 

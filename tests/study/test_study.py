@@ -40,13 +40,13 @@ def test_every_notebook_runs(smoke):
         assert name in done.stdout
 
 
-def test_figures_come_as_four_files_with_their_origin(smoke):
+def test_figures_come_as_five_files_with_their_origin(smoke):
     folder, _, _ = smoke
     figures = folder / "figures"
     names = {p.stem for p in figures.glob("*.png")}
     assert {"quickstart_trees", "tts_methods_pocket-main", "policy_scaling", "difficulty_bins", "flops_accuracy"} <= names
     for name in names:
-        assert all((figures / f"{name}.{suffix}").stat().st_size > 100 for suffix in ("pdf", "png", "csv", "json"))
+        assert all((figures / f"{name}.{suffix}").stat().st_size > 100 for suffix in ("pdf", "png", "csv", "json", "txt"))
         origin = json.loads((figures / f"{name}.json").read_text())
         assert {"parameters", "runs", "versions", "commit"} <= set(origin)
 

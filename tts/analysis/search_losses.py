@@ -149,9 +149,9 @@ def lost(steps: pd.DataFrame) -> Loss:
     return Loss(kind, last, None if np.isnan(score) else float(score))
 
 
-def at_step(followed: Followed, step: int) -> pd.DataFrame:
-    """A step's candidates: those that won a place first, then by falling score; a merged one follows the one it was merged with."""
-    rows = followed.steps[followed.steps["step"] == step]
+def at_step(steps: pd.DataFrame, step: int) -> pd.DataFrame:
+    """A step's rows: candidates that won a place first, then by falling score; a merged one follows the one it was merged with."""
+    rows = steps[steps["step"] == step]
     places = pd.Index(rows["path"]).get_indexer(rows["into"].where(rows["into"] != "", rows["path"]))
     twins = rows.iloc[places]
     return rows.iloc[np.lexsort([rows["state"] == "merged", places, -twins["score"], ~twins["state"].isin(WON)])]

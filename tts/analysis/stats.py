@@ -14,6 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 FEWEST_PROBLEMS = 10  # for a verdict
+LEVEL = 0.95  # of every interval
 FEW = 8  # right or wrong answers, below which a bootstrap covers too little
 
 
@@ -90,7 +91,7 @@ class Interval:
         return {name: self.estimate, "low": self.low, "high": self.high}
 
 
-def wilson(successes: float, trials: int, level: float = 0.95) -> Interval:
+def wilson(successes: float, trials: int, level: float = LEVEL) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927; Brown et al. 2001, equation 4); raises ``ValueError`` without trials."""
     if trials < 1:
         raise ValueError("a proportion of no trials has no interval")
@@ -124,7 +125,7 @@ def bootstrap(
         raise ValueError(f"an interval needs at least two problems; given {len(sizes)}: give more in the parameter problems")
     drawn = _drawn(len(sizes), resamples, seed)
     means = ((drawn @ sums).T / (drawn @ sizes)).T
-    tail = (1 - 0.95) / 2 * 100
+    tail = (1 - LEVEL) / 2 * 100
     low, high = np.percentile(of_means(means), [tail, 100 - tail])
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate), "bootstrap over problems")
 

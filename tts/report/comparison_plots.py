@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,18 +14,18 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
-from tts.analysis.flops import Cost
 from tts.claims import findings
 from tts.common.names import short
+from tts.report.figure_files import drawing
 from tts.report.figure_settings import COLUMN
 from tts.report.plots import look_of, methods_in
-from tts.report.style import GAP, bars, errors, legend_below, log_x, panels, percent, place_legend, say
+from tts.report.style import GAP, bars, errors, in_words, legend_below, log_x, panels, percent, place_legend, points, say
 from tts.search.registry import method_of
 
 VERDICTS = {"supported": ("C0", "o"), "undecided": ("#7f7f7f", "s"), "contradicted": ("C1", "v")}
 VERDICT_FIELDS = {"supported": "#a9cfe8", "contradicted": "#f3bd8b", "undecided": "#e9e6d8", "not tested": "#f6f6f6"}
 LABELS, LETTERS = 172, 52  # points that the ledger's statements take, and the letters of a line of theirs
-STATEMENT_SIZE, NAME_SIZE = 6, 4.5  # font sizes of statements and of the claims' identifiers
+STATEMENT_SIZE, NAME_SIZE = 6, 4.5  # font sizes of statements and of the claims' identifiers; as points() takes them, like LABELS
 PARTS = {
     "policy_training": ("policy training", "C0"),
     "prm_training": ("PRM training", "C1"),
@@ -35,6 +36,7 @@ PARTS = {
 }
 
 
+@drawing
 def accuracy_bars(rows: pd.DataFrame, ax: Axes) -> None:
     """Accuracy of each policy with CoT and with TTS (Fig 1). ``rows``: columns policy, strategy (CoT or TTS), accuracy, low, high."""
     bars(rows, "policy", "strategy", {"CoT": ("CoT", "#7f7f7f"), "TTS": ("TTS", "C1")}, ax)
@@ -42,6 +44,7 @@ def accuracy_bars(rows: pd.DataFrame, ax: Axes) -> None:
     legend_below(ax.figure, ax)
 
 
+@drawing
 def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
     """Small with TTS minus large with CoT in points; undecided cells are hatched. ``rows``: of :func:`tts.claims.comparisons.pairs`."""
     if rows.empty:
@@ -54,13 +57,16 @@ def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
         x, y, difference = larges.index(row.large), smalls.index(row.small), 100 * row.difference
         colour = "white" if abs(difference) > 0.6 * limit else "black"
         weight = "bold" if row.verdict == "supported" else "normal"
-        text = f"{difference:+.1f}\n[{100 * row.low:+.0f}, {100 * row.high:+.0f}]"
-        ax.text(x, y, text, ha="center", va="center", fontsize=5.5, color=colour, weight=weight)
+        text = f"{difference:+.1f}\n[{100 * row.low:+.0f}, {100 * row.high:+.0f}]".replace("-", "\N{MINUS SIGN}")
         if row.verdict == "undecided":
             ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor="0.75", linewidth=0))
+        behind = {"facecolor": image.to_rgba(difference), "linewidth": 0, "pad": 1.5}  # no hatch through the numbers
+        ax.text(x, y, text, ha="center", va="center", fontsize=points(6), color=colour, weight=weight, bbox=behind)
     _name_cells([short(name) for name in larges], [short(name) for name in smalls], ax)
-    ax.set(xlabel="larger policy, CoT", ylabel="smaller policy, TTS")
+    ax.set(xlabel="larger policy (parameters), CoT", ylabel="smaller policy (parameters), TTS")
     ax.figure.colorbar(image, ax=ax, label="difference (points)", fraction=0.04, pad=0.02)
+    key = {"undecided": Patch(facecolor="white", hatch="////", edgecolor="0.75", linewidth=0), "bold: the smaller is ahead": Patch(alpha=0)}
+    place_legend(ax.figure, key, 2)
 
 
 def forest(rows: pd.DataFrame, ax: Axes, scale: float = 100, margin: float = 0, size: float = 4) -> None:
@@ -77,38 +83,43 @@ def forest(rows: pd.DataFrame, ax: Axes, scale: float = 100, margin: float = 0, 
     ax.grid(axis="y", visible=False)
 
 
-def cost_shares(costs: dict[str, Cost], parts: tuple[str, ...], ax: Axes) -> None:
-    """The share of the FLOPs that each of ``parts``, fields of a cost, takes, one bar per way of answering; a word where it is unknown."""
+@drawing
+def cost_shares(rows: pd.DataFrame, parts: Sequence[str], ax: Axes) -> None:
+    """The share of the FLOPs that each of ``parts``, columns named as a cost's fields, takes, by policy; a word where it is unknown."""
     labels, colours = zip(*(PARTS[part] for part in parts))
-    flops = pd.DataFrame([[getattr(cost, part) for part in parts] for cost in costs.values()], map(short, costs), labels, float)
+    flops = rows[list(parts)].astype(float).set_axis(rows["policy"].map(short)).set_axis(labels, axis=1)
     shares = flops.div(flops.sum(1, skipna=False), axis=0)
     shares.plot.barh(stacked=True, width=0.7, color=colours, ax=ax, legend=False)
     for at in np.flatnonzero(shares.isna().any(axis=1)):
         ax.text(0.5, at, "unknown", ha="center", va="center", fontsize="small")
-    ax.set(ylim=(len(shares) - 0.5, -0.5), xlim=(0, 1))
+    ax.set(ylim=(len(shares) - 0.5, -0.5), xlim=(0, 1), xlabel="share of the FLOPs of answering", ylabel="policy (parameters)")
     percent(ax.xaxis)
     ax.grid(axis="y", visible=False)
     legend_below(ax.figure, ax)
 
 
+@drawing
 def total_against_queries(rows: pd.DataFrame, ax: Axes) -> None:
     """Total FLOPs over the number of queries (both axes log), one line per way of answering. ``rows``: columns way, queries, total."""
     for number, (name, line) in enumerate(rows.groupby("way", sort=False)):
-        ax.plot(line["queries"], line["total"], label=name, linestyle=("-", "--", ":", "-.")[number % 4])
+        label = ", ".join(map(in_words, str(name).split(", ")))
+        ax.plot(line["queries"], line["total"], label=label, linestyle=("-", "--", ":", "-.")[number % 4])
     ax.set(xscale="log", yscale="log", xlabel="queries answered", ylabel="total FLOPs")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set(major_locator=LogLocator(numticks=6), minor_locator=NullLocator())
     legend_below(ax.figure, ax, 2)
 
 
+@drawing
 def verifier_forest(rows: pd.DataFrame, ax: Axes) -> None:
     """:func:`forest` of policy + PRM minus the PRM's base model. ``rows``: of :func:`tts.claims.comparisons.verifier_as_solver`."""
     labels = [f"{short(row.policy)} + {short(row.prm)}, against {short(row.solver)}" for row in rows.itertuples()]
     forest(rows.assign(label=labels), ax)
-    ax.set_xlabel("policy + PRM minus base model (points)")
+    ax.set(xlabel="accuracy less that of the PRM's base model alone (points)", ylabel="policy + PRM")
     legend_below(ax.figure, ax)
 
 
+@drawing
 def claims_forest(rows: pd.DataFrame) -> Figure:
     """:func:`forest` of the published comparisons, one panel per problem set. ``rows``: of :func:`tts.claims.published.claims`."""
     rows = rows.assign(twice=rows.duplicated(["problems", "claim"], keep=False))
@@ -122,13 +133,15 @@ def claims_forest(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+@drawing
 def differences_by_set(rows: pd.DataFrame) -> Figure:
     """:func:`forest` of external rows less long-CoT ones, one panel per problem set. ``rows``: of :func:`tts.claims.published.table6`."""
-    rows = rows.assign(label=rows["external"].str.split(" + ", regex=False).str[-1] + " - " + rows["internal"])
+    rows = rows.assign(label=rows["external"].str.split(" + ", regex=False).str[-1] + " \N{MINUS SIGN} " + rows["internal"])
     parts = rows.sort_values(["external", "internal"]).groupby("problems", sort=False)
     return panels(parts, forest, ("external minus long CoT (points)", ""), 2.8)
 
 
+@drawing
 def internal_and_external(rows: pd.DataFrame) -> Figure:
     """Accuracy over policy tokens, one panel per size, long-CoT policies open. ``rows``: of :func:`tts.analysis.long_cot.ways`."""
 
@@ -144,6 +157,7 @@ def internal_and_external(rows: pd.DataFrame) -> Figure:
     return panels(rows.groupby("size", sort=False), draw, ("policy tokens per problem", "accuracy"), 2.6, legend=4)
 
 
+@drawing
 def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) -> Figure:
     """The method that wins at each pair of error rates, one panel per policy, the real PRMs as points.
 
@@ -161,18 +175,17 @@ def verifier_map(table: pd.DataFrame, places: dict[str, tuple[float, float]]) ->
             i, j = xs.index(row["false positive"]), ys.index(row["false negative"])
             colour, alpha = method_of(row["best"]).colour, 0.75 if row["decided"] else 0.25
             ax.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, color=colour, alpha=alpha, linewidth=0))
-            corners = [(i + right, j + up) for up in (0.3, -0.3) for right in (-0.3, 0.3)]  # the number stands furthest from all spots
-            x, y = max(corners, key=lambda corner: min((min(math.dist(corner, spot), 0.5) for spot in spots), default=0))
-            ax.text(x, y, f"{100 * row[row['best']]:.0f}", ha="center", va="center", fontsize=6)
+            ax.text(i - 0.46, j + 0.47, f"{100 * row[row['best']]:.0f}", ha="left", va="top", fontsize=points(6))
         for number, (spot, look) in enumerate(zip(spots, looks), 1):
-            ax.plot(*spot, markersize=9, alpha=0.85, **look)
-            ax.text(*spot, str(number), ha="center", va="center", fontsize=6)
+            ax.plot(*spot, markersize=points(8.5), **look)
+            ax.text(spot[0] - 0.03 * (look["marker"] == ">"), spot[1], str(number), ha="center", va="center_baseline", fontsize=points(5.5))
         _name_cells([f"{100 * x:g}%" for x in xs], [f"{100 * y:g}%" for y in ys], ax)
         ax.invert_yaxis()
 
     labels = ("wrong steps accepted", "right steps rejected")
     figure = panels(table.groupby("policy", sort=False), draw, labels, 2.7, legend=None)
-    legend: dict[str, Any] = {f"{method.label} wins": Patch(color=method.colour) for method in methods_in(table["best"])}
+    legend: dict[str, Any] = {f"{method.label} wins": Patch(color=method.colour, alpha=0.75) for method in methods_in(table["best"])}
+    legend["pale: its lead is undecided"] = Patch(color="0.4", alpha=0.25)
     for number, ((prm, (x, y)), look) in enumerate(zip(places.items(), looks), 1):
         legend[f"{number}: {short(prm)} ({100 * x:.0f}, {100 * y:.0f} %)"] = Line2D([], [], linestyle="none", markersize=6, **look)
     place_legend(figure, legend, 4)
@@ -187,6 +200,7 @@ def _name_cells(columns: list[str], rows: list[str], ax: Axes) -> None:
     ax.grid(visible=False)
 
 
+@drawing
 def ledger(table: pd.DataFrame) -> Figure:
     """The verdict on each claim in each scope, with its contrast. ``table``: of :func:`tts.claims.findings.judge`."""
     scopes = list(table[table["verdict"] != "not tested"]["scope"].unique())
@@ -195,20 +209,24 @@ def ledger(table: pd.DataFrame) -> Figure:
         room = "_" * math.ceil(len(name) * NAME_SIZE / STATEMENT_SIZE)
         labels[name] = [line.replace(room, "") for line in textwrap.wrap(f"{statement} {room}", LETTERS)]
     claims = list(labels)
-    height = 0.1 * max([2, *map(len, labels.values())]) + 0.04  # inches of a row
+    height = points(0.1) * max([2, *map(len, labels.values())]) + 0.04  # inches of a row
     figure, ax = plt.subplots(figsize=(2 * COLUMN + GAP, height * len(claims) + 0.8))
     for row in table[table["scope"].isin(scopes)].to_dict("records"):
         x, y = scopes.index(row["scope"]), claims.index(row["claim"])
         ax.add_patch(Rectangle((x - 0.49, y - 0.47), 0.98, 0.94, color=VERDICT_FIELDS[row["verdict"]], linewidth=0))
         contrast, _, interval = findings.formatted(row).replace("-", "−").replace(" %,", ",").partition(" [")
         contrast += f" ({row['agree']:.0f}/{row['rules']:.0f})" if row.get("rules", 0) > 0 else ""
-        ax.text(x, y, contrast, ha="center", va="bottom" if interval else "center", fontsize=STATEMENT_SIZE)
-        ax.text(x, y + 0.05, f"[{interval}" if interval else "", ha="center", va="top", fontsize=5)
+        apart = (row["low"] > row.get("margin", 0)) | (row["high"] < row.get("margin", 0)) and row["verdict"] == "undecided"
+        ax.text(x, y, contrast, ha="center", va="bottom" if interval else "center", fontsize=points(STATEMENT_SIZE))
+        ax.text(x, y + 0.05, f"[{interval}{'*' * bool(apart)}" if interval else "", ha="center", va="top", fontsize=points(5))
     _name_cells([textwrap.fill(scope, 11) for scope in scopes], [""] * len(claims), ax)
     for y, (name, lines) in enumerate(labels.items()):
         _label_row(y, lines, name, ax)
     ax.xaxis.tick_top()
-    ax.set_xlabel("contrast (rules that agree) [95 % interval], in points where no unit stands")
+    ax.set_xlabel(
+        "contrast (rules that agree) [95 % interval], in points where no unit stands\n"
+        "* decided by this interval alone, but not among so many claims (Holm)"
+    )
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     place_legend(figure, {verdict: Patch(color=colour) for verdict, colour in VERDICT_FIELDS.items()}, 4)
@@ -219,13 +237,14 @@ def _label_row(y: int, lines: list[str], name: str, ax: Axes) -> None:
     """Writes a claim's statement left of row ``y``, and its identifier in small grey after the last word."""
     place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
     for number, line in enumerate(lines):
-        place |= {"xy": (0, y), "xytext": (-LABELS, 1.15 * STATEMENT_SIZE * ((len(lines) - 1) / 2 - number))}
-        text = ax.annotate(line, fontsize=STATEMENT_SIZE, **place)
+        place |= {"xy": (0, y), "xytext": (-points(LABELS), points(1.15 * STATEMENT_SIZE) * ((len(lines) - 1) / 2 - number))}
+        text = ax.annotate(line, fontsize=points(STATEMENT_SIZE), **place)
     if lines[-1]:
         place = {"xy": (1, 0), "xytext": (3, 0.3), "xycoords": text, "textcoords": "offset points", "va": "bottom"}
-    ax.annotate(name, fontsize=NAME_SIZE, color="0.55", **place)
+    ax.annotate(name, fontsize=points(NAME_SIZE), color="0.55", **place)
 
 
+@drawing
 def contrast_by_rule(rows: pd.DataFrame) -> Figure:
     """:func:`forest` of each claim's contrast under each selection rule, one panel a claim; ``rows``: one scope's of ``by_rule``."""
     rules = rows["rule"].unique()
@@ -239,20 +258,22 @@ def contrast_by_rule(rows: pd.DataFrame) -> Figure:
             ax.plot(scale * own.difference, own.Index, color=VERDICTS[own.verdict][0], marker="D", markersize=5)
         ax.axhline(0.5, color="0.8", linewidth=0.6)
 
-    parts = [(textwrap.fill(statement, 40), part) for statement, part in rows.groupby("statement", sort=False)]
+    parts = list(rows.groupby("statement", sort=False))
     if not parts:
         return _without("no contrast between methods is known under several rules")
     figure = panels(parts, draw, ("", ""), 1.75 if len(parts) <= 9 else 1.6, legend=None)  # all claims fit on a page
     for ax, (_, part) in zip(figure.axes, parts):
-        ax.title.set_fontsize(6.5)
-        ax.tick_params(labelsize=5.5 if len(parts) > 9 else None)
-        ax.set_xlabel({"points": "points", "share": "%", "ratio": "times"}[part["unit"].iloc[0]], loc="right", labelpad=1, fontsize=6)
+        ax.title.set_fontsize(points(6.5))
+        ax.tick_params(labelsize=points(5.5) if len(parts) > 9 else None)
+        unit = {"points": "points", "share": "%", "ratio": "times"}[part["unit"].iloc[0]]
+        ax.set_xlabel(unit, loc="right", labelpad=1, fontsize=points(6))
     looks = {f"{verdict} by the interval": Line2D([], [], color=colour, marker=marker) for verdict, (colour, marker) in VERDICTS.items()}
     looks["each method's own best rule"] = Line2D([], [], color="0.3", marker="D", linestyle="none")
     place_legend(figure, looks, 4)
     return figure
 
 
+@drawing
 def size_curve(rows: pd.DataFrame) -> Figure:
     """How far a policy with TTS is ahead of one so many times larger that answers alone; ``rows``: of :func:`.comparisons.pairs_of`.
 

@@ -66,7 +66,7 @@ def telling(searches: Sequence[Followed]) -> Followed:
 
 def page(followed: Followed, step: int) -> str:
     """The candidates of a step, from 1, as an HTML table; what won a place is bold, the states are explained below."""
-    rows, lost = at_step(followed, step), set() if followed.loss.kind == "found" else last_right(followed.steps)
+    rows, lost = at_step(followed.steps, step), set() if followed.loss.kind == "found" else last_right(followed.steps)
     head = "".join(f'<th style="{_CELL}">{name}</th>' for name in ("sample", "score", "step", "so far", "state"))
     lines = [_line(row, row.path in lost) for row in rows.itertuples()]
     states = "<br>".join(f"{state}: {meaning}" for state, meaning in STATES.items() if (rows["state"] == state).any())
@@ -91,7 +91,8 @@ def tree(followed: Followed, step: int) -> bytes:
     figure = Figure(figsize=(4.2, 3.8), layout="constrained")
     right = followed.steps[followed.steps["right"].eq(True)]["path"]
     ringed = {tuple(map(int, path.split("."))) for path in right}
-    search_tree.draw(followed.nodes, followed.selected, figure.subplots(), method_of(followed.method).label, until=step, ringed=ringed)
+    label = method_of(followed.method).label
+    search_tree.draw(search_tree.rows({label: (followed.nodes, followed.selected)}), figure.subplots(), label, until=step, ringed=ringed)
     png = BytesIO()
     figure.savefig(png, format="png", dpi=200, bbox_inches=figure.bbox_inches)
     return png.getvalue()

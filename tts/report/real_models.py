@@ -15,6 +15,7 @@ from tts.analysis.evidence import Evidence
 from tts.claims import findings, released
 from tts.common.names import short
 from tts.report.comparison_plots import forest
+from tts.report.figure_files import drawing
 from tts.report.plots import methods_in
 from tts.report.style import bars, errors, legend_below, lines_over_budget, over_budget, panels
 from tts.search.registry import prm_of
@@ -63,6 +64,7 @@ def curves(pocket: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(series=series)[["panel", "series", "n", "accuracy", "low", "high"]]
 
 
+@drawing
 def curve_panels(rows: pd.DataFrame) -> Figure:
     """Accuracy over the number of samples, one panel per model. ``rows``: of :func:`curves`."""
     parts, labels = rows.groupby("panel", sort=False), ("samples N", "accuracy")
@@ -81,6 +83,7 @@ def methods(pocket: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(parts)[["panel", "method", "n", "seed", "accuracy", "low", "high"]]
 
 
+@drawing
 def method_panels(rows: pd.DataFrame) -> Figure:
     """Accuracy by :func:`methods` over the budget N, side by side: seeds as points and their mean, or intervals over problems."""
 
@@ -142,8 +145,10 @@ def differences(outcomes: Mapping[str, pd.DataFrame], pairs: Mapping[str, tuple[
     return pd.DataFrame(rows)
 
 
-def bars_and_differences(accuracies: pd.DataFrame, differences: pd.DataFrame, by: str = "problems") -> Figure:
-    """Bars of :func:`accuracies`, and below them :func:`differences` in one panel per value of ``by``: problems or pair."""
+@drawing
+def bars_and_differences(rows: pd.DataFrame, by: str = "problems") -> Figure:
+    """Bars of the rows of :func:`accuracies`; below, those of :func:`differences` in one panel per value of ``by``: problems or pair."""
+    accuracies, differences = rows[rows["accuracy"].notna()], rows[rows["difference"].notna()]
     groups, named = differences[by].unique(), {"problems": "pair", "pair": "problems"}[by]
     figure, axes = plt.subplot_mosaic([["bars"] * len(groups), groups], figsize=(7.2, 4.2))
     looks = {name: (name, colour) for name, colour in zip(accuracies["system"].unique(), ("C5", "C0", "C4", "C1"))}

@@ -1,6 +1,8 @@
 """How figures look and what they share: fonts and palette, widths of a paper's columns, panels, legends, ticks, intervals."""
 
+import re
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,12 @@ from matplotlib.ticker import Formatter, NullFormatter
 from matplotlib.transforms import Bbox
 
 from tts.common.names import short
-from tts.report.figure_settings import COLUMN, Look, colours
+from tts.models.files import POCKET_FOLDER, read_card
+from tts.report.figure_settings import COLUMN, SIZE, Look, colours
 
 _BASE = Path(__file__).parent / "style.mplstyle"
 GAP = 0.25  # inches between two columns
+_NARROWEST = 1.4  # inches of a panel in a figure of a chosen width
 _CLOSE = 0.01  # inches by which a figure's width may miss its column's
 UNDEFINED = "no interval: too few problems"
 RULES = "over rules: lowest to highest"
@@ -34,28 +38,43 @@ def use(**look: Any) -> None:
     plt.style.use(_BASE)
     small = dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), _look.font_size - 1)
     large = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "figure.titlesize"), _look.font_size)
-    plt.rcParams.update(small | large | {"axes.prop_cycle": cycler(color=colours(_look.palette))})
+    fonts: dict[str, Any] = {}
+    if _look.font:  # signs that it lacks are taken from the second one
+        mathematics = {f"mathtext.{kind}": _look.font + style for kind, style in (("rm", ""), ("it", ":italic"), ("bf", ":bold"))}
+        fonts = {"font.family": [_look.font, "DejaVu Sans"], "mathtext.fontset": "custom"} | mathematics
+    plt.rcParams.update(small | large | fonts | {"axes.prop_cycle": cycler(color=colours(_look.palette))})
+
+
+def points(size: float) -> float:
+    """A size in points of the font, given as where titles have 8, in proportion to the look's font."""
+    return size * _look.font_size / SIZE
 
 
 def width_of(figure: Figure) -> float:
-    """Inches that a saved figure is wide: one column, or two with the gap between them where it was laid out wider than one and a half."""
-    return _look.column_width if figure.get_figwidth() <= 1.5 * COLUMN else 2 * _look.column_width + GAP
+    """Inches that a saved figure is wide: as the look says, else one column, or two with their gap if it is laid out over 1.5 wide."""
+    return _look.width or (_look.column_width if figure.get_figwidth() <= 1.5 * COLUMN else 2 * _look.column_width + GAP)
 
 
 def fit(figure: Figure) -> None:
-    """Makes a figure as wide as :func:`width_of` says; titles and labels that are too long for it are wrapped."""
-    height = figure.get_figheight()
-    width = target = width_of(figure)
+    """Makes a figure as wide as :func:`width_of` says, and as high as the look; titles and labels that are too long are wrapped.
+
+    Raises ``ValueError`` where its panels do not fit into a chosen size.
+    """
+    target = np.array([width_of(figure), _look.height or np.nan])
+    size = np.array([target[0], _look.height or figure.get_figheight() * (1 if _look.width else _look.column_width / COLUMN)])
     for ax in figure.axes:
         for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
-            text.set_wrap(True)
-    for _ in range(3):  # what stands beside the axes is part of the width
-        figure.set_size_inches(width, height * _look.column_width / COLUMN)  # tall enough for its panels to be read
-        TightLayoutEngine().execute(figure)  # figure.tight_layout() leaves an engine behind, for which saving draws everything twice
-        missing = target - drawn(figure).width
-        if abs(missing) < _CLOSE:
-            return
-        width = max(width + missing, target / 3)
+            text.set_wrap(text is not ax.title or "\n" not in text.get_text())  # which is wrapped already
+    for _ in range(8 if _look.height or _look.width else 3):  # what stands beside the axes is part of the size
+        figure.set_size_inches(*size)
+        with warnings.catch_warnings(record=True) as said:  # of axes for which there is no room
+            TightLayoutEngine().execute(figure)  # figure.tight_layout() leaves an engine behind, for which saving draws everything twice
+        missing = np.nan_to_num(target - drawn(figure).size)
+        if (np.abs(missing) < _CLOSE).all():
+            break
+        size = np.fmax(size + missing, target / 3)
+    if (_look.height or _look.width) and (said or (missing < -5 * _CLOSE).any()):
+        raise ValueError("the figure's panels do not fit into this size: choose a larger one, fewer panels, or a smaller font")
 
 
 def drawn(figure: Figure) -> Bbox:
@@ -69,7 +88,21 @@ class Percent(Formatter):
     def __call__(self, value: float, pos: int | None = None) -> str:
         shares = 100 * np.asarray([*self.locs, value])
         decimals = next((d for d in range(6) if np.allclose(shares, shares.round(d), rtol=0, atol=1e-6)), 6)
-        return f"{100 * value:.{decimals}f}%"
+        return f"{100 * value:.{decimals}f}%".replace("-", "\N{MINUS SIGN}")
+
+
+def in_words(name: str) -> str:
+    """A model as titles and legends name it: a policy by its size, a PRM with its F1 of locating errors where its card has that."""
+    own = short(name)
+    if name.startswith("policy-"):
+        return re.sub(r"^(\d+[kMB])(-long)?$", lambda size: f"{size[1]} parameters" + " (long CoT)" * bool(size[2]), own)
+    if not name.startswith(("prm-", "implicit:")):
+        return own
+    results = read_card(POCKET_FOLDER / name.removeprefix("implicit:")).get("results", {})
+    f1 = results.get("as implicit PRM", results).get("localisation F1")
+    return (own if own.startswith("implicit ") else "PRM " + own).replace("implicit ", "implicit PRM ") + (
+        f" (F1 {f1:.2f})" if f1 is not None else ""
+    )
 
 
 def percent(*axes: Axis) -> None:
@@ -103,12 +136,14 @@ def panels(
     parts = list(parts)
     columns = min(columns or len(parts), len(parts))
     columns = columns if columns <= 4 else 3
+    columns = min(columns, max(1, int(_look.width / _NARROWEST))) if _look.width else columns
     rows = -(-len(parts) // columns)
     width = COLUMN if columns == 1 else 2 * COLUMN + GAP
     figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, sharex=share_x, sharey="row")
+    letters = int((width_of(figure) / columns - GAP) * 72 / (0.56 * _look.font_size))  # of a title in a line
     for place, (ax, (name, part)) in enumerate(zip(axes.flat, parts)):
         draw(part, ax)
-        ax.set_title(short(name))
+        ax.set_title(textwrap.fill(in_words(name), letters))
         if place + columns >= len(parts):
             ax.set_xlabel(labels[0])
             ax.tick_params(labelbottom=True)
@@ -176,20 +211,24 @@ def dashed_band(rows: pd.DataFrame, x: str, ax: Axes, colour: str) -> None:
     ax.fill_between([], [], facecolor=("0.4", 0.06), edgecolor="0.4", label=RULES, **edge)  # of no method's colour in the legend
 
 
-def lines_over_budget(rows: pd.DataFrame, key: str, styles: dict[str, dict[str, Any]], ax: Axes) -> None:
+def lines_over_budget(rows: pd.DataFrame, key: str, styles: dict[str, dict[str, Any]], ax: Axes, bars: bool = False) -> None:
     """One :func:`line` per value of ``key`` over the budget N; where all have but one and the same N, the points stand side by side.
 
-    Rows with columns lowest and highest have a :func:`dashed_band` too.
+    Rows with columns lowest and highest have a :func:`dashed_band` too. ``bars``: error bars beside each other in the place of bands,
+    of which more than two mix their colours.
     ``styles``: value of ``key``, which is the default label, -> arguments of :func:`line`, in the legend's order.
     """
     held = [({"label": name} | style, part.sort_values("n")) for name, style in styles.items() if len(part := rows[rows[key] == name])]
     alone = len({n for _, part in held for n in part["n"]}) == 1
     over_budget(ax)
     for place, (style, part) in enumerate(held):
-        part = part.assign(n=part["n"] * 2 ** (0.12 * (place - (len(held) - 1) / 2))) if alone else part
-        line(part, "n", ax, **style)
+        beside = 2 ** ((0.12 if alone else 0.06) * (place - (len(held) - 1) / 2) * (alone or bars))
         if "lowest" in part and part["lowest"].notna().all():
-            dashed_band(part, "n", ax, style["color"])
+            dashed_band(part.assign(n=part["n"] * beside) if alone else part, "n", ax, style["color"])
+        part = part.assign(n=part["n"] * beside)
+        line(part, "n", ax, **style | {"band": 0 if bars else style.get("band", 0.12)})
+        if bars and len(part) > 1 and style.get("band", True):
+            ax.errorbar(part["n"], part["accuracy"], errors(part, ax), color=style["color"], linestyle="none", elinewidth=0.7)
     if alone:
         n = held[0][1]["n"].iloc[0]
         ax.set_xticks([n])

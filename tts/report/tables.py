@@ -158,7 +158,7 @@ def quality(evidence: Evidence, judged: Mapping[str, Judged], n: int) -> pd.Data
     rows = evidence.at_budget(n).query("method == 'best_of_n'")
     rows = rows[(rows["problems"] == next(iter(evidence.grid.problems))) & (rows["policy"] == evidence.grid.policies[0])]
     known = pd.DataFrame({"prm": prm, "f1": of.f1, "parameters": costs.shape_of(prm).parameters} for prm, of in judged.items())
-    return rows[["prm", "accuracy", "low", "high"]].merge(known).sort_values("f1")
+    return rows[["prm", "n", "accuracy", "low", "high"]].merge(known).sort_values("f1")
 
 
 def localisation(judged: Mapping[str, Judged], solutions: Sequence[Labelled]) -> pd.DataFrame:

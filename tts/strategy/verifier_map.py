@@ -52,7 +52,8 @@ def winners(evidence: Evidence, problem_set: str, n: int) -> pd.DataFrame:
         lead = stats.bootstrap(values[first] - values[second])
         place = dict(zip(AXES, rates(prm)))
         accuracies = {m: v.mean() for m, v in values.items()}
-        rows.append({"policy": policy} | place | accuracies | {"best": first, "lead": lead.estimate, "decided": lead.low > 0})
+        of = {"problems": problem_set, "count": len(values[first]), "policy": policy, "n": n}
+        rows.append(of | place | accuracies | {"best": first, "lead": lead.estimate, "decided": lead.low > 0})
     return pd.DataFrame(rows)
 
 

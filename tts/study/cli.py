@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 import tts
+from tts.common import paths
 from tts.common.names import printable, shown
 from tts.study import solve_cli
 from tts.study.terminal import console, guarded, names_in, placed, resumable
@@ -84,7 +85,9 @@ def run(
         table.add_row(name, Text("done", "green") if reason is None else Text(reason, "red"))
     console.print(table)
     count = len(list(figures.glob("*.png")))
-    console.print(f"{count} figure{'s' * (count != 1)} in {figures} (each as .pdf, .png, .csv and .json)\nreport: {page}")
+    console.print(
+        f"{count} figure{'s' * (count != 1)} in {figures} (each as .pdf, .png, .csv, .json and .txt, its caption)\nreport: {page}"
+    )
     console.print(f"took {(time.monotonic() - started) / 60:.1f} minutes")
     for name in sorted(outcome):  # of this run: others may lie beside them
         if (found := tts.execution.findings_of(name, figures)).exists():
@@ -356,6 +359,36 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="as a JSON list"
         print(json.dumps([check._asdict() for check in found], indent=1))
     if any(check.lack and check.needed for check in found):
         raise typer.Exit(1)
+
+
+@app.command()
+def figure(
+    name: Annotated[str, typer.Argument(help="which figure; without it they are listed")] = "",
+    width: Annotated[str, typer.Option(help="of the whole figure, as 84mm, 3.3in, 8.4cm or 240pt; by default as it is")] = "",
+    height: Annotated[str, typer.Option(help="likewise; by default as its panels need")] = "",
+    font: Annotated[str, typer.Option(help="an installed font's name, or a font's file")] = "",
+    font_size: Annotated[float, typer.Option(help="points of titles and labels")] = 8,
+    palette: Annotated[str, typer.Option(help="okabe-ito, or one of seaborn's")] = "okabe-ito",
+    formats: Annotated[str, typer.Option("--format", help="some of pdf, pgf, svg, png, eps")] = "pdf,png",
+    panels: Annotated[list[str], typer.Option(metavar="NAME,NAME", help="only these policies, PRMs, problem sets or scopes")] = [],  # noqa: B006
+    table: Annotated[Literal["latex", "markdown"] | None, typer.Option(help="print the rows as a table, and draw nothing")] = None,
+    columns: Annotated[str, typer.Option(metavar="NAME,NAME", help="of the table; all by default")] = "",
+    figures: Annotated[Path, typer.Option(help="folder that a study wrote its figures to")] = paths.ROOT / "figures" / "pocket",
+    output: Annotated[Path, typer.Option(help="folder to write to")] = Path(),
+) -> None:
+    """Redraws a figure from its rows, in another size, font or format, or prints them as a table; runs no notebook."""
+    redraw = tts.redraw
+    if not name:
+        return console.print("\n".join(redraw.listed(figures)))
+    asked = {"width": redraw.inches("--width", width), "height": redraw.inches("--height", height), "font": font}
+    tts.parameters.check_look(look := asked | {"font_size": font_size, "palette": palette})
+    endings = redraw.check_formats(redraw.parts(formats))
+    rows, origin = redraw.load(figures, name)
+    rows = redraw.chosen(rows, panels)
+    if table:
+        return print(redraw.table(rows, table, redraw.parts(columns)), end="")
+    for path in redraw.write(output / name, rows, origin, look, endings):
+        console.print(str(path))
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tts.analysis import committed, difficulty
 from tts.analysis.accuracy import Results
-from tts.common.files import replacing, write_text
+from tts.common.files import write_text
 from tts.common.paths import NOTEBOOKS, commit
 from tts.generate import labelled, runner
 from tts.generate.grid import Grid, ParameterError, grid_of
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
 class Experiment:
     """A grid, given by its fields, with a store of trajectories and a folder for figures; raises as :func:`tts.generate.grid.grid_of`."""
+
+    notebook = ""  # the one that this process runs
 
     def __init__(self, store: str | Path = "../data/runs", figures: str | Path = "../figures", **parameters: object):
         self.grid = grid_of(**parameters)
@@ -82,35 +83,21 @@ class Experiment:
         return Results(self.grid, self.store)
 
     def show(self, figure: Figure, name: str, rows: pd.DataFrame) -> None:
-        """Writes a figure as ``name.pdf``, ``.png``, ``.csv`` (the plotted rows) and ``.json`` (its origin), and displays that PNG."""
-        import matplotlib.pyplot as plt  # it takes a second to import, and is not needed to plan or to fill
+        """Writes a figure of ``rows`` as five files, see :func:`tts.report.figure_files.save`, and displays its PNG."""
         from IPython.display import Image, display
 
-        from tts.report import style
+        from tts.report import figure_files  # matplotlib takes a second to import, and is not needed to plan or to fill
 
-        style.fit(figure)
-        shown = style.drawn(figure)
-        for suffix, dated in (("pdf", {"CreationDate": None}), ("png", None)):
-            with replacing(self.figures / f"{name}.{suffix}") as temporary:
-                figure.savefig(temporary, format=suffix, bbox_inches=shown, metadata=dated)
-        write_text(self.figures / f"{name}.csv", rows.to_csv(index=False))
-        write_text(self.figures / f"{name}.json", json.dumps(self.provenance(), indent=2) + "\n")
-        plt.close(figure)
+        figure_files.save(figure, self.figures, name, rows, self.provenance())
         display(Image(filename=self.figures / f"{name}.png", retina=True))  # what was written: it is not drawn once more
 
     def plot(
         self, name: str, rows: pd.DataFrame, draw: Callable[..., object], *arguments: object, size: tuple[float, float], **labels: str
     ):
-        """Shows a figure as :meth:`show` does.
+        """Shows a figure of one panel as :meth:`show` does; the arguments are those of :func:`tts.report.figure_files.on_axes`."""
+        from tts.report import figure_files
 
-        ``draw`` takes the rows, the further arguments and the axes; ``size`` is in inches; ``labels`` are the axes' title and labels.
-        """
-        import matplotlib.pyplot as plt
-
-        figure, ax = plt.subplots(figsize=size)
-        draw(rows, *arguments, ax)
-        ax.set(**labels)
-        self.show(figure, name, rows)
+        self.show(figure_files.on_axes(rows, draw, *arguments, size=size, **labels), name, rows)
 
     def claims(self, *names: str, evidence: Evidence | None = None, **roles: object) -> dict[str, Finding | str]:
         """Claims of the ledger by their identifiers: statement -> contrast of this run, or of evidence, or why it is not tested.
@@ -158,10 +145,11 @@ class Experiment:
             _display(rows)
 
     def provenance(self) -> dict:
-        """Where results come from: parameters, labelled sets with their revisions, keys of the runs, versions, commit."""
+        """Where results come from: parameters, labelled sets with their revisions, keys of the runs, notebook, versions, commit."""
         return {
             "parameters": self.grid.model_dump() | {name: labelled.source(value) for name, value in self.labelled.items()},
             "runs": [self.store.run(spec).key for spec in self.grid.specs()],
+            "notebook": Experiment.notebook,
             "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "matplotlib", "pandas")},
             "commit": commit(),
         }
@@ -222,6 +210,7 @@ def notebook(name: str, values: Mapping[str, Any]) -> Experiment | None:
     Returns its experiment; None where it has no grid. Raises as :func:`tts.study.parameters.check` and :func:`experiment_of`.
     """
     parameters.check(name, values)
+    Experiment.notebook = name
     found = experiment_of(name, values)
     if "look" in (declared := parameters.declaration(name).parameters):
         from tts.report import style

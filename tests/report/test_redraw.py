@@ -1,0 +1,253 @@
+"""Figures redrawn from their files: the same drawing, in another size, font or format; tables; captions; one line for what cannot be."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from tts.common.paths import ROOT
+from tts.report import comparison_plots, figure_files, plots, real_models, redraw, search_steps, search_tree, style
+from tts.report.redraw import FigureError
+from tts.study import cli
+
+HELD = {"accuracy": 0.4, "low": 0.3, "high": 0.55}
+BETWEEN = {"difference": 0.1, "low": -0.1, "high": 0.2, "verdict": "undecided"}
+POLICIES, PRMS, METHODS = ["policy-32k", "policy-51k"], ["prm-qwen-328k", "implicit:policy-216k"], ["majority", "best_of_n", "dvts"]
+SIZES = {"policy-32k": 32_000, "policy-51k": 51_000}
+ORIGIN = {
+    "parameters": {"problems": {"pocket-main": 100}, "policies": POLICIES, "prms": PRMS, "budgets": [4, 16], "seed": 3},
+    "notebook": "01_tts_methods",
+}
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    style.use()
+    yield
+    plt.close("all")
+    style.use()
+    assert plt.rcParams["font.family"] == ["sans-serif"], "of the look before"
+
+
+def rows(held, **columns):
+    """One row per combination of the columns' values."""
+    return pd.DataFrame([dict(zip(columns, each)) | held for each in product(*columns.values())])
+
+
+BY_METHOD = rows(HELD | {"problems": "pocket-main", "count": 100}, policy=POLICIES, prm=["", *PRMS], method=METHODS, n=[4, 16])
+GAINS = rows({f"{gain}{end}": 0.5 for gain in ("relative gain", "error reduction") for end in ("", " low", " high")}, policy=POLICIES)
+TREE = {"tree": "Beam search", "path": ["0", "1", "0.0"], "step": ["1+2=3", "1+2=4", "\\boxed{3}"], "score": [0.9, np.nan, 1.0]}
+STEPS = {"step": [1, 1, 2], "path": ["0", "1", "0.0"], "text": ["1+2=3", "1+2=4;4*5", "\\boxed{3}"], "score": [0.9, np.nan, 0.5]}
+LEDGER = {"estimate": 0.03, "bound": "=", "low": 0.01, "high": 0.05, "unit": "points", "statement": "It holds", "margin": 0.0}
+SYSTEMS = pd.concat([rows(HELD, problems=["A, 1B"], system=["small", "large"]), rows(BETWEEN, problems=["A, 1B"], pair=["large − small"])])
+PLACE = {"best": "dvts", "decided": True, "dvts": 0.5, "false positive": 0.1, "false negative": 0.0}
+
+FIGURES = {  # those that give a figure: rows, further arguments
+    plots.grid_of_panels: (BY_METHOD, "full run (committed): 100 problems"),
+    plots.pass_at_1_histograms: (rows({}, policy=POLICIES, pass_at_1=[0.0, 0.25, 1.0]), (0.5, 0.1)),
+    plots.bins_per_policy: (rows(HELD | {"problems": 30}, policy=POLICIES, bin=["easy", "hard"], method=METHODS),),
+    plots.strategies: (rows(HELD, policy=POLICIES, prm=PRMS, strategy=list(plots.STRATEGIES), n=[4, 16]),),
+    plots.accuracy_against_tokens: (rows(HELD, policy=POLICIES, prm=PRMS, strategy=[*METHODS, "adaptive"], tokens=[200.5, 900]),),
+    plots.gains_against_size: (pd.concat([GAINS, rows(HELD, policy=POLICIES, method=METHODS)]), SIZES, "a title"),
+    plots.flops_in_both_conventions: (
+        rows(HELD | {"total (study)": 1e12, "total (full)": np.nan}, policy=POLICIES, strategy=["CoT", "dvts, N = 16"]),
+    ),
+    comparison_plots.claims_forest: (rows(BETWEEN | {"source": "", "made_by": "nobody"}, claim=["a"], problems=["MATH-500", "AIME24"]),),
+    comparison_plots.differences_by_set: (rows(BETWEEN | {"external": "a + PRM"}, internal=["b", "c"], problems=["MATH-500"]),),
+    comparison_plots.internal_and_external: (
+        rows(HELD, size=["policy-51k"], policy=["policy-51k", "policy-51k-long"], method=["majority", "dvts"], tokens=[99, 999]),
+    ),
+    comparison_plots.verifier_map: (rows(PLACE, policy=POLICIES), {"prm-qwen-28k": (0.82, 0.15)}),
+    comparison_plots.ledger: (rows(LEDGER | {"verdict": "undecided"}, claim=["flops", "title"], scope=["pocket", "this run"]),),
+    comparison_plots.contrast_by_rule: (rows(LEDGER, rule=["own best", "min+max"], scope=["pocket"]),),
+    comparison_plots.size_curve: (rows(BETWEEN | {"open": True}, problems=["pocket-main"], scope=["pocket"], times=[2.0, 10.0]),),
+    real_models.curve_panels: (rows(HELD, panel=["Llama-3.2-1B, MATH-500", "pocket 20k"], series=["Pass@N", "Majority"], n=[1, 4]),),
+    real_models.method_panels: (rows(HELD | {"seed": np.nan}, panel=["pocket 32k, PRM-Vote"], method=METHODS, n=[4, 16]),),
+    real_models.bars_and_differences: (SYSTEMS, "pair"),
+    search_tree.side_by_side: (pd.DataFrame(TREE | {"status": ["open", "open", "finished"], "selected": [True, False, True]}),),
+    search_steps.draw: (
+        pd.DataFrame(
+            STEPS | {"state": ["kept", "merged", "finished"], "into": ["", "0", ""], "right": [True, None, False], "selected": True}
+        ),
+        "1+2=? by beam search",
+    ),
+}
+ON_AXES = {  # those that draw on axes: rows, further arguments
+    plots.policy_scaling: (rows(HELD, policy=POLICIES, method=METHODS), SIZES),
+    plots.quality_against_accuracy: (rows(HELD | {"n": 16, "parameters": 3e4}, prm=PRMS, f1=[0.3, 0.6]), (10.0, 20.0)),
+    plots.lines_per_prm: (rows(HELD, prm=PRMS, n=[1, 2, 4]), "n", "accuracy"),
+    plots.pathology_bars: (rows({"share": 0.4, "low": 0.3, "high": 0.5}, prm=PRMS, pathology=["neglect"]),),
+    comparison_plots.accuracy_bars: (rows(HELD, policy=POLICIES, strategy=["CoT", "TTS"]),),
+    comparison_plots.difference_map: (rows(BETWEEN, small=["policy-32k"], large=["policy-51k"]),),
+    comparison_plots.cost_shares: (rows({"prefill": 1.0, "decode": 3.0}, policy=POLICIES), ("prefill", "decode")),
+    comparison_plots.total_against_queries: (rows({}, way=["policy-32k, CoT (study)"], queries=[1e3, 1e6], total=[1e12]),),
+    comparison_plots.verifier_forest: (rows(BETWEEN | {"solver": "policy-216k", "prm": PRMS[1]}, policy=POLICIES),),
+}
+
+
+def contents(figure):
+    """Everything that a figure shows, but for how it is drawn."""
+    return [
+        (
+            *([line.get_xydata().tolist(), line.get_color(), line.get_label()] for line in ax.lines),
+            *(patch.get_path().vertices.tolist() + [patch.get_facecolor()] for patch in ax.patches),
+            *(np.ma.filled(points.get_offsets(), np.nan).tolist() for points in ax.collections),
+            *(
+                text.get_text()
+                for text in (ax.title, ax.xaxis.label, ax.yaxis.label, *ax.texts, *ax.get_xticklabels(), *ax.get_yticklabels())
+            ),
+            *(text.get_text() for legend in figure.legends for text in legend.get_texts()),
+        )
+        for ax in figure.axes
+    ]
+
+
+@pytest.mark.parametrize("draw", [*FIGURES, *ON_AXES], ids=lambda draw: draw.__name__)
+def test_every_drawing_is_the_same_when_it_is_redrawn_from_its_files(draw, tmp_path, monkeypatch):
+    table, *arguments = (FIGURES | ON_AXES)[draw]
+    alone = draw in ON_AXES
+    figure = figure_files.on_axes(table, draw, *arguments, size=(3, 2), title="t") if alone else draw(table, *arguments)
+    monkeypatch.setattr(figure_files, "picture", lambda *asked: None)  # which takes seconds
+    figure_files.save(figure, tmp_path, "it", table, ORIGIN)
+    read, origin = redraw.load(tmp_path, "it")
+    assert list(read) == list(table) and len(read) == len(table)
+    again = figure_files.draw_again(read, origin)
+    assert repr(contents(again)) == repr(contents(figure)) and contents(figure)[0]  # repr: NaN is no NaN's equal
+
+
+def test_no_drawing_is_left_out_above():
+    assert set(figure_files._DRAWINGS.values()) == {*FIGURES, *ON_AXES}
+
+
+def test_rows_that_were_not_drawn_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match=r"it: the rows to be written are not those that plots.grid_of_panels drew"):
+        figure_files.save(plots.grid_of_panels(BY_METHOD), tmp_path, "it", BY_METHOD.iloc[1:], ORIGIN)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A folder with one figure of four panels, as a notebook leaves it."""
+    folder = tmp_path_factory.mktemp("study")
+    style.use()
+    figure_files.save(plots.grid_of_panels(BY_METHOD), folder, "tts_methods_pocket-main", BY_METHOD, ORIGIN)
+    return folder
+
+
+def asked(study, tmp_path, *options):
+    return CliRunner().invoke(cli.app, ["figure", *options, "--figures", str(study), "--output", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_a_figure_of_84_mm_in_another_font_with_two_panels(study, tmp_path, monkeypatch):
+    drawn, fit = [], style.fit
+    monkeypatch.setattr(style, "fit", lambda figure: (fit(figure), drawn.append([ax.get_title() for ax in figure.axes])))
+    look = ["--width", "84mm", "--height", "2.5in", "--font", "STIXGeneral", "--font-size", "7"]
+    done = asked(study, tmp_path, "tts_methods_pocket-main", *look, "--format", "pdf,svg,png", "--panels", "policy-32k")
+    assert done.exit_code == 0, done.output
+    assert [" ".join(title.split()) for title in drawn[0]] == [
+        f"32k parameters, {prm}" for prm in ("PRM qwen-328k (F1 0.61)", "implicit PRM 216k (F1 0.85)")
+    ]
+    assert Image.open(tmp_path / "tts_methods_pocket-main.png").size == pytest.approx((84 / 25.4 * 200, 2.5 * 200), abs=3)
+    pdf = (tmp_path / "tts_methods_pocket-main.pdf").read_bytes()
+    assert b"STIXGeneral" in pdf and b"/FontFile2" in pdf and b"/Type3" not in pdf, "TrueType, embedded"
+    told = (tmp_path / "tts_methods_pocket-main.txt").read_text()
+    assert (
+        "Policy: 32k parameters. PRMs: qwen-328k (F1 0.61), implicit PRM 216k (F1 0.85). N = 4, 16. Problems: 100 of pocket-main." in told
+    )
+    assert "Intervals of 95 %: a bootstrap over problems" in told and told.rstrip().endswith("Seed 3.")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--width", "84"], "--width 84: give a number with its unit, in, cm, mm or pt"),
+        (["--width", "3mm"], "--width 3mm: give 1 to 60 inches"),
+        pytest.param(["--height", "1in"], "the figure's panels do not fit into this size", marks=pytest.mark.slow),
+        (["--font", "STIXGenerel"], "no font 'STIXGenerel' is installed; near it: STIXGeneral"),
+        (["--font", "Times New Romantic"], "near it: STIXGeneral; or give a font's file"),
+        (["--format", "gif,pdf"], "gif is unknown; give some of pdf, pgf, svg, png, eps"),
+        (["--format", "pgf"], "there is no xelatex, lualatex or pdflatex"),
+        (
+            ["--panels", "policy-9k"],
+            "no panel 'policy-9k'; there are pocket-main, policy-32k, policy-51k, prm-qwen-328k, implicit:policy-216k",
+        ),
+        (["--table", "latex", "--columns", "methods"], "no column 'methods'; there are policy, prm, method, n, accuracy"),
+    ],
+)
+def test_what_cannot_be_is_one_line(study, tmp_path, monkeypatch, options, message):
+    monkeypatch.setattr(redraw.shutil, "which", lambda name: None)
+    error = asked(study, tmp_path, "tts_methods_pocket-main", *options).exception
+    assert isinstance(error, ValueError) and message in str(error) and "\n" not in str(error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_are_listed_and_near_names_said(study, tmp_path):
+    assert asked(study, tmp_path).output.startswith("tts_methods_pocket-main: Accuracy of each method over the budget N")
+    error = asked(study, tmp_path, "tts_methods_pocket-mian").exception
+    assert isinstance(error, FigureError) and str(error).endswith("did you mean tts_methods_pocket-main?")
+    (tmp_path / "own.csv").write_text("a\n1\n")
+    (tmp_path / "own.json").write_text("{}")
+    with pytest.raises(ValueError, match="drawn by an earlier version, or by code of its own; run its notebook once more"):
+        figure_files.draw_again(*redraw.load(tmp_path, "own"))
+
+
+@pytest.mark.parametrize(("text", "length"), [("84mm", 84 / 25.4), ("3.3in", 3.3), ("2.54 cm", 1.0), ("240pt", 240 / 72), ("", None)])
+def test_lengths(text, length):
+    assert redraw.inches("--width", text) == (length if length is None else pytest.approx(length))
+
+
+def test_panels_are_chosen_by_any_name_of_theirs():
+    chosen = redraw.chosen(BY_METHOD, ["51k parameters,qwen-328k"])
+    assert set(chosen["policy"]) == {"policy-51k"} and set(chosen["prm"]) == {"", "prm-qwen-328k"}
+    size = FIGURES[comparison_plots.internal_and_external][0]
+    assert set(redraw.chosen(size, ["policy-51k"])["policy"]) == {"policy-51k", "policy-51k-long"}, "of a panel all policies"
+    real = FIGURES[real_models.curve_panels][0]
+    assert set(redraw.chosen(real, ["Llama-3.2-1B, MATH-500"])["panel"]) == {"Llama-3.2-1B, MATH-500"}
+
+
+TABLE = pd.DataFrame(
+    {
+        "policy": ["policy-32k", "a_b & c"], "method": ["best_of_n", "dvts"], "n": [4, 16], "difference": [-0.0512, np.nan],
+        "total_flops": [1.5e12, 2e13], "right": [True, False], "empty": [np.nan, np.nan],
+    }
+)  # fmt: skip
+
+
+def test_a_table_as_markdown():
+    assert redraw.table(TABLE, "markdown", ["policy", "method", "difference", "right"]).splitlines() == [
+        "| policy | method | difference | right |",
+        "| :--- | :--- | ---: | :--- |",
+        "| 32k parameters | Best-of-N | −0.051 | True |",
+        "| a_b & c | DVTS |  | False |",
+    ]
+
+
+def test_a_table_as_latex():
+    assert [line.rstrip() for line in redraw.table(TABLE, "latex", []).splitlines()] == [
+        r"\begin{tabular}{llrrrl}",
+        r"\toprule",
+        r"policy & method & n & difference & total flops & right \\",
+        r"\midrule",
+        r"32k parameters & Best-of-N & 4 & $-$0.051 & 1.5e+12 & True \\",
+        r"a\_b \& c & DVTS & 16 &  & 2e+13 & False \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_the_index_lists_what_the_words_are_of():
+    page = (ROOT / "figures" / "gallery" / "README.md").read_text(encoding="utf-8")
+    lines = [line.split(" | ") for line in page.splitlines() if line.startswith("| [") or line.startswith("| `")]
+    names = [line[0].strip("| [").split("]")[0].strip("`") for line in lines]
+    assert len(names) > 40 and len(set(names)) == len(names)
+    words = yaml.safe_load((ROOT / "tts" / "report" / "figures.yaml").read_text(encoding="utf-8"))
+    assert [line[2] for line in lines] == [figure_files.shows(name, {})["shows"] for name in names], "make it anew: figures/gallery/make.py"
+    used = {next(pattern for pattern in words if figure_files.re.fullmatch(pattern, name)) for name in names}
+    assert used == set(words)

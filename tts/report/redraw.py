@@ -1,0 +1,130 @@
+"""Figures and tables for a report from what a study left: no notebook is run and no model is opened."""
+
+import re
+import shutil
+from collections.abc import Sequence
+from difflib import get_close_matches
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+
+# Each registers its drawings.
+from tts.common.files import write_text
+from tts.common.names import short
+from tts.report import comparison_plots, figure_files, plots, real_models, search_steps, search_tree, style  # noqa: F401
+from tts.search.registry import METHODS
+
+SMALLEST, LARGEST = 1, 60  # inches of a figure's sides
+UNITS = {"in": 1.0, "cm": 2.54, "mm": 25.4, "pt": 72.0}  # in an inch
+FORMATS = ("pdf", "pgf", "svg", "png", "eps")
+CHOOSERS = ("panel", "scope", "size", "tree", "problems", "policy", "prm", "pair")  # columns that panels are chosen by, the first that fits
+
+
+class FigureError(ValueError):
+    """A figure, a panel, a column or a size that there is not."""
+
+
+def inches(option: str, text: str) -> float | None:
+    """A length as 84mm, 3.3in, 8.4cm or 240pt; None for an empty text."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(in|cm|mm|pt)", text.strip())
+    if text and not found:
+        raise FigureError(f"{option} {text}: give a number with its unit, in, cm, mm or pt; say 3.3in or 84mm")
+    length = float(found[1]) / UNITS[found[2]] if found else None
+    if length and not SMALLEST <= length <= LARGEST:
+        raise FigureError(f"{option} {text}: give {SMALLEST:g} to {LARGEST:g} inches; 1 in is 25.4 mm or 72 pt")
+    return length
+
+
+def listed(folder: Path) -> list[str]:
+    """A line for each figure in a folder: its name and what it shows."""
+    return [f"{name}: {figure_files.shows(name, load(folder, name)[1])['shows']}" for name in names(folder)]
+
+
+def names(folder: Path) -> list[str]:
+    """The figures in a folder, and the ledger where it is there."""
+    return sorted(path.stem for path in folder.glob("*.csv") if path.with_suffix(".json").exists())
+
+
+def load(folder: Path, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A figure's rows and origin, or the ledger's rows. Raises :class:`FigureError` where there is none of that name."""
+    if name not in (known := names(folder)):
+        near = get_close_matches(name, known, 3) or known
+        raise FigureError(f"no figure {name!r} in {folder}" + (f"; did you mean {', '.join(near)}?" if near else ", which holds none"))
+    if name == "ledger":  # which is written without a figure
+        return pd.read_csv(folder / "ledger.csv"), {"figure": {"draw": "comparison_plots.ledger", "arguments": (), "named": {}}}
+    return figure_files.read(folder, name)
+
+
+def write(path: Path, rows: pd.DataFrame, origin: dict[str, Any], look: dict[str, Any], formats: Sequence[str]) -> list[Path]:
+    """Draws rows as their origin says in a look (fields of ``Look``); writes ``path`` with each format's ending and, as .txt, a caption."""
+    style.use(**look)
+    files = figure_files.picture(figure_files.draw_again(rows, origin), path, formats)
+    write_text(text := path.with_name(f"{path.name}.txt"), figure_files.caption(path.name, rows, origin) + "\n")
+    return [*files, text]
+
+
+def chosen(rows: pd.DataFrame, panels: Sequence[str]) -> pd.DataFrame:
+    """The rows of some panels, by problem set, policy, PRM or whatever tells panels apart; names may be as the figure shows them.
+
+    Rows without a PRM belong to every PRM. Raises :class:`FigureError` for a panel that there is not.
+    """
+    shown: dict[str, dict[str, str]] = {}
+    for column in (column for column in CHOOSERS if column in rows and pd.api.types.is_string_dtype(rows[column])):
+        for value in filter(None, rows[column].dropna().unique()):
+            shown.setdefault(column, {}).update(dict.fromkeys((style.in_words(value), short(value), value), value))
+    panels = [name for panel in panels for name in ([panel] if panel in chain(*shown.values()) else parts(panel))]  # it may hold commas
+    for column, values in shown.items():
+        if wanted := {values[panel] for panel in panels if panel in values}:
+            rows, panels = rows[rows[column].isin([*wanted, ""])], [panel for panel in panels if panel not in values]
+    if panels or rows.empty:
+        known = ", ".join(dict.fromkeys(chain(*(values.values() for values in shown.values())))) or "none to choose from"
+        raise FigureError(f"no panel {', '.join(map(repr, panels)) or 'of all of these'}; there are {known}")
+    return rows
+
+
+def parts(text: str) -> list[str]:
+    """What stands between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def check_formats(formats: list[str]) -> list[str]:
+    """Refuses a format that is unknown, and pgf without TeX, which measures its texts, as :class:`FigureError`."""
+    if unknown := [name for name in formats if name not in FORMATS] or not formats:
+        raise FigureError(f"--format: {', '.join(unknown) if formats else 'nothing'} is unknown; give some of {', '.join(FORMATS)}")
+    tex = next(filter(shutil.which, ("xelatex", "lualatex", "pdflatex")), None)
+    if "pgf" in formats and tex is None:
+        raise FigureError("--format pgf: texts are measured with TeX, and there is no xelatex, lualatex or pdflatex; take pdf or svg")
+    matplotlib.rcParams["pgf.texsystem"] = tex or "xelatex"
+    return formats
+
+
+def table(rows: pd.DataFrame, kind: str, columns: Sequence[str]) -> str:
+    """Rows as a table, ``kind`` latex (booktabs) or markdown: models and methods in words, numbers of a column with equal decimals."""
+    if unknown := [column for column in columns if column not in rows]:
+        raise FigureError(f"no column {', '.join(map(repr, unknown))}; there are {', '.join(map(str, rows.columns))}")
+    rows = rows[list(columns)] if columns else rows.dropna(axis=1, how="all")
+    cells = pd.DataFrame({column.replace("_", " "): _cells(column, values) for column, values in rows.items()})
+    numeric = [pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) for _, values in rows.items()]
+    if kind == "latex":
+        sides = "".join("r" if number else "l" for number in numeric)
+        text = cells.to_latex(index=False, escape=True, column_format=sides)
+        return text.replace("\N{MINUS SIGN}", "$-$").replace("\N{DAGGER}", "\\dag{}").replace("\N{MULTIPLICATION SIGN}", "$\\times$")
+    body = cells.replace("|", "\\|", regex=False).to_numpy().tolist()
+    return "\n".join(f"| {' | '.join(row)} |" for row in ([*cells], ["---:" if number else ":---" for number in numeric], *body)) + "\n"
+
+
+def _cells(column: str, values: pd.Series) -> list[str]:
+    """A column as texts; empty where nothing is known."""
+    how: Any = lambda value: " ".join(str(value).split())  # noqa: E731
+    if column in ("policy", "prm", "small", "large", "solver", "size"):
+        how = style.in_words
+    elif column in ("method", "best"):
+        how = lambda name: METHODS[name].label if name in METHODS else name  # noqa: E731
+    elif pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        largest, whole = values.abs().max(), (values.dropna() % 1 == 0).all()
+        form = ".0f" if whole and largest < 1e7 else ".3f" if largest < 10 else ".1f" if largest < 1e5 else ".3g"
+        how = lambda value: format(value, form).replace("-", "\N{MINUS SIGN}")  # noqa: E731
+    return ["" if pd.isna(value) or value == "" else how(value) for value in values]
