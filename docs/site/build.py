@@ -63,7 +63,7 @@ def gallery(study: Path, copies: Path) -> str:
     """A page with every figure of the study: its caption, its files, and the line that redraws it."""
     copies.mkdir(parents=True)
     index = "The [index](figures/gallery/README.md) has their notebooks and the columns of their CSV."
-    parts = ["# Gallery", "*For those who want a figure in a report.*", f"Every figure of the executed study. {index}"]
+    parts = ["# Gallery", "For those who want a figure in a report.", f"Every figure of the executed study. {index}"]
     for image in sorted(study.glob("*.png")):
         name = image.stem
         files = [path for path in (image.with_suffix(end) for end in (".pdf", ".csv", ".json", ".txt")) if path.exists()]

@@ -163,7 +163,7 @@ def test_the_committed_prms_span_weak_to_strong():
     f1 |= {f"implicit:{name}": results_of(name)["as implicit PRM"]["localisation F1"] for name in FAMILY}
     assert min(f1.values()) <= 0.45 and max(f1.values()) >= 0.80
     root = POCKET_FOLDER.parent.parent
-    tables = "".join((root / "docs" / name).read_text() for name in ("pocket_family.md", "models.md"))
+    tables = "".join((root / "docs" / name).read_text() for name in ("pocket_family.md", "pocket_prms.md"))
     for name in PRMS:
         assert f"| `{name}` | {read_card(POCKET_FOLDER / name)['parameters']:,} | {f1[name]:.2f} |" in tables
 

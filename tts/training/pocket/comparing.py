@@ -1,6 +1,6 @@
 """Discriminative PRMs in three stages: predict each token, compare it with the one that was written, remember the least likely one.
 
-A policy's last layer holds what comes next, and hardly which token it stands at (docs/models.md), so that a layer on top of it cannot see
+A policy's last layer holds what comes next, and hardly which token it stands at (docs/pocket_prms.md): a layer on top of it cannot see
 how likely a token was. These PRMs start with that comparison in place. Their hidden state is wider than the policy's by four parts::
 
     policy's hidden state | which symbol this token is | what the policy expected here, a logit a symbol | likelihood | remembered
