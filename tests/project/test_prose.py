@@ -53,8 +53,8 @@ def test_every_claim_that_is_measured_stands_among_the_results():
 
 def test_tables_of_models_have_what_their_cards_say():
     policies, prms = model_tables.policies(), model_tables.prms()
-    assert ["`policy-32k`", "32,160", "43.5%", "92.0%", "0.0%", "0.69", "3 min"] in policies
-    assert ["`policy-51k-long`", "51,720", "39.8%", "83.0%", "1.7%", "", "4 min"] in policies, "no implicit PRM was measured of it"
+    assert ["`policy-32k`", "32,160", "43.5 %", "92.0 %", "0.0 %", "0.69", "3 min"] in policies
+    assert ["`policy-51k-long`", "51,720", "39.8 %", "83.0 %", "1.7 %", "", "4 min"] in policies, "no implicit PRM was measured of it"
     assert ["`prm-shepherd-terse`", "125,136", "0.39", "0.33", "`policy-94k`", "terse", "6 min"] in prms
     assert model_tables.held_out()[1:] == [["over all steps", "0.70", "0.62"], ["within problems", "0.76", "0.78"]]
     names, four, sixteen = model_tables.laptop()
