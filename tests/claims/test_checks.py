@@ -300,7 +300,10 @@ def test_a_row_says_under_which_rules_its_verdict_would_be_another():
     assert rules["estimate"].tolist() == pytest.approx([-0.2, -1.0, *[0.6] * 8])
     row = findings.judge(only, {"here": scope(values)}, rules).query("scope == 'here'").iloc[0]
     others = [str(rule) for rule in RULES if rule != MIN_MAX]
-    assert (row["rules"], row["agree"], row["against"]) == (9, 1, " ".join(others)) and row["estimate"] < 0
+    assert (row["rules"], row["above"], row["below"]) == (9, 8, 1) and row["decided above"] == " ".join(others) and row["estimate"] < 0
+    assert row["decided below"] == "min+max" and findings.over_rules(row).startswith(
+        "of 9 rules 8 for it (8 decided), 1 against (1 decided): "
+    )
     assert (row["least"], row["most"]) == (pytest.approx(-1.0), pytest.approx(0.6))
 
 

@@ -41,15 +41,23 @@ def test_every_verdict_in_prose_is_the_ledgers(ledger):
 
 def test_a_region_lists_what_is_decided():
     row = {"scope": "pocket", "verdict": "supported", "statement": "A beats B", "unit": "points", "bound": "=", "estimate": 0.05}
-    row |= {"low": 0.01, "high": 0.09, "rules": 9, "agree": 8, "least": -0.02, "most": 0.07, "against": "min+max"}
+    row |= {
+        "low": 0.01,
+        "high": 0.09,
+        "rules": 9,
+        "above": 8,
+        "below": 1,
+        "least": -0.02,
+        "most": 0.07,
+        "decided above": "last+max avg+max",
+        "decided below": "min+max",
+    }
     ledger = pd.DataFrame([row, row | {"verdict": "undecided", "statement": "C beats D"}])
     told = "1 supported, 0 contradicted, 1 undecided, 0 not tested"
-    line = "- supported: A beats B (+5.0 [+1.0, +9.0]; 8 of 9 rules agree: -2.0 to +7.0; 1 decided against)"
+    line = "- supported: A beats B (+5.0 [+1.0, +9.0]; of 9 rules 8 for it (2 decided), 1 against (1 decided): -2.0 to +7.0)"
     table = verdicts.written("<!-- table: pocket -->\n<!-- end of ledger -->", ledger.assign(claim=["ab", "cd"], detail="A less B"))
-    assert (
-        "| ab | supported | +5.0 [+1.0, +9.0] | 8 of 9 rules agree: -2.0 to +7.0; 1 decided against | A less B |\n| cd | undecided |"
-        in table
-    )
+    shown = "| ab | supported | +5.0 [+1.0, +9.0] | of 9 rules 8 for it (2 decided), 1 against (1 decided): -2.0 to +7.0 | A less B |"
+    assert shown + "\n| cd | undecided |" in table
     untested = row | {"verdict": "not tested", "statement": "E beats F", "detail": "no F"}
     asked = verdicts.written(
         "<!-- claims: pocket ef ab -->\n<!-- end of ledger -->", pd.DataFrame([row, untested]).assign(claim=["ab", "ef"])

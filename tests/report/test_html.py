@@ -64,7 +64,17 @@ def folder(tmp_path_factory):
     rows = [
         row("one", "published", "supported"),
         row("two", "published", "not tested"),
-        row("one", "pocket", "undecided", rules=9, agree=7, least=-0.02, most=0.08, against="min+max"),
+        row(
+            "one",
+            "pocket",
+            "undecided",
+            rules=9,
+            above=7,
+            below=2,
+            least=-0.02,
+            most=0.08,
+            **{"decided above": "", "decided below": "min+max"},
+        ),
         row("two", "pocket", "contradicted", estimate=-0.05, low=-0.09, high=-0.01),
         row("one", "laptop", "not tested"),
         row("two", "laptop", "not tested"),
@@ -154,7 +164,7 @@ def test_claims_are_sentences_with_verdicts_by_scope_and_their_names_last(page):
     claims = page.select(".claims > li")
     assert [" ".join(claim.get_text(" ").split()) for claim in claims] == [
         "The sentence of one published supported +5.0 [+1.0, +9.0] pocket undecided +5.0 [+1.0, +9.0] "
-        "7 of 9 rules agree: -2.0 to +8.0; 1 decided against what was compared "
+        "of 9 rules 7 for it, 2 against (1 decided): -2.0 to +8.0 what was compared "
         "published detail of one in published pocket detail of one in pocket Fig 1 · one",
         "The sentence of two published not tested pocket contradicted -5.0 [-9.0, -1.0] what was compared "
         "published detail of two in published pocket detail of two in pocket Fig 1 · two",

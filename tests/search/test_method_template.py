@@ -71,7 +71,9 @@ def test_it_has_its_own_numbers_in_table_figure_and_export(registered, expected,
     figure = plots.grid_of_panels(table)
     [line] = [line for line in figure.axes[0].get_lines() if line.get_label() == "Greedy steps"]
     # Methods with error bars stand side by side, each a little off its budget.
-    assert {round(x): y for x, y in zip(line.get_xdata(), line.get_ydata())} == {n: pytest.approx(right) for n, (right, _) in expected.items()}
+    assert {round(x): y for x, y in zip(line.get_xdata(), line.get_ydata())} == {
+        n: pytest.approx(right) for n, (right, _) in expected.items()
+    }
     assert "Greedy steps" in [text.get_text() for text in figure.legends[0].get_texts()]
     plt.close(figure)
     exported = [row for row in plain.rows(store) if row["method"] == "greedy_steps"]

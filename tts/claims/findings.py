@@ -38,8 +38,8 @@ CLAIMS = NOTEBOOKS / "claims.yaml"
 FIXED = {"published": published_checks.PUBLISHED, "released": released.RELEASED}
 """Scopes whose checks need no evidence, with those checks."""
 VERDICTS = ("supported", "contradicted", "undecided", "not tested")
-COLUMNS = "claim statement reference scope verdict estimate low high unit margin bound interval p rules agree least most against".split()
-COLUMNS += ["detail", "fixed"]
+COLUMNS = "claim statement reference scope verdict estimate low high unit margin bound interval p rules above below least most".split()
+COLUMNS += ["decided above", "decided below", "detail", "fixed"]
 OWN_BEST = "own best"
 
 
@@ -222,8 +222,9 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None], rules: pd.DataFrame |
     A verdict is of the compute-optimal reading, in which each method has its own best rule; beside it stands what ``rules``, by default
     :func:`by_rule`, says of the reading under one rule for all methods. Columns claim, statement, reference, scope, verdict, interval (its
     method), p (two-sided, corrected within the scope), detail (what was compared, or why the claim is not tested), fixed; rules (how many
-    there are), agree (how many have the contrast on the same side of the margin), least and most (its two ends over them), against (rules
-    under which it is decided on the other side); and those of :class:`Finding`, whose low and high are not corrected.
+    there are), above and below (how many have the contrast on the claim's side of the margin, and on the other), least and most (its two
+    ends over them), decided above and decided below (under which its own interval lies on one side); and those of :class:`Finding`, whose
+    low and high are not corrected.
     """
     from statsmodels.stats.multitest import multipletests  # takes a second
 
@@ -244,7 +245,7 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None], rules: pd.DataFrame |
                 continue
             p, side = corrected.get(name, 0.0), "supported" if found.estimate > found.margin else "contradicted"
             row |= asdict(found) | {"interval": found.method, "p": p, "verdict": side if p < 1 - ledger.level else "undecided"}
-            rows.append(row | _over_rules(rules[(rules["claim"] == name) & (rules["scope"] == scope_name)], found))
+            rows.append(row | _over_rules(rules[(rules["claim"] == name) & (rules["scope"] == scope_name)]))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -264,16 +265,16 @@ def by_rule(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["claim", "statement", "scope", "rule", *(field.name for field in fields(Finding))])
 
 
-def _over_rules(found: pd.DataFrame, own: Finding) -> dict:
-    """What the rows of one contrast say of its reading with each method's own best rule."""
+def _over_rules(found: pd.DataFrame) -> dict:
+    """What the rows of one contrast say of the rules."""
     found = found[found["rule"] != OWN_BEST]
     if len(found) < 2:  # the evidence may know one rule only
         return {}
-    side = np.sign(round(own.estimate - own.margin, 9))
-    agree = np.sign((found["estimate"] - found["margin"]).round(9)) == side  # what is 0 but for rounding is on no side
-    against = (found["low"] > found["margin"]) * (side <= 0) + (found["high"] < found["margin"]) * (side >= 0)
+    beyond = (found["estimate"] - found["margin"]).round(9)  # what is 0 but for rounding is on no side
     ends = {"least": found["estimate"].min(), "most": found["estimate"].max()}
-    return {"rules": len(found), "agree": int(agree.sum()), "against": " ".join(found.loc[against, "rule"])} | ends
+    decided = {"decided above": found["low"] > found["margin"], "decided below": found["high"] < found["margin"]}
+    named = {name: " ".join(found.loc[rows, "rule"]) for name, rows in decided.items()}
+    return {"rules": len(found), "above": int((beyond > 0).sum()), "below": int((beyond < 0).sum())} | ends | named
 
 
 def _run(claim: Claim, scope_name: str, scope: Scope | None) -> Finding | str:
@@ -308,12 +309,15 @@ def _in_unit(row: dict | pd.Series, name: str) -> str:
 
 
 def over_rules(row: dict | pd.Series) -> str:
-    """How many of the rules agree with a row's contrast, its two ends, and under how many it is decided the other way; else empty."""
+    """Under how many of the rules a row's contrast is for the claim, and against it, and decidedly so; its two ends; else empty."""
     if not row.get("rules", 0) > 0:  # also NaN
         return ""
-    against = len(row["against"].split()) if isinstance(row["against"], str) else 0
-    ends = f"{_in_unit(row, 'least')} to {_in_unit(row, 'most')}"
-    return f"{row['agree']:.0f} of {row['rules']:.0f} rules agree: {ends}" + (f"; {against} decided against" if against else "")
+    sides = []
+    for side, meaning in ("above", "for it"), ("below", "against"):
+        rules = row[f"decided {side}"]  # NaN in a table that was read, where there is none
+        decided = f" ({len(rules.split())} decided)" if isinstance(rules, str) and rules else ""
+        sides += [f"{row[side]:.0f} {meaning}{decided}"] if row[side] else []
+    return f"of {row['rules']:.0f} rules {', '.join(sides) or 'none on either side'}: {_in_unit(row, 'least')} to {_in_unit(row, 'most')}"
 
 
 def in_words(ledger: pd.DataFrame) -> pd.DataFrame:

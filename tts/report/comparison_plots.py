@@ -215,7 +215,7 @@ def ledger(table: pd.DataFrame) -> Figure:
         x, y = scopes.index(row["scope"]), claims.index(row["claim"])
         ax.add_patch(Rectangle((x - 0.49, y - 0.47), 0.98, 0.94, color=VERDICT_FIELDS[row["verdict"]], linewidth=0))
         contrast, _, interval = findings.formatted(row).replace("-", "−").replace(" %,", ",").partition(" [")
-        contrast += f" ({row['agree']:.0f}/{row['rules']:.0f})" if row.get("rules", 0) > 0 else ""
+        contrast += f" ({row['above']:.0f}/{row['rules']:.0f})" if row.get("rules", 0) > 0 else ""
         apart = (row["low"] > row.get("margin", 0)) | (row["high"] < row.get("margin", 0)) and row["verdict"] == "undecided"
         ax.text(x, y, contrast, ha="center", va="bottom" if interval else "center", fontsize=points(STATEMENT_SIZE))
         ax.text(x, y + 0.05, f"[{interval}{'*' * bool(apart)}" if interval else "", ha="center", va="top", fontsize=points(5))
@@ -224,7 +224,7 @@ def ledger(table: pd.DataFrame) -> Figure:
         _label_row(y, lines, name, ax)
     ax.xaxis.tick_top()
     ax.set_xlabel(
-        "contrast (rules that agree) [95 % interval], in points where no unit stands\n"
+        "contrast (rules for the claim) [95 % interval], in points where no unit stands\n"
         "* decided by this interval alone, but not among so many claims (Holm)"
     )
     ax.tick_params(length=0)
@@ -264,7 +264,7 @@ def contrast_by_rule(rows: pd.DataFrame) -> Figure:
     figure = panels(parts, draw, ("", ""), 1.75 if len(parts) <= 9 else 1.6, legend=None)  # all claims fit on a page
     for ax, (_, part) in zip(figure.axes, parts):
         ax.title.set_fontsize(points(6.5))
-        ax.tick_params(labelsize=points(5.5) if len(parts) > 9 else None)
+        ax.tick_params(labelsize=points(5.5))
         unit = {"points": "points", "share": "%", "ratio": "times"}[part["unit"].iloc[0]]
         ax.set_xlabel(unit, loc="right", labelpad=1, fontsize=points(6))
     looks = {f"{verdict} by the interval": Line2D([], [], color=colour, marker=marker) for verdict, (colour, marker) in VERDICTS.items()}

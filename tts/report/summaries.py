@@ -153,7 +153,7 @@ def _counts(rows: pd.DataFrame, verdicts: Sequence[str] = ("supported", "undecid
 
 
 def findings(ledger: pd.DataFrame) -> list[str]:
-    """Per scope: how many claims got each verdict; and each decided claim with its contrast, and how many rules agree."""
+    """Per scope: how many claims got each verdict; and each decided claim with its contrast, and for how many rules it holds."""
     lines = []
     for scope, rows in ledger.groupby("scope", sort=False):
         lines.append(f"{scope}: {'nothing tested' if (rows['verdict'] == 'not tested').all() else _counts(rows, VERDICTS)}")

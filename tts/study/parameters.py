@@ -66,7 +66,9 @@ class Declaration(BaseModel, extra="forbid"):
     def placed(self, given: Mapping[str, object]) -> dict:
         """Given values by parameter: those of other fields of the grid in :data:`SETTINGS`, without what the notebook does not take."""
         further = {name: value for name, value in given.items() if name in self.takes - set(self.parameters)}
-        return {k: v for k, v in given.items() if k in self.parameters} | ({SETTINGS: further} if further else {})
+        return {k: v for k, v in given.items() if k in self.parameters} | (
+            {SETTINGS: self.parameters[SETTINGS] | further} if further else {}
+        )
 
     def fields(self, values: Mapping[str, Any]) -> dict | None:
         """Fields of the notebook's own grid, of the value of every parameter; None where it has none."""
