@@ -53,19 +53,19 @@ class Typed(Evidence):
     """Accuracies and tokens that are the same for every problem but the first half."""
 
     def __init__(self, policy, of):
-        self.grid = Grid(problems={"set": 20}, policies=[policy], prms=["prm"], methods=["majority", "best_of_n"], samples=4, budgets=[4])
+        self.grid = Grid(problems={"set": 100}, policies=[policy], prms=["prm"], methods=["majority", "best_of_n"], samples=4, budgets=[4])
         self.of = of
 
     def accuracy(self, problem_set, policy, prm, method, n, rule=None):
-        return np.repeat([self.of[method], 0.0], 10)
+        return np.repeat([self.of[method], 0.0], 50)
 
     def policy_tokens(self, problem_set, policy, prm, method, n):
-        return np.full(20, 10.0 * n)
+        return np.full(100, 10.0 * n)
 
     prm_tokens = policy_tokens
 
     def prompt_tokens(self, problem_set, policy):
-        return np.full(20, 5.0)
+        return np.full(100, 5.0)
 
 
 def test_contrasts_and_their_price():

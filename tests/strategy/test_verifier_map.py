@@ -15,7 +15,7 @@ METHODS = ["majority", "best_of_n", "beam_search", "dvts"]
 class Typed(Evidence):
     """Evidence in which an accuracy is a function of policy, PRM and method, the same for every problem."""
 
-    def __init__(self, policies, prms, of, problems=10):
+    def __init__(self, policies, prms, of, problems=100):
         self.grid = Grid(problems={"set": problems}, policies=policies, prms=prms, methods=METHODS, samples=4, budgets=[4])
         self.of, self.problems = of, problems
 

@@ -44,7 +44,7 @@ def contrasts(plain: Evidence, long: Evidence, problem_set: str, pairs: dict[str
         accuracy = {kind: e.accuracy(problem_set, policy, prm, how, k) for kind, (e, policy, how, k) in kinds.items()}
         tokens = {kind: e.policy_tokens(problem_set, policy, prm, how, k).mean() for kind, (e, policy, how, k) in kinds.items()}
         for first, second in (("internal", "plain CoT"), ("external", "internal"), ("both", "internal"), ("both", "external")):
-            difference = stats.bootstrap(accuracy[first] - accuracy[second])
+            difference = stats.of_difference(accuracy[first] - accuracy[second])
             numbers = {"verdict": stats.verdict(difference), "times the tokens": tokens[first] / tokens[second]}
             rows.append({"size": name, "contrast": f"{first} - {second}"} | difference.columns("difference") | numbers)
     return pd.DataFrame(rows)

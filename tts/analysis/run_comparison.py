@@ -55,7 +55,7 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
         | pd.DataFrame(of)[["policy_tokens", "prm_tokens"]].astype(float).mean(skipna=False).to_dict()
         for run, of, accuracies in zip(runs, held, values)
     )
-    return RunComparison(len(common), table, stats.bootstrap(values[0] - values[1]) if len(common) > 1 else None)
+    return RunComparison(len(common), table, stats.of_difference(values[0] - values[1]) if len(common) > 1 else None)
 
 
 def right(runs: Iterable[Run]) -> Iterator[float]:

@@ -51,7 +51,7 @@ def gsm8k(first: str, second: str) -> Finding:
     small, large = (float(system.split("B")[0]) for system in (first, second))
     won = f"by {(a > b).sum()} against {(a < b).sum()} of {len(rows)} problems of GSM8K"
     detail = f"{first} {a.mean():.1%} less {second} {b.mean():.1%}, {won}; {large / small:.0f} times the size"
-    return Finding.of(replace(stats.bootstrap(a - b), method=PAIRED), "points", detail)
+    return Finding.of(replace(stats.of_difference(a - b), method=PAIRED), "points", detail)
 
 
 def relative_gain(first: str, second: str) -> Finding:

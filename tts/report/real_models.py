@@ -140,7 +140,7 @@ def differences(outcomes: Mapping[str, pd.DataFrame], pairs: Mapping[str, tuple[
     """Differences of systems, paired by problem: columns problems, pair, difference, low, high, verdict (uncorrected)."""
     rows = []
     for (name, table), (pair, (first, second)) in product(outcomes.items(), pairs.items()):
-        found = stats.bootstrap(table[first] - table[second])
+        found = stats.of_difference(table[first] - table[second])
         rows.append({"problems": name, "pair": pair} | found.columns("difference") | {"verdict": stats.verdict(found)})
     return pd.DataFrame(rows)
 

@@ -25,7 +25,7 @@ def checked(claims: Mapping[str, np.ndarray | stats.Interval | str]) -> pd.DataF
     rows = []
     for claim, found in claims.items():
         if isinstance(found, np.ndarray):
-            found = stats.bootstrap(found) if len(found) >= stats.FEWEST_PROBLEMS else f"{len(found)} problems are too few"
+            found = stats.of_difference(found) if len(found) >= stats.FEWEST_PROBLEMS else f"{len(found)} problems are too few"
         if isinstance(found, str):
             rows.append((claim, "not tested", found))
             continue

@@ -49,7 +49,7 @@ def winners(evidence: Evidence, problem_set: str, n: int) -> pd.DataFrame:
     for policy, prm in product(evidence.grid.policies, evidence.grid.prms):
         values = {m: evidence.accuracy(problem_set, policy, prm, m, n) for m in evidence.grid.methods}
         first, second = sorted(values, key=lambda m: -values[m].mean())[:2]
-        lead = stats.bootstrap(values[first] - values[second])
+        lead = stats.of_difference(values[first] - values[second])
         place = dict(zip(AXES, rates(prm)))
         accuracies = {m: v.mean() for m, v in values.items()}
         of = {"problems": problem_set, "count": len(values[first]), "policy": policy, "n": n}

@@ -13,6 +13,7 @@ from tempfile import TemporaryFile
 
 from tqdm.auto import tqdm
 
+from tts.analysis.accuracy import Results
 from tts.common.names import short
 from tts.common.paths import NOTEBOOKS
 from tts.generate.grid import Grid
@@ -60,7 +61,7 @@ def render(jobs: list[Job], workers: int) -> tuple[dict[str, str | None], Path, 
         with suppress(ValueError, OSError, StoreError):  # its models or problems may be gone since
             job.check()
             shown_jobs.append(job)
-    results = [experiment.results for experiment in experiments(shown_jobs)]
+    results = [Results(grid, experiment.store) for experiment in experiments(shown_jobs) for grid in experiment.grids()]
     title = title_of([grid for job in shown_jobs if (held := experiment_of(job.notebook, job.values)) for grid in held.grids()])
     shown = sorted(path for name in [*outcome, *earlier] if (path := output / f"{name}.ipynb").exists())
     ledger = output.parent / "ledger.csv" if FINDINGS in {*outcome, *earlier} - {*failures} else None
