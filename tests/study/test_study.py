@@ -275,3 +275,12 @@ def test_notebooks_that_take_longest_start_first(tmp_path):
     assert size("00_quickstart") > size("04_difficulty_bins", **few), "it generates as it runs"
     (tmp_path / "damaged.ipynb").write_text("{")
     assert execution._size(presets.Job("damaged", {}, tmp_path)) == execution._size(presets.Job("missing", {}, tmp_path)) == 0
+
+
+def test_the_report_lists_the_runs_of_further_grids_too(monkeypatch, tmp_path):
+    [job] = presets.plan("smoke", ["09_findings"], {"figures": str(tmp_path), "store": str(tmp_path / "runs")}, look_up=False)
+    listed = []
+    monkeypatch.setattr(execution, "execute", lambda jobs, output, workers: {})
+    monkeypatch.setattr(execution.html, "build", lambda *given: listed.extend(given[5]))
+    execution.render([job], 1)
+    assert [results.grid for results in listed] == job.experiment().grids() and len(listed) == 2
