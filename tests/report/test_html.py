@@ -191,3 +191,14 @@ def test_strangers_texts_in_the_ledger_captions_and_names_are_text(tmp_path):
     assert len(page.find_all("script")) == 1 and not page.find_all(["b", "i"]) and not page.find_all(onerror=True)
     assert page.get_text().count(evil) == 14  # titles 2, failure 2, earlier 2, counts, button, claim 5, caption
     assert page.select_one("figcaption a")["href"] == "a%27b.png"
+
+
+def test_of_two_equal_pictures_neither_is_captioned_and_a_damaged_ledger_is_left_out(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.png").write_bytes(png(1))
+        (tmp_path / f"{name}.txt").write_text(f"The caption of {name}.")
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Only"), shown(png(1))]), tmp_path / "01_only.ipynb")
+    for damaged in ("", "a,b\n1,2\n"):
+        (tmp_path / "ledger.csv").write_text(damaged)
+        page = html.build([tmp_path / "01_only.ipynb"], {}, tmp_path / "report.html", "title", tmp_path / "ledger.csv").read_text()
+        assert "The caption of" not in page and 'class="claims"' not in page and "Only" in page

@@ -73,13 +73,25 @@ def test_claims_of_methods_are_paired_differences_over_all_policies():
     evidence = Typed(right, ("prm-a", "prm-b"))
     over = summaries.method_claims(evidence, 4, "best_of_n")
     assert {claim: 20 * gain.mean() for claim, gain in over.items()} == pytest.approx(
-        {"DVTS beats Best-of-N with a": -2, "DVTS beats Best-of-N with b": 6, "DVTS gains more over Best-of-N with b than with a": 8}
+        {
+            "DVTS beats Best-of-N with a (set)": -2,
+            "DVTS beats Best-of-N with b (set)": 6,
+            "DVTS gains more over Best-of-N with b than with a (set)": 8,
+        }
     )
     majority = summaries.method_claims(Typed(right), 4, "majority")
     assert {claim: 20 * gain.mean() for claim, gain in majority.items()} == pytest.approx(
-        {"Best-of-N beats Majority with a": 6, "DVTS beats Majority with a": 4}
+        {"Best-of-N beats Majority with a (set)": 6, "DVTS beats Majority with a (set)": 4}
     )
     assert summaries.method_claims(Typed({"majority": 4}, (), ("majority",)), 4, "best_of_n") == {}
+
+
+def test_a_check_and_a_table_have_one_interval_and_what_is_unknown_is_not_tested():
+    gain = np.repeat([1.0, 0.0], [5, 95])  # so few problems differ that resamples alone would cover too little
+    told = summaries.checked({"a beats b": gain, "c beats d": np.full(20, np.nan)}).set_index("claim")
+    assert told.loc["a beats b", "this run shows it"] == comparisons.contrast(gain, np.zeros(100))["verdict"] == "undecided"
+    assert told.loc["a beats b", "by"].removesuffix(" points") == comparisons.contrast(gain, np.zeros(100))["difference (points)"]
+    assert told.loc["c beats d"].tolist() == ["not tested", "it is unknown"]
 
 
 def test_a_claim_is_shown_where_its_interval_lies_above_its_margin():

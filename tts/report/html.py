@@ -55,7 +55,10 @@ def build(
     A picture that is the same as a PNG beside ``target`` is captioned by the text file of that name, and links to its other files.
     """
     page = _Page(target.parent)
-    claims = _claims(pd.read_csv(ledger)) if ledger and ledger.exists() else {}
+    claims = {}
+    if ledger and ledger.exists():
+        with suppress(KeyError, ValueError):  # it is damaged, or another's; the notebook shows its own
+            claims = _claims(pd.read_csv(ledger))
     for path in executed:
         page.add(path.stem, _cells(path))
     if results:
@@ -99,7 +102,10 @@ class _Page:
         self.parts: list[dict[str, Any]] = []
         self.taken = set(_OWN_IDS)
         self.anchors: dict[tuple[str, str], str] = {}  # notebook, and a heading as Jupyter links to it or "" -> the id here
-        self.pictures = {b64encode(path.read_bytes()).decode(): path.stem for path in sorted(folder.glob("*.png"))}
+        names: dict[str, list[str]] = {}
+        for path in sorted(folder.glob("*.png")):
+            names.setdefault(b64encode(path.read_bytes()).decode(), []).append(path.stem)
+        self.pictures = {picture: of[0] for picture, of in names.items() if len(of) == 1}  # of two equal ones nothing tells which it is
 
     def add(self, name: str, cells: list[str]) -> None:
         """Adds a notebook by its name and its cells as HTML.

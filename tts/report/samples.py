@@ -65,7 +65,12 @@ def examples(results: Results, problem_set: str, policy: str, prm: str, n: int, 
         chunk, place = divmod(number, grid.chunk)
         rows = {m: results.store.run(spec).read(problems[chunk])[place] for m, (spec, _) in cells.items()}
         tallies = {m: _tally(results.graded(problem_set, spec)[number], rule, n) for m, (spec, rule) in cells.items()}
-        told = _solutions(rows[pool], pd.concat([tallies[pool][:2], tallies[pool][2:].query("right")]), grid.task, "the pool")
+        told = _solutions(
+            rows[pool],
+            pd.concat([tallies[pool][:2], tallies[pool][2:].query("right")]),
+            grid.task,
+            "the pool" if pool.source == "pool" else pool.label,
+        )
         for method in [m for m in cells if m != pool and "right" not in [verdict for _, _, verdict, _ in told]]:
             told += _solutions(rows[method], tallies[method].query("right"), grid.task, method.label)
         told += [_vote(m, rows[m], tallies[m], WEIGHTS[rule.vote], grid.task) for m, (_, rule) in cells.items()]

@@ -26,8 +26,8 @@ def checked(claims: Mapping[str, np.ndarray | stats.Interval | str]) -> pd.DataF
     for claim, found in claims.items():
         if isinstance(found, np.ndarray):
             found = stats.of_difference(found) if len(found) >= stats.FEWEST_PROBLEMS else f"{len(found)} problems are too few"
-        if isinstance(found, str):
-            rows.append((claim, "not tested", found))
+        if isinstance(found, str) or np.isnan(found.estimate):
+            rows.append((claim, "not tested", found if isinstance(found, str) else "it is unknown"))
             continue
         finding = found if isinstance(found, Finding) else Finding.of(found, "points", "")
         verdict = stats.verdict(replace(finding, low=finding.low - finding.margin, high=finding.high - finding.margin))
@@ -83,11 +83,12 @@ def method_claims(evidence: Evidence, n: int, over: str) -> dict[str, np.ndarray
         if all(grid.holds(*cell) for pair in cells for cell in pair):
             each = [np.subtract(*(evidence.accuracy(problem_set, *cell) for cell in pair)) for pair in cells]
             gains[_label(method), short(prm)] = np.mean(each, 0)
-    claims = {f"{method} beats {_label(over)} with {prm}": gain for (method, prm), gain in gains.items()}
+    where = f" ({f'mean of {count} policies, ' if (count := len(grid.policies)) > 1 else ''}{short(problem_set)})"
+    claims = {f"{method} beats {_label(over)} with {prm}{where}": gain for (method, prm), gain in gains.items()}
     for method, prm in gains:
         first = short(grid.prms[0])
         if prm == short(grid.prms[-1]) != first and (method, first) in gains:
-            more = f"{method} gains more over {_label(over)} with {prm} than with {first}"
+            more = f"{method} gains more over {_label(over)} with {prm} than with {first}{where}"
             claims[more] = gains[method, prm] - gains[method, first]
     return claims
 
