@@ -242,6 +242,36 @@ def test_a_table_as_latex():
     ]
 
 
+CLAIMS = pd.DataFrame(
+    {
+        "claim": ["title", "gain", "many", "none"], "verdict": ["undecided", "supported", "supported", "not tested"],
+        "estimate": [0.008, 1.454, 4.0, np.nan], "low": [-0.0477, 1.2, 1.0, np.nan], "high": [0.0636, 1.7, 9.0, np.nan],
+        "unit": ["points", "share", "ratio", "points"], "bound": ["=", "=", ">", "="], "margin": [0.0, 0.5, 1.0, np.nan],
+    }
+)  # fmt: skip
+
+
+def test_a_table_of_claims_prints_each_contrast_in_its_unit_as_the_ledger_does():
+    lines = redraw.table(CLAIMS, "markdown", []).splitlines()
+    assert lines[0] == "| claim | verdict | contrast | margin |"
+    assert lines[2:] == [
+        "| title | undecided | +0.8 [−4.8, +6.4] | +0.0 |",
+        "| gain | supported | 145 % [120, 170 %] | 50 % |",
+        "| many | supported | >4 times [1, …] | 1 |",
+        "| none | not tested |  |  |",
+    ]
+
+
+def test_a_table_of_a_figure_has_its_units_and_in_latex_an_escaped_caption(tmp_path):
+    pairs = pd.DataFrame([{"small": "policy-32k", "TTS": 0.06, "difference": 0.04, "low": -0.03, "high": 0.1076}])
+    lines = redraw.printed("small_vs_large_pairs", pairs, {}, "markdown", []).splitlines()
+    assert lines[0] == "| small | TTS (%) | difference (points) | low (points) | high (points) |"
+    assert lines[2] == "| 32k parameters | 6.0 | +4.0 | −3.0 | +10.8 |"
+    text = redraw.printed("small_vs_large_pairs", pairs, {}, "latex", ["TTS"])
+    assert "Intervals of 95 \\%: a bootstrap" in text and "\\label{tab:small_vs_large_pairs}" in text and "\nTTS (\\%) \\\\\n" in text
+    assert redraw.latex("50% of a_b & {c} ^ 1 < 2\\x") == "50\\% of a\\_b \\& \\{c\\} \\textasciicircum{} 1 $<$ 2\\textbackslash{}x"
+
+
 def test_the_index_lists_what_the_words_are_of():
     page = (ROOT / "figures" / "gallery" / "README.md").read_text(encoding="utf-8")
     lines = [line.split(" | ") for line in page.splitlines() if line.startswith("| [") or line.startswith("| `")]

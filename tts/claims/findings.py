@@ -296,14 +296,15 @@ def formatted(row: dict | pd.Series) -> str:
     """A row's contrast with its interval, in its unit; open (…) where only a bound is known."""
     if row["verdict"] == "not tested":
         return ""
-    point, low, high = (_in_unit(row, name) for name in ("estimate", "low", "high"))
+    point, low, high = (in_unit(row, name) for name in ("estimate", "low", "high"))
     contrast = f"{row['bound'].strip('=')}{point}" + " times" * (row["unit"] == "ratio")
     if low == high:
         return contrast
     return f"{contrast} [{'…' if row['bound'] == '<' else low}, {'…' if row['bound'] == '>' else high}]"
 
 
-def _in_unit(row: dict | pd.Series, name: str) -> str:
+def in_unit(row: dict | pd.Series, name: str) -> str:
+    """A row's number of that name in the row's unit."""
     scale, form = {"points": (100, "{:+.1f}"), "share": (100, "{:.0f} %"), "ratio": (1, "{:.3g}")}[row["unit"]]
     return form.format(scale * row[name])
 
@@ -317,7 +318,7 @@ def over_rules(row: dict | pd.Series) -> str:
         rules = row[f"decided {side}"]  # NaN in a table that was read, where there is none
         decided = f" ({len(rules.split())} decided)" if isinstance(rules, str) and rules else ""
         sides += [f"{row[side]:.0f} {meaning}{decided}"] if row[side] else []
-    return f"of {row['rules']:.0f} rules {', '.join(sides) or 'none on either side'}: {_in_unit(row, 'least')} to {_in_unit(row, 'most')}"
+    return f"of {row['rules']:.0f} rules {', '.join(sides) or 'none on either side'}: {in_unit(row, 'least')} to {in_unit(row, 'most')}"
 
 
 def in_words(ledger: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
+
+from tts.claims import findings
 
 # Each registers its drawings.
 from tts.common.files import write_text
@@ -19,6 +21,12 @@ from tts.search.registry import METHODS
 
 SMALLEST, LARGEST = 1, 60  # inches of a figure's sides
 UNITS = {"in": 1.0, "cm": 2.54, "mm": 25.4, "pt": 72.0}  # in an inch
+MINUS = "\N{MINUS SIGN}"
+LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$"}
+    | {MINUS: "$-$", "\N{DAGGER}": "\\dag{}", "\N{MULTIPLICATION SIGN}": "$\\times$", "\N{HORIZONTAL ELLIPSIS}": "\\ldots{}"}
+)
 FORMATS = ("pdf", "pgf", "svg", "png", "eps")
 CHOOSERS = ("panel", "scope", "size", "tree", "problems", "policy", "prm", "pair")  # columns that panels are chosen by, the first that fits
 
@@ -101,30 +109,65 @@ def check_formats(formats: list[str]) -> list[str]:
     return formats
 
 
-def table(rows: pd.DataFrame, kind: str, columns: Sequence[str]) -> str:
-    """Rows as a table, ``kind`` latex (booktabs) or markdown: models and methods in words, numbers of a column with equal decimals."""
+def table(rows: pd.DataFrame, kind: str, columns: Sequence[str], units: Mapping[str, str] = {}, **floating: str) -> str:  # noqa: B006
+    """Rows as a table, ``kind`` latex (booktabs) or markdown: models and methods in words, numbers of a column with equal decimals.
+
+    Values are in the units of the figure: shares in the columns ``units`` (column -> "%" or "points") are multiplied by 100, and rows of
+    claims have in the place of estimate, low and high the column contrast, as the ledger writes it. Raises :class:`FigureError` for
+    a column that there is not. ``floating``: caption and label of LaTeX's environment table, without which it is a tabular.
+    """
+    if {"estimate", "unit", "bound"} <= {*rows}:
+        rows = _claims(rows)
     if unknown := [column for column in columns if column not in rows]:
         raise FigureError(f"no column {', '.join(map(repr, unknown))}; there are {', '.join(map(str, rows.columns))}")
     rows = rows[list(columns)] if columns else rows.dropna(axis=1, how="all")
-    cells = pd.DataFrame({column.replace("_", " "): _cells(column, values) for column, values in rows.items()})
+    names = [column.replace("_", " ") + (f" ({units[column]})" if column in units else "") for column in rows]
+    cells = pd.DataFrame({name: _cells(column, values, units.get(column)) for name, (column, values) in zip(names, rows.items())})
     numeric = [pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) for _, values in rows.items()]
     if kind == "latex":
         sides = "".join("r" if number else "l" for number in numeric)
-        text = cells.to_latex(index=False, escape=True, column_format=sides)
-        return text.replace("\N{MINUS SIGN}", "$-$").replace("\N{DAGGER}", "\\dag{}").replace("\N{MULTIPLICATION SIGN}", "$\\times$")
+        return cells.rename(columns=latex).map(latex).to_latex(index=False, column_format=sides, **floating)
     body = cells.replace("|", "\\|", regex=False).to_numpy().tolist()
     return "\n".join(f"| {' | '.join(row)} |" for row in ([*cells], ["---:" if number else ":---" for number in numeric], *body)) + "\n"
 
 
-def _cells(column: str, values: pd.Series) -> list[str]:
+def printed(name: str, rows: pd.DataFrame, origin: dict[str, Any], kind: str, columns: Sequence[str]) -> str:
+    """The :func:`table` of a figure's rows in the figure's units, as LaTeX with the figure's caption and the label ``tab:name``."""
+    floating = {"caption": latex(figure_files.caption(name, rows, origin)), "label": f"tab:{name}"} if kind == "latex" else {}
+    return table(rows, kind, columns, figure_files.shows(name, origin).get("units", {}), **floating)
+
+
+def latex(text: str) -> str:
+    """A text with what LaTeX would read as a command or as mathematics escaped."""
+    return text.translate(LATEX)
+
+
+def _claims(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of claims with their numbers as texts in each row's unit."""
+    tested = rows["estimate"].notna()
+    known = rows.assign(verdict=rows["verdict"] if "verdict" in rows else "")
+    told = {
+        "contrast": pd.Series([findings.formatted(row) if held else "" for held, (_, row) in zip(tested, known.iterrows())], rows.index)
+    }
+    for column in ("margin", "least", "most"):
+        if column in rows:
+            told[column] = rows.apply(lambda row: findings.in_unit(row, column) if pd.notna(row[column]) else "", axis=1)  # noqa: B023
+    order = [column if column != "estimate" else "contrast" for column in rows if column not in ("low", "high", "unit", "bound")]
+    return rows.assign(**{column: values.replace({"-": MINUS, " %,": ","}, regex=True) for column, values in told.items()})[order]
+
+
+def _cells(column: str, values: pd.Series, unit: str | None = None) -> list[str]:
     """A column as texts; empty where nothing is known."""
     how: Any = lambda value: " ".join(str(value).split())  # noqa: E731
-    if column in ("policy", "prm", "small", "large", "solver", "size"):
+    if unit:
+        form = "+.1f" if unit == "points" else ".1f"
+        how = lambda value: format(100 * value, form).replace("-", MINUS)  # noqa: E731
+    elif column in ("policy", "prm", "small", "large", "solver", "size"):
         how = style.in_words
     elif column in ("method", "best"):
         how = lambda name: METHODS[name].label if name in METHODS else name  # noqa: E731
     elif pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         largest, whole = values.abs().max(), (values.dropna() % 1 == 0).all()
         form = ".0f" if whole and largest < 1e7 else ".3f" if largest < 10 else ".1f" if largest < 1e5 else ".3g"
-        how = lambda value: format(value, form).replace("-", "\N{MINUS SIGN}")  # noqa: E731
+        how = lambda value: format(value, form).replace("-", MINUS)  # noqa: E731
     return ["" if pd.isna(value) or value == "" else how(value) for value in values]

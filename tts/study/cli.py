@@ -386,7 +386,7 @@ def figure(
     rows, origin = redraw.load(figures, name)
     rows = redraw.chosen(rows, panels)
     if table:
-        return print(redraw.table(rows, table, redraw.parts(columns)), end="")
+        return print(redraw.printed(name, rows, origin, table, redraw.parts(columns)), end="")
     for path in redraw.write(output / name, rows, origin, look, endings):
         console.print(str(path))
 
