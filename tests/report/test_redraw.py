@@ -281,3 +281,14 @@ def test_the_index_lists_what_the_words_are_of():
     assert [line[2] for line in lines] == [figure_files.shows(name, {})["shows"] for name in names], "make it anew: figures/gallery/make.py"
     used = {next(pattern for pattern in words if figure_files.re.fullmatch(pattern, name)) for name in names}
     assert used == set(words)
+
+
+def test_a_caption_says_the_selection_rule_only_where_the_figure_is_under_one(study, tmp_path):
+    by_rule = {"parameters": ORIGIN["parameters"] | {"aggregate": "min", "vote": "max"}}
+    table = BY_METHOD.assign(policy="policy-32k")
+    said = "Selection rule (aggregate and vote): min+max."
+    assert said in figure_files.caption("tts_methods_pocket-main", table, by_rule)
+    assert said in figure_files.caption("strategies_full", table, by_rule), "the candidates of a full run are methods under its rule"
+    assert said not in figure_files.caption("strategies", table, by_rule), "which chooses the rule too"
+    asked_for = asked(study, tmp_path, "tts_methods_pocket-main", "--caption", "latex")
+    assert "Intervals of 95 \\%: a bootstrap" in asked_for.output and list(tmp_path.iterdir()) == []

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from tts.analysis import stats
 from tts.common.files import replacing, write_text
 from tts.report import style
+from tts.tasks.selection import Rule
 
 WORDS: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("figures.yaml").read_text(encoding="utf-8"))
 _DRAWINGS: dict[str, Callable[..., Any]] = {}
@@ -109,7 +110,10 @@ def caption(name: str, rows: pd.DataFrame, origin: dict[str, Any]) -> str:
     words, recipe = shows(name, origin), origin.get("figure", {})
     titles = [str(text) for text in [*recipe.get("arguments", ()), *recipe.get("named", {}).values()] if "full run" in str(text)]
     of_grid = {*words.get("grid", ())} - ({"problems", "seed"} if titles or name.endswith("_full") else set())  # committed outcomes' differ
-    grid = {field: value for field, value in origin.get("parameters", {}).items() if field in of_grid}
+    parameters = origin.get("parameters", {})
+    grid = {field: value for field, value in parameters.items() if field in of_grid}
+    under_one = {"aggregate", "vote"} <= {*parameters} and ("rule" in of_grid or name.endswith("_full"))  # a full run holds the grid's
+    rule = Rule(parameters["aggregate"], parameters["vote"]) if under_one else None
 
     def held(field: str, *columns: str) -> list:
         """Values of columns, or else of a field of the grid, which are names."""
@@ -134,6 +138,7 @@ def caption(name: str, rows: pd.DataFrame, origin: dict[str, Any]) -> str:
         ),
         f"N = {', '.join(map(str, budgets if 'n' in rows else budgets[-1:]))}" if budgets else "",
         "problems: " + joined([f"{counts[name]:.0f} of {name}" if name in counts else name for name in sets]) if sets else "",
+        f"selection rule (aggregate and vote): {rule}" if rule else "",
         f"intervals of {100 * stats.LEVEL:g} %: {how}" if how else "",
         f"seed {grid['seed']}" if "seed" in grid else "",
     ]

@@ -27,6 +27,8 @@ LATEX = str.maketrans(
     | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$"}
     | {MINUS: "$-$", "\N{DAGGER}": "\\dag{}", "\N{MULTIPLICATION SIGN}": "$\\times$", "\N{HORIZONTAL ELLIPSIS}": "\\ldots{}"}
 )
+IN_UNITS = {"estimate", "low", "high", "margin", "least", "most"}  # of a claim, whose unit is in its row
+BEHIND = ["estimate", "low", "high", "unit", "bound"]  # the contrast of a claim tells them
 FORMATS = ("pdf", "pgf", "svg", "png", "eps")
 CHOOSERS = ("panel", "scope", "size", "tree", "problems", "policy", "prm", "pair")  # columns that panels are chosen by, the first that fits
 
@@ -112,15 +114,15 @@ def check_formats(formats: list[str]) -> list[str]:
 def table(rows: pd.DataFrame, kind: str, columns: Sequence[str], units: Mapping[str, str] = {}, **floating: str) -> str:  # noqa: B006
     """Rows as a table, ``kind`` latex (booktabs) or markdown: models and methods in words, numbers of a column with equal decimals.
 
-    Values are in the units of the figure: shares in the columns ``units`` (column -> "%" or "points") are multiplied by 100, and rows of
-    claims have in the place of estimate, low and high the column contrast, as the ledger writes it. Raises :class:`FigureError` for
-    a column that there is not. ``floating``: caption and label of LaTeX's environment table, without which it is a tabular.
+    Shares in the columns ``units`` (column -> "%" or "points") are multiplied by 100. Rows of claims have the column contrast, as the
+    ledger writes it, by default in the place of estimate, low and high. ``floating``: caption and label of LaTeX's environment table,
+    without which it is a tabular. Raises :class:`FigureError` for a column that there is not.
     """
     if {"estimate", "unit", "bound"} <= {*rows}:
         rows = _claims(rows)
     if unknown := [column for column in columns if column not in rows]:
         raise FigureError(f"no column {', '.join(map(repr, unknown))}; there are {', '.join(map(str, rows.columns))}")
-    rows = rows[list(columns)] if columns else rows.dropna(axis=1, how="all")
+    rows = rows[list(columns)] if columns else rows.drop(columns=BEHIND if "contrast" in rows else []).dropna(axis=1, how="all")
     names = [column.replace("_", " ") + (f" ({units[column]})" if column in units else "") for column in rows]
     cells = pd.DataFrame({name: _cells(column, values, units.get(column)) for name, (column, values) in zip(names, rows.items())})
     numeric = [pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) for _, values in rows.items()]
@@ -133,8 +135,14 @@ def table(rows: pd.DataFrame, kind: str, columns: Sequence[str], units: Mapping[
 
 def printed(name: str, rows: pd.DataFrame, origin: dict[str, Any], kind: str, columns: Sequence[str]) -> str:
     """The :func:`table` of a figure's rows in the figure's units, as LaTeX with the figure's caption and the label ``tab:name``."""
-    floating = {"caption": latex(figure_files.caption(name, rows, origin)), "label": f"tab:{name}"} if kind == "latex" else {}
+    floating = {"caption": told(name, rows, origin, kind), "label": f"tab:{name}"} if kind == "latex" else {}
     return table(rows, kind, columns, figure_files.shows(name, origin).get("units", {}), **floating)
+
+
+def told(name: str, rows: pd.DataFrame, origin: dict[str, Any], kind: str) -> str:
+    """A figure's caption, ``kind`` text, or latex for the argument of \\caption."""
+    caption = figure_files.caption(name, rows, origin)
+    return latex(caption) if kind == "latex" else caption
 
 
 def latex(text: str) -> str:
@@ -143,17 +151,15 @@ def latex(text: str) -> str:
 
 
 def _claims(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of claims with their numbers as texts in each row's unit."""
-    tested = rows["estimate"].notna()
-    known = rows.assign(verdict=rows["verdict"] if "verdict" in rows else "")
-    told = {
-        "contrast": pd.Series([findings.formatted(row) if held else "" for held, (_, row) in zip(tested, known.iterrows())], rows.index)
-    }
-    for column in ("margin", "least", "most"):
-        if column in rows:
-            told[column] = rows.apply(lambda row: findings.in_unit(row, column) if pd.notna(row[column]) else "", axis=1)  # noqa: B023
-    order = [column if column != "estimate" else "contrast" for column in rows if column not in ("low", "high", "unit", "bound")]
-    return rows.assign(**{column: values.replace({"-": MINUS, " %,": ","}, regex=True) for column, values in told.items()})[order]
+    """Rows of claims with the column contrast, and with their numbers as texts in each row's unit."""
+    known, texts = rows.assign(verdict=rows.get("verdict", "")).to_dict("records"), rows.copy()
+    tested = [pd.notna(row["estimate"]) for row in known]
+    texts.insert(
+        texts.columns.get_loc("estimate"), "contrast", [findings.formatted(row) if held else "" for row, held in zip(known, tested)]
+    )
+    for column in IN_UNITS & {*rows}:
+        texts[column] = [findings.in_unit(row, column) if pd.notna(row[column]) else "" for row in known]
+    return texts.replace({column: {"-": MINUS, " %,": ","} for column in IN_UNITS & {*rows} | {"contrast"}}, regex=True)
 
 
 def _cells(column: str, values: pd.Series, unit: str | None = None) -> list[str]:

@@ -372,6 +372,7 @@ def figure(
     formats: Annotated[str, typer.Option("--format", help="some of pdf, pgf, svg, png, eps")] = "pdf,png",
     panels: Annotated[list[str], typer.Option(metavar="NAME,NAME", help="only these policies, PRMs, problem sets or scopes")] = [],  # noqa: B006
     table: Annotated[Literal["latex", "markdown"] | None, typer.Option(help="print the rows as a table, and draw nothing")] = None,
+    caption: Annotated[Literal["latex", "text"] | None, typer.Option(help="print the caption, and draw nothing")] = None,
     columns: Annotated[str, typer.Option(metavar="NAME,NAME", help="of the table; all by default")] = "",
     figures: Annotated[Path, typer.Option(help="folder that a study wrote its figures to")] = paths.ROOT / "figures" / "pocket",
     output: Annotated[Path, typer.Option(help="folder to write to")] = Path(),
@@ -387,6 +388,8 @@ def figure(
     rows = redraw.chosen(rows, panels)
     if table:
         return print(redraw.printed(name, rows, origin, table, redraw.parts(columns)), end="")
+    if caption:
+        return print(redraw.told(name, rows, origin, caption))
     for path in redraw.write(output / name, rows, origin, look, endings):
         console.print(str(path))
 
