@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 
 from tts.report import figure_files, redraw
+from tts.report.figure_settings import COLUMN
+from tts.report.style import GAP
 
 GALLERY = Path(__file__).parent
+NARROW = 84  # mm of one column of a paper
+WIDE = round((2 * COLUMN + GAP) * redraw.UNITS["mm"])  # of two, where one does not hold the figure
 HEAD = """# Figures of the default study
 
 `make reproduce` writes each of these into `figures/pocket`, as PDF, PNG, CSV (the plotted rows), JSON (its origin, which says how the rows
@@ -27,7 +31,8 @@ def line(folder: Path, name: str) -> str:
     picture, notebook = f"{name}.png", origin.get("notebook", "09_findings")
     shown = f"[{name}]({picture})" if (GALLERY / picture).exists() else f"`{name}`"
     columns = ", ".join(f"`{column}`" for column in table)
-    how = "--table latex" if name == "ledger" else "--width 84mm"
+    fits = name != "ledger" and redraw.fits(table, origin, {"width": NARROW / redraw.UNITS["mm"]})
+    how = "--table latex" if name == "ledger" else f"--width {NARROW if fits else WIDE}mm"
     cells = shown, f"[{notebook}](../../notebooks/{notebook}.ipynb)", figure_files.shows(name, origin)["shows"], columns
     return f"| {' | '.join(cells)} | `python -m tts figure {name} {how}` |\n"
 

@@ -170,6 +170,9 @@ def test_a_figure_of_84_mm_in_another_font_with_two_panels(study, tmp_path, monk
         (["--width", "84"], "--width 84: give a number with its unit, in, cm, mm or pt"),
         (["--width", "3mm"], "--width 3mm: give 1 to 60 inches"),
         pytest.param(["--height", "1in"], "the figure's panels do not fit into this size", marks=pytest.mark.slow),
+        pytest.param(
+            ["--width", "1in"], "tts_methods_pocket-main: its panels or labels do not fit into this width", marks=pytest.mark.slow
+        ),
         (["--font", "STIXGenerel"], "no font 'STIXGenerel' is installed; near it: STIXGeneral"),
         (["--font", "Times New Romantic"], "near it: STIXGeneral; or give a font's file"),
         (["--format", "gif,pdf"], "gif is unknown; give some of pdf, pgf, svg, png, eps"),
@@ -186,6 +189,13 @@ def test_what_cannot_be_is_one_line(study, tmp_path, monkeypatch, options, messa
     error = asked(study, tmp_path, "tts_methods_pocket-main", *options).exception
     assert isinstance(error, ValueError) and message in str(error) and "\n" not in str(error)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("width", "fits"), [(60, False), (150, True)])
+def test_a_table_whose_cells_overlap_does_not_fit(width, fits):
+    pairs = rows(BETWEEN, small=[f"policy-{n}k" for n in (6, 10, 20, 32)], large=[f"policy-{n}k" for n in (51, 94, 216, 668)])
+    origin = {"figure": {"draw": "comparison_plots.difference_map", "arguments": (), "size": (5.2, 3.4), "named": {}}}
+    assert redraw.fits(pairs, origin, {"width": width / 25.4}) is fits
 
 
 def test_figures_are_listed_and_near_names_said(study, tmp_path):

@@ -19,7 +19,7 @@ from tts.common.names import short
 from tts.report.figure_files import drawing
 from tts.report.figure_settings import COLUMN
 from tts.report.plots import look_of, methods_in
-from tts.report.style import GAP, bars, errors, in_words, legend_below, log_x, panels, percent, place_legend, points, say
+from tts.report.style import CELL, GAP, bars, errors, in_words, legend_below, log_x, panels, percent, place_legend, points, say
 from tts.search.registry import method_of
 
 VERDICTS = {"supported": ("C0", "o"), "undecided": ("#7f7f7f", "s"), "contradicted": ("C1", "v")}
@@ -61,7 +61,7 @@ def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
         if row.verdict == "undecided":
             ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor="0.75", linewidth=0))
         behind = {"facecolor": image.to_rgba(difference), "linewidth": 0, "pad": 1.5}  # no hatch through the numbers
-        ax.text(x, y, text, ha="center", va="center", fontsize=points(6), color=colour, weight=weight, bbox=behind)
+        ax.text(x, y, text, ha="center", va="center", fontsize=points(6), color=colour, weight=weight, bbox=behind, label=CELL)
     _name_cells([short(name) for name in larges], [short(name) for name in smalls], ax)
     ax.set(xlabel="larger policy (parameters), CoT", ylabel="smaller policy (parameters), TTS")
     ax.figure.colorbar(image, ax=ax, label="difference (points)", fraction=0.04, pad=0.02)
@@ -217,8 +217,8 @@ def ledger(table: pd.DataFrame) -> Figure:
         contrast, _, interval = findings.formatted(row).replace("-", "−").replace(" %,", ",").partition(" [")
         contrast += f" ({row['above']:.0f}/{row['rules']:.0f})" if row.get("rules", 0) > 0 else ""
         apart = (row["low"] > row.get("margin", 0)) | (row["high"] < row.get("margin", 0)) and row["verdict"] == "undecided"
-        ax.text(x, y, contrast, ha="center", va="bottom" if interval else "center", fontsize=points(STATEMENT_SIZE))
-        ax.text(x, y + 0.05, f"[{interval}{'*' * bool(apart)}" if interval else "", ha="center", va="top", fontsize=points(5))
+        ax.text(x, y, contrast, ha="center", va="bottom" if interval else "center", fontsize=points(STATEMENT_SIZE), label=CELL)
+        ax.text(x, y + 0.05, f"[{interval}{'*' * bool(apart)}" if interval else "", ha="center", va="top", fontsize=points(5), label=CELL)
     _name_cells([textwrap.fill(scope, 11) for scope in scopes], [""] * len(claims), ax)
     for y, (name, lines) in enumerate(labels.items()):
         _label_row(y, lines, name, ax)

@@ -1,7 +1,9 @@
 """Figures and tables for a report from what a study left: no notebook is run and no model is opened."""
 
+import math
 import re
 import shutil
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import chain
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pandas as pd
 
 from tts.claims import findings
@@ -20,6 +23,7 @@ from tts.report import comparison_plots, figure_files, plots, real_models, searc
 from tts.search.registry import METHODS
 
 SMALLEST, LARGEST = 1, 60  # inches of a figure's sides
+WIDEST = 400  # mm of a width that is offered
 UNITS = {"in": 1.0, "cm": 2.54, "mm": 25.4, "pt": 72.0}  # in an inch
 MINUS = "\N{MINUS SIGN}"
 LATEX = str.maketrans(
@@ -69,11 +73,35 @@ def load(folder: Path, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def write(path: Path, rows: pd.DataFrame, origin: dict[str, Any], look: dict[str, Any], formats: Sequence[str]) -> list[Path]:
-    """Draws rows as their origin says in a look (fields of ``Look``); writes ``path`` with each format's ending and, as .txt, a caption."""
+    """Draws rows as their origin says in a look (fields of ``Look``); writes ``path`` with each format's ending and, as .txt, a caption.
+
+    Raises :class:`FigureError` for a width that is too small, with the least that fits.
+    """
     style.use(**look)
-    files = figure_files.picture(figure_files.draw_again(rows, origin), path, formats)
+    try:
+        files = figure_files.picture(figure_files.draw_again(rows, origin), path, formats)
+    except style.TooSmall as error:
+        widths = range(5 * math.ceil(5.08 * look["width"]), WIDEST, 5) if look.get("width") else ()
+        least = bisect_left(widths, True, key=lambda width: fits(rows, origin, look | {"width": width / UNITS["mm"]}))
+        if least == len(widths):
+            raise
+        raise FigureError(
+            f"{path.name}: its panels or labels do not fit into this width; take {widths[least]}mm or more, or a smaller font"
+        ) from error
     write_text(text := path.with_name(f"{path.name}.txt"), figure_files.caption(path.name, rows, origin) + "\n")
     return [*files, text]
+
+
+def fits(rows: pd.DataFrame, origin: dict[str, Any], look: dict[str, Any]) -> bool:
+    """Whether a figure in a look fits into its width."""
+    style.use(**look)
+    try:
+        style.fit(figure_files.draw_again(rows, origin))
+    except style.TooSmall:
+        return False
+    finally:
+        plt.close("all")
+    return True
 
 
 def chosen(rows: pd.DataFrame, panels: Sequence[str]) -> pd.DataFrame:

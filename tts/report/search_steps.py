@@ -12,7 +12,7 @@ from tts.analysis.search_losses import WON, at_step, last_right, lost
 from tts.report.figure_files import drawing
 from tts.report.figure_settings import COLUMN
 from tts.report.search_tree import RIGHT, shade
-from tts.report.style import GAP, place_legend, points, width_of
+from tts.report.style import GAP, TooSmall, place_legend, points, sized, width_of
 from tts.tasks.extraction import boxed_answer
 
 COLUMNS, ROWS, LINES = 8, 20, 2  # of the drawing, and of what a box shows below a step's operation
@@ -39,8 +39,11 @@ def draw(rows: pd.DataFrame, title: str) -> Figure:
     columns = [column[(np.arange(len(column)) < ROWS) | column["path"].isin(missed)] for column in every]
     places = {row.path: (step, -place, row.copies) for step, column in enumerate(columns) for place, row in enumerate(column.itertuples())}
     figure, ax = plt.subplots(figsize=(2 * COLUMN + GAP, 1))
-    room = _WIDTH * width_of(figure) / max(len(columns), 4) / points(_LETTER)  # letters of one point that a box has room for
+    wide, room = (_WIDTH * w / max(len(columns), 4) / points(_LETTER) for w in (figure.get_figwidth(), width_of(figure)))  # letters of 1 pt
     texts = {row.path: _lines(row.text, room) for column in columns for row in column.itertuples()}
+    if sized() and any(texts[row.path][0] != _lines(row.text, max(wide, room))[0] for column in columns for row in column.itertuples()):
+        plt.close(figure)
+        raise TooSmall("steps of the search do not fit into this size: choose a larger one, or a smaller font")
     lines = max(2, *map(len, texts.values()))
     height = max(len(column) for column in columns) + any(len(a) < len(b) for a, b in zip(columns, every))
     figure.set_figheight(points(0.085 * lines + 0.09) * height + points(0.8))

@@ -27,8 +27,13 @@ GAP = 0.25  # inches between two columns
 _NARROWEST = 1.4  # inches of a panel in a figure of a chosen width
 _CLOSE = 0.01  # inches by which a figure's width may miss its column's
 UNDEFINED = "no interval: too few problems"
+CELL = "cell"  # the label of a text in a table's cell, which may touch no other
 RULES = "over rules: lowest to highest"
 _look = Look()
+
+
+class TooSmall(ValueError):
+    """A figure does not fit into a chosen size."""
 
 
 def use(**look: Any) -> None:
@@ -50,6 +55,11 @@ def points(size: float) -> float:
     return size * _look.font_size / SIZE
 
 
+def sized() -> bool:
+    """Whether the look has a size of whole figures, into which they have to fit."""
+    return bool(_look.width or _look.height)
+
+
 def width_of(figure: Figure) -> float:
     """Inches that a saved figure is wide: as the look says, else one column, or two with their gap if it is laid out over 1.5 wide."""
     return _look.width or (_look.column_width if figure.get_figwidth() <= 1.5 * COLUMN else 2 * _look.column_width + GAP)
@@ -58,14 +68,14 @@ def width_of(figure: Figure) -> float:
 def fit(figure: Figure) -> None:
     """Makes a figure as wide as :func:`width_of` says, and as high as the look; titles and labels that are too long are wrapped.
 
-    Raises ``ValueError`` where its panels do not fit into a chosen size.
+    Raises :class:`TooSmall` where its panels do not fit into a chosen size, or its titles, labels or cells then overlap.
     """
     target = np.array([width_of(figure), _look.height or np.nan])
     size = np.array([target[0], _look.height or figure.get_figheight() * (1 if _look.width else _look.column_width / COLUMN)])
     for ax in figure.axes:
         for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
             text.set_wrap(text is not ax.title or "\n" not in text.get_text())  # which is wrapped already
-    for _ in range(8 if _look.height or _look.width else 3):  # what stands beside the axes is part of the size
+    for _ in range(8 if sized() else 3):  # what stands beside the axes is part of the size
         figure.set_size_inches(*size)
         with warnings.catch_warnings(record=True) as said:  # of axes for which there is no room
             TightLayoutEngine().execute(figure)  # figure.tight_layout() leaves an engine behind, for which saving draws everything twice
@@ -73,8 +83,21 @@ def fit(figure: Figure) -> None:
         if (np.abs(missing) < _CLOSE).all():
             break
         size = np.fmax(size + missing, target / 3)
-    if (_look.height or _look.width) and (said or (missing < -5 * _CLOSE).any()):
-        raise ValueError("the figure's panels do not fit into this size: choose a larger one, fewer panels, or a smaller font")
+    if sized() and (said or (missing < -5 * _CLOSE).any() or overlap(figure)):
+        raise TooSmall("the figure's panels do not fit into this size: choose a larger one, fewer panels, or a smaller font")
+
+
+def overlap(figure: Figure) -> bool:
+    """Whether two titles, axis labels, tick labels or texts of a table's cells overlap by more than a point."""
+    texts = [figure._suptitle] if figure._suptitle else []  # type: ignore[attr-defined]
+    for ax in filter(lambda ax: ax.axison, figure.axes):
+        texts += [ax.title, ax.xaxis.label, ax.yaxis.label, *(text for text in ax.texts if text.get_label() == CELL)]
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            texts += [label for label, at in zip(axis.get_ticklabels(), axis.get_ticklocs()) if low <= at <= high and label.get_visible()]
+    boxes = np.array([text.get_window_extent().extents for text in texts if text.get_text().strip()]).reshape(-1, 4)
+    shared = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    return bool((np.triu((shared > figure.dpi / 72).all(axis=-1), 1)).any())
 
 
 def drawn(figure: Figure) -> Bbox:
