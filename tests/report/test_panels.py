@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection, PolyCollection
+from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 
 from tts.claims import findings
-from tts.report import comparison_plots, plots, real_models, style
+from tts.report import comparison_plots, plots, real_models, search_steps, style
 from tts.report.style import RULES, UNDEFINED, Percent, legend_below
 from tts.search.registry import METHODS
 
@@ -23,6 +24,7 @@ SIZES = {policy: 10 ** (4 + place) for place, policy in enumerate(POLICIES)}
 HELD = {"accuracy": 0.4, "low": 0.3, "high": 0.55}
 SPREAD = {"lowest": 0.2, "highest": 0.625}
 SETS = ["MATH-500", "AIME24"]
+BETWEEN = {"difference": 0.1, "low": -0.1, "high": 0.2, "verdict": "undecided"}
 FULL = "full run (committed): 950 problems of a problem set, 2 seeds"
 
 
@@ -338,3 +340,22 @@ def test_the_size_curve_says_how_far_open_pairs_reach():
     assert ax.get_title() == "a: ahead nowhere, not behind nowhere"
     [ax] = comparison_plots.size_curve(rows.iloc[:0]).axes
     assert "no two policies" in ax.texts[0].get_text()
+
+
+def test_a_prm_has_one_colour_in_every_figure():
+    figure, axes = plt.subplots(1, 2)
+    plots.quality_against_accuracy(rows(HELD | {"parameters": 3e4}, prm=PRMS).assign(f1=[0.8, 0.3, 0.5]), (10, 20), axes[0])
+    plots.lines_per_prm(rows(prm=PRMS[::-1], n=[1, 2]), "n", "accuracy", axes[1])
+    marks = {mark.get_label(): mark.get_facecolor()[0].tolist() for mark in axes[0].collections if not mark.get_label().startswith("_")}
+    lines = {line.get_label(): list(to_rgba(line.get_color())) for line in axes[1].lines}
+    assert marks == lines and len(lines) == len(PRMS)
+
+
+def test_legends_list_only_verdicts_that_occur():
+    forest = comparison_plots.claims_forest(claims_rows := rows(BETWEEN | {"source": "", "made_by": "study"}, claim=["a"], problems=SETS))
+    told = {text.get_text() for text in forest.legends[0].get_texts()}
+    assert "undecided" in told and not told & {"supported", "contradicted"} and len(claims_rows) == 2
+
+
+def test_a_step_of_a_search_is_wrapped_without_a_line_of_brackets():
+    assert search_steps._lines("34+47=81;29+((81+27)+(34+47))", 95) == ["34+47=81", "29+((81+27)+(", "34+47))"]

@@ -24,6 +24,7 @@ from tts.search.registry import method_of
 
 VERDICTS = {"supported": ("C0", "o"), "undecided": ("#7f7f7f", "s"), "contradicted": ("C1", "v")}
 VERDICT_FIELDS = {"supported": "#a9cfe8", "contradicted": "#f3bd8b", "undecided": "#e9e6d8", "not tested": "#f6f6f6"}
+LIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 LABELS, LETTERS = 172, 52  # points that the ledger's statements take, and the letters of a line of theirs
 STATEMENT_SIZE, NAME_SIZE = 6, 4.5  # font sizes of statements and of the claims' identifiers; as points() takes them, like LABELS
 PARTS = {
@@ -55,7 +56,7 @@ def difference_map(rows: pd.DataFrame, ax: Axes) -> None:
     image = ax.imshow(differences, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
     for row in rows.itertuples():
         x, y, difference = larges.index(row.large), smalls.index(row.small), 100 * row.difference
-        colour = "white" if abs(difference) > 0.6 * limit else "black"
+        colour = "white" if np.dot(image.to_rgba(difference)[:3], LIGHTNESS) < 0.6 else "black"
         weight = "bold" if row.verdict == "supported" else "normal"
         text = f"{difference:+.1f}\n[{100 * row.low:+.0f}, {100 * row.high:+.0f}]".replace("-", "\N{MINUS SIGN}")
         if row.verdict == "undecided":
@@ -77,7 +78,8 @@ def forest(rows: pd.DataFrame, ax: Axes, scale: float = 100, margin: float = 0, 
         of = placed[placed["verdict"] == name]
         ax.plot(scale * of[["low", "high"]].T, [of["place"]] * 2, color=colour, linewidth=1.0)
         ax.plot(scale * of["difference"], of["place"], color=colour, marker=marker, markersize=size, linestyle="none")
-        ax.plot([], [], color=colour, marker=marker, linewidth=1.0, label=name)
+        if len(of):
+            ax.plot([], [], color=colour, marker=marker, linewidth=1.0, label=name)
     ax.set_yticks(range(len(rows)), rows["label"])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
@@ -229,7 +231,8 @@ def ledger(table: pd.DataFrame) -> Figure:
     )
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    place_legend(figure, {verdict: Patch(color=colour) for verdict, colour in VERDICT_FIELDS.items()}, 4)
+    held = set(table[table["scope"].isin(scopes)]["verdict"])
+    place_legend(figure, {name: Patch(color=colour) for name, colour in VERDICT_FIELDS.items() if name in held}, 4)
     return figure
 
 
@@ -248,11 +251,12 @@ def _label_row(y: int, lines: list[str], name: str, ax: Axes) -> None:
 def contrast_by_rule(rows: pd.DataFrame) -> Figure:
     """:func:`forest` of each claim's contrast under each selection rule, one panel a claim; ``rows``: one scope's of ``by_rule``."""
     rules = rows["rule"].unique()
+    by_interval = np.select([rows["low"] > rows["margin"], rows["high"] < rows["margin"]], ["supported", "contradicted"], "undecided")
+    rows = rows.assign(verdict=by_interval)
 
     def draw(part: pd.DataFrame, ax: Axes) -> None:
         scale, margin = 1 if part["unit"].iloc[0] == "ratio" else 100, part["margin"].iloc[0]
-        verdicts = np.select([part["low"] > margin, part["high"] < margin], ["supported", "contradicted"], "undecided")
-        placed = part.assign(difference=part["estimate"], verdict=verdicts).set_index("rule").reindex(rules).reset_index(names="label")
+        placed = part.assign(difference=part["estimate"]).set_index("rule").reindex(rules).reset_index(names="label")
         forest(placed, ax, scale, margin, 3.5)
         for own in placed[placed["label"] == findings.OWN_BEST].itertuples():
             ax.plot(scale * own.difference, own.Index, color=VERDICTS[own.verdict][0], marker="D", markersize=5)
@@ -267,7 +271,11 @@ def contrast_by_rule(rows: pd.DataFrame) -> Figure:
         ax.tick_params(labelsize=points(5.5))
         unit = {"points": "points", "share": "%", "ratio": "times"}[part["unit"].iloc[0]]
         ax.set_xlabel(unit, loc="right", labelpad=1, fontsize=points(6))
-    looks = {f"{verdict} by the interval": Line2D([], [], color=colour, marker=marker) for verdict, (colour, marker) in VERDICTS.items()}
+    looks = {
+        f"{verdict} by the interval": Line2D([], [], color=colour, marker=marker)
+        for verdict, (colour, marker) in VERDICTS.items()
+        if verdict in by_interval
+    }
     looks["each method's own best rule"] = Line2D([], [], color="0.3", marker="D", linestyle="none")
     place_legend(figure, looks, 4)
     return figure
@@ -287,8 +295,14 @@ def size_curve(rows: pd.DataFrame) -> Figure:
             at, spread = of["times"], 100 * np.abs(of[["low", "high"]].sub(of["difference"], axis=0)).T
             look: dict[str, Any] = {"color": f"C{number}", "marker": "os^v"[number % 4], "linestyle": "none"}
             ax.errorbar(at, 100 * of["difference"], spread, color=f"C{number}", linestyle="none", elinewidth=0.7, alpha=0.6)
-            ax.plot(at[of["open"]], 100 * of["difference"][of["open"]], **look, label=f"{short(name)}: neither outcome is certain")
-            ax.plot(at[~of["open"]], 100 * of["difference"][~of["open"]], **look, markerfacecolor="white", label=f"{short(name)}: one is")
+            ax.plot(at[of["open"]], 100 * of["difference"][of["open"]], **look, label=f"{short(name)}: outcome open before")
+            ax.plot(
+                at[~of["open"]],
+                100 * of["difference"][~of["open"]],
+                **look,
+                markerfacecolor="white",
+                label=f"{short(name)}: certain before",
+            )
         log_x(ax)
 
     parts = []
@@ -298,7 +312,7 @@ def size_curve(rows: pd.DataFrame) -> Figure:
         parts.append((f"{scope}: ahead up to {ahead:.3g}×, not behind up to {level:.3g}×".replace("up to nan×", "nowhere"), part))
     if not parts:
         return _without("no two policies of different sizes ran with a PRM")
-    return panels(parts, draw, ("times the size", "TTS minus CoT of the larger (points)"), 2.6, legend=2)
+    return panels(parts, draw, ("times the size", "TTS minus CoT (points)"), 2.6, legend=2)
 
 
 def _without(reason: str) -> Figure:

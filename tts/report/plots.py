@@ -31,6 +31,11 @@ def look_of(method: Method) -> dict[str, Any]:
     return {"label": method.label, "color": method.colour, "marker": method.marker}
 
 
+def colours_of(prms: Iterable[str]) -> dict[str, str]:
+    """A colour for each PRM, by the order of their names, so that figures of the same PRMs agree."""
+    return {prm: f"C{number}" for number, prm in enumerate(sorted(set(prms)))}
+
+
 def _per_pair(table: pd.DataFrame, draw: Callable, labels: tuple[str, str], title: str = "") -> Figure:
     """One panel per policy (rows) and PRM (columns); what needs no PRM is in each."""
     prms = [prm for prm in table["prm"].unique() if prm] or [""]
@@ -143,10 +148,11 @@ def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
 def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: Axes) -> None:
     """Accuracy over F1 by :func:`tts.report.tables.quality` (Fig 6); ``fit``: a and b of accuracy = a ln F1 + b, both in per cent."""
     ax.errorbar(rows["f1"], rows["accuracy"], errors(rows, ax), linestyle="none", color="0.6", elinewidth=0.8, zorder=1)
+    colours = colours_of(rows["prm"])
     for row in rows.sort_values("f1").itertuples():
         known = np.isfinite(row.parameters)
         look = {"s": 12 * max(1.0, np.log2(row.parameters / 8000))} if known else {"marker": "x", "s": 24}
-        ax.scatter(row.f1, row.accuracy, **look, zorder=2, label=short(row.prm))
+        ax.scatter(row.f1, row.accuracy, **look, color=colours[row.prm], zorder=2, label=short(row.prm))
     ax.plot([], [], " ", label="larger mark: larger PRM")
     x = np.linspace(rows["f1"].min(), rows["f1"].max(), 50)
     ax.plot(x, (fit[0] * np.log(100 * x) + fit[1]) / 100, color="0.4", linewidth=0.8, linestyle="--")
@@ -159,8 +165,9 @@ def quality_against_accuracy(rows: pd.DataFrame, fit: tuple[float, float], ax: A
 @drawing
 def lines_per_prm(rows: pd.DataFrame, x: str, y: str, ax: Axes) -> None:
     """One line of ``y`` over ``x``, which may be the budget n, per PRM with its band. ``rows``: columns prm, ``x``, ``y``, low, high."""
+    colours = colours_of(rows["prm"])
     for prm, part in rows.groupby("prm", sort=False):
-        line(part, x, ax, y, 0.1, marker="o", markersize=3, label=short(prm))
+        line(part, x, ax, y, 0.1, marker="o", markersize=3, color=colours[prm], label=short(str(prm)))
     legend_below(ax.figure, ax)
     if x == "n":
         over_budget(ax)

@@ -62,7 +62,7 @@ def draw(rows: pd.DataFrame, title: str) -> Figure:
     ax.set(xlim=(-0.5, max(len(columns), 4) - 0.5), ylim=(-height + 0.4, 1.2))
     ax.axis("off")
     ax.set_title(f"{title}\n{loss}", parse_math=False)  # a problem's LaTeX need not be what matplotlib can set
-    place_legend(figure, _legend(bool(missed)), 6)
+    place_legend(figure, _legend(bool(missed)), 5)
     return figure
 
 
@@ -79,7 +79,7 @@ def _box(row, x: int, y: int, lost: bool, texts: list[str], lines: int, ax: Axes
     for number, (text, at) in enumerate(zip([f"{mark} {texts[0]}", *texts[1:]], heights)):
         size = points(_REST if number else _STEP)
         ax.text(x - _WIDTH / 2 + 0.02, at, text, fontsize=size, family="monospace", color=colour, parse_math=False, **look)
-    ax.text(x + _WIDTH / 2 - 0.02, heights[-1], score, ha="right", fontsize=points(_REST), color=colour, **look)
+    ax.text(x + _WIDTH / 2 - 0.05, heights[-1], score, ha="right", fontsize=points(_REST), color=colour, **look)
     if row.copies > 1:
         ax.text(x + _WIDTH / 2 + 0.01, y, f"×{row.copies}", fontsize=points(_REST), color="0.4", **look)
 
@@ -94,7 +94,8 @@ def _lines(text: str, room: float) -> list[str]:
     lines, rest = [operation[:longest] or "(end)"], operation[longest:] + rest
     if len(rest) > (most := LINES * letters - 5):  # the last line has the score beside it
         rest = rest[: most - 1] + "…"
-    return lines + [rest[at : at + letters] for at in range(0, len(rest), letters)]
+    size = -(-(len(rest) + 5) // -(-(len(rest) + 5) // letters))  # even lines, none of a bracket alone
+    return lines + [rest[at : at + size] for at in range(0, len(rest), size)]
 
 
 def _legend(lost: bool) -> dict:
@@ -105,4 +106,6 @@ def _legend(lost: bool) -> dict:
         "way to the answer": Line2D([], [], color="black", linewidth=1.2),
         "right so far": Line2D([], [], linestyle="none", marker="$✓$", color="black"),
         "wrong": Line2D([], [], linestyle="none", marker="$✗$", color="black"),
+        "n equal siblings": Line2D([], [], linestyle="none", marker="$×n$", markersize=10, color="0.4"),
+        **{f"PRM score {score:g}": Patch(facecolor=shade(score)) for score in (0, 0.5, 1)},
     }
