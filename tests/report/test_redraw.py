@@ -168,13 +168,15 @@ def test_a_figure_of_84_mm_in_another_font_with_two_panels(study, tmp_path, monk
     ("options", "message"),
     [
         (["--width", "84"], "--width 84: give a number with its unit, in, cm, mm or pt"),
+        (["--width", "0mm"], "--width 0mm: give 1 to 60 inches"),
         (["--width", "3mm"], "--width 3mm: give 1 to 60 inches"),
         pytest.param(["--height", "1in"], "the figure's panels do not fit into this size", marks=pytest.mark.slow),
         pytest.param(
             ["--width", "1in"], "tts_methods_pocket-main: its panels or labels do not fit into this width", marks=pytest.mark.slow
         ),
         (["--font", "STIXGenerel"], "no font 'STIXGenerel' is installed; near it: STIXGeneral"),
-        (["--font", "Times New Romantic"], "near it: STIXGeneral; or give a font's file"),
+        (["--font", "Times New Romantic"], "near it: STIXGeneral, DejaVu Serif; or give a font's file"),
+        (["--font", "Garamond"], "near it: STIXGeneral, DejaVu Serif; or give a font's file"),
         (["--format", "gif,pdf"], "gif is unknown; give some of pdf, pgf, svg, png, eps"),
         (["--format", "pgf"], "there is no xelatex, lualatex or pdflatex"),
         (
@@ -206,6 +208,15 @@ def test_figures_are_listed_and_near_names_said(study, tmp_path):
     (tmp_path / "own.json").write_text("{}")
     with pytest.raises(ValueError, match="drawn by an earlier version, or by code of its own; run its notebook once more"):
         figure_files.draw_again(*redraw.load(tmp_path, "own"))
+
+
+def test_without_a_study_what_to_do_is_said_and_a_ledger_is_no_figure(tmp_path):
+    said = f"no figures in {tmp_path}: run 'make reproduce' first, or give --figures FOLDER"
+    assert [str(asked(tmp_path, tmp_path, *name).exception) for name in ([], ["sizes"])] == [said, said]
+    (tmp_path / "ledger.csv").write_text("claim\ntitle\n")
+    (tmp_path / "ledger.json").write_text("[]")
+    assert "ledger is a table: give --table latex or markdown" in str(asked(tmp_path, tmp_path, "ledger").exception)
+    assert asked(tmp_path, tmp_path, "ledger", "--table", "markdown").output.splitlines()[-1] == "| title |"
 
 
 @pytest.mark.parametrize(("text", "length"), [("84mm", 84 / 25.4), ("3.3in", 3.3), ("2.54 cm", 1.0), ("240pt", 240 / 72), ("", None)])

@@ -1,5 +1,6 @@
 """What of the look of figures is to be chosen, and checked without matplotlib, which takes a second to import."""
 
+import re
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,7 +10,8 @@ from pydantic import BaseModel, Field, field_validator
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 COLUMN = 3.3  # inches of the column that figures are laid out for
 SIZE = 8.0  # points of the font that they are laid out for
-_TIMES = ("Times New Roman", "Times", "Nimbus Roman", "Liberation Serif", "TeX Gyre Termes", "Tinos", "STIXGeneral")
+_SERIFS = ("Times New Roman", "Times", "Nimbus Roman", "Liberation Serif", "TeX Gyre Termes", "Tinos", "STIXGeneral", "DejaVu Serif")
+_SERIF = "Times|Roman|Serif|Garamond|Palatino|Georgia|Cambria|Minion|Baskerville|Caslon|Bookman|Century|Charter|Libertine|Modern"
 
 
 class Look(BaseModel, extra="forbid"):
@@ -62,5 +64,9 @@ def font_family(font: str) -> str:
                 fontManager.addfont(path)
     if font in (names := fontManager.get_font_names()):
         return font
-    near = [name for name in _TIMES if name in names and "Times" in font] or get_close_matches(font, names, 5, 0.4) or sorted(names)
+    near = (
+        [name for name in _SERIFS if name in names and re.search(_SERIF, font, re.I)]
+        or get_close_matches(font, names, 5, 0.4)
+        or sorted(names)
+    )
     raise ValueError(f"no font {font!r} is installed; near it: {', '.join(near[:5])}; or give a font's file")

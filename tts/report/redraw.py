@@ -33,6 +33,7 @@ LATEX = str.maketrans(
 )
 IN_UNITS = {"estimate", "low", "high", "margin", "least", "most"}  # of a claim, whose unit is in its row
 BEHIND = ["estimate", "low", "high", "unit", "bound"]  # the contrast of a claim tells them
+NO_STUDY = "no figures in {}: run 'make reproduce' first, or give --figures FOLDER"
 FORMATS = ("pdf", "pgf", "svg", "png", "eps")
 CHOOSERS = ("panel", "scope", "size", "tree", "problems", "policy", "prm", "pair")  # columns that panels are chosen by, the first that fits
 
@@ -47,14 +48,16 @@ def inches(option: str, text: str) -> float | None:
     if text and not found:
         raise FigureError(f"{option} {text}: give a number with its unit, in, cm, mm or pt; say 3.3in or 84mm")
     length = float(found[1]) / UNITS[found[2]] if found else None
-    if length and not SMALLEST <= length <= LARGEST:
+    if length is not None and not SMALLEST <= length <= LARGEST:
         raise FigureError(f"{option} {text}: give {SMALLEST:g} to {LARGEST:g} inches; 1 in is 25.4 mm or 72 pt")
     return length
 
 
 def listed(folder: Path) -> list[str]:
     """A line for each figure in a folder: its name and what it shows."""
-    return [f"{name}: {figure_files.shows(name, load(folder, name)[1])['shows']}" for name in names(folder)]
+    if not (known := names(folder)):
+        raise FigureError(NO_STUDY.format(folder))
+    return [f"{name}: {figure_files.shows(name, load(folder, name)[1])['shows']}" for name in known]
 
 
 def names(folder: Path) -> list[str]:
@@ -65,10 +68,10 @@ def names(folder: Path) -> list[str]:
 def load(folder: Path, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A figure's rows and origin, or the ledger's rows. Raises :class:`FigureError` where there is none of that name."""
     if name not in (known := names(folder)):
-        near = get_close_matches(name, known, 3) or known
-        raise FigureError(f"no figure {name!r} in {folder}" + (f"; did you mean {', '.join(near)}?" if near else ", which holds none"))
+        near = ", ".join(get_close_matches(name, known, 3) or known)
+        raise FigureError(f"no figure {name!r} in {folder}; did you mean {near}?" if near else NO_STUDY.format(folder))
     if name == "ledger":  # which is written without a figure
-        return pd.read_csv(folder / "ledger.csv"), {"figure": {"draw": "comparison_plots.ledger", "arguments": (), "named": {}}}
+        return pd.read_csv(folder / "ledger.csv"), {}
     return figure_files.read(folder, name)
 
 
@@ -77,6 +80,8 @@ def write(path: Path, rows: pd.DataFrame, origin: dict[str, Any], look: dict[str
 
     Raises :class:`FigureError` for a width that is too small, with the least that fits.
     """
+    if path.name == "ledger":
+        raise FigureError("ledger is a table: give --table latex or markdown; the figure of its verdicts is findings")
     style.use(**look)
     try:
         files = figure_files.picture(figure_files.draw_again(rows, origin), path, formats)

@@ -45,7 +45,9 @@ def use(**look: Any) -> None:
     large = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "figure.titlesize"), _look.font_size)
     fonts: dict[str, Any] = {}
     if _look.font:  # signs that it lacks are taken from the second one
-        mathematics = {f"mathtext.{kind}": _look.font + style for kind, style in (("rm", ""), ("it", ":italic"), ("bf", ":bold"))}
+        mathematics = {
+            f"mathtext.{kind}": _look.font + style for kind, style in (("rm", ""), ("it", ":italic"), ("bf", ":bold"), ("cal", ""))
+        }
         fonts = {"font.family": [_look.font, "DejaVu Sans"], "mathtext.fontset": "custom"} | mathematics
     plt.rcParams.update(small | large | fonts | {"axes.prop_cycle": cycler(color=colours(_look.palette))})
 
