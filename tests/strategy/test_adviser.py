@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+import numpy as np
 import pytest
 
 from tts.analysis.accuracy import Results
@@ -48,8 +49,51 @@ def test_a_budget_buys_the_best_that_it_can_pay_for(plan):
         for found in plan.within(budget, unit):
             rivals = [e for e in plan.entries if e.difficulty == found.difficulty and e.cost(unit) <= budget]
             assert found.cost(unit) <= budget and found.accuracy == max(e.accuracy for e in rivals)
-    with pytest.raises(adviser.StrategyError, match="a budget of 1 samples buys nothing for easy problems; the least is 4"):
-        plan.within(1, "samples")
+    with pytest.raises(adviser.StrategyError, match="a budget of 0.5 samples buys nothing; the least of a strategy for easy problems is 4"):
+        plan.within(0.5, "samples")
+    with pytest.raises(adviser.StrategyError, match=r"a budget of 2 samples buys one greedy solution \(CoT\), \d+.\d%; the least"):
+        plan.within(2, "samples")
+
+
+def test_the_budgets_that_were_run_are_said(plan):
+    said = {budget: plan.bought(budget, "samples") for budget in (4, 15, 1000)}
+    assert said[4] == "N = 4, 16 were run; 4 samples pay for N = 4 at most"
+    assert said[15].endswith("15 samples pay for N = 4 at most") and said[1000].endswith("1000 samples pay for N = 16 at most")
+
+
+def test_the_advice_is_compared_with_what_needs_no_strategy(plan):
+    """Four problems of each difficulty, of which the advice solves 3, 2 and 0; CoT solves these and a hard one."""
+    entries = [plan.entries[0].model_copy(update={"difficulty": name}) for name in ("easy", "medium", "hard")]
+    right = {4: [0, 1, 1] + [0, 1, 1] + [0, 1, 0] + [0, 0, 0]}
+    cot = plan.plain[0].model_copy(update={"right": [*right[4][:9], 1, 0, 0]})
+    votes = [adviser.Plain(name=f"majority voting, N = {n}", right=[n / 16] * 12, cost={"samples": n}) for n in (4, 16)]
+    held = {"entries": entries, "right": right, "predicted": ["hard", "easy", "medium"] * 4, "plain": [cot, *votes]}
+    said = plan.model_copy(update=held).overall(4, "samples")
+    assert (
+        said.startswith("accuracy 41.7% [")
+        and " on 12 problems; not decidedly better than one greedy solution (CoT), 50.0% (-8.3 [" in said
+    )
+    assert "; not decidedly better than majority voting, N = 4, 25.0% (+16.7 [" in said and "N = 16" not in said
+    assert "; decidedly worse than majority voting, N = 16, 100.0% (-58.3 [" in plan.model_copy(update=held).overall(16, "samples")
+    held["plain"] = [cot.model_copy(update={"right": [0] * 12})]
+    assert "; decidedly better than one greedy solution (CoT), 0.0% (+41.7 [" in plan.model_copy(update=held).overall(4, "samples")
+
+
+def test_entries_of_two_budgets_are_put_together(plan):
+    """At N = 4 all easy problems are solved and no other; at N = 16 all but the easy ones, which stay with N = 4."""
+    accuracy = {("easy", 4): 1, ("medium", 4): 0, ("hard", 4): 0, ("easy", 16): 0, ("medium", 16): 1, ("hard", 16): 1}
+    entries = [e.model_copy(update={"accuracy": accuracy[e.difficulty, e.n]}) for e in plan.entries]
+    right = {n: [accuracy[name, n] for name in plan.predicted] for n in (4, 16)}
+    both = plan.model_copy(update={"entries": entries, "right": right})
+    assert both.overall(4, "samples").startswith("accuracy 33.3% [") and both.overall(16, "samples").startswith("accuracy 100.0% [")
+
+
+def test_the_parts_make_the_whole(plan):
+    for e in plan.entries:
+        inside = np.array(plan.predicted) == e.difficulty
+        assert inside.sum() == e.problems and np.array(plan.right[e.n])[inside].mean() == pytest.approx(e.accuracy)
+    assert [(p.cost["samples"], len(p.right)) for p in plan.plain] == [(1, 24), (4, 24), (16, 24)]
+    assert [p.name.split()[0] for p in plan.plain] == ["one", "majority", "majority"]
 
 
 def test_it_solves_a_problem_and_says_what_it_cost(plan, file):
@@ -71,7 +115,7 @@ def test_it_solves_a_problem_and_says_what_it_cost(plan, file):
             lambda c: c["strategies"][0]["policy"].update(name="policy-6k"),
             "holds no strategy for policy-20k with implicit:policy-51k; it holds",
         ),
-        (lambda c: c.update(version=0), r"is not a strategy file \(version: Input should be 1 \(given: 0\)\); write it again"),
+        (lambda c: c.update(version=1), r"not a strategy file of this version \(version: Input should be 2 \(given: 1\)\); run `python"),
         (lambda c: c["strategies"][0].update(entries="none"), "is not a strategy file"),
         (lambda c: c.pop("strategies"), "is not a strategy file"),
     ],
@@ -121,11 +165,17 @@ def test_from_the_command_line(file, capsys, monkeypatch):
         return stopped.value.code, printed.out, printed.err
 
     code, out, _ = run("advise", "--budget", "16")
-    assert code == 0 and "easy:" in out and "hard:" in out and "N = " in out
+    assert (
+        code == 0
+        and "easy:" in out
+        and "hard:" in out
+        and "all: accuracy " in out
+        and "N = 4, 16 were run; 16 samples pay for N = 16" in out
+    )
     code, out, _ = run("solve", "7,+8=?", "--budget", "16")
-    assert code == 0 and "answer: 15" in out and "policy tokens" in out
-    code, _, err = run("advise", "--budget", "1")
-    assert code == 2 and err.startswith("error: a budget of 1 samples buys nothing") and "Traceback" not in err
+    assert code == 0 and "answer: 15" in out and "policy tokens" in out and "16 samples pay for N = 16" in out
+    code, _, err = run("advise", "--budget", "0.5")
+    assert code == 2 and err.startswith("error: a budget of 0.5 samples buys nothing") and "Traceback" not in err
 
 
 def test_a_model_in_a_folder_may_be_named_from_where_one_is(plan, tmp_path, capsys, monkeypatch):

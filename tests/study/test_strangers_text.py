@@ -135,7 +135,7 @@ def test_command_line(tmp_path):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_an_answer_on_a_terminal(text, monkeypatch):
     entry = SimpleNamespace(difficulty="easy", method="dvts", n=4)
-    monkeypatch.setattr(adviser, "load", lambda *asked: None)
+    monkeypatch.setattr(adviser, "load", lambda *asked: SimpleNamespace(bought=lambda *budget: ""))
     monkeypatch.setattr(adviser, "solve", lambda *asked: adviser.Solution(text, (text, text), 0.5, entry, 1, 1))
     done = CliRunner().invoke(cli.app, ["solve", text, "--policy", "a", "--prm", "b"], catch_exceptions=False)
     assert done.exit_code == 0 and all(c.isprintable() or c == "\n" for c in done.output), done.output

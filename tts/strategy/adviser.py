@@ -6,9 +6,9 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
 
-from tts.analysis import costs, flops
+from tts.analysis import costs, flops, stats
 from tts.analysis.accuracy import Results
 from tts.common.files import write_text
 from tts.generate import recorded
@@ -23,6 +23,7 @@ from tts.strategy.compute_optimal import fit
 from tts.tasks.selection import AGGREGATES, VOTES, Rule, aggregates
 
 Unit = Literal["samples", "tokens", "flops"]
+Difficulty = Literal["easy", "medium", "hard"]
 
 
 class StrategyError(ValueError):
@@ -30,7 +31,8 @@ class StrategyError(ValueError):
 
 
 Share = Annotated[float, Field(ge=-1e-9, le=1 + 1e-9)]  # means and products of floats may miss the ends
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+Unknown = BeforeValidator(lambda value: None if value != value else value)  # NaN
+Amount = Annotated[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, Unknown]
 
 
 class Limits(BaseModel, extra="forbid"):
@@ -43,10 +45,21 @@ class Limits(BaseModel, extra="forbid"):
     max_steps: int = Field(ge=1)
 
 
+class Plain(BaseModel, extra="forbid"):
+    """What needs no strategy: one solution, or majority voting."""
+
+    name: str  # in words, with N
+    right: list[Share]  # expected accuracy on each problem
+    cost: dict[Unit, Amount]  # mean per problem, as of :class:`Entry`
+
+    def __str__(self) -> str:
+        return f"{self.name}, {np.mean(self.right):.1%}"
+
+
 class Entry(BaseModel, extra="forbid"):
     """What to do with problems of one predicted difficulty at one budget, and what that gave."""
 
-    difficulty: Literal["easy", "medium", "hard"]
+    difficulty: Difficulty
     method: str
     aggregate: Literal["", *AGGREGATES]  # empty for majority voting
     vote: Literal[*VOTES]
@@ -85,6 +98,9 @@ class Strategy(BaseModel, extra="forbid"):
     aggregate: Literal[*AGGREGATES]  # of the scores that are averaged
     learnt_on: dict[str, int]  # problem sets and their number of problems
     entries: list[Entry] = Field(min_length=1)
+    predicted: list[Difficulty]  # of each problem
+    right: dict[int, list[Share]]  # cross-fitted accuracy on each problem, by N
+    plain: list[Plain]  # by rising N
 
     def difficulty(self, score: float) -> str:
         """Difficulty of a problem whose first samples have this mean score."""
@@ -101,15 +117,43 @@ class Strategy(BaseModel, extra="forbid"):
             affordable = [e for e in entries if e.cost(unit) <= budget]
             if entries and not affordable:
                 least = min(e.cost(unit) for e in entries)
-                raise StrategyError(f"a budget of {budget:g} {unit} buys nothing for {name} problems; the least is {least:.3g}")
+                instead = " or ".join(map(str, self.rivals(budget, unit))) or "nothing"
+                raise StrategyError(
+                    f"a budget of {budget:g} {unit} buys {instead}; the least of a strategy for {name} problems is {least:.3g}"
+                )
             best += sorted(affordable, key=lambda e: (-e.accuracy, e.cost(unit)))[:1]
         return best
+
+    def bought(self, budget: float, unit: Unit) -> str:
+        """Which budgets were run, and the largest of them that a budget pays for, in words."""
+        most = max((e.n for e in self.entries if e.cost(unit) <= budget), default=0)
+        return f"N = {', '.join(map(str, sorted(self.right)))} were run; {budget:g} {unit} pay for N = {most} at most"
+
+    def rivals(self, budget: float, unit: Unit) -> list[Plain]:
+        """One solution, and majority voting with the largest N, where a budget pays for them."""
+        affordable = [p for p in self.plain if (cost := p.cost[unit]) is not None and cost <= budget]
+        return affordable[:1] + affordable[1:][-1:]
+
+    def overall(self, budget: float, unit: Unit) -> str:
+        """Accuracy of :meth:`within` on all problems, each by its predicted difficulty, and paired differences from the rivals, in words.
+
+        Method and rule are cross-fitted; N is not, so that the accuracy is rather too high.
+        """
+        entries = self.within(budget, unit)
+        right = np.select([np.array(self.predicted) == e.difficulty for e in entries], [np.array(self.right[e.n]) for e in entries])
+        found = stats.of_accuracy(right)
+        told = [f"accuracy {found.estimate:.1%} [{found.low:.0%}, {found.high:.0%}] on {len(right)} problems"]
+        for rival in self.rivals(budget, unit):
+            gap = stats.of_difference(right - np.array(rival.right))
+            verdict = {"supported": "decidedly better", "contradicted": "decidedly worse"}.get(stats.verdict(gap), "not decidedly better")
+            told.append(f"{verdict} than {rival} ({100 * gap.estimate:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] points)")
+        return "; ".join(told)
 
 
 class StrategyFile(BaseModel):
     """The content of a strategy file."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     strategies: list[Strategy]
 
 
@@ -119,9 +163,15 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
     candidates = choices.choices(grid.methods)
     scores = results.mean_score(problem_set, policy, prm, peek)
     bins = choices.quantile_bins(scores)
-    entries = []
+    entries, right, plain = [], {}, []
+    alone = ("one greedy solution (CoT)", "cot") if grid.holds(policy, None, "cot", 1) else ("one sample", "pass")
+    for name, method, n in [(*alone, 1), *((f"majority voting, N = {n}", "majority", n) for n in sorted(grid.budgets))]:
+        written = float(results.policy_tokens(problem_set, policy, None, method, n).mean())
+        cost = {"samples": n, "tokens": written, "flops": flops.inference(costs.shape_of(policy).active, written)}
+        plain.append(Plain(name=name, right=results.accuracy(problem_set, policy, None, method, n).tolist(), cost=cost))
     for n in sorted(grid.budgets):
         fitted = fit(choices.values(results, problem_set, policy, prm, n, candidates), bins)
+        right[n] = fitted.values.tolist()
         for name in (name for name in choices.BINS if name in fitted.choice):
             method, rule = candidates[fitted.choice[name]]
             asked, inside = (problem_set, policy, prm, method, n), bins == name
@@ -132,9 +182,8 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
             if method_of(method).guided:
                 spent += flops.inference(costs.shape_of(prm).active, read)
             amounts = {"policy_tokens": written, "prm_tokens": read, "flops": spent}
-            known = {unit: None if np.isnan(amount) else amount for unit, amount in amounts.items()}
             row = {"difficulty": name, "method": method, "n": n, "problems": int(inside.sum())} | rule._asdict()
-            entries.append(Entry(**row, **fitted.of_bin[name].columns(), **known))
+            entries.append(Entry(**row, **fitted.of_bin[name].columns(), **amounts))
     return Strategy(
         policy=Model(policy, weights_of(policy)),
         prm=Model(prm, weights_of(prm)),
@@ -145,6 +194,9 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
         aggregate=grid.aggregate,
         learnt_on={problem_set: grid.problems[problem_set]},
         entries=entries,
+        predicted=bins.tolist(),
+        right=right,
+        plain=plain,
     )
 
 
@@ -161,7 +213,8 @@ def load(path: Path, policy: str, prm: str) -> Strategy:
     try:
         strategies = StrategyFile.model_validate_json(path.read_bytes()).strategies
     except ValidationError as error:
-        raise StrategyError(f"{path} is not a strategy file ({explain(error, Strategy)}); write it again with 05_compute_optimal") from None
+        first = explain(error, Strategy).splitlines()[0]
+        raise StrategyError(f"{path} is not a strategy file of this version ({first}); run `{command}` again") from None
     for strategy in strategies:
         if (strategy.policy.name, strategy.prm.name) == (policy, prm):
             if (strategy.policy.weights, strategy.prm.weights) != (weights_of(policy), weights_of(prm)):

@@ -42,6 +42,7 @@ def advise(policy: Policy, prm: PRM, budget: Budget = 64, unit: Unit = "samples"
             f"policy tokens {shown(e.policy_tokens, '.0f')}, PRM tokens {shown(e.prm_tokens, '.0f')}, FLOPs {shown(e.flops, '.2g')} each"
         )
         console.print(Text.assemble((e.difficulty, "bold"), what))
+    console.print(Text.assemble(("all", "bold"), f": {plan.overall(budget, unit)}\n{plan.bought(budget, unit)}"))
     learnt_on = ", ".join(f"{count} of {name}" for name, count in plan.learnt_on.items())
     console.print(
         f"Learnt on {learnt_on}; accuracies are cross-fitted, with 95 % intervals. A problem is easy where the mean "
@@ -60,12 +61,13 @@ def solve(
     strategy: StrategyFile = None,
 ) -> None:
     """Judges a problem's difficulty from a few samples, spends the budget accordingly, and answers."""
-    found = tts.adviser.solve(_strategy(strategy, policy, prm), tts.Engines(batch=128), problem, budget, unit)
+    plan = _strategy(strategy, policy, prm)
+    found = tts.adviser.solve(plan, tts.Engines(batch=128), problem, budget, unit)
     console.print(printable("\n".join(found.steps)))
     console.print(f"answer: {printable(found.answer) if found.answer is not None else 'none found'}", style="bold")
     console.print(
         f"judged {found.entry.difficulty} (PRM score {found.score:.2f}); ran {found.entry.method} with N = {found.entry.n}; "
-        f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens"
+        f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens; {plan.bought(budget, unit)}"
     )
 
 
