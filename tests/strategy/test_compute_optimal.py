@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from tts.strategy import choices
 from tts.strategy.compute_optimal import FOLDS, efficiency_gain, fit, folds_of, resampled_problems
+from tts.tasks.selection import RULES
 
 
 def by_loops(values, bins, fold, weights, crossed):
@@ -107,6 +111,31 @@ def test_efficiency_gain_is_censored_where_it_must_be():
     assert always.bound == ">" and always.interval.estimate == pytest.approx(4.0)
     never = efficiency_gain([1, 4, 16], majority, 0.01, [4, 16], np.array([[0.2], [0.3]]).repeat(3, 1))
     assert never.bound == "<" and never.interval.estimate == pytest.approx(1.0)
+    assert always.untested == never.untested == ""
+
+
+def test_a_gain_that_cannot_come_out_above_one_says_so():
+    """Majority voting is at its best with 4 samples already, and a search was run with 4 at the fewest."""
+    flat = efficiency_gain([1, 4, 16], np.array([[0.3], [0.5], [0.5]]).repeat(3, 1), 0.01, [4, 16], np.array([[0.4], [0.6]]).repeat(3, 1))
+    assert (str(flat), flat.untested) == ("not tested", "majority is at its best with 4, the fewest are 4")
+
+
+def test_the_strategy_against_majority_voting_by_hand():
+    """Twenty problems: best-of-N solves the first half, beam search the second, majority voting a quarter at either end."""
+    solved = {"best_of_n": np.repeat([1.0, 0], 10), "beam_search": np.repeat([0, 1.0], 10), "majority": np.repeat([1, 0, 1.0], [5, 10, 5])}
+    at, candidates = choices.Setting("set", "policy-6k", "prm", 4), [choices.Choice(m, RULES[0]) for m in ("best_of_n", "beam_search")]
+
+    def gain(count, bins):
+        among = {method: values[:count] for method, values in solved.items()}
+        evidence = SimpleNamespace(accuracy=lambda problem_set, policy, prm, method, n, rule=None: among[method])
+        [(claim, found)] = choices.over_majority(evidence, [at], candidates, {("policy-6k", "prm"): np.array(bins)}).items()
+        assert claim == "Compute-optimal test-time scaling beats majority voting for 6k with prm (predicted difficulty, N = 4)"
+        return found
+
+    told = gain(20, ["easy"] * 10 + ["hard"] * 10)
+    assert told.estimate == pytest.approx(0.5) and told.low > 0
+    assert gain(20, ["easy", "hard"] * 10).estimate <= 0, "bins that say nothing of the problems"
+    assert gain(6, ["easy"] * 6) == "6 problems are too few"
 
 
 def test_a_flat_curve_peaks_early():

@@ -211,8 +211,10 @@ def efficiency(scope: Scope) -> Finding:
         at = choices.Setting(here.problem_sets[0], policy, scope.good_prm, scope.n)
         gain = choices.efficiency(held, at, candidates, here.bins(policy))["in samples"]
         detail = f"{short(policy)} with {short(scope.good_prm)}: {gain}"
-        if gain.peak <= (fewest := min(held.grid.budgets)):  # it could not come out above 1
-            peak = f"majority voting of {short(policy)} is at its best with {gain.peak:g} samples; the fewest of a search are {fewest}"
+        if gain.untested:
+            peak = (
+                f"majority voting of {short(policy)} is at its best with {gain.peak:g} samples; the fewest of a search are {gain.fewest:g}"
+            )
             continue
         findings.append(Finding.of(gain.interval, "ratio", detail, 1.0, bound=gain.bound or "="))
     if not findings:

@@ -1,6 +1,6 @@
 """Difficulty of a problem for a policy, and which method is best for it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from tts.analysis import stats
 from tts.analysis.evidence import Evidence
+from tts.common.names import short
 from tts.search.registry import method_of
 from tts.strategy import compute_optimal
 from tts.tasks.selection import MAJORITY, SCORED, Rule
@@ -102,6 +103,20 @@ def compare(
     return pd.DataFrame({"strategy": name} | common | i.columns() | {"interval": i.method} for name, i in rows.items())
 
 
+def over_majority(
+    evidence: Evidence, places: Sequence[Setting], candidates: Sequence[Choice], bins: Mapping[tuple[str, str], np.ndarray]
+) -> dict[str, stats.Interval | str]:
+    """Claim -> the cross-fitted strategy less majority voting, or why not, with difficulty predicted for each policy and PRM."""
+    found: dict[str, stats.Interval | str] = {}
+    for at in places:
+        difficulty, majority = bins[at.policy, at.prm], evidence.accuracy(at.problem_set, at.policy, None, "majority", at.n)
+        gain = compute_optimal.fit(values(evidence, *at[:4], candidates), difficulty) - compute_optimal.Resampled.of(majority)
+        who = f"{short(at.policy)} with {short(at.prm)}"
+        claim = f"Compute-optimal test-time scaling beats majority voting for {who} (predicted difficulty, N = {at.n})"
+        found[claim] = gain.difference if len(majority) >= stats.FEWEST_PROBLEMS else f"{len(majority)} problems are too few"
+    return found
+
+
 def chosen(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bins: np.ndarray) -> pd.DataFrame:
     """What is best in each bin, on all problems; its accuracy cross-fitted; and in which share of resamples it is chosen again."""
     fitted = compute_optimal.fit(values(evidence, *at[:4], candidates), bins)
@@ -158,9 +173,11 @@ def efficiency(evidence: Evidence, at: Setting, candidates: Sequence[Choice], bi
         spent = {b: evidence.policy_tokens(*asked, at.prm, candidates[number].method, n) for b, number in fits[n].choice.items()}
         of_tts.append(np.select([bins == b for b in spent], list(spent.values())).mean())
     known = np.isfinite([*of_majority, *of_tts]).all()
+    samples = compute_optimal.efficiency_gain(budgets, majority, error, searched, tts)
     return {
         "policy": at.policy,
         "prm": at.prm,
-        "in samples": compute_optimal.efficiency_gain(budgets, majority, error, searched, tts),
+        "in samples": samples,
         "in tokens": compute_optimal.efficiency_gain(of_majority, majority, error, of_tts, tts) if known else "unknown",
+        "why not tested": samples.untested,
     }

@@ -180,9 +180,16 @@ class Gain:
     bound: str  # "", ">" where TTS is that accurate at its smallest budget already, "<" where it never is
     interval: Interval  # the gain with its 95 % interval; censored resamples enter with their bound
     peak: float  # budget at which majority voting is at its best
+    fewest: float  # smallest budget of TTS; where it is no smaller, the gain cannot come out above 1
+
+    @property
+    def untested(self) -> str:
+        """Why the gain says nothing, if so; no longer than a notebook's cell shows."""
+        return f"majority is at its best with {self.peak:.4g}, the fewest are {self.fewest:.4g}" if self.peak <= self.fewest else ""
 
     def __str__(self) -> str:
-        return f"{self.bound}{self.interval.estimate:.3g} [{self.interval.low:.3g}, {self.interval.high:.3g}]"
+        told = f"{self.bound}{self.interval.estimate:.3g} [{self.interval.low:.3g}, {self.interval.high:.3g}]"
+        return "not tested" if self.untested else told
 
 
 def efficiency_gain(
@@ -215,4 +222,4 @@ def efficiency_gain(
     given = [[gain(peak, *columns)[0] for columns in zip(majority.T[1:], tts.T[1:])] for peak in often]
     ends = np.percentile(given, [2, 98] if len(often) > 1 else [2.5, 97.5], axis=1)
     method = "bootstrap over problems, majority's peak and the choice of a strategy repeated in each resample"
-    return Gain(bound, Interval(estimate, float(ends.min()), float(ends.max()), method), budgets[peaks[0]])
+    return Gain(bound, Interval(estimate, float(ends.min()), float(ends.max()), method), budgets[peaks[0]], tts_budgets[0])
