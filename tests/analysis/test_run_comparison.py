@@ -77,7 +77,7 @@ def test_a_run_is_found_by_key_or_folder(tmp_path):
     run = write(store, spec("cot"), [["1"]])
     other = write(store, spec("cot", seed=1), [["1"]])
     assert store.find(run.key).key == run.key and store.find(other.folder.name).key == other.key
-    with pytest.raises(StoreError, match="is the beginning of 2 runs; give more of the key") as error:
+    with pytest.raises(StoreError, match="means 2 runs; give more, or a key") as error:
         store.find("cot-small")
     assert run.key in str(error.value) and "seed 1" in str(error.value)
     with pytest.raises(StoreError, match=re.escape(f"no run 'nothing' in {tmp_path}; it holds 2 runs")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from stores import hand_written
 from typer.testing import CliRunner
@@ -76,7 +78,7 @@ def test_only_some_or_only_wrong_ones(store):
     assert shown(store, "scores-small", "p4", "--wrong").endswith("\n\nno such sample\n")
 
 
-@pytest.mark.parametrize(("problem", "found"), [("", "p4"), ("1", "p4"), ("3", "p7"), ("p8", "p8")])
+@pytest.mark.parametrize(("problem", "found"), [("", "p4"), ("1", "p4"), ("3", "p7"), ("p8", "p8"), ("7+8=?", "p7")])
 def test_a_problem_is_its_id_or_its_number(store, problem, found, monkeypatch):
     from tts.store import store as module
 
@@ -87,8 +89,38 @@ def test_a_problem_is_its_id_or_its_number(store, problem, found, monkeypatch):
 
 @pytest.mark.parametrize("problem", ["0", "5", "p70", "-1"])
 def test_what_is_not_there_is_said(store, problem):
-    with pytest.raises(StoreError, match=f"holds 4 problems, and none with the id or number '{problem}'"):
+    with pytest.raises(StoreError, match=f"holds 4 problems, and none with the id, number or text '{problem}'"):
         store.find(SPEC.key).row(problem)
+
+
+OWN = replace(SPEC, policy=Model("/home/me/a folder/mine", "c"), prm=Model("math-shepherd:/home/me/prm", "d"))
+SERVED = replace(SPEC, policy=Model("http://host:80/v1#mine-too", "c"), prm=None, n=64)
+
+
+@pytest.mark.parametrize(
+    ("spec", "texts"),
+    [
+        (SPEC, ["scores of small with judge, N = 4, seed 3", "scores of small", "small", "judge", SPEC.key[:6]]),
+        (OWN, ["scores of …/mine with math-shepherd:…/prm, N = 4, seed 3", "scores of mine", "mine", f"scores of {OWN.policy.name} with"]),
+        (SERVED, ["scores of http://host:80/v1#mine-too, N = 64, seed 3", "mine-too"]),
+    ],
+)
+def test_a_run_is_found_by_what_store_lists_of_it(store, spec, texts):
+    for one in (OWN, SERVED):
+        store.open(one)
+    assert spec.brief == texts[0] and [store.find(text).spec for text in texts] == [spec] * len(texts)
+    with pytest.raises(StoreError, match="'scores of' means 3 runs; give more, or a key:"):
+        store.find("scores of")
+
+
+def test_store_lists_the_runs_that_hold_a_text(store):
+    for one in (OWN, SERVED):
+        store.open(one)
+    for text, found in (("a folder/mine", [OWN]), ("prm, N = 4", [OWN]), (SERVED.key, [SERVED]), ("", [SPEC, OWN, SERVED])):
+        said = CliRunner().invoke(app, ["store", *([text] if text else []), "--store", str(store.folder)], env={"COLUMNS": "80"}).output
+        assert {spec.key for spec in (SPEC, OWN, SERVED) if spec.key in said} == {spec.key for spec in found} and "/home" not in said
+    both = CliRunner().invoke(app, ["store", "small", "--clean", "--yes", "--store", str(store.folder)])
+    assert isinstance(both.exception, ValueError) and len(list(store.runs())) == 3
 
 
 def test_an_id_goes_before_a_number(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -91,3 +92,9 @@ class RunSpec:
 
     def __str__(self) -> str:
         return f"{self.method} of {self.policy.name}{f' with {self.prm.name}' if self.prm else ''}, N = {self.n}"
+
+    @property
+    def brief(self) -> str:
+        """The run in words with its seed, of folders the last part alone: ``math-shepherd:/home/me/prm`` is ``math-shepherd:…/prm``."""
+        named = [re.sub(r"(?<!:/)(^|:)/(?!/).*/", r"\1…/", model.name) for model in (self.policy, self.prm) if model]
+        return f"{self.method} of {' with '.join(named)}, N = {self.n}, seed {self.seed}"

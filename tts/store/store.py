@@ -25,6 +25,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from tts.common import checksum
 from tts.common.files import replacing, write_text
+from tts.common.names import short
 from tts.store.chunk_file import ALL, SCHEMA, STEPS, StoreError, damage_told, open_chunk, read_chunk, read_groups, writing
 from tts.store.run_spec import RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache
@@ -114,20 +115,20 @@ class Run:
         return ", ".join(f"{count} {name}" for name, count in sets.items())
 
     def row(self, problem: str = "") -> dict:
-        """The row of one problem: the first, or that of an id or a number, counted from 1; only the problem's own chunk is read whole.
+        """The row of one problem: the first, or that of an id, a text or a number from 1; only the problem's own chunk is read whole.
 
         Raises :class:`StoreError` where the run holds no such problem, or a chunk is damaged.
         """
         number = int(problem) if problem.isdecimal() else int(not problem)
-        ids = ((path, *at) for path in self.files for at in enumerate(read_chunk(path, ["problem_id"])["problem_id"].to_pylist()))
+        ids = ((path, *at) for path in self.files for at in enumerate(read_chunk(path, ["problem_id", "problem"]).to_pylist()))
         seen, found = 0, None
-        for seen, (path, at, name) in enumerate(ids, 1):
-            if name == problem or seen == number:
+        for seen, (path, at, row) in enumerate(ids, 1):
+            if problem in row.values() or seen == number:
                 found = path, at
-            if found and problem in ("", name):  # a number may be another problem's id
+            if found and problem in ("", row["problem_id"]):  # a number may be another problem's id
                 break
         if found is None:
-            raise StoreError(f"{self.spec} holds {seen} problems, and none with the id or number {problem!r:.80}")
+            raise StoreError(f"{self.spec} holds {seen} problems, and none with the id, number or text {problem!r:.80}")
         return read_chunk(found[0]).slice(found[1], 1).to_pylist()[0]
 
     @property
@@ -268,16 +269,25 @@ class Store:
             return sum(1 for _ in map(lambda line: opened.write(line + "\n"), self.export()))
 
     def find(self, text: str) -> Run:
-        """The run whose key, folder's name or description begins so; raises :class:`StoreError` where none does, or more than one."""
-        runs = list(self.runs())
-        found = [run for run in runs if any(name.startswith(text) for name in (run.key, run.folder.name, str(run.spec)))]
+        """The run whose key, folder's name or description begins so, or one of whose models has this name or short name.
+
+        A description may lack the ``…/`` of :attr:`.RunSpec.brief`. Raises :class:`StoreError` where none does, or more than one.
+        """
+        runs, asked = list(self.runs()), text.replace("…/", "")
+        found = []
+        for run in runs:
+            spec = run.spec
+            told = (run.key, run.folder.name, f"{spec}, seed {spec.seed}", spec.brief.replace("…/", ""))
+            models = [name for model in (spec.policy, spec.prm) if model for name in (model.name, short(model.name))]
+            if asked in models or any(name.startswith(asked) for name in told):
+                found.append(run)
         if not found:
             raise StoreError(
                 f"no run {text!r} in {self.folder}; it holds {len(runs)} runs, which `python -m tts store` lists with their keys"
             )
         if len(found) > 1:
             listed = "".join(f"\n  {run.key}  {run.spec}, seed {run.spec.seed}" for run in found)
-            raise StoreError(f"{text!r} is the beginning of {len(found)} runs; give more of the key:{listed}")
+            raise StoreError(f"{text!r} means {len(found)} runs; give more, or a key:{listed}")
         return found[0]
 
     def delete(self, runs: Sequence[Run], folders: Sequence[Path] = ()) -> None:

@@ -176,6 +176,7 @@ def list_(
 
 @app.command()
 def store(
+    text: Annotated[str, typer.Argument(help="list only runs whose key or description holds it")] = "",
     preset: Preset = "pocket",
     clean: Annotated[bool, typer.Option(help="delete every stored run")] = False,
     delete: Annotated[str, typer.Option(metavar="KEY", help="delete one run, or with imported:NAME one import")] = "",
@@ -189,8 +190,8 @@ def store(
 ) -> None:
     """Shows what the store holds and how large it is; cleans, exports or re-keys it, or deletes a run."""
     held = tts.presets.store_of(preset, store)
-    if sum(map(bool, (clean, delete, export, rekey))) > 1:
-        raise ValueError("--clean, --delete, --export and --rekey are four commands; say one of them")
+    if sum(map(bool, (clean, delete, export, rekey, text))) > 1:
+        raise ValueError("--clean, --delete, --export, --rekey and a TEXT to list runs by are commands of their own; say one of them")
     if rekey:
         for line in list(tts.rekey.rekey(held)) or ["nothing to do: every run has its task in its key"]:
             console.print(line)
@@ -208,10 +209,11 @@ def store(
         _say_what_is_unfinished(held)
         names, numbers = [Column(name, overflow="fold") for name in ("run", "problems")], ["right (%)"] * accuracy
         table, runs = Table(names[0], Column("key", no_wrap=True), names[1], *numbers, "made", "KiB"), list(held.runs())
+        runs = [run for run in runs if text in run.key or text in f"{run.spec.brief} {run.spec}"]
         shares = [[f"{100 * share:.1f}"] for share in tts.run_comparison.right(runs)] if accuracy else [[]] * len(runs)
         for run, share in zip(runs, shares):
             made = max((file.stat().st_mtime for file in run.files), default=0)
-            cells = [f"{run.spec}, seed {run.spec.seed}", run.key, run.problems(), *share, f"{datetime.fromtimestamp(made):%Y-%m-%d}"]
+            cells = [run.spec.brief, run.key, run.problems(), *share, f"{datetime.fromtimestamp(made):%Y-%m-%d}"]
             table.add_row(*cells, f"{run.size[1] / 1024:.0f}")
         console.print(table)
 
@@ -287,8 +289,8 @@ def export(
 
 @app.command()
 def show(
-    run: Annotated[str, typer.Argument(help="the beginning of a run's key, or of its description, as 'store' lists them")],
-    problem: Annotated[str, typer.Argument(help="a problem's id, or its number from 1; the first by default")] = "",
+    run: Annotated[str, typer.Argument(help="the beginning of a run's key or description, as 'store' lists them, or a model's short name")],
+    problem: Annotated[str, typer.Argument(help="a problem's id, its text, or its number from 1; the first by default")] = "",
     samples: Annotated[int, typer.Option(min=1, help="how many samples")] = 3,
     wrong: Annotated[bool, typer.Option("--wrong", help="wrong ones only")] = False,
     preset: Preset = "pocket",
@@ -301,7 +303,9 @@ def show(
 
 @app.command()
 def compare(
-    run_a: Annotated[str, typer.Argument(help="the beginning of a run's key, or of its description, as 'store' lists them")],
+    run_a: Annotated[
+        str, typer.Argument(help="the beginning of a run's key or description, as 'store' lists them, or a model's short name")
+    ],
     run_b: Annotated[str, typer.Argument(help="another run's key")],
     preset: Preset = "pocket",
     store: StoreFolder = None,
