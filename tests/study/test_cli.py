@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 from stores import grid
@@ -192,6 +193,10 @@ def test_notebooks_by_number_and_path(monkeypatch, capsys):
     assert parameters.named_notebook("01") == parameters.named_notebook(str(NOTEBOOKS / "01_tts_methods.ipynb")) == "01_tts_methods"
     monkeypatch.chdir(NOTEBOOKS)
     assert parameters.named_notebook("05_compute_optimal.ipynb") == "05_compute_optimal"
+    assert parameters.named_notebook("01_tts") == "01_tts_methods" and parameters.named_notebook("02") == "02_reward_models"
+    for text in ("01_tts_method", "0", "01_", "tts_methods"):
+        assert "no notebook" in refused(monkeypatch, capsys, "run", text), text
+    assert "did you mean '01_tts_methods'?" in refused(monkeypatch, capsys, "run", "01_tts_method")
     assert "'00' is the beginning of 2 notebooks: 00_a_search_by_hand, 00_quickstart" in refused(monkeypatch, capsys, "run", "00")
     assert "no notebook 'elsewhere/01_tts_methods.ipynb'; there are 00_a" in refused(
         monkeypatch, capsys, "run", "elsewhere/01_tts_methods.ipynb"
@@ -205,6 +210,15 @@ def test_parameters_are_listed_with_their_meaning():
     listed = parameters.described("01_tts_methods")
     assert [name for name, *_ in listed] == list(declared) and all(meaning for *_, meaning in listed)
     assert [ast.literal_eval(default) for _, default, _ in listed] == list(declared.values())
+
+
+@pytest.mark.parametrize(("text", "said"), [("01", True), ("01_tts", True), ("01_tts_methods", False)])
+def test_what_a_part_of_a_name_means_is_said(text, said, monkeypatch):
+    job = SimpleNamespace(notebook="01_tts_methods", experiment=lambda: None)
+    monkeypatch.setattr(presets, "plan", lambda *asked: [job])
+    monkeypatch.setattr(cli, "_say_what_is_missing", lambda jobs, minutes: None)
+    output = CliRunner().invoke(cli.app, ["run", text, "--dry-run"], catch_exceptions=False).output
+    assert (f"{text}: would run 01_tts_methods\n" in output) == said
 
 
 def test_one_entry_of_a_mapping_is_changed(monkeypatch, capsys):

@@ -71,6 +71,9 @@ def run(
     for line in [] if dry_run else tts.presets.import_released(preset):
         console.print(printable(line))
     jobs = tts.presets.plan(preset, notebooks, tts.presets.parse_overrides([*parameter, "subsets=first"] if first_n else parameter))
+    for text, job in zip(notebooks or [], jobs):
+        if text != job.notebook:
+            console.print(f"{text}: {'would run' if dry_run else 'running'} {job.notebook}")
     for job in jobs:
         console.print(Text.assemble((job.notebook, "bold"), f"\n{job.experiment() or 'generates as it runs'}"))
     if dry_run:

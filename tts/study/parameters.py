@@ -100,13 +100,13 @@ def notebooks() -> list[str]:
 
 
 def named_notebook(text: str) -> str:
-    """The notebook of a name, of its beginning, such as ``01``, or of a path; raises NotebookError where several begin so.
+    """The notebook of a name, of its first words, such as ``01`` or ``01_tts``, or of a path; raises NotebookError where several begin so.
 
     A text that means none is given back.
     """
     path, known = Path(text), notebooks()
     name = path.stem if path.suffix == ".ipynb" and path.resolve().parent == NOTEBOOKS else text
-    found = [name] if name in known else [one for one in known if one.startswith(name)]
+    found = [name] if name in known else [one for one in known if one.startswith(f"{name}_")]
     if len(found) > 1:
         raise NotebookError(f"{text!r} is the beginning of {len(found)} notebooks: {', '.join(found)}")
     return found[0] if found else text
