@@ -353,3 +353,14 @@ def test_a_model_of_another_kind_writes_nothing(tmp_path):
             load(str(folder))
     with pytest.raises(ModelError, match="which is no causal language model"):
         open_prm(f"math-shepherd:{folder}")
+
+
+def test_a_prm_that_is_a_causal_model_is_no_policy(tmp_path, tiny_lm):
+    """Its card tells its family, as of the PRMs that write "+" and "-"; a policy's card tells none."""
+    folder = shutil.copytree(tiny_lm, tmp_path / "prm")
+    for card in ('{"parameters": 1}', '{"family": ""}'):
+        (folder / "card.json").write_text(card)
+        check_policy(str(folder))
+    (folder / "card.json").write_text('{"family": "math-shepherd"}')
+    with pytest.raises(ModelError, match=f"{folder} is a PRM of the family math-shepherd, .*; give it among prms: -p prm={folder}"):
+        check_policy(str(folder))

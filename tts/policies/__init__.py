@@ -3,7 +3,7 @@
 import re
 from pkgutil import resolve_name
 
-from tts.models.files import ADAPTER, chat_template, check_writes, named_folder
+from tts.models.files import ADAPTER, chat_template, check_writes, named_folder, read_card
 from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.models.locate import weights_of as hash_of
@@ -53,9 +53,11 @@ def open_policy(name: str, sampling: Sampling, batch: int, task: Task = MATHS) -
 
 
 def check_policy(name: str) -> None:
-    """Finds a policy without loading it; a server is not asked, for what it made once can be read without it."""
+    """Finds a policy without loading it, and refuses a PRM; a server is not asked, for what it made once can be read without it."""
     if files := _files_of(name):
-        check_writes(locate(files))
+        check_writes(location := locate(files))
+        if family := read_card(named_folder(files) or location).get("family"):
+            raise ModelError(f"{name} is a PRM of the family {family}, and writes no solutions; give it among prms: -p prm={name}")
 
 
 def _files_of(name: str) -> str:
