@@ -313,3 +313,36 @@ def test_a_caption_says_the_selection_rule_only_where_the_figure_is_under_one(st
     assert said not in figure_files.caption("strategies", table, by_rule), "which chooses the rule too"
     asked_for = asked(study, tmp_path, "tts_methods_pocket-main", "--caption", "latex")
     assert "Intervals of 95 \\%: a bootstrap" in asked_for.output and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("origin", ["[]", "null", '{"figure": null}', '{"figure": {"draw": "x"}}', "{", "[" * 5000])
+def test_a_damaged_origin_is_one_line(tmp_path, origin):
+    (tmp_path / "damaged.csv").write_text("a\n1\n")
+    (tmp_path / "damaged.json").write_text(origin)
+    for read in (lambda: redraw.load(tmp_path, "damaged"), lambda: redraw.listed(tmp_path)):
+        with pytest.raises(FigureError, match=r"damaged\.csv and \.json cannot be drawn \(.*\); run the notebook once more"):
+            read()
+    (tmp_path / "damaged.json").write_text(
+        '{"figure": {"text": [], "draw": "tts.report.plots.grid_of_panels", "arguments": [], "named": {}}}'
+    )
+    rows, known = redraw.load(tmp_path, "damaged")
+    with pytest.raises(FigureError, match="damaged.csv and .json cannot be drawn"):
+        redraw.write(tmp_path / "damaged", rows, known, {}, ["png"])
+
+
+def test_a_font_file_that_is_none_is_one_line(tmp_path):
+    (tmp_path / "font.ttf").write_text("none")
+    with pytest.raises(ValueError, match="font.ttf is no font's file"):
+        style.use(font=str(tmp_path / "font.ttf"))
+
+
+def test_a_short_name_of_two_models_chooses_neither():
+    rows = pd.DataFrame({"policy": ["imported:a/x/m", "imported:b/y/m"], "accuracy": [0.1, 0.2]})
+    with pytest.raises(FigureError, match=r"panel 'm' is the name of several: imported:a/x/m, imported:b/y/m; give one of these"):
+        redraw.chosen(rows, ["m"])
+    assert redraw.chosen(rows, ["imported:b/y/m"])["accuracy"].tolist() == [0.2]
+
+
+def test_strangers_names_neither_break_a_table_nor_reach_the_terminal():
+    rows = pd.DataFrame({"policy": ["a|b\nc"], "m|x": ["\x1b[31mred"]})
+    assert redraw.table(rows, "markdown", []).splitlines() == ["| policy | m\\|x |", "| :--- | :--- |", "| a\\|b c | \\x1b[31mred |"]

@@ -56,8 +56,11 @@ def font_family(font: str) -> str:
     from matplotlib.font_manager import findSystemFonts, fontManager, get_font
 
     if Path(font).is_file():
-        fontManager.addfont(font)
-        return get_font(font).family_name
+        try:
+            fontManager.addfont(font)
+            return get_font(font).family_name
+        except RuntimeError:
+            raise ValueError(f"{font} is no font's file; give a .ttf or .otf, or the name of an installed font") from None
     if font not in fontManager.get_font_names():  # of a list that may be older than the fonts
         for path in {*findSystemFonts(), *findSystemFonts(str(Path(get_data_path(), "fonts", "ttf")))}:
             with suppress(RuntimeError):

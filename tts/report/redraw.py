@@ -4,7 +4,8 @@ import math
 import re
 import shutil
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
@@ -18,7 +19,7 @@ from tts.claims import findings
 
 # Each registers its drawings.
 from tts.common.files import write_text
-from tts.common.names import short
+from tts.common.names import printable, short
 from tts.report import comparison_plots, figure_files, plots, real_models, search_steps, search_tree, style  # noqa: F401
 from tts.search.registry import METHODS
 
@@ -72,7 +73,22 @@ def load(folder: Path, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
         raise FigureError(f"no figure {name!r} in {folder}; did you mean {near}?" if near else NO_STUDY.format(folder))
     if name == "ledger":  # which is written without a figure
         return pd.read_csv(folder / "ledger.csv"), {}
-    return figure_files.read(folder, name)
+    with unreadable(folder / name):
+        rows, origin = figure_files.read(folder, name)
+        figure_files.shows(name, origin)
+    return rows, origin
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """What the files of a figure raise that were changed by hand, or damaged, becomes a :class:`FigureError`."""
+    try:
+        yield
+    except (FigureError, style.TooSmall):
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, RecursionError, ValueError, OSError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise FigureError(f"{path}.csv and .json cannot be drawn ({reason:.200}); run the notebook once more") from None
 
 
 def write(path: Path, rows: pd.DataFrame, origin: dict[str, Any], look: dict[str, Any], formats: Sequence[str]) -> list[Path]:
@@ -84,7 +100,8 @@ def write(path: Path, rows: pd.DataFrame, origin: dict[str, Any], look: dict[str
         raise FigureError("ledger is a table: give --table latex or markdown; the figure of its verdicts is findings")
     style.use(**look)
     try:
-        files = figure_files.picture(figure_files.draw_again(rows, origin), path, formats)
+        with unreadable(path):
+            files = figure_files.picture(figure_files.draw_again(rows, origin), path, formats)
     except style.TooSmall as error:
         widths = range(5 * math.ceil(5.08 * look["width"]), WIDEST, 5) if look.get("width") else ()
         least = bisect_left(widths, True, key=lambda width: fits(rows, origin, look | {"width": width / UNITS["mm"]}))
@@ -114,16 +131,21 @@ def chosen(rows: pd.DataFrame, panels: Sequence[str]) -> pd.DataFrame:
 
     Rows without a PRM belong to every PRM. Raises :class:`FigureError` for a panel that there is not.
     """
-    shown: dict[str, dict[str, str]] = {}
+    shown: dict[
+        str, dict[str, dict[str, None]]
+    ] = {}  # column -> a name of a panel -> the values that have it, of which there may be several
     for column in (column for column in CHOOSERS if column in rows and pd.api.types.is_string_dtype(rows[column])):
         for value in filter(None, rows[column].dropna().unique()):
-            shown.setdefault(column, {}).update(dict.fromkeys((style.in_words(value), short(value), value), value))
+            for name in (style.in_words(value), short(value), value):
+                shown.setdefault(column, {}).setdefault(name, {})[value] = None
     panels = [name for panel in panels for name in ([panel] if panel in chain(*shown.values()) else parts(panel))]  # it may hold commas
     for column, values in shown.items():
-        if wanted := {values[panel] for panel in panels if panel in values}:
+        if several := next((panel for panel in panels if len(values.get(panel, ())) > 1), ""):
+            raise FigureError(f"panel {several!r} is the name of several: {', '.join(sorted(values[several]))}; give one of these")
+        if wanted := {value for panel in panels for value in values.get(panel, ())}:
             rows, panels = rows[rows[column].isin([*wanted, ""])], [panel for panel in panels if panel not in values]
     if panels or rows.empty:
-        known = ", ".join(dict.fromkeys(chain(*(values.values() for values in shown.values())))) or "none to choose from"
+        known = ", ".join(dict.fromkeys(chain(*(chain(*values.values()) for values in shown.values())))) or "none to choose from"
         raise FigureError(f"no panel {', '.join(map(repr, panels)) or 'of all of these'}; there are {known}")
     return rows
 
@@ -162,8 +184,8 @@ def table(rows: pd.DataFrame, kind: str, columns: Sequence[str], units: Mapping[
     if kind == "latex":
         sides = "".join("r" if number else "l" for number in numeric)
         return cells.rename(columns=latex).map(latex).to_latex(index=False, column_format=sides, **floating)
-    body = cells.replace("|", "\\|", regex=False).to_numpy().tolist()
-    return "\n".join(f"| {' | '.join(row)} |" for row in ([*cells], ["---:" if number else ":---" for number in numeric], *body)) + "\n"
+    body = [[text.replace("|", "\\|") for text in row] for row in ([*cells], *cells.to_numpy().tolist())]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (body[0], ["---:" if number else ":---" for number in numeric], *body[1:])) + "\n"
 
 
 def printed(name: str, rows: pd.DataFrame, origin: dict[str, Any], kind: str, columns: Sequence[str]) -> str:
@@ -197,7 +219,7 @@ def _claims(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _cells(column: str, values: pd.Series, unit: str | None = None) -> list[str]:
     """A column as texts; empty where nothing is known."""
-    how: Any = lambda value: " ".join(str(value).split())  # noqa: E731
+    how: Any = str
     if unit:
         form = "+.1f" if unit == "points" else ".1f"
         how = lambda value: format(100 * value, form).replace("-", MINUS)  # noqa: E731
@@ -209,4 +231,4 @@ def _cells(column: str, values: pd.Series, unit: str | None = None) -> list[str]
         largest, whole = values.abs().max(), (values.dropna() % 1 == 0).all()
         form = ".0f" if whole and largest < 1e7 else ".3f" if largest < 10 else ".1f" if largest < 1e5 else ".3g"
         how = lambda value: format(value, form).replace("-", MINUS)  # noqa: E731
-    return ["" if pd.isna(value) or value == "" else how(value) for value in values]
+    return ["" if pd.isna(value) or value == "" else " ".join(printable(how(value)).split()) for value in values]
