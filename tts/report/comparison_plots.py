@@ -271,11 +271,8 @@ def contrast_by_rule(rows: pd.DataFrame) -> Figure:
         ax.tick_params(labelsize=points(5.5))
         unit = {"points": "points", "share": "%", "ratio": "times"}[part["unit"].iloc[0]]
         ax.set_xlabel(unit, loc="right", labelpad=1, fontsize=points(6))
-    looks = {
-        f"{verdict} by the interval": Line2D([], [], color=colour, marker=marker)
-        for verdict, (colour, marker) in VERDICTS.items()
-        if verdict in by_interval
-    }
+    held = {f"{name} by the interval": look for name, look in VERDICTS.items() if name in by_interval}
+    looks = {name: Line2D([], [], color=colour, marker=marker) for name, (colour, marker) in held.items()}
     looks["each method's own best rule"] = Line2D([], [], color="0.3", marker="D", linestyle="none")
     place_legend(figure, looks, 4)
     return figure
@@ -295,14 +292,8 @@ def size_curve(rows: pd.DataFrame) -> Figure:
             at, spread = of["times"], 100 * np.abs(of[["low", "high"]].sub(of["difference"], axis=0)).T
             look: dict[str, Any] = {"color": f"C{number}", "marker": "os^v"[number % 4], "linestyle": "none"}
             ax.errorbar(at, 100 * of["difference"], spread, color=f"C{number}", linestyle="none", elinewidth=0.7, alpha=0.6)
-            ax.plot(at[of["open"]], 100 * of["difference"][of["open"]], **look, label=f"{short(name)}: outcome open before")
-            ax.plot(
-                at[~of["open"]],
-                100 * of["difference"][~of["open"]],
-                **look,
-                markerfacecolor="white",
-                label=f"{short(name)}: certain before",
-            )
+            for some, face, outcome in ((of[of["open"]], f"C{number}", "outcome open"), (of[~of["open"]], "white", "certain")):
+                ax.plot(some["times"], 100 * some["difference"], **look, markerfacecolor=face, label=f"{short(name)}: {outcome} before")
         log_x(ax)
 
     parts = []

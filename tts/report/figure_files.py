@@ -112,8 +112,8 @@ def caption(name: str, rows: pd.DataFrame, origin: dict[str, Any]) -> str:
     of_grid = {*words.get("grid", ())} - ({"problems", "seed"} if titles or name.endswith("_full") else set())  # committed outcomes' differ
     parameters = origin.get("parameters", {})
     grid = {field: value for field, value in parameters.items() if field in of_grid}
-    under_one = {"aggregate", "vote"} <= {*parameters} and ("rule" in of_grid or name.endswith("_full"))  # a full run holds the grid's
-    rule = Rule(parameters["aggregate"], parameters["vote"]) if under_one else None
+    known = "vote" in parameters and ("rule" in of_grid or name.endswith("_full"))  # a full run is under the grid's rule
+    rule = Rule(parameters["aggregate"], parameters["vote"]) if known else None
 
     def held(field: str, *columns: str) -> list:
         """Values of columns, or else of a field of the grid, which are names."""

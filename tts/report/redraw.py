@@ -27,7 +27,7 @@ SMALLEST, LARGEST = 1, 60  # inches of a figure's sides
 WIDEST = 400  # mm of a width that is offered
 UNITS = {"in": 1.0, "cm": 2.54, "mm": 25.4, "pt": 72.0}  # in an inch
 MINUS = "\N{MINUS SIGN}"
-LATEX = str.maketrans(
+LATEX = str.maketrans(  # what LaTeX would read as a command or as mathematics
     {sign: f"\\{sign}" for sign in "&%$#_{}"}
     | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$"}
     | {MINUS: "$-$", "\N{DAGGER}": "\\dag{}", "\N{MULTIPLICATION SIGN}": "$\\times$", "\N{HORIZONTAL ELLIPSIS}": "\\ldots{}"}
@@ -107,9 +107,7 @@ def write(path: Path, rows: pd.DataFrame, origin: dict[str, Any], look: dict[str
         least = bisect_left(widths, True, key=lambda width: fits(rows, origin, look | {"width": width / UNITS["mm"]}))
         if least == len(widths):
             raise
-        raise FigureError(
-            f"{path.name}: its panels or labels do not fit into this width; take {widths[least]}mm or more, or a smaller font"
-        ) from error
+        raise FigureError(f"{path.name}: its labels do not fit into this width; take {widths[least]}mm, or a smaller font") from error
     write_text(text := path.with_name(f"{path.name}.txt"), figure_files.caption(path.name, rows, origin) + "\n")
     return [*files, text]
 
@@ -183,7 +181,8 @@ def table(rows: pd.DataFrame, kind: str, columns: Sequence[str], units: Mapping[
     numeric = [pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) for _, values in rows.items()]
     if kind == "latex":
         sides = "".join("r" if number else "l" for number in numeric)
-        return cells.rename(columns=latex).map(latex).to_latex(index=False, column_format=sides, **floating)
+        rows = cells.set_axis(cells.columns.str.translate(LATEX), axis=1).map(lambda cell: cell.translate(LATEX))
+        return rows.to_latex(index=False, column_format=sides, **floating)
     body = [[text.replace("|", "\\|") for text in row] for row in ([*cells], *cells.to_numpy().tolist())]
     return "\n".join(f"| {' | '.join(row)} |" for row in (body[0], ["---:" if number else ":---" for number in numeric], *body[1:])) + "\n"
 
@@ -196,22 +195,14 @@ def printed(name: str, rows: pd.DataFrame, origin: dict[str, Any], kind: str, co
 
 def told(name: str, rows: pd.DataFrame, origin: dict[str, Any], kind: str) -> str:
     """A figure's caption, ``kind`` text, or latex for the argument of \\caption."""
-    caption = figure_files.caption(name, rows, origin)
-    return latex(caption) if kind == "latex" else caption
-
-
-def latex(text: str) -> str:
-    """A text with what LaTeX would read as a command or as mathematics escaped."""
-    return text.translate(LATEX)
+    return figure_files.caption(name, rows, origin).translate(LATEX if kind == "latex" else {})
 
 
 def _claims(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of claims with the column contrast, and with their numbers as texts in each row's unit."""
     known, texts = rows.assign(verdict=rows.get("verdict", "")).to_dict("records"), rows.copy()
-    tested = [pd.notna(row["estimate"]) for row in known]
-    texts.insert(
-        texts.columns.get_loc("estimate"), "contrast", [findings.formatted(row) if held else "" for row, held in zip(known, tested)]
-    )
+    contrasts = [findings.formatted(row) if pd.notna(row["estimate"]) else "" for row in known]
+    texts.insert(texts.columns.get_loc("estimate"), "contrast", contrasts)
     for column in IN_UNITS & {*rows}:
         texts[column] = [findings.in_unit(row, column) if pd.notna(row[column]) else "" for row in known]
     return texts.replace({column: {"-": MINUS, " %,": ","} for column in IN_UNITS & {*rows} | {"contrast"}}, regex=True)
