@@ -131,7 +131,7 @@ def claims_forest(rows: pd.DataFrame) -> Figure:
         forest(part, ax)
         ax.set(title=name, xlabel="TTS minus CoT (points)")
     ax.plot([], [], " ", label="\N{DAGGER} no claim of the study's")
-    legend_below(figure, ax, 4)
+    legend_below(figure, axes, 4)
     return figure
 
 
