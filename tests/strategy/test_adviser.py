@@ -49,9 +49,9 @@ def test_a_budget_buys_the_best_that_it_can_pay_for(plan):
         for found in plan.within(budget, unit):
             rivals = [e for e in plan.entries if e.difficulty == found.difficulty and e.cost(unit) <= budget]
             assert found.cost(unit) <= budget and found.accuracy == max(e.accuracy for e in rivals)
-    with pytest.raises(adviser.StrategyError, match="a budget of 0.5 samples buys nothing; the least of a strategy for easy problems is 4"):
+    with pytest.raises(adviser.StrategyError, match="0.5 samples buy nothing; the least of a strategy for easy problems is 4"):
         plan.within(0.5, "samples")
-    with pytest.raises(adviser.StrategyError, match=r"a budget of 2 samples buys one greedy solution \(CoT\), \d+.\d%; the least"):
+    with pytest.raises(adviser.StrategyError, match=r"2 samples buy one greedy solution \(CoT\), \d+.\d%; the least"):
         plan.within(2, "samples")
 
 
@@ -118,6 +118,9 @@ def test_it_solves_a_problem_and_says_what_it_cost(plan, file):
         (lambda c: c.update(version=1), r"not a strategy file of this version \(version: Input should be 2 \(given: 1\)\); run `python"),
         (lambda c: c["strategies"][0].update(entries="none"), "is not a strategy file"),
         (lambda c: c.pop("strategies"), "is not a strategy file"),
+        (lambda c: c["strategies"][0]["right"].pop("4"), "not of the same problems, difficulties and N"),
+        (lambda c: c["strategies"][0]["predicted"].pop(), "not of the same problems, difficulties and N"),
+        (lambda c: c["strategies"][0]["plain"][1]["right"].append(1), "not of the same problems, difficulties and N"),
     ],
 )
 def test_a_strategy_of_something_else_is_refused(file, change, message):
@@ -175,7 +178,7 @@ def test_from_the_command_line(file, capsys, monkeypatch):
     code, out, _ = run("solve", "7,+8=?", "--budget", "16")
     assert code == 0 and "answer: 15" in out and "policy tokens" in out and "16 samples pay for N = 16" in out
     code, _, err = run("advise", "--budget", "0.5")
-    assert code == 2 and err.startswith("error: a budget of 0.5 samples buys nothing") and "Traceback" not in err
+    assert code == 2 and err.startswith("error: 0.5 samples buy nothing") and "Traceback" not in err
 
 
 def test_a_model_in_a_folder_may_be_named_from_where_one_is(plan, tmp_path, capsys, monkeypatch):

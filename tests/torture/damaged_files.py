@@ -283,7 +283,7 @@ def _cut_and_remove_scores(path: Path) -> None:
 
 
 STRATEGY = {
-    "version": 1,
+    "version": 2,
     "strategies": [
         {
             "policy": {"name": "policy-6k", "weights": ""},
@@ -311,6 +311,9 @@ STRATEGY = {
                 }
                 for d in ("easy", "medium", "hard")
             ],
+            "predicted": ["easy", "medium", "hard"] * 2,
+            "right": {"8": [1.0, 0.5, 0.0, 0.0, 0.5, 1.0]},
+            "plain": [{"name": "majority voting, N = 8", "right": [0.5] * 6, "cost": {"samples": 8.0, "tokens": 90.0, "flops": None}}],
         }
     ],
 }

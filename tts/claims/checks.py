@@ -212,9 +212,8 @@ def efficiency(scope: Scope) -> Finding:
         gain = choices.efficiency(held, at, candidates, here.bins(policy))["in samples"]
         detail = f"{short(policy)} with {short(scope.good_prm)}: {gain}"
         if gain.untested:
-            peak = (
-                f"majority voting of {short(policy)} is at its best with {gain.peak:g} samples; the fewest of a search are {gain.fewest:g}"
-            )
+            best = f"majority voting of {short(policy)} is at its best with {gain.peak:g} samples"
+            peak = f"{best}; the fewest of a search are {gain.fewest:g}"
             continue
         findings.append(Finding.of(gain.interval, "ratio", detail, 1.0, bound=gain.bound or "="))
     if not findings:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from tts.analysis import costs, flops, stats
 from tts.analysis.accuracy import Results
@@ -102,6 +102,13 @@ class Strategy(BaseModel, extra="forbid"):
     right: dict[int, list[Share]]  # cross-fitted accuracy on each problem, by N
     plain: list[Plain]  # by rising N
 
+    @model_validator(mode="after")
+    def _whole(self) -> "Strategy":
+        sizes = {len(self.predicted), *map(len, self.right.values()), *(len(p.right) for p in self.plain)}
+        if len(sizes) > 1 or set(self.right) != {e.n for e in self.entries} or set(self.predicted) != {e.difficulty for e in self.entries}:
+            raise ValueError("its accuracies are not of the same problems, difficulties and N")
+        return self
+
     def difficulty(self, score: float) -> str:
         """Difficulty of a problem whose first samples have this mean score."""
         easy, hard = self.thresholds
@@ -118,9 +125,7 @@ class Strategy(BaseModel, extra="forbid"):
             if entries and not affordable:
                 least = min(e.cost(unit) for e in entries)
                 instead = " or ".join(map(str, self.rivals(budget, unit))) or "nothing"
-                raise StrategyError(
-                    f"a budget of {budget:g} {unit} buys {instead}; the least of a strategy for {name} problems is {least:.3g}"
-                )
+                raise StrategyError(f"{budget:g} {unit} buy {instead}; the least of a strategy for {name} problems is {least:.3g}")
             best += sorted(affordable, key=lambda e: (-e.accuracy, e.cost(unit)))[:1]
         return best
 
@@ -131,13 +136,14 @@ class Strategy(BaseModel, extra="forbid"):
 
     def rivals(self, budget: float, unit: Unit) -> list[Plain]:
         """One solution, and majority voting with the largest N, where a budget pays for them."""
-        affordable = [p for p in self.plain if (cost := p.cost[unit]) is not None and cost <= budget]
+        affordable = [p for p in self.plain if (cost := p.cost.get(unit)) is not None and cost <= budget]
         return affordable[:1] + affordable[1:][-1:]
 
     def overall(self, budget: float, unit: Unit) -> str:
         """Accuracy of :meth:`within` on all problems, each by its predicted difficulty, and paired differences from the rivals, in words.
 
-        Method and rule are cross-fitted; N is not, so that the accuracy is rather too high.
+        Method and rule are cross-fitted; N is not, so that the accuracy is rather too high. Resamples do not repeat the choice, so that
+        intervals of differences covered 92, 90 and 88 % of simulated truths with 40, 100 and 200 problems and 12 equal candidates.
         """
         entries = self.within(budget, unit)
         right = np.select([np.array(self.predicted) == e.difficulty for e in entries], [np.array(self.right[e.n]) for e in entries])

@@ -111,9 +111,10 @@ def over_majority(
     for at in places:
         difficulty, majority = bins[at.policy, at.prm], evidence.accuracy(at.problem_set, at.policy, None, "majority", at.n)
         gain = compute_optimal.fit(values(evidence, *at[:4], candidates), difficulty) - compute_optimal.Resampled.of(majority)
-        who = f"{short(at.policy)} with {short(at.prm)}"
-        claim = f"Compute-optimal test-time scaling beats majority voting for {who} (predicted difficulty, N = {at.n})"
-        found[claim] = gain.difference if len(majority) >= stats.FEWEST_PROBLEMS else f"{len(majority)} problems are too few"
+        who = f"for {short(at.policy)} with {short(at.prm)} (predicted difficulty, N = {at.n})"
+        found[f"Compute-optimal test-time scaling beats majority voting {who}"] = (
+            gain.difference if len(majority) >= stats.FEWEST_PROBLEMS else f"{len(majority)} problems are too few"
+        )
     return found
 
 

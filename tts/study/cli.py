@@ -292,7 +292,7 @@ def export(
 
 @app.command()
 def show(
-    run: Annotated[str, typer.Argument(help="the beginning of a run's key or description, as 'store' lists them, or a model's short name")],
+    run: Annotated[str, typer.Argument(help="the beginning of a run's key or description (see 'store'), or a model's short name")],
     problem: Annotated[str, typer.Argument(help="a problem's id, its text, or its number from 1; the first by default")] = "",
     samples: Annotated[int, typer.Option(min=1, help="how many samples")] = 3,
     wrong: Annotated[bool, typer.Option("--wrong", help="wrong ones only")] = False,
@@ -306,9 +306,7 @@ def show(
 
 @app.command()
 def compare(
-    run_a: Annotated[
-        str, typer.Argument(help="the beginning of a run's key or description, as 'store' lists them, or a model's short name")
-    ],
+    run_a: Annotated[str, typer.Argument(help="the beginning of a run's key or description (see 'store'), or a model's short name")],
     run_b: Annotated[str, typer.Argument(help="another run's key")],
     preset: Preset = "pocket",
     store: StoreFolder = None,
