@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from tts import exchange
 from tts.analysis import run_comparison
 from tts.analysis.accuracy import Results
-from tts.exchange import evaluation_logs, importing
+from tts.exchange import evaluation_logs, importing, plain
 from tts.exchange.records import Contents, ExchangeError
 from tts.generate.grid import Grid
 from tts.store.store import Store
+from tts.study import cli
+from tts.tasks.selection import Rule
 
 LOGS = Path(__file__).with_name("logs")
 [LINES] = LOGS.glob("own__tiny-model/samples_*.jsonl")
@@ -48,7 +51,23 @@ def test_epochs_of_inspect_ai_are_a_pool(tmp_path):
     found, regraded = pass_at_1(LOGS / "sums.eval", tmp_path)
     assert found == [1, 1, 0], "ANSWER: 4, a box, and one that was cut off"
     assert (regraded.grades, len(regraded.differences)) == (6, 2), "its scorer takes no box"
-    assert list(run_comparison.right(Store(tmp_path).runs())) == [1 / 3], "by the task's own way, the box, alone"
+
+
+def test_commands_grade_an_import_in_the_ways_of_its_preset(tmp_path):
+    """Of six samples two have a label, ANSWER: 4, two a box, and two were cut off."""
+    importing.import_into(Store(tmp_path), read(LOGS / "sums.eval")[0], "x", LOGS / "sums.eval")
+    [run] = Store(tmp_path).runs()
+    assert list(run_comparison.right([run])) == [2 / 3]
+    assert run_comparison.compare(run, run, Rule("last", "vote")).runs["accuracy"].tolist() == [2 / 3] * 2
+    completions = [one for row in plain.rows(Store(tmp_path), graded=True) for one in row["completions"]]
+    assert [one["outcome"] for one in completions] == ["answered, label"] * 2 + ["answered"] * 2 + ["truncated"] * 2
+    told = {"store": ["--accuracy"], "show": [run.key], "compare": [run.key, run.key], "export": [str(tmp_path / "x.jsonl"), "--graded"]}
+    for command, arguments in told.items():
+        said = CliRunner().invoke(cli.app, [command, *arguments, "--store", str(tmp_path)]).output
+        assert "graded: imported:x by box, label; ways that a study's 'extract' adds are not stored" in " ".join(said.split()), command
+    manifest = tmp_path / "imported" / "x" / "import.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"extract": []}))
+    assert list(run_comparison.right([run])) == [1 / 3], "by the box alone"
 
 
 def test_greedy_samples_of_inspect_ai_are_cot(tmp_path):

@@ -11,9 +11,9 @@ from tts.analysis import stats
 from tts.analysis.accuracy import MAJORITY, Graded, by_part, graded_row, vote_of
 from tts.analysis.grades import Judges
 from tts.search.registry import GREEDY, METHODS, POOL, Settings, is_search
+from tts.store.imported import task_of_run
 from tts.store.run_spec import RunSpec
 from tts.store.store import Run, StoreError
-from tts.tasks import task_of_key
 from tts.tasks.selection import Rule
 
 
@@ -46,8 +46,8 @@ def compare(first: Run, second: Run, rule: Rule) -> RunComparison:
         raise StoreError(f"no common problem: {first.folder.name} holds {len(rows[0])}, {second.folder.name} {len(rows[1])} others")
     held = [[of[name] for name in common] for of in rows]
     with Judges() as judges:
-        task, verdicts = task_of_key(first.spec.task), judges.verdicts(first.folder.parent)
-        graded = [map(graded_row, of, judges.of_rows(of, task, verdicts)) for of in held]
+        verdicts = judges.verdicts(first.folder.parent)
+        graded = [map(graded_row, of, judges.of_rows(of, task_of_run(run), verdicts)) for run, of in zip(runs, held)]
     values = [np.array([_accuracy(run.spec, problem, rule) for problem in of]) for run, of in zip(runs, graded)]
     table = pd.DataFrame(
         {"run": f"{run.spec}, seed {run.spec.seed} ({run.key})"}
@@ -62,7 +62,7 @@ def right(runs: Iterable[Run]) -> Iterator[float]:
     """Of each run the mean over its problems of the share of its solutions that are right, which for a pool is Pass@1."""
     with Judges() as judges:
         for run in runs:
-            grades = judges.of_rows(list(run.rows()), task_of_key(run.spec.task), judges.verdicts(run.folder.parent))
+            grades = judges.of_rows(list(run.rows()), task_of_run(run), judges.verdicts(run.folder.parent))
             yield float(np.mean([np.mean(grade.correct or [False]) for grade in grades]))
 
 

@@ -102,6 +102,7 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
             "sources": contents.sources,
             "hash": content,
             "problems": source.count,
+            "extract": list(contents.extract),
             "runs": [run.stored for run in held],
             "notes": contents.notes,
             "skipped": [{"source": source, "reason": reason} for source, reason in contents.skipped],

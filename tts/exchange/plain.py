@@ -14,10 +14,9 @@ from tts.common.files import replacing
 from tts.exchange.reading import clean_scores, objects, steps_and_scores, total, whole_number
 from tts.exchange.records import COUNTS, SAMPLES, Contents, ExchangeError, Header, Record, Solution, expect, pack, writing
 from tts.search.registry import GREEDY, POOL, SCORES, Settings, is_search, method_of, searches
-from tts.store.imported import is_imported, original
+from tts.store.imported import is_imported, original, task_of_run
 from tts.store.run_spec import RunSpec
 from tts.store.store import Run, Store
-from tts.tasks import task_of_key
 from tts.tasks.maths import MATHS
 
 NAME = "plain"
@@ -120,7 +119,7 @@ def rows(store: Store, graded: bool = False) -> Iterator[dict]:
             for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
                 completions = [{"text": MATHS.join(t["steps"])} | {key: t[key] for key in _SOLUTION} for t in row["trajectories"]]
                 if judges:
-                    [grades] = judges.of_rows([row], task_of_key(run.spec.task), judges.verdicts(store.folder))
+                    [grades] = judges.of_rows([row], task_of_run(run), judges.verdicts(store.folder))
                     for one, right, status in zip(completions, grades.correct, grades.status):
                         one |= {"correct": right, "outcome": status}
                 named = {"id": row["problem_id"], "problem": row["problem"], "answer": row["answer"]}

@@ -15,6 +15,8 @@ from tts.search.registry import Settings, is_search, method_of, prm_of
 from tts.store.chunk_file import MANIFEST, damage_told
 from tts.store.run_spec import RunSpec
 from tts.store.store import Run, Store, StoreError
+from tts.tasks import task_of_key
+from tts.tasks.base import Task, changed
 
 PREFIX = "imported:"
 FOLDER = "imported"
@@ -64,6 +66,7 @@ class Import:
     digest: str  # hash of its content
     count: int  # number of its problems
     runs: tuple[Held, ...]
+    extract: tuple[str, ...] = ()  # ways in which answers are found in its solutions; empty for the task's own
 
     @property
     def problem_set(self) -> str:
@@ -186,6 +189,26 @@ def named(store: Store, text: str) -> tuple[list[Run], list[Path]]:
     return runs, folders
 
 
+def task_of_run(run: Run) -> Task:
+    """The task that grades a stored run: that of its key, and of imported solutions with the ways in which their import finds answers.
+
+    Raises :class:`StoreError` where the import's list is damaged.
+    """
+    policy, name = run.spec.policy.name, _import_named_in(run.spec.policy.name)
+    source = beside(str(run.folder.parent / FOLDER / name / f"{name}.jsonl")) if is_imported(policy) else None
+    return changed(task_of_key(run.spec.task), None, source.extract if source else ())
+
+
+def graded_by(runs: Iterable[Run]) -> str:
+    """In which ways the answers of stored runs are found, in a sentence."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        owner = f"{PREFIX}{_import_named_in(run.spec.policy.name)}" if is_imported(run.spec.policy.name) else "runs made here"
+        found.setdefault(owner, set()).add(", ".join(filter(None, task_of_run(run).ways)) or "its task's own way")
+    listed = "; ".join(f"{owner} by {' or '.join(sorted(ways))}" for owner, ways in found.items())
+    return f"graded: {listed or 'nothing'}; ways that a study's 'extract' adds are not stored with its runs, and not used here"
+
+
 def _import_named_in(model: str) -> str:
     return model.removeprefix(PREFIX).split("/", 1)[0]
 
@@ -195,7 +218,7 @@ def _read(path: Path, changed: int) -> Import:
     content = manifest(path)
     with damage_told(path):
         runs = (Held(RunSpec.of(run["spec"]), run["problems"], tuple(run.get("outside") or ()) or None) for run in content["runs"])
-        return Import(path.parent, content["name"], content["hash"], content["problems"], tuple(runs))
+        return Import(path.parent, content["name"], content["hash"], content["problems"], tuple(runs), tuple(content.get("extract") or ()))
 
 
 def manifest(path: Path) -> dict:

@@ -219,6 +219,8 @@ def store(
             cells = [run.spec.brief, run.key, run.problems(), *share, f"{datetime.fromtimestamp(made):%Y-%m-%d}"]
             table.add_row(*cells, f"{run.size[1] / 1024:.0f}")
         console.print(table)
+        if accuracy:
+            console.print(tts.imported.graded_by(runs))
 
 
 def _delete(held: Store, runs: list[Run], imports: list[Path], yes: bool, shared: str = "") -> None:
@@ -288,6 +290,8 @@ def export(
     held = tts.presets.store_of(preset, store)
     _say_what_is_unfinished(held)
     console.print(f"{tts.plain.write(tts.plain.rows(held, graded), file, graded)} records written to {file}")
+    if graded:
+        console.print(tts.imported.graded_by(held.runs()))
 
 
 @app.command()
@@ -301,7 +305,8 @@ def show(
 ) -> None:
     """Shows samples of a stored run: their steps and scores, the answers found in them, and which are right."""
     held = tts.presets.store_of(preset, store).find(run)
-    console.print(tts.samples.shown(held.spec, held.row(problem), tts.task_of_key(held.spec.task), samples, wrong))
+    console.print(tts.samples.shown(held.spec, held.row(problem), tts.imported.task_of_run(held), samples, wrong))
+    console.print(tts.imported.graded_by([held]))
 
 
 @app.command()
@@ -315,13 +320,15 @@ def compare(
 ) -> None:
     """Compares two stored runs: paired difference in accuracy on the problems that both hold, and tokens."""
     held = tts.presets.store_of(preset, store)
-    found = tts.run_comparison.compare(held.find(run_a), held.find(run_b), tts.Rule(aggregate, vote))
+    runs = held.find(run_a), held.find(run_b)
+    found = tts.run_comparison.compare(*runs, tts.Rule(aggregate, vote))
     table = Table("run", "accuracy (%)", "policy tokens", "PRM tokens", title=f"{found.problems} common problems")
     for row in found.runs.itertuples():
         accuracy = f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
         table.add_row(row.run, accuracy, shown(row.policy_tokens, ",.0f"), shown(row.prm_tokens, ",.0f"))
     console.print(table, soft_wrap=False)
     console.print(str(found))
+    console.print(tts.imported.graded_by(runs))
 
 
 @app.command()
