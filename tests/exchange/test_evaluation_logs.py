@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -174,6 +176,86 @@ def test_a_damaged_sample_costs_itself_only(tmp_path):
     (tmp_path / "log.eval").write_bytes(content)
     contents, _ = read(tmp_path / "log.eval")
     assert [source for source, _ in contents.skipped] == ["log.eval, samples/1_epoch_1.json"] and len(contents.records) == 5
+
+
+def zipped(path, members, method=zipfile.ZIP_DEFLATED):
+    """A log of inspect_ai with members by name, and the places of each one's local header and of its entry in the list."""
+    log = json.loads((LOGS / "greedy.json").read_text())
+    [one] = log.pop("samples")
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("header.json", json.dumps(log), zipfile.ZIP_DEFLATED)
+        for name, text in members.items():
+            archive.writestr(f"samples/{name}.json", text or json.dumps(one | {"uuid": name}))
+        places = {info.filename: info.header_offset for info in archive.infolist()}
+    content = bytearray(path.read_bytes())
+    return content, {name: (place, content.rfind(name.encode()) - 46) for name, place in places.items()}
+
+
+def encrypted(content, local, listed):
+    content[local + 6] |= 1
+    content[listed + 8] |= 1
+
+
+def of_unknown_method(content, local, listed):
+    content[local + 8] = content[listed + 10] = 97
+
+
+def no_stream(content, local, listed):
+    content[local + 45 : local + 90] = b"\xff" * 45
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (encrypted, "cannot be read (File 'samples/1.json' is encrypted, password required for extraction)"),
+        (of_unknown_method, "cannot be read (compressed by method 97, as no log is)"),
+        (no_stream, "cannot be read (Error -3 while decompressing data: "),
+    ],
+)
+def test_a_member_that_cannot_be_unpacked_costs_itself_only(damage, reason, tmp_path):
+    content, places = zipped(tmp_path / "a.eval", {"1": "", "2": ""})
+    damage(content, *places["samples/1.json"])
+    (tmp_path / "a.eval").write_bytes(content)
+    shutil.copy(LOGS / "sums.eval", tmp_path / "b.eval")
+    contents, _ = read(tmp_path)
+    [(source, said)] = contents.skipped
+    assert source == "a.eval, samples/1.json" and said.startswith(reason) and len(contents.records) == 7
+
+
+def test_memory_that_does_not_suffice_is_told_by_its_name(tmp_path, monkeypatch):
+    def fails(archive, name):
+        raise MemoryError
+
+    monkeypatch.setattr(evaluation_logs, "_member", fails)
+    contents = Contents(evaluation_logs.NAME)
+    evaluation_logs.read_file(LOGS / "sums.eval", "sums.eval", contents)
+    assert contents.skipped == [("sums.eval, header.json", "cannot be read (MemoryError)")]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, 93])
+def test_a_member_is_unpacked_to_its_declared_size_and_no_further(method, tmp_path, monkeypatch):
+    """One that declares more than any log has is not opened; one that declares less than it has is cut off, and has another checksum."""
+    monkeypatch.setattr(evaluation_logs, "_LARGEST", 20_000)
+    text = b" " * 50_000
+    content, places = zipped(tmp_path / "log.eval", {"1": "", "2": text.decode(), "3": text.decode()})
+    for name, size in (("2", None), ("3", 100)):
+        local, listed = places[f"samples/{name}.json"]
+        if size:
+            content[listed + 24 : listed + 28] = struct.pack("<I", size)
+        if method == 93:
+            begin = local + 30 + len("samples/1.json")
+            packed = pa.compress(text, "zstd", asbytes=True)
+            content[begin : begin + len(packed)] = packed
+            content[local + 8] = content[listed + 10] = method
+            content[listed + 20 : listed + 24] = struct.pack("<I", len(packed))
+    (tmp_path / "log.eval").write_bytes(content)
+    contents, _ = read(tmp_path / "log.eval")
+    [(_, large), (_, cut)] = contents.skipped
+    assert large == "cannot be read (it has 50,000 bytes, and no sample of a log has over 20,000)" and len(contents.records) == 1
+    assert cut in (
+        "cannot be read (Bad CRC-32 for file 'samples/3.json')",
+        "cannot be read (its checksum is another)",
+    )
 
 
 def test_a_sample_in_two_logs_is_used_once(tmp_path):

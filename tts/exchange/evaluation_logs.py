@@ -30,7 +30,12 @@ INSPECT, HARNESS = ("box", "label"), ("box", "hashes", "phrase")
 _STATUS = {"stop": "finished", "unknown": "finished", "max_tokens": "truncated", "model_length": "truncated"}
 _GRADES = {"C": True, "I": False, 1: True, 0: False}  # 1.0 and true are the same key as 1
 _FILE = re.compile(r"samples_(.+)_(\d{4}-[^_]+)\.jsonl")
-_DAMAGE = (zipfile.BadZipFile, struct.error, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException)
+_LARGEST = 256 << 20  # bytes of a member of a zip file; more is no log, but would fill the memory
+_ZSTANDARD = 93  # number of the compression method
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, pa.ArrowException, OSError, EOFError, MemoryError),
+    *(RuntimeError, ValueError, KeyError, TypeError, AttributeError),  # RuntimeError where a member is encrypted, or nested too deep
+)
 
 
 def lines(path: Path) -> Iterator[tuple[str, Any, str]]:
@@ -47,7 +52,7 @@ def lines(path: Path) -> Iterator[tuple[str, Any, str]]:
                     try:
                         yield place, json.loads(_member(archive, place)) | {"log": log}, ""
                     except _DAMAGE as error:
-                        yield place, None, f"cannot be read ({error})"
+                        yield place, None, f"cannot be read ({str(error) or type(error).__name__})"
         elif path.suffix == ".json" and re.match(rb'\s*\{\s*"version":\s*\d+,\s*"status":', path.read_bytes()[:100]):
             log = json.loads(path.read_bytes())
             for number, sample in enumerate(log.pop("samples", None) or []):
@@ -55,19 +60,25 @@ def lines(path: Path) -> Iterator[tuple[str, Any, str]]:
         else:
             yield from reading.lines(path)
     except _DAMAGE as error:
-        yield place, None, f"cannot be read ({error})"
+        yield place, None, f"cannot be read ({str(error) or type(error).__name__})"
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     """A member of a zip file; inspect_ai compresses them by Zstandard, which Python's own module reads from 3.14 on only."""
     info = archive.getinfo(name)
-    if info.compress_type != 93:
-        return archive.read(name)
+    expect(info.file_size <= _LARGEST, f"it has {info.file_size:,} bytes, and no sample of a log has over {_LARGEST:,}")
+    expect(
+        info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, _ZSTANDARD),
+        f"compressed by method {info.compress_type}, as no log is",
+    )
+    if info.compress_type != _ZSTANDARD:
+        with archive.open(name) as member:
+            return member.read(info.file_size)  # read() would unpack all that follows, whatever size is declared
     with open(str(archive.filename), "rb") as file:
         file.seek(info.header_offset)
         head = file.read(30)  # a local header ends with the lengths of the name and of the extra field that follow it
         file.seek(sum(struct.unpack("<HH", head[26:])), 1)
-        content = pa.CompressedInputStream(pa.BufferReader(file.read(info.compress_size)), "zstd").read()
+        content = pa.CompressedInputStream(pa.BufferReader(file.read(info.compress_size)), "zstd").read(info.file_size)
     expect(zlib.crc32(content) == info.CRC, "its checksum is another")
     return content
 
