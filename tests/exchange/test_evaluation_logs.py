@@ -72,6 +72,28 @@ def test_commands_grade_an_import_in_the_ways_of_its_preset(tmp_path):
     assert list(run_comparison.right([run])) == [1 / 3], "by the box alone"
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_what_is_exported_of_a_log_is_graded_alike_where_it_is_imported_again(ending, tmp_path):
+    first, again = Store(tmp_path / "first"), Store(tmp_path / "again")
+    importing.import_into(first, read(LOGS / "sums.eval")[0], "x", LOGS / "sums.eval")
+    out = tmp_path / f"out.{ending}"
+    plain.write(plain.rows(first), out)
+    assert pass_at_1(out, again.folder)[0] == [1, 1, 0]
+    assert list(run_comparison.right(again.runs())) == list(run_comparison.right(first.runs())) == [2 / 3]
+
+
+def test_plain_completions_without_a_box_are_counted_and_unknown_ways_are_told(tmp_path):
+    row = {"problem": "2+2?", "answer": "4", "completions": [{"text": "ANSWER: 4"}, {"text": "\\boxed{4}"}, {"text": "4"}]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"extract": ["labels"]}) + "\n")
+    contents, _ = read(tmp_path / "a.jsonl")
+    assert contents.notes == ["a.jsonl: 2 of 3 completions have no box; answers are looked for by box, see 'extract' in docs/grading.md"]
+    [(source, said)] = contents.skipped
+    assert source == "a.jsonl, line 2" and said.startswith("extract must be a list of box, hashes, label, ") and "given ['labels']" in said
+    (tmp_path / "a.jsonl").write_text(json.dumps(row | {"extract": ["box", "label"]}) + "\n")
+    contents, _ = read(tmp_path / "a.jsonl")
+    assert contents.extract == ("box", "label") and "looked for by box, label, see" in contents.notes[0]
+
+
 def test_greedy_samples_of_inspect_ai_are_cot(tmp_path):
     contents, _ = read(LOGS / "greedy.json")
     [record] = contents.records

@@ -401,7 +401,7 @@ def exports(draw):
     runs = [header | {"method": "samples", "prm": None}, header | {"method": "samples", "prm": prm}]
     if draw(st.booleans()):
         runs.append(header | {"method": "beam_search", "prm": prm, "n": 2 * n, "width": 2})
-    rows = []
+    rows, extract = [], draw(st.sampled_from([None, ["box", "label"], ["number"]]))
     for run in runs:
         for problem in problems:
             counts = {key: draw(COUNT) for key in ("prompt_tokens", "policy_tokens")} | {"prm_tokens": draw(st.integers(0, 9))}
@@ -410,7 +410,7 @@ def exports(draw):
                 problem
                 | {key: run[key] for key in ("method", "policy", "prm", "n", "seed", "width", "sampling")}
                 | counts
-                | {"completions": held}
+                | {"extract": extract, "completions": held}
             )
     return rows
 

@@ -90,7 +90,7 @@ def is_row(row: dict) -> bool:
 
 def read_file(path: Path, name: str, contents: Contents) -> None:
     """Adds what a file holds to ``contents``; ``name`` is the file's in messages."""
-    before, filters = len(contents.records), dict[object, None]()
+    before, filters = contents.boxed.copy(), dict[object, None]()
     for place, row, problem in lines(path):
         with contents.using(source := f"{name}, {place}"):
             expect(row is not None, problem)
@@ -104,12 +104,8 @@ def read_file(path: Path, name: str, contents: Contents) -> None:
                     contents.records.append(plain.record(_line(row, path, contents), source, path.resolve().parent.name, contents))
             except (AttributeError, TypeError, KeyError) as error:
                 raise ExchangeError(f"a field is of another kind than in such logs ({error})") from None
-    ways = HARNESS if filters else INSPECT
-    contents.extract = tuple(dict.fromkeys([*contents.extract, *ways]))
-    texts = ["\n\n".join(s.steps) for record in contents.records[before:] for s in record.solutions]
-    if bare := sum(boxed_answer(text) is None for text in texts):
-        found = f"answers are looked for by {', '.join(ways)}, see 'extract' in docs/grading.md"
-        contents.notes.append(f"{name}: {bare} of {len(texts)} completions have no box; {found}")
+    contents.extract = tuple(dict.fromkeys([*contents.extract, *(HARNESS if filters else INSPECT)]))
+    contents.note_boxes(name, before)
     if filters:
         contents.notes.append(f"{name} says neither which completions were cut off, all count as finished, nor how many tokens they have")
     if others := [*map(str, filters)][1:]:

@@ -3,6 +3,7 @@
 import json
 import math
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -96,11 +97,18 @@ class Contents:
     notes: list[str] = field(default_factory=list)  # quirks of the files, and what was made of them
     unnamed: bool = False  # whether the format has no names of models
     extract: tuple[str, ...] = ()  # ways in which answers are found in the solutions; empty for the box alone
+    boxed: Counter[bool] = field(default_factory=Counter)  # how many completions hold a box, and how many hold none
     seen: set = field(default_factory=set)  # identities of samples, where a format has them
     sources: list[dict] = field(default_factory=list)  # where the files are from, with the revision, for the import's list
 
     def skip(self, source: object, reason: str) -> None:
         self.skipped.append((str(source), reason))
+
+    def note_boxes(self, name: str, before: Counter[bool]) -> None:
+        """Notes how many of a file's completions hold no box, and how answers are looked for in them."""
+        if bare := (counts := self.boxed - before)[False]:
+            found = f"answers are looked for by {', '.join(self.extract or ('box',))}, see 'extract' in docs/grading.md"
+            self.notes.append(f"{name}: {bare} of {counts.total()} completions have no box; {found}")
 
     @contextmanager
     def using(self, source: str) -> Iterator[None]:
