@@ -212,6 +212,25 @@ def test_scores_are_kept_for_the_next_notebook_unless_the_prm_or_its_file_change
     assert len(asked) == 4
 
 
+def test_scores_of_a_served_prm_another_scoring_and_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    solutions, values = [labelled.Labelled("7,+8=?", ("7+8=15", "\\boxed{15}"), -1, "a")], iter([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+
+    def opened(name):
+        value = next(values)  # each opening scores otherwise
+        return ScriptedPRM(lambda steps: value)
+
+    monkeypatch.setattr(labelled, "open_prm", opened)
+    monkeypatch.setattr(labelled, "weights_of", lambda name: "as served" if "http" in name else "first")
+    first = lambda prm, kept: labelled.step_scores(prm, solutions, kept=kept)[0][0][0]  # noqa: E731
+    served = "qwen-prm:http://127.0.0.1:9/v1#m"
+    assert [first(served, tmp_path), first(served, tmp_path)] == [0.1, 0.2] and not list(tmp_path.iterdir())
+    assert [first("prm-x", tmp_path), first("prm-x", tmp_path)] == [0.3, 0.3]
+    monkeypatch.setattr(labelled, "SCORING", labelled.SCORING + 1)
+    assert first("prm-x", tmp_path) == 0.4
+    (tmp_path / "file").touch()  # no folder can be made in it, by whomever
+    assert [first("prm-x", tmp_path / "file" / "labelled"), first("prm-x", tmp_path / "file" / "labelled")] == [0.5, 0.6]
+
+
 def test_the_notebook_takes_it_checks_it_first_and_records_it(tmp_path, monkeypatch):
     rows = process_bench()
     written(tmp_path / "mine.jsonl", [*rows["gsm8k"], *rows["math"]])

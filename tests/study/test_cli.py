@@ -102,8 +102,11 @@ def test_nothing_is_deleted_unasked(held, monkeypatch, capsys, what):
 
 
 def test_deleting_with_yes(held):
+    (held.folder / "labelled").mkdir()
+    (held.folder / "labelled" / "scores.json").write_text("{}")
     done = CliRunner().invoke(cli.app, ["store", "--clean", "--yes"])
     assert done.exit_code == 0 and done.output.startswith("deleted runs: 2, ") and not list(held.runs())
+    assert not (held.folder / "labelled").exists(), "scores of labelled solutions"
 
 
 @pytest.mark.parametrize("place", ["store", "figures"])

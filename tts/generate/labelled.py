@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from tts.common.files import write_text
 from tts.common.paths import DATA
 from tts.generate.chunks import warn
 from tts.models import hub
+from tts.policies import address_in
 from tts.reward_models import open_prm, weights_of
 from tts.tasks.problems import records
 
@@ -20,6 +22,8 @@ POCKET = "pocket"
 FILES = (".jsonl", ".json", ".parquet")
 PROCESS_BENCH = ("problem", "steps", "label")
 MR_BEN = ("Question", "Model_Solution_Steps", "Model_Solution_Correctness", "Model_Solution_First_Error_Step")
+KEPT = "labelled"  # folder of kept scores in a store
+SCORING = 1  # raised whenever a PRM would give the same steps other scores here; those kept before are not read then
 VALIDATION = 4  # one in so many of a set's problems is for thresholds
 
 
@@ -140,9 +144,11 @@ def _of_mr_ben(row: dict, where: str, lines: list[str]) -> Labelled:
 def step_scores(prm: str, *sets: Sequence[Labelled], kept: Path | None = None) -> list[list[tuple[float, ...]]]:
     """Per set of solutions, the step scores of each by a PRM, which is opened for it; raises as :func:`tts.reward_models.open_prm` does.
 
-    Steps beyond the PRM's context score 0, and are told of; scores without any are kept in a folder, for the next notebook that asks.
+    Steps beyond the PRM's context score 0, and are told of; scores without any are kept in a folder, for the next notebook that asks,
+    if it can be written, and unless a server has the PRM: which weights it serves the next time is not known.
     """
-    asked = (prm, weights_of(prm), [[(s.problem, s.steps) for s in part] for part in sets]) if kept else ()
+    kept = None if address_in(prm) else kept
+    asked = (SCORING, prm, weights_of(prm), [[(s.problem, s.steps) for s in part] for part in sets]) if kept else ()
     path = (kept or Path()) / f"{hashlib.sha256(repr(asked).encode()).hexdigest()}.json"
     digest, _, text = path.read_text(encoding="utf-8", errors="replace").partition("\n") if path.is_file() else ("", "", "")
     if digest == hashlib.sha256(text.encode()).hexdigest():
@@ -156,5 +162,6 @@ def step_scores(prm: str, *sets: Sequence[Labelled], kept: Path | None = None) -
     if hasattr(opened, "report_unread") and (line := opened.report_unread()[1]):
         warn([line])
     elif kept:
-        write_text(path, f"{hashlib.sha256((text := json.dumps(found)).encode()).hexdigest()}\n{text}")
+        with suppress(OSError):
+            write_text(path, f"{hashlib.sha256((text := json.dumps(found)).encode()).hexdigest()}\n{text}")
     return found

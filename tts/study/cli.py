@@ -201,7 +201,7 @@ def store(
     elif clean:
         sharing = [name for name in tts.presets.presets() if tts.presets.store_of(name).folder == held.folder]
         told = f", which is the store of {', '.join(sharing or [preset])}"
-        _delete(held, list(held.runs()), [held.folder / tts.imported.FOLDER], yes, told)
+        _delete(held, list(held.runs()), [held.folder / tts.imported.FOLDER, held.folder / tts.labelled.KEPT], yes, told)
     elif delete:
         runs, imports = tts.imported.named(held, delete)
         _delete(held, runs, imports, yes)
