@@ -85,12 +85,12 @@ def test_what_is_exported_of_a_log_is_graded_alike_where_it_is_imported_again(en
 def test_plain_completions_without_a_box_are_counted_and_unknown_ways_are_told(tmp_path):
     row = {"problem": "2+2?", "answer": "4", "completions": [{"text": "ANSWER: 4"}, {"text": "\\boxed{4}"}, {"text": "4"}]}
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"extract": ["labels"]}) + "\n")
-    contents, _ = read(tmp_path / "a.jsonl")
-    assert contents.notes == ["a.jsonl: 2 of 3 completions have no box; answers are looked for by box, see 'extract' in docs/grading.md"]
+    contents = importing.import_into(Store(tmp_path / "runs"), read(tmp_path / "a.jsonl")[0], "x", tmp_path / "a.jsonl").contents
+    assert contents.notes == ["2 of 3 completions have no box; answers are looked for by box, see 'extract' in docs/grading.md"]
     [(source, said)] = contents.skipped
     assert source == "a.jsonl, line 2" and said.startswith("extract must be a list of box, hashes, label, ") and "given ['labels']" in said
     (tmp_path / "a.jsonl").write_text(json.dumps(row | {"extract": ["box", "label"]}) + "\n")
-    contents, _ = read(tmp_path / "a.jsonl")
+    contents = importing.import_into(Store(tmp_path / "runs"), read(tmp_path / "a.jsonl")[0], "x", tmp_path / "a.jsonl").contents
     assert contents.extract == ("box", "label") and "looked for by box, label, see" in contents.notes[0]
 
 
@@ -230,7 +230,7 @@ def no_stream(content, local, listed):
     ("damage", "reason"),
     [
         (encrypted, "cannot be read (File 'samples/1.json' is encrypted, password required for extraction)"),
-        (of_unknown_method, "cannot be read (compressed by method 97, as no log is)"),
+        (of_unknown_method, "cannot be read (compressed by method 97; logs are stored, deflated, or by Zstandard)"),
         (no_stream, "cannot be read (Error -3 while decompressing data: "),
     ],
 )

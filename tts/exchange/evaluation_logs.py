@@ -31,11 +31,8 @@ _STATUS = {"stop": "finished", "unknown": "finished", "max_tokens": "truncated",
 _GRADES = {"C": True, "I": False, 1: True, 0: False}  # 1.0 and true are the same key as 1
 _FILE = re.compile(r"samples_(.+)_(\d{4}-[^_]+)\.jsonl")
 _LARGEST = 256 << 20  # bytes of a member of a zip file; more is no log, but would fill the memory
-_ZSTANDARD = 93  # number of the compression method
-_DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, pa.ArrowException, OSError, EOFError, MemoryError),
-    *(RuntimeError, ValueError, KeyError, TypeError, AttributeError),  # RuntimeError where a member is encrypted, or nested too deep
-)
+_UNPACKING = (zipfile.BadZipFile, zlib.error, struct.error, pa.ArrowException, EOFError, MemoryError, RuntimeError)  # the last: encrypted
+_DAMAGE = (*_UNPACKING, OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 def lines(path: Path) -> Iterator[tuple[str, Any, str]]:
@@ -67,13 +64,9 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     """A member of a zip file; inspect_ai compresses them by Zstandard, which Python's own module reads from 3.14 on only."""
     info = archive.getinfo(name)
     expect(info.file_size <= _LARGEST, f"it has {info.file_size:,} bytes, and no sample of a log has over {_LARGEST:,}")
-    expect(
-        info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, _ZSTANDARD),
-        f"compressed by method {info.compress_type}, as no log is",
-    )
-    if info.compress_type != _ZSTANDARD:
-        with archive.open(name) as member:
-            return member.read(info.file_size)  # read() would unpack all that follows, whatever size is declared
+    expect((method := info.compress_type) in (0, 8, 93), f"compressed by method {method}; logs are stored, deflated, or by Zstandard")
+    if method != 93:
+        return archive.open(name).read(info.file_size)  # archive.read would unpack all that follows, whatever size is declared
     with open(str(archive.filename), "rb") as file:
         file.seek(info.header_offset)
         head = file.read(30)  # a local header ends with the lengths of the name and of the extra field that follow it
@@ -90,7 +83,7 @@ def is_row(row: dict) -> bool:
 
 def read_file(path: Path, name: str, contents: Contents) -> None:
     """Adds what a file holds to ``contents``; ``name`` is the file's in messages."""
-    before, filters = contents.boxed.copy(), dict[object, None]()
+    filters = dict[object, None]()
     for place, row, problem in lines(path):
         with contents.using(source := f"{name}, {place}"):
             expect(row is not None, problem)
@@ -105,7 +98,6 @@ def read_file(path: Path, name: str, contents: Contents) -> None:
             except (AttributeError, TypeError, KeyError) as error:
                 raise ExchangeError(f"a field is of another kind than in such logs ({error})") from None
     contents.extract = tuple(dict.fromkeys([*contents.extract, *(HARNESS if filters else INSPECT)]))
-    contents.note_boxes(name, before)
     if filters:
         contents.notes.append(f"{name} says neither which completions were cut off, all count as finished, nor how many tokens they have")
     if others := [*map(str, filters)][1:]:

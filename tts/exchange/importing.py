@@ -84,6 +84,9 @@ def import_into(store: Store, contents: Contents, name: str, root: Path | str, p
     if apart:  # a grid takes the first problems of a set
         kept = "kept, but no preset shows what lacks the first problem of the others; import runs on other problems by themselves"
         contents.notes.append(f"{', '.join(dict.fromkeys(apart))}: {kept}")
+    if bare := contents.boxed[False]:
+        ways = f"answers are looked for by {', '.join(contents.extract or MATHS.ways)}, see 'extract' in docs/grading.md"
+        contents.notes.append(f"{bare} of {contents.boxed.total()} completions have no box; {ways}")
     if not runs:
         reasons = "".join(f"\n  {source}: {reason}" for source, reason in contents.skipped[:10])
         more = f"\n  ... and {len(contents.skipped) - 10} more" if len(contents.skipped) > 10 else ""

@@ -17,7 +17,6 @@ from tts.search.registry import GREEDY, POOL, SCORES, Settings, is_search, metho
 from tts.store.imported import is_imported, original, task_of_run
 from tts.store.run_spec import RunSpec
 from tts.store.store import Run, Store
-from tts.tasks.extraction import boxed_answer
 from tts.tasks.maths import MATHS
 
 NAME = "plain"
@@ -36,8 +35,7 @@ def schema(graded: bool = False) -> pa.Schema:
         | dict.fromkeys(("n", "seed", "width"), _NUMBER)
         | {"sampling": _TEXT}
         | dict.fromkeys(COUNTS, _NUMBER)
-        | {"extract": pa.list_(_TEXT)}
-        | {"completions": pa.list_(pa.struct({"text": _TEXT} | _SOLUTION | (_GRADES if graded else {})))}
+        | {"extract": pa.list_(_TEXT), "completions": pa.list_(pa.struct({"text": _TEXT} | _SOLUTION | (_GRADES if graded else {})))}
     )
 
 
@@ -49,11 +47,9 @@ def is_row(row: dict) -> bool:
 
 def read_file(path: Path, name: str, contents: Contents) -> None:
     """Adds what a file holds to ``contents``; ``name`` is the file's in messages."""
-    before = contents.boxed.copy()
     for source, row in objects(path, name, contents):
         with contents.using(source):
             contents.records.append(record(row, source, path.stem, contents))
-    contents.note_boxes(name, before)
 
 
 def record(row: dict, source: str, default_policy: str, contents: Contents) -> Record:
@@ -82,10 +78,10 @@ def record(row: dict, source: str, default_policy: str, contents: Contents) -> R
     if "policy_tokens" not in row and method in (SAMPLES, GREEDY):
         counts["policy_tokens"] = total([s.tokens for s in solutions])
     ways = told.get("extract", [])
-    fit = isinstance(ways, list) and all(isinstance(way, str) and way in MATHS.known_ways for way in ways)
+    fit = isinstance(ways, list) and set(map(str, ways)) <= set(MATHS.known_ways)
     expect(fit, f"extract must be a list of {', '.join(MATHS.known_ways)}; given {ways!r:.60}")
     contents.extract = tuple(dict.fromkeys([*contents.extract, *ways]))
-    contents.boxed.update(boxed_answer(MATHS.join(s.steps)) is not None for s in solutions)
+    contents.boxed.update(MATHS.answer(MATHS.join(s.steps)) is not None for s in solutions)
     policy, prm = row.get("policy") or default_policy, row.get("prm") or ("prm" if any(s.scores for s in solutions) else None)
     return Record(
         Header(method, str(policy), str(prm) if prm else None, n, seed or 0, width if is_search(method) else None, sampling),
@@ -126,7 +122,7 @@ def rows(store: Store, graded: bool = False) -> Iterator[dict]:
     with Judges() if graded else nullcontext() as judges:
         for run in sorted(runs, key=lambda run: json.dumps(headers[run.key], sort_keys=True)):
             task = task_of_run(run)
-            ways = {"extract": list(task.ways) if task.ways != type(task).ways else None}
+            ways = list(task.ways) if task.ways != type(task).ways else None  # null where they are the task's own
             for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
                 completions = [{"text": MATHS.join(t["steps"])} | {key: t[key] for key in _SOLUTION} for t in row["trajectories"]]
                 if judges:
@@ -134,7 +130,7 @@ def rows(store: Store, graded: bool = False) -> Iterator[dict]:
                     for one, right, status in zip(completions, grades.correct, grades.status):
                         one |= {"correct": right, "outcome": status}
                 named = {"id": row["problem_id"], "problem": row["problem"], "answer": row["answer"]}
-                yield named | headers[run.key] | {key: row[key] for key in COUNTS} | ways | {"completions": completions}
+                yield named | headers[run.key] | {key: row[key] for key in COUNTS} | {"extract": ways, "completions": completions}
 
 
 def _headers(runs: list[Run]) -> dict[str, dict]:

@@ -104,12 +104,6 @@ class Contents:
     def skip(self, source: object, reason: str) -> None:
         self.skipped.append((str(source), reason))
 
-    def note_boxes(self, name: str, before: Counter[bool]) -> None:
-        """Notes how many of a file's completions hold no box, and how answers are looked for in them."""
-        if bare := (counts := self.boxed - before)[False]:
-            found = f"answers are looked for by {', '.join(self.extract or ('box',))}, see 'extract' in docs/grading.md"
-            self.notes.append(f"{name}: {bare} of {counts.total()} completions have no box; {found}")
-
     @contextmanager
     def using(self, source: str) -> Iterator[None]:
         """Lists a source as skipped where the block finds that it cannot be used."""

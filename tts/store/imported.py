@@ -190,10 +190,7 @@ def named(store: Store, text: str) -> tuple[list[Run], list[Path]]:
 
 
 def task_of_run(run: Run) -> Task:
-    """The task that grades a stored run: that of its key, and of imported solutions with the ways in which their import finds answers.
-
-    Raises :class:`StoreError` where the import's list is damaged.
-    """
+    """The task that grades a stored run: its key's, and of imported solutions with the ways in which their import finds answers."""
     policy, name = run.spec.policy.name, _import_named_in(run.spec.policy.name)
     source = beside(str(run.folder.parent / FOLDER / name / f"{name}.jsonl")) if is_imported(policy) else None
     return changed(task_of_key(run.spec.task), None, source.extract if source else ())
@@ -201,12 +198,9 @@ def task_of_run(run: Run) -> Task:
 
 def graded_by(runs: Iterable[Run]) -> str:
     """In which ways the answers of stored runs are found, in a sentence."""
-    found: dict[str, set[str]] = {}
-    for run in runs:
-        owner = f"{PREFIX}{_import_named_in(run.spec.policy.name)}" if is_imported(run.spec.policy.name) else "runs made here"
-        found.setdefault(owner, set()).add(", ".join(filter(None, task_of_run(run).ways)) or "its task's own way")
-    listed = "; ".join(f"{owner} by {' or '.join(sorted(ways))}" for owner, ways in found.items())
-    return f"graded: {listed or 'nothing'}; ways that a study's 'extract' adds are not stored with its runs, and not used here"
+    ways = ((run.spec.policy.name, ", ".join(task_of_run(run).ways) or "the only way of their task") for run in runs)
+    found = dict.fromkeys(f"{name.split('/')[0] if is_imported(name) else 'runs made here'} by {how}" for name, how in ways)
+    return f"graded: {'; '.join(found)}; ways that a study's 'extract' adds are not stored with its runs, and not used here"
 
 
 def _import_named_in(model: str) -> str:
