@@ -201,4 +201,5 @@ def test_of_two_equal_pictures_neither_is_captioned_and_a_damaged_ledger_is_left
     for damaged in ("", "a,b\n1,2\n"):
         (tmp_path / "ledger.csv").write_text(damaged)
         page = html.build([tmp_path / "01_only.ipynb"], {}, tmp_path / "report.html", "title", tmp_path / "ledger.csv").read_text()
+        assert "its ledger.csv cannot be read; run it again" in page
         assert "The caption of" not in page and 'class="claims"' not in page and "Only" in page

@@ -28,12 +28,7 @@ BETWEEN = {"difference": 0.1, "low": -0.1, "high": 0.2, "verdict": "undecided"}
 FULL = "full run (committed): 950 problems of a problem set, 2 seeds"
 
 
-@pytest.fixture(autouse=True)
-def as_before():
-    style.use()
-    yield
-    plt.close("all")
-    style.use()
+pytestmark = pytest.mark.usefixtures("as_before")
 
 
 def rows(held=HELD, **columns):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import product
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,13 +26,7 @@ ORIGIN = {
 }
 
 
-@pytest.fixture(autouse=True)
-def as_before():
-    style.use()
-    yield
-    plt.close("all")
-    style.use()
-    assert plt.rcParams["font.family"] == ["sans-serif"], "of the look before"
+pytestmark = pytest.mark.usefixtures("as_before")
 
 
 def rows(held, **columns):

@@ -57,8 +57,10 @@ def build(
     page = _Page(target.parent)
     claims = {}
     if ledger and ledger.exists():
-        with suppress(KeyError, ValueError):  # it is damaged, or another's; the notebook shows its own
+        try:
             claims = _claims(pd.read_csv(ledger))
+        except (KeyError, ValueError):  # it is damaged, or another's
+            failures = failures | {"09_findings": f"its {ledger.name} cannot be read; run it again"}
     for path in executed:
         page.add(path.stem, _cells(path))
     if results:

@@ -95,6 +95,6 @@ class RunSpec:
 
     @property
     def brief(self) -> str:
-        """The run in words with its seed, of folders the last part alone: ``math-shepherd:/home/me/prm`` is ``math-shepherd:…/prm``."""
+        """The run in words with its seed, of folders the last part alone: ``math-shepherd:/path/to/prm`` is ``math-shepherd:…/prm``."""
         named = [re.sub(r"(?<!:/)(^|:)/(?!/).*/", r"\1…/", model.name) for model in (self.policy, self.prm) if model]
         return f"{self.method} of {' with '.join(named)}, N = {self.n}, seed {self.seed}"
