@@ -27,8 +27,8 @@ from tts.store.imported import Import, all_of, check_asked, is_imported
 from tts.store.store import Store, StoreError
 from tts.study.experiment import Experiment, experiment_of
 from tts.study.parameters import SETTINGS, check, declaration, named_notebook
-from tts.tasks.maths import absent as absent_sets
 from tts.tasks.problems import problem_sets
+from tts.tasks.published import absent as absent_sets
 
 PRESETS = NOTEBOOKS / "presets"
 OWN = "own"  # the folder below a preset's figures for those of changed parameters, which has a folder for each change

@@ -34,6 +34,17 @@ class Task:
         """
         raise NotImplementedError(f"the task {self.name} has no problem sets of its own; give a file as {self.name}:path/to/problems.jsonl")
 
+    def published(self, name: str) -> Sequence:
+        """The files (:class:`tts.tasks.published.Published`) of the Hub that one of its own sets is read from."""
+        return ()
+
+    def prepared(self, row: dict, seed: int) -> dict:
+        """A problem's record as a policy is asked it; raises ``ValueError``, which says what is wrong and what to do, for a malformed one.
+
+        ``seed`` is of whatever is drawn, say the order of options.
+        """
+        return row
+
     def instruction_for(self, family: str) -> str:
         """What a policy of a model family (of :data:`tts.tasks.prompts.STYLES`; "" for any other) is told."""
         return self.instruction
@@ -73,6 +84,10 @@ class Task:
     def readable(self, answer: str) -> bool | None:
         """Whether an answer means anything; None leaves it to math-verify. One that does not is wrong and no vote."""
         return True
+
+    def vote(self, reference: str, answer: str, right: bool) -> str | None:
+        """An answer as it votes beside others of a problem; None where all right ones, being equal to the reference, are one vote."""
+        return None if right else answer
 
     def check_steps(self, problem: str, steps: Sequence[str]) -> int | None:
         """The number of the first wrong step, from 0; the number of steps where none is; None where no exact checker tells."""

@@ -3,17 +3,14 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-from tts.models import hub
 from tts.tasks.answer_text import normal_form, quickly_readable, quickly_same
 from tts.tasks.base import Task
 from tts.tasks.extraction import WAYS
 from tts.tasks.problems import ProblemError, check_drawn, read
+from tts.tasks.published import Published, half
 
 REASONING_GYM = "reasoning-gym:"
 
@@ -43,19 +40,6 @@ Therefore, the final answer is: $\boxed{answer}$. I hope it is correct.
 Where [answer] is just the final number or expression that solves the problem."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """A problem set of the study: one file of a data set on the Hugging Face Hub, at a fixed commit."""
-
-    repository: str
-    revision: str
-    file: str
-
-    @property
-    def is_cached(self) -> bool:
-        return isinstance(try_to_load_from_cache(self.repository, self.file, repo_type="dataset", revision=self.revision), str)
-
-
 PUBLISHED = {
     "math500": Published("HuggingFaceH4/MATH-500", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be", "test.jsonl"),
     "aime24": Published("HuggingFaceH4/aime_2024", "2fe88a2f1091d5048c0f36abc874fb997b3dd99a", "data/train-00000-of-00001.parquet"),
@@ -82,10 +66,13 @@ class Maths(Task):
     def has(self, name: str) -> bool:
         return name.partition(":")[0] in (*PUBLISHED, REASONING_GYM.rstrip(":"))
 
+    def published(self, name: str) -> Sequence[Published]:
+        return [PUBLISHED[name]] if name in PUBLISHED else []
+
     def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
         published, _, copy = name.partition(":")
-        if published in PUBLISHED:
-            return _half(published, read(Path(copy) if copy else _fetch(published), self), split), published
+        if about := PUBLISHED.get(published):
+            return half(published, read(Path(copy) if copy else about.fetch(published), self), split), published
         check_drawn(name, count, split)
         drawn = reasoning_gym_tasks(name, count or 200, split, seed)
         return [{"problem": one["question"], "answer": str(one["answer"])} for one in drawn], f"{name}-{split}-{seed}"
@@ -103,36 +90,11 @@ class Maths(Task):
     def found(self, text: str) -> tuple[str | None, str]:
         return next(((answer, way) for way in self.ways if (answer := WAYS[way](text)) is not None), (None, ""))
 
-    def value(self, answer: str) -> int | None:
+    def value(self, answer: str) -> Hashable | None:
         return int(answer) if re.fullmatch(r"[+-]?\d{1,18}", answer) else None
 
 
 MATHS = Maths()
-
-
-def absent(names: Iterable[str]) -> list[str]:
-    """Those of the problem sets that would have to be downloaded."""
-    return [name for name in names if name in PUBLISHED and not PUBLISHED[name].is_cached]
-
-
-def _half(name: str, rows: list[dict], split: str) -> list[dict]:
-    """The rows of a study's set that belong to a split, with ids made of their texts."""
-    if split not in ("selection", "test", "all"):
-        raise ProblemError(f"{name} has no {split} problems; choose selection, test or all")
-    hashes = [hashlib.sha256(" ".join(row["problem"].split()).encode()).digest() for row in rows]
-    return [row | {"id": f"{name}-{of.hex()[:12]}"} for row, of in zip(rows, hashes) if split in ("all", ("test", "selection")[of[0] % 2])]
-
-
-def _fetch(name: str) -> Path:
-    """The file of a study's set, from the local cache or else from the Hub."""
-    about = PUBLISHED[name]
-    try:
-        if not about.is_cached and (reason := hub.unreachable()):
-            raise ConnectionError(f"the Hub cannot be reached ({reason})")
-        return Path(hf_hub_download(about.repository, about.file, repo_type="dataset", revision=about.revision))
-    except Exception as error:  # the Hub's client raises many kinds
-        reason, remedy = hub.first_line(error), f"give a local copy as {name}:path/to/problems.jsonl"
-        raise ProblemError(f"cannot download {name} ({about.repository}), which is not on this machine: {reason}; {remedy}") from error
 
 
 def reasoning_gym_tasks(name: str, count: int, split: str, seed: int = 0) -> list[dict]:

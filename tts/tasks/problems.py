@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import re
@@ -43,10 +44,11 @@ def problem_rows(name: str, count: int | None = None, split: str = "test", seed:
     """Problems of a set (``id``, ``problem``, ``answer``, ``task``), in the order of their ids; a longer list starts with the shorter one.
 
     ``name`` is ``pocket-main``, ``pocket-hard``; ``math500``, ``aime24`` from the Hub, or ``math500:FILE`` from a copy;
-    ``reasoning-gym:TASK``, with options as in ``reasoning-gym:leg_counting,max_animals=5``; or a JSONL or Parquet file with ``problem``,
+    ``reasoning-gym:TASK``, with options as in ``reasoning-gym:leg_counting,max_animals=5``; ``gpqa``, ``mmlu-pro``, ``scibench:chemistry``
+    (:mod:`tts.tasks.choice`, :mod:`tts.tasks.quantity`); or a JSONL or Parquet file with ``problem``,
     ``answer`` and perhaps ``id``, of mathematics or, as ``TASK:FILE``, a task. ``count`` None is a whole file, or 200. ``split`` is
     development, selection, confirmation, confirmation-2 or test; selection, test or ``all`` of the study's sets; files have none.
-    ``seed``: reasoning-gym.
+    ``seed``: of what is drawn, reasoning-gym's problems and the order of options.
 
     A problem of the study's sets is for ``selection`` or ``test`` by the first byte of the SHA-256 of its text, odd or even: 245 and 255 of
     MATH-500, 16 and 14 of AIME24. Its id is made of the same hash, so that a copy gives the same problems the same samples.
@@ -62,7 +64,7 @@ def problem_rows(name: str, count: int | None = None, split: str = "test", seed:
     if task.has(own):
         rows, prefix = task.load(own, count, split, seed)
     elif own.endswith(FILES):
-        rows, prefix = read(Path(own), task), Path(own).stem
+        rows, prefix = read(Path(own), task, seed), Path(own).stem
     else:
         raise ProblemError(f"unknown problem set {name!r}; choose from {listed(problem_sets(), name)}")
     if count is not None and count > len(rows):
@@ -91,18 +93,18 @@ def fingerprint(problems: list[dict]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read(path: Path, task: Task) -> list[dict]:
-    """A file's problems, each checked; raises :class:`ProblemError` where the file or one of its rows cannot be read."""
+def read(path: Path, task: Task, seed: int = 0) -> list[dict]:
+    """A file's problems, each checked and prepared by its task; raises :class:`ProblemError` where file or row cannot be read."""
     if not path.exists() and ":" in str(path):
         raise ProblemError(f"no file {path}; the tasks that may stand before a colon are {', '.join(TASKS)}")
-    rows = [_checked_row(row, where, task) for where, row in records(path, "'problem' and 'answer'")]
+    rows = [checked_row(row, where, task, seed) for where, row in records(path, "'problem' and 'answer'")]
     if not rows:
         raise ProblemError(f"{path} holds no problems; expected JSON lines with 'problem' and 'answer'")
     return rows
 
 
 def records(path: Path, columns: str) -> list[tuple[str, dict]]:
-    """The rows of a JSONL or parquet file, or of a JSON array in a ``.json``, each with its place in words.
+    """The rows of a JSONL, parquet or CSV file, or of a JSON array in a ``.json``, each with its place in words.
 
     Raises :class:`ProblemError`, which says what ``columns`` a row holds, where the file cannot be read, or a row is no object.
     """
@@ -112,12 +114,15 @@ def records(path: Path, columns: str) -> list[tuple[str, dict]]:
     try:
         if path.suffix == ".parquet":
             return [(f"{path}, row {number}", row) for number, row in enumerate(pq.read_table(path).to_pylist(), 1)]
+        if path.suffix == ".csv":
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                return [(f"{path}, row {number}", row) for number, row in enumerate(csv.DictReader(file), 1)]
         text = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise ProblemError(f"no file {path}; expected JSON lines with {columns}") from None
     except UnicodeDecodeError as error:
         raise ProblemError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, csv.Error, OSError, ValueError) as error:
         raise ProblemError(f"{path} cannot be read ({error}); copy or download it again, or give JSON lines with {columns}") from error
     if path.suffix == ".json" and text.lstrip().startswith("["):
         rows = [(f"{path}, row {number}", row) for number, row in enumerate(_parsed(text, str(path)), 1)]
@@ -139,7 +144,8 @@ def _parsed(text: str, where: str) -> Any:
         raise ProblemError(f"{where}: not JSON that can be read ({error})") from None
 
 
-def _checked_row(row: dict, where: str, task: Task) -> dict:
+def checked_row(row: dict, where: str, task: Task, seed: int = 0) -> dict:
+    """A row of a file as a problem's record; raises :class:`ProblemError`, which begins with its place, where it is malformed."""
     row = {key: row[alias] for key, alias in task.aliases.items() if alias in row} | row
     for key in ("problem", "answer", "id"):
         value = row.get(key)
@@ -150,4 +156,8 @@ def _checked_row(row: dict, where: str, task: Task) -> dict:
         if key in ("problem", "answer") and not str("" if value is None else value).strip():
             raise ProblemError(f"{where}: no {key!r}")
     checked = {"problem": str(row["problem"]), "answer": str(row["answer"])} | {key: row[key] for key in task.fields if key in row}
+    try:
+        checked = task.prepared(checked, seed)
+    except ValueError as error:
+        raise ProblemError(f"{where}: {error}") from None
     return checked if row.get("id") is None else checked | {"id": str(row["id"])}
