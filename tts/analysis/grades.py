@@ -42,8 +42,8 @@ class Grades:
 def of_row(row: dict, grader: Grader) -> Grades:
     """Grades of a stored row's candidates.
 
-    Each answer is judged beside the reference, and all right ones are one vote: of ``6, 2`` and ``(2,6)``, which are the same list, the
-    reference ``(2,6)`` takes the second only, whichever comes first.
+    Each answer is judged beside the reference, and all right ones are one vote, unless the task says otherwise: of ``6, 2`` and
+    ``(2,6)``, which are the same list, the reference ``(2,6)`` takes the second only, whichever comes first.
     """
     task = grader.task
     answer_of = cache(lambda steps: task.found(task.join(steps)))  # samples repeat each other
@@ -51,9 +51,9 @@ def of_row(row: dict, grader: Grader) -> Grades:
     found = [answer_of(tuple(t["steps"])) if t["status"] == "finished" else (None, "truncated") for t in row["trajectories"]]
     judged = cache(lambda answer: grader.right(row["answer"], answer))
     correct = [judged(answer) for answer, _ in found]
-    wrong = groups([None if right else answer for (answer, _), right in zip(found, correct)], grader)
-    order: dict[int, int] = {}  # numbers by first appearance; -2 stands for the right ones
-    numbers = [-1 if n == -1 else order.setdefault(n, len(order)) for n in (-2 if c else n for n, c in zip(wrong, correct))]
+    votes = groups([a and task.vote(row["answer"], a, right) for (a, _), right in zip(found, correct)], grader)
+    order: dict[tuple[int, bool], int] = {}  # numbers by first appearance; right answers without a vote of their own are one
+    numbers = [order.setdefault(each, len(order)) if each != (-1, False) else -1 for each in zip(votes, correct)]
 
     def status(number: int, answer: str | None, way: str) -> str:
         if answer is None:

@@ -11,6 +11,7 @@ TASKS: dict[str, str | Task] = {
     "pocket": "tts.tasks.pocket:POCKET",
     "maths": "tts.tasks.maths:MATHS",
     "choice": "tts.tasks.choice:CHOICE",
+    "quantity": "tts.tasks.quantity:QUANTITY",
 }
 DEFAULT = "maths"  # of files whose name does not say their task
 
