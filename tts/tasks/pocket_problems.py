@@ -29,7 +29,7 @@ OPERAND_SCALES = (9, 20, 50, 99)
 STYLES: tuple[Style, ...] = ("terse", "verbose")
 
 # A problem's split follows from its text alone, so no held-out problem can be trained on: one in 16 belongs to each of these.
-_HELD_OUT = ("development", "selection", "test")
+HELD_OUT = ("development", "selection", "test")
 # Splits that are drawn anew from the selection bucket, each without the first problems of the splits that were opened before it.
 _AGAIN = {"confirmation": ("selection",), "confirmation-2": ("selection", "confirmation")}
 OPENED = 1000  # those first problems; studies had seen 300 of either set, or fewer
@@ -69,7 +69,7 @@ class PocketProblem:
     @property
     def split(self) -> str:
         bucket = int.from_bytes(hashlib.sha256(self.text.encode()).digest()[:4], "big") % 16
-        return _HELD_OUT[bucket] if bucket < len(_HELD_OUT) else "train"
+        return HELD_OUT[bucket] if bucket < len(HELD_OUT) else "train"
 
 
 def apply(op: str, left: int, right: int) -> int:
