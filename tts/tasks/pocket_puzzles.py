@@ -176,8 +176,8 @@ class PocketPuzzles(Task):
     sets = tuple(COUNTS)
     instruction = (
         "Make the number behind the equals sign from the others, each used once, by + - *; every result lies in 1 to 99. Write one "
-        "operation a step, a semicolon, and the numbers that are left in ascending order, such as 12-7=5;3,5,18. Separate steps by a blank line. "
-        "The last step has no numbers left: 15*5=75"
+        "operation a step, a semicolon, and the numbers that are left in ascending order, such as 12-7=5;3,5,18. Separate steps by a blank "
+        "line. The last step has no numbers left: 15*5=75"
     )
 
     def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
