@@ -42,7 +42,7 @@ def corpus_batches(corpus: Corpus, seed: int) -> Batches:
 
 def new_policy(recipe: PolicyRecipe) -> LlamaForCausalLM:
     torch.manual_seed(recipe.seed)
-    tokenizer = pocket_tokenizer.build()
+    tokenizer = pocket_tokenizer.build(letters=DOMAINS[recipe.domain].letters)
     shape = {"hidden_size": recipe.width, "num_hidden_layers": recipe.layers, "intermediate_size": recipe.inner, "head_dim": 32}
     tokens = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     fixed = {"bos_token_id": None, "max_position_embeddings": 512, "tie_word_embeddings": True}
@@ -141,6 +141,6 @@ def train_model(name: str, output: Path, scratch: Path) -> Path:
     card = {"parameters": size, "training_tokens": tokens, "training_flops": 6 * size * tokens, "seed": recipe.seed}
     folder = output / name
     model.to(torch.float32).save_pretrained(folder)
-    pocket_tokenizer.build(template).save_pretrained(folder)
+    pocket_tokenizer.build(template, DOMAINS[recipe.domain].letters).save_pretrained(folder)
     write_card(folder, card | progress.card() | further | {"weights_sha256": weights_hash(folder)})
     return folder

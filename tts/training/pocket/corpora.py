@@ -20,7 +20,7 @@ from tts.training.pocket.domains import Labelled
 
 ROW = 256
 UNLABELLED = 2
-VOCABULARY = pocket_tokenizer.build().get_vocab()
+VOCABULARY = pocket_tokenizer.build(letters=True).get_vocab()  # those without letters number the others alike
 
 # How a PRM family writes a solution: an opening with the problem in place of {}, and the mark after each step.
 LAYOUTS = {

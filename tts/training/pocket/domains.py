@@ -22,6 +22,7 @@ class Domain:
     ]  # about half of them wrong, in one step style if there are two
     first_error: Callable[[Any, Sequence[str]], tuple[int, int] | None]
     parse: Callable[[str], Any]
+    letters: bool = False  # whether its texts have letters
 
 
 def _solved_puzzles(seed: int) -> Iterator[Example]:
