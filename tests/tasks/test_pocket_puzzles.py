@@ -11,7 +11,8 @@ from collections import Counter
 import pytest
 
 from tts import tasks
-from tts.tasks.pocket_puzzles import COUNTS, POCKET_PUZZLES, Puzzle, can_reach, draw, expression, first_error, held_out, moves, parse, solve
+from tts.tasks.pocket_problems import first_problems
+from tts.tasks.pocket_puzzles import POCKET_PUZZLES, SETS, Puzzle, can_reach, draw, expression, first_error, moves, parse, solve
 from tts.tasks.problems import ProblemError, problem_rows
 from tts.training.pocket.domains import DOMAINS
 
@@ -81,7 +82,7 @@ def test_answers_are_expressions_and_right_where_they_give_the_target_from_the_n
 
 def test_solutions_are_right_and_spoiled_ones_as_the_checker_says():
     rng = random.Random(1)
-    for count in COUNTS.values():
+    for count in (4, 5):
         for puzzle in (draw(count, rng) for _ in range(60)):
             steps = solve(puzzle, rng)
             assert first_error(puzzle, steps) is None and (reference := expression(steps))
@@ -100,9 +101,9 @@ def test_every_move_is_one_operation():
 
 
 def test_splits_never_meet_and_lists_grow_at_the_end():
-    for name, count in COUNTS.items():
-        tests = held_out(name, "test", 40)
-        assert tests[:10] == held_out(name, "test", 10) and len({p.text for p in tests}) == 40
+    for name, count in (("pocket-puzzles", 4), ("pocket-puzzles-hard", 5)):
+        tests = first_problems(SETS[name], name, "test", 40)
+        assert tests[:10] == first_problems(SETS[name], name, "test", 10) and len({p.text for p in tests}) == 40
         assert all(p.split == "test" and len(p.numbers) == count and parse(p.text) == p for p in tests)
     for domain in DOMAINS.values():
         assert all(p.split == "train" for p in itertools.islice(domain.problems(0), 50))
@@ -110,8 +111,10 @@ def test_splits_never_meet_and_lists_grow_at_the_end():
     assert [row["id"] for row in rows] == [f"pocket-puzzles-test-{n:05d}" for n in range(3)] and rows[0]["task"] == "pocket-puzzles"
     assert all(POCKET_PUZZLES.right(row["answer"], row["answer"]) for row in rows)
     assert tasks.task_of("pocket-puzzles-hard") is POCKET_PUZZLES
-    with pytest.raises(ProblemError, match="pocket-puzzles has no split 'confirmation'"):
-        problem_rows("pocket-puzzles", 3, "confirmation")
+    known = {row["problem"] for split in ("test", "selection") for row in problem_rows("pocket-puzzles", 100, split)}
+    assert not known & {row["problem"] for row in problem_rows("pocket-puzzles", 100, "confirmation")}
+    with pytest.raises(ProblemError, match="pocket-puzzles has no split 'all'"):
+        problem_rows("pocket-puzzles", 3, "all")
 
 
 @pytest.mark.parametrize("text", ["", "3,7=?", "3,7,12,18=75", "7,3=10?", "3=3?", "3,7,12=540?", "\u0663,7=10?", "47,+38=?"])

@@ -7,26 +7,23 @@ numbers that are left, ``12-7=5;3,5,18``; the last one, which gives the target, 
 from __future__ import annotations
 
 import ast
-import hashlib
 import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from itertools import combinations
 from operator import or_
 from os.path import commonprefix
 
 from tts.tasks.base import Task
-from tts.tasks.pocket_problems import HELD_OUT, apply
-from tts.tasks.problems import ProblemError, check_drawn
+from tts.tasks.pocket_problems import apply, first_problems, split_of
+from tts.tasks.problems import check_drawn
 
 LARGEST = 99  # of all results
 NUMBERS = 20  # the largest number that is given
 SMALLEST_TARGET = 10
-COUNTS = {"pocket-puzzles": 4, "pocket-puzzles-hard": 5}
-"""How many numbers the problems of each set give."""
 
 _EQUATION = re.compile(r"(\d{1,2})([-+*])(\d{1,2})=(\d{1,2})(;[\d,]*)?", re.ASCII)
 State = tuple[int, ...]  # the numbers that are left, ascending
@@ -45,9 +42,7 @@ class Puzzle:
 
     @property
     def split(self) -> str:
-        """Follows from the text alone, so that no held-out problem can be trained on: one in 16 for each held-out split."""
-        bucket = int.from_bytes(hashlib.sha256(self.text.encode()).digest()[:4], "big") % 16
-        return HELD_OUT[bucket] if bucket < len(HELD_OUT) else "train"
+        return split_of(self.text)
 
 
 def parse(text: str) -> Puzzle:
@@ -130,14 +125,7 @@ def draw(count: int, rng: random.Random) -> Puzzle:
             return Puzzle(numbers, state[0])
 
 
-@cache
-def held_out(name: str, split: str, count: int) -> tuple[Puzzle, ...]:
-    """The first ``count`` distinct problems of a set's split; raises ``KeyError`` where there is no such set."""
-    rng, drawn = random.Random(f"{split} of {name}"), {}
-    while len(drawn) < count:
-        if (puzzle := draw(COUNTS[name], rng)).split == split:
-            drawn.setdefault(puzzle.text, puzzle)
-    return tuple(drawn.values())
+SETS = {"pocket-puzzles": partial(draw, 4), "pocket-puzzles-hard": partial(draw, 5)}
 
 
 def training_problems(seed: int) -> Iterator[Puzzle]:
@@ -173,7 +161,7 @@ class PocketPuzzles(Task):
     """
 
     name = "pocket-puzzles"
-    sets = tuple(COUNTS)
+    sets = tuple(SETS)
     instruction = (
         "Make the number behind the equals sign from the others, each used once, by + - *; every result lies in 1 to 99. Write one "
         "operation a step, a semicolon, and the numbers that are left in ascending order, such as 12-7=5;3,5,18. Separate steps by a blank "
@@ -182,9 +170,7 @@ class PocketPuzzles(Task):
 
     def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
         check_drawn(name, count, split)
-        if split not in ("test", *HELD_OUT):
-            raise ProblemError(f"{name} has no split {split!r}; choose from {', '.join(HELD_OUT)}")
-        puzzles = held_out(name, split, count or 200)
+        puzzles = first_problems(SETS[name], name, split, count or 200)
         return [{"problem": p.text, "answer": str(expression(solve(p, random.Random(p.text))))} for p in puzzles], f"{name}-{split}"
 
     def answer(self, text: str) -> str | None:

@@ -138,7 +138,13 @@ def train_model(name: str, output: Path, scratch: Path) -> Path:
     schedule = Schedule(batches.per_pass, recipe.peak_learning_rate, bf16=model.config.hidden_size >= 128)
     progress = train(model, loss, batches, schedule, scratch / name, name, made_of)
     size, tokens = sum(p.numel() for p in model.parameters()), int((corpus["document"] > 0).sum())
-    card = {"parameters": size, "training_tokens": tokens, "training_flops": 6 * size * tokens, "seed": recipe.seed}
+    card = {
+        "domain": recipe.domain,
+        "parameters": size,
+        "training_tokens": tokens,
+        "training_flops": 6 * size * tokens,
+        "seed": recipe.seed,
+    }
     folder = output / name
     model.to(torch.float32).save_pretrained(folder)
     pocket_tokenizer.build(template, DOMAINS[recipe.domain].letters).save_pretrained(folder)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tts.tasks import pocket_problems, pocket_puzzles, pocket_traces
+from tts.tasks.base import Task
+from tts.tasks.pocket import POCKET
 from tts.tasks.pocket_traces import Example
 
 Labelled = tuple[Any, list[str]]  # a problem and the steps of a solution, right or wrong
@@ -15,6 +17,8 @@ Labelled = tuple[Any, list[str]]  # a problem and the steps of a solution, right
 class Domain:
     """Streams are endless, and the same for the same seed."""
 
+    task: Task
+    measured: dict[str, int]  # how many problems of its main set and of its hard one cards have greedy accuracies of
     problems: Callable[[int], Iterator[Any]]  # training problems, each with its ``text``
     solutions: Callable[[int], Iterator[Example]]
     corrupted: Callable[
@@ -44,6 +48,8 @@ def _corrupted_puzzles(seed: int, style: pocket_problems.Style | None) -> Iterat
 
 DOMAINS = {
     "arithmetic": Domain(
+        POCKET,
+        {"pocket-main": 400, "pocket-hard": 60},
         pocket_problems.training_problems,
         pocket_traces.solutions,
         pocket_traces.corrupted,
@@ -51,6 +57,12 @@ DOMAINS = {
         pocket_problems.parse,
     ),
     "puzzles": Domain(
-        pocket_puzzles.training_problems, _solved_puzzles, _corrupted_puzzles, pocket_puzzles.first_error, pocket_puzzles.parse
+        pocket_puzzles.POCKET_PUZZLES,
+        {"pocket-puzzles": 400, "pocket-puzzles-hard": 60},
+        pocket_puzzles.training_problems,
+        _solved_puzzles,
+        _corrupted_puzzles,
+        pocket_puzzles.first_error,
+        pocket_puzzles.parse,
     ),
 }

@@ -50,7 +50,12 @@ POLICIES: dict[str, PolicyRecipe] = (
 )
 
 
-_PUZZLES = tuple(name for name, recipe in POLICIES.items() if recipe.domain == "puzzles" and not recipe.seed)  # smallest first
+def family(domain: str) -> tuple[str, ...]:
+    """A domain's policies that differ in size only, smallest first."""
+    return tuple(name for name, recipe in POLICIES.items() if recipe.domain == domain and not recipe.seed and not recipe.long)
+
+
+_PUZZLES = family("puzzles")
 
 
 @dataclass(frozen=True)
