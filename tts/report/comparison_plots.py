@@ -306,6 +306,41 @@ def size_curve(rows: pd.DataFrame) -> Figure:
     return panels(parts, draw, ("times the size", "TTS minus CoT (points)"), 2.6, legend=2)
 
 
+@drawing
+def reach(rows: pd.DataFrame) -> Figure:
+    """The largest decided ratio of sizes with each verifier, over how well it tells, and over its gap; ``rows``: of :mod:`.domains`.
+
+    A hollow mark stands on the line where no larger policy is decidedly passed; a dotted line is a pair whose verifier is not known.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(2 * COLUMN + GAP, points(0.33) * 8), sharey=True, layout="constrained")
+    for number, (domain, of) in enumerate(rows.groupby("domain", sort=False)):
+        look: dict[str, Any] = {"color": f"C{number}", "marker": "os^vDP"[number % 6], "linestyle": "none", "markersize": 5}
+        for ax, x in zip(axes, ("AUC", "gap")):
+            for some, face in ((of[of["times"].isna()], "white"), (of[of["times"].notna()], f"C{number}")):
+                ax.plot(some[x], some["times"].fillna(1), **look, markerfacecolor=face, label=domain if face != "white" else "")
+            for row in of[of[x].isna() & of["AUC"].isna() & of["times"].notna()].itertuples():
+                ax.axhline(row.times, color=f"C{number}", linestyle=":", linewidth=1)
+            if len(best := of[of[x].notna() & of["times"].notna()].nlargest(1, "times")):
+                [row] = best.to_dict("records")
+                told = f"{short(row['small'])} over {short(row['large'])}"
+                ax.annotate(told, (row[x], row["times"]), (0, 5), textcoords="offset points", ha="right", fontsize=points(6))
+    for ax, label in zip(axes, ("AUC of right against wrong solutions", "gap: AUC over accuracy of the policy it is made from")):
+        ax.axhline(1, color="0.3", linewidth=0.8, zorder=1)
+        ax.set(xlabel=label, yscale="log")
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    axes[1].set_xscale("log")
+    axes[1].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes[0].set_ylabel("largest decided ratio of sizes")
+    looks = {
+        domain: Line2D([], [], color=f"C{n}", marker="os^vDP"[n % 6], linestyle="none") for n, domain in enumerate(rows["domain"].unique())
+    }
+    looks["hollow: no larger policy is decidedly passed"] = Line2D(
+        [], [], color="0.3", marker="o", markerfacecolor="white", linestyle="none"
+    )
+    place_legend(figure, looks, 3)
+    return figure
+
+
 def _without(reason: str) -> Figure:
     """A figure that says why there is nothing to draw."""
     figure, ax = plt.subplots(figsize=(COLUMN, 1.0))
