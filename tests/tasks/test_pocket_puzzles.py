@@ -73,10 +73,12 @@ def test_answers_are_expressions_and_right_where_they_give_the_target_from_the_n
     assert answer("2*3=6;4,6\n\n6*4=24") == answer("3*2=6;4,6\n\n4*6=24") == "((2*3)*4)"
     other = answer("4*3=12;2,12\n\n12*2=24")
     assert other == "((3*4)*2)" and POCKET_PUZZLES.right("((2*3)*4)", other) and not POCKET_PUZZLES.same("((2*3)*4)", other)
-    for wrong in ("2*3=6;4,6\n\n6+4=10", "2*3=6;2,6\n\n6*2=12\n\n12*2=24"):
-        assert not POCKET_PUZZLES.right("((2*3)*4)", answer(wrong) or "0")
-    # false, unfinished, with a step after the end, with a number left over, or no equations at all: no answer
-    for text in ("2*3=7;4,7\n\n7*4=28", "2*3=6;4,6", "2*3=6\n\n6*4=24", "2*3=6;4,6\n\n4+1=5", "24", ""):
+    # wrong: another value, forced to the target, a number twice, one left over, one that is not given
+    for wrong in ("2*3=6;4,6\n\n6+4=10", "3+4=7;2,7\n\n7*2=24", "2*3=6;2,6\n\n6*2=12;4\n\n12*2=24", "2*3=24", "2*3=6;4,6\n\n6*5=24"):
+        assert not POCKET_PUZZLES.right("((2*3)*4)", answer(wrong))
+    assert answer("3+4=7;2,7\n\n7*2=24") == answer("4+3=9;2,9\n\n9*2=24") == "((3+4)*2)", "a vote like any other, true or not"
+    # unfinished, or no equations at all: no answer
+    for text in ("2*3=6;4,6", "2*3=6;4,6\n\n6*4", "24", ""):
         assert answer(text) is None
 
 
@@ -90,7 +92,7 @@ def test_solutions_are_right_and_spoiled_ones_as_the_checker_says():
             assert eval(compile(ast.parse(reference, mode="eval"), "", "eval")) == puzzle.target
             spoiled = solve(puzzle, rng, rng.randrange(len(steps)))
             answer = POCKET_PUZZLES.answer("\n\n".join(spoiled))
-            assert (answer is not None and POCKET_PUZZLES.right(reference, answer)) == (first_error(puzzle, spoiled) is None)
+            assert (answer is not None and POCKET_PUZZLES.right(reference, answer)) == (first_error(puzzle, spoiled) is None), spoiled
 
 
 def test_every_move_is_one_operation():

@@ -137,27 +137,27 @@ def training_problems(seed: int) -> Iterator[Puzzle]:
 
 
 def expression(steps: Sequence[str]) -> str | None:
-    """What a whole solution's equations say together, ``((12-7)+3)*18``-like with all brackets; None where one is false or misses.
+    """What a solution's equations say together, ``((12-7)+3)*18``-like with all brackets, true or not; None where it does not end.
 
     A number that an earlier step made stands for that step. Sums and products are written with the smaller text first, so that two
     solutions which differ in that order only have one expression.
     """
     made: dict[str, list[str]] = {}
-    for number, step in enumerate(steps):
-        match = _EQUATION.fullmatch(step)
-        if not match or apply(match[2], int(match[1]), int(match[3])) != int(match[4]) or (match[5] is None) != (number == len(steps) - 1):
+    text = None
+    for step in steps:
+        if not (match := _EQUATION.fullmatch(step)):
             return None
         sides = [made[side].pop() if made.get(side) else side for side in (match[1], match[3])]
         left, right = sides if match[2] == "-" else sorted(sides)
         made.setdefault(match[4], []).append(f"({left}{match[2]}{right})")
-    unused = [text for texts in made.values() for text in texts]
-    return unused[0] if len(unused) == 1 else None
+        text = None if match[5] else made[match[4]][-1]
+    return text
 
 
 class PocketPuzzles(Task):
-    """The answer of a solution is its expression; right is every one that uses the numbers once each and gives the target.
+    """The answer of a solution is its expression, true or not; right is every one that uses the numbers once each and gives the target.
 
-    So two different right answers are two votes.
+    So two different right answers are two votes, and a solution that forces its last equation to the target has an answer: a wrong one.
     """
 
     name = "pocket-puzzles"
