@@ -50,17 +50,24 @@ def test_nothing_is_passed_where_no_pair_is_decided_for_the_smaller(small, large
     assert domains.reach(scope(values(small, large), 100)) == {"pairs": 3, "decided": 0}
 
 
+def test_majority_voting_reaches_without_a_verifier():
+    here = scope(values(0, 20) | {(SMALL, None, "majority"): right(60)}, 100)
+    found = domains.reach(here, "majority")
+    sizes = {policy: costs.shape_of(policy).parameters for policy in (SMALL, LARGE)}
+    assert found["large"] == LARGE and found["times fewer deployed parameters"] == pytest.approx(sizes[LARGE] / sizes[SMALL])
+
+
 def test_domains_are_scopes_with_labelled_solutions(monkeypatch):
     monkeypatch.setattr(domains, "telling", lambda prm, name, kept: {WEAK: 0.6, GOOD: 0.9}[prm])
     evidence = [Typed(values(60, 20) | values(10, 20, WEAK), 100, "pocket-main")]
     here = scope({}, 100, problem_sets=["pocket-main"], prms=[WEAK, GOOD], evidence=evidence)
     table = domains.by_verifier({"arithmetic": here, "missing": None, "other": scope({}, 100)}).set_index("verifier")
-    assert list(table.index) == [WEAK, GOOD] and set(table["domain"]) == {"arithmetic"}
-    assert table["decided"].tolist() == [0, 1] and np.isnan(table.loc[WEAK, "times"]) and table.loc[GOOD, "large"] == LARGE
+    assert list(table.index) == [domains.NONE, WEAK, GOOD] and set(table["domain"]) == {"arithmetic"}
+    assert table["decided"].tolist() == [0, 0, 1] and np.isnan(table.loc[WEAK, "times"]) and table.loc[GOOD, "large"] == LARGE
     assert table["made from"].isna().all(), "neither base model is a policy of this scope"
     base = scope({("policy-216k", None, "cot"): right(50)}, 100, policies=["policy-216k"], prms=[GOOD], problem_sets=["pocket-main"])
     base = base.changed(evidence=[OneMore({("policy-216k", None, "cot"): right(50)}, 100, "pocket-main")])
-    row = domains.by_verifier({"arithmetic": base}).iloc[0]
+    row = domains.by_verifier({"arithmetic": base}).iloc[1]
     assert row["alone"] == 0.5 and row["gap"] == pytest.approx(0.9 / 0.5) and row["pairs"] == 0
 
 

@@ -21,12 +21,13 @@ from tts.claims.scope import NotTested, Scope
 from tts.generate import labelled
 from tts.generate.grid import Grid
 from tts.models.files import pocket_models
+from tts.search.registry import prm_of
 from tts.strategy import verifier_map
 from tts.strategy.compute_optimal import Resampled
 from tts.tasks import task_of
 from tts.tasks.selection import aggregates
 
-DIAL = "verifier dial"
+DIAL, NONE = "verifier dial", "none (majority voting)"
 COLUMNS = ["domain", "verifier", "parameters", "AUC", "made from", "alone", "gap", "pairs", "decided", "small", "large", "times"]
 COLUMNS += ["TTS", "CoT", "difference", "low", "high", *CLAIMS]
 
@@ -41,8 +42,10 @@ def telling(prm: str, name: str, kept: Path | None = None) -> float:
     return stats.auc(aggregates(scores, "product"), np.array([s.first_error < 0 for s in solutions]))
 
 
-def pairs(scope: Scope) -> pd.DataFrame:
-    """Each policy with TTS and the scope's good PRM against each larger one with CoT, on the main problem set, paired by problem.
+def pairs(scope: Scope, method: str = "") -> pd.DataFrame:
+    """Each policy with TTS against each larger one with CoT, on the main problem set, paired by problem.
+
+    TTS is the best of all methods and rules with the scope's good PRM, cross-fitted, or one method without a PRM.
 
     Columns small, large, times (the size), TTS, CoT, difference, low, high, and p, two-sided and corrected over the pairs (Holm).
     """
@@ -53,7 +56,8 @@ def pairs(scope: Scope) -> pd.DataFrame:
     for small, large in product(scope.policies, repeat=2):
         with suppress(NotTested):
             if size[small] < size[large]:
-                tts, cot = here.with_tts(small), Resampled.of(here.values(large, "cot"))
+                tts = Resampled.of(here.values(small, method)) if method else here.with_tts(small)
+                cot = Resampled.of(here.values(large, "cot"))
                 found = Finding.of((tts - cot).difference, "points", "")
                 sides = {"small": small, "large": large, "times": size[large] / size[small]}
                 rows.append(sides | {"TTS": tts.values.mean(), "CoT": cot.values.mean()} | found.columns("difference") | {"p": found.p})
@@ -61,26 +65,29 @@ def pairs(scope: Scope) -> pd.DataFrame:
     return table.assign(p=multipletests(table["p"], method="holm")[1]) if len(table) else table
 
 
-def reach(scope: Scope) -> dict:
+def reach(scope: Scope, method: str = "") -> dict:
     """Of :func:`pairs` the decided one of the largest ratio of sizes, with what it costs as :func:`tts.analysis.flops.against` says.
 
-    Costs are the full ones, PRM and its training among them, of best-of-N and of CoT. ``pairs`` and ``decided`` count pairs; only they are
+    Costs are the full ones, PRM and its training among them, of the method, else best-of-N, and of CoT. ``pairs`` and ``decided`` count pairs; only they are
     there where no pair is decided for the smaller policy.
     """
-    table = pairs(scope)
+    table = pairs(scope, method)
     won = table[(table["p"] < 1 - stats.LEVEL) & (table["difference"] > 0)]
     counted = {"pairs": len(table), "decided": len(won)}
     if won.empty:
         return counted
     best = won.loc[won["times"].idxmax()]
-    name, prm = scope.problem_sets[0], scope.good_prm
-    with_tts = costs.cost(scope.holder(best["small"], "best_of_n", prm), name, best["small"], prm, "best_of_n", scope.n, full=True)
+    name, method = scope.problem_sets[0], method or "best_of_n"
+    prm = prm_of(method, scope.good_prm)
+    with_tts = costs.cost(scope.holder(best["small"], method, prm), name, best["small"], prm, method, scope.n, full=True)
     with_cot = costs.cost(scope.holder(best["large"], "cot"), name, best["large"], None, "cot", 1, full=True)
     return counted | best.drop("p").to_dict() | flops.against(with_tts, with_cot, scope.count(name))
 
 
 def by_verifier(scopes: Mapping[str, Scope | None], kept: Path | None = None) -> pd.DataFrame:
     """One row for each PRM of each domain among the scopes: :func:`telling`, the gap, and :func:`reach`; columns :data:`COLUMNS`.
+
+    The first row of a domain is of majority voting, which has no verifier.
 
     With a PRM that only the scope's searchers ran with, only they are the smaller ones of pairs.
     """
@@ -90,6 +97,7 @@ def by_verifier(scopes: Mapping[str, Scope | None], kept: Path | None = None) ->
         if task not in labelled.own():
             continue
         here = scope.on(scope.problem_sets[0])
+        rows.append({"domain": domain, "verifier": NONE} | reach(scope, "majority"))
         for prm in scope.prms:
             base = costs.solver_of(prm)
             row = {"domain": domain, "verifier": prm, "parameters": costs.shape_of(prm).parameters, "AUC": telling(prm, task, kept)}
