@@ -68,8 +68,8 @@ def pairs(scope: Scope, method: str = "") -> pd.DataFrame:
 def reach(scope: Scope, method: str = "") -> dict:
     """Of :func:`pairs` the decided one of the largest ratio of sizes, with what it costs as :func:`tts.analysis.flops.against` says.
 
-    Costs are the full ones, PRM and its training among them, of the method, else best-of-N, and of CoT. ``pairs`` and ``decided`` count pairs; only they are
-    there where no pair is decided for the smaller policy.
+    Costs are the full ones, PRM and its training among them, of the method, else best-of-N, and of CoT. ``pairs`` and ``decided`` count
+    pairs; only they are there where no pair is decided for the smaller policy.
     """
     table = pairs(scope, method)
     won = table[(table["p"] < 1 - stats.LEVEL) & (table["difference"] > 0)]
