@@ -237,8 +237,8 @@ def test_the_gain_by_prm_is_a_slope_over_the_logarithm_of_f1():
 def test_a_prm_without_a_card_is_judged_once_for_all_readings(monkeypatch):
     asked, weights = [], iter("aab")
     monkeypatch.setattr(checks, "weights_of", lambda prm: next(weights))
-    monkeypatch.setattr(checks.labelled, "read", lambda split: [])
-    monkeypatch.setattr(checks.pathologies, "judge", lambda prm, solutions: asked.append(prm) or SimpleNamespace(f1=0.5))
+    monkeypatch.setattr(checks.labelled, "read", lambda split, name: [])
+    monkeypatch.setattr(checks.pathologies, "judge", lambda prm, solutions, name: asked.append(prm) or SimpleNamespace(f1=0.5))
     assert [checks.localisation_f1("math-shepherd:own/folder") for _ in range(3)] == [0.5] * 3
     assert len(asked) == 2, "anew for the weights b alone"
 

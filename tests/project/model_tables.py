@@ -1,29 +1,35 @@
 """Tables of prose that state what was measured of models: from their cards, and from committed outcomes. :mod:`verdicts` writes them."""
 
+from functools import partial
+
 from tts.analysis import committed
 from tts.generate.grid import Grid
 from tts.models.files import POCKET_FOLDER, pocket_models, read_card
 from tts.report import tables
 from tts.search.registry import method_of
 from tts.study import presets
+from tts.training.pocket.domains import DOMAINS
 from tts.training.pocket.recipes import PRMS
 
 
-def policies() -> list[list[str]]:
-    """The pocket policies by their cards: names of the columns, then a row for each."""
-    rows = [["policy", "parameters", "greedy", "Pass@64", "greedy, hard", "F1 as implicit PRM", "training"]]
-    for name in pocket_models("policy"):
+def policies(domain: str = "arithmetic") -> list[list[str]]:
+    """A domain's policies by their cards: names of the columns, then a row for each."""
+    rows, (main, hard) = (
+        [["policy", "parameters", "greedy", "Pass@64", "greedy, hard", "F1 as implicit PRM", "training"]],
+        DOMAINS[domain].measured,
+    )
+    for name in pocket_models("policy", domain):
         results = (card := read_card(POCKET_FOLDER / name))["results"]
-        shares = (f"{100 * results[measured]:.1f} %" for measured in ("pocket-main greedy", "pocket-main pass@64", "pocket-hard greedy"))
+        shares = (f"{100 * results[measured]:.1f} %" for measured in (f"{main} greedy", f"{main} pass@64", f"{hard} greedy"))
         f1 = results.get("as implicit PRM", {}).get("localisation F1")
         rows.append([f"`{name}`", f"{card['parameters']:,}", *shares, "" if f1 is None else f"{f1:.2f}", _minutes(card)])
     return rows
 
 
-def prms() -> list[list[str]]:
-    """The pocket PRMs by their cards, likewise."""
+def prms(domain: str = "arithmetic") -> list[list[str]]:
+    """A domain's PRMs by their cards, likewise."""
     rows = [["PRM", "parameters", "F1", "F1 at 0.5", "started from", "steps", "training"]]
-    for name in pocket_models("prm"):
+    for name in pocket_models("prm", domain):
         results = (card := read_card(POCKET_FOLDER / name))["results"]
         scores = (f"{results[measured]:.2f}" for measured in ("localisation F1", "localisation F1 at 0.5"))
         made_of = (f"`{card['started_from']}`", PRMS[name].style or "both", _minutes(card))
@@ -57,4 +63,11 @@ def held_out() -> list[list[str]]:
     return rows
 
 
-MEASURED = {"policies": policies, "prms": prms, "laptop": laptop, "held-out": held_out}
+MEASURED = {
+    "policies": policies,
+    "prms": prms,
+    "puzzles-policies": partial(policies, "puzzles"),
+    "puzzles-prms": partial(prms, "puzzles"),
+    "laptop": laptop,
+    "held-out": held_out,
+}

@@ -39,7 +39,10 @@ def test_a_link_leads_to_what_it_names(code, name, target):
         assert found.__module__ == module, f"{name} is only imported there"
 
 
-@pytest.mark.parametrize("notebook", ["06_small_vs_large", "07_flops_comparison", "08_long_cot", "10_train_pocket", "11_real_models"])
+@pytest.mark.parametrize(
+    "notebook",
+    ["06_small_vs_large", "07_flops_comparison", "08_long_cot", "10_train_pocket", "11_real_models", "12_when_small_beats_large"],
+)
 def test_a_notebook_leads_to_the_glossary_at_its_top(notebook):
     first = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"][0]
     assert "](glossary.ipynb)" in "".join(first["source"])

@@ -11,7 +11,10 @@ from tts.claims import findings
 from tts.common.paths import NOTEBOOKS, ROOT
 
 PAGES = [ROOT / "docs" / f"{name}.md" for name in ("results", "pocket_family", "laptop")]
-STUDIES = [NOTEBOOKS / f"{name}.ipynb" for name in ("06_small_vs_large", "07_flops_comparison", "08_long_cot", "11_real_models")]
+STUDIES = [
+    NOTEBOOKS / f"{name}.ipynb"
+    for name in ("06_small_vs_large", "07_flops_comparison", "08_long_cot", "11_real_models", "12_when_small_beats_large")
+]
 RESULT = re.compile(r"(?<![\w-])[+−-]\d[\d.]*|\d[\d.]* ?(?:%|points|times)")
 
 

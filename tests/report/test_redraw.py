@@ -61,6 +61,9 @@ FIGURES = {  # those that give a figure: rows, further arguments
     comparison_plots.ledger: (rows(LEDGER | {"verdict": "undecided"}, claim=["flops", "title"], scope=["pocket", "this run"]),),
     comparison_plots.contrast_by_rule: (rows(LEDGER, rule=["own best", "min+max"], scope=["pocket"]),),
     comparison_plots.size_curve: (rows(BETWEEN | {"open": True}, problems=["pocket-main"], scope=["pocket"], times=[2.0, 10.0]),),
+    comparison_plots.reach: (
+        rows({"small": "policy-6k", "large": "policy-94k", "AUC": 0.9, "gap": 2.0}, domain=["pocket", "puzzles"], times=[np.nan, 20.0]),
+    ),
     real_models.curve_panels: (rows(HELD, panel=["Llama-3.2-1B, MATH-500", "pocket 20k"], series=["Pass@N", "Majority"], n=[1, 4]),),
     real_models.method_panels: (rows(HELD | {"seed": np.nan}, panel=["pocket 32k, PRM-Vote"], method=METHODS, n=[4, 16]),),
     real_models.bars_and_differences: (SYSTEMS, "pair"),

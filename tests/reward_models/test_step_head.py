@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scripted import ScriptedPolicy, ScriptedPRM, root
 
-from tts.analysis import costs
+from tts.analysis import costs, stats
 from tts.models.files import read_card
 from tts.models.hub import ModelError
 from tts.models.loading import load_causal_lm, load_tokenizer
@@ -23,7 +23,7 @@ from tts.search.sampling import Sampling
 from tts.tasks.prompts import SolutionRenderer, render_prompt
 from tts.training import loop, prm, rollouts
 from tts.training.packing import Packed, collate, pack
-from tts.training.prm import AdaptedHead, PRMRecipe, auc, batched, check, example, judged, loss, save, train_prm
+from tts.training.prm import AdaptedHead, PRMRecipe, batched, check, example, judged, loss, save, train_prm
 from tts.training.rollouts import ROLLED, RolloutRecipe, labelled, search, valued
 
 PROBLEMS = [{"id": f"p{i}", "problem": text, "answer": "1"} for i, text in enumerate(["7,+8=?", "1,+1=?", "(5+42)+(12+41)=?", "9,-8=?"])]
@@ -290,8 +290,8 @@ def test_a_head_that_does_not_fit_is_refused(trained):
 
 
 def test_the_area_under_the_curve_counts_pairs():
-    assert auc(np.array([0.9, 0.2, 0.5, 0.5]), np.array([True, False, True, False])) == 0.875  # 3.5 of 4 pairs
-    assert auc(np.array([0.9, 0.2]), np.array([True, True])) is None
+    assert stats.auc(np.array([0.9, 0.2, 0.5, 0.5]), np.array([True, False, True, False])) == 0.875  # 3.5 of 4 pairs
+    assert stats.auc(np.array([0.9, 0.2]), np.array([True, True])) is None
 
 
 def test_a_prm_is_judged_on_steps_and_within_problems():

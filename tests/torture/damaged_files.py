@@ -250,7 +250,7 @@ def cases(strategy: Path, problems: Path) -> list[Case]:
         ),
         Case(
             "solutions cut short",
-            DATA / "localisation" / "test.jsonl",
+            DATA / "localisation" / "pocket-test.jsonl",
             truncated(0.5),
             calling(lambda: labelled.read("test")),
             ("git checkout", "line"),

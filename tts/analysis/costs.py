@@ -103,8 +103,8 @@ def by_size(policies: Sequence[str]) -> list[str]:
 
 def study_share(policy: str) -> float:
     """A policy's size over the study's largest, 72B, or over its family's largest for a pocket policy; NaN where it is not known."""
-    family = files.pocket_models("policy")
-    largest = max(shape_of(name).parameters for name in family) if policy in family else 72e9
+    family = files.pocket_models("policy", files.domain_of(policy)) if policy in files.pocket_models("policy") else []
+    largest = max((shape_of(name).parameters for name in family), default=72e9)
     return shape_of(policy).parameters / largest
 
 

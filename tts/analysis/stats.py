@@ -91,6 +91,16 @@ class Interval:
         return {name: self.estimate, "low": self.low, "high": self.high}
 
 
+def auc(scores: np.ndarray, right: np.ndarray) -> float | None:
+    """Chance that a right one scores above a wrong one, ties half; None where all are alike."""
+    if right.all() or not right.any():
+        return None
+    from scipy.stats import mannwhitneyu  # takes half a second
+
+    pairs = mannwhitneyu(scores[right], scores[~right], method="asymptotic").statistic
+    return round(float(pairs / (right.sum() * (~right).sum())), 4)
+
+
 def wilson(successes: float, trials: int, level: float = LEVEL) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927; Brown et al. 2001, equation 4); raises ``ValueError`` without trials."""
     if trials < 1:

@@ -26,6 +26,7 @@ from tts.search.registry import method_of, prm_of
 from tts.store.imported import is_imported
 from tts.strategy import choices
 from tts.strategy.compute_optimal import Resampled, interval, resampled_means
+from tts.tasks import task_of
 from tts.tasks.selection import RULES, Rule
 
 Size = Literal["small", "middle", "large"]
@@ -266,24 +267,25 @@ def _quality(scope: Scope) -> dict[str, float]:
     """F1 of error localisation of each PRM that has one above 0; there must be three different ones."""
     if any(map(is_imported, scope.prms)):
         raise NotTested("how well imported PRMs locate errors is not in the data")
-    found = {prm: f1 for prm in scope.prms if (f1 := localisation_f1(prm)) > 0} if len(scope.prms) > 2 else {}
+    name = task if (task := task_of(scope.problem_sets[0]).name) in labelled.own() else labelled.POCKET
+    found = {prm: f1 for prm in scope.prms if (f1 := localisation_f1(prm, name)) > 0} if len(scope.prms) > 2 else {}
     if (different := len(set(found.values()))) < 3:
         raise NotTested(f"a slope over PRMs needs three of different F1; there are {different or len(scope.prms)}")
     return found
 
 
-def localisation_f1(prm: str) -> float:
-    """A PRM's F1 of error localisation, from its card where it has one, else measured."""
+def localisation_f1(prm: str, name: str = labelled.POCKET) -> float:
+    """A PRM's F1 of error localisation, from its card where it has one, else measured on a labelled set."""
     family, _, name = prm.rpartition(":")
     results = read_card(locate(name)).get("results", {}) if family in ("", "implicit") else {}
     results = results.get("as implicit PRM", {}) if family else results
-    return results["localisation F1"] if "localisation F1" in results else _measured_f1(prm, weights_of(prm))
+    return results["localisation F1"] if "localisation F1" in results else _measured_f1(prm, weights_of(prm), name)
 
 
 @lru_cache  # every reading of a scope asks, and judging takes seconds
-def _measured_f1(prm: str, weights: str) -> float:
+def _measured_f1(prm: str, weights: str, name: str) -> float:
     """F1 of a PRM of these weights: other weights under its name are judged anew."""
-    return pathologies.judge(prm, labelled.read("test")).f1
+    return pathologies.judge(prm, labelled.read("test", name), name).f1
 
 
 def external_over_internal(scope: Scope) -> Finding:

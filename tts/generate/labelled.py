@@ -42,19 +42,24 @@ class Labelled:
     group: str = ""  # subject or split; empty where the data have none
 
 
+def own() -> list[str]:
+    """The sets that come with the suite, one for each pocket task, by its name."""
+    return sorted({POCKET, *(path.stem.rpartition("-")[0] for path in SOLUTIONS.glob("*.jsonl"))})
+
+
 def read(split: str, name: str = POCKET) -> list[Labelled]:
     """The solutions of a set that are for thresholds, ``validation``, or for figures, ``test``.
 
-    ``name`` is ``pocket``, which has both; a data set on the Hub, ``Qwen/ProcessBench``, ``Qwen/ProcessBench@REVISION:SPLIT``; or a JSONL,
-    JSON or parquet file with the columns :data:`PROCESS_BENCH` (``label``: number of the first wrong step, from 0; -1 for none) or
-    :data:`MR_BEN`. Of the latter two a quarter of the problems is for thresholds, chosen by a hash of their texts.
+    ``name`` is one of :func:`own`, which have both; a data set on the Hub, ``Qwen/ProcessBench``, ``Qwen/ProcessBench@REVISION:SPLIT``;
+    or a JSONL, JSON or parquet file with the columns :data:`PROCESS_BENCH` (``label``: number of the first wrong step, from 0; -1 for
+    none) or :data:`MR_BEN`. Of the latter two a quarter of the problems is for thresholds, chosen by a hash of their texts.
 
     Raises :class:`LabelledError` for an unknown name, a missing column, a label outside the steps, or a part without right or wrong
     solutions; ``ValueError`` for a file that cannot be read; ``ModelError`` where the Hub does not have or give a data set.
     """
-    if name == POCKET:
+    if name in own():
         try:
-            rows = records(SOLUTIONS / f"{split}.jsonl", "problem, steps, first_error, policy")
+            rows = records(SOLUTIONS / f"{name}-{split}.jsonl", "problem, steps, first_error, policy")
             return [_solution(row | {"label": row.get("first_error"), "generator": row.get("policy")}, where, "") for where, row in rows]
         except ValueError as error:
             raise ValueError(f"{error}; restore the file, say with git checkout") from None
@@ -74,7 +79,7 @@ def check(name: str) -> None:
 def source(name: str) -> str:
     """The set with its commit, where it is on the Hub."""
     repo, colon, split = name.partition(":")
-    return name if name == POCKET or name.endswith(FILES) else f"{hub.resolve(repo, 'dataset')}{colon}{split}"
+    return name if name in own() or name.endswith(FILES) else f"{hub.resolve(repo, 'dataset')}{colon}{split}"
 
 
 @cache
@@ -88,8 +93,8 @@ def _solutions(name: str) -> list[Labelled]:
             files.setdefault(re.sub(r"-\d+-of-\d+$", "", path.stem), []).append(path)  # large files are in parts
     else:
         raise LabelledError(
-            f"no labelled set {name!r}; give {POCKET}, a data set on the Hugging Face Hub as in Qwen/ProcessBench:math, or a file "
-            f"that ends in {', '.join(FILES)}"
+            f"no labelled set {name!r}; give {', '.join(own())}, a data set on the Hugging Face Hub as in Qwen/ProcessBench:math, or a "
+            f"file that ends in {', '.join(FILES)}"
         )
     if split and split not in files:
         raise LabelledError(f"{repo} has no split {split!r}; it has {', '.join(files) or 'no ' + ', '.join(FILES)}")

@@ -25,9 +25,14 @@ STEP_HEAD = "step_head.safetensors"  # beside an adapter: the two make a PRM
 IDENTITY = "identity.json"  # of a folder that was made: what it was made from
 
 
-def pocket_models(kind: str) -> list[str]:
-    """Names of the pocket models of a kind, ``policy`` or ``prm``, smallest first."""
-    folders = [p for p in POCKET_FOLDER.glob(f"{kind}-*") if (p / "config.json").exists()]
+def domain_of(name: str) -> str:
+    """The domain that a pocket model was trained on, by its card; those without one are of the first, arithmetic."""
+    return read_card(POCKET_FOLDER / name).get("domain", "arithmetic")
+
+
+def pocket_models(kind: str, domain: str | None = None) -> list[str]:
+    """Names of the pocket models of a kind, ``policy`` or ``prm``, of one domain or of all, smallest first."""
+    folders = [p for p in POCKET_FOLDER.glob(f"{kind}-*") if (p / "config.json").exists() and domain in (None, domain_of(p.name))]
     return [p.name for p in sorted(folders, key=lambda p: (read_card(p).get("parameters", 0), p.name))]
 
 

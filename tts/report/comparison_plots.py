@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -304,6 +305,43 @@ def size_curve(rows: pd.DataFrame) -> Figure:
     if not parts:
         return _without("no two policies of different sizes ran with a PRM")
     return panels(parts, draw, ("times the size", "TTS minus CoT (points)"), 2.6, legend=2)
+
+
+@drawing
+def reach(rows: pd.DataFrame) -> Figure:
+    """The largest decided ratio of sizes with each verifier, over how well it tells, and over its gap; ``rows``: of :mod:`.domains`.
+
+    A hollow mark stands on the line where no larger policy is decidedly passed; a dotted line is a ratio without a verifier, or with one
+    that is not known.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(2 * COLUMN + GAP, points(0.32) * 8), sharey=True, layout="constrained")
+    looks: dict[str, Line2D] = {}
+    for number, (domain, of) in enumerate(rows.groupby("domain", sort=False)):
+        look: dict[str, Any] = {"color": f"C{number}", "marker": "os^vDP"[number % 6], "linestyle": "none", "markersize": 5}
+        looks[domain] = Line2D([], [], **look)
+        for (ax, x), (passed, face) in product(zip(axes, ("AUC", "gap")), ((False, "white"), (True, f"C{number}"))):
+            some = of[of["times"].notna() == passed]
+            ax.plot(some[x], some["times"].fillna(1), **look, markerfacecolor=face)
+        for ax in axes:
+            for times in of.loc[of["AUC"].isna(), "times"].dropna():
+                ax.axhline(times, color=f"C{number}", linestyle=":", linewidth=1.2)
+        for row in of.dropna(subset=["AUC", "times"]).nlargest(1, "times").to_dict("records"):
+            told, at = f"{short(row['small'])} over {short(row['large'])}", (row["AUC"], row["times"])
+            axes[0].annotate(told, at, (0, 5), textcoords="offset points", ha="right", fontsize=points(6))
+    for ax, label in zip(axes, ("AUC of right against wrong solutions", "gap: AUC over accuracy of the policy it is made from")):
+        ax.axhline(1, color="0.3", linewidth=0.8, zorder=1)
+        ax.set(xlabel=label, yscale="log")
+        ax.yaxis.set_major_formatter(lambda value, _: "none" if value == 1 else f"{value:g}×")
+    axes[1].set_xscale("log")
+    axes[1].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes[1].xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
+    axes[0].set_ylabel("largest decided ratio of sizes")
+    looks["hollow: no larger policy is decidedly passed"] = Line2D(
+        [], [], color="0.3", marker="o", markerfacecolor="white", linestyle="none"
+    )
+    looks["dotted: majority voting, or a verifier that is not known"] = Line2D([], [], color="0.3", linestyle=":")
+    place_legend(figure, looks, 3)
+    return figure
 
 
 def _without(reason: str) -> Figure:

@@ -120,7 +120,7 @@ def in_words(name: str) -> str:
     """A model as titles and legends name it: a policy by its size, a PRM with its F1 of locating errors where its card has that."""
     own = short(name)
     if name.startswith("policy-"):
-        return re.sub(r"^(\d+[kMB])(-long)?$", lambda size: f"{size[1]} parameters" + " (long CoT)" * bool(size[2]), own)
+        return re.sub(r"^(?:[a-z]+-)?(\d+[kMB])(-long)?$", lambda size: f"{size[1]} parameters" + " (long CoT)" * bool(size[2]), own)
     if not name.startswith(("prm-", "implicit:")):
         return own
     results = read_card(POCKET_FOLDER / name.removeprefix("implicit:")).get("results", {})

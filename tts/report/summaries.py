@@ -48,12 +48,16 @@ def claims_of(rows: pd.DataFrame, claim: str, problems: float = np.inf, unit: st
 
 def size_claims(pairs: pd.DataFrame, solvers: pd.DataFrame, problems: int) -> dict:
     """Each policy with TTS against the next larger one with CoT; with each PRM the largest policy below its base model against that."""
-    nearest = pairs.loc[pairs.groupby("small", sort=False)["times larger"].idxmin()]
     tested = solvers[solvers["verdict"] != "not tested"]
     policy, solver = (tested[name].map(lambda model: costs.shape_of(model).parameters) for name in ("policy", "solver"))
     below = tested.assign(size=policy)[policy < solver].sort_values("size").groupby("prm", sort=False).tail(1)
-    claims = claims_of(nearest, "{small} with TTS beats {large}, the next larger, with CoT", problems)
-    return claims | claims_of(below, "{policy} with {prm} beats {solver}, the PRM's base model, with CoT", problems)
+    return next_larger(pairs, problems) | claims_of(below, "{policy} with {prm} beats {solver}, the PRM's base model, with CoT", problems)
+
+
+def next_larger(pairs: pd.DataFrame, problems: int) -> dict:
+    """Each policy with TTS against the next larger one with CoT, of :func:`tts.claims.comparisons.pairs`."""
+    nearest = pairs.loc[pairs.groupby("small", sort=False)["times larger"].idxmin()]
+    return claims_of(nearest, "{small} with TTS beats {large}, the next larger, with CoT", problems)
 
 
 def cost_claims(found: pd.DataFrame, pair: tuple[str, str] | None) -> dict:

@@ -35,7 +35,7 @@ def real_cells(grid: Grid, prms: Sequence[str], n: int = 16) -> list[Evidence]:
     """Committed outcomes of real PRMs, one by one: of policies that ran every method, then all but those with a run for each budget."""
     every, outcomes = compared(study=True), []
     for prm, methods in product(prms, (every, [name for name in every if METHODS[name].part])):
-        outcomes.append(_held(grid, policies=pocket_models("policy"), prms=[prm], methods=methods, samples=n, budgets=[n]))
+        outcomes.append(_held(grid, policies=pocket_models("policy", "arithmetic"), prms=[prm], methods=methods, samples=n, budgets=[n]))
     return [evidence for evidence in outcomes if evidence]
 
 

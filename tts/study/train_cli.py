@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from tts.common.names import listed
 from tts.common.paths import DATA
 from tts.study.terminal import console, resumable
 
@@ -40,13 +41,20 @@ def models(
 
 
 @app.command()
-def measure(store: Annotated[Path, typer.Option(help="where samples are kept")] = SCRATCH / "runs") -> None:
+def measure(
+    domains: Annotated[list[str] | None, typer.Argument(help="domains of the family; all by default")] = None,
+    store: Annotated[Path, typer.Option(help="where samples are kept")] = SCRATCH / "runs",
+) -> None:
     """Samples the solutions that PRMs are judged on, measures every committed model, and writes results into the cards."""
     from tts.store.store import Store
+    from tts.training.pocket.domains import DOMAINS
     from tts.training.pocket.evaluate import all_models, sample_solutions
 
-    sample_solutions()
-    all_models(Store(store))
+    for domain in domains or DOMAINS:
+        if domain not in DOMAINS:
+            raise ValueError(f"no domain {domain!r}; known: {listed(DOMAINS, domain)}")
+        sample_solutions(domain)
+        all_models(Store(store), domain)
 
 
 Problems = Annotated[str, typer.Option(help="problem set; 'python -m tts list' names them")]

@@ -9,6 +9,7 @@ from tts.tasks.base import Task, changed
 # A kind of problem is one file in this folder and one line here. Imported when first used.
 TASKS: dict[str, str | Task] = {
     "pocket": "tts.tasks.pocket:POCKET",
+    "pocket-puzzles": "tts.tasks.pocket_puzzles:POCKET_PUZZLES",
     "maths": "tts.tasks.maths:MATHS",
     "choice": "tts.tasks.choice:CHOICE",
     "quantity": "tts.tasks.quantity:QUANTITY",

@@ -28,8 +28,8 @@ LARGEST = 999
 OPERAND_SCALES = (9, 20, 50, 99)
 STYLES: tuple[Style, ...] = ("terse", "verbose")
 
-# A problem's split follows from its text alone, so no held-out problem can be trained on: one in 16 belongs to each of these.
-_HELD_OUT = ("development", "selection", "test")
+# One problem in 16 belongs to each of these.
+HELD_OUT = ("development", "selection", "test")
 # Splits that are drawn anew from the selection bucket, each without the first problems of the splits that were opened before it.
 _AGAIN = {"confirmation": ("selection",), "confirmation-2": ("selection", "confirmation")}
 OPENED = 1000  # those first problems; studies had seen 300 of either set, or fewer
@@ -68,8 +68,13 @@ class PocketProblem:
 
     @property
     def split(self) -> str:
-        bucket = int.from_bytes(hashlib.sha256(self.text.encode()).digest()[:4], "big") % 16
-        return _HELD_OUT[bucket] if bucket < len(_HELD_OUT) else "train"
+        return split_of(self.text)
+
+
+def split_of(text: str) -> str:
+    """The split that a problem belongs to, which follows from its text alone, so that no held-out problem can be trained on."""
+    bucket = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 16
+    return HELD_OUT[bucket] if bucket < len(HELD_OUT) else "train"
 
 
 def apply(op: str, left: int, right: int) -> int:
@@ -203,20 +208,25 @@ SETS: dict[str, Callable[[random.Random], PocketProblem]] = {"pocket-main": rand
 
 
 @cache
-def held_out(name: str, split: str, count: int) -> tuple[PocketProblem, ...]:
-    """The first ``count`` distinct problems of a set's split; raises ``KeyError`` where ``name`` is no pocket problem set.
+def first_problems(draw: Callable[[random.Random], Any], name: str, split: str, count: int) -> tuple[Any, ...]:
+    """The first ``count`` distinct problems of a set's split, of those that ``draw`` gives, each with its ``text`` and ``split``.
 
     The splits ``confirmation`` and ``confirmation-2`` are of problems of the selection split, drawn anew, but for the first
     :data:`OPENED` of each split before them.
     """
     rng, before = random.Random(f"{split} of {name}"), _AGAIN.get(split, ())
-    opened = {problem.text for earlier in before for problem in held_out(name, earlier, OPENED)}
-    drawn: dict[str, PocketProblem] = {}
+    opened = {problem.text for earlier in before for problem in first_problems(draw, name, earlier, OPENED)}
+    drawn: dict[str, Any] = {}
     while len(drawn) < count:
-        problem = SETS[name](rng)
+        problem = draw(rng)
         if problem.split == ("selection" if before else split) and problem.text not in opened:
             drawn.setdefault(problem.text, problem)
     return tuple(drawn.values())
+
+
+def held_out(name: str, split: str, count: int) -> tuple[PocketProblem, ...]:
+    """:func:`first_problems` of a pocket problem set; raises ``KeyError`` where ``name`` is none."""
+    return first_problems(SETS[name], name, split, count)
 
 
 def training_problems(seed: int) -> Iterator[PocketProblem]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SPECIAL = ["<pad>", "<eos>", "<unk>", "<|im_start|>", "<|im_end|>", "<extra_0>"]
 MARKS = ["\n\n", "\\boxed{", " ки", " +", " -", " ok", " no", "system", "user", "assistant"]
 CHARACTERS = list("0123456789+-*=;,()}? \n")
+LETTERS = list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz>[].:|")  # of the domains that need them, after all others
 
 POLICY_TEMPLATE = "{{ messages[-1]['content'] + '\\n\\n' }}"
 CHATML_TEMPLATE = (
@@ -24,11 +25,11 @@ _PIECE = r"\n\n|\\boxed\{| ки| \+| -| ok| no|system|user|assistant|<\|im_start
 pieces = re.compile(_PIECE).findall  # cuts a text into the strings that are one token each
 
 
-def build(chat_template: str = POLICY_TEMPLATE) -> PreTrainedTokenizerFast:
-    """The tokenizer of the pocket policies, or of a PRM with ``chat_template=CHATML_TEMPLATE``."""
+def build(chat_template: str = POLICY_TEMPLATE, letters: bool = False) -> PreTrainedTokenizerFast:
+    """The tokenizer of the pocket policies, or of a PRM with ``chat_template=CHATML_TEMPLATE``; ``letters`` adds those to its tokens."""
     from transformers import PreTrainedTokenizerFast  # half a second, which whoever only cuts texts does without
 
-    vocabulary = {token: number for number, token in enumerate([*SPECIAL, *MARKS, *CHARACTERS])}
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL, *MARKS, *CHARACTERS, *(LETTERS if letters else ())])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECE), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from scipy.stats import mannwhitneyu
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from tts.analysis import stats
 from tts.models.files import STEP_HEAD, digest_of, fingerprint, read_card, write_card
 from tts.models.loading import load_tokenizer
 from tts.models.locate import locate
@@ -170,25 +170,17 @@ def judged(scorer: StepScorer, rows: Sequence[dict]) -> dict:
     values = torch.tensor([value for _, solution in solutions for value in solution["values"]])
     flat, right = torch.tensor([score for one in scores for score in one]), [one["values"][-1] >= 0.5 for _, one in solutions]
     ends = np.cumsum([len(row["solutions"]) for row in rows])[:-1]  # of the solutions of each problem but the last
-    of_problems = map(auc, np.split(aggregates(scores, "product"), ends), np.split(right, ends))
+    of_problems = map(stats.auc, np.split(aggregates(scores, "product"), ends), np.split(right, ends))
     within = [value for value in of_problems if value is not None]
     return {
         "held_out_problems": len(rows),
         "held_out_steps": len(values),
         "held_out_loss": round(F.binary_cross_entropy(flat, values).item(), 4),
         "held_out_loss_of_the_mean": round(F.binary_cross_entropy(values.mean().expand_as(values), values).item(), 4),
-        "held_out_auc": auc(flat.numpy(), values.numpy() >= 0.5),
+        "held_out_auc": stats.auc(flat.numpy(), values.numpy() >= 0.5),
         "held_out_auc_within_problems": round(float(np.mean(within)), 4) if within else None,
         "problems_with_right_and_wrong": len(within),
     }
-
-
-def auc(scores: np.ndarray, right: np.ndarray) -> float | None:
-    """Chance that a right one scores above a wrong one, ties half; None where all are alike."""
-    if right.all() or not right.any():
-        return None
-    pairs = mannwhitneyu(scores[right], scores[~right], method="asymptotic").statistic
-    return round(float(pairs / (right.sum() * (~right).sum())), 4)
 
 
 def save(prm: AdaptedHead, policy: str, card: dict, output: Path) -> None:

@@ -18,11 +18,11 @@ from tts.search import sample_pool
 from tts.search.driver import Driver, Outcome
 from tts.search.sampling import Sampling
 from tts.tasks import pocket_tokenizer
-from tts.tasks.pocket_problems import PocketProblem, parse, training_problems
-from tts.tasks.pocket_traces import corrupted, self_checking_traces, solutions
+from tts.tasks.pocket_traces import self_checking_traces
 from tts.training.loop import Batches, Schedule, train
 from tts.training.pocket.comparing import WIDER, comparing_loss, labelled_up_to_the_error, mark_id, start_comparing
 from tts.training.pocket.corpora import LAYOUTS, VOCABULARY, Corpus, Sequence, kept, policy_sequences, prm_sequences
+from tts.training.pocket.domains import DOMAINS, Labelled
 from tts.training.pocket.losses import language_model_loss, prm_loss
 from tts.training.pocket.recipes import POLICIES, POLICY_TOKENS, PRMS, ROWS_PER_BATCH, ComparingPRMRecipe, PolicyRecipe, PRMRecipe
 
@@ -42,7 +42,7 @@ def corpus_batches(corpus: Corpus, seed: int) -> Batches:
 
 def new_policy(recipe: PolicyRecipe) -> LlamaForCausalLM:
     torch.manual_seed(recipe.seed)
-    tokenizer = pocket_tokenizer.build()
+    tokenizer = pocket_tokenizer.build(letters=DOMAINS[recipe.domain].letters)
     shape = {"hidden_size": recipe.width, "num_hidden_layers": recipe.layers, "intermediate_size": recipe.inner, "head_dim": 32}
     tokens = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     fixed = {"bos_token_id": None, "max_position_embeddings": 512, "tie_word_embeddings": True}
@@ -57,16 +57,16 @@ def sampled(policy: str, temperature: float, problems: list[str], count: int) ->
         return Driver(engine, on_outcome=lambda _: bar.update()).run([(root, sample_pool(root, count)) for root in roots])
 
 
-def policy_samples(name: str, recipe: PRMRecipe, models: Path, scratch: Path) -> list[tuple[PocketProblem, list[str]]]:
+def policy_samples(name: str, recipe: PRMRecipe, models: Path, scratch: Path) -> list[Labelled]:
     """A policy's own solutions of training problems, two a problem, made once and kept as JSON lines."""
-    count, temperature, seed = recipe.samples
+    (count, temperature, seed), domain = recipe.samples, DOMAINS[recipe.domain]
     path = scratch / f"samples-{name}-{count}-{temperature}-{seed}-{fingerprint(str(models / name))}.jsonl"
     if not path.exists():
-        texts = dict.fromkeys(p.text for p in itertools.islice(training_problems(seed), count // 2))
+        texts = dict.fromkeys(p.text for p in itertools.islice(domain.problems(seed), count // 2))
         outcomes = sampled(str(models / name), temperature, list(texts), 2)
         lines = [json.dumps([o.problem_id, c.steps]) for o in outcomes for c in o.trajectories if c.status == "finished"]
         write_text(path, "\n".join(lines) + "\n")
-    pairs = [(parse(text), steps) for text, steps in map(json.loads, path.read_text().splitlines())]
+    pairs = [(domain.parse(text), steps) for text, steps in map(json.loads, path.read_text().splitlines())]
     # A weak policy now and then writes a piece of another format's mark; no PRM text can hold that.
     return [(problem, steps) for problem, steps in pairs if all(VOCABULARY.keys() >= set(pocket_tokenizer.pieces(s)) for s in steps)]
 
@@ -95,14 +95,16 @@ def new_prm(recipe: PRMRecipe, models: Path) -> torch.nn.Module:
 
 
 def prm_sequences_of(recipe: PRMRecipe, models: Path, scratch: Path) -> Iterator[Sequence]:
-    """Solutions that policies wrote, in an order drawn once; of older recipes synthetic ones, and in every fourth place a policy's own."""
+    """Solutions that policies wrote, in an order drawn once, spread evenly among synthetic ones."""
     written = [s for policy in recipe.samples_from for s in policy_samples(policy, recipe, models, scratch)]
     np.random.default_rng(recipe.seed).shuffle(written)
-    if isinstance(recipe, ComparingPRMRecipe):
-        return labelled_up_to_the_error(prm_sequences(itertools.cycle(written), LAYOUTS[recipe.family]), mark_id(recipe.family))
-    synthetic = corrupted(recipe.seed, recipe.style)
+    domain = DOMAINS[recipe.domain]
+    synthetic = domain.corrupted(recipe.seed, recipe.style)
     own = itertools.cycle(written) if written else synthetic
-    return prm_sequences((next(own if number % 4 == 0 else synthetic) for number in itertools.count()), LAYOUTS[recipe.family])
+    # Own ones stand where their share of all so far passes a whole number: at 0.25 in every fourth place, from the first on.
+    places = (int(-recipe.own * number // 1) != int(-recipe.own * (number + 1) // 1) for number in itertools.count())
+    sequences = prm_sequences((next(own if place else synthetic) for place in places), LAYOUTS[recipe.family], domain.first_error)
+    return labelled_up_to_the_error(sequences, mark_id(recipe.family)) if isinstance(recipe, ComparingPRMRecipe) else sequences
 
 
 def train_model(name: str, output: Path, scratch: Path) -> Path:
@@ -115,8 +117,8 @@ def train_model(name: str, output: Path, scratch: Path) -> Path:
     recipe = (POLICIES | PRMS)[name]
     template, further = pocket_tokenizer.POLICY_TEMPLATE, {}
     if isinstance(recipe, PolicyRecipe):
-        made_of = f"{recipe} {POLICY_TOKENS} tokens"
-        texts, path = (self_checking_traces, "corpus-long.npz") if recipe.long else (solutions, "corpus.npz")
+        made_of, domain = f"{recipe} {POLICY_TOKENS} tokens", DOMAINS[recipe.domain]
+        texts, path = (self_checking_traces, "corpus-long.npz") if recipe.long else (domain.solutions, f"corpus-{recipe.domain}.npz")
         corpus = kept(scratch / path, lambda: policy_sequences(texts(0)), POLICY_TOKENS)
         model, loss = new_policy(recipe), language_model_loss
     else:
@@ -136,9 +138,15 @@ def train_model(name: str, output: Path, scratch: Path) -> Path:
     schedule = Schedule(batches.per_pass, recipe.peak_learning_rate, bf16=model.config.hidden_size >= 128)
     progress = train(model, loss, batches, schedule, scratch / name, name, made_of)
     size, tokens = sum(p.numel() for p in model.parameters()), int((corpus["document"] > 0).sum())
-    card = {"parameters": size, "training_tokens": tokens, "training_flops": 6 * size * tokens, "seed": recipe.seed}
+    card = {
+        "domain": recipe.domain,
+        "parameters": size,
+        "training_tokens": tokens,
+        "training_flops": 6 * size * tokens,
+        "seed": recipe.seed,
+    }
     folder = output / name
     model.to(torch.float32).save_pretrained(folder)
-    pocket_tokenizer.build(template).save_pretrained(folder)
+    pocket_tokenizer.build(template, DOMAINS[recipe.domain].letters).save_pretrained(folder)
     write_card(folder, card | progress.card() | further | {"weights_sha256": weights_hash(folder)})
     return folder

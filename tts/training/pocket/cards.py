@@ -5,22 +5,24 @@ import pandas as pd
 from tts.models.files import POCKET_FOLDER, pocket_models, read_card
 from tts.tasks.pocket_problems import first_error
 from tts.tasks.pocket_traces import corrupted, self_checking_traces, solutions
+from tts.training.pocket.domains import DOMAINS
 from tts.training.pocket.recipes import FAMILY
 
 
 def table() -> pd.DataFrame:
     """One row per committed model, policies before PRMs, smallest first; a policy has no family.
 
-    A policy's greedy accuracy on the main set and its F1 as an implicit PRM, a PRM's own F1; what it cost.
+    A policy's greedy accuracy on its domain's main set and its F1 as an implicit PRM, a PRM's own F1; what it cost.
     """
     rows = {}
     for name in (*pocket_models("policy"), *pocket_models("prm")):
         card = read_card(POCKET_FOLDER / name)
         results = card.get("results", {})
         rows[name] = {
+            "domain": (domain := card.get("domain", "arithmetic")),
             "family": card.get("family", ""),
             "parameters": f"{card['parameters']:,}",
-            "greedy": results.get("pocket-main greedy"),
+            "greedy": results.get(f"{next(iter(DOMAINS[domain].measured))} greedy"),
             "localisation F1": results.get("as implicit PRM", results).get("localisation F1"),
             "training tokens": f"{card['training_tokens'] / 1e6:.1f} M",
             "training FLOPs": f"{card['training_flops']:.2e}",

@@ -13,14 +13,14 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from tts.common.files import replacing
-from tts.tasks import pocket_tokenizer
+from tts.tasks import pocket_problems, pocket_tokenizer
 from tts.tasks.pocket import POCKET
-from tts.tasks.pocket_problems import PocketProblem, first_error
 from tts.tasks.pocket_traces import Example
+from tts.training.pocket.domains import Labelled
 
 ROW = 256
 UNLABELLED = 2
-VOCABULARY = pocket_tokenizer.build().get_vocab()
+VOCABULARY = pocket_tokenizer.build(letters=True).get_vocab()  # those without letters number the others alike
 
 # How a PRM family writes a solution: an opening with the problem in place of {}, and the mark after each step.
 LAYOUTS = {
@@ -95,7 +95,9 @@ def policy_sequences(examples: Iterable[Example]) -> Iterator[Sequence]:
         yield Sequence(ids, learn[1:] + [0], [UNLABELLED] * len(ids))
 
 
-def prm_sequences(labelled: Iterable[tuple[PocketProblem, list[str]]], layout: tuple[str, str]) -> Iterator[Sequence]:
+def prm_sequences(
+    labelled: Iterable[Labelled], layout: tuple[str, str], first_error: Callable = pocket_problems.first_error
+) -> Iterator[Sequence]:
     """Solutions in a PRM's own layout, every token of them labelled; the language-model loss is on right tokens only."""
     opening, mark = layout
     marks = token_ids(mark)

@@ -18,6 +18,7 @@ class PolicyRecipe:
     inner: int  # size of the feed-forward layer
     seed: int = 0  # of the weights and of the order of the data
     long: bool = False  # whether it is trained on self-checking traces instead of plain solutions
+    domain: str = "arithmetic"  # of :data:`.domains.DOMAINS`
 
     @property
     def peak_learning_rate(self) -> float:
@@ -40,7 +41,21 @@ POLICIES: dict[str, PolicyRecipe] = (
     _SIZES
     | {f"{name}-long": replace(_SIZES[name], long=True) for name in ("policy-51k", "policy-94k")}
     | {f"{name}-seed1": replace(_SIZES[name], seed=1) for name in FAMILY[:3]}
+    | {
+        name.replace("-", "-puzzles-"): replace(_SIZES[name], domain="puzzles")
+        for name in FAMILY
+        if name not in ("policy-20k", "policy-51k")
+    }
+    | {"policy-puzzles-10k-seed1": replace(_SIZES["policy-10k"], domain="puzzles", seed=1)}
 )
+
+
+def family(domain: str) -> tuple[str, ...]:
+    """A domain's policies that differ in size only, smallest first."""
+    return tuple(name for name, recipe in POLICIES.items() if recipe.domain == domain and not recipe.seed and not recipe.long)
+
+
+_PUZZLES = family("puzzles")
 
 
 @dataclass(frozen=True)
@@ -52,8 +67,10 @@ class PRMRecipe:
     extra_layers: int
     style: Style | None  # only step style in its synthetic training solutions; None mixes both
     tokens: int
-    samples_from: tuple[str, ...]  # policies whose own solutions make up a quarter of the training data
+    samples_from: tuple[str, ...]  # policies whose own solutions make up a part of the training data
     seed: int = 0  # of the new weights and of the data
+    own: float = 0.25  # that part
+    solutions: int = 8_000  # of each policy, two a problem
 
     @property
     def peak_learning_rate(self) -> float:
@@ -63,14 +80,19 @@ class PRMRecipe:
     @property
     def samples(self) -> tuple[int, float, int]:
         """Of each policy: number of solutions, temperature, and seed of the problems."""
-        return 8_000, 1.0, 1
+        return self.solutions, 1.0, 1
+
+    @property
+    def domain(self) -> str:
+        return POLICIES[self.start].domain
 
 
 @dataclass(frozen=True)
 class ComparingPRMRecipe(PRMRecipe):
     """A PRM of :mod:`tts.training.pocket.comparing`, trained on policies' own solutions only; ``style`` and ``extra_layers`` are fixed."""
 
-    solutions: int = 40_000  # of each policy, two a problem
+    own: float = 1.0
+    solutions: int = 40_000
 
     @property
     def samples(self) -> tuple[int, float, int]:
@@ -85,4 +107,7 @@ PRMS: dict[str, PRMRecipe] = {
     "prm-qwen-328k": PRMRecipe("qwen-prm", "policy-216k", 2, None, 16_000_000, FAMILY[:7]),
     "prm-qwen-139k-own": ComparingPRMRecipe("qwen-prm", "policy-32k", 2, None, 10_000_000, FAMILY[:4]),
     "prm-shepherd-188k-own": ComparingPRMRecipe("math-shepherd", "policy-51k", 2, None, 10_000_000, FAMILY[1:6]),
+    "prm-puzzles-42k": PRMRecipe("qwen-prm", _PUZZLES[2], 1, None, 30_000_000, _PUZZLES[1:3], own=0.8, solutions=200_000),
+    "prm-puzzles-42k-synthetic": PRMRecipe("qwen-prm", _PUZZLES[2], 1, None, 10_000_000, (), own=0.0),
+    "prm-puzzles-125k": PRMRecipe("math-shepherd", _PUZZLES[3], 1, None, 20_000_000, _PUZZLES[1:4], own=0.8, solutions=120_000),
 }

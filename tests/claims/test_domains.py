@@ -1,0 +1,92 @@
+"""When small beats large: each verifier's furthest decided pair, and how well it tells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from typed_evidence import GOOD, LARGE, MIDDLE, SMALL, WEAK, Typed, scope
+
+from tts.analysis import costs
+from tts.claims import domains
+from tts.claims.finding import Finding
+from tts.generate import labelled
+from tts.generate.labelled import Labelled
+
+
+def right(first, count=100):
+    return np.arange(count) < first
+
+
+def values(small, large, prm=GOOD):
+    """The smallest policy with best-of-N solves the first ``small`` of 100 problems, the largest with CoT the first ``large``."""
+    return {(SMALL, prm, "best_of_n"): right(small), (LARGE, None, "cot"): right(large), (MIDDLE, None, "cot"): right(99)}
+
+
+def test_a_verifier_tells_by_the_product_of_its_scores(monkeypatch):
+    solutions = [Labelled("p", ("a", "b"), error, "policy-6k") for error in (-1, -1, 1, 0)]
+    scores = [(0.9, 0.9), (0.8, 0.5), (0.9, 0.5), (0.4, 1.0)]  # products 0.81 and 0.4 of right ones, 0.45 and 0.4 of wrong ones
+    monkeypatch.setattr(labelled, "read", lambda split, name: solutions)
+    monkeypatch.setattr(labelled, "step_scores", lambda prm, *sets, kept=None: [scores])
+    assert domains.telling("prm", "set") == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+
+
+def test_the_reach_is_the_largest_ratio_that_is_decided():
+    sizes = {policy: costs.shape_of(policy).parameters for policy in (SMALL, LARGE)}
+    here = scope(values(60, 20), 100)
+    table = domains.pairs(here).set_index(["small", "large"])
+    pair = table.loc[SMALL, LARGE]
+    assert len(table) == 3 and pair["difference"] == pytest.approx(0.4) and pair["times"] == sizes[LARGE] / sizes[SMALL]
+    alone = Finding(*(pair[name] for name in ("difference", "low", "high")), "bootstrap", "points", "").p
+    assert pair["p"] <= 3 * alone and pair["p"] < 1e-6, "Holm over three pairs"
+    found = domains.reach(here)
+    assert (found["small"], found["large"], found["decided"], found["pairs"]) == (SMALL, LARGE, 1, 3)
+    # Best-of-4 writes 40 tokens a problem and CoT 10, by policies whose sizes differ more; the PRM is deployed too.
+    assert found["times fewer deployed parameters"] == pytest.approx(sizes[LARGE] / (sizes[SMALL] + costs.shape_of(GOOD).parameters))
+
+
+@pytest.mark.parametrize("small, large", [(20, 60), (22, 20), (0, 0)])
+def test_nothing_is_passed_where_no_pair_is_decided_for_the_smaller(small, large):
+    assert domains.reach(scope(values(small, large), 100)) == {"pairs": 3, "decided": 0}
+
+
+def test_majority_voting_reaches_without_a_verifier():
+    here = scope(values(0, 20) | {(SMALL, None, "majority"): right(60)}, 100)
+    found = domains.reach(here, "majority")
+    sizes = {policy: costs.shape_of(policy).parameters for policy in (SMALL, LARGE)}
+    assert found["large"] == LARGE and found["times fewer deployed parameters"] == pytest.approx(sizes[LARGE] / sizes[SMALL])
+
+
+def test_domains_are_scopes_with_labelled_solutions(monkeypatch):
+    monkeypatch.setattr(domains, "telling", lambda prm, name, kept: {WEAK: 0.6, GOOD: 0.9}[prm])
+    evidence = [Typed(values(60, 20) | values(10, 20, WEAK), 100, "pocket-main")]
+    here = scope({}, 100, problem_sets=["pocket-main"], prms=[WEAK, GOOD], evidence=evidence)
+    table = domains.by_verifier({"arithmetic": here, "missing": None, "other": scope({}, 100)}).set_index("verifier")
+    assert list(table.index) == [domains.NONE, WEAK, GOOD] and set(table["domain"]) == {"arithmetic"}
+    assert table["decided"].tolist() == [0, 0, 1] and np.isnan(table.loc[WEAK, "times"]) and table.loc[GOOD, "large"] == LARGE
+    assert table["made from"].isna().all(), "neither base model is a policy of this scope"
+    base = scope({("policy-216k", None, "cot"): right(50)}, 100, policies=["policy-216k"], prms=[GOOD], problem_sets=["pocket-main"])
+    base = base.changed(evidence=[OneMore({("policy-216k", None, "cot"): right(50)}, 100, "pocket-main")])
+    row = domains.by_verifier({"arithmetic": base}).iloc[1]
+    assert row["alone"] == 0.5 and row["gap"] == pytest.approx(0.9 / 0.5) and row["pairs"] == 0
+
+
+class OneMore(Typed):
+    """Evidence of the policy that the good PRM is made from."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.grid = self.grid.model_copy(update={"policies": ["policy-216k"]})
+
+
+def test_a_released_pair_has_its_ratio_and_no_costs():
+    row = domains.real().iloc[0]
+    assert row["times"] == pytest.approx(175 / 6) and row["decided"] == 1 and np.isnan(row["AUC"]) and row["low"] > 0
+
+
+def test_claims_stand_side_by_side_where_two_domains_test_them():
+    names = ["claim", "statement", "scope", "verdict", "estimate", "low", "high", "unit", "bound"]
+    ledger = [("a", "A", "x", "supported", 0.1, 0.05, 0.15, "points", "="), ("a", "A", "y", "undecided", 0.0, -0.1, 0.1, "points", "=")]
+    ledger += [("b", "B", "x", "supported", 0.1, 0.05, 0.15, "points", "="), ("b", "B", "y", "not tested", *[np.nan] * 3, "", "")]
+    table = domains.side_by_side(pd.DataFrame(ledger, columns=names), ["x", "y"])
+    assert table.to_dict("index") == {"A": {"x": "supported +10.0 [+5.0, +15.0]", "y": "undecided +0.0 [-10.0, +10.0]"}}

@@ -1,0 +1,142 @@
+"""When does small beat large? How far a policy reaches with each verifier, beside how well that verifier tells right solutions from wrong.
+
+A domain is a scope of the ledger whose task has labelled solutions. A verifier's *gap* is how well it tells right solutions from wrong ones
+(AUC) over how often the policy that it was made from is right alone: where checking is as hard as making, both are good together.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tts.analysis import committed, costs, flops, stats
+from tts.claims.comparisons import CLAIMS
+from tts.claims.finding import Finding
+from tts.claims.findings import formatted
+from tts.claims.released import gsm8k
+from tts.claims.scope import NotTested, Scope
+from tts.generate import labelled
+from tts.generate.grid import Grid
+from tts.models.files import pocket_models
+from tts.search.registry import prm_of
+from tts.strategy import verifier_map
+from tts.strategy.compute_optimal import Resampled
+from tts.tasks import task_of
+from tts.tasks.selection import aggregates
+
+DIAL, NONE = "verifier dial", "none (majority voting)"
+COLUMNS = ["domain", "verifier", "parameters", "AUC", "made from", "alone", "gap", "pairs", "decided", "small", "large", "times"]
+COLUMNS += ["TTS", "CoT", "difference", "low", "high", *CLAIMS]
+
+
+def telling(prm: str, name: str, kept: Path | None = None) -> float:
+    """How well a PRM tells right solutions from wrong ones: the area under the ROC curve of the product of its step scores.
+
+    Of the test solutions of a labelled set, those of all the domain's policies; ``kept``: as in :func:`tts.generate.labelled.step_scores`.
+    """
+    solutions = labelled.read("test", name)
+    [scores] = labelled.step_scores(prm, solutions, kept=kept)
+    return stats.auc(aggregates(scores, "product"), np.array([s.first_error < 0 for s in solutions]))
+
+
+def pairs(scope: Scope, method: str = "") -> pd.DataFrame:
+    """Each policy with TTS against each larger one with CoT, on the main problem set, paired by problem.
+
+    TTS is the best of all methods and rules with the scope's good PRM, cross-fitted, or one method without a PRM.
+
+    Columns small, large, times (the size), TTS, CoT, difference, low, high, and p, two-sided and corrected over the pairs (Holm).
+    """
+    from statsmodels.stats.multitest import multipletests  # takes a second
+
+    here, rows = scope.on(scope.problem_sets[0]), []
+    size = {policy: costs.shape_of(policy).parameters for policy in scope.policies}
+    for small, large in product(scope.policies, repeat=2):
+        with suppress(NotTested):
+            if size[small] < size[large]:
+                tts = Resampled.of(here.values(small, method)) if method else here.with_tts(small)
+                cot = Resampled.of(here.values(large, "cot"))
+                found = Finding.of((tts - cot).difference, "points", "")
+                sides = {"small": small, "large": large, "times": size[large] / size[small]}
+                rows.append(sides | {"TTS": tts.values.mean(), "CoT": cot.values.mean()} | found.columns("difference") | {"p": found.p})
+    table = pd.DataFrame(rows, columns=["small", "large", "times", "TTS", "CoT", "difference", "low", "high", "p"])
+    return table.assign(p=multipletests(table["p"], method="holm")[1]) if len(table) else table
+
+
+def reach(scope: Scope, method: str = "") -> dict:
+    """Of :func:`pairs` the decided one of the largest ratio of sizes, with what it costs as :func:`tts.analysis.flops.against` says.
+
+    Costs are the full ones, PRM and its training among them, of the method, else best-of-N, and of CoT. ``pairs`` and ``decided`` count
+    pairs; only they are there where no pair is decided for the smaller policy.
+    """
+    table = pairs(scope, method)
+    won = table[(table["p"] < 1 - stats.LEVEL) & (table["difference"] > 0)]
+    counted = {"pairs": len(table), "decided": len(won)}
+    if won.empty:
+        return counted
+    best = won.loc[won["times"].idxmax()]
+    name, method = scope.problem_sets[0], method or "best_of_n"
+    prm = prm_of(method, scope.good_prm)
+    with_tts = costs.cost(scope.holder(best["small"], method, prm), name, best["small"], prm, method, scope.n, full=True)
+    with_cot = costs.cost(scope.holder(best["large"], "cot"), name, best["large"], None, "cot", 1, full=True)
+    return counted | best.drop("p").to_dict() | flops.against(with_tts, with_cot, scope.count(name))
+
+
+def by_verifier(scopes: Mapping[str, Scope | None], kept: Path | None = None) -> pd.DataFrame:
+    """One row for each PRM of each domain among the scopes: :func:`telling`, the gap, and :func:`reach`; columns :data:`COLUMNS`.
+
+    The first row of a domain is of majority voting, which has no verifier.
+
+    With a PRM that only the scope's searchers ran with, only they are the smaller ones of pairs.
+    """
+    rows = []
+    for domain, scope in scopes.items():
+        task = task_of(scope.problem_sets[0]).name if scope else ""
+        if task not in labelled.own():
+            continue
+        here = scope.on(scope.problem_sets[0])
+        rows.append({"domain": domain, "verifier": NONE} | reach(scope, "majority"))
+        for prm in scope.prms:
+            base = costs.solver_of(prm)
+            row = {"domain": domain, "verifier": prm, "parameters": costs.shape_of(prm).parameters, "AUC": telling(prm, task, kept)}
+            if base in scope.policies:
+                row |= {
+                    "made from": base,
+                    "alone": (alone := here.values(base, "cot").mean()),
+                    "gap": row["AUC"] / alone if alone else np.inf,
+                }
+            rows.append(row | reach(scope.changed(good_prm=prm)))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def dialled(grid: Grid, n: int = 16) -> dict[str, Scope | None]:
+    """The committed outcomes of dialled checkers as a scope named :data:`DIAL`, with those of larger policies alone beside them."""
+    arithmetic = grid.model_dump() | {"problems": {"pocket-main": 1}}
+    held = verifier_map.committed_map(Grid(**arithmetic), n)
+    family = {"policies": costs.by_size(pocket_models("policy", "arithmetic")), "prms": [], "methods": ["majority"]}
+    alone = committed.committed(Grid(**arithmetic | family | {"samples": 64, "budgets": [64]}))
+    if not (held and alone):
+        return {DIAL: None}
+    roles = {"problem_sets": ["pocket-main"], "policies": alone.grid.policies, "searchers": held.grid.policies, "prms": held.grid.prms}
+    return {DIAL: Scope(**roles, good_prm=held.grid.prms[0], n=n, evidence=[held, alone])}
+
+
+def real(systems: Sequence[tuple[str, str]] = (("6B with verifier", "175B"),)) -> pd.DataFrame:
+    """Released pairs of GSM8K in the columns of :func:`by_verifier`; how well their verifiers tell, and what they cost, is not known."""
+    rows = []
+    for small, large in systems:
+        found = gsm8k(small, large)
+        times = float(large.split("B")[0]) / float(small.split("B")[0])
+        sides = {"domain": "GSM8K (released)", "verifier": "fine-tuned verifier", "small": small, "large": large, "pairs": 1}
+        rows.append(sides | {"times": times, "decided": int(found.low > 0)} | found.columns("difference"))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def side_by_side(ledger: pd.DataFrame, domains: Sequence[str]) -> pd.DataFrame:
+    """Verdict and contrast of each claim in each domain, indexed by statement; of claims that at least two of them test, or one alone."""
+    rows = ledger[ledger["scope"].isin(domains)]
+    told = rows.assign(text=[f"{row['verdict']} {formatted(row)}".strip() for row in rows.to_dict("records")])
+    table = told.pivot(index="statement", columns="scope", values="text").loc[rows["statement"].unique(), list(domains)]
+    return table[(table != "not tested").sum(axis=1) >= min(2, len(domains))]
