@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tts.claims import findings, published, released
+from tts.claims import findings, published, released, wording
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "data" / "published" / "released.py"
@@ -232,5 +232,5 @@ def test_the_ledger_has_a_column_for_released_models():
     tested = rows[rows["verdict"] != "not tested"]["verdict"].to_dict()
     assert tested.keys() == {"fig1-3b", "small-search", "absolute-bins", "tts-over-majority", "shrinking-gain", "efficiency"}
     assert tested["fig1-3b"] == tested["tts-over-majority"] == "supported" and tested["absolute-bins"] == "contradicted"
-    assert findings.formatted(rows.loc["fig1-3b"]).startswith("+4.3 [")
+    assert wording.formatted(rows.loc["fig1-3b"]).startswith("+4.3 [")
     assert "by 209 against 152 of 1319 problems" in rows.loc["fig1-3b", "detail"]

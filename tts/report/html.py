@@ -26,7 +26,7 @@ from nbconvert import HTMLExporter
 
 from tts.analysis import provenance
 from tts.analysis.accuracy import Results
-from tts.claims import findings
+from tts.claims import wording
 from tts.common.files import write_text
 from tts.report.comparison_plots import VERDICT_FIELDS
 from tts.store.store import StoreError
@@ -185,7 +185,7 @@ def _claims(ledger: pd.DataFrame) -> dict[str, Any]:
     """What ``claims.html.j2`` shows: the ledger's rows with their contrasts in words, and the scopes without any outcome."""
     silent = [scope for scope, rows in ledger.groupby("scope", sort=False) if (rows["verdict"] == "not tested").all()]
     rows = ledger[~ledger["scope"].isin(silent)].to_dict("records")
-    return {"silent": silent, "rows": [row | {"contrast": findings.formatted(row), "over": findings.over_rules(row)} for row in rows]}
+    return {"silent": silent, "rows": [row | {"contrast": wording.formatted(row), "over": wording.over_rules(row)} for row in rows]}
 
 
 def _what_ran(results: Sequence[Results]) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tts.analysis import stats
 from tts.analysis.evidence import Evidence
-from tts.claims import findings, released
+from tts.claims import released, wording
 from tts.common.names import short
 from tts.report.comparison_plots import forest
 from tts.report.figure_files import drawing
@@ -35,7 +35,7 @@ def verdicts(ledger: pd.DataFrame, pocket: str = "pocket") -> pd.DataFrame:
     of = ledger.pivot(index="claim", columns="scope", values="verdict").loc[ledger["claim"].unique(), ["released", pocket]]
     of = of[(of != "not tested").all(axis=1)]
     together = np.select([(of == "undecided").any(axis=1), of["released"] == of[pocket]], ["undecided", "agree"], "disagree")
-    table = findings.wide(ledger).query("claim in @of.index").assign(together=together)[["released", pocket, "together", "claim"]]
+    table = wording.wide(ledger).query("claim in @of.index").assign(together=together)[["released", pocket, "together", "claim"]]
     return table.sort_values("together", key=lambda column: column.map(["disagree", "agree", "undecided"].index), kind="stable")
 
 

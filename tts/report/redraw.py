@@ -15,7 +15,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from tts.claims import findings
+from tts.claims import wording
 
 # Each registers its drawings.
 from tts.common.files import write_text
@@ -201,10 +201,10 @@ def told(name: str, rows: pd.DataFrame, origin: dict[str, Any], kind: str) -> st
 def _claims(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of claims with the column contrast, and with their numbers as texts in each row's unit."""
     known, texts = rows.assign(verdict=rows.get("verdict", "")).to_dict("records"), rows.copy()
-    contrasts = [findings.formatted(row) if pd.notna(row["estimate"]) else "" for row in known]
+    contrasts = [wording.formatted(row) if pd.notna(row["estimate"]) else "" for row in known]
     texts.insert(texts.columns.get_loc("estimate"), "contrast", contrasts)
     for column in IN_UNITS & {*rows}:
-        texts[column] = [findings.in_unit(row, column) if pd.notna(row[column]) else "" for row in known]
+        texts[column] = [wording.in_unit(row, column) if pd.notna(row[column]) else "" for row in known]
     return texts.replace({column: {"-": MINUS, " %,": ","} for column in IN_UNITS & {*rows} | {"contrast"}}, regex=True)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tts.analysis.evidence import Evidence
     from tts.analysis.stats import Interval
-    from tts.claims.findings import Finding
+    from tts.claims.finding import Finding
 
 
 class Experiment:
