@@ -49,6 +49,8 @@ def test_the_contents_list_every_page_once():
 @pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_of_the_sources_lead_somewhere(page):
     for link, anchor in re.findall(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?", text_of(page)):
+        if page == ROOT / "README.md" and re.match(r"\.\./\.\./(actions|deployments)/", link):  # of its repository on GitHub
+            link = link.replace("../../actions", ".github").removesuffix("/badge.svg").replace("../../deployments/github-pages", "")
         target = (page.parent / link).resolve() if link else page
         assert target.exists(), f"{page.name}: {link}"
         assert not anchor or anchor in anchors(target), f"{page.name}: {link}#{anchor}"
@@ -93,6 +95,13 @@ def test_pages_are_laid_out_with_the_studys_notebooks_and_figures(tmp_path):
         (study / name).write_text(text)
     build.lay_out(study, source)
     assert "of this run" in (source / "notebooks" / "09_findings.ipynb").read_text()
+    readme = (source / "README.md").read_text()
+    assert (
+        "](../../" in (ROOT / "README.md").read_text()
+        and "](../../" not in readme
+        and readme.startswith("# ")
+        and "\n\nA notebook" in readme
+    )
     assert {path.name for path in (source / "notebooks").glob("*.ipynb")} == {path.name for path in NOTEBOOKS}
     gallery = (source / "gallery.md").read_text()
     assert "Best\\_of \\$N\\$.\n\n![rules](figures/study/rules.png)" in gallery and "[CSV](figures/study/rules.csv)" in gallery

@@ -34,7 +34,7 @@ class Experiment:
 
     notebook = ""  # the one that this process runs
 
-    def __init__(self, store: str | Path = "../data/runs", figures: str | Path = "../figures", **parameters: object):
+    def __init__(self, store: str | Path = "../data/runs", figures: str | Path = "../figures/by-hand", **parameters: object):
         self.grid = grid_of(**parameters)
         self.store = Store(store)
         self.figures = Path(figures)
@@ -217,5 +217,6 @@ def notebook(name: str, values: Mapping[str, Any]) -> Experiment | None:
 
         style.use(**values["look"])
     if found and "problems" in declared:
-        print(found, *(f"{title}: {experiment}" for title, experiment in found.further.items()), sep="\n")
+        further = (f"{title}: {experiment}" for title, experiment in found.further.items())
+        print(found, *further, f"figures go to {found.figures}", sep="\n")
     return found
