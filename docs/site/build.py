@@ -51,13 +51,14 @@ def _reference(link: re.Match[str]) -> str:
 
 
 def readable(notebook: dict, path: Path) -> dict:
-    """An executed notebook without warnings, and without widgets, which need a kernel."""
+    """An executed notebook without warnings; of widgets, which need a kernel, only the HTML that stands for them, if there is any."""
     for cell in notebook["cells"]:
         outputs = cell.get("outputs", [])
         if any(output["output_type"] == "error" for output in outputs):
             raise ValueError(f"{path} holds an error; run the study anew")
         if outputs:
-            cell["outputs"] = [o for o in outputs if o.get("name") != "stderr" and WIDGET not in o.get("data", {})]
+            left = [o for o in outputs if o.get("name") != "stderr"]
+            cell["outputs"] = [o for o in left if o.get("data", {}).pop(WIDGET, None) is None or "text/html" in o["data"]]
     notebook["metadata"].pop("widgets", None)
     return notebook
 

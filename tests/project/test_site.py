@@ -80,9 +80,11 @@ def notebook(*outputs: dict) -> dict:
 
 def test_executed_notebooks_keep_what_can_be_read():
     kept = [output("stream", name="stdout", text="ok"), output("display_data", data={"image/png": "…"})]
+    static = output("display_data", data={build.WIDGET: {}, "text/plain": "VBox", "text/html": "<p>a search</p>"})
     dropped = [output("stream", name="stderr", text="findfont"), output("display_data", data={build.WIDGET: {}, "text/plain": "VBox"})]
-    readable = build.readable(notebook(*kept, *dropped), Path("01.ipynb"))
-    assert readable["cells"][0]["outputs"] == kept and readable["metadata"] == {}
+    readable = build.readable(notebook(*kept, *dropped, static), Path("01.ipynb"))
+    without = output("display_data", data={"text/plain": "VBox", "text/html": "<p>a search</p>"})
+    assert readable["cells"][0]["outputs"] == [*kept, without] and readable["metadata"] == {}
     with pytest.raises(ValueError, match="01.ipynb holds an error"):
         build.readable(notebook(output("error", ename="KeyError")), Path("01.ipynb"))
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from tts.analysis import committed, costs, difficulty
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence, cells
-from tts.claims import checks, published_checks, released
+from tts.claims import checks, published, published_checks, released
 from tts.claims.finding import Finding
 from tts.claims.scope import NotTested, Roles, Scope
 from tts.claims.wording import OWN_BEST
@@ -37,7 +37,7 @@ CLAIMS = NOTEBOOKS / "claims.yaml"
 FIXED = {"published": published_checks.PUBLISHED, "released": released.RELEASED}
 """Scopes whose checks need no evidence, with those checks."""
 COLUMNS = "claim statement reference scope verdict estimate low high unit margin bound interval p rules above below least most".split()
-COLUMNS += ["decided above", "decided below", "detail", "fixed"]
+COLUMNS += ["decided above", "decided below", "problems", "detail", "fixed"]
 
 
 class ClaimsError(ValueError):
@@ -218,10 +218,10 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None], rules: pd.DataFrame |
 
     A verdict is of the compute-optimal reading, in which each method has its own best rule; beside it stands what ``rules``, by default
     :func:`by_rule`, says of the reading under one rule for all methods. Columns claim, statement, reference, scope, verdict, interval (its
-    method), p (two-sided, corrected within the scope), detail (what was compared, or why the claim is not tested), fixed; rules (how many
-    there are), above and below (how many have the contrast on the claim's side of the margin, and on the other), least and most (its two
-    ends over them), decided above and decided below (under which its own interval lies on one side); and those of :class:`Finding`, whose
-    low and high are not corrected.
+    method), p (two-sided, corrected within the scope), problems (of the scope), detail (what was compared, or why it is not tested), fixed;
+    rules (how many there are), above and below (how many have the contrast on the claim's side of the margin, and on the other), least and
+    most (its two ends over them), decided above and decided below (under which its own interval lies on one side); and those of
+    :class:`Finding`, whose low and high are not corrected.
     """
     from statsmodels.stats.multitest import multipletests  # takes a second
 
@@ -233,9 +233,10 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None], rules: pd.DataFrame |
         uncertain = {name: f for name, f in results.items() if isinstance(f, Finding) and f.method != "exact"}
         raw = [f.p for f in uncertain.values()]
         corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
+        of_scope = {"scope": scope_name, "problems": _problems(scope_name, scopes.get(scope_name))}
         for name, found in results.items():
             claim = ledger.claims[name]
-            row = {"claim": name, **claim.model_dump(include={"statement", "reference"}), "scope": scope_name}
+            row = {"claim": name, **claim.model_dump(include={"statement", "reference"}), **of_scope}
             row["fixed"] = max(fixed, str(claim.added or ""))
             if isinstance(found, str):
                 rows.append(row | {"verdict": "not tested", "detail": found})
@@ -247,7 +248,7 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None], rules: pd.DataFrame |
 
 
 def by_rule(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
-    """Each contrast that depends on selection, under each rule: columns claim, statement, scope, rule, and those of Finding.
+    """Each contrast that depends on selection, under each rule: columns claim, statement, scope, problems, rule, and those of Finding.
 
     The rule ``own best`` is the compute-optimal reading. A rule that the evidence of a claim does not have is left out.
     """
@@ -257,9 +258,18 @@ def by_rule(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
         readings = {None: scope} | {rule: scope.changed(rule=rule) for rule in RULES} if scope else {}
         for (name, claim), (rule, here) in product(asked.items(), readings.items()):
             if isinstance(found := _run(claim, scope_name, here), Finding):
-                named = {"claim": name, "statement": claim.statement, "scope": scope_name, "rule": str(rule or OWN_BEST)}
-                rows.append(named | asdict(found))
-    return pd.DataFrame(rows, columns=["claim", "statement", "scope", "rule", *(field.name for field in fields(Finding))])
+                named = {"claim": name, "statement": claim.statement, "scope": scope_name, "problems": _problems(scope_name, scope)}
+                rows.append(named | {"rule": str(rule or OWN_BEST)} | asdict(found))
+    return pd.DataFrame(rows, columns=["claim", "statement", "scope", "problems", "rule", *(field.name for field in fields(Finding))])
+
+
+def _problems(scope_name: str, scope: Scope | None) -> str:
+    """The problem sets of a scope, with how many problems of each."""
+    if scope_name in FIXED:
+        counts = published.PROBLEMS if scope_name == "published" else released.problems()
+    else:
+        counts = {name: scope.count(name) for name in scope.problem_sets} if scope else {}
+    return ", ".join(f"{count} of {short(name)}" for name, count in counts.items())
 
 
 def _over_rules(found: pd.DataFrame) -> dict:

@@ -54,7 +54,7 @@ def run(
     gpus: Annotated[float | None, typer.Option(help="GPUs of each of the cluster's actors; by default 1 where there are any")] = None,
 ) -> None:
     """Runs notebooks: generates what they need, executes them, renders figures and the report."""
-    started = time.monotonic()
+    started, began = time.monotonic(), time.time()
     if engine == "local" and (address or gpus is not None):
         raise tts.ray_pool.ClusterError("--address and --gpus are of a cluster; say --engine ray too")
     if (measure or limit is not None) and not dry_run:
@@ -79,13 +79,12 @@ def run(
         table.add_row(name, Text("done", "green") if reason is None else Text(reason, "red"))
     console.print(table)
     count = len(list(figures.glob("*.png")))
-    console.print(
-        f"{count} figure{'s' * (count != 1)} in {figures} (each as .pdf, .png, .csv, .json and .txt, its caption)\nreport: {page}"
-    )
+    console.print(f"{count} figure{'s' * (count != 1)} in {figures} (each as .pdf, .png, .csv, .json and .txt)\nreport: {page}")
     console.print(f"took {(time.monotonic() - started) / 60:.1f} minutes")
     for name in sorted(outcome):  # of this run: others may lie beside them
         if (found := tts.execution.findings_of(name, figures)).exists():
             console.print(found.read_text().rstrip())
+    console.print(*(f"\n{held}" for name in sorted(outcome) if (held := tts.redraw.results(figures, name, began))), sep="\n")
     if any(outcome.values()):
         raise typer.Exit(1)
 

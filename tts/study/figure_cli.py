@@ -43,6 +43,6 @@ def figure(
     if table:
         return print(redraw.printed(name, rows, origin, table, redraw.parts(columns)), end="")
     if caption:
-        return print(redraw.told(name, rows, origin, caption))
+        return print(redraw.figure_files.caption(name, rows, origin).translate(redraw.LATEX if caption == "latex" else {}))
     for path in redraw.write(output / name, rows, origin, look, endings):
         console.print(str(path))

@@ -30,16 +30,15 @@ def store(
     clean: Annotated[bool, typer.Option(help="delete every stored run")] = False,
     delete: Annotated[str, typer.Option(metavar="KEY", help="delete one run, or with imported:NAME one import")] = "",
     yes: Annotated[bool, typer.Option(help="delete without asking")] = False,
-    export: Annotated[Path | None, typer.Option(help="write the canonical export to this JSONL file")] = None,
     store: StoreFolder = None,
     accuracy: Annotated[
         bool, typer.Option("--accuracy", help="add the share of each run's solutions that are right; it grades them")
     ] = False,
 ) -> None:
-    """Shows what the store holds and how large it is; cleans or exports it, or deletes a run."""
+    """Shows what the store holds and how large it is; cleans it, or deletes a run."""
     held = tts.presets.store_of(preset, store)
-    if sum(map(bool, (clean, delete, export, text))) > 1:
-        raise ValueError("--clean, --delete, --export and a TEXT to list runs by are commands of their own; say one of them")
+    if sum(map(bool, (clean, delete, text))) > 1:
+        raise ValueError("--clean, --delete and a TEXT to list runs by are commands of their own; say one of them")
     if clean:
         sharing = [name for name in tts.presets.presets() if tts.presets.store_of(name).folder == held.folder]
         told = f", which is the store of {', '.join(sharing or [preset])}"
@@ -47,9 +46,6 @@ def store(
     elif delete:
         runs, imports = tts.imported.named(held, delete)
         _delete(held, runs, imports, yes)
-    elif export:
-        _say_what_is_unfinished(held)
-        console.print(f"{held.write_export(export)} records written to {export}")
     else:
         _say_what_is_unfinished(held)
         names, numbers = [Column(name, overflow="fold") for name in ("run", "problems")], ["right (%)"] * accuracy
