@@ -50,8 +50,13 @@ site: $(SITE_READY) | $(STUDY)/report.html
 figures/pocket/report.html: | $(READY)
 	$(RUN) -m tts run --preset pocket
 
-lab: $(READY)
-	$(VENV)/bin/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+# On copies, which git ignores: what is run and saved there changes no notebook of the suite. One that is there stays as it is.
+lab: $(READY) $(patsubst notebooks/%,my-notebooks/%,$(wildcard notebooks/*.ipynb))
+	$(VENV)/bin/jupyter lab --notebook-dir=my-notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+
+my-notebooks/%.ipynb: | notebooks/%.ipynb
+	@mkdir -p my-notebooks
+	cp $| $@
 
 bench: $(READY)
 	$(RUN) tests/benchmarks/bench.py

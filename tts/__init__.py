@@ -9,11 +9,11 @@ from typing import Any
 
 _MODULES = {
     "analysis": "committed costs difficulty gpu_hours long_cot pathologies run_comparison search_losses stats",
-    "claims": "checks comparisons domains findings published",
+    "claims": "checks comparisons domains findings published wording",
     "exchange": "plain summary",
     "generate": "dry_run labelled ray_pool recorded",
     "report": "comparison_plots explorer plots real_models redraw samples search_steps search_tree style summaries tables",
-    "store": "imported rekey",
+    "store": "imported",
     "strategy": "adviser choices verifier_map",
     "study": "doctor execution parameters presets",
 }

@@ -16,6 +16,7 @@ import check
 ROOT = Path(__file__).resolve().parents[2]
 CODE = re.compile(r"\]\(((?:\.\./)*)tts/([\w/]+)\.py\)")  # a link to a module's file, which is its page of the API reference here
 TEMPLATE = re.compile(r"\]\((\w+\.ipynb)")  # a link of a template of a notebook, which holds once the template is copied to notebooks
+REPOSITORY = re.compile(r"^.*\]\(\.\./\.\./.*\n+", re.MULTILINE)  # lines of the README that link to pages of its repository on GitHub
 LEFT_OUT = (".*", "__pycache__", "site", "runs", "training", "cache", "*.safetensors")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -35,6 +36,8 @@ def lay_out(study: Path, source: Path) -> None:
         if not (source / "notebooks" / path.name).exists():
             raise ValueError(f"{path} is of no notebook in the checkout; remove it, or run the study anew")
         (source / "notebooks" / path.name).write_text(json.dumps(readable(json.loads(path.read_text()), path)))
+    readme = source / "README.md"
+    readme.write_text(REPOSITORY.sub("", readme.read_text()))
     for path in [*source.rglob("*.md"), *source.rglob("*.ipynb")]:
         path.write_text(CODE.sub(_reference, path.read_text()))
     for path in (source / "docs" / "examples").glob("*.ipynb"):
@@ -48,13 +51,14 @@ def _reference(link: re.Match[str]) -> str:
 
 
 def readable(notebook: dict, path: Path) -> dict:
-    """An executed notebook without warnings, and without widgets, which need a kernel."""
+    """An executed notebook without warnings; of widgets, which need a kernel, only the HTML that stands for them, if there is any."""
     for cell in notebook["cells"]:
         outputs = cell.get("outputs", [])
         if any(output["output_type"] == "error" for output in outputs):
             raise ValueError(f"{path} holds an error; run the study anew")
         if outputs:
-            cell["outputs"] = [o for o in outputs if o.get("name") != "stderr" and WIDGET not in o.get("data", {})]
+            left = [o for o in outputs if o.get("name") != "stderr"]
+            cell["outputs"] = [o for o in left if o.get("data", {}).pop(WIDGET, None) is None or "text/html" in o["data"]]
     notebook["metadata"].pop("widgets", None)
     return notebook
 

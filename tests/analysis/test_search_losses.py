@@ -204,7 +204,7 @@ def explorer():
         how = {"beam_search": beam, "best_of_n": lambda start: best_of_n(start, 2)}[method]
         return run(TEXTS, found[problem], how, problem, method=method)
 
-    view = Explorer(search, [(PROBLEM, ANSWER), (OTHER, ANSWER)], ["beam_search", "best_of_n"])
+    view = Explorer(search, [(PROBLEM, ANSWER), (OTHER, ANSWER)], ["beam_search", "best_of_n"], search(PROBLEM, ANSWER, "beam_search"))
     view.asked = asked
     return view
 
@@ -219,6 +219,16 @@ def test_explorer_steps_through_a_search(explorer):
     explorer.step.value = 3
     explorer.lost.click()
     assert explorer.step.value == 2
+
+
+def test_explorer_shows_a_search_without_a_kernel(explorer):
+    """All steps of its example, though the widget stands at step 1; where there is a kernel, the widget comes first."""
+    shown = explorer._repr_mimebundle_()
+    assert {"application/vnd.jupyter.widget-view+json", "text/html"} <= set(shown) and explorer.step.value == 1
+    page = shown["text/html"]
+    assert f"{PROBLEM} by Beam search" in page and "lost: pruned at step 2" in page and "data:image/png;base64," in page
+    assert page.count("<details") == page.count("</details>") == page.count("<table") == 3 and page.count("<details open>") == 1
+    assert "5*4=20" in page.partition("step 2")[2] and "5*4=20" not in page.partition("step 2")[0]
 
 
 @pytest.mark.slow

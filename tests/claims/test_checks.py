@@ -10,7 +10,7 @@ from scipy.stats import norm
 from typed_evidence import F1, FAIR, GOOD, LARGE, LAST_VOTE, MIDDLE, MIN_MAX, SMALL, WEAK, Typed, scope
 
 from tts.analysis import costs, stats
-from tts.claims import checks, comparisons, findings
+from tts.claims import checks, comparisons, findings, wording
 from tts.claims.finding import Finding, certainty, least_certain, most_certain
 from tts.claims.scope import NotTested, size_class
 from tts.strategy.compute_optimal import resampled_means
@@ -296,12 +296,12 @@ def test_a_row_says_under_which_rules_its_verdict_would_be_another():
     claim = claims.claims["small-easy"].model_copy(update={"measured": check})
     only = claims.model_copy(update={"claims": {"x": claim}})
     rules = findings.by_rule(only, {"here": scope(values)})
-    assert rules["rule"].tolist() == [findings.OWN_BEST, *map(str, RULES)]
+    assert rules["rule"].tolist() == [wording.OWN_BEST, *map(str, RULES)]
     assert rules["estimate"].tolist() == pytest.approx([-0.2, -1.0, *[0.6] * 8])
     row = findings.judge(only, {"here": scope(values)}, rules).query("scope == 'here'").iloc[0]
     others = [str(rule) for rule in RULES if rule != MIN_MAX]
     assert (row["rules"], row["above"], row["below"]) == (9, 8, 1) and row["decided above"] == " ".join(others) and row["estimate"] < 0
-    assert row["decided below"] == "min+max" and findings.over_rules(row).startswith(
+    assert row["decided below"] == "min+max" and wording.over_rules(row).startswith(
         "of 9 rules 8 for it (8 decided), 1 against (1 decided): "
     )
     assert (row["least"], row["most"]) == (pytest.approx(-1.0), pytest.approx(0.6))
@@ -359,7 +359,7 @@ def test_an_efficiency_gain_beyond_its_number_says_so():
     with pytest.raises(NotTested, match="6k is at its best with . samples; the fewest of a search are 4"):
         checks.efficiency(scope(good | {(SMALL, GOOD, "beam_search"): ones(20)}, pass_at_1={("set", SMALL): np.full(20, 0.5)}))
     row = {"verdict": "undecided", "unit": "ratio", "bound": ">", "estimate": 1.0, "low": 1.0, "high": 1.0}
-    assert findings.formatted(row) == ">1 times"
-    assert findings.formatted(row | {"low": 0.5}) == ">1 times [0.5, …]"
-    assert findings.formatted(row | {"bound": "<", "high": 2.0}) == "<1 times […, 2]"
-    assert findings.formatted(row | {"bound": "="}) == "1 times"
+    assert wording.formatted(row) == ">1 times"
+    assert wording.formatted(row | {"low": 0.5}) == ">1 times [0.5, …]"
+    assert wording.formatted(row | {"bound": "<", "high": 2.0}) == "<1 times […, 2]"
+    assert wording.formatted(row | {"bound": "="}) == "1 times"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from tts.claims import findings, published_checks
+from tts.claims import findings, published_checks, wording
 
 SMALL, GOOD = "policy-6k", "implicit:policy-216k"
 
@@ -67,7 +67,7 @@ def test_a_claim_that_was_added_is_dated_so(published_rows):
 
 def test_tables_begin_with_the_statement_and_end_with_the_identifier():
     ledger = findings.read()
-    described, wide = findings.described(ledger), findings.wide(findings.judge(ledger, {}))
+    described, wide = findings.described(ledger), wording.wide(findings.judge(ledger, {}))
     statements = [claim.statement for claim in ledger.claims.values()]
     assert len(set(statements)) == len(statements), "each is to be understood without the others"
     for table in (described, wide):
@@ -99,10 +99,10 @@ def test_holm_multiplies_the_smallest_p_by_the_number_of_claims(tmp_path):
 @pytest.mark.slow
 def test_export_holds_every_row(tmp_path):
     ledger = findings.judge(findings.read(), {})
-    as_json, as_csv = findings.export(ledger, tmp_path)
+    as_json, as_csv = wording.export(ledger, tmp_path)
     assert [row["claim"] for row in json.loads(as_json.read_text())] == ledger["claim"].tolist()
     again = pd.read_csv(as_csv)
-    assert findings.wide(again).equals(findings.wide(ledger))
+    assert wording.wide(again).equals(wording.wide(ledger))
 
 
 GAIN = {"check": "advantage", "method": "dvts", "over": "majority"}

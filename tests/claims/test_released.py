@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tts.claims import findings, published, released
+from tts.claims import findings, published, released, wording
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "data" / "published" / "released.py"
@@ -130,8 +130,8 @@ def of_gsm8k(patterns=GSM8K):
 
 def of_methods(rates, problems):
     """``rates``: (method, N) -> accuracy in per cent by PRM-Vote and by majority, of each seed."""
-    rows = [(m, n, seed, 0.0, *both, 9, problems) for (m, n), seeds in rates.items() for seed, both in enumerate(seeds)]
-    return ["method", "n", "seed", "prm_max", "prm_vote", "majority", "solvable", "problems"], rows
+    rows = [(m, n, seed, 0.0, *both, 9, "MATH-500", problems) for (m, n), seeds in rates.items() for seed, both in enumerate(seeds)]
+    return ["method", "n", "seed", "prm_max", "prm_vote", "majority", "solvable", "problem_set", "problems"], rows
 
 
 def resampled(columns, of_means, count=20_000):
@@ -232,5 +232,6 @@ def test_the_ledger_has_a_column_for_released_models():
     tested = rows[rows["verdict"] != "not tested"]["verdict"].to_dict()
     assert tested.keys() == {"fig1-3b", "small-search", "absolute-bins", "tts-over-majority", "shrinking-gain", "efficiency"}
     assert tested["fig1-3b"] == tested["tts-over-majority"] == "supported" and tested["absolute-bins"] == "contradicted"
-    assert findings.formatted(rows.loc["fig1-3b"]).startswith("+4.3 [")
+    assert wording.formatted(rows.loc["fig1-3b"]).startswith("+4.3 [")
     assert "by 209 against 152 of 1319 problems" in rows.loc["fig1-3b", "detail"]
+    assert set(rows["problems"]) == {"1319 of GSM8K, 500 of MATH-500, 128 of MATH"}

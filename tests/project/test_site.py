@@ -49,6 +49,8 @@ def test_the_contents_list_every_page_once():
 @pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_of_the_sources_lead_somewhere(page):
     for link, anchor in re.findall(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?", text_of(page)):
+        if page == ROOT / "README.md" and re.match(r"\.\./\.\./(actions|deployments)/", link):  # of its repository on GitHub
+            link = link.replace("../../actions", ".github").removesuffix("/badge.svg").replace("../../deployments/github-pages", "")
         target = (page.parent / link).resolve() if link else page
         assert target.exists(), f"{page.name}: {link}"
         assert not anchor or anchor in anchors(target), f"{page.name}: {link}#{anchor}"
@@ -78,9 +80,11 @@ def notebook(*outputs: dict) -> dict:
 
 def test_executed_notebooks_keep_what_can_be_read():
     kept = [output("stream", name="stdout", text="ok"), output("display_data", data={"image/png": "…"})]
+    static = output("display_data", data={build.WIDGET: {}, "text/plain": "VBox", "text/html": "<p>a search</p>"})
     dropped = [output("stream", name="stderr", text="findfont"), output("display_data", data={build.WIDGET: {}, "text/plain": "VBox"})]
-    readable = build.readable(notebook(*kept, *dropped), Path("01.ipynb"))
-    assert readable["cells"][0]["outputs"] == kept and readable["metadata"] == {}
+    readable = build.readable(notebook(*kept, *dropped, static), Path("01.ipynb"))
+    without = output("display_data", data={"text/plain": "VBox", "text/html": "<p>a search</p>"})
+    assert readable["cells"][0]["outputs"] == [*kept, without] and readable["metadata"] == {}
     with pytest.raises(ValueError, match="01.ipynb holds an error"):
         build.readable(notebook(output("error", ename="KeyError")), Path("01.ipynb"))
 
@@ -93,6 +97,13 @@ def test_pages_are_laid_out_with_the_studys_notebooks_and_figures(tmp_path):
         (study / name).write_text(text)
     build.lay_out(study, source)
     assert "of this run" in (source / "notebooks" / "09_findings.ipynb").read_text()
+    readme = (source / "README.md").read_text()
+    assert (
+        "](../../" in (ROOT / "README.md").read_text()
+        and "](../../" not in readme
+        and readme.startswith("# ")
+        and "\n\nA notebook" in readme
+    )
     assert {path.name for path in (source / "notebooks").glob("*.ipynb")} == {path.name for path in NOTEBOOKS}
     gallery = (source / "gallery.md").read_text()
     assert "Best\\_of \\$N\\$.\n\n![rules](figures/study/rules.png)" in gallery and "[CSV](figures/study/rules.csv)" in gallery

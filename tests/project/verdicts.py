@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from model_tables import MEASURED
 
-from tts.claims import findings
+from tts.claims import findings, wording
 from tts.claims.scope import Scope
 from tts.common.files import write_text
 from tts.common.paths import NOTEBOOKS, ROOT
@@ -43,7 +43,7 @@ def written(text: str, ledger: pd.DataFrame) -> str:
         of_scope = ledger[ledger["scope"] == found[3]]
         if found[2] == "table":
             rows = of_scope[of_scope["verdict"] != "not tested"].to_dict("records")
-            cells = [(row["claim"], row["verdict"], findings.formatted(row), findings.over_rules(row), row["detail"]) for row in rows]
+            cells = [(row["claim"], row["verdict"], wording.formatted(row), wording.over_rules(row), row["detail"]) for row in rows]
             lines = table(["claim", "verdict", "contrast", "rules", "what was compared"], cells)
         elif found[2] == "together":
             rows = [(row.Index, row.together, row.released, row[2]) for row in real_models.verdicts(ledger, found[3]).itertuples()]
@@ -63,7 +63,7 @@ def written(text: str, ledger: pd.DataFrame) -> str:
 
 def line(row: pd.Series) -> str:
     """A claim with its verdict and contrast, or why it is not tested."""
-    told = [findings.formatted(row), findings.over_rules(row)] if row["verdict"] != "not tested" else [row["detail"]]
+    told = [wording.formatted(row), wording.over_rules(row)] if row["verdict"] != "not tested" else [row["detail"]]
     return f"- {row['verdict']}: {row['statement']} ({'; '.join(filter(None, told))})"
 
 

@@ -55,13 +55,13 @@ def tables(tmp_path, monkeypatch):
     curve += [
         ("L-8B", name, series, n, 0.5, 0.4, 0.6, 100, 4) for name in ("GSM8K", "MATH") for series in ("pass", "majority") for n in (1, 4)
     ]
-    rates = [("best_of_n", 256, seed, 40.0, 50.0, 30.0 + 10 * seed, 100) for seed in (0, 1)]
-    rates += [("beam_search", n, seed, 45.0, 55.0, 50.0, 100) for n in (16, 256) for seed in (0, 1)]
+    rates = [("best_of_n", 256, seed, 40.0, 50.0, 30.0 + 10 * seed, "MATH", 100) for seed in (0, 1)]
+    rates += [("beam_search", n, seed, 45.0, 55.0, 50.0, "MATH", 100) for n in (16, 256) for seed in (0, 1)]
     write(
         tmp_path,
         pass_at_1=("model problem_set low high problems at_low", histogram),
         curves=("model problem_set series n accuracy low high problems samples", curve),
-        methods=("method n seed prm_max prm_vote majority problems", rates),
+        methods=("method n seed prm_max prm_vote majority problem_set problems", rates),
         coder=("problem_set tests 1.5B 7B problems", [("mbpp", "base", 0, 1, 3), ("mbpp", "base", 1, 0, 1), ("mbpp", "plus", 1, 1, 4)]),
     )
     pd.DataFrame([(0, 1, 0, 1, 3), (1, 1, 1, 1, 2)], columns=["6B", "6B with verifier", "175B", "175B with verifier", "problems"]).to_csv(
@@ -70,7 +70,7 @@ def tables(tmp_path, monkeypatch):
 
 
 def results(policy, methods):
-    held = {"accuracy": 0.5, "low": 0.4, "high": 0.6}
+    held = {"accuracy": 0.5, "low": 0.4, "high": 0.6, "problems": "pocket-main", "count": 7}
     return pd.DataFrame([{"policy": policy, "method": m, "n": n} | held for m in methods for n in (4, 16)])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from itertools import product
 
 import numpy as np
@@ -309,6 +311,53 @@ def test_a_caption_says_the_selection_rule_only_where_the_figure_is_under_one(st
     assert said not in figure_files.caption("strategies", table, by_rule), "which chooses the rule too"
     asked_for = asked(study, tmp_path, "tts_methods_pocket-main", "--caption", "latex")
     assert "Intervals of 95 \\%: a bootstrap" in asked_for.output and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "told"),
+    [
+        ("tts_methods_x", BY_METHOD, "100 of pocket-main"),
+        ("tts_methods_x", BY_METHOD.assign(count=90.0), "90 of pocket-main"),
+        ("prm_quality", BY_METHOD[["policy", "accuracy"]], "100 of pocket-main"),
+        ("difficulty_bins", BY_METHOD.assign(problems=30), "100 of pocket-main"),
+        ("real_pass_at_1", rows({}, policy=["a, B", "c"], pass_at_1=[0.1, 0.9]).assign(count=2), "2 of a, B; 2 of c"),
+        ("real_sizes", rows(HELD | {"count": 9}, problems=["A", "B"]), "9 of A, 9 of B"),
+        ("sizes", rows(HELD | {"count": 9}, problems=["A", "B"], scope=["x"]), "x: 9 of A, x: 9 of B"),
+        ("rules", rows(LEDGER, problems=["9 of A, 8 of B", ""], scope=["x"]), "x: 9 of A, 8 of B"),
+    ],
+)
+def test_a_caption_gives_the_number_of_problems(name, table, told):
+    assert f" Problems: {told}." in figure_files.caption(name, table, ORIGIN)
+
+
+def test_results_are_what_the_notebook_wrote_at_the_largest_n(tmp_path, monkeypatch):
+    """Not of another notebook, of a figure from before, or of committed outcomes; the file that was written first is shown."""
+    monkeypatch.setattr(figure_files, "picture", lambda *asked: None)
+    monkeypatch.setattr(redraw, "RESULTS", 4)
+    table, by_prm = (rows.assign(accuracy=rows["n"] / 40) for rows in (BY_METHOD, rows(HELD, prm=PRMS, n=[4, 16])))
+    given = {
+        "tts_methods_old": (plots.grid_of_panels(table), table, "01_tts_methods"),
+        "tts_methods_new": (plots.grid_of_panels(table), table, "01_tts_methods"),
+        "prm_quality": (figure_files.on_axes(by_prm, plots.lines_per_prm, "n", "accuracy", size=(3, 2)), by_prm, "01_tts_methods"),
+        "tts_methods_full_x": (plots.grid_of_panels(table, "full run (committed): 100 problems"), table, "01_tts_methods"),
+        "policy_scaling": (plots.grid_of_panels(table), table, "03_policy_scaling"),
+    }
+    for at, (name, (figure, drawn, notebook)) in enumerate(given.items()):
+        figure_files.save(figure, tmp_path, name, drawn, ORIGIN | {"notebook": notebook})
+        os.utime(tmp_path / f"{name}.csv", (at, at))
+    title, head, *lines = redraw.results(tmp_path, "01_tts_methods", 1).splitlines()
+    assert title == "01_tts_methods, tts_methods_new.csv: Accuracy of each method over the budget N, one panel per policy and PRM"
+    assert head.split() == "problems policy prm method n accuracy (%)".split() and len({line.index("40.0 [") for line in lines[:4]}) == 1
+    assert [re.split("  +", line) for line in lines[:4]] == [
+        ["pocket-main", "32k parameters", "Majority", "16", "40.0 [30.0, 55.0]"],
+        ["pocket-main", "32k parameters", "Best-of-N", "16", "40.0 [30.0, 55.0]"],
+        ["pocket-main", "32k parameters", "DVTS", "16", "40.0 [30.0, 55.0]"],
+        ["pocket-main", "32k parameters", "PRM qwen-328k (F1 0.61)", "Majority", "16", "40.0 [30.0, 55.0]"],
+    ]
+    assert lines[4:] == ["14 more rows in tts_methods_new.csv", "more in prm_quality.csv"]
+    assert redraw.results(tmp_path, "00_quickstart", 0) == redraw.results(tmp_path, "01_tts_methods", 9) == ""
+    (tmp_path / "tts_methods_new.csv").unlink()
+    assert re.split("  +", redraw.results(tmp_path, "01_tts_methods", 1).splitlines()[2])[:2] == ["pocket-main", "32k, 51k"]
 
 
 @pytest.mark.parametrize("origin", ["[]", "null", '{"figure": null}', '{"figure": {"draw": "x"}}', "{", "[" * 5000])

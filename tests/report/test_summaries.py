@@ -9,7 +9,7 @@ import pytest
 from tts.analysis.evidence import Evidence
 from tts.analysis.stats import Interval
 from tts.claims import comparisons
-from tts.claims.findings import Finding
+from tts.claims.finding import Finding
 from tts.generate.grid import Grid
 from tts.report import summaries, tables
 from tts.strategy import choices

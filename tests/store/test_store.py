@@ -17,6 +17,7 @@ from tts.generate import local_pool
 from tts.generate.runner import fill, missing
 from tts.store.chunk_file import read_chunk
 from tts.store.store import Store, StoreError
+from tts.tasks.pocket import Pocket
 
 
 def test_filling_twice_makes_nothing_new(tiny_lm, tmp_path):
@@ -31,6 +32,21 @@ def test_more_problems_add_to_fewer(tiny_lm, tmp_path):
     fill(grid(tiny_lm, tiny_lm, methods=["majority"]), store)
     more = grid(tiny_lm, tiny_lm, methods=["majority"], problems={"pocket-main": 8})
     assert len(missing(more, store)) == 2
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"instruction_for": lambda self, family: "Think twice."}])
+def test_a_changed_task_or_prompt_makes_new_samples(tiny_lm, tmp_path, monkeypatch, change):
+    store, wanted = Store(tmp_path), grid(tiny_lm, tiny_lm, methods=["majority"])
+    fill(wanted, store)
+    for name, value in change.items():
+        monkeypatch.setattr(Pocket, name, value)
+    from tts.generate import grid as module
+
+    module._prompt.cache_clear()
+    assert len(missing(wanted, store)) == 6
+    monkeypatch.undo()
+    module._prompt.cache_clear()
+    assert missing(wanted, store) == []
 
 
 @pytest.mark.parametrize(

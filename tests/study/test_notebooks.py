@@ -173,11 +173,38 @@ def test_a_notebook_writes_into_the_checkout_wherever_it_is_started(folder, monk
         "prms": ["prm-qwen-28k"],
     }
     found = tts.notebook("01_tts_methods", values)
-    assert (found.store.folder, found.figures) == (ROOT / "data" / "runs", ROOT / "figures")
-    assert "will run" in capsys.readouterr().out and found.n == 64 and found.problem_set == "pocket-main" and found.prm == "prm-qwen-28k"
+    assert (found.store.folder, found.figures) == (ROOT / "data" / "runs", ROOT / "figures" / "by-hand")
+    told = capsys.readouterr().out
+    assert (
+        "will run" in told
+        and f"figures go to {found.figures}\n" in told
+        and found.n == 64
+        and found.problem_set == "pocket-main"
+        and found.prm == "prm-qwen-28k"
+    )
     with pytest.raises(ParameterError, match="seed"):
         tts.notebook("01_tts_methods", values | {"settings": {"seed": "x"}})
     assert tts.notebook("10_train_pocket", parameters.declaration("10_train_pocket").parameters) is None
+
+
+def test_a_run_by_hand_changes_nothing_that_git_keeps(tmp_path):
+    """It is of a copy that ``make lab`` makes once, and every notebook draws into a folder that is ignored."""
+
+    def said(*command):
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    (tmp_path / "notebooks").mkdir()
+    for name in ("Makefile", ".gitignore"):
+        shutil.copy(ROOT / name, tmp_path)
+    for text in ("first", "second"):
+        (tmp_path / "notebooks" / "a.ipynb").write_text(text)
+        said("make", "my-notebooks/a.ipynb")
+    copy = tmp_path / "my-notebooks" / "a.ipynb"
+    assert copy.read_text() == "first", "which the reader may have changed"
+    figures = {(tmp_path / "notebooks" / parameters.declaration(name).parameters["figures"]).resolve() for name in parameters.notebooks()}
+    assert figures == {tmp_path / "figures" / "by-hand"}
+    said("git", "init")
+    assert said("git", "check-ignore", str(copy), str(figures.pop() / "it.png")).count("\n") == 2
 
 
 @pytest.mark.slow
@@ -273,12 +300,17 @@ def test_what_is_told_of_results_is_written_from_the_ledger():
         assert not re.search(r"\d", told), f"{path.stem}: {told}"
 
 
-@pytest.mark.parametrize("notebook", [name for name in WITH_A_GRID if name < "06" and not name.startswith("00")])
+@pytest.mark.parametrize("notebook", [name for name in WITH_A_GRID if name < "06" and name != "00_a_search_by_hand"])
 def test_a_notebook_shows_problems_before_averages_and_checks_its_claims_last(notebook):
     cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     shown = [number for number, source in enumerate(code) if "experiment.show_problems(3" in source]
-    averages = [number for number, source in enumerate(code) if "tts.tables" in source or "experiment.show(" in source]
+    averages = [number for number, source in enumerate(code) if re.search(r"tts\.tables|experiment\.show\(|tts\.explorer", source)]
     assert len(shown) == 1 and shown[0] < min(averages) and "experiment.note(" in code[-1]
     text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     assert "**Formula" in text and "(glossary.ipynb)" in text
+
+
+def test_training_shows_problems_solved_before_the_cards():
+    source = (ROOT / "notebooks" / "10_train_pocket.ipynb").read_text()
+    assert source.count("show_problems(3)") == 1 and source.index("show_problems(3)") < source.index("cards.table()")

@@ -51,6 +51,15 @@ def test_figures_come_as_five_files_with_their_origin(smoke):
         assert {"parameters", "runs", "versions", "commit"} <= set(origin)
 
 
+def test_every_caption_of_accuracies_gives_the_number_of_problems(smoke):
+    captions = {path.stem: path for path in (smoke[0] / "figures").glob("*.csv") if path.with_suffix(".txt").exists()}
+    held = {name: set(path.read_text().partition("\n")[0].split(",")) for name, path in captions.items()}
+    of_accuracies = [name for name, columns in held.items() if columns & {"accuracy", "difference", "pass_at_1", "estimate"}]
+    assert {"real_curves", "findings", "sizes", "long_cot_published", "difficulty_histogram"} <= set(of_accuracies)
+    for name in of_accuracies:
+        assert re.search(r"\b\d+ (of|problems)\b", captions[name].with_suffix(".txt").read_text()), name
+
+
 def test_report_opens_offline(smoke):
     page = (smoke[0] / "figures" / "report.html").read_text()
     assert "data:image/png;base64" in page

@@ -129,7 +129,7 @@ def cases(strategy: Path, problems: Path) -> list[Case]:
     pool = next((PLACES / "runs").glob("pool-*"))
     chunk, note = next(pool.glob("*.parquet")), pool / "run.json"
     store = command_line("store", "--preset", "elsewhere")
-    export = command_line("store", "--preset", "elsewhere", "--export", str(PLACES / "export.jsonl"))
+    export = command_line("export", str(PLACES / "export.jsonl"), "--preset", "elsewhere")
     compare = command_line("compare", "pool-", "cot-", "--store", str(PLACES / "runs"))
     stores = [
         *(

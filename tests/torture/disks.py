@@ -142,7 +142,7 @@ def _read_only_folders(folder: Path) -> int:
         refused = [
             ["run", "01_tts_methods", "--preset", "smoke", "-p", f"store={closed / 'runs'}", "-p", f"figures={folder / 'open'}"],
             ["run", "01_tts_methods", "--preset", "smoke", "-p", f"store={folder / 'ok-runs'}", "-p", f"figures={closed / 'figures'}"],
-            ["store", "--preset", "smoke", "--export", str(closed / "export.jsonl")],
+            ["export", str(closed / "export.jsonl"), "--preset", "smoke"],
         ]
         for arguments in refused:
             complaint(tts(*arguments), str(closed))

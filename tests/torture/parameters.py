@@ -36,7 +36,7 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["run", "--no-such-option"], ["--no-such-option"]),
     (["no-such-command"], ["no-such-command"]),
     (["store", "--preset", "nonsense"], ["'nonsense'"]),
-    (["store", "--export", "/no/such/folder/x.jsonl", "--preset", "smoke"], ["/no/such/folder"]),
+    (["export", "/no/such/folder/x.txt", "--preset", "smoke"], ["/no/such/folder/x.txt", ".jsonl or .parquet"]),
     (["compare"], ["run_a"]),
     (["compare", "abc", "def", "--store", "/no/such/store"], ["no store /no/such/store"]),
     (["compare", "abc", "def"], ["'abc'"]),

@@ -76,9 +76,9 @@ def pairs(answered: Answers) -> pd.DataFrame:
 def size_pairs(scope: Scope) -> pd.DataFrame:
     """:func:`pairs` of a scope on each of its problem sets, TTS by difficulty where that is counted.
 
-    Further columns problems, times fewer FLOPs (in total, the study's count, best-of-N), most (Pass@N of the smaller: what a perfect
-    verifier of its pool would give), room (that less the larger's CoT), and open, where neither outcome is certain before: there is room,
-    the smaller is behind alone, the larger at neither end (:func:`.stats.rare`).
+    Further columns problems, count (how many), times fewer FLOPs (in total, the study's count, best-of-N), most (Pass@N of the smaller:
+    what a perfect verifier of its pool would give), room (that less the larger's CoT), and open, where neither outcome is certain
+    before: there is room, the smaller is behind alone, the larger at neither end (:func:`.stats.rare`).
     """
     tables = []
     for here in map(scope.on, scope.problem_sets):
@@ -96,7 +96,7 @@ def size_pairs(scope: Scope) -> pd.DataFrame:
         table["most"], table["room"] = small["most"], small["most"] - table["CoT"]
         certain = [stats.rare(cot * here.problems, here.problems) for cot in table["CoT"]]
         table["open"] = (table["room"] > 0) & (small["alone"] < table["CoT"]) & ~np.array(certain, bool)
-        tables.append(table.assign(problems=here.problem_sets[0]))
+        tables.append(table.assign(problems=here.problem_sets[0], count=here.problems))
     if not sum(map(len, tables)):
         raise NotTested("there are no two policies of different sizes with TTS")
     return pd.concat(tables, ignore_index=True).rename(columns={"times larger": "times"})

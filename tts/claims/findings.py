@@ -5,7 +5,6 @@ A verdict holds at the ledger's level after Holm's correction over the claims of
 
 import datetime
 import inspect
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from itertools import product
@@ -20,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from tts.analysis import committed, costs, difficulty
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence, cells
-from tts.claims import checks, published_checks, released
+from tts.claims import checks, published, published_checks, released
 from tts.claims.finding import Finding
 from tts.claims.scope import NotTested, Roles, Scope
-from tts.common.files import write_text
+from tts.claims.wording import OWN_BEST
 from tts.common.names import short
 from tts.common.paths import NOTEBOOKS
 from tts.exchange import presets
@@ -37,10 +36,8 @@ from tts.tasks.selection import RULES, Rule
 CLAIMS = NOTEBOOKS / "claims.yaml"
 FIXED = {"published": published_checks.PUBLISHED, "released": released.RELEASED}
 """Scopes whose checks need no evidence, with those checks."""
-VERDICTS = ("supported", "contradicted", "undecided", "not tested")
 COLUMNS = "claim statement reference scope verdict estimate low high unit margin bound interval p rules above below least most".split()
-COLUMNS += ["decided above", "decided below", "detail", "fixed"]
-OWN_BEST = "own best"
+COLUMNS += ["decided above", "decided below", "problems", "detail", "fixed"]
 
 
 class ClaimsError(ValueError):
@@ -221,10 +218,10 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None], rules: pd.DataFrame |
 
     A verdict is of the compute-optimal reading, in which each method has its own best rule; beside it stands what ``rules``, by default
     :func:`by_rule`, says of the reading under one rule for all methods. Columns claim, statement, reference, scope, verdict, interval (its
-    method), p (two-sided, corrected within the scope), detail (what was compared, or why the claim is not tested), fixed; rules (how many
-    there are), above and below (how many have the contrast on the claim's side of the margin, and on the other), least and most (its two
-    ends over them), decided above and decided below (under which its own interval lies on one side); and those of :class:`Finding`, whose
-    low and high are not corrected.
+    method), p (two-sided, corrected within the scope), problems (of the scope), detail (what was compared, or why it is not tested), fixed;
+    rules (how many there are), above and below (how many have the contrast on the claim's side of the margin, and on the other), least and
+    most (its two ends over them), decided above and decided below (under which its own interval lies on one side); and those of
+    :class:`Finding`, whose low and high are not corrected.
     """
     from statsmodels.stats.multitest import multipletests  # takes a second
 
@@ -236,9 +233,10 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None], rules: pd.DataFrame |
         uncertain = {name: f for name, f in results.items() if isinstance(f, Finding) and f.method != "exact"}
         raw = [f.p for f in uncertain.values()]
         corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
+        of_scope = {"scope": scope_name, "problems": _problems(scope_name, scopes.get(scope_name))}
         for name, found in results.items():
             claim = ledger.claims[name]
-            row = {"claim": name, **claim.model_dump(include={"statement", "reference"}), "scope": scope_name}
+            row = {"claim": name, **claim.model_dump(include={"statement", "reference"}), **of_scope}
             row["fixed"] = max(fixed, str(claim.added or ""))
             if isinstance(found, str):
                 rows.append(row | {"verdict": "not tested", "detail": found})
@@ -250,7 +248,7 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None], rules: pd.DataFrame |
 
 
 def by_rule(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
-    """Each contrast that depends on selection, under each rule: columns claim, statement, scope, rule, and those of Finding.
+    """Each contrast that depends on selection, under each rule: columns claim, statement, scope, problems, rule, and those of Finding.
 
     The rule ``own best`` is the compute-optimal reading. A rule that the evidence of a claim does not have is left out.
     """
@@ -260,9 +258,18 @@ def by_rule(ledger: Ledger, scopes: dict[str, Scope | None]) -> pd.DataFrame:
         readings = {None: scope} | {rule: scope.changed(rule=rule) for rule in RULES} if scope else {}
         for (name, claim), (rule, here) in product(asked.items(), readings.items()):
             if isinstance(found := _run(claim, scope_name, here), Finding):
-                named = {"claim": name, "statement": claim.statement, "scope": scope_name, "rule": str(rule or OWN_BEST)}
-                rows.append(named | asdict(found))
-    return pd.DataFrame(rows, columns=["claim", "statement", "scope", "rule", *(field.name for field in fields(Finding))])
+                named = {"claim": name, "statement": claim.statement, "scope": scope_name, "problems": _problems(scope_name, scope)}
+                rows.append(named | {"rule": str(rule or OWN_BEST)} | asdict(found))
+    return pd.DataFrame(rows, columns=["claim", "statement", "scope", "problems", "rule", *(field.name for field in fields(Finding))])
+
+
+def _problems(scope_name: str, scope: Scope | None) -> str:
+    """The problem sets of a scope, with how many problems of each."""
+    if scope_name in FIXED:
+        counts = published.PROBLEMS if scope_name == "published" else released.problems()
+    else:
+        counts = {name: scope.count(name) for name in scope.problem_sets} if scope else {}
+    return ", ".join(f"{count} of {short(name)}" for name, count in counts.items())
 
 
 def _over_rules(found: pd.DataFrame) -> dict:
@@ -292,67 +299,7 @@ def _run(claim: Claim, scope_name: str, scope: Scope | None) -> Finding | str:
         return str(reason)
 
 
-def formatted(row: dict | pd.Series) -> str:
-    """A row's contrast with its interval, in its unit; open (…) where only a bound is known."""
-    if row["verdict"] == "not tested":
-        return ""
-    point, low, high = (in_unit(row, name) for name in ("estimate", "low", "high"))
-    contrast = f"{row['bound'].strip('=')}{point}" + " times" * (row["unit"] == "ratio")
-    if low == high:
-        return contrast
-    return f"{contrast} [{'…' if row['bound'] == '<' else low}, {'…' if row['bound'] == '>' else high}]"
-
-
-def in_unit(row: dict | pd.Series, name: str) -> str:
-    """A row's number of that name in the row's unit."""
-    scale, form = {"points": (100, "{:+.1f}"), "share": (100, "{:.0f} %"), "ratio": (1, "{:.3g}")}[row["unit"]]
-    return form.format(scale * row[name])
-
-
-def over_rules(row: dict | pd.Series) -> str:
-    """Under how many of the rules a row's contrast is for the claim, and against it, and decidedly so; its two ends; else empty."""
-    if not row.get("rules", 0) > 0:  # also NaN
-        return ""
-    sides = []
-    for side, meaning in ("above", "for it"), ("below", "against"):
-        rules = row[f"decided {side}"]  # NaN in a table that was read, where there is none
-        decided = f" ({len(rules.split())} decided)" if isinstance(rules, str) and rules else ""
-        sides += [f"{row[side]:.0f} {meaning}{decided}"] if row[side] else []
-    return f"of {row['rules']:.0f} rules {', '.join(sides) or 'none on either side'}: {in_unit(row, 'least')} to {in_unit(row, 'most')}"
-
-
-def in_words(ledger: pd.DataFrame) -> pd.DataFrame:
-    """What was compared for each tested claim: indexed by statement; columns scope, verdict, contrast, rules, detail, interval, claim."""
-    tested = ledger[ledger["verdict"] != "not tested"]
-    told = {"contrast": [formatted(row) for _, row in tested.iterrows()], "rules": [over_rules(row) for _, row in tested.iterrows()]}
-    return tested.assign(**told).set_index("statement")[["scope", "verdict", "contrast", "rules", "detail", "interval", "claim"]]
-
-
-def untested(ledger: pd.DataFrame) -> pd.DataFrame:
-    """Why a claim is not tested in a scope in which others are: indexed by statement; columns scope, detail, claim."""
-    silent = ledger["verdict"] == "not tested"
-    some = ledger["scope"].isin(ledger.loc[~silent, "scope"])
-    return ledger[silent & some].set_index("statement")[["scope", "detail", "claim"]]
-
-
 def described(ledger: Ledger) -> pd.DataFrame:
     """One row per statement: its reference, when it was added, its check in each kind of scope, and the claim's identifier."""
     rows = [{key: str(value or "") for key, value in claim} | {"claim": name} for name, claim in ledger.claims.items()]
     return pd.DataFrame(rows).set_index("statement")
-
-
-def wide(ledger: pd.DataFrame) -> pd.DataFrame:
-    """One row per statement: its reference, verdict and contrast in each scope, and the claim's identifier."""
-    texts = [f"{row['verdict']} {formatted(row)}".strip() + f"; {over_rules(row)}" * bool(over_rules(row)) for _, row in ledger.iterrows()]
-    shown = ledger.assign(text=texts)
-    contrasts = shown.pivot(index="claim", columns="scope", values="text")[ledger["scope"].unique()]
-    table = ledger.drop_duplicates("claim").set_index("claim")[["statement", "reference"]].join(contrasts)
-    return table.assign(claim=table.index).set_index("statement")
-
-
-def export(ledger: pd.DataFrame, folder: Path) -> list[Path]:
-    """Writes the ledger as ``ledger.json`` and ``ledger.csv``."""
-    records = json.loads(ledger.to_json(orient="records"))  # NaN as null
-    write_text(as_json := folder / "ledger.json", json.dumps(records, indent=1, ensure_ascii=False) + "\n")
-    write_text(as_csv := folder / "ledger.csv", ledger.to_csv(index=False))
-    return [as_json, as_csv]

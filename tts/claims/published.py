@@ -102,10 +102,10 @@ def table6() -> pd.DataFrame:
 
 
 def _with_differences(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of problems, TTS and CoT (accuracies in per cent), with columns difference, low, high (shares) and verdict."""
+    """Rows of problems, TTS and CoT (accuracies in per cent), with columns count (of problems), difference, low, high (shares), verdict."""
     differences = [combination([row.TTS, row.CoT], [1, -1], row.problems) for row in rows.itertuples()]
     columns = [difference.columns("difference") | {"verdict": stats.verdict(difference)} for difference in differences]
-    return rows.assign(**pd.DataFrame(columns, index=rows.index))
+    return rows.assign(count=rows["problems"].map(PROBLEMS), **pd.DataFrame(columns, index=rows.index))
 
 
 def accuracies() -> pd.DataFrame:

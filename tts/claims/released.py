@@ -24,7 +24,7 @@ VOTES = {"prm_max": "PRM-Max", "prm_vote": "PRM-Vote", "majority": "majority"}
 _COLUMNS = {
     "pass_at_1": ["model", "problem_set", "low", "high", "problems", "at_low"],
     "curves": ["model", "problem_set", "series", "n", "accuracy", "low", "high", "problems", "samples"],
-    "methods": ["method", "n", "seed", "prm_max", "prm_vote", "majority", "problems"],
+    "methods": ["method", "n", "seed", "prm_max", "prm_vote", "majority", "problem_set", "problems"],
     "gsm8k": ["6B", "6B with verifier", "175B", "175B with verifier", "problems"],
     "coder": ["problem_set", "tests", "1.5B", "7B", "problems"],
 }
@@ -36,6 +36,12 @@ def table(name: str) -> pd.DataFrame:
     if missing := [column for column in _COLUMNS[name] if column not in rows]:
         raise PublishedError(f"released_{name}.csv is damaged (it lacks {', '.join(missing)}); restore it, say with git checkout")
     return rows
+
+
+def problems() -> dict[str, int]:
+    """How many problems of each set the contrasts below are of."""
+    counts = {"GSM8K": table("gsm8k")["problems"].sum(), "MATH-500": table("methods")["problems"].iloc[0]}
+    return counts | {"MATH": table("pass_at_1").query("problem_set == 'MATH'").groupby("model")["problems"].sum().max()}
 
 
 def outcomes(patterns: pd.DataFrame, systems: Sequence[str]) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from tts.policies import DEFAULT, check_ready
 from tts.reward_models import check_reads
 from tts.search.registry import is_search
 from tts.store import imported
-from tts.store.rekey import outdated
 from tts.store.run_spec import RunSpec
 from tts.store.store import Store, StoreError
 
@@ -50,8 +49,6 @@ def fill(grid: Grid, store: Store, *more: Grid) -> int:
     for name in dict.fromkeys(item.spec.guide for item in work if item.spec.prm):
         problems = {problem["problem"]: problem for item in work if item.spec.guide == name for problem in item.chunk}
         check_reads(name, list(problems.values()))
-    if older := outdated(store):
-        warn([f"{len(older)} runs in {store.folder} are of an earlier version, and are not found; `tts store --rekey` mends that"])
     with store.lock(wait=True):  # notebooks run side by side, and what one makes another may need
         for item in work:
             if store.run(item.spec).path(item.chunk).exists():

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
-from tts.claims import findings
+from tts.claims import wording
 from tts.common.names import short
 from tts.report.figure_files import drawing
 from tts.report.figure_settings import COLUMN
@@ -217,7 +217,7 @@ def ledger(table: pd.DataFrame) -> Figure:
     for row in table[table["scope"].isin(scopes)].to_dict("records"):
         x, y = scopes.index(row["scope"]), claims.index(row["claim"])
         ax.add_patch(Rectangle((x - 0.49, y - 0.47), 0.98, 0.94, color=VERDICT_FIELDS[row["verdict"]], linewidth=0))
-        contrast, _, interval = findings.formatted(row).replace("-", "−").replace(" %,", ",").partition(" [")
+        contrast, _, interval = wording.formatted(row).replace("-", "−").replace(" %,", ",").partition(" [")
         contrast += f" ({row['above']:.0f}/{row['rules']:.0f})" if row.get("rules", 0) > 0 else ""
         apart = (row["low"] > row.get("margin", 0)) | (row["high"] < row.get("margin", 0)) and row["verdict"] == "undecided"
         ax.text(x, y, contrast, ha="center", va="bottom" if interval else "center", fontsize=points(STATEMENT_SIZE), label=CELL)
@@ -259,7 +259,7 @@ def contrast_by_rule(rows: pd.DataFrame) -> Figure:
         scale, margin = 1 if part["unit"].iloc[0] == "ratio" else 100, part["margin"].iloc[0]
         placed = part.assign(difference=part["estimate"]).set_index("rule").reindex(rules).reset_index(names="label")
         forest(placed, ax, scale, margin, 3.5)
-        for own in placed[placed["label"] == findings.OWN_BEST].itertuples():
+        for own in placed[placed["label"] == wording.OWN_BEST].itertuples():
             ax.plot(scale * own.difference, own.Index, color=VERDICTS[own.verdict][0], marker="D", markersize=5)
         ax.axhline(0.5, color="0.8", linewidth=0.6)
 

@@ -1,13 +1,14 @@
 """Recorded searches for notebooks: their tables, coloured solutions, and a view to pick a problem and a method and to step through."""
 
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from functools import cache
-from html import escape
 from io import BytesIO
+from pathlib import Path
+from typing import Any
 
 import ipywidgets
-import numpy as np
-import pandas as pd
+import jinja2
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
@@ -17,44 +18,20 @@ from tts.generate.chunks import Engines
 from tts.generate.grid import Grid
 from tts.report import search_tree
 from tts.report.search_tree import RIGHT, shade
-from tts.search.base import Candidate
-from tts.search.driver import Outcome
 from tts.search.registry import method_of
-from tts.tasks import selection
-from tts.tasks.grading import Grader
 
-_CELL = "padding:0 6px;text-align:left;color:black;white-space:nowrap"
-
-
-def summary(grid: Grid, outcomes: dict[str, Outcome], answer: str) -> pd.DataFrame:
-    """One row per method: its answer, whether it is right, its score, and what it cost."""
-    rows = []
-    with Grader(task := grid.task) as grader:
-        for method, outcome in outcomes.items():
-            chosen = recorded.selected(grid, outcome)
-            given = task.answer(chosen.text) if chosen else None
-            score = selection.aggregates([chosen.scores], grid.aggregate)[0] if chosen and chosen.scores else np.nan
-            finished = sum(c.status == "finished" for c in outcome.trajectories)
-            rows.append((method, given, grader.right(answer, given), score, finished, outcome.policy_tokens, outcome.prm_tokens))
-    return pd.DataFrame(rows, columns=["method", "answer", "right", "score", "finished", "policy tokens", "PRM tokens"])
-
-
-def steps_table(candidate: Candidate) -> pd.DataFrame:
-    """A solution's steps with their scores."""
-    return pd.DataFrame({"step": candidate.steps, "score": candidate.scores})
+Search = Callable[[str, str, str], Followed]  # of a problem, its answer and a method
+_HTML: Any = (
+    jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("search.html.j2").module
+)
 
 
 def coloured(steps: Sequence[str], scores: Sequence[float], threshold: float, first_error: int, title: str) -> HTML:
     """A solution, each step on the colour of its score, in bold below ``threshold``; ``first_error``: its wrong step, -1 for none."""
-    lines = [f"<b>{escape(title)}</b>"]
-    for number, (step, score) in enumerate(zip(steps, scores)):
-        shown = f"<b>{score:.2f}</b>" if score < threshold else f"{score:.2f}"
-        mark = " &larr; the first wrong step" if number == first_error else ""
-        lines.append(f'<span style="background:{shade(score)};color:black;padding:0 4px">{shown}</span> <code>{escape(step)}</code>{mark}')
-    return HTML("<br>".join(lines))
+    return HTML(_HTML.solution(zip(steps, scores), threshold, first_error, title, shade))
 
 
-def searches(grid: Grid, engines: Engines, n: int) -> Callable[[str, str, str], Followed]:
+def searches(grid: Grid, engines: Engines, n: int) -> Search:
     """Runs the search of a problem, its answer and a method when it is asked for, each once, with the grid's first policy and PRM."""
     return cache(lambda problem, answer, method: follow(grid, recorded.search(grid, engines, problem, method, n), problem, answer, method))
 
@@ -67,23 +44,14 @@ def telling(searches: Sequence[Followed]) -> Followed:
 def page(followed: Followed, step: int) -> str:
     """The candidates of a step, from 1, as an HTML table; what won a place is bold, the states are explained below."""
     rows, lost = at_step(followed.steps, step), set() if followed.loss.kind == "found" else last_right(followed.steps)
-    head = "".join(f'<th style="{_CELL}">{name}</th>' for name in ("sample", "score", "step", "so far", "state"))
-    lines = [_line(row, row.path in lost) for row in rows.itertuples()]
-    states = "<br>".join(f"{state}: {meaning}" for state, meaning in STATES.items() if (rows["state"] == state).any())
-    caption = f'<caption style="caption-side:bottom;text-align:left;padding:6px;color:#555">{states}</caption>'
-    style = "border-collapse:collapse;background:white;line-height:1.45"
-    return f'<table style="{style}">{caption}\n<tr>{head}</tr>\n' + "\n".join(lines) + "\n</table>"
+    states = {state: meaning for state, meaning in STATES.items() if (rows["state"] == state).any()}
+    return _HTML.page(list(rows.itertuples()), lost, states, WON, shade, RIGHT)
 
 
-def _line(row, lost: bool) -> str:
-    state = f"merged with {row.into}" if row.into else row.state
-    state += ", leads to the answer" * row.selected + ", <b>the last right step</b>" * lost
-    so_far = {True: "right", False: "wrong"}.get(row.right, "not known")
-    score, colour = ("", "") if pd.isna(row.score) else (f"{row.score:.2f}", f";background:{shade(row.score)};color:black")
-    style = "font-weight:bold" if row.state in WON else "color:#555"
-    cells = (row.path, score, f"<code>{escape(row.text) or '(end)'}</code>", so_far, state)
-    shown = "".join(f'<td style="{_CELL};{style}{colour if at == 1 else ""}">{cell}</td>' for at, cell in enumerate(cells))
-    return f'<tr style="outline:{f"2px solid {RIGHT}" if lost else "none"}">{shown}</tr>'
+def whole(followed: Followed) -> str:
+    """A search as HTML that needs no kernel: its verdict, its tree, and the :func:`page` of each step, which opens by a click."""
+    pages = [page(followed, step) for step in range(1, followed.depth + 1)]
+    return _HTML.whole(followed, method_of(followed.method).label, b64encode(tree(followed, followed.depth)).decode(), pages)
 
 
 def tree(followed: Followed, step: int) -> bytes:
@@ -99,10 +67,13 @@ def tree(followed: Followed, step: int) -> bytes:
 
 
 class Explorer:
-    """A widget, ``view``: menus of problems (text, right answer) and methods, a slider over steps, a step's candidates and tree."""
+    """A widget, ``view``: menus of problems (text, right answer) and methods, a slider over steps, a step's candidates and tree.
 
-    def __init__(self, search: Callable[[str, str, str], Followed], problems: Sequence[tuple[str, str]], methods: Sequence[str]):
-        self.search = search
+    Where there is no kernel, :func:`whole` of an ``example`` stands in its place.
+    """
+
+    def __init__(self, search: Search, problems: Sequence[tuple[str, str]], methods: Sequence[str], example: Followed):
+        self.search, self.example = search, example
         texts = [(text[:80], (text, gold)) for text, gold in problems]
         self.problem = ipywidgets.Dropdown(description="problem", options=texts, layout={"width": "460px"})
         self.method = ipywidgets.Dropdown(description="method", options=[(method_of(name).label, name) for name in methods])
@@ -118,6 +89,9 @@ class Explorer:
         self.lost.on_click(lambda _: self.step.set_trait("value", self.followed.loss.step))
         self._load()
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return self.view._repr_mimebundle_() | {"text/html": whole(self.example)}
+
     def _load(self) -> None:
         """Runs the chosen search and goes to its first step."""
         self.verdict.value = "searching ..."
@@ -130,6 +104,4 @@ class Explorer:
 
     def _show(self) -> None:
         found, step = self.followed, self.step.value
-        given = "no answer" if found.given is None else f"answer {escape(found.given)}"
-        self.verdict.value = f"{given}, right is {escape(found.answer)}: <b>{escape(str(found.loss))}</b>"
-        self.table.value, self.tree.value = page(found, step), tree(found, step)
+        self.verdict.value, self.table.value, self.tree.value = _HTML.verdict(found), page(found, step), tree(found, step)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -125,8 +125,6 @@ def caption(name: str, rows: pd.DataFrame, origin: dict[str, Any]) -> str:
 
     rows = rows[rows["method"] != "cot"] if {"method", "n"} <= {*rows} else rows  # which has no N
     budgets = sorted(map(int, held("budgets", "n")))
-    sets = [name for name in held("problems", "problems") if isinstance(name, str)] or list(grid.get("problems") or [])
-    counts = dict(rows.groupby("problems")["count"].max()) if {"problems", "count"} <= {*rows} else grid.get("problems") or {}
     models = {("policy", "policies"): held("policies", "policy", "small", "large"), ("PRM", "PRMs"): held("prms", "prm")}
     how = words.get("intervals", "").format(few=stats.FEW) or ("; ".join(rows["interval"].dropna().unique()) if "interval" in rows else "")
     parts = [
@@ -137,9 +135,23 @@ def caption(name: str, rows: pd.DataFrame, origin: dict[str, Any]) -> str:
             if names
         ),
         f"N = {', '.join(map(str, budgets if 'n' in rows else budgets[-1:]))}" if budgets else "",
-        "problems: " + joined([f"{counts[name]:.0f} of {name}" if name in counts else name for name in sets]) if sets else "",
+        "problems: " + joined(sets) if (sets := _problems(rows, grid.get("problems") or {})) else "",
         f"selection rule (aggregate and vote): {rule}" if rule else "",
         f"intervals of {100 * stats.LEVEL:g} %: {how}" if how else "",
         f"seed {grid['seed']}" if "seed" in grid else "",
     ]
     return " ".join([words["shows"], *(f"{part[0].upper()}{part[1:]}." for part in parts if part)])
+
+
+def _problems(rows: pd.DataFrame, counts: Mapping[str, int]) -> list[str]:
+    """Each problem set of a figure's rows, else of ``counts``, with its number of problems, after its scope; else the number by policy."""
+    if not ("problems" in rows and pd.api.types.is_string_dtype(rows["problems"])):
+        if counts or "count" not in rows:
+            return [f"{count} of {name}" for name, count in counts.items()]
+        rows = rows.rename(columns={"policy": "problems"})
+    told = []
+    for row in rows[rows["problems"].fillna("") != ""].reindex(columns=["scope", "problems", "count"]).drop_duplicates().to_dict("records"):
+        name = row["problems"]
+        count = f"{row['count']:.0f} of " if pd.notna(row["count"]) else f"{counts[name]} of " if name in counts else ""
+        told.append(f"{row['scope']}: " * pd.notna(row["scope"]) + count + name)
+    return told

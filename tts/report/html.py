@@ -26,7 +26,7 @@ from nbconvert import HTMLExporter
 
 from tts.analysis import provenance
 from tts.analysis.accuracy import Results
-from tts.claims import findings
+from tts.claims import wording
 from tts.common.files import write_text
 from tts.report.comparison_plots import VERDICT_FIELDS
 from tts.store.store import StoreError
@@ -72,7 +72,7 @@ def build(
 
 
 def _cells(path: Path) -> list[str]:
-    """A notebook's cells as HTML, without progress bars, warnings, and widgets, which need a kernel; a word where it was cut off."""
+    """A notebook's cells as HTML, without progress bars and warnings, and of widgets what needs no kernel; a word where it was cut off."""
     try:
         notebook = nbformat.read(path, as_version=4)
     except (ValueError, OSError):
@@ -82,7 +82,8 @@ def _cells(path: Path) -> list[str]:
         if cell.cell_type == "markdown":
             cell.source = _FORMULA.sub(_mathml, cell.source)
         elif cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and _WIDGET not in o.get("data", {})]
+            left = [o for o in cell.outputs if o.get("name") != "stderr"]
+            cell.outputs = [o for o in left if o.get("data", {}).pop(_WIDGET, None) is None or "text/html" in o["data"]]
     page, _ = _EXPORTER.from_notebook_node(notebook)
     return [f"<h1>{escape(path.stem)}</h1>"] * ("<h1" not in page) + page.split("<!--end of cell-->")
 
@@ -185,7 +186,7 @@ def _claims(ledger: pd.DataFrame) -> dict[str, Any]:
     """What ``claims.html.j2`` shows: the ledger's rows with their contrasts in words, and the scopes without any outcome."""
     silent = [scope for scope, rows in ledger.groupby("scope", sort=False) if (rows["verdict"] == "not tested").all()]
     rows = ledger[~ledger["scope"].isin(silent)].to_dict("records")
-    return {"silent": silent, "rows": [row | {"contrast": findings.formatted(row), "over": findings.over_rules(row)} for row in rows]}
+    return {"silent": silent, "rows": [row | {"contrast": wording.formatted(row), "over": wording.over_rules(row)} for row in rows]}
 
 
 def _what_ran(results: Sequence[Results]) -> str:
@@ -193,8 +194,6 @@ def _what_ran(results: Sequence[Results]) -> str:
         held = provenance.runs(results)
     except StoreError as error:
         return f"<p>What ran cannot be listed: {escape(str(error))}</p>"
-    page = f"<p>{escape(provenance.environment())}</p><p>{escape(provenance.total(held))}</p>"
-    for name, table in (("models", provenance.models(results)), ("runs", held)):
-        shown = table.to_html(index=False, formatters={"FLOPs": "{:.2e}".format, "seconds": "{:.0f}".format}, na_rep="unknown")
-        page += f"<details><summary>{name}: {len(table)}</summary>{shown}</details>"
-    return page
+    looks: dict[str, Any] = {"index": False, "formatters": {"FLOPs": "{:.2e}".format, "seconds": "{:.0f}".format}, "na_rep": "unknown"}
+    tables = {f"{name}: {len(rows)}": rows.to_html(**looks) for name, rows in (("models", provenance.models(results)), ("runs", held))}
+    return _TEMPLATES.get_template("ran.html.j2").render(told=[provenance.environment(), provenance.total(held)], tables=tables)

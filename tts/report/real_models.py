@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tts.analysis import stats
 from tts.analysis.evidence import Evidence
-from tts.claims import findings, released
+from tts.claims import released, wording
 from tts.common.names import short
 from tts.report.comparison_plots import forest
 from tts.report.figure_files import drawing
@@ -35,7 +35,7 @@ def verdicts(ledger: pd.DataFrame, pocket: str = "pocket") -> pd.DataFrame:
     of = ledger.pivot(index="claim", columns="scope", values="verdict").loc[ledger["claim"].unique(), ["released", pocket]]
     of = of[(of != "not tested").all(axis=1)]
     together = np.select([(of == "undecided").any(axis=1), of["released"] == of[pocket]], ["undecided", "agree"], "disagree")
-    table = findings.wide(ledger).query("claim in @of.index").assign(together=together)[["released", pocket, "together", "claim"]]
+    table = wording.wide(ledger).query("claim in @of.index").assign(together=together)[["released", pocket, "together", "claim"]]
     return table.sort_values("together", key=lambda column: column.map(["disagree", "agree", "undecided"].index), kind="stable")
 
 
@@ -59,9 +59,10 @@ def curves(pocket: pd.DataFrame) -> pd.DataFrame:
     sets = rows.groupby("model")["problem_set"].transform(lambda names: " and ".join(names.unique()))
     rows = rows.assign(panel=rows["model"].str.removesuffix("-Instruct") + ", " + sets)
     ours = pocket[pocket["method"].isin(["pass", "majority"])]
-    rows = pd.concat([rows, ours.assign(panel="pocket " + ours["policy"].map(short), problem_set="")])
-    series = rows["method"].map({"pass": "Pass@N", "majority": "Majority"}) + np.where(rows["problem_set"] == "GSM8K", ", GSM8K", "")
-    return rows.assign(series=series)[["panel", "series", "n", "accuracy", "low", "high"]]
+    rows = rows.rename(columns={"problem_set": "problems", "problems": "count"})
+    rows = pd.concat([rows, ours.assign(panel="pocket " + ours["policy"].map(short))])
+    series = rows["method"].map({"pass": "Pass@N", "majority": "Majority"}) + np.where(rows["problems"] == "GSM8K", ", GSM8K", "")
+    return rows.assign(series=series)[["panel", "problems", "count", "series", "n", "accuracy", "low", "high"]]
 
 
 @drawing
@@ -73,14 +74,14 @@ def curve_panels(rows: pd.DataFrame) -> Figure:
 
 def methods(pocket: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Accuracy of each method, budget and seed of the 1B policy, by PRM-Vote and by PRM-Max, and of tables of results by their titles."""
-    rows = released.table("methods")
+    rows = released.table("methods").rename(columns={"problem_set": "problems", "problems": "count"})
     pool = rows[rows["method"] == "best_of_n"].assign(method="majority")
     parts = []
     for vote in ("prm_vote", "prm_max"):
         both = pd.concat([pool.assign(accuracy=pool["majority"]), rows.assign(accuracy=rows[vote])])
         parts.append(both.assign(panel=f"Llama-3.2-1B, {released.VOTES[vote]}", accuracy=both["accuracy"] / 100))
     parts += [table[~table["method"].isin(["cot", "pass"])].assign(panel=title) for title, table in pocket.items()]
-    return pd.concat(parts)[["panel", "method", "n", "seed", "accuracy", "low", "high"]]
+    return pd.concat(parts)[["panel", "problems", "count", "method", "n", "seed", "accuracy", "low", "high"]]
 
 
 @drawing
@@ -128,20 +129,21 @@ def coder() -> dict[str, pd.DataFrame]:
 
 
 def accuracies(outcomes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Accuracy of each system on each problem set: columns problems, system, accuracy, low, high."""
+    """Accuracy of each system on each problem set: columns problems, count (how many), system, accuracy, low, high."""
     return pd.DataFrame(
-        {"problems": name, "system": system} | stats.of_accuracy(right).columns()
+        {"problems": name, "count": len(right), "system": system} | stats.of_accuracy(right).columns()
         for name, table in outcomes.items()
         for system, right in table.items()
     )
 
 
 def differences(outcomes: Mapping[str, pd.DataFrame], pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
-    """Differences of systems, paired by problem: columns problems, pair, difference, low, high, verdict (uncorrected)."""
+    """Differences of systems, paired by problem: columns problems, count, pair, difference, low, high, verdict (uncorrected)."""
     rows = []
     for (name, table), (pair, (first, second)) in product(outcomes.items(), pairs.items()):
         found = stats.of_difference(table[first] - table[second])
-        rows.append({"problems": name, "pair": pair} | found.columns("difference") | {"verdict": stats.verdict(found)})
+        held = {"problems": name, "count": len(table), "pair": pair}
+        rows.append(held | found.columns("difference") | {"verdict": stats.verdict(found)})
     return pd.DataFrame(rows)
 
 

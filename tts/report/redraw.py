@@ -15,7 +15,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from tts.claims import findings
+from tts.claims import wording
 
 # Each registers its drawings.
 from tts.common.files import write_text
@@ -36,6 +36,8 @@ IN_UNITS = {"estimate", "low", "high", "margin", "least", "most"}  # of a claim,
 BEHIND = ["estimate", "low", "high", "unit", "bound"]  # the contrast of a claim tells them
 NO_STUDY = "no figures in {}: run 'make reproduce' first, or give --figures FOLDER"
 FORMATS = ("pdf", "pgf", "svg", "png", "eps")
+LABELS = "problems policy prm panel series system kind bin strategy method".split()  # columns of a table of results, in their order
+RESULTS = 12  # rows of such a table
 CHOOSERS = ("panel", "scope", "size", "tree", "problems", "policy", "prm", "pair")  # columns that panels are chosen by, the first that fits
 
 
@@ -189,22 +191,51 @@ def table(rows: pd.DataFrame, kind: str, columns: Sequence[str], units: Mapping[
 
 def printed(name: str, rows: pd.DataFrame, origin: dict[str, Any], kind: str, columns: Sequence[str]) -> str:
     """The :func:`table` of a figure's rows in the figure's units, as LaTeX with the figure's caption and the label ``tab:name``."""
-    floating = {"caption": told(name, rows, origin, kind), "label": f"tab:{name}"} if kind == "latex" else {}
+    floating = {"caption": figure_files.caption(name, rows, origin).translate(LATEX), "label": f"tab:{name}"} if kind == "latex" else {}
     return table(rows, kind, columns, figure_files.shows(name, origin).get("units", {}), **floating)
 
 
-def told(name: str, rows: pd.DataFrame, origin: dict[str, Any], kind: str) -> str:
-    """A figure's caption, ``kind`` text, or latex for the argument of \\caption."""
-    return figure_files.caption(name, rows, origin).translate(LATEX if kind == "latex" else {})
+def results(folder: Path, notebook: str, since: float) -> str:
+    """The accuracies that a notebook wrote, each at its largest N, as the first rows of a plain table; where there are more, by file.
+
+    Models and problems that a figure's rows do not say are those of its caption. Left out are committed outcomes, and files from before
+    ``since``, in seconds as :func:`time.time` has them, which are another run's. Empty where nothing is left.
+    """
+    held = {}
+    written = {path: path.stat().st_mtime for name in names(folder) if (path := folder / f"{name}.csv").stat().st_mtime >= since}
+    for path in sorted(written, key=written.__getitem__):
+        rows, origin = load(folder, path.stem)
+        if origin.get("notebook") == notebook and {"accuracy", "low"} <= {*rows} and "full run" not in str(origin.get("figure")):
+            held[path.name] = rows.dropna(subset=["accuracy", "low"]), origin["parameters"], figure_files.shows(path.stem, origin)
+    if not held:
+        return ""
+    (name, (rows, parameters, words)), *others = held.items()
+    for column, field in (("problems", "problems"), ("policy", "policies"), ("prm", "prms")):
+        if column not in rows and field in words.get("grid", ()):
+            rows = rows.assign(**{column: ", ".join(map(short, parameters[field]))})
+    labels = [column for column in LABELS if column in rows]
+    if "n" in rows:
+        rows = rows[rows["n"] == rows.groupby(labels, dropna=False)["n"].transform("max")]
+    accuracies = [f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]" for row in rows.itertuples()]
+    columns = [[c, *_cells(c, rows[c])][: RESULTS + 1] for c in [*labels, "n"] if c in rows] + [["accuracy (%)", *accuracies]]
+    padded = (map(str.ljust, column, [max(map(len, column))] * len(column)) for column in columns)
+    more = [f"{len(rows) - RESULTS} more rows in {name}"] * (len(rows) > RESULTS) + [f"more in {other}" for other, _ in others]
+    return "\n".join(
+        [
+            f"{notebook}, {name}: {words['shows'].partition('. ')[0].rstrip('.')}",
+            *("  ".join(line).rstrip() for line in zip(*padded)),
+            *more,
+        ]
+    )
 
 
 def _claims(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of claims with the column contrast, and with their numbers as texts in each row's unit."""
     known, texts = rows.assign(verdict=rows.get("verdict", "")).to_dict("records"), rows.copy()
-    contrasts = [findings.formatted(row) if pd.notna(row["estimate"]) else "" for row in known]
+    contrasts = [wording.formatted(row) if pd.notna(row["estimate"]) else "" for row in known]
     texts.insert(texts.columns.get_loc("estimate"), "contrast", contrasts)
     for column in IN_UNITS & {*rows}:
-        texts[column] = [findings.in_unit(row, column) if pd.notna(row[column]) else "" for row in known]
+        texts[column] = [wording.in_unit(row, column) if pd.notna(row[column]) else "" for row in known]
     return texts.replace({column: {"-": MINUS, " %,": ","} for column in IN_UNITS & {*rows} | {"contrast"}}, regex=True)
 
 

@@ -11,7 +11,7 @@ from tts.analysis import costs, stats
 from tts.analysis.evidence import Evidence
 from tts.claims.comparisons import CLAIMS, contrast
 from tts.claims.finding import Finding
-from tts.claims.findings import VERDICTS, formatted, over_rules
+from tts.claims.wording import VERDICTS, formatted, over_rules
 from tts.common.names import short
 from tts.search.registry import method_of, prm_of
 

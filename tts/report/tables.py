@@ -96,8 +96,9 @@ def by_bin(evidence: Evidence, problem_set: str, prm: str, n: int, bins: dict[st
 
 
 def long(columns: dict[str, np.ndarray], value: str) -> pd.DataFrame:
-    """One row per policy and problem."""
-    return pd.concat([pd.DataFrame({"policy": name, value: values}) for name, values in columns.items()], ignore_index=True)
+    """One row per policy and problem, with how many problems the policy has in the column count."""
+    parts = [pd.DataFrame({"policy": name, "count": len(values), value: values}) for name, values in columns.items()]
+    return pd.concat(parts, ignore_index=True)
 
 
 def at_size(evidence: Evidence, problem_set: str, prm: str, n: int) -> pd.DataFrame:

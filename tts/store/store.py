@@ -261,13 +261,6 @@ class Store:
             for row in sorted(run.rows(), key=lambda row: row["problem_id"]):
                 yield json.dumps({"run": run.spec.stored} | row, sort_keys=True, ensure_ascii=False)
 
-    def write_export(self, file: Path) -> int:
-        """Writes the canonical export to a file; returns its number of lines, or raises :class:`StoreError` if its folder is missing."""
-        if not file.parent.is_dir():
-            raise StoreError(f"no folder {file.parent} to write {file.name} to; make it, or choose another")
-        with replacing(file) as temporary, temporary.open("w", encoding="utf-8") as opened:
-            return sum(1 for _ in map(lambda line: opened.write(line + "\n"), self.export()))
-
     def find(self, text: str) -> Run:
         """The run whose key, folder's name or description begins so, or one of whose models has this name or short name.
 

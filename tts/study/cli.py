@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from contextlib import nullcontext
-from datetime import datetime
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -17,13 +14,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 import tts
-from tts.common import paths
-from tts.common.names import printable, shown
-from tts.study import solve_cli
-from tts.study.terminal import console, guarded, names_in, placed, resumable
+from tts.common.names import printable
+from tts.study import figure_cli, solve_cli, store_cli
+from tts.study.terminal import Preset, console, guarded, names_in, placed, resumable
 
 if TYPE_CHECKING:
-    from tts.store.store import Run, Store
     from tts.study.presets import Job
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -34,11 +29,7 @@ Notebooks = Annotated[
         help="which notebooks, by name, number or path; all of the preset by default", autocompletion=names_in("notebooks/*.ipynb")
     ),
 ]
-Preset = Annotated[
-    str, typer.Option(help="a preset's name, see 'list', or a preset file", autocompletion=names_in("notebooks/presets/*.yaml"))
-]
 Overrides = Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="overrides a parameter")]
-StoreFolder = Annotated[Path | None, typer.Option("--store", help="folder of the store; the preset's by default")]
 
 
 @app.callback(invoke_without_command=True)
@@ -63,7 +54,7 @@ def run(
     gpus: Annotated[float | None, typer.Option(help="GPUs of each of the cluster's actors; by default 1 where there are any")] = None,
 ) -> None:
     """Runs notebooks: generates what they need, executes them, renders figures and the report."""
-    started = time.monotonic()
+    started, began = time.monotonic(), time.time()
     if engine == "local" and (address or gpus is not None):
         raise tts.ray_pool.ClusterError("--address and --gpus are of a cluster; say --engine ray too")
     if (measure or limit is not None) and not dry_run:
@@ -88,13 +79,12 @@ def run(
         table.add_row(name, Text("done", "green") if reason is None else Text(reason, "red"))
     console.print(table)
     count = len(list(figures.glob("*.png")))
-    console.print(
-        f"{count} figure{'s' * (count != 1)} in {figures} (each as .pdf, .png, .csv, .json and .txt, its caption)\nreport: {page}"
-    )
+    console.print(f"{count} figure{'s' * (count != 1)} in {figures} (each as .pdf, .png, .csv, .json and .txt)\nreport: {page}")
     console.print(f"took {(time.monotonic() - started) / 60:.1f} minutes")
     for name in sorted(outcome):  # of this run: others may lie beside them
         if (found := tts.execution.findings_of(name, figures)).exists():
             console.print(found.read_text().rstrip())
+    console.print(*(f"\n{held}" for name in sorted(outcome) if (held := tts.redraw.results(figures, name, began))), sep="\n")
     if any(outcome.values()):
         raise typer.Exit(1)
 
@@ -178,160 +168,6 @@ def list_(
 
 
 @app.command()
-def store(
-    text: Annotated[str, typer.Argument(help="list only runs whose key or description holds it")] = "",
-    preset: Preset = "pocket",
-    clean: Annotated[bool, typer.Option(help="delete every stored run")] = False,
-    delete: Annotated[str, typer.Option(metavar="KEY", help="delete one run, or with imported:NAME one import")] = "",
-    yes: Annotated[bool, typer.Option(help="delete without asking")] = False,
-    export: Annotated[Path | None, typer.Option(help="write the canonical export to this JSONL file")] = None,
-    store: StoreFolder = None,
-    rekey: Annotated[bool, typer.Option(help="give runs of an earlier version the task in their key, once")] = False,
-    accuracy: Annotated[
-        bool, typer.Option("--accuracy", help="add the share of each run's solutions that are right; it grades them")
-    ] = False,
-) -> None:
-    """Shows what the store holds and how large it is; cleans, exports or re-keys it, or deletes a run."""
-    held = tts.presets.store_of(preset, store)
-    if sum(map(bool, (clean, delete, export, rekey, text))) > 1:
-        raise ValueError("--clean, --delete, --export, --rekey and a TEXT to list runs by are commands of their own; say one of them")
-    if rekey:
-        for line in list(tts.rekey.rekey(held)) or ["nothing to do: every run has its task in its key"]:
-            console.print(line)
-    elif clean:
-        sharing = [name for name in tts.presets.presets() if tts.presets.store_of(name).folder == held.folder]
-        told = f", which is the store of {', '.join(sharing or [preset])}"
-        _delete(held, list(held.runs()), [held.folder / tts.imported.FOLDER, held.folder / tts.labelled.KEPT], yes, told)
-    elif delete:
-        runs, imports = tts.imported.named(held, delete)
-        _delete(held, runs, imports, yes)
-    elif export:
-        _say_what_is_unfinished(held)
-        console.print(f"{held.write_export(export)} records written to {export}")
-    else:
-        _say_what_is_unfinished(held)
-        names, numbers = [Column(name, overflow="fold") for name in ("run", "problems")], ["right (%)"] * accuracy
-        table, runs = Table(names[0], Column("key", no_wrap=True), names[1], *numbers, "made", "KiB"), list(held.runs())
-        runs = [run for run in runs if text in run.key or text in f"{run.spec.brief} {run.spec}"]
-        shares = [[f"{100 * share:.1f}"] for share in tts.run_comparison.right(runs)] if accuracy else [[]] * len(runs)
-        for run, share in zip(runs, shares):
-            made = max((file.stat().st_mtime for file in run.files), default=0)
-            cells = [run.spec.brief, run.key, run.problems(), *share, f"{datetime.fromtimestamp(made):%Y-%m-%d}"]
-            table.add_row(*cells, f"{run.size[1] / 1024:.0f}")
-        console.print(table)
-        if accuracy:
-            console.print(tts.imported.graded_by(runs))
-
-
-def _delete(held: Store, runs: list[Run], imports: list[Path], yes: bool, shared: str = "") -> None:
-    """Deletes runs and folders of imports, after asking."""
-    listed = {path.parent for folder in imports for path in folder.rglob("import.json")}
-    size = sum(run.size[1] for run in runs) / 1024
-    what = f"runs: {len(runs)}, imports: {len(listed)}, {size:,.0f} KiB, in {held.folder}{shared}"
-    if not yes:
-        if not sys.stdin.isatty():
-            raise ValueError(f"nothing deleted, for there is no terminal to ask on; say --yes to delete {what}")
-        typer.confirm(f"delete {what}?", abort=True)
-    held.delete(runs, imports)
-    console.print(f"deleted {what}")
-
-
-def _say_what_is_unfinished(held: Store) -> None:
-    for name in tts.imported.unfinished(held):
-        print(f"warning: the import {name} was not finished, and a part of it is here; import its files again", file=sys.stderr)
-
-
-@app.command("import")
-def import_(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE...",
-            help="output of the study's code or of search-and-learn, plain JSON lines or parquet, or hf:OWNER/DATASET (docs/formats.md)",
-        ),
-    ],
-    preset: Preset = "pocket",
-    store: StoreFolder = None,
-    name: Annotated[str, typer.Option(help="name of the import; the folder's by default")] = "",
-    policy: Annotated[str, typer.Option(help="the policy's name, where the format has none")] = "",
-    prm: Annotated[str, typer.Option(help="the PRM's name, where the format has none")] = "",
-    scores: Annotated[str, typer.Option(help="sigmoid, where step scores are logits")] = "",
-    n: Annotated[str, typer.Option("--n", metavar="N,N", help="of released runs: budgets; all by default")] = "",
-    seeds: Annotated[str, typer.Option(metavar="SEED,SEED", help="of released runs: seeds; all by default")] = "",
-    methods: Annotated[str, typer.Option(metavar="METHOD,METHOD", help="of released runs: best_of_n, beam_search, dvts")] = "",
-    search: Annotated[str, typer.Option(help="of released runs: what a search is that no name says, beam_search or dvts")] = "",
-    pool: Annotated[bool, typer.Option(help="of released runs: samples of all seeds make one pool")] = False,
-    listed: Annotated[bool, typer.Option("--list", help="of released runs: list them, and stop")] = False,
-) -> None:
-    """Imports runs that were made with other tools, and says what they hold, what could not be used, and how to render figures."""
-    of = tuple(method.strip().lower().replace("-", "_") for method in methods.split(",") if method.strip())
-    choice = tts.summary.Choice(_numbers("--n", n), _numbers("--seeds", seeds), of, search, listed, pool)
-    held = tts.presets.store_of(preset, store, new=True)
-    for line in tts.summary.import_all(held, sources, name, policy, prm, scores, choice):
-        console.print(printable(line))
-
-
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    """Whole numbers between commas."""
-    try:
-        return tuple(map(int, text.split(","))) if text else ()
-    except ValueError:
-        raise typer.BadParameter(f"{option}: give whole numbers between commas; given {text!r}") from None
-
-
-@app.command()
-def export(
-    file: Annotated[Path, typer.Argument(help="to write; it ends in .jsonl or .parquet")],
-    preset: Preset = "pocket",
-    store: StoreFolder = None,
-    graded: Annotated[bool, typer.Option("--graded", help="say of each completion whether it is right, and why not")] = False,
-) -> None:
-    """Writes everything in a store to one file, in the plain format (docs/formats.md), which 'import' reads."""
-    held = tts.presets.store_of(preset, store)
-    _say_what_is_unfinished(held)
-    console.print(f"{tts.plain.write(tts.plain.rows(held, graded), file, graded)} records written to {file}")
-    if graded:
-        console.print(tts.imported.graded_by(held.runs()))
-
-
-@app.command()
-def show(
-    run: Annotated[str, typer.Argument(help="the beginning of a run's key or description (see 'store'), or a model's short name")],
-    problem: Annotated[str, typer.Argument(help="a problem's id, its text, or its number from 1; the first by default")] = "",
-    samples: Annotated[int, typer.Option(min=1, help="how many samples")] = 3,
-    wrong: Annotated[bool, typer.Option("--wrong", help="wrong ones only")] = False,
-    preset: Preset = "pocket",
-    store: StoreFolder = None,
-) -> None:
-    """Shows samples of a stored run: their steps and scores, the answers found in them, and which are right."""
-    held = tts.presets.store_of(preset, store).find(run)
-    console.print(tts.samples.shown(held.spec, held.row(problem), tts.imported.task_of_run(held), samples, wrong))
-    console.print(tts.imported.graded_by([held]))
-
-
-@app.command()
-def compare(
-    run_a: Annotated[str, typer.Argument(help="the beginning of a run's key or description (see 'store'), or a model's short name")],
-    run_b: Annotated[str, typer.Argument(help="another run's key")],
-    preset: Preset = "pocket",
-    store: StoreFolder = None,
-    aggregate: Annotated[Literal["min", "last", "avg", "product"], typer.Option(help="step scores to one score")] = "product",
-    vote: Annotated[Literal["majority", "max", "vote"], typer.Option(help="candidates to one answer")] = "vote",
-) -> None:
-    """Compares two stored runs: paired difference in accuracy on the problems that both hold, and tokens."""
-    held = tts.presets.store_of(preset, store)
-    runs = held.find(run_a), held.find(run_b)
-    found = tts.run_comparison.compare(*runs, tts.Rule(aggregate, vote))
-    table = Table("run", "accuracy (%)", "policy tokens", "PRM tokens", title=f"{found.problems} common problems")
-    for row in found.runs.itertuples():
-        accuracy = f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
-        table.add_row(row.run, accuracy, shown(row.policy_tokens, ",.0f"), shown(row.prm_tokens, ",.0f"))
-    console.print(table, soft_wrap=False)
-    console.print(str(found))
-    console.print(tts.imported.graded_by(runs))
-
-
-@app.command()
 @resumable()
 def outcomes(
     preset: Preset = "pocket-full",
@@ -374,39 +210,6 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="as a JSON list"
 
 
 @app.command()
-def figure(
-    name: Annotated[str, typer.Argument(help="which figure; without it they are listed")] = "",
-    width: Annotated[str, typer.Option(help="of the whole figure, as 84mm, 3.3in, 8.4cm or 240pt; by default as it is")] = "",
-    height: Annotated[str, typer.Option(help="likewise; by default as its panels need")] = "",
-    font: Annotated[str, typer.Option(help="an installed font's name, or a font's file")] = "",
-    font_size: Annotated[float, typer.Option(help="points of titles and labels")] = 8,
-    palette: Annotated[str, typer.Option(help="okabe-ito, or one of seaborn's")] = "okabe-ito",
-    formats: Annotated[str, typer.Option("--format", help="some of pdf, pgf, svg, png, eps")] = "pdf,png",
-    panels: Annotated[list[str], typer.Option(metavar="NAME,NAME", help="only these policies, PRMs, problem sets or scopes")] = [],  # noqa: B006
-    table: Annotated[Literal["latex", "markdown"] | None, typer.Option(help="print the rows as a table, and draw nothing")] = None,
-    caption: Annotated[Literal["latex", "text"] | None, typer.Option(help="print the caption, and draw nothing")] = None,
-    columns: Annotated[str, typer.Option(metavar="NAME,NAME", help="of the table; all by default")] = "",
-    figures: Annotated[Path, typer.Option(help="folder that a study wrote its figures to")] = paths.ROOT / "figures" / "pocket",
-    output: Annotated[Path, typer.Option(help="folder to write to")] = Path(),
-) -> None:
-    """Redraws a figure from its rows, in another size, font or format, or prints them as a table; runs no notebook."""
-    redraw = tts.redraw
-    if not name:
-        return console.print("\n".join(redraw.listed(figures)))
-    asked = {"width": redraw.inches("--width", width), "height": redraw.inches("--height", height), "font": font}
-    tts.parameters.check_look(look := asked | {"font_size": font_size, "palette": palette})
-    endings = redraw.check_formats(redraw.parts(formats))
-    rows, origin = redraw.load(figures, name)
-    rows = redraw.chosen(rows, panels)
-    if table:
-        return print(redraw.printed(name, rows, origin, table, redraw.parts(columns)), end="")
-    if caption:
-        return print(redraw.told(name, rows, origin, caption))
-    for path in redraw.write(output / name, rows, origin, look, endings):
-        console.print(str(path))
-
-
-@app.command()
 def completion(shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="the shell")]) -> None:
     """Prints what makes a shell complete the commands, options, notebooks and presets of 'tts' (docs/commands.md)."""
     from typer.completion import get_completion_script
@@ -414,7 +217,8 @@ def completion(shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(h
     print(get_completion_script(prog_name="tts", complete_var="_TTS_COMPLETE", shell=shell))
 
 
-app.add_typer(solve_cli.app)
+for part in (store_cli, figure_cli, solve_cli):
+    app.add_typer(part.app)
 
 
 def main() -> None:

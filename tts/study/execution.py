@@ -72,7 +72,7 @@ def render(jobs: list[Job], workers: int) -> tuple[dict[str, str | None], Path, 
 
 def output_of(job: Job) -> Path:
     """The folder of a job's executed notebook, in that of its figures."""
-    return (NOTEBOOKS / job.values.get("figures", "../figures")).resolve() / "notebooks"
+    return (NOTEBOOKS / job.values.get("figures", "../figures/by-hand")).resolve() / "notebooks"
 
 
 def check_writable(outputs: Iterable[Path]) -> None:

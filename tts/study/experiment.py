@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tts.analysis.evidence import Evidence
     from tts.analysis.stats import Interval
-    from tts.claims.findings import Finding
+    from tts.claims.finding import Finding
 
 
 class Experiment:
@@ -34,7 +34,7 @@ class Experiment:
 
     notebook = ""  # the one that this process runs
 
-    def __init__(self, store: str | Path = "../data/runs", figures: str | Path = "../figures", **parameters: object):
+    def __init__(self, store: str | Path = "../data/runs", figures: str | Path = "../figures/by-hand", **parameters: object):
         self.grid = grid_of(**parameters)
         self.store = Store(store)
         self.figures = Path(figures)
@@ -135,9 +135,10 @@ class Experiment:
         print(text)
 
     def show_problems(self, count: int = 3, policy: str = "", prm: str = "") -> None:
-        """Shows stored problems in full at the largest budget, of the first policy and PRM or those given: :func:`.samples.examples`."""
+        """Fills, and shows problems in full (:func:`.samples.examples`) at the largest N, of the first policy and PRM or those given."""
         from tts.report import samples
 
+        self.fill()
         policy, prm = policy or self.policy, prm or self.prm
         print(f"{policy}, scored by {prm or 'no PRM'}, N = {self.n}, rule {self.grid.rule}. {samples.CHOSEN}")
         for title, rows in samples.examples(self.results, self.problem_set, policy, prm, self.n, count):
@@ -218,4 +219,6 @@ def notebook(name: str, values: Mapping[str, Any]) -> Experiment | None:
         style.use(**values["look"])
     if found and "problems" in declared:
         print(found, *(f"{title}: {experiment}" for title, experiment in found.further.items()), sep="\n")
+    if "figures" in declared:
+        print(f"figures go to {(NOTEBOOKS / values['figures']).resolve()}")
     return found

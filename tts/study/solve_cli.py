@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 POLICIES, PRMS = names_in("data/models/policy-*"), names_in("data/models/prm-*")
-Policy = Annotated[
-    str,
-    typer.Option(help="a policy's name, folder or Hub name", callback=placed, autocompletion=POLICIES),
-]
+Policy = Annotated[str, typer.Option(help="a policy's name, folder or Hub name", callback=placed, autocompletion=POLICIES)]
 PRM = Annotated[str, typer.Option(help="a PRM's name, folder or Hub name", callback=placed, autocompletion=PRMS)]
 Budget = Annotated[float, typer.Option(help="how much may be spent on one problem")]
 Unit = Annotated[Literal["samples", "tokens", "flops"], typer.Option(help="of the budget: samples, policy tokens, or FLOPs of inference")]

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -46,3 +46,8 @@ def placed(names: Any) -> Any:
 def names_in(pattern: str) -> Callable[[str], list[str]]:
     """What completes a name from files of the checkout, without their suffixes; a shell waits for it, so that no library is asked."""
     return lambda incomplete: sorted(path.stem for path in ROOT.glob(pattern) if path.stem.startswith(incomplete))
+
+
+Preset = Annotated[
+    str, typer.Option(help="a preset's name, see 'list', or a preset file", autocompletion=names_in("notebooks/presets/*.yaml"))
+]
