@@ -15,9 +15,9 @@ import pandas as pd
 from tts.analysis import committed, costs, flops, stats
 from tts.claims.comparisons import CLAIMS
 from tts.claims.finding import Finding
-from tts.claims.wording import formatted
 from tts.claims.released import gsm8k
 from tts.claims.scope import NotTested, Scope
+from tts.claims.wording import formatted
 from tts.generate import labelled
 from tts.generate.grid import Grid
 from tts.models.files import pocket_models
