@@ -78,7 +78,7 @@ def test_answers_are_expressions_and_right_where_they_give_the_target_from_the_n
         assert not POCKET_PUZZLES.right("((2*3)*4)", answer(wrong))
     assert answer("3+4=7;2,7\n\n7*2=24") == answer("4+3=9;2,9\n\n9*2=24") == "((3+4)*2)", "a vote like any other, true or not"
     # unfinished, or no equations at all: no answer
-    for text in ("2*3=6;4,6", "2*3=6;4,6\n\n6*4", "24", ""):
+    for text in ("2*3=6;4,6", "2*3=6;4,6\n\n6*4", "02*3=6;4,6\n\n6*4=24", "24", ""):
         assert answer(text) is None
 
 

@@ -25,7 +25,8 @@ LARGEST = 99  # of all results
 NUMBERS = 20  # the largest number that is given
 SMALLEST_TARGET = 10
 
-_EQUATION = re.compile(r"(\d{1,2})([-+*])(\d{1,2})=(\d{1,2})(;[\d,]*)?", re.ASCII)
+_NUMBER = r"([1-9]?\d)"
+_EQUATION = re.compile(rf"{_NUMBER}([-+*]){_NUMBER}={_NUMBER}(;[\d,]*)?", re.ASCII)
 State = tuple[int, ...]  # the numbers that are left, ascending
 
 

@@ -107,7 +107,7 @@ PRMS: dict[str, PRMRecipe] = {
     "prm-qwen-328k": PRMRecipe("qwen-prm", "policy-216k", 2, None, 16_000_000, FAMILY[:7]),
     "prm-qwen-139k-own": ComparingPRMRecipe("qwen-prm", "policy-32k", 2, None, 10_000_000, FAMILY[:4]),
     "prm-shepherd-188k-own": ComparingPRMRecipe("math-shepherd", "policy-51k", 2, None, 10_000_000, FAMILY[1:6]),
-    "prm-puzzles-42k": PRMRecipe("qwen-prm", _PUZZLES[2], 1, None, 30_000_000, _PUZZLES[1:3], own=0.8, solutions=200_000),
+    "prm-puzzles-42k": PRMRecipe("qwen-prm", _PUZZLES[2], 1, None, 30_000_000, _PUZZLES[1:3], own=0.5, solutions=200_000),
     "prm-puzzles-42k-synthetic": PRMRecipe("qwen-prm", _PUZZLES[2], 1, None, 10_000_000, (), own=0.0),
-    "prm-puzzles-125k": PRMRecipe("math-shepherd", _PUZZLES[3], 1, None, 20_000_000, _PUZZLES[1:4], own=0.8, solutions=120_000),
+    "prm-puzzles-125k": PRMRecipe("math-shepherd", _PUZZLES[3], 1, None, 16_000_000, _PUZZLES[1:4], own=0.5, solutions=60_000),
 }
