@@ -160,11 +160,13 @@ def list_(
     from tts.models.files import trained_here
     from tts.reward_models import FAMILIES
     from tts.search.registry import compared
+    from tts.tasks import TASKS, task_named
     from tts.tasks.problems import problem_sets
 
     other_policies = "path/to/folder, owner/model, path/to/file.gguf, pypi:PACKAGE==VERSION, vllm:MODEL, http://HOST:PORT/v1#MODEL"
     families = (f"{family}:MODEL" for family in FAMILIES if family != "implicit")
-    other_prms = ["dial:FALSE_POSITIVE,FALSE_NEGATIVE", *families, "vllm:PRM", "FAMILY:http://HOST:PORT/v1#MODEL"]
+    rules = dict.fromkeys(rule for task in TASKS for rule in task_named(task).rules)
+    other_prms = ["dial:FALSE_POSITIVE,FALSE_NEGATIVE", *rules, *families, "vllm:PRM", "FAMILY:http://HOST:PORT/v1#MODEL"]
     rows = {
         "presets": tts.presets.presets(),
         "notebooks": tts.parameters.notebooks(),

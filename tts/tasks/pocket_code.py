@@ -29,7 +29,23 @@ Values = tuple[int, ...]
 States = tuple[Values, ...]  # what became of each example's input
 Program = tuple[str, ...]
 
-FUNCTIONS: dict[str, Callable[[Values], Iterable[int]]] = {
+Function = Callable[[Values], Iterable[int]]
+
+
+def _with(k: int) -> dict[str, Function]:
+    """The functions that have a constant."""
+    return {
+        "take": lambda values: values[:k],
+        "drop": lambda values: values[k:],
+        "+": lambda values: [v + k for v in values],
+        "-": lambda values: [v - k for v in values],
+        "*": lambda values: [v * k for v in values],
+        "over": lambda values: [v for v in values if v > k],
+    }
+
+
+_CONSTANTS = {"take": (2, 3), "drop": (1, 2), "+": (1, 2, 3), "-": (1,), "*": (2, 3), "over": (3, 6)}
+FUNCTIONS: dict[str, Function] = {
     "sort": sorted,
     "rev": reversed,
     "uniq": dict.fromkeys,  # each number where it stands first
@@ -40,12 +56,7 @@ FUNCTIONS: dict[str, Callable[[Values], Iterable[int]]] = {
     "len": lambda values: [len(values)],
     "even": lambda values: [v for v in values if v % 2 == 0],
     "odd": lambda values: [v for v in values if v % 2],
-    **{f"take{k}": lambda values, k=k: values[:k] for k in (2, 3)},
-    **{f"drop{k}": lambda values, k=k: values[k:] for k in (1, 2)},
-    **{f"+{k}": lambda values, k=k: [v + k for v in values] for k in (1, 2, 3)},
-    "-1": lambda values: [v - 1 for v in values],
-    **{f"*{k}": lambda values, k=k: [v * k for v in values] for k in (2, 3)},
-    **{f"over{k}": lambda values, k=k: [v for v in values if v > k] for k in (3, 6)},
+    **{f"{name}{k}": _with(k)[name] for name, constants in _CONSTANTS.items() for k in constants},
 }
 _ALLOWED = frozenset(range(LARGEST + 1))
 
@@ -162,7 +173,7 @@ def solve(problem: Problem, rng: random.Random, wrong_at: int | None = None) -> 
     In half of the cases they lead to its output where they can, and in half of them the first misstates what becomes of it. A last step
     that does not give the output says so in every other case, as policies do.
     """
-    values, wanted, steps = problem.inputs[0], problem.outputs[0], []
+    values, wanted, steps = problem.inputs[0], problem.outputs[0], list[str]()
     aims, slips = rng.random() < 0.5, rng.random() < 0.5
     for number, name in enumerate(problem.program):
         options = {_name(step): after for step, (after,) in moves((values,)).items()}
@@ -187,16 +198,15 @@ def _misstated(values: Values, other: Values, rng: random.Random) -> Values:
         at, to = rng.randrange(len(values)), rng.randrange(len(values))
         before, after = values[:at], values[at + 1 :]
         changed = min(LARGEST, max(0, values[at] + rng.choice((-10, -2, -1, 1, 2, 10))))
-        moved = list(before + after)
-        moved.insert(to, values[at])
-        made = rng.choice([(*before, changed, *after), before + after, tuple(moved), other])
+        rest = before + after
+        made = rng.choice([(*before, changed, *after), rest, (*rest[:to], values[at], *rest[to:]), other])
         if made and made != values:
             return made
 
 
 def hidden(problem: Problem) -> Problem:
     """The hidden tests of a problem that was drawn: other inputs, and what the program that it was drawn from makes of them."""
-    rng, tests = random.Random(problem.text), {}
+    rng, tests = random.Random(problem.text), dict[Values, Values]()
     while len(tests) < HIDDEN:
         given = _input(rng)
         if given not in problem.inputs and (wanted := run(problem.program, given)):
@@ -211,7 +221,7 @@ PROBES = [_input(random.Random(f"probe {number}")) for number in range(16)]
 @cache
 def held_out(name: str, split: str, count: int) -> tuple[Problem, ...]:
     """The first ``count`` distinct problems of a set's split; raises ``KeyError`` where there is no such set."""
-    rng, drawn = random.Random(f"{split} of {name}"), {}
+    rng, drawn = random.Random(f"{split} of {name}"), dict[str, Problem]()
     while len(drawn) < count:
         if (problem := draw(rng.choice(COUNTS[name]), rng)).split == split:
             drawn.setdefault(problem.text, problem)
@@ -234,6 +244,7 @@ class PocketCode(Task):
 
     name = "pocket-code"
     sets = tuple(COUNTS)
+    rules = ("tests:public",)
     instruction = (
         "Write a program that turns the list on the left of each > into the one on its right. The number before the colon is the most "
         f"functions it may have, of {', '.join(FUNCTIONS)}; all numbers lie in 0 to 99, and no list is empty. Write one "
@@ -261,6 +272,10 @@ class PocketCode(Task):
 
     def readable(self, answer: str) -> bool:
         return all(name in FUNCTIONS for name in program_of(answer))
+
+    def rule(self, name: str, problem: str, text: str) -> float:
+        answer = self.answer(text)
+        return float(answer is not None and parse(problem).solved_by(program_of(answer)))
 
     def check_steps(self, problem: str, steps: Sequence[str]) -> int | None:
         try:
