@@ -139,7 +139,7 @@ def family_of(name: str) -> tuple[str, str]:
     elif not model:
         family, model = "", name.removeprefix(VLLM)
     if family and family not in FAMILIES:
-        raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {listed(FAMILIES, family)}")
+        raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {listed([*FAMILIES, DIAL, *rules.names()], name)}")
     location = address or locate(model)
     return family or _declared_family(locate(model_of(location))), location
 

@@ -13,6 +13,11 @@ def owners(name: str) -> list[str]:
     return [task for task in TASKS if name in task_named(task).rules]
 
 
+def names() -> list[str]:
+    """Those of all tasks."""
+    return list(dict.fromkeys(rule for task in TASKS for rule in task_named(task).rules))
+
+
 def can_check_steps(task: Task) -> bool:
     return type(task).check_steps is not Task.check_steps
 
