@@ -10,8 +10,9 @@ import pytest
 from tts import tasks
 from tts.tasks import pocket_tokenizer
 from tts.tasks.grading import Grader, groups
-from tts.tasks.pocket_code import COUNTS, FUNCTIONS, HIDDEN, PUBLIC, can_reach, draw, first_error, held_out, hidden, parse, run, solve
+from tts.tasks.pocket_code import FUNCTIONS, HIDDEN, PUBLIC, SETS, can_reach, draw, first_error, hidden, parse, run, solve
 from tts.tasks.pocket_code import POCKET_CODE as CODE
+from tts.tasks.pocket_problems import first_problems
 from tts.tasks.problems import ProblemError, problem_rows
 from tts.training.pocket.domains import DOMAINS
 
@@ -168,16 +169,19 @@ def test_training_texts_are_of_the_tokenizers_symbols_and_half_of_a_prms_are_wro
 
 
 def test_splits_never_meet_and_lists_grow_at_the_end():
-    for name, counts in COUNTS.items():
-        tests = held_out(name, "test", 8)
-        assert tests[:4] == held_out(name, "test", 4) and len({p.text for p in tests}) == 8
+    for name, counts in (("pocket-code", {2, 3}), ("pocket-code-hard", {4})):
+        tests = first_problems(SETS[name], name, "test", 8)
+        assert tests[:4] == first_problems(SETS[name], name, "test", 4) and len({p.text for p in tests}) == 8
         assert all(p.split == "test" and p.most in counts and parse(p.text) == p for p in tests)
     rows = problem_rows("pocket-code", 3)
     assert [row["id"] for row in rows] == [f"pocket-code-test-{n:05d}" for n in range(3)] and rows[0]["task"] == "pocket-code"
-    assert all(CODE.right(row["answer"], ";".join(p.program)) for row, p in zip(rows, held_out("pocket-code", "test", 3)))
+    assert all(
+        CODE.right(row["answer"], ";".join(p.program))
+        for row, p in zip(rows, first_problems(SETS["pocket-code"], "pocket-code", "test", 3))
+    )
     assert tasks.task_of("pocket-code-hard") is CODE
-    with pytest.raises(ProblemError, match="pocket-code has no split 'confirmation'"):
-        problem_rows("pocket-code", 3, "confirmation")
+    with pytest.raises(ProblemError, match="pocket-code has no split 'all'"):
+        problem_rows("pocket-code", 3, "all")
 
 
 @pytest.mark.parametrize("text", ["", "2:7,2>", "2:7,2>4,14", "0:7>7?", "6:7>7?", "2:07>7?", "2:700>7?", "2:7>7;?", "2:٣>3?", "3,7=10?"])

@@ -6,24 +6,21 @@ step is one function and what becomes of the first example, ``sort>2,5,7`` and `
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from os.path import commonprefix
 
 from tts.tasks.base import Task
-from tts.tasks.pocket_problems import HELD_OUT
-from tts.tasks.problems import ProblemError, check_drawn
+from tts.tasks.pocket_problems import first_problems, split_of
+from tts.tasks.problems import check_drawn
 
 LARGEST = 99  # of all results
 GIVEN, LENGTHS = 9, (3, 5)  # the largest number of an input, and how many numbers it may have
 PUBLIC, HIDDEN = 2, 8  # examples
-COUNTS = {"pocket-code": (2, 3), "pocket-code-hard": (4,)}
-"""How many functions the problems of each set need."""
 
 Values = tuple[int, ...]
 States = tuple[Values, ...]  # what became of each example's input
@@ -76,9 +73,7 @@ class Problem:
 
     @property
     def split(self) -> str:
-        """Follows from the text alone, so that no held-out problem can be trained on: one in 16 for each held-out split."""
-        bucket = int.from_bytes(hashlib.sha256(self.text.encode()).digest()[:4], "big") % 16
-        return HELD_OUT[bucket] if bucket < len(HELD_OUT) else "train"
+        return split_of(self.text)
 
     def solved_by(self, program: Program) -> bool:
         return len(program) <= self.most and tuple(run(program, given) for given in self.inputs) == self.outputs
@@ -218,14 +213,7 @@ PROBES = [_input(random.Random(f"probe {number}")) for number in range(16)]
 """Inputs that tell programs apart in a vote, the same for all problems."""
 
 
-@cache
-def held_out(name: str, split: str, count: int) -> tuple[Problem, ...]:
-    """The first ``count`` distinct problems of a set's split; raises ``KeyError`` where there is no such set."""
-    rng, drawn = random.Random(f"{split} of {name}"), dict[str, Problem]()
-    while len(drawn) < count:
-        if (problem := draw(rng.choice(COUNTS[name]), rng)).split == split:
-            drawn.setdefault(problem.text, problem)
-    return tuple(drawn.values())
+SETS = {"pocket-code": lambda rng: draw(rng.choice((2, 3)), rng), "pocket-code-hard": partial(draw, 4)}
 
 
 def training_problems(seed: int) -> Iterator[Problem]:
@@ -243,7 +231,7 @@ class PocketCode(Task):
     """
 
     name = "pocket-code"
-    sets = tuple(COUNTS)
+    sets = tuple(SETS)
     rules = ("tests:public",)
     instruction = (
         "Write a program that turns the list on the left of each > into the one on its right. The number before the colon is the most "
@@ -253,9 +241,8 @@ class PocketCode(Task):
 
     def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
         check_drawn(name, count, split)
-        if split not in ("test", *HELD_OUT):
-            raise ProblemError(f"{name} has no split {split!r}; choose from {', '.join(HELD_OUT)}")
-        return [{"problem": p.text, "answer": hidden(p).text} for p in held_out(name, split, count or 200)], f"{name}-{split}"
+        problems = first_problems(SETS[name], name, split, count or 200)
+        return [{"problem": p.text, "answer": hidden(p).text} for p in problems], f"{name}-{split}"
 
     def answer(self, text: str) -> str | None:
         names = [_name(step) for step in self.split(text)]
