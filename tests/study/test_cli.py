@@ -19,6 +19,7 @@ from tts.common.paths import NOTEBOOKS, ROOT
 from tts.generate.runner import fill
 from tts.store.store import Store
 from tts.study import cli, parameters, presets
+from tts.tasks import TASKS
 
 HEAVY = ("torch", "pandas", "pyarrow", "transformers", "huggingface_hub", "matplotlib", "numpy", "pydantic")
 
@@ -145,7 +146,7 @@ def test_an_empty_name_is_refused(name, monkeypatch, capsys):
         ),
         (
             ["run", "01_tts_methods", "--preset", "smoke", "-p", "problems={foo:/nowhere/mine.jsonl: 1}"],
-            "no file foo:/nowhere/mine.jsonl; the tasks that may stand before a colon are pocket, maths",
+            f"no file foo:/nowhere/mine.jsonl; the tasks that may stand before a colon are {', '.join(TASKS)}",
         ),
     ],
 )

@@ -17,6 +17,7 @@ from tts.models import files
 from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.policies import address_in, model_of
+from tts.reward_models import is_model
 from tts.store.imported import is_imported, original
 
 SIZES = DATA / "published" / "sizes.csv"
@@ -26,11 +27,11 @@ _BILLIONS = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[bB](?![\w.])")
 
 
 def shape_of(name: str) -> Shape:
-    """A model's size, from its card, or else its weights and config; the dialled checker is no model and has none.
+    """A model's size, from its card, or else its weights and config; a dialled checker or a rule is no model and has none.
 
     Of a model without a card only the name is known; a size that it does not tell is NaN.
     """
-    if name.startswith("dial:"):
+    if not is_model(name):
         return Shape(0)
     card = _card(name)
     if card is None:
@@ -87,7 +88,7 @@ def training_flops(name: str) -> float:
 
     NaN for any other: what its training cost is unknown, not nothing.
     """
-    if name.startswith("dial:"):
+    if not is_model(name):
         return 0.0
     card = _card(name)
     if card is None:
@@ -110,10 +111,9 @@ def study_share(policy: str) -> float:
 
 def solver_of(prm: str) -> str | None:
     """The policy that could answer by itself: NAME of ``implicit:NAME``, or which a PRM's card says it was started from; else None."""
-    family = prm.partition(":")[0]
-    if family == "implicit":
+    if prm.startswith("implicit:"):
         return model_of(prm)
-    return None if family == "dial" or address_in(prm) else (_card(prm) or {}).get("started_from")
+    return None if not is_model(prm) or address_in(prm) else (_card(prm) or {}).get("started_from")
 
 
 def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, method: str, n: int, full: bool) -> Cost:

@@ -22,6 +22,7 @@ from tts.generate import labelled
 from tts.models.files import read_card
 from tts.models.locate import locate
 from tts.reward_models import weights_of
+from tts.reward_models.rules import owners
 from tts.search.registry import method_of, prm_of
 from tts.store.imported import is_imported
 from tts.strategy import choices
@@ -274,12 +275,14 @@ def _quality(scope: Scope) -> dict[str, float]:
     return found
 
 
-def localisation_f1(prm: str, name: str = labelled.POCKET) -> float:
+def localisation_f1(prm: str, solutions: str = labelled.POCKET) -> float:
     """A PRM's F1 of error localisation, from its card where it has one, else measured on a labelled set."""
+    if owners(prm):
+        return 0.0  # a rule judges no step
     family, _, name = prm.rpartition(":")
     results = read_card(locate(name)).get("results", {}) if family in ("", "implicit") else {}
     results = results.get("as implicit PRM", {}) if family else results
-    return results["localisation F1"] if "localisation F1" in results else _measured_f1(prm, weights_of(prm), name)
+    return results["localisation F1"] if "localisation F1" in results else _measured_f1(prm, weights_of(prm), solutions)
 
 
 @lru_cache  # every reading of a scope asks, and judging takes seconds

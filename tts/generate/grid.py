@@ -102,6 +102,9 @@ class Grid(BaseModel):
         ours = [policy for policy in self.policies if not imported.is_imported(policy)]
         if ours and (theirs := [prm for prm in self.prms if imported.is_imported(prm)]):
             raise ValueError(f"{theirs[0]} has scores of imported solutions only; {ours[0]} needs a PRM that can be run")
+        for prm in self.prms:
+            if reward_models.rules.owners(prm):
+                reward_models.rules.check(prm, self.task, [m for m in guided if registry.is_search(m)])
         if self.stop_at_answer and not self.task.answer_mark:
             raise ValueError(f"stop_at_answer: no text tells that a step of the task {self.task.name} holds an answer; leave it out")
         if not ours and self.system is not None:

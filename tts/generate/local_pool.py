@@ -23,7 +23,7 @@ from tts.models.files import folder_of
 from tts.models.loading import memory_of
 from tts.models.locate import locate
 from tts.policies import DEFAULT, address_in, engine_of, model_of
-from tts.reward_models import DIAL
+from tts.reward_models import is_model
 from tts.store.imported import is_imported
 from tts.store.run_spec import RunSpec
 from tts.store.store import Store
@@ -73,7 +73,7 @@ def _is_ours(policy: str, prm: str | None) -> bool:
 
 def _weight(name: str) -> int:
     """Bytes of a model's weights on disk, to which they are downloaded where they are not yet."""
-    if name.startswith(f"{DIAL}:") or is_imported(name):
+    if is_imported(name) or not is_model(name):
         return 0
     location = locate(model_of(name))
     folder = folder_of(location, weights=not Path(location).is_dir())

@@ -13,9 +13,10 @@ from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.policies import IMPORTED, address_in, model_of
 from tts.policies.openai import Address
+from tts.reward_models import rules
 from tts.reward_models.dial import DialledChecker, rates
 from tts.search.driver import RewardModel
-from tts.tasks import task_in
+from tts.tasks import task_in, task_named
 from tts.tasks.base import Task
 from tts.tasks.prompts import SolutionRenderer, unknown_id
 
@@ -28,7 +29,7 @@ FAMILIES = {
     "step-head": "tts.reward_models.step_head:StepHead",
     "implicit": "tts.reward_models.implicit:ImplicitPRM",
 }
-DIAL = "dial"
+DIAL, RULE = "dial", "rule"  # families of those that are no models
 VLLM = "vllm:"
 MOST_UNKNOWN = 0.05  # share of a PRM's tokens; a policy may write a stray sign
 FEWEST = 200  # tokens of solutions before they are judged: in a single step, a stray sign is no small share
@@ -49,7 +50,8 @@ def open_prm(name: str, batch: int = 64, share: float = 1.0, task: Task | None =
 
     ``name`` is a pocket PRM, a folder, a Hub name; ``implicit:NAME`` takes any causal LM's likelihood; ``FAMILY:NAME`` says the family
     where it cannot be told; ``dial:FALSE_POSITIVE,FALSE_NEGATIVE`` is the exact step checker of the pocket problems with those error
-    rates; ``vllm:NAME`` runs a PRM by vLLM, ``FAMILY:http://HOST:PORT/v1#MODEL`` by a vLLM server.
+    rates, ``tests:public`` or the like a task's rule; ``vllm:NAME`` runs a PRM by vLLM, ``FAMILY:http://HOST:PORT/v1#MODEL`` by a vLLM
+    server.
 
     A forward pass has ``batch`` rows; caches are reckoned from a ``share`` of the device's memory. ``task`` is that of the problems, for
     PRMs that read what a policy would or check steps; by default mathematics, or for the checker the pocket problems.
@@ -57,6 +59,8 @@ def open_prm(name: str, batch: int = 64, share: float = 1.0, task: Task | None =
     family, location = family_of(name)
     if family == DIAL:
         return DialledChecker(name, task)
+    if family == RULE:
+        return rules.RuleVerifier(name, task or task_named(rules.owners(name)[0]))
     if family == IMPORTED:
         raise ModelError(f"{name} was imported: there are its stored scores, and no model that could give others")
     from tts.reward_models.base import StepScorer, check_responds
@@ -71,8 +75,13 @@ def open_prm(name: str, batch: int = 64, share: float = 1.0, task: Task | None =
 
 
 def can_score(name: str, task: Task) -> bool:
-    """Whether a PRM has scores for a task's problems: an exact checker has none where the task cannot check steps."""
-    return not name.startswith(f"{DIAL}:") or type(task).check_steps is not Task.check_steps
+    """Whether a PRM has scores for a task's problems: an exact checker has none where the task cannot check steps, a rule only its own."""
+    return (not name.startswith(f"{DIAL}:") or rules.can_check_steps(task)) and (not rules.owners(name) or name in task.rules)
+
+
+def is_model(name: str) -> bool:
+    """Whether a PRM has weights, and costs FLOPs; a dialled checker and a rule do not."""
+    return not name.startswith(f"{DIAL}:") and not rules.owners(name)
 
 
 def check_reads(name: str, problems: Sequence[Mapping]) -> None:
@@ -81,6 +90,8 @@ def check_reads(name: str, problems: Sequence[Mapping]) -> None:
     texts = [problem["problem"] for problem in problems]
     if family == DIAL:
         DialledChecker(name, task_in(problems)).score([("", text) for text in texts], [()] * len(texts))
+    elif family == RULE:
+        rules.check(name, task_in(problems))
     elif family != IMPORTED:
         # By the tokenizer's file alone, since transformers takes seconds to import; without such a file the scorer checks as it reads.
         location = locate(model_of(location))
@@ -120,20 +131,24 @@ def family_of(name: str) -> tuple[str, str]:
     if family == DIAL:
         rates(name)
         return DIAL, name
+    if rules.owners(name):
+        return RULE, name
     if address := address_in(name):
         Address.parse(address)
         family = name.removeprefix(VLLM).removesuffix(address).rstrip(":")
     elif not model:
         family, model = "", name.removeprefix(VLLM)
     if family and family not in FAMILIES:
-        raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {listed(FAMILIES, family)}")
+        raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {listed([*FAMILIES, DIAL, *rules.names()], name)}")
     location = address or locate(model)
     return family or _declared_family(locate(model_of(location))), location
 
 
 def weights_of(name: str) -> str:
     """What identifies a PRM's behaviour, beside its name: a hash of its files; of a Hub model its commit."""
-    return "exact step checker" if name.startswith(f"{DIAL}:") else policies.weights_of(name)
+    if is_model(name):
+        return policies.weights_of(name)
+    return "exact step checker" if name.startswith(f"{DIAL}:") else "rule"
 
 
 def _declared_family(location: str) -> str:

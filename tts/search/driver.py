@@ -152,10 +152,15 @@ class Driver:
             raise ValueError("this search asks for scores, and no PRM was given")
         waiting, self._scoring = self._scoring, []
         asked = [(running.outcome, c) for running in waiting for c in running.to_score]
-        scores, tokens = self.prm.score([(c.problem_id, c.problem) for _, c in asked], [c.steps for _, c in asked])
-        for (outcome, candidate), step_scores, read in zip(asked, scores, tokens):
-            candidate.scores = step_scores
-            outcome.prm_tokens += read
+        parts = [(self.prm.score, asked)]
+        if hasattr(self.prm, "score_open"):  # a rule, which judges finished candidates otherwise than open ones
+            finished, going_on = ([pair for pair in asked if (pair[1].status == "open") == is_open] for is_open in (False, True))
+            parts = [(self.prm.score, finished), (self.prm.score_open, going_on)]
+        for score, part in parts:
+            scores, tokens = score([(c.problem_id, c.problem) for _, c in part], [c.steps for _, c in part])
+            for (outcome, candidate), step_scores, read in zip(part, scores, tokens):
+                candidate.scores = step_scores
+                outcome.prm_tokens += read
         for running in waiting:
             self._advance(running, None)
 

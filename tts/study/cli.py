@@ -148,13 +148,13 @@ def list_(
         console.print(f"change them with -p: python -m tts run {name} -p NAME=VALUE, or an entry of a mapping with -p NAME.ENTRY=VALUE")
         return
     from tts.models.files import trained_here
-    from tts.reward_models import FAMILIES
+    from tts.reward_models import FAMILIES, rules
     from tts.search.registry import compared
     from tts.tasks.problems import problem_sets
 
     other_policies = "path/to/folder, owner/model, path/to/file.gguf, pypi:PACKAGE==VERSION, vllm:MODEL, http://HOST:PORT/v1#MODEL"
     families = (f"{family}:MODEL" for family in FAMILIES if family != "implicit")
-    other_prms = ["dial:FALSE_POSITIVE,FALSE_NEGATIVE", *families, "vllm:PRM", "FAMILY:http://HOST:PORT/v1#MODEL"]
+    other_prms = ["dial:FALSE_POSITIVE,FALSE_NEGATIVE", *rules.names(), *families, "vllm:PRM", "FAMILY:http://HOST:PORT/v1#MODEL"]
     rows = {
         "presets": tts.presets.presets(),
         "notebooks": tts.parameters.notebooks(),

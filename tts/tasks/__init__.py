@@ -10,6 +10,7 @@ from tts.tasks.base import Task, changed
 TASKS: dict[str, str | Task] = {
     "pocket": "tts.tasks.pocket:POCKET",
     "pocket-puzzles": "tts.tasks.pocket_puzzles:POCKET_PUZZLES",
+    "pocket-code": "tts.tasks.pocket_code:POCKET_CODE",
     "maths": "tts.tasks.maths:MATHS",
     "choice": "tts.tasks.choice:CHOICE",
     "quantity": "tts.tasks.quantity:QUANTITY",

@@ -21,6 +21,7 @@ class Task:
     answer_mark = ""  # text that a step holds which gives an answer; "" where none tells
     longest = 500  # characters of the longest answer that is read
     aliases: dict[str, str] = {}  # other names that files have for the fields of a problem's record
+    rules: Sequence[str] = ()  # names of the rule verifiers that it has, which :meth:`rule` judges by
     fields: Sequence[str] = ()  # keys that a record may hold beside id, problem and answer
 
     def has(self, name: str) -> bool:
@@ -88,6 +89,13 @@ class Task:
     def vote(self, reference: str, answer: str, right: bool) -> str | None:
         """An answer as it votes beside others of a problem; None where all right ones, being equal to the reference, are one vote."""
         return None if right else answer
+
+    def rule(self, name: str, problem: str, text: str) -> float:
+        """1 where a whole solution's text passes one of its :attr:`rules`, else 0; a rule knows what a policy sees, and no reference.
+
+        Raises ``ValueError`` for a problem that the rule cannot read.
+        """
+        raise NotImplementedError
 
     def check_steps(self, problem: str, steps: Sequence[str]) -> int | None:
         """The number of the first wrong step, from 0; the number of steps where none is; None where no exact checker tells."""

@@ -3,17 +3,17 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tts.tasks import pocket_problems
 from tts.tasks.pocket_problems import LARGEST, STYLES, Node, PocketProblem, Style, apply, first_error, reductions, step_text
-from tts.tasks.pocket_puzzles import Puzzle
 
 
 @dataclass(frozen=True)
 class Example:
     """A problem with the steps of a solution, without separators, and whether a policy is taught to write each of them."""
 
-    problem: PocketProblem | Puzzle
+    problem: Any  # of a domain's own kind, with its ``text``
     steps: list[str]
     taught: list[bool]
 

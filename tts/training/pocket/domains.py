@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tts.tasks import pocket_problems, pocket_puzzles, pocket_traces
+from tts.tasks import pocket_code, pocket_problems, pocket_puzzles, pocket_traces
 from tts.tasks.base import Task
 from tts.tasks.pocket import POCKET
 from tts.tasks.pocket_traces import Example
@@ -46,6 +46,23 @@ def _corrupted_puzzles(seed: int, style: pocket_problems.Style | None) -> Iterat
             yield puzzle, steps
 
 
+def _solved_code(seed: int) -> Iterator[Example]:
+    rng = random.Random(f"solved code/{seed}")
+    for problem in pocket_code.training_problems(seed):
+        steps = pocket_code.solve(problem, rng)
+        yield Example(problem, steps, [True] * len(steps))
+
+
+def _corrupted_code(seed: int, style: pocket_problems.Style | None) -> Iterator[Labelled]:
+    """True steps of programs that pass for the first example at best, and steps that state what is not so."""
+    rng = random.Random(f"corrupted code/{seed}")
+    for problem in pocket_code.training_problems(seed):
+        wrong_at = None if rng.random() < 0.4 else rng.randrange(problem.most)
+        steps = pocket_code.solve(problem, rng, wrong_at)
+        if wrong_at is None or pocket_code.first_error(problem, steps) is not None:
+            yield problem, steps
+
+
 DOMAINS = {
     "arithmetic": Domain(
         POCKET,
@@ -64,5 +81,15 @@ DOMAINS = {
         _corrupted_puzzles,
         pocket_puzzles.first_error,
         pocket_puzzles.parse,
+    ),
+    "code": Domain(
+        pocket_code.POCKET_CODE,
+        {"pocket-code": 400, "pocket-code-hard": 60},
+        pocket_code.training_problems,
+        _solved_code,
+        _corrupted_code,
+        pocket_code.first_error,
+        pocket_code.parse,
+        letters=True,
     ),
 }

@@ -37,25 +37,23 @@ _SIZES = {
     "policy-668k": PolicyRecipe(width=96, layers=6, heads=3, inner=256),
 }
 FAMILY = tuple(_SIZES)  # the policies that differ in size only, smallest first
+FURTHER = ("puzzles",)  # domains beside arithmetic whose models come with the suite
 POLICIES: dict[str, PolicyRecipe] = (
     _SIZES
     | {f"{name}-long": replace(_SIZES[name], long=True) for name in ("policy-51k", "policy-94k")}
     | {f"{name}-seed1": replace(_SIZES[name], seed=1) for name in FAMILY[:3]}
     | {
-        name.replace("-", "-puzzles-"): replace(_SIZES[name], domain="puzzles")
-        for name in FAMILY
+        name.replace("-", f"-{domain}-", 1): replace(_SIZES[name.removesuffix("-seed1")], domain=domain, seed=int(name.endswith("-seed1")))
+        for domain in FURTHER
+        for name in (*FAMILY, "policy-10k-seed1")
         if name not in ("policy-20k", "policy-51k")
     }
-    | {"policy-puzzles-10k-seed1": replace(_SIZES["policy-10k"], domain="puzzles", seed=1)}
 )
 
 
 def family(domain: str) -> tuple[str, ...]:
     """A domain's policies that differ in size only, smallest first."""
     return tuple(name for name, recipe in POLICIES.items() if recipe.domain == domain and not recipe.seed and not recipe.long)
-
-
-_PUZZLES = family("puzzles")
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,11 @@ PRMS: dict[str, PRMRecipe] = {
     "prm-qwen-328k": PRMRecipe("qwen-prm", "policy-216k", 2, None, 16_000_000, FAMILY[:7]),
     "prm-qwen-139k-own": ComparingPRMRecipe("qwen-prm", "policy-32k", 2, None, 10_000_000, FAMILY[:4]),
     "prm-shepherd-188k-own": ComparingPRMRecipe("math-shepherd", "policy-51k", 2, None, 10_000_000, FAMILY[1:6]),
-    "prm-puzzles-42k": PRMRecipe("qwen-prm", _PUZZLES[2], 1, None, 30_000_000, _PUZZLES[1:3], own=0.5, solutions=200_000),
-    "prm-puzzles-42k-synthetic": PRMRecipe("qwen-prm", _PUZZLES[2], 1, None, 10_000_000, (), own=0.0),
-    "prm-puzzles-125k": PRMRecipe("math-shepherd", _PUZZLES[3], 1, None, 16_000_000, _PUZZLES[1:4], own=0.5, solutions=60_000),
 }
+for _domain in FURTHER:  # one PRM that learnt from corruptions alone, for contrast
+    _10k, _32k, _94k = (f"policy-{_domain}-{size}" for size in ("10k", "32k", "94k"))
+    PRMS |= {
+        f"prm-{_domain}-42k": PRMRecipe("qwen-prm", _32k, 1, None, 30_000_000, (_10k, _32k), own=0.5, solutions=200_000),
+        f"prm-{_domain}-42k-synthetic": PRMRecipe("qwen-prm", _32k, 1, None, 10_000_000, (), own=0.0),
+        f"prm-{_domain}-125k": PRMRecipe("math-shepherd", _94k, 1, None, 16_000_000, (_10k, _32k, _94k), own=0.5, solutions=60_000),
+    }
