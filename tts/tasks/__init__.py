@@ -10,6 +10,7 @@ from tts.tasks.base import Task, changed
 TASKS: dict[str, str | Task] = {
     "pocket": "tts.tasks.pocket:POCKET",
     "pocket-puzzles": "tts.tasks.pocket_puzzles:POCKET_PUZZLES",
+    "pocket-chemistry": "tts.tasks.pocket_chemistry:POCKET_CHEMISTRY",
     "maths": "tts.tasks.maths:MATHS",
 }
 DEFAULT = "maths"  # of files whose name does not say their task

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tts.tasks import pocket_problems
+from tts.tasks.pocket_chemistry import Equation
 from tts.tasks.pocket_problems import LARGEST, STYLES, Node, PocketProblem, Style, apply, first_error, reductions, step_text
 from tts.tasks.pocket_puzzles import Puzzle
 
@@ -13,7 +14,7 @@ from tts.tasks.pocket_puzzles import Puzzle
 class Example:
     """A problem with the steps of a solution, without separators, and whether a policy is taught to write each of them."""
 
-    problem: PocketProblem | Puzzle
+    problem: PocketProblem | Puzzle | Equation
     steps: list[str]
     taught: list[bool]
 

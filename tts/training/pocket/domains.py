@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tts.tasks import pocket_problems, pocket_puzzles, pocket_traces
+from tts.tasks import pocket_chemistry, pocket_problems, pocket_puzzles, pocket_traces
 from tts.tasks.pocket_traces import Example
 
 Labelled = tuple[Any, list[str]]  # a problem and the steps of a solution, right or wrong
@@ -42,6 +42,21 @@ def _corrupted_puzzles(seed: int, style: pocket_problems.Style | None) -> Iterat
             yield puzzle, steps
 
 
+def _solved_equations(seed: int) -> Iterator[Example]:
+    rng = random.Random(f"solved equations/{seed}")
+    for equation in pocket_chemistry.training_problems(seed):
+        steps = pocket_chemistry.solve(equation, rng)
+        yield Example(equation, steps, [True] * len(steps))
+
+
+def _corrupted_equations(seed: int, style: pocket_problems.Style | None) -> Iterator[Labelled]:
+    """Wrong guesses and miscounted atoms, followed through."""
+    rng = random.Random(f"corrupted equations/{seed}")
+    for equation in pocket_chemistry.training_problems(seed):
+        wrong_at = None if rng.random() < 0.4 else rng.randrange(len(equation.coefficients))
+        yield equation, pocket_chemistry.solve(equation, rng, wrong_at)
+
+
 DOMAINS = {
     "arithmetic": Domain(
         pocket_problems.training_problems,
@@ -52,5 +67,13 @@ DOMAINS = {
     ),
     "puzzles": Domain(
         pocket_puzzles.training_problems, _solved_puzzles, _corrupted_puzzles, pocket_puzzles.first_error, pocket_puzzles.parse
+    ),
+    "chemistry": Domain(
+        pocket_chemistry.training_problems,
+        _solved_equations,
+        _corrupted_equations,
+        pocket_chemistry.first_error,
+        pocket_chemistry.parse,
+        letters=True,
     ),
 }

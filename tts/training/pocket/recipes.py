@@ -42,15 +42,18 @@ POLICIES: dict[str, PolicyRecipe] = (
     | {f"{name}-long": replace(_SIZES[name], long=True) for name in ("policy-51k", "policy-94k")}
     | {f"{name}-seed1": replace(_SIZES[name], seed=1) for name in FAMILY[:3]}
     | {
-        name.replace("-", "-puzzles-"): replace(_SIZES[name], domain="puzzles")
+        name.replace("-", f"-{domain}-", 1): replace(_SIZES[name], domain=domain)
+        for domain in ("puzzles", "chemistry")
         for name in FAMILY
         if name not in ("policy-20k", "policy-51k")
     }
-    | {"policy-puzzles-10k-seed1": replace(_SIZES["policy-10k"], domain="puzzles", seed=1)}
+    | {f"policy-{domain}-10k-seed1": replace(_SIZES["policy-10k"], domain=domain, seed=1) for domain in ("puzzles", "chemistry")}
 )
 
 
-_PUZZLES = tuple(name for name, recipe in POLICIES.items() if recipe.domain == "puzzles" and not recipe.seed)  # smallest first
+_PUZZLES, _CHEMISTRY = (  # smallest first
+    tuple(name for name, recipe in POLICIES.items() if recipe.domain == domain and not recipe.seed) for domain in ("puzzles", "chemistry")
+)
 
 
 @dataclass(frozen=True)
@@ -105,4 +108,7 @@ PRMS: dict[str, PRMRecipe] = {
     "prm-puzzles-42k": PRMRecipe("qwen-prm", _PUZZLES[2], 1, None, 10_000_000, _PUZZLES[1:3], own=0.6, solutions=50_000),
     "prm-puzzles-42k-synthetic": PRMRecipe("qwen-prm", _PUZZLES[2], 1, None, 10_000_000, (), own=0.0),
     "prm-puzzles-125k": PRMRecipe("math-shepherd", _PUZZLES[3], 1, None, 10_000_000, _PUZZLES[1:4], own=0.6, solutions=40_000),
+    "prm-chemistry-42k": PRMRecipe("qwen-prm", _CHEMISTRY[2], 1, None, 10_000_000, _CHEMISTRY[1:3], own=0.6, solutions=50_000),
+    "prm-chemistry-42k-synthetic": PRMRecipe("qwen-prm", _CHEMISTRY[2], 1, None, 10_000_000, (), own=0.0),
+    "prm-chemistry-125k": PRMRecipe("math-shepherd", _CHEMISTRY[3], 1, None, 10_000_000, _CHEMISTRY[1:4], own=0.6, solutions=40_000),
 }
