@@ -82,6 +82,12 @@ def null_vector(formulae: Sequence[str]) -> list[int] | None:
     return [factor // gcd(*factors) for factor in factors] if all(factors) else None
 
 
+def split_of(formulae: Sequence[str]) -> str:
+    """Follows from the compounds alone, so that no held-out problem can be trained on in another order: one in 16 for each of these."""
+    bucket = int.from_bytes(hashlib.sha256("+".join(sorted(formulae)).encode()).digest()[:4], "big") % 16
+    return HELD_OUT[bucket] if bucket < len(HELD_OUT) else "train"
+
+
 @dataclass(frozen=True)
 class Equation:
     """The compounds of both sides. Its coefficients must be unique, which :func:`parse` checks."""
@@ -95,9 +101,7 @@ class Equation:
 
     @property
     def split(self) -> str:
-        """Follows from the compounds alone, so that no held-out problem can be trained on in another order: one in 16 for each split."""
-        bucket = int.from_bytes(hashlib.sha256("+".join(sorted(self.left + self.right)).encode()).digest()[:4], "big") % 16
-        return HELD_OUT[bucket] if bucket < len(HELD_OUT) else "train"
+        return split_of(self.left + self.right)
 
     @cached_property
     def coefficients(self) -> dict[str, int]:
@@ -201,8 +205,8 @@ def _generated(elements: frozenset[str], rng: random.Random) -> str:
     return "".join(element + (str(number) if (number := rng.choice(_SUBSCRIPTS)) > 1 else "") for element in chosen)
 
 
-def draw(count: int, rng: random.Random) -> Equation:
-    """An equation of ``count`` compounds over the elements of two or three common ones; some are common compounds, the others generated."""
+def draw(count: int, rng: random.Random, split: str) -> Equation:
+    """A split's equation of ``count`` compounds over the elements of two or three common ones; some are common, the others generated."""
     while True:
         elements = frozenset().union(*(atoms(rng.choice(COMMON)) for _ in range(rng.choice((2, 2, 3)))))
         fewer = rng.random() < 0.7  # so many elements as compounds balance only where some go together, as in common compounds
@@ -210,8 +214,10 @@ def draw(count: int, rng: random.Random) -> Equation:
             continue
         share = rng.choice((0, 0.3, 0.6, 0.9)) if fewer else 1
         formulae = [rng.choice(_common(elements)) if rng.random() < share else _generated(elements, rng) for _ in range(count)]
+        if len("+".join(formulae)) > LONGEST or split_of(formulae) != split:
+            continue
         factors = null_vector(formulae)
-        if factors is None or max(map(abs, factors)) not in LARGEST[count] or len("+".join(formulae)) > LONGEST:
+        if factors is None or max(map(abs, factors)) not in LARGEST[count]:
             continue
         sign = rng.choice((1, -1))
         left, right = (tuple(f for f, factor in zip(formulae, factors) if side * factor > 0) for side in (sign, -sign))
@@ -224,8 +230,8 @@ def held_out(name: str, split: str, count: int) -> tuple[Equation, ...]:
     """The first ``count`` distinct problems of a set's split; raises ``KeyError`` where there is no such set."""
     rng, drawn = random.Random(f"{split} of {name}"), {}
     while len(drawn) < count:
-        if (equation := draw(COUNTS[name], rng)).split == split:
-            drawn.setdefault(frozenset(equation.coefficients), equation)
+        equation = draw(COUNTS[name], rng, split)
+        drawn.setdefault(frozenset(equation.coefficients), equation)
     return tuple(drawn.values())
 
 
@@ -233,8 +239,7 @@ def training_problems(seed: int) -> Iterator[Equation]:
     """An endless stream of training problems: seven in ten of four compounds, two of five, one of three."""
     rng = random.Random(f"train chemistry/{seed}")
     while True:
-        if (equation := draw(rng.choice((3, 4, 4, 4, 4, 4, 4, 4, 5, 5)), rng)).split == "train":
-            yield equation
+        yield draw(rng.choice((3, 4, 4, 4, 4, 4, 4, 4, 5, 5)), rng, "train")
 
 
 def stated(steps: Sequence[str]) -> dict[str, int] | None:
@@ -292,6 +297,8 @@ class PocketChemistry(Task):
 
     def rule(self, name: str, problem: str, text: str) -> float:
         """``atoms``: 1 where the coefficients balance every element of the problem and have no common factor, else 0."""
+        if name not in self.rules:
+            raise ValueError(f"{self.name} has no rule {name!r}; it has {', '.join(self.rules)}")
         coefficients, balance = stated(self.split(text)), Counter[str]()
         if not (match := _EQUATION.fullmatch(problem)) or not coefficients:
             return 0.0
