@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -123,22 +122,12 @@ def parse(text: str) -> Equation:
     raise ValueError(f"not an equation to balance: {text[:80]!r}; expected compounds without coefficients, say 'C3H8+O2=CO2+H2O?'")
 
 
-def after(balance: Counts, counted: Counts, sign: int) -> dict[str, int]:
-    """How many atoms more the left side has when so many are added to it, or to the right if ``sign`` is -1; those with none left out."""
+def after(balance: Counts, counted: Counts, times: int) -> dict[str, int]:
+    """How many atoms more the left side has when so many times those counted are added to it; elements with none left out."""
     left = dict(balance)
     for element, count in counted.items():
-        left[element] = left.get(element, 0) + sign * count
+        left[element] = left.get(element, 0) + times * count
     return {element: count for element, count in left.items() if count}
-
-
-def valid_steps(balance: Counts, missing: Mapping[str, int]) -> dict[str, tuple[str, dict[str, int]]]:
-    """The text of every right next step, with its compound and the new balance; ``missing``: right coefficients not stated yet."""
-    options = {}
-    for formula, c in missing.items():
-        counted = {element: abs(c) * count for element, count in atoms(formula).items()}
-        left = after(balance, counted, 1 if c > 0 else -1)
-        options[_step(formula, c, counted, left if balance else {})] = formula, left
-    return options
 
 
 def first_error(equation: Equation, steps: Sequence[str]) -> tuple[int, int] | None:
@@ -150,7 +139,10 @@ def first_error(equation: Equation, steps: Sequence[str]) -> tuple[int, int] | N
     balance: dict[str, int] = {}
     missing = dict(equation.coefficients)
     for number, step in enumerate(steps):
-        options = valid_steps(balance, missing)
+        options = {}
+        for formula, c in missing.items():
+            left = after(balance, atoms(formula), c)
+            options[_step(formula, c, after({}, atoms(formula), abs(c)), left if balance else {})] = formula, left
         if step not in options:
             return number, max((len(commonprefix([step, option])) for option in options), default=0)
         formula, balance = options[step]
@@ -165,7 +157,8 @@ def solve(equation: Equation, rng: random.Random, wrong_at: int | None = None) -
     numbers allow, and the last step leaves nothing, as policies say. So a multiple of a first coefficient leaves a common factor.
     """
     balance: dict[str, int] = {}
-    missing, steps, factor = dict(equation.coefficients), [], Fraction(1)
+    steps: list[str] = []
+    missing, factor = dict(equation.coefficients), Fraction(1)
     while missing:
         able = {element: [f for f in missing if element in atoms(f)] for element in balance}
         forced = [(formulae[0], element) for element, formulae in able.items() if len(formulae) == 1]
@@ -178,7 +171,7 @@ def solve(equation: Equation, rng: random.Random, wrong_at: int | None = None) -
             near = [size + 1, size + 1, size + 2, 2 * size, 2 * size, 3 * size, size - 1, size - 1, size - 2, size // 2, rng.randint(1, 12)]
             size = rng.choice([other for other in near if other > 0 and other != size])
             factor = Fraction(size, abs(right))
-        counted = {element: size * count for element, count in atoms(formula).items()}
+        counted = after({}, atoms(formula), size)
         if slip == "product":
             _miscount(counted, rng)
         first, balance = not balance, after(balance, counted, sign)
@@ -228,7 +221,8 @@ def draw(count: int, rng: random.Random, split: str) -> Equation:
 @cache
 def held_out(name: str, split: str, count: int) -> tuple[Equation, ...]:
     """The first ``count`` distinct problems of a set's split; raises ``KeyError`` where there is no such set."""
-    rng, drawn = random.Random(f"{split} of {name}"), {}
+    rng = random.Random(f"{split} of {name}")
+    drawn: dict[frozenset[str], Equation] = {}
     while len(drawn) < count:
         equation = draw(COUNTS[name], rng, split)
         drawn.setdefault(frozenset(equation.coefficients), equation)
@@ -281,7 +275,7 @@ class PocketChemistry(Task):
 
     def answer(self, text: str) -> str | None:
         coefficients = stated(self.split(text))
-        return coefficients and balanced(coefficients)
+        return balanced(coefficients) if coefficients else None
 
     def normal(self, answer: str) -> str:
         """Without blanks, each side in alphabetical order; ``->`` is ``=``."""
@@ -299,14 +293,13 @@ class PocketChemistry(Task):
         """``atoms``: 1 where the coefficients balance every element of the problem and have no common factor, else 0."""
         if name not in self.rules:
             raise ValueError(f"{self.name} has no rule {name!r}; it has {', '.join(self.rules)}")
-        coefficients, balance = stated(self.split(text)), Counter[str]()
-        if not (match := _EQUATION.fullmatch(problem)) or not coefficients:
-            return 0.0
+        match, coefficients = _EQUATION.fullmatch(problem), stated(self.split(text)) or {}
+        balance: dict[str, int] = {}
         for formula, c in coefficients.items():
-            balance.update({element: c * count for element, count in atoms(formula).items()})
-        left, right = ({f for f, c in coefficients.items() if sign * c > 0} for sign in (1, -1))
-        same = left == set(match[1].split("+")) and right == set(match[2].split("+"))
-        return float(same and not any(balance.values()) and gcd(*coefficients.values()) == 1)
+            balance = after(balance, atoms(formula), c)
+        sides = [{formula for formula, c in coefficients.items() if (c > 0) == left} for left in (True, False)]
+        same = match and sides == [set(side.split("+")) for side in match.groups()]
+        return float(bool(same) and not balance and gcd(*coefficients.values()) == 1)
 
 
 def _step(formula: str, coefficient: int, counted: Counts, balance: Counts) -> str:
