@@ -49,8 +49,9 @@ def measure(
     from tts.store.store import Store
     from tts.training.pocket.domains import DOMAINS
     from tts.training.pocket.evaluate import all_models, sample_solutions
+    from tts.training.pocket.recipes import family
 
-    for domain in domains or DOMAINS:
+    for domain in domains or filter(family, DOMAINS):
         if domain not in DOMAINS:
             raise ValueError(f"no domain {domain!r}; known: {listed(DOMAINS, domain)}")
         sample_solutions(domain)

@@ -11,6 +11,7 @@ TASKS: dict[str, str | Task] = {
     "pocket": "tts.tasks.pocket:POCKET",
     "pocket-puzzles": "tts.tasks.pocket_puzzles:POCKET_PUZZLES",
     "pocket-code": "tts.tasks.pocket_code:POCKET_CODE",
+    "pocket-chemistry": "tts.tasks.pocket_chemistry:POCKET_CHEMISTRY",
     "maths": "tts.tasks.maths:MATHS",
     "choice": "tts.tasks.choice:CHOICE",
     "quantity": "tts.tasks.quantity:QUANTITY",

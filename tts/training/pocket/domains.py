@@ -3,9 +3,10 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
-from tts.tasks import pocket_code, pocket_problems, pocket_puzzles, pocket_traces
+from tts.tasks import pocket_chemistry, pocket_code, pocket_problems, pocket_puzzles, pocket_traces
 from tts.tasks.base import Task
 from tts.tasks.pocket import POCKET
 from tts.tasks.pocket_traces import Example
@@ -29,38 +30,25 @@ class Domain:
     letters: bool = False  # whether its texts have letters
 
 
-def _solved_puzzles(seed: int) -> Iterator[Example]:
-    rng = random.Random(f"solved puzzles/{seed}")
-    for puzzle in pocket_puzzles.training_problems(seed):
-        steps = pocket_puzzles.solve(puzzle, rng)
-        yield Example(puzzle, steps, [True] * len(steps))
+def _further(task: Task, module: ModuleType, name: str, steps: Callable[[Any], int], letters: bool = False) -> Domain:
+    """A domain whose module draws problems, and solves them: rightly, or wrongly at one of their ``steps``."""
 
+    def solutions(seed: int) -> Iterator[Example]:
+        rng = random.Random(f"solved {name}/{seed}")
+        for problem in module.training_problems(seed):
+            right = module.solve(problem, rng)
+            yield Example(problem, right, [True] * len(right))
 
-def _corrupted_puzzles(seed: int, style: pocket_problems.Style | None) -> Iterator[Labelled]:
-    """Puzzles whose steps are valid and lead nowhere, as a policy's mostly are."""
-    rng = random.Random(f"corrupted puzzles/{seed}")
-    for puzzle in pocket_puzzles.training_problems(seed):
-        wrong_at = None if rng.random() < 0.4 else rng.randrange(len(puzzle.numbers) - 1)
-        steps = pocket_puzzles.solve(puzzle, rng, wrong_at)
-        if wrong_at is None or pocket_puzzles.first_error(puzzle, steps) is not None:
-            yield puzzle, steps
+    def corrupted(seed: int, style: pocket_problems.Style | None) -> Iterator[Labelled]:
+        rng = random.Random(f"corrupted {name}/{seed}")
+        for problem in module.training_problems(seed):
+            wrong_at = None if rng.random() < 0.4 else rng.randrange(steps(problem))
+            solution = module.solve(problem, rng, wrong_at)
+            if wrong_at is None or module.first_error(problem, solution) is not None:
+                yield problem, solution
 
-
-def _solved_code(seed: int) -> Iterator[Example]:
-    rng = random.Random(f"solved code/{seed}")
-    for problem in pocket_code.training_problems(seed):
-        steps = pocket_code.solve(problem, rng)
-        yield Example(problem, steps, [True] * len(steps))
-
-
-def _corrupted_code(seed: int, style: pocket_problems.Style | None) -> Iterator[Labelled]:
-    """True steps of programs that pass for the first example at best, and steps that state what is not so."""
-    rng = random.Random(f"corrupted code/{seed}")
-    for problem in pocket_code.training_problems(seed):
-        wrong_at = None if rng.random() < 0.4 else rng.randrange(problem.most)
-        steps = pocket_code.solve(problem, rng, wrong_at)
-        if wrong_at is None or pocket_code.first_error(problem, steps) is not None:
-            yield problem, steps
+    measured = dict(zip(task.sets, (400, 60)))
+    return Domain(task, measured, module.training_problems, solutions, corrupted, module.first_error, module.parse, letters)
 
 
 DOMAINS = {
@@ -73,23 +61,9 @@ DOMAINS = {
         pocket_problems.first_error,
         pocket_problems.parse,
     ),
-    "puzzles": Domain(
-        pocket_puzzles.POCKET_PUZZLES,
-        {"pocket-puzzles": 400, "pocket-puzzles-hard": 60},
-        pocket_puzzles.training_problems,
-        _solved_puzzles,
-        _corrupted_puzzles,
-        pocket_puzzles.first_error,
-        pocket_puzzles.parse,
-    ),
-    "code": Domain(
-        pocket_code.POCKET_CODE,
-        {"pocket-code": 400, "pocket-code-hard": 60},
-        pocket_code.training_problems,
-        _solved_code,
-        _corrupted_code,
-        pocket_code.first_error,
-        pocket_code.parse,
-        letters=True,
+    "puzzles": _further(pocket_puzzles.POCKET_PUZZLES, pocket_puzzles, "puzzles", lambda puzzle: len(puzzle.numbers) - 1),
+    "code": _further(pocket_code.POCKET_CODE, pocket_code, "code", lambda problem: problem.most, letters=True),
+    "chemistry": _further(
+        pocket_chemistry.POCKET_CHEMISTRY, pocket_chemistry, "equations", lambda equation: len(equation.coefficients), letters=True
     ),
 }
