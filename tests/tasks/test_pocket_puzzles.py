@@ -11,6 +11,8 @@ from collections import Counter
 import pytest
 
 from tts import tasks
+from tts.analysis.grades import of_row
+from tts.tasks.grading import Grader
 from tts.tasks.pocket_problems import first_problems
 from tts.tasks.pocket_puzzles import POCKET_PUZZLES, SETS, Puzzle, can_reach, draw, expression, first_error, moves, parse, solve
 from tts.tasks.problems import ProblemError, problem_rows
@@ -80,6 +82,15 @@ def test_answers_are_expressions_and_right_where_they_give_the_target_from_the_n
     # unfinished, or no equations at all: no answer
     for text in ("2*3=6;4,6", "2*3=6;4,6\n\n6*4", "02*3=6;4,6\n\n6*4=24", "24", ""):
         assert answer(text) is None
+
+
+def test_right_answers_that_differ_are_different_votes():
+    """A vote that merged them would know which are right."""
+    steps = [["2*3=6;4,6", "6*4=24"], ["4*3=12;2,12", "12*2=24"], ["3*2=6;4,6", "4*6=24"], ["3+4=7;2,7", "7*2=24"], ["2*3=6;4,6"]]
+    row = {"problem": "2,3,4=24?", "answer": "((2*3)*4)", "trajectories": [{"status": "finished", "steps": each} for each in steps]}
+    with Grader(POCKET_PUZZLES) as grader:
+        grades = of_row(row, grader)
+    assert grades.correct == [True, True, True, False, False] and grades.group == [0, 1, 0, 2, -1]
 
 
 def test_solutions_are_right_and_spoiled_ones_as_the_checker_says():

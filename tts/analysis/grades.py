@@ -51,9 +51,10 @@ def of_row(row: dict, grader: Grader) -> Grades:
     found = [answer_of(tuple(t["steps"])) if t["status"] == "finished" else (None, "truncated") for t in row["trajectories"]]
     judged = cache(lambda answer: grader.right(row["answer"], answer))
     correct = [judged(answer) for answer, _ in found]
-    votes = groups([a and task.vote(row["answer"], a, right) for (a, _), right in zip(found, correct)], grader)
-    order: dict[tuple[int, bool], int] = {}  # numbers by first appearance; right answers without a vote of their own are one
-    numbers = [order.setdefault(each, len(order)) if each != (-1, False) else -1 for each in zip(votes, correct)]
+    own = [answer and task.vote(row, answer, right) for (answer, _), right in zip(found, correct)]
+    order: dict[int, int] = {}  # numbers by first appearance; -2 stands for right answers without a vote of their own
+    votes = [-2 if right and vote is None else n for n, vote, right in zip(groups(own, grader), own, correct)]
+    numbers = [order.setdefault(n, len(order)) if n != -1 else -1 for n in votes]
 
     def status(number: int, answer: str | None, way: str) -> str:
         if answer is None:

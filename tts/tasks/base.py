@@ -1,7 +1,7 @@
 """What makes a kind of problem: its sets, what a policy is told, where a step ends, what an answer is and when it is right."""
 
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from functools import cache
 
@@ -86,8 +86,11 @@ class Task:
         """Whether an answer means anything; None leaves it to math-verify. One that does not is wrong and no vote."""
         return True
 
-    def vote(self, reference: str, answer: str, right: bool) -> str | None:
-        """An answer as it votes beside others of a problem; None where all right ones, being equal to the reference, are one vote."""
+    def vote(self, row: Mapping, answer: str, right: bool) -> str | None:
+        """An answer as it votes beside others of a problem, whose record is ``row``; None for a right one where all right are one vote.
+
+        They are where right means equal to the reference. Where it does not, a vote that merged them would know which are right.
+        """
         return None if right else answer
 
     def rule(self, name: str, problem: str, text: str) -> float:

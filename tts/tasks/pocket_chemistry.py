@@ -9,22 +9,19 @@ factor.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from math import gcd, lcm
 from os.path import commonprefix
 
 from tts.tasks.base import Task
-from tts.tasks.pocket_problems import HELD_OUT
-from tts.tasks.problems import ProblemError, check_drawn
+from tts.tasks.pocket_problems import first_problems, split_of
+from tts.tasks.problems import check_drawn
 
-COUNTS = {"pocket-chemistry": 4, "pocket-chemistry-hard": 5}
-"""How many compounds the problems of each set have."""
 LARGEST = {3: range(2, 13), 4: range(3, 13), 5: range(4, 21)}
 """What the largest coefficient of a problem of so many compounds may be."""
 LONGEST = 25  # characters of a problem, but for the question mark
@@ -81,10 +78,8 @@ def null_vector(formulae: Sequence[str]) -> list[int] | None:
     return [factor // gcd(*factors) for factor in factors] if all(factors) else None
 
 
-def split_of(formulae: Sequence[str]) -> str:
-    """Follows from the compounds alone, so that no held-out problem can be trained on in another order: one in 16 for each of these."""
-    bucket = int.from_bytes(hashlib.sha256("+".join(sorted(formulae)).encode()).digest()[:4], "big") % 16
-    return HELD_OUT[bucket] if bucket < len(HELD_OUT) else "train"
+def _compounds(formulae: Sequence[str]) -> str:
+    return "+".join(sorted(formulae))
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ class Equation:
 
     @property
     def split(self) -> str:
-        return split_of(self.left + self.right)
+        return split_of(_compounds(self.left + self.right))  # in whatever order: they are one problem
 
     @cached_property
     def coefficients(self) -> dict[str, int]:
@@ -198,8 +193,11 @@ def _generated(elements: frozenset[str], rng: random.Random) -> str:
     return "".join(element + (str(number) if (number := rng.choice(_SUBSCRIPTS)) > 1 else "") for element in chosen)
 
 
-def draw(count: int, rng: random.Random, split: str) -> Equation:
-    """A split's equation of ``count`` compounds over the elements of two or three common ones; some are common, the others generated."""
+def draw(count: int, rng: random.Random, split: str = "") -> Equation:
+    """An equation, of one split where it is given, of ``count`` compounds over the elements of two or three common ones.
+
+    Some of the compounds are common, the others generated.
+    """
     while True:
         elements = frozenset().union(*(atoms(rng.choice(COMMON)) for _ in range(rng.choice((2, 2, 3)))))
         fewer = rng.random() < 0.7  # so many elements as compounds balance only where some go together, as in common compounds
@@ -207,7 +205,7 @@ def draw(count: int, rng: random.Random, split: str) -> Equation:
             continue
         share = rng.choice((0, 0.3, 0.6, 0.9)) if fewer else 1
         formulae = [rng.choice(_common(elements)) if rng.random() < share else _generated(elements, rng) for _ in range(count)]
-        if len("+".join(formulae)) > LONGEST or split_of(formulae) != split:
+        if len("+".join(formulae)) > LONGEST or split not in ("", split_of(_compounds(formulae))):
             continue
         factors = null_vector(formulae)
         if factors is None or max(map(abs, factors)) not in LARGEST[count]:
@@ -218,15 +216,7 @@ def draw(count: int, rng: random.Random, split: str) -> Equation:
             return Equation(left, right)
 
 
-@cache
-def held_out(name: str, split: str, count: int) -> tuple[Equation, ...]:
-    """The first ``count`` distinct problems of a set's split; raises ``KeyError`` where there is no such set."""
-    rng = random.Random(f"{split} of {name}")
-    drawn: dict[frozenset[str], Equation] = {}
-    while len(drawn) < count:
-        equation = draw(COUNTS[name], rng, split)
-        drawn.setdefault(frozenset(equation.coefficients), equation)
-    return tuple(drawn.values())
+SETS = {"pocket-chemistry": partial(draw, 4), "pocket-chemistry-hard": partial(draw, 5)}
 
 
 def training_problems(seed: int) -> Iterator[Equation]:
@@ -257,7 +247,7 @@ class PocketChemistry(Task):
     """The answer of a solution is the balanced equation, so votes are by coefficients; one only is right."""
 
     name = "pocket-chemistry"
-    sets = tuple(COUNTS)
+    sets = tuple(SETS)
     rules = ("atoms",)
     instruction = (
         "Balance the equation with the smallest whole coefficients. In each step choose a compound that was not chosen yet, and write it, "
@@ -268,9 +258,7 @@ class PocketChemistry(Task):
 
     def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
         check_drawn(name, count, split)
-        if split not in HELD_OUT:
-            raise ProblemError(f"{name} has no split {split!r}; choose from {', '.join(HELD_OUT)}")
-        equations = held_out(name, split, count or 200)
+        equations = first_problems(SETS[name], name, split, count or 200)
         return [{"problem": e.text, "answer": balanced(e.coefficients)} for e in equations], f"{name}-{split}"
 
     def answer(self, text: str) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import accumulate
@@ -259,6 +259,9 @@ class PocketCode(Task):
 
     def readable(self, answer: str) -> bool:
         return all(name in FUNCTIONS for name in program_of(answer))
+
+    def vote(self, row: Mapping, answer: str, right: bool) -> str:
+        return answer
 
     def rule(self, name: str, problem: str, text: str) -> float:
         answer = self.answer(text)

@@ -6,7 +6,7 @@ told, and perhaps ``tolerance``, a share of the answer (0.05 unless given). The 
 
 import math
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -194,8 +194,8 @@ class Quantity(Maths):
         tolerance = float(within.rstrip(" %")) / 100 if within else TOLERANCE
         return unit.dimensions == wanted.dimensions and math.isclose(value, gold.value, rel_tol=max(tolerance, 1e-9))
 
-    def vote(self, reference: str, answer: str, right: bool) -> str:
-        given, text = _read(_plain(answer)), _plain(reference).partition(" within ")[0]
+    def vote(self, row: Mapping, answer: str, right: bool) -> str:
+        given, text = _read(_plain(answer)), _plain(row["answer"]).partition(" within ")[0]
         if given is None or given.unit or not (number := _number(text)):
             return answer
         return f"{_plain(answer)} {text[number.end() :]}"
