@@ -212,7 +212,7 @@ def test_the_report_keeps_notebooks_of_earlier_runs(smoke, tmp_path):
     assert findings in smoke[2].stdout and "DVTS is right more often than Best-of-N?" in findings
     lost = figures / "notebooks" / "05_compute_optimal.ipynb"
     lost.write_text("{")  # a kill left it
-    done = in_process(command_line("run", "10_train_pocket", "--preset", "smoke", "-p", f"figures={figures}"))
+    done = in_process(command_line("run", "10_train_pocket", "--preset", "smoke", *smoke[1], "-p", f"figures={figures}"))
     assert "DVTS is right more often" not in done.out and (figures / "findings-00_quickstart.txt").exists(), "only what ran is printed"
     page = (figures / "report.html").read_text()
     assert done.code == 0, done.err

@@ -72,7 +72,7 @@ def _somewhere(arguments: list[str], places: Path) -> list[str]:
     if arguments[0] not in ("run", "outcomes"):
         return arguments
     given = " ".join(arguments)
-    more = [f"{name}={places / name}" for name in ("store", "figures") if f"{name}=" not in given and "10_train" not in given]
+    more = [f"{name}={places / name}" for name in ("store", "figures") if f"{name}=" not in given]
     return [*arguments, *(part for place in more for part in ("-p", place))]
 
 
