@@ -28,7 +28,7 @@ from tts.tasks.pocket_chemistry import (
     solve,
 )
 from tts.tasks.pocket_problems import first_problems
-from tts.tasks.problems import ProblemError, problem_rows
+from tts.tasks.problems import ProblemError, checked_row, problem_rows
 from tts.training.pocket.corpora import ROW, VOCABULARY, policy_sequences
 from tts.training.pocket.domains import DOMAINS
 
@@ -234,3 +234,10 @@ def test_training_texts_are_of_the_split_and_the_tokenizer_and_fit_a_row():
 def test_what_cannot_be_balanced_is_refused(text, why):
     with pytest.raises(ValueError, match=why):
         parse(text)
+
+
+@pytest.mark.parametrize("answer", ["C3H8 + O2 -> CO2 + H2O", "2C3H8+10O2=6CO2+8H2O", "1, 5, 3, 4"])
+def test_an_unbalanced_reference_is_refused(answer):
+    with pytest.raises(ProblemError, match=r"line 7: the answer .* is not the balanced equation, which is C3H8\+5O2=3CO2\+4H2O"):
+        checked_row({"problem": PROPANE.text, "answer": answer}, "line 7", POCKET_CHEMISTRY)
+    assert checked_row({"problem": PROPANE.text, "answer": "C3H8 + 5O2 -> 4H2O + 3CO2"}, "line 7", POCKET_CHEMISTRY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import random
 import re
@@ -15,11 +14,19 @@ from tts.analysis.grades import of_row
 from tts.tasks.grading import Grader
 from tts.tasks.pocket_problems import first_problems
 from tts.tasks.pocket_puzzles import POCKET_PUZZLES, SETS, Puzzle, can_reach, draw, expression, first_error, moves, parse, solve
-from tts.tasks.problems import ProblemError, problem_rows
+from tts.tasks.problems import ProblemError, checked_row, problem_rows
 from tts.training.pocket.domains import DOMAINS
 
 PUZZLE = Puzzle((3, 7, 12, 18), 75)
 SOLVED = ["12-7=5;3,5,18", "18-3=15;5,15", "15*5=75"]
+
+
+def worked_out(text):
+    """The value of an expression with all its brackets, from the inside out."""
+    while match := re.search(r"\((-?\d+)([-+*])(-?\d+)\)", text):
+        a, b = int(match[1]), int(match[3])
+        text = text.replace(match[0], str({"+": a + b, "-": a - b, "*": a * b}[match[2]]), 1)
+    return int(text)
 
 
 def brute(numbers):
@@ -100,7 +107,7 @@ def test_solutions_are_right_and_spoiled_ones_as_the_checker_says():
             steps = solve(puzzle, rng)
             assert first_error(puzzle, steps) is None and (reference := expression(steps))
             assert Counter(map(int, re.findall(r"\d+", reference))) == Counter(puzzle.numbers)
-            assert eval(compile(ast.parse(reference, mode="eval"), "", "eval")) == puzzle.target
+            assert worked_out(reference) == puzzle.target
             spoiled = solve(puzzle, rng, rng.randrange(len(steps)))
             answer = POCKET_PUZZLES.answer("\n\n".join(spoiled))
             assert (answer is not None and POCKET_PUZZLES.right(reference, answer)) == (first_error(puzzle, spoiled) is None), spoiled
@@ -109,7 +116,7 @@ def test_solutions_are_right_and_spoiled_ones_as_the_checker_says():
 def test_every_move_is_one_operation():
     for equation, left in moves((2, 2, 50)):
         a, op, b = re.fullmatch(r"(\d+)(.)(\d+)=\d+", equation).groups()
-        assert eval(f"{a}{op}{b}") == int(equation.split("=")[1]) and len(left) == 2
+        assert worked_out(f"({a}{op}{b})") == int(equation.split("=")[1]) and len(left) == 2
     assert dict(moves((60, 60))) == {} and list(dict(moves((3, 5)))) == ["5+3=8", "3+5=8", "5-3=2", "5*3=15", "3*5=15"]
 
 
@@ -134,3 +141,9 @@ def test_splits_never_meet_and_lists_grow_at_the_end():
 def test_what_is_no_puzzle_is_refused(text):
     with pytest.raises(ValueError, match="not a number puzzle"):
         parse(text)
+
+
+@pytest.mark.parametrize("answer", ["((12-7)*3)*(18-3)", "75", "abc", "(12-7)*(18-3))", "f(3,7,12,18)"])
+def test_a_wrong_reference_is_refused(answer):
+    with pytest.raises(ProblemError, match="line 7: the answer .* must make 75 of 3, 7, 12, 18, each used once"):
+        checked_row({"problem": PUZZLE.text, "answer": answer}, "line 7", POCKET_PUZZLES)

@@ -16,7 +16,7 @@ from tts.training.loop import Schedule, TrainingError, train
 from tts.training.pocket import cards
 from tts.training.pocket.build import corpus_batches, language_model_loss, new_policy, train_model
 from tts.training.pocket.corpora import pack, policy_sequences
-from tts.training.pocket.recipes import FAMILY, POLICIES, PRMS, ROWS_PER_BATCH, PolicyRecipe
+from tts.training.pocket.recipes import FURTHER, POLICIES, PRMS, ROWS_PER_BATCH, PolicyRecipe, family
 
 TINY = PolicyRecipe(width=16, layers=1, heads=1, inner=16)
 
@@ -95,10 +95,11 @@ def test_an_unknown_model_is_refused_by_name(monkeypatch):
 
 
 def test_the_family_is_ordered_by_size_and_no_prm_is_better_informed_than_it_says():
-    sizes = [sum(p.numel() for p in new_policy(POLICIES[name]).parameters()) for name in FAMILY]
-    assert sizes == sorted(sizes) and sizes[-1] >= 100 * sizes[0]
+    for domain in ("arithmetic", *FURTHER):
+        sizes = [sum(p.numel() for p in new_policy(POLICIES[name]).parameters()) for name in family(domain)]
+        assert sizes == sorted(sizes) and sizes[-1] >= 100 * sizes[0]
     for recipe in PRMS.values():
-        assert {recipe.start, *recipe.samples_from} <= set(FAMILY)
+        assert {recipe.start, *recipe.samples_from} <= set(family(recipe.domain))
 
 
 def test_three_training_solutions_of_one_problem():

@@ -261,6 +261,11 @@ class PocketChemistry(Task):
         equations = first_problems(SETS[name], name, split, count or 200)
         return [{"problem": e.text, "answer": balanced(e.coefficients)} for e in equations], f"{name}-{split}"
 
+    def prepared(self, row: dict, seed: int) -> dict:
+        if self.normal(row["answer"]) != (right := balanced(parse(row["problem"]).coefficients)):
+            raise ValueError(f"the answer {row['answer']!r:.80} is not the balanced equation, which is {right}")
+        return row
+
     def answer(self, text: str) -> str | None:
         coefficients = stated(self.split(text))
         return balanced(coefficients) if coefficients else None

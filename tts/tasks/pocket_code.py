@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import accumulate
@@ -243,6 +244,13 @@ class PocketCode(Task):
         check_drawn(name, count, split)
         problems = first_problems(SETS[name], name, split, count or 200)
         return [{"problem": p.text, "answer": hidden(p).text} for p in problems], f"{name}-{split}"
+
+    def prepared(self, row: dict, seed: int) -> dict:
+        parse(row["problem"])
+        with suppress(ValueError):
+            parse(row["answer"])
+            return row
+        raise ValueError(f"the answer must be hidden tests, written as a problem is, say '2:7,2>4,14?'; given {row['answer']!r:.80}")
 
     def answer(self, text: str) -> str | None:
         names = [_name(step) for step in self.split(text)]

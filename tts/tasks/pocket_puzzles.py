@@ -16,6 +16,7 @@ from functools import cache, partial, reduce
 from itertools import combinations
 from operator import or_
 from os.path import commonprefix
+from typing import Any
 
 from tts.tasks.base import Task
 from tts.tasks.pocket_problems import apply, first_problems, split_of
@@ -174,11 +175,18 @@ class PocketPuzzles(Task):
         puzzles = first_problems(SETS[name], name, split, count or 200)
         return [{"problem": p.text, "answer": str(expression(solve(p, random.Random(p.text))))} for p in puzzles], f"{name}-{split}"
 
+    def prepared(self, row: dict, seed: int) -> dict:
+        puzzle = parse(row["problem"])
+        if _parts(row["answer"]) != (Counter(map(str, puzzle.numbers)), puzzle.target):
+            made = f"{puzzle.target} of {', '.join(map(str, puzzle.numbers))}, each used once"
+            raise ValueError(f"the answer {row['answer']!r:.80} must make {made}, as ((12-7)*3)+60 with whole numbers, + - * and brackets")
+        return row
+
     def answer(self, text: str) -> str | None:
         return expression(self.split(text))
 
     def right(self, reference: str, answer: str) -> bool:
-        return _parts(reference) == _parts(answer)
+        return (parts := _parts(reference)) is not None and parts == _parts(answer)
 
     def vote(self, row: Mapping, answer: str, right: bool) -> str:
         return answer
@@ -191,16 +199,19 @@ class PocketPuzzles(Task):
         return len(steps) if error is None else error[0]
 
 
-def _parts(text: str) -> tuple[Counter, int]:
-    """The numbers of an expression, and its value."""
-    tree = ast.parse(text, mode="eval")
+def _parts(text: str) -> tuple[Counter[str], int] | None:
+    """The numbers of an expression, and its value; None where it is none."""
+    try:
+        return Counter(re.findall(r"\d+", text)), _value(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, KeyError, AttributeError, RecursionError, MemoryError):
+        return None
 
-    def value(node: ast.expr) -> int:
-        if isinstance(node, ast.BinOp):
-            return apply({ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}[type(node.op)], value(node.left), value(node.right))
-        return node.value
 
-    return Counter(re.findall(r"\d+", text)), value(tree.body)
+def _value(node: Any) -> int:
+    """Of a number or an operation on two values; of any other node it raises one of the errors above."""
+    if isinstance(node, ast.BinOp):
+        return apply({ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}[type(node.op)], _value(node.left), _value(node.right))
+    return int(node.value)
 
 
 def _step(equation: str, left: State) -> str:
