@@ -39,7 +39,9 @@ def telling(prm: str, name: str, kept: Path | None = None) -> float:
     """
     solutions = labelled.read("test", name)
     [scores] = labelled.step_scores(prm, solutions, kept=kept)
-    return stats.auc(aggregates(scores, "product"), np.array([s.first_error < 0 for s in solutions]))
+    found = stats.auc(aggregates(scores, "product"), np.array([s.first_error < 0 for s in solutions]))
+    assert found is not None, "every set has right ones and wrong ones"
+    return found
 
 
 def pairs(scope: Scope, method: str = "") -> pd.DataFrame:
@@ -93,15 +95,14 @@ def by_verifier(scopes: Mapping[str, Scope | None], kept: Path | None = None) ->
     """
     rows = []
     for domain, scope in scopes.items():
-        task = task_of(scope.problem_sets[0]).name if scope else ""
-        if task not in labelled.own():
+        if not scope or (task := task_of(scope.problem_sets[0]).name) not in labelled.own():
             continue
         here = scope.on(scope.problem_sets[0])
         rows.append({"domain": domain, "verifier": NONE} | reach(scope, "majority"))
         for prm in scope.prms:
             base = costs.solver_of(prm)
             row = {"domain": domain, "verifier": prm, "parameters": costs.shape_of(prm).parameters, "AUC": telling(prm, task, kept)}
-            if base in scope.policies:
+            if base and base in scope.policies:
                 row |= {
                     "made from": base,
                     "alone": (alone := here.values(base, "cot").mean()),

@@ -104,7 +104,8 @@ def solve(puzzle: Puzzle, rng: random.Random, wrong_at: int | None = None) -> li
 
     The last step of one that went wrong says that it gives the target, as policies do; where no operation is left, it ends early.
     """
-    state, steps = puzzle.numbers, []
+    state = puzzle.numbers
+    steps: list[str] = []
     while len(state) > 1:
         wrong = wrong_at is not None and len(steps) >= wrong_at
         options = {e: left for e, left in moves(state) if wrong or can_reach(left, puzzle.target)}
