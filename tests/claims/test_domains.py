@@ -62,7 +62,7 @@ def test_domains_are_scopes_with_labelled_solutions(monkeypatch):
     evidence = [Typed(values(60, 20) | values(10, 20, WEAK), 100, "pocket-main")]
     here = scope({}, 100, problem_sets=["pocket-main"], prms=[WEAK, GOOD], evidence=evidence)
     table = domains.by_verifier({"arithmetic": here, "missing": None, "other": scope({}, 100)}).set_index("verifier")
-    assert list(table.index) == [domains.NONE, WEAK, GOOD] and set(table["domain"]) == {"arithmetic"}
+    assert list(table.index) == [domains.NONE, WEAK, GOOD] and set(table["count"]) == {100} and set(table["domain"]) == {"arithmetic"}
     assert table["decided"].tolist() == [0, 0, 1] and np.isnan(table.loc[WEAK, "times"]) and table.loc[GOOD, "large"] == LARGE
     assert table["made from"].isna().all(), "neither base model is a policy of this scope"
     base = scope({("policy-216k", None, "cot"): right(50)}, 100, policies=["policy-216k"], prms=[GOOD], problem_sets=["pocket-main"])
@@ -81,7 +81,9 @@ class OneMore(Typed):
 
 def test_a_released_pair_has_its_ratio_and_no_costs():
     row = domains.real().iloc[0]
-    assert row["times"] == pytest.approx(175 / 6) and row["decided"] == 1 and np.isnan(row["AUC"]) and row["low"] > 0
+    assert (
+        row["times"] == pytest.approx(175 / 6) and row["count"] == 1319 and row["decided"] == 1 and np.isnan(row["AUC"]) and row["low"] > 0
+    )
 
 
 def test_claims_stand_side_by_side_where_two_domains_test_them():

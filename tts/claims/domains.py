@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from tts.analysis import committed, costs, flops, stats
+from tts.claims import released
 from tts.claims.comparisons import CLAIMS
 from tts.claims.finding import Finding
-from tts.claims.released import gsm8k
 from tts.claims.scope import NotTested, Scope
 from tts.claims.wording import formatted
 from tts.generate import labelled
@@ -28,7 +28,22 @@ from tts.tasks import task_of
 from tts.tasks.selection import aggregates
 
 DIAL, NONE = "verifier dial", "none (majority voting)"
-COLUMNS = ["domain", "verifier", "parameters", "AUC", "made from", "alone", "gap", "pairs", "decided", "small", "large", "times"]
+COLUMNS = [
+    "domain",
+    "verifier",
+    "problems",
+    "count",
+    "parameters",
+    "AUC",
+    "made from",
+    "alone",
+    "gap",
+    "pairs",
+    "decided",
+    "small",
+    "large",
+    "times",
+]
 COLUMNS += ["TTS", "CoT", "difference", "low", "high", *CLAIMS]
 
 
@@ -98,10 +113,11 @@ def by_verifier(scopes: Mapping[str, Scope | None], kept: Path | None = None) ->
         if not scope or (task := task_of(scope.problem_sets[0]).name) not in labelled.own():
             continue
         here = scope.on(scope.problem_sets[0])
-        rows.append({"domain": domain, "verifier": NONE} | reach(scope, "majority"))
+        common = {"domain": domain, "problems": scope.problem_sets[0], "count": here.problems}
+        rows.append(common | {"verifier": NONE} | reach(scope, "majority"))
         for prm in scope.prms:
             base = costs.solver_of(prm)
-            row = {"domain": domain, "verifier": prm, "parameters": costs.shape_of(prm).parameters, "AUC": telling(prm, task, kept)}
+            row = common | {"verifier": prm, "parameters": costs.shape_of(prm).parameters, "AUC": telling(prm, task, kept)}
             if base and base in scope.policies:
                 row |= {
                     "made from": base,
@@ -128,9 +144,10 @@ def real(systems: Sequence[tuple[str, str]] = (("6B with verifier", "175B"),)) -
     """Released pairs of GSM8K in the columns of :func:`by_verifier`; how well their verifiers tell, and what they cost, is not known."""
     rows = []
     for small, large in systems:
-        found = gsm8k(small, large)
+        found = released.gsm8k(small, large)
         times = float(large.split("B")[0]) / float(small.split("B")[0])
         sides = {"domain": "GSM8K (released)", "verifier": "fine-tuned verifier", "small": small, "large": large, "pairs": 1}
+        sides |= {"problems": "GSM8K", "count": int(released.table("gsm8k")["problems"].sum())}
         rows.append(sides | {"times": times, "decided": int(found.low > 0)} | found.columns("difference"))
     return pd.DataFrame(rows, columns=COLUMNS)
 

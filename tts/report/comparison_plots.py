@@ -217,7 +217,7 @@ def ledger(table: pd.DataFrame) -> Figure:
     for row in table[table["scope"].isin(scopes)].to_dict("records"):
         x, y = scopes.index(row["scope"]), claims.index(row["claim"])
         ax.add_patch(Rectangle((x - 0.49, y - 0.47), 0.98, 0.94, color=VERDICT_FIELDS[row["verdict"]], linewidth=0))
-        contrast, _, interval = wording.formatted(row).replace("-", "−").replace(" %,", ",").partition(" [")
+        contrast, _, interval = wording.formatted(row).replace("-", "−").replace(" %,", ",").replace(" times", "×").partition(" [")
         contrast += f" ({row['above']:.0f}/{row['rules']:.0f})" if row.get("rules", 0) > 0 else ""
         apart = (row["low"] > row.get("margin", 0)) | (row["high"] < row.get("margin", 0)) and row["verdict"] == "undecided"
         ax.text(x, y, contrast, ha="center", va="bottom" if interval else "center", fontsize=points(STATEMENT_SIZE), label=CELL)
@@ -314,7 +314,7 @@ def reach(rows: pd.DataFrame) -> Figure:
     A hollow mark stands on the line where no larger policy is decidedly passed; a dotted line is a ratio without a verifier, or with one
     that is not known.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(2 * COLUMN + GAP, points(0.32) * 8), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(2 * COLUMN + GAP, 2.6), sharey=True)
     looks: dict[str, Line2D] = {}
     for number, (domain, of) in enumerate(rows.groupby("domain", sort=False)):
         look: dict[str, Any] = {"color": f"C{number}", "marker": "os^vDP"[number % 6], "linestyle": "none", "markersize": 5}
@@ -326,9 +326,10 @@ def reach(rows: pd.DataFrame) -> Figure:
             for times in of.loc[of["AUC"].isna(), "times"].dropna():
                 ax.axhline(times, color=f"C{number}", linestyle=":", linewidth=1.2)
         for row in of.dropna(subset=["AUC", "times"]).nlargest(1, "times").to_dict("records"):
-            told, at = f"{short(row['small'])} over {short(row['large'])}", (row["AUC"], row["times"])
+            small, large = (short(row[size]).rpartition("-")[2] for size in ("small", "large"))
+            told, at = f"{small} over {large}", (row["AUC"], row["times"])
             axes[0].annotate(told, at, (0, 5), textcoords="offset points", ha="right", fontsize=points(6))
-    for ax, label in zip(axes, ("AUC of right against wrong solutions", "gap: AUC over accuracy of the policy it is made from")):
+    for ax, label in zip(axes, ("AUC of right against wrong solutions", "gap: AUC over the base policy's accuracy")):
         ax.axhline(1, color="0.3", linewidth=0.8, zorder=1)
         ax.set(xlabel=label, yscale="log")
         ax.yaxis.set_major_formatter(lambda value, _: "none" if value == 1 else f"{value:g}×")
@@ -336,6 +337,7 @@ def reach(rows: pd.DataFrame) -> Figure:
     axes[1].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes[1].xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
     axes[0].set_ylabel("largest decided ratio of sizes")
+    axes[0].margins(y=0.12)
     looks["hollow: no larger policy is decidedly passed"] = Line2D(
         [], [], color="0.3", marker="o", markerfacecolor="white", linestyle="none"
     )
