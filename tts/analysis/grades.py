@@ -51,9 +51,11 @@ def of_row(row: dict, grader: Grader) -> Grades:
     found = [answer_of(tuple(t["steps"])) if t["status"] == "finished" else (None, "truncated") for t in row["trajectories"]]
     judged = cache(lambda answer: grader.right(row["answer"], answer))
     correct = [judged(answer) for answer, _ in found]
-    wrong = groups([None if right else answer for (answer, _), right in zip(found, correct)], grader)
+    apart = [right and task.one_right for right in correct]
+    votes = [None if answer is None or alone else task.ballot(row["problem"], answer) for (answer, _), alone in zip(found, apart)]
+    wrong = groups(votes, grader)
     order: dict[int, int] = {}  # numbers by first appearance; -2 stands for the right ones
-    numbers = [-1 if n == -1 else order.setdefault(n, len(order)) for n in (-2 if c else n for n, c in zip(wrong, correct))]
+    numbers = [-1 if n == -1 else order.setdefault(n, len(order)) for n in (-2 if alone else n for n, alone in zip(wrong, apart))]
 
     def status(number: int, answer: str | None, way: str) -> str:
         if answer is None:
@@ -68,9 +70,9 @@ def of_row(row: dict, grader: Grader) -> Grades:
 class Judges(AbstractContextManager):
     """Grades rows side by side, by default one a core and eight at most at once: each judge takes some hundred megabytes."""
 
-    def __init__(self, count: int | None = None):
+    def __init__(self, count: int | None = None, programs: bool = False):
         self._stop = threading.Event()
-        self._judges = [Judge(stop=self._stop) for _ in range(count or min(8, os.cpu_count() or 1))]
+        self._judges = [Judge(stop=self._stop, programs=programs) for _ in range(count or min(8, os.cpu_count() or 1))]
         self.verdicts = cache(lambda folder: Verdicts(folder / VERDICTS))
         self._graders = cache(lambda task, kept: [Grader(task, judge=judge, verdicts=kept) for judge in self._judges])
 
@@ -124,7 +126,7 @@ def keep(store: Store, grids: Iterable[Grid]) -> int:
         for run, name in product(map(store.run, grid.specs()), grid.problems):
             chunks |= {(run.key, fingerprint(chunk), grid.task): (run, chunk, grid.task) for chunk in grid.chunks(name)}
     graded = 0
-    with Judges() as judges:
+    with Judges(programs=True) as judges:
         verdicts = judges.verdicts(store.folder)
         missing = [asked for asked in chunks.values() if (note := _note(*asked)) and not verdicts.holds(asked[2], note)]
         for asked in tqdm(missing, desc="grading", unit="chunk", delay=1):

@@ -45,22 +45,24 @@ def best_of_n_accuracy(correct: np.ndarray, scores: np.ndarray, groups: np.ndarr
 def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, n: int, draws: int = 100, seed: int = 0) -> float:
     """Expected accuracy of a vote over subsets of ``n`` samples: exact for ``n = N``, else by seeded draws of subsets.
 
-    The weights are the samples' votes, ones for a majority. A subset counts as the share of right answers among those that tie.
+    The weights are the samples' votes, ones for a majority. A subset counts as the share of right answers among those that tie, and an
+    answer as the share of right ones among its samples in the subset, should the vote not tell them apart.
     """
     total = _checked(len(correct), n)
     groups, correct, weights = np.asarray(groups), np.asarray(correct, bool), np.asarray(weights, float)
     if n == 1:
         return float((correct & (groups >= 0)).mean())
     member = (groups[:, None] == np.arange(groups.max(initial=-1) + 1)).astype(float)  # (samples, answers)
-    right_answer = correct @ member > 0
-    if not right_answer.any():
+    if not (correct @ member).any():
         return 0.0
     chosen = np.ones((1, total), bool) if n == total else _subsets(total, n, draws, seed)
     totals = (chosen * weights) @ member
-    totals[(chosen @ member) == 0] = -np.inf
+    votes = chosen @ member
+    totals[votes == 0] = -np.inf
     most = totals.max(1, keepdims=True)
     leading = totals >= most - 1e-12 * np.abs(most)  # sums of equal weights may differ in their last digits
-    share = (leading & right_answer).sum(1) / leading.sum(1)
+    right = ((chosen & correct) @ member) / np.maximum(votes, 1)
+    share = (leading * right).sum(1) / leading.sum(1)
     return float(np.where(np.isfinite(most[:, 0]), share, 0.0).mean())
 
 

@@ -7,7 +7,7 @@ from tts.common.names import listed
 from tts.tasks.base import Task, changed
 
 # A kind of problem is one file in this folder and one line here. Imported when first used.
-TASKS: dict[str, str | Task] = {"pocket": "tts.tasks.pocket:POCKET", "maths": "tts.tasks.maths:MATHS"}
+TASKS: dict[str, str | Task] = {"pocket": "tts.tasks.pocket:POCKET", "maths": "tts.tasks.maths:MATHS", "code": "tts.tasks.code:CODE"}
 DEFAULT = "maths"  # of files whose name does not say their task
 
 

@@ -4,6 +4,10 @@ import re
 from collections.abc import Hashable, Iterable, Sequence
 from copy import copy
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tts.tasks.judge import Judge
 
 
 class Task:
@@ -21,6 +25,9 @@ class Task:
     answer_mark = ""  # text that a step holds which gives an answer; "" where none tells
     longest = 500  # characters of the longest answer that is read
     aliases: dict[str, str] = {}  # other names that files have for the fields of a problem's record
+    one_right = (
+        True  # whether all right answers are one vote; not where wrong ones may be the same vote, as only hidden tests tell them apart
+    )
     fields: Sequence[str] = ()  # keys that a record may hold beside id, problem and answer
 
     def has(self, name: str) -> bool:
@@ -34,6 +41,10 @@ class Task:
         """
         raise NotImplementedError(f"the task {self.name} has no problem sets of its own; give a file as {self.name}:path/to/problems.jsonl")
 
+    def record(self, row: dict, where: str) -> dict:
+        """A row of a problem file as a record, made of one in another form; raises as :meth:`load`, saying ``where``."""
+        return row
+
     def instruction_for(self, family: str) -> str:
         """What a policy of a model family (of :data:`tts.tasks.prompts.STYLES`; "" for any other) is told."""
         return self.instruction
@@ -41,7 +52,11 @@ class Task:
     def split(self, text: str) -> tuple[str, ...]:
         """A solution's steps, blank ones left out."""
         boundary = r"\n\s*\n" if self.separator == "\n\n" else re.escape(self.separator)
-        return tuple(part.strip() for part in re.split(boundary, text) if part.strip())
+        return tuple(filter(None, map(self.step, re.split(boundary, text))))
+
+    def step(self, text: str) -> str:
+        """A step's text without the blanks around it that do not matter."""
+        return text.strip()
 
     def join(self, steps: Iterable[str]) -> str:
         return self.separator.join(steps)
@@ -58,12 +73,16 @@ class Task:
         """An answer without what never matters; answers of equal normal forms are the same. The methods below get these forms."""
         return answer.strip()
 
+    def ballot(self, problem: str, answer: str) -> str:
+        """What votes compare of an answer to a problem: the answer alone, or a text that holds more."""
+        return answer
+
     def value(self, answer: str) -> Hashable | None:
         """What alone tells whether two answers that have one are the same; None where :meth:`same` must be asked."""
         return answer
 
     def same(self, a: str, b: str) -> bool | None:
-        """Whether two answers are one in a vote; None leaves it to math-verify, in a process that is killed where it takes too long."""
+        """Whether two answers are one in a vote; None leaves it to :meth:`verdict`."""
         return a == b
 
     def right(self, reference: str, answer: str) -> bool | None:
@@ -71,8 +90,15 @@ class Task:
         return self.same(reference, answer)
 
     def readable(self, answer: str) -> bool | None:
-        """Whether an answer means anything; None leaves it to math-verify. One that does not is wrong and no vote."""
+        """Whether an answer means anything; None leaves it to :meth:`verdict`. One that does not is wrong and no vote."""
         return True
+
+    def verdict(self, judge: "Judge", first: str, second: str) -> bool | None:
+        """What the methods above leave open: math-verify's verdict, in a process that is killed where it takes too long.
+
+        ``first`` is the reference, or another answer; None where no verdict was to be had now. Verdicts are kept.
+        """
+        return judge.verdict(first, second)
 
     def check_steps(self, problem: str, steps: Sequence[str]) -> int | None:
         """The number of the first wrong step, from 0; the number of steps where none is; None where no exact checker tells."""

@@ -85,7 +85,7 @@ class Maths(Task):
     def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
         published, _, copy = name.partition(":")
         if published in PUBLISHED:
-            return _half(published, read(Path(copy) if copy else _fetch(published), self), split), published
+            return half(published, read(Path(copy) if copy else fetch(published, PUBLISHED[published]), self), split), published
         check_drawn(name, count, split)
         drawn = reasoning_gym_tasks(name, count or 200, split, seed)
         return [{"problem": one["question"], "answer": str(one["answer"])} for one in drawn], f"{name}-{split}-{seed}"
@@ -115,7 +115,7 @@ def absent(names: Iterable[str]) -> list[str]:
     return [name for name in names if name in PUBLISHED and not PUBLISHED[name].is_cached]
 
 
-def _half(name: str, rows: list[dict], split: str) -> list[dict]:
+def half(name: str, rows: list[dict], split: str) -> list[dict]:
     """The rows of a study's set that belong to a split, with ids made of their texts."""
     if split not in ("selection", "test", "all"):
         raise ProblemError(f"{name} has no {split} problems; choose selection, test or all")
@@ -123,9 +123,8 @@ def _half(name: str, rows: list[dict], split: str) -> list[dict]:
     return [row | {"id": f"{name}-{of.hex()[:12]}"} for row, of in zip(rows, hashes) if split in ("all", ("test", "selection")[of[0] % 2])]
 
 
-def _fetch(name: str) -> Path:
-    """The file of a study's set, from the local cache or else from the Hub."""
-    about = PUBLISHED[name]
+def fetch(name: str, about: Published) -> Path:
+    """The file of a published set, from the local cache or else from the Hub."""
     try:
         if not about.is_cached and (reason := hub.unreachable()):
             raise ConnectionError(f"the Hub cannot be reached ({reason})")

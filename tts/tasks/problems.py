@@ -95,7 +95,7 @@ def read(path: Path, task: Task) -> list[dict]:
     """A file's problems, each checked; raises :class:`ProblemError` where the file or one of its rows cannot be read."""
     if not path.exists() and ":" in str(path):
         raise ProblemError(f"no file {path}; the tasks that may stand before a colon are {', '.join(TASKS)}")
-    rows = [_checked_row(row, where, task) for where, row in records(path, "'problem' and 'answer'")]
+    rows = [_checked_row(task.record(row, where), where, task) for where, row in records(path, "'problem' and 'answer'")]
     if not rows:
         raise ProblemError(f"{path} holds no problems; expected JSON lines with 'problem' and 'answer'")
     return rows
