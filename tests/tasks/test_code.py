@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import os
 import pickle
@@ -10,12 +11,20 @@ import textwrap
 import threading
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from tts.analysis import stats
-from tts.analysis.grades import of_row
+from tts.analysis.grades import Judges, of_row
+from tts.policies.base import Told, child_of
+from tts.search.base import Candidate
+from tts.store.run_spec import Model, RunEngine, RunSpec, TaskKey
+from tts.store.store import Store
+from tts.study.cli import app
 from tts.tasks import code, sandbox, task_of
 from tts.tasks.code import CODE
 from tts.tasks.grading import Grader
@@ -24,6 +33,7 @@ from tts.tasks.problems import ProblemError, problem_rows
 from tts.tasks.sandbox import Limits, Outcome, run
 from tts.tasks.verdicts import Verdicts
 
+ROOT = Path(__file__).resolve().parents[2]
 PROMPT = '''from typing import List
 
 
@@ -200,7 +210,7 @@ def test_a_program_goes_on_from_the_prompt_or_stands_alone(problem):
 
 def test_public_tests_are_read_from_the_problem():
     assert code._public(PROMPT)["examples"] == [("larger([1, 5, 3], 2)", "[5, 3]"), ("larger([], 0)", "[]")]
-    told = ["f(1) ==> 2, f(2)", 'For example f((1, 2)) returns "a" (a text).', ">>> f(3) == 4", "f([]) ➞ nothing"]
+    told = ["f(1) ==> 2, f(2)", 'For example f((1, 2)) returns "a" (a text).', ">>> f(3) == 4", "f([]) ➞ nothing", "f(a) => 5"]
     told = 'def f(x):\n    """\n    ' + "\n    ".join(told) + '\n    """\n'
     assert code._public(told)["examples"] == [("f((1, 2))", '"a"'), ("f(3)", "4")]
     shown = "Write a function.\nassert tall([1, 2]) == {2}\nassert not tall([])"
@@ -239,6 +249,29 @@ def test_votes_go_by_behaviour_on_public_inputs_which_hidden_tests_do_not_touch(
     with Grader(CODE) as reader:
         shown = of_row(row, reader)
     assert not any(shown.correct) and set(shown.status) == {"judged uncertain"}, "what only reads results runs nothing"
+
+
+def test_show_and_export_read_verdicts_and_run_nothing(problem, tmp_path, monkeypatch):
+    spec = RunSpec("pool", Model("p", ""), None, 2, {"seed": 0}, RunEngine("transformers"), TaskKey("code", 1, "", None))
+    store, row = Store(tmp_path / "runs"), row_of(problem, [RIGHT, SAME_IN_PUBLIC])
+    counts = {"problem_id": problem["id"], "prompt": "", "prompt_tokens": 1, "policy_tokens": 2, "prm_tokens": 0}
+    solutions = [solution | {"tokens": 1} for solution in row["trajectories"]]
+    (run_ := store.open(spec)).write([problem], [row | counts | {"trajectories": solutions}], 1.0)
+    with Judges(programs=True) as judges:
+        judges.of_chunk(run_, [problem], CODE)
+    monkeypatch.setattr(sandbox, "run", lambda *given, **more: pytest.fail("a program was run"))
+    code._behaviour.cache_clear()
+    given = ["--store", str(store.folder)]
+    shown = CliRunner().invoke(app, ["show", spec.key[:6], *given], catch_exceptions=False).output
+    assert "samples: 2, 1 right; 2 answered" in shown and "    return [n for n in numbers if n >= bound]" in shown
+    done = CliRunner().invoke(app, ["export", str(tmp_path / "out.jsonl"), "--graded", *given], catch_exceptions=False)
+    [exported] = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert done.exit_code == 0 and [one["correct"] for one in exported["completions"]] == [True, False]
+
+
+def test_a_sampled_step_keeps_its_indentation():
+    child = child_of(Candidate("p", PROMPT), 0, Told((5,), "\n    bound += 1\n\n", "open", 1), whole=False, task=CODE)
+    assert child.steps == ("    bound += 1",)
 
 
 def test_a_vote_counts_as_the_share_of_right_programs_behind_it():
@@ -318,3 +351,14 @@ def test_published_sets_are_pinned():
     assert all(len(about.revision) == 40 and int(about.revision, 16) for about in code.PUBLISHED.values())
     with pytest.raises(ProblemError, match=r"cannot download mbpp\+ \(evalplus/mbppplus\).*give a local copy as mbpp\+:path"):
         problem_rows("mbpp+")
+
+
+def test_the_page_says_what_the_table_of_recorded_programs_says():
+    place = importlib.util.spec_from_file_location("programs", ROOT / "data" / "published" / "programs.py")
+    place.loader.exec_module(programs := importlib.util.module_from_spec(place))
+    table = pd.read_csv(programs.TABLE)
+    assert "".join(f"- {line}\n" for line in programs.told(table)) in programs.PAGE.read_text()
+    row = {"model": "m", "task": "t", "programs": 4, "right": 2, "public": 3, "public_right": 2, "public_tests": 1}
+    one = programs.accuracies(pd.DataFrame([row]), 2).iloc[0]
+    assert one["passed"] == pytest.approx(5 / 6), "one of six pairs holds no right one"
+    assert one["best"] == pytest.approx((1 + 2 * 0.5 + 2 * 1 + 0) / 6), "two right ones, each with the tied wrong one, with the other, none"

@@ -275,8 +275,8 @@ def _shown(problem: str, entry: str) -> list[tuple[str, str]]:
     found, lines = [], problem.splitlines()
     for line, after in zip(lines, [*lines[1:], ""]):
         call, source = line[line.find(f"{entry}(") :], line.partition(">>>")[2].strip()
-        ends = [end for end in _brackets(call) if _parsed(call[:end])] if f"{entry}(" in line else []
-        if ends and _parsed(source) and _literal(after.strip()):
+        ends = [end for end in _brackets(call) if _known(call[:end], entry)] if f"{entry}(" in line else []
+        if ends and _known(source, entry) and _literal(after.strip()):
             found.append((source, after.strip()))
         elif ends and (want := _WANT.match(call[ends[0] :])):
             ways = (want[1], want[1].rstrip(".,; "), want[1].split("  ")[0], want[1].split(" #")[0], want[1].split(" (")[0])
@@ -288,11 +288,13 @@ def _brackets(text: str) -> list[int]:
     return [place.end() for place in re.finditer(r"\)", text)]
 
 
-def _parsed(text: str) -> bool:
+def _known(text: str, entry: str) -> bool:
+    """Whether a text is an expression of nothing but values, the entry and Python's own functions: ``f(a)`` may stand for ``f("a")``."""
     try:
-        return bool(ast.parse(text, mode="eval"))
+        names = {node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name)}
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return False
+    return names <= {*dir(builtins), entry.partition("(")[0]}
 
 
 def _literal(text: str) -> bool:
