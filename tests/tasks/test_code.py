@@ -20,6 +20,8 @@ from typer.testing import CliRunner
 
 from tts.analysis import stats
 from tts.analysis.grades import Judges, of_row
+from tts.generate.grid import Grid
+from tts.generate.runner import fill
 from tts.policies.base import Told, child_of
 from tts.search.base import Candidate
 from tts.store.run_spec import Model, RunEngine, RunSpec, TaskKey
@@ -102,6 +104,7 @@ def test_what_cannot_be_sent_is_doubted_and_tests_that_call_nothing_are_not_pass
     assert run("def f(x):\n    return x", "f", tests="pass") == Outcome(False, "the tests do not call the program")
 
 
+@pytest.mark.slow
 def test_a_program_is_limited():
     few = Limits(seconds=1, memory_mb=256, processes=4, file_mb=1)
     assert "MemoryError" in run("def f():\n    return len(bytearray(1 << 29))", "f", tests="assert f() > 0", limits=few).said
@@ -141,11 +144,15 @@ def test_a_run_that_nobody_waits_for_ends():
         run("import time\ntime.sleep(999)", "f", tests="f()", stop=stop)
 
 
-def test_without_a_sandbox_nothing_runs_unless_told(monkeypatch, capfd):
+def test_without_a_sandbox_nothing_runs_unless_told(tiny_lm, tmp_path, monkeypatch, capfd):
     sandbox.protection.cache_clear()
     monkeypatch.setattr(sandbox, "_failure", lambda name: "not permitted")
     with pytest.raises(sandbox.SandboxError) as refused:
         run(RIGHT, "larger", tests="larger([], 0)")
+    path = file(tmp_path / "own.jsonl", ROW)
+    with pytest.raises(sandbox.SandboxError, match="no sandbox for programs works here"):
+        fill(Grid(problems={f"code:{path}": 1}, policies=[str(tiny_lm)], methods=["majority"]), Store(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists(), "refused before anything is sampled"
     assert str(refused.value) == (
         "no sandbox for programs works here (bubblewrap: not permitted; namespaces: not permitted); "
         "install bubblewrap, or set TTS_SANDBOX=none to run models' programs with limits of time, memory and sizes alone"
@@ -341,6 +348,8 @@ def test_problems_of_ones_own(tmp_path):
     for tests, message in [
         ("x ==", "line 1: the tests are no Python; give asserts"),
         ("assert 1 == 1", "line 1: the tests call no function"),
+        ('{"entry": "add"}', "line 1: expected 'problem' and 'answer' .asserts., or the columns of .*; TypeError"),
+        ("", "line 1: the tests call no function"),
     ]:
         with pytest.raises(ProblemError, match=message):
             problem_rows(f"code:{file(tmp_path / 'own.jsonl', row | {'answer': tests})}")

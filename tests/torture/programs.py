@@ -361,7 +361,7 @@ def campaign(folder: Path, seed: int) -> Tally:
     started, every = time.monotonic(), list(programs().items())
     random.Random(seed).shuffle(every)
     python = hashlib.sha256(Path(os.__file__).read_bytes()).digest()
-    slowest = ended = 0.0
+    slowest, ended = 0.0, 0
     with place(folder) as where:
         for name, program in every:
             outcome, took = judged(where, program)

@@ -52,7 +52,7 @@ def of_row(row: dict, grader: Grader) -> Grades:
     judged = cache(lambda answer: grader.right(row["answer"], answer))
     correct = [judged(answer) for answer, _ in found]
     apart = [right and task.one_right for right in correct]
-    votes = [None if answer is None or alone else task.ballot(row["problem"], answer) for (answer, _), alone in zip(found, apart)]
+    votes = [None if answer is None or alone else task.ballot(row.get("problem", ""), answer) for (answer, _), alone in zip(found, apart)]
     wrong = groups(votes, grader)
     order: dict[int, int] = {}  # numbers by first appearance; -2 stands for the right ones
     numbers = [-1 if n == -1 else order.setdefault(n, len(order)) for n in (-2 if alone else n for n, alone in zip(wrong, apart))]

@@ -45,6 +45,9 @@ class Task:
         """A row of a problem file as a record, made of one in another form; raises as :meth:`load`, saying ``where``."""
         return row
 
+    def check_ready(self) -> None:
+        """Raises where no solution could be graded on this machine; asked before any is sampled."""
+
     def instruction_for(self, family: str) -> str:
         """What a policy of a model family (of :data:`tts.tasks.prompts.STYLES`; "" for any other) is told."""
         return self.instruction

@@ -70,17 +70,25 @@ class Code(Task):
 
     def record(self, row: dict, where: str) -> dict:
         """A row with ``problem`` and ``answer``, made of one in the form of HumanEval, MBPP or LiveCodeBench; ``answer`` may be tests."""
-        given = {key: row.get(key) for key in ("prompt", "test", "entry_point", "test_list", "question_content", "answer")}
-        if given["question_content"]:
-            return row | _of_contest(row)
-        if given["test_list"] is not None:
-            return row | _of_mbpp(row, where)
-        if given["test"] and given["entry_point"]:
-            return row | {"problem": row["prompt"], "answer": _reference(row["entry_point"], row["prompt"], row["test"])}
-        if isinstance(given["answer"], str) and not given["answer"].startswith("{"):
-            prompt = _code(str(row.get("problem")))
-            return row | {"answer": _reference(given["entry_point"] or _called(given["answer"], where), prompt, given["answer"])}
-        return row
+        try:
+            if "question_content" in row:
+                return row | _of_contest(row)
+            if "test_list" in row:
+                return row | _of_mbpp(row, where)
+            if "test" in row:
+                return row | {"problem": row["prompt"], "answer": _reference(row["entry_point"], row["prompt"], row["test"])}
+            if (tests := str(row["answer"])).startswith("{"):
+                _reference(**json.loads(tests))
+                return row
+            return row | {"answer": _reference(row.get("entry_point") or _called(tests, where), _code(str(row["problem"])), tests)}
+        except ProblemError:
+            raise
+        except (KeyError, TypeError, ValueError, zlib.error) as error:
+            told = "expected 'problem' and 'answer' (asserts), or the columns of HumanEval, MBPP or LiveCodeBench"
+            raise ProblemError(f"{where}: {told}; {type(error).__name__}: {error}") from None
+
+    def check_ready(self) -> None:
+        sandbox.protection()
 
     # -- solutions -----------------------------------------------------------------------------------------------
 
