@@ -7,8 +7,10 @@ import importlib.util
 import json
 import os
 import pickle
+import signal
 import textwrap
 import threading
+import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from torture.processes import descendants
 from typer.testing import CliRunner
 
 from tts.analysis import stats
@@ -142,6 +145,20 @@ def test_a_run_that_nobody_waits_for_ends():
     threading.Timer(0.5, stop.set).start()
     with pytest.raises(Stopped):
         run("import time\ntime.sleep(999)", "f", tests="f()", stop=stop)
+
+
+def test_a_verdict_that_the_system_took_is_doubted():
+    def kill():
+        deadline = time.monotonic() + 20
+        while not (pids := [p for p in descendants(os.getpid()) if b"\0judge\0" in Path(f"/proc/{p}/cmdline").read_bytes()]):
+            assert time.monotonic() < deadline
+        time.sleep(0.5)
+        os.kill(pids[-1], signal.SIGKILL)
+
+    (killer := threading.Thread(target=kill)).start()
+    outcome = run("import time\ndef f(x):\n    time.sleep(30)\n    return x", "f", tests="assert f(1) == 1")
+    killer.join()
+    assert outcome == Outcome(None, "the tests' process ended before its verdict")
 
 
 def test_without_a_sandbox_nothing_runs_unless_told(tiny_lm, tmp_path, monkeypatch, capfd):

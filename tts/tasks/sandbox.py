@@ -33,6 +33,7 @@ TRANSIENT_USERS = range(61184, 65520)  # which no person has: what root's progra
 # Packages by their folder, without the .pth files and hooks that starting Python would read otherwise.
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
 _ENVIRONMENT |= {"PYTHONPATH": sysconfig.get_path("purelib")}
+_KILLED = (-signal.SIGKILL, 256 - signal.SIGKILL, 128 + signal.SIGKILL)  # exit codes of itself, of namespaces, of bubblewrap
 _READY, _INSIDE, _ASKING = b'"ready"', "/sandbox_process.py", threading.Lock()
 
 
@@ -86,7 +87,7 @@ def run(
                 ("solve", (to_program[0], to_tests[1]), 0),
                 ("judge", (to_tests[0], to_program[1]), theirs.fileno()),
             ):
-                stack.callback(_kill, _start(name, role, limits, ends, told))
+                stack.callback(_kill, process := _start(name, role, limits, ends, told))
         finally:
             theirs.close()
             for end in (*to_program, *to_tests):
@@ -99,9 +100,11 @@ def run(
             said = json.loads(_line(ours, deadline, stop) or b"{}")
         except (OSError, ValueError):
             said = {}
+        if not said and time.monotonic() < deadline:  # too much to compare, unless it was killed from outside, say for want of memory
+            lost = process.wait() in _KILLED
+            return Outcome(None if lost else False, "the tests' process ended before its verdict")
     if not said:
-        late = time.monotonic() > deadline
-        return Outcome(False, f"took longer than {6 * limits.seconds} s" if late else "the tests' process ended before its verdict")
+        return Outcome(False, f"took longer than {6 * limits.seconds} s")
     return Outcome(said["passed"], said["said"], tuple(said["values"]))
 
 
@@ -112,10 +115,14 @@ def _line(channel: socket.socket, deadline: float, stop: threading.Event | None)
         if stop and stop.is_set():
             raise Stopped
         channel.settimeout(1)
-        with suppress(TimeoutError):
+        try:
             if not (part := channel.recv(1 << 16)):
                 break
             line += part
+        except TimeoutError:
+            continue
+        except OSError:
+            break
     return line.strip()
 
 
