@@ -213,7 +213,7 @@ import os; os.mkdir('/tmp/a'); os.chroot('/tmp/a'); os.chdir('../../../..'); os.
     "connects to the world": "import socket; socket.create_connection(('1.1.1.1', 53), 2)",
     "sends packets": "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', PORT))",
     "fetches": "import urllib.request; urllib.request.urlopen('http://127.0.0.1:PORT/', timeout=2)",
-    "connects by a name": "import socket; socket.socket(socket.AF_UNIX).connect('\\0tts-victim')",
+    "connects by a name": "import socket; socket.socket(socket.AF_UNIX).connect('\\0tts-victim-VICTIM')",
     "opens raw sockets": """
 import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW); socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)""",
     "runs a shell": "import os; os.system('touch FOLDER/made; kill -9 VICTIM; rm -rf FOLDER')",
@@ -310,7 +310,7 @@ def place(folder: Path) -> Iterator[Place]:
     (folder / "canary").chmod(0o666)
     victim, calls = subprocess.Popen(["sleep", "99999"]), []
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as named:
-        named.bind("\0tts-victim")
+        named.bind(f"\0tts-victim-{victim.pid}")
         named.listen()
 
         def serve() -> None:
