@@ -10,6 +10,7 @@ import textwrap
 import tokenize
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
@@ -38,6 +39,7 @@ _DEFINES = re.compile(r"^(?:async def|def|class)\s+(\w+)", re.MULTILINE)
 _PROGRAM = re.compile(r"^(?:def |class |async def |import |from \w|@)", re.MULTILINE)
 _WANT = re.compile(r"[\s#]*(?:=+>?|->|➞|→|returns|should return|is|:)\s*(.+)")
 _CASE = re.compile(r"^Input:\n```\n(.*?)```\nOutput:\n```\n(.*?)```", re.MULTILINE | re.DOTALL)
+_UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 _VOTE = "problem and program: "
 _METHOD = re.compile(r">>> (Solution\(\)\.\w+)\(")
 
@@ -77,10 +79,12 @@ class Code(Task):
                 return row | {"problem": row["prompt"], "answer": _reference(row["entry_point"], row["prompt"], row["test"])}
             if (tests := row["answer"]).startswith("{"):
                 return row | {"answer": _reference(**json.loads(tests))}
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
+        except (LookupError, TypeError, ValueError, zlib.error) as error:
             told = "expected 'problem' and 'answer' (asserts), or the columns of HumanEval, MBPP or LiveCodeBench"
             raise ValueError(f"{told}; {type(error).__name__}: {error}") from None
-        return row | {"answer": _reference(row.get("entry_point") or _called(tests), _code(row["problem"]), tests)}
+        if not (entry := row.get("entry_point") or _called(tests)):
+            raise ValueError("the tests are no Python that calls a function; give asserts, as in 'assert add(1, 2) == 3', or 'entry_point'")
+        return row | {"answer": _reference(entry, _code(row["problem"]), tests)}
 
     def check_ready(self) -> None:
         sandbox.protection()
@@ -163,7 +167,7 @@ def _block(text: str) -> re.Match | None:
 def _begins(program: str, first: int) -> list[int]:
     """Numbers of the lines at which steps of a program begin, its own first line being ``first``; none inside of brackets and texts."""
     found, fresh, blank, decorated = [], True, False, False
-    try:
+    with suppress(tokenize.TokenError, SyntaxError):  # what cannot be read is one step with what stands before it
         for token in tokenize.generate_tokens(StringIO(program).readline):
             if token.type == tokenize.NEWLINE:
                 fresh = True
@@ -174,8 +178,6 @@ def _begins(program: str, first: int) -> list[int]:
                 if blank or (not token.start[1] and not goes_on):
                     found.append(first + token.start[0] - 1)
                 fresh, blank, decorated = False, False, token.string == "@"
-    except (tokenize.TokenError, SyntaxError):  # what cannot be read is one step with what stands before it
-        pass
     return found[1:]
 
 
@@ -184,10 +186,9 @@ def _reference(entry: str, prompt: str, tests: str, **more: object) -> str:
 
 
 def _parsed(text: str, mode: str = "exec") -> ast.AST | None:
-    try:
+    with suppress(*_UNREADABLE):
         return ast.parse(text, mode=mode)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+    return None
 
 
 def _code(text: str) -> str:
@@ -196,20 +197,20 @@ def _code(text: str) -> str:
 
 
 def _called(tests: str, defined: str = "") -> str:
-    """The function that tests call: the first of those a program defines, or which no module of Python's own has."""
-    calls = [node.func for node in ast.walk(_parsed(tests) or ast.Module()) if isinstance(node, ast.Call)]
-    known = _DEFINES.findall(defined)
-    for call in calls:
-        if isinstance(call, ast.Name) and (call.id in known if defined else call.id not in dir(builtins)):
-            return call.id
-    raise ValueError("the tests are no Python that calls a function; give asserts, as in 'assert add(1, 2) == 3', or 'entry_point'")
+    """The function that tests call: the first of those a program defines, or which Python itself has not; "" where there is none."""
+    tree, known = _parsed(tests), _DEFINES.findall(defined)
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)] if tree else []
+    names = [call.id for call in calls if isinstance(call, ast.Name)]
+    return next((name for name in names if (name in known if defined else name not in dir(builtins))), "")
 
 
 def _of_mbpp(row: dict) -> dict:
     shown = "\n".join([str(row.get("text") or row.get("prompt")), "Your function must pass this test:", *row["test_list"][:1]])
     asserts = "\n".join(row["test_list"])
     tests = row.get("test") or "\n".join([*row.get("test_imports", []), row.get("test_setup_code", ""), asserts])
-    return {"problem": shown, "answer": _reference(_called(asserts, row.get("code", "")), "", tests)}
+    if not (entry := _called(asserts, row.get("code", ""))):
+        raise ValueError("'test_list' calls no function")
+    return {"problem": shown, "answer": _reference(entry, "", tests)}
 
 
 def _of_contest(row: dict) -> dict:
@@ -222,13 +223,11 @@ def _of_contest(row: dict) -> dict:
         private = json.loads(next(str(held) for opcode, held, _ in parts if "UNICODE" in opcode.name))
     name = json.loads(row.get("metadata") or "{}").get("func_name")
     tests = [(one["input"], one["output"]) for one in (*public, *private)]
+    entry, kind, form = "", "cases", "Input:\n```\n{}\n```\nOutput:\n```\n{}\n```"
     if name:
-        entry, kind = f"Solution().{name}", "examples"
+        entry, kind, form = f"Solution().{name}", "examples", ">>> {}\n{}"
         calls = [", ".join(repr(json.loads(line)) for line in given.splitlines()) for given, _ in tests]
         tests = [(f"{entry}({call})", repr(json.loads(out))) for call, (_, out) in zip(calls, tests)]
-    else:
-        entry, kind = "", "cases"
-    form = ">>> {}\n{}" if name else "Input:\n```\n{}\n```\nOutput:\n```\n{}\n```"
     shown = [form.format(given.rstrip(), out.rstrip()) for given, out in tests[: len(public)]]
     hidden = base64.b64encode(zlib.compress(json.dumps({kind: tests}).encode())).decode()
     text = "\n\n".join(filter(None, [row["question_content"], row.get("starter_code"), *shown]))
@@ -240,13 +239,13 @@ def _public(problem: str) -> dict:
     """What :func:`sandbox.run` needs to know of the tests that a problem shows, of which there may be none."""
     if cases := _CASE.findall(problem):
         return {"entry": "", "prompt": _IMPORTS, "examples": [], "cases": cases}
-    prompt, asserts = _code(problem), list(filter(_parsed, re.findall(r"^assert .+", problem, re.MULTILINE)))
+    prompt, asserts = _code(problem), list(filter(_called, re.findall(r"^assert .+", problem, re.MULTILINE)))
     if prompt:
         entry = _DEFINES.findall(prompt)[-1]
     elif method := _METHOD.search(problem):
         entry, prompt = method[1], _IMPORTS
     else:
-        entry = _called("\n".join(asserts)) if asserts else ""
+        entry = _called("\n".join(asserts))
     examples = list(map(_of_assert, asserts)) or (list(dict.fromkeys(_shown(problem, entry))) if entry else [])
     return {"entry": entry, "prompt": prompt, "examples": examples, "cases": []}
 
@@ -283,8 +282,7 @@ def _known(text: str, entry: str) -> bool:
 
 
 def _literal(text: str) -> bool:
-    try:
+    with suppress(*_UNREADABLE):
         ast.literal_eval(text)
         return True
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return False
+    return False

@@ -227,9 +227,8 @@ def _run(job: dict, given: str) -> str:
     """What the program, as a script of its own process, writes to its standard output; ``RuntimeError`` where it ends with a status."""
     _write("in", given)
     _write("out", "")
-    child = os.fork()
-    if not child:
-        status = 1
+    status = 1
+    if not (child := os.fork()):
         try:
             os.dup2(os.open("in", os.O_RDONLY), 0)
             os.dup2(os.open("out", os.O_WRONLY), 1)
@@ -360,7 +359,7 @@ def main(role: str, limits: str, isolation: str, *asked: str) -> None:
     if role == "solve":
         solve(Lines(*ends))
     else:
-        judge(Lines(*ends), Lines(*map(int, asked), most=16 << 20))
+        judge(Lines(*ends), Lines(int(asked[0]), int(asked[1]), 16 << 20))
 
 
 if __name__ == "__main__":
