@@ -1,6 +1,6 @@
 # make reproduce | test | test-fast | test-browser | test-vllm | torture | site | lab | bench | lint | types (records mypy's errors) | clean
 # PYTHON= another interpreter (3.11 to 3.13); TORCH_INDEX= a wheel index for torch, say one with CPU builds only;
-# CHROMIUM= the browser of test-browser; PARTS= parts of torture (study search imports processes disks answers parameters damage folders notebooks).
+# CHROMIUM= the browser of test-browser; PARTS= parts of torture (study search imports processes disks answers parameters damage folders notebooks programs).
 # STUDY= the figures' folder of which site shows the executed notebooks; without them site runs the default study first.
 # test-vllm needs Linux, 4 GiB of disk, and an index with CPU builds of torch in pip's configuration or as TORCH_INDEX.
 PYTHON ?= python3

@@ -21,6 +21,8 @@ from tts.search import beam_search, dvts
 from tts.search.base import Candidate
 from tts.search.driver import Driver
 from tts.store.store import Store
+from tts.tasks import sandbox
+from tts.tasks.code import CODE
 from tts.tasks.maths import MATHS
 from tts.tasks.pocket_code import POCKET_CODE
 from tts.tasks.pocket_puzzles import POCKET_PUZZLES
@@ -99,6 +101,43 @@ def ruled():
     del tasks.TASKS["text"]
 
 
+def test_the_public_tests_of_programs_are_a_prm_of_whole_solutions(tiny_lm, tmp_path):
+    """Two rows as HumanEval has them: public tests take the one of four programs that gives their values, the first of equal scores."""
+    try:
+        sandbox.protection()
+    except sandbox.SandboxError as reason:
+        pytest.skip(str(reason))
+    prompts = {name: f'def {name}(x):\n    """ Gives x {told}.\n    >>> {name}(3)\n    {value}\n    """\n' for name, told, value in
+               (("twice", "times two", 6), ("square", "times x", 9))}  # fmt: skip
+    hidden = "def check(candidate):\n    assert candidate(5) == {}\n"
+    rows = [{"task_id": name, "prompt": prompts[name], "entry_point": name, "test": hidden.format(right)}
+            for name, right in (("twice", 10), ("square", 25))]  # fmt: skip
+    (file := tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"problems": {f"code:{file}": 2}, "policies": [str(tiny_lm)], "prms": [RULE], "samples": 4, "budgets": [4]}
+    with pytest.raises(ParameterError, match=r"scores whole solutions only; beam_search, dvts need.* the task code cannot check"):
+        grid_of(**given)
+    grid = Grid(**given, methods=["majority", "best_of_n"])
+    bodies = {"twice": ["x + 3", "x", "x - 1", "1 / 0"], "square": ["x", "x + x", "x * x", "x * x"]}
+    store, policy, [chunk] = Store(tmp_path / "runs"), str(tiny_lm), grid.chunks(f"code:{file}")
+    for spec, count in ((grid.spec("cot", policy), 1), (grid.spec("pool", policy, n=4), 4)):
+        made = []
+        for problem in chunk:
+            programs = [f"```python\ndef {problem['id']}(x):\n    return {body}\n```" for body in bodies[problem["id"]]]
+            solutions = [{"path": [n], "steps": list(CODE.split(text)), "scores": [], "status": "finished", "tokens": 5}
+                         for n, text in enumerate(programs[:count])]  # fmt: skip
+            counts = {"problem_id": problem["id"], "prompt_tokens": 7, "policy_tokens": 20, "prm_tokens": 0, "trajectories": solutions}
+            made.append(counts | {key: problem[key] for key in ("problem", "answer")})
+        store.open(spec).write(chunk, made, 1.0)
+    assert fill(grid, store) == 1
+    scored = store.run(grid.spec("scores", policy, RULE, 4)).read(chunk)
+    scores = {row["problem_id"]: [t["scores"][0] for t in row["trajectories"]] for row in scored}
+    assert scores == {"twice": [1, 0, 0, 0], "square": [0, 0, 1, 1]}
+    results = Results(grid, store)
+    majority, best = (results.accuracy(f"code:{file}", policy, *by, 4) for by in ((None, "majority"), (RULE, "best_of_n")))
+    assert dict(zip((row["id"] for row in chunk), best)) == {"twice": 0, "square": 1}, "3 + 3 passes, and 5 + 3 does not"
+    assert dict(zip((row["id"] for row in chunk), majority)) == {"twice": 0, "square": 1}
+
+
 def test_a_search_is_refused_where_steps_cannot_be_checked(ruled, tiny_lm, tmp_path):
     given = {"problems": {f"text:{tmp_path / 'a.jsonl'}": 2}, "policies": [str(tiny_lm)], "prms": [RULE]}
     with pytest.raises(ParameterError, match=r"scores whole solutions only; beam_search, dvts need.* the task text cannot check"):
@@ -108,7 +147,7 @@ def test_a_search_is_refused_where_steps_cannot_be_checked(ruled, tiny_lm, tmp_p
 
 
 def test_the_rule_of_another_task_is_refused(tiny_lm):
-    said = "tests:public is a rule of the tasks pocket-code; the task maths has none: take another PRM"
+    said = "tests:public is a rule of the tasks pocket-code, code; the task maths has none: take another PRM"
     with pytest.raises(ParameterError, match=said.replace("maths", "pocket")):
         grid_of(problems={"pocket-main": 2}, policies=[str(tiny_lm)], prms=[RULE], methods=["best_of_n"])
     with pytest.raises(ModelError, match=said):

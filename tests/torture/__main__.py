@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from torture import answers, disks, import_damage, import_kills, kills, notebooks, parameters, study_kills
+from torture import answers, disks, import_damage, import_kills, kills, notebooks, parameters, programs, study_kills
 from torture.report import ROOT, Tally
 from tts.common.paths import commit
 from tts.generate.grid import Grid
@@ -61,6 +61,7 @@ PARTS: dict[str, Callable[[Path], Tally | str]] = {
     "folders": lambda folder: import_damage.campaign(folder, 400, SEED),
     "imports": lambda folder: import_kills.campaign(folder, 25, SEED),
     "notebooks": notebooks.campaign,
+    "programs": lambda folder: programs.campaign(folder, SEED),
 }
 
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 from stores import export, grid
 
-from torture import answers, disks, import_damage, import_folders, kills, notebooks, parameters, processes
+from torture import answers, disks, import_damage, import_folders, kills, notebooks, parameters, processes, programs
 from torture.damages import BINARY, EMPTY, edited, flipped, truncated
 from torture.invoke import in_process
 from tts.analysis import committed, difficulty
@@ -31,6 +31,7 @@ from tts.models.hub import ModelError
 from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.store.chunk_file import StoreError, read_chunk
 from tts.store.store import Store
+from tts.tasks import sandbox
 from tts.tasks.answer_text import normal_form
 from tts.tasks.extraction import boxed_answer
 from tts.tasks.grading import Grader
@@ -216,6 +217,23 @@ def test_boxes_that_are_never_closed_take_no_time():
 def test_wrong_parameters_are_refused_by_name_and_nothing_is_written(tmp_path):
     count, wrong = parameters.refused(tmp_path)
     assert count >= 200 and wrong == []
+
+
+@pytest.mark.slow
+def test_hostile_programs(tmp_path):
+    try:
+        sandbox.protection()
+    except sandbox.SandboxError as reason:
+        pytest.skip(str(reason))
+    every = programs.programs()
+    with programs.place(tmp_path) as where:
+        for name in programs.CHEAP:
+            programs.judged(where, every[f"{name}, on loading"])
+        programs.judged(where, every["gives equal to all"])
+        assert sandbox.run("def f(x):\n    return 1764 if x > 0 else 1521\n", "f", tests=programs.TESTS).passed, "a right one passes"
+        open_to_all = where.filled("open('FOLDER/made', 'w')")
+        subprocess.run([sys.executable, "-c", open_to_all], check=True)
+        assert where.reached == "the folder", "outside of a sandbox the attack works"
 
 
 # -- damaged files -----------------------------------------------------------------------------------------------

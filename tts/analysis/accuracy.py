@@ -48,7 +48,7 @@ class Results(Evidence):
         self.grid, self.store = grid, store
         self._graded: dict[tuple, list[Graded]] = {}
         self._accuracies: dict[tuple, np.ndarray] = {}
-        self._judges = Judges()
+        self._judges = Judges(programs=True)
 
     def graded(self, problem_set: str, spec: RunSpec) -> list[Graded]:
         """A run's candidates for each problem of a set, in their order; raises ``StoreError`` where the run is not stored."""

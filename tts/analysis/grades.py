@@ -69,9 +69,9 @@ def of_row(row: dict, grader: Grader) -> Grades:
 class Judges(AbstractContextManager):
     """Grades rows side by side, by default one a core and eight at most at once: each judge takes some hundred megabytes."""
 
-    def __init__(self, count: int | None = None):
+    def __init__(self, count: int | None = None, programs: bool = False):
         self._stop = threading.Event()
-        self._judges = [Judge(stop=self._stop) for _ in range(count or min(8, os.cpu_count() or 1))]
+        self._judges = [Judge(stop=self._stop, programs=programs) for _ in range(count or min(8, os.cpu_count() or 1))]
         self.verdicts = cache(lambda folder: Verdicts(folder / VERDICTS))
         self._graders = cache(lambda task, kept: [Grader(task, judge=judge, verdicts=kept) for judge in self._judges])
 
@@ -125,7 +125,7 @@ def keep(store: Store, grids: Iterable[Grid]) -> int:
         for run, name in product(map(store.run, grid.specs()), grid.problems):
             chunks |= {(run.key, fingerprint(chunk), grid.task): (run, chunk, grid.task) for chunk in grid.chunks(name)}
     graded = 0
-    with Judges() as judges:
+    with Judges(programs=True) as judges:
         verdicts = judges.verdicts(store.folder)
         missing = [asked for asked in chunks.values() if (note := _note(*asked)) and not verdicts.holds(asked[2], note)]
         for asked in tqdm(missing, desc="grading", unit="chunk", delay=1):

@@ -17,6 +17,7 @@ from tts.search.base import Candidate
 from tts.search.driver import Outcome
 from tts.tasks.base import Task
 from tts.tasks.grading import Grader
+from tts.tasks.judge import Judge
 from tts.tasks.pocket import POCKET
 
 STATES = {
@@ -106,7 +107,7 @@ def candidate_steps(
     # A self-checking trace may put a wrong step right, which the exact checker does not know.
     checked, rows = not any(is_check(step) for node in nodes for step in node.steps), []
     scored: dict[tuple, tuple[int, ...]] = {}  # the last one of equal siblings: in DVTS those of two subtrees stay apart
-    with Grader(task) as grader:
+    with Grader(task, Judge(programs=True)) as grader:
         for node in nodes:
             state, alike = _state(node, expanded, finished, max_steps), (node.path[:-1], node.steps, node.status)
             if node.scores:

@@ -44,6 +44,8 @@ def fill(grid: Grid, store: Store, *more: Grid) -> int:
         return 0
     if gone := next((item.spec for item in work if item.spec.elsewhere), None):
         raise StoreError(f"{gone} was imported and is no longer in {store.folder}; import its files again")
+    for task in {one.task for one in grids}:
+        task.check_ready()
     for name in dict.fromkeys(item.spec.policy.name for item in work if item.spec.method != "scores"):
         check_ready(name)
     for name in dict.fromkeys(item.spec.guide for item in work if item.spec.prm):

@@ -32,7 +32,7 @@ def child_of(parent: Candidate, number: int, told: Told, whole: bool, task: Task
     return parent.child(
         number,
         tokens=(*parent.tokens, *told.tokens),
-        steps=(*parent.steps, *(task.split(text) if whole else filter(None, [text.strip()]))),
+        steps=(*parent.steps, *(task.split(text) if whole else filter(None, [task.step(text)]))),
         status=status,
         generated=told.generated,
         text=parent.text + text,

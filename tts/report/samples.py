@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from tts.store.run_spec import RunSpec
 from tts.tasks.base import Task
 from tts.tasks.grading import Grader
 from tts.tasks.selection import MAJORITY, Rule
+from tts.tasks.verdicts import Verdicts
 
 KINDS = ("every method is right", "the methods differ", "no method is right")
 CHOSEN = "The first problem on which every method is right, the first on which they differ, the first on which none is right."
@@ -21,10 +23,10 @@ WEIGHTS = {"majority": "votes", "vote": "summed score", "max": "best score"}  # 
 MOST_STEPS = 10  # of a solution, that a row shows
 
 
-def shown(spec: RunSpec, row: dict, task: Task, count: int = 3, wrong: bool = False) -> str:
-    """A problem with its reference, and the first ``count`` solutions of a stored row, or those of them that are wrong, step by step."""
+def shown(spec: RunSpec, row: dict, task: Task, store: Path, count: int = 3, wrong: bool = False) -> str:
+    """A problem with its reference, and the first ``count`` solutions of a row of a store, or its wrong ones, step by step."""
     candidates = row["trajectories"]
-    with Grader(task) as grader:
+    with Grader(task, verdicts=Verdicts(store / grades.VERDICTS)) as grader:
         graded = grades.of_row(row, grader)
     statuses = ", ".join(f"{number} {status}" for status, number in Counter(graded.status).items())
     lines = [

@@ -143,7 +143,7 @@ def show(
 ) -> None:
     """Shows samples of a stored run: their steps and scores, the answers found in them, and which are right."""
     held = tts.presets.store_of(preset, store).find(run)
-    console.print(tts.samples.shown(held.spec, held.row(problem), tts.imported.task_of_run(held), samples, wrong))
+    console.print(tts.samples.shown(held.spec, held.row(problem), tts.imported.task_of_run(held), held.folder.parent, samples, wrong))
     console.print(tts.imported.graded_by([held]))
 
 

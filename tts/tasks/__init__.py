@@ -13,6 +13,7 @@ TASKS: dict[str, str | Task] = {
     "pocket-code": "tts.tasks.pocket_code:POCKET_CODE",
     "pocket-chemistry": "tts.tasks.pocket_chemistry:POCKET_CHEMISTRY",
     "maths": "tts.tasks.maths:MATHS",
+    "code": "tts.tasks.code:CODE",
     "choice": "tts.tasks.choice:CHOICE",
     "quantity": "tts.tasks.quantity:QUANTITY",
 }

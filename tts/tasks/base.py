@@ -4,6 +4,10 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tts.tasks.judge import Judge
 
 
 class Task:
@@ -40,11 +44,15 @@ class Task:
         return ()
 
     def prepared(self, row: dict, seed: int) -> dict:
-        """A problem's record as a policy is asked it; raises ``ValueError``, which says what is wrong and what to do, for a malformed one.
+        """A file's row as a problem's record, as a policy is asked it: with ``problem`` and ``answer``, which a row of another form lacks.
 
-        ``seed`` is of whatever is drawn, say the order of options.
+        ``seed`` is of whatever is drawn, say the order of options. Raises ``KeyError`` for what is missing, and ``ValueError``, which says
+        what is wrong and what to do, for what is malformed.
         """
         return row
+
+    def check_ready(self) -> None:
+        """Raises where no solution could be graded on this machine; asked before any is sampled."""
 
     def instruction_for(self, family: str) -> str:
         """What a policy of a model family (of :data:`tts.tasks.prompts.STYLES`; "" for any other) is told."""
@@ -53,7 +61,11 @@ class Task:
     def split(self, text: str) -> tuple[str, ...]:
         """A solution's steps, blank ones left out."""
         boundary = r"\n\s*\n" if self.separator == "\n\n" else re.escape(self.separator)
-        return tuple(part.strip() for part in re.split(boundary, text) if part.strip())
+        return tuple(filter(None, map(self.step, re.split(boundary, text))))
+
+    def step(self, text: str) -> str:
+        """A step's text without the blanks around it that do not matter."""
+        return text.strip()
 
     def join(self, steps: Iterable[str]) -> str:
         return self.separator.join(steps)
@@ -75,7 +87,7 @@ class Task:
         return answer
 
     def same(self, a: str, b: str) -> bool | None:
-        """Whether two answers are one in a vote; None leaves it to math-verify, in a process that is killed where it takes too long."""
+        """Whether two answers are one in a vote; None leaves it to :meth:`verdict`."""
         return a == b
 
     def right(self, reference: str, answer: str) -> bool | None:
@@ -83,7 +95,7 @@ class Task:
         return self.same(reference, answer)
 
     def readable(self, answer: str) -> bool | None:
-        """Whether an answer means anything; None leaves it to math-verify. One that does not is wrong and no vote."""
+        """Whether an answer means anything; None leaves it to :meth:`verdict`. One that does not is wrong and no vote."""
         return True
 
     def vote(self, row: Mapping, answer: str, right: bool) -> str | None:
@@ -99,6 +111,13 @@ class Task:
         Raises ``ValueError`` for a problem that the rule cannot read.
         """
         raise NotImplementedError
+
+    def verdict(self, judge: "Judge", first: str, second: str) -> bool | None:
+        """What the methods above leave open: math-verify's verdict, in a process that is killed where it takes too long.
+
+        ``first`` is the reference, or another answer; None where no verdict was to be had now. Verdicts are kept.
+        """
+        return judge.verdict(first, second)
 
     def check_steps(self, problem: str, steps: Sequence[str]) -> int | None:
         """The number of the first wrong step, from 0; the number of steps where none is; None where no exact checker tells."""

@@ -51,7 +51,7 @@ class Grader(AbstractContextManager):
         if pair not in self._verdicts:
             verdict = self._kept.of(self.task, *pair) if self._kept else None
             if verdict is None:
-                if (verdict := self.judge.verdict(*pair)) is None:
+                if (verdict := self.task.verdict(self.judge, *pair)) is None:
                     self.doubted.add(pair[1])
                     return False
                 if self._kept:

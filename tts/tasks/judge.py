@@ -21,9 +21,10 @@ class Stopped(Exception):
 class Judge:
     """One process of :mod:`tts.tasks.judge_process`, started when it is needed and replaced when it is lost."""
 
-    def __init__(self, seconds: float = 5.0, memory_mb: int = 2048, stop: threading.Event | None = None):
+    def __init__(self, seconds: float = 5.0, memory_mb: int = 2048, stop: threading.Event | None = None, programs: bool = False):
         self.seconds, self.memory_mb = seconds, memory_mb  # of the processor, for one pair; for the whole process
         self.stop = stop or threading.Event()  # once set, it ends a verdict under way
+        self.programs = programs  # whether models' programs may be run for a verdict, in a sandbox
         self.deaths = 0  # processes that were lost or killed
         self.hopeless: dict[str, bool | None] = {}  # texts that no process survived: the verdict on all their pairs, which need not wait
         self.process: subprocess.Popen | None = None

@@ -146,18 +146,24 @@ def _parsed(text: str, where: str) -> Any:
 
 def checked_row(row: dict, where: str, task: Task, seed: int = 0) -> dict:
     """A row of a file as a problem's record; raises :class:`ProblemError`, which begins with its place, where it is malformed."""
+    row = {key: value for key, value in row.items() if value is not None}
     row = {key: row[alias] for key, alias in task.aliases.items() if alias in row} | row
-    for key in ("problem", "answer", "id"):
-        value = row.get(key)
-        if isinstance(value, (bool, list, dict)):
-            raise ProblemError(f"{where}: {key!r} must be text or a number, found {json.dumps(value):.80}")
-        if re.search("[\ud800-\udfff]", str(value)):
-            raise ProblemError(f"{where}: {key!r} holds half a character (a lone surrogate), which no model can read")
-        if key in ("problem", "answer") and not str("" if value is None else value).strip():
-            raise ProblemError(f"{where}: no {key!r}")
-    checked = {"problem": str(row["problem"]), "answer": str(row["answer"])} | {key: row[key] for key in task.fields if key in row}
     try:
-        checked = task.prepared(checked, seed)
+        row = task.prepared(row | _texts(row), seed)
+        return {key: row[key] for key in ("problem", "answer")} | {key: row[key] for key in task.fields if key in row} | _texts(row)
+    except KeyError as missing:
+        raise ProblemError(f"{where}: no {missing}") from None
     except ValueError as error:
         raise ProblemError(f"{where}: {error}") from None
-    return checked if row.get("id") is None else checked | {"id": str(row["id"])}
+
+
+def _texts(row: dict) -> dict[str, str]:
+    """What a row holds of problem, answer and id, as texts; raises ``ValueError`` for one that is malformed or blank."""
+    for key in (found := [key for key in ("problem", "answer", "id") if key in row]):
+        if isinstance(row[key], (bool, list, dict)):
+            raise ValueError(f"{key!r} must be text or a number, found {json.dumps(row[key]):.80}")
+        if re.search("[\ud800-\udfff]", str(row[key])):
+            raise ValueError(f"{key!r} holds half a character (a lone surrogate), which no model can read")
+        if key != "id" and not str(row[key]).strip():
+            raise ValueError(f"no {key!r}")
+    return {key: str(row[key]) for key in found}

@@ -19,6 +19,7 @@ from tts.search.driver import Driver
 from tts.search.sampling import Sampling
 from tts.tasks import task_in
 from tts.tasks.grading import Grader
+from tts.tasks.judge import Judge
 
 CHUNK = 16  # problems that are labelled together; what a crash loses
 ROLLED = -1  # stands in a rollout's path after the prefix that it goes on from, or the first would draw what the solution itself drew
@@ -47,7 +48,10 @@ def labelled(policy: str, problems: Sequence[dict], recipe: RolloutRecipe, path:
         task = task_in(problems)
         sampling = Sampling(recipe.temperature, 1.0, recipe.max_tokens, recipe.max_tokens, recipe.seed)
         engine = open_policy(policy, sampling, batch, task)
-        with Grader(task) as grader, tqdm(total=len(problems), initial=len(known), desc="rollouts", unit="problem") as bar:
+        with (
+            Grader(task, Judge(programs=True)) as grader,
+            tqdm(total=len(problems), initial=len(known), desc="rollouts", unit="problem") as bar,
+        ):
             for at in range(0, len(waiting), CHUNK):
                 known |= {row["id"]: row for row in _label(engine, waiting[at : at + CHUNK], recipe, grader)}
                 write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in known.values()))
