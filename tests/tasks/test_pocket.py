@@ -28,7 +28,7 @@ from tts.tasks.pocket_traces import Example, check_text, corrupted, plant_slip, 
 from tts.training.pocket.comparing import WIDER
 from tts.training.pocket.corpora import LAYOUTS, ROW, pack, policy_sequences, prm_sequences
 from tts.training.pocket.domains import DOMAINS
-from tts.training.pocket.recipes import FAMILY, POLICIES, PRMS, ComparingPRMRecipe, family
+from tts.training.pocket.recipes import FAMILY, FURTHER, POLICIES, PRMS, ComparingPRMRecipe, family
 
 seeds = st.integers(0, 2**32)
 
@@ -178,7 +178,7 @@ def test_committed_weights_have_the_shape_of_their_recipes():
         assert (stored.hidden_size, stored.num_hidden_layers) == (width, layers)
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("domain", ["arithmetic", *FURTHER])
 def test_the_solutions_that_prms_are_judged_on_are_labelled_by_the_checker(domain):
     of, policies = DOMAINS[domain], family(domain)
     for split, each in (("validation", 18 * len(policies)), ("test", 37 * len(policies))):
