@@ -19,8 +19,11 @@ def right(first, count=100):
 
 
 def values(small, large, prm=GOOD):
-    """The smallest policy with best-of-N solves the first ``small`` of 100 problems, the largest with CoT the first ``large``."""
-    return {(SMALL, prm, "best_of_n"): right(small), (LARGE, None, "cot"): right(large), (MIDDLE, None, "cot"): right(99)}
+    """The smallest policy with best-of-N solves the first ``small`` of 100 problems, the largest with CoT the first ``large``.
+
+    The middle one solves one fewer.
+    """
+    return {(SMALL, prm, "best_of_n"): right(small), (LARGE, None, "cot"): right(large), (MIDDLE, None, "cot"): right(large - 1)}
 
 
 def test_a_verifier_tells_by_the_product_of_its_scores(monkeypatch):
@@ -40,14 +43,20 @@ def test_the_reach_is_the_largest_ratio_that_is_decided():
     alone = Finding(*(pair[name] for name in ("difference", "low", "high")), "bootstrap", "points", "").p
     assert pair["p"] <= 3 * alone and pair["p"] < 1e-6, "Holm over three pairs"
     found = domains.reach(here)
-    assert (found["small"], found["large"], found["decided"], found["pairs"]) == (SMALL, LARGE, 1, 3)
+    assert (found["small"], found["large"], found["decided"], found["pairs"]) == (SMALL, LARGE, 2, 3)
     # Best-of-4 writes 40 tokens a problem and CoT 10, by policies whose sizes differ more; the PRM is deployed too.
     assert found["times fewer deployed parameters"] == pytest.approx(sizes[LARGE] / (sizes[SMALL] + costs.shape_of(GOOD).parameters))
 
 
-@pytest.mark.parametrize("small, large", [(20, 60), (22, 20), (0, 0)])
+@pytest.mark.parametrize("small, large", [(20, 60), (22, 20)])
 def test_nothing_is_passed_where_no_pair_is_decided_for_the_smaller(small, large):
     assert domains.reach(scope(values(small, large), 100)) == {"pairs": 3, "decided": 0}
+
+
+def test_a_larger_policy_that_a_smaller_one_equals_alone_is_no_measure_of_size():
+    equal = values(60, 20) | {(MIDDLE, None, "cot"): right(20)}
+    assert domains.pairs(scope(equal, 100))["large"].tolist() == [MIDDLE]
+    assert domains.pairs(scope(values(60, 0), 100)).empty and domains.reach(scope(values(60, 0), 100)) == {"pairs": 0, "decided": 0}
 
 
 def test_majority_voting_reaches_without_a_verifier():
@@ -63,7 +72,7 @@ def test_domains_are_scopes_with_labelled_solutions(monkeypatch):
     here = scope({}, 100, problem_sets=["pocket-main"], prms=[WEAK, GOOD], evidence=evidence)
     table = domains.by_verifier({"arithmetic": here, "missing": None, "other": scope({}, 100)}).set_index("verifier")
     assert list(table.index) == [domains.NONE, WEAK, GOOD] and set(table["count"]) == {100} and set(table["domain"]) == {"arithmetic"}
-    assert table["decided"].tolist() == [0, 0, 1] and np.isnan(table.loc[WEAK, "times"]) and table.loc[GOOD, "large"] == LARGE
+    assert table["decided"].tolist() == [0, 0, 2] and np.isnan(table.loc[WEAK, "times"]) and table.loc[GOOD, "large"] == LARGE
     assert table["made from"].isna().all(), "neither base model is a policy of this scope"
     base = scope({("policy-216k", None, "cot"): right(50)}, 100, policies=["policy-216k"], prms=[GOOD], problem_sets=["pocket-main"])
     base = base.changed(evidence=[OneMore({("policy-216k", None, "cot"): right(50)}, 100, "pocket-main")])

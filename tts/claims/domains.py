@@ -62,7 +62,8 @@ def telling(prm: str, name: str, kept: Path | None = None) -> float:
 def pairs(scope: Scope, method: str = "") -> pd.DataFrame:
     """Each policy with TTS against each larger one with CoT, on the main problem set, paired by problem.
 
-    TTS is the best of all methods and rules with the scope's good PRM, cross-fitted, or one method without a PRM.
+    A larger policy that some smaller one equals alone is left out: to pass it says nothing about size. TTS is the best of all methods and
+    rules with the scope's good PRM, cross-fitted, or one method without a PRM.
 
     Columns small, large, times (the size), TTS, CoT, difference, low, high, and p, two-sided and corrected over the pairs (Holm).
     """
@@ -70,7 +71,9 @@ def pairs(scope: Scope, method: str = "") -> pd.DataFrame:
 
     here, rows = scope.on(scope.problem_sets[0]), []
     size = {policy: costs.shape_of(policy).parameters for policy in scope.policies}
-    for small, large in product(scope.policies, repeat=2):
+    alone = {policy: here.values(policy, "cot").mean() for policy in costs.by_size(scope.policies)}
+    larger = [policy for policy in alone if all(alone[other] < alone[policy] for other in alone if size[other] < size[policy])]
+    for small, large in product(alone, larger):
         with suppress(NotTested):
             if size[small] < size[large]:
                 tts = Resampled.of(here.values(small, method)) if method else here.with_tts(small)
