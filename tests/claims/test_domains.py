@@ -101,3 +101,9 @@ def test_claims_stand_side_by_side_where_two_domains_test_them():
     ledger += [("b", "B", "x", "supported", 0.1, 0.05, 0.15, "points", "="), ("b", "B", "y", "not tested", *[np.nan] * 3, "", "")]
     table = domains.side_by_side(pd.DataFrame(ledger, columns=names), ["x", "y"])
     assert table.to_dict("index") == {"A": {"x": "supported +10.0 [+5.0, +15.0]", "y": "undecided +0.0 [-10.0, +10.0]"}}
+
+
+def test_the_measures_are_held_against_the_reach():
+    rows = pd.DataFrame({"AUC": [0.6, 0.7, 0.9, 0.95], "gap": [3.0, 2.0, 1.0, np.nan], "times": [np.nan, 2.0, 20.0, 5.0]})
+    table = domains.ordered(rows)
+    assert table.loc["AUC"].tolist() == [1.0, 3.0] and table.loc["gap"].tolist() == [-1.0, 3.0], "the fourth has no gap"

@@ -3,11 +3,16 @@
 from functools import partial
 
 from tts.analysis import committed
+from tts.claims import domains, findings
+from tts.claims.comparisons import CLAIMS, points
+from tts.common.names import short
+from tts.generate import labelled
 from tts.generate.grid import Grid
 from tts.models.files import POCKET_FOLDER, pocket_models, read_card
 from tts.report import tables
 from tts.search.registry import method_of
 from tts.study import presets
+from tts.tasks import task_of
 from tts.training.pocket.domains import DOMAINS
 from tts.training.pocket.recipes import PRMS
 
@@ -63,6 +68,20 @@ def held_out() -> list[list[str]]:
     return rows
 
 
+def furthest() -> list[list[str]]:
+    """The furthest pair of each domain with its good PRM, and what it costs, from the committed outcomes."""
+    rows = [["domain", "policy with TTS", "larger policy alone", "times the size", "points", "fewer parameters deployed"]]
+    rows[0] += ["fewer FLOPs in total", "fewer of inference"]
+    grid = Grid(problems={"pocket-main": 1}, policies=["policy-6k"], prms=["implicit:policy-216k"])
+    for domain, scope in findings.committed_scopes(findings.read(), grid).items():
+        if scope and task_of(scope.problem_sets[0]).name in labelled.own():
+            row = domains.reach(scope)
+            sides = (f"{short(row[side])}, {100 * row[way]:.1f} %" for side, way in (("small", "TTS"), ("large", "CoT")))
+            total, inference, deployed = (f"{row[name]:.2g} times" for name in CLAIMS)
+            rows.append([domain, *sides, f"{row['times']:.3g}", points(row), deployed, total, inference])
+    return rows
+
+
 MEASURED = {
     "policies": policies,
     "prms": prms,
@@ -70,4 +89,5 @@ MEASURED = {
     "puzzles-prms": partial(prms, "puzzles"),
     "laptop": laptop,
     "held-out": held_out,
+    "furthest": furthest,
 }

@@ -155,6 +155,17 @@ def real(systems: Sequence[tuple[str, str]] = (("6B with verifier", "175B"),)) -
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def ordered(rows: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's correlation of the reach with the AUC, and with the gap, over the verifiers of :func:`by_verifier` that have both.
+
+    A verifier that passes no larger policy reaches 1 time.
+    """
+    known = rows.dropna(subset=["AUC", "gap"])
+    reached = known["times"].fillna(1)
+    found = {name: {"rank correlation": known[name].corr(reached, "spearman"), "verifiers": len(known)} for name in ("AUC", "gap")}
+    return pd.DataFrame(found).T
+
+
 def side_by_side(ledger: pd.DataFrame, domains: Sequence[str]) -> pd.DataFrame:
     """Verdict and contrast of each claim in each domain, indexed by statement; of claims that at least two of them test, or one alone."""
     rows = ledger[ledger["scope"].isin(domains)]
