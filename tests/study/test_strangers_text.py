@@ -136,7 +136,7 @@ def test_command_line(tmp_path):
 def test_an_answer_on_a_terminal(text, monkeypatch):
     entry = SimpleNamespace(difficulty="easy", method="dvts", n=4)
     monkeypatch.setattr(adviser, "load", lambda *asked: SimpleNamespace(bought=lambda *budget: ""))
-    monkeypatch.setattr(adviser, "solve", lambda *asked: adviser.Solution(text, (text, text), 0.5, entry, 1, 1))
+    monkeypatch.setattr(adviser, "solve", lambda *asked: adviser.Solution(text, (text, text), 0.5, entry, 1, 1, None))
     done = CliRunner().invoke(cli.app, ["solve", text, "--policy", "a", "--prm", "b"], catch_exceptions=False)
     assert done.exit_code == 0 and all(c.isprintable() or c == "\n" for c in done.output), done.output
     assert "stranger" in done.output

@@ -180,3 +180,8 @@ def test_published_sets_are_known_by_name_and_told_of_where_they_are_missing(tmp
         problem_rows("mmlu-pro:chemistry")
     assert all(len(one.revision) == 40 and int(one.revision, 16) for about in SETS.values() for one in about.files)
     _problems.cache_clear()
+
+
+def test_no_file_of_ones_own_is_taken_for_a_published_set(tmp_path):
+    mine = str(tmp_path / "mine.jsonl")
+    assert CHOICE.published(mine) == () and absent([f"choice:{mine}"]) == []

@@ -244,6 +244,7 @@ class Solution(NamedTuple):
     entry: Entry
     policy_tokens: int  # of the first samples too
     prm_tokens: int  # likewise
+    right_steps: int | None  # steps before the first wrong one; None where no exact checker tells
 
 
 def solve(plan: Strategy, engines: Engines, problem: str, budget: float, unit: Unit = "samples", seed: int = 0) -> Solution:
@@ -265,4 +266,5 @@ def solve(plan: Strategy, engines: Engines, problem: str, budget: float, unit: U
         entry,
         peeked.policy_tokens + outcome.policy_tokens,
         peeked.prm_tokens + outcome.prm_tokens,
+        grid.task.check_steps(problem, chosen.steps) if chosen else None,
     )

@@ -62,6 +62,9 @@ def solve(
     found = tts.adviser.solve(plan, tts.Engines(batch=128), problem, budget, unit)
     console.print(printable("\n".join(found.steps)))
     console.print(f"answer: {printable(found.answer) if found.answer is not None else 'none found'}", style="bold")
+    if found.right_steps is not None:
+        whole = found.right_steps == len(found.steps)
+        console.print("exact checker: " + ("every step is right" if whole else f"step {found.right_steps + 1} is wrong"))
     console.print(
         f"judged {found.entry.difficulty} (PRM score {found.score:.2f}); ran {found.entry.method} with N = {found.entry.n}; "
         f"{found.policy_tokens} policy tokens, {found.prm_tokens} PRM tokens; {plan.bought(budget, unit)}"

@@ -98,7 +98,8 @@ class Choice(Task):
         return parts(name)[0] in SETS
 
     def published(self, name: str) -> Sequence[Published]:
-        return () if parts(name)[2] else SETS[parts(name)[0]].files
+        own, _, copy = parts(name)
+        return SETS[own].files if own in SETS and not copy else ()
 
     def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
         return load(name, SETS, self, split, seed)

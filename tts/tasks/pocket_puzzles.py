@@ -53,7 +53,9 @@ def parse(text: str) -> Puzzle:
         puzzle = Puzzle(tuple(sorted(map(int, match[1].split(",")))), int(match[2]))
         if puzzle.text == text:
             return puzzle
-    raise ValueError(f"not a number puzzle: {text[:80]!r}; expected two to six ascending numbers and a target, say '3,7,12,18=75?'")
+    raise ValueError(
+        f"not a number puzzle: {text[:80]!r}; expected two to six ascending numbers and a target, all below 100, say '3,7,12,18=75?'"
+    )
 
 
 def moves(state: State) -> Iterator[tuple[str, State]]:

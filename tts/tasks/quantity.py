@@ -140,7 +140,7 @@ class Quantity(Maths):
     grading = 1
     sets = (SCIBENCH,)
     instruction = f"{SYSTEM_PROMPT} Give it as a decimal number with its unit inside the box."
-    aliases: dict[str, str] = {}
+    aliases = {"units": "unit"}
     fields = ("unit", "tolerance")
 
     def has(self, name: str) -> bool:
