@@ -28,6 +28,7 @@ SMALLEST_TARGET = 10
 
 _NUMBER = r"([1-9]?\d)"
 _EQUATION = re.compile(rf"{_NUMBER}([-+*]){_NUMBER}={_NUMBER}(;[\d,]*)?", re.ASCII)
+_STATED = re.compile(r"=\d+")  # result in an expression
 State = tuple[int, ...]  # the numbers that are left, ascending
 
 
@@ -142,10 +143,10 @@ def training_problems(seed: int) -> Iterator[Puzzle]:
 
 
 def expression(steps: Sequence[str]) -> str | None:
-    """What a solution's equations say together, ``((12-7)+3)*18``-like with all brackets, true or not; None where it does not end.
+    """What a solution's equations say together, as ``((12-7=5)*3=15)``, true or not; None where it does not end.
 
-    A number that an earlier step made stands for that step. Sums and products are written with the smaller text first, so that two
-    solutions which differ in that order only have one expression.
+    A number that an earlier step made stands for that step, and each step keeps the result that it states. Sums and products are written
+    with the smaller text first, so that two solutions which differ in that order only have one expression.
     """
     made: dict[str, list[str]] = {}
     text = None
@@ -154,15 +155,16 @@ def expression(steps: Sequence[str]) -> str | None:
             return None
         sides = [made[side].pop() if made.get(side) else side for side in (match[1], match[3])]
         left, right = sides if match[2] == "-" else sorted(sides)
-        made.setdefault(match[4], []).append(f"({left}{match[2]}{right})")
+        made.setdefault(match[4], []).append(f"({left}{match[2]}{right}={match[4]})")
         text = None if match[5] else made[match[4]][-1]
     return text
 
 
 class PocketPuzzles(Task):
-    """The answer of a solution is its expression, true or not; right is every one that uses the numbers once each and gives the target.
+    """The answer of a solution is its expression with the results that it states, true or not.
 
-    So two different right answers are two votes, and a solution that forces its last equation to the target has an answer: a wrong one.
+    Right is every one that uses the numbers once each, whose results are true and lie in 1 to 99, and that gives the target. So two
+    different right answers are two votes, and a solution that forces its last equation to the target has an answer: a wrong one.
     """
 
     name = "pocket-puzzles"
@@ -176,7 +178,8 @@ class PocketPuzzles(Task):
     def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
         check_drawn(name, count, split)
         puzzles = first_problems(SETS[name], name, split, count or 200)
-        return [{"problem": p.text, "answer": str(expression(solve(p, random.Random(p.text))))} for p in puzzles], f"{name}-{split}"
+        solved = [str(expression(solve(p, random.Random(p.text)))) for p in puzzles]
+        return [{"problem": p.text, "answer": _STATED.sub("", text)} for p, text in zip(puzzles, solved)], f"{name}-{split}"
 
     def prepared(self, row: dict, seed: int) -> dict:
         puzzle = parse(row["problem"])
@@ -189,7 +192,7 @@ class PocketPuzzles(Task):
         return expression(self.split(text))
 
     def right(self, reference: str, answer: str) -> bool:
-        return (parts := _parts(reference)) is not None and parts == _parts(answer)
+        return (parts := _parts(reference)) is not None and parts == _parts(answer) and _true(answer)
 
     def vote(self, row: Mapping, answer: str, right: bool) -> str:
         return answer
@@ -203,11 +206,21 @@ class PocketPuzzles(Task):
 
 
 def _parts(text: str) -> tuple[Counter[str], int] | None:
-    """The numbers of an expression, and its value; None where it is none."""
+    """The numbers of an expression, and its value, whatever results it states; None where it is none."""
+    text = _STATED.sub("", text)
     try:
         return Counter(re.findall(r"\d+", text)), _value(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, KeyError, AttributeError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, KeyError, AttributeError, OverflowError, RecursionError, MemoryError):
         return None
+
+
+def _true(text: str) -> bool:
+    """Whether every operation of an expression states its result, which is true and lies in 1 to 99."""
+    while match := re.search(r"\((\d+)([-+*])(\d+)=(\d+)\)", text):
+        if not 1 <= (result := apply(match[2], int(match[1]), int(match[3]))) <= LARGEST or result != int(match[4]):
+            return False
+        text = text.replace(match[0], match[4], 1)
+    return text.isdecimal()
 
 
 def _value(node: Any) -> int:
