@@ -90,6 +90,21 @@ def test_a_program_passes_by_the_values_it_gives():
     assert run("def f(x):\n    import os; os._exit(0)", "f", tests="try:\n    f(0)\nexcept BaseException:\n    pass").passed is False
 
 
+@pytest.mark.parametrize(
+    ("gives", "wanted", "passed"),
+    [
+        ("1000000000", "1000000007", False),
+        ("1000000007", "1000000007", True),
+        ("0.3000001", "0.3", True),  # a third of a millionth
+        ("0.300001", "0.3", False),  # more than three
+        ("3.0", "3", True),
+        ("3.000001", "3", True),
+    ],
+)
+def test_only_a_float_may_differ_a_little(gives, wanted, passed):
+    assert run(f"def f():\n    return {gives}", "f", examples=[("f()", wanted)]).passed is passed
+
+
 def test_values_arrive_as_they_were_sent():
     values = "None, True, -1, 10 ** 5000, 0.1, float('inf'), 'ä\\n\\ud800', b'\\x00', 1j, [1, (2,)], {3, 4}, frozenset('a'), {(1,): [2]}"
     kinds = "assert f(*given) == given and [type(v) for v in f(*given)] == [type(v) for v in given]"

@@ -52,6 +52,7 @@ class Code(Task):
     """
 
     name = "code"
+    grading = 2  # 1: whole numbers could differ by a millionth
     sets = tuple(PUBLISHED)
     rules = ("tests:public",)
     instruction = "Solve the problem in Python. Give the whole program in one block that begins with ```python and ends with ```."

@@ -336,8 +336,10 @@ def _examples(job: dict, solution: Solution, space: dict, values: list[str]) -> 
 
 
 def _agree(value: Any, wanted: Any) -> bool:
-    numbers = all(isinstance(one, (int, float)) for one in (value, wanted))
-    return value == wanted or numbers and math.isclose(value, wanted, rel_tol=1e-6)
+    """Whether two values are equal; where one is a float and the other a number, they may differ by 1e-6 of the larger."""
+    both = value, wanted
+    close = all(isinstance(one, (int, float)) for one in both) and any(isinstance(one, float) for one in both)
+    return value == wanted or close and math.isclose(value, wanted, rel_tol=1e-6)
 
 
 def _lines(text: str) -> list[list[str]]:
