@@ -394,6 +394,35 @@ def test_problems_of_ones_own(tmp_path):
             problem_rows(f"code:{file(tmp_path / 'own.jsonl', row | {'answer': tests})}")
 
 
+HUMANEVAL = {"prompt": "def f(x):\n", "entry_point": "f", "test": "def check(candidate):\n    assert candidate(1) == 1"}
+CONTEST = {"question_id": "a", "question_content": "Add.", "public_test_cases": "[]"}
+CONTEST |= {"private_test_cases": '[{"input": "1 2", "output": "3"}]', "metadata": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("row", "change", "message"),
+    [
+        *[(HUMANEVAL, {"test": none}, "there are no tests; give Python") for none in ("", " \n", 0, [])],
+        *[(HUMANEVAL, {"entry_point": name}, "the entry point must be the name of a function") for name in ("", "f(x)", "class", 5)],
+        *[(CONTEST, {"metadata": text}, "'metadata' must be an object as JSON") for text in ("null", "[]", "5")],
+        (CONTEST, {"private_test_cases": "[]"}, "there are no tests; give some in 'public_test_cases'"),
+        (
+            CONTEST,
+            {"private_test_cases": '[{"input": 1, "output": 3}]', "public_test_cases": '[{"input": 1, "output": 3}]'},
+            "AttributeError",
+        ),
+        ({"problem": "a", "answer": '{"entry": "f", "prompt": "", "tests": ""}'}, {}, "there are no tests"),
+        ({"problem": "a", "answer": "assert f(1) == 1"}, {"entry_point": "a b"}, "the entry point must be the name of a function"),
+    ],
+)
+def test_rows_that_any_program_or_none_would_pass_are_refused_in_a_line(tmp_path, row, change, message):
+    if "answer" not in row:
+        assert len(problem_rows(f"code:{file(tmp_path / 'own.jsonl', row)}")) == 1
+    with pytest.raises(ProblemError, match=f"line 1: .*{message}") as refused:
+        problem_rows(f"code:{file(tmp_path / 'own.jsonl', row | change)}")
+    assert "\n" not in str(refused.value)
+
+
 def test_published_sets_are_pinned():
     assert set(CODE.sets) == {"humaneval", "humaneval+", "mbpp", "mbpp+", "livecodebench"}
     assert all(len(about.revision) == 40 and int(about.revision, 16) for about in code.PUBLISHED.values())
