@@ -121,6 +121,9 @@ def test_what_cannot_be_sent_is_doubted_and_tests_that_call_nothing_are_not_pass
     function = run("def f(g):\n    return g(1)", "f", tests="assert f(lambda x: x) == 1")
     assert function == Outcome(None, "a test passes the program a value that cannot be sent")
     assert run("def f(x):\n    return x", "f", tests="pass") == Outcome(False, "the tests do not call the program")
+    named = """assert f(["other", 1]) == ["other", 1] and f('{"other": 1}') == '{"other": 1}' and f({"other": 1}) == {"other": 1}"""
+    assert run("def f(x):\n    return x", "f", tests=named) == Outcome(True, ""), "a text is no mark of what cannot be sent"
+    assert run("def f():\n    return [f]", "f", tests="assert f() != f()").passed, "what cannot be sent back equals nothing"
 
 
 @pytest.mark.slow
