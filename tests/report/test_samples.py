@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from stores import hand_written
+from stores import hand_written, trajectory
 from typer.testing import CliRunner
 
-from tts.analysis.accuracy import Results
+from tts.analysis.accuracy import Graded, Results
 from tts.report import samples
+from tts.search.registry import method_of
 from tts.store.run_spec import Model, RunEngine, RunSpec, TaskKey
 from tts.store.store import Store, StoreError
 from tts.study.cli import app
 from tts.study.experiment import Experiment
+from tts.tasks.maths import MATHS
+from tts.tasks.selection import Rule
 
 SPEC = RunSpec("scores", Model("small", "a"), Model("judge", "b"), 4, {"seed": 3}, RunEngine("scripted"), TaskKey("maths", 1, "x"))
 
@@ -172,6 +176,20 @@ def test_at_a_smaller_budget_only_the_first_samples_count(tiny_lm, tmp_path):
     [(_, of_a), (_, of_b)] = rows_of(hand_written(tiny_lm, tmp_path), n=2, methods=["best_of_n", "dvts"])
     assert of_a[:2] == [["1 of the pool", "14", "wrong", STEPS(14, 0.9)], ["1 of the pool", "15", "right", STEPS(15, 0.3)]]
     assert of_b[0] == ["1 of the pool", "2", "right", STEPS(2, 0.6)] and of_b[-1][:3] == ["DVTS", "3", "wrong"]
+
+
+def test_an_answer_of_right_and_wrong_samples_is_shown_as_accuracy_counts_it():
+    """Two samples of one vote, of which the best is wrong; beside them a wrong answer, with less weight or with the same."""
+    graded = Graded(np.array([0, 0, 1]), np.array([True, False, False]), [], {"min": np.array([0.2, 0.9, 0.4])}, np.arange(3), {})
+    samples_of = [trajectory(answer, score, (n,)) for n, (answer, score) in enumerate([("15", 0.2), ("15.0", 0.9), ("14", 0.4)])]
+    row, by = {"trajectories": samples_of}, Rule("min", "max")
+    tally = samples._tally(graded, by, 3)
+    assert [told[:3] for told in samples._solutions(row, tally, MATHS, "the pool")] == [
+        ("2 of the pool", "15.0", "mixed: 1 of 2 right"),
+        ("1 of the pool", "14", "wrong"),
+    ]
+    verdict = lambda tally: samples._vote(method_of("best_of_n"), row, tally, "best score", MATHS)[2]  # noqa: E731
+    assert verdict(tally) == "mixed: 1 of 2 right" and verdict(tally.assign(weight=1.0)) == "tie, 25% right"
 
 
 def test_a_notebook_shows_problems_of_its_first_policy_whole(tiny_lm, tmp_path, capsys):

@@ -48,6 +48,11 @@ from tts.tasks.published import absent
         ("A: 1\nB: 2\nI cannot tell.", (None, "")),
         ("\\boxed{Carbon}", (None, "")),
         ("\\boxed{F = ma}", (None, "")),
+        *[(f"\\boxed{{{formula}}}", (None, "")) for formula in ("C_2H_6", "D_{2h}", "B_2H_6", "C(CH_3)_4", "C{6}", "A + B", "A^2", "C2")],
+        *[(f"\\boxed{{{formula}}}", (None, "")) for formula in ("\\mathrm{C}_2\\mathrm{H}_6", "A \\cdot B", "A - B", "A \\to B", "A > B")],
+        *[(f"\\boxed{{{text}}}", ("A", "box")) for text in ("_A_", "A. C_2H_6", "(A) 2 + 3", "A: B + C", "A - the first", "\\mathbf{A}")],
+        ("The answer is C_2H_6.", (None, "")),
+        ("The answer is _B_.", ("B", "said")),
         ("", (None, "")),
     ],
 )

@@ -90,6 +90,21 @@ def test_a_program_passes_by_the_values_it_gives():
     assert run("def f(x):\n    import os; os._exit(0)", "f", tests="try:\n    f(0)\nexcept BaseException:\n    pass").passed is False
 
 
+@pytest.mark.parametrize(
+    ("gives", "wanted", "passed"),
+    [
+        ("1000000000", "1000000007", False),
+        ("1000000007", "1000000007", True),
+        ("0.3000001", "0.3", True),  # a third of a millionth
+        ("0.300001", "0.3", False),  # more than three
+        ("3.0", "3", True),
+        ("3.000001", "3", True),
+    ],
+)
+def test_only_a_float_may_differ_a_little(gives, wanted, passed):
+    assert run(f"def f():\n    return {gives}", "f", examples=[("f()", wanted)]).passed is passed
+
+
 def test_values_arrive_as_they_were_sent():
     values = "None, True, -1, 10 ** 5000, 0.1, float('inf'), 'ä\\n\\ud800', b'\\x00', 1j, [1, (2,)], {3, 4}, frozenset('a'), {(1,): [2]}"
     kinds = "assert f(*given) == given and [type(v) for v in f(*given)] == [type(v) for v in given]"
@@ -106,6 +121,9 @@ def test_what_cannot_be_sent_is_doubted_and_tests_that_call_nothing_are_not_pass
     function = run("def f(g):\n    return g(1)", "f", tests="assert f(lambda x: x) == 1")
     assert function == Outcome(None, "a test passes the program a value that cannot be sent")
     assert run("def f(x):\n    return x", "f", tests="pass") == Outcome(False, "the tests do not call the program")
+    named = """assert f(["other", 1]) == ["other", 1] and f('{"other": 1}') == '{"other": 1}' and f({"other": 1}) == {"other": 1}"""
+    assert run("def f(x):\n    return x", "f", tests=named) == Outcome(True, ""), "a text is no mark of what cannot be sent"
+    assert run("def f():\n    return [f]", "f", tests="assert f() != f()").passed, "what cannot be sent back equals nothing"
 
 
 @pytest.mark.slow
@@ -377,6 +395,35 @@ def test_problems_of_ones_own(tmp_path):
     ]:
         with pytest.raises(ProblemError, match=message):
             problem_rows(f"code:{file(tmp_path / 'own.jsonl', row | {'answer': tests})}")
+
+
+HUMANEVAL = {"prompt": "def f(x):\n", "entry_point": "f", "test": "def check(candidate):\n    assert candidate(1) == 1"}
+CONTEST = {"question_id": "a", "question_content": "Add.", "public_test_cases": "[]"}
+CONTEST |= {"private_test_cases": '[{"input": "1 2", "output": "3"}]', "metadata": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("row", "change", "message"),
+    [
+        *[(HUMANEVAL, {"test": none}, "there are no tests; give Python") for none in ("", " \n", 0, [])],
+        *[(HUMANEVAL, {"entry_point": name}, "the entry point must be the name of a function") for name in ("", "f(x)", "class", 5)],
+        *[(CONTEST, {"metadata": text}, "'metadata' must be an object as JSON") for text in ("null", "[]", "5")],
+        (CONTEST, {"private_test_cases": "[]"}, "there are no tests; give some in 'public_test_cases'"),
+        (
+            CONTEST,
+            {"private_test_cases": '[{"input": 1, "output": 3}]', "public_test_cases": '[{"input": 1, "output": 3}]'},
+            "AttributeError",
+        ),
+        ({"problem": "a", "answer": '{"entry": "f", "prompt": "", "tests": ""}'}, {}, "there are no tests"),
+        ({"problem": "a", "answer": "assert f(1) == 1"}, {"entry_point": "a b"}, "the entry point must be the name of a function"),
+    ],
+)
+def test_rows_that_any_program_or_none_would_pass_are_refused_in_a_line(tmp_path, row, change, message):
+    if "answer" not in row:
+        assert len(problem_rows(f"code:{file(tmp_path / 'own.jsonl', row)}")) == 1
+    with pytest.raises(ProblemError, match=f"line 1: .*{message}") as refused:
+        problem_rows(f"code:{file(tmp_path / 'own.jsonl', row | change)}")
+    assert "\n" not in str(refused.value)
 
 
 def test_published_sets_are_pinned():

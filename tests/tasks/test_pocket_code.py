@@ -184,6 +184,24 @@ def test_splits_never_meet_and_lists_grow_at_the_end():
         problem_rows("pocket-code", 3, "all")
 
 
+@pytest.mark.parametrize(
+    ("problem", "answer", "message"),
+    [
+        ("2:7,2,5>1,1?", "2:1>2?", "no program of at most 2 functions does what the examples"),
+        ("2:1>2;1>3?", "2:1>2?", "no program of at most 2 functions"),
+        ("2:1>2?", "2:3>4;3>6?", "no program of at most 2 functions"),
+        ("1:1>2?", "1:3>6;4>5?", "no program of at most 1 functions"),
+        ("2:1>2?", "3:3>4?", "the answer must allow as many functions as the problem, 2; given 3"),
+        ("2:1>2?", "sort", "the answer must be hidden tests"),
+    ],
+)
+def test_rows_that_no_program_solves_are_refused_in_a_line(problem, answer, message):
+    assert CODE.prepared({"problem": "2:1>2?", "answer": "2:3>6?"}, 0)
+    with pytest.raises(ValueError, match=message) as refused:
+        CODE.prepared({"problem": problem, "answer": answer}, 0)
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize("text", ["", "2:7,2>", "2:7,2>4,14", "0:7>7?", "6:7>7?", "2:07>7?", "2:700>7?", "2:7>7;?", "2:٣>3?", "3,7=10?"])
 def test_what_is_no_problem_is_refused(text):
     with pytest.raises(ValueError, match="not a problem of list programs"):

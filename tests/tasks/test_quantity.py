@@ -49,6 +49,7 @@ ENERGY = "12.5 kJ/mol within 5 %"
         ("0 within 5 %", "-0.0", True),
         ("0 within 5 %", "0.001", False),
         ("3.52*10^-19 J within 5 %", "2.2 eV", True),  # 3.525e-19 J
+        ("3.2*10^-19 J within 5 %", "3.2\\cdot10^{-19}\\,\\mathrm{J}", True),
         ("90 deg within 5 %", "1.57 rad", True),
         ("479 N m^-1 within 5 %", "479 Nm^{-1}", True),
         ("0.5 mol/L within 5 %", "0.5 M", True),
@@ -82,15 +83,21 @@ def test_votes_agree_to_three_digits_in_base_units():
         assert groups(answers, grader) == [0, 0, 1, 2, 0, 3, -1, -1, 2]
 
 
-def row(reference, *answers):
+def row(reference, *answers, problem="How much?\nThe unit of the answer is ..."):
     finished = [{"steps": [f"\\boxed{{{answer}}}"], "status": "finished"} for answer in answers]
-    return {"answer": reference, "trajectories": finished}
+    return {"problem": problem, "answer": reference, "trajectories": finished}
 
 
 def test_right_answers_vote_apart_as_wrong_ones_do_and_a_missing_unit_is_the_references():
     with Grader(QUANTITY) as grader:
         grades = of_row(row(ENERGY, "12.5", "12.6 kJ/mol", "12500 J/mol", "15", "15 kJ/mol", "15.4", "12.5 kJ"), grader)
     assert grades.group == [0, 1, 0, 2, 2, 3, 4] and grades.correct == [True, True, True, False, False, False, False]
+
+
+def test_a_vote_takes_no_unit_that_the_problem_does_not_tell():
+    with Grader(QUANTITY) as grader:
+        grades = of_row(row(ENERGY, "12.5", "12.5 kJ/mol", "12500 J/mol", "12.5", problem="How many kJ/mol?"), grader)
+    assert grades.group == [0, 1, 1, 0] and grades.correct == [True] * 4
 
 
 def test_a_right_and_a_wrong_answer_of_three_equal_digits_are_one_vote():

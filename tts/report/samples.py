@@ -69,12 +69,12 @@ def examples(results: Results, problem_set: str, policy: str, prm: str, n: int, 
         tallies = {m: _tally(results.graded(problem_set, spec)[number], rule, n) for m, (spec, rule) in cells.items()}
         told = _solutions(
             rows[pool],
-            pd.concat([tallies[pool][:2], tallies[pool][2:].query("right")]),
+            pd.concat([tallies[pool][:2], tallies[pool][2:].query("right > 0")]),
             grid.task,
             "the pool" if pool.source == "pool" else pool.label,
         )
-        for method in [m for m in cells if m != pool and "right" not in [verdict for _, _, verdict, _ in told]]:
-            told += _solutions(rows[method], tallies[method].query("right"), grid.task, method.label)
+        for method in [m for m in cells if m != pool and all(verdict == "wrong" for _, _, verdict, _ in told)]:
+            told += _solutions(rows[method], tallies[method].query("right > 0"), grid.task, method.label)
         told += [_vote(m, rows[m], tallies[m], WEIGHTS[rule.vote], grid.task) for m, (_, rule) in cells.items()]
         title = f"{_cut(rows[pool]['problem'], 300)} right answer: {_cut(rows[pool]['answer'])}; {kinds[number]}"
         found.append((title, pd.DataFrame(told, columns=["who", "answer", "verdict", "how"])))
@@ -82,12 +82,17 @@ def examples(results: Results, problem_set: str, policy: str, prm: str, n: int, 
 
 
 def _tally(graded: Graded, rule: Rule, n: int) -> pd.DataFrame:
-    """Each answer of what comes from the first ``n`` samples, by weight: how many gave it, number of the best of these, whether right."""
+    """Each answer of what comes from the first ``n`` samples, by weight: how many gave it, best of these, share right, verdict.
+
+    Of an answer whose samples a vote does not tell apart, of which some are wrong, accuracy counts the share that is right.
+    """
     own = 1.0 if rule.vote == "majority" else graded.scores.get(rule.aggregate, 1.0)  # a run may have no candidate
     candidates = pd.DataFrame({"own": own, "group": graded.group, "right": graded.correct})
     by = candidates[(graded.subtree < n) & (graded.group >= 0)].groupby("group", sort=False)
     columns = {"weight": by["own"].agg("max" if rule.vote == "max" else "sum"), "count": by.size(), "best": by["own"].idxmax()}
-    return pd.DataFrame(columns | {"right": by["right"].any()}).sort_values("weight", ascending=False, kind="stable")
+    shares = by["right"].mean()
+    verdicts = [_verdict(share, f"mixed: {share * count:.0f} of {count} right") for share, count in zip(shares, columns["count"])]
+    return pd.DataFrame(columns | {"right": shares, "verdict": verdicts}).sort_values("weight", ascending=False, kind="stable")
 
 
 def _solutions(row: dict, tally: pd.DataFrame, task: Task, whose: str) -> list[tuple[str, ...]]:
@@ -98,9 +103,12 @@ def _solutions(row: dict, tally: pd.DataFrame, task: Task, whose: str) -> list[t
         steps = [f"{_cut(s)} ({names.shown(p, '.2f')})" for s, p in zip_longest(solution["steps"], solution["scores"] or ())]
         if (left := len(steps) - MOST_STEPS) > 0:
             steps[MOST_STEPS - 1 : -1] = [f"... {left} more ..."]
-        verdict = "right" if answer.right else "wrong"
-        told.append((f"{answer.count} of {whose}", _said(row, answer.best, task), verdict, " | ".join(steps)))
+        told.append((f"{answer.count} of {whose}", _said(row, answer.best, task), answer.verdict, " | ".join(steps)))
     return told
+
+
+def _verdict(share: float, between: str) -> str:
+    return "right" if share == 1 else between if share > 0 else "wrong"
 
 
 def _said(row: dict, number: int, task: Task) -> str:
@@ -112,8 +120,9 @@ def _vote(method: Method, row: dict, tally: pd.DataFrame, weighed: str, task: Ta
     answers = [(f"{weight:.3g}", _said(row, best, task)) for weight, best in zip(tally["weight"][:2], tally["best"])]
     against = " against {} for {}".format(*answers[1]) if len(answers) > 1 else ", no other answer"
     why = f"{weighed} {answers[0][0]}{against}" if answers else "no candidate has an answer"
-    leading = tally["right"][tally["weight"] >= tally["weight"].max() * (1 - 1e-12)]  # sums of equal weights may differ in a last digit
-    verdict = "wrong" if not leading.any() else "right" if leading.all() else f"tie, {leading.mean():.0%} right"
+    leading = tally[tally["weight"] >= tally["weight"].max() * (1 - 1e-12)]  # sums of equal weights may differ in a last digit
+    share = leading["right"].mean()
+    verdict = _verdict(share, f"tie, {share:.0%} right") if len(leading) > 1 else "".join(leading["verdict"]) or "wrong"
     return method.label, answers[0][1] if answers else "none", verdict, why if method.compared else "one solution"
 
 

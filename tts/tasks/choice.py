@@ -47,6 +47,11 @@ _ALONE = (
 )
 _FIRST = re.compile(_ALONE)
 _NEXT = re.compile(rf"[\s)\].]*(?:[/,;&]|\band\b|\bor\b)(?:{_ALONE})")
+# A letter that a formula begins with, in LaTeX as it stands: C_2H_6, C(CH_3)_4, A + B. "A +12 kJ" may be an option with its text.
+_FORMULA = re.compile(
+    r"(?:\\[a-z]+|[^\w\\]|_)*[A-Z](?:[({]|\}*(?:[_^](?:[^\W_]|[({\\+-])|\d|\s*-\s*[A-Z]\W*$"
+    r"|\s*-?(?:[+<>≤≥×·→⇌]|\\(?:cdot|times|pm|to|[lg]eq?|\w*arrow|rightleftharpoons)(?![a-zA-Z]))(?!\d)))"
+)
 _SMALL = re.compile(r"[\s(\[]*([a-z])[\s)\].]*")
 _CUE = re.compile(r"\b(?:answer|solution|option|choice)(?:\s+(?:is|would be|should be|must be)\b\s*:?|\W{0,4}:)\s*", re.IGNORECASE)
 _MARKED = re.compile(r"(?=[(\[][A-Z][)\]]|\*\*[A-Z]\*\*|\b(?i:options?|choices?)[\s_\\]+[A-Z]\b)|^\W*(?=[A-Z]\W*$)")
@@ -54,6 +59,8 @@ _MARKED = re.compile(r"(?=[(\[][A-Z][)\]]|\*\*[A-Z]\*\*|\b(?i:options?|choices?)
 
 def _letter(text: str) -> str | None:
     """The letter that a text begins with; "" where it names several, None where it names none."""
+    if _FORMULA.match(text):
+        return None
     text = _MARKUP.sub(" ", text)
     if small := _SMALL.fullmatch(text):
         return small[1].upper()
@@ -88,6 +95,7 @@ class Choice(Task):
     """
 
     name = "choice"
+    grading = 2  # 1: the first letter of some formulas was an option
     ways = known_ways = tuple(_WAYS)
     answer_mark = "\\boxed"
     sets = ("gpqa[:CATEGORY]", "mmlu-pro[:CATEGORY]")

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from io import StringIO
+from keyword import iskeyword
 from pathlib import Path
 
 from tts.tasks import sandbox
@@ -52,6 +53,7 @@ class Code(Task):
     """
 
     name = "code"
+    grading = 2  # 1: whole numbers could differ by a millionth
     sets = tuple(PUBLISHED)
     rules = ("tests:public",)
     instruction = "Solve the problem in Python. Give the whole program in one block that begins with ```python and ends with ```."
@@ -79,7 +81,7 @@ class Code(Task):
                 return row | {"problem": row["prompt"], "answer": _reference(row["entry_point"], row["prompt"], row["test"])}
             if (tests := row["answer"]).startswith("{"):
                 return row | {"answer": _reference(**json.loads(tests))}
-        except (LookupError, TypeError, ValueError, zlib.error) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, zlib.error) as error:
             told = "expected 'problem' and 'answer' (asserts), or the columns of HumanEval, MBPP or LiveCodeBench"
             raise ValueError(f"{told}; {type(error).__name__}: {error}") from None
         if not (entry := row.get("entry_point") or _called(tests)):
@@ -182,6 +184,11 @@ def _begins(program: str, first: int) -> list[int]:
 
 
 def _reference(entry: str, prompt: str, tests: str, **more: object) -> str:
+    """Hidden tests as JSON; ``ValueError`` where there are none, which any program would pass, or no function can have the entry's name."""
+    if not isinstance(tests, str) or not (tests.strip() or any(more.values())):
+        raise ValueError(f"there are no tests; give Python that calls the function, given {tests!r:.80}")
+    if (entry or not more) and not all(part.isidentifier() and not iskeyword(part) for part in str(entry).split("().")):
+        raise ValueError(f"the entry point must be the name of a function; given {entry!r:.80}")
     return json.dumps({"entry": entry, "prompt": prompt, "tests": tests} | more)
 
 
@@ -221,8 +228,11 @@ def _of_contest(row: dict) -> dict:
     except ValueError:  # base64 of zlib of a pickled text, which is read without being unpickled
         parts = pickletools.genops(zlib.decompress(base64.b64decode(packed)))
         private = json.loads(next(str(held) for opcode, held, _ in parts if "UNICODE" in opcode.name))
-    name = json.loads(row.get("metadata") or "{}").get("func_name")
-    tests = [(one["input"], one["output"]) for one in (*public, *private)]
+    if not isinstance(metadata := json.loads(row.get("metadata") or "{}"), dict):
+        raise ValueError(f"'metadata' must be an object as JSON, given {metadata!r:.80}")
+    if not (tests := [(one["input"], one["output"]) for one in (*public, *private)]):
+        raise ValueError("there are no tests; give some in 'public_test_cases' or 'private_test_cases'")
+    name = metadata.get("func_name")
     entry, kind, form = "", "cases", "Input:\n```\n{}\n```\nOutput:\n```\n{}\n```"
     if name:
         entry, kind, form = f"Solution().{name}", "examples", ">>> {}\n{}"

@@ -246,11 +246,16 @@ class PocketCode(Task):
         return [{"problem": p.text, "answer": hidden(p).text} for p in problems], f"{name}-{split}"
 
     def prepared(self, row: dict, seed: int) -> dict:
-        parse(row["problem"])
+        shown = tests = parse(row["problem"])
         with suppress(ValueError):
-            parse(row["answer"])
-            return row
-        raise ValueError(f"the answer must be hidden tests, written as a problem is, say '2:7,2>4,14?'; given {row['answer']!r:.80}")
+            tests = parse(row["answer"])
+        if tests is shown:
+            raise ValueError(f"the answer must be hidden tests, written as a problem is, say '2:7,2>4,14?'; given {row['answer']!r:.80}")
+        if tests.most != shown.most:
+            raise ValueError(f"the answer must allow as many functions as the problem, {shown.most}; given {tests.most}")
+        if not can_reach(shown.inputs + tests.inputs, shown.outputs + tests.outputs, shown.most):
+            raise ValueError(f"no program of at most {shown.most} functions does what the examples of the problem and the answer say")
+        return row
 
     def answer(self, text: str) -> str | None:
         names = [_name(step) for step in self.split(text)]

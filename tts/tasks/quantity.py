@@ -41,7 +41,7 @@ _REWRITTEN = [
     for pattern, replacement in (
         (r"(?<=\d)(?:\\[,!]|\{,\})+(?=\d{3})", ""),
         (r"\\d?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1/(\2)"),
-        (r"\\(?:text|math)(?:rm|bf|it|up)?\b|\\(?:rm|left|right|q?quad|cdot)\b|\\[,;:! ]|[~$·⋅∙]", " "),
+        (r"\\(?:text|math)(?:rm|bf|it|up)?\b|\\(?:rm|left|right|q?quad|cdot)(?![a-zA-Z])|\\[,;:! ]|[~$·⋅∙]", " "),
         ("|".join(map(re.escape, _SIGNS)), lambda found: _SIGNS[found[0]]),
         (r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+", lambda found: "^" + found[0].translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+"))),
         (r"\^?\s*\{?\s*\\circ\s*\}?|°|\bdegrees?\b", " deg "),
@@ -61,6 +61,7 @@ _number = re.compile(
     r"(?: ?/ ?\(?(\d+(?:\.\d+)?)\)?)?(?: ?[*xX]? ?10 ?\^ ?\(?([-+]?\d{1,3})\)?)?(?: ?(?:\\pm|±|\+/-) ?[\d.]+)?"
 ).match
 _FACTOR = re.compile(r"(/)|([^\W\d_]+|%)(?:\^? ?\(?([-+]?\d{1,2})\)?(?!\d))?|([^\s().*])")
+_TOLD = "The unit of the answer is"
 _COUNTED = re.compile("(?:photon|electron|molecule|atom|ion|particle)s?")  # things, which have no unit
 # As LaTeX without a blank gives them, and what pint takes for something else.
 _NAMES = {"%": "percent", "JK": "J K", "kJK": "kJ K", "Js": "J s", "Nm": "N m"}
@@ -133,11 +134,12 @@ class Quantity(Maths):
     """A number is right within the reference's tolerance of it, in the reference's unit; one without a unit is taken to have it.
 
     Being close is not transitive, so two answers are one vote where they agree to three significant digits in base units, right or
-    wrong, and whatever the reference is. An answer whose unit does not fit is wrong.
+    wrong, and whatever the reference is; in a vote, one without a unit has the reference's only where the problem tells it. An answer
+    whose unit does not fit is wrong.
     """
 
     name = "quantity"
-    grading = 1
+    grading = 2  # 1: a vote took units that the problem does not tell
     sets = (SCIBENCH,)
     instruction = f"{SYSTEM_PROMPT} Give it as a decimal number with its unit inside the box."
     aliases = {"units": "unit"}
@@ -165,7 +167,7 @@ class Quantity(Maths):
         shown = full[whole.end() :].strip()
         if _read(full) is None:
             raise ValueError(f"pint does not know the unit {shown!r:.80} of the answer; write it as in kJ/mol or J K^-1, or leave it out")
-        asked = f"{row['problem']}\nThe unit of the answer is {shown}." if unit and shown else row["problem"]
+        asked = f"{row['problem']}\n{_TOLD} {shown}." if unit and shown else row["problem"]
         return row | {"problem": asked, "answer": f"{full} within {100 * tolerance:g} %", "unit": shown, "tolerance": tolerance}
 
     normal = staticmethod(_plain)
@@ -196,7 +198,7 @@ class Quantity(Maths):
 
     def vote(self, row: Mapping, answer: str, right: bool) -> str:
         given, text = _read(_plain(answer)), _plain(row["answer"]).partition(" within ")[0]
-        if given is None or given.unit or not (number := _number(text)):
+        if given is None or given.unit or _TOLD not in row["problem"] or not (number := _number(text)):
             return answer
         return f"{_plain(answer)} {text[number.end() :]}"
 

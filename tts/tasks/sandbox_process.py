@@ -147,7 +147,7 @@ class Lines:
 
 
 def plain(value: Any, ordered: bool = False) -> Any:
-    """A value as JSON: numbers, texts and None as they are, all else as [kind, content]; what has no such form is ["other", its type].
+    """A value as JSON: numbers, texts and None as they are, all else as [kind, content]; what has no such form is {"other": its type}.
 
     Subclasses become what they derive from, so that no method of a program's class takes part in a comparison.
     """
@@ -166,11 +166,13 @@ def plain(value: Any, ordered: bool = False) -> Any:
         return ["bytes", value.hex()]
     if isinstance(value, (complex, Decimal, Fraction)):
         return [type(value).__name__, str(value)]
-    return plain(value.tolist(), ordered) if type(value).__module__ == "numpy" else ["other", type(value).__name__]
+    return plain(value.tolist(), ordered) if type(value).__module__ == "numpy" else {"other": type(value).__name__}
 
 
 def restored(value: Any) -> Any:
     """What :func:`plain` was given."""
+    if isinstance(value, dict):
+        return types.SimpleNamespace(of=object())  # equal to nothing
     if not isinstance(value, list):
         return value
     kind, content = value
@@ -178,7 +180,7 @@ def restored(value: Any) -> Any:
         return KINDS[kind](map(restored, content))
     if kind == "dict":
         return {restored(key): restored(item) for key, item in content}
-    return SIMPLE[kind](content) if kind in SIMPLE else types.SimpleNamespace(of=object())  # equal to nothing
+    return SIMPLE[kind](content)
 
 
 def solve(asked: Lines) -> None:
@@ -273,7 +275,7 @@ class Solution:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.calls += 1
         request = {"args": plain(args), "kwargs": plain(kwargs)}
-        self.unsendable |= '["other", ' in json.dumps(request)
+        self.unsendable |= '{"other": ' in json.dumps(request)
         return self.ask(request)
 
     def __getattr__(self, name: str) -> "Solution":
@@ -336,8 +338,10 @@ def _examples(job: dict, solution: Solution, space: dict, values: list[str]) -> 
 
 
 def _agree(value: Any, wanted: Any) -> bool:
-    numbers = all(isinstance(one, (int, float)) for one in (value, wanted))
-    return value == wanted or numbers and math.isclose(value, wanted, rel_tol=1e-6)
+    """Whether two values are equal; where one is a float and the other a number, they may differ by 1e-6 of the larger."""
+    both = value, wanted
+    close = all(isinstance(one, (int, float)) for one in both) and any(isinstance(one, float) for one in both)
+    return value == wanted or close and math.isclose(value, wanted, rel_tol=1e-6)
 
 
 def _lines(text: str) -> list[list[str]]:
