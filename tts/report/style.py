@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import TightLayoutEngine
-from matplotlib.ticker import Formatter, NullFormatter
+from matplotlib.ticker import Formatter, LogFormatterSciNotation
 from matplotlib.transforms import Bbox
 
 from tts.common.names import short
@@ -142,9 +142,9 @@ def say(text: str, ax: Axes) -> None:
 
 
 def log_x(ax: Axes) -> None:
-    """A logarithmic x whose minor ticks have no labels."""
+    """A logarithmic x whose minor ticks have labels only where it spans less than a decade."""
     ax.set_xscale("log")
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_formatter(LogFormatterSciNotation(labelOnlyBase=False))
 
 
 def panels(
