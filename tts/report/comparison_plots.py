@@ -309,7 +309,7 @@ def size_curve(rows: pd.DataFrame) -> Figure:
 
 @drawing
 def reach(rows: pd.DataFrame) -> Figure:
-    """The largest decided ratio of sizes with each verifier, over how well it tells, and over its gap; ``rows``: of :mod:`.domains`.
+    """The largest decided ratio of sizes with each verifier, over how well it tells, and over its gap; ``rows``: of :func:`.by_verifier`.
 
     A hollow mark stands on the line where no larger policy is decidedly passed; a dotted line is a ratio without a verifier, or with one
     that is not known.

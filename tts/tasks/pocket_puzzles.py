@@ -1,7 +1,7 @@
 """Number puzzles (Countdown) as a task: hard to find, easy to check.
 
-``3,7,12,18=75?`` asks for 75 from these four numbers, each used once, by + - *; all results lie in 1..99. A step is one operation and the
-numbers that are left, ``12-7=5;3,5,18``; the last one, which gives the target, leaves none. The harder set has five numbers.
+``3,7,12,18=75?`` asks for 75 from these four numbers, each used once, by ``+ - *``; all results lie in 1..99. A step is one operation and
+the numbers that are left, ``12-7=5;3,5,18``; the last one, which gives the target, leaves none. The harder set has five numbers.
 """
 
 from __future__ import annotations
