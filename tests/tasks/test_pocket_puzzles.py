@@ -13,7 +13,7 @@ from tts import tasks
 from tts.analysis.grades import of_row
 from tts.tasks.grading import Grader
 from tts.tasks.pocket_problems import first_problems
-from tts.tasks.pocket_puzzles import POCKET_PUZZLES, SETS, Puzzle, can_reach, draw, expression, first_error, moves, parse, solve
+from tts.tasks.pocket_puzzles import POCKET_PUZZLES, SETS, Puzzle, _parts, can_reach, draw, expression, first_error, moves, parse, solve
 from tts.tasks.problems import ProblemError, checked_row, problem_rows
 from tts.training.pocket.domains import DOMAINS
 
@@ -148,7 +148,21 @@ def test_what_is_no_puzzle_is_refused(text):
         parse(text)
 
 
-@pytest.mark.parametrize("answer", ["((12-7)*3)*(18-3)", "75", "abc", "(12-7)*(18-3))", "f(3,7,12,18)"])
+@pytest.mark.parametrize("answer", ["((12-7)*3)*(18-3)", "75", "abc", "(12-7)*(18-3))", "f(3,7,12,18)", "5e999", "(" * 400])
 def test_a_wrong_reference_is_refused(answer):
     with pytest.raises(ProblemError, match="line 7: the answer .* must make 75 of 3, 7, 12, 18, each used once"):
         checked_row({"problem": PUZZLE.text, "answer": answer}, "line 7", POCKET_PUZZLES)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers", "value"),
+    [
+        ("3+7*2-1", "3721", 16),
+        ("(3 - 7)*2", "372", -8),
+        ("3-(7-12)", ["3", "7", "12"], 8),
+        ("((12-7=9)*3=0)", ["12", "7", "3"], 15),
+        ("2*3*4-5*2", "23452", 14),
+    ],
+)
+def test_expressions_by_hand(text, numbers, value):
+    assert _parts(text) == (Counter(numbers), value)

@@ -15,6 +15,7 @@ from functools import lru_cache
 from io import StringIO
 from keyword import iskeyword
 from pathlib import Path
+from threading import RLock
 
 from tts.tasks import sandbox
 from tts.tasks.base import Task
@@ -41,6 +42,7 @@ _PROGRAM = re.compile(r"^(?:def |class |async def |import |from \w|@)", re.MULTI
 _WANT = re.compile(r"[\s#]*(?:=+>?|->|➞|→|returns|should return|is|:)\s*(.+)")
 _CASE = re.compile(r"^Input:\n```\n(.*?)```\nOutput:\n```\n(.*?)```", re.MULTILINE | re.DOTALL)
 _UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
+_PARSER = RLock()  # Python 3.11 raises SystemError where two threads, here graders, parse at once (CPython issue 106905)
 _VOTE = "problem and program: "
 _METHOD = re.compile(r">>> (Solution\(\)\.\w+)\(")
 
@@ -193,7 +195,7 @@ def _reference(entry: str, prompt: str, tests: str, **more: object) -> str:
 
 
 def _parsed(text: str, mode: str = "exec") -> ast.AST | None:
-    with suppress(*_UNREADABLE):
+    with suppress(*_UNREADABLE), _PARSER:
         return ast.parse(text, mode=mode)
     return None
 
@@ -262,7 +264,8 @@ def _public(problem: str) -> dict:
 
 def _of_assert(line: str) -> tuple[str, str]:
     """An assert as an expression and what it gives; as it stands where it compares otherwise."""
-    test = ast.parse(line).body[0].test  # type: ignore[attr-defined]
+    with _PARSER:
+        test = ast.parse(line).body[0].test  # type: ignore[attr-defined]
     if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
         if _literal(want := ast.unparse(test.comparators[0])):
             return ast.unparse(test.left), want
@@ -292,7 +295,7 @@ def _known(text: str, entry: str) -> bool:
 
 
 def _literal(text: str) -> bool:
-    with suppress(*_UNREADABLE):
+    with suppress(*_UNREADABLE), _PARSER:
         ast.literal_eval(text)
         return True
     return False

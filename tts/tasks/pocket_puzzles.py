@@ -6,7 +6,6 @@ the numbers that are left, ``12-7=5;3,5,18``; the last one, which gives the targ
 
 from __future__ import annotations
 
-import ast
 import random
 import re
 from collections import Counter
@@ -16,7 +15,6 @@ from functools import cache, partial, reduce
 from itertools import combinations
 from operator import or_
 from os.path import commonprefix
-from typing import Any
 
 from tts.tasks.base import Task
 from tts.tasks.pocket_problems import apply, first_problems, split_of
@@ -207,11 +205,27 @@ class PocketPuzzles(Task):
 
 def _parts(text: str) -> tuple[Counter[str], int] | None:
     """The numbers of an expression, and its value, whatever results it states; None where it is none."""
-    text = _STATED.sub("", text)
-    try:
-        return Counter(re.findall(r"\d+", text)), _value(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, KeyError, AttributeError, OverflowError, RecursionError, MemoryError):
+    text = _STATED.sub("", text).replace(" ", "")
+    numbers = Counter(re.findall(r"\d+", text))
+    while match := re.search(r"\(([^()]*)\)", text):
+        if (value := _value(match[1])) is None:
+            return None
+        text = f"{text[: match.start()]}{value}{text[match.end() :]}"
+    value = _value(text)
+    return None if value is None else (numbers, value)
+
+
+def _value(text: str) -> int | None:
+    """Of numbers joined by + - * without brackets, products first; None of anything else."""
+    if not re.fullmatch(r"-?\d{1,9}([-+*]-?\d{1,9})*", text, re.ASCII):
         return None
+    terms = [0]
+    for op, number in re.findall(r"([-+*]?)(-?\d+)", f"+{text}"):
+        if op == "*":
+            terms[-1] *= int(number)
+        else:
+            terms.append(apply(op, 0, int(number)))
+    return sum(terms)
 
 
 def _true(text: str) -> bool:
@@ -221,13 +235,6 @@ def _true(text: str) -> bool:
             return False
         text = text.replace(match[0], match[4], 1)
     return text.isdecimal()
-
-
-def _value(node: Any) -> int:
-    """Of a number or an operation on two values; of any other node it raises one of the errors above."""
-    if isinstance(node, ast.BinOp):
-        return apply({ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}[type(node.op)], _value(node.left), _value(node.right))
-    return int(node.value)
 
 
 def _step(equation: str, left: State) -> str:
