@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from tts.analysis import stats
@@ -110,6 +111,17 @@ def test_wilson_is_statsmodels(counts, level):
     low, high = proportion_confint(*counts, 1 - level, method="wilson")
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-12)
     assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
+
+
+def test_holm_by_hand():
+    """Of three the smallest p is multiplied by 3, the next by 2, the last by 1; none falls below one before it, or passes 1."""
+    assert stats.holm([0.02, 0.01, 0.5]) == pytest.approx([0.04, 0.03, 0.5])
+    assert stats.holm([0.3, 0.2, 0.25]) == pytest.approx([0.6, 0.6, 0.6]) and stats.holm([0.9]) == 0.9 and not len(stats.holm([]))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_is_statsmodels(p):
+    assert stats.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
 
 
 def test_bootstrap_covers_the_true_mean_about_as_often_as_it_says():

@@ -8,7 +8,7 @@ import pytest
 from typed_evidence import GOOD, LARGE, MIDDLE, SMALL, WEAK, Typed, scope
 
 from tts.analysis import costs
-from tts.claims import domains
+from tts.claims import checks, domains
 from tts.claims.finding import Finding
 from tts.generate import labelled
 from tts.generate.labelled import Labelled
@@ -31,7 +31,15 @@ def test_a_verifier_tells_by_the_product_of_its_scores(monkeypatch):
     scores = [(0.9, 0.9), (0.8, 0.5), (0.9, 0.5), (0.4, 1.0)]  # products 0.81 and 0.4 of right ones, 0.45 and 0.4 of wrong ones
     monkeypatch.setattr(labelled, "read", lambda split, name: solutions)
     monkeypatch.setattr(labelled, "step_scores", lambda prm, *sets, kept=None: [scores])
-    assert domains.telling("prm", "set") == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    monkeypatch.setattr(checks, "on_card", lambda prm: {"AUC": 0.7} if prm == "measured" else {})
+    assert domains.telling("prm", "set") == pytest.approx((1 + 1 + 0 + 0.5) / 4) and domains.telling("measured", "set") == 0.7
+
+
+@pytest.mark.parametrize("prm", ["prm-qwen-28k", "implicit:policy-puzzles-10k"])
+def test_a_card_says_what_is_measured(prm, monkeypatch):
+    of_card = domains.telling(prm, name := "pocket-puzzles" if "puzzles" in prm else labelled.POCKET)
+    monkeypatch.setattr(checks, "on_card", lambda prm: {})
+    assert domains.telling(prm, name) == pytest.approx(of_card, abs=1e-4)
 
 
 def test_the_reach_is_the_largest_ratio_that_is_decided():

@@ -42,7 +42,7 @@ notebook_process.get_context = none
 
 def start(tmp_path, code=""):
     paths = [tmp_path / f"{name}.ipynb" for name in ("source", "executed")]
-    command = [sys.executable, "-c", f"{START}{code}\nnotebook_process.serve(theirs, 1)", *paths]
+    command = [sys.executable, "-c", f"{START}{code}\nnotebook_process.serve(theirs, 1, True)", *paths]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
@@ -51,7 +51,7 @@ def start(tmp_path, code=""):
 def test_a_notebook_runs_in_a_forked_kernel_and_without_a_fork_server_in_another(tmp_path, forked):
     notebook(
         tmp_path / "source.ipynb",
-        "import sys; print('tts.report.tables' in sys.modules)",
+        "import sys; print({'tts.report.tables', 'tts.policies.transformers'} <= set(sys.modules))",
         "import matplotlib.pyplot as plt; plt.plot([1, 2]); print(plt.get_backend())",
         f"import os; print(os.path.samefile(os.getcwd(), {str(tmp_path)!r}))",
     )

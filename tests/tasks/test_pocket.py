@@ -17,7 +17,7 @@ from tts.tasks.pocket_problems import (
     OPENED,
     SETS,
     first_error,
-    held_out,
+    first_problems,
     parse,
     random_hard,
     random_long,
@@ -74,13 +74,13 @@ def test_what_is_no_pocket_problem_is_refused(text):
 
 def test_splits_never_meet_and_lists_grow_at_the_end():
     for name in SETS:
-        tests = held_out(name, "test", 60)
-        assert [p.text for p in tests[:20]] == [p.text for p in held_out(name, "test", 20)]
+        tests = first_problems(SETS[name], name, "test", 60)
+        assert [p.text for p in tests[:20]] == [p.text for p in first_problems(SETS[name], name, "test", 20)]
         assert all(p.split == "test" for p in tests) and len({p.text for p in tests}) == 60
-        fresh, opened = held_out(name, "confirmation", 400), held_out(name, "selection", OPENED)
+        fresh, opened = first_problems(SETS[name], name, "confirmation", 400), first_problems(SETS[name], name, "selection", OPENED)
         assert all(p.split == "selection" for p in fresh) and not {p.text for p in fresh} & {p.text for p in opened}
-        again = {p.text for p in held_out(name, "confirmation-2", 400)}
-        assert not again & {p.text for p in (*opened, *held_out(name, "confirmation", OPENED))}
+        again = {p.text for p in first_problems(SETS[name], name, "confirmation-2", 400)}
+        assert not again & {p.text for p in (*opened, *first_problems(SETS[name], name, "confirmation", OPENED))}
     stream = training_problems(0)
     assert all(next(stream).split == "train" for _ in range(500))
 

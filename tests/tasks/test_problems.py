@@ -10,14 +10,16 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import problem_files
 import pytest
 from huggingface_hub import constants
 
 from tts.models import hub
+from tts.tasks import drawn
 from tts.tasks.answer_text import normal_form
 from tts.tasks.grading import Grader
 from tts.tasks.maths import PUBLISHED
-from tts.tasks.problems import ProblemError, load_problems
+from tts.tasks.problems import ProblemError, load_problems, problem_rows
 
 TEXTS = [f"What is {n} plus the number of sides of a triangle?" for n in range(12)]
 ROWS = [{"problem": text, "answer": str(n + 3), "unique_id": f"own/{n}.json", "level": 1} for n, text in enumerate(TEXTS)]
@@ -132,3 +134,13 @@ def test_gold_answers_of_the_study_equal_themselves_and_not_the_next(name, count
         assert all(grader.right(answer, answer) and grader.judge.verdict(normal_form(answer), normal_form(answer)) for answer in gold)
         pairs = [(a, b) for a, b in zip(gold, gold[1:] + gold[:1]) if grader.right(a, b)]
     assert len(pairs) == same and {a.removeprefix("x=") == b.removeprefix("x=") for a, b in pairs} <= {True}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "split"), problem_files.COUNTS)
+def test_problems_in_files_are_those_that_are_drawn(name, split, monkeypatch):
+    count = problem_files.COUNTS[name, split]
+    assert (drawn.FOLDER / f"{name}-{split}.jsonl").read_text() == problem_files.text_of(name, split)
+    kept, more = problem_rows(name, count, split), problem_rows(name, count + 1, split)
+    monkeypatch.setattr(drawn, "FOLDER", Path("nowhere"))
+    assert kept == more[:-1] == problem_rows(name, count, split)

@@ -20,6 +20,7 @@ from tts.store.imported import is_imported
 from tts.tasks.pocket_problems import STYLES
 from tts.tasks.pocket_tokenizer import pieces
 from tts.tasks.pocket_traces import corrupted
+from tts.tasks.selection import aggregates
 
 KINDS = ("over-criticism", "error neglect", "called too early", "called too late")
 
@@ -72,6 +73,16 @@ def at_threshold(scores: Scores, solutions: Sequence[Labelled], threshold: float
     wrong = _wrong(solutions)
     hits = _called(scores, threshold) == wrong
     return Judged(scores, threshold, float(hits[wrong >= 0].mean()), float(hits[wrong < 0].mean()))
+
+
+def telling(scores: Scores, solutions: Sequence[Labelled]) -> float:
+    """How well a PRM tells right solutions from wrong ones, whatever their problems: the area under the ROC curve.
+
+    A solution's score is the product of its steps'.
+    """
+    found = stats.auc(aggregates(scores, "product"), _wrong(solutions) < 0)
+    assert found is not None, "every set has right ones and wrong ones"
+    return found
 
 
 def best_threshold(scores: Scores, solutions: Sequence[Labelled]) -> float:

@@ -279,10 +279,15 @@ def localisation_f1(prm: str, solutions: str = labelled.POCKET) -> float:
     """A PRM's F1 of error localisation, from its card where it has one, else measured on a labelled set."""
     if owners(prm):
         return 0.0  # a rule judges no step
+    found = on_card(prm).get("localisation F1")
+    return _measured_f1(prm, weights_of(prm), solutions) if found is None else found
+
+
+def on_card(prm: str) -> dict[str, float]:
+    """How well a PRM that comes with the suite judges its domain's labelled solutions, as its card says; empty for others."""
     family, _, name = prm.rpartition(":")
     results = read_card(locate(name)).get("results", {}) if family in ("", "implicit") else {}
-    results = results.get("as implicit PRM", {}) if family else results
-    return results["localisation F1"] if "localisation F1" in results else _measured_f1(prm, weights_of(prm), solutions)
+    return results.get("as implicit PRM", {}) if family else results
 
 
 @lru_cache  # every reading of a scope asks, and judging takes seconds

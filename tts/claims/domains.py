@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tts.analysis import committed, costs, flops, stats
-from tts.claims import released
+from tts.analysis import committed, costs, flops, pathologies, stats
+from tts.claims import checks, released
 from tts.claims.comparisons import CLAIMS
 from tts.claims.finding import Finding
 from tts.claims.scope import NotTested, Scope
@@ -25,7 +25,6 @@ from tts.search.registry import prm_of
 from tts.strategy import verifier_map
 from tts.strategy.compute_optimal import Resampled
 from tts.tasks import task_of
-from tts.tasks.selection import aggregates
 
 DIAL, NONE = "verifier dial", "none (majority voting)"
 COLUMNS = [
@@ -50,12 +49,12 @@ COLUMNS += ["TTS", "CoT", "difference", "low", "high", *CLAIMS]
 def telling(prm: str, name: str, kept: Path | None = None) -> float:
     """How well a PRM tells right solutions from wrong ones: the area under the ROC curve of the product of its step scores.
 
-    Of the test solutions of a labelled set, those of all the domain's policies; ``kept``: as in :func:`tts.generate.labelled.step_scores`.
+    Of the test solutions of a labelled set, those of all the domain's policies: from the PRM's card where it has one, else measured;
+    ``kept``: as in :func:`tts.generate.labelled.step_scores`.
     """
-    solutions = labelled.read("test", name)
-    [scores] = labelled.step_scores(prm, solutions, kept=kept)
-    found = stats.auc(aggregates(scores, "product"), np.array([s.first_error < 0 for s in solutions]))
-    assert found is not None, "every set has right ones and wrong ones"
+    if (found := checks.on_card(prm).get("AUC")) is None:
+        solutions = labelled.read("test", name)
+        found = pathologies.telling(labelled.step_scores(prm, solutions, kept=kept)[0], solutions)
     return found
 
 
@@ -67,8 +66,6 @@ def pairs(scope: Scope, method: str = "") -> pd.DataFrame:
 
     Columns small, large, times (the size), TTS, CoT, difference, low, high, and p, two-sided and corrected over the pairs (Holm).
     """
-    from statsmodels.stats.multitest import multipletests  # takes a second
-
     here, rows = scope.on(scope.problem_sets[0]), []
     size = {policy: costs.shape_of(policy).parameters for policy in scope.policies}
     alone = {policy: here.values(policy, "cot").mean() for policy in costs.by_size(scope.policies)}
@@ -82,7 +79,7 @@ def pairs(scope: Scope, method: str = "") -> pd.DataFrame:
                 sides = {"small": small, "large": large, "times": size[large] / size[small]}
                 rows.append(sides | {"TTS": tts.values.mean(), "CoT": cot.values.mean()} | found.columns("difference") | {"p": found.p})
     table = pd.DataFrame(rows, columns=["small", "large", "times", "TTS", "CoT", "difference", "low", "high", "p"])
-    return table.assign(p=multipletests(table["p"], method="holm")[1]) if len(table) else table
+    return table.assign(p=stats.holm(table["p"]))
 
 
 def reach(scope: Scope, method: str = "") -> dict:

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from tts.analysis import committed, costs, difficulty
+from tts.analysis import committed, costs, difficulty, stats
 from tts.analysis.accuracy import Results
 from tts.analysis.evidence import Evidence, cells
 from tts.claims import checks, published, published_checks, released
@@ -84,7 +84,6 @@ class Ledger(BaseModel, extra="forbid"):
     rule: dict[str, str]
     n: int = Field(ge=1)
     level: float = Field(gt=0, lt=1)
-    correction: Literal["holm", "bonferroni"]
     scopes: dict[str, Roles]
     claims: dict[str, Claim]
 
@@ -223,16 +222,13 @@ def judge(ledger: Ledger, scopes: dict[str, Scope | None], rules: pd.DataFrame |
     most (its two ends over them), decided above and decided below (under which its own interval lies on one side); and those of
     :class:`Finding`, whose low and high are not corrected.
     """
-    from statsmodels.stats.multitest import multipletests  # takes a second
-
     rules = by_rule(ledger, scopes) if rules is None else rules
     rows = []
     for scope_name in (*FIXED, *scopes):
         fixed = str(ledger.fixed[scope_name if scope_name in FIXED else "measured"])
         results = {name: _run(claim, scope_name, scopes.get(scope_name)) for name, claim in ledger.claims.items()}
         uncertain = {name: f for name, f in results.items() if isinstance(f, Finding) and f.method != "exact"}
-        raw = [f.p for f in uncertain.values()]
-        corrected = dict(zip(uncertain, multipletests(raw, 1 - ledger.level, method=ledger.correction)[1])) if raw else {}
+        corrected = dict(zip(uncertain, stats.holm([finding.p for finding in uncertain.values()])))
         of_scope = {"scope": scope_name, "problems": _problems(scope_name, scopes.get(scope_name))}
         for name, found in results.items():
             claim = ledger.claims[name]

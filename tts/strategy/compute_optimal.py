@@ -94,13 +94,19 @@ def resampled_means(values: np.ndarray) -> np.ndarray:
 
 
 def folds_of(bins: Sequence[str] | np.ndarray) -> np.ndarray:
-    """The fold of each problem, ``(problems,)``: random, and as even as can be within each bin."""
-    bins, rng = np.asarray(bins), np.random.default_rng(0)
+    """The fold of each problem, ``(problems,)``, read-only: random, and as even as can be within each bin."""
+    return _folds(tuple(bins))
+
+
+@lru_cache(64)  # a ledger asks thousands of times for those of a few problem sets
+def _folds(named: tuple[str, ...]) -> np.ndarray:
+    bins, rng = np.asarray(named), np.random.default_rng(0)
     fold, dealt = np.zeros(len(bins), int), 0
-    for name in dict.fromkeys(bins):
+    for name in dict.fromkeys(named):
         inside = rng.permutation(np.flatnonzero(bins == name))
         fold[inside] = (np.arange(len(inside)) + dealt) % FOLDS
         dealt += len(inside)
+    fold.flags.writeable = False
     return fold
 
 
@@ -151,7 +157,8 @@ def _sums(values: np.ndarray, cells: np.ndarray, weights: np.ndarray) -> np.ndar
 
     Equal candidates share their sums: a product may make them differ in the last bits, and the first of them is to be chosen.
     """
-    distinct, which = np.unique(values, axis=0, return_inverse=True)
+    places = {row.tobytes(): place for place, row in enumerate(values)}
+    distinct, which = values[list(places.values())], [list(places).index(row.tobytes()) for row in values]
     placed = (distinct.T[:, :, None] * cells[:, None]).reshape(len(cells), -1)
     return (weights @ placed).reshape(len(weights), len(distinct), -1, FOLDS)[:, which]
 
@@ -205,21 +212,26 @@ def efficiency_gain(
     several: percentiles over resamples with different peaks lie in the midst of the gains given one, and covered one truth of eight less.
     """
 
-    def gain(peak: int, majority: np.ndarray, tts: np.ndarray) -> tuple[float, str]:
-        target = majority[peak]
-        if not (tts >= target).any():
-            return budgets[peak] / tts_budgets[-1], "<"
-        at = int(np.argmax(tts >= target))
-        if at == 0:
-            return budgets[peak] / tts_budgets[0], ">"
-        share = (target - tts[at - 1]) / (tts[at] - tts[at - 1])
-        needed = np.exp(np.interp(share, [0, 1], np.log([tts_budgets[at - 1], tts_budgets[at]])))
-        return budgets[peak] / float(needed), ""
-
+    logarithms = np.log(tts_budgets)
     peaks = (majority >= majority.max(0) - standard_error).argmax(0)
-    estimate, bound = gain(peaks[0], majority[:, 0], tts[:, 0])
+
+    def gains(peak: int) -> np.ndarray:
+        """The gain where majority peaks at this budget, ``(1 + resamples,)``."""
+        target = majority[peak]
+        enough = tts >= target
+        at, every = enough.argmax(0), np.arange(tts.shape[1])
+        before = np.maximum(at - 1, 0)
+        with np.errstate(divide="ignore", invalid="ignore"):  # of those whose gain is a bound
+            share = np.clip((target - tts[before, every]) / (tts[at, every] - tts[before, every]), 0, 1)
+        needed = np.exp(logarithms[before] + share * (logarithms[at] - logarithms[before]))
+        needed = np.where(enough[0], tts_budgets[0], np.where(enough.any(0), needed, tts_budgets[-1]))
+        return budgets[peak] / needed
+
+    reached = tts[:, 0] >= majority[peaks[0], 0]
+    bound = ">" if reached[0] else "" if reached.any() else "<"
+    estimate = float(gains(peaks[0])[0])
     often = [peak for peak in np.unique(peaks) if (peaks == peak).mean() >= 0.005]
-    given = [[gain(peak, *columns)[0] for columns in zip(majority.T[1:], tts.T[1:])] for peak in often]
+    given = [gains(peak)[1:] for peak in often]
     ends = np.percentile(given, [2, 98] if len(often) > 1 else [2.5, 97.5], axis=1)
     method = "bootstrap over problems, majority's peak and the choice of a strategy repeated in each resample"
     return Gain(bound, Interval(estimate, float(ends.min()), float(ends.max()), method), budgets[peaks[0]], tts_budgets[0])

@@ -105,7 +105,7 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
         with tqdm(total=len(jobs), desc="notebooks", unit="notebook") as bar:
             while waiting or running:
                 while waiting and len(running) < workers:
-                    (connection, process), job = idle.pop() if idle else _start(threads), waiting.pop(0)
+                    (connection, process), job = idle.pop() if idle else _start(threads, len(jobs) > workers), waiting.pop(0)
                     running[connection] = process, job
                     name = f"{job.notebook}.ipynb"
                     with suppress(OSError):  # it died, which the end of its replies tells
@@ -131,11 +131,11 @@ def execute(jobs: list[Job], output: Path, workers: int = 2) -> dict[str, str | 
     return {job.notebook: outcome[job.notebook] for job in jobs}
 
 
-def _start(threads: int) -> tuple[Connection, BaseProcess]:
-    """A process that executes notebooks, with a number of threads, and the pipe to it."""
+def _start(threads: int, several: bool) -> tuple[Connection, BaseProcess]:
+    """A process that executes several notebooks or one, with a number of threads, and the pipe to it."""
     ours, theirs = Pipe()
     with theirs:
-        process = get_context("spawn").Process(target=serve, args=(theirs, threads))
+        process = get_context("spawn").Process(target=serve, args=(theirs, threads, several))
         process.start()
     return ours, process
 

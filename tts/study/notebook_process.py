@@ -19,12 +19,13 @@ from typing import Any, ClassVar
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
 _PRELOADED = "ipykernel.kernelapp matplotlib.pyplot pyarrow.parquet tts.study.experiment tts.claims.published tts.report.tables".split()
+_FOR_MODELS = ["tts.policies.transformers", "tts.reward_models.base"]  # seconds more, which several kernels share
 # Jupyter chooses a kernel's ports before the kernel binds them: whatever takes one in between, the kernel dies of it.
 _STARTS = 3
 
 
-def serve(connection: Connection, threads: int) -> None:
-    """Receives arguments of :func:`_execute` from the parent again and again, and replies with what it returns.
+def serve(connection: Connection, threads: int, several: bool) -> None:
+    """Receives arguments of :func:`_execute` from the parent again and again, several times or once, and replies with what it returns.
 
     Numerical libraries take so many threads, unless the environment says so.
     """
@@ -32,7 +33,7 @@ def serve(connection: Connection, threads: int) -> None:
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # matplotlib reads it as it is imported
     end_with_parent()
     with suppress(ValueError):  # of a system without a fork server, whose kernels are not forked
-        get_context("forkserver").set_forkserver_preload(_PRELOADED)
+        get_context("forkserver").set_forkserver_preload(_PRELOADED + _FOR_MODELS * several)
         factory, name = KernelProvisionerFactory.instance(), "local-provisioner"
         factory.provisioners[name] = EntryPoint(name, f"{__name__}:{ForkedKernel.__name__}", factory.GROUP_NAME)
     while True:

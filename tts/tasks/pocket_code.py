@@ -15,9 +15,8 @@ from functools import lru_cache, partial
 from itertools import accumulate
 from os.path import commonprefix
 
-from tts.tasks.base import Task
-from tts.tasks.pocket_problems import first_problems, split_of
-from tts.tasks.problems import check_drawn
+from tts.tasks.drawn import Drawn
+from tts.tasks.pocket_problems import split_of
 
 LARGEST = 99  # of all results
 GIVEN, LENGTHS = 9, (3, 5)  # the largest number of an input, and how many numbers it may have
@@ -225,14 +224,15 @@ def training_problems(seed: int) -> Iterator[Problem]:
             yield problem
 
 
-class PocketCode(Task):
+class PocketCode(Drawn):
     """The answer of a solution is its program, whatever its steps state; right is every one that passes the hidden tests, the reference.
 
     Programs that make the same of :data:`PROBES` are one vote.
     """
 
     name = "pocket-code"
-    sets = tuple(SETS)
+    sets, draws = tuple(SETS), SETS
+    parse, first_error = staticmethod(parse), staticmethod(first_error)
     rules = ("tests:public",)
     instruction = (
         "Write a program that turns the list on the left of each > into the one on its right. The number before the colon is the most "
@@ -240,10 +240,8 @@ class PocketCode(Task):
         "function a step, >, and what becomes of the first list, such as sort>2,5,7. Separate steps by a blank line."
     )
 
-    def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
-        check_drawn(name, count, split)
-        problems = first_problems(SETS[name], name, split, count or 200)
-        return [{"problem": p.text, "answer": hidden(p).text} for p in problems], f"{name}-{split}"
+    def record(self, problem: Problem) -> dict:
+        return {"problem": problem.text, "answer": hidden(problem).text}
 
     def prepared(self, row: dict, seed: int) -> dict:
         shown = tests = parse(row["problem"])
@@ -279,13 +277,6 @@ class PocketCode(Task):
     def rule(self, name: str, problem: str, text: str) -> float:
         answer = self.answer(text)
         return float(answer is not None and parse(problem).solved_by(program_of(answer)))
-
-    def check_steps(self, problem: str, steps: Sequence[str]) -> int | None:
-        try:
-            error = first_error(parse(problem), steps)
-        except ValueError:
-            return None
-        return len(steps) if error is None else error[0]
 
 
 def program_of(answer: str) -> Program:

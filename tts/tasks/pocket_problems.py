@@ -224,11 +224,6 @@ def first_problems(draw: Callable[[random.Random], Any], name: str, split: str, 
     return tuple(drawn.values())
 
 
-def held_out(name: str, split: str, count: int) -> tuple[PocketProblem, ...]:
-    """:func:`first_problems` of a pocket problem set; raises ``KeyError`` where ``name`` is none."""
-    return first_problems(SETS[name], name, split, count)
-
-
 def training_problems(seed: int) -> Iterator[PocketProblem]:
     """An endless stream of training problems, one in ten of them long."""
     rng = random.Random(f"train/{seed}")

@@ -16,9 +16,8 @@ from itertools import combinations
 from operator import or_
 from os.path import commonprefix
 
-from tts.tasks.base import Task
-from tts.tasks.pocket_problems import apply, first_problems, split_of
-from tts.tasks.problems import check_drawn
+from tts.tasks.drawn import Drawn
+from tts.tasks.pocket_problems import apply, split_of
 
 LARGEST = 99  # of all results
 NUMBERS = 20  # the largest number that is given
@@ -158,7 +157,7 @@ def expression(steps: Sequence[str]) -> str | None:
     return text
 
 
-class PocketPuzzles(Task):
+class PocketPuzzles(Drawn):
     """The answer of a solution is its expression with the results that it states, true or not.
 
     Right is every one that uses the numbers once each, whose results are true and lie in 1 to 99, and that gives the target. So two
@@ -166,18 +165,17 @@ class PocketPuzzles(Task):
     """
 
     name = "pocket-puzzles"
-    sets = tuple(SETS)
+    sets, draws = tuple(SETS), SETS
+    parse, first_error = staticmethod(parse), staticmethod(first_error)
     instruction = (
         "Make the number behind the equals sign from the others, each used once, by + - *; every result lies in 1 to 99. Write one "
         "operation a step, a semicolon, and the numbers that are left in ascending order, such as 12-7=5;3,5,18. Separate steps by a blank "
         "line. The last step has no numbers left: 15*5=75"
     )
 
-    def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
-        check_drawn(name, count, split)
-        puzzles = first_problems(SETS[name], name, split, count or 200)
-        solved = [str(expression(solve(p, random.Random(p.text)))) for p in puzzles]
-        return [{"problem": p.text, "answer": _STATED.sub("", text)} for p, text in zip(puzzles, solved)], f"{name}-{split}"
+    def record(self, puzzle: Puzzle) -> dict:
+        solved = str(expression(solve(puzzle, random.Random(puzzle.text))))
+        return {"problem": puzzle.text, "answer": _STATED.sub("", solved)}
 
     def prepared(self, row: dict, seed: int) -> dict:
         puzzle = parse(row["problem"])
@@ -194,13 +192,6 @@ class PocketPuzzles(Task):
 
     def vote(self, row: Mapping, answer: str, right: bool) -> str:
         return answer
-
-    def check_steps(self, problem: str, steps: Sequence[str]) -> int | None:
-        try:
-            error = first_error(parse(problem), steps)
-        except ValueError:
-            return None
-        return len(steps) if error is None else error[0]
 
 
 def _parts(text: str) -> tuple[Counter[str], int] | None:

@@ -37,13 +37,14 @@ def policy(name: str, store: Store) -> dict:
 
 
 def prm(name: str) -> dict:
-    """Error localisation (ProcessBench's F1), with the threshold chosen on validation and with 0.5."""
+    """Error localisation (ProcessBench's F1), with the threshold chosen on validation and with 0.5; and :func:`.pathologies.telling`."""
     task = DOMAINS[domain_of(name.removeprefix("implicit:"))].task.name
     solutions = labelled.read("test", task)
     chosen = pathologies.judge(name, solutions, task)
     half = pathologies.at_threshold(chosen.scores, solutions, 0.5)
     results = {"localisation F1": chosen.f1, "on erroneous": chosen.erroneous, "on correct": chosen.correct}
     results |= {"threshold": chosen.threshold, "localisation F1 at 0.5": half.f1}
+    results["AUC"] = pathologies.telling(chosen.scores, solutions)
     return {key: round(value, 4) for key, value in results.items()}
 
 
