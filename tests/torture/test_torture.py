@@ -251,7 +251,7 @@ def test_damaged_chunks_are_named(short, tiny_lm, tmp_path, damage):
 
 
 def test_no_flipped_bit_of_a_chunk_changes_a_row(short, tmp_path):
-    """Every bit of the footer, which no page's checksum covers; but for the checksum's own name and place all are said."""
+    """A bit of each byte of the footer, which no page's checksum covers; but for the checksum's own name and place all are said."""
     wanted, _ = short
     store, spec, problem = Store(tmp_path), next(wanted.specs()), {"problem": "1+1", "answer": "2"}
     row = problem | {"problem_id": "p", "prompt": "", "prompt_tokens": 1, "policy_tokens": 1, "prm_tokens": 0, "trajectories": []}
@@ -261,14 +261,14 @@ def test_no_flipped_bit_of_a_chunk_changes_a_row(short, tmp_path):
     assert read_chunk(path).to_pylist() == [row]
     footer = range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole))
     for at in footer:
-        for bit in range(8):
-            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
-            try:
-                assert read_chunk(path).to_pylist() == [row], f"bit {bit} of byte {at}"
-                unsaid += 1
-            except StoreError:
-                continue
-    assert unsaid < 8 * len(checksum.KEY) + 16 < len(footer) / 10
+        bit = at % 8  # `make torture` flips others
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        try:
+            assert read_chunk(path).to_pylist() == [row], f"bit {bit} of byte {at}"
+            unsaid += 1
+        except StoreError:
+            continue
+    assert unsaid < len(checksum.KEY) + 2 < len(footer) / 10
 
 
 @pytest.mark.parametrize("damage", [truncated(0.5), EMPTY, BINARY, edited(lambda spec: spec.update(n=3))])
