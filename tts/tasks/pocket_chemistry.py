@@ -1,10 +1,11 @@
 """Balancing chemical equations as a task: coefficients are hard to find, atoms are easy to count.
 
-``C3H8+O2=CO2+H2O?`` asks for the smallest whole coefficients. A step chooses one compound, states its coefficient, counts its atoms, and
-says how many atoms the left side has more by now: ``C3H8*1=C3H8``, ``-CO2*3=C3O6;H8O-6``, ``-H2O*4=H8O4;O-10``, ``O2*5=O10``. A minus in
-front marks what stands on the right. The first step has nothing to add to, and the last one leaves nothing. The first coefficient has to
-be guessed. Those that follow from it are easy, and a wrong guess shows only later: atoms are left over, or all coefficients have a common
-factor.
+``aC3H8+bO2=cCO2+dH2O?`` asks for the smallest whole numbers that the letters stand for. A step settles one of them. Where it is the last
+one of an element, the step begins with the element's atoms that the others leave to it: ``a1``, ``C3=c3``, ``H8=d4``, ``O10=b5``. So the
+first coefficient has to be guessed, those that follow from it are easy, and a wrong guess shows only later: atoms do not divide, an
+element does not balance, or all coefficients have a common factor.
+
+Elements have one letter, numbers in formulae one digit, and steps name compounds by letters, since the smallest policies copy no formula.
 """
 
 from __future__ import annotations
@@ -13,54 +14,41 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache, cached_property, partial
 from math import gcd, lcm
 from os.path import commonprefix
 
-from tts.tasks.base import Task
-from tts.tasks.pocket_problems import first_problems, split_of
-from tts.tasks.problems import check_drawn
+from tts.tasks.drawn import Drawn
+from tts.tasks.pocket_problems import split_of
 
-LARGEST = {3: range(2, 13), 4: range(3, 13), 5: range(4, 21)}
-"""What the largest coefficient of a problem of so many compounds may be."""
-LONGEST = 25  # characters of a problem, but for the question mark
-MOST_ATOMS = 99  # of an element on one side, so that no count in a solution has three digits
+MOST_ATOMS = 30  # of an element on one side
+LETTERS = "abcdefgh"
 COMMON = """
-H2 O2 O3 N2 F2 Cl2 Br2 I2 C S P Si B Na K Ca Mg Al Fe Cu Zn Mn Cr Pb Ag Ba Ti Sn Ni
-H2O H2O2 CO CO2 SO2 SO3 NO NO2 N2O N2O5 P2O5 SiO2 B2O3 Cl2O7 Na2O Na2O2 K2O CaO MgO Al2O3 FeO Fe2O3 Fe3O4 CuO Cu2O ZnO MnO2 Cr2O3 CrO3
-PbO PbO2 Ag2O BaO TiO2 SnO2 NiO CH4 C2H2 C2H4 C2H6 C3H8 C4H10 C6H6 C8H18 CH4O C2H6O C2H4O2 C6H12O6 C12H22O11 CS2 HCN NH3 N2H4 PH3 SiH4
-B2H6 H2S HF HCl HBr HI H2SO4 H2SO3 HNO3 HNO2 H3PO4 H2CO3 HClO HClO3 HClO4 H3BO3 NaOH KOH Ca(OH)2 Mg(OH)2 Al(OH)3 Fe(OH)3 Cu(OH)2 Zn(OH)2
-Ba(OH)2 NaCl KCl CaCl2 MgCl2 AlCl3 FeCl2 FeCl3 CuCl2 ZnCl2 MnCl2 CrCl3 PbCl2 AgCl BaCl2 TiCl4 SnCl4 SiCl4 PCl3 PCl5 CCl4 NaF CaF2 SiF4
-BF3 NaBr KBr KI Na2S FeS FeS2 CuS Cu2S ZnS PbS Ag2S Mg3N2 CaC2 Al4C3 SiC Na2SO4 K2SO4 CaSO4 MgSO4 Al2(SO4)3 FeSO4 Fe2(SO4)3 CuSO4 ZnSO4
-MnSO4 BaSO4 PbSO4 NaNO3 KNO3 Ca(NO3)2 Cu(NO3)2 AgNO3 Pb(NO3)2 Al(NO3)3 NH4Cl NH4NO3 (NH4)2SO4 Na2CO3 K2CO3 CaCO3 MgCO3 NaHCO3 Na3PO4
-Ca3(PO4)2 KMnO4 K2MnO4 K2CrO4 K2Cr2O7 KClO3 KClO4 NaClO
+H2 O2 O3 N2 F2 I2 C S P K B S8 P4 H2O H2O2 CO CO2 SO2 SO3 NO NO2 N2O N2O3 N2O4 N2O5 P2O3 P2O5 B2O3 I2O5 K2O K2O2 KO2 CH4 C2H2 C2H4 C2H6
+C3H4 C3H6 C3H8 C4H6 C4H8 C6H6 C7H8 CH4O C2H6O C3H8O CH2O C2H4O C3H6O CH2O2 C2H4O2 CS2 COS CF4 HCN C2N2 NH3 N2H4 HN3 NF3 PH3 P2H4 B2H6
+H2S HF HI HFO PF3 PF5 PI3 SF4 SF6 BF3 BI3 IF5 IF7 OF2 BN BP H2SO4 H2SO3 HNO3 HNO2 H3PO4 H3PO3 H2CO3 H3BO3 HIO3 HIO4 KOH KH KF KI K2S
+K2SO4 K2SO3 KNO3 KNO2 K2CO3 KHCO3 K3PO4 KIO3 KIO4 KCN KSCN
 """.split()
-_WRITTEN = "K Na Ca Ba Mg Al Ti Cr Mn Fe Ni Cu Zn Sn Pb Ag Si B C N H P S I Br Cl O F".split()  # the order in generated formulae
-_SUBSCRIPTS = (1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6, 8)  # of generated formulae, each as likely
+WRITTEN = "KBCPNHSIOF"  # the order of elements in generated formulae
+_SUBSCRIPTS = (1, 1, 1, 2, 2, 3, 4)  # of generated formulae, each as likely
 
-_ATOM = r"[A-Z][a-z]?(?:[1-9]\d?)?"
-_FORMULA = rf"(?:{_ATOM}|\((?:{_ATOM})+\)(?:[1-9]\d?)?)+"
-_EQUATION = re.compile(rf"({_FORMULA}(?:\+{_FORMULA})*)=({_FORMULA}(?:\+{_FORMULA})*)\?", re.ASCII)
-_STEP = re.compile(rf"(-?)({_FORMULA})\*([1-9]\d{{0,2}})=(?:[A-Z][a-z]?\d*)+(;(?:[A-Z][a-z]?-?\d*)+)?", re.ASCII)
-Counts = Mapping[str, int]  # atoms of each element
+_STEP = re.compile(r"(?:[A-Z]\d+=)?([a-h])([1-9]\d{0,2})", re.ASCII)
 
 
 @cache
 def atoms(formula: str) -> dict[str, int]:
-    """How many atoms of each element a formula has: ``Ca(OH)2`` has Ca 1, O 2, H 2."""
+    """How many atoms of each element a formula has: ``C2H4O2`` has C 2, H 4, O 2, and ``HCOOH`` C 1, H 2, O 2."""
     counts: dict[str, int] = {}
-    for element, number, group, times in re.findall(r"([A-Z][a-z]?)(\d*)|\(([^)]*)\)(\d*)", formula):
-        for name, count in (atoms(group) if group else {element: 1}).items():
-            counts[name] = counts.get(name, 0) + count * int(number or times or 1)
+    for element, number in re.findall(r"([A-Z])(\d?)", formula):
+        counts[element] = counts.get(element, 0) + int(number or 1)
     return counts
 
 
-def null_vector(formulae: Sequence[str]) -> list[int] | None:
-    """Smallest whole factors, signed, with which the compounds' atoms sum to nothing; None unless unique up to a factor, and none is 0."""
-    rows = [[atoms(f).get(element, 0) for f in formulae] for element in {e for f in formulae for e in atoms(f)}]
+def null_vector(columns: Sequence[Mapping[str, int]]) -> list[int] | None:
+    """Smallest whole factors with which the compounds' atoms sum to nothing, the first above 0; None unless unique, and none is 0."""
+    rows = [[column.get(element, 0) for column in columns] for element in {e for column in columns for e in column}]
     pivots: list[int] = []
-    for column in range(len(formulae)):  # Gauss-Jordan elimination in whole numbers: exact
+    for column in range(len(columns)):  # Gauss-Jordan elimination in whole numbers: exact
         at = len(pivots)
         if (row := next((r for r in range(at, len(rows)) if rows[r][column]), None)) is not None:
             rows[at], rows[row] = rows[row], rows[at]
@@ -69,17 +57,14 @@ def null_vector(formulae: Sequence[str]) -> list[int] | None:
                 if r != at and other[column]:
                     rows[r] = [pivot[column] * b - other[column] * a for a, b in zip(pivot, other)]
             pivots.append(column)
-    free = set(range(len(formulae))) - set(pivots)
-    if len(free) != 1:
+    if len(pivots) != len(columns) - 1:
         return None
-    factors = [lcm(*(rows[r][column] for r, column in enumerate(pivots)))] * len(formulae)
+    (free,) = set(range(len(columns))) - set(pivots)
+    factors = [lcm(*(rows[r][column] for r, column in enumerate(pivots)))] * len(columns)
     for r, column in enumerate(pivots):
-        factors[column] = -rows[r][next(iter(free))] * factors[next(iter(free))] // rows[r][column]
-    return [factor // gcd(*factors) for factor in factors] if all(factors) else None
-
-
-def _compounds(formulae: Sequence[str]) -> str:
-    return "+".join(sorted(formulae))
+        factors[column] = -rows[r][free] * factors[free] // rows[r][column]
+    common = gcd(*factors) if factors[0] > 0 else -gcd(*factors)
+    return [factor // common for factor in factors] if all(factors) else None
 
 
 @dataclass(frozen=True)
@@ -91,95 +76,88 @@ class Equation:
 
     @property
     def text(self) -> str:
-        return f"{'+'.join(self.left)}={'+'.join(self.right)}?"
+        terms = [letter + formula for letter, formula in zip(LETTERS, self.left + self.right)]
+        return f"{'+'.join(terms[: len(self.left)])}={'+'.join(terms[len(self.left) :])}?"
 
     @property
     def split(self) -> str:
-        return split_of(_compounds(self.left + self.right))  # in whatever order: they are one problem
+        """Of the compounds alone, so that no held-out problem can be trained on in another order."""
+        return split_of("+".join(sorted(self.left + self.right)))
+
+    @cached_property
+    def atoms(self) -> dict[str, dict[str, int]]:
+        """Of each letter's compound; negative on the right."""
+        right = [{element: -count for element, count in atoms(formula).items()} for formula in self.right]
+        return dict(zip(LETTERS, [*map(atoms, self.left), *right]))
 
     @cached_property
     def coefficients(self) -> dict[str, int]:
-        """Of each compound, negative on the right; empty where the equation has no balance or several."""
-        formulae = self.left + self.right
-        factors = null_vector(formulae) or [0]
-        signed = dict(zip(formulae, factors if factors[0] > 0 else [-factor for factor in factors]))
-        fitting = len(signed) == len(formulae) and all((c > 0) == (formula in self.left) for formula, c in signed.items())
-        return signed if fitting else {}
+        """What each letter stands for; empty where the equation has no balance or several."""
+        factors = null_vector(list(self.atoms.values())) or [0]
+        return dict(zip(self.atoms, factors)) if min(factors) > 0 else {}
+
+    def surplus(self, element: str, coefficients: Mapping[str, int]) -> int:
+        """How many of the element's atoms the left side has more, with these coefficients; a letter without one counts nothing."""
+        return sum(coefficient * self.atoms[letter].get(element, 0) for letter, coefficient in coefficients.items())
 
 
 def parse(text: str) -> Equation:
     """The equation that ``text`` states; raises ``ValueError`` where it is none, or not exactly one balance of it exists."""
-    if match := _EQUATION.fullmatch(text):
-        equation = Equation(tuple(match[1].split("+")), tuple(match[2].split("+")))
-        if equation.coefficients:
-            return equation
-        raise ValueError(f"no balance, or more than one, exists of {text[:80]!r}; give an equation that has one up to a factor")
-    raise ValueError(f"not an equation to balance: {text[:80]!r}; expected compounds without coefficients, say 'C3H8+O2=CO2+H2O?'")
-
-
-def after(balance: Counts, counted: Counts, times: int) -> dict[str, int]:
-    """How many atoms more the left side has when so many times those counted are added to it; elements with none left out."""
-    left = dict(balance)
-    for element, count in counted.items():
-        left[element] = left.get(element, 0) + times * count
-    return {element: count for element, count in left.items() if count}
+    left, _, right = re.sub("[a-h]", "", text.removesuffix("?")).partition("=")
+    equation = Equation(tuple(left.split("+")), tuple(right.split("+")))
+    if equation.text != text or not all(re.fullmatch("([A-Z][2-9]?)+", formula, re.ASCII) for formula in equation.left + equation.right):
+        raise ValueError(
+            f"not an equation to balance: {text[:80]!r}; expected formulae of one-letter elements after the letters a, b, c, ..., say "
+            "'aC3H8+bO2=cCO2+dH2O?'"
+        )
+    if equation.coefficients:
+        return equation
+    raise ValueError(f"no balance, or more than one, exists of {text[:80]!r}; give an equation that has one up to a factor")
 
 
 def first_error(equation: Equation, steps: Sequence[str]) -> tuple[int, int] | None:
     """Where a solution first goes wrong: ``(step, character)``, counted from 0, or None where every step is right.
 
-    A step is right where its coefficient is that of the smallest whole solution, and what it says of the atoms is true. The character is
+    A step is right where its coefficient is that of the smallest whole solution, and what it says of an element is true. The character is
     the first that no right step shares, or the step's length where it stops short of one.
     """
-    balance: dict[str, int] = {}
     missing = dict(equation.coefficients)
     for number, step in enumerate(steps):
-        options = {}
-        for formula, c in missing.items():
-            left = after(balance, atoms(formula), c)
-            options[_step(formula, c, after({}, atoms(formula), abs(c)), left if balance else {})] = formula, left
+        options = {letter + str(c): letter for letter, c in missing.items()}
+        options |= {f"{e}{c * abs(n)}={letter}{c}": letter for letter, c in missing.items() for e, n in equation.atoms[letter].items()}
         if step not in options:
             return number, max((len(commonprefix([step, option])) for option in options), default=0)
-        formula, balance = options[step]
-        del missing[formula]
+        del missing[options[step]]
     return None
 
 
 def solve(equation: Equation, rng: random.Random, wrong_at: int | None = None) -> list[str]:
-    """A solution: next comes a compound that alone still can balance an element, where there is one, else any; drawn at random.
+    """A solution: next comes a letter of an element that has the fewest left, drawn at random.
 
-    At ``wrong_at`` a coefficient or, as often, a product or a sum is wrong. What follows from it does so as far as whole
-    numbers allow, and the last step leaves nothing, as policies say. So a multiple of a first coefficient leaves a common factor.
+    At ``wrong_at`` a coefficient or, as often, a count of atoms is wrong, or another letter is taken. What follows from it does so as far
+    as whole numbers allow. So a multiple of a first coefficient leaves a common factor.
     """
-    balance: dict[str, int] = {}
+    settled: dict[str, int] = {}
     steps: list[str] = []
-    missing, factor = dict(equation.coefficients), Fraction(1)
-    while missing:
-        able = {element: [f for f in missing if element in atoms(f)] for element in balance}
-        forced = [(formulae[0], element) for element, formulae in able.items() if len(formulae) == 1]
-        formula, element = rng.choice(forced or [(f, "") for f in missing])
-        right = missing.pop(formula)
-        sign = 1 if right > 0 else -1
-        size = max(1, round(sign * (Fraction(-balance[element], atoms(formula)[element]) if element else right * factor)))
-        slip = rng.choice(("coefficient", "coefficient", "product", "sum")) if len(steps) == wrong_at else ""
+    while missing := [letter for letter in equation.atoms if letter not in settled]:
+        able = {element: [m for m in missing if element in equation.atoms[m]] for m in missing for element in equation.atoms[m]}
+        fewest = min(map(len, able.values()))
+        letter, element = rng.choice([(m, element) for element, letters in able.items() if len(letters) == fewest for m in letters])
+        slips = ("coefficient", "count", "letter") if fewest == 1 else ("coefficient",)
+        slip = rng.choice(slips) if len(steps) == wrong_at else ""
+        if slip == "letter":
+            letter = rng.choice(missing)
+        size, count = equation.coefficients[letter], abs(equation.surplus(element, settled)) or 1
+        if slip == "count":
+            count = max(1, count + rng.choice((-2, -1, 1, 2)))
+        if fewest == 1:
+            size = round(count / abs(equation.atoms[letter].get(element, 1))) or 1
         if slip == "coefficient":
-            near = [size + 1, size + 1, size + 2, 2 * size, 2 * size, 3 * size, size - 1, size - 1, size - 2, size // 2, rng.randint(1, 12)]
+            near = [size + 1, size + 1, size + 2, 2 * size, 2 * size, 3 * size, size - 1, size - 1, size - 2, size // 2, rng.randint(1, 6)]
             size = rng.choice([other for other in near if other > 0 and other != size])
-            factor = Fraction(size, abs(right))
-        counted = after({}, atoms(formula), size)
-        if slip == "product":
-            _miscount(counted, rng)
-        first, balance = not balance, after(balance, counted, sign)
-        if slip == "sum" and balance:
-            _miscount(balance, rng)
-        steps.append(_step(formula, sign * size, counted, balance if missing and not first else {}))
+        settled[letter] = size
+        steps.append(f"{element}{count}={letter}{size}" if fewest == 1 else f"{letter}{size}")
     return steps
-
-
-def _miscount(counts: dict[str, int], rng: random.Random) -> None:
-    """Makes one of the counts wrong by one or two."""
-    element, by = rng.choice(list(counts)), rng.choice((-2, -1, 1, 2))
-    counts[element] += by if (counts[element] + by) * counts[element] > 0 else -by
 
 
 @cache
@@ -188,117 +166,94 @@ def _common(elements: frozenset[str]) -> list[str]:
 
 
 def _generated(elements: frozenset[str], rng: random.Random) -> str:
-    """A formula of two or three of the elements."""
-    chosen = sorted(rng.sample(sorted(elements), min(len(elements), rng.choice((2, 2, 2, 3)))), key=_WRITTEN.index)
+    """A formula of two of the elements."""
+    chosen = sorted(rng.sample(sorted(elements), 2), key=WRITTEN.index)
     return "".join(element + (str(number) if (number := rng.choice(_SUBSCRIPTS)) > 1 else "") for element in chosen)
 
 
-def draw(count: int, rng: random.Random, split: str = "") -> Equation:
-    """An equation, of one split where it is given, of ``count`` compounds over the elements of two or three common ones.
+def draw(kinds: Mapping[int, range], rng: random.Random) -> Equation:
+    """An equation over the elements of a common compound and one more; some of its compounds are common, the others generated.
 
-    Some of the compounds are common, the others generated.
+    ``kinds`` are numbers of compounds, each as likely, with what the largest coefficient may be. The same compounds have one order only.
     """
+    count, largest = rng.choice(list(kinds.items()))
     while True:
-        elements = frozenset().union(*(atoms(rng.choice(COMMON)) for _ in range(rng.choice((2, 2, 3)))))
-        fewer = rng.random() < 0.7  # so many elements as compounds balance only where some go together, as in common compounds
-        if len(elements) != count - fewer:
+        elements = frozenset(rng.choice(WRITTEN)).union(atoms(rng.choice(COMMON)))
+        if not count - 1 <= len(elements) <= count:
             continue
-        share = rng.choice((0, 0.3, 0.6, 0.9)) if fewer else 1
-        formulae = [rng.choice(_common(elements)) if rng.random() < share else _generated(elements, rng) for _ in range(count)]
-        if len("+".join(formulae)) > LONGEST or split not in ("", split_of(_compounds(formulae))):
+        # So many elements as compounds balance only where some go together, as in common compounds.
+        share = rng.choice((0.3, 0.6, 0.9)) if len(elements) < count else 1
+        formulae = sorted(rng.choice(_common(elements)) if rng.random() < share else _generated(elements, rng) for _ in range(count))
+        factors = null_vector([atoms(formula) for formula in formulae])
+        if factors is None or max(map(abs, factors)) not in largest:
             continue
-        factors = null_vector(formulae)
-        if factors is None or max(map(abs, factors)) not in LARGEST[count]:
-            continue
-        sign = rng.choice((1, -1))
-        left, right = (tuple(f for f, factor in zip(formulae, factors) if side * factor > 0) for side in (sign, -sign))
-        if max(sum(abs(c) * atoms(f).get(e, 0) for f, c in zip(formulae, factors)) for e in elements) <= 2 * MOST_ATOMS:
-            return Equation(left, right)
+        if all(sum(abs(c) * atoms(f).get(e, 0) for f, c in zip(formulae, factors)) <= 2 * MOST_ATOMS for e in elements):
+            return Equation(*(tuple(f for f, factor in zip(formulae, factors) if (factor > 0) == left) for left in (True, False)))
 
 
-SETS = {"pocket-chemistry": partial(draw, 4), "pocket-chemistry-hard": partial(draw, 5)}
+SETS = {
+    "pocket-chemistry": partial(draw, {3: range(2, 7), 4: range(2, 7)}),
+    "pocket-chemistry-hard": partial(draw, {4: range(7, 13), 5: range(4, 13)}),
+}
 
 
 def training_problems(seed: int) -> Iterator[Equation]:
-    """An endless stream of training problems: seven in ten of four compounds, two of five, one of three."""
+    """An endless stream of training problems, one in five as of the harder set."""
     rng = random.Random(f"train chemistry/{seed}")
     while True:
-        yield draw(rng.choice((3, 4, 4, 4, 4, 4, 4, 4, 5, 5)), rng, "train")
+        if (equation := rng.choices(list(SETS.values()), (4, 1))[0](rng)).split == "train":
+            yield equation
 
 
-def stated(steps: Sequence[str]) -> dict[str, int] | None:
-    """The coefficients that a whole solution states, negative on the right; None where it is none or settles a compound twice."""
-    coefficients: dict[str, int] = {}
-    for number, step in enumerate(steps):
-        match = _STEP.fullmatch(step)
-        if not match or match[2] in coefficients or (match[4] is None) != (number in (0, len(steps) - 1)):
-            return None
-        coefficients[match[2]] = int(match[1] + match[3])
-    return coefficients if len(coefficients) > 1 else None
+def stated(coefficients: Mapping[str, int]) -> str:
+    """An answer's text: ``a1,b5,c3,d4``."""
+    return ",".join(f"{letter}{c}" for letter, c in sorted(coefficients.items()))
 
 
-def balanced(coefficients: Mapping[str, int]) -> str:
-    """The equation with its coefficients: ``C3H8+5O2=3CO2+4H2O``, each side in alphabetical order."""
-    terms = [(c > 0, f"{abs(c) if abs(c) > 1 else ''}{formula}") for formula, c in sorted(coefficients.items())]
-    return "=".join("+".join(term for left, term in terms if left == side) for side in (True, False))
-
-
-class PocketChemistry(Task):
-    """The answer of a solution is the balanced equation, so votes are by coefficients; one only is right."""
+class PocketChemistry(Drawn):
+    """The answer of a solution is its coefficients, so votes are by them; one only is right."""
 
     name = "pocket-chemistry"
-    sets = tuple(SETS)
+    sets, draws = tuple(SETS), SETS
+    parse, first_error = staticmethod(parse), staticmethod(first_error)
     rules = ("atoms",)
     instruction = (
-        "Balance the equation with the smallest whole coefficients. In each step choose a compound that was not chosen yet, and write it, "
-        "an asterisk, its coefficient, an equals sign and its atoms, with a minus in front where it stands on the right; from the second "
-        "step on also a semicolon, and how many atoms of each element the left side has more so far, such as C3H8*1=C3H8 and then "
-        "-CO2*3=C3O6;H8O-6. Separate steps by a blank line. The last step leaves no atoms: O2*5=O10"
+        "Find the smallest whole numbers that the letters stand for, so that the equation is balanced. Settle one letter in a step, such "
+        "as a1. Where it is the last letter of an element, write before it the element, its atoms in that compound, and an equals sign, "
+        "such as C3=c3. Separate steps by a blank line"
     )
 
-    def load(self, name: str, count: int | None, split: str, seed: int) -> tuple[list[dict], str]:
-        check_drawn(name, count, split)
-        equations = first_problems(SETS[name], name, split, count or 200)
-        return [{"problem": e.text, "answer": balanced(e.coefficients)} for e in equations], f"{name}-{split}"
+    def record(self, equation: Equation) -> dict:
+        return {"problem": equation.text, "answer": stated(equation.coefficients)}
 
     def prepared(self, row: dict, seed: int) -> dict:
-        if self.normal(row["answer"]) != (right := balanced(parse(row["problem"]).coefficients)):
-            raise ValueError(f"the answer {row['answer']!r:.80} is not the balanced equation, which is {right}")
+        if self.normal(row["answer"]) != (right := stated(parse(row["problem"]).coefficients)):
+            raise ValueError(f"the answer {row['answer']!r:.80} does not balance the equation; {right} does")
         return row
 
-    def answer(self, text: str) -> str | None:
-        coefficients = stated(self.split(text))
-        return balanced(coefficients) if coefficients else None
-
     def normal(self, answer: str) -> str:
-        """Without blanks, each side in alphabetical order; ``->`` is ``=``."""
-        sides = answer.replace(" ", "").replace("->", "=").split("=")
-        return "=".join("+".join(sorted(side.split("+"), key=lambda term: term.lstrip("0123456789"))) for side in sides)
+        """Without blanks, in alphabetical order."""
+        return ",".join(sorted(answer.replace(" ", "").split(",")))
 
-    def check_steps(self, problem: str, steps: Sequence[str]) -> int | None:
-        try:
-            error = first_error(parse(problem), steps)
-        except ValueError:
-            return None
-        return len(steps) if error is None else error[0]
+    def answer(self, text: str) -> str | None:
+        """None where a step is none, a letter comes twice, or one is left out before the last."""
+        matches = [_STEP.fullmatch(step) for step in self.split(text)]
+        coefficients = {match[1]: int(match[2]) for match in matches if match}
+        return stated(coefficients) if matches and "".join(sorted(coefficients)) == LETTERS[: len(matches)] else None
 
     def rule(self, name: str, problem: str, text: str) -> float:
         """``atoms``: 1 where the coefficients balance every element of the problem and have no common factor, else 0."""
         if name not in self.rules:
             raise ValueError(f"{self.name} has no rule {name!r}; it has {', '.join(self.rules)}")
-        match, coefficients = _EQUATION.fullmatch(problem), stated(self.split(text)) or {}
-        balance: dict[str, int] = {}
-        for formula, c in coefficients.items():
-            balance = after(balance, atoms(formula), c)
-        sides = [{formula for formula, c in coefficients.items() if (c > 0) == left} for left in (True, False)]
-        same = match and sides == [set(side.split("+")) for side in match.groups()]
-        return float(bool(same) and not balance and gcd(*coefficients.values()) == 1)
-
-
-def _step(formula: str, coefficient: int, counted: Counts, balance: Counts) -> str:
-    """A step's text; an empty ``balance`` is not written."""
-    atoms_counted, left = ("".join(f"{element}{n if n != 1 else ''}" for element, n in counts.items()) for counts in (counted, balance))
-    return f"{'-' if coefficient < 0 else ''}{formula}*{abs(coefficient)}={atoms_counted}" + (f";{left}" if left else "")
+        answer = self.answer(text)
+        try:
+            equation = parse(problem)
+        except ValueError:
+            return 0.0
+        coefficients = {term[0]: int(term[1:]) for term in answer.split(",")} if answer else {}
+        if coefficients.keys() != equation.atoms.keys() or gcd(*coefficients.values()) > 1:
+            return 0.0
+        return float(not any(equation.surplus(element, coefficients) for column in equation.atoms.values() for element in column))
 
 
 POCKET_CHEMISTRY = PocketChemistry()
