@@ -57,6 +57,9 @@ RIGHT = "def larger(numbers, bound):\n    return [n for n in numbers if n > boun
 SAME_IN_PUBLIC = "def larger(numbers, bound):\n    return [n for n in numbers if n >= bound]"  # wrong by a hidden test
 REVERSED = "def larger(numbers, bound):\n    return [n for n in numbers[::-1] if n > bound]"
 BODY = "    return [n for n in numbers if n > bound]"
+SCRIPT = "n = int(input())\nprint(n + 1)"
+USES = "```python\nfrom solution import larger\nprint(larger([1], 0))\n```"
+TESTED = "```python\ndef test_larger():\n    assert larger([1], 0) == [1]\n\ntest_larger()\n```"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -159,6 +162,87 @@ def test_standard_input_and_output():
     assert run("import sys\nif __name__ == '__main__':\n    print(sys.stdin.read()[::-1])\n    exit()", "", cases=[("ab", "ba")]).passed
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted", "passed"),
+    [
+        ("4.0", "4", True),
+        ("0.30", "0.3", True),
+        ("0.30000001", "0.3", False),
+        ("1  2", "1 2", True),
+        ("a  b", "a b", False),
+        (" a \\n\\tb\\n\\n", "a\nb", True),
+        ("a\\n\\nb", "a\nb", False),
+    ],
+)
+def test_lines_of_output_are_compared_as_livecodebench_does(given, wanted, passed):
+    assert run(f"print('{given}')", "", cases=[("", wanted)]).passed is passed
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import atexit, io, sys\nout = sys.stdout = io.StringIO()\natexit.register(lambda: sys.__stdout__.write(out.getvalue()))\nprint(4)",
+        "import threading, time\ndef main():\n    time.sleep(0.1)\n    print(4)\nthreading.Thread(target=main).start()",
+        "import sys\nprint(4)\nsys.exit(1)",
+        "out = open(1, 'w')\nout.write('4')",
+    ],
+)
+def test_what_a_script_prints_at_its_end_counts(program):
+    outcome = run(program, "", cases=[("", "4")])
+    assert outcome.passed and outcome.values == run("print(' 4')", "", cases=[("", "4")]).values, "blanks make no other vote"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "(i for i in range(x))",
+        "map(int, range(x))",
+        "range(x)",
+        "iter([0, 1, 2])",
+        "{0: 1, 1: 1, 2: 1}.keys()",
+        "{4: 0, 2: 1, 3: 2}.values()",
+    ],
+)
+def test_what_can_be_read_once_arrives_as_such(value):
+    lists = "assert list(f(3)) == [0, 1, 2] and f(3) != [0, 1, 2] and f(3) != (0, 1, 2)"
+    assert run(f"def f(x):\n    return {value}", "f", tests=lists) == Outcome(True, "")
+    given = "assert f(range(3)) == f(i for i in range(3)) == f({0: 1, 1: 1, 2: 1}.keys()) == [0, 1, 2] and f({1: 2}.items()) == [(1, 2)]"
+    assert run("def f(x):\n    return list(x)", "f", tests=given) == Outcome(True, "")
+
+
+def test_views_keep_their_order_and_equal_sets():
+    order = "assert list(f({'z': 1, 'b': 3, 'q': 2})) == ['z', 'q', 'b'] and f({'a': 1}) == {'a'}"
+    assert run("def f(d):\n    return dict(sorted(d.items(), key=lambda pair: pair[1])).keys()", "f", tests=order).passed
+    behaviours = {
+        run(f"def f():\n    return {{{keys}}}.keys()", "f", examples=[("f()", "")]).values for keys in ("1: 0, 2: 0", "2: 0, 1: 0")
+    }
+    assert len(behaviours) == 1, "the order of a set is no behaviour"
+
+
+def test_tests_that_use_a_class_of_the_program_give_no_verdict():
+    pair = "class Pair:\n    def __init__(self, a):\n        self.a = a\ndef f(pair):\n    return pair.a"
+    assert run(pair, "f", tests="assert f(Pair(1)) == 1") == Outcome(None, "the tests use Pair, which may be the program's")
+    for raised in ("raise NameError('Pair', name='Pair')", "return Pair"):
+        assert run(f"def f(x):\n    {raised}", "f", tests="assert f(1) == 1").passed is False
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "passed"),
+    [
+        ("(x, 2)", "[1, 2]", True),
+        ("[(x, 2)]", "[[1, 2]]", False),
+        ("iter([x])", "[1]", False),
+        ("0.1 + 0.2", "0.3", False),
+        ("deepcopy([x])", "[1]", True),
+        ("datetime.date(2020, 1, x).year", "2020", True),
+        ("pow(x, 1, 5)", "1", True),
+    ],
+)
+def test_methods_are_compared_as_livecodebench_does(value, wanted, passed):
+    method = f"class Solution:\n    def m(self, x):\n        return {value}"
+    assert run(method, "Solution().m", code._IMPORTS, examples=[("Solution().m(1)", wanted)]).passed is passed
+
+
 def test_a_run_that_nobody_waits_for_ends():
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
@@ -220,6 +304,21 @@ def test_without_a_sandbox_nothing_runs_unless_told(tiny_lm, tmp_path, monkeypat
         (f"{BODY}\n\n    # done\n\ndef other():\n    pass", f"{BODY}\n\n    # done"),
         (f"```python\n{BODY}\n```", BODY),
         (f"Sure.\n{RIGHT}", RIGHT),
+        (f"from the text:\n\n{RIGHT}\n\nThat's all.\nimport it.", RIGHT),
+        (f"{SCRIPT}\nimport math", f"{SCRIPT}\nimport math"),
+        (f"[PYTHON]\n{RIGHT}\n[/PYTHON]", RIGHT),
+        *((f"So: {fence}\n{RIGHT}\n{fence[:3]}\n{USES}", RIGHT) for fence in ("```Python3 x=1", "~~~py", "```{.python}", "``` python")),
+        (f"````\n{RIGHT}\n````", RIGHT),
+        (f"```code\n{RIGHT}\n```", RIGHT),
+        (f"```python\n{RIGHT}```\nDone.", RIGHT),
+        (f"```\nlarger = 1\n```\nBetter:\n```python\n{RIGHT}", RIGHT),
+        *(
+            (f"```python\n{RIGHT}\n```\nThen:\n{after}", RIGHT)
+            for after in (USES, TESTED, "```\n[5, 3]\n```", "```java\nclass A {\n}\n```", "```\n$ ls\n```")
+        ),
+        (f"```python\n{RIGHT}\n```\nFaster:\n```python\n{SCRIPT}\n```\nIt prints:\n```\n3\n```", SCRIPT),
+        (f"1. Read:\n\n   ```python\n{textwrap.indent(SCRIPT, '   ')}\n   ```", SCRIPT),
+        ("Yes", None),
         ("I cannot do that.", None),
         ("", None),
     ],

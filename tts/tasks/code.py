@@ -32,12 +32,17 @@ mbpp+ evalplus/mbppplus b2d74c91837c3f2a20c1299ae98133cbe7cfa077 data/test-00000
 livecodebench livecodebench/code_generation_lite 0fe84c3912ea0c4d4a78037083943e8f0c4dd505 test6.jsonl
 """
 PUBLISHED = {name: Published(*where) for name, *where in map(str.split, _SETS.strip().splitlines())}
-# What programs for LiveCodeBench may take for granted.
-_IMPORTS = "".join(f"from {module} import *\n" for module in "string collections heapq bisect itertools functools math typing".split())
-_IMPORTS += "import string, re, sys, random, math, heapq, bisect, itertools, functools, collections\n"
+# What LiveCodeBench puts before a program: these modules with all that they hold, of which a later one takes precedence.
+_MODULES = "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json".split()
+_IMPORTS = "".join(f"from {module} import *\n" for module in [*_MODULES, "builtins", "typing"])
+_IMPORTS += f"import {', '.join(_MODULES)}\nsys.setrecursionlimit(50000)\n"
 
-_FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
-_DEFINES = re.compile(r"^(?:async def|def|class)\s+(\w+)", re.MULTILINE)
+_FENCE = re.compile(
+    r"^(?P<margin>[ \t]*)[^\n`]*?(?P<fence>`{3,}|~{3,})[ \t{.]*(?P<language>\w*)[^\n`]*\n"
+    r"(?P<code>.*?)(?:^[ \t]*(?P=fence)|(?P=fence)[ \t]*$|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+_DEFINES = re.compile(r"^(?:(?:async def|def|class)\s+(?=\w)|(?=\w+\s*=\s*lambda\b))(\w+)", re.MULTILINE)
 _PROGRAM = re.compile(r"^(?:def |class |async def |import |from \w|@)", re.MULTILINE)
 _WANT = re.compile(r"[\s#]*(?:=+>?|->|➞|→|returns|should return|is|:)\s*(.+)")
 _CASE = re.compile(r"^Input:\n```\n(.*?)```\nOutput:\n```\n(.*?)```", re.MULTILINE | re.DOTALL)
@@ -55,7 +60,8 @@ class Code(Task):
     """
 
     name = "code"
-    grading = 2  # 1: whole numbers could differ by a millionth
+    version = 2  # 1: another block of several was cut into steps
+    grading = 3  # 2: another block of several; iterators and views could not be sent; lines of numbers compared as texts
     sets = tuple(PUBLISHED)
     rules = ("tests:public",)
     instruction = "Solve the problem in Python. Give the whole program in one block that begins with ```python and ends with ```."
@@ -101,7 +107,7 @@ class Code(Task):
         block = _block(text)
         if self.answer(text) is None:
             return super().split(text)
-        start, end = block.span(1) if block else (0, len(text))
+        start, end = block.span("code") if block else (0, len(text))
         lines = text.splitlines(keepends=True)
         first, last = text.count("\n", 0, start) + 1, text.count("\n", 0, end) + 1
         cuts = [number for number in _begins(text[start:end], first) if first < number < last or not block]
@@ -109,14 +115,20 @@ class Code(Task):
         return tuple(part for part in map(self.step, parts) if part)
 
     def answer(self, text: str) -> str | None:
-        """The last block that defines something, or the last; without one, the text from its first statement, or if it is indented."""
+        """The program of the block that counts; without one, the text if it is a program or indented, or the longest one in it."""
         if block := _block(text):
-            program = textwrap.dedent(block[1])  # a block in a list is indented, and so is the rest of a function
-            return self.normal(program if _DEFINES.search(program) else block[1])
+            code = re.sub(f"^{block['margin']}", "", block["code"], flags=re.MULTILINE)
+            program = code if _DEFINES.search(code) else textwrap.dedent(code)  # which must not be done to the rest of a function
+            return self.normal(program if _DEFINES.search(program) else code)
         if (program := self.normal(text))[:1].isspace():
             return self.normal(re.split(r"\n(?=[^\s#)\]}])", program)[0])  # base models go on after the function
-        begins = _PROGRAM.search(text)
-        return self.normal(text[begins.start() :]) if begins else None
+        if _parsed(program) and _foreign(program) is not None:
+            return program
+        longest, at = "", 0
+        while begins := _PROGRAM.search(text, at):
+            found = _without_prose(text[begins.start() :])
+            longest, at = max(longest, found, key=len), begins.start() + max(1, len(found))
+        return self.normal(longest) or None
 
     def normal(self, answer: str) -> str:
         return self.step(answer)
@@ -164,8 +176,38 @@ def _behaviour(problem: str, program: str) -> sandbox.Outcome:
 
 
 def _block(text: str) -> re.Match | None:
-    blocks = [block for block in _FENCE.finditer(text) if block[1].strip()]
-    return next((block for block in reversed(blocks) if _DEFINES.search(textwrap.dedent(block[1]))), blocks[-1] if blocks else None)
+    """The last block of Python that does something and uses nothing which only an earlier one defines, as its tests do; or the last."""
+    blocks = [block for block in _FENCE.finditer(text) if block["code"].strip()]
+    blocks = [block for block in blocks if re.match("py|$", block["language"], re.IGNORECASE)] or blocks
+    counts, known = blocks[-1] if blocks else None, set[str]()
+    for block in blocks:
+        foreign = _foreign(code := textwrap.dedent(block["code"]))
+        if foreign is not None and not foreign & known:
+            counts = block
+        known |= {*_DEFINES.findall(code)}
+    return counts
+
+
+def _foreign(program: str) -> set[str] | None:
+    """The names that a program uses and does not set; None where it does nothing, as ``[1, 2]``, or is no Python and defines nothing."""
+    nodes, own = [*ast.walk(_parsed(program) or ast.Module([], []))], {*_DEFINES.findall(program)}
+    if not own and not any(isinstance(node, (ast.Call, ast.Return)) for node in nodes):
+        return None
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    own |= {node.id for node in names if not isinstance(node.ctx, ast.Load)} | {node.arg for node in nodes if isinstance(node, ast.arg)}
+    return {node.id for node in names} - own
+
+
+def _without_prose(text: str) -> str:
+    """The text up to the first line at its margin that is no Python; all of it where an indented line is none."""
+    try:
+        with _PARSER:
+            ast.parse(text)
+    except _UNREADABLE as error:
+        lines, wrong = text.split("\n"), (getattr(error, "lineno", None) or 0) - 1
+        if "".join(lines[wrong : wrong + 1])[:1].strip():
+            return _without_prose("\n".join(lines[:wrong]))
+    return text
 
 
 def _begins(program: str, first: int) -> list[int]:

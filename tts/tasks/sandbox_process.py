@@ -5,6 +5,7 @@ holds a test or an expected value: it receives arguments and returns values, as 
 """
 
 import ast
+import atexit
 import builtins
 import ctypes
 import hashlib
@@ -13,11 +14,12 @@ import math
 import os
 import resource
 import sys
+import threading
 import types
 from collections import deque
-from collections.abc import Callable, ItemsView, KeysView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from contextlib import suppress
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any
 
@@ -26,8 +28,15 @@ NAMESPACES = 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x10000000 | 0x200000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 2, 4, 4096, 16384, 1 << 18, 2
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, CAPABILITY_VERSION = 1, 4, 38, 0x20080522
-KINDS: dict[str, Callable] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque}
+KINDS: dict[str, tuple[type, Callable]] = {kind.__name__: (kind, kind) for kind in (list, tuple, set, frozenset, deque)}
+KINDS |= {
+    "keyset": (KeysView, lambda held: dict.fromkeys(held).keys()),  # equal to sets, in an order of their own
+    "itemset": (ItemsView, lambda held: dict(held).items()),
+    "values": (ValuesView, lambda held: dict(enumerate(held)).values()),
+    "iterator": (Iterator, lambda held: iter(list(held))),  # generators too: one without an end meets the limits
+}
 SIMPLE: dict[str, Callable] = {"bytes": bytes.fromhex, "complex": complex, "Decimal": Decimal, "Fraction": Fraction}
+SIMPLE |= {"range": lambda held: range(*held)}
 
 
 class Lost(BaseException):
@@ -153,15 +162,15 @@ def plain(value: Any, ordered: bool = False) -> Any:
     """
     if value is None or isinstance(value, (str, int, float)):  # bool too; of a subclass JSON takes the plain value
         return value
-    for name, kind in KINDS.items():
-        if isinstance(value, kind):  # type: ignore[arg-type]
+    for name, (kind, _) in KINDS.items():
+        if isinstance(value, kind):
             held = [plain(item, ordered) for item in value]
-            return [name, sorted(held, key=json.dumps) if "set" in name else held]
+            return [name, sorted(held, key=json.dumps) if ordered and "set" in name else held]
     if isinstance(value, dict):
         pairs = [[plain(key, ordered), plain(item, ordered)] for key, item in value.items()]
         return ["dict", sorted(pairs, key=json.dumps) if ordered else pairs]
-    if isinstance(value, (KeysView, ItemsView)):
-        return plain(set(value), ordered)
+    if isinstance(value, range):
+        return ["range", [value.start, value.stop, value.step]]
     if isinstance(value, (bytes, bytearray)):
         return ["bytes", value.hex()]
     if isinstance(value, (complex, Decimal, Fraction)):
@@ -177,7 +186,7 @@ def restored(value: Any) -> Any:
         return value
     kind, content = value
     if kind in KINDS:
-        return KINDS[kind](map(restored, content))
+        return KINDS[kind][1](map(restored, content))
     if kind == "dict":
         return {restored(key): restored(item) for key, item in content}
     return SIMPLE[kind](content)
@@ -222,11 +231,15 @@ def _answer(job: dict, request: dict) -> Any:
         return _run(job, request["stdin"])
     of, _, method = job["entry"].partition("().")
     entry = vars(sys.modules["solution"])[of]
-    return (getattr(entry(), method) if method else entry)(*restored(request["args"]), **restored(request["kwargs"]))
+    value = (getattr(entry(), method) if method else entry)(*restored(request["args"]), **restored(request["kwargs"]))
+    return list(value) if method and isinstance(value, tuple) else value  # as LiveCodeBench, whose sequences are lists
 
 
 def _run(job: dict, given: str) -> str:
-    """What the program, as a script of its own process, writes to its standard output; ``RuntimeError`` where it ends with a status."""
+    """What the program, as a script of its own process, writes to its standard output; ``RuntimeError`` where it ends by an error.
+
+    As in LiveCodeBench a script may exit with any status. Its threads and what it does at its end are waited for.
+    """
     _write("in", given)
     _write("out", "")
     status = 1
@@ -235,14 +248,15 @@ def _run(job: dict, given: str) -> str:
             os.dup2(os.open("in", os.O_RDONLY), 0)
             os.dup2(os.open("out", os.O_WRONLY), 1)
             os.closerange(3, 64)
-            sys.stdin, sys.stdout = open(0), open(1, "w")
-            _load(job | {"entry": ""}, "__main__")
+            with suppress(SystemExit):
+                _load(job | {"entry": ""}, "__main__")
+            threading._shutdown()  # type: ignore[attr-defined]  # as the ends of Python and of multiprocessing do
+            atexit._run_exitfuncs()
             status = 0
-        except SystemExit as ended:
-            status = int(ended.code not in (None, 0))
         finally:
-            with suppress(BaseException):
-                sys.stdout.flush()
+            for end in ("stdout.flush", "__stdout__.flush", "modules['__main__'].__dict__.clear"):  # with its names end its open files
+                with suppress(BaseException):
+                    eval(f"sys.{end}()")
             os._exit(status)
     if os.waitpid(child, 0)[1]:
         raise RuntimeError
@@ -309,6 +323,8 @@ def _judged(job: dict, solution: Solution, values: list[str]) -> tuple[bool | No
             if "check" in space and job["entry"] != "check":
                 space["check"](solution)
     except BaseException as error:
+        if isinstance(error, NameError) and error.name:  # of the tests: one that the program raised comes without it
+            return None, f"the tests use {error.name}, which may be the program's"
         said = f"{type(error).__name__} {error!s:.200}".strip()
     if solution.unsendable:
         return None, "a test passes the program a value that cannot be sent"
@@ -325,11 +341,12 @@ def _examples(job: dict, solution: Solution, space: dict, values: list[str]) -> 
     for source, want in [*job["examples"], *job["cases"]]:
         try:
             if job["cases"]:
-                value = solution.ask({"stdin": source})
-                passed &= _lines(value) == _lines(want)
+                value = _lines(solution.ask({"stdin": source}))
+                passed &= len(value) == len(_lines(want)) and all(map(_same_line, value, _lines(want)))
             else:  # an assert has no value
                 value = eval(compile(source, "example", "exec" if source.startswith("assert ") else "eval"), space)
-                passed &= not want or _agree(value, ast.literal_eval(want))
+                wanted = ast.literal_eval(want) if want else value
+                passed &= value == wanted or "()." not in job["entry"] and _close(value, wanted)
             values.append(hashlib.sha256(json.dumps(plain(value, ordered=True)).encode()).hexdigest()[:16])
         except Exception as error:
             values.append(f"!{type(error).__name__}")
@@ -337,15 +354,21 @@ def _examples(job: dict, solution: Solution, space: dict, values: list[str]) -> 
     return passed
 
 
-def _agree(value: Any, wanted: Any) -> bool:
-    """Whether two values are equal; where one is a float and the other a number, they may differ by 1e-6 of the larger."""
-    both = value, wanted
-    close = all(isinstance(one, (int, float)) for one in both) and any(isinstance(one, float) for one in both)
-    return value == wanted or close and math.isclose(value, wanted, rel_tol=1e-6)
+def _close(*both: Any) -> bool:
+    """Whether two numbers, of which one is a float, differ by no more than 1e-6 of the larger: problems show rounded ones."""
+    numbers = all(isinstance(one, (int, float)) for one in both) and any(isinstance(one, float) for one in both)
+    return numbers and math.isclose(*both, rel_tol=1e-6)
 
 
-def _lines(text: str) -> list[list[str]]:
-    return [line.split() for line in text.strip().splitlines()]
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.strip().split("\n")]
+
+
+def _same_line(line: str, wanted: str) -> bool:
+    """As LiveCodeBench compares: lines are equal texts, or equal numbers between blanks."""
+    with suppress(InvalidOperation):
+        return line == wanted or [*map(Decimal, line.split())] == [*map(Decimal, wanted.split())]
+    return False
 
 
 def main(role: str, limits: str, isolation: str, *asked: str) -> None:
