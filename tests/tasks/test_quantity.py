@@ -28,8 +28,13 @@ ENERGY = "12.5 kJ/mol within 5 %"
         (ENERGY, "E = 12.5 \\pm 0.2 kJ mol⁻¹", True),
         (ENERGY, "12,500 J per mol", True),
         (ENERGY, "12.5 KJ/mol", True),
-        (ENERGY, "13.1", True),  # 0.6 is less than 5 % of 13.1
-        (ENERGY, "13.2", False),
+        (ENERGY, "13.125", True),  # 5 % of 12.5 are 0.625
+        (ENERGY, "11.875", True),
+        (ENERGY, "13.13", False),  # within 5 % of itself, not of 12.5
+        (ENERGY, "11.87", False),
+        ("-100 J within 5 %", "-105", True),
+        ("-100 J within 5 %", "-105.2", False),
+        ("1 within 5 %", "1.05", True),  # whose difference is more than 0.05 in floating point
         (ENERGY, "-12.5", False),
         (ENERGY, "12.5 kJ", False),
         (ENERGY, "12.5 J/mol", False),
@@ -43,8 +48,33 @@ ENERGY = "12.5 kJ/mol within 5 %"
         ("25 degC within 1 %", "298.15 K", True),  # a share of 25, not of 298
         ("25 degC within 1 %", "299.15 K", False),
         ("25 degC within 1 %", "25 °C", True),
+        ("25 degC within 1 %", "25 ℃", True),
         ("4.18 J/K within 1 %", "4.18 J/°C", True),
         ("0.88 within 5 %", "88 \\%", True),
+        ("0.88 within 5 %", "88", False),
+        ("88 within 5 %", "88 \\%", True),
+        ("88 within 5 %", "0.88", False),
+        ("88 % within 5 %", "0.88", True),
+        ("88 % within 5 %", "88", True),
+        ("88 % within 5 %", "88 per cent", True),
+        ("88 % within 5 %", "8.8", False),
+        ("90 within 5 %", "90^{\\circ}", True),
+        ("65.49 within 5 %", "65.49 kJ/mol", True),
+        ("65.49 within 5 %", "65490 J/mol", False),  # the reference does not say of what it is a number
+        ("12.5 m/s within 1 %", "12.5\\,\\frac{\\mathrm{m}}{\\mathrm{s}}", True),
+        ("12.5 m/s within 1 %", "12.5 \\dfrac{\\text{ m }}{\\text{ s }}", True),
+        ("12.5 m/s within 1 %", "\\frac{12.5\\,\\mathrm{m}}{\\mathrm{s}}", True),
+        ("12.5 m/s within 1 %", "\\(12.5\\) \\operatorname{m/s}", True),
+        ("12.5 m/s within 1 %", "1.25 \\times 10^{ 1 } \\mathsf{m} \\cdot \\mathrm{s}^{-1}", True),
+        ("12.5 m/s within 1 %", "\\SI{12.5}{m/s}", True),
+        ("12.5 m/s within 1 %", "12.5 [m/s]", True),
+        ("9.8 m/s^2 within 1 %", "9.8 \\tfrac{\\mathrm{m}}{\\mathrm{s}^{2}}", True),
+        ("9.8 m/s^2 within 1 %", "9.8 \\frac{\\mathrm{m}}{\\mathrm{s}}", False),
+        ("8.314 J/mol K within 1 %", "8.314\\times10^{-3} \\frac{\\mathrm{kJ}}{\\mathrm{mol\\,K}}", True),
+        ("8.314 J/mol K within 1 %", "8.314 \\frac{\\text{J}}{\\text{mol}} \\text{K}^{-1}", True),
+        ("8.314 J/mol K within 1 %", "8.314 \\frac{\\text{J}}{\\text{mol}} \\text{K}", False),  # J K/mol
+        ("5 kg m^2/s within 1 %", "5 \\frac{\\mathrm{kg}}{\\mathrm{s}} \\mathrm{m}^2", True),
+        ("12500 J within 1 %", "12\\,500 J", True),
         ("0.3333 within 5 %", "\\frac{1}{3}", True),
         ("0 within 5 %", "-0.0", True),
         ("0 within 5 %", "0.001", False),
@@ -103,7 +133,7 @@ def test_a_vote_takes_no_unit_that_the_problem_does_not_tell():
 def test_a_right_and_a_wrong_answer_of_three_equal_digits_are_one_vote():
     """Which of them is right is known to the reference alone; the vote then counts by its share of right ones."""
     with Grader(QUANTITY) as grader:
-        grades = of_row(row("100 J within 4 %", "104.1", "104.3"), grader)
+        grades = of_row(row("100 J within 4.2 %", "104.1", "104.3"), grader)
     assert grades.group == [0, 0] and grades.correct == [True, False]
 
 

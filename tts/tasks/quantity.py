@@ -35,18 +35,34 @@ SETS = {
 }
 
 # From LaTeX and Unicode to "1.2*10^-3 kJ mol^-1", in this order.
-_SIGNS = {"\\times": "*", "×": "*", "\\mu": "µ", "μ": "µ", "\\Omega": "Ω", "\\AA": "Å", "\\%": "%", "−": "-", "–": "-"}
+_SIGNS = {
+    "\\times": "*",
+    "\\ast": "*",
+    "×": "*",
+    "℃": "°C",
+    "\\mathring{A}": "Å",
+    "\\mu": "µ",
+    "μ": "µ",
+    "\\Omega": "Ω",
+    "\\AA": "Å",
+    "\\%": "%",
+    "−": "-",
+    "–": "-",
+}
 _REWRITTEN = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"(?<=\d)(?:\\[,!]|\{,\})+(?=\d{3})", ""),
-        (r"\\d?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1/(\2)"),
-        (r"\\(?:text|math)(?:rm|bf|it|up)?\b|\\(?:rm|left|right|q?quad|cdot)(?![a-zA-Z])|\\[,;:! ]|[~$·⋅∙]", " "),
+        (r"(?<=\d)(?:\\[,!]|\{,\}|[\u2009\u202f])+(?=\d{3})", ""),
+        (r"\^\s*\{\s*([-+−–]?\d+)\s*\}", r"^\1 "),
+        (r"\\[dtc]?frac\s*\{((?:[^{}]|\{[^{}]*\})*)\}\s*\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1/(\2)"),
+        (r"\\(?:text|math)(?:rm|bf|it|up|sf|tt|normal)?(?![a-zA-Z])|\\(?:SI|si|unit|qty|operatorname|boldsymbol|rm)(?![a-zA-Z])", " "),
+        (r"\\(?:left|right|displaystyle|q?quad|cdot)(?![a-zA-Z])|\\[,;:! ()\[\]]|[~$·⋅∙\[\]]", " "),
         ("|".join(map(re.escape, _SIGNS)), lambda found: _SIGNS[found[0]]),
         (r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+", lambda found: "^" + found[0].translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+"))),
-        (r"\^?\s*\{?\s*\\circ\s*\}?|°|\bdegrees?\b", " deg "),
+        (r"\^?\s*\{?\s*\\circ\s*\}?|°|\\?\bdegrees?\b", " deg "),
         (r"[{}]", " "),
         (r"\s*(?:\*\*|\^)\s*", "^"),
+        (r"\bper ?cent\b", "%"),
         (r"\bper\b", "/"),
         (r"µ\s+", "µ"),
         (r"\bdeg\s+([CF])(?:elsius)?\b", r"deg\1"),
@@ -60,7 +76,7 @@ _number = re.compile(
     r"([-+]? ?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?)"
     r"(?: ?/ ?\(?(\d+(?:\.\d+)?)\)?)?(?: ?[*xX]? ?10 ?\^ ?\(?([-+]?\d{1,3})\)?)?(?: ?(?:\\pm|±|\+/-) ?[\d.]+)?"
 ).match
-_FACTOR = re.compile(r"(/)|([^\W\d_]+|%)(?:\^? ?\(?([-+]?\d{1,2})\)?(?!\d))?|([^\s().*])")
+_FACTOR = re.compile(r"(/ ?\(|[/()])|([^\W\d_]+|%)(?:\^? ?(?:([-+]?\d{1,2})|\(([-+]?\d{1,2})\))(?!\d))?|([^\s.*])")
 _TOLD = "The unit of the answer is"
 _COUNTED = re.compile("(?:photon|electron|molecule|atom|ion|particle)s?")  # things, which have no unit
 # As LaTeX without a blank gives them, and what pint takes for something else.
@@ -100,14 +116,21 @@ def _read(text: str) -> Amount | None:
 
 @lru_cache(maxsize=10_000)
 def _unit(text: str) -> Unit | None:
-    """The unit of a text, None for a blank one; ``ValueError`` for one that is unknown. All after a slash is divided by: J/mol K."""
-    below = False
+    """The unit of a text, None for a blank one; ``ValueError`` for one that is unknown.
+
+    All after a slash is divided by, as in J/mol K, or what is in brackets: J/(mol) K, as \\frac{J}{mol} K is read, is J K/mol.
+    """
+    below, depth, within = False, 0, 0
     factors: list[tuple[Unit, int]] = []
-    for slash, name, power, other in _FACTOR.findall(text):
+    for sign, name, power, bracketed, other in _FACTOR.findall(text):
         if other or len(factors) > 12:
             raise ValueError(f"no unit: {text}")
-        below = below or bool(slash)
-        for single, exponent in zip(_NAMES.get(name, name).split()[::-1], (int(power or 1), 1)):
+        depth += ("(" in sign) - (sign == ")")
+        if "/" in sign:
+            below, within = True, depth
+        elif depth < within:
+            below = False
+        for single, exponent in zip(_NAMES.get(name, name).split()[::-1], (int(power or bracketed or 1), 1)):
             factors.append((_known(single), -exponent if below and exponent > 0 else exponent))
     if not factors:
         return None
@@ -131,7 +154,10 @@ def _known(name: str) -> Unit:
 
 
 class Quantity(Maths):
-    """A number is right within the reference's tolerance of it, in the reference's unit; one without a unit is taken to have it.
+    """A number is right within the reference's tolerance, a share of the reference, in the reference's unit.
+
+    One without a unit is taken to have the reference's, or none where that is a mere number too, as per cent. Where the reference has
+    none, an answer's unit is left out, or converted if it is a mere number: 88 and 0.88 are both given by 88 %.
 
     Being close is not transitive, so two answers are one vote where they agree to three significant digits in base units, right or
     wrong, and whatever the reference is; in a vote, one without a unit has the reference's only where the problem tells it. An answer
@@ -139,7 +165,7 @@ class Quantity(Maths):
     """
 
     name = "quantity"
-    grading = 2  # 1: a vote took units that the problem does not tell
+    grading = 3  # 2: the tolerance was of the larger, units in nested LaTeX were unknown, and units were wrong where the reference has none
     sets = (SCIBENCH,)
     instruction = f"{SYSTEM_PROMPT} Give it as a decimal number with its unit inside the box."
     aliases = {"units": "unit"}
@@ -191,10 +217,10 @@ class Quantity(Maths):
         if gold is None or given is None:
             return False
         wanted = gold.unit or _known("dimensionless")
-        unit = given.unit or wanted
-        value = (given.value * unit.scale + unit.offset - wanted.offset) / wanted.scale
+        units = [given.unit or wanted, *([] if gold.unit and given.unit else [_known("dimensionless")])]
+        values = [(given.value * u.scale + u.offset - wanted.offset) / wanted.scale for u in units if u.dimensions == wanted.dimensions]
         tolerance = float(within.rstrip(" %")) / 100 if within else TOLERANCE
-        return unit.dimensions == wanted.dimensions and math.isclose(value, gold.value, rel_tol=max(tolerance, 1e-9))
+        return any(abs(value - gold.value) <= (tolerance + 1e-9) * abs(gold.value) for value in values)
 
     def vote(self, row: Mapping, answer: str, right: bool) -> str:
         given, text = _read(_plain(answer)), _plain(row["answer"]).partition(" within ")[0]
