@@ -284,11 +284,37 @@ def test_a_table_of_a_figure_has_its_units_and_in_latex_an_escaped_caption(tmp_p
     lines = redraw.printed("small_vs_large_pairs", pairs, {}, "markdown", []).splitlines()
     assert lines[0] == "| small | TTS (%) | difference (points) | low (points) | high (points) |"
     assert lines[2] == "| 32k parameters | 6.0 | +4.0 | −3.0 | +10.8 |"
+    assert "Intervals of 95 \\%: a bootstrap" in redraw.printed("small_vs_large_pairs", pairs, {}, "latex", [])
     text = redraw.printed("small_vs_large_pairs", pairs, {}, "latex", ["TTS"])
-    assert "Intervals of 95 \\%: a bootstrap" in text and "\\label{tab:small_vs_large_pairs}" in text and "\nTTS (\\%) \\\\\n" in text
+    assert (
+        "\\caption{Accuracy of a smaller policy" in text
+        and "Intervals" not in text
+        and "\\label{tab:small_vs_large_pairs}" in text
+        and "\nTTS (\\%) \\\\\n" in text
+    )
     assert (
         "50% of a_b & {c} ^ 1 < 2\\x".translate(redraw.LATEX) == "50\\% of a\\_b \\& \\{c\\} \\textasciicircum{} 1 $<$ 2\\textbackslash{}x"
     )
+
+
+def test_captions_of_tables_tell_of_no_drawing():
+    drawing = {*"panel band bands dot dots mark marks colour coloured line dashed dotted axis hatched hollow bold left above below".split()}
+    rows = pd.DataFrame({"low": [0.1], "high": [0.2]})
+    for name, words in figure_files.WORDS.items():
+        shows = words.get("table", words["shows"])
+        told = figure_files.caption(name.partition("|")[0].replace(".*", "x"), rows, {}, ["low"])
+        assert told.startswith(shows) and ("Intervals of 95 %" in told) is ("intervals" in words)
+        assert not {*re.findall(r"\w+", shows.lower())} & drawing, name
+
+
+@pytest.mark.parametrize(("fitting", "told"), [((45, 70, 75), 70), ((), None)])
+def test_the_next_width_that_fits_is_told(tmp_path, monkeypatch, fitting, told):
+    """50 mm was asked for; 45 is narrower, and between 70 and 75 mm, and above, widths may not fit again."""
+    monkeypatch.setattr(figure_files, "draw_again", lambda *asked: None)
+    monkeypatch.setattr(figure_files, "picture", lambda *asked: (_ for _ in ()).throw(redraw.style.TooSmall("too small")))
+    monkeypatch.setattr(redraw, "fits", lambda rows, origin, look: round(25.4 * look["width"]) in fitting)
+    with pytest.raises(ValueError, match=f"into this width; take {told}mm, or a smaller font" if told else "too small"):
+        redraw.write(tmp_path / "sizes", pd.DataFrame(), {}, {"width": 50 / 25.4}, ["pdf"])
 
 
 def test_the_index_lists_what_the_words_are_of():

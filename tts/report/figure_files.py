@@ -105,8 +105,11 @@ def shows(name: str, origin: dict[str, Any]) -> dict[str, Any]:
     return known or {"shows": (draw.__doc__ or name).split("\n")[0] if draw else name}
 
 
-def caption(name: str, rows: pd.DataFrame, origin: dict[str, Any]) -> str:
-    """A caption: what is shown, models, N, problems, intervals and seed, from the rows, and from the origin's grid where it holds."""
+def caption(name: str, rows: pd.DataFrame, origin: dict[str, Any], table: Sequence[str] = ()) -> str:
+    """A caption: what is shown, models, N, problems, intervals and seed, from the rows, and from the origin's grid where it holds.
+
+    ``table``: of a table with these columns, which tells of intervals only where it shows them.
+    """
     words, recipe = shows(name, origin), origin.get("figure", {})
     titles = [str(text) for text in [*recipe.get("arguments", ()), *recipe.get("named", {}).values()] if "full run" in str(text)]
     of_grid = {*words.get("grid", ())} - ({"problems", "seed"} if titles or name.endswith("_full") else set())  # committed outcomes' differ
@@ -137,10 +140,10 @@ def caption(name: str, rows: pd.DataFrame, origin: dict[str, Any]) -> str:
         f"N = {', '.join(map(str, budgets if 'n' in rows else budgets[-1:]))}" if budgets else "",
         "problems: " + joined(sets) if (sets := _problems(rows, grid.get("problems") or {})) else "",
         f"selection rule (aggregate and vote): {rule}" if rule else "",
-        f"intervals of {100 * stats.LEVEL:g} %: {how}" if how else "",
+        f"intervals of {100 * stats.LEVEL:g} %: {how}" if how and (not table or {"low", "high", "estimate", "contrast"} & {*table}) else "",
         f"seed {grid['seed']}" if "seed" in grid else "",
     ]
-    return " ".join([words["shows"], *(f"{part[0].upper()}{part[1:]}." for part in parts if part)])
+    return " ".join([words.get("table" if table else "", words["shows"]), *(f"{part[0].upper()}{part[1:]}." for part in parts if part)])
 
 
 def _problems(rows: pd.DataFrame, counts: Mapping[str, int]) -> list[str]:

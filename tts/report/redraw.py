@@ -3,7 +3,6 @@
 import math
 import re
 import shutil
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -96,7 +95,7 @@ def unreadable(path: Path) -> Iterator[None]:
 def write(path: Path, rows: pd.DataFrame, origin: dict[str, Any], look: dict[str, Any], formats: Sequence[str]) -> list[Path]:
     """Draws rows as their origin says in a look (fields of ``Look``); writes ``path`` with each format's ending and, as .txt, a caption.
 
-    Raises :class:`FigureError` for a width that is too small, with the least that fits.
+    Raises :class:`FigureError` for a width that is too small, with the next that fits, in steps of 5 mm.
     """
     if path.name == "ledger":
         raise FigureError("ledger is a table: give --table latex or markdown; the figure of its verdicts is findings")
@@ -105,11 +104,11 @@ def write(path: Path, rows: pd.DataFrame, origin: dict[str, Any], look: dict[str
         with unreadable(path):
             files = figure_files.picture(figure_files.draw_again(rows, origin), path, formats)
     except style.TooSmall as error:
+        # One by one: a wider figure may have more ticks, whose labels overlap where those of a narrower one do not.
         widths = range(5 * math.ceil(5.08 * look["width"]), WIDEST, 5) if look.get("width") else ()
-        least = bisect_left(widths, True, key=lambda width: fits(rows, origin, look | {"width": width / UNITS["mm"]}))
-        if least == len(widths):
+        if not (fit := next((width for width in widths if fits(rows, origin, look | {"width": width / UNITS["mm"]})), None)):
             raise
-        raise FigureError(f"{path.name}: its labels do not fit into this width; take {widths[least]}mm, or a smaller font") from error
+        raise FigureError(f"{path.name}: its labels do not fit into this width; take {fit}mm, or a smaller font") from error
     write_text(text := path.with_name(f"{path.name}.txt"), figure_files.caption(path.name, rows, origin) + "\n")
     return [*files, text]
 
@@ -190,8 +189,9 @@ def table(rows: pd.DataFrame, kind: str, columns: Sequence[str], units: Mapping[
 
 
 def printed(name: str, rows: pd.DataFrame, origin: dict[str, Any], kind: str, columns: Sequence[str]) -> str:
-    """The :func:`table` of a figure's rows in the figure's units, as LaTeX with the figure's caption and the label ``tab:name``."""
-    floating = {"caption": figure_files.caption(name, rows, origin).translate(LATEX), "label": f"tab:{name}"} if kind == "latex" else {}
+    """The :func:`table` of a figure's rows in the figure's units, as LaTeX with a caption of its own and the label ``tab:name``."""
+    told = figure_files.caption(name, rows, origin, columns or [*rows]).translate(LATEX)
+    floating = {"caption": told, "label": f"tab:{name}"} if kind == "latex" else {}
     return table(rows, kind, columns, figure_files.shows(name, origin).get("units", {}), **floating)
 
 
