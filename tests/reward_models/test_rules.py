@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scripted import ScriptedPolicy
 
@@ -16,7 +17,9 @@ from tts.analysis.accuracy import Results
 from tts.generate.grid import Grid, ParameterError, grid_of
 from tts.generate.runner import fill
 from tts.models.hub import ModelError
-from tts.reward_models import can_score, check_reads, family_of, open_prm, weights_of
+from tts.report import figure_files, redraw
+from tts.report.style import in_words
+from tts.reward_models import can_score, check_reads, family_of, open_prm, rules, weights_of
 from tts.search import beam_search, dvts
 from tts.search.base import Candidate
 from tts.search.driver import Driver
@@ -136,6 +139,15 @@ def test_the_public_tests_of_programs_are_a_prm_of_whole_solutions(tiny_lm, tmp_
     majority, best = (results.accuracy(f"code:{file}", policy, *by, 4) for by in ((None, "majority"), (RULE, "best_of_n")))
     assert dict(zip((row["id"] for row in chunk), best)) == {"twice": 0, "square": 1}, "3 + 3 passes, and 5 + 3 does not"
     assert dict(zip((row["id"] for row in chunk), majority)) == {"twice": 0, "square": 1}
+
+
+def test_the_name_of_a_rule_tells_of_the_oracle_that_guides_its_searches():
+    oracle = " (searches: exact step checker)"
+    assert rules.in_searches(RULE, POCKET_CODE) == rules.in_searches("atoms") == oracle
+    assert rules.in_searches(RULE, CODE) == rules.in_searches("prm-qwen-28k") == ""
+    assert in_words("atoms") == f"atoms{oracle}" and in_words("dial:0,0") == "dial:0,0"
+    told = figure_files.caption("policy_scaling", pd.DataFrame({"prm": ["atoms"]}), {})
+    assert f"PRM: atoms{oracle}." in told and oracle in redraw.table(pd.DataFrame({"prm": ["atoms"]}), "markdown", [])
 
 
 def test_a_search_is_refused_where_steps_cannot_be_checked(ruled, tiny_lm, tmp_path):

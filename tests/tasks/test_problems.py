@@ -144,3 +144,27 @@ def test_problems_in_files_are_those_that_are_drawn(name, split, monkeypatch):
     kept, more = problem_rows(name, count, split), problem_rows(name, count + 1, split)
     monkeypatch.setattr(drawn, "FOLDER", Path("nowhere"))
     assert kept == more[:-1] == problem_rows(name, count, split)
+
+
+@pytest.mark.parametrize(
+    ("task", "problem", "answer", "more"),
+    [
+        ("pocket-puzzles", "3,7,12,18=75?", "((12-7)*(18-3)=75)", {}),
+        ("pocket-puzzles", "3,7,12,18=75?", "wrong", {}),
+        ("pocket-code", "2:7,2,5>4,10,14;9,1,1,3>2,2,6,18?", "2:1>2?", {}),
+        ("code", "Add two numbers.", "assert add(1, 2) == 3", {}),
+        ("choice", "Which gas is noble?", "B", {"options": ["oxygen", "argon"]}),
+        ("quantity", "What is the enthalpy?", 12.5, {"unit": "kJ/mol"}),
+    ],
+)
+def test_a_file_of_another_task_is_refused_without_its_name(tmp_path, task, problem, answer, more):
+    (file := tmp_path / "own.jsonl").write_text(json.dumps({"problem": problem, "answer": answer} | more))
+    with pytest.raises(ProblemError, match=f"looks like one of the task {task}, .*; give {task}:{file}, or maths:{file} for mathematics"):
+        problem_rows(str(file))
+    assert problem_rows(f"maths:{file}")[0]["task"] == "maths"
+
+
+@pytest.mark.parametrize(("problem", "answer"), [("12,+30,-4=?", 38), ("Solve $x+y=2$?", "from 0 to 2"), ("Why?", "assertion")])
+def test_mathematics_needs_no_name(tmp_path, problem, answer):
+    (file := tmp_path / "own.jsonl").write_text(json.dumps({"problem": problem, "answer": answer}))
+    assert problem_rows(str(file))[0]["task"] == "maths"

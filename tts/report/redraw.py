@@ -4,7 +4,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
@@ -105,10 +105,11 @@ def write(path: Path, rows: pd.DataFrame, origin: dict[str, Any], look: dict[str
             files = figure_files.picture(figure_files.draw_again(rows, origin), path, formats)
     except style.TooSmall as error:
         # One by one: a wider figure may have more ticks, whose labels overlap where those of a narrower one do not.
-        widths = range(5 * math.ceil(5.08 * look["width"]), WIDEST, 5) if look.get("width") else ()
-        if not (fit := next((width for width in widths if fits(rows, origin, look | {"width": width / UNITS["mm"]})), None)):
-            raise
-        raise FigureError(f"{path.name}: its labels do not fit into this width; take {fit}mm, or a smaller font") from error
+        for width in range(5 * math.ceil(5.08 * look["width"]), WIDEST, 5) if look.get("width") else ():
+            if fits(rows, origin, look | {"width": width / UNITS["mm"]}):
+                told = f"its labels do not fit into this width; take {width}mm, or a smaller font"
+                raise FigureError(f"{path.name}: {told}") from error
+        raise
     write_text(text := path.with_name(f"{path.name}.txt"), figure_files.caption(path.name, rows, origin) + "\n")
     return [*files, text]
 
@@ -116,13 +117,11 @@ def write(path: Path, rows: pd.DataFrame, origin: dict[str, Any], look: dict[str
 def fits(rows: pd.DataFrame, origin: dict[str, Any], look: dict[str, Any]) -> bool:
     """Whether a figure in a look fits into its width."""
     style.use(**look)
-    try:
+    plt.close("all")
+    with suppress(style.TooSmall):
         style.fit(figure_files.draw_again(rows, origin))
-    except style.TooSmall:
-        return False
-    finally:
-        plt.close("all")
-    return True
+        return True
+    return False
 
 
 def chosen(rows: pd.DataFrame, panels: Sequence[str]) -> pd.DataFrame:

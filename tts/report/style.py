@@ -21,6 +21,7 @@ from matplotlib.transforms import Bbox
 from tts.common.names import short
 from tts.models.files import POCKET_FOLDER, read_card
 from tts.report.figure_settings import COLUMN, SIZE, Look, colours
+from tts.reward_models import rules
 
 _BASE = Path(__file__).parent / "style.mplstyle"
 GAP = 0.25  # inches between two columns
@@ -117,12 +118,12 @@ class Percent(Formatter):
 
 
 def in_words(name: str) -> str:
-    """A model as titles and legends name it: a policy by its size, a PRM with its F1 of locating errors where its card has that."""
+    """A model as titles and legends name it: a policy by its size, a PRM with its F1 where its card has that, a rule with its oracle."""
     own = short(name)
     if name.startswith("policy-"):
         return re.sub(r"^(?:[a-z]+-)?(\d+[kMB])(-long)?$", lambda size: f"{size[1]} parameters" + " (long CoT)" * bool(size[2]), own)
     if not name.startswith(("prm-", "implicit:")):
-        return own
+        return own + rules.in_searches(name)
     results = read_card(POCKET_FOLDER / name.removeprefix("implicit:")).get("results", {})
     f1 = results.get("as implicit PRM", results).get("localisation F1")
     return (own if own.startswith("implicit ") else "PRM " + own).replace("implicit ", "implicit PRM ") + (

@@ -13,6 +13,7 @@ from tts.claims.comparisons import CLAIMS, contrast
 from tts.claims.finding import Finding
 from tts.claims.wording import VERDICTS, formatted, over_rules
 from tts.common.names import short
+from tts.reward_models import rules
 from tts.search.registry import method_of, prm_of
 
 
@@ -119,7 +120,7 @@ def methods(evidence: Evidence, n: int) -> list[str]:
             told += f"; behind majority voting: {', '.join(behind)}"
         if absent := [_label(m) for m in grid.methods if m not in found]:
             told += f"; not in the data at this N: {', '.join(absent)}"
-        models = f"{short(policy)} with {short(prm)}" if prm else short(policy)
+        models = f"{short(policy)} with {short(prm)}{rules.in_searches(prm, grid.task)}" if prm else short(policy)
         lines.append(f"{short(problem_set)}, {models}, N = {at}: {told}")
     return lines
 

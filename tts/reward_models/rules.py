@@ -18,6 +18,12 @@ def names() -> list[str]:
     return list(dict.fromkeys(rule for task in TASKS for rule in task_named(task).rules))
 
 
+def in_searches(name: str, *tasks: Task) -> str:
+    """What is told beside a rule's name, as searches then go by an oracle: "" where no task, of all that have it by default, has one."""
+    oracle = any(map(can_check_steps, tasks or map(task_named, owners(name))))
+    return " (searches: exact step checker)" if oracle and owners(name) else ""
+
+
 def can_check_steps(task: Task) -> bool:
     return type(task).check_steps is not Task.check_steps
 

@@ -27,6 +27,7 @@ class Task:
     aliases: dict[str, str] = {}  # other names that files have for the fields of a problem's record
     rules: Sequence[str] = ()  # names of the rule verifiers that it has, which :meth:`rule` judges by
     fields: Sequence[str] = ()  # keys that a record may hold beside id, problem and answer
+    telling = ""  # a regular expression that answers in its files begin with, and none in mathematics; "" for none
 
     def has(self, name: str) -> bool:
         """Whether a problem set is one of its own."""

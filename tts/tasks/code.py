@@ -67,6 +67,7 @@ class Code(Task):
     instruction = "Solve the problem in Python. Give the whole program in one block that begins with ```python and ends with ```."
     aliases = {"id": "task_id"}
     longest = 100_000
+    telling = r"\s*(assert\b|def check\()"
 
     def has(self, name: str) -> bool:
         return name.partition(":")[0] in PUBLISHED

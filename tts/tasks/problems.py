@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tts.common.names import listed
-from tts.tasks import TASKS, split_set, task_in, task_named
+from tts.tasks import DEFAULT, TASKS, split_set, task_in, task_named
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -65,6 +65,9 @@ def problem_rows(name: str, count: int | None = None, split: str = "test", seed:
         rows, prefix = task.load(own, count, split, seed)
     elif own.endswith(FILES):
         rows, prefix = read(Path(own), task, seed), Path(own).stem
+        if own == name and (other := _owner(records(Path(own), "")[0][1])):
+            told = f"looks like one of the task {other}, and would be read as mathematics, its answers as wrong"
+            raise ProblemError(f"the first problem of {own} {told}; give {other}:{own}, or {task.name}:{own} for mathematics")
     else:
         raise ProblemError(f"unknown problem set {name!r}; choose from {listed(problem_sets(), name)}")
     if count is not None and count > len(rows):
@@ -155,6 +158,16 @@ def checked_row(row: dict, where: str, task: Task, seed: int = 0) -> dict:
         raise ProblemError(f"{where}: no {missing}") from None
     except ValueError as error:
         raise ProblemError(f"{where}: {error}") from None
+
+
+def _owner(row: dict) -> str:
+    """The task that a file's row evidently is of, by a field, its answer's form, or as its step checker reads the problem; "" for none."""
+    for task in map(task_named, TASKS):
+        if {*task.fields} & {*row} or task.telling and re.match(task.telling, str(row.get("answer"))):
+            return task.name
+        if not isinstance(task, type(task_named(DEFAULT))) and task.check_steps(str(row.get("problem")), ()) is not None:
+            return task.name
+    return ""
 
 
 def _texts(row: dict) -> dict[str, str]:

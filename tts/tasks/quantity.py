@@ -35,20 +35,7 @@ SETS = {
 }
 
 # From LaTeX and Unicode to "1.2*10^-3 kJ mol^-1", in this order.
-_SIGNS = {
-    "\\times": "*",
-    "\\ast": "*",
-    "×": "*",
-    "℃": "°C",
-    "\\mathring{A}": "Å",
-    "\\mu": "µ",
-    "μ": "µ",
-    "\\Omega": "Ω",
-    "\\AA": "Å",
-    "\\%": "%",
-    "−": "-",
-    "–": "-",
-}
+_SIGNS = dict(zip(r"\times \ast × ℃ \mathring{A} \AA \mu μ \Omega \% − –".split(), "* * * °C Å Å µ µ Ω % - -".split()))
 _REWRITTEN = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -116,20 +103,14 @@ def _read(text: str) -> Amount | None:
 
 @lru_cache(maxsize=10_000)
 def _unit(text: str) -> Unit | None:
-    """The unit of a text, None for a blank one; ``ValueError`` for one that is unknown.
-
-    All after a slash is divided by, as in J/mol K, or what is in brackets: J/(mol) K, as \\frac{J}{mol} K is read, is J K/mol.
-    """
+    """The unit of a text, None for a blank one; ``ValueError`` for an unknown one. J/mol K is J/(mol K), and J/(mol) K is J K/mol."""
     below, depth, within = False, 0, 0
     factors: list[tuple[Unit, int]] = []
     for sign, name, power, bracketed, other in _FACTOR.findall(text):
         if other or len(factors) > 12:
             raise ValueError(f"no unit: {text}")
         depth += ("(" in sign) - (sign == ")")
-        if "/" in sign:
-            below, within = True, depth
-        elif depth < within:
-            below = False
+        below, within = (True, depth) if "/" in sign else (below and depth >= within, within)
         for single, exponent in zip(_NAMES.get(name, name).split()[::-1], (int(power or bracketed or 1), 1)):
             factors.append((_known(single), -exponent if below and exponent > 0 else exponent))
     if not factors:
@@ -154,10 +135,9 @@ def _known(name: str) -> Unit:
 
 
 class Quantity(Maths):
-    """A number is right within the reference's tolerance, a share of the reference, in the reference's unit.
+    """A number is right within the reference's tolerance, a share of the reference, in its unit; one without a unit is taken to have it.
 
-    One without a unit is taken to have the reference's, or none where that is a mere number too, as per cent. Where the reference has
-    none, an answer's unit is left out, or converted if it is a mere number: 88 and 0.88 are both given by 88 %.
+    If either has none, both readings of per cent and the like count: 88 % gives 88 and 0.88. Other units then do not matter.
 
     Being close is not transitive, so two answers are one vote where they agree to three significant digits in base units, right or
     wrong, and whatever the reference is; in a vote, one without a unit has the reference's only where the problem tells it. An answer

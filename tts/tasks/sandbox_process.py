@@ -29,12 +29,8 @@ MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 2, 4, 4096, 16384
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, CAPABILITY_VERSION = 1, 4, 38, 0x20080522
 KINDS: dict[str, tuple[type, Callable]] = {kind.__name__: (kind, kind) for kind in (list, tuple, set, frozenset, deque)}
-KINDS |= {
-    "keyset": (KeysView, lambda held: dict.fromkeys(held).keys()),  # equal to sets, in an order of their own
-    "itemset": (ItemsView, lambda held: dict(held).items()),
-    "values": (ValuesView, lambda held: dict(enumerate(held)).values()),
-    "iterator": (Iterator, lambda held: iter(list(held))),  # generators too: one without an end meets the limits
-}
+KINDS |= {"keyset": (KeysView, lambda held: dict.fromkeys(held).keys()), "itemset": (ItemsView, lambda held: dict(held).items())}
+KINDS |= {"values": (ValuesView, lambda held: dict(enumerate(held)).values()), "iterator": (Iterator, lambda held: iter([*held]))}
 SIMPLE: dict[str, Callable] = {"bytes": bytes.fromhex, "complex": complex, "Decimal": Decimal, "Fraction": Fraction}
 SIMPLE |= {"range": lambda held: range(*held)}
 
@@ -236,10 +232,7 @@ def _answer(job: dict, request: dict) -> Any:
 
 
 def _run(job: dict, given: str) -> str:
-    """What the program, as a script of its own process, writes to its standard output; ``RuntimeError`` where it ends by an error.
-
-    As in LiveCodeBench a script may exit with any status. Its threads and what it does at its end are waited for.
-    """
+    """What the program, as a script, writes to its standard output until all of it has ended; ``RuntimeError`` for an error, no exit."""
     _write("in", given)
     _write("out", "")
     status = 1
@@ -341,8 +334,8 @@ def _examples(job: dict, solution: Solution, space: dict, values: list[str]) -> 
     for source, want in [*job["examples"], *job["cases"]]:
         try:
             if job["cases"]:
-                value = _lines(solution.ask({"stdin": source}))
-                passed &= len(value) == len(_lines(want)) and all(map(_same_line, value, _lines(want)))
+                value, wanted = (_lines(text) for text in (solution.ask({"stdin": source}), want))
+                passed &= len(value) == len(wanted) and all(map(_same_line, value, wanted))
             else:  # an assert has no value
                 value = eval(compile(source, "example", "exec" if source.startswith("assert ") else "eval"), space)
                 wanted = ast.literal_eval(want) if want else value
@@ -356,8 +349,7 @@ def _examples(job: dict, solution: Solution, space: dict, values: list[str]) -> 
 
 def _close(*both: Any) -> bool:
     """Whether two numbers, of which one is a float, differ by no more than 1e-6 of the larger: problems show rounded ones."""
-    numbers = all(isinstance(one, (int, float)) for one in both) and any(isinstance(one, float) for one in both)
-    return numbers and math.isclose(*both, rel_tol=1e-6)
+    return float in map(type, both) and all(isinstance(one, (int, float)) for one in both) and math.isclose(*both, rel_tol=1e-6)
 
 
 def _lines(text: str) -> list[str]:
