@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from io import StringIO
+from itertools import islice
 from keyword import iskeyword
 from pathlib import Path
 from threading import RLock
@@ -38,11 +39,11 @@ _IMPORTS = "".join(f"from {module} import *\n" for module in [*_MODULES, "builti
 _IMPORTS += f"import {', '.join(_MODULES)}\nsys.setrecursionlimit(50000)\n"
 
 _FENCE = re.compile(
-    r"^(?P<margin>[ \t]*)[^\n`]*?(?P<fence>`{3,}|~{3,})[ \t{.]*(?P<language>\w*)[^\n`]*\n"
+    r"^(?P<margin>[ \t]*+)(?:[^\n`~]|~(?!~~))*+(?P<fence>`{3,}+|~{3,}+)[ \t{.]*+(?P<language>\w*+)[^\n`]*+\n"
     r"(?P<code>.*?)(?:^[ \t]*(?P=fence)|(?P=fence)[ \t]*$|\Z)",
     re.MULTILINE | re.DOTALL,
 )
-_DEFINES = re.compile(r"^(?:(?:async def|def|class)\s+(?=\w)|(?=\w+\s*=\s*lambda\b))(\w+)", re.MULTILINE)
+_DEFINES = re.compile(r"^(?:(?:async def|def|class)\s+(?=\w)|(?=\w+ *= *lambda\b))(\w+)", re.MULTILINE)
 _PROGRAM = re.compile(r"^(?:def |class |async def |import |from \w|@)", re.MULTILINE)
 _WANT = re.compile(r"[\s#]*(?:=+>?|->|➞|→|returns|should return|is|:)\s*(.+)")
 _CASE = re.compile(r"^Input:\n```\n(.*?)```\nOutput:\n```\n(.*?)```", re.MULTILINE | re.DOTALL)
@@ -126,9 +127,10 @@ class Code(Task):
         if _parsed(program) and _foreign(program) is not None:
             return program
         longest, at = "", 0
-        while begins := _PROGRAM.search(text, at):
-            found = _without_prose(text[begins.start() :])
-            longest, at = max(longest, found, key=len), begins.start() + max(1, len(found))
+        for begins in islice(_PROGRAM.finditer(text), 50):  # a line that a model repeats without end is parsed no oftener
+            if begins.start() >= at:
+                found = _without_prose(text[begins.start() :])
+                longest, at = max(longest, found, key=len), begins.start() + len(found)
         return self.normal(longest) or None
 
     def normal(self, answer: str) -> str:
