@@ -213,7 +213,10 @@ PROBES = [_input(random.Random(f"probe {number}")) for number in range(16)]
 """Inputs that tell programs apart in a vote, the same for all problems."""
 
 
-SETS = {"pocket-code": lambda rng: draw(rng.choice((2, 3)), rng), "pocket-code-hard": partial(draw, 4)}
+SETS: dict[str, Callable[[random.Random], Problem]] = {
+    "pocket-code": lambda rng: draw(rng.choice((2, 3)), rng),
+    "pocket-code-hard": partial(draw, 4),
+}
 
 
 def training_problems(seed: int) -> Iterator[Problem]:
