@@ -13,6 +13,8 @@ os.environ.setdefault("TTS_PROCESSES", "1")  # starting processes for a handful 
 
 import pytest
 
+from tts.common import quick_imports  # noqa: F401
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C, and so would its children
 
 LONGEST = (

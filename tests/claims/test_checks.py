@@ -146,6 +146,8 @@ def test_a_pair_whose_outcome_is_certain_before_is_not_tested():
         checks.small_over_large(scope(values), 100)
     table = comparisons.size_pairs(scope(values))
     assert table["room"].tolist() == pytest.approx([0.25, -0.25, -0.5]) and not table["open"].iloc[1]
+    same = comparisons.size_pairs(scope(values | {(MIDDLE, None, "cot"): ones(10)})).set_index(["small", "large"])["p"]
+    assert same.notna().to_dict() == {(SMALL, MIDDLE): True, (SMALL, LARGE): False, (MIDDLE, LARGE): False}, "51k equals 668k alone"
     full = {(policy, None, "pass"): ones(20) for policy in (SMALL, MIDDLE)} | pair(18, MIDDLE, LARGE) | {(LARGE, None, "cot"): ones(13)}
     assert comparisons.size_pairs(scope(full)).set_index("large").loc[LARGE, "open"].tolist() == [False, False], "7 wrong are too few"
     ahead = {(SMALL, None, "pass"): ones(20), (SMALL, None, "cot"): ones(11)} | pair(18, SMALL, LARGE)

@@ -328,10 +328,12 @@ def test_a_prm_of_very_few_or_unknown_parameters_is_drawn():
 
 def test_the_size_curve_says_how_far_open_pairs_reach():
     ends = {"times": [2.0, 4.0, 8.0], "difference": [0.1, -0.02, 0.3], "low": [0.05, -0.1, 0.2], "high": [0.2, 0.05, 0.4]}
-    rows = pd.DataFrame(ends | {"scope": "a", "problems": "set", "open": [True, True, False]})
+    rows = pd.DataFrame(ends | {"scope": "a", "problems": "set", "open": [True, True, False], "p": [0.01, 0.9, np.nan]})
     [ax] = comparison_plots.size_curve(rows).axes
     assert ax.get_title() == "a: ahead up to 2×, not behind up to 4×"
-    [ax] = comparison_plots.size_curve(rows.assign(open=False)).axes
+    for p, ahead in (([0.06, 0.9, np.nan], "nowhere"), ([0.01, 0.01, np.nan], "up to 2×"), ([0.01, 0.9, 0.01], "up to 8×")):
+        assert comparison_plots.size_curve(rows.assign(p=p)).axes[0].get_title() == f"a: ahead {ahead}, not behind up to 4×"
+    [ax] = comparison_plots.size_curve(rows.assign(open=False, p=1.0)).axes
     assert ax.get_title() == "a: ahead nowhere, not behind nowhere"
     [ax] = comparison_plots.size_curve(rows.iloc[:0]).axes
     assert "no two policies" in ax.texts[0].get_text()

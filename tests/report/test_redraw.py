@@ -62,7 +62,7 @@ FIGURES = {  # those that give a figure: rows, further arguments
     comparison_plots.verifier_map: (rows(PLACE, policy=POLICIES), {"prm-qwen-28k": (0.82, 0.15)}),
     comparison_plots.ledger: (rows(LEDGER | {"verdict": "undecided"}, claim=["flops", "title"], scope=["pocket", "this run"]),),
     comparison_plots.contrast_by_rule: (rows(LEDGER, rule=["own best", "min+max"], scope=["pocket"]),),
-    comparison_plots.size_curve: (rows(BETWEEN | {"open": True}, problems=["pocket-main"], scope=["pocket"], times=[2.0, 10.0]),),
+    comparison_plots.size_curve: (rows(BETWEEN | {"open": True, "p": 0.1}, problems=["pocket-main"], scope=["pocket"], times=[2.0, 10.0]),),
     comparison_plots.reach: (
         rows({"small": "policy-6k", "large": "policy-94k", "AUC": 0.9, "gap": 2.0}, domain=["pocket", "puzzles"], times=[np.nan, 20.0]),
     ),

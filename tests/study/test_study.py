@@ -233,8 +233,8 @@ def test_a_kernel_that_dies_as_it_starts_is_started_again_a_few_times(tmp_path, 
 
 @pytest.mark.parametrize("moment", ["suppress", "wait"])
 def test_ctrl_c_ends_all_that_was_started(tmp_path, monkeypatch, moment):
-    def start(threads):
-        started.append(real(threads))
+    def start(*given):
+        started.append(real(*given))
         return started[-1]
 
     def interrupt(*given, **kept):

@@ -11,6 +11,7 @@ import pandas as pd
 from tts.analysis import costs, flops, stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.stats import Interval
+from tts.claims.finding import Finding
 from tts.claims.scope import NotTested, Scope
 from tts.search.registry import prm_of
 from tts.strategy import choices, compute_optimal
@@ -73,12 +74,19 @@ def pairs(answered: Answers) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["small", "how", "large", "times larger", *_COMPARED])
 
 
+def equalled(alone: Mapping[str, float]) -> set[str]:
+    """The policies that a smaller one equals alone, or passes, of accuracies by policy: to pass them says nothing about size."""
+    size = {policy: costs.shape_of(policy).parameters for policy in alone}
+    return {large for large, small in product(alone, repeat=2) if size[small] < size[large] and alone[small] >= alone[large]}
+
+
 def size_pairs(scope: Scope) -> pd.DataFrame:
     """:func:`pairs` of a scope on each of its problem sets, TTS by difficulty where that is counted.
 
     Further columns problems, count (how many), times fewer FLOPs (in total, the study's count, best-of-N), most (Pass@N of the smaller:
-    what a perfect verifier of its pool would give), room (that less the larger's CoT), and open, where neither outcome is certain
-    before: there is room, the smaller is behind alone, the larger at neither end (:func:`.stats.rare`).
+    what a perfect verifier of its pool would give), room (that less the larger's CoT), open, where neither outcome is certain
+    before: there is room, the smaller is behind alone, the larger at neither end (:func:`.stats.rare`); and p, two-sided and corrected
+    over the pairs of a set whose larger policy none smaller equals alone (Holm), NaN of the others.
     """
     tables = []
     for here in map(scope.on, scope.problem_sets):
@@ -96,6 +104,9 @@ def size_pairs(scope: Scope) -> pd.DataFrame:
         table["most"], table["room"] = small["most"], small["most"] - table["CoT"]
         certain = [stats.rare(cot * here.problems, here.problems) for cot in table["CoT"]]
         table["open"] = (table["room"] > 0) & (small["alone"] < table["CoT"]) & ~np.array(certain, bool)
+        counted = ~table["large"].isin(equalled(ways["alone"].to_dict()))
+        found = (Interval(*row) for row in table.loc[counted, ["difference", "low", "high"]].assign(method="").to_numpy())
+        table.loc[counted, "p"] = stats.holm([Finding.of(difference, "points", "").p for difference in found])
         tables.append(table.assign(problems=here.problem_sets[0], count=here.problems))
     if not sum(map(len, tables)):
         raise NotTested("there are no two policies of different sizes with TTS")

@@ -14,7 +14,7 @@ import pandas as pd
 
 from tts.analysis import committed, costs, flops, pathologies, stats
 from tts.claims import checks, released
-from tts.claims.comparisons import CLAIMS
+from tts.claims.comparisons import CLAIMS, equalled
 from tts.claims.finding import Finding
 from tts.claims.scope import NotTested, Scope
 from tts.claims.wording import formatted
@@ -68,9 +68,9 @@ def pairs(scope: Scope, method: str = "") -> pd.DataFrame:
     """
     here, rows = scope.on(scope.problem_sets[0]), []
     size = {policy: costs.shape_of(policy).parameters for policy in scope.policies}
-    alone = {policy: here.values(policy, "cot").mean() for policy in costs.by_size(scope.policies)}
-    larger = [policy for policy in alone if all(alone[other] < alone[policy] for other in alone if size[other] < size[policy])]
-    for small, large in product(alone, larger):
+    alone = {policy: float(here.values(policy, "cot").mean()) for policy in costs.by_size(scope.policies)}
+    passed = equalled(alone)
+    for small, large in product(alone, (policy for policy in alone if policy not in passed)):
         with suppress(NotTested):
             if size[small] < size[large]:
                 tts = Resampled.of(here.values(small, method)) if method else here.with_tts(small)

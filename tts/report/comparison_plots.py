@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
+from tts.analysis.stats import LEVEL
 from tts.claims import wording
 from tts.common.names import short
 from tts.report.figure_files import drawing
@@ -284,7 +285,8 @@ def size_curve(rows: pd.DataFrame) -> Figure:
     """How far a policy with TTS is ahead of one so many times larger that answers alone; ``rows``: of :func:`.comparisons.pairs_of`.
 
     One panel per scope, one mark per pair of policies, hollow where one outcome is certain before (:func:`.comparisons.size_pairs`).
-    The title names the largest ratios of any other pair that is decidedly ahead, and that is not decidedly behind.
+    The title names the largest ratio of a pair that is decidedly ahead (Holm; none whose larger policy a smaller one equals alone), and
+    of one with an open outcome that is not decidedly behind.
     """
 
     def draw(part: pd.DataFrame, ax: Axes) -> None:
@@ -299,8 +301,8 @@ def size_curve(rows: pd.DataFrame) -> Figure:
 
     parts = []
     for scope, part in rows.groupby("scope", sort=False):
-        among = part[part["open"]]
-        ahead, level = among.loc[among["low"] > 0, "times"].max(), among.loc[among["high"] >= 0, "times"].max()
+        ahead = part.loc[(part["p"] < 1 - LEVEL) & (part["difference"] > 0), "times"].max()
+        level = part.loc[part["open"] & (part["high"] >= 0), "times"].max()
         parts.append((f"{scope}: ahead up to {ahead:.3g}×, not behind up to {level:.3g}×".replace("up to nan×", "nowhere"), part))
     if not parts:
         return _without("no two policies of different sizes ran with a PRM")
