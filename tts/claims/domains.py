@@ -62,7 +62,7 @@ def pairs(scope: Scope, method: str = "") -> pd.DataFrame:
     """Each policy with TTS against each larger one with CoT, on the main problem set, paired by problem.
 
     A larger policy that some smaller one equals alone is left out: to pass it says nothing about size. TTS is the best of all methods and
-    rules with the scope's good PRM, cross-fitted, or one method without a PRM.
+    rules with the scope's good PRM, cross-fitted, or one method, with it or without a PRM.
 
     Columns small, large, times (the size), TTS, CoT, difference, low, high, and p, two-sided and corrected over the pairs (Holm).
     """
@@ -73,7 +73,7 @@ def pairs(scope: Scope, method: str = "") -> pd.DataFrame:
     for small, large in product(alone, (policy for policy in alone if policy not in passed)):
         with suppress(NotTested):
             if size[small] < size[large]:
-                tts = Resampled.of(here.values(small, method)) if method else here.with_tts(small)
+                tts = Resampled.of(here.values(small, method, prm_of(method, scope.good_prm))) if method else here.with_tts(small)
                 cot = Resampled.of(here.values(large, "cot"))
                 found = Finding.of((tts - cot).difference, "points", "")
                 sides = {"small": small, "large": large, "times": size[large] / size[small]}
@@ -102,7 +102,7 @@ def reach(scope: Scope, method: str = "") -> dict:
 
 
 def by_verifier(scopes: Mapping[str, Scope | None], kept: Path | None = None) -> pd.DataFrame:
-    """One row for each PRM of each domain among the scopes: :func:`telling`, the gap, and :func:`reach`; columns :data:`COLUMNS`.
+    """One row for each PRM and rule of each domain among the scopes: :func:`telling`, the gap, :func:`reach`; columns :data:`COLUMNS`.
 
     The first row of a domain is of majority voting, which has no verifier.
 
@@ -115,7 +115,7 @@ def by_verifier(scopes: Mapping[str, Scope | None], kept: Path | None = None) ->
         here = scope.on(scope.problem_sets[0])
         common = {"domain": domain, "problems": scope.problem_sets[0], "count": here.problems}
         rows.append(common | {"verifier": NONE} | reach(scope, "majority"))
-        for prm in scope.prms:
+        for prm in (*scope.prms, *scope.rules):
             base = costs.solver_of(prm)
             row = common | {"verifier": prm, "parameters": costs.shape_of(prm).parameters, "AUC": telling(prm, task, kept)}
             if base and base in scope.policies:
@@ -124,7 +124,7 @@ def by_verifier(scopes: Mapping[str, Scope | None], kept: Path | None = None) ->
                     "alone": (alone := here.values(base, "cot").mean()),
                     "gap": row["AUC"] / alone if alone else np.inf,
                 }
-            rows.append(row | reach(scope.changed(good_prm=prm)))
+            rows.append(row | reach(scope.changed(good_prm=prm), "best_of_n" if prm in scope.rules else ""))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

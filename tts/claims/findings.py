@@ -140,10 +140,10 @@ def read(path: Path = CLAIMS) -> Ledger:
         raise ClaimsError(f"{path} is not a claims file: {' '.join(str(error).split())}; restore it, say with git checkout") from None
 
 
-def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
-    """Each measured scope from committed outcomes, None where they lack it; what a scope leaves open is set as in ``grid``."""
-    scopes: dict[str, Scope | None] = dict.fromkeys(("pocket", "laptop", "imported"))
-    for name, roles in ledger.scopes.items():
+def committed_scopes(ledger: Ledger, grid: Grid, *only: str) -> dict[str, Scope | None]:
+    """Each measured scope, or only those named, from committed outcomes, None where they lack it; what one leaves open is as in ``grid``."""
+    scopes: dict[str, Scope | None] = dict.fromkeys(only or ("pocket", "laptop", "imported"))
+    for name, roles in ((name, ledger.scopes[name]) for name in only or ledger.scopes):
         if not (evidence := _committed_evidence(ledger, roles, grid, roles.split)):
             models = ", ".join(map(short, [*roles.policies, *roles.long.values(), *roles.prms]))
             print(f"{name}: outcomes of {models} on {' and '.join(roles.problem_sets)} ({roles.split}) are not all committed")
@@ -156,7 +156,7 @@ def committed_scopes(ledger: Ledger, grid: Grid) -> dict[str, Scope | None]:
 
 
 def _committed_evidence(ledger: Ledger, roles: Roles, grid: Grid, split: str) -> list[Evidence]:
-    """Committed outcomes of the searchers with every PRM, and of every policy with the good one; empty where one of them is missing.
+    """Committed outcomes of the searchers with every PRM, and of every policy with the good one and by rules; empty where one is missing.
 
     First those of the searchers with the good PRM at smaller budgets too, of the problems that verdicts are about.
     """
@@ -167,6 +167,8 @@ def _committed_evidence(ledger: Ledger, roles: Roles, grid: Grid, split: str) ->
         {"policies": roles.searchers, "prms": roles.prms, "problems": every},
         {"policies": [*roles.policies, *roles.long.values()], "problems": every},
     ]
+    if roles.rules:
+        asked.append({"policies": roles.policies, "prms": roles.rules, "problems": every, "methods": ["majority", "best_of_n"]})
     asked = asked if split == roles.split else asked[1:]
     outcomes = [committed.committed(grid_of(**(grid.model_dump() | common | own))) for own in asked]
     return [evidence for evidence in outcomes if evidence] if all(outcomes) else []

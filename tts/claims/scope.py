@@ -32,14 +32,15 @@ class Roles(BaseModel, extra="forbid"):
     policies: list[str]  # smallest first
     searchers: list[str]  # policies that ran with every PRM
     prms: list[str]
+    rules: list[str] = []  # rule verifiers, by which every policy ran best-of-N
     good_prm: str
     weak_prms: list[str] = []  # empty where none is known to be weak
     long: dict[str, str] = {}  # each plain policy's long-CoT counterpart
 
-    @field_validator("problem_sets", "policies", "searchers", "prms", "weak_prms")
+    @field_validator("problem_sets", "policies", "searchers", "prms", "rules", "weak_prms")
     @classmethod
     def _once_each(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        if len(set(value)) < len(value) or not (value or info.field_name == "weak_prms"):
+        if len(set(value)) < len(value) or not (value or info.field_name in ("rules", "weak_prms")):
             raise ValueError(f"name each once, and at least one; given {value}")
         return value
 
