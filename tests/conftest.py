@@ -5,6 +5,7 @@ What a fixture needs it imports itself: pytest-xdist's first process reads this 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -18,10 +19,13 @@ from tts.common import quick_imports  # noqa: F401
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C, and so would its children
 
 LONGEST = (
-    *("test_study.py", "test_ray_pool.py", "test_store.py", "test_torture.py", "test_local_pool.py", "test_engines.py"),
+    *("test_study.py", "test_engines.py", "test_ray_pool.py", "test_store.py", "test_torture.py", "test_local_pool.py"),
     *("test_step_reuse.py", "test_grades.py", "test_dry_run.py", "test_rescoring.py", "test_fork_server.py"),
 )
-"""Files most of whose tests start processes, servers or notebooks, or generate for seconds, the longest first."""
+"""Files most of whose tests start processes, servers or notebooks, or generate for seconds, the longest first.
+
+Those that wait most, for servers, come while the first runs all notebooks in processes of its own.
+"""
 
 
 def pytest_collection_modifyitems(items):
@@ -30,6 +34,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.name in LONGEST:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish():
+    """What was imported stays: a garbage collection need not look at it, a quarter of a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _vocabulary() -> dict:

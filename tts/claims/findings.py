@@ -141,7 +141,7 @@ def read(path: Path = CLAIMS) -> Ledger:
 
 
 def committed_scopes(ledger: Ledger, grid: Grid, *only: str) -> dict[str, Scope | None]:
-    """Each measured scope, or only those named, from committed outcomes, None where they lack it; what one leaves open is as in ``grid``."""
+    """Each measured scope, or only those named, from committed outcomes, None where they lack it; what is open is as in ``grid``."""
     scopes: dict[str, Scope | None] = dict.fromkeys(only or ("pocket", "laptop", "imported"))
     for name, roles in ((name, ledger.scopes[name]) for name in only or ledger.scopes):
         if not (evidence := _committed_evidence(ledger, roles, grid, roles.split)):
