@@ -66,13 +66,13 @@ def test_a_store_killed_while_it_writes_loses_that_chunk_only(short, tmp_path):
 
 
 def test_an_import_that_is_killed_is_none_and_is_completed_by_doing_it_again(tmp_path):
-    """At every tenth step of its writing, in forks of a process that has no threads."""
-    code = "import sys; from torture.import_kills import *; print(at_every_step(Importing(Path(sys.argv[1])), 10))"
+    """At every 30th step of its writing, in forks of a process that has no threads; ``make torture`` does at every step."""
+    code = "import sys; from torture.import_kills import *; print(at_every_step(Importing(Path(sys.argv[1])), 30))"
     paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=ROOT, env=os.environ | paths)
     assert done.returncode == 0, done.stderr
     found = ast.literal_eval(done.stdout)
-    assert found["kills"] >= 12 and found["nothing"] and found["older"], found
+    assert found["kills"] >= 8 and found["nothing"] and found["older"], found
 
 
 def test_an_endless_judgement_ends_with_the_study_that_asked_for_it(tmp_path):
@@ -156,8 +156,8 @@ def test_a_killed_process_and_an_endless_notebook_are_named_and_the_others_finis
 
 
 def test_hostile_answers(tmp_path):
-    found = answers.campaign(400, 5, tmp_path, seconds=0.25)
-    assert found.counts["pairs judged"] > 200 and found.counts["judges restarted"] > 0, "nothing hostile got to the judge"
+    found = answers.campaign(200, 5, tmp_path, seconds=0.25)
+    assert found.counts["pairs judged"] > 100 and found.counts["judges restarted"] > 0, "nothing hostile got to the judge"
 
 
 def test_a_busy_machine_makes_no_right_answer_wrong():
@@ -251,7 +251,7 @@ def test_damaged_chunks_are_named(short, tiny_lm, tmp_path, damage):
 
 
 def test_no_flipped_bit_of_a_chunk_changes_a_row(short, tmp_path):
-    """A bit of each byte of the footer, which no page's checksum covers; but for the checksum's own name and place all are said."""
+    """A bit of each third byte of the footer, which no page's checksum covers; all are said but for the checksum's own name and place."""
     wanted, _ = short
     store, spec, problem = Store(tmp_path), next(wanted.specs()), {"problem": "1+1", "answer": "2"}
     row = problem | {"problem_id": "p", "prompt": "", "prompt_tokens": 1, "policy_tokens": 1, "prm_tokens": 0, "trajectories": []}
@@ -260,7 +260,7 @@ def test_no_flipped_bit_of_a_chunk_changes_a_row(short, tmp_path):
     whole, unsaid = path.read_bytes(), 0
     assert read_chunk(path).to_pylist() == [row]
     footer = range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole))
-    for at in footer:
+    for at in footer[::3]:
         bit = at % 8  # `make torture` flips others
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
         try:
