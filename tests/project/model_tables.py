@@ -87,6 +87,7 @@ MEASURED = {
     "prms": prms,
     "puzzles-policies": partial(policies, "puzzles"),
     "puzzles-prms": partial(prms, "puzzles"),
+    "code-policies": partial(policies, "code"),
     "laptop": laptop,
     "held-out": held_out,
     "furthest": furthest,

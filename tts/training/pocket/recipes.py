@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from tts.tasks.pocket_problems import Style
+from tts.training.pocket.domains import DOMAINS
 
 POLICY_TOKENS = 12_000_000
 ROWS_PER_BATCH = 16
@@ -37,17 +38,25 @@ _SIZES = {
     "policy-668k": PolicyRecipe(width=96, layers=6, heads=3, inner=256),
 }
 FAMILY = tuple(_SIZES)  # the policies that differ in size only, smallest first
-FURTHER = ("puzzles",)  # domains beside arithmetic whose models come with the suite
+FURTHER = ("puzzles", "code")  # domains beside arithmetic whose models come with the suite
+_LETTERS = {"6k": "7k", "10k": "11k", "32k": "34k", "94k": "97k", "216k": "220k", "668k": "674k"}  # of which sizes letters make which
+
+
+def _further(domain: str) -> dict[str, PolicyRecipe]:
+    """A further domain's policies: six sizes, and a second seed of one."""
+    found = {}
+    for size, letters in _LETTERS.items():
+        for seed in range(1 + (size == "10k")):
+            name = f"policy-{domain}-{letters if DOMAINS[domain].letters else size}" + "-seed1" * seed
+            found[name] = replace(_SIZES[f"policy-{size}"], domain=domain, seed=seed)
+    return found
+
+
 POLICIES: dict[str, PolicyRecipe] = (
     _SIZES
     | {f"{name}-long": replace(_SIZES[name], long=True) for name in ("policy-51k", "policy-94k")}
     | {f"{name}-seed1": replace(_SIZES[name], seed=1) for name in FAMILY[:3]}
-    | {
-        name.replace("-", f"-{domain}-", 1): replace(_SIZES[name.removesuffix("-seed1")], domain=domain, seed=int(name.endswith("-seed1")))
-        for domain in FURTHER
-        for name in (*FAMILY, "policy-10k-seed1")
-        if name not in ("policy-20k", "policy-51k")
-    }
+    | {name: recipe for domain in FURTHER for name, recipe in _further(domain).items()}
 )
 
 
@@ -106,7 +115,7 @@ PRMS: dict[str, PRMRecipe] = {
     "prm-qwen-139k-own": ComparingPRMRecipe("qwen-prm", "policy-32k", 2, None, 10_000_000, FAMILY[:4]),
     "prm-shepherd-188k-own": ComparingPRMRecipe("math-shepherd", "policy-51k", 2, None, 10_000_000, FAMILY[1:6]),
 }
-for _domain in FURTHER:  # one PRM that learnt from corruptions alone, for contrast
+for _domain in FURTHER[:1]:  # list programs have none yet; one PRM learnt from corruptions alone, for contrast
     _10k, _32k, _94k = (f"policy-{_domain}-{size}" for size in ("10k", "32k", "94k"))
     PRMS |= {
         f"prm-{_domain}-42k": PRMRecipe("qwen-prm", _32k, 1, None, 30_000_000, (_10k, _32k), own=0.5, solutions=200_000),
