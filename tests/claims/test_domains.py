@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from tts.claims import checks, domains
 from tts.claims.finding import Finding
 from tts.generate import labelled
 from tts.generate.labelled import Labelled
+from tts.models.files import POCKET_FOLDER
 
 
 def right(first, count=100):
@@ -31,14 +34,21 @@ def test_a_verifier_tells_by_the_product_of_its_scores(monkeypatch):
     scores = [(0.9, 0.9), (0.8, 0.5), (0.9, 0.5), (0.4, 1.0)]  # products 0.81 and 0.4 of right ones, 0.45 and 0.4 of wrong ones
     monkeypatch.setattr(labelled, "read", lambda split, name: solutions)
     monkeypatch.setattr(labelled, "step_scores", lambda prm, *sets, kept=None: [scores])
-    monkeypatch.setattr(checks, "on_card", lambda prm: {"AUC": 0.7} if prm == "measured" else {})
+    monkeypatch.setattr(checks, "on_card", lambda prm, name: {"AUC": 0.7} if prm == "measured" else {})
     assert domains.telling("prm", "set") == pytest.approx((1 + 1 + 0 + 0.5) / 4) and domains.telling("measured", "set") == 0.7
 
 
 @pytest.mark.parametrize("prm", ["prm-qwen-28k", "implicit:policy-puzzles-10k"])
-def test_a_card_says_what_is_measured(prm, monkeypatch):
+def test_a_card_says_what_is_measured_with_its_weights_on_its_set(prm, monkeypatch, tmp_path):
     of_card = domains.telling(prm, name := "pocket-puzzles" if "puzzles" in prm else labelled.POCKET)
-    monkeypatch.setattr(checks, "on_card", lambda prm: {})
+    assert checks.on_card(prm, name)["AUC"] == of_card and checks.on_card(prm, "pocket-code") == {}
+    shutil.copytree(POCKET_FOLDER / prm.rpartition(":")[2], tmp_path / "copy")
+    copied = prm.replace(prm.rpartition(":")[2], str(tmp_path / "copy"))
+    assert checks.on_card(copied, name)["AUC"] == of_card
+    weights = tmp_path / "copy" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + bytes(4))
+    assert checks.on_card(copied, name) == {}, "of other weights"
+    monkeypatch.setattr(checks, "on_card", lambda prm, name: {})
     assert domains.telling(prm, name) == pytest.approx(of_card, abs=1e-4)
 
 

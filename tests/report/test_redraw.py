@@ -179,6 +179,7 @@ def test_a_figure_of_84_mm_in_another_font_with_two_panels(study, tmp_path, monk
             ["--panels", "policy-9k"],
             "no panel 'policy-9k'; there are pocket-main, policy-32k, policy-51k, prm-qwen-328k, implicit:policy-216k",
         ),
+        (["--table", "latex", "--width", "84mm", "--format", "svg"], "--width, --format of a drawing, and --table"),
         (["--table", "latex", "--columns", "methods"], "no column 'methods'; there are policy, prm, method, n, accuracy"),
     ],
 )

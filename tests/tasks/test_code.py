@@ -314,7 +314,15 @@ def test_without_a_sandbox_nothing_runs_unless_told(tiny_lm, tmp_path, monkeypat
         (f"```\nlarger = 1\n```\nBetter:\n```python\n{RIGHT}", RIGHT),
         *(
             (f"```python\n{RIGHT}\n```\nThen:\n{after}", RIGHT)
-            for after in (USES, TESTED, "```\n[5, 3]\n```", "```java\nclass A {\n}\n```", "```\n$ ls\n```")
+            for after in (
+                USES,
+                TESTED,
+                "```\n[5, 3]\n```",
+                "```python\nprint(len([1, 2]))\n```",
+                "```\nstep(1)\n```",
+                "```java\nclass A {\n}\n```",
+                "```\n$ ls\n```",
+            )
         ),
         (f"```python\n{RIGHT}\n```\nFaster:\n```python\n{SCRIPT}\n```\nIt prints:\n```\n3\n```", SCRIPT),
         (f"1. Read:\n\n   ```python\n{textwrap.indent(SCRIPT, '   ')}\n   ```", SCRIPT),

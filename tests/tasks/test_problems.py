@@ -142,6 +142,7 @@ def test_problems_in_files_are_those_that_are_drawn(name, split, monkeypatch):
     count = problem_files.COUNTS[name, split]
     assert (drawn.FOLDER / f"{name}-{split}.jsonl").read_text() == problem_files.text_of(name, split)
     kept, more = problem_rows(name, count, split), problem_rows(name, count + 1, split)
+    assert kept[:200] == problem_rows(name, None, split)[:count] and len(problem_rows(name, None, split)) == 200
     monkeypatch.setattr(drawn, "FOLDER", Path("nowhere"))
     assert kept == more[:-1] == problem_rows(name, count, split)
 

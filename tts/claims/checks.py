@@ -19,7 +19,7 @@ from tts.claims.finding import Finding, least_certain, most_certain
 from tts.claims.scope import NotTested, Scope
 from tts.common.names import short
 from tts.generate import labelled
-from tts.models.files import read_card
+from tts.models.files import folder_of, read_card, weights_hash
 from tts.models.locate import locate
 from tts.reward_models import weights_of
 from tts.reward_models.rules import owners
@@ -279,15 +279,23 @@ def localisation_f1(prm: str, solutions: str = labelled.POCKET) -> float:
     """A PRM's F1 of error localisation, from its card where it has one, else measured on a labelled set."""
     if owners(prm):
         return 0.0  # a rule judges no step
-    found = on_card(prm).get("localisation F1")
+    found = on_card(prm, solutions).get("localisation F1")
     return _measured_f1(prm, weights_of(prm), solutions) if found is None else found
 
 
-def on_card(prm: str) -> dict[str, float]:
-    """How well a PRM that comes with the suite judges its domain's labelled solutions, as its card says; empty for others."""
-    family, _, name = prm.rpartition(":")
-    results = read_card(locate(name)).get("results", {}) if family in ("", "implicit") else {}
-    return results.get("as implicit PRM", {}) if family else results
+def on_card(prm: str, solutions: str) -> dict[str, float]:
+    """How well a PRM judges a labelled set, as its card says; empty where that is of another set, or of other weights."""
+    return _on_card(prm, weights_of(prm), solutions) if prm.rpartition(":")[0] in ("", "implicit") else {}
+
+
+@lru_cache(256)  # likewise
+def _on_card(prm: str, weights: str, solutions: str) -> dict[str, float]:
+    card = read_card(folder := locate(prm.rpartition(":")[2]))
+    domain = card.get("domain", "arithmetic")
+    if "results" not in card or solutions != (labelled.POCKET if domain == "arithmetic" else f"{labelled.POCKET}-{domain}"):
+        return {}
+    results = card["results"].get("as implicit PRM", {}) if ":" in prm else card["results"]
+    return results if card["weights_sha256"] == weights_hash(folder_of(folder)) else {}
 
 
 @lru_cache  # every reading of a scope asks, and judging takes seconds

@@ -52,7 +52,7 @@ def telling(prm: str, name: str, kept: Path | None = None) -> float:
     Of the test solutions of a labelled set, those of all the domain's policies: from the PRM's card where it has one, else measured;
     ``kept``: as in :func:`tts.generate.labelled.step_scores`.
     """
-    if (found := checks.on_card(prm).get("AUC")) is None:
+    if (found := checks.on_card(prm, name).get("AUC")) is None:
         solutions = labelled.read("test", name)
         found = pathologies.telling(labelled.step_scores(prm, solutions, kept=kept)[0], solutions)
     return found

@@ -17,6 +17,7 @@ app = typer.Typer()
 
 @app.command()
 def figure(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="which figure; without it they are listed")] = "",
     width: Annotated[str, typer.Option(help="of the whole figure, as 84mm, 3.3in, 8.4cm or 240pt; by default as it is")] = "",
     height: Annotated[str, typer.Option(help="likewise; by default as its panels need")] = "",
@@ -40,6 +41,13 @@ def figure(
     endings = redraw.check_formats(redraw.parts(formats))
     rows, origin = redraw.load(figures, name)
     rows = redraw.chosen(rows, panels)
+    if table or caption:
+        drawing = ("width", "height", "font", "font_size", "palette", "formats")
+        if given := [option for option in drawing if "DEFAULT" not in str(context.get_parameter_source(option))]:
+            told = ", ".join(f"--{option.replace('formats', 'format').replace('_', '-')}" for option in given)
+            raise ValueError(
+                f"{told} of a drawing, and --table and --caption draw nothing: leave it out, or write what is printed by > FILE"
+            )
     if table:
         return print(redraw.printed(name, rows, origin, table, redraw.parts(columns)), end="")
     if caption:

@@ -44,6 +44,7 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _DEFINES = re.compile(r"^(?:(?:async def|def|class)\s+(?=\w)|(?=\w+ *= *lambda\b))(\w+)", re.MULTILINE)
+_READS = re.compile(r"\b(?:input|stdin)\b|\bopen\(0\b")
 _PROGRAM = re.compile(r"^(?:def |class |async def |import |from \w|@)", re.MULTILINE)
 _WANT = re.compile(r"[\s#]*(?:=+>?|->|➞|→|returns|should return|is|:)\s*(.+)")
 _CASE = re.compile(r"^Input:\n```\n(.*?)```\nOutput:\n```\n(.*?)```", re.MULTILINE | re.DOTALL)
@@ -179,13 +180,16 @@ def _behaviour(problem: str, program: str) -> sandbox.Outcome:
 
 
 def _block(text: str) -> re.Match | None:
-    """The last block of Python that does something and uses nothing which only an earlier one defines, as its tests do; or the last."""
+    """The last block of Python that does something and uses nothing which only an earlier one defines, as its tests do; or the last.
+
+    A block that neither defines anything nor reads input, as an example does, counts only where none before it defines anything.
+    """
     blocks = [block for block in _FENCE.finditer(text) if block["code"].strip()]
     blocks = [block for block in blocks if re.match("py|$", block["language"], re.IGNORECASE)] or blocks
     counts, known = blocks[-1] if blocks else None, set[str]()
     for block in blocks:
         foreign = _foreign(code := textwrap.dedent(block["code"]))
-        if foreign is not None and not foreign & known:
+        if foreign is not None and not foreign & known and (not known or _DEFINES.search(code) or _READS.search(code)):
             counts = block
         known |= {*_DEFINES.findall(code)}
     return counts

@@ -31,7 +31,8 @@ class Drawn(Task):
         check_drawn(name, count, split)
         path = FOLDER / f"{name}-{split}.jsonl"
         rows = [row for _, row in records(path, "'problem' and 'answer'")] if path.exists() else []
-        return (rows if len(rows) >= (count or 200) else self.drawn(name, count or 200, split)), f"{name}-{split}"
+        count = count or 200
+        return (rows[:count] if len(rows) >= count else self.drawn(name, count, split)), f"{name}-{split}"
 
     def drawn(self, name: str, count: int, split: str) -> list[dict]:
         """The first problems of a split, drawn."""
