@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from tts.engine import cpu_kernels
 from tts.study import cli, doctor
+from tts.training.pocket.recipes import POLICIES
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def asked(code):
 def test_a_whole_checkout_is_fine(monkeypatch):
     found = asked(0)
     assert not any(check["lack"] for check in found.values() if check["needed"])
-    assert found["Python"]["found"].endswith(sys.executable) and "20 policies" in found["checkout"]["found"]
+    assert found["Python"]["found"].endswith(sys.executable) and f"{len(POLICIES)} policies" in found["checkout"]["found"]
     assert found["network"]["lack"].startswith("HF_HUB_OFFLINE=1: ")
     said = CliRunner().invoke(cli.app, ["doctor"]).output.splitlines()
     assert len(said) == len(found) + 1, "one line for each check; two of them are of the network"
