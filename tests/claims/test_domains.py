@@ -15,6 +15,9 @@ from tts.claims.finding import Finding
 from tts.generate import labelled
 from tts.generate.labelled import Labelled
 from tts.models.files import POCKET_FOLDER
+from tts.tasks.pocket_code import POCKET_CODE
+
+OWN = "implicit:policy-code-7k"
 
 
 def right(first, count=100):
@@ -35,7 +38,8 @@ def test_a_verifier_tells_by_the_product_of_its_scores(monkeypatch):
     monkeypatch.setattr(labelled, "read", lambda split, name: solutions)
     monkeypatch.setattr(labelled, "step_scores", lambda prm, *sets, kept=None: [scores])
     monkeypatch.setattr(checks, "on_card", lambda prm, name: {"AUC": 0.7} if prm == "measured" else {})
-    assert domains.telling("prm", "set") == pytest.approx((1 + 1 + 0 + 0.5) / 4) and domains.telling("measured", "set") == 0.7
+    told = domains.telling("prm", labelled.POCKET)
+    assert told == pytest.approx((1 + 1 + 0 + 0.5) / 4) and domains.telling("measured", labelled.POCKET) == 0.7
 
 
 @pytest.mark.parametrize("prm", ["prm-qwen-28k", "implicit:policy-puzzles-10k"])
@@ -96,6 +100,27 @@ def test_domains_are_scopes_with_labelled_solutions(monkeypatch):
     base = base.changed(evidence=[OneMore({("policy-216k", None, "cot"): right(50)}, 100, "pocket-main")])
     row = domains.by_verifier({"arithmetic": base}).iloc[1]
     assert row["alone"] == 0.5 and row["gap"] == pytest.approx(0.9 / 0.5) and row["pairs"] == 0
+
+
+def test_a_rule_has_a_row_of_its_own_by_best_of_n():
+    """Every right program passes the examples of its problem; of wrong ones those that pass tell nothing."""
+    solutions = labelled.read("test", "pocket-code")
+    wrong = [s for s in solutions if s.first_error >= 0]
+    passed = sum(POCKET_CODE.rule("tests:public", s.problem, POCKET_CODE.join(s.steps)) for s in wrong)
+    by_rule = {(SMALL, "tests:public", "best_of_n"): right(60), (LARGE, None, "cot"): right(20), (MIDDLE, None, "cot"): right(19)}
+    parts = {"problem_sets": ["pocket-code"], "prms": [OWN], "good_prm": OWN, "rules": ["tests:public"]}
+    here = scope({}, 100, evidence=[ByRule(by_rule, 100, "pocket-code")], **parts)
+    row = domains.by_verifier({"code": here}).set_index("verifier").loc["tests:public"]
+    assert 0 < passed < len(wrong) and row["AUC"] == pytest.approx(1 - passed / len(wrong) / 2, abs=1e-4)
+    assert (row["small"], row["large"], row["parameters"], row["TTS"]) == (SMALL, LARGE, 0, 0.6)
+
+
+class ByRule(Typed):
+    """Evidence of best-of-N by a rule, and by a PRM that can read list programs."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.grid = self.grid.model_copy(update={"prms": [OWN, "tests:public"]})
 
 
 class OneMore(Typed):

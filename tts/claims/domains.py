@@ -21,10 +21,11 @@ from tts.claims.wording import formatted
 from tts.generate import labelled
 from tts.generate.grid import Grid
 from tts.models.files import pocket_models
+from tts.reward_models.rules import owners
 from tts.search.registry import prm_of
 from tts.strategy import verifier_map
 from tts.strategy.compute_optimal import Resampled
-from tts.tasks import task_of
+from tts.tasks import task_named, task_of
 
 DIAL, NONE = "verifier dial", "none (majority voting)"
 COLUMNS = [
@@ -53,8 +54,9 @@ def telling(prm: str, name: str, kept: Path | None = None) -> float:
     ``kept``: as in :func:`tts.generate.labelled.step_scores`.
     """
     if (found := checks.on_card(prm, name).get("AUC")) is None:
-        solutions = labelled.read("test", name)
-        found = pathologies.telling(labelled.step_scores(prm, solutions, kept=kept)[0], solutions)
+        solutions, task = labelled.read("test", name), task_named(name)
+        by_rule = ((task.rule(prm, s.problem, task.join(s.steps)),) for s in solutions)  # of a whole solution
+        found = pathologies.telling([*by_rule] if owners(prm) else labelled.step_scores(prm, solutions, kept=kept)[0], solutions)
     return found
 
 
