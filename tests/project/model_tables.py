@@ -1,6 +1,6 @@
 """Tables of prose that state what was measured of models: from their cards, and from committed outcomes. :mod:`verdicts` writes them."""
 
-from functools import partial
+from functools import cache, partial
 
 from tts.analysis import committed
 from tts.claims import domains, findings
@@ -68,6 +68,7 @@ def held_out() -> list[list[str]]:
     return rows
 
 
+@cache  # several pages state it, and it judges every pair
 def furthest() -> list[list[str]]:
     """The furthest pair of each domain with its good PRM, and what it costs, from the committed outcomes."""
     rows = [["domain", "policy with TTS", "larger policy alone", "times the size", "points", "fewer parameters deployed"]]
