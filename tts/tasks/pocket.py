@@ -1,9 +1,12 @@
 """The pocket problems as a task: answered and graded as mathematics, and every step can be checked."""
 
+from collections.abc import Sequence
+
+from tts.tasks import pocket_problems
 from tts.tasks.base import Task
 from tts.tasks.drawn import Drawn
 from tts.tasks.maths import Maths
-from tts.tasks.pocket_problems import SETS, PocketProblem, first_error, parse
+from tts.tasks.pocket_problems import SETS, PocketProblem
 
 
 class Pocket(Drawn, Maths):
@@ -11,8 +14,15 @@ class Pocket(Drawn, Maths):
 
     name = "pocket"
     sets, draws = tuple(SETS), SETS
-    parse, first_error = staticmethod(parse), staticmethod(first_error)
     has = Task.has
+
+    @staticmethod
+    def parse(text: str) -> PocketProblem:
+        return pocket_problems.parse(text)
+
+    @staticmethod
+    def first_error(problem: PocketProblem, steps: Sequence[str]) -> tuple[int, int] | None:
+        return pocket_problems.first_error(problem, steps)
 
     def record(self, problem: PocketProblem) -> dict:
         return {"problem": problem.text, "answer": problem.answer}
