@@ -128,7 +128,7 @@ def test_a_slope_over_sizes_covers():
     """Four policies, of which each larger one gains less; sizes as the checks count them."""
     sizes, rng, hits = ["policy-6k", "policy-20k", "policy-51k", "policy-668k"], np.random.default_rng(3), []
     gains = dict(zip(sizes, (0.3, 0.2, 0.1, -0.1)))
-    x = checks._decades(sizes)
+    x = checks._decades(scope({}, 100), sizes)
     true = -x @ [truth(ability, gain) for ability, gain in zip(FOUR, gains.values())] / (x @ x)
     while len(hits) < 200:
         problems, values = Problems(rng, 100), {}

@@ -136,18 +136,18 @@ def gain_by_size(scope: Scope, method: Method, over: Method) -> Finding:
             gains[policy] = _gain(scope, policy, method, over, scope.good_prm)
         except NotTested as reason:
             missing = str(reason)
-    x = _decades(list(gains), missing)
+    x = _decades(scope, list(gains), missing)
     columns = np.stack(list(gains.values()), 1)
     shown = ", ".join(f"{short(policy)} {gain.mean():+.1%}" for policy, gain in gains.items())
     detail = f"{method} - {over} falls so much per tenfold size: {shown}, with {short(scope.good_prm)}"
     return Finding.of(stats.bootstrap(columns, lambda means: -(means @ x) / (x @ x)), "points", detail)
 
 
-def _decades(policies: Sequence[str], missing: str = "") -> np.ndarray:
+def _decades(scope: Scope, policies: Sequence[str], missing: str = "") -> np.ndarray:
     """Common logarithms of the sizes, less their mean; for a slope there must be three."""
     if len(policies) < 3:
         raise NotTested(missing or f"a slope over sizes needs three policies; there are {len(policies)}")
-    logs = np.log10([costs.shape_of(policy).parameters for policy in policies])
+    logs = np.log10([scope.size(policy) for policy in policies])
     if np.isnan(logs).any():
         raise NotTested("the size of a policy is unknown")
     return logs - logs.mean()
@@ -161,7 +161,7 @@ def relative_gain(scope: Scope) -> Finding:
     """
     alone = {policy: scope.values(policy, "cot") for policy in scope.policies}
     solving = [policy for policy, values in alone.items() if values.sum() >= FEW]
-    x = _decades(solving, f"a slope needs three policies that solve {FEW} problems alone; there are {len(solving)}")
+    x = _decades(scope, solving, f"a slope needs three policies that solve {FEW} problems alone; there are {len(solving)}")
     ways = {policy: (scope.with_tts(policy).estimates, resampled_means(alone[policy])) for policy in solving}
     shown = ", ".join(f"{short(policy)} {100 * tts[0]:.1f}/{100 * cot[0]:.1f}" for policy, (tts, cot) in ways.items())
     detail = f"TTS/CoT falls so many times per tenfold size, of {len(solving)} policies that solve {FEW} problems alone; in %: {shown}"
@@ -269,7 +269,8 @@ def _quality(scope: Scope) -> dict[str, float]:
     if any(map(is_imported, scope.prms)):
         raise NotTested("how well imported PRMs locate errors is not in the data")
     name = task if (task := task_of(scope.problem_sets[0]).name) in labelled.own() else labelled.POCKET
-    found = {prm: f1 for prm in scope.prms if (f1 := localisation_f1(prm, name)) > 0} if len(scope.prms) > 2 else {}
+    measured = {prm: scope.fact(("F1", prm, name), lambda prm=prm: localisation_f1(prm, name)) for prm in scope.prms if len(scope.prms) > 2}
+    found = {prm: f1 for prm, f1 in measured.items() if f1 > 0}
     if (different := len(set(found.values()))) < 3:
         raise NotTested(f"a slope over PRMs needs three of different F1; there are {different or len(scope.prms)}")
     return found

@@ -62,9 +62,9 @@ def bars(answered: Answers) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def pairs(answered: Answers) -> pd.DataFrame:
-    """Every policy with TTS against every larger one with CoT, one row per pair."""
-    sizes = {policy: costs.shape_of(policy).parameters for policy, _ in answered}
+def pairs(answered: Answers, sizes: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """Every policy with TTS against every larger one with CoT, one row per pair; ``sizes`` are their parameters, looked up where not given."""
+    sizes = sizes or {policy: costs.shape_of(policy).parameters for policy, _ in answered}
     rows = []
     for small, large in product(sizes, repeat=2):
         if sizes[small] < sizes[large]:
@@ -74,9 +74,8 @@ def pairs(answered: Answers) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["small", "how", "large", "times larger", *_COMPARED])
 
 
-def equalled(alone: Mapping[str, float]) -> set[str]:
-    """The policies that a smaller one equals alone, or passes, of accuracies by policy: to pass them says nothing about size."""
-    size = {policy: costs.shape_of(policy).parameters for policy in alone}
+def equalled(alone: Mapping[str, float], size: Mapping[str, float]) -> set[str]:
+    """The policies that a smaller one equals alone, or passes, of accuracies and sizes by policy: to pass them says nothing about size."""
     return {large for large, small in product(alone, repeat=2) if size[small] < size[large] and alone[small] >= alone[large]}
 
 
@@ -91,20 +90,21 @@ def size_pairs(scope: Scope) -> pd.DataFrame:
     tables = []
     for here in map(scope.on, scope.problem_sets):
         answered: Answers = {}
-        known = {}
+        known, sizes = {}, {}
         for policy in scope.policies:
             with suppress(NotTested):
                 cot, fitted = here.values(policy, "cot"), here.with_tts(policy)
                 known[policy] = [cot.mean(), here.values(policy, "pass").mean(), *_flops(here, policy)]
+                sizes[policy] = here.size(policy)
                 answered[policy, "CoT"] = Answering("CoT", stats.of_accuracy(cot), Resampled.of(cot))
                 answered[policy, "TTS"] = Answering("compute-optimal", fitted.accuracy, fitted)
-        table, ways = pairs(answered), pd.DataFrame(known, ["alone", "most", "TTS FLOPs", "CoT FLOPs"]).T
+        table, ways = pairs(answered, sizes), pd.DataFrame(known, ["alone", "most", "TTS FLOPs", "CoT FLOPs"]).T
         small, large = (ways.loc[table[size]].reset_index(drop=True) for size in ("small", "large"))
         table["times fewer FLOPs"] = large["CoT FLOPs"] / small["TTS FLOPs"]
         table["most"], table["room"] = small["most"], small["most"] - table["CoT"]
         certain = [stats.rare(cot * here.problems, here.problems) for cot in table["CoT"]]
         table["open"] = (table["room"] > 0) & (small["alone"] < table["CoT"]) & ~np.array(certain, bool)
-        counted = ~table["large"].isin(equalled(ways["alone"].to_dict()))
+        counted = ~table["large"].isin(equalled(ways["alone"].to_dict(), sizes))
         found = (Interval(*row) for row in table.loc[counted, ["difference", "low", "high"]].assign(method="").to_numpy())
         table.loc[counted, "p"] = stats.holm([Finding.of(difference, "points", "").p for difference in found])
         tables.append(table.assign(problems=here.problem_sets[0], count=here.problems))
@@ -116,9 +116,13 @@ def size_pairs(scope: Scope) -> pd.DataFrame:
 def _flops(scope: Scope, policy: str) -> tuple[float, float]:
     """A policy's total FLOPs with best-of-N and with CoT, by the study's count."""
     name, prm = scope.problem_sets[0], scope.good_prm
-    tts = costs.cost(scope.holder(policy, "best_of_n", prm), name, policy, prm, "best_of_n", scope.n, full=False)
-    cot = costs.cost(scope.holder(policy, "cot"), name, policy, None, "cot", 1, full=False)
-    return tts.total, cot.total
+
+    def counted() -> tuple[float, float]:
+        tts = costs.cost(scope.holder(policy, "best_of_n", prm), name, policy, prm, "best_of_n", scope.n, full=False)
+        cot = costs.cost(scope.holder(policy, "cot"), name, policy, None, "cot", 1, full=False)
+        return tts.total, cot.total
+
+    return scope.fact(("FLOPs", name, policy, prm, scope.n), counted)
 
 
 def pairs_of(scopes: Mapping[str, Scope | None]) -> pd.DataFrame:

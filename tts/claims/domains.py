@@ -69,9 +69,9 @@ def pairs(scope: Scope, method: str = "") -> pd.DataFrame:
     Columns small, large, times (the size), TTS, CoT, difference, low, high, and p, two-sided and corrected over the pairs (Holm).
     """
     here, rows = scope.on(scope.problem_sets[0]), []
-    size = {policy: costs.shape_of(policy).parameters for policy in scope.policies}
-    alone = {policy: float(here.values(policy, "cot").mean()) for policy in costs.by_size(scope.policies)}
-    passed = equalled(alone)
+    size = {policy: scope.size(policy) for policy in scope.policies}
+    alone = {policy: float(here.values(policy, "cot").mean()) for policy in scope.policies}
+    passed = equalled(alone, size)
     for small, large in product(alone, (policy for policy in alone if policy not in passed)):
         with suppress(NotTested):
             if size[small] < size[large]:

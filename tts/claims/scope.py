@@ -59,10 +59,11 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
     # of the same set (cross-fitted).
     chosen: dict[tuple[str, str, str], Rule] = {}
     kept: dict[str, Any] = {}  # what several checks ask of this very scope, by name
+    facts: dict[tuple, Any] = {}  # likewise, what neither rules nor roles change: a ledger asks for it under each of thirty rules
 
     def changed(self, **fields: Any) -> Self:
-        """The scope with other values of some fields, and nothing kept."""
-        return self.model_copy(update=fields | {"kept": {}})
+        """The scope with other values of some fields, and nothing kept; facts only of the same evidence."""
+        return self.model_copy(update=fields | {"kept": {}} | ({"facts": {}} if "evidence" in fields else {}))
 
     def on(self, problem_set: str) -> Self:
         """The same scope with one of its problem sets only."""
@@ -73,6 +74,16 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
         if name not in self.kept:
             self.kept[name] = make()
         return self.kept[name]
+
+    def fact(self, about: tuple, make: Callable[[], Any]) -> Any:
+        """What was made for the same question to this evidence before, else what is made now."""
+        if about not in self.facts:
+            self.facts[about] = make()
+        return self.facts[about]
+
+    def size(self, model: str) -> float:
+        """A model's parameters."""
+        return self.fact(("size", model), lambda: costs.shape_of(model).parameters)
 
     def count(self, problem_set: str) -> int:
         """Problems of a set that all of the evidence that has it holds, the first ones of the set."""
@@ -91,9 +102,10 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
     def holder(self, policy: str, method: str, prm: str | None = None, problem_set: str = "") -> Evidence:
         """The first evidence that holds a policy with a method and a PRM, at the scope's budget, on a problem set or the main one."""
         problem_set = problem_set or self.problem_sets[0]
+        asked = (prm or "", method, self._budget(method))
         for held in self.evidence:
             if policy in held.grid.policies and problem_set in held.grid.problems:
-                if (prm or "", method, self._budget(method)) in cells(held.grid, policy, held.grid.budgets):
+                if asked in self.fact(("cells", id(held), policy), lambda held=held: {*cells(held.grid, policy, held.grid.budgets)}):
                     return held
         raise NotTested(f"no run of {method} for {short(policy)}" + (f" with {short(prm)}" if prm else "") + f" at N = {self.n}")
 
@@ -112,7 +124,8 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
         rules = self.rules_of(held, problem_set, policy, prm, method)
         if not self.rule and (best := self.chosen.get((policy, prm, method))) in rules:
             rules = [best]
-        return compute_optimal.crossed(np.stack([accuracy(rule)[shown] for rule in rules]))
+        of_rules = [accuracy(rule)[shown] for rule in rules]
+        return of_rules[0] if len(rules) == 1 else compute_optimal.crossed(np.stack(of_rules))
 
     def rules_of(self, held: Evidence, problem_set: str, policy: str, prm: str, method: str) -> list[Rule]:
         """The rules from which a reading may take one: the scope's own, or all that the evidence has."""
@@ -164,7 +177,7 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
         Imported policies, which may be one or two of a family, and a single policy are shares of the study's largest.
         """
         alone = len(self.policies) == 1 or all(map(is_imported, self.policies))
-        sizes = self.keep("sizes", lambda: {p: costs.shape_of(p).parameters for p in self.policies})
+        sizes = {p: self.size(p) for p in self.policies}
         shares = {p: costs.study_share(p) if alone else size / max(sizes.values()) for p, size in sizes.items()}
         if np.isnan(list(shares.values())).any():
             raise NotTested("the size of a policy is unknown")

@@ -133,10 +133,14 @@ def fit(
     costs = np.zeros_like(values) if costs is None else np.asarray(costs, float)
     if values.shape[1] < FOLDS:
         raise ValueError(f"choosing a strategy needs at least {FOLDS} problems; given {values.shape[1]}")
+    # Of candidates that are worth the same on every problem the first is to be chosen; sums of all might differ in the last bits.
+    worths = values - price * costs
+    first = sorted({row.tobytes(): place for place, row in reversed([*enumerate(worths)])}.values())
+    values, costs, worths = values[first], costs[first], worths[first]
     weights = resampled_problems(values.shape[1], resamples)
     numbers, names = pd.factorize(bins)
     cells = np.eye(len(names) * FOLDS)[numbers * FOLDS + folds_of(bins)]  # (problems, bins * folds), one where a problem lies
-    worth = _sums(values - price * costs, cells, weights)
+    worth = _sums(worths, cells, weights)
     best = _best(worth, crossed)
     right = np.take_along_axis(_sums(values, cells, weights) if price else worth, best, 1).sum((1, 3))  # (1 + resamples, bins)
     spent = np.take_along_axis(_sums(costs, cells, weights[:1]), best[:1], 1)
@@ -146,21 +150,16 @@ def fit(
         values[best[0, 0][numbers, folds_of(bins)], np.arange(len(bins))],
         right.sum(1) / weights.sum(1),
         {name: _of_bin(right[:, i], count[:, i]) for i, name in enumerate(names)},
-        dict(zip(names, chosen[0].tolist())),
+        {name: first[i] for name, i in zip(names, chosen[0])},
         dict(zip(names, (chosen[1:] == chosen[0]).mean(0).tolist())),
         float(spent.sum()) / values.shape[1],
     )
 
 
 def _sums(values: np.ndarray, cells: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Sums of ``(candidates, problems)`` values over the problems of each bin and fold, ``(resamples, candidates, bins, folds)``.
-
-    Equal candidates share their sums: a product may make them differ in the last bits, and the first of them is to be chosen.
-    """
-    places = {row.tobytes(): place for place, row in enumerate(values)}
-    distinct, which = values[list(places.values())], [list(places).index(row.tobytes()) for row in values]
-    placed = (distinct.T[:, :, None] * cells[:, None]).reshape(len(cells), -1)
-    return (weights @ placed).reshape(len(weights), len(distinct), -1, FOLDS)[:, which]
+    """Sums of ``(candidates, problems)`` values over the problems of each bin and fold, ``(resamples, candidates, bins, folds)``."""
+    placed = (values.T[:, :, None] * cells[:, None]).reshape(len(cells), -1)
+    return (weights @ placed).reshape(len(weights), len(values), -1, FOLDS)
 
 
 def _best(sums: np.ndarray, crossed: bool) -> np.ndarray:
