@@ -1,6 +1,6 @@
 # make reproduce | test | test-fast | test-browser | test-vllm | torture | site | lab | bench | lint | types (records mypy's errors) | clean
 # PYTHON= another interpreter (3.11 to 3.13); TORCH_INDEX= a wheel index for torch, say one with CPU builds only;
-# CHROMIUM= the browser of test-browser; PARTS= parts of torture (study search imports processes disks answers parameters damage folders notebooks programs).
+# CHROMIUM= the browser of test-browser; PARTS= parts of torture (tests study search imports processes disks answers parameters damage folders notebooks programs).
 # STUDY= the figures' folder of which site shows the executed notebooks; without them site runs the default study first.
 # test-vllm needs Linux, 4 GiB of disk, and an index with CPU builds of torch in pip's configuration or as TORCH_INDEX.
 PYTHON ?= python3
@@ -34,7 +34,7 @@ test: $(READY)
 	PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not torture"
 
 test-browser: $(READY) $(BROWSER_READY)
 	$(BROWSER_VENV)/bin/python tests/apart/browser.py --jupyter $(VENV)/bin/jupyter $(if $(CHROMIUM),--chromium $(CHROMIUM))

@@ -273,9 +273,18 @@ def study(tiny_lm, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found under /proc")
-@pytest.mark.parametrize(("moment", "lines"), [("while the fork server imports", 1), ("while workers start", 2), ("as chunks are made", 4)])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_goes_on_without_the_study(study, moment, lines, how):
+@pytest.mark.parametrize(
+    ("how", "moment", "lines"),
+    [
+        (signal.SIGKILL, "while the fork server imports", 1),
+        (signal.SIGINT, "while workers start", 2),
+        (signal.SIGKILL, "as chunks are made", 4),
+        pytest.param(signal.SIGINT, "while the fork server imports", 1, marks=pytest.mark.torture),
+        pytest.param(signal.SIGKILL, "while workers start", 2, marks=pytest.mark.torture),
+        pytest.param(signal.SIGINT, "as chunks are made", 4, marks=pytest.mark.torture),
+    ],
+)
+def test_nothing_goes_on_without_the_study(study, how, moment, lines):
     said = [study.stdout.readline() for _ in range(lines)]
     assert said[0] == "starts\n"
     time.sleep(0.3)

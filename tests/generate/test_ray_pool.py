@@ -1,4 +1,4 @@
-"""A study spread over two Ray nodes: the same bytes as here, though its driver, a process and a node are stopped on the way."""
+"""A study spread over a Ray cluster: the same bytes as here, though its driver, a process and a node are stopped on the way."""
 
 from __future__ import annotations
 
@@ -40,17 +40,18 @@ def imported():
     ray = pytest.importorskip("ray", reason="Ray is not installed (the extra 'ray')")
 
 
+NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+
+
 @pytest.fixture(scope="module")
-def nodes():
-    """A cluster of two nodes with one CPU each, on this machine, and the one of them that may be killed."""
+def cluster():
+    """A cluster on this machine of one node with one CPU; Ray takes seconds to start each."""
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
     soon = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000}  # a dead node is missed after six seconds
-    made = Cluster(initialize_head=True, head_node_args=node | {"_system_config": soon})
-    others = [made.add_node(**node)]
-    yield made, others
+    made = Cluster(initialize_head=True, head_node_args=NODE | {"_system_config": soon})
+    yield made
     ray.shutdown()
     made.shutdown()
 
@@ -90,12 +91,31 @@ def start(address, store):
     return subprocess.Popen([*command, *STUDY, "-p", f"store={store.folder}"], cwd=ROOT, **pipes)
 
 
-def test_stopped_driver_and_killed_process_and_node_lose_nothing(nodes, one_thread, tmp_path):
-    made, others = nodes
+def kill_one(store):
+    """Kills a process that makes a chunk, after one that was stored."""
+    kept = chunks(store)
+    wait_for(lambda: chunks(store) > kept and busy())
+    os.kill(busy()[0], signal.SIGKILL)
+
+
+def test_a_killed_process_loses_nothing(cluster, one_thread, tmp_path):
+    [job] = presets.plan("smoke", ["01_tts_methods"], presets.parse_overrides(STUDY[1::2]))
+    wanted, here, there = job.experiment().grid, Store(tmp_path / "here"), Store(tmp_path / "there")
+    killer = threading.Thread(target=kill_one, args=(there,))
+    with ray_pool.using(cluster.address):
+        killer.start()
+        assert fill(wanted, there) == CHUNKS
+        killer.join()
+    assert fill(wanted, here) == CHUNKS and list(there.export()) == list(here.export())
+
+
+@pytest.mark.torture
+def test_stopped_driver_and_killed_process_and_node_lose_nothing(cluster, one_thread, tmp_path):
+    other = cluster.add_node(**NODE)
     [job] = presets.plan("smoke", ["01_tts_methods"], presets.parse_overrides(STUDY[1::2]))
     wanted, here, there = job.experiment().grid, Store(tmp_path / "here"), Store(tmp_path / "there")
 
-    driver = start(made.address, there)
+    driver = start(cluster.address, there)
     wait_for(lambda: chunks(there) >= 2 or driver.poll() is not None)
     driver.send_signal(signal.SIGINT)
     errors = errors_of(driver, 300)
@@ -103,16 +123,14 @@ def test_stopped_driver_and_killed_process_and_node_lose_nothing(nodes, one_thre
     assert 2 <= chunks(there) < CHUNKS
 
     def kill():
-        kept = chunks(there)
-        wait_for(lambda: chunks(there) > kept and busy())
-        os.kill(busy()[0], signal.SIGKILL)
+        kill_one(there)
         kept = chunks(there)
         wait_for(lambda: chunks(there) > kept)
-        made.remove_node(others.pop(), allow_graceful=False)
+        cluster.remove_node(other, allow_graceful=False)
         left.append(len(missing(wanted, there)))
 
     killer, left = threading.Thread(target=kill), []
-    with ray_pool.using(made.address):
+    with ray_pool.using(cluster.address):
         killer.start()
         fill(wanted, there)
         killer.join()
@@ -122,9 +140,9 @@ def test_stopped_driver_and_killed_process_and_node_lose_nothing(nodes, one_thre
     assert list(there.export()) == list(here.export())
 
 
-def test_a_cluster_without_room_is_refused(nodes):
+def test_a_cluster_without_room_is_refused(cluster):
     with pytest.raises(ray_pool.ClusterError, match="no node of the Ray cluster has 1 CPUs and 2 GPUs; choose --gpus"):
-        with ray_pool.using(nodes[0].address, gpus=2):
+        with ray_pool.using(cluster.address, gpus=2):
             pass
     assert ray_pool.CLUSTER not in os.environ
 

@@ -1,4 +1,4 @@
-"""Writes the confirmation splits that committed outcomes are of: ``python tests/project/problem_files.py``."""
+"""Writes the splits that committed outcomes are of: ``python tests/project/problem_files.py``."""
 
 import json
 
@@ -6,6 +6,7 @@ from tts.tasks import task_of
 from tts.tasks.drawn import FOLDER
 
 COUNTS = {
+    ("pocket-main", "test"): 950,
     ("pocket-main", "confirmation"): 300,
     ("pocket-main", "confirmation-2"): 300,
     ("pocket-hard", "confirmation"): 100,

@@ -96,12 +96,17 @@ class Committed(Evidence):
     def __init__(self, grid: Grid, rows: pd.DataFrame):
         self.grid, self.seeds = grid, int(rows["seed"].nunique())
         rules = [rule for name, rule in BY_RULE.items() if name in rows]
-        averaged = rows.groupby([*CELL, "problem_id"], sort=False)[[*VALUES, *map(str, rules)]].mean()
-        ids = {name: _ids(grid, name) for name in grid.problems}
-        averaged.attrs.clear()  # pandas copies them with every column
-        parts = {cell: part.droplevel(CELL).loc[ids[cell[0]]] for cell, part in averaged.groupby(level=CELL, sort=False)}
+        averaged = rows.groupby([*CELL, "problem_id"], sort=False)[[*VALUES, *map(str, rules)]].mean().reset_index()
+        places = {name: {problem: place for place, problem in enumerate(_ids(grid, name))} for name in grid.problems}
+        place = np.array([places[name].get(problem, -1) for name, problem in zip(averaged["problems"], averaged["problem_id"])])
+        values = {name: averaged[name].to_numpy(float) for name in (*VALUES, *map(str, rules))}
         # Arrays, and the rules of a cell once: a ledger asks for them ten thousand times.
-        self._cells = {cell: {name: values.to_numpy(float) for name, values in part.items()} for cell, part in parts.items()}
+        self._cells: dict[tuple, dict[str, np.ndarray]] = {}
+        for cell, at in averaged.groupby(CELL, sort=False).indices.items():
+            at = at[place[at] >= 0]
+            assert len(at) == len(places[cell[0]]), f"{cell} lacks problems"
+            at = at[place[at].argsort()]
+            self._cells[cell] = {name: of_all[at] for name, of_all in values.items()}
         known = {cell: [rule for rule in rules if not np.isnan(held[str(rule)]).any()] for cell, held in self._cells.items()}
         self._rules = {cell: held or [grid.rule] for cell, held in known.items()}
 

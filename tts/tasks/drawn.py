@@ -15,8 +15,7 @@ FOLDER = DATA / "problems"
 class Drawn(Task):
     """A subclass says how a problem is drawn, read and recorded, and where a solution first goes wrong.
 
-    Confirmation splits that committed outcomes are of are read from files, where they are not longer asked for: each leaves out a thousand
-    problems, which takes a second to draw.
+    Splits that committed outcomes are of are read from files, as far as these go: a second to draw, for each process that reads outcomes.
     """
 
     draws: Mapping[str, Callable[[Random], Any]]  # by the set's name; a problem has its ``text`` and ``split``

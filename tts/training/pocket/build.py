@@ -107,6 +107,13 @@ def prm_sequences_of(recipe: PRMRecipe, models: Path, scratch: Path) -> Iterator
     return labelled_up_to_the_error(sequences, mark_id(recipe.family)) if isinstance(recipe, ComparingPRMRecipe) else sequences
 
 
+def save(model: torch.nn.Module, folder: Path, half: bool) -> None:
+    """Saves a model to be run in float32; where ``half``, its weights are rounded to float16, which takes half of the space."""
+    (model.half() if half else model).save_pretrained(folder)
+    config = folder / "config.json"
+    write_text(config, json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+
+
 def train_model(name: str, output: Path, scratch: Path) -> Path:
     """Trains a model of ``POLICIES`` or ``PRMS``, or finishes it, and saves it in ``output/name`` with its card; a PRM as its family does.
 
@@ -146,7 +153,7 @@ def train_model(name: str, output: Path, scratch: Path) -> Path:
         "seed": recipe.seed,
     }
     folder = output / name
-    model.to(torch.float32).save_pretrained(folder)
+    save(model.to(torch.float32), folder, half=DOMAINS[recipe.domain].half)
     pocket_tokenizer.build(template, DOMAINS[recipe.domain].letters).save_pretrained(folder)
     write_card(folder, card | progress.card() | further | {"weights_sha256": weights_hash(folder)})
     return folder

@@ -28,9 +28,10 @@ class Domain:
     first_error: Callable[[Any, Sequence[str]], tuple[int, int] | None]
     parse: Callable[[str], Any]
     letters: bool = False  # whether its texts have letters
+    half: bool = False  # whether its models are stored in half precision, so that all of the family take less than 30 MB
 
 
-def _further(task: Task, module: ModuleType, name: str, steps: Callable[[Any], int], letters: bool = False) -> Domain:
+def _further(task: Task, module: ModuleType, name: str, steps: Callable[[Any], int], **options: bool) -> Domain:
     """A domain whose module draws problems, and solves them: rightly, or wrongly at one of their ``steps``."""
 
     def solutions(seed: int) -> Iterator[Example]:
@@ -48,7 +49,7 @@ def _further(task: Task, module: ModuleType, name: str, steps: Callable[[Any], i
                 yield problem, solution
 
     measured = dict(zip(task.sets, (400, 60)))
-    return Domain(task, measured, module.training_problems, solutions, corrupted, module.first_error, module.parse, letters)
+    return Domain(task, measured, module.training_problems, solutions, corrupted, module.first_error, module.parse, **options)
 
 
 DOMAINS = {
@@ -64,6 +65,11 @@ DOMAINS = {
     "puzzles": _further(pocket_puzzles.POCKET_PUZZLES, pocket_puzzles, "puzzles", lambda puzzle: len(puzzle.numbers) - 1),
     "code": _further(pocket_code.POCKET_CODE, pocket_code, "code", lambda problem: problem.most, letters=True),
     "chemistry": _further(
-        pocket_chemistry.POCKET_CHEMISTRY, pocket_chemistry, "equations", lambda equation: len(equation.coefficients), letters=True
+        pocket_chemistry.POCKET_CHEMISTRY,
+        pocket_chemistry,
+        "equations",
+        lambda equation: len(equation.coefficients),
+        letters=True,
+        half=True,
     ),
 }

@@ -38,7 +38,7 @@ _SIZES = {
     "policy-668k": PolicyRecipe(width=96, layers=6, heads=3, inner=256),
 }
 FAMILY = tuple(_SIZES)  # the policies that differ in size only, smallest first
-FURTHER = ("puzzles", "code")  # domains beside arithmetic whose models come with the suite
+FURTHER = ("puzzles", "code", "chemistry")  # domains beside arithmetic whose models come with the suite
 _LETTERS = {"6k": "7k", "10k": "11k", "32k": "34k", "94k": "97k", "216k": "220k", "668k": "674k"}  # of which sizes letters make which
 
 
@@ -115,10 +115,12 @@ PRMS: dict[str, PRMRecipe] = {
     "prm-qwen-139k-own": ComparingPRMRecipe("qwen-prm", "policy-32k", 2, None, 10_000_000, FAMILY[:4]),
     "prm-shepherd-188k-own": ComparingPRMRecipe("math-shepherd", "policy-51k", 2, None, 10_000_000, FAMILY[1:6]),
 }
-for _domain in FURTHER[:1]:  # list programs have none yet; one PRM learnt from corruptions alone, for contrast
-    _10k, _32k, _94k = (f"policy-{_domain}-{size}" for size in ("10k", "32k", "94k"))
+for _domain in FURTHER:  # two PRMs that learn from policies' samples, and one from corruptions alone, for contrast
+    _sizes = ("11k", "34k", "97k", "46k", "128k") if DOMAINS[_domain].letters else ("10k", "32k", "94k", "42k", "125k")
+    _10k, _32k, _94k = (f"policy-{_domain}-{size}" for size in _sizes[:3])
+    _small, _large = (f"prm-{_domain}-{size}" for size in _sizes[3:])
     PRMS |= {
-        f"prm-{_domain}-42k": PRMRecipe("qwen-prm", _32k, 1, None, 30_000_000, (_10k, _32k), own=0.5, solutions=200_000),
-        f"prm-{_domain}-42k-synthetic": PRMRecipe("qwen-prm", _32k, 1, None, 10_000_000, (), own=0.0),
-        f"prm-{_domain}-125k": PRMRecipe("math-shepherd", _94k, 1, None, 16_000_000, (_10k, _32k, _94k), own=0.5, solutions=60_000),
+        _small: PRMRecipe("qwen-prm", _32k, 1, None, 30_000_000, (_10k, _32k), own=0.5, solutions=200_000),
+        f"{_small}-synthetic": PRMRecipe("qwen-prm", _32k, 1, None, 10_000_000, (), own=0.0),
+        _large: PRMRecipe("math-shepherd", _94k, 1, None, 16_000_000, (_10k, _32k, _94k), own=0.5, solutions=60_000),
     }
