@@ -172,7 +172,7 @@ def test_an_interruption_stops_every_judge_within_its_row(run):
     assert again == WANTED, "what was under way is no answer to what is asked next"
 
 
-@pytest.mark.parametrize("idle", [True, False])
+@pytest.mark.parametrize("idle", [pytest.param(True, marks=pytest.mark.torture), False])
 @pytest.mark.parametrize("lost", ["all", "fork", "process"])
 def test_a_judge_that_is_lost_changes_no_verdict(idle, lost):
     pairs = [

@@ -71,7 +71,7 @@ fill(Grid.model_validate_json(sys.argv[1]), Store(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("stop", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.torture)])
 def test_a_stopped_study_continues_and_ends_with_the_same_bytes(tiny_lm, tmp_path, stop):
     wanted = grid(tiny_lm, tiny_lm, problems={"pocket-main": 12})
     fill(wanted, whole := Store(tmp_path / "whole"))

@@ -156,7 +156,7 @@ def outcome_of(folder, cells):
             "nbformat_minor": 4,
         }
         (folder / f"{name}.ipynb").write_text(json.dumps(notebook))
-    return execution.execute([presets.Job(name, {}, folder) for name in cells], folder / "executed")
+    return execution.execute([presets.Job(name, {}, folder) for name in cells], folder / "executed", workers=len(cells))
 
 
 def test_a_run_with_other_parameters_leaves_the_presets_figures_alone(tmp_path):

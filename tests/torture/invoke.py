@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
+from typer.main import get_command
 
 from tts.study.cli import app, guarded
+
+COMMAND = get_command(app)  # which typer would build anew for every call
 
 
 class Result(NamedTuple):
@@ -32,7 +35,7 @@ def command_line(*arguments: str) -> Callable[[], None]:
 
     def call() -> None:
         sys.argv = ["tts", *arguments]
-        guarded(app)
+        guarded(COMMAND)
 
     return call
 

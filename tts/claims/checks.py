@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, with_config
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
-from tts.analysis import costs, pathologies, stats
+from tts.analysis import pathologies, stats
 from tts.analysis.stats import FEW, FEWEST_PROBLEMS, Interval
 from tts.claims.comparisons import size_pairs
 from tts.claims.finding import Finding, least_certain, most_certain

@@ -63,7 +63,7 @@ def bars(answered: Answers) -> pd.DataFrame:
 
 
 def pairs(answered: Answers, sizes: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """Every policy with TTS against every larger one with CoT, one row per pair; ``sizes`` are their parameters, looked up where not given."""
+    """Every policy with TTS against every larger one with CoT, one row per pair; ``sizes``: parameters, looked up where not given."""
     sizes = sizes or {policy: costs.shape_of(policy).parameters for policy, _ in answered}
     rows = []
     for small, large in product(sizes, repeat=2):

@@ -68,8 +68,7 @@ def save(figure: Figure, folder: Path, name: str, rows: pd.DataFrame, origin: di
 
 def picture(figure: Figure, path: Path, formats: Sequence[str]) -> list[Path]:
     """Writes a figure in the look's size as ``path`` with each format's ending, and closes it."""
-    style.fit(figure)
-    shown, written = style.drawn(figure), [path.with_name(f"{path.name}.{suffix}") for suffix in formats]
+    shown, written = style.fit(figure), [path.with_name(f"{path.name}.{suffix}") for suffix in formats]
     for suffix, file in zip(formats, written):
         dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix)  # equal figures are equal files
         with replacing(file) as temporary, plt.rc_context({"svg.hashsalt": path.name}):

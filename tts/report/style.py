@@ -68,10 +68,11 @@ def width_of(figure: Figure) -> float:
     return _look.width or (_look.column_width if figure.get_figwidth() <= 1.5 * COLUMN else 2 * _look.column_width + GAP)
 
 
-def fit(figure: Figure) -> None:
+def fit(figure: Figure) -> Bbox:
     """Makes a figure as wide as :func:`width_of` says, and as high as the look; titles and labels that are too long are wrapped.
 
-    Raises :class:`TooSmall` where its panels do not fit into a chosen size, or its titles, labels or cells then overlap.
+    Returns what :func:`drawn` says of it then. Raises :class:`TooSmall` where its panels do not fit into a chosen size, or its titles,
+    labels or cells then overlap.
     """
     target = np.array([width_of(figure), _look.height or np.nan])
     size = np.array([target[0], _look.height or figure.get_figheight() * (1 if _look.width else _look.column_width / COLUMN)])
@@ -81,13 +82,16 @@ def fit(figure: Figure) -> None:
     for _ in range(8 if sized() else 3):  # what stands beside the axes is part of the size
         figure.set_size_inches(*size)
         with warnings.catch_warnings(record=True) as said:  # of axes for which there is no room
-            TightLayoutEngine().execute(figure)  # figure.tight_layout() leaves an engine behind, for which saving draws everything twice
-        missing = np.nan_to_num(target - drawn(figure).size)
+            # figure.tight_layout() leaves an engine behind, for which saving draws everything twice; a rectangle takes a second round.
+            TightLayoutEngine(rect=None).execute(figure)
+        shown = drawn(figure)
+        missing = np.nan_to_num(target - shown.size)
         if (np.abs(missing) < _CLOSE).all():
             break
         size = np.fmax(size + missing, target / 3)
     if sized() and (said or (missing < -5 * _CLOSE).any() or overlap(figure)):
         raise TooSmall("the figure's panels do not fit into this size: choose a larger one, fewer panels, or a smaller font")
+    return shown
 
 
 def overlap(figure: Figure) -> bool:

@@ -27,7 +27,7 @@ def resumable() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def guarded(command: typer.Typer) -> None:
+def guarded(command: Callable[[], Any]) -> None:
     """Runs a command line: expected errors, which are values', the system's and this package's own, are one line and exit code 2."""
     try:
         command()
