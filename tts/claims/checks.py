@@ -5,7 +5,7 @@ interval is one over problems.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -269,7 +269,7 @@ def _quality(scope: Scope) -> dict[str, float]:
     if any(map(is_imported, scope.prms)):
         raise NotTested("how well imported PRMs locate errors is not in the data")
     name = task if (task := task_of(scope.problem_sets[0]).name) in labelled.own() else labelled.POCKET
-    measured = {prm: scope.fact(("F1", prm, name), lambda prm=prm: localisation_f1(prm, name)) for prm in scope.prms if len(scope.prms) > 2}
+    measured = {prm: scope.fact(("F1", prm, name), partial(localisation_f1, prm, name)) for prm in scope.prms if len(scope.prms) > 2}
     found = {prm: f1 for prm, f1 in measured.items() if f1 > 0}
     if (different := len(set(found.values()))) < 3:
         raise NotTested(f"a slope over PRMs needs three of different F1; there are {different or len(scope.prms)}")

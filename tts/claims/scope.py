@@ -105,7 +105,7 @@ class Scope(Roles, frozen=True, arbitrary_types_allowed=True):
         asked = (prm or "", method, self._budget(method))
         for held in self.evidence:
             if policy in held.grid.policies and problem_set in held.grid.problems:
-                if asked in self.fact(("cells", id(held), policy), lambda held=held: {*cells(held.grid, policy, held.grid.budgets)}):
+                if asked in self.fact(("cells", id(held), policy), partial(cells, held.grid, policy, held.grid.budgets)):
                     return held
         raise NotTested(f"no run of {method} for {short(policy)}" + (f" with {short(prm)}" if prm else "") + f" at N = {self.n}")
 
