@@ -270,6 +270,7 @@ def test_a_verdict_that_the_system_took_is_doubted():
 
 def test_without_a_sandbox_nothing_runs_unless_told(tiny_lm, tmp_path, monkeypatch, capfd):
     sandbox.protection.cache_clear()
+    monkeypatch.delenv(sandbox.CHOICE, raising=False)
     monkeypatch.setattr(sandbox, "_failure", lambda name: "not permitted")
     with pytest.raises(sandbox.SandboxError) as refused:
         run(RIGHT, "larger", tests="larger([], 0)")

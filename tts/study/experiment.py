@@ -18,6 +18,7 @@ from tts.reward_models import can_score
 from tts.store.imported import is_imported
 from tts.store.store import Store
 from tts.study import parameters
+from tts.tasks import task_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,9 +188,12 @@ def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None
     found.separate = parameters.resolved("samples", declaration.separate, values)
     for name, fields in declaration.further.items():
         changes = {field: parameters.resolved(field, value, values) for field, value in fields.items()}
-        if useless := [prm for prm in changes.get("prms", ()) if not can_score(prm, found.grid.task)]:
+        sets = changes.get("problems", found.grid.problems)
+        if not sets:
+            continue
+        if useless := [prm for prm in changes.get("prms", ()) if not can_score(prm, task_of(next(iter(sets))))]:
             changes["prms"] = [prm for prm in changes["prms"] if prm not in useless]
-            sets = ", ".join(found.grid.problems)
+            sets = ", ".join(sets)
             found.left_out.append(f"{name}: without {', '.join(useless)}, since the steps of {sets} cannot be checked")
         if [] in changes.values():
             continue

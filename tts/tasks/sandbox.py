@@ -28,6 +28,7 @@ from tts.tasks.judge import Stopped
 
 PROCESS = Path(__file__).with_name("sandbox_process.py")
 CHOICE = "TTS_SANDBOX"  # environment variable: bubblewrap, namespaces, or none for limits alone
+KNOWN = ("bubblewrap", "namespaces")  # sandboxes, the first that works is used
 TRANSIENT_USERS = range(61184, 65520)  # which no person has: what root's programs run as, each as another
 # Packages by their folder, without the .pth files and hooks that starting Python would read otherwise.
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
@@ -117,10 +118,10 @@ def protection() -> str:
 
     Raises :class:`SandboxError` where none works, unless the environment variable TTS_SANDBOX asks for none.
     """
-    chosen, known, refused = os.environ.get(CHOICE, ""), ("bubblewrap", "namespaces"), []
-    if chosen not in ("", "none", *known):
-        raise SandboxError(f"{CHOICE}={chosen}: unknown; choose {', '.join(known)} or none")
-    for name in [one for one in known if chosen in ("", one)]:
+    chosen, refused = os.environ.get(CHOICE, ""), []
+    if chosen not in ("", "none", *KNOWN):
+        raise SandboxError(f"{CHOICE}={chosen}: unknown; choose {', '.join(KNOWN)} or none")
+    for name in [one for one in KNOWN if chosen in ("", one)]:
         if not (reason := _failure(name)):
             told = "no network, no files but Python's, their own /tmp; time, memory, processes and sizes are limited"
             print(f"programs run in a sandbox of {name}: {told}", file=sys.stderr)

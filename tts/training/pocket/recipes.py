@@ -117,10 +117,11 @@ PRMS: dict[str, PRMRecipe] = {
 }
 for _domain in FURTHER:  # two PRMs that learn from policies' samples, and one from corruptions alone, for contrast
     _sizes = ("11k", "34k", "97k", "46k", "128k") if DOMAINS[_domain].letters else ("10k", "32k", "94k", "42k", "125k")
+    _tokens, _solutions = (16_000_000, 60_000) if DOMAINS[_domain].letters else (30_000_000, 200_000)
     _10k, _32k, _94k = (f"policy-{_domain}-{size}" for size in _sizes[:3])
     _small, _large = (f"prm-{_domain}-{size}" for size in _sizes[3:])
     PRMS |= {
-        _small: PRMRecipe("qwen-prm", _32k, 1, None, 30_000_000, (_10k, _32k), own=0.5, solutions=200_000),
+        _small: PRMRecipe("qwen-prm", _32k, 1, None, _tokens, (_10k, _32k), own=0.5, solutions=_solutions),
         f"{_small}-synthetic": PRMRecipe("qwen-prm", _32k, 1, None, 10_000_000, (), own=0.0),
         _large: PRMRecipe("math-shepherd", _94k, 1, None, 16_000_000, (_10k, _32k, _94k), own=0.5, solutions=60_000),
     }
