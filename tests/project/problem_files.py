@@ -13,6 +13,7 @@ COUNTS = {
     ("pocket-hard", "confirmation-2"): 100,
     ("pocket-puzzles", "confirmation"): 300,
     ("pocket-puzzles-hard", "confirmation"): 100,
+    ("pocket-code", "confirmation"): 300,
 }
 
 

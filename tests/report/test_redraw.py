@@ -139,7 +139,8 @@ def study(tmp_path_factory):
 
 
 def asked(study, tmp_path, *options):
-    return CliRunner().invoke(cli.app, ["figure", *options, "--figures", str(study), "--output", str(tmp_path)])
+    output = [] if {"--table", "--caption"} & {*options} else ["--output", str(tmp_path)]
+    return CliRunner().invoke(cli.app, ["figure", *options, "--figures", str(study), *output])
 
 
 @pytest.mark.slow
@@ -180,6 +181,7 @@ def test_a_figure_of_84_mm_in_another_font_with_two_panels(study, tmp_path, monk
             "no panel 'policy-9k'; there are pocket-main, policy-32k, policy-51k, prm-qwen-328k, implicit:policy-216k",
         ),
         (["--table", "latex", "--width", "84mm", "--format", "svg"], "--width, --format of a drawing, and --table"),
+        (["--caption", "text", "--output", "elsewhere"], "--output of a drawing, and --table and --caption draw nothing: leave it out, or"),
         (["--table", "latex", "--columns", "methods"], "no column 'methods'; there are policy, prm, method, n, accuracy"),
     ],
 )

@@ -244,6 +244,16 @@ def test_the_template_of_a_notebook_runs(tmp_path):
     )
 
 
+def test_a_further_grid_is_of_its_own_problems_and_verifier():
+    programs = planned("12_when_small_beats_large").experiment().further["programs"].grid
+    assert (programs.problems, programs.prms, programs.methods) == ({"pocket-code": 6}, ["tests:public"], ["majority", "best_of_n"])
+    assert planned("12_when_small_beats_large", programs={}).experiment().further == {}
+    puzzles = planned("12_when_small_beats_large", programs={"pocket-puzzles": 3}).experiment()
+    assert puzzles.further == {} and "without tests:public" in str(puzzles), "no rule of that task"
+    with pytest.raises((ParameterError, presets.StudyError), match="the number of problems must be at least 1; given 0"):
+        planned("12_when_small_beats_large", programs={"pocket-code": 0}).experiment()
+
+
 def test_findings_are_of_the_described_presets_only():
     described = planned("01_tts_methods", "pocket", store="elsewhere", look={})
     assert described.as_described and planned("01_tts_methods", "pocket-full").as_described

@@ -4,7 +4,7 @@ A domain is a scope of the ledger whose task has labelled solutions. A verifier'
 (AUC) over how often the policy that it was made from is right alone: where checking is as hard as making, both are good together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tts.analysis import committed, costs, flops, pathologies, stats
-from tts.claims import checks, released
+from tts.claims import checks, findings, released
 from tts.claims.comparisons import CLAIMS, equalled
 from tts.claims.finding import Finding
 from tts.claims.scope import NotTested, Scope
@@ -154,6 +154,12 @@ def real(systems: Sequence[tuple[str, str]] = (("6B with verifier", "175B"),)) -
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def furthest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of the rows of :func:`by_verifier` that of each domain's largest ratio, one column per domain."""
+    largest = rows.loc[rows.dropna(subset="times").groupby("domain", sort=False)["times"].idxmax()]
+    return largest.set_index("domain").drop(columns=["parameters", "made from"]).round(3).T
+
+
 def ordered(rows: pd.DataFrame) -> pd.DataFrame:
     """Spearman's correlation of the reach with the AUC, and with the gap, over the verifiers of :func:`by_verifier` that have both.
 
@@ -163,6 +169,17 @@ def ordered(rows: pd.DataFrame) -> pd.DataFrame:
     reached = known["times"].fillna(1)
     found = {name: {"rank correlation": known[name].corr(reached, "spearman"), "verifiers": len(known)} for name in ("AUC", "gap")}
     return pd.DataFrame(found).T
+
+
+def everywhere(scopes: Mapping[str, Scope | None], grid: Grid, kept: Path | None = None) -> pd.DataFrame:
+    """:func:`by_verifier` of the scopes and of :func:`dialled`, and :func:`real`."""
+    return pd.concat([by_verifier({**scopes, **dialled(grid)}, kept), real()], ignore_index=True)
+
+
+def judged(ledger: findings.Ledger, scopes: Mapping[str, Scope | None], among: Iterable[str]) -> pd.DataFrame:
+    """:func:`side_by_side` of the scopes among the names, judged now, without what other rules would say."""
+    here = {name: scopes[name] for name in dict.fromkeys(among) if scopes.get(name)}
+    return side_by_side(findings.judge(ledger, here, findings.by_rule(ledger, {})), [*here])
 
 
 def side_by_side(ledger: pd.DataFrame, domains: Sequence[str]) -> pd.DataFrame:

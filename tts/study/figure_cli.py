@@ -42,7 +42,7 @@ def figure(
     rows, origin = redraw.load(figures, name)
     rows = redraw.chosen(rows, panels)
     if table or caption:
-        drawing = ("width", "height", "font", "font_size", "palette", "formats")
+        drawing = ("width", "height", "font", "font_size", "palette", "formats", "output")
         if given := [option for option in drawing if "DEFAULT" not in str(context.get_parameter_source(option))]:
             told = ", ".join(f"--{option.replace('formats', 'format').replace('_', '-')}" for option in given)
             raise ValueError(
