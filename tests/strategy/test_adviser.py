@@ -14,8 +14,10 @@ from tts.generate.chunks import Engines
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
 from tts.models.files import POCKET_FOLDER
+from tts.search.registry import METHODS
 from tts.store.store import Store
-from tts.strategy import adviser
+from tts.strategy import adviser, choices
+from tts.strategy.compute_optimal import crossed
 from tts.study import solve_cli
 from tts.study.cli import app, guarded
 
@@ -23,11 +25,16 @@ POLICY, PRM = "policy-20k", "implicit:policy-51k"
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory):
+def results(tmp_path_factory):
     grid = Grid(problems={"pocket-main": 24}, policies=[POLICY], prms=[PRM], samples=16, budgets=[4, 16])
     store = Store(tmp_path_factory.mktemp("runs"))
     fill(grid, store)
-    return adviser.learn(Results(grid, store), "pocket-main", POLICY, PRM, peek=2)
+    return Results(grid, store)
+
+
+@pytest.fixture(scope="module")
+def plan(results):
+    return adviser.learn(results, "pocket-main", POLICY, PRM, peek=2)
 
 
 @pytest.fixture
@@ -67,13 +74,15 @@ def test_the_advice_is_compared_with_what_needs_no_strategy(plan):
     right = {4: [0, 1, 1] + [0, 1, 1] + [0, 1, 0] + [0, 0, 0]}
     cot = plan.plain[0].model_copy(update={"right": [*right[4][:9], 1, 0, 0]})
     votes = [adviser.Plain(name=f"majority voting, N = {n}", right=[n / 16] * 12, cost={"samples": n}) for n in (4, 16)]
-    held = {"entries": entries, "right": right, "predicted": ["hard", "easy", "medium"] * 4, "plain": [cot, *votes]}
+    fixed = [adviser.Plain(name=f"the best fixed method, DVTS, N = {n}", right=[0] * 12, cost={"samples": n}) for n in (4, 16)]
+    held = {"entries": entries, "right": right, "predicted": ["hard", "easy", "medium"] * 4, "plain": [cot, *votes], "fixed": fixed}
     said = plan.model_copy(update=held).overall(4, "samples")
     assert (
         said.startswith("accuracy 41.7% [")
         and " on 12 problems; not decidedly better than one greedy solution (CoT), 50.0% (-8.3 [" in said
     )
     assert "; not decidedly better than majority voting, N = 4, 25.0% (+16.7 [" in said and "N = 16" not in said
+    assert "; decidedly better than the best fixed method, DVTS, N = 4, 0.0% (+41.7 [" in said
     assert "; decidedly worse than majority voting, N = 16, 100.0% (-58.3 [" in plan.model_copy(update=held).overall(16, "samples")
     held["plain"] = [cot.model_copy(update={"right": [0] * 12})]
     assert "; decidedly better than one greedy solution (CoT), 0.0% (+41.7 [" in plan.model_copy(update=held).overall(4, "samples")
@@ -94,6 +103,16 @@ def test_the_parts_make_the_whole(plan):
         assert inside.sum() == e.problems and np.array(plan.right[e.n])[inside].mean() == pytest.approx(e.accuracy)
     assert [(p.cost["samples"], len(p.right)) for p in plan.plain] == [(1, 24), (4, 24), (16, 24)]
     assert [p.name.split()[0] for p in plan.plain] == ["one", "majority", "majority"]
+
+
+def test_the_best_fixed_method_is_cross_fitted_over_all_problems(plan, results):
+    for known in plan.fixed:
+        n = int(known.name.rpartition(" ")[2])
+        values = choices.values(results, "pocket-main", POLICY, PRM, n, candidates := choices.choices(results.grid.methods))
+        method, rule = candidates[values.mean(1).argmax()]
+        assert known.name.startswith(f"the best fixed method, {METHODS[method].label}") and known.cost["samples"] == n
+        assert known.right == list(crossed(values))
+        assert known.cost["tokens"] == pytest.approx(results.policy_tokens("pocket-main", POLICY, PRM, method, n).mean())
 
 
 def test_it_solves_a_problem_and_says_what_it_cost(plan, file):

@@ -15,7 +15,7 @@ from tts.generate import recorded
 from tts.generate.chunks import Engines
 from tts.generate.grid import explain, grid_of
 from tts.reward_models import weights_of
-from tts.search.registry import compared, method_of
+from tts.search.registry import METHODS, compared, method_of
 from tts.store.imported import is_imported
 from tts.store.run_spec import Model
 from tts.strategy import choices
@@ -46,7 +46,7 @@ class Limits(BaseModel, extra="forbid"):
 
 
 class Plain(BaseModel, extra="forbid"):
-    """What needs no strategy: one solution, or majority voting."""
+    """What needs no prediction of difficulty: one solution, majority voting, or one method and rule for all problems."""
 
     name: str  # in words, with N
     right: list[Share]  # expected accuracy on each problem
@@ -100,11 +100,12 @@ class Strategy(BaseModel, extra="forbid"):
     entries: list[Entry] = Field(min_length=1)
     predicted: list[Difficulty]  # of each problem
     right: dict[int, list[Share]]  # cross-fitted accuracy on each problem, by N
-    plain: list[Plain]  # by rising N
+    plain: list[Plain]  # by rising N, without a PRM
+    fixed: list[Plain] = []  # by rising N: the best method and rule for all problems, cross-fitted
 
     @model_validator(mode="after")
     def _whole(self) -> "Strategy":
-        sizes = {len(self.predicted), *map(len, self.right.values()), *(len(p.right) for p in self.plain)}
+        sizes = {len(self.predicted), *map(len, self.right.values()), *(len(p.right) for p in [*self.plain, *self.fixed])}
         if len(sizes) > 1 or set(self.right) != {e.n for e in self.entries} or set(self.predicted) != {e.difficulty for e in self.entries}:
             raise ValueError("its accuracies are not of the same problems, difficulties and N")
         return self
@@ -135,9 +136,9 @@ class Strategy(BaseModel, extra="forbid"):
         return f"N = {', '.join(map(str, sorted(self.right)))} were run; {budget:g} {unit} pay for N = {most} at most"
 
     def rivals(self, budget: float, unit: Unit) -> list[Plain]:
-        """One solution, and majority voting with the largest N, where a budget pays for them."""
-        affordable = [p for p in self.plain if (cost := p.cost.get(unit)) is not None and cost <= budget]
-        return affordable[:1] + affordable[1:][-1:]
+        """One solution, majority voting with the largest N, and the best fixed method with it, where a budget pays for them."""
+        plain, fixed = ([p for p in of if (c := p.cost.get(unit)) is not None and c <= budget] for of in (self.plain, self.fixed))
+        return plain[:1] + plain[1:][-1:] + fixed[-1:]
 
     def overall(self, budget: float, unit: Unit) -> str:
         """Accuracy of :meth:`within` on all problems, each by its predicted difficulty, and paired differences from the rivals, in words.
@@ -169,27 +170,36 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
     candidates = choices.choices(grid.methods)
     scores = results.mean_score(problem_set, policy, prm, peek)
     bins = choices.quantile_bins(scores)
-    entries, right, plain = [], {}, []
+    entries, right, plain, fixed = [], {}, [], []
     alone = ("one greedy solution (CoT)", "cot") if grid.holds(policy, None, "cot", 1) else ("one sample", "pass")
     for name, method, n in [(*alone, 1), *((f"majority voting, N = {n}", "majority", n) for n in sorted(grid.budgets))]:
         written = float(results.policy_tokens(problem_set, policy, None, method, n).mean())
         cost = {"samples": n, "tokens": written, "flops": flops.inference(costs.shape_of(policy).active, written)}
         plain.append(Plain(name=name, right=results.accuracy(problem_set, policy, None, method, n).tolist(), cost=cost))
+
+    def spent(method: str, n: int, inside: np.ndarray) -> dict[str, float]:
+        """Means per problem, of those inside."""
+        asked = (problem_set, policy, prm, method, n)
+        written, read = (float(tokens(*asked)[inside].mean()) for tokens in (results.policy_tokens, results.prm_tokens))
+        if np.isnan(read) and not is_imported(prm):
+            read = written  # part of a pool; of an imported PRM it is not known what it read
+        verifier = flops.inference(costs.shape_of(prm).active, read) if method_of(method).guided else 0
+        return {"policy_tokens": written, "prm_tokens": read, "flops": flops.inference(costs.shape_of(policy).active, written) + verifier}
+
     for n in sorted(grid.budgets):
-        fitted = fit(choices.values(results, problem_set, policy, prm, n, candidates), bins)
+        values = choices.values(results, problem_set, policy, prm, n, candidates)
+        fitted, same = fit(values, bins), fit(values, ["all"] * len(bins))
         right[n] = fitted.values.tolist()
+        method, rule = candidates[same.choice["all"]]
+        amounts = spent(method, n, np.ones(len(bins), bool))
+        told = f"the best fixed method, {METHODS[method].label}{f', {rule}' if method_of(method).guided else ''}, N = {n}"
+        cost = {"samples": n, "tokens": amounts["policy_tokens"], "flops": amounts["flops"]}
+        fixed.append(Plain(name=told, right=same.values.tolist(), cost=cost))
         for name in (name for name in choices.BINS if name in fitted.choice):
             method, rule = candidates[fitted.choice[name]]
-            asked, inside = (problem_set, policy, prm, method, n), bins == name
-            written, read = (float(tokens(*asked)[inside].mean()) for tokens in (results.policy_tokens, results.prm_tokens))
-            if np.isnan(read) and not is_imported(prm):
-                read = written  # part of a pool; of an imported PRM it is not known what it read
-            spent = flops.inference(costs.shape_of(policy).active, written)
-            if method_of(method).guided:
-                spent += flops.inference(costs.shape_of(prm).active, read)
-            amounts = {"policy_tokens": written, "prm_tokens": read, "flops": spent}
+            inside = bins == name
             row = {"difficulty": name, "method": method, "n": n, "problems": int(inside.sum())} | rule._asdict()
-            entries.append(Entry(**row, **fitted.of_bin[name].columns(), **amounts))
+            entries.append(Entry(**row, **fitted.of_bin[name].columns(), **spent(method, n, inside)))
     return Strategy(
         policy=Model(policy, weights_of(policy)),
         prm=Model(prm, weights_of(prm)),
@@ -203,6 +213,7 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
         predicted=bins.tolist(),
         right=right,
         plain=plain,
+        fixed=fixed,
     )
 
 
