@@ -417,7 +417,10 @@ def test_truncated_weights_are_refused(tiny_qwen_prm, tmp_path):
         ("nonsense", "no model 'nonsense': not a folder"),
         ("./nowhere/model", "no model './nowhere/model'"),
         ("orm:policy-20k", "unknown PRM family 'orm'"),
-        ("math-shepherd:policy-20k", "policy-20k is no PRM of the family math-shepherd; by its card it is a policy: give implicit:policy-20k"),
+        (
+            "math-shepherd:policy-20k",
+            "policy-20k is no PRM of the family math-shepherd; by its card it is a policy: give implicit:policy-20k",
+        ),
         ("qwen-prm:prm-shepherd-terse", "by its card it is a PRM of the family math-shepherd: give prm-shepherd-terse"),
     ],
 )

@@ -142,7 +142,11 @@ def family_of(name: str) -> tuple[str, str]:
         raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {listed([*FAMILIES, DIAL, *rules.names()], name)}")
     location = address or locate(model)
     if family not in ("", "implicit") and not address and (card := read_card(location)) and card.get("family") != family:
-        own = f"a PRM of the family {card['family']}: give {model}" if "family" in card else f"a policy: give implicit:{model} for its likelihood"
+        own = (
+            f"a PRM of the family {card['family']}: give {model}"
+            if "family" in card
+            else f"a policy: give implicit:{model} for its likelihood"
+        )
         raise ModelError(f"{model} is no PRM of the family {family}; by its card it is {own}")
     return family or _declared_family(locate(model_of(location))), location
 
