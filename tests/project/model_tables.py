@@ -89,6 +89,7 @@ MEASURED = {
     "puzzles-policies": partial(policies, "puzzles"),
     "puzzles-prms": partial(prms, "puzzles"),
     "code-policies": partial(policies, "code"),
+    "code-prms": partial(prms, "code"),
     "laptop": laptop,
     "held-out": held_out,
     "furthest": furthest,
