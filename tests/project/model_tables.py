@@ -70,16 +70,17 @@ def held_out() -> list[list[str]]:
 
 @cache  # several pages state it, and it judges every pair
 def furthest() -> list[list[str]]:
-    """The furthest pair of each domain with its good PRM, and what it costs, from the committed outcomes."""
-    rows = [["domain", "policy with TTS", "larger policy alone", "times the size", "points", "fewer parameters deployed"]]
+    """The furthest pair of each domain with its good PRM, and with each rule, and what it costs, from the committed outcomes."""
+    rows = [["domain", "verifier", "policy with TTS", "larger policy alone", "times the size", "points", "fewer parameters deployed"]]
     rows[0] += ["fewer FLOPs in total", "fewer of inference"]
     grid = Grid(problems={"pocket-main": 1}, policies=["policy-6k"], prms=["implicit:policy-216k"])
     for domain, scope in findings.committed_scopes(findings.read(), grid).items():
         if scope and task_of(scope.problem_sets[0]).name in labelled.own():
-            row = domains.reach(scope)
-            sides = (f"{short(row[side])}, {100 * row[way]:.1f} %" for side, way in (("small", "TTS"), ("large", "CoT")))
-            total, inference, deployed = (f"{row[name]:.2g} times" for name in CLAIMS)
-            rows.append([domain, *sides, f"{row['times']:.3g}", points(row), deployed, total, inference])
+            for verifier in (scope.good_prm, *scope.rules):
+                row = domains.reach(scope.changed(good_prm=verifier), "best_of_n" if verifier in scope.rules else "")
+                sides = (f"{short(row[side])}, {100 * row[way]:.1f} %" for side, way in (("small", "TTS"), ("large", "CoT")))
+                total, inference, deployed = (f"{row[name]:.2g} times" for name in CLAIMS)
+                rows.append([domain, f"`{verifier}`", *sides, f"{row['times']:.3g}", points(row), deployed, total, inference])
     return rows
 
 

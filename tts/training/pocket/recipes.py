@@ -38,7 +38,7 @@ _SIZES = {
     "policy-668k": PolicyRecipe(width=96, layers=6, heads=3, inner=256),
 }
 FAMILY = tuple(_SIZES)  # the policies that differ in size only, smallest first
-FURTHER = ("puzzles", "code", "chemistry")  # domains beside arithmetic whose models come with the suite
+FURTHER = ("puzzles", "code")  # domains beside arithmetic whose models come with the suite
 _LETTERS = {"6k": "7k", "10k": "11k", "32k": "34k", "94k": "97k", "216k": "220k", "668k": "674k"}  # of which sizes letters make which
 
 
