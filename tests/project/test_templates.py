@@ -8,7 +8,7 @@ from tts.analysis.accuracy import Results
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
 from tts.policies import ENGINES, open_policy, register_engine
-from tts.reward_models import FAMILIES, open_prm, register_family
+from tts.reward_models import FAMILIES, family_of, open_prm, register_family
 from tts.search.sampling import Sampling
 from tts.store.store import Store
 
@@ -26,6 +26,10 @@ def test_no_name_is_given_twice(registered):
         register_family("implicit", "mean_state_prm:MeanStatePRM")
     with pytest.raises(ValueError, match="there is an engine 'vllm' already"):
         register_engine("vllm", "echo_engine:EchoPolicy")
+
+
+def test_a_family_of_ones_own_may_read_any_model(registered):
+    assert family_of("mean-state:policy-20k")[0] == family_of("mean-state:prm-qwen-28k")[0] == "mean-state"
 
 
 def test_blanks_around_a_step_change_no_score(registered, tiny_lm):

@@ -84,6 +84,9 @@ def test_the_advice_is_compared_with_what_needs_no_strategy(plan):
     assert "; not decidedly better than majority voting, N = 4, 25.0% (+16.7 [" in said and "N = 16" not in said
     assert "; decidedly better than the best fixed method, DVTS, N = 4, 0.0% (+41.7 [" in said
     assert "; decidedly worse than majority voting, N = 16, 100.0% (-58.3 [" in plan.model_copy(update=held).overall(16, "samples")
+    assert "the best fixed method, DVTS, N = 4" in plan.model_copy(update=held).overall(16, "samples"), "of equal ones the least N"
+    held["fixed"] = [fixed[0], fixed[1].model_copy(update={"right": [1] * 12})]
+    assert "; decidedly worse than the best fixed method, DVTS, N = 16, 100.0%" in plan.model_copy(update=held).overall(16, "samples")
     held["plain"] = [cot.model_copy(update={"right": [0] * 12})]
     assert "; decidedly better than one greedy solution (CoT), 0.0% (+41.7 [" in plan.model_copy(update=held).overall(4, "samples")
 

@@ -88,7 +88,7 @@ def test_intervals_cover_the_accuracy_of_the_strategy():
 
 
 def test_too_few_problems_are_refused():
-    with pytest.raises(ValueError, match="at least 5 problems; given 4"):
+    with pytest.raises(ValueError, match="at least 5 problems of a set; given 4: ask for more"):
         fit(np.ones((2, 4)), ["all"] * 4)
 
 

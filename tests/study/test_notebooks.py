@@ -249,8 +249,12 @@ def test_a_further_grid_is_of_its_own_problems_and_verifier():
     assert (programs.problems, programs.prms, programs.methods) == ({"pocket-code": 6}, ["tests:public"], ["majority", "best_of_n"])
     assert planned("12_when_small_beats_large", programs={}).experiment().further == {}
     puzzles = planned("12_when_small_beats_large", programs={"pocket-puzzles": 3}).experiment()
-    assert puzzles.further == {} and "without tests:public" in str(puzzles), "no rule of that task"
-    with pytest.raises(ValueError, match="the number of problems must be at least 1; given 0"):
+    assert puzzles.further == {} and "programs: without tests:public, no rule of pocket-puzzles" in str(puzzles)
+    own = planned("12_when_small_beats_large", split="confirmation").experiment()
+    assert (own.grid.split, own.further["programs"].grid.split) == ("confirmation", "test")
+    with pytest.raises(ParameterError, match="problem sets of one kind go together"):
+        planned("12_when_small_beats_large", programs={"pocket-main": 4, "pocket-code": 4}).experiment()
+    with pytest.raises(ValueError, match="programs: the number of problems must be at least 1; given 0"):
         planned("12_when_small_beats_large", programs={"pocket-code": 0}).experiment()
 
 

@@ -377,5 +377,7 @@ def campaign(folder: Path, seed: int) -> Tally:
     assert len(counts) > 1, failures
     counts |= {"that passed": 0, "that reached anything outside": 0}
     counts |= {"ended by the limit of waiting": ended, "slowest (s)": round(slowest, 1)}
+    os.environ.pop(sandbox.CHOICE)
+    sandbox.protection.cache_clear()
     skipped = [f"{name}: {reason}" for name, reason in failures.items() if reason]
     return Tally("hostile programs", counts, time.monotonic() - started, skipped)

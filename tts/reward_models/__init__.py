@@ -29,6 +29,7 @@ FAMILIES = {
     "step-head": "tts.reward_models.step_head:StepHead",
     "implicit": "tts.reward_models.implicit:ImplicitPRM",
 }
+_BUILT_IN = frozenset(FAMILIES) - {"implicit"}  # those that a card can contradict
 DIAL, RULE = "dial", "rule"  # families of those that are no models
 VLLM = "vllm:"
 MOST_UNKNOWN = 0.05  # share of a PRM's tokens; a policy may write a stray sign
@@ -141,14 +142,20 @@ def family_of(name: str) -> tuple[str, str]:
     if family and family not in FAMILIES:
         raise ModelError(f"unknown PRM family {family!r} in {name!r}; known: {listed([*FAMILIES, DIAL, *rules.names()], name)}")
     location = address or locate(model)
-    if family not in ("", "implicit") and not address and (card := read_card(location)) and card.get("family") != family:
-        own = (
-            f"a PRM of the family {card['family']}: give {model}"
-            if "family" in card
-            else f"a policy: give implicit:{model} for its likelihood"
-        )
-        raise ModelError(f"{model} is no PRM of the family {family}; by its card it is {own}")
+    if family in _BUILT_IN and not address:
+        _check_card(family, model, location)
     return family or _declared_family(locate(model_of(location))), location
+
+
+def _check_card(family: str, model: str, location: str) -> None:
+    """Raises ``ModelError`` where the card that the suite wrote of a model says another family, or that it is a policy."""
+    try:
+        card = read_card(location)
+    except ModelError:  # a card.json of another's making
+        return
+    if "weights_sha256" in card and (own := card.get("family")) != family:
+        told = f"a PRM of the family {own}: give {model}" if own else f"a policy: give implicit:{model} for its likelihood"
+        raise ModelError(f"{model} is no PRM of the family {family}; by its card it is {told}")
 
 
 def weights_of(name: str) -> str:

@@ -136,9 +136,9 @@ class Strategy(BaseModel, extra="forbid"):
         return f"N = {', '.join(map(str, sorted(self.right)))} were run; {budget:g} {unit} pay for N = {most} at most"
 
     def rivals(self, budget: float, unit: Unit) -> list[Plain]:
-        """One solution, majority voting with the largest N, and the best fixed method with it, where a budget pays for them."""
+        """One solution, majority voting with the largest N, and the best fixed method at its best N, where a budget pays for them."""
         plain, fixed = ([p for p in of if (c := p.cost.get(unit)) is not None and c <= budget] for of in (self.plain, self.fixed))
-        return plain[:1] + plain[1:][-1:] + fixed[-1:]
+        return plain[:1] + plain[1:][-1:] + sorted(fixed, key=lambda p: -np.mean(p.right))[:1]  # the least N among equals
 
     def overall(self, budget: float, unit: Unit) -> str:
         """Accuracy of :meth:`within` on all problems, each by its predicted difficulty, and paired differences from the rivals, in words.

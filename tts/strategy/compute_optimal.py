@@ -132,7 +132,7 @@ def fit(
     values, bins = np.asarray(values, float), np.asarray(bins)
     costs = np.zeros_like(values) if costs is None else np.asarray(costs, float)
     if values.shape[1] < FOLDS:
-        raise ValueError(f"choosing a strategy needs at least {FOLDS} problems; given {values.shape[1]}")
+        raise ValueError(f"choosing a strategy needs at least {FOLDS} problems of a set; given {values.shape[1]}: ask for more")
     # Of candidates that are worth the same on every problem the first is to be chosen; sums of all might differ in the last bits.
     worths = values - price * costs
     first = sorted({row.tobytes(): place for place, row in reversed([*enumerate(worths)])}.values())

@@ -14,7 +14,7 @@ from tts.common.files import write_text
 from tts.common.paths import NOTEBOOKS, commit
 from tts.generate import labelled, runner
 from tts.generate.grid import Grid, ParameterError, grid_of
-from tts.reward_models import can_score
+from tts.reward_models import DIAL, can_score, family_of
 from tts.store.imported import is_imported
 from tts.store.store import Store
 from tts.study import parameters
@@ -189,13 +189,12 @@ def experiment_of(notebook: str, values: Mapping[str, Any]) -> Experiment | None
     for name, fields in declaration.further.items():
         changes = {field: parameters.resolved(field, value, values) for field, value in fields.items()}
         sets = changes.get("problems", found.grid.problems)
-        if not sets:
-            continue
-        if useless := [prm for prm in changes.get("prms", ()) if not can_score(prm, task_of(next(iter(sets))))]:
-            changes["prms"] = [prm for prm in changes["prms"] if prm not in useless]
-            sets = ", ".join(sets)
-            found.left_out.append(f"{name}: without {', '.join(useless)}, since the steps of {sets} cannot be checked")
-        if [] in changes.values():
+        tasks = {(task := task_of(one)).name: task for one in sets}
+        if len(tasks) == 1 and (useless := [prm for prm in changes.get("prms", ()) if not can_score(prm, *tasks.values())]):
+            changes["prms"], told = [prm for prm in changes["prms"] if prm not in useless], ", ".join(sets)
+            why = f"since the steps of {told} cannot be checked" if family_of(useless[0])[0] == DIAL else f"no rule of {told}"
+            found.left_out.append(f"{name}: without {', '.join(useless)}, {why}")
+        if any(not changes.get(field, True) for field in ("problems", "policies", "prms", "methods")):
             continue
         if "samples" in changes:
             changes = {"budgets": [n for n in found.grid.budgets if n <= changes["samples"]]} | changes

@@ -19,7 +19,7 @@ from tts.generate.grid import Grid, ParameterError, explain
 from tts.policies import check_policy
 from tts.report.figure_settings import Look
 from tts.reward_models import family_of
-from tts.tasks.problems import problem_rows
+from tts.tasks.problems import ProblemError, problem_rows
 from tts.training.pocket.recipes import POLICIES, PRMS
 
 SETTINGS = "settings"  # the parameter that takes the fields of the grid that a notebook does not declare one by one
@@ -185,7 +185,10 @@ def check(notebook: str, values: Mapping[str, Any], look_up: bool = True) -> Non
     for name, kind in found.kinds.items():
         if kind == "problems" and name != "problems":
             for problem_set, count in values[name].items():
-                problem_rows(problem_set, count)
+                try:
+                    problem_rows(problem_set, count)
+                except ProblemError as error:
+                    raise ProblemError(f"{name}: {error}") from None
         elif kind in _LOOKED_UP:
             given = values[name]
             for item in [given] if isinstance(given, str) else [*given, *(given.values() if isinstance(given, dict) else [])]:
