@@ -291,12 +291,13 @@ def size_curve(rows: pd.DataFrame) -> Figure:
 
     def draw(part: pd.DataFrame, ax: Axes) -> None:
         ax.axhline(0, color="0.3", linewidth=0.8, zorder=2.1)
-        for number, (name, of) in enumerate(part.groupby("problems", sort=False)):
+        for number, (_, of) in enumerate(part.groupby("problems", sort=False)):
+            name = f"problem set {number + 1}" if number else "main problem set"  # of each scope
             at, spread = of["times"], 100 * np.abs(of[["low", "high"]].sub(of["difference"], axis=0)).T
             look: dict[str, Any] = {"color": f"C{number}", "marker": "os^v"[number % 4], "linestyle": "none"}
             ax.errorbar(at, 100 * of["difference"], spread, color=f"C{number}", linestyle="none", elinewidth=0.7, alpha=0.6)
             for some, face, outcome in ((of[of["open"]], f"C{number}", "outcome open"), (of[~of["open"]], "white", "certain")):
-                ax.plot(some["times"], 100 * some["difference"], **look, markerfacecolor=face, label=f"{short(name)}: {outcome} before")
+                ax.plot(some["times"], 100 * some["difference"], **look, markerfacecolor=face, label=f"{name}: {outcome} before")
         log_x(ax)
 
     parts = []
@@ -318,6 +319,7 @@ def reach(rows: pd.DataFrame) -> Figure:
     """
     figure, axes = plt.subplots(1, 2, figsize=(2 * COLUMN + GAP, 2.6), sharey=True)
     looks: dict[str, Line2D] = {}
+    named: list[tuple[float, float]] = []  # marks that have a name
     for number, (domain, of) in enumerate(rows.groupby("domain", sort=False)):
         look: dict[str, Any] = {"color": f"C{number}", "marker": "os^vDP"[number % 6], "linestyle": "none", "markersize": 5}
         looks[domain] = Line2D([], [], **look)
@@ -330,7 +332,9 @@ def reach(rows: pd.DataFrame) -> Figure:
         for row in of.dropna(subset=["AUC", "times"]).nlargest(1, "times").to_dict("records"):
             small, large = (short(row[size]).rpartition("-")[2] for size in ("small", "large"))
             told, at = f"{small} over {large}", (row["AUC"], row["times"])
-            axes[0].annotate(told, at, (0, 5), textcoords="offset points", ha="right", fontsize=points(6))
+            near = any(abs(at[0] - x) < 0.2 and 0.7 < at[1] / y < 1.4 for x, y in named)  # whose name stands above it
+            axes[0].annotate(told, at, (0, -10 if near else 5), textcoords="offset points", ha="right", fontsize=points(6))
+            named.append(at)
     for ax, label in zip(axes, ("AUC of right against wrong solutions", "gap: AUC over the base policy's accuracy")):
         ax.axhline(1, color="0.3", linewidth=0.8, zorder=1)
         ax.set(xlabel=label, yscale="log")
