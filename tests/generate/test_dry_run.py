@@ -56,7 +56,9 @@ def held(monkeypatch):
     return most
 
 
-@pytest.mark.parametrize("method", ["majority", "best_of_n", "beam_search", "dvts"])
+@pytest.mark.parametrize(
+    "method", [*(pytest.param(name, marks=pytest.mark.torture) for name in ("majority", "best_of_n")), "beam_search", "dvts"]
+)
 def test_caches_stay_within_what_the_dry_run_says(held, tmp_path, method):
     """Of three times as many problems as are searched at once."""
     wanted = grid(methods=[method])

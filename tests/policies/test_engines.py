@@ -349,14 +349,14 @@ def test_a_served_models_size_is_its_files_or_what_its_name_states():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vllm:skywork:policy-6k", "vLLM does not run PRMs of the family skywork here, only qwen-prm, math-shepherd, rlhflow"),
+        ("vllm:skywork:{}", "vLLM does not run PRMs of the family skywork here, only qwen-prm, math-shepherd, rlhflow"),
         ("nonsense:http://h/v1#m", "unknown PRM family 'nonsense'"),
         ("qwen-prm:http://h/v1", "expected http://HOST:PORT/v1#MODEL"),
     ],
 )
-def test_prms_that_no_engine_runs_are_refused(name, message):
+def test_prms_that_no_engine_runs_are_refused(tiny_lm, name, message):
     with refusing(message):
-        reward_models.open_prm(name)
+        reward_models.open_prm(name.format(tiny_lm))
 
 
 @pytest.mark.parametrize("rows", ["every token", "tags only"])
