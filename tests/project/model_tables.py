@@ -71,15 +71,15 @@ def held_out() -> list[list[str]]:
 @cache  # several pages state it, and it judges every pair
 def furthest() -> list[list[str]]:
     """The furthest pair of each domain with its good PRM, and with each rule, and what it costs, from the committed outcomes."""
-    rows = [["domain", "verifier", "policy with TTS", "larger policy alone", "times the size", "points", "fewer parameters deployed"]]
-    rows[0] += ["fewer FLOPs in total", "fewer of inference"]
+    rows = [["domain", "verifier", "policy with TTS", "larger policy alone", "times the size", "points", "parameters, large / small"]]
+    rows[0] += ["total FLOPs, large / small", "inference FLOPs, large / small"]
     grid = Grid(problems={"pocket-main": 1}, policies=["policy-6k"], prms=["implicit:policy-216k"])
     for domain, scope in findings.committed_scopes(findings.read(), grid).items():
         if scope and task_of(scope.problem_sets[0]).name in labelled.own():
             for verifier in (scope.good_prm, *scope.rules):
                 row = domains.reach(scope.changed(good_prm=verifier), "best_of_n" if verifier in scope.rules else "")
                 sides = (f"{short(row[side])}, {100 * row[way]:.1f} %" for side, way in (("small", "TTS"), ("large", "CoT")))
-                total, inference, deployed = (f"{row[name]:.2g} times" for name in CLAIMS)
+                total, inference, deployed = (f"{row[name]:.2g}" for name in CLAIMS)
                 rows.append([domain, f"`{verifier}`", *sides, f"{row['times']:.3g}", points(row), deployed, total, inference])
     return rows
 
