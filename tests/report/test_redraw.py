@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tts.common.paths import ROOT
-from tts.report import comparison_plots, figure_files, plots, real_models, redraw, search_steps, search_tree, style
+from tts.report import comparison_plots, figure_files, figure_settings, plots, real_models, redraw, search_steps, search_tree, style
 from tts.report.redraw import FigureError
 from tts.study import cli
 
@@ -163,6 +163,13 @@ def test_a_figure_of_84_mm_in_another_font_with_two_panels(study, tmp_path, monk
     assert "Intervals of 95 %: a bootstrap over problems" in told and told.rstrip().endswith("Seed 3.")
 
 
+@pytest.mark.parametrize("font", ["Times New Romantic", "Garamondic"])
+def test_of_a_serif_font_that_is_not_there_others_are_offered(monkeypatch, font):
+    monkeypatch.setattr(figure_settings, "_SERIFS", ["No Such Serif", "STIXGeneral", "DejaVu Serif"])  # of which matplotlib brings two
+    with pytest.raises(ValueError, match="near it: STIXGeneral, DejaVu Serif; or give a font's file"):
+        figure_settings.font_family(font)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -172,8 +179,7 @@ def test_a_figure_of_84_mm_in_another_font_with_two_panels(study, tmp_path, monk
         pytest.param(["--height", "1in"], "the figure's panels do not fit into this size", marks=pytest.mark.slow),
         pytest.param(["--width", "1in"], "tts_methods_pocket-main: its labels do not fit into this width; take ", marks=pytest.mark.slow),
         (["--font", "STIXGenerel"], "no font 'STIXGenerel' is installed; near it: STIXGeneral"),
-        (["--font", "Times New Romantic"], "near it: STIXGeneral, DejaVu Serif; or give a font's file"),
-        (["--font", "Garamond"], "near it: STIXGeneral, DejaVu Serif; or give a font's file"),
+        (["--font", "Times New Romantic"], "no font 'Times New Romantic' is installed; near it: "),
         (["--format", "gif,pdf"], "gif is unknown; give some of pdf, pgf, svg, png, eps"),
         (["--format", "pgf"], "there is no xelatex, lualatex or pdflatex"),
         (

@@ -322,7 +322,8 @@ def reach(rows: pd.DataFrame) -> Figure:
     named: list[tuple[float, float]] = []  # marks that have a name
     for number, (domain, of) in enumerate(rows.groupby("domain", sort=False)):
         look: dict[str, Any] = {"color": f"C{number}", "marker": "os^vDP"[number % 6], "linestyle": "none", "markersize": 5}
-        looks[domain] = Line2D([], [], **look)
+        marked = of["AUC"].notna().any()
+        looks[domain] = Line2D([], [], **look) if marked else Line2D([], [], color=f"C{number}", linestyle=":")
         for (ax, x), (passed, face) in product(zip(axes, ("AUC", "gap")), ((False, "white"), (True, f"C{number}"))):
             some = of[of["times"].notna() == passed]
             ax.plot(some[x], some["times"].fillna(1), **look, markerfacecolor=face)
