@@ -64,6 +64,20 @@ def test_font_and_palette_reach_the_figure():
 
 
 @pytest.mark.parametrize(
+    ("letters", "lines"),
+    [
+        (44, ["32k parameters, implicit PRM 216k (F1 0.85)"]),
+        (43, ["32k parameters, implicit PRM 216k (F1 0.85)"]),
+        (42, ["32k parameters,", "implicit PRM 216k (F1 0.85)"]),
+        (22, ["32k parameters,", "implicit PRM 216k", "(F1 0.85)"]),
+        (12, ["32k", "parameters,", "implicit PRM", "216k", "(F1 0.85)"]),
+    ],
+)
+def test_a_long_title_is_broken_after_its_commas_and_never_in_brackets(letters, lines):
+    assert style.in_lines("32k parameters, implicit PRM 216k (F1 0.85)", letters).split("\n") == lines
+
+
+@pytest.mark.parametrize(
     ("look", "message"),
     [
         ({"palette": "nonsense"}, "palette: no such palette; choose okabe-ito or one of seaborn's"),

@@ -29,6 +29,7 @@ _NARROWEST = 1.4  # inches of a panel in a figure of a chosen width
 _CLOSE = 0.01  # inches by which a figure's width may miss its column's
 UNDEFINED = "no interval: too few problems"
 CELL = "cell"  # the label of a text in a table's cell, which may touch no other
+NO_BREAK = "\N{NO-BREAK SPACE}"
 RULES = "over rules: lowest to highest"
 _look = Look()
 
@@ -173,7 +174,7 @@ def panels(
     letters = int((width_of(figure) / columns - GAP) * 72 / (0.56 * _look.font_size))  # of a title in a line
     for place, (ax, (name, part)) in enumerate(zip(axes.flat, parts)):
         draw(part, ax)
-        ax.set_title(textwrap.fill(in_words(name), letters))
+        ax.set_title(in_lines(in_words(name), letters))
         if place + columns >= len(parts):
             ax.set_xlabel(labels[0])
             ax.tick_params(labelbottom=True)
@@ -186,6 +187,14 @@ def panels(
     if legend is not None:
         legend_below(figure, axes, legend)
     return figure
+
+
+def in_lines(title: str, letters: int) -> str:
+    """A title in lines of so many letters at most; one that is too long begins a line after each comma, and brackets stay whole."""
+    if len(title) <= letters:
+        return title
+    whole = re.sub(r"\(.*?\)", lambda bracket: bracket[0].replace(" ", NO_BREAK), title)  # no place for textwrap to break a line
+    return "\n".join(textwrap.fill(part, letters) for part in re.split("(?<=,) ", whole)).replace(NO_BREAK, " ")
 
 
 def legend_below(figure: Figure, axes: Axes | np.ndarray, columns: int = 0) -> None:
