@@ -19,6 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from tts.analysis import stats
+from tts.claims.released import of_programs
 from tts.common.names import shown
 from tts.tasks import code, sandbox
 from tts.tasks.code import CODE
@@ -75,28 +76,12 @@ def counted(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found).assign(source="jamesmurdza/humaneval-results")
 
 
-def accuracies(table: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Per task and model, with the columns passed (Pass@n) and best (of n by public tests, ties at random)."""
-    rows = []
-    for row in table.itertuples():
-        right = np.repeat([1, 0, 1, 0], [row.public_right, row.public - row.public_right, *(rest := _rest(row))])
-        public = np.repeat([1.0, 0.0], [row.public, sum(rest)])
-        best = stats.best_of_n_accuracy(right, public, np.zeros(row.programs, int), n)
-        rows.append((row.model, row.task, stats.pass_at_k(right, n), best))
-    return pd.DataFrame(rows, columns=["model", "task", "passed", "best"])
-
-
-def _rest(row) -> tuple[int, int]:
-    """Right and wrong programs that fail a public test."""
-    return row.right - row.public_right, row.programs - row.public - row.right + row.public_right
-
-
 def told(table: pd.DataFrame) -> list[str]:
     """The table's numbers as lines."""
     same, total = table["as_recorded"].sum(), table["programs"].sum()
     lines = [f"verdicts as recorded: {same:,} of {total:,}"]
     weak, strong = table.groupby("model")["right"].sum().sort_values().index
-    by_n = {n: accuracies(table, n).pivot(index="task", columns="model") for n in SAMPLES}
+    by_n = {n: of_programs(table, n).pivot(index="task", columns="model") for n in SAMPLES}
     for model in (weak, strong):
         for name in ("passed", "best"):
             what = {"passed": "Pass@n", "best": "best-of-n by public tests"}[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from typed_evidence import GOOD, LARGE, MIDDLE, SMALL, WEAK, Typed, scope
 
 from tts.analysis import costs
-from tts.claims import checks, domains
+from tts.claims import checks, domains, released
 from tts.claims.finding import Finding
 from tts.generate import labelled
 from tts.generate.labelled import Labelled
@@ -131,11 +132,23 @@ class OneMore(Typed):
         self.grid = self.grid.model_copy(update={"policies": ["policy-216k"]})
 
 
-def test_a_released_pair_has_its_ratio_and_no_costs():
-    row = domains.real().iloc[0]
-    assert (
-        row["times"] == pytest.approx(175 / 6) and row["count"] == 1319 and row["decided"] == 1 and np.isnan(row["AUC"]) and row["low"] > 0
-    )
+def test_released_pairs_have_a_ratio_where_sizes_are_known_and_no_costs():
+    maths, programs = domains.real().to_dict("records")
+    assert maths["times"] == pytest.approx(175 / 6) and (maths["count"], maths["decided"]) == (1319, 1) and maths["low"] > 0
+    assert np.isnan([maths["AUC"], programs["AUC"], programs["times"], programs["times fewer total FLOPs"]]).all()
+    assert (programs["count"], programs["decided"]) == (164, 0) and programs["high"] < 0
+    assert programs["TTS"] - programs["CoT"] == pytest.approx(programs["difference"])
+
+
+def test_best_of_n_of_counted_programs_is_that_of_every_choice():
+    """Four programs, two of which pass the public tests and one of these the hidden ones, as does one more: all pairs by hand."""
+    row = {"model": "m", "task": "t", "programs": 4, "right": 2, "public": 2, "public_right": 1}
+    found = released.of_programs(pd.DataFrame([row]), 2).iloc[0]
+    right, public = [1, 0, 1, 0], [1, 1, 0, 0]
+    pairs = list(itertools.combinations(range(4), 2))
+    best = [np.mean([right[i] for i in pair if public[i] == max(public[j] for j in pair)]) for pair in pairs]
+    assert found["best"] == pytest.approx(np.mean(best))
+    assert found["passed"] == pytest.approx(np.mean([max(right[i] for i in pair) for pair in pairs]))
 
 
 def test_claims_stand_side_by_side_where_two_domains_test_them():

@@ -27,6 +27,7 @@ _COLUMNS = {
     "methods": ["method", "n", "seed", "prm_max", "prm_vote", "majority", "problem_set", "problems"],
     "gsm8k": ["6B", "6B with verifier", "175B", "175B with verifier", "problems"],
     "coder": ["problem_set", "tests", "1.5B", "7B", "problems"],
+    "programs": ["model", "task", "programs", "right", "public", "public_right"],
 }
 
 
@@ -58,6 +59,18 @@ def gsm8k(first: str, second: str) -> Finding:
     won = f"by {(a > b).sum()} against {(a < b).sum()} of {len(rows)} problems of GSM8K"
     detail = f"{first} {a.mean():.1%} less {second} {b.mean():.1%}, {won}; {large / small:.0f} times the size"
     return Finding.of(replace(stats.of_difference(a - b), method=PAIRED), "points", detail)
+
+
+def of_programs(rows: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Per task and model of the table ``programs``: the columns passed (Pass@n), and best (of n by public tests, ties at random)."""
+    found = []
+    for row in rows.itertuples():
+        rest = row.right - row.public_right, row.programs - row.public - row.right + row.public_right  # that fail a public test
+        right = np.repeat([1, 0, 1, 0], [row.public_right, row.public - row.public_right, *rest])
+        public = np.repeat([1.0, 0.0], [row.public, sum(rest)])
+        best = stats.best_of_n_accuracy(right, public, np.zeros(row.programs, int), n)
+        found.append((row.model, row.task, stats.pass_at_k(right, n), best))
+    return pd.DataFrame(found, columns=["model", "task", "passed", "best"])
 
 
 def relative_gain(first: str, second: str) -> Finding:
