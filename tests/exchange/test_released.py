@@ -127,7 +127,7 @@ def test_what_is_chosen_is_listed_before_anything_is_fetched(by_name, tmp_path):
     [
         ({"budgets": (8, 16)}, "no configuration has --n 16; there are 4, 8"),
         ({"seeds": (7,)}, "no configuration has --seeds 7; there are 0, 1"),
-        ({"methods": ("mcts",)}, "no configuration has --methods mcts; there are beam_search, best_of_n, dvts"),
+        ({"methods": ("genetic",)}, "no configuration has --methods genetic; there are beam_search, best_of_n, dvts"),
         ({"methods": ("best_of_n",), "budgets": (4,)}, "no configuration has all of what was chosen"),
     ],
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 
+from hypothesis import strategies as st
+
 from tts.search.base import Candidate
-from tts.search.driver import Ticket
+from tts.search.driver import Driver, Ticket
 
 # A step is (text, status, tokens); a script says what the i-th child of given steps is.
 Script = Callable[[tuple[str, ...], int], tuple[str, str, int]]
@@ -68,3 +71,40 @@ class ScriptedPRM:
 
 def root(problem_id: str = "p") -> Candidate:
     return Candidate(problem_id, "a problem")
+
+
+def run(script, score, search, record=True):
+    policy, prm = ScriptedPolicy(script), ScriptedPRM(score)
+    return Driver(policy, prm, record=record).run([(start := root(), search(start))])[0], policy, prm
+
+
+def named(steps, index):
+    """Child i of any prefix is called i; two steps deep, then finished. Ten tokens a step."""
+    return str(index), "finished" if len(steps) == 1 else "open", 10
+
+
+def by_digits(steps):
+    """The larger the last digit, the better."""
+    return int(steps[-1]) / 10
+
+
+def texts(outcome):
+    return ["".join(c.steps) for c in outcome.trajectories]
+
+
+scripts = st.integers(0, 2**32 - 1)
+
+
+def random_script(seed):
+    """A deterministic, arbitrary tree: text, end and cost of a step follow from a hash of its prefix and index."""
+
+    def script(steps, index):
+        rng = random.Random(f"{seed}/{steps}/{index}")
+        status = rng.choices(["open", "finished", "truncated"], [5, 3, 1])[0]
+        return str(rng.randrange(4)), status, rng.randrange(1, 9)
+
+    return script
+
+
+def random_score(seed):
+    return lambda steps: random.Random(f"{seed}/{steps}").choice([0.0, 0.25, 0.5, 0.75, 1.0])

@@ -5,29 +5,22 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import ScriptedPolicy, ScriptedPRM, ScriptPerProblem, root
+from scripted import (
+    ScriptedPolicy,
+    ScriptedPRM,
+    ScriptPerProblem,
+    by_digits,
+    named,
+    random_score,
+    random_script,
+    root,
+    run,
+    scripts,
+    texts,
+)
 
 from tts.search import beam_search, best_of_n, dvts, sample_pool
 from tts.search.driver import Driver
-
-
-def run(script, score, search, record=True):
-    policy, prm = ScriptedPolicy(script), ScriptedPRM(score)
-    return Driver(policy, prm, record=record).run([(start := root(), search(start))])[0], policy, prm
-
-
-def named(steps, index):
-    """Child i of any prefix is called i; two steps deep, then finished. Ten tokens a step."""
-    return str(index), "finished" if len(steps) == 1 else "open", 10
-
-
-def by_digits(steps):
-    """The larger the last digit, the better."""
-    return int(steps[-1]) / 10
-
-
-def texts(outcome):
-    return ["".join(c.steps) for c in outcome.trajectories]
 
 
 def test_best_of_n_returns_all_n_scored_once():
@@ -136,27 +129,6 @@ def test_dvts_depth_limit_costs_what_beam_search_costs():
     endless = lambda s, i: (str(i), "open", 1)  # noqa: E731
     outcome, policy, _ = run(endless, by_digits, lambda r: dvts(r, 4, 2, max_steps=3))
     assert outcome.trajectories == [] and policy.generated == 4 + 4 + 4
-
-
-scripts = st.integers(0, 2**32 - 1)
-
-
-def random_script(seed):
-    """A deterministic, arbitrary tree: text, end and cost of a step follow from a hash of its prefix and index."""
-    import random
-
-    def script(steps, index):
-        rng = random.Random(f"{seed}/{steps}/{index}")
-        status = rng.choices(["open", "finished", "truncated"], [5, 3, 1])[0]
-        return str(rng.randrange(4)), status, rng.randrange(1, 9)
-
-    return script
-
-
-def random_score(seed):
-    import random
-
-    return lambda steps: random.Random(f"{seed}/{steps}").choice([0.0, 0.25, 0.5, 0.75, 1.0])
 
 
 @settings(max_examples=60, deadline=None)

@@ -194,7 +194,7 @@ def cases(strategy: Path, problems: Path) -> list[Case]:
             "of no sampling": first(lambda s: s.pop("sampling")),
             "without a temperature": first(lambda s: s["sampling"].pop("temperature")),
             "of a negative N": first(lambda s: s["entries"][0].update(n=-4)),
-            "of an unknown method": first(lambda s: s["entries"][0].update(method="mcts")),
+            "of an unknown method": first(lambda s: s["entries"][0].update(method="genetic")),
             "of an unknown vote": first(lambda s: s["entries"][0].update(vote="x")),
             "with a number that is none": first(lambda s: s["entries"][0].update(accuracy=float("nan"))),
             "without entries": first(lambda s: s.update(entries=[])),

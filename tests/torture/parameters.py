@@ -101,7 +101,7 @@ BY_PAPERMILL = [
     ("00_quickstart", "n", "abc", "n must be a whole number"),
     ("01_tts_methods", "budgets", "[6]", "budgets must be a list"),
     ("03_policy_scaling", "peek", "0", "peek must be at least 1"),
-    ("07_flops_comparison", "method", "mcts", "'mcts'"),
+    ("07_flops_comparison", "method", "genetic", "'genetic'"),
     ("09_findings", "weak_prm", "prm-9b", "no model 'prm-9b'"),
     ("10_train_pocket", "scratch", "", "scratch must not be empty"),
 ]

@@ -32,7 +32,7 @@ BY_RULE = {str(rule): rule for rule in RULES}
 NAMES = ["problems", "policy", "prm", "method", "problem_id"]
 SETTINGS = {"split", "beam_width", "aggregate", "vote", "temperature", "top_p", "max_tokens", "max_steps"}
 # Not in older files, which have what is left out here: the defaults.
-LATER = {"max_step_tokens", "extract", "system", "subsets", "stop_at_answer"}
+LATER = {"max_step_tokens", "extract", "system", "subsets", "stop_at_answer", "constants"}
 
 
 class CommittedError(ValueError):

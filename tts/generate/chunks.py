@@ -162,7 +162,7 @@ def room(engines: Engines, policy: EnginePolicy, longest: int, scored: bool) -> 
 def search_of(spec: RunSpec, root: Candidate) -> Search:
     """The search that a spec describes, from a problem's root."""
     if is_search(spec.method):
-        return method_of(spec.method).build(root, spec.n, Settings(spec.width, spec.max_steps))
+        return method_of(spec.method).build(root, spec.n, Settings(spec.width, spec.max_steps, spec.seed, spec.constants or {}))
     return sample_pool(root, spec.n)
 
 

@@ -56,6 +56,7 @@ class Grid(BaseModel):
     max_step_tokens: int | None = Field(None, ge=1, le=1 << 20)  # of a search; by default STEP_TOKENS, or max_tokens where that is less
     max_steps: int = Field(40, ge=1, le=1 << 20)
     seed: int = 0
+    constants: dict[str, float] = {}  # of single methods, by name: {"balance": 0.1}; tts.search says which each has
     stop_at_answer: bool = False  # whether a search's step that holds an answer ends its solution, as in the study's own code
     chunk: int = Field(40, ge=1)  # problems per unit of work
     batch: int = Field(128, ge=1, le=MOST)  # sequences decoded at once
@@ -82,6 +83,12 @@ class Grid(BaseModel):
         known = {"aggregate": AGGREGATES, "vote": VOTES}.get(kind) or registry.compared()
         if unknown := [name for name in ([value] if isinstance(value, str) else value) if name not in known]:
             raise ValueError(f"unknown {kind.removesuffix('s')} {unknown[0]!r}; choose from {listed(known, unknown[0])}")
+        return value
+
+    @field_validator("constants")
+    @classmethod
+    def _in_range(cls, value: dict[str, float]) -> dict[str, float]:
+        registry.check_constants(value)
         return value
 
     @field_validator("problems")
@@ -161,7 +168,8 @@ class Grid(BaseModel):
     @property
     def settings(self) -> registry.Settings:
         """What searches are told beside their budget."""
-        return registry.Settings(self.beam_width, self.max_steps)
+        constants = {name: value for method in registry.METHODS.values() for name, value in method.values(self.constants).items()}
+        return registry.Settings(self.beam_width, self.max_steps, self.seed, constants)
 
     def sampling(self, temperature: float | None = None) -> Sampling:
         chosen = self.temperature if temperature is None else temperature
@@ -194,7 +202,11 @@ class Grid(BaseModel):
             sampling,
             RunEngine(policies.engine_of(policy)[0], self.batch, self.chunk),
             TaskKey(self.task.name, self.task.version, _prompt(policy, self.task), self.system),
-            **(asdict(self.settings) if search else {}),
+            **(
+                {"width": self.beam_width, "max_steps": self.max_steps, "constants": search.values(self.constants) or None}
+                if search
+                else {}
+            ),
             version=search.version if search and search.version > 1 else None,
         )
 

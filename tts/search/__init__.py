@@ -3,10 +3,13 @@
 from tts.search.beam_search import BEAM_SEARCH, beam_search
 from tts.search.best_of_n import BEST_OF_N, COT, MAJORITY, PASS, best_of_n, sample_pool
 from tts.search.dvts import DVTS, dvts
+from tts.search.mcts import MCTS, mcts
+from tts.search.particle_filter import PARTICLE_FILTER, particle_filter
+from tts.search.rebase import REBASE, rebase
 from tts.search.registry import method_of, register
 
 # A new method is one file beside these and one name here.
-for _method in (COT, PASS, MAJORITY, BEST_OF_N, BEAM_SEARCH, DVTS):
+for _method in (COT, PASS, MAJORITY, BEST_OF_N, BEAM_SEARCH, DVTS, REBASE, PARTICLE_FILTER, MCTS):
     register(_method)
 
-__all__ = ["beam_search", "best_of_n", "dvts", "method_of", "register", "sample_pool"]
+__all__ = ["beam_search", "best_of_n", "dvts", "mcts", "method_of", "particle_filter", "rebase", "register", "sample_pool"]

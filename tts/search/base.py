@@ -49,14 +49,19 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Sample:
-    """Sample ``count`` continuations of each parent: one step, or with ``whole`` the rest of the solution.
+    """Sample ``count`` continuations of each parent, or as many as its place in ``count`` says: one step, or with ``whole`` the rest of it.
 
     The answer is one list of children per parent, in the order of their indices.
     """
 
     parents: Sequence[Candidate]
-    count: int
+    count: int | Sequence[int]
     whole: bool = False
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Of each parent."""
+        return [self.count] * len(self.parents) if isinstance(self.count, int) else self.count
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,14 @@ Request = Sample | Score
 Search = Generator[Request, Any, list[Candidate]]
 
 
+def alive(siblings: Sequence[Candidate]) -> list[Candidate]:
+    """Siblings without those that were cut off, and empty ones."""
+    return [child for child in siblings if child.status != "truncated" and child.steps]
+
+
 def survivors(siblings: Sequence[Candidate]) -> list[Candidate]:
     """Siblings that compete: cut-off and empty ones left out, equal ones merged into the one of lowest index."""
     seen: dict[tuple, Candidate] = {}
-    for child in siblings:
-        if child.status != "truncated" and child.steps:
-            seen.setdefault((child.steps, child.status), child)
+    for child in alive(siblings):
+        seen.setdefault((child.steps, child.status), child)
     return list(seen.values())

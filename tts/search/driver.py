@@ -122,7 +122,7 @@ class Driver:
             self._submit(running, request)
 
     def _submit(self, running: Running, request: Sample) -> None:
-        asked = len(request.parents) * request.count
+        asked = sum(request.counts)
         held = max(asked, running.asked)  # the PRM holds those of the request before until these are scored
         self._held += held - running.held
         running.held, running.asked = held, asked
@@ -133,8 +133,8 @@ class Driver:
         running.answers = [[]] * len(request.parents)
         running.missing = len(request.parents)
         self._sampling += running.missing
-        for place, parent in enumerate(request.parents):
-            self.policy.submit((running, place), parent, request.count, request.whole)
+        for place, (parent, count) in enumerate(zip(request.parents, request.counts, strict=True)):
+            self.policy.submit((running, place), parent, count, request.whole)
 
     def _receive(self, ticket: Ticket, children: list[Candidate]) -> None:
         running, place = ticket

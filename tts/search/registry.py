@@ -1,8 +1,8 @@
 """The methods that there are. Parameter checks, grids, accuracies, tables, figures, claims, exchange and adviser ask here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from tts.common.names import listed
 from tts.search.base import Candidate, Search
@@ -15,12 +15,23 @@ class MethodError(ValueError):
     """A method that does not exist, or is registered twice."""
 
 
+class Constant(NamedTuple):
+    """A number that a method takes beside the settings that all share."""
+
+    name: str  # in the parameter ``constants``
+    default: float
+    least: float
+    most: float
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a method may be told beside its budget."""
 
     width: int = 4  # M, continuations of each kept step
     max_steps: int = 40  # depth limit of a search
+    seed: int = 0  # of what a search draws itself
+    constants: Mapping[str, float] = field(default_factory=dict)  # values of those of all methods, by name
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,7 @@ class Method:
     # How candidates become one answer: by the grid's "rule", by "majority" whatever the rule, or by the "oracle", which counts a problem
     # as solved where any candidate is right.
     select: Literal["rule", "majority", "oracle"] = "rule"
+    constants: tuple[Constant, ...] = ()
     check: Callable[[int, Settings], None] = lambda n, settings: None  # raises ValueError where a budget does not fit the settings
     study: bool = False  # whether it is among those that are compared by default
     version: int = 1  # raised whenever the search does something else than before: it is part of the key of its runs
@@ -50,6 +62,10 @@ class Method:
     def run(self) -> str:
         """Kind of run that holds its candidates: its own name, or one of those that methods share."""
         return {"own": self.name, "pool": SCORES if self.guided else POOL, "greedy": GREEDY}[self.source]
+
+    def values(self, given: Mapping[str, float]) -> dict[str, float]:
+        """Its constants with the values given for them, else their defaults."""
+        return {constant.name: given.get(constant.name, constant.default) for constant in self.constants}
 
     @property
     def compared(self) -> bool:
@@ -77,6 +93,16 @@ def method_of(name: str) -> Method:
 def compared(study: bool = False) -> list[str]:
     """Names of the methods that can be asked for; with ``study`` only those of the default comparison."""
     return [method.name for method in METHODS.values() if method.compared and (method.study or not study)]
+
+
+def check_constants(given: Mapping[str, float]) -> None:
+    """Raises ValueError for a constant that no method has, or that is out of its range."""
+    known = {constant.name: constant for method in METHODS.values() for constant in method.constants}
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f"unknown constant {name!r}; choose from {listed(known, name)}")
+        if not (constant := known[name]).least <= value <= constant.most:
+            raise ValueError(f"{name} must lie in {constant.least:g} to {constant.most:g}; given {value:g}")
 
 
 def is_search(run: str) -> bool:

@@ -51,6 +51,7 @@ class RunSpec:
     task: TaskKey | None = None  # None of imported runs, whose prompts are not known
     width: int | None = None  # setting of a search, as is max_steps
     max_steps: int | None = None
+    constants: dict[str, float] | None = None  # of the search, where it has any
     version: int | None = None  # of the search, where it is not the first
 
     @classmethod
