@@ -14,6 +14,8 @@ COUNTS = {
     ("pocket-puzzles", "confirmation"): 300,
     ("pocket-puzzles-hard", "confirmation"): 100,
     ("pocket-code", "confirmation"): 300,
+    ("pocket-chemistry", "confirmation"): 300,
+    ("pocket-chemistry-hard", "confirmation"): 100,
 }
 
 

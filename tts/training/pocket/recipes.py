@@ -38,7 +38,7 @@ _SIZES = {
     "policy-668k": PolicyRecipe(width=96, layers=6, heads=3, inner=256),
 }
 FAMILY = tuple(_SIZES)  # the policies that differ in size only, smallest first
-FURTHER = ("puzzles", "code")  # domains beside arithmetic whose models come with the suite
+FURTHER = ("puzzles", "code", "chemistry")  # domains beside arithmetic whose models come with the suite
 _LETTERS = {"6k": "7k", "10k": "11k", "32k": "34k", "94k": "97k", "216k": "220k", "668k": "674k"}  # of which sizes letters make which
 
 
@@ -115,13 +115,19 @@ PRMS: dict[str, PRMRecipe] = {
     "prm-qwen-139k-own": ComparingPRMRecipe("qwen-prm", "policy-32k", 2, None, 10_000_000, FAMILY[:4]),
     "prm-shepherd-188k-own": ComparingPRMRecipe("math-shepherd", "policy-51k", 2, None, 10_000_000, FAMILY[1:6]),
 }
+# Of each domain's small PRM and its large one: tokens, and solutions of each policy that they learn from.
+_LEARNT = {
+    "puzzles": ((30_000_000, 200_000), (16_000_000, 60_000)),
+    "code": ((16_000_000, 60_000), (16_000_000, 60_000)),
+    "chemistry": ((16_000_000, 60_000), (40_000_000, 160_000)),
+}
 for _domain in FURTHER:  # two PRMs that learn from policies' samples, and one from corruptions alone, for contrast
     _sizes = ("11k", "34k", "97k", "46k", "128k") if DOMAINS[_domain].letters else ("10k", "32k", "94k", "42k", "125k")
-    _tokens, _solutions = (16_000_000, 60_000) if DOMAINS[_domain].letters else (30_000_000, 200_000)
+    (_tokens, _solutions), (_more_tokens, _more_solutions) = _LEARNT[_domain]
     _10k, _32k, _94k = (f"policy-{_domain}-{size}" for size in _sizes[:3])
     _small, _large = (f"prm-{_domain}-{size}" for size in _sizes[3:])
     PRMS |= {
         _small: PRMRecipe("qwen-prm", _32k, 1, None, _tokens, (_10k, _32k), own=0.5, solutions=_solutions),
         f"{_small}-synthetic": PRMRecipe("qwen-prm", _32k, 1, None, 10_000_000, (), own=0.0),
-        _large: PRMRecipe("math-shepherd", _94k, 1, None, 16_000_000, (_10k, _32k, _94k), own=0.5, solutions=60_000),
+        _large: PRMRecipe("math-shepherd", _94k, 1, None, _more_tokens, (_10k, _32k, _94k), own=0.5, solutions=_more_solutions),
     }
