@@ -35,7 +35,7 @@ from tts.generate.runner import fill
 from tts.models.loading import load_causal_lm
 from tts.models.locate import locate
 from tts.reward_models.base import StepScorer
-from tts.search import best_of_n
+from tts.search import best_of_n, registry
 from tts.search.driver import Driver, Outcome
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.store.store import Run, Store
@@ -47,7 +47,7 @@ ROUNDS = int(os.environ.get("ROUNDS", ROUNDS))
 N, SIZES, COUNTS = 64, [4, 16, 64] if QUICK else [4, 16, 64, 256], [4, 8, 16] if QUICK else [8, 16, 32, 64]
 PAIRS = [("policy-51k", "prm-qwen-54k"), ("policy-668k", "prm-qwen-54k")]
 PRMS = ["prm-qwen-54k", "prm-shepherd-verbose", "implicit:policy-51k"]
-METHODS = {"best_of_n": "best-of-N", "beam_search": "beam search", "dvts": "DVTS"}
+METHODS = {method.name: method.label for method in registry.METHODS.values() if method.guided and method.compared}
 GRID = Grid(problems={"pocket-main": 1}, policies=["policy-51k"], prms=PRMS, samples=max(SIZES), budgets=SIZES)
 
 
@@ -178,7 +178,7 @@ def search_against_best_of_n(report: Report, engines: Engines, policy: str, prm:
             rates = alternate({m: lambda m=m: speed(engines, policy, prm, m) for m in METHODS})
         finally:
             torch.set_num_threads(threads)
-        for method in ("beam_search", "dvts"):
+        for method in (name for name in METHODS if registry.is_search(name)):
             label = f"{METHODS[method]} over best-of-N, wall time per generated token, threads: {count}; {policy}, {prm}"
             report.ratio(label, rates["best_of_n"], rates[method], "1.20 or less" if count == 1 else "")
             share = computed[method] / computed["best_of_n"]

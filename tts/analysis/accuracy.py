@@ -76,6 +76,8 @@ class Results(Evidence):
         parts = self.grid.parts(method, policy, prm, n)
         if parts is None:
             return np.array([vote_of(g, rule) for g in runs])
+        if asked.stop:
+            return np.array([self._stopped(g, method, n)[0] for g in runs])
         total, each = parts
         return np.array([vote_of(by_part(g, total, each), rule, n // each, first) for g in runs])
 
@@ -92,7 +94,25 @@ class Results(Evidence):
 
     def policy_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         runs = self._runs(problem_set, policy, prm, method, n)
-        return np.array([g.tokens["policy_tokens"] for g in runs], float) * self._share(policy, prm, method, n)
+        tokens = np.array([g.tokens["policy_tokens"] for g in runs], float)
+        if method_of(method).stop:
+            return tokens * [self._stopped(g, method, n)[1] / len(g.group) for g in runs]
+        return tokens * self._share(policy, prm, method, n)
+
+    def _stopped(self, graded: Graded, method: str, n: int) -> tuple[float, float]:
+        """Accuracy of a majority over the samples that a method draws before it stops, of ``n`` at most, and how many these are.
+
+        Both are means over the sequences of ``n`` that begin at each sample of the pool, the first following the last; with ``subsets``
+        first of the one that begins at the first sample.
+        """
+        total, stop, ends = len(graded.group), method_of(method).stop, []
+        for start in range(1 if self.grid.subsets == "first" else total):
+            order = np.arange(start, start + n) % total
+            order = order[: stop(graded.group[order].tolist(), self.grid.settings)]
+            ones = np.ones(len(order))
+            ends.append((stats.vote_accuracy(graded.correct[order], ones, graded.group[order], len(order)), len(order)))
+        right, drawn = np.mean(ends, axis=0)
+        return float(right), float(drawn)
 
     def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
         runs = self._runs(problem_set, policy, None, "majority", 1)

@@ -18,6 +18,7 @@ from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.policies import address_in, model_of
 from tts.reward_models import is_model
+from tts.search.registry import method_of
 from tts.store.imported import is_imported, original
 
 SIZES = DATA / "published" / "sizes.csv"
@@ -128,7 +129,8 @@ def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, met
         return Cost(trained, decode=flops.inference(shape.parameters, generated), deployed=shape.parameters)
     prompts = evidence.prompt_tokens(problem_set, policy).tolist()
     read = evidence.prm_tokens(problem_set, policy, prm, method, n).sum()
-    solution = generated / (n * len(prompts))
+    whole = "majority" if method_of(method).stop else method  # of a pool whose samples are not all drawn
+    solution = evidence.policy_tokens(problem_set, policy, prm, whole, n).sum() / (n * len(prompts))
     if not (prm and read):  # a method without a PRM reads nothing
         return replace(flops.answering(shape, prompts, generated, solution), policy_training=trained)
     answering = replace(flops.answering(shape, prompts, generated, solution, shape_of(prm), read), policy_training=trained)

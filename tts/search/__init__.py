@@ -1,5 +1,6 @@
 """Search methods, one file each, and the driver that runs many searches at once."""
 
+from tts.search.adaptive import ADAPTIVE, EARLY_STOPPING
 from tts.search.beam_search import BEAM_SEARCH, beam_search
 from tts.search.best_of_n import BEST_OF_N, COT, MAJORITY, PASS, best_of_n, sample_pool
 from tts.search.dvts import DVTS, dvts
@@ -9,7 +10,7 @@ from tts.search.rebase import REBASE, rebase
 from tts.search.registry import method_of, register
 
 # A new method is one file beside these and one name here.
-for _method in (COT, PASS, MAJORITY, BEST_OF_N, BEAM_SEARCH, DVTS, REBASE, PARTICLE_FILTER, MCTS):
+for _method in (COT, PASS, MAJORITY, BEST_OF_N, BEAM_SEARCH, DVTS, REBASE, PARTICLE_FILTER, MCTS, ADAPTIVE, EARLY_STOPPING):
     register(_method)
 
 __all__ = ["beam_search", "best_of_n", "dvts", "mcts", "method_of", "particle_filter", "rebase", "register", "sample_pool"]

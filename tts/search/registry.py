@@ -1,6 +1,6 @@
 """The methods that there are. Parameter checks, grids, accuracies, tables, figures, claims, exchange and adviser ask here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -53,6 +53,8 @@ class Method:
     # How candidates become one answer: by the grid's "rule", by "majority" whatever the rule, or by the "oracle", which counts a problem
     # as solved where any candidate is right.
     select: Literal["rule", "majority", "oracle"] = "rule"
+    # How many samples of a pool it draws, by their answers in order (numbers that tell answers apart, below 0 for none); by default all.
+    stop: Callable[[Sequence[int], Settings], int] | None = None
     constants: tuple[Constant, ...] = ()
     check: Callable[[int, Settings], None] = lambda n, settings: None  # raises ValueError where a budget does not fit the settings
     study: bool = False  # whether it is among those that are compared by default
