@@ -84,6 +84,15 @@ def furthest() -> list[list[str]]:
     return rows
 
 
+def reached() -> list[list[str]]:
+    """The same in short: a column per domain, a row for its good PRM and one for its rule."""
+    shown: dict[str, list[str]] = {}
+    for domain, _, small, large, times, difference, *_ in furthest()[1:]:
+        shown.setdefault(domain, []).append(f"{small.split(',')[0]} over {large.split(',')[0]}, {times} times: {difference}")
+    cells = [[told[number] if number < len(told) else "" for told in shown.values()] for number in range(2)]
+    return [["verifier", *shown], ["good PRM", *cells[0]], ["rule", *cells[1]]]
+
+
 MEASURED = {
     "policies": policies,
     "prms": prms,
@@ -91,7 +100,10 @@ MEASURED = {
     "puzzles-prms": partial(prms, "puzzles"),
     "code-policies": partial(policies, "code"),
     "code-prms": partial(prms, "code"),
+    "chemistry-policies": partial(policies, "chemistry"),
+    "chemistry-prms": partial(prms, "chemistry"),
     "laptop": laptop,
     "held-out": held_out,
     "furthest": furthest,
+    "reached": reached,
 }

@@ -24,9 +24,10 @@ def test_the_committed_ledger_has_every_claim_in_every_scope(scopes, ledger):
     assert [scopes["pocket"].count(name) for name in ("pocket-main", "pocket-hard")] == [300, 100] and scopes["laptop"].problems == 100
     assert [scopes["puzzles"].count(name) for name in ("pocket-puzzles", "pocket-puzzles-hard")] == [300, 100]
     assert scopes["code"].count("pocket-code") == 300
+    assert [scopes["chemistry"].count(name) for name in ("pocket-chemistry", "pocket-chemistry-hard")] == [300, 100]
     good = scopes["pocket"].holder("policy-51k", "best_of_n", scopes["pocket"].good_prm)
     assert good.grid.budgets == [4, 16, 64], "or efficiency searches no smaller budget"
-    assert len(ledger) == 6 * len(findings.read().claims) and set(ledger["verdict"]) <= set(wording.VERDICTS)
+    assert len(ledger) == 7 * len(findings.read().claims) and set(ledger["verdict"]) <= set(wording.VERDICTS)
     tested = ledger[ledger["verdict"] != "not tested"]
     assert (tested["low"] <= tested["estimate"]).all() and (tested["estimate"] <= tested["high"]).all()
     assert ((tested["verdict"] == "undecided") == (tested["p"] >= 0.05)).all()

@@ -16,6 +16,7 @@ from torture.invoke import command_line, in_process
 
 import tts
 from tts.generate.grid import ParameterError
+from tts.strategy.compute_optimal import FOLDS
 from tts.study import parameters, presets
 from tts.study.experiment import experiment_of
 from tts.study.parameters import NotebookError
@@ -247,15 +248,21 @@ def test_the_template_of_a_notebook_runs(tmp_path):
 def test_a_further_grid_is_of_its_own_problems_and_verifier():
     programs = planned("12_when_small_beats_large").experiment().further["programs"].grid
     assert (programs.problems, programs.prms, programs.methods) == ({"pocket-code": 6}, ["tests:public"], ["majority", "best_of_n"])
-    assert planned("12_when_small_beats_large", programs={}).experiment().further == {}
-    puzzles = planned("12_when_small_beats_large", programs={"pocket-puzzles": 3}).experiment()
+    assert planned("12_when_small_beats_large", programs={}, equations={}).experiment().further == {}
+    puzzles = planned("12_when_small_beats_large", programs={"pocket-puzzles": 5}, equations={}).experiment()
     assert puzzles.further == {} and "programs: without tests:public, no rule of pocket-puzzles" in str(puzzles)
     own = planned("12_when_small_beats_large", split="confirmation").experiment()
     assert (own.grid.split, own.further["programs"].grid.split) == ("confirmation", "test")
     with pytest.raises(ParameterError, match="problem sets of one kind go together"):
-        planned("12_when_small_beats_large", programs={"pocket-main": 4, "pocket-code": 4}).experiment()
+        planned("12_when_small_beats_large", programs={"pocket-main": 5, "pocket-code": 5}).experiment()
     with pytest.raises(ValueError, match="programs: the number of problems must be at least 1; given 0"):
         planned("12_when_small_beats_large", programs={"pocket-code": 0}).experiment()
+
+
+def test_notebooks_that_choose_cross_fitted_ask_for_as_many_problems_as_folds():
+    choosing = {name for name in parameters.notebooks() if parameters.declaration(name).least > 1}
+    assert choosing == {"05_compute_optimal", "06_small_vs_large", "12_when_small_beats_large"}
+    assert {parameters.declaration(name).least for name in choosing} == {FOLDS}
 
 
 def test_findings_are_of_the_described_presets_only():

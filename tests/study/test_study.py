@@ -95,7 +95,7 @@ def test_running_again_generates_nothing(smoke):
         (["01_tts_methods", "-p", "budgets=[6]"], "the budget N must be a positive multiple of the beam width M; given N = 6, M = 4"),
         (["01_tts_methods", "-p", "budgets=[2]"], "the budget N must be a positive multiple of the beam width M; given N = 2, M = 4"),
         (["01_tts_methods", "-p", "budgets=[128]"], "budget N = 128 is not in 1..samples = 64"),
-        (["01_tts_methods", "-p", "methods=[mcts]"], "unknown method 'mcts'; choose from majority, best_of_n, beam_search, dvts"),
+        (["01_tts_methods", "-p", "methods=[genetic]"], "unknown method 'genetic'; choose from majority, best_of_n, beam_search, dvts"),
         (["01_tts_methods", "-p", "aggregate=mean"], "unknown aggregate 'mean'; choose from min, last, avg, product"),
         (["01_tts_methods", "-p", "vote=loudest"], "unknown vote 'loudest'; choose from majority, max, vote"),
         (["01_tts_methods", "-p", "problems={nowhere: 3}"], "unknown problem set 'nowhere'; choose from pocket-main"),
@@ -176,7 +176,7 @@ def test_each_own_model_prm_and_problem_set_has_a_folder_of_its_own(tmp_path):
     policy, prms, problems = ({"policies": [str(tmp_path / "a/mine")]}, {"prms": ["prm-shepherd-terse"]}, {str(tmp_path / "a/my.jsonl"): 1})
     given = [policy, {"policies": [str(tmp_path / "b/mine")]}, policy | prms, policy | {"problems": problems}, policy | {"seed": 1}]
     planned = [
-        presets.plan("smoke", ["01_tts_methods", "05_compute_optimal", "11_real_models"], overrides) for overrides in (*given, policy)
+        presets.plan("smoke", ["01_tts_methods", "07_flops_comparison", "11_real_models"], overrides) for overrides in (*given, policy)
     ]
     folders = [{job.parameters["figures"] for job in jobs} for jobs in planned]
     assert all(len(of_run) == 1 for of_run in folders), "one report, of the notebooks that take no model too"

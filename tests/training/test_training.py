@@ -7,14 +7,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torture.invoke import in_process
 
+from tts.models.loading import load_causal_lm
 from tts.study import train_cli
 from tts.study.terminal import guarded
 from tts.tasks.pocket_traces import solutions
 from tts.training.loop import Schedule, TrainingError, train
 from tts.training.pocket import cards
-from tts.training.pocket.build import corpus_batches, language_model_loss, new_policy, train_model
+from tts.training.pocket.build import corpus_batches, language_model_loss, new_policy, save, train_model
 from tts.training.pocket.corpora import pack, policy_sequences
 from tts.training.pocket.recipes import FURTHER, POLICIES, PRMS, ROWS_PER_BATCH, PolicyRecipe, family
 
@@ -100,6 +102,16 @@ def test_the_family_is_ordered_by_size_and_no_prm_is_better_informed_than_it_say
         assert sizes == sorted(sizes) and sizes[-1] >= (100 if domain == "arithmetic" else 60) * sizes[0]
     for recipe in PRMS.values():
         assert {recipe.start, *recipe.samples_from} <= set(family(recipe.domain))
+
+
+def test_a_model_stored_in_half_precision_runs_in_single_precision(tmp_path):
+    model = new_policy(TINY)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    save(model, tmp_path, half=True)
+    assert {value.dtype for value in load_file(tmp_path / "model.safetensors").values()} == {torch.float16}
+    loaded = load_causal_lm(str(tmp_path)).state_dict()
+    assert loaded.keys() == before.keys() and {value.dtype for value in loaded.values()} == {torch.float32}
+    assert all(torch.equal(loaded[name], value.half().float()) for name, value in before.items())
 
 
 def test_three_training_solutions_of_one_problem():

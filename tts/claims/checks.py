@@ -21,7 +21,7 @@ from tts.common.names import short
 from tts.generate import labelled
 from tts.models.files import folder_of, read_card, weights_hash
 from tts.models.locate import locate
-from tts.reward_models import weights_of
+from tts.reward_models import is_model, weights_of
 from tts.reward_models.rules import owners
 from tts.search.registry import method_of, prm_of
 from tts.store.imported import is_imported
@@ -286,7 +286,7 @@ def localisation_f1(prm: str, solutions: str = labelled.POCKET) -> float:
 
 def on_card(prm: str, solutions: str) -> dict[str, float]:
     """How well a PRM judges a labelled set, as its card says; empty where that is of another set, or of other weights."""
-    return _on_card(prm, weights_of(prm), solutions) if prm.rpartition(":")[0] in ("", "implicit") else {}
+    return _on_card(prm, weights_of(prm), solutions) if is_model(prm) and prm.rpartition(":")[0] in ("", "implicit") else {}
 
 
 @lru_cache(256)  # likewise
