@@ -64,7 +64,7 @@ def stored(tmp_path_factory):
     grid = Grid(
         problems={"pocket-main": 12},
         policies=["policy-20k"],
-        methods=["majority", "adaptive", "early_stopping"],
+        methods=["majority", "adaptive_consistency", "early_stopping"],
         samples=16,
         budgets=[1, 2, 4, 8, 16],
     )
@@ -73,7 +73,7 @@ def stored(tmp_path_factory):
     return grid, store
 
 
-@pytest.mark.parametrize(("method", "stop"), [("adaptive", adaptive_consistency), ("early_stopping", early_stopping)])
+@pytest.mark.parametrize(("method", "stop"), [("adaptive_consistency", adaptive_consistency), ("early_stopping", early_stopping)])
 def test_accuracy_and_cost_are_means_over_the_sequences_of_the_pool(stored, method, stop):
     grid, store = stored
     results = Results(grid, store)
@@ -102,8 +102,8 @@ def test_accuracy_and_cost_are_means_over_the_sequences_of_the_pool(stored, meth
 def test_samples_that_are_not_drawn_do_not_make_solutions_shorter(stored):
     """Attention is counted from a solution's mean length, which stopping does not change."""
     results = Results(*stored)
-    full, stopped = (costs.cost(results, "pocket-main", "policy-20k", None, m, 16, full=True) for m in ("majority", "adaptive"))
-    drawn = results.policy_tokens("pocket-main", "policy-20k", None, "adaptive", 16).sum()
+    full, stopped = (costs.cost(results, "pocket-main", "policy-20k", None, m, 16, full=True) for m in ("majority", "adaptive_consistency"))
+    drawn = results.policy_tokens("pocket-main", "policy-20k", None, "adaptive_consistency", 16).sum()
     share = drawn / results.policy_tokens("pocket-main", "policy-20k", None, "majority", 16).sum()
     assert stopped.decode == pytest.approx(share * full.decode) and stopped.attention < full.attention
     assert stopped.attention == pytest.approx(share * full.attention, rel=0.3), "but for the prompts' own, once"
@@ -112,6 +112,6 @@ def test_samples_that_are_not_drawn_do_not_make_solutions_shorter(stored):
 def test_a_constant_says_when_it_stops(stored):
     grid, store = stored
     strict = Results(grid.model_copy(update={"constants": {"confidence": 1.0, "window": 16}}), store)
-    for method in ("adaptive", "early_stopping"):
+    for method in ("adaptive_consistency", "early_stopping"):
         all_drawn = strict.policy_tokens("pocket-main", "policy-20k", None, method, 8)
         assert all_drawn == pytest.approx(strict.policy_tokens("pocket-main", "policy-20k", None, "majority", 8))

@@ -127,7 +127,10 @@ def strategies(rows: pd.DataFrame, title: str = "") -> Figure:
 
 @drawing
 def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
-    """Accuracy over policy tokens, one panel per policy and PRM. ``rows``: of :func:`tts.strategy.choices.at_equal_tokens`."""
+    """Accuracy over policy tokens, one panel per policy and PRM.
+
+    ``rows``: of :func:`tts.strategy.choices.at_equal_tokens`, or of :func:`tts.claims.equal_cost.by_cost`.
+    """
     styles: dict[str, dict[str, Any]] = {method.name: look_of(method) | {"band": 0} for method in METHODS.values()}
     styles["adaptive"] = {"label": "Adaptive", "color": "#000000", "marker": "*", "band": 0.08}
 

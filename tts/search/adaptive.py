@@ -54,9 +54,9 @@ def _pool(root: Candidate, n: int, settings: Settings) -> Search:
 _stopping = partial(Method, build=_pool, guided=False, source="pool", part=lambda settings: 1, select="majority")
 
 ADAPTIVE = _stopping(
-    "adaptive",
+    "adaptive_consistency",
     "Adaptive consistency",
-    "C7",
+    "#6a51a3",
     "<",
     stop=lambda answers, settings: adaptive_consistency(answers, settings.constants["confidence"]),
     constants=(CONFIDENCE,),
@@ -64,7 +64,7 @@ ADAPTIVE = _stopping(
 EARLY_STOPPING = _stopping(
     "early_stopping",
     "Early stopping",
-    "C8",
+    "#9e9ac8",
     ">",
     stop=lambda answers, settings: early_stopping(answers, settings.constants["window"]),
     constants=(WINDOW,),

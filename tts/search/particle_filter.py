@@ -46,7 +46,7 @@ def odds(score: float) -> float:
 PARTICLE_FILTER = Method(
     "particle_filter",
     "Particle filtering",
-    "C6",
+    "#8c510a",
     "X",
     lambda root, n, settings: particle_filter(root, n, settings.seed, settings.max_steps),
 )
