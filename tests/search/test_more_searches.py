@@ -121,9 +121,10 @@ def test_constants_are_part_of_a_runs_key_and_checked():
     assert len({spec.key for spec in others}) == 1 and others[0].constants is None, "stored runs of other methods keep their keys"
     for wrong, message in (
         ({"balence": 1}, "unknown constant 'balence'; choose from balance"),
-        ({"balance": 0}, "balance must lie in 0.01 to 100; given 0"),
-        ({"exploration": -1}, "exploration must lie in 0 to 100; given -1"),
+        ({"balance": 0}, "balance must lie in 0.01 to 100 .given: ..balance.: 0"),
+        ({"exploration": -1}, "exploration must lie in 0 to 100 .given"),
         ({"balance": float("nan")}, "balance must lie in"),
+        ({"window": 2.5}, "window must be a whole number"),
     ):
         with pytest.raises(ParameterError, match=message):
             grid_of(**GRID, methods=["rebase"], constants=wrong)

@@ -261,8 +261,14 @@ def test_a_further_grid_is_of_its_own_problems_and_verifier():
 
 def test_notebooks_that_choose_cross_fitted_ask_for_as_many_problems_as_folds():
     choosing = {name for name in parameters.notebooks() if parameters.declaration(name).least > 1}
-    assert choosing == {"05_compute_optimal", "06_small_vs_large", "12_when_small_beats_large"}
+    assert choosing == {"03_policy_scaling", "05_compute_optimal", "06_small_vs_large", "12_when_small_beats_large"}
     assert {parameters.declaration(name).least for name in choosing} == {FOLDS}
+
+
+def test_notebooks_that_read_a_pools_scores_ask_for_them_whatever_methods_are_compared():
+    for name in ("02_reward_models", "03_policy_scaling", "05_compute_optimal", "13_more_methods"):
+        grid = planned(name, methods=["majority", "rebase"]).experiment().grid
+        assert "scores" in [run for run, *_ in grid.runs()], name
 
 
 def test_findings_are_of_the_described_presets_only():

@@ -191,7 +191,7 @@ def test_a_report_is_titled_by_its_models_and_problems():
 
     assert title("01_tts_methods") == "Test-time scaling: 6k, 20k with qwen-28k on pocket-main"
     sizes = [f"policy-{size}k" for size in (6, 10, 20, 32, 51)]
-    assert title("03_policy_scaling", policies=sizes, problems={"pocket-hard": 3}).endswith(": 5 policies with qwen-28k on pocket-hard")
+    assert title("03_policy_scaling", policies=sizes, problems={"pocket-hard": 5}).endswith(": 5 policies with qwen-28k on pocket-hard")
     assert title("01_tts_methods", prms=["implicit:policy-6k"]) == "Test-time scaling: 6k, 20k with implicit 6k on pocket-main"
     assert names.short("implicit:path/to/mine") == "implicit mine" and names.short("http://h:8/v1#owner/m?context=9") == "m"
     assert execution.title_of([]) == "Test-time scaling"

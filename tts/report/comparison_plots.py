@@ -333,8 +333,8 @@ def reach(rows: pd.DataFrame) -> Figure:
         for row in of.dropna(subset=["AUC", "times"]).nlargest(1, "times").to_dict("records"):
             small, large = (short(row[size]).rpartition("-")[2] for size in ("small", "large"))
             told, at = f"{small} over {large}", (row["AUC"], row["times"])
-            near = any(abs(at[0] - x) < 0.2 and 0.7 < at[1] / y < 1.4 for x, y in named)  # whose name stands above it
-            axes[0].annotate(told, at, (0, -10 if near else 5), textcoords="offset points", ha="right", fontsize=points(6))
+            near = sum(abs(at[0] - x) < 0.2 and 0.7 < at[1] / y < 1.4 for x, y in named)  # whose names stand above and below it, in turn
+            axes[0].annotate(told, at, (0, (5, -10, 13, -18)[near % 4]), textcoords="offset points", ha="right", fontsize=points(6))
             named.append(at)
     for ax, label in zip(axes, ("AUC of right against wrong solutions", "gap: AUC over the base policy's accuracy")):
         ax.axhline(1, color="0.3", linewidth=0.8, zorder=1)

@@ -132,7 +132,7 @@ def caption(name: str, rows: pd.DataFrame, origin: dict[str, Any], table: Sequen
     parts = [
         *(f"{title[0].upper()}{title[1:]}" for title in titles),
         *(
-            f"{kind[len(names) > 1]}: {joined([style.in_words(name).removeprefix('PRM ') for name in names])}"
+            f"{kind[len(names) > 1]}: {joined([*dict.fromkeys(style.in_words(name).removeprefix('PRM ') for name in names)])}"
             for kind, names in models.items()
             if names
         ),
@@ -151,7 +151,7 @@ def _problems(rows: pd.DataFrame, counts: Mapping[str, int]) -> list[str]:
         if counts or "count" not in rows:
             return [f"{count} of {name}" for name, count in counts.items()]
         rows = rows.rename(columns={"policy": "problems"})
-    told = []
+    told, rows = [], rows if "scope" in rows else rows.rename(columns={"domain": "scope"})
     for row in rows[rows["problems"].fillna("") != ""].reindex(columns=["scope", "problems", "count"]).drop_duplicates().to_dict("records"):
         name = row["problems"]
         count = f"{row['count']:.0f} of " if pd.notna(row["count"]) else f"{counts[name]} of " if name in counts else ""

@@ -19,7 +19,7 @@ class Constant(NamedTuple):
     """A number that a method takes beside the settings that all share."""
 
     name: str  # in the parameter ``constants``
-    default: float
+    default: float  # an int where it must be whole
     least: float
     most: float
 
@@ -103,8 +103,10 @@ def check_constants(given: Mapping[str, float]) -> None:
     for name, value in given.items():
         if name not in known:
             raise ValueError(f"unknown constant {name!r}; choose from {listed(known, name)}")
-        if not (constant := known[name]).least <= value <= constant.most:
-            raise ValueError(f"{name} must lie in {constant.least:g} to {constant.most:g}; given {value:g}")
+        constant = known[name]
+        whole = isinstance(constant.default, int) and value % 1 != 0
+        if whole or not constant.least <= value <= constant.most:
+            raise ValueError(f"{name} must {'be a whole number' * whole or f'lie in {constant.least:g} to {constant.most:g}'}")
 
 
 def is_search(run: str) -> bool:

@@ -153,8 +153,12 @@ class Strategy(BaseModel, extra="forbid"):
         told = [f"accuracy {found.estimate:.1%} [{found.low:.0%}, {found.high:.0%}] on {len(right)} problems"]
         for rival in self.rivals(budget, unit):
             gap = stats.of_difference(right - np.array(rival.right))
-            verdict = {"supported": "decidedly better", "contradicted": "decidedly worse"}.get(stats.verdict(gap), "not decidedly better")
-            told.append(f"{verdict} than {rival} ({100 * gap.estimate:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] points)")
+            decided = {"supported": "decidedly better than", "contradicted": "decidedly worse than"}
+            verdict, points = (
+                decided.get(stats.verdict(gap), "not decidedly other than"),
+                (100 * v for v in (gap.estimate, gap.low, gap.high)),
+            )
+            told.append(f"{verdict} {rival} ({'{:+.1f} [{:+.1f}, {:+.1f}]'.format(*points)} points)")
         return "; ".join(told)
 
 
@@ -193,7 +197,8 @@ def learn(results: Results, problem_set: str, policy: str, prm: str, peek: int) 
         right[n] = fitted.values.tolist()
         method, rule = candidates[same.choice["all"]]
         amounts = spent(method, n, np.ones(len(bins), bool))
-        told = f"the best fixed method, {METHODS[method].label}{f', {rule}' if method_of(method).guided else ''}, N = {n}"
+        named = f"{METHODS[method].label}{f', {rule}' if method_of(method).guided else ''}, N = {n}"
+        told = f"one method for all problems, chosen on others of them; on all: {named}"
         cost = {"samples": n, "tokens": amounts["policy_tokens"], "flops": amounts["flops"]}
         fixed.append(Plain(name=told, right=same.values.tolist(), cost=cost))
         for name in (name for name in choices.BINS if name in fitted.choice):
