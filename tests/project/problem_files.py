@@ -16,6 +16,9 @@ COUNTS = {
     ("pocket-code", "confirmation"): 300,
     ("pocket-chemistry", "confirmation"): 300,
     ("pocket-chemistry-hard", "confirmation"): 100,
+    ("pocket-puzzles", "test"): 300,
+    ("pocket-code", "test"): 300,
+    ("pocket-chemistry", "test"): 300,
 }
 
 

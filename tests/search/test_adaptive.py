@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tts.analysis import costs
+from tts.analysis import costs, stats
 from tts.analysis.accuracy import Results
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
@@ -57,6 +57,19 @@ def test_never_more_than_there_are(drawn):
         used = stop(drawn)
         assert 1 <= used <= len(drawn)
         assert stop(drawn[:used]) == used, "what comes later has no part in it"
+
+
+@given(st.lists(st.tuples(st.integers(-1, 3), st.booleans()), min_size=1, max_size=12))
+def test_votes_from_each_sample_on_are_those_of_a_vote_over_them(pool):
+    groups, correct = (np.array(values) for values in zip(*pool))
+    found = stats.votes_from_each(correct, groups)
+    for start, number in np.ndindex(found.shape):
+        inside = [(start + place) % len(pool) for place in range(number + 1)]
+        if (groups[inside] >= 0).any():
+            expected = stats.vote_accuracy(correct[inside], np.ones(len(inside)), groups[inside], len(inside))
+            assert found[start, number] == pytest.approx(expected)
+        else:
+            assert found[start, number] == 0
 
 
 @pytest.fixture(scope="module")

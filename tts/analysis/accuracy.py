@@ -48,6 +48,7 @@ class Results(Evidence):
         self.grid, self.store = grid, store
         self._graded: dict[tuple, list[Graded]] = {}
         self._accuracies: dict[tuple, np.ndarray] = {}
+        self._stops: dict[tuple, list[tuple[np.ndarray, np.ndarray]]] = {}
         self._judges = Judges(programs=True)
 
     def graded(self, problem_set: str, spec: RunSpec) -> list[Graded]:
@@ -77,7 +78,7 @@ class Results(Evidence):
         if parts is None:
             return np.array([vote_of(g, rule) for g in runs])
         if asked.stop:
-            return np.array([self._stopped(g, method, n)[0] for g in runs])
+            return self._stopped(problem_set, policy, method, n)[:, 0]
         total, each = parts
         return np.array([vote_of(by_part(g, total, each), rule, n // each, first) for g in runs])
 
@@ -96,23 +97,25 @@ class Results(Evidence):
         runs = self._runs(problem_set, policy, prm, method, n)
         tokens = np.array([g.tokens["policy_tokens"] for g in runs], float)
         if method_of(method).stop:
-            return tokens * [self._stopped(g, method, n)[1] / len(g.group) for g in runs]
+            return tokens * self._stopped(problem_set, policy, method, n)[:, 1] / [len(g.group) for g in runs]
         return tokens * self._share(policy, prm, method, n)
 
-    def _stopped(self, graded: Graded, method: str, n: int) -> tuple[float, float]:
-        """Accuracy of a majority over the samples that a method draws before it stops, of ``n`` at most, and how many these are.
+    def _stopped(self, problem_set: str, policy: str, method: str, n: int) -> np.ndarray:
+        """Accuracy of a majority over the samples that a method draws before it stops, of ``n`` at most, and how many: ``(problems, 2)``.
 
         Both are means over the sequences of ``n`` that begin at each sample of the pool, the first following the last; with ``subsets``
-        first of the one that begins at the first sample.
+        first of the one that begins at the first sample. What comes later has no part in where a method stops.
         """
-        total, stop, ends = len(graded.group), method_of(method).stop, []
-        for start in range(1 if self.grid.subsets == "first" else total):
-            order = np.arange(start, start + n) % total
-            order = order[: stop(graded.group[order].tolist(), self.grid.settings)]
-            ones = np.ones(len(order))
-            ends.append((stats.vote_accuracy(graded.correct[order], ones, graded.group[order], len(order)), len(order)))
-        right, drawn = np.mean(ends, axis=0)
-        return float(right), float(drawn)
+        if (problem_set, policy, method) not in self._stops:
+            stop, found = method_of(method).stop, []
+            for graded in self._runs(problem_set, policy, None, method, n):
+                twice = [*graded.group.tolist(), *graded.group.tolist()]
+                starts = range(1 if self.grid.subsets == "first" else len(graded.group))
+                drawn = np.array([stop(twice[start : start + len(graded.group)], self.grid.settings) for start in starts], int)
+                found.append((drawn, stats.votes_from_each(graded.correct, graded.group)[: len(drawn)]))
+            self._stops[problem_set, policy, method] = found
+        ends = [(np.minimum(drawn, n), votes) for drawn, votes in self._stops[problem_set, policy, method]]
+        return np.array([(votes[np.arange(len(drawn)), drawn - 1].mean(), drawn.mean()) for drawn, votes in ends])
 
     def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
         runs = self._runs(problem_set, policy, None, "majority", 1)

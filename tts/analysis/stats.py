@@ -66,6 +66,19 @@ def vote_accuracy(correct: np.ndarray, weights: np.ndarray, groups: np.ndarray, 
     return float(np.where(np.isfinite(most[:, 0]), share, 0.0).mean())
 
 
+def votes_from_each(correct: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Accuracy of a majority over the samples from each one on, the first following the last, ``(samples, samples)``: by start and number.
+
+    Ties, and answers that are right in some samples only, count as in :func:`vote_accuracy`.
+    """
+    groups, correct = np.asarray(groups), np.asarray(correct, bool)
+    member = groups[:, None] == np.arange(groups.max(initial=-1) + 1)  # (samples, answers)
+    order = (np.arange(len(groups))[:, None] + np.arange(len(groups))) % len(groups)
+    votes, right = (of[order].cumsum(1) for of in (member, member & correct[:, None]))  # (starts, numbers, answers)
+    leading = (votes == votes.max(2, keepdims=True, initial=1)) & (votes > 0)
+    return (leading * right / np.maximum(votes, 1)).sum(2) / np.maximum(leading.sum(2), 1)
+
+
 @lru_cache(maxsize=64)
 def _subsets(total: int, n: int, draws: int, seed: int) -> np.ndarray:
     """``(draws, total)``, true for the ``n`` members of each random subset."""
