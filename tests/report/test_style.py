@@ -71,10 +71,17 @@ def test_font_and_palette_reach_the_figure():
         (42, ["32k parameters,", "implicit PRM 216k (F1 0.85)"]),
         (22, ["32k parameters,", "implicit PRM 216k", "(F1 0.85)"]),
         (12, ["32k", "parameters,", "implicit PRM", "216k", "(F1 0.85)"]),
+        (30, ["32k parameters,", "implicit PRM 216k (F1 0.85)"]),
     ],
 )
 def test_a_long_title_is_broken_after_its_commas_and_never_in_brackets(letters, lines):
     assert style.in_lines("32k parameters, implicit PRM 216k (F1 0.85)", letters).split("\n") == lines
+
+
+def test_a_sentence_takes_no_line_more_for_its_commas_and_keeps_its_hyphens():
+    sentence = "Small policies, all problems: DVTS beats best-of-N"
+    assert style.in_lines(sentence, 30).split("\n") == ["Small policies, all problems:", "DVTS beats best-of-N"]
+    assert style.in_lines(sentence, 47).split("\n") == ["Small policies,", "all problems: DVTS beats best-of-N"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Figures of comparisons, with 95 % intervals: small policies with TTS and larger ones alone, methods at each verifier, verdicts."""
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from itertools import product
@@ -28,6 +29,7 @@ VERDICTS = {"supported": ("C0", "o"), "undecided": ("#7f7f7f", "s"), "contradict
 VERDICT_FIELDS = {"supported": "#a9cfe8", "contradicted": "#f3bd8b", "undecided": "#e9e6d8", "not tested": "#f6f6f6"}
 LIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 LABELS, LETTERS = 172, 52  # points that the ledger's statements take, and the letters of a line of theirs
+WIDE = 13  # letters of an interval in a cell
 STATEMENT_SIZE, NAME_SIZE = 6, 4.5  # font sizes of statements and of the claims' identifiers; as points() takes them, like LABELS
 PARTS = {
     "policy_training": ("policy training", "C0"),
@@ -221,6 +223,8 @@ def ledger(table: pd.DataFrame) -> Figure:
         contrast, _, interval = wording.formatted(row).replace("-", "−").replace(" %,", ",").replace(" times", "×").partition(" [")
         contrast += f" ({row['above']:.0f}/{row['rules']:.0f})" if row.get("rules", 0) > 0 else ""
         apart = (row["low"] > row.get("margin", 0)) | (row["high"] < row.get("margin", 0)) and row["verdict"] == "undecided"
+        if len(interval) + bool(apart) > WIDE:  # as a slope over three PRMs has; a cell has no room for its decimals
+            interval = re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.0f}", interval)
         ax.text(x, y, contrast, ha="center", va="bottom" if interval else "center", fontsize=points(STATEMENT_SIZE), label=CELL)
         ax.text(x, y + 0.05, f"[{interval}{'*' * bool(apart)}" if interval else "", ha="center", va="top", fontsize=points(5), label=CELL)
     _name_cells([textwrap.fill(scope, 11) for scope in scopes], [""] * len(claims), ax)
@@ -334,7 +338,8 @@ def reach(rows: pd.DataFrame) -> Figure:
             small, large = (short(row[size]).rpartition("-")[2] for size in ("small", "large"))
             told, at = f"{small} over {large}", (row["AUC"], row["times"])
             near = sum(abs(at[0] - x) < 0.2 and 0.7 < at[1] / y < 1.4 for x, y in named)  # whose names stand above and below it, in turn
-            axes[0].annotate(told, at, (0, (5, -10, 13, -18)[near % 4]), textcoords="offset points", ha="right", fontsize=points(6))
+            place: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "fontsize": points(6), "color": f"C{number}"}
+            axes[0].annotate(told, at, (0, (5, -10, 13, -18)[near % 4]), **place)
             named.append(at)
     for ax, label in zip(axes, ("AUC of right against wrong solutions", "gap: AUC over the base policy's accuracy")):
         ax.axhline(1, color="0.3", linewidth=0.8, zorder=1)

@@ -4,6 +4,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,11 +191,13 @@ def panels(
 
 
 def in_lines(title: str, letters: int) -> str:
-    """A title in lines of so many letters at most; one that is too long begins a line after each comma, and brackets stay whole."""
+    """A title in lines of so many letters at most, brackets whole; a line ends with each comma where that takes no line more."""
     if len(title) <= letters:
         return title
     whole = re.sub(r"\(.*?\)", lambda bracket: bracket[0].replace(" ", NO_BREAK), title)  # no place for textwrap to break a line
-    return "\n".join(textwrap.fill(part, letters) for part in re.split("(?<=,) ", whole)).replace(NO_BREAK, " ")
+    wrap = partial(textwrap.wrap, width=letters, break_on_hyphens=False)
+    plain, apart = wrap(whole), [line for part in re.split("(?<=,) ", whole) for line in wrap(part)]
+    return "\n".join(apart if len(apart) <= len(plain) else plain).replace(NO_BREAK, " ")
 
 
 def legend_below(figure: Figure, axes: Axes | np.ndarray, columns: int = 0) -> None:
