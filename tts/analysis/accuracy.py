@@ -108,10 +108,11 @@ class Results(Evidence):
         """
         if (problem_set, policy, method) not in self._stops:
             stop, found = method_of(method).stop, []
+            assert stop, method
             for graded in self._runs(problem_set, policy, None, method, n):
                 twice = [*graded.group.tolist(), *graded.group.tolist()]
                 starts = range(1 if self.grid.subsets == "first" else len(graded.group))
-                drawn = np.array([stop(twice[start : start + len(graded.group)], self.grid.settings) for start in starts], int)
+                drawn = np.array([stop(twice[start : start + len(graded.group)], self.grid.settings) for start in starts])
                 found.append((drawn, stats.votes_from_each(graded.correct, graded.group)[: len(drawn)]))
             self._stops[problem_set, policy, method] = found
         ends = [(np.minimum(drawn, n), votes) for drawn, votes in self._stops[problem_set, policy, method]]

@@ -1,7 +1,7 @@
 """Methods at equal cost in policy tokens: how accurate each is, against sampling as many tokens more plainly, and which to use when."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,8 @@ def by_cost(evidence: Evidence, problem_set: str, policy: str, prm: str) -> pd.D
     return rows.assign(prm=prm, FLOPs=spent)
 
 
-class Contrast(NamedTuple):
+@dataclass(frozen=True)
+class Contrast:
     """A method at a budget against a plain one that costs the same."""
 
     method: str
@@ -86,7 +87,7 @@ def when(evidence: Evidence, problem_set: str, policy: str, prm: str) -> pd.Data
         paid = SPARE * evidence.policy_tokens(problem_set, policy, None, "majority", n).mean()
         row = {"tokens": paid / SPARE, "samples": n}
         for column, guided in (("without a PRM", False), ("with the PRM", True)):
-            best = {}  # of each method at its best affordable budget
+            best: dict[str, tuple[np.ndarray, int]] = {}  # of each method at its best affordable budget
             for method in (m for m in evidence.grid.methods if method_of(m).guided == guided):
                 for k in evidence.grid.budgets:
                     if evidence.policy_tokens(problem_set, policy, prm, method, k).mean() <= paid:

@@ -202,11 +202,9 @@ class Grid(BaseModel):
             sampling,
             RunEngine(policies.engine_of(policy)[0], self.batch, self.chunk),
             TaskKey(self.task.name, self.task.version, _prompt(policy, self.task), self.system),
-            **(
-                {"width": self.beam_width, "max_steps": self.max_steps, "constants": search.values(self.constants) or None}
-                if search
-                else {}
-            ),
+            width=self.beam_width if search else None,
+            max_steps=self.max_steps if search else None,
+            constants=(search.values(self.constants) or None) if search else None,
             version=search.version if search and search.version > 1 else None,
         )
 

@@ -25,7 +25,7 @@ def particle_filter(root: Candidate, n: int, seed: int = 0, max_steps: int = 40)
         done = [(c, count) for c, count in zip(particles, drawn) if c.status == "finished"]
         if not going_on:
             break
-        children = yield Sample(*map(list, zip(*going_on)))
+        children = yield Sample([c for c, _ in going_on], [count for _, count in going_on])
         fresh = [c for siblings in children for c in alive(siblings)]
         if fresh:
             yield Score(fresh)
