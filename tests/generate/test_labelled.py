@@ -180,7 +180,8 @@ def test_wrong_files_are_refused_with_column_and_line(tmp_path, rows, message):
 
 def test_names_that_are_no_set(tmp_path):
     with pytest.raises(
-        LabelledError, match="no labelled set 'pockets'; give pocket, pocket-code, pocket-puzzles, a data set on the Hugging Face"
+        LabelledError,
+        match="no labelled set 'pockets'; give pocket, pocket-chemistry, pocket-code, pocket-puzzles, a data set on the Hugging Face",
     ):
         read("test", "pockets")
     with pytest.raises(ValueError, match="no file .*missing.jsonl; expected JSON lines with problem, steps, label or"):

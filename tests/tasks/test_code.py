@@ -551,6 +551,6 @@ def test_the_page_says_what_the_table_of_recorded_programs_says():
     table = pd.read_csv(programs.TABLE)
     assert "".join(f"- {line}\n" for line in programs.told(table)) in programs.PAGE.read_text()
     row = {"model": "m", "task": "t", "programs": 4, "right": 2, "public": 3, "public_right": 2, "public_tests": 1}
-    one = programs.accuracies(pd.DataFrame([row]), 2).iloc[0]
+    one = programs.of_programs(pd.DataFrame([row]), 2).iloc[0]
     assert one["passed"] == pytest.approx(5 / 6), "one of six pairs holds no right one"
     assert one["best"] == pytest.approx((1 + 2 * 0.5 + 2 * 1 + 0) / 6), "two right ones, each with the tied wrong one, with the other, none"
