@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import constants
 
 from tts.models import hub
-from tts.tasks import drawn
+from tts.tasks import drawn, task_of
 from tts.tasks.answer_text import normal_form
 from tts.tasks.grading import Grader
 from tts.tasks.maths import PUBLISHED
@@ -136,7 +136,16 @@ def test_gold_answers_of_the_study_equal_themselves_and_not_the_next(name, count
     assert len(pairs) == same and {a.removeprefix("x=") == b.removeprefix("x=") for a, b in pairs} <= {True}
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(("name", "split"), problem_files.COUNTS)
+def test_problems_in_files_begin_as_they_are_drawn(name, split):
+    """To draw all of them takes a minute."""
+    lines = (drawn.FOLDER / f"{name}-{split}.jsonl").read_text().splitlines()
+    assert len(lines) == problem_files.COUNTS[name, split]
+    rows = task_of(name).drawn(name, 20, split)
+    assert [json.loads(line) for line in lines[:20]] == rows and problem_rows(name, 20, split) == problem_rows(name, 40, split)[:20]
+
+
+@pytest.mark.torture
 @pytest.mark.parametrize(("name", "split"), problem_files.COUNTS)
 def test_problems_in_files_are_those_that_are_drawn(name, split, monkeypatch):
     count = problem_files.COUNTS[name, split]
