@@ -31,7 +31,7 @@ class DialledChecker:
         """Drops nothing: what is remembered has a bound."""
 
     def _judged(self, text: str, steps: Steps) -> tuple[float, ...]:
-        right_until = self.task.check_steps(text, steps)
+        right_until = _right_until(self.task, text, steps)
         if right_until is None:
             raise ValueError(
                 f"{self.name}: the task {self.task.name} cannot check the steps of {text[:80]!r}, which is not a pocket problem "
@@ -44,6 +44,12 @@ class DialledChecker:
             accepted = judgement >= self.false_negative if depth < right_until else judgement < self.false_positive
             scores.append(0.5 * place + (0.5 if accepted else 0.0))
         return tuple(scores)
+
+
+@lru_cache(1 << 14)
+def _right_until(task: Task, text: str, steps: Steps) -> int | None:
+    """Checkers of other rates ask the same of the same solutions."""
+    return task.check_steps(text, steps)
 
 
 def rates(name: str) -> tuple[float, float]:
