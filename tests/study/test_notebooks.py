@@ -271,6 +271,21 @@ def test_notebooks_that_read_a_pools_scores_ask_for_them_whatever_methods_are_co
         assert "scores" in [run for run, *_ in grid.runs()], name
 
 
+def test_an_entry_of_a_field_that_is_no_parameter_reaches_the_grid():
+    for given in (["constants.balance=5"], ["settings.constants.balance=5"], ["settings={constants: {balance: 5}}"]):
+        [job] = presets.plan("smoke", ["13_more_methods"], presets.parse_overrides(given))
+        assert job.experiment().grid.constants == {"balance": 5}
+    together = presets.parse_overrides(["settings={constants: {window: 7}}", "constants.balance=5"])
+    [job] = presets.plan("smoke", ["13_more_methods"], together)
+    assert job.experiment().grid.constants == {"window": 7, "balance": 5}
+    for wrong, message in (
+        ("constants.balanc=5", "unknown constant 'balanc'"),
+        ("temperature.x=1", "temperature has no entries to change"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            presets.plan("smoke", ["13_more_methods"], presets.parse_overrides([wrong]))
+
+
 def test_findings_are_of_the_described_presets_only():
     described = planned("01_tts_methods", "pocket", store="elsewhere", look={})
     assert described.as_described and planned("01_tts_methods", "pocket-full").as_described

@@ -73,10 +73,13 @@ def votes_from_each(correct: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """
     groups, correct = np.asarray(groups), np.asarray(correct, bool)
     member = groups[:, None] == np.arange(groups.max(initial=-1) + 1)  # (samples, answers)
-    order = (np.arange(len(groups))[:, None] + np.arange(len(groups))) % len(groups)
-    votes, right = (of[order].cumsum(1) for of in (member, member & correct[:, None]))  # (starts, numbers, answers)
-    leading = (votes == votes.max(2, keepdims=True, initial=1)) & (votes > 0)
-    return (leading * right / np.maximum(votes, 1)).sum(2) / np.maximum(leading.sum(2), 1)
+    found = np.empty((len(groups), len(groups)))
+    for start in range(len(groups)):  # one by one, or large pools would not fit into memory
+        order = np.roll(np.arange(len(groups)), -start)
+        votes, right = (of[order].cumsum(0) for of in (member, member & correct[:, None]))  # (numbers, answers)
+        leading = (votes == votes.max(1, keepdims=True, initial=1)) & (votes > 0)
+        found[start] = (leading * right / np.maximum(votes, 1)).sum(1) / np.maximum(leading.sum(1), 1)
+    return found
 
 
 @lru_cache(maxsize=64)

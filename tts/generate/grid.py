@@ -117,6 +117,9 @@ class Grid(BaseModel):
         if not ours and self.system is not None:
             raise ValueError("system: imported samples were made with a prompt of their own; leave it out")
         if len(ours) < len(self.policies):
+            of_searches = {constant.name for name in registry.searches() for constant in registry.method_of(name).constants}
+            if given := sorted(of_searches & self.constants.keys()):
+                raise ValueError(f"constants: imported searches were run with constants of their own; leave out {', '.join(given)}")
             self._imported_data_suffice()
         if not ours:
             return self

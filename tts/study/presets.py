@@ -195,9 +195,13 @@ def plan(preset: str, names: list[str] | None = None, overrides: dict | None = N
         found, own = declaration(name), content.notebooks.get(name, {})
         _refuse_strangers(own, [name], f"preset {preset!r}: {name} has no parameter")
         before = found.parameters | common | own | overrides
-        if bare := [key for key in entries if not isinstance(before.get(key, {}), dict)]:
-            raise StudyError(f"{bare[0]} has no entries to change one by one; it is {before[bare[0]]!r:.120}, give {bare[0]}=VALUE")
-        merged = {key: before[key] | some for key, some in entries.items() if key in before}
+        inside = before.get(SETTINGS)  # fields of the grid that are no parameters
+        taken = {key: Grid.model_fields[key].default for key in entries.keys() & found.takes - before.keys()}
+        whole = taken | {key: inside[key] for key in taken if isinstance(inside, dict) and key in inside}
+        whole |= {key: before[key] for key in entries if key in before}
+        if bare := [key for key, value in whole.items() if not isinstance(value, dict)]:
+            raise StudyError(f"{bare[0]} has no entries to change one by one; it is {whole[bare[0]]!r:.120}, give {bare[0]}=VALUE")
+        merged = {key: value | entries[key] for key, value in whole.items()}
         described, values = found.placed(common | own), found.placed(common | own | overrides | merged)
         changed = {k for k, v in (found.parameters | values).items() if (found.parameters | described)[k] != v}
         own_values |= not changed <= PLACES
