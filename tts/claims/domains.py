@@ -162,7 +162,8 @@ def real(n: int = 10) -> pd.DataFrame:
         row |= {"decided": int(contrast.low > 0), "small": small, "large": large, "TTS": tts.mean(), "CoT": cot.mean()}
         found.append(row | contrast.columns("difference"))
     table = pd.DataFrame(found, columns=COLUMNS)
-    return table.assign(times=[175 / 6, np.nan])
+    small_size, large_size = (float(name.split("B")[0]) for name in maths)
+    return table.assign(times=[large_size / small_size, np.nan])
 
 
 def furthest(rows: pd.DataFrame) -> pd.DataFrame:

@@ -84,8 +84,8 @@ def when(evidence: Evidence, problem_set: str, policy: str, prm: str) -> pd.Data
     """
     rows = []
     for n in sorted(evidence.grid.budgets):
-        paid = SPARE * evidence.policy_tokens(problem_set, policy, None, "majority", n).mean()
-        row = {"tokens": paid / SPARE, "samples": n}
+        tokens = evidence.policy_tokens(problem_set, policy, None, "majority", n).mean()
+        paid, row = SPARE * tokens, {"tokens": tokens, "samples": n}
         for column, guided in (("without a PRM", False), ("with the PRM", True)):
             best: dict[str, tuple[np.ndarray, int]] = {}  # of each method at its best affordable budget
             for method in (m for m in evidence.grid.methods if method_of(m).guided == guided):

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from functools import cache, partial
 from math import comb
 
-from tts.search.base import Candidate, Search
-from tts.search.best_of_n import sample_pool
-from tts.search.registry import Constant, Method, Settings
+from tts.search.best_of_n import pooled, unscored
+from tts.search.registry import Constant
 
 CONFIDENCE = Constant("confidence", 0.95, 0.5, 1)
 WINDOW = Constant("window", 5, 2, 1 << 16)
@@ -47,11 +46,7 @@ def early_stopping(answers: Sequence[int], window: float = WINDOW.default) -> in
     return len(answers)
 
 
-def _pool(root: Candidate, n: int, settings: Settings) -> Search:
-    return sample_pool(root, n)
-
-
-_stopping = partial(Method, build=_pool, guided=False, source="pool", part=lambda settings: 1, select="majority")
+_stopping = partial(pooled, build=unscored, guided=False, select="majority")
 
 ADAPTIVE = _stopping(
     "adaptive_consistency",

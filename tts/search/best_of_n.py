@@ -22,13 +22,13 @@ def best_of_n(root: Candidate, n: int) -> Search:
     return pool
 
 
-def _pool(root: Candidate, n: int, settings: Settings) -> Search:
+def unscored(root: Candidate, n: int, settings: Settings) -> Search:
     return sample_pool(root, n)
 
 
-_pooled = partial(Method, source="pool", part=lambda settings: 1)
+pooled = partial(Method, source="pool", part=lambda settings: 1)
 
 COT = Method("cot", "CoT (greedy)", "#7f7f7f", "s", lambda root, n, settings: sample_pool(root, 1), guided=False, source="greedy")
-PASS = _pooled("pass", "Pass@N (oracle)", "#000000", ".", _pool, guided=False, select="oracle")
-MAJORITY = _pooled("majority", "Majority", "C0", "o", _pool, guided=False, select="majority", study=True)
-BEST_OF_N = _pooled("best_of_n", "Best-of-N", "C4", "^", lambda root, n, settings: best_of_n(root, n), study=True)
+PASS = pooled("pass", "Pass@N (oracle)", "#000000", ".", unscored, guided=False, select="oracle")
+MAJORITY = pooled("majority", "Majority", "C0", "o", unscored, guided=False, select="majority", study=True)
+BEST_OF_N = pooled("best_of_n", "Best-of-N", "C4", "^", lambda root, n, settings: best_of_n(root, n), study=True)
