@@ -1,45 +1,9 @@
-"""The committed ledger, and prose that states its verdicts."""
+"""How prose states verdicts; that it states those of the ledger is held where all notebooks run, in ``tests/study/test_study.py``."""
 
 from __future__ import annotations
 
 import pandas as pd
-import pytest
 import verdicts
-
-from tts.claims import findings, wording
-
-
-@pytest.fixture(scope="module")
-def scopes():
-    return verdicts.committed_scopes()
-
-
-@pytest.fixture(scope="module")
-def ledger(scopes):
-    return verdicts.committed_ledger(scopes)
-
-
-@pytest.mark.slow
-def test_the_committed_ledger_has_every_claim_in_every_scope(scopes, ledger):
-    assert [scopes["pocket"].count(name) for name in ("pocket-main", "pocket-hard")] == [300, 100] and scopes["laptop"].problems == 100
-    assert [scopes["puzzles"].count(name) for name in ("pocket-puzzles", "pocket-puzzles-hard")] == [300, 100]
-    assert scopes["code"].count("pocket-code") == 300
-    assert [scopes["chemistry"].count(name) for name in ("pocket-chemistry", "pocket-chemistry-hard")] == [300, 100]
-    good = scopes["pocket"].holder("policy-51k", "best_of_n", scopes["pocket"].good_prm)
-    assert good.grid.budgets == [4, 16, 64], "or efficiency searches no smaller budget"
-    assert len(ledger) == 7 * len(findings.read().claims) and set(ledger["verdict"]) <= set(wording.VERDICTS)
-    tested = ledger[ledger["verdict"] != "not tested"]
-    assert (tested["low"] <= tested["estimate"]).all() and (tested["estimate"] <= tested["high"]).all()
-    assert ((tested["verdict"] == "undecided") == (tested["p"] >= 0.05)).all()
-
-
-@pytest.mark.slow
-def test_every_verdict_in_prose_is_the_ledgers(ledger):
-    for path in verdicts.FILES:
-        texts = verdicts.cells_of(path)
-        assert any(verdicts.REGION.search(text) for text in texts), path
-        for text in texts:
-            assert verdicts.written(text, ledger) == text, f"{path}: run python tests/project/verdicts.py"
 
 
 def test_a_region_lists_what_is_decided():

@@ -11,10 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import verdicts
 from processes import TELLING, errors_of
 from torture.invoke import command_line, in_process
 
+from tts.claims import findings, wording
 from tts.common import names
 from tts.study import execution, parameters, presets
 
@@ -38,6 +41,35 @@ def test_every_notebook_runs(smoke):
     assert done.returncode == 0, done.stdout + done.stderr
     for name in parameters.notebooks():
         assert name in done.stdout
+
+
+@pytest.fixture(scope="module")
+def ledger(smoke):
+    """Of the committed scopes: judging them takes ten seconds, and notebook 09 has done it."""
+    rows = pd.read_csv(smoke[0] / "figures" / "findings.csv")
+    none = rows["rules"].notna()  # decided under no rule, which the file does not tell from not known
+    rows.loc[none, ["decided above", "decided below"]] = rows.loc[none, ["decided above", "decided below"]].fillna("")
+    return rows[~rows["scope"].isin(["this run", "imported"])]
+
+
+def test_the_committed_ledger_has_every_claim_in_every_scope(ledger):
+    counts = {scope: next(iter(rows["problems"])) for scope, rows in ledger.groupby("scope")}
+    assert counts["code"] == "300 of pocket-code" and counts["laptop"].startswith("100 of ")
+    assert counts["pocket"] == "300 of pocket-main, 100 of pocket-hard"
+    assert all(counts[name] == f"300 of pocket-{name}, 100 of pocket-{name}-hard" for name in ("puzzles", "chemistry"))
+    assert len(ledger) == 7 * len(findings.read().claims) and set(ledger["verdict"]) <= set(wording.VERDICTS)
+    tested = ledger[ledger["verdict"] != "not tested"]
+    assert (tested["low"] <= tested["estimate"]).all() and (tested["estimate"] <= tested["high"]).all()
+    assert ((tested["verdict"] == "undecided") == (tested["p"] >= 0.05)).all()
+    assert ledger.loc[(ledger["scope"] == "pocket") & (ledger["claim"] == "efficiency"), "verdict"].item() != "not tested"
+
+
+def test_every_verdict_in_prose_is_the_ledgers(ledger):
+    for path in verdicts.FILES:
+        texts = verdicts.cells_of(path)
+        assert any(verdicts.REGION.search(text) for text in texts), path
+        for text in texts:
+            assert verdicts.written(text, ledger) == text, f"{path}: run python tests/project/verdicts.py"
 
 
 def test_figures_come_as_five_files_with_their_origin(smoke):
