@@ -15,11 +15,14 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaForSequenceClassification,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForTokenClassification,
 )
 
 SHAPE = shapes.SHAPE | {"max_position_embeddings": 512, "initializer_range": 0.3, "tie_word_embeddings": False}
@@ -37,8 +40,19 @@ LLAMA_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
+# What the templates of Qwen3 and of DeepSeek-R1's distilled models render of one turn.
+QWEN3_TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+R1_TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}{{ '<｜User｜>' + m['content'] }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<｜Assistant｜><think>\n' }}{% endif %}"
+)
 # How Llama 3 and Qwen2 cut text before merging; they differ in how many digits stay together.
 PIECES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN_MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 LLAMA_MARKS = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 
 
@@ -46,7 +60,7 @@ def build_rlhflow(folder: Path) -> Path:
     """A Llama with Llama 3.1's kind of tokenizer and template, its weights in several files."""
     torch.manual_seed(2)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_byte_level(LLAMA_MARKS, "{1,3}"),
+        tokenizer_object=byte_level(LLAMA_MARKS, "{1,3}"),
         bos_token="<|begin_of_text|>",
         eos_token="<|eot_id|>",
         chat_template=LLAMA_TEMPLATE,
@@ -65,9 +79,8 @@ def build_rlhflow(folder: Path) -> Path:
 def build_skywork(folder: Path) -> Path:
     """A Qwen2 with language model head and value head, as trl saves it."""
     torch.manual_seed(3)
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_byte_level(special, ""), bos_token="<|endoftext|>", eos_token="<|im_end|>", pad_token="<|endoftext|>"
+        tokenizer_object=byte_level(QWEN_MARKS, ""), bos_token=QWEN_MARKS[0], eos_token=QWEN_MARKS[2], pad_token=QWEN_MARKS[0]
     )
     model = Qwen2ForCausalLM(Qwen2Config(**SHAPE, vocab_size=len(tokenizer)))
     model.save_pretrained(folder)
@@ -75,6 +88,38 @@ def build_skywork(folder: Path) -> Path:
     change(folder, **{"v_head.summary.weight": torch.randn(1, 32), "v_head.summary.bias": torch.tensor([-0.5])})
     declare(folder / "config.json", architectures=["Qwen2ForPrmModel"])
     declare(folder / "tokenizer_config.json", tokenizer_class="Qwen2Tokenizer")
+    return folder
+
+
+def build_token_classification(folder: Path) -> Path:
+    """A Qwen3 with two labels a token, as TRL's trainer saves it."""
+    torch.manual_seed(5)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(QWEN_MARKS, ""), bos_token=QWEN_MARKS[0], eos_token=QWEN_MARKS[2])
+    Qwen3ForTokenClassification(Qwen3Config(**SHAPE, vocab_size=len(tokenizer), num_labels=2)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def build_outcome(folder: Path, labels: int = 1) -> Path:
+    """A Llama with a sequence-classification head and Llama 3.1's kind of tokenizer and template."""
+    torch.manual_seed(6)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=byte_level(LLAMA_MARKS, "{1,3}"), bos_token=LLAMA_MARKS[0], eos_token=LLAMA_MARKS[4], chat_template=LLAMA_TEMPLATE
+    )
+    LlamaForSequenceClassification(LlamaConfig(**SHAPE, vocab_size=len(tokenizer), num_labels=labels)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def build_judge(folder: Path) -> Path:
+    """A Llama that can say Yes and No."""
+    torch.manual_seed(7)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=byte_level(LLAMA_MARKS, "{1,3}"), bos_token=LLAMA_MARKS[0], eos_token=LLAMA_MARKS[4], chat_template=LLAMA_TEMPLATE
+    )
+    tokenizer.add_tokens(["Yes", "No"])
+    LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=len(tokenizer))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -100,7 +145,7 @@ def declare(path: Path, **fields: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-def _byte_level(special: list[str], digits: str) -> Tokenizer:
+def byte_level(special: list[str], digits: str) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     pieces = pre_tokenizers.Split(Regex(PIECES.replace("DIGITS", digits)), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])

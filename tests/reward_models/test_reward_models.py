@@ -10,7 +10,7 @@ import torch
 from by_hand import qwen_by_hand
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, Qwen2ForCausalLM
 
 from tts.generate.chunks import Engines, warn
 from tts.models import loading
@@ -34,6 +34,11 @@ def tiny_rlhflow(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_skywork(tmp_path_factory):
     return published_prms.build_skywork(tmp_path_factory.mktemp("value-head"))
+
+
+@pytest.fixture(scope="session")
+def tiny_token_classification(tmp_path_factory):
+    return published_prms.build_token_classification(tmp_path_factory.mktemp("token-classification"))
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +112,18 @@ def implicit_by_hand(folder, problem, steps):
     return torch.tensor(scores).exp().tolist()
 
 
+def token_classification_by_hand(folder, problem, steps):
+    """As TRL's trainer writes its examples: the label of a step is at the last token of the newline after it."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    ids, ends = tokenizer.encode(f"<|endoftext|>{problem}").ids, []
+    for step in steps:
+        ids += [*tokenizer.encode(step).ids, *tokenizer.encode("\n").ids]
+        ends.append(len(ids) - 1)
+    with torch.inference_mode():
+        logits = AutoModelForTokenClassification.from_pretrained(folder).eval()(torch.tensor([ids])).logits[0]
+    return logits[ends].softmax(-1)[:, 1].tolist()
+
+
 CASES = [
     pytest.param("math-shepherd:", "tiny_lm", shepherd_by_hand, id="math-shepherd"),
     pytest.param("math-shepherd:", "tiny_mistral", mistral_by_hand, id="math-shepherd-mistral"),
@@ -114,6 +131,7 @@ CASES = [
     pytest.param("rlhflow:", "tiny_rlhflow", rlhflow_by_hand, id="rlhflow"),
     pytest.param("", "tiny_skywork", skywork_by_hand, id="skywork"),
     pytest.param("implicit:", "tiny_lm", implicit_by_hand, id="implicit"),
+    pytest.param("", "tiny_token_classification", token_classification_by_hand, id="token-classification"),
 ]
 families = pytest.mark.parametrize(("family", "fixture", "by_hand"), CASES)
 
@@ -375,6 +393,7 @@ HEADS = {
     "qwen-prm:": ("tiny_qwen_prm", "score.2.weight"),
     "skywork:": ("tiny_skywork", "v_head.summary.weight"),
     "rlhflow:": ("tiny_rlhflow", "lm_head.weight"),
+    "token-classification:": ("tiny_token_classification", "score.weight"),
 }
 
 
@@ -416,7 +435,7 @@ def test_truncated_weights_are_refused(tiny_qwen_prm, tmp_path):
     [
         ("nonsense", "no model 'nonsense': not a folder"),
         ("./nowhere/model", "no model './nowhere/model'"),
-        ("orm:policy-20k", "unknown PRM family 'orm'"),
+        ("orw:policy-20k", "unknown PRM family 'orw'"),
         (
             "math-shepherd:policy-20k",
             "policy-20k is no PRM of the family math-shepherd; by its card it is a policy: give implicit:policy-20k",

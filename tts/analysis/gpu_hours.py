@@ -68,7 +68,7 @@ def table(grids: Iterable[Grid], assumed: Assumptions) -> pd.DataFrame:
 @cache
 def size_of(model: str) -> flops.Shape:
     """A model's nominal size (``data/published/sizes.csv``), else its local folder's; raises ModelError where neither tells it."""
-    shape = costs.named_shape(name := re.split(r"[:/#]", model)[-1])
+    shape = costs.named_shape(name := re.split(r"[:/#]", model.partition("?")[0])[-1])
     with suppress(ModelError):
         shape = costs.shape_of(model) if math.isnan(shape.layers) else shape
     if math.isnan(shape.layers):

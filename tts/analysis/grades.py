@@ -34,8 +34,8 @@ class Grades:
     group: list[int]  # number of each one's answer; -1 for none that votes
     correct: list[bool]
     # "answered" ("answered, phrase" where it was found in another way than the task's own), "no answer", "truncated" (cut off by a limit,
-    # which counts as no answer), "unreadable", or "judged uncertain" (its judges were lost: it counts as wrong, and another try may see it
-    # otherwise)
+    # which counts as no answer), "unclosed thinking" (it ended while it was thinking), "unreadable", or "judged uncertain" (its judges were
+    # lost: it counts as wrong, and another try may see it otherwise)
     status: list[str]
 
 
@@ -46,7 +46,7 @@ def of_row(row: dict, grader: Grader) -> Grades:
     ``(2,6)``, which are the same list, the reference ``(2,6)`` takes the second only, whichever comes first.
     """
     task = grader.task
-    answer_of = cache(lambda steps: task.found(task.join(steps)))  # samples repeat each other
+    answer_of = cache(lambda steps: task.found_in(steps, row.get("prompt")))  # samples repeat each other
     # An answer counts where the solution ended by itself: a cut-off one has none.
     found = [answer_of(tuple(t["steps"])) if t["status"] == "finished" else (None, "truncated") for t in row["trajectories"]]
     judged = cache(lambda answer: grader.right(row["answer"], answer))

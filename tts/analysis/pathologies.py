@@ -15,7 +15,7 @@ import pandas as pd
 from tts.analysis import stats
 from tts.generate import labelled
 from tts.generate.labelled import Labelled
-from tts.reward_models import UnreadableError
+from tts.reward_models import UnreadableError, scores_whole
 from tts.store.imported import is_imported
 from tts.tasks.pocket_problems import STYLES
 from tts.tasks.pocket_tokenizer import pieces
@@ -60,6 +60,9 @@ def judge_all(prms: Sequence[str], name: str = labelled.POCKET, kept: Path | Non
     for prm in prms:
         if is_imported(prm):
             print(f"{prm} was imported and cannot be run: of it there are the figures of stored scores only")
+            continue
+        if scores_whole(prm):
+            print(f"{prm} scores whole solutions, and finds no first wrong step: it has no F1 and no pathologies")
             continue
         try:
             judged[prm] = judge(prm, solutions, name, kept)

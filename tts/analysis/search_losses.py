@@ -81,7 +81,8 @@ def follow(grid: Grid, outcome: Outcome, problem: str, answer: str, method: str)
     nodes = unrolled(outcome.nodes)
     last = None if chosen is None else next(n for n in nodes if n.path[: len(chosen.path)] == chosen.path and n.steps == chosen.steps)
     steps = candidate_steps(outcome, problem, answer, last, grid.max_steps, task)
-    return Followed(problem, answer, method, nodes, last, steps, lost(steps), task.answer(last.text) if last else None)
+    given = task.found_in(last.steps, outcome.prompt)[0] if last else None
+    return Followed(problem, answer, method, nodes, last, steps, lost(steps), given)
 
 
 def unrolled(nodes: Sequence[Candidate]) -> list[Candidate]:
@@ -113,7 +114,7 @@ def candidate_steps(
             if node.scores:
                 scored[alike] = node.path
             if node.status == "finished":
-                right: bool | None = grader.right(answer, task.answer(node.text))
+                right: bool | None = grader.right(answer, task.found_in(node.steps, outcome.prompt)[0])
             else:
                 until = task.check_steps(problem, node.steps) if checked else None
                 right = None if until is None else until == len(node.steps)

@@ -10,10 +10,13 @@ def shown(number: float | None, how: str) -> str:
 
 
 def short(name: str) -> str:
-    """A model's name as a panel title: without its folder, server and kind, but implicit PRMs apart from the policy of that name."""
-    model = name.removeprefix("implicit:")
-    own = model.partition("?")[0].replace("#", "/").rsplit("/", 1)[-1]
-    return "implicit " * (model != name) + own.removeprefix("policy-").removeprefix("prm-")
+    """A model's name as a panel title: without its folder, server and kind, but what is made of a policy apart from it, and its options."""
+    kind, _, rest = name.partition(":")
+    made = kind in ("implicit", "judge")
+    model, _, query = (rest if made else name).partition("?")
+    own = model.replace("#", "/").rsplit("/", 1)[-1]
+    told = [option for option in query.split("&") if option and not option.startswith(("context=", "tokenizer="))]
+    return f"{kind} " * made + own.removeprefix("policy-").removeprefix("prm-") + (f" ({', '.join(told)})" if told else "")
 
 
 def printable(text: str) -> str:

@@ -195,7 +195,7 @@ def _recorded(
     """What is recorded of solutions and of votes: source, rule, number of candidates, the answer here, what was recorded."""
     if not record.recorded and all(s.correct is None for s in solutions):
         return
-    answers = [task.answer(task.join(s.steps)) if s.status == "finished" else None for s in solutions]
+    answers = [task.found_in(s.steps)[0] if s.status == "finished" else None for s in solutions]
     for number, (solution, answer) in enumerate(zip(solutions, answers)):
         if solution.correct is not None:
             yield f"{record.source}, completion {number}", Rule("", "majority"), 1, answer, solution.correct

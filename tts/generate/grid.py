@@ -112,6 +112,8 @@ class Grid(BaseModel):
         for prm in self.prms:
             if reward_models.rules.owners(prm):
                 reward_models.rules.check(prm, self.task, [m for m in guided if registry.is_search(m)])
+            elif (searches := [m for m in guided if registry.is_search(m)]) and reward_models.scores_whole(prm):
+                raise ValueError(reward_models.only_whole(prm, searches))
         if self.stop_at_answer and not self.task.answer_mark:
             raise ValueError(f"stop_at_answer: no text tells that a step of the task {self.task.name} holds an answer; leave it out")
         if not ours and self.system is not None:

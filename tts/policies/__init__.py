@@ -12,7 +12,7 @@ from tts.policies.openai import Address, Server
 from tts.search.sampling import Sampling
 from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
-from tts.tasks.prompts import template_hash
+from tts.tasks.prompts import check_options, template_hash, template_options
 
 # A new engine is one file beside these and one line here. Imported when first used, as it may need a package that the others do not.
 ENGINES = {
@@ -54,8 +54,13 @@ def open_policy(name: str, sampling: Sampling, batch: int, task: Task = MATHS) -
 
 def check_policy(name: str) -> None:
     """Finds a policy without loading it, and refuses a PRM; a server is not asked, for what it made once can be read without it."""
-    if files := _files_of(name):
+    if files := _files_of(name).partition("?")[0]:
         check_writes(location := locate(files))
+        if template := chat_template(location):
+            try:
+                check_options(template, files, template_options(engine_of(name)[1]) if engine_of(name)[0] != SERVER else {})
+            except ValueError as error:
+                raise ModelError(str(error)) from None
         if family := read_card(named_folder(files) or location).get("family"):
             raise ModelError(f"{name} is a PRM of the family {family}, and writes no solutions; give it among prms: -p prm={name}")
 
@@ -91,7 +96,7 @@ def address_in(name: str) -> str | None:
 def model_of(name: str) -> str:
     """The model that a policy's or a PRM's name means, by the name under which its files may be found on this machine."""
     if not (served := address_in(name)):
-        return _PREFIXES.sub("", name) or name
+        return (_PREFIXES.sub("", name) or name).partition("?")[0]
     address = Address.parse(served)
     return address.tokenizer or address.model
 

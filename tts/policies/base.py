@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -65,9 +65,11 @@ class EnginePolicy(Policy):
 
     tokenizer: PreTrainedTokenizerBase  # which an engine sets
     limits: tuple[str, ...] = ()  # what the engine cannot do, in words
+    template: Mapping[str, object]  # options of the chat template
 
     def __init__(self, name: str, sampling: Sampling, batch: int, context: int, task: Task = MATHS):
         self.name, self.batch, self.context, self.task = name, batch, context, task
+        self.template = prompts.template_options(name)
         self.sampling = sampling  # may be exchanged between runs
 
     def root(self, problem_id: str, problem: str) -> Candidate:
@@ -81,7 +83,7 @@ class EnginePolicy(Policy):
 
     def _render(self, problem: str) -> tuple[list[int], str]:
         """Token ids and text of a prompt."""
-        text = prompts.render_prompt(self.tokenizer, problem, self.task)
+        text = prompts.render_prompt(self.tokenizer, problem, self.task, self.template)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"], text
 
     @property

@@ -34,6 +34,7 @@ RETRIES = 5  # further tries of a request that fails, with back-off from half a 
 # Beyond OpenAI's own, as vLLM has them: tell the tokens, keep the stop string, and sample from the whole distribution, where a
 # server would else apply the model's generation_config (Qwen2.5's has top_k 20 and a repetition penalty).
 _EXTRAS = {"return_token_ids": True, "include_stop_str_in_output": True, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+JUDGES = ("verdicts", "tokens", "temperature")  # options of a judge (tts.reward_models.verdicts) that the policy serves
 _AGAIN = "what is stored stays; run the same command again once the server works"
 _PROBE = "1"  # no chat: what is measured is the server, and a lone digit leaves a model every freedom
 _STEPS = ("1+1=2", "So it is 2.", "\\[2\\]", "1")  # steps end and begin in different characters
@@ -58,7 +59,7 @@ class Address:
 
     @classmethod
     def parse(cls, name: str) -> Address:
-        """Reads ``http(s)://HOST:PORT/v1#MODEL?tokenizer=NAME&context=TOKENS``."""
+        """Reads ``http(s)://HOST:PORT/v1#MODEL?tokenizer=NAME&context=TOKENS``, and leaves further options to the chat template."""
         url, _, fragment = name.partition("#")
         model, _, query = fragment.partition("?")
         parts = urlsplit(url)
@@ -67,8 +68,9 @@ class Address:
         if parts.username or parts.password or parts.query:
             raise ServerError(f"the address of {parts.hostname} holds a key or a query; give the key in the environment as {KEY}")
         options = dict(parse_qsl(query, keep_blank_values=True))
-        if unknown := options.keys() - {"context", "tokenizer"}:
-            raise ServerError(f"{name!r}: unknown {', '.join(sorted(unknown))} after '?'; known: context, tokenizer")
+        if (unknown := options.keys() - {"context", "tokenizer", *JUDGES}) and not options.get("tokenizer"):
+            known = "context, tokenizer, and beside a tokenizer options of its chat template"
+            raise ServerError(f"{name!r}: unknown {', '.join(sorted(unknown))} after '?'; known: {known}")
         context = options.get("context", "0")
         if not context.isdecimal():
             raise ServerError(f"{name!r}: context must be a number of tokens; given {context!r}")
@@ -286,6 +288,9 @@ class OpenAIPolicy(RequestPolicy):
         self.server = Server(self.address, self.tokenizer)
         self.server.run(self.server.open(task.separator))
         super().__init__(self.address.model, sampling, batch, self.server.context, task)
+        self.template = {key: value for key, value in prompts.template_options(name).items() if key not in ("context", "tokenizer")}
+        if self.template and self.tokenizer is None:
+            raise ServerError(f"{name!r}: {', '.join(self.template)} after '?' is an option of the chat template: give its tokenizer too")
         self.limits = self.server.limits
         self._futures: dict[Future[Told], int] = {}
         self._places = asyncio.Semaphore(batch)

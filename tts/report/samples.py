@@ -1,6 +1,7 @@
 """Stored samples in full: what a run's solutions of a problem say, and how the methods come from them to one answer each."""
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tts.store.run_spec import RunSpec
 from tts.tasks.base import Task
 from tts.tasks.grading import Grader
 from tts.tasks.selection import MAJORITY, Rule
+from tts.tasks.thinking import thinking_steps
 from tts.tasks.verdicts import Verdicts
 
 KINDS = ("every method is right", "the methods differ", "no method is right")
@@ -39,10 +41,12 @@ def shown(spec: RunSpec, row: dict, task: Task, store: Path, count: int = 3, wro
     chosen = [number for number, right in enumerate(graded.correct) if not (wrong and right)][:count]
     for number in chosen:
         solution, status, verdict = candidates[number], graded.status[number], "right" if graded.correct[number] else "wrong"
-        answer = task.answer(task.join(solution["steps"])) if solution["status"] == "finished" else None
+        answer = task.found_in(solution["steps"], row["prompt"])[0] if solution["status"] == "finished" else None
         found = status if answer is None else f"{status}: {answer}"
         lines.append(f"\nsample {number + 1}: {verdict}, {found}; {names.shown(solution['tokens'], ',.0f')} tokens")
-        for step, score in zip_longest(solution["steps"], solution["scores"] or ()):
+        thought = thinking_steps(solution["steps"], row["prompt"] or "")
+        for place, (step, score) in enumerate(_scored(solution)):
+            lines += [f"{'':8}(end of thinking)"] if place == thought > 0 else []
             lines.append(f"{'' if score is None else f'{score:.2f}':>6}  " + step.replace("\n", f"\n{'':8}"))
     return names.printable("\n".join(lines if chosen else [*lines, "\nno such sample"]))
 
@@ -100,11 +104,19 @@ def _solutions(row: dict, tally: pd.DataFrame, task: Task, whose: str) -> list[t
     told: list[tuple[str, ...]] = []
     for answer in tally.itertuples():
         solution = row["trajectories"][answer.best]
-        steps = [f"{_cut(s)} ({names.shown(p, '.2f')})" for s, p in zip_longest(solution["steps"], solution["scores"] or ())]
+        thought = thinking_steps(solution["steps"], row["prompt"] or "")
+        steps = [f"{_cut(s)} ({names.shown(p, '.2f')})" for s, p in [*_scored(solution)][thought:]]
+        steps = [f"... {thought} steps of thinking ...", *steps] if thought else steps
         if (left := len(steps) - MOST_STEPS) > 0:
             steps[MOST_STEPS - 1 : -1] = [f"... {left} more ..."]
         told.append((f"{answer.count} of {whose}", _said(row, answer.best, task), answer.verdict, " | ".join(steps)))
     return told
+
+
+def _scored(solution: dict) -> Iterator[tuple[str, float | None]]:
+    """Each step with its score, None where it has none; the one score of a whole solution stands at its end."""
+    steps, scores = solution["steps"], list(solution["scores"] or ())
+    return zip_longest(steps, [None] * (len(steps) - 1) + scores if len(scores) == 1 else scores)
 
 
 def _verdict(share: float, between: str) -> str:
@@ -112,7 +124,7 @@ def _verdict(share: float, between: str) -> str:
 
 
 def _said(row: dict, number: int, task: Task) -> str:
-    return _cut(task.answer(task.join(row["trajectories"][number]["steps"])) or "none")
+    return _cut(task.found_in(row["trajectories"][number]["steps"], row["prompt"])[0] or "none")
 
 
 def _vote(method: Method, row: dict, tally: pd.DataFrame, weighed: str, task: Task) -> tuple[str, ...]:

@@ -8,17 +8,18 @@ from tokenizers import Tokenizer
 
 from tts import policies
 from tts.common.names import listed
-from tts.models.files import folder_of, guarded, load_config, read_card
+from tts.models.files import folder_of, guarded, load_config, named_folder, read_card, read_json
 from tts.models.hub import ModelError
 from tts.models.locate import locate
 from tts.policies import IMPORTED, address_in, model_of
 from tts.policies.openai import Address
 from tts.reward_models import rules
 from tts.reward_models.dial import DialledChecker, rates
+from tts.reward_models.verdicts import Asked
 from tts.search.driver import RewardModel
 from tts.tasks import task_in, task_named
 from tts.tasks.base import Task
-from tts.tasks.prompts import SolutionRenderer, unknown_id
+from tts.tasks.prompts import template_options, unknown_id
 
 # A new family is one file beside these and one line here. Imported when first used, as they import torch.
 FAMILIES = {
@@ -28,8 +29,13 @@ FAMILIES = {
     "skywork": "tts.reward_models.skywork:Skywork",
     "step-head": "tts.reward_models.step_head:StepHead",
     "implicit": "tts.reward_models.implicit:ImplicitPRM",
+    "token-classification": "tts.reward_models.token_classification:TokenClassification",
+    "orm": "tts.reward_models.outcome:OutcomeReward",
+    "judge": "tts.reward_models.judge:Judge",
 }
-_BUILT_IN = frozenset(FAMILIES) - {"implicit"}  # those that a card can contradict
+JUDGE = "judge"
+WHOLE = ("orm", JUDGE)  # those that give a whole solution one score, and serve no search
+_BUILT_IN = frozenset(FAMILIES) - {"implicit", JUDGE}  # those that a card can contradict
 DIAL, RULE = "dial", "rule"  # families of those that are no models
 VLLM = "vllm:"
 MOST_UNKNOWN = 0.05  # share of a PRM's tokens; a policy may write a stray sign
@@ -50,9 +56,9 @@ def open_prm(name: str, batch: int = 64, share: float = 1.0, task: Task | None =
     """Opens a PRM by name; one whose scores do not depend on its input is refused.
 
     ``name`` is a pocket PRM, a folder, a Hub name; ``implicit:NAME`` takes any causal LM's likelihood; ``FAMILY:NAME`` says the family
-    where it cannot be told; ``dial:FALSE_POSITIVE,FALSE_NEGATIVE`` is the exact step checker of the pocket problems with those error
-    rates, ``tests:public`` or the like a task's rule; ``vllm:NAME`` runs a PRM by vLLM, ``FAMILY:http://HOST:PORT/v1#MODEL`` by a vLLM
-    server.
+    where it cannot be told; ``judge:POLICY?verdicts=8`` asks any policy (:class:`tts.reward_models.judge.Asked`);
+    ``dial:FALSE_POSITIVE,FALSE_NEGATIVE`` is the exact step checker of the pocket problems with those error rates, ``tests:public`` or the
+    like a task's rule; ``vllm:NAME`` runs a PRM by vLLM, ``FAMILY:http://HOST:PORT/v1#MODEL`` by a vLLM server.
 
     A forward pass has ``batch`` rows; caches are reckoned from a ``share`` of the device's memory. ``task`` is that of the problems, for
     PRMs that read what a policy would or check steps; by default mathematics, or for the checker the pocket problems.
@@ -66,13 +72,35 @@ def open_prm(name: str, batch: int = 64, share: float = 1.0, task: Task | None =
         raise ModelError(f"{name} was imported: there are its stored scores, and no model that could give others")
     from tts.reward_models.base import StepScorer, check_responds
 
-    if name.startswith(VLLM) or address_in(name):
+    asked = {}
+    if family == JUDGE:
+        from tts.reward_models.judge import SampledJudge
+
+        if (judge := Asked.of(name)).verdicts:
+            return SampledJudge(name, batch, task or task_named("maths"))
+        asked = template_options(judge.policy)
+    elif name.startswith(VLLM) or address_in(name):
         return check_responds(_by_vllm(name, family, location, batch))
-    opened = resolve_name(FAMILIES[family])(location)
-    if task and isinstance(opened.render, SolutionRenderer):
+    opened = resolve_name(FAMILIES[family])(location, **asked)
+    if task and hasattr(opened.render, "task"):  # it reads what a policy would
         opened.render.task = task
     context = int(getattr(opened.backbone.config, "max_position_embeddings", 1 << 30))
+    if family in WHOLE:
+        from tts.reward_models.whole import WholeScorer as StepScorer
     return check_responds(StepScorer(name, opened, batch, context, share=share))
+
+
+def scores_whole(name: str) -> bool:
+    """Whether a verifier gives whole solutions one score, as far as its name or its folder's config tells."""
+    folder = named_folder(name)
+    declared = (read_json(folder / "config.json").get("architectures") or [""])[0] if folder else ""
+    return name.partition(":")[0] in WHOLE or declared.endswith("ForSequenceClassification")
+
+
+def only_whole(name: str, searches: Sequence[str] = ()) -> str:
+    """Why a verifier of whole solutions serves no search, in words."""
+    asked = ", ".join(searches) or "a search"
+    return f"{name} scores whole solutions only; {asked} needs scores of steps: leave it out of methods, or take another PRM"
 
 
 def can_score(name: str, task: Task) -> bool:
@@ -93,7 +121,7 @@ def check_reads(name: str, problems: Sequence[Mapping]) -> None:
         DialledChecker(name, task_in(problems)).score([("", text) for text in texts], [()] * len(texts))
     elif family == RULE:
         rules.check(name, task_in(problems))
-    elif family != IMPORTED:
+    elif family != IMPORTED and not (family == JUDGE and address_in(name)):
         # By the tokenizer's file alone, since transformers takes seconds to import; without such a file the scorer checks as it reads.
         location = locate(model_of(location))
         path = folder_of(location) / "tokenizer.json"
@@ -134,6 +162,9 @@ def family_of(name: str) -> tuple[str, str]:
         return DIAL, name
     if rules.owners(name):
         return RULE, name
+    if family == JUDGE:
+        policy = Asked.of(name).policy
+        return JUDGE, address_in(policy) or locate(model_of(policy))
     if address := address_in(name):
         Address.parse(address)
         family = name.removeprefix(VLLM).removesuffix(address).rstrip(":")

@@ -280,7 +280,7 @@ def solve(plan: Strategy, engines: Engines, problem: str, budget: float, unit: U
     outcome = recorded.search(grid, engines, problem, entry.method, entry.n, "asked")
     chosen = recorded.selected(grid, outcome, Rule(entry.aggregate, entry.vote))
     return Solution(
-        grid.task.answer(chosen.text) if chosen else None,
+        grid.task.found_in(chosen.steps, outcome.prompt)[0] if chosen else None,
         chosen.steps if chosen else (),
         score,
         entry,

@@ -6,6 +6,8 @@ from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING
 
+from tts.tasks.thinking import UNCLOSED, after_thinking
+
 if TYPE_CHECKING:
     from tts.tasks.judge import Judge
 
@@ -78,6 +80,14 @@ class Task:
     def found(self, text: str) -> tuple[str | None, str]:
         """:meth:`answer`, and the way in which it was found."""
         return self.answer(text), ""
+
+    def found_in(self, steps: Iterable[str], prompt: str | None = "") -> tuple[str | None, str]:
+        """:meth:`found` in what follows the end of thinking in a solution; its way is :data:`UNCLOSED` where thinking never ends.
+
+        The rendered ``prompt`` may open the thinking.
+        """
+        text = after_thinking(self.join(steps), prompt or "")
+        return (None, UNCLOSED) if text is None else self.found(text)
 
     def normal(self, answer: str) -> str:
         """An answer without what never matters; answers of equal normal forms are the same. The methods below get these forms."""

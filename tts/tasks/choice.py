@@ -95,7 +95,7 @@ class Choice(Task):
     """
 
     name = "choice"
-    grading = 2  # 1: the first letter of some formulas was an option
+    grading = 3  # 2: answers inside thinking counted; 1: the first letter of some formulas was an option
     ways = known_ways = tuple(_WAYS)
     answer_mark = "\\boxed"
     sets = ("gpqa[:CATEGORY]", "mmlu-pro[:CATEGORY]")

@@ -63,7 +63,9 @@ class Code(Task):
 
     name = "code"
     version = 2  # 1: another block of several was cut into steps
-    grading = 3  # 2: another block of several; iterators and views could not be sent; lines of numbers compared as texts
+    # 2: another block of several; iterators and views could not be sent; lines of numbers compared as texts
+    # 3: answers inside thinking counted
+    grading = 4
     sets = tuple(PUBLISHED)
     rules = ("tests:public",)
     instruction = "Solve the problem in Python. Give the whole program in one block that begins with ```python and ends with ```."

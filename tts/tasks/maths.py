@@ -58,7 +58,7 @@ class Maths(Task):
     ways = ("box",)
     answer_mark = "\\boxed"
     known_ways = tuple(WAYS)
-    grading = 2  # 1: before answers were rewritten
+    grading = 3  # 2: answers inside thinking counted; 1: before answers were rewritten
     sets = (*PUBLISHED, f"{REASONING_GYM}TASK[,OPTION=VALUE...]")
     instruction = SYSTEM_PROMPT
     aliases = {"answer": "extracted_groundtruth", "id": "unique_id"}  # as the study's repository and MATH-500 call them

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from types import MappingProxyType
+from urllib.parse import parse_qsl
 
 from jinja2 import TemplateError
 
@@ -93,18 +96,36 @@ def unknown_id(tokenizer) -> int | None:
     return compiled.token_to_id(token) if token else None
 
 
-def render_prompt(tokenizer, problem: str, task: Task = MATHS) -> str:
-    """The text that a policy continues, by the tokenizer's own chat template; raises ``ValueError`` where none can be used."""
+def template_options(name: str) -> dict[str, object]:
+    """What a policy's name tells its chat template: of ``NAME?enable_thinking=false`` that ``enable_thinking`` is False."""
+    given = parse_qsl(name.partition("?")[2], keep_blank_values=True)
+    return {key: {"true": True, "false": False}.get(value.lower(), int(value) if value.isdecimal() else value) for key, value in given}
+
+
+def check_template(tokenizer, options: Mapping[str, object]) -> None:
+    """Raises ``ValueError`` where a tokenizer has no chat template, or one that lacks an option."""
     if not tokenizer.chat_template:
         raise ValueError(
             f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; "
             "use an instruction-tuned model, or add a chat_template.jinja to its folder"
         )
+    check_options(tokenizer.get_chat_template(), tokenizer.name_or_path, options)
+
+
+def check_options(template: str, model: str, options: Mapping[str, object]) -> None:
+    """Raises ``ValueError`` for an option that a chat template's text does not name."""
+    if unknown := [name for name in options if not re.search(rf"\b{re.escape(name)}\b", template)]:
+        raise ValueError(f"the chat template of {model!r} has no option {unknown[0]}; leave ?{unknown[0]}= out of the model's name")
+
+
+def render_prompt(tokenizer, problem: str, task: Task = MATHS, options: Mapping[str, object] = MappingProxyType({})) -> str:
+    """The text that a policy continues, by the tokenizer's own chat template; raises ``ValueError`` where none can be used."""
+    check_template(tokenizer, options)
     style = style_of(tokenizer.get_chat_template())
     for asked in (style, replace(style, system=False)):  # some families' templates refuse a system's turn
         turns = messages(asked, problem, task)
         try:
-            return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE)
+            return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE, **options)
         except TemplateError as error:
             refused = error
     raise ValueError(f"the chat template of {tokenizer.name_or_path!r} cannot be used ({refused}); restore its chat_template.jinja")

@@ -145,7 +145,9 @@ class Quantity(Maths):
     """
 
     name = "quantity"
-    grading = 3  # 2: the tolerance was of the larger, units in nested LaTeX were unknown, and units were wrong where the reference has none
+    # 2: the tolerance was of the larger, units in nested LaTeX were unknown, and units were wrong where the reference has none
+    # 3: answers inside thinking counted
+    grading = 4
     sets = (SCIBENCH,)
     instruction = f"{SYSTEM_PROMPT} Give it as a decimal number with its unit inside the box."
     aliases = {"units": "unit"}

@@ -1,0 +1,184 @@
+"""Verifiers of whole solutions: outcome reward models and judges, against scores worked out from the whole conversation."""
+
+from __future__ import annotations
+
+import re
+
+import published_prms
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from tts.common.names import short
+from tts.generate.chunks import Engines
+from tts.generate.grid import Grid
+from tts.generate.runner import fill
+from tts.models.hub import ModelError
+from tts.reward_models import family_of, judge, open_prm, scores_whole
+from tts.reward_models.verdicts import Asked, verdict
+from tts.search.base import Candidate
+from tts.store.store import Store
+from tts.tasks.selection import aggregates
+
+PROBLEM = ("a", "47,+38,*3=?")
+STEPS = ("47+38=85", "85*3=255", "\\boxed{255}")
+OTHER = ("47+38=85", "85*3=265", "\\boxed{265}")
+SYSTEM = "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
+
+
+def turn(role, text):
+    return f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>"
+
+
+@pytest.fixture(scope="session", params=[1, 2])
+def tiny_orm(request, tmp_path_factory):
+    return published_prms.build_outcome(tmp_path_factory.mktemp(f"outcome-{request.param}"), request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_judge(tmp_path_factory):
+    return published_prms.build_judge(tmp_path_factory.mktemp("asked"))
+
+
+def orm_by_hand(folder, problem, steps):
+    text = f"{SYSTEM}<|eot_id|>{turn('user', problem)}{turn('assistant', chr(10).join([steps[0], '', steps[1], '', steps[2]]))}"
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        [logits] = model(torch.tensor([ids])).logits
+    return logits.sigmoid().item() if len(logits) == 1 else logits.softmax(-1)[1].item()
+
+
+def test_an_outcome_reward_model_scores_the_conversation_once(tiny_orm):
+    verifier = open_prm(str(tiny_orm))
+    scores, read = verifier.score([PROBLEM] * 4, [STEPS, OTHER, (), STEPS])
+    assert [len(found) for found in scores] == [1, 1, 0, 1] and scores[0] == scores[3]
+    for found, steps in zip(scores, (STEPS, OTHER)):
+        assert found[0] == pytest.approx(orm_by_hand(tiny_orm, PROBLEM[1], steps), abs=1e-5)
+    assert read[0] > read[1] > 0 == read[2] == read[3], "the problem is read once"
+    assert {aggregates([scores[0]], how)[0] for how in ("min", "last", "avg", "product")} == {scores[0][0]}
+
+
+def test_the_family_is_told_by_the_config_or_the_name(tiny_orm, tiny_judge):
+    assert family_of(str(tiny_orm))[0] == family_of(f"orm:{tiny_orm}")[0] == "orm"
+    assert scores_whole(str(tiny_orm)) and scores_whole(f"judge:{tiny_judge}") and not scores_whole(str(tiny_judge))
+    assert (
+        short("judge:policy-6k?verdicts=4") == "judge 6k (verdicts=4)"
+        and short("Qwen/Q?enable_thinking=false") == "Q (enable_thinking=false)"
+    )
+
+
+def test_a_judge_gives_the_probability_of_yes(tiny_judge):
+    verifier = open_prm(f"judge:{tiny_judge}")
+    scores, _ = verifier.score([PROBLEM] * 2, [STEPS, OTHER])
+    tokenizer = Tokenizer.from_file(str(tiny_judge / "tokenizer.json"))
+    labels = [tokenizer.encode(text, add_special_tokens=False).ids[-1] for text in ("Yes", "No")]
+    model = AutoModelForCausalLM.from_pretrained(tiny_judge).eval()
+    for found, steps in zip(scores, (STEPS, OTHER)):
+        solution = "\n\n".join(steps)
+        asked = f"Problem:\n{PROBLEM[1]}\n\nSolution:\n{solution}\n\nIs this solution right? Answer Yes or No."
+        text = f"{SYSTEM}<|eot_id|>{turn('user', asked)}<|start_header_id|>assistant<|end_header_id|>\n\n"
+        with torch.inference_mode():
+            logits = model(torch.tensor([tokenizer.encode(text, add_special_tokens=False).ids])).logits[0, -1]
+        assert list(found) == pytest.approx([logits[labels].softmax(-1)[0].item()], abs=1e-5)
+
+
+class Scripted:
+    """A policy of which each verdict is the next of a list, of three tokens; questions of more than 200 characters do not fit."""
+
+    def __init__(self, texts):
+        self.texts, self.questions, self.asked = iter(texts), {}, []
+
+    def root(self, name, question):
+        if len(question) > 300:
+            raise ValueError("the prompt leaves no room")
+        self.questions[name] = question
+        return Candidate(name, question, prompt=(1, 2, 3, 4), rendered=question)
+
+    def submit(self, ticket, parent, count, whole):
+        children = [parent.child(i, text=next(self.texts), status="finished", generated=3, tokens=(1, 2, 3)) for i in range(count)]
+        self.asked.append((ticket, children))
+
+    def poll(self):
+        done, self.asked = self.asked, []
+        return done
+
+    starved = True
+
+    def reset(self):
+        self.asked = []
+
+
+def test_sampled_verdicts_are_averaged_and_billed(monkeypatch):
+    texts = ["Verdict: Yes", "hm. verdict: **no**", "the step is fine", "\\boxed{Yes} and \\boxed{No}"]
+    policy = Scripted([*texts, *["nothing"] * 4])
+    monkeypatch.setattr(judge, "open_policy", lambda *given: policy)
+    verifier = open_prm("judge:policy-6k?verdicts=4")
+    long = ("1" * 400,)
+    scores, tokens = verifier.score([PROBLEM] * 5, [STEPS, OTHER, STEPS, long, ()])
+    assert scores == [(1 / 3,), (0.0,), (1 / 3,), (0.0,), ()], "of four verdicts one is none"
+    assert tokens == [4 + 4 * 3, 4 + 4 * 3, 0, 0, 0]
+    assert verifier.score([PROBLEM], [STEPS]) == ([(1 / 3,)], [0]), "it is asked once"
+    counts, line = verifier.report_unread()
+    assert counts == {"solutions": 1, "unjudged": 1} and "about 1 solutions" in line and "no verdict on 1 solutions" in line
+    assert verifier.report_unread()[1] is None
+    verifier.forget("a")
+    assert verifier._known == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Verdict: Yes", True),
+        ("Verdict: Yes, no: Verdict: No", False),
+        ("<think>Verdict: No</think>\nVerdict: Yes", True),
+        ("<think>Verdict: Yes", None),
+        ("Step 1: fine. The step is \\boxed{correct}\nStep 2: The step is \\boxed{incorrect}", False),
+        ("Step 1: The step is \\boxed{correct}\nStep 2: The step is \\boxed{\\text{correct}}", True),
+        ("there is no error", None),
+        ("", None),
+    ],
+)
+def test_verdicts_are_read(text, expected):
+    assert verdict(text) is expected
+
+
+def test_thinkprm_is_asked_as_it_was_trained():
+    asked = Asked.of("judge:launch/ThinkPRM-1.5B?verdicts=1").question("1+1=?", "1+1=2\n\nSo 2", ("1+1=2", "So 2"))
+    assert "[Math Problem]\n1+1=?\n\n[Solution]\nStep 1: 1+1=2\nStep 2: So 2\n\nReview" in asked and "\\boxed{correct/incorrect}" in asked
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("judge:policy-6k?verdicts=many", "verdicts and tokens are whole numbers"),
+        ("judge:policy-6k?verdicts=-1", "verdicts must lie in 0 to 1024"),
+        ("judge:policy-6k?temperature=0", "temperature between 0 and 10"),
+        ("judge:http://h:8/v1#m?verdicts=0", "this engine tells no probabilities; ask for verdicts"),
+        ("judge:policy-6k", "has no token 'Yes': not a PRM of the family judge"),
+        ("judge:policy-6k?flavour=mint", "has no option flavour|has no token 'Yes'"),
+        ("orm:policy-6k", "by its card it is a policy"),
+    ],
+)
+def test_what_cannot_judge_is_refused(name, message):
+    with pytest.raises(ModelError, match=message):
+        open_prm(name)
+
+
+def test_options_of_a_judge_have_defaults():
+    assert Asked.of("judge:http://h:8/v1#m?context=99") == ("http://h:8/v1#m?context=99", 8, 2048, 0.7)
+    assert Asked.of("judge:policy-6k?tokens=5&enable_thinking=false") == ("policy-6k?enable_thinking=false", 0, 5, 0.7)
+
+
+def test_searches_refuse_them_and_votes_take_them(tiny_orm, tiny_lm, tmp_path):
+    sizes = {"problems": {"pocket-main": 4}, "policies": [str(tiny_lm)], "samples": 4, "budgets": [4], "max_tokens": 40}
+    given = sizes | {"prms": [str(tiny_orm)]}
+    with pytest.raises(ValueError, match="scores whole solutions only; beam_search, dvts needs scores of steps"):
+        Grid(**given, methods=["best_of_n", "beam_search", "dvts"])
+    store, grid = Store(tmp_path), Grid(**given, methods=["majority", "best_of_n"])
+    fill(grid, store)
+    rows = store.run(grid.spec("scores", str(tiny_lm), str(tiny_orm), 4)).read(grid.chunks("pocket-main")[0])
+    assert {len(t["scores"]) for row in rows for t in row["trajectories"]} <= {0, 1} and all(row["prm_tokens"] for row in rows)
+    with pytest.raises(ModelError, match=re.escape(f"{tiny_orm} scores whole solutions only; a search needs scores of steps")):
+        Engines(8).prm(str(tiny_orm)).score_open([PROBLEM], [STEPS])

@@ -1,0 +1,108 @@
+"""Generative judges: a causal language model is asked whether a solution is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import torch
+
+from tts.models.hub import ModelError
+from tts.models.loading import load_causal_lm, load_tokenizer, token_id
+from tts.policies import open_policy
+from tts.reward_models import only_whole
+from tts.reward_models.base import last
+from tts.reward_models.prefix_plan import Steps
+from tts.reward_models.verdicts import Asked, direct, verdict
+from tts.reward_models.whole import Conversation
+from tts.search.best_of_n import sample_pool
+from tts.search.driver import Driver
+from tts.search.sampling import Sampling
+from tts.tasks.base import Task
+
+
+class Judge:
+    """The probability of "Yes" beside "No" as the first word of the answer (Zhang et al. 2025, GenRM, without its reasoning).
+
+    ``template``: options of the chat template.
+    """
+
+    architectures = names = ()
+
+    def __init__(self, location: str, **template: object):
+        self.tokenizer = load_tokenizer(location)
+        labels = [token_id(self.tokenizer, text, location, "judge") for text in ("Yes", "No")]
+        self.model = load_causal_lm(location)
+        self.backbone = self.model.base_model
+        self._head = self.model.get_output_embeddings().weight[labels].float()
+        self.render = Conversation(self.tokenizer, direct, add_generation_prompt=True, **template)
+
+    def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
+        return (last(hidden, tokens).float() @ self._head.T).softmax(-1)[:, 0].tolist()
+
+
+class _Asking(Task):
+    """A question is the whole of the user's turn."""
+
+    name, system = "judging", ""
+
+
+class SampledJudge:
+    """The share of "Yes" among verdicts that a policy of any engine samples, each after what it reasons (Zhang et al. 2025, GenRM-CoT).
+
+    One without a verdict is left out; a solution that gets none at all, or does not fit into the policy's context, scores 0. Its tokens are
+    the question's and all that are generated.
+    """
+
+    def __init__(self, name: str, batch: int, task: Task):
+        self.name, self.task, self.asked = name, task, Asked.of(name)
+        sampling = Sampling(self.asked.temperature, max_tokens=self.asked.tokens, max_step_tokens=self.asked.tokens)
+        self.policy = open_policy(self.asked.policy, sampling, batch, _Asking())
+        self.policy.root("probe", self.asked.question("1+1=?", "1+1=2", ("1+1=2",)))  # raises where nothing can be asked
+        self._known: dict[str, dict[Steps, float]] = {}
+        self._unread = self._unjudged = 0
+
+    def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
+        """As :meth:`tts.search.driver.RewardModel.score`, of whole solutions, one score each."""
+        charged, places, searches = [0] * len(steps), {}, []
+        for number, ((problem_id, problem), solution) in enumerate(zip(problems, steps)):
+            known = self._known.setdefault(problem_id, {})
+            if not solution or solution in known:
+                continue
+            known[solution] = 0.0
+            text = self.task.join(solution)
+            own = f"{problem_id}/{blake2b(text.encode(), digest_size=8).hexdigest()}"
+            try:
+                root = self.policy.root(own, self.asked.question(problem, text, solution))
+            except ValueError:
+                self._unread += 1
+                continue
+            places[own] = number
+            searches.append((root, sample_pool(root, self.asked.verdicts)))
+        for outcome in Driver(self.policy).run(searches):
+            number = places[outcome.problem_id]
+            said = [found for c in outcome.trajectories if (found := verdict(c.text, outcome.prompt)) is not None]
+            self._unjudged += not said
+            self._known[problems[number][0]][steps[number]] = sum(said) / len(said) if said else 0.0
+            charged[number] = outcome.prompt_tokens + outcome.policy_tokens
+        return [(self._known[problem_id][solution],) if solution else () for (problem_id, _), solution in zip(problems, steps)], charged
+
+    def score_open(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
+        """Of none; raises ``ModelError`` for any."""
+        if steps:
+            raise ModelError(only_whole(self.name))
+        return [], []
+
+    def forget(self, problem_id: str) -> None:
+        self._known.pop(problem_id, None)
+
+    def report_unread(self) -> tuple[dict[str, int], str | None]:
+        """As :meth:`tts.reward_models.base.Reader.report_unread`."""
+        lines = []
+        if self._unread:
+            lines.append(f"{self.name} could not be asked about {self._unread} solutions, too long or with unknown signs, which scored 0")
+        if self._unjudged:
+            lines.append(f"{self.name} gave no verdict on {self._unjudged} solutions, which scored 0; give it more tokens, or verdicts")
+        counts = {"solutions": self._unread, "unjudged": self._unjudged}
+        self._unread = self._unjudged = 0
+        return counts, "; ".join(lines) or None

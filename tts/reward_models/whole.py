@@ -1,0 +1,59 @@
+"""Verifiers that read a solution as one turn of a conversation and give it one score: outcome reward models, and judges."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from transformers import PreTrainedTokenizerBase
+
+from tts.models.hub import ModelError
+from tts.reward_models import only_whole
+from tts.reward_models.base import StepScorer
+from tts.reward_models.prefix_plan import Steps
+from tts.tasks.base import Task
+from tts.tasks.maths import MATHS
+from tts.tasks.prompts import PINNED_DATE, check_template, token_ids
+
+MARK = "<solution>"  # stands for the solution where the text before it is looked for
+
+
+class WholeScorer(StepScorer):
+    """A :class:`StepScorer` to which a solution is one step: each that has steps gets one score.
+
+    Searches ask for scores of open candidates, which it refuses with ``ModelError``.
+    """
+
+    def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
+        """As :meth:`tts.search.driver.RewardModel.score`, of whole solutions."""
+        join = self.family.render.task.join
+        return super().score(problems, [(join(solution),) if solution else () for solution in steps])
+
+    def score_open(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
+        """Of none; raises ``ModelError`` for any."""
+        if steps:
+            raise ModelError(only_whole(self.name))
+        return [], []
+
+
+class Conversation:
+    """Token ids of a conversation by the tokenizer's own chat template, and of what of it stands before a solution.
+
+    Raises ``ModelError`` where there is no template, or it lacks one of the options.
+    """
+
+    task: Task = MATHS  # whose solutions are read
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, turns: Callable[[str, str], list[dict[str, str]]], **template: object):
+        self.tokenizer, self.turns, self.template = tokenizer, turns, template
+        try:
+            check_template(tokenizer, template)
+        except ValueError as error:
+            raise ModelError(str(error)) from None
+        self._opening = lru_cache(1 << 12)(lambda problem: self._text(problem, MARK).partition(MARK)[0])
+
+    def __call__(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
+        """Of each (problem, steps), which has one step or none."""
+        return token_ids(self.tokenizer, [self._text(problem, *steps) if steps else self._opening(problem) for problem, steps in solutions])
+
+    def _text(self, problem: str, solution: str) -> str:
+        turns = self.turns(problem, solution)
+        return self.tokenizer.apply_chat_template(turns, tokenize=False, date_string=PINNED_DATE, **self.template)
