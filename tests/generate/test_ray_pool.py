@@ -222,7 +222,7 @@ def spread(cluster, policy, store, **changes):
     wanted = Grid(**(values | sizes | changes))
     with ray_pool._Cluster(cluster, 0, 1) as scheduler:
         for made in scheduler.make(missing(wanted, store), store, lambda item: None, lambda tokens: None):
-            store.open(made.work.spec).write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps, made.unread)
+            store.open(made.work.spec).write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps, made.unread, made.clock)
     assert not cluster.alive
     return wanted
 

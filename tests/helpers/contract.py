@@ -5,6 +5,8 @@ An engine's own test module derives a class from :class:`EngineContract` and say
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from shapes import SHAPE
@@ -159,6 +161,15 @@ class EngineContract:
         for root, theirs, ours in zip(roots(reference), pools(policy, 1), pools(reference, 1)):
             found += near_ties(reference, root, theirs[0], ours[0])
         assert len(found) < len(PROBLEMS)
+
+    def test_a_rollout_is_greedy_among_samples(self):
+        policy = self.open()
+        first = roots(policy, PROBLEMS[:2])
+        greedy = [replace(root, problem_id=f"{root.problem_id}-greedy", greedy=True) for root in first]
+        outcomes = Driver(policy).run([(root, sample_pool(root, 6)) for root in (*first, *greedy)])
+        alone = pools(self.open(Sampling(temperature=0, max_tokens=40, max_step_tokens=30)), 1, PROBLEMS[:2])
+        for sampled, rolled, expected in zip(outcomes[:2], outcomes[2:], alone):
+            assert {c.tokens for c in rolled.trajectories} == {expected[0]} and len({c.tokens for c in sampled.trajectories}) > 1
 
     def test_greedy_steps_join_to_the_greedy_solution(self):
         policy = self.open(Sampling(temperature=0, max_tokens=40, max_step_tokens=40))

@@ -1,4 +1,4 @@
-"""REBASE, particle filtering and MCTS against scripts whose outcome is worked out by hand."""
+"""REBASE, particle filtering, MCTS and lookahead against scripts whose outcome is worked out by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scripted import by_digits, named, random_score, random_script, run, scripts, texts
 
 from tts.generate.grid import ParameterError, grid_of
-from tts.search import dvts, mcts, particle_filter, rebase
+from tts.search import beam_search, dvts, lookahead_search, mcts, particle_filter, rebase
 from tts.search.rebase import shares
 from tts.store.run_spec import RunSpec
 
@@ -101,6 +101,42 @@ def test_one_simulation_is_dvts_with_one_subtree(seed, width):
     first, policy, _ = run(random_script(seed), random_score(seed), lambda r: mcts(r, width, width, 1, 6))
     second, other, _ = run(random_script(seed), random_score(seed), lambda r: dvts(r, width, width, 6))
     assert texts(first) == texts(second) and policy.generated == other.generated
+
+
+def test_lookahead_scores_a_candidate_where_its_rollout_ends():
+    # 0 looks better than 1 until its next step; the child of index 0 is the greedy one.
+    scores = {"0": 0.9, "1": 0.1, "00": 0.2, "10": 0.8}
+    deep = lambda steps, index: (str(index), "finished" if len(steps) == 2 else "open", 10)  # noqa: E731
+    near, policy, _ = run(deep, lambda s: scores.get("".join(s), 0.5), lambda r: lookahead_search(r, 2, 2, 0))
+    assert texts(near)[0].startswith("0") and policy.generated == (2 + 2 + 2) * 10
+    far, policy, prm = run(deep, lambda s: scores.get("".join(s), 0.5), lambda r: lookahead_search(r, 2, 2, 1))
+    assert prm.scored[:2] == [("0", "0"), ("1", "0")] and texts(far) == ["100"]
+    # Two first steps and their rollouts, two second ones and theirs, which end, then two third ones, which have ended.
+    assert policy.generated == far.policy_tokens == (2 + 2 + 2 + 2 + 2) * 10
+    assert len(far.nodes) == 6, "a rollout is no candidate"
+    assert far.trajectories[0].scores == (0.1, 0.8, 0.5), "the finished solution has the scores of its own steps"
+
+
+def test_a_rollout_that_is_cut_off_leaves_the_score_before_it():
+    cut = lambda steps, index: (str(index), "truncated" if steps == ("1",) else "finished" if steps else "open", 10)  # noqa: E731
+    _, _, prm = run(cut, by_digits, lambda r: lookahead_search(r, 2, 2, 5))
+    assert prm.scored[:2] == [("0", "0"), ("1",)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(scripts, st.sampled_from([2, 4, 8]))
+def test_without_lookahead_it_is_beam_search(seed, n):
+    first, policy, _ = run(random_script(seed), random_score(seed), lambda r: lookahead_search(r, n, 2, 0, 6))
+    second, other, _ = run(random_script(seed), random_score(seed), lambda r: beam_search(r, n, 2, 6))
+    assert texts(first) == texts(second) and policy.generated == other.generated
+
+
+@settings(max_examples=60, deadline=None)
+@given(scripts, st.sampled_from([2, 4, 8]), st.integers(1, 3))
+def test_lookahead_bills_its_rollouts(seed, n, steps):
+    outcome, policy, prm = run(random_script(seed), random_score(seed), lambda r: lookahead_search(r, n, 2, steps, 6))
+    assert all(c.status == "finished" for c in outcome.trajectories) and len(outcome.trajectories) <= n // 2
+    assert outcome.policy_tokens == policy.generated >= sum(c.generated for c in outcome.nodes) and outcome.prm_tokens == prm.read
 
 
 @settings(max_examples=60, deadline=None)

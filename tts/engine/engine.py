@@ -21,8 +21,8 @@ from tts.search.sampling import Sampling
 FORKING = 0.25  # of samples that share a row, how many come to need one of their own before they end, about
 _ON_CPU = 1536  # tokens read at once: what they become between two operations should stay in the processor's cache
 
-_ROW = np.dtype([(name, np.int64) for name in ("length", "last", "done", "limit", "stepwise", "count")] + [("in_use", np.bool_)])
-"""A row: five fields of its :class:`Fork`, the number of tokens generated, and whether there are samples in it."""
+_ROW = np.dtype([(name, np.int64) for name in ("length", "last", "done", "limit", "stepwise", "greedy", "count")] + [("in_use", np.bool_)])
+"""A row: six fields of its :class:`Fork`, the number of tokens generated, and whether there are samples in it."""
 _SAMPLE = np.dtype([("row", np.int64), ("key", np.int64), ("owner", object)])
 
 
@@ -45,6 +45,7 @@ class Fork(NamedTuple):
     done: int  # tokens that the solution had before
     limit: int  # tokens to be generated at most
     stepwise: bool  # whether a step's end is an end
+    greedy: bool  # whether they are drawn at temperature 0, whatever the others are
     keys: Sequence[int]  # key of each sample's noise
     owners: Sequence[object]  # each sample's owner, given back where it ends
     generated: Sequence[int] = ()  # tokens that were generated before; of samples that waited for a row
@@ -202,7 +203,7 @@ class Engine:
     def _enter(self, forks: Sequence[Fork]) -> None:
         """Adds samples, those of a fork in one row."""
         rows = self._gaps()[: len(forks)]
-        self._rows[rows] = [(*fork[1:6], len(fork.generated), True) for fork in forks]
+        self._rows[rows] = [(*fork[1:7], len(fork.generated), True) for fork in forks]
         for row, fork in zip(rows, forks):
             self._generated[row, : len(fork.generated)] = fork.generated
         self.cache.load(rows, [fork.state for fork in forks], [fork.length for fork in forks])
@@ -223,7 +224,10 @@ class Engine:
         packed = torch.from_numpy(np.concatenate(numbers)).to(self.model.device)
         last, length, of, noise = packed.split(list(map(len, numbers)))
         hidden = self.model.extend(self.cache, last[:, None], length)
-        drawn = choose(self.head(hidden[:, 0]), of, noise.view(torch.float64), sampling.temperature, sampling.top_p)
+        logits = self.head(hidden[:, 0])
+        drawn = choose(logits, of, noise.view(torch.float64), sampling.temperature, sampling.top_p)
+        if (greedy := rows["greedy"].astype(bool)).any():
+            drawn = torch.where(torch.from_numpy(greedy).to(of.device)[of], choose(logits, of, noise, 0, 1), drawn)
         return drawn.cpu().numpy()
 
     def _settle(self, drawn: np.ndarray) -> np.ndarray:
@@ -257,7 +261,7 @@ class Engine:
             own, at = leaving[leaving["row"] == row], self._rows[row]
             state = self.cache.park(row, int(at["length"]))
             generated = self._generated[row, : at["count"]].tolist()
-            self._waiting.append(Fork._make((state, *at.item()[:5], own["key"].tolist(), own["owner"].tolist(), generated)))
+            self._waiting.append(Fork._make((state, *at.item()[:6], own["key"].tolist(), own["owner"].tolist(), generated)))
         self._samples = np.delete(self._samples, samples)
 
     def _close_gaps(self, in_use: int) -> None:

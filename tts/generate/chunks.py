@@ -22,6 +22,7 @@ from tts.search.base import Candidate, Search
 from tts.search.driver import Driver, Outcome
 from tts.search.registry import POOL, Settings, is_search, method_of
 from tts.search.sampling import Sampling
+from tts.store.clock import Clock
 from tts.store.imported import is_imported
 from tts.store.run_spec import ELSEWHERE, RunEngine, RunSpec
 from tts.store.step_columns import StepCache
@@ -59,6 +60,7 @@ class Made:
     limits: tuple[str, ...] = ()  # shortcomings of the engine for it, in words
     unread: dict[str, int] = field(default_factory=dict)  # counts of what the PRM could not read
     warnings: tuple[str, ...] = ()  # about what happened meanwhile
+    clock: Clock | None = None
 
     @property
     def generated(self) -> int:
@@ -92,6 +94,17 @@ class Engines:
             self._prms.clear()
             self._prms[key] = open_prm(name, self.batch, share=self.share, task=task)
         return self._prms[key]
+
+    def where(self, model: object) -> str:
+        """What computes a model: its device with its name or number of threads, or its engine; the batch; torch's version."""
+        engine = getattr(model, "engine", None)
+        if engine is None:
+            return f"{type(model).__name__}, {self.batch} at once"
+        import torch
+
+        on_gpu = engine.device.type == "cuda"
+        device = torch.cuda.get_device_name(engine.device) if on_gpu else f"{engine.device.type} with {torch.get_num_threads()} threads"
+        return f"{device}, {self.batch} at once, torch {torch.__version__}"
 
     def unread(self) -> tuple[dict[str, int], str | None]:
         """As :meth:`tts.reward_models.base.Reader.report_unread` of the PRM, if there is one that counts."""
@@ -127,24 +140,35 @@ def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: OnTokens = lam
     started = time.monotonic()
     engines.batch = work.spec.engine.batch
     if work.spec.method == "scores":
-        rows, steps, limits = _score_pool(work, inputs, engines), None, ()
+        rows, steps, limits, clock = _score_pool(work, inputs, engines)
     else:
-        rows, steps, limits = _search(work, inputs or StepCache(), engines, on_tokens)
+        rows, steps, limits, clock = _search(work, inputs or StepCache(), engines, on_tokens)
     unread, line = engines.unread()
-    return Made(work, rows, time.monotonic() - started, steps, limits, unread, (line,) if line else ())
+    return Made(work, rows, time.monotonic() - started, steps, limits, unread, (line,) if line else (), clock)
 
 
-def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: OnTokens) -> tuple[list[dict], pa.ListArray | None, tuple[str, ...]]:
+Parts = tuple[list[dict], pa.ListArray | None, tuple[str, ...], Clock]
+
+
+def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: OnTokens) -> Parts:
     spec = work.spec
     sampler = engines.policy(spec.policy.name, Sampling(**spec.sampling), task_of_key(spec.task))
-    policy = Remembering(sampler, steps, on_tokens)
+    clock = Clock(engines.where(sampler))
+
+    def count(tokens: int) -> None:
+        clock.generated += tokens
+        on_tokens(tokens)
+
+    policy = Remembering(sampler, steps, count)
     prm = engines.prm(spec.prm.name, task_in(work.chunk)) if spec.prm else None  # it never reads a system prompt of the policy's own
     roots = [sampler.root(p["id"], p["problem"]) for p in work.chunk]
     longest = max(len(root.prompt) for root in roots) + sampler.sampling.max_tokens
     held = room(engines, sampler, longest, prm is not None)
-    outcomes = Driver(policy, prm, room=held).run([(root, search_of(spec, root)) for root in roots])
+    driver = Driver(policy, prm, room=held)
+    outcomes = driver.run([(root, search_of(spec, root)) for root in roots])
     rows = [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
-    return rows, steps.column(rows), sampler.limits
+    clock.policy, clock.prm, clock.read = driver.waited["policy"], driver.waited["prm"], sum(outcome.prm_tokens for outcome in outcomes)
+    return rows, steps.column(rows), sampler.limits, clock
 
 
 def room(engines: Engines, policy: EnginePolicy, longest: int, scored: bool) -> int:
@@ -183,9 +207,10 @@ def row(problem: dict, outcome: Outcome) -> dict:
     }
 
 
-def _score_pool(work: Work, pool: list[dict], engines: Engines) -> list[dict]:
+def _score_pool(work: Work, pool: list[dict], engines: Engines) -> Parts:
     """The stored pool's rows with a PRM's scores; the policy's tokens are the pool's, counted there."""
     prm = engines.prm(work.spec.prm.name, task_in(work.chunk))
+    began = time.perf_counter()
     at_once = max(1, FEWEST * engines.batch // work.spec.n)
     for first in range(0, len(pool), at_once):
         rows = pool[first : first + at_once]
@@ -198,4 +223,5 @@ def _score_pool(work: Work, pool: list[dict], engines: Engines) -> list[dict]:
                 scores, read = next(results)
                 trajectory["scores"] = list(scores)
                 r["prm_tokens"] += read
-    return pool
+    read_all = sum(r["prm_tokens"] for r in pool)
+    return pool, None, (), Clock(engines.where(prm), prm=time.perf_counter() - began, read=read_all)

@@ -63,7 +63,7 @@ def fill(grid: Grid, store: Store, *more: Grid) -> int:
             specs = [spec for grid in grids for spec in grid.specs()]
             for made in _made(left, specs, store, lambda item: bar.set_postfix_str(str(item.spec)), tokens.update):
                 run = store.open(made.work.spec)
-                run.write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps, made.unread)
+                run.write(made.work.chunk, made.rows, made.seconds, made.limits, made.steps, made.unread, made.clock)
                 warn(made.warnings)
                 bar.update()
     return len(work)

@@ -106,6 +106,7 @@ class Asked:
     limit: int  # number of tokens at most
     seed: int  # seed of its noise
     stop: str | None  # text that ends a step, at which it ends; None for the rest of the solution
+    greedy: bool = False  # whether its temperature is 0, whatever the others' is
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class RequestPolicy(EnginePolicy):
             # A further question of the same sample must not repeat the noise of the first; no index is negative.
             seed = noise_key(sampling.seed, parent.problem_id, (*parent.path, number, *[-1] * again)) & SEEDS
             prompt = (*parent.prompt, *parent.tokens, *sample.tokens)
-            more = yield Asked(prompt, parent.rendered + parent.text + sample.text, limit, seed, separator)
+            more = yield Asked(prompt, parent.rendered + parent.text + sample.text, limit, seed, separator, parent.greedy)
             sample = Told((*sample.tokens, *more.tokens), sample.text + more.text, more.status, sample.generated + more.generated)
             if sample.status != "open" or sample.text.strip():
                 break

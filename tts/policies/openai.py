@@ -218,7 +218,7 @@ class Server:
         """One continuation."""
         # A server that takes text puts the beginning-of-sequence token before it by itself.
         prompt = list(asked.prompt) if self.ids else asked.text.removeprefix(self.tokenizer.bos_token or "")
-        options = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        options = {"temperature": 0.0 if asked.greedy else sampling.temperature, "top_p": sampling.top_p}
         if self._seeded:
             options["seed"] = asked.seed
         if asked.stop:

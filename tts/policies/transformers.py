@@ -61,7 +61,7 @@ class TransformersPolicy(EnginePolicy):
         entering: dict[tuple, list[Request]] = {}  # those that go on from the same tokens together
         while self._queue:
             request = self._queue[0]
-            start = request.parent.problem_id, request.parent.tokens, request.whole
+            start = request.parent.problem_id, request.parent.tokens, request.whole, request.parent.greedy
             needed = FORKING * request.count + (0 if start in entering else 1 - FORKING)
             if needed > free and (entering or self.engine.active):
                 break
@@ -90,6 +90,7 @@ class TransformersPolicy(EnginePolicy):
             done=len(parent.tokens),
             limit=max(1, limit if whole else min(limit, sampling.max_step_tokens)),
             stepwise=not whole,
+            greedy=parent.greedy,
             keys=[noise_key(sampling.seed, r.parent.problem_id, (*r.parent.path, number)) for r, number in samples],
             owners=samples,
         )

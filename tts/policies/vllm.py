@@ -44,7 +44,7 @@ class VLLMPolicy(RequestPolicy):
         from vllm.sampling_params import RequestOutputKind
 
         parameters = SamplingParams(
-            temperature=self.sampling.temperature,
+            temperature=0.0 if asked.greedy else self.sampling.temperature,
             top_p=self.sampling.top_p,
             max_tokens=asked.limit,
             seed=asked.seed,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
@@ -81,6 +83,8 @@ class Driver:
     record: bool = False  # whether to keep every candidate in Outcome.nodes
     room: int | None = None  # None for no bound
     on_outcome: Callable[[Outcome], object] = lambda outcome: None  # called with each outcome as it comes
+    # Seconds that were waited for the policy and for the PRM; what an engine elsewhere does while the other works is not among them.
+    waited: dict[str, float] = field(default_factory=lambda: {"policy": 0.0, "prm": 0.0})
 
     def run(self, searches: Sequence[tuple[Candidate, Search]]) -> list[Outcome]:
         """Runs each search from its root, in the order of which outcomes come; raises ValueError where two roots share a problem id."""
@@ -99,7 +103,9 @@ class Driver:
                 elif self._scoring and (not self._sampling or self.policy.starved or 4 * to_score >= room):
                     self._score_all()
                 else:
-                    for ticket, children in self.policy.poll():
+                    with self._waiting("policy"):
+                        complete = self.policy.poll()
+                    for ticket, children in complete:
                         self._receive(ticket, children)
         except BaseException:  # an interrupted cell is run again with the same engines: nothing of this run may stay in them
             self.policy.reset()
@@ -108,6 +114,12 @@ class Driver:
                     self.prm.forget(root.problem_id)
             raise
         return outcomes
+
+    @contextmanager
+    def _waiting(self, model: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.waited[model] += time.perf_counter() - began
 
     def _advance(self, running: Running, answer: list[list[Candidate]] | None) -> None:
         try:
@@ -140,7 +152,7 @@ class Driver:
         running, place = ticket
         running.outcome.policy_tokens += sum(child.generated for child in children)
         if self.record:
-            running.outcome.nodes += children
+            running.outcome.nodes += [child for child in children if not child.greedy]
         running.answers[place] = children
         running.missing -= 1
         self._sampling -= 1
@@ -157,7 +169,8 @@ class Driver:
             finished, going_on = ([pair for pair in asked if (pair[1].status == "open") == is_open] for is_open in (False, True))
             parts = [(self.prm.score, finished), (self.prm.score_open, going_on)]
         for score, part in parts:
-            scores, tokens = score([(c.problem_id, c.problem) for _, c in part], [c.steps for _, c in part])
+            with self._waiting("prm"):
+                scores, tokens = score([(c.problem_id, c.problem) for _, c in part], [c.steps for _, c in part])
             for (outcome, candidate), step_scores, read in zip(part, scores, tokens):
                 candidate.scores = step_scores
                 outcome.prm_tokens += read

@@ -27,6 +27,7 @@ from tts.common import checksum
 from tts.common.files import replacing, write_text
 from tts.common.names import short
 from tts.store.chunk_file import ALL, SCHEMA, STEPS, StoreError, damage_told, open_chunk, read_chunk, read_groups, writing
+from tts.store.clock import Clock, together
 from tts.store.run_spec import RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache
 from tts.tasks.problems import fingerprint
@@ -68,10 +69,12 @@ class Run:
         limits: Sequence[str] = (),  # shortcomings of the engine, in words
         steps: pa.ListArray | None = None,  # that were sampled for it, as of :meth:`StepCache.column`
         unread: Mapping[str, int] | None = None,  # by the PRM, as :meth:`tts.reward_models.base.Reader.report_unread` counts it
+        clock: Clock | None = None,  # of policy and PRM, where it is known
     ) -> None:
         """Commits a chunk: a temporary file, flushed, then renamed; raises :class:`StoreError` where the folder cannot be written."""
         notes = {"seconds": f"{seconds:.3f}", checksum.KEY: checksum.BLANK}
         notes |= {name: json.dumps(kept) for name, kept in {"limits": list(limits), "unread": dict(unread or {})}.items() if kept}
+        notes |= {"clock": clock.text} if clock else {}
         schema = (SCHEMA if steps is None else SCHEMA.append(STEPS)).with_metadata(notes)
         path, rows = self.path(problems), iter(rows)
         with writing(path), replacing(path) as temporary:
@@ -102,6 +105,15 @@ class Run:
             with suppress(pa.ArrowException, OSError):  # whoever reads the rows of a damaged one is told
                 limits |= dict.fromkeys(json.loads((pq.read_schema(path).metadata or {}).get(b"limits", "[]")))
         return list(limits)
+
+    def clock(self) -> Clock:
+        """How long policy and PRM took for the run's chunks, as far as that was kept."""
+        held = []
+        for path in self.files:
+            with suppress(pa.ArrowException, OSError, ValueError, TypeError):  # as above
+                if text := (pq.read_schema(path).metadata or {}).get(b"clock"):
+                    held.append(Clock.of(text))
+        return together(held)
 
     def rows(self) -> Iterator[dict]:
         """Every row that the run holds, chunk by chunk; raises :class:`StoreError` where a chunk is damaged."""

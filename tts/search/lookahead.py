@@ -1,0 +1,64 @@
+"""Lookahead search: beam search whose candidates are scored where a greedy rollout from them ends."""
+
+from dataclasses import replace
+
+from tts.search.base import Candidate, Sample, Score, Search, survivors
+from tts.search.beam_search import best, check_budget, step_search
+from tts.search.registry import Constant
+
+LOOKAHEAD = Constant("lookahead", 1, 0, 64)
+_ROLLOUT = 1 << 30  # sample index that tells a rollout from the samples of the same candidate
+
+
+def lookahead_search(root: Candidate, n: int, width: int, lookahead: float = LOOKAHEAD.default, max_steps: int = 40) -> Search:
+    """Beam search with budget ``n`` that looks ``lookahead`` steps ahead (Snell et al. 2024, section 5.2 and appendix on lookahead search).
+
+    Each open candidate is followed by that many steps at temperature 0. It has the last score of what this comes to; one whose rollout is
+    cut off or empty has the score of the last step before. The rollout is billed, and dropped: a candidate that is kept is sampled from
+    anew. With ``lookahead = 0`` it is beam search.
+
+    Returns the finished candidates that kept their places, as they finished. Raises ValueError as beam search.
+    """
+    check_budget(n, width)
+    finished: list[Candidate] = []
+    frontier, count = [root], n
+    for _ in range(max_steps):
+        children = yield Sample(frontier, count)
+        candidates = [c for siblings in children for c in survivors(siblings)]
+        if not candidates:
+            break
+        ends = list(candidates)
+        going_on = {place: _rollout(c) for place, c in enumerate(candidates) if c.status == "open"} if lookahead else {}
+        for _ in range(int(lookahead)):
+            if not going_on:
+                break
+            followed = yield Sample(list(going_on.values()), 1)
+            reached = {place: child for place, [child] in zip(going_on, followed) if child.steps and child.status != "truncated"}
+            ends = [reached.get(place, end) for place, end in enumerate(ends)]
+            going_on = {place: child for place, child in reached.items() if child.status == "open"}
+        yield Score(ends)
+        for candidate, end in zip(candidates, ends):
+            if end is not candidate:
+                candidate.scores = end.scores[-1:]
+        kept = best(candidates, n // width - len(finished))
+        finished += [c for c in kept if c.status == "finished"]
+        frontier, count = [c for c in kept if c.status == "open"], width
+        if not frontier:
+            break
+    return finished
+
+
+def _rollout(candidate: Candidate) -> Candidate:
+    """Where a rollout starts; it is no sample of the candidate, and shares no index with one."""
+    return replace(candidate, path=(*candidate.path, _ROLLOUT), greedy=True)
+
+
+LOOKAHEAD_SEARCH = step_search(
+    "lookahead",
+    "Lookahead",
+    "C8",
+    "h",
+    lambda root, n, settings: lookahead_search(root, n, settings.width, settings.constants["lookahead"], settings.max_steps),
+    study=False,
+    constants=(LOOKAHEAD,),
+)
