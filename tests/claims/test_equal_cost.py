@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tts.analysis import costs, flops
 from tts.analysis.evidence import Evidence
 from tts.claims import equal_cost
 from tts.generate.grid import grid_of
@@ -23,7 +24,7 @@ class Typed(Evidence):
         self.grid, self.tokens = grid_of(**given | {"samples": 16, "budgets": [4, 16]}), TOKENS | changes
 
     def accuracy(self, problem_set, policy, prm, method, n, rule=None):
-        return (np.arange(100) < RIGHT[method] - (16 - n)).astype(float)
+        return (np.arange(100) < RIGHT.get(method, 20) - (16 - n)).astype(float)
 
     def policy_tokens(self, problem_set, policy, prm, method, n):
         return np.full(100, float(n * self.tokens.get(method, 10)))
@@ -39,8 +40,8 @@ def test_each_method_is_compared_with_as_many_plain_samples_as_cost_the_same():
     found = {one.method: one for one in equal_cost.contrasts(Typed(), *ASKED, 16)}
     assert list(found) == ["adaptive_consistency", "rebase", "mcts"], "plain methods are not compared with themselves"
     stopped, rebase, mcts = found.values()
-    assert (stopped.plain, stopped.count, stopped.tokens, stopped.plain_tokens) == ("majority", 8, 80, 80)
-    assert (rebase.plain, rebase.count, rebase.tokens, rebase.plain_tokens) == ("best_of_n", 16, 400, 160), "there are no more samples"
+    assert (stopped.plain, stopped.count, stopped.cost, stopped.plain_cost) == ("majority", 8, 80, 80)
+    assert (rebase.plain, rebase.count, rebase.cost, rebase.plain_cost) == ("best_of_n", 16, 400, 160), "there are no more samples"
     assert stopped.difference.mean() == pytest.approx(0.30 - 0.22) and rebase.difference.mean() == pytest.approx(0.30)
     table = equal_cost.against_plain(Typed(), *ASKED, 16).set_index("method")
     assert table.loc["rebase", "difference"] == pytest.approx(0.30) and table.loc["rebase", "low"] > 0 and table.loc["rebase", "p"] < 0.05
@@ -66,3 +67,27 @@ def test_what_is_told_of_stopping_is_what_it_saves():
     lines, differences = equal_cost.summary(Typed(), *ASKED, 16)
     assert lines == ["tokens saved against majority of N = 16: Adaptive consistency 50%"]
     assert "REBASE, N = 16, is more accurate than Best-of-N, N = 16, at equal tokens" in differences
+
+
+class Timed(Typed):
+    """As :class:`Typed`; a sample takes a second, one of a search three."""
+
+    def seconds(self, problem_set, policy, prm, method, n):
+        return np.full(100, float(n * (3 if method in ("rebase", "mcts") else 1)))
+
+
+def test_equal_seconds_are_not_equal_tokens():
+    found = {one.method: one for one in equal_cost.contrasts(Timed(), *ASKED, 4, "seconds")}
+    assert (found["mcts"].cost, found["mcts"].count, found["mcts"].plain_cost) == (12, 12, 12)
+    assert next(one.count for one in equal_cost.contrasts(Timed(), *ASKED, 4) if one.method == "mcts") == 4
+    assert equal_cost.when(Timed(), *ASKED, "seconds").loc[4, "with the PRM"] == "Best-of-N, N = 4: 28.0 %"
+    assert list(equal_cost.contrasts(Typed(), *ASKED, 4, "seconds")) == [], "no times were kept"
+
+
+def test_flops_are_those_of_the_tokens():
+    rows = equal_cost.by_cost(Timed(), *ASKED)
+    at = rows[(rows["strategy"] == "majority") & (rows["n"] == 16)].iloc[0]
+    assert at["seconds"] == 16 and at["tokens"] == 160 and at["FLOPs"] > 2 * costs.shape_of("policy-6k").parameters * 165
+    halves = rows[rows["strategy"] == "best_of_n"].set_index("n")["FLOPs"]
+    prefill = flops.answering(costs.shape_of("policy-6k"), [5.0], 0.0, 0.0).inference
+    assert halves[4] - prefill == pytest.approx((halves[16] - prefill) / 4, rel=0.01)

@@ -50,6 +50,7 @@ FIGURES = {  # those that give a figure: rows, further arguments
     plots.bins_per_policy: (rows(HELD | {"problems": 30}, policy=POLICIES, bin=["easy", "hard"], method=METHODS),),
     plots.strategies: (rows(HELD, policy=POLICIES, prm=PRMS, strategy=list(plots.STRATEGIES), n=[4, 16]),),
     plots.accuracy_against_tokens: (rows(HELD, policy=POLICIES, prm=PRMS, strategy=[*METHODS, "adaptive"], tokens=[200.5, 900]),),
+    plots.accuracy_against_costs: (rows(HELD, strategy=METHODS, tokens=[200.5, 900], FLOPs=[1e6, 1e8]), {"tokens": "t", "FLOPs": "f"}),
     plots.gains_against_size: (pd.concat([GAINS, rows(HELD, policy=POLICIES, method=METHODS)]), SIZES, "a title"),
     plots.flops_in_both_conventions: (
         rows(HELD | {"total (study)": 1e12, "total (full)": np.nan}, policy=POLICIES, strategy=["CoT", "dvts, N = 16"]),

@@ -133,6 +133,7 @@ def test_running_again_generates_nothing(smoke):
         (["01_tts_methods", "-p", "problems={nowhere: 3}"], "unknown problem set 'nowhere'; choose from pocket-main"),
         (["01_tts_methods", "-p", "problems={pocket-main: 0}"], "the number of problems must be at least 1; given 0"),
         (["01_tts_methods", "-p", "problems={pocket-main: 1"], "is not a value"),
+        (["13_more_methods", "-p", "cost=euros"], "cost must be one of tokens, FLOPs, seconds; given 'euros'"),
         (["01_tts_methods", "-p", "budgets=[]"], "budgets: List should have at least 1 item"),
         (["01_tts_methods", "-p", "prms=[]"], "best_of_n, beam_search, dvts need a PRM; give prms, or leave only majority"),
         (["01_tts_methods", "-p", "figures=2024"], "figures must be a folder; given 2024"),

@@ -11,6 +11,7 @@ from tts.analysis.evidence import Evidence
 from tts.analysis.grades import Grades, Judges
 from tts.generate.grid import Grid
 from tts.search.registry import POOL, method_of
+from tts.store.clock import together
 from tts.store.run_spec import RunSpec
 from tts.store.store import Store
 from tts.tasks.selection import AGGREGATES, MAJORITY, RULES, Rule, aggregates
@@ -129,6 +130,24 @@ class Results(Evidence):
         known = 1.0 if self._share(policy, prm, method, n) == 1.0 else np.nan  # the parts of a pool share steps
         return np.array([g.tokens["prm_tokens"] for g in runs], float) * known
 
+    def seconds(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        """The method's tokens times the seconds that each took: those of the policy in the runs that sampled for the method, of all budgets
+        of a search, since a search of a small budget may find most of its steps known; those that the PRM read likewise.
+
+        Scores of a part of a pool are taken to cost their part of the whole. A PRM that reads no tokens takes as long for each problem.
+        """
+        asked = method_of(method)
+        budgets = self.grid.budgets if asked.source == "own" and not asked.part else [n]
+        made = [self.grid.run_of(method, policy, prm, k) for k in budgets if self.grid.holds(policy, prm, method, k)]
+        sampled = [self.grid.run_of("majority", policy, None, n)] if asked.source == "pool" else made
+        clock, reading = (together(self.store.run(spec).clock() for spec in specs) for specs in (sampled, made))
+        found = self.policy_tokens(problem_set, policy, prm, method, n) * _rate(clock.policy, clock.generated)
+        if not (asked.guided and prm):
+            return found
+        each = np.array([g.tokens["prm_tokens"] for g in self._runs(problem_set, policy, prm, method, n)], float)
+        taken = each * _rate(reading.prm, reading.read) if reading.read else np.full(len(each), _rate(reading.prm, reading.problems))
+        return found + taken * self._share(policy, prm, method, n)
+
     def _share(self, policy: str, prm: str | None, method: str, n: int) -> float:
         parts = self.grid.parts(method, policy, prm, n)
         return 1.0 if parts is None else n // parts[1] / parts[0]
@@ -149,6 +168,10 @@ class Results(Evidence):
     def pool_budgets(self) -> list[int]:
         """Powers of two up to the pool's size, and the grid's budgets: what the pool gives for nothing."""
         return sorted({*(1 << i for i in range(self.grid.samples.bit_length())), *self.grid.budgets})
+
+
+def _rate(seconds: float, count: int) -> float:
+    return seconds / count if count else np.nan
 
 
 def by_part(graded: Graded, parts: int, samples: int) -> Graded:

@@ -50,6 +50,10 @@ class Evidence(ABC):
     def prm_tokens(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
         """Tokens that the PRM reads per problem; NaN where they are not known, as for a part of a pool."""
 
+    def seconds(self, problem_set: str, policy: str, prm: str | None, method: str, n: int) -> np.ndarray:
+        """Seconds per problem that a method waits for policy and PRM on the machine that it ran on; NaN where no times were kept."""
+        return np.full(self.grid.problems[problem_set], np.nan)
+
     @abstractmethod
     def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
         """Tokens of each problem's prompt."""

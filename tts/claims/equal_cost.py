@@ -1,4 +1,8 @@
-"""Methods at equal cost in policy tokens: how accurate each is, against sampling as many tokens more plainly, and which to use when."""
+"""Methods at equal cost: how accurate each is, against spending as much on plain samples, and which to use when.
+
+A cost is counted per problem: in policy tokens; in FLOPs of inference, with PRM, prompts and attention; or in seconds of waiting for policy
+and PRM, on the machine that a run was made on and at its batch. Scores of a part of a pool cost their part of the whole.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,19 +18,28 @@ from tts.search.registry import method_of, prm_of
 SPARE = 1.05  # how many times its tokens a budget may cost
 
 
-def by_cost(evidence: Evidence, problem_set: str, policy: str, prm: str) -> pd.DataFrame:
-    """The rows of :attr:`Evidence.table` of a policy, of the methods that were asked for and CoT, with what they cost.
+COSTS = {"tokens": "policy tokens", "FLOPs": "FLOPs of inference, PRM included", "seconds": "seconds of policy and PRM"}  # in words
 
-    Columns ``tokens`` (of the policy per problem, the mean) and ``FLOPs`` (of inference per problem, PRM, prompts and attention counted;
-    NaN where the tokens that the PRM read are not known).
-    """
+
+def spent(evidence: Evidence, problem_set: str, policy: str, prm: str, method: str, n: int, cost: str = "tokens") -> float:
+    """What a method costs per problem at budget ``n``, the mean, by one of :data:`COSTS`; NaN where it is not known."""
+    asked = problem_set, policy, prm_of(method, prm), method
+    if cost == "tokens":
+        return float(evidence.policy_tokens(*asked, n).mean())
+    if cost == "seconds":
+        return float(evidence.seconds(*asked, n).mean())
+    whole = evidence.grid.samples if method_of(method).part and method_of(method).guided else n
+    found = costs.cost(evidence, *asked, whole, full=True)
+    share = evidence.policy_tokens(*asked, n).sum() / evidence.policy_tokens(*asked, whole).sum()
+    return (found.prefill + share * (found.inference - found.prefill)) / evidence.grid.problems[problem_set]
+
+
+def by_cost(evidence: Evidence, problem_set: str, policy: str, prm: str) -> pd.DataFrame:
+    """The rows of :attr:`Evidence.table` of a policy, of the methods that were asked for and CoT, with each of :data:`COSTS`."""
     rows = evidence.table.query("problems == @problem_set and policy == @policy and prm in ('', @prm)")
-    rows = rows[rows["method"].isin(["cot", *evidence.grid.methods])].rename(columns={"policy_tokens": "tokens", "method": "strategy"})
-    spent = [
-        costs.cost(evidence, problem_set, policy, prm_of(row.strategy, prm), row.strategy, row.n, full=True).inference / row.count
-        for row in rows.itertuples(index=False)
-    ]
-    return rows.assign(prm=prm, FLOPs=spent)
+    rows = rows[rows["method"].isin(["cot", *evidence.grid.methods])].rename(columns={"method": "strategy"})
+    asked = [(row.strategy, row.n) for row in rows.itertuples(index=False)]
+    return rows.assign(prm=prm, **{cost: [spent(evidence, problem_set, policy, prm, *one, cost) for one in asked] for cost in COSTS})
 
 
 @dataclass(frozen=True)
@@ -34,63 +47,56 @@ class Contrast:
     """A method at a budget against a plain one that costs the same."""
 
     method: str
-    tokens: float  # of the policy per problem, the mean
+    cost: float  # per problem, the mean
     plain: str  # best-of-N, or majority voting for a method without a PRM
     count: int  # its samples
-    plain_tokens: float
+    plain_cost: float
     difference: np.ndarray  # of accuracies, (problems,)
 
 
-def contrasts(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int) -> Iterator[Contrast]:
+def contrasts(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, cost: str = "tokens") -> Iterator[Contrast]:
     """Each method of the grid at budget ``n`` against as many samples of the pool as cost most nearly the same, at most all.
 
-    None where token counts are not known.
+    None where the cost is not known.
     """
-    pool = evidence.grid.samples
+    at, pool = (evidence, problem_set, policy, prm), evidence.grid.samples
     for method in evidence.grid.methods:
         plain = "best_of_n" if method_of(method).guided else "majority"
         if method == plain:
             continue
-        tokens = evidence.policy_tokens(problem_set, policy, prm, method, n).mean()
-        each = evidence.policy_tokens(problem_set, policy, prm, plain, pool).mean() / pool
-        if not np.isfinite(tokens / each):  # imported samples without token counts
+        own, each = spent(*at, method, n, cost), spent(*at, plain, pool, cost) / pool
+        if not np.isfinite(own / each):  # imported samples without token counts, or times
             continue
-        count = int(np.clip(round(tokens / each), 1, pool))
+        count = int(np.clip(round(own / each), 1, pool))
         first, second = (evidence.accuracy(problem_set, policy, prm, *side) for side in ((method, n), (plain, count)))
-        yield Contrast(method, tokens, plain, count, count * each, first - second)
+        yield Contrast(method, own, plain, count, count * each, first - second)
 
 
-def against_plain(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int) -> pd.DataFrame:
+def against_plain(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, cost: str = "tokens") -> pd.DataFrame:
     """:func:`contrasts`, one row each: ``difference``, ``low`` and ``high``, and ``p``, two-sided and corrected over the rows (Holm)."""
     rows = []
-    for found in contrasts(evidence, problem_set, policy, prm, n):
+    for found in contrasts(evidence, problem_set, policy, prm, n, cost):
         finding = Finding.of(stats.of_difference(found.difference), "points", "")
-        sides = {
-            "method": found.method,
-            "tokens": found.tokens,
-            "plain": found.plain,
-            "plain N": found.count,
-            "plain tokens": found.plain_tokens,
-        }
+        sides = {"method": found.method, cost: found.cost, "plain": found.plain, "plain N": found.count, f"plain {cost}": found.plain_cost}
         rows.append(sides | finding.columns("difference") | {"p": finding.p})
     table = pd.DataFrame(rows)
     return table.assign(p=stats.holm(table["p"])) if rows else table
 
 
-def when(evidence: Evidence, problem_set: str, policy: str, prm: str) -> pd.DataFrame:
-    """What to use when: for the tokens of each budget of majority voting the most accurate method that they pay for.
+def when(evidence: Evidence, problem_set: str, policy: str, prm: str, cost: str = "tokens") -> pd.DataFrame:
+    """What to use when: for the cost of each budget of majority voting the most accurate method that it pays for.
 
     Without a PRM and with it; behind it the methods of which the paired 95 % interval, uncorrected, does not say that they are worse.
     """
-    rows = []
+    at, rows = (evidence, problem_set, policy, prm), []
     for n in sorted(evidence.grid.budgets):
-        tokens = evidence.policy_tokens(problem_set, policy, None, "majority", n).mean()
-        paid, row = SPARE * tokens, {"tokens": tokens, "samples": n}
+        paid = spent(*at, "majority", n, cost)
+        row: dict[str, object] = {cost: paid, "samples": n}
         for column, guided in (("without a PRM", False), ("with the PRM", True)):
             best: dict[str, tuple[np.ndarray, int]] = {}  # of each method at its best affordable budget
             for method in (m for m in evidence.grid.methods if method_of(m).guided == guided):
                 for k in evidence.grid.budgets:
-                    if evidence.policy_tokens(problem_set, policy, prm, method, k).mean() <= paid:
+                    if spent(*at, method, k, cost) <= SPARE * paid:
                         right = evidence.accuracy(problem_set, policy, prm, method, k)
                         best[method] = max(best.get(method, (right, k)), (right, k), key=lambda found: found[0].mean())
             if best:
@@ -102,12 +108,14 @@ def when(evidence: Evidence, problem_set: str, policy: str, prm: str) -> pd.Data
     return pd.DataFrame(rows).set_index("samples")
 
 
-def summary(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int) -> tuple[list[str], dict[str, np.ndarray]]:
+def summary(
+    evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, cost: str = "tokens"
+) -> tuple[list[str], dict[str, np.ndarray]]:
     """What a run shows: a line on what the votes that stop save, and the differences of :func:`contrasts` by what is compared."""
-    found = list(contrasts(evidence, problem_set, policy, prm, n))
-    whole = evidence.policy_tokens(problem_set, policy, prm, "majority", n).mean()
-    saved = [f"{method_of(one.method).label} {1 - one.tokens / whole:.0%}" for one in found if method_of(one.method).stop]
-    lines = [f"tokens saved against majority of N = {n}: {', '.join(saved)}"] if saved else []
-    named = "{}, N = {}, is more accurate than {}, N = {}, at equal tokens"
+    found = list(contrasts(evidence, problem_set, policy, prm, n, cost))
+    whole = spent(evidence, problem_set, policy, prm, "majority", n, cost)
+    saved = [f"{method_of(one.method).label} {1 - one.cost / whole:.0%}" for one in found if method_of(one.method).stop]
+    lines = [f"{cost} saved against majority of N = {n}: {', '.join(saved)}"] if saved else []
+    named = "{}, N = {}, is more accurate than {}, N = {}, at equal " + cost
     labels = {one.method: (method_of(one.method).label, n, method_of(one.plain).label, one.count) for one in found}
     return lines, {named.format(*labels[one.method]): one.difference for one in found}

@@ -151,7 +151,7 @@ def _write_run(store: Store, run: ImportedRun, problems: list[dict], name: str, 
     held = [problem for problem in problems if problem["id"] in run.records]
     stored = store.open(spec)
     if not stored.has(held):
-        stored.write(held, map(run.row, held), 0.0)
+        stored.write(held, map(run.row, held), 0.0, clock=run.clock)
     count = next((i for i, problem in enumerate(problems) if problem["id"] not in run.records), len(problems))
     return Held(spec, count, run.range)
 

@@ -1,6 +1,7 @@
 """The suite's own exchange format, ``docs/formats.md``: JSON lines, one problem of one run a line. Reader and writer."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from itertools import islice
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 
 from tts.analysis.grades import Judges
 from tts.common.files import replacing
-from tts.exchange.reading import clean_scores, objects, steps_and_scores, total, whole_number
+from tts.exchange.reading import clean_scores, objects, steps_and_scores, summed, total, whole_number
 from tts.exchange.records import COUNTS, SAMPLES, Contents, ExchangeError, Header, Record, Solution, expect, pack, writing
 from tts.search.registry import GREEDY, POOL, SCORES, Settings, is_search, method_of, searches
 from tts.store.imported import is_imported, original, task_of_run
@@ -91,6 +92,7 @@ def record(row: dict, source: str, default_policy: str, contents: Contents) -> R
         source,
         problem_id=str(told["id"]) if "id" in told else None,
         counts=counts,
+        seconds=summed([_seconds(row)]) or summed([_seconds(completion) for completion in row["completions"]]),
     )
 
 
@@ -107,6 +109,14 @@ def _solution(completion: dict, where: str) -> Solution:
     expect(isinstance(path, list) and None not in map(whole_number, path), f"{where}: path must be a list of sample indices")
     expect(correct is None or isinstance(correct, bool), f"{where}: correct must be true or false")
     return Solution(steps, scores, _count(completion, "tokens"), status, path, correct)
+
+
+def _seconds(held: dict) -> float | None:
+    """The wall time of a row or a completion, by either name."""
+    value = held.get("seconds", held.get("latency"))
+    fits = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf)
+    expect(fits, f"seconds must be a number, 0 or more; given {value!r:.40}")
+    return value
 
 
 def _count(row: dict, key: str) -> int | None:

@@ -105,6 +105,12 @@ def whole_number(value: object) -> int | None:
     return int(value) if whole and 0 <= value < 1 << 31 else None  # type: ignore[operator, call-overload]
 
 
+def summed(seconds: Sequence[float | None]) -> float | None:
+    """The sum of times; None where one of them is not known, or there is none."""
+    known = [value for value in seconds if value is not None]
+    return sum(known) if known and len(known) == len(seconds) else None
+
+
 def total(counts: Sequence[object]) -> int | None:
     """The sum of token counts; None where one of them is not known."""
     known = [count for count in map(whole_number, counts) if count is not None]

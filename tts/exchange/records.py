@@ -61,6 +61,7 @@ class Record:
     problem_id: str | None = None
     place: int | None = None  # number of the problem, where problems are counted
     counts: dict[str, int | None] = field(default_factory=dict)  # tokens of the whole search, by COUNTS
+    seconds: float | None = None  # that all of them took
     # By rule and number of the first solutions that it chose from, the answer that it selected, or whether that was right.
     recorded: dict[tuple[Rule, int], str | bool] = field(default_factory=dict)
     leaders: tuple[int, ...] = ()  # numbers of the solutions that are the search's, where others are recorded beside them; empty for all

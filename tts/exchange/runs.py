@@ -7,9 +7,10 @@ import zlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 
-from tts.exchange.reading import total
+from tts.exchange.reading import summed, total
 from tts.exchange.records import COUNTS, SAMPLES, Contents, Header, Record, expect, pack, problem_key
 from tts.search.registry import GREEDY, METHODS, POOL, SCORES, is_search
+from tts.store.clock import Clock
 from tts.tasks.grading import Grader
 
 
@@ -32,6 +33,18 @@ class ImportedRun:
         held = [] if self.bare else self.records.values()
         ends = [end for record in held if (scores := record.scores) for end in (min(scores), max(scores))]
         return (min(ends), max(ends)) if ends and not 0 <= min(ends) <= max(ends) <= 1 else None
+
+    @property
+    def clock(self) -> Clock | None:
+        """The recorded times of its records, where all have one, as the policy's: they do not tell the PRM's apart.
+
+        The samples' times are kept with the samples, and not once more with their scores.
+        """
+        if self.header.method == SCORES:
+            return None
+        seconds = summed([record.seconds for record in self.records.values()])
+        tokens = total([record.counts.get("policy_tokens") for record in self.records.values()])
+        return Clock("imported", len(self.records), policy=seconds, generated=tokens) if seconds and tokens else None
 
     def row(self, problem: dict) -> dict:
         """What the store keeps of a problem's record."""
@@ -72,7 +85,8 @@ def digest(problems: list[dict], runs: list[ImportedRun]) -> str:
         held = []
         for problem_id, record in run.records.items():
             packed = [hashlib.sha256(zlib.decompress(part)).hexdigest() for part in record.packed]
-            held.append([problem_id, *map(record.counts.get, COUNTS), record.leaders, record.sigmoid, packed])
+            times = [record.seconds] if record.seconds is not None else []  # which older imports did not read
+            held.append([problem_id, *map(record.counts.get, COUNTS), record.leaders, record.sigmoid, packed, *times])
         content.append([*run.header, run.apart, run.bare, held])
     return hashlib.sha256(json.dumps([problems, content], sort_keys=True).encode()).hexdigest()[:16]
 
@@ -128,7 +142,7 @@ def _merged(records: list[Record], n: int | None, contents: Contents) -> Record:
         return first
     packed = tuple(part for record in records for part in record.packed)
     sums = {key: total([record.counts.get(key) for record in records]) for key in ("policy_tokens", "prm_tokens")}
-    return replace(first, packed=packed, counts=first.counts | sums)
+    return replace(first, packed=packed, counts=first.counts | sums, seconds=summed([record.seconds for record in records]))
 
 
 def _evened(merged: dict[str, Record], contents: Contents) -> tuple[dict[str, Record], int]:
@@ -146,7 +160,7 @@ def _evened(merged: dict[str, Record], contents: Contents) -> tuple[dict[str, Re
             first = record.solutions[:n]
             tokens = total([s.tokens for s in first]) if method == SAMPLES else None
             fewer = record.counts | {"policy_tokens": tokens, "prm_tokens": None}
-            kept[problem_id] = replace(record, packed=(pack(first),), sigmoid=False, counts=fewer)
+            kept[problem_id] = replace(record, packed=(pack(first),), sigmoid=False, counts=fewer, seconds=None)
     return kept, n
 
 

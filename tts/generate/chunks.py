@@ -153,7 +153,7 @@ Parts = tuple[list[dict], pa.ListArray | None, tuple[str, ...], Clock]
 def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: OnTokens) -> Parts:
     spec = work.spec
     sampler = engines.policy(spec.policy.name, Sampling(**spec.sampling), task_of_key(spec.task))
-    clock = Clock(engines.where(sampler))
+    clock = Clock(engines.where(sampler), len(work.chunk))
 
     def count(tokens: int) -> None:
         clock.generated += tokens
@@ -224,4 +224,4 @@ def _score_pool(work: Work, pool: list[dict], engines: Engines) -> Parts:
                 trajectory["scores"] = list(scores)
                 r["prm_tokens"] += read
     read_all = sum(r["prm_tokens"] for r in pool)
-    return pool, None, (), Clock(engines.where(prm), prm=time.perf_counter() - began, read=read_all)
+    return pool, None, (), Clock(engines.where(prm), len(pool), prm=time.perf_counter() - began, read=read_all)

@@ -1,6 +1,6 @@
 """The study's figures: functions that draw rows on the axes ``ax``, or give a figure of panels. Intervals are 95 % ones."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -131,20 +131,33 @@ def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
 
     ``rows``: of :func:`tts.strategy.choices.at_equal_tokens`, or of :func:`tts.claims.equal_cost.by_cost`.
     """
+    return _per_pair(rows, lambda part, ax: _over_cost(part, "tokens", ax), ("policy tokens per problem", "accuracy"))
+
+
+@drawing
+def accuracy_against_costs(rows: pd.DataFrame, costs: Mapping[str, str]) -> Figure:
+    """Accuracy of one policy's methods over each cost, a panel each: columns of the rows with their titles, the same runs in all.
+
+    ``rows``: of :func:`tts.claims.equal_cost.by_cost`.
+    """
+    parts = [(title, (rows, cost)) for cost, title in costs.items()]
+    return panels(parts, lambda part, ax: _over_cost(*part, ax), ("cost per problem", "accuracy"), 2.2)
+
+
+def _over_cost(part: pd.DataFrame, cost: str, ax: Axes) -> None:
+    """A line per method over a column of the rows, on a logarithmic axis."""
+    if part[cost].isna().all():
+        return style.say({"tokens": "token counts are not known", "seconds": "no times were kept"}.get(cost, f"{cost} are not known"), ax)
     styles: dict[str, dict[str, Any]] = {method.name: look_of(method) | {"band": 0} for method in METHODS.values()}
     styles["adaptive"] = {"label": "Adaptive", "color": "#000000", "marker": "*", "band": 0.08}
-
-    def draw(part: pd.DataFrame, ax: Axes) -> None:
-        if part["tokens"].isna().all():
-            return style.say("token counts are not known", ax)
-        for name, look in styles.items():
-            if len(of := part[part["strategy"] == name]):
-                line(of.sort_values("tokens"), "tokens", ax, **look)
-        ax.set_xscale("log")
-        ax.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter=EngFormatter(sep=""))
-        percent(ax.yaxis)
-
-    return _per_pair(rows, draw, ("policy tokens per problem", "accuracy"))
+    for name, look in styles.items():
+        if len(of := part[(part["strategy"] == name) & part[cost].notna()]):
+            line(of.sort_values(cost), cost, ax, **look)
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    steps = (1, 2, 5) if high < 100 * low else (1, 3)  # more labels than these would touch
+    ax.xaxis.set(major_locator=LogLocator(subs=steps), minor_locator=NullLocator(), major_formatter=EngFormatter(sep=""))
+    percent(ax.yaxis)
 
 
 @drawing

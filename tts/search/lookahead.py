@@ -56,7 +56,7 @@ def _rollout(candidate: Candidate) -> Candidate:
 LOOKAHEAD_SEARCH = step_search(
     "lookahead",
     "Lookahead",
-    "C8",
+    "#01665e",
     "h",
     lambda root, n, settings: lookahead_search(root, n, settings.width, settings.constants["lookahead"], settings.max_steps),
     study=False,

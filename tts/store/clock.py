@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 class Clock:
     """Seconds, and the tokens that they went to: those sampled anew, not steps that were known already."""
 
-    where: str  # device, batch, versions; "imported" where another tool recorded the times
+    where: str  # device, batch, versions; "imported" where another tool recorded the times; empty where none were kept
+    problems: int = 0  # that it is of
     policy: float = 0.0  # seconds waited for the policy
     prm: float = 0.0  # and for the PRM
     generated: int = 0  # tokens sampled meanwhile
@@ -33,6 +34,7 @@ def together(clocks: Iterable[Clock]) -> Clock:
     total, places = Clock(""), {}
     for clock in clocks:
         places[clock.where] = None
+        total.problems += clock.problems
         total.policy, total.prm = total.policy + clock.policy, total.prm + clock.prm
         total.generated, total.read = total.generated + clock.generated, total.read + clock.read
     total.where = "; ".join(places)

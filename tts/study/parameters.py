@@ -46,6 +46,7 @@ class Declaration(BaseModel, extra="forbid"):
     # Whether a parameter holds names of models, problem sets or labelled sets, recipes of pocket models, or a folder; told are only those
     # that no grid takes.
     kinds: dict[str, Literal["policies", "prms", "problems", "labelled", "recipes", "folder"]] = {}
+    choices: dict[str, list[str]] = {}  # texts that a parameter may be
     least: int = 1  # problems of each set; more where a choice is judged on other problems than it was made on
     pairs: dict[str, str] = {}  # parameters that hold one counterpart for each element of another parameter, in the same order
 
@@ -181,6 +182,8 @@ def check(notebook: str, values: Mapping[str, Any], look_up: bool = True) -> Non
             raise ParameterError(f"{name} must be at least 1; given {values[name]}")
         if isinstance(default, str) and not values[name].strip():
             raise ParameterError(f"{name} must not be empty")
+        if name in found.choices and values[name] not in found.choices[name]:
+            raise ParameterError(f"{name} must be one of {listed(found.choices[name], values[name])}; given {values[name]!r}")
     for name in (name for name, kind in found.kinds.items() if kind == "problems"):
         for problem_set, count in values[name].items():
             if type(count) is int and 0 < count < found.least:  # a grid refuses the rest
