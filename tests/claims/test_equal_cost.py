@@ -48,6 +48,13 @@ def test_each_method_is_compared_with_as_many_plain_samples_as_cost_the_same():
     assert table.loc["mcts", "low"] <= 0.02 <= table.loc["mcts", "high"]
 
 
+def test_without_best_of_n_all_are_compared_with_majority():
+    typed = Typed()
+    typed.grid = typed.grid.model_copy(update={"methods": ["majority", "rebase"]})
+    [found] = equal_cost.contrasts(typed, *ASKED, 16)
+    assert (found.method, found.plain) == ("rebase", "majority")
+
+
 def test_unknown_tokens_compare_nothing():
     assert list(equal_cost.contrasts(Typed(majority=np.nan, adaptive_consistency=np.nan), *ASKED, 16))[0].method == "rebase"
     unknown = Typed(**dict.fromkeys(METHODS, np.nan))

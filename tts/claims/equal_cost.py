@@ -48,7 +48,7 @@ class Contrast:
 
     method: str
     cost: float  # per problem, the mean
-    plain: str  # best-of-N, or majority voting for a method without a PRM
+    plain: str  # best-of-N, or majority voting for a method without a PRM, and where best-of-N was not asked for
     count: int  # its samples
     plain_cost: float
     difference: np.ndarray  # of accuracies, (problems,)
@@ -61,8 +61,8 @@ def contrasts(evidence: Evidence, problem_set: str, policy: str, prm: str, n: in
     """
     at, pool = (evidence, problem_set, policy, prm), evidence.grid.samples
     for method in evidence.grid.methods:
-        plain = "best_of_n" if method_of(method).guided else "majority"
-        if method == plain:
+        plain = "best_of_n" if method_of(method).guided and "best_of_n" in evidence.grid.methods else "majority"
+        if method in (plain, "best_of_n"):
             continue
         own, each = spent(*at, method, n, cost), spent(*at, plain, pool, cost) / pool
         if not np.isfinite(own / each):  # imported samples without token counts, or times

@@ -157,6 +157,9 @@ def _headers(runs: list[Run]) -> dict[str, dict]:
 def _header(spec: RunSpec) -> Header:
     method = SAMPLES if spec.method in (POOL, SCORES) else spec.method
     sampling = {key: value for key, value in spec.sampling.items() if key != "seed"}
+    sampling |= {"constants": spec.constants} if spec.constants else {}  # what else tells runs apart
+    sampling |= {"max_steps": spec.max_steps} if spec.max_steps not in (None, Settings().max_steps) else {}
+    sampling |= {"system": spec.task.system} if spec.task and spec.task.system is not None else {}
     return Header(method, original(spec.policy.name), spec.guide and original(spec.guide), spec.n, spec.seed, spec.width, sampling)
 
 

@@ -110,6 +110,7 @@ def _preset(
         "08_long_cot": ("counterparts", {}),
         FINDINGS: ("scores bounded verdicts", roles),
         "10_train_pocket": ("training", {}),
+        "13_more_methods": ("pool", {"methods": methods, "puzzles": {}}),
     }
     unmet = _unmet(policies, prms, held, problems, unbounded)
     without = {name: unmet[need] for name, (needs, _) in notebooks.items() for need in needs.split() if need in unmet}
