@@ -140,8 +140,8 @@ def accuracy_against_costs(rows: pd.DataFrame, costs: Mapping[str, str]) -> Figu
 
     ``rows``: of :func:`tts.claims.equal_cost.by_cost`.
     """
-    parts = [(title, (rows, cost)) for cost, title in costs.items()]
-    return panels(parts, lambda part, ax: _over_cost(*part, ax), ("cost per problem", "accuracy"), 2.2)
+    parts = [(title, cost) for cost, title in costs.items()]
+    return panels(parts, lambda cost, ax: _over_cost(rows, cost, ax), ("cost per problem", "accuracy"), 2.2)
 
 
 def _over_cost(part: pd.DataFrame, cost: str, ax: Axes) -> None:

@@ -24,8 +24,9 @@ class WholeScorer(StepScorer):
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """As :meth:`tts.search.driver.RewardModel.score`, of whole solutions."""
-        join = self.family.render.task.join
-        return super().score(problems, [(join(solution),) if solution else () for solution in steps])
+        render = self.family.render
+        assert isinstance(render, Conversation)
+        return super().score(problems, [(render.task.join(solution),) if solution else () for solution in steps])
 
     def score_open(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """Of none; raises ``ModelError`` for any."""

@@ -39,7 +39,7 @@ def lookahead_search(root: Candidate, n: int, width: int, lookahead: float = LOO
         yield Score(ends)
         for candidate, end in zip(candidates, ends):
             if end is not candidate:
-                candidate.scores = end.scores[-1:]
+                candidate.scores = (end.last_score,)
         kept = best(candidates, n // width - len(finished))
         finished += [c for c in kept if c.status == "finished"]
         frontier, count = [c for c in kept if c.status == "open"], width

@@ -31,7 +31,8 @@ class Clock:
 
 def together(clocks: Iterable[Clock]) -> Clock:
     """The sums of several clocks; ``where`` names all machines."""
-    total, places = Clock(""), {}
+    total = Clock("")
+    places: dict[str, None] = {}
     for clock in clocks:
         places[clock.where] = None
         total.problems += clock.problems
