@@ -485,7 +485,7 @@ def test_the_smallest_plain_file(tmp_path):
     [row] = rows_of(store, "pool", n=2).values()
     assert row["trajectories"][0]["tokens"] is None and row["policy_tokens"] is None
     assert "step scores: no best-of-n" in "\n".join(summary.lines(done))
-    assert list(done.presets[0].notebooks) == ["01_tts_methods", "04_difficulty_bins"]
+    assert list(done.presets[0].notebooks) == ["01_tts_methods", "04_difficulty_bins", "13_more_methods"]
 
 
 def test_greedy_solutions_alone_are_imported_and_no_preset_is_made_of_them(tmp_path):
@@ -648,11 +648,11 @@ def test_an_import_that_is_stopped_leaves_a_store_that_works(study, tmp_path, mo
     imported_from(study, whole)
     store, write, left = Store(tmp_path / "runs"), Run.write, [2]
 
-    def stopped(self, *arguments):
+    def stopped(self, *arguments, **named):
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
-        write(self, *arguments)
+        write(self, *arguments, **named)
 
     monkeypatch.setattr(Run, "write", stopped)
     with pytest.raises(KeyboardInterrupt):

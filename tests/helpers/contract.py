@@ -16,6 +16,7 @@ from tts.policies.step_reuse import Remembering
 from tts.policies.transformers import TransformersPolicy
 from tts.search import beam_search, dvts, sample_pool
 from tts.search.base import Sample
+from tts.search.confidence import summary
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling
 from tts.store.step_columns import StepCache
@@ -170,6 +171,19 @@ class EngineContract:
         alone = pools(self.open(Sampling(temperature=0, max_tokens=40, max_step_tokens=30)), 1, PROBLEMS[:2])
         for sampled, rolled, expected in zip(outcomes[:2], outcomes[2:], alone):
             assert {c.tokens for c in rolled.trajectories} == {expected[0]} and len({c.tokens for c in sampled.trajectories}) > 1
+
+    def test_log_probabilities_are_kept_where_they_are_asked_for(self, reference):
+        policy = self.open(replace(SAMPLING, confidence=True))
+        [outcome] = Driver(policy).run([(root := policy.root("p1", PROBLEMS[1]), sample_pool(root, 4))])
+        for sample in outcome.trajectories:
+            with torch.inference_mode():
+                logits = reference.model(torch.tensor([[*sample.prompt, *sample.tokens]])).logits[0, len(sample.prompt) - 1 : -1]
+            logs = logits.log_softmax(-1)[torch.arange(len(sample.tokens)), torch.tensor(sample.tokens)]
+            assert sample.confidence[:2] == pytest.approx(summary(logs.numpy())[:2], abs=1e-3)
+        policy.sampling = SAMPLING
+        [plain] = Driver(policy).run([(root := policy.root("p1", PROBLEMS[1]), sample_pool(root, 4))])
+        assert [c.tokens for c in plain.trajectories] == [c.tokens for c in outcome.trajectories]
+        assert {c.confidence for c in plain.trajectories} == {()}
 
     def test_greedy_steps_join_to_the_greedy_solution(self):
         policy = self.open(Sampling(temperature=0, max_tokens=40, max_step_tokens=40))

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import torch
+
 from tts.policies.transformers import TransformersPolicy
 from tts.search.base import Candidate, Sample
 from tts.search.driver import Driver
@@ -130,12 +132,19 @@ class Served:
                 tokens, text = tokens[:count], text[: text.index(stop) + (len(stop) if body.get("include_stop_str_in_output") else 0)]
         reason = "stop" if matched or status == "finished" else "length"
         choice = {"index": 0, "text": text, "finish_reason": reason, "logprobs": None}
+        if body.get("logprobs"):
+            choice["logprobs"] = {"token_logprobs": self._logs(prompt, tokens)}
         if self.endings:
             choice |= {"stop_reason": matched}
         if self.ids and body.get("return_token_ids"):
             choice |= {"token_ids": tokens, "prompt_token_ids": prompt}
         usage = {"prompt_tokens": len(prompt), "completion_tokens": len(tokens), "total_tokens": len(prompt) + len(tokens)}
         return {"id": "1", "object": "text_completion", "created": 0, "model": self.name, "choices": [choice], "usage": usage}
+
+    def _logs(self, prompt: list[int], tokens: list[int]) -> list[float]:
+        with torch.inference_mode():
+            logits = self.policy.model(torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1]
+        return logits.log_softmax(-1)[torch.arange(len(tokens)), torch.tensor(tokens)].tolist()
 
     def answer(self, path: str, body: dict) -> tuple[int, dict]:
         if path == "/v1/models":

@@ -192,6 +192,14 @@ def test_an_answer_of_right_and_wrong_samples_is_shown_as_accuracy_counts_it():
     assert verdict(tally) == "mixed: 1 of 2 right" and verdict(tally.assign(weight=1.0)) == "tie, 25% right"
 
 
+def test_a_vote_that_stops_or_weighs_is_shown_as_it_votes(tiny_lm, tmp_path):
+    [(_, of_a), _] = rows_of(hand_written(tiny_lm, tmp_path), methods=["majority", "early_stopping"], constants={"window": 2})
+    assert [how for who, _, _, how in of_a if who == "Early stopping"][0].startswith("of 4 samples, votes 2"), "no two agree before"
+    graded = Graded(np.array([0, 1, 1]), np.array([False, True, True]), [], {}, np.arange(3), {})
+    tally = samples._tally(graded, Rule("", "majority"), 3, np.array([0.9, 0.2, 0.3]))
+    assert tally["weight"].tolist() == [0.9, 0.5] and tally["verdict"].tolist() == ["wrong", "right"] and tally["best"].tolist() == [0, 2]
+
+
 def test_a_notebook_shows_problems_of_its_first_policy_whole(tiny_lm, tmp_path, capsys):
     results = hand_written(tiny_lm, tmp_path)
     Experiment(results.store.folder, **results.grid.model_dump()).show_problems(1)

@@ -10,10 +10,11 @@ from tts.analysis import stats
 from tts.analysis.evidence import Evidence
 from tts.analysis.grades import Grades, Judges
 from tts.generate.grid import Grid
-from tts.search.registry import POOL, method_of
+from tts.search.confidence import KINDS
+from tts.search.registry import POOL, Method, method_of
 from tts.store.clock import together
 from tts.store.run_spec import RunSpec
-from tts.store.store import Store
+from tts.store.store import Store, StoreError
 from tts.tasks.selection import AGGREGATES, MAJORITY, RULES, Rule, aggregates
 
 
@@ -27,6 +28,7 @@ class Graded:
     scores: dict[str, np.ndarray]  # each candidate's score, by aggregate; empty where unscored
     subtree: np.ndarray  # first index of each candidate's path
     tokens: dict[str, int | None]  # of the whole search: prompt_tokens, policy_tokens, prm_tokens; None where they are not recorded
+    confidence: np.ndarray | None = None  # of each candidate, of tts.search.confidence.KINDS, ``(candidates, 4)``; None where none was kept
 
 
 def graded_row(row: dict, grades: Grades) -> Graded:
@@ -39,7 +41,12 @@ def graded_row(row: dict, grades: Grades) -> Graded:
         {how: aggregates([c["scores"] for c in candidates], how) for how in scored},
         np.array([c["path"][0] if c["path"] else 0 for c in candidates], int),
         {name: row[name] for name in ("prompt_tokens", "policy_tokens", "prm_tokens")},
+        _confidence(row.get("confidences")),
     )
+
+
+def _confidence(held: list[list[float]] | None) -> np.ndarray | None:
+    return None if held is None else np.array([values or [np.nan] * len(KINDS) for values in held])
 
 
 class Results(Evidence):
@@ -80,6 +87,8 @@ class Results(Evidence):
             return np.array([vote_of(g, rule) for g in runs])
         if asked.stop:
             return self._stopped(problem_set, policy, method, n)[:, 0]
+        if asked.weigh:
+            return np.array([self._weighed(g, asked, n) for g in runs])
         total, each = parts
         return np.array([vote_of(by_part(g, total, each), rule, n // each, first) for g in runs])
 
@@ -118,6 +127,23 @@ class Results(Evidence):
             self._stops[problem_set, policy, method] = found
         ends = [(np.minimum(drawn, n), votes) for drawn, votes in self._stops[problem_set, policy, method]]
         return np.array([(votes[np.arange(len(drawn)), drawn - 1].mean(), drawn.mean()) for drawn, votes in ends])
+
+    def _weighed(self, graded: Graded, method: Method, n: int) -> float:
+        """Accuracy of a vote whose weights are confidences, the mean over the sequences of ``n`` as for votes that stop."""
+        size = len(graded.group)
+        starts = range(1 if self.grid.subsets == "first" else size)
+        found = []
+        for start in starts:
+            drawn = np.arange(start, start + n) % size
+            assert method.weigh
+            weights = np.array([]) if graded.confidence is None else method.weigh(graded.confidence[drawn], self.grid.settings)
+            if not len(weights) or np.isnan(weights).any():
+                kept = "no confidence" if graded.confidence is None else "only log-probabilities"
+                raise StoreError(
+                    f"{method.name} needs more than is kept of the samples, {kept}: an engine keeps what it tells; leave it out of methods"
+                )
+            found.append(weighed_vote(graded.group[drawn], graded.correct[drawn], weights))
+        return float(np.mean(found))
 
     def prompt_tokens(self, problem_set: str, policy: str) -> np.ndarray:
         runs = self._runs(problem_set, policy, None, "majority", 1)
@@ -172,6 +198,17 @@ class Results(Evidence):
 
 def _rate(seconds: float, count: int) -> float:
     return seconds / count if count else np.nan
+
+
+def weighed_vote(group: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> float:
+    """Whether the answer with the largest sum of weights is right; the mean of several that are level. No vote without an answer."""
+    voting = (group >= 0) & (weights > 0)
+    if not voting.any():
+        return 0.0
+    group, correct, weights = group[voting], correct[voting], weights[voting]
+    sums, counts, right = (np.bincount(group, held) for held in (weights, None, correct))
+    level = (sums >= sums.max() - 1e-12) & (counts > 0)
+    return float((right[level] / counts[level]).mean())
 
 
 def by_part(graded: Graded, parts: int, samples: int) -> Graded:

@@ -1,5 +1,7 @@
 """Tokens drawn by noise that is a function of the sample's key and the position (:func:`tts.search.sampling.noise_key`)."""
 
+import math
+
 import numpy as np
 import torch
 
@@ -29,6 +31,17 @@ def choose(
     ordered, tokens = torch.sort(probabilities, dim=-1, descending=True, stable=True)
     outside = ordered.cumsum(-1) - ordered >= top_p
     return tokens[rows, _at(ordered.masked_fill(outside, 0), rows, uniform)]
+
+
+def confidence(logits: torch.Tensor, rows: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """Of each drawn token its log-probability at temperature 1, and the self-certainty of the distribution, ``(samples, 2)``.
+
+    Self-certainty is the divergence of the uniform distribution from the model's, KL(U || p) (Kang et al. 2025, equation 4); 0 where all
+    tokens are as likely.
+    """
+    logs = logits.float().log_softmax(-1)
+    certainty = -logs.mean(-1) - math.log(logits.shape[-1])
+    return torch.stack([logs[rows, drawn], certainty[rows]], dim=1).double()
 
 
 def _at(weights: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tts.engine.cached_model import CachedModel
-from tts.engine.drawing import choose, uniforms
+from tts.engine.drawing import choose, confidence, uniforms
 from tts.engine.slot_cache import State, capacity_for
 from tts.search.sampling import Sampling
 
@@ -23,7 +23,7 @@ _ON_CPU = 1536  # tokens read at once: what they become between two operations s
 
 _ROW = np.dtype([(name, np.int64) for name in ("length", "last", "done", "limit", "stepwise", "greedy", "count")] + [("in_use", np.bool_)])
 """A row: six fields of its :class:`Fork`, the number of tokens generated, and whether there are samples in it."""
-_SAMPLE = np.dtype([("row", np.int64), ("key", np.int64), ("owner", object)])
+_SAMPLE = np.dtype([("row", np.int64), ("key", np.int64), ("owner", object), ("said", np.float64, (2,))])
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Fork(NamedTuple):
     keys: Sequence[int]  # key of each sample's noise
     owners: Sequence[object]  # each sample's owner, given back where it ends
     generated: Sequence[int] = ()  # tokens that were generated before; of samples that waited for a row
+    said: Sequence[Sequence[float]] = ()  # log-probability and self-certainty of each of these
 
 
 class Stop(NamedTuple):
@@ -60,6 +61,7 @@ class Stop(NamedTuple):
     ended: bool  # whether the solution ended
     boundary: bool  # whether a step ended
     full: bool  # whether the limit was reached
+    said: np.ndarray | None  # log-probability and self-certainty of each token, ``(tokens, 2)``; None where they are not kept
 
 
 class Text(NamedTuple):
@@ -140,6 +142,7 @@ class Engine:
         self._width = 0  # rows that are forwarded: those in use, and the gaps between them
         self._rows = np.zeros(self.slots, dtype=_ROW)
         self._generated = np.zeros((self.slots, 64), dtype=np.int64)  # each row's tokens
+        self._said: np.ndarray | None = None  # of these their log-probability and self-certainty, once a sampling asks for it
         self._samples = np.zeros(0, dtype=_SAMPLE)
         self._waiting: deque[Fork] = deque()  # samples that drew another token than their row's others when no row was free
         self._empty(range(self.slots))
@@ -166,6 +169,8 @@ class Engine:
 
         No more forks than there are rows free.
         """
+        if sampling.confidence and self._said is None:
+            self._said = np.zeros((*self._generated.shape, 2))
         if forks:
             self._enter(forks)
         if self._waiting and (gaps := self._gaps()):
@@ -179,6 +184,11 @@ class Engine:
         breaks = marks.holds_break[tokens] | (marks.ends_newline[rows["last"]] & marks.starts_newline[tokens] & (rows["count"] > 0))
         if rows["count"].max() == self._generated.shape[1]:
             self._generated = np.concatenate([self._generated, np.zeros_like(self._generated)], 1)
+            self._said = None if self._said is None else np.concatenate([self._said, np.zeros_like(self._said)], 1)
+        kept = self._said if sampling.confidence else None
+        if kept is not None:
+            own = self._samples["row"]
+            kept[own, rows["count"][own]] = self._samples["said"]
         self._generated[np.arange(len(tokens)), rows["count"]] = rows["last"] = tokens
         rows["length"] += in_use  # gaps stay where they are
         rows["count"] += in_use
@@ -188,7 +198,8 @@ class Engine:
         stops = []
         for row in stopped.tolist():
             made = tuple(self._generated[row, : rows["count"][row]].tolist())
-            stops.append(Stop(row, owners[of == row].tolist(), made, bool(ends[row]), bool(boundary[row]), bool(full[row])))
+            said = None if kept is None else kept[row, : len(made)].copy()
+            stops.append(Stop(row, owners[of == row].tolist(), made, bool(ends[row]), bool(boundary[row]), bool(full[row]), said))
         return stops
 
     def leave(self, stops: Sequence[Stop], parked: Sequence[bool]) -> list[State | None]:
@@ -206,9 +217,11 @@ class Engine:
         self._rows[rows] = [(*fork[1:7], len(fork.generated), True) for fork in forks]
         for row, fork in zip(rows, forks):
             self._generated[row, : len(fork.generated)] = fork.generated
+            if fork.said and self._said is not None:
+                self._said[row, : len(fork.said)] = fork.said
         self.cache.load(rows, [fork.state for fork in forks], [fork.length for fork in forks])
         self._width = max(self._width, 1 + max(rows))
-        samples = [(row, key, owner) for row, fork in zip(rows, forks) for key, owner in zip(fork.keys, fork.owners)]
+        samples = [(row, key, owner, (0.0, 0.0)) for row, fork in zip(rows, forks) for key, owner in zip(fork.keys, fork.owners)]
         self._samples = np.concatenate([self._samples, np.array(samples, dtype=_SAMPLE)])
 
     def _gaps(self) -> list[int]:
@@ -228,6 +241,8 @@ class Engine:
         drawn = choose(logits, of, noise.view(torch.float64), sampling.temperature, sampling.top_p)
         if (greedy := rows["greedy"].astype(bool)).any():
             drawn = torch.where(torch.from_numpy(greedy).to(of.device)[of], choose(logits, of, noise, 0, 1), drawn)
+        if sampling.confidence:
+            self._samples["said"] = confidence(logits, of, drawn).cpu().numpy()
         return drawn.cpu().numpy()
 
     def _settle(self, drawn: np.ndarray) -> np.ndarray:
@@ -253,6 +268,8 @@ class Engine:
         """Copies rows into gaps; ``forwarded``: tokens in the cache beyond the rows' lengths."""
         self.cache.copy_rows(origin, to, (self._rows["length"][origin] + forwarded).tolist())
         self._rows[to], self._generated[to] = self._rows[origin], self._generated[origin]
+        if self._said is not None:
+            self._said[to] = self._said[origin]
 
     def _wait(self, samples: list[int]) -> None:
         """Takes samples out until a row is free; as their noise is a function of the position, they draw the same token then."""
@@ -261,7 +278,8 @@ class Engine:
             own, at = leaving[leaving["row"] == row], self._rows[row]
             state = self.cache.park(row, int(at["length"]))
             generated = self._generated[row, : at["count"]].tolist()
-            self._waiting.append(Fork._make((state, *at.item()[:6], own["key"].tolist(), own["owner"].tolist(), generated)))
+            said = [] if self._said is None else self._said[row, : at["count"]].tolist()
+            self._waiting.append(Fork._make((state, *at.item()[:6], own["key"].tolist(), own["owner"].tolist(), generated, said)))
         self._samples = np.delete(self._samples, samples)
 
     def _close_gaps(self, in_use: int) -> None:

@@ -204,6 +204,7 @@ def row(problem: dict, outcome: Outcome) -> dict:
             {"path": list(c.path), "steps": list(c.steps), "scores": list(c.scores or ()), "status": c.status, "tokens": len(c.tokens)}
             for c in outcome.trajectories
         ],
+        "confidences": [list(c.confidence) for c in outcome.trajectories] if any(c.confidence for c in outcome.trajectories) else None,
     }
 
 

@@ -179,7 +179,7 @@ class Grid(BaseModel):
     def sampling(self, temperature: float | None = None) -> Sampling:
         chosen = self.temperature if temperature is None else temperature
         step = min(self.max_tokens, self.max_step_tokens or STEP_TOKENS)
-        return Sampling(chosen, self.top_p, self.max_tokens, step, self.seed, self.stop_at_answer)
+        return Sampling(chosen, self.top_p, self.max_tokens, step, self.seed, stop_at_answer=self.stop_at_answer)
 
     def spec(self, method: str, policy: str, prm: str | None = None, n: int = 1) -> RunSpec:
         """What determines a run's trajectories, apart from the problems."""
@@ -199,6 +199,10 @@ class Grid(BaseModel):
         sampling = asdict(self.sampling(0.0 if method == registry.GREEDY else None))
         if not search or not self.stop_at_answer:  # what is sampled whole does not depend on it
             del sampling["stop_at_answer"]
+        if method in (registry.POOL, registry.SCORES) and any(registry.method_of(name).weigh for name in self.methods):
+            sampling["confidence"] = True  # the samples are the same, and more is kept of them
+        else:
+            del sampling["confidence"]
         return RunSpec(
             method,
             Model(policy, _weights(policy)),

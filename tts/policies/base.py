@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tts.search.base import Candidate, Status
+from tts.search.confidence import summary
 from tts.search.driver import Policy, Ticket
 from tts.search.sampling import Sampling, noise_key
 from tts.tasks import prompts
@@ -117,6 +118,7 @@ class Told:
     text: str  # text of these, without special tokens
     status: Status  # "finished" by itself, "open" at the text that ends a step, "truncated" by the limit
     generated: int  # number of tokens generated, which are billed: of these ids, but for an engine that does not tell ids
+    logs: Sequence[float] = ()  # log-probability of each token, where they were asked for and the engine tells
 
 
 class RequestPolicy(EnginePolicy):
@@ -186,10 +188,13 @@ class RequestPolicy(EnginePolicy):
             seed = noise_key(sampling.seed, parent.problem_id, (*parent.path, number, *[-1] * again)) & SEEDS
             prompt = (*parent.prompt, *parent.tokens, *sample.tokens)
             more = yield Asked(prompt, parent.rendered + parent.text + sample.text, limit, seed, separator, parent.greedy)
-            sample = Told((*sample.tokens, *more.tokens), sample.text + more.text, more.status, sample.generated + more.generated)
+            logs = (*sample.logs, *more.logs)
+            sample = Told((*sample.tokens, *more.tokens), sample.text + more.text, more.status, sample.generated + more.generated, logs)
             if sample.status != "open" or sample.text.strip():
                 break
         if sample.status == "open" and self.room_after(parent, len(sample.tokens)) < 1:
             sample = replace(sample, status="truncated")
-        if request.put(number, child_of(parent, number, sample, request.whole, self.task, self.last)):
+        child = child_of(parent, number, sample, request.whole, self.task, self.last)
+        child.confidence = summary(sample.logs) if request.whole else ()
+        if request.put(number, child):
             self._complete.append(request)

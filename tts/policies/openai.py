@@ -223,6 +223,8 @@ class Server:
             options["seed"] = asked.seed
         if asked.stop:
             options["stop"] = [asked.stop]
+        if sampling.confidence:
+            options["logprobs"] = 1
         answer = await self._completion(prompt, asked.limit, **options)
         choice = answer.choices[0]
         text = choice.text
@@ -234,7 +236,9 @@ class Server:
         if self.ids and self.tokenizer is not None:
             text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         generated = answer.usage.completion_tokens if answer.usage and not self.ids else len(tokens)
-        return Told(tuple(tokens), text, status, generated)
+        told = getattr(choice, "logprobs", None)
+        logs = [log for log in getattr(told, "token_logprobs", None) or () if log is not None] if sampling.confidence else ()
+        return Told(tuple(tokens), text, status, generated, logs)
 
     async def _completion(self, prompt: list[int] | str, limit: int, **options):
         """One sample; asked for again where the server returns none."""

@@ -10,6 +10,7 @@ from tts.models.loading import load_causal_lm, load_tokenizer
 from tts.models.locate import locate
 from tts.policies.base import EnginePolicy, Request, Told, child_of
 from tts.search.base import Candidate, Status
+from tts.search.confidence import summary
 from tts.search.driver import Ticket
 from tts.search.sampling import Sampling, noise_key
 from tts.tasks.base import Task
@@ -115,7 +116,10 @@ class TransformersPolicy(EnginePolicy):
         status: Status = "finished" if stop.ended else "open" if stop.boundary and room > 0 else "truncated"
         text = self.tokenizer.decode(stop.tokens, skip_special_tokens=True)
         told = Told(stop.tokens, text, status, len(stop.tokens))
-        return child_of(request.parent, number, told, request.whole, self.task, self.last)
+        child = child_of(request.parent, number, told, request.whole, self.task, self.last)
+        if stop.said is not None and request.whole:
+            child.confidence = summary(*stop.said.T)
+        return child
 
 
 def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, separator: str) -> Marks:

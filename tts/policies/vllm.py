@@ -51,6 +51,7 @@ class VLLMPolicy(RequestPolicy):
             stop=asked.stop,
             include_stop_str_in_output=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
+            logprobs=0 if self.sampling.confidence else None,
         )
         with self._alive():
             self.llm.add_request(str(number), {"prompt_token_ids": list(asked.prompt)}, parameters)
@@ -74,7 +75,8 @@ class VLLMPolicy(RequestPolicy):
         at_step = isinstance(output.stop_reason, str)
         status: Status = "truncated" if output.finish_reason == "length" else "open" if at_step else "finished"
         tokens = tuple(output.token_ids)
-        return Told(tokens, self.tokenizer.decode(tokens, skip_special_tokens=True), status, len(tokens))
+        logs = [held[token].logprob for held, token in zip(output.logprobs or (), tokens)]
+        return Told(tokens, self.tokenizer.decode(tokens, skip_special_tokens=True), status, len(tokens), logs)
 
     def _abort(self, numbers: list[int]) -> None:
         with suppress(ModelError), self._alive():  # where it has ended, nothing is under way either

@@ -41,10 +41,10 @@ def shown(spec: RunSpec, row: dict, task: Task, store: Path, count: int = 3, wro
     chosen = [number for number, right in enumerate(graded.correct) if not (wrong and right)][:count]
     for number in chosen:
         solution, status, verdict = candidates[number], graded.status[number], "right" if graded.correct[number] else "wrong"
-        answer = task.found_in(solution["steps"], row["prompt"])[0] if solution["status"] == "finished" else None
+        answer = task.found_in(solution["steps"], row.get("prompt"))[0] if solution["status"] == "finished" else None
         found = status if answer is None else f"{status}: {answer}"
         lines.append(f"\nsample {number + 1}: {verdict}, {found}; {names.shown(solution['tokens'], ',.0f')} tokens")
-        thought = thinking_steps(solution["steps"], row["prompt"] or "")
+        thought = thinking_steps(solution["steps"], row.get("prompt") or "")
         for place, (step, score) in enumerate(_scored(solution)):
             lines += [f"{'':8}(end of thinking)"] if place == thought > 0 else []
             lines.append(f"{'' if score is None else f'{score:.2f}':>6}  " + step.replace("\n", f"\n{'':8}"))
@@ -70,7 +70,10 @@ def examples(results: Results, problem_set: str, policy: str, prm: str, n: int, 
     for number in [*order, *(i for i in range(len(kinds)) if i not in order)][:count]:
         chunk, place = divmod(number, grid.chunk)
         rows = {m: results.store.run(spec).read(problems[chunk])[place] for m, (spec, _) in cells.items()}
-        tallies = {m: _tally(results.graded(problem_set, spec)[number], rule, n) for m, (spec, rule) in cells.items()}
+        graded = {m: results.graded(problem_set, spec)[number] for m, (spec, _) in cells.items()}
+        drawn = {m: min(n, m.stop(graded[m].group.tolist(), grid.settings)) if m.stop else n for m in cells}
+        weights = {m: m.weigh(graded[m].confidence[:n], grid.settings) for m in cells if m.weigh}
+        tallies = {m: _tally(graded[m], rule, drawn[m], weights.get(m)) for m, (_, rule) in cells.items()}
         told = _solutions(
             rows[pool],
             pd.concat([tallies[pool][:2], tallies[pool][2:].query("right > 0")]),
@@ -79,18 +82,24 @@ def examples(results: Results, problem_set: str, policy: str, prm: str, n: int, 
         )
         for method in [m for m in cells if m != pool and all(verdict == "wrong" for _, _, verdict, _ in told)]:
             told += _solutions(rows[method], tallies[method].query("right > 0"), grid.task, method.label)
-        told += [_vote(m, rows[m], tallies[m], WEIGHTS[rule.vote], grid.task) for m, (_, rule) in cells.items()]
+        by = {
+            m: "weight" if m.weigh else f"of {drawn[m]} samples, votes" if m.stop else WEIGHTS[rule.vote] for m, (_, rule) in cells.items()
+        }
+        told += [_vote(m, rows[m], tallies[m], by[m], grid.task) for m in cells]
         title = f"{_cut(rows[pool]['problem'], 300)} right answer: {_cut(rows[pool]['answer'])}; {kinds[number]}"
         found.append((title, pd.DataFrame(told, columns=["who", "answer", "verdict", "how"])))
     return found
 
 
-def _tally(graded: Graded, rule: Rule, n: int) -> pd.DataFrame:
+def _tally(graded: Graded, rule: Rule, n: int, weights: np.ndarray | None = None) -> pd.DataFrame:
     """Each answer of what comes from the first ``n`` samples, by weight: how many gave it, best of these, share right, verdict.
+
+    ``weights``: of the first samples, where they are not the rule's.
 
     Of an answer whose samples a vote does not tell apart, of which some are wrong, accuracy counts the share that is right.
     """
     own = 1.0 if rule.vote == "majority" else graded.scores.get(rule.aggregate, 1.0)  # a run may have no candidate
+    own = own if weights is None else np.pad(weights, (0, len(graded.group) - len(weights)))
     candidates = pd.DataFrame({"own": own, "group": graded.group, "right": graded.correct})
     by = candidates[(graded.subtree < n) & (graded.group >= 0)].groupby("group", sort=False)
     columns = {"weight": by["own"].agg("max" if rule.vote == "max" else "sum"), "count": by.size(), "best": by["own"].idxmax()}
@@ -104,7 +113,7 @@ def _solutions(row: dict, tally: pd.DataFrame, task: Task, whose: str) -> list[t
     told: list[tuple[str, ...]] = []
     for answer in tally.itertuples():
         solution = row["trajectories"][answer.best]
-        thought = thinking_steps(solution["steps"], row["prompt"] or "")
+        thought = thinking_steps(solution["steps"], row.get("prompt") or "")
         steps = [f"{_cut(s)} ({names.shown(p, '.2f')})" for s, p in [*_scored(solution)][thought:]]
         steps = [f"... {thought} steps of thinking ...", *steps] if thought else steps
         if (left := len(steps) - MOST_STEPS) > 0:
@@ -124,7 +133,7 @@ def _verdict(share: float, between: str) -> str:
 
 
 def _said(row: dict, number: int, task: Task) -> str:
-    return _cut(task.found_in(row["trajectories"][number]["steps"], row["prompt"])[0] or "none")
+    return _cut(task.found_in(row["trajectories"][number]["steps"], row.get("prompt"))[0] or "none")
 
 
 def _vote(method: Method, row: dict, tally: pd.DataFrame, weighed: str, task: Task) -> tuple[str, ...]:

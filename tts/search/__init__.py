@@ -3,6 +3,7 @@
 from tts.search.adaptive import ADAPTIVE, EARLY_STOPPING
 from tts.search.beam_search import BEAM_SEARCH, beam_search
 from tts.search.best_of_n import BEST_OF_N, COT, MAJORITY, PASS, best_of_n, sample_pool
+from tts.search.confidence import CONFIDENCE_VOTES
 from tts.search.dvts import DVTS, dvts
 from tts.search.lookahead import LOOKAHEAD_SEARCH, lookahead_search
 from tts.search.mcts import MCTS, mcts
@@ -24,6 +25,7 @@ for _method in (
     LOOKAHEAD_SEARCH,
     ADAPTIVE,
     EARLY_STOPPING,
+    *CONFIDENCE_VOTES,
 ):
     register(_method)
 

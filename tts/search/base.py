@@ -29,6 +29,7 @@ class Candidate:
     scores: tuple[float, ...] | None = None  # the PRM's score of each step, once scored
     text: str = ""  # the solution's text
     rendered: str = field(default="", repr=False)  # the rendered prompt's text
+    confidence: tuple[float, ...] = ()  # of tts.search.confidence.KINDS, where it was asked for and the engine tells
     greedy: bool = False  # whether what follows it is sampled at temperature 0, and is no candidate of its own
     state: Any = field(default=None, repr=False)  # the engine's own, a parked KV cache for instance
 

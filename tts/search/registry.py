@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from tts.common.names import listed
 from tts.search.base import Candidate, Search
 
@@ -55,6 +57,9 @@ class Method:
     select: Literal["rule", "majority", "oracle"] = "rule"
     # How many samples of a pool it draws, by their answers in order (numbers that tell answers apart, below 0 for none); by default all.
     stop: Callable[[Sequence[int], Settings], int] | None = None
+    # The weight of the vote of each of the samples that were drawn from a pool, by their confidences ``(samples, 4)``, of
+    # tts.search.confidence.KINDS; by default all are alike.
+    weigh: Callable[[np.ndarray, Settings], np.ndarray] | None = None
     constants: tuple[Constant, ...] = ()
     check: Callable[[int, Settings], None] = lambda n, settings: None  # raises ValueError where a budget does not fit the settings
     study: bool = False  # whether it is among those that are compared by default

@@ -13,6 +13,7 @@ class Sampling:
     max_tokens: int = 2048  # limit of a whole solution
     max_step_tokens: int = 2048  # limit of one step in a search
     seed: int = 0  # seed of all noise
+    confidence: bool = False  # whether the policy's confidence is kept with whole solutions
     stop_at_answer: bool = False  # whether a search's step that holds an answer ends its solution, as in the study's own code
 
 

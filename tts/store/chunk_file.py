@@ -23,6 +23,8 @@ SCHEMA = pa.schema(
         ("policy_tokens", pa.int64()),
         ("prm_tokens", pa.int64()),
         ("trajectories", pa.list_(TRAJECTORY)),
+        # Of each trajectory, of tts.search.confidence.KINDS; null where it was not kept.
+        ("confidences", pa.list_(pa.list_(pa.float64()))),
     ]
 )
 STEP = pa.struct({"path": _INDICES, "ids": _INDICES, "text": _TEXT, "status": _TEXT, "generated": pa.int32()})
@@ -70,7 +72,7 @@ def read_groups(path: Path, file: pq.ParquetFile, groups: Sequence[int] | None =
         names = [name for name in file.schema_arrow.names if name in columns]
         table = file.read(names) if groups is None else file.read_row_groups(list(groups), names)
         for place, name in enumerate(columns):
-            if name in ("prompt", STEPS.name) and name not in table.column_names:
+            if name in ("prompt", "confidences", STEPS.name) and name not in table.column_names:
                 table = table.add_column(place, name, pa.nulls(len(table), _COLUMNS[name].type))
         wanted = pa.schema([_COLUMNS[name] for name in columns])
         unknown = set(file.schema_arrow.names) - set(_COLUMNS)

@@ -93,7 +93,7 @@ class Import:
         """Whether the data says how accurate a method is at a budget."""
         asked = method_of(method)
         found = self.find(asked.run, policy, prm_of(method, prm), n, seed, problems)
-        if found is None:
+        if found is None or asked.weigh:  # no format tells confidences
             return False
         each = asked.part(Settings(found.width or 1)) if asked.part else found.n
         return n == 1 if asked.source == "greedy" else n <= found.n and n % each == 0

@@ -269,8 +269,8 @@ def solve(plan: Strategy, engines: Engines, problem: str, budget: float, unit: U
     if not problem.strip():
         raise StrategyError("the problem is empty; give its text")
     entries = {e.difficulty: e for e in plan.within(budget, unit)}
-    if stopping := next((e.method for e in entries.values() if method_of(e.method).stop), ""):
-        told = f"{stopping} stops by the answers of stored samples, which is not done here"
+    if pooled := next((e.method for e in entries.values() if method_of(e.method).stop or method_of(e.method).weigh), ""):
+        told = f"{pooled} votes by what is stored of samples, their answers or the policy's confidence, which is not done here"
         raise StrategyError(f"{told}; leave it out of the methods of 05_compute_optimal and run that again")
     models = {"policies": [plan.policy.name], "prms": [plan.prm.name], "methods": ["majority"], "problems": plan.learnt_on}
     grid = grid_of(**models, **plan.sampling.model_dump(), beam_width=plan.beam_width, seed=seed)
