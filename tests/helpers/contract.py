@@ -185,6 +185,18 @@ class EngineContract:
         assert [c.tokens for c in plain.trajectories] == [c.tokens for c in outcome.trajectories]
         assert {c.confidence for c in plain.trajectories} == {()}
 
+    def test_forced_text_is_read_and_not_billed(self):
+        policy = self.open(Sampling(temperature=0, max_tokens=40, max_step_tokens=40))
+        root, text = policy.root("p1", PROBLEMS[1]), "1+2=3"
+        ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+        longer = replace(root, prompt=(*root.prompt, *ids), rendered=root.rendered + text)
+        [expected] = Driver(policy).run([(longer, sample_pool(longer, 1))])
+        [outcome] = Driver(policy).run([(root, sample_pool(replace(root, path=(7,), forced=text), 2))])
+        for child in outcome.trajectories:
+            follows = child.tokens[len(ids) :]
+            assert child.tokens[: len(ids)] == tuple(ids) and child.generated == len(follows) > 5
+            assert follows == expected.trajectories[0].tokens[: len(follows)] and child.text.startswith(text) and child.forced == ""
+
     def test_greedy_steps_join_to_the_greedy_solution(self):
         policy = self.open(Sampling(temperature=0, max_tokens=40, max_step_tokens=40))
 

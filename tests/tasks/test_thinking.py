@@ -8,6 +8,7 @@ from shapes import SHAPE
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tts.analysis import grades
+from tts.common.thinking import after_thinking, thinking_steps
 from tts.models.hub import ModelError
 from tts.policies import check_policy, model_of, open_policy, prompt_of, weights_of
 from tts.report import samples
@@ -15,7 +16,6 @@ from tts.search.sampling import Sampling
 from tts.store.run_spec import Model, RunEngine, RunSpec
 from tts.tasks.grading import Grader
 from tts.tasks.maths import MATHS
-from tts.tasks.thinking import after_thinking, thinking_steps
 
 R1 = "1+1=?<｜Assistant｜><think>\n"
 

@@ -18,6 +18,7 @@ from tts.tasks.maths import MATHS
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+REVISED = 1 << 28  # sample index that tells a revision of a solution from its continuations
 # Seeds are taken from a hash, as consecutive ones overlap where an engine counts on from a seed for its n samples. 31 bits are
 # what every server takes; two of a problem's 256 samples share one in 70,000 problems.
 SEEDS = (1 << 31) - 1
@@ -49,6 +50,7 @@ class Request:
     count: int
     whole: bool
     children: dict[int, Candidate] = field(default_factory=dict)  # those that are there, by number
+    forced: Sequence[int] = ()  # token ids of the text that is forced after the parent
 
     def put(self, number: int, child: Candidate) -> bool:
         """Adds a continuation; True where it was the last that was missing."""
@@ -75,16 +77,38 @@ class EnginePolicy(Policy):
 
     def root(self, problem_id: str, problem: str) -> Candidate:
         """The empty solution of a problem; raises ``ValueError`` where the prompt leaves no room for one, or holds unknown characters."""
-        ids, text = self._render(problem)
+        return self._root(problem_id, problem, *self._render(problem))
+
+    def _root(self, problem_id: str, problem: str, ids: list[int], text: str) -> Candidate:
         if self.tokenizer is not None and (unknown := prompts.unknown_id(self.tokenizer)) is not None and unknown in ids:
             raise ValueError(f"problem {problem_id}: {self.name} cannot read some of its characters: {problem[:80]!r}")
         if len(ids) >= self.context:
             raise ValueError(f"problem {problem_id}: the prompt has {len(ids)} tokens and {self.name} reads {self.context} at most")
         return Candidate(problem_id, problem, prompt=tuple(ids), rendered=text)
 
-    def _render(self, problem: str) -> tuple[list[int], str]:
-        """Token ids and text of a prompt."""
-        text = prompts.render_prompt(self.tokenizer, problem, self.task, self.template)
+    def revised(self, candidate: Candidate) -> Candidate:
+        """As :meth:`tts.search.driver.Policy.revised`, with the last attempts that leave half of the context for the next; with none where
+        not even the last one does. Raises ``ValueError`` where the policy cannot read what it is told.
+        """
+        attempts = (*candidate.attempts, candidate.text.strip())
+        rendered = self._render(candidate.problem, attempts)
+        while attempts and len(rendered[0]) > self.context // 2:
+            attempts = attempts[1:]
+            rendered = self._render(candidate.problem, attempts)
+        try:
+            root = self._root(candidate.problem_id, candidate.problem, *rendered)
+        except ValueError as error:
+            told = "with what it is told then, for a revision"
+            raise ValueError(f"{self.name} cannot be shown its solutions again {told}: {error}; leave revision out of methods") from None
+        return replace(root, path=(*candidate.path, REVISED), attempts=attempts)
+
+    def forced_ids(self, candidate: Candidate) -> list[int]:
+        """Token ids of the text that is forced after a candidate; none where the server alone knows them."""
+        return self.tokenizer(candidate.forced, add_special_tokens=False)["input_ids"] if candidate.forced and self.tokenizer else []
+
+    def _render(self, problem: str, attempts: Sequence[str] = ()) -> tuple[list[int], str]:
+        """Token ids and text of a prompt, which may show attempts."""
+        text = prompts.render_prompt(self.tokenizer, problem, self.task, self.template, attempts)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"], text
 
     @property
@@ -147,7 +171,7 @@ class RequestPolicy(EnginePolicy):
         return len(self._under_way) < self.batch // 2
 
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
-        request = Request(ticket, parent, count, whole)
+        request = Request(ticket, parent, count, whole, forced=self.forced_ids(parent))
         for number in range(count):
             self._go_on(self._sample(request, number))
 
@@ -178,22 +202,24 @@ class RequestPolicy(EnginePolicy):
         """One sample: usually one question, more only while nothing but blank lines came, for a blank step is no step."""
         parent, sampling, separator = request.parent, self.sampling, None if request.whole else self.task.separator
         sample = Told((), "", "open", 0)
+        before = (*parent.prompt, *parent.tokens, *request.forced)
         for again in itertools.count():
-            limit = self.room_after(parent, len(sample.tokens))
+            limit = self.room_after(parent, len(request.forced) + len(sample.tokens))
             if not request.whole:
                 limit = min(limit, sampling.max_step_tokens - len(sample.tokens))
             if limit < 1:
                 break
             # A further question of the same sample must not repeat the noise of the first; no index is negative.
             seed = noise_key(sampling.seed, parent.problem_id, (*parent.path, number, *[-1] * again)) & SEEDS
-            prompt = (*parent.prompt, *parent.tokens, *sample.tokens)
-            more = yield Asked(prompt, parent.rendered + parent.text + sample.text, limit, seed, separator, parent.greedy)
+            prompt = (*before, *sample.tokens)
+            more = yield Asked(prompt, parent.rendered + parent.text + parent.forced + sample.text, limit, seed, separator, parent.greedy)
             logs = (*sample.logs, *more.logs)
             sample = Told((*sample.tokens, *more.tokens), sample.text + more.text, more.status, sample.generated + more.generated, logs)
             if sample.status != "open" or sample.text.strip():
                 break
-        if sample.status == "open" and self.room_after(parent, len(sample.tokens)) < 1:
+        if sample.status == "open" and self.room_after(parent, len(request.forced) + len(sample.tokens)) < 1:
             sample = replace(sample, status="truncated")
+        sample = replace(sample, tokens=(*request.forced, *sample.tokens), text=parent.forced + sample.text)
         child = child_of(parent, number, sample, request.whole, self.task, self.last)
         child.confidence = summary(sample.logs) if request.whole else ()
         if request.put(number, child):

@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Any
@@ -299,10 +299,11 @@ class OpenAIPolicy(RequestPolicy):
         self._futures: dict[Future[Told], int] = {}
         self._places = asyncio.Semaphore(batch)
 
-    def _render(self, problem: str) -> tuple[list[int], str]:
+    def _render(self, problem: str, attempts: Sequence[str] = ()) -> tuple[list[int], str]:
         if self.tokenizer is not None:
-            return super()._render(problem)
-        return self.server.run(self.server.render(prompts.messages(prompts.style_of(None, self.name), problem, self.task)))
+            return super()._render(problem, attempts)
+        turns = prompts.with_attempts(prompts.messages(prompts.style_of(None, self.name), problem, self.task), attempts)
+        return self.server.run(self.server.render(turns))
 
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
         if not whole and self.server.no_steps:

@@ -89,6 +89,9 @@ class Remembering:
             self.steps.add(step)
         return child if known in (None, step) else _child(parent, known)
 
+    def revised(self, candidate: Candidate) -> Candidate:
+        return self.policy.revised(candidate)
+
     def reset(self) -> None:
         self._asked.clear()
         self._ready.clear()

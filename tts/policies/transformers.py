@@ -1,6 +1,7 @@
 """The transformers engine: its own sampling loop over a forkable KV cache, batched continuously, so that no step waits for another's."""
 
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,7 +42,7 @@ class TransformersPolicy(EnginePolicy):
         return not self._queue and self.engine.free > self.batch // 4
 
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
-        self._queue.append(Request(ticket, parent, count, whole))
+        self._queue.append(Request(ticket, parent, count, whole, forced=self.forced_ids(parent)))
 
     def reset(self) -> None:
         self._queue.clear()
@@ -62,13 +63,14 @@ class TransformersPolicy(EnginePolicy):
         entering: dict[tuple, list[Request]] = {}  # those that go on from the same tokens together
         while self._queue:
             request = self._queue[0]
-            start = request.parent.problem_id, request.parent.tokens, request.whole, request.parent.greedy
+            parent = request.parent
+            start = parent.problem_id, parent.prompt, parent.tokens, parent.forced, request.whole, parent.greedy
             needed = FORKING * request.count + (0 if start in entering else 1 - FORKING)
             if needed > free and (entering or self.engine.active):
                 break
             free -= needed
             entering.setdefault(start, []).append(self._queue.popleft())
-        forks = [(max((r.parent for r in requests), key=lambda p: p.state is not None), requests) for requests in entering.values()]
+        forks = [(_start(requests), requests) for requests in entering.values()]
         self._prefill([parent for parent, _ in forks])
         return [self._fork(parent, requests) for parent, requests in forks]
 
@@ -112,14 +114,20 @@ class TransformersPolicy(EnginePolicy):
                     complete.append(request)
 
     def _child(self, request: Request, number: int, stop: Stop) -> Candidate:
-        room = self.room_after(request.parent, len(stop.tokens))
+        room = self.room_after(request.parent, len(request.forced) + len(stop.tokens))
         status: Status = "finished" if stop.ended else "open" if stop.boundary and room > 0 else "truncated"
         text = self.tokenizer.decode(stop.tokens, skip_special_tokens=True)
-        told = Told(stop.tokens, text, status, len(stop.tokens))
+        told = Told((*request.forced, *stop.tokens), request.parent.forced + text, status, len(stop.tokens))
         child = child_of(request.parent, number, told, request.whole, self.task, self.last)
         if stop.said is not None and request.whole:
             child.confidence = summary(*stop.said.T)
         return child
+
+
+def _start(requests: list[Request]) -> Candidate:
+    """What requests for the same tokens go on from: one of their parents, which may have a cache, with what is forced after it."""
+    parent = max((request.parent for request in requests), key=lambda p: p.state is not None)
+    return replace(parent, tokens=(*parent.tokens, *requests[0].forced), state=None) if requests[0].forced else parent
 
 
 def _marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, separator: str) -> Marks:

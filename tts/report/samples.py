@@ -11,12 +11,12 @@ import pandas as pd
 from tts.analysis import grades
 from tts.analysis.accuracy import Graded, Results
 from tts.common import names
+from tts.common.thinking import thinking_steps
 from tts.search.registry import Method, method_of, prm_of
 from tts.store.run_spec import RunSpec
 from tts.tasks.base import Task
 from tts.tasks.grading import Grader
 from tts.tasks.selection import MAJORITY, Rule
-from tts.tasks.thinking import thinking_steps
 from tts.tasks.verdicts import Verdicts
 
 KINDS = ("every method is right", "the methods differ", "no method is right")

@@ -6,10 +6,10 @@ import re
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
+from tts.common.thinking import after_thinking
 from tts.models.hub import ModelError
 from tts.policies import DEFAULT, engine_of
 from tts.reward_models.prefix_plan import Steps
-from tts.tasks.thinking import after_thinking
 
 VERDICTS = 8  # sampled by default where an engine gives no probabilities
 TOKENS = 2048  # of a sampled verdict at most

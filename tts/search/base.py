@@ -1,8 +1,8 @@
-"""What a search method is written in: candidates, and the two requests it may yield.
+"""What a search method is written in: candidates, and the requests it may yield.
 
-A method is a generator. It yields :class:`Sample` ("sample n continuations of each of these") or :class:`Score`
-("score these"), receives the answer, and returns its finished candidates. It knows no model, no batch and no other
-problem; the driver sees to those.
+A method is a generator. It yields :class:`Sample` ("sample n continuations of each of these"), :class:`Score` ("score these") or
+:class:`Revise` ("show these to the policy again"), receives the answer, and returns its finished candidates. It knows no model, no batch
+and no other problem; the driver sees to those.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class Candidate:
     text: str = ""  # the solution's text
     rendered: str = field(default="", repr=False)  # the rendered prompt's text
     confidence: tuple[float, ...] = ()  # of tts.search.confidence.KINDS, where it was asked for and the engine tells
+    forced: str = ""  # text that is put after it, as if the policy had written it, before it is continued
+    attempts: tuple[str, ...] = ()  # texts of the solutions that its prompt shows the policy, the oldest first
     greedy: bool = False  # whether what follows it is sampled at temperature 0, and is no candidate of its own
     state: Any = field(default=None, repr=False)  # the engine's own, a parked KV cache for instance
 
@@ -42,7 +44,7 @@ class Candidate:
 
     def child(self, index: int, **changes: Any) -> Candidate:
         # dataclasses.replace takes nearly three times as long, and a search makes thousands.
-        return Candidate(**{**vars(self), "path": (*self.path, index), "scores": None, "state": None, **changes})
+        return Candidate(**{**vars(self), "path": (*self.path, index), "scores": None, "state": None, "forced": "", **changes})
 
     def twin(self, index: int) -> Candidate:
         """A sibling that is equal but for its path."""
@@ -73,7 +75,17 @@ class Score:
     candidates: Sequence[Candidate]
 
 
-Request = Sample | Score
+@dataclass(frozen=True)
+class Revise:
+    """Ask for each of these solutions to be revised.
+
+    The answer is one empty solution per candidate, whose prompt shows the policy its attempts.
+    """
+
+    candidates: Sequence[Candidate]
+
+
+Request = Sample | Score | Revise
 Search = Generator[Request, Any, list[Candidate]]
 
 

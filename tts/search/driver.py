@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
 
-from tts.search.base import Candidate, Sample, Score, Search
+from tts.search.base import Candidate, Revise, Sample, Score, Search
 
 
 class Policy(Protocol):
@@ -26,6 +26,9 @@ class Policy(Protocol):
     @property
     def starved(self) -> bool:
         """Whether the engine could take more work than it has."""
+
+    def revised(self, candidate: Candidate) -> Candidate:
+        """An empty solution whose prompt shows a solution, and those that its own prompt showed, and asks for another one."""
 
     def reset(self) -> None:
         """Drops everything that is queued or under way."""
@@ -124,6 +127,8 @@ class Driver:
     def _advance(self, running: Running, answer: list[list[Candidate]] | None) -> None:
         try:
             request = running.search.send(answer)
+            while isinstance(request, Revise):
+                request = running.search.send([self.policy.revised(candidate) for candidate in request.candidates])
         except StopIteration as stop:
             self._finish(running, stop.value)
             return

@@ -6,7 +6,7 @@ from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING
 
-from tts.tasks.thinking import UNCLOSED, after_thinking
+from tts.common.thinking import UNCLOSED, after_thinking
 
 if TYPE_CHECKING:
     from tts.tasks.judge import Judge

@@ -16,6 +16,8 @@ from tts.tasks.maths import MATHS
 
 # Llama's chat template prints today's date unless it is given one; a pinned date keeps runs reproducible.
 PINNED_DATE = "26 Jul 2024"
+# What a policy is told after an attempt.
+REVISION = "There may be an error in the solution above. Look for it, then solve the problem again, from the beginning to the answer."
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ def messages(style: Style, problem: str, task: Task = MATHS) -> list[dict[str, s
     if instruction and style.system:
         return [{"role": "system", "content": instruction}, {"role": "user", "content": problem}]
     return [{"role": "user", "content": f"{problem}\n{instruction}" if instruction else problem}]
+
+
+def with_attempts(turns: list[dict[str, str]], attempts: Sequence[str]) -> list[dict[str, str]]:
+    """Turns, and those of attempts at a solution, after each of which the policy is asked for a :data:`REVISION`."""
+    return turns + [
+        turn for attempt in attempts for turn in ({"role": "assistant", "content": attempt}, {"role": "user", "content": REVISION})
+    ]
 
 
 def template_hash(template: str | None, task: Task, name: str = "") -> str:
@@ -118,12 +127,17 @@ def check_options(template: str, model: str, options: Mapping[str, object]) -> N
         raise ValueError(f"the chat template of {model!r} has no option {unknown[0]}; leave ?{unknown[0]}= out of the model's name")
 
 
-def render_prompt(tokenizer, problem: str, task: Task = MATHS, options: Mapping[str, object] = MappingProxyType({})) -> str:
-    """The text that a policy continues, by the tokenizer's own chat template; raises ``ValueError`` where none can be used."""
+def render_prompt(
+    tokenizer, problem: str, task: Task = MATHS, options: Mapping[str, object] = MappingProxyType({}), attempts: Sequence[str] = ()
+) -> str:
+    """The text that a policy continues, by the tokenizer's own chat template; raises ``ValueError`` where none can be used.
+
+    After each of its ``attempts`` the policy is asked for a :data:`REVISION`.
+    """
     check_template(tokenizer, options)
     style = style_of(tokenizer.get_chat_template())
     for asked in (style, replace(style, system=False)):  # some families' templates refuse a system's turn
-        turns = messages(asked, problem, task)
+        turns = with_attempts(messages(asked, problem, task), attempts)
         try:
             return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE, **options)
         except TemplateError as error:
