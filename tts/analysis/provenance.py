@@ -63,6 +63,8 @@ def _unread(tables: Sequence[pa.Table]) -> str:
     kept = [json.loads(t.schema.metadata.get(b"unread", b"{}")) for t in tables]
     steps, unknown, tokens = (sum(counts.get(name, 0) for counts in kept) for name in ("steps", "unknown", "tokens"))
     beyond = [f"{steps:,} steps that end beyond its context scored 0"] if steps else []
+    for name, told in (("solutions", "could not be asked about"), ("unjudged", "got no verdict")):
+        beyond += [f"{count:,} solutions {told} and scored 0"] if (count := sum(counts.get(name, 0) for counts in kept)) else []
     return "; ".join([*beyond, f"{unknown / tokens:.2%} of its tokens are unknown to it"] if unknown else beyond)
 
 
