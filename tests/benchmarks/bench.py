@@ -152,9 +152,8 @@ def scored_by(scorer: StepScorer) -> Iterator[set[tuple[str, tuple[str, ...]]]]:
 
 def fewest(engines: Engines, policy: str, prm: str, outcomes: list[Outcome], scored: set[tuple[str, tuple[str, ...]]]) -> float:
     """FLOPs that any engine has to compute: each distinct beginning that another token follows, and each step's rendering, once."""
-    beginnings = {
-        (o.problem_id, node.tokens[:end]): o.prompt_tokens + end for o in outcomes for node in o.nodes for end in range(len(node.tokens))
-    }
+    sampled = ((o, node) for o in outcomes for node in (*o.nodes, *o.rollouts))
+    beginnings = {(o.problem_id, node.tokens[:end]): o.prompt_tokens + end for o, node in sampled for end in range(len(node.tokens))}
     family = engines.prm(prm).family
     stops = dict(zip(scored, map(len, family.render(list(scored)))))
     starts = {(text, steps): stops[text, steps[:-1]] if steps else 0 for text, steps in stops}

@@ -113,7 +113,7 @@ def test_lookahead_scores_a_candidate_where_its_rollout_ends():
     assert prm.scored[:2] == [("0", "0"), ("1", "0")] and texts(far) == ["100"]
     # Two first steps and their rollouts, two second ones and theirs, which end, then two third ones, which have ended.
     assert policy.generated == far.policy_tokens == (2 + 2 + 2 + 2 + 2) * 10
-    assert len(far.nodes) == 6, "a rollout is no candidate"
+    assert len(far.nodes) == 6 and len(far.rollouts) == 4, "a rollout is no candidate"
     assert far.trajectories[0].scores == (0.1, 0.8, 0.5), "the finished solution has the scores of its own steps"
 
 
@@ -136,7 +136,8 @@ def test_without_lookahead_it_is_beam_search(seed, n):
 def test_lookahead_bills_its_rollouts(seed, n, steps):
     outcome, policy, prm = run(random_script(seed), random_score(seed), lambda r: lookahead_search(r, n, 2, steps, 6))
     assert all(c.status == "finished" for c in outcome.trajectories) and len(outcome.trajectories) <= n // 2
-    assert outcome.policy_tokens == policy.generated >= sum(c.generated for c in outcome.nodes) and outcome.prm_tokens == prm.read
+    assert outcome.policy_tokens == policy.generated == sum(c.generated for c in (*outcome.nodes, *outcome.rollouts))
+    assert outcome.prm_tokens == prm.read
 
 
 @settings(max_examples=60, deadline=None)

@@ -55,6 +55,7 @@ class Outcome:
     policy_tokens: int = 0  # every token that the policy generated, those of pruned branches too
     prm_tokens: int = 0  # every token that the PRM read
     nodes: list[Candidate] = field(default_factory=list)  # all candidates ever sampled, where the driver was asked to record them
+    rollouts: list[Candidate] = field(default_factory=list)  # likewise, what was sampled to look ahead
 
 
 @dataclass(eq=False)
@@ -157,7 +158,7 @@ class Driver:
         running, place = ticket
         running.outcome.policy_tokens += sum(child.generated for child in children)
         if self.record:
-            running.outcome.nodes += [child for child in children if not child.greedy]
+            (running.outcome.rollouts if children and children[0].greedy else running.outcome.nodes).extend(children)
         running.answers[place] = children
         running.missing -= 1
         self._sampling -= 1
