@@ -158,6 +158,7 @@ def test_thinkprm_is_asked_as_it_was_trained():
         ("judge:http://h:8/v1#m?verdicts=0", "this engine tells no probabilities; ask for verdicts"),
         ("judge:policy-6k", "has no token 'Yes': not a PRM of the family judge"),
         ("judge:policy-6k?flavour=mint", "has no option flavour|has no token 'Yes'"),
+        ("implicit:policy-6k?enable_thinking=false", "options after '.' are of policies and judges"),
         ("orm:policy-6k", "by its card it is a policy"),
     ],
 )

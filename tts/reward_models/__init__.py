@@ -85,9 +85,8 @@ def open_prm(name: str, batch: int = 64, share: float = 1.0, task: Task | None =
     if task and hasattr(opened.render, "task"):  # it reads what a policy would
         opened.render.task = task
     context = int(getattr(opened.backbone.config, "max_position_embeddings", 1 << 30))
-    if family in WHOLE:
-        from tts.reward_models.whole import WholeScorer as StepScorer
-    return check_responds(StepScorer(name, opened, batch, context, share=share))
+    scorer = resolve_name("tts.reward_models.whole:WholeScorer") if family in WHOLE else StepScorer
+    return check_responds(scorer(name, opened, batch, context, share=share))
 
 
 def scores_whole(name: str) -> bool:
@@ -165,6 +164,8 @@ def family_of(name: str) -> tuple[str, str]:
     if family == JUDGE:
         policy = Asked.of(name).policy
         return JUDGE, address_in(policy) or locate(model_of(policy))
+    if "?" in name and not address_in(name):
+        raise ModelError(f"{name}: options after '?' are of policies and judges; leave them out of a PRM's name")
     if address := address_in(name):
         Address.parse(address)
         family = name.removeprefix(VLLM).removesuffix(address).rstrip(":")
