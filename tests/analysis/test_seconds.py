@@ -65,6 +65,30 @@ def test_seconds_are_tokens_at_the_rates_of_the_runs(study, tmp_path):
     assert np.isnan(found.seconds(*at, prm, "dvts", 8)).all() and np.isnan(found.seconds(*at, None, "cot", 1)).all()
 
 
+def test_recorded_times_of_a_search_are_those_of_its_budget(tmp_path):
+    def searched(problem, n, seconds, tokens):
+        done = [{"text": "\\boxed{1}", "path": [0]}]
+        more = {"method": "beam_search", "n": n, "width": 2, "seconds": seconds, "policy_tokens": tokens, "prm": "theirs"}
+        return {"problem": problem, "answer": "1", "completions": [d | {"scores": [0.5]} for d in done]} | more
+
+    rows = [searched(f"1+{i}=?", n, 2.0, tokens) for i in range(6) for n, tokens in ((4, 100), (16, 1000))]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, [*rows, *(samples(f"1+{i}=?", 0.5) for i in range(6))])))
+    store = Store(tmp_path / "runs")
+    list(import_all(store, [tmp_path / "mine.jsonl"]))
+    runs = {run.spec.n: run for run in store.runs() if run.spec.method == "beam_search"}
+    assert {n: run.clock().policy for n, run in runs.items()} == {4: 12.0, 16: 12.0}
+    grid = grid_of(
+        problems={str(next((tmp_path / "runs").rglob("imported/*/*.jsonl"))): 6},
+        policies=[runs[4].spec.policy.name],
+        prms=[runs[4].spec.prm.name],
+        methods=["majority", "beam_search"],
+        budgets=[4, 16],
+    )
+    found = Results(grid, store)
+    for n in (4, 16):
+        assert found.seconds(next(iter(grid.problems)), grid.policies[0], grid.prms[0], "beam_search", n) == pytest.approx(np.full(6, 2.0))
+
+
 def test_a_prm_without_tokens_takes_its_time_per_problem(study, tmp_path):
     _, _, policy, prm = study
     clocks = {"pool": Clock("here", 4, policy=6.0, generated=600), "scores": Clock("here", 4, prm=8.0)}

@@ -58,7 +58,15 @@ def test_without_best_of_n_all_are_compared_with_majority():
 def test_unknown_tokens_compare_nothing():
     assert list(equal_cost.contrasts(Typed(majority=np.nan, adaptive_consistency=np.nan), *ASKED, 16))[0].method == "rebase"
     unknown = Typed(**dict.fromkeys(METHODS, np.nan))
-    assert equal_cost.against_plain(unknown, *ASKED, 16).empty and equal_cost.summary(unknown, *ASKED, 16) == ([], {})
+    assert equal_cost.against_plain(unknown, *ASKED, 16).empty and equal_cost.summary(unknown, *ASKED, 16)[1] == {}
+    assert equal_cost.summary(unknown, *ASKED, 16)[0] == ["policy tokens are not known of these runs, so that nothing is compared"]
+
+
+def test_what_an_import_lacks_is_left_out(monkeypatch):
+    typed = Typed()
+    monkeypatch.setattr(type(typed.grid), "holds", lambda self, policy, prm, method, n: (method, n) != ("rebase", 4))
+    assert "rebase" not in [found.method for found in equal_cost.contrasts(typed, *ASKED, 4)]
+    assert equal_cost.when(typed, *ASKED).loc[4, "with the PRM"].startswith("MCTS, N = 4")
 
 
 def test_a_budget_buys_what_its_tokens_pay_for():
@@ -72,8 +80,10 @@ def test_a_budget_buys_what_its_tokens_pay_for():
 
 def test_what_is_told_of_stopping_is_what_it_saves():
     lines, differences = equal_cost.summary(Typed(), *ASKED, 16)
-    assert lines == ["tokens saved against majority of N = 16: Adaptive consistency 50%"]
-    assert "REBASE, N = 16, is more accurate than Best-of-N, N = 16, at equal tokens" in differences
+    assert lines == ["policy tokens saved against majority of N = 16: Adaptive consistency 50%"]
+    told = "REBASE, N = 16, is more accurate than Best-of-N, N = 16, which costs 0.40 of its policy tokens"
+    assert told in differences, "there are no more samples"
+    assert "MCTS, N = 16, is more accurate than Best-of-N, N = 16, at equal policy tokens" in differences
 
 
 class Timed(Typed):
@@ -95,6 +105,11 @@ def test_flops_are_those_of_the_tokens():
     rows = equal_cost.by_cost(Timed(), *ASKED)
     at = rows[(rows["strategy"] == "majority") & (rows["n"] == 16)].iloc[0]
     assert at["seconds"] == 16 and at["tokens"] == 160 and at["FLOPs"] > 2 * costs.shape_of("policy-6k").parameters * 165
+    alone = {n: equal_cost.spent(Timed(), *ASKED, "majority", n, "FLOPs") for n in range(1, 17)}
+    for found in equal_cost.contrasts(Timed(), *ASKED, 4, "FLOPs"):
+        if found.plain == "majority":
+            assert found.count == min(alone, key=lambda n: abs(alone[n] - found.cost)), "the prompt is read once"
+            assert found.plain_cost == pytest.approx(alone[found.count], rel=0.01)
     halves = rows[rows["strategy"] == "best_of_n"].set_index("n")["FLOPs"]
     prefill = flops.answering(costs.shape_of("policy-6k"), [5.0], 0.0, 0.0).inference
     assert halves[4] - prefill == pytest.approx((halves[16] - prefill) / 4, rel=0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import published_prms
 import pytest
@@ -84,6 +85,16 @@ def test_a_judge_gives_the_probability_of_yes(tiny_judge):
         assert list(found) == pytest.approx([logits[labels].softmax(-1)[0].item()], abs=1e-5)
 
 
+@pytest.mark.parametrize("template", [published_prms.QWEN3_TEMPLATE, published_prms.R1_TEMPLATE])
+def test_the_first_word_of_a_thinking_model_is_no_verdict(tiny_judge, tmp_path, template):
+    shutil.copytree(tiny_judge, tmp_path / "thinks")
+    (tmp_path / "thinks" / "chat_template.jinja").write_text(template)
+    with pytest.raises(ModelError, match="thinks before it answers, so that its first word is no verdict"):
+        open_prm(f"judge:{tmp_path / 'thinks'}")
+    if template == published_prms.QWEN3_TEMPLATE:
+        open_prm(f"judge:{tmp_path / 'thinks'}?enable_thinking=off").score([PROBLEM], [STEPS])
+
+
 class Scripted:
     """A policy of which each verdict is the next of a list, of three tokens; questions of more than 200 characters do not fit."""
 
@@ -137,11 +148,40 @@ def test_sampled_verdicts_are_averaged_and_billed(monkeypatch):
         ("Step 1: fine. The step is \\boxed{correct}\nStep 2: The step is \\boxed{incorrect}", False),
         ("Step 1: The step is \\boxed{correct}\nStep 2: The step is \\boxed{\\text{correct}}", True),
         ("there is no error", None),
+        ("Verdict: no errors, so it is right", None),
+        ("Verdict: Yes/No", None),
+        ("The verdict is Yes.", True),
+        ("Verdict: \\text{No}", False),
         ("", None),
     ],
 )
 def test_verdicts_are_read(text, expected):
     assert verdict(text) is expected
+
+
+def test_a_verdict_that_is_cut_off_can_only_say_no():
+    correct, wrong = "Step 1: The step is \\boxed{correct}\nStep 2: 85*3", "Step 1: The step is \\boxed{incorrect}\nStep 2: 85"
+    assert verdict(correct) is True and verdict(correct, whole=False) is None
+    assert verdict(wrong, whole=False) is False and verdict("Verdict: Yes", whole=False) is True
+
+
+def test_a_judge_that_is_interrupted_is_asked_again(monkeypatch):
+    policy = Scripted(["Verdict: Yes"])
+    poll, interrupted = policy.poll, []
+
+    def once():
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        return poll()
+
+    policy.poll = once
+    monkeypatch.setattr(judge, "open_policy", lambda *given: policy)
+    verifier = open_prm("judge:policy-6k?verdicts=1")
+    with pytest.raises(KeyboardInterrupt):
+        verifier.score([PROBLEM], [STEPS])
+    policy.texts = iter(["Verdict: Yes"])
+    assert verifier.score([PROBLEM] * 2, [STEPS, ("\n\n".join(STEPS),)])[0] == [(1.0,), (1.0,)], "the same text is asked about once"
 
 
 def test_thinkprm_is_asked_as_it_was_trained():

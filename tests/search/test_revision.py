@@ -113,6 +113,43 @@ def test_thinking_that_goes_on_is_ended():
     assert text == "ttt" + "</think>\n\nanswer" and outcome.policy_tokens == 4 * 10, "what was forced is not billed"
 
 
+class Quick(Thinker):
+    """Ends its thinking and answers in one step."""
+
+    def poll(self):
+        ticket, parent, count, _ = self.queue.pop()
+        self.generated += 10 * count
+        text = parent.forced + "t</think>answer"
+        made = {"text": parent.text + text, "steps": (*parent.steps, text), "tokens": (0,) * 10, "status": "finished", "generated": 10}
+        return [(ticket, [parent.child(index, **made) for index in range(count)])]
+
+
+def test_thinking_that_ends_with_its_answer_is_made_to_wait_too():
+    root = Candidate("p", "a problem", rendered="problem<think>\n")
+    [outcome] = Driver(Quick(0)).run([(root, budget_forcing(root, 2, 1000, 2))])
+    assert [c.text for c in outcome.trajectories] == ["t\n\nWaitt\n\nWaitt</think>answer"] * 2
+
+
+def test_forced_text_that_leaves_no_room_ends_the_solution(talker):
+    from tts.search.base import Sample
+
+    def forced(start):
+        [children] = yield Sample([replace(start, path=(7,), forced="x" * 30)], 2, whole=True)
+        return children
+
+    policy = TransformersPolicy(talker, Sampling(max_tokens=20), 8)
+    [outcome] = Driver(policy).run([(root := policy.root("p", "1+1=?"), forced(root))])
+    assert {(c.status, c.generated) for c in outcome.trajectories} == {("truncated", 0)} and outcome.policy_tokens == 0
+
+
+def test_a_policy_without_a_tokenizer_forces_nothing(talker):
+    policy = TransformersPolicy(talker, Sampling(), 8)
+    policy.tokenizer = None
+    with pytest.raises(ValueError, match="to force a text the policy's tokenizer has to be here"):
+        policy.forced_ids(Candidate("p", "", forced="Wait"))
+    assert policy.forced_ids(Candidate("p", "")) == []
+
+
 def test_each_forced_text_has_a_path_of_its_own():
     """Steps that searches share are known by their path; the same place may be forced to stop or to wait."""
     paths = {(limit, waits): think(1, limit, waits)[1].trajectories[0].path for limit, waits in ((1000, 1), (10, 1), (1000, 2))}

@@ -163,7 +163,8 @@ class Results(Evidence):
         Scores of a part of a pool are taken to cost their part of the whole. A PRM that reads no tokens takes as long for each problem.
         """
         asked = method_of(method)
-        budgets = self.grid.budgets if asked.source == "own" and not asked.part else [n]
+        elsewhere = self.grid.run_of(method, policy, prm, n).elsewhere  # where no search found the steps of another one
+        budgets = self.grid.budgets if asked.source == "own" and not asked.part and not elsewhere else [n]
         made = [self.grid.run_of(method, policy, prm, k) for k in budgets if self.grid.holds(policy, prm, method, k)]
         sampled = [self.grid.run_of("majority", policy, None, n)] if asked.source == "pool" else made
         clock, reading = (together(self.store.run(spec).clock() for spec in specs) for specs in (sampled, made))

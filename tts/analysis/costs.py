@@ -128,6 +128,7 @@ def cost(evidence: Evidence, problem_set: str, policy: str, prm: str | None, met
     if not full:
         return Cost(trained, decode=flops.inference(shape.parameters, generated), deployed=shape.parameters)
     prompts = evidence.prompt_tokens(problem_set, policy).tolist()
+    prompts = [np.nan] * len(prompts) if method_of(method).rereads else prompts
     read = evidence.prm_tokens(problem_set, policy, prm, method, n).sum()
     whole = "majority" if method_of(method).stop else method  # of a pool whose samples are not all drawn
     solution = evidence.policy_tokens(problem_set, policy, prm, whole, n).sum() / (n * len(prompts))

@@ -15,7 +15,7 @@ from tts.analysis.evidence import Evidence
 from tts.claims.finding import Finding
 from tts.search.registry import method_of, prm_of
 
-SPARE = 1.05  # how many times its tokens a budget may cost
+SPARE = 1.05  # how many times as much still counts as equal
 
 
 COSTS = {"tokens": "policy tokens", "FLOPs": "FLOPs of inference, PRM included", "seconds": "seconds of policy and PRM"}  # in words
@@ -59,17 +59,19 @@ def contrasts(evidence: Evidence, problem_set: str, policy: str, prm: str, n: in
 
     None where the cost is not known.
     """
-    at, pool = (evidence, problem_set, policy, prm), evidence.grid.samples
-    for method in evidence.grid.methods:
-        plain = "best_of_n" if method_of(method).guided and "best_of_n" in evidence.grid.methods else "majority"
+    at, grid = (evidence, problem_set, policy, prm), evidence.grid
+    for method in (m for m in grid.methods if grid.holds(policy, prm_of(m, prm), m, n)):
+        plain = "best_of_n" if method_of(method).guided and "best_of_n" in grid.methods else "majority"
         if method in (plain, "best_of_n"):
             continue
-        own, each = spent(*at, method, n, cost), spent(*at, plain, pool, cost) / pool
-        if not np.isfinite(own / each):  # imported samples without token counts, or times
+        pool, _ = grid.parts(plain, policy, prm, 1) or (1, 1)  # an import may hold fewer than were asked for
+        own, single, whole = (spent(*at, *one, cost) for one in ((method, n), (plain, 1), (plain, pool)))
+        each = (whole - single) / max(1, pool - 1)  # of one more: the prompt is read once, however many samples there are
+        if not np.isfinite(own + each):  # imported samples without token counts, or times
             continue
-        count = int(np.clip(round(own / each), 1, pool))
+        count = int(np.clip(round(1 + (own - single) / each), 1, pool)) if each else 1
         first, second = (evidence.accuracy(problem_set, policy, prm, *side) for side in ((method, n), (plain, count)))
-        yield Contrast(method, own, plain, count, count * each, first - second)
+        yield Contrast(method, own, plain, count, single + (count - 1) * each, first - second)
 
 
 def against_plain(evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, cost: str = "tokens") -> pd.DataFrame:
@@ -78,6 +80,7 @@ def against_plain(evidence: Evidence, problem_set: str, policy: str, prm: str, n
     for found in contrasts(evidence, problem_set, policy, prm, n, cost):
         finding = Finding.of(stats.of_difference(found.difference), "points", "")
         sides = {"method": found.method, cost: found.cost, "plain": found.plain, "plain N": found.count, f"plain {cost}": found.plain_cost}
+        sides |= {"times the cost": found.cost / found.plain_cost}
         rows.append(sides | finding.columns("difference") | {"p": finding.p})
     table = pd.DataFrame(rows)
     return table.assign(p=stats.holm(table["p"])) if rows else table
@@ -95,7 +98,7 @@ def when(evidence: Evidence, problem_set: str, policy: str, prm: str, cost: str 
         for column, guided in (("without a PRM", False), ("with the PRM", True)):
             best: dict[str, tuple[np.ndarray, int]] = {}  # of each method at its best affordable budget
             for method in (m for m in evidence.grid.methods if method_of(m).guided == guided):
-                for k in evidence.grid.budgets:
+                for k in (k for k in evidence.grid.budgets if evidence.grid.holds(policy, prm_of(method, prm), method, k)):
                     if spent(*at, method, k, cost) <= SPARE * paid:
                         right = evidence.accuracy(problem_set, policy, prm, method, k)
                         best[method] = max(best.get(method, (right, k)), (right, k), key=lambda found: found[0].mean())
@@ -105,17 +108,25 @@ def when(evidence: Evidence, problem_set: str, policy: str, prm: str, cost: str 
                 named = f"{method_of(first).label}, N = {best[first][1]}: {100 * best[first][0].mean():.1f} %"
                 row[column] = named + (f"; not decidedly behind: {', '.join(method_of(m).label for m in level)}" if level else "")
         rows.append(row)
-    return pd.DataFrame(rows).set_index("samples")
+    return pd.DataFrame(rows).set_index("samples").fillna("nothing at that cost")
 
 
 def summary(
     evidence: Evidence, problem_set: str, policy: str, prm: str, n: int, cost: str = "tokens"
 ) -> tuple[list[str], dict[str, np.ndarray]]:
-    """What a run shows: a line on what the votes that stop save, and the differences of :func:`contrasts` by what is compared."""
-    found = list(contrasts(evidence, problem_set, policy, prm, n, cost))
+    """What a run shows: a line on what the votes that stop save, and the differences of :func:`contrasts` by what is compared.
+
+    A method that costs more than all samples of the pool is compared with these, and what they cost of it is said.
+    """
+    found, unit = list(contrasts(evidence, problem_set, policy, prm, n, cost)), "policy tokens" if cost == "tokens" else cost
+    if not found and len(evidence.grid.methods) > 1:
+        return [f"{unit} are not known of these runs, so that nothing is compared"], {}
     whole = spent(evidence, problem_set, policy, prm, "majority", n, cost)
     saved = [f"{method_of(one.method).label} {1 - one.cost / whole:.0%}" for one in found if method_of(one.method).stop]
-    lines = [f"{cost} saved against majority of N = {n}: {', '.join(saved)}"] if saved else []
-    named = "{}, N = {}, is more accurate than {}, N = {}, at equal " + cost
-    labels = {one.method: (method_of(one.method).label, n, method_of(one.plain).label, one.count) for one in found}
-    return lines, {named.format(*labels[one.method]): one.difference for one in found}
+    lines = [f"{unit} saved against majority of N = {n}: {', '.join(saved)}"] if saved else []
+    named = {}
+    for one in found:
+        equal = f"at equal {unit}" if one.cost <= SPARE * one.plain_cost else f"which costs {one.plain_cost / one.cost:.2f} of its {unit}"
+        plain = f"{method_of(one.plain).label}, N = {one.count}"
+        named[f"{method_of(one.method).label}, N = {n}, is more accurate than {plain}, {equal}"] = one.difference
+    return lines, named

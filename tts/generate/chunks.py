@@ -65,6 +65,8 @@ class Made:
     @property
     def generated(self) -> int:
         """Tokens that the policy generated for it, steps that were known and sampled once more not counted."""
+        if self.clock:
+            return self.clock.generated
         if self.work.spec.method in ("cot", "pool"):
             return sum(row["policy_tokens"] for row in self.rows)
         return pc.sum(self.steps.flatten().field("generated")).as_py() if self.steps is not None else 0

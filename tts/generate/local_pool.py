@@ -68,7 +68,7 @@ def _has_gpu() -> bool:
 
 def _is_ours(policy: str, prm: str | None) -> bool:
     runs_here = is_imported(policy) or engine_of(policy)[0] == DEFAULT
-    return runs_here and (prm is None or not address_in(prm) and not prm.startswith("vllm:"))
+    return runs_here and (prm is None or not address_in(prm) and "vllm:" not in prm)
 
 
 def _weight(name: str) -> int:

@@ -103,8 +103,10 @@ class EnginePolicy(Policy):
         return replace(root, path=(*candidate.path, REVISED), attempts=attempts)
 
     def forced_ids(self, candidate: Candidate) -> list[int]:
-        """Token ids of the text that is forced after a candidate; none where the server alone knows them."""
-        return self.tokenizer(candidate.forced, add_special_tokens=False)["input_ids"] if candidate.forced and self.tokenizer else []
+        """Token ids of the text that is forced after a candidate; raises ``ValueError`` where the server alone knows them."""
+        if candidate.forced and self.tokenizer is None:
+            raise ValueError(f"{self.name}: to force a text the policy's tokenizer has to be here; add ?tokenizer= to its name")
+        return self.tokenizer(candidate.forced, add_special_tokens=False)["input_ids"] if candidate.forced else []
 
     def _render(self, problem: str, attempts: Sequence[str] = ()) -> tuple[list[int], str]:
         """Token ids and text of a prompt, which may show attempts."""

@@ -36,20 +36,28 @@ class TransformersPolicy(EnginePolicy):
             marks=_marks(self.model, self.tokenizer, task.separator),
         )
         self._queue: deque[Request] = deque()
+        self._full: list[Request] = []  # whose solutions leave no room for a token
 
     @property
     def starved(self) -> bool:
         return not self._queue and self.engine.free > self.batch // 4
 
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
-        self._queue.append(Request(ticket, parent, count, whole, forced=self.forced_ids(parent)))
+        request = Request(ticket, parent, count, whole, forced=self.forced_ids(parent))
+        if request.forced and self.room_after(parent, len(request.forced)) < 1:  # the text alone fills what is left
+            told = Told(request.forced, parent.forced, "truncated", 0)
+            request.children = {number: child_of(parent, number, told, whole, self.task) for number in range(count)}
+            self._full.append(request)
+        else:
+            self._queue.append(request)
 
     def reset(self) -> None:
         self._queue.clear()
+        self._full.clear()
         self.engine.clear()
 
     def poll(self) -> list[tuple[Ticket, list[Candidate]]]:
-        complete: list[Request] = []
+        complete, self._full = self._full, []
         while not complete and (self._queue or self.engine.active):
             if stops := self.engine.sample(self._admitted(), self.sampling):
                 self._leave(stops, complete)

@@ -154,9 +154,10 @@ def _over_cost(part: pd.DataFrame, cost: str, ax: Axes) -> None:
         if len(of := part[(part["strategy"] == name) & part[cost].notna()]):
             line(of.sort_values(cost), cost, ax, **look)
     ax.set_xscale("log")
+    unit = "s" if cost == "seconds" else ""
     low, high = ax.get_xlim()
     steps = (1, 2, 5) if high < 100 * low else (1, 3)  # more labels than these would touch
-    ax.xaxis.set(major_locator=LogLocator(subs=steps), minor_locator=NullLocator(), major_formatter=EngFormatter(sep=""))
+    ax.xaxis.set(major_locator=LogLocator(subs=steps), minor_locator=NullLocator(), major_formatter=EngFormatter(unit, sep=""))
     percent(ax.yaxis)
 
 

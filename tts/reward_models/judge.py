@@ -36,6 +36,12 @@ class Judge:
         self.backbone = self.model.base_model
         self._head = self.model.get_output_embeddings().weight[labels].float()
         self.render = Conversation(self.tokenizer, direct, add_generation_prompt=True, **template)
+        thinks = "enable_thinking" in self.tokenizer.get_chat_template() and template.get("enable_thinking") is not False
+        if thinks or self.render.opens_thinking:
+            raise ModelError(
+                f"{location} thinks before it answers, so that its first word is no verdict; "
+                "say ?enable_thinking=false where its chat template knows that, or ?verdicts=8 for verdicts after its thinking"
+            )
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
         return (last(hidden, tokens).float() @ self._head.T).softmax(-1)[:, 0].tolist()
@@ -59,33 +65,34 @@ class SampledJudge:
         sampling = Sampling(self.asked.temperature, max_tokens=self.asked.tokens, max_step_tokens=self.asked.tokens)
         self.policy = open_policy(self.asked.policy, sampling, batch, _Asking())
         self.policy.root("probe", self.asked.question("1+1=?", "1+1=2", ("1+1=2",)))  # raises where nothing can be asked
-        self._known: dict[str, dict[Steps, float]] = {}
+        self._known: dict[str, dict[str, float]] = {}  # scores by problem and solution's text
         self._unread = self._unjudged = 0
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """As :meth:`tts.search.driver.RewardModel.score`, of whole solutions, one score each."""
-        charged, places, searches = [0] * len(steps), {}, []
-        for number, ((problem_id, problem), solution) in enumerate(zip(problems, steps)):
+        charged, places, searches, texts = [0] * len(steps), {}, [], [self.task.join(solution) for solution in steps]
+        for number, ((problem_id, problem), solution, text) in enumerate(zip(problems, steps, texts)):
             known = self._known.setdefault(problem_id, {})
-            if not solution or solution in known:
-                continue
-            known[solution] = 0.0
-            text = self.task.join(solution)
             own = f"{problem_id}/{blake2b(text.encode(), digest_size=8).hexdigest()}"
+            if not solution or text in known or own in places:
+                continue
             try:
                 root = self.policy.root(own, self.asked.question(problem, text, solution))
             except ValueError:
                 self._unread += 1
+                known[text] = 0.0
                 continue
             places[own] = number
             searches.append((root, sample_pool(root, self.asked.verdicts)))
         for outcome in Driver(self.policy).run(searches):
             number = places[outcome.problem_id]
-            said = [found for c in outcome.trajectories if (found := verdict(c.text, outcome.prompt)) is not None]
+            verdicts = (verdict(c.text, outcome.prompt, c.status == "finished") for c in outcome.trajectories)
+            said = [found for found in verdicts if found is not None]
             self._unjudged += not said
-            self._known[problems[number][0]][steps[number]] = sum(said) / len(said) if said else 0.0
+            self._known[problems[number][0]][texts[number]] = sum(said) / len(said) if said else 0.0
             charged[number] = outcome.prompt_tokens + outcome.policy_tokens
-        return [(self._known[problem_id][solution],) if solution else () for (problem_id, _), solution in zip(problems, steps)], charged
+        found = [(self._known[problem_id][text],) if solution else () for (problem_id, _), solution, text in zip(problems, steps, texts)]
+        return found, charged
 
     def score_open(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """Of none; raises ``ModelError`` for any."""

@@ -13,7 +13,7 @@ from tts.reward_models.prefix_plan import Steps
 
 VERDICTS = 8  # sampled by default where an engine gives no probabilities
 TOKENS = 2048  # of a sampled verdict at most
-_SAID = re.compile(r"verdict\W*(yes|no)\b", re.IGNORECASE)
+_SAID = re.compile(r"verdict\W*(?:is\W*)?(?:text\W*)?(yes|no)\W*$", re.IGNORECASE | re.MULTILINE)  # at the end of its line
 _BOXED = re.compile(r"\\boxed\{(?:\\text\{)?(yes|no|correct|incorrect)\}", re.IGNORECASE)
 
 
@@ -47,13 +47,17 @@ class Asked(NamedTuple):
         return (_thinkprm if "thinkprm" in self.policy.lower() else _reasoned)(problem, solution, steps)
 
 
-def verdict(text: str, prompt: str = "") -> bool | None:
-    """Whether a verdict calls a solution right: its last ``Verdict:``, else whether no box says No or incorrect; None without any."""
+def verdict(text: str, prompt: str = "", whole: bool = True) -> bool | None:
+    """Whether a verdict calls a solution right: its last ``Verdict:``, else whether no box says No or incorrect; None without any.
+
+    Boxes of one that was cut off, not ``whole``, can only say that it is not: those of later steps are missing.
+    """
     answer = after_thinking(text, prompt)
     if said := _SAID.findall(answer or ""):
         return said[-1].lower() == "yes"
     boxes = [box.lower() for box in _BOXED.findall(text)]  # a model of step verdicts may give them while it thinks
-    return all(box in ("yes", "correct") for box in boxes) if boxes else None
+    right = all(box in ("yes", "correct") for box in boxes) if boxes else None
+    return None if right and not whole else right
 
 
 def direct(problem: str, solution: str) -> list[dict[str, str]]:

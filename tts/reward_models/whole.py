@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
+from tts.common.thinking import OPEN
 from tts.models.hub import ModelError
 from tts.reward_models import only_whole
 from tts.reward_models.base import StepScorer
@@ -54,6 +55,11 @@ class Conversation:
     def __call__(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         """Of each (problem, steps), which has one step or none."""
         return token_ids(self.tokenizer, [self._text(problem, *steps) if steps else self._opening(problem) for problem, steps in solutions])
+
+    @property
+    def opens_thinking(self) -> bool:
+        """Whether the template begins the answer with thinking."""
+        return self._text("", "").rstrip().endswith(OPEN)
 
     def _text(self, problem: str, solution: str) -> str:
         turns = self.turns(problem, solution)

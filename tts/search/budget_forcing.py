@@ -16,10 +16,9 @@ WAIT = "\n\nWait"
 def budget_forcing(root: Candidate, n: int, thinking: float = THINKING.default, waits: float = WAITS.default) -> Search:
     """``n`` independent solutions of a thinking model, each with its thinking bounded from both sides (Muennighoff et al. 2025, s1).
 
-    Where the model ends its thinking for the first ``waits`` times, that end is taken back and "Wait" put in its place. Where it has
-    generated ``thinking`` tokens and still thinks, the mark that ends thinking is put behind the step. Both are looked at after each step
-    (blank line). What is forced is read and not billed; what is taken back was generated, and is. A model that does not think is sampled
-    as it is.
+    Where the model ends its thinking for the first ``waits`` times, that end is taken back and "Wait" put in its place. Where the solution
+    has ``thinking`` tokens and still thinks, the mark that ends thinking is put behind the step. Both are looked at after each step (blank
+    line). What is forced is read and not billed; what is taken back was generated, and is. A model that does not think is sampled as it is.
 
     Returns the solutions that ended, in the order of their samples.
     """
@@ -30,15 +29,15 @@ def budget_forcing(root: Candidate, n: int, thinking: float = THINKING.default, 
         frontier = []
         for parent, child in under_way:
             place = child.path[0]
-            if child.status == "finished":
+            written = child.text[len(parent.text) + len(parent.forced) :]
+            if child.status != "truncated" and END in written and waited[place] < waits and len(child.tokens) < thinking:
+                waited[place] += 1
+                frontier.append(_forced(replace(parent, path=child.path), parent.forced + written.partition(END)[0].rstrip() + WAIT))
+            elif child.status == "finished":
                 finished[place] = child
             elif child.status == "open":
                 thinks = after_thinking(child.text, root.rendered) is None
-                written = child.text[len(parent.text) + len(parent.forced) :]
-                if END in written and waited[place] < waits and len(child.tokens) < thinking:
-                    waited[place] += 1
-                    frontier.append(_forced(replace(parent, path=child.path), parent.forced + written.partition(END)[0].rstrip() + WAIT))
-                elif thinks and len(child.tokens) >= thinking:
+                if thinks and len(child.tokens) >= thinking:
                     frontier.append(_forced(child, f"\n{END}\n\n"))
                 else:
                     frontier.append(child)

@@ -48,4 +48,5 @@ REVISION = Method(
     select="majority",
     constants=(SEQUENTIAL,),
     check=_check,
+    rereads=True,
 )

@@ -108,7 +108,8 @@ def unknown_id(tokenizer) -> int | None:
 def template_options(name: str) -> dict[str, object]:
     """What a policy's name tells its chat template: of ``NAME?enable_thinking=false`` that ``enable_thinking`` is False."""
     given = parse_qsl(name.partition("?")[2], keep_blank_values=True)
-    return {key: {"true": True, "false": False}.get(value.lower(), int(value) if value.isdecimal() else value) for key, value in given}
+    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    return {key: words.get(value.lower(), int(value) if value.isdecimal() else value) for key, value in given}
 
 
 def check_template(tokenizer, options: Mapping[str, object]) -> None:
