@@ -91,7 +91,9 @@ class SampledJudge:
             self._unjudged += not said
             self._known[problems[number][0]][texts[number]] = sum(said) / len(said) if said else 0.0
             charged[number] = outcome.prompt_tokens + outcome.policy_tokens
-        found = [(self._known[problem_id][text],) if solution else () for (problem_id, _), solution, text in zip(problems, steps, texts)]
+        found: list[tuple[float, ...]] = [
+            (self._known[problem_id][text],) if solution else () for (problem_id, _), solution, text in zip(problems, steps, texts)
+        ]
         return found, charged
 
     def score_open(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
