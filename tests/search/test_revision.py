@@ -1,9 +1,10 @@
-"""Sequential revision and budget forcing against scripts whose outcome is worked out by hand, and on small models of real templates."""
+"""Sequential revision, AB-MCTS and budget forcing: scripts worked out by hand, and small models of real templates."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import published_prms
 import pytest
 from published_prms import QWEN3_TEMPLATE, byte_level
 from scripted import ScriptedPolicy
@@ -12,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tts.generate.grid import ParameterError, grid_of
 from tts.policies.transformers import TransformersPolicy
-from tts.search import budget_forcing, sequential_revision
+from tts.search import ab_mcts, budget_forcing, sequential_revision
 from tts.search.base import Candidate
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling
@@ -160,6 +161,49 @@ def test_each_forced_text_has_a_path_of_its_own():
 def test_samples_are_forced_each_by_itself_and_a_model_that_does_not_think_is_left_alone():
     assert think(1, 1000, 1, n=3)[0] == ["tend\n\nWaitend</think>answer"] * 3
     assert think(5, 10, 3, n=2, opens=False)[0] == ["answer"] * 2
+
+
+class Rated:
+    """Scores each solution by how many attempts came before it."""
+
+    def __init__(self, of_depth):
+        self.of_depth = of_depth
+
+    def score(self, problems, steps):
+        return [(self.of_depth[min(int(s[0].split(":")[1]), len(self.of_depth) - 1)],) for s in steps], [1] * len(steps)
+
+    def forget(self, problem_id):
+        pass
+
+
+def branch(n, of_depth, seed=0):
+    policy = Reviser(None)
+    [outcome] = Driver(policy, Rated(of_depth), record=True).run([(root := Candidate("p", "a problem"), ab_mcts(root, n, seed))])
+    return [int(c.text.split(":")[1]) for c in outcome.trajectories], outcome, policy
+
+
+def test_ab_mcts_goes_wide_or_deep_as_the_scores_say():
+    depths = {name: [branch(24, of, seed)[0] for seed in range(8)] for name, of in (("wide", (1.0, 0.0)), ("deep", (0.1, 0.5, 1.0)))}
+    means = {name: sum(map(sum, found)) / (8 * 24) for name, found in depths.items()}
+    assert all(len(found) == 24 and found[0] == 0 for runs in depths.values() for found in runs)
+    assert means["wide"] < 0.35 and means["deep"] > 1.5, means
+
+
+def test_ab_mcts_bills_each_solution_shows_its_ancestors_and_repeats_itself():
+    found, outcome, policy = branch(12, (0.3, 0.6, 0.9))
+    assert outcome.policy_tokens == policy.generated == 12 * 7 and outcome.prm_tokens == 12
+    assert len({c.path for c in outcome.trajectories}) == 12 and branch(12, (0.3, 0.6, 0.9))[0] == found
+    texts = {c.text for c in outcome.trajectories}
+    assert all(f"{a.partition(':')[0]}" in {t.partition(":")[0] for t in texts} for c in outcome.trajectories for a in c.attempts)
+    assert branch(1, (0.5,))[0] == [0]
+
+
+def test_ab_mcts_takes_a_verifier_of_whole_solutions(tmp_path):
+    folder = published_prms.build_outcome(tmp_path / "orm")
+    given = {"problems": {"pocket-main": 2}, "policies": ["policy-6k"], "prms": [str(folder)], "samples": 4, "budgets": [4]}
+    assert grid_of(**given, methods=["ab_mcts", "best_of_n"]).methods == ["ab_mcts", "best_of_n"]
+    with pytest.raises(ParameterError, match="scores whole solutions only; rebase needs"):
+        grid_of(**given, methods=["ab_mcts", "rebase"])
 
 
 @pytest.fixture(scope="module")

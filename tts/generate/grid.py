@@ -109,10 +109,11 @@ class Grid(BaseModel):
         ours = [policy for policy in self.policies if not imported.is_imported(policy)]
         if ours and (theirs := [prm for prm in self.prms if imported.is_imported(prm)]):
             raise ValueError(f"{theirs[0]} has scores of imported solutions only; {ours[0]} needs a PRM that can be run")
+        searches = [m for m in guided if registry.is_search(m) and not registry.method_of(m).whole]  # by scores of steps
         for prm in self.prms:
             if reward_models.rules.owners(prm):
-                reward_models.rules.check(prm, self.task, [m for m in guided if registry.is_search(m)])
-            elif (searches := [m for m in guided if registry.is_search(m)]) and reward_models.scores_whole(prm):
+                reward_models.rules.check(prm, self.task, searches)
+            elif searches and reward_models.scores_whole(prm):
                 raise ValueError(reward_models.only_whole(prm, searches))
         if self.stop_at_answer and not self.task.answer_mark:
             raise ValueError(f"stop_at_answer: no text tells that a step of the task {self.task.name} holds an answer; leave it out")

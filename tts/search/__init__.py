@@ -1,5 +1,6 @@
 """Search methods, one file each, and the driver that runs many searches at once."""
 
+from tts.search.ab_mcts import AB_MCTS, ab_mcts
 from tts.search.adaptive import ADAPTIVE, EARLY_STOPPING
 from tts.search.beam_search import BEAM_SEARCH, beam_search
 from tts.search.best_of_n import BEST_OF_N, COT, MAJORITY, PASS, best_of_n, sample_pool
@@ -25,6 +26,7 @@ for _method in (
     PARTICLE_FILTER,
     MCTS,
     LOOKAHEAD_SEARCH,
+    AB_MCTS,
     ADAPTIVE,
     EARLY_STOPPING,
     *CONFIDENCE_VOTES,
@@ -34,6 +36,7 @@ for _method in (
     register(_method)
 
 __all__ = [
+    "ab_mcts",
     "beam_search",
     "budget_forcing",
     "best_of_n",

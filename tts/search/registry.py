@@ -62,6 +62,7 @@ class Method:
     weigh: Callable[[np.ndarray, Settings], np.ndarray] | None = None
     constants: tuple[Constant, ...] = ()
     check: Callable[[int, Settings], None] = lambda n, settings: None  # raises ValueError where a budget does not fit the settings
+    whole: bool = False  # whether it asks for scores of whole solutions only, which any verifier has
     rereads: bool = False  # whether it shows the policy prompts of its own, whose tokens no count tells
     study: bool = False  # whether it is among those that are compared by default
     version: int = 1  # raised whenever the search does something else than before: it is part of the key of its runs
