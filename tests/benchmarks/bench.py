@@ -47,7 +47,8 @@ ROUNDS = int(os.environ.get("ROUNDS", ROUNDS))
 N, SIZES, COUNTS = 64, [4, 16, 64] if QUICK else [4, 16, 64, 256], [4, 8, 16] if QUICK else [8, 16, 32, 64]
 PAIRS = [("policy-51k", "prm-qwen-54k"), ("policy-668k", "prm-qwen-54k")]
 PRMS = ["prm-qwen-54k", "prm-shepherd-verbose", "implicit:policy-51k"]
-METHODS = {method.name: method.label for method in registry.METHODS.values() if method.guided and method.compared}
+# Those that ask a policy to revise need one that can read the request.
+METHODS = {m.name: m.label for m in registry.METHODS.values() if m.guided and m.compared and not m.rereads}
 GRID = Grid(problems={"pocket-main": 1}, policies=["policy-51k"], prms=PRMS, samples=max(SIZES), budgets=SIZES)
 
 

@@ -240,7 +240,7 @@ def test_a_revision_shows_the_attempts_in_turns(talker):
 
 def test_a_policy_that_cannot_read_the_request_says_so():
     policy = TransformersPolicy("policy-6k", Sampling(), 8)
-    with pytest.raises(ValueError, match="policy-6k cannot be shown its solutions again .*; leave revision out of methods"):
+    with pytest.raises(ValueError, match="policy-6k cannot be shown its solutions again .*; leave revision and ab_mcts out of methods"):
         policy.revised(policy.root("p", "7,+8=?").child(0, text="7+8=15", status="finished"))
 
 

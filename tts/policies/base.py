@@ -99,7 +99,7 @@ class EnginePolicy(Policy):
             root = self._root(candidate.problem_id, candidate.problem, *rendered)
         except ValueError as error:
             told = "with what it is told then, for a revision"
-            raise ValueError(f"{self.name} cannot be shown its solutions again {told}: {error}; leave revision out of methods") from None
+            raise ValueError(f"{self.name} cannot be shown its solutions again {told}: {error}; leave revision and ab_mcts out of methods") from None
         return replace(root, path=(*candidate.path, REVISED), attempts=attempts)
 
     def forced_ids(self, candidate: Candidate) -> list[int]:

@@ -61,6 +61,7 @@ class Sample:
     parents: Sequence[Candidate]
     count: int | Sequence[int]
     whole: bool = False
+    keeping: Sequence[Candidate] = ()  # what will be continued later, so that its cache stays
 
     @property
     def counts(self) -> Sequence[int]:

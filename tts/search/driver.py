@@ -140,11 +140,11 @@ class Driver:
             self._submit(running, request)
 
     def _submit(self, running: Running, request: Sample) -> None:
-        asked = sum(request.counts)
+        asked = sum(request.counts) + len(request.keeping)
         held = max(asked, running.asked)  # the PRM holds those of the request before until these are scored
         self._held += held - running.held
         running.held, running.asked = held, asked
-        going_on = set(map(id, request.parents))
+        going_on = set(map(id, (*request.parents, *request.keeping)))
         # The others' parked caches would stay as long as the search, or the record, remembers them; the engine can compute them again.
         for node in chain([running.root], running.outcome.nodes if self.record else chain.from_iterable(running.answers)):
             node.state = node.state if id(node) in going_on else None

@@ -32,7 +32,7 @@ def lookahead_search(root: Candidate, n: int, width: int, lookahead: float = LOO
         for _ in range(int(lookahead)):
             if not going_on:
                 break
-            followed = yield Sample(list(going_on.values()), 1)
+            followed = yield Sample(list(going_on.values()), 1, keeping=candidates)
             reached = {place: child for place, [child] in zip(going_on, followed) if child.steps and child.status != "truncated"}
             ends = [reached.get(place, end) for place, end in enumerate(ends)]
             going_on = {place: child for place, child in reached.items() if child.status == "open"}
