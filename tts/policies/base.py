@@ -98,8 +98,8 @@ class EnginePolicy(Policy):
         try:
             root = self._root(candidate.problem_id, candidate.problem, *rendered)
         except ValueError as error:
-            told = "with what it is told then, for a revision"
-            raise ValueError(f"{self.name} cannot be shown its solutions again {told}: {error}; leave revision and ab_mcts out of methods") from None
+            told = f"{self.name} cannot be shown its solutions again with what it is told then: {error}"
+            raise ValueError(f"{told}; leave revision and ab_mcts out of methods") from None
         return replace(root, path=(*candidate.path, REVISED), attempts=attempts)
 
     def forced_ids(self, candidate: Candidate) -> list[int]:
