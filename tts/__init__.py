@@ -9,7 +9,7 @@ from typing import Any
 
 _MODULES = {
     "analysis": "committed costs difficulty gpu_hours long_cot pathologies run_comparison search_losses stats",
-    "claims": "checks comparisons domains equal_cost findings published wording",
+    "claims": "checks comparisons domains equal_cost findings published released wording",
     "exchange": "plain summary",
     "generate": "dry_run labelled ray_pool recorded",
     "report": "comparison_plots explorer plots real_models redraw samples search_steps search_tree style summaries tables",

@@ -72,6 +72,8 @@ def counted(rows: pd.DataFrame) -> pd.DataFrame:
         if not named["public_tests"]:  # no inputs on which behaviour shows: each program stands for itself
             groups = np.arange(len(part))
         votes = {"vote": np.ones(len(part)), "agreement": public.astype(float)}
+        # In the order of the runs: the number of each one's behaviour, -1 for none, and whether it is right.
+        named |= {"answers": " ".join(map(str, groups)), "passed": " ".join(map(str, right.astype(int)))}
         found.append(named | {name: stats.vote_accuracy(right, weights, groups, len(part)) for name, weights in votes.items()})
     return pd.DataFrame(found).assign(source="jamesmurdza/humaneval-results")
 

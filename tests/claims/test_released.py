@@ -235,3 +235,18 @@ def test_the_ledger_has_a_column_for_released_models():
     assert wording.formatted(rows.loc["fig1-3b"]).startswith("+4.3 [")
     assert "by 209 against 152 of 1319 problems" in rows.loc["fig1-3b", "detail"]
     assert set(rows["problems"]) == {"1319 of GSM8K, 500 of MATH-500, 128 of MATH"}
+
+
+def test_votes_that_stop_on_released_programs():
+    """Ten programs that behave alike are enough after four (0.969 > 0.95) or a window of five; two camps are never enough."""
+    alike = {"model": "m", "task": "a", "answers": " ".join("0" * 10), "passed": " ".join("1" * 10)}
+    camps = {"model": "m", "task": "b", "answers": " ".join("01" * 5), "passed": " ".join("01" * 5)}
+    rows, contrasts = released.stopping(pd.DataFrame([alike, camps]))
+    at = rows.set_index(["strategy", "n"])
+    assert at.loc[("majority", 10), "samples"] == 10 and at.loc[("majority", 10), "accuracy"] == pytest.approx(0.75), "a tie is half right"
+    assert at.loc[("adaptive_consistency", 10), "samples"] == pytest.approx((4 + 10) / 2)
+    assert at.loc[("early_stopping", 10), "samples"] == pytest.approx((5 + 10) / 2) and at.loc[("early_stopping", 4), "samples"] == 4
+    assert at.loc[("adaptive_consistency", 10), "accuracy"] == pytest.approx(0.75) and rows["n"].max() == 10
+    told = contrasts.set_index("method")
+    assert told.loc["adaptive_consistency", "majority N"] == 7 and told.loc["early_stopping", "majority N"] == 8
+    assert told.loc["adaptive_consistency", "difference"] == pytest.approx(0.75 - (1 + 0.5) / 2)

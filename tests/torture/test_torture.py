@@ -258,6 +258,7 @@ def test_no_flipped_bit_of_a_chunk_changes_a_row(short, tmp_path):
     wanted, _ = short
     store, spec, problem = Store(tmp_path), next(wanted.specs()), {"problem": "1+1", "answer": "2"}
     row = problem | {"problem_id": "p", "prompt": "", "prompt_tokens": 1, "policy_tokens": 1, "prm_tokens": 0, "trajectories": []}
+    row |= {"confidences": None}
     store.open(spec).write([problem | {"id": "p"}], [row], 1.0)
     path = next(tmp_path.glob("*/*.parquet"))
     whole, unsaid = path.read_bytes(), 0

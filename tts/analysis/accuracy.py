@@ -114,19 +114,16 @@ class Results(Evidence):
         """Accuracy of a majority over the samples that a method draws before it stops, of ``n`` at most, and how many: ``(problems, 2)``.
 
         Both are means over the sequences of ``n`` that begin at each sample of the pool, the first following the last; with ``subsets``
-        first of the one that begins at the first sample. What comes later has no part in where a method stops.
+        first of the one that begins at the first sample.
         """
         if (problem_set, policy, method) not in self._stops:
-            stop, found = method_of(method).stop, []
-            assert stop, method
-            for graded in self._runs(problem_set, policy, None, method, n):
-                twice = [*graded.group.tolist(), *graded.group.tolist()]
-                starts = range(1 if self.grid.subsets == "first" else len(graded.group))
-                drawn = np.array([stop(twice[start : start + len(graded.group)], self.grid.settings) for start in starts])
-                found.append((drawn, stats.votes_from_each(graded.correct, graded.group)[: len(drawn)]))
-            self._stops[problem_set, policy, method] = found
-        ends = [(np.minimum(drawn, n), votes) for drawn, votes in self._stops[problem_set, policy, method]]
-        return np.array([(votes[np.arange(len(drawn)), drawn - 1].mean(), drawn.mean()) for drawn, votes in ends])
+            assert (rule := method_of(method).stop), method
+            settings, first = self.grid.settings, self.grid.subsets == "first"
+            self._stops[problem_set, policy, method] = [
+                stats.stopped_votes(g.group, g.correct, lambda answers: rule(answers, settings), first)
+                for g in self._runs(problem_set, policy, None, method, n)
+            ]
+        return np.array([stats.up_to(n, *found) for found in self._stops[problem_set, policy, method]])
 
     def _weighed(self, graded: Graded, method: Method, n: int) -> float:
         """Accuracy of a vote whose weights are confidences, the mean over the sequences of ``n`` as for votes that stop."""

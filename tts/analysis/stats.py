@@ -82,6 +82,25 @@ def votes_from_each(correct: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return found
 
 
+def stopped_votes(
+    groups: np.ndarray, correct: np.ndarray, stop: Callable[[Sequence[int]], int], first: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of a vote that stops by a rule of :mod:`tts.search.adaptive`, from each sample of a pool on, the first following the last.
+
+    How many samples it draws, ``(starts,)``, and the accuracy of a majority over each number of them, ``(starts, samples)``; with ``first``
+    from the first sample only. What comes later has no part in where it stops.
+    """
+    twice = [*groups.tolist(), *groups.tolist()]
+    drawn = np.array([stop(twice[start : start + len(groups)]) for start in range(1 if first else len(groups))])
+    return drawn, votes_from_each(correct, groups)[: len(drawn)]
+
+
+def up_to(n: int, drawn: np.ndarray, votes: np.ndarray) -> tuple[float, float]:
+    """Mean accuracy of :func:`stopped_votes` of at most ``n`` samples, and how many are drawn."""
+    drawn = np.minimum(drawn, n)
+    return float(votes[np.arange(len(drawn)), drawn - 1].mean()), float(drawn.mean())
+
+
 @lru_cache(maxsize=64)
 def _subsets(total: int, n: int, draws: int, seed: int) -> np.ndarray:
     """``(draws, total)``, true for the ``n`` members of each random subset."""

@@ -5,6 +5,7 @@ Where outcomes are known problem by problem, contrasts are paired. Of the search
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from tts.analysis import stats
 from tts.claims import published
 from tts.claims.finding import Finding
 from tts.claims.published import PublishedError
-from tts.search.registry import method_of
+from tts.search.registry import METHODS, Settings, method_of
 from tts.strategy import compute_optimal
 
 DRAWS = 2000
@@ -27,7 +28,7 @@ _COLUMNS = {
     "methods": ["method", "n", "seed", "prm_max", "prm_vote", "majority", "problem_set", "problems"],
     "gsm8k": ["6B", "6B with verifier", "175B", "175B with verifier", "problems"],
     "coder": ["problem_set", "tests", "1.5B", "7B", "problems"],
-    "programs": ["model", "task", "programs", "right", "public", "public_right"],
+    "programs": ["model", "task", "programs", "right", "public", "public_right", "answers", "passed"],
 }
 
 
@@ -71,6 +72,40 @@ def of_programs(rows: pd.DataFrame, n: int) -> pd.DataFrame:
         best = stats.best_of_n_accuracy(right, public, np.zeros(row.programs, int), n)
         found.append((row.model, row.task, stats.pass_at_k(right, n), best))
     return pd.DataFrame(found, columns=["model", "task", "passed", "best"])
+
+
+def stopping(rows: pd.DataFrame, n: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What votes that stop buy on the table ``programs``, a real pool of ten a task: votes by behaviour on the public inputs.
+
+    First, one row per model, method and budget up to ``n``: policy, prm (none), strategy, n, samples (drawn per task, the mean), accuracy
+    with low and high. Then each method at ``n`` less a majority of as many samples as it draws, paired by task: model, method, samples,
+    majority N, difference, low, high, and p, two-sided and corrected over the rows (Holm).
+    """
+    methods = {method: method.stop for method in METHODS.values() if method.stop}
+    found, contrasts = [], []
+    for model, part in rows.groupby("model", sort=False):
+        pools = [(np.array(a.split(), int), np.array(b.split(), int)) for a, b in zip(part["answers"], part["passed"])]
+        at: dict[tuple[str, int], np.ndarray] = {}  # (tasks, 2): accuracy, and samples drawn
+        for method, stop in ((method_of("majority"), None), *methods.items()):
+            settings = Settings(constants=method.values({}))
+            rule: Callable[[Sequence[int]], int] = partial(_drawn, stop, settings) if stop else len
+            votes = [stats.stopped_votes(*pool, rule) for pool in pools]
+            at |= {(method.name, k): np.array([stats.up_to(k, *vote) for vote in votes]) for k in range(1, n + 1)}
+        for (name, k), held in at.items():
+            row = {"policy": model, "prm": "", "strategy": name, "n": k, "samples": held[:, 1].mean(), "count": len(held)}
+            found.append(row | stats.of_accuracy(held[:, 0]).columns())
+        for name in (method.name for method in methods):
+            drawn = at[name, n][:, 1].mean()
+            plain = int(np.clip(round(drawn), 1, n))
+            finding = Finding.of(stats.of_difference(at[name, n][:, 0] - at["majority", plain][:, 0]), "points", "")
+            sides = {"model": model, "method": name, "samples": drawn, "majority N": plain}
+            contrasts.append(sides | finding.columns("difference") | {"p": finding.p})
+    table = pd.DataFrame(contrasts)
+    return pd.DataFrame(found), table.assign(p=stats.holm(table["p"]))
+
+
+def _drawn(stop: Callable[[Sequence[int], Settings], int], settings: Settings, answers: Sequence[int]) -> int:
+    return stop(answers, settings)
 
 
 def relative_gain(first: str, second: str) -> Finding:

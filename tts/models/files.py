@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,13 +100,18 @@ def chat_template(location: str) -> str | None:
 
 
 def files_hash(folder: Path) -> str:
-    """A hash over a folder's weights, config and tokenizer."""
+    """A hash over a folder's weights, config and tokenizer; read again where a file's size or time of change is another."""
     kept = {".safetensors", ".json", ".jinja", ".model", ".txt"}
     files = [path for path in sorted(folder.iterdir()) if path.suffix in kept and path.name != "card.json"]
+    return _hash_of(folder.resolve(), tuple((path.name, (held := path.stat()).st_size, held.st_mtime_ns) for path in files))
+
+
+@lru_cache(maxsize=256)  # a ledger asks for some fifty models' a thousand times
+def _hash_of(folder: Path, files: tuple[tuple[str, int, int], ...]) -> str:
     digest = hashlib.sha256()
-    for path in tqdm(files, desc=f"hashing {folder.name}", unit="file", leave=False, delay=2):
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
+    for name, *_ in tqdm(files, desc=f"hashing {folder.name}", unit="file", leave=False, delay=2):
+        digest.update(name.encode())
+        with (folder / name).open("rb") as file:
             hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()[:16]
 

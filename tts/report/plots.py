@@ -126,12 +126,12 @@ def strategies(rows: pd.DataFrame, title: str = "") -> Figure:
 
 
 @drawing
-def accuracy_against_tokens(rows: pd.DataFrame) -> Figure:
-    """Accuracy over policy tokens, one panel per policy and PRM.
+def accuracy_against_tokens(rows: pd.DataFrame, cost: str = "tokens", label: str = "policy tokens per problem") -> Figure:
+    """Accuracy over a cost, a column of the rows, one panel per policy and PRM.
 
-    ``rows``: of :func:`tts.strategy.choices.at_equal_tokens`, or of :func:`tts.claims.equal_cost.by_cost`.
+    ``rows``: of :func:`tts.strategy.choices.at_equal_tokens`, :func:`tts.claims.equal_cost.by_cost`, :func:`tts.claims.released.stopping`.
     """
-    return _per_pair(rows, lambda part, ax: _over_cost(part, "tokens", ax), ("policy tokens per problem", "accuracy"))
+    return _per_pair(rows, lambda part, ax: _over_cost(part, cost, ax), (label, "accuracy"))
 
 
 @drawing
@@ -144,6 +144,9 @@ def accuracy_against_costs(rows: pd.DataFrame, costs: Mapping[str, str]) -> Figu
     return panels(parts, lambda cost, ax: _over_cost(rows, cost, ax), ("cost per problem", "accuracy"), 2.2)
 
 
+LEAST = 0.1  # of accuracy that a panel spans, or a difference of nothing would look large
+
+
 def _over_cost(part: pd.DataFrame, cost: str, ax: Axes) -> None:
     """A line per method over a column of the rows, on a logarithmic axis."""
     if part[cost].isna().all():
@@ -153,6 +156,9 @@ def _over_cost(part: pd.DataFrame, cost: str, ax: Axes) -> None:
     for name, look in styles.items():
         if len(of := part[(part["strategy"] == name) & part[cost].notna()]):
             line(of.sort_values(cost), cost, ax, **look)
+    bottom, top = ax.get_ylim()
+    if top - bottom < LEAST:
+        ax.set_ylim((bottom + top - LEAST) / 2, (bottom + top + LEAST) / 2)
     ax.set_xscale("log")
     unit = "s" if cost == "seconds" else ""
     low, high = ax.get_xlim()
