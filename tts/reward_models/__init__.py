@@ -31,7 +31,7 @@ FAMILIES = {
     "implicit": "tts.reward_models.implicit:ImplicitPRM",
     "token-classification": "tts.reward_models.token_classification:TokenClassification",
     "orm": "tts.reward_models.outcome:OutcomeReward",
-    "judge": "tts.reward_models.judge:Judge",
+    "judge": "tts.reward_models.judge:DirectJudge",
 }
 JUDGE = "judge"
 WHOLE = ("orm", JUDGE)  # those that give a whole solution one score, and serve no search

@@ -21,7 +21,7 @@ from tts.search.sampling import Sampling
 from tts.tasks.base import Task
 
 
-class Judge:
+class DirectJudge:
     """The probability of "Yes" beside "No" as the first word of the answer (Zhang et al. 2025, GenRM, without its reasoning).
 
     ``template``: options of the chat template.
