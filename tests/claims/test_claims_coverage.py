@@ -161,7 +161,7 @@ CANDIDATES = {
 }
 
 
-@pytest.mark.parametrize(("ability", "count"), [(1.6, 100), (-0.8, 100), (0.3, 400)])
+@pytest.mark.parametrize(("ability", "count"), [(1.6, 100), (-0.8, 100), pytest.param(0.3, 400, marks=pytest.mark.torture)])
 @pytest.mark.parametrize("candidates", CANDIDATES)
 def test_a_cross_fitted_difference_covers(candidates, ability, count):
     """Less majority voting, which is as good as the policy's ability; a large policy's few errors and a small one's few right answers."""
@@ -176,7 +176,10 @@ def test_a_cross_fitted_difference_covers(candidates, ability, count):
 
 
 @pytest.mark.parametrize(("chosen", "side"), [(most_certain, 1), (least_certain, -1)])
-@pytest.mark.parametrize("levels", [[0, 0, 0, 0], [0, -0.3, -0.5, -0.7], [0, -0.05, -0.1, -0.1], [0.4, 0.4, 0.4, 0.4]])
+@pytest.mark.parametrize(
+    "levels",
+    [[0, 0, 0, 0], [0, -0.3, -0.5, -0.7], *(pytest.param(also, marks=pytest.mark.torture) for also in ([0, -0.05, -0.1, -0.1], [0.4] * 4))],
+)
 def test_the_chosen_of_several_covers(chosen, side, levels):
     """The true value of whichever of four is most, or least, certain; and at most 5 % of verdicts are wrong.
 

@@ -57,7 +57,7 @@ def held(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "method", [*(pytest.param(name, marks=pytest.mark.torture) for name in ("majority", "best_of_n")), "beam_search", "dvts"]
+    "method", [*(pytest.param(name, marks=pytest.mark.torture) for name in ("majority", "best_of_n", "beam_search")), "dvts"]
 )
 def test_caches_stay_within_what_the_dry_run_says(held, tmp_path, method):
     """Of three times as many problems as are searched at once."""
@@ -105,6 +105,7 @@ def test_nothing_is_left_to_measure(tmp_path):
     assert missing_of([(wanted, store)]) == [] and measure([]).seconds == 0
 
 
+@pytest.mark.torture
 def test_batch_sets_the_bound(tmp_path):
     small, large = (measure(missing_of([(grid(batch=batch), Store(tmp_path))])).cache_bytes for batch in (4, 16))
     assert 2 * small < large

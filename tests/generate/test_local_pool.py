@@ -148,6 +148,7 @@ def test_a_fork_server_that_is_ending_is_waited_for(tiny_lm, tmp_path, monkeypat
     assert len(made) == len(work) and len(refused) == 2 and time.monotonic() - began > 2 * local_pool.PAUSE
 
 
+@pytest.mark.torture
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found under /proc")
 def test_a_killed_fork_server_takes_no_worker_along_and_leaves_none_behind(tiny_lm, tmp_path):
     wanted = grid(tiny_lm, methods=["majority"])
@@ -276,11 +277,12 @@ def study(tiny_lm, tmp_path):
 @pytest.mark.parametrize(
     ("how", "moment", "lines"),
     [
-        (signal.SIGKILL, "while the fork server imports", 1),
-        (signal.SIGINT, "while workers start", 2),
         (signal.SIGKILL, "as chunks are made", 4),
-        pytest.param(signal.SIGINT, "while the fork server imports", 1, marks=pytest.mark.torture),
-        pytest.param(signal.SIGKILL, "while workers start", 2, marks=pytest.mark.torture),
+        *(
+            pytest.param(how, *moment, marks=pytest.mark.torture)
+            for how in (signal.SIGINT, signal.SIGKILL)
+            for moment in (("while the fork server imports", 1), ("while workers start", 2))
+        ),
         pytest.param(signal.SIGINT, "as chunks are made", 4, marks=pytest.mark.torture),
     ],
 )

@@ -98,6 +98,7 @@ def kill_one(store):
     os.kill(busy()[0], signal.SIGKILL)
 
 
+@pytest.mark.torture
 def test_a_killed_process_loses_nothing(cluster, one_thread, tmp_path):
     """Of one model: an actor takes seconds to start, and others start for other models."""
     wanted = Grid(problems={"pocket-main": 80}, policies=["policy-6k"], methods=["majority"], samples=8, budgets=[8], chunk=20)
@@ -141,6 +142,7 @@ def test_stopped_driver_and_killed_process_and_node_lose_nothing(cluster, one_th
     assert list(there.export()) == list(here.export())
 
 
+@pytest.mark.torture
 def test_a_cluster_without_room_is_refused(cluster):
     with pytest.raises(ray_pool.ClusterError, match="no node of the Ray cluster has 1 CPUs and 2 GPUs; choose --gpus"):
         with ray_pool.using(cluster.address, gpus=2):

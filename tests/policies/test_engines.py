@@ -10,6 +10,7 @@ import shutil
 import signal
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,16 @@ OUT_OF_MEMORY = {"error": {"message": "out of memory, said by sk-secret"}}
 NO_CHOICES = {"choices": [], "id": "1", "object": "text_completion", "created": 0, "model": "tiny"}
 
 
+@pytest.fixture(scope="module")
+def unbroken(folder, tmp_path_factory):
+    """A server for one failure after another, and the store of a run that met none."""
+    store = Store(tmp_path_factory.mktemp("unbroken"))
+    with closing(Served(folder)) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", KEY)
+        fill(grid(named(server, folder), store.folder), store)
+        yield server, store
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -265,18 +276,19 @@ NO_CHOICES = {"choices": [], "id": "1", "object": "text_completion", "created": 
     ],
     ids=["500", "too few", "hang", "key", "refusal", "chat only", "page", "nonsense"],
 )  # fmt: skip
-def test_a_failing_server_is_an_error_in_words_and_loses_nothing(server, folder, tmp_path, monkeypatch, fault, message):
+def test_a_failing_server_is_an_error_in_words_and_loses_nothing(unbroken, folder, tmp_path, monkeypatch, fault, message):
     """The chunks before it stay, the one under way is made by the next run, and the whole equals an unbroken run."""
+    server, whole = unbroken
+    monkeypatch.setattr(openai, "RETRIES", 1)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("TTS_REQUEST_SECONDS", "4" if fault == "hang" else "60")
-    wanted, store, whole = grid(named(server, folder), tmp_path), Store(tmp_path / "broken"), Store(tmp_path / "whole")
+    wanted, store = grid(named(server, folder), tmp_path), Store(tmp_path / "broken")
     server.fault = lambda body: fault if list(store.folder.glob("*/*.parquet")) else None
     with refusing(message) as caught:
         fill(wanted, store)
     assert KEY not in str(caught.value) and len(missing(wanted, store)) == 3
     server.fault = None
     fill(wanted, store)
-    fill(wanted, whole)
     assert list(store.export()) == list(whole.export())
     kept = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
     assert KEY.encode() not in kept and server.keys == {f"Bearer {KEY}"}

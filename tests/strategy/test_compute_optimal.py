@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tts.strategy import choices
-from tts.strategy.compute_optimal import FOLDS, efficiency_gain, fit, folds_of, resampled_problems
+from tts.strategy.compute_optimal import FOLDS, efficiency_gain, first_best, fit, folds_of, resampled_problems
 from tts.tasks.selection import RULES
 
 
@@ -151,3 +151,13 @@ def test_of_equal_candidates_the_first_is_chosen():
         twice = np.concatenate([values, values])
         fitted = fit(twice, rng.choice(["easy", "hard"], 60), resamples=50)
         assert max(fitted.choice.values()) < 5
+
+
+def test_candidates_that_are_as_good_on_other_problems_are_equal_whatever_the_order_of_addition():
+    """Sums of 0.1, 0.2 and 0.3 differ in their last bits; which comes out higher must not decide."""
+    tenths = np.array([0.1, 0.2, 0.3] * 20)
+    assert len({float(sum(tenths[start:]) + sum(tenths[:start])) for start in range(60)}) > 1
+    for start in range(60):
+        values = np.stack([np.roll(tenths, start), tenths, tenths[::-1]])
+        assert fit(values, ["all"] * 60, resamples=20).choice == {"all": 0}
+        assert first_best(values.cumsum(1)[:, -1]) == 0

@@ -194,12 +194,16 @@ def _sabotage(step: int, number: int) -> None:
     os.replace, Path.unlink = renamed, unlinked
 
 
-def at_every_step(importing: Importing, every: int = 1) -> dict[str, int]:
-    """Kills an import at each of its steps, or at every n-th of a kind; returns how often, and what was there afterwards."""
+def at_every_step(importing: Importing, whole: bool = True) -> dict[str, int]:
+    """Kills an import at each of its steps, or, unless ``whole``, one over an older import at the first of each kind.
+
+    Returns:
+        How often, and what was there afterwards.
+    """
     found = {"kills": 0, "nothing": 0, "older": 0, "new": 0}
-    for over in (False, True):
+    for over in (False, True) if whole else (True,):
         for step in range(len(STEPS)):
-            for number in count(1, every):
+            for number in count(1) if whole else (1,):
                 store = importing.before(over)
                 code = forked(sabotaged(importing.command(store), step, number)).code
                 if code == 0:

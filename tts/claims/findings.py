@@ -31,6 +31,7 @@ from tts.generate.grid import Grid, explain, grid_of
 from tts.search.registry import compared, method_of
 from tts.store import imported
 from tts.store.store import Store
+from tts.strategy import compute_optimal
 from tts.tasks.selection import RULES, Rule
 
 CLAIMS = NOTEBOOKS / "claims.yaml"
@@ -183,7 +184,7 @@ def best_rules(development: Sequence[Evidence], roles: Roles, n: int) -> dict[tu
                 asked = [(name, policy, prm, method, n) for name in roles.problem_sets]
                 rules = [rule for rule in RULES if all(rule in held.rules(*cell) for cell in asked)]
                 means = [np.mean(np.concatenate([held.accuracy(*cell, rule) for cell in asked])) for rule in rules]
-                found |= {(policy, prm, method): rules[int(np.argmax(means))]} if len(rules) > 1 else {}
+                found |= {(policy, prm, method): rules[int(compute_optimal.first_best(np.array(means)))]} if len(rules) > 1 else {}
     return found
 
 

@@ -83,7 +83,7 @@ def interval(estimates: np.ndarray) -> Interval:
 def resampled_problems(problems: int, resamples: int = RESAMPLES) -> np.ndarray:
     """How often each problem is drawn, ``(1 + resamples, problems)``, read-only; once each in the first row."""
     drawn = np.random.default_rng(0).multinomial(problems, np.full(problems, 1 / problems), size=resamples)
-    weights = np.vstack([np.ones((1, problems)), drawn])
+    weights = np.asfortranarray(np.vstack([np.ones((1, problems)), drawn]))  # as fit takes it, problem by problem
     weights.flags.writeable = False
     return weights
 
@@ -113,7 +113,7 @@ def _folds(named: tuple[str, ...]) -> np.ndarray:
 def crossed(values: np.ndarray) -> np.ndarray:
     """Each problem's accuracy with the candidate that is best on the other folds, ``(problems,)``; ``values`` as in :func:`fit`."""
     fold = folds_of(["all"] * values.shape[1])
-    best = np.array([values[:, fold != number].mean(1).argmax() for number in range(FOLDS)])
+    best = np.array([first_best(values[:, fold != number].sum(1)) for number in range(FOLDS)])
     return values[best[fold], np.arange(values.shape[1])]
 
 
@@ -133,42 +133,54 @@ def fit(
     costs = np.zeros_like(values) if costs is None else np.asarray(costs, float)
     if values.shape[1] < FOLDS:
         raise ValueError(f"choosing a strategy needs at least {FOLDS} problems of a set; given {values.shape[1]}: ask for more")
-    # Of candidates that are worth the same on every problem the first is to be chosen; sums of all might differ in the last bits.
     worths = values - price * costs
+    # Of candidates that are worth the same on every problem only the first can be chosen.
     first = sorted({row.tobytes(): place for place, row in reversed([*enumerate(worths)])}.values())
     values, costs, worths = values[first], costs[first], worths[first]
-    weights = resampled_problems(values.shape[1], resamples)
+    weights = resampled_problems(values.shape[1], resamples).T
     numbers, names = pd.factorize(bins)
-    cells = np.eye(len(names) * FOLDS)[numbers * FOLDS + folds_of(bins)]  # (problems, bins * folds), one where a problem lies
+    fold = folds_of(bins)
+    cells = [np.flatnonzero((numbers == i) & (fold == j)) for i in range(len(names)) for j in range(FOLDS)]
     worth = _sums(worths, cells, weights)
     best = _best(worth, crossed)
-    right = np.take_along_axis(_sums(values, cells, weights) if price else worth, best, 1).sum((1, 3))  # (1 + resamples, bins)
-    spent = np.take_along_axis(_sums(costs, cells, weights[:1]), best[:1], 1)
-    chosen = worth.sum(3).argmax(1)  # (1 + resamples, bins)
-    count = weights @ cells.reshape(len(bins), len(names), FOLDS).sum(2)
+    right = np.take_along_axis(_sums(values, cells, weights) if price else worth, best, 0).sum((0, 2))  # (bins, 1 + resamples)
+    spent = np.take_along_axis(_sums(costs, cells, weights[:, :1]), best[..., :1], 0)
+    chosen = first_best(worth.sum(2))  # (bins, 1 + resamples)
     return Fitted(
-        values[best[0, 0][numbers, folds_of(bins)], np.arange(len(bins))],
-        right.sum(1) / weights.sum(1),
-        {name: _of_bin(right[:, i], count[:, i]) for i, name in enumerate(names)},
-        {name: first[i] for name, i in zip(names, chosen[0])},
-        dict(zip(names, (chosen[1:] == chosen[0]).mean(0).tolist())),
+        values[best[0, numbers, fold, 0], np.arange(len(bins))],
+        right.sum(0) / values.shape[1],
+        {name: _of_bin(right[i], weights[numbers == i].sum(0)) for i, name in enumerate(names)},
+        {name: first[i] for name, i in zip(names, chosen[:, 0])},
+        dict(zip(names, (chosen[:, 1:] == chosen[:, :1]).mean(1).tolist())),
         float(spent.sum()) / values.shape[1],
     )
 
 
-def _sums(values: np.ndarray, cells: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Sums of ``(candidates, problems)`` values over the problems of each bin and fold, ``(resamples, candidates, bins, folds)``."""
-    placed = (values.T[:, :, None] * cells[:, None]).reshape(len(cells), -1)
-    return (weights @ placed).reshape(len(weights), len(values), -1, FOLDS)
+def _sums(values: np.ndarray, cells: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Sums of ``(candidates, problems)`` values over the problems of each bin and fold, ``(candidates, bins, folds, resamples)``.
+
+    ``cells`` holds the problems of each bin's folds, ``weights`` is ``(problems, resamples)``. Resamples come last, since NumPy reduces
+    over a short first axis several times faster than over a short one in the midst.
+    """
+    sums = np.empty((len(values), len(cells), weights.shape[1]))
+    for place, inside in enumerate(cells):
+        sums[:, place] = values[:, inside] @ weights[inside]
+    return sums.reshape(len(values), -1, FOLDS, weights.shape[1])
 
 
 def _best(sums: np.ndarray, crossed: bool) -> np.ndarray:
-    """The candidate to use in each bin and fold, ``(resamples, 1, bins, folds)``, chosen on the other folds or on all."""
-    whole = sums.sum(3, keepdims=True)
+    """The candidate to use in each bin and fold, ``(1, bins, folds, resamples)``, chosen on the other folds or on all."""
+    whole = sums.sum(2, keepdims=True)
     seen = whole - sums if crossed else np.broadcast_to(whole, sums.shape)
     # Where the other folds cannot tell a bin's candidates apart, what is best over all their bins.
-    unknown = (np.abs(seen - seen[:, :1]) <= 1e-8 + 1e-5 * np.abs(seen[:, :1])).all(1, keepdims=True)  # isclose, in a third of its time
-    return np.where(unknown, seen.sum(2, keepdims=True), seen).argmax(1, keepdims=True)
+    unknown = (np.abs(seen - seen[:1]) <= 1e-8 + 1e-5 * np.abs(seen[:1])).all(0)  # isclose, in a third of its time
+    return first_best(np.where(unknown, seen.sum(1, keepdims=True), seen))[None]
+
+
+def first_best(sums: np.ndarray) -> np.ndarray:
+    """The first candidate, along the first axis, with the highest sum. Sums that differ only by the order of their addends are equal:
+    processors add in different orders, and none may change a result."""
+    return (sums >= sums.max(0) - 1e-9).argmax(0)
 
 
 def _of_bin(right: np.ndarray, count: np.ndarray) -> Interval:
