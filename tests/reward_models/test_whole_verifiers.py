@@ -17,7 +17,7 @@ from tts.generate.grid import Grid
 from tts.generate.runner import fill
 from tts.models.hub import ModelError
 from tts.reward_models import family_of, judge, open_prm, scores_whole
-from tts.reward_models.verdicts import Asked, verdict
+from tts.reward_models.asked import Asked, verdict
 from tts.search.base import Candidate
 from tts.store.store import Store
 from tts.tasks.selection import aggregates
@@ -187,6 +187,66 @@ def test_a_judge_that_is_interrupted_is_asked_again(monkeypatch):
 def test_thinkprm_is_asked_as_it_was_trained():
     asked = Asked.of("judge:launch/ThinkPRM-1.5B?verdicts=1").question("1+1=?", "1+1=2\n\nSo 2", ("1+1=2", "So 2"))
     assert "[Math Problem]\n1+1=?\n\n[Solution]\nStep 1: 1+1=2\nStep 2: So 2\n\nReview" in asked and "\\boxed{correct/incorrect}" in asked
+
+
+class Teacher(Scripted):
+    """Analyses each step, and judges it as the step's own text says."""
+
+    def __init__(self):
+        super().__init__([])
+        self.prompts = []
+
+    def root(self, name, problem, exchanges=()):
+        if sum(len(said) for said, _ in exchanges) > 500:
+            raise ValueError("the prompt leaves no room")
+        self.prompts.append((name, problem, list(exchanges)))
+        return Candidate(name, problem, prompt=(1,) * (4 + len(exchanges)), rendered=problem, attempts=tuple(told for _, told in exchanges))
+
+    def submit(self, ticket, parent, count, whole):
+        assert (count, whole) == (1, True)
+        step = parent.attempts[-1] if parent.attempts else parent.problem.partition("\n")[2]
+        if "boxed" not in parent.forced:
+            written = " it holds.\n</analyze>\n<verify>"
+        elif "mumble" in step:
+            written = "Yes, I think"
+        else:
+            written = "{No}$" if "wrong" in step else "{Yes}$\n</output>"
+        tokens = 5 if "boxed" not in parent.forced else 2
+        text = parent.forced + written
+        self.asked.append((ticket, [parent.child(0, text=text, status="finished", generated=tokens, tokens=(1,) * tokens)]))
+
+
+def test_genprm_leads_a_dialogue_over_the_steps(monkeypatch):
+    teacher = Teacher()
+    monkeypatch.setattr(judge, "open_policy", lambda *given: teacher)
+    verifier = open_prm("judge:http://h:8/v1#GenPRM-1.5B?verdicts=2")
+    teacher.prompts.clear()
+    right, wrong, mumbled = ("1+1=2", "So 2"), ("1+1=3", "wrong", "So 3"), ("1+1=2", "mumble")
+    scores, tokens = verifier.score([PROBLEM] * 4, [right, wrong, mumbled, ()])
+    assert scores == [(1.0,), (0.0,), (0.0,), ()]
+    # Two dialogues of two turns; a turn has its prompt, an analysis of 5 tokens and a judgement of 2.
+    assert tokens == [2 * (4 + 7 + 5 + 7)] * 3 + [0]
+    assert verifier.report_unread()[0] == {"solutions": 0, "unjudged": 1}
+    _, problem, exchanges = teacher.prompts[-1]
+    analysed = "<analyze>\nLet's analyze the Paragraph 1 step by step:  it holds.\n</analyze>\n"
+    judged = "<output>\n**Judgement**: $\\boxed{Yes}$\n</output>"
+    assert problem == f"{PROBLEM[1]}\n1+1=2" and exchanges == [(analysed + judged, "mumble")]
+    assert len(teacher.prompts) == 3 * 2 * 2, "nothing is asked after the first wrong step"
+    endless = tuple(f"step {number}" for number in range(20))
+    assert verifier.score([PROBLEM], [endless])[0] == [(0.0,)] and verifier.report_unread()[0]["unjudged"] == 1
+
+
+def test_genprm_runs_on_the_engine(tmp_path):
+    """A random model of its template: whatever it writes, it is told each step in a turn of its own."""
+    folder = published_prms.build_judge(tmp_path / "GenPRM-tiny")
+    verifier = open_prm(f"judge:{folder}?verdicts=2&tokens=20")
+    [(score,)], [tokens] = verifier.score([PROBLEM], [STEPS])
+    assert 0 <= score <= 1 and tokens > 2 * 20
+    exchanges = [("<analyze> hm", "So 2")]
+    rendered = verifier.policy.root("a", "1+1=?\n1+1=2", exchanges).rendered
+    assert rendered.index("You are a math teacher") < rendered.index("1+1=2") < rendered.index("<analyze> hm") < rendered.index("So 2")
+    with pytest.raises(ModelError, match="GenPRM judges by a dialogue; ask for verdicts"):
+        open_prm(f"judge:{folder}?verdicts=0")
 
 
 @pytest.mark.parametrize(

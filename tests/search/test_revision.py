@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import published_prms
 import pytest
+import torch
 from published_prms import QWEN3_TEMPLATE, byte_level
 from scripted import ScriptedPolicy
 from shapes import SHAPE
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tts.common.thinking import after_thinking
 from tts.generate.grid import ParameterError, grid_of
 from tts.policies.transformers import TransformersPolicy
 from tts.search import ab_mcts, budget_forcing, sequential_revision
@@ -163,6 +166,16 @@ def test_samples_are_forced_each_by_itself_and_a_model_that_does_not_think_is_le
     assert think(5, 10, 3, n=2, opens=False)[0] == ["answer"] * 2
 
 
+class Numbered(Reviser):
+    """Its solutions are numbered as they are made, so that each attempt tells which it is."""
+
+    def poll(self):
+        [(ticket, [child])] = super().poll()
+        _, depth, attempts = child.text.split(":")
+        text = f"{self.generated // 7 - 1}:{depth}:{attempts}"
+        return [(ticket, [replace(child, steps=(text,), text=text)])]
+
+
 class Rated:
     """Scores each solution by how many attempts came before it."""
 
@@ -177,7 +190,7 @@ class Rated:
 
 
 def branch(n, of_depth, seed=0):
-    policy = Reviser(None)
+    policy = Numbered(None)
     [outcome] = Driver(policy, Rated(of_depth), record=True).run([(root := Candidate("p", "a problem"), ab_mcts(root, n, seed))])
     return [int(c.text.split(":")[1]) for c in outcome.trajectories], outcome, policy
 
@@ -193,8 +206,11 @@ def test_ab_mcts_bills_each_solution_shows_its_ancestors_and_repeats_itself():
     found, outcome, policy = branch(12, (0.3, 0.6, 0.9))
     assert outcome.policy_tokens == policy.generated == 12 * 7 and outcome.prm_tokens == 12
     assert len({c.path for c in outcome.trajectories}) == 12 and branch(12, (0.3, 0.6, 0.9))[0] == found
-    texts = {c.text for c in outcome.trajectories}
-    assert all(f"{a.partition(':')[0]}" in {t.partition(":")[0] for t in texts} for c in outcome.trajectories for a in c.attempts)
+    way = {number: attempts for number, _, attempts in (c.text.split(":") for c in outcome.trajectories)}
+    assert list(way) == [str(number) for number in range(12)] and max(map(len, way.values())) > 3, "some are revisions of revisions"
+    for number, attempts in way.items():
+        *before, last = attempts.split("|")
+        assert not last or (int(last) < int(number) and way[last] == "|".join(before)), "shown are an earlier one, and what it was shown"
     assert branch(1, (0.5,))[0] == [0]
 
 
@@ -273,7 +289,21 @@ def plain(root):
     return sample_pool(root, 1)
 
 
-def test_a_forced_search_runs_on_the_engine(talker):
-    policy = TransformersPolicy(talker, Sampling(temperature=1.0, max_tokens=80, max_step_tokens=20, seed=1), 8)
-    [outcome] = Driver(policy).run([(root := replace(policy.root("p", "1+1=?"), rendered="<think>"), budget_forcing(root, 6, 20, 1))])
-    assert outcome.policy_tokens > 0 and all(c.status == "finished" for c in outcome.trajectories)
+def test_a_forced_search_runs_on_the_engine(tmp_path):
+    """A random model of nine words, among them a blank line, the end of thinking and the end of a solution."""
+    words = ["a", "1", "\n", "\n\n", "</think>", "Wait", "<think>", "?", "<eos>"]
+    tokenizer = Tokenizer(models.WordLevel(dict(zip(words, range(9))), unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("\n\n|\n|</?think>|Wait|<eos>|."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    template = "1<think>"
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", chat_template=template).save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**SHAPE | {"vocab_size": 9, "eos_token_id": 8, "pad_token_id": 8})).save_pretrained(tmp_path)
+
+    policy = TransformersPolicy(str(tmp_path), Sampling(temperature=1.0, max_tokens=60, max_step_tokens=40, seed=1), 8)
+    [outcome] = Driver(policy, record=True).run([(root := policy.root("p", "1"), budget_forcing(root, 40, 12, 1))])
+    texts = [c.text for c in outcome.nodes]
+    assert sum("\n</think>\n\n" in text for text in texts) > 2 and sum("\n\nWait" in text for text in texts) > 2
+    assert len(outcome.trajectories) > 10 and all(c.status == "finished" for c in outcome.trajectories)
+    assert all(after_thinking(c.text, root.rendered) is None or "Wait" in c.text or len(c.tokens) >= 12 for c in outcome.trajectories)
+    assert outcome.policy_tokens == sum(c.generated for c in outcome.nodes)

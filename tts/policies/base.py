@@ -14,6 +14,7 @@ from tts.search.sampling import Sampling, noise_key
 from tts.tasks import prompts
 from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
+from tts.tasks.prompts import Exchanges
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,9 +76,12 @@ class EnginePolicy(Policy):
         self.template = prompts.template_options(name)
         self.sampling = sampling  # may be exchanged between runs
 
-    def root(self, problem_id: str, problem: str) -> Candidate:
-        """The empty solution of a problem; raises ``ValueError`` where the prompt leaves no room for one, or holds unknown characters."""
-        return self._root(problem_id, problem, *self._render(problem))
+    def root(self, problem_id: str, problem: str, exchanges: Exchanges = ()) -> Candidate:
+        """The empty solution of a problem, or the empty answer to the last of some exchanges about it.
+
+        Raises ``ValueError`` where the prompt leaves no room for one, or holds unknown characters.
+        """
+        return self._root(problem_id, problem, *self._render(problem, exchanges))
 
     def _root(self, problem_id: str, problem: str, ids: list[int], text: str) -> Candidate:
         if self.tokenizer is not None and (unknown := prompts.unknown_id(self.tokenizer)) is not None and unknown in ids:
@@ -91,10 +95,11 @@ class EnginePolicy(Policy):
         not even the last one does. Raises ``ValueError`` where the policy cannot read what it is told.
         """
         attempts = (*candidate.attempts, candidate.text.strip())
-        rendered = self._render(candidate.problem, attempts)
-        while attempts and len(rendered[0]) > self.context // 2:
+        while True:
+            rendered = self._render(candidate.problem, [(attempt, prompts.REVISION) for attempt in attempts])
+            if not attempts or len(rendered[0]) <= self.context // 2:
+                break
             attempts = attempts[1:]
-            rendered = self._render(candidate.problem, attempts)
         try:
             root = self._root(candidate.problem_id, candidate.problem, *rendered)
         except ValueError as error:
@@ -108,9 +113,9 @@ class EnginePolicy(Policy):
             raise ValueError(f"{self.name}: to force a text the policy's tokenizer has to be here; add ?tokenizer= to its name")
         return self.tokenizer(candidate.forced, add_special_tokens=False)["input_ids"] if candidate.forced else []
 
-    def _render(self, problem: str, attempts: Sequence[str] = ()) -> tuple[list[int], str]:
-        """Token ids and text of a prompt, which may show attempts."""
-        text = prompts.render_prompt(self.tokenizer, problem, self.task, self.template, attempts)
+    def _render(self, problem: str, exchanges: Exchanges = ()) -> tuple[list[int], str]:
+        """Token ids and text of a prompt."""
+        text = prompts.render_prompt(self.tokenizer, problem, self.task, self.template, exchanges)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"], text
 
     @property

@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,7 @@ from tts.search.sampling import Sampling
 from tts.tasks import prompts
 from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
+from tts.tasks.prompts import Exchanges
 
 KEY = "OPENAI_API_KEY"  # read from the environment, never stored or printed
 PATIENCE = "TTS_REQUEST_SECONDS"  # time limit of one request with its retries
@@ -299,10 +300,10 @@ class OpenAIPolicy(RequestPolicy):
         self._futures: dict[Future[Told], int] = {}
         self._places = asyncio.Semaphore(batch)
 
-    def _render(self, problem: str, attempts: Sequence[str] = ()) -> tuple[list[int], str]:
+    def _render(self, problem: str, exchanges: Exchanges = ()) -> tuple[list[int], str]:
         if self.tokenizer is not None:
-            return super()._render(problem, attempts)
-        turns = prompts.with_attempts(prompts.messages(prompts.style_of(None, self.name), problem, self.task), attempts)
+            return super()._render(problem, exchanges)
+        turns = prompts.with_exchanges(prompts.messages(prompts.style_of(None, self.name), problem, self.task), exchanges)
         return self.server.run(self.server.render(turns))
 
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:

@@ -14,8 +14,8 @@ from tts.models.locate import locate
 from tts.policies import IMPORTED, address_in, model_of
 from tts.policies.openai import Address
 from tts.reward_models import rules
+from tts.reward_models.asked import Asked
 from tts.reward_models.dial import DialledChecker, rates
-from tts.reward_models.verdicts import Asked
 from tts.search.driver import RewardModel
 from tts.tasks import task_in, task_named
 from tts.tasks.base import Task
@@ -76,7 +76,9 @@ def open_prm(name: str, batch: int = 64, share: float = 1.0, task: Task | None =
     if family == JUDGE:
         from tts.reward_models.judge import SampledJudge
 
-        if (judge := Asked.of(name)).verdicts:
+        if (judge := Asked.of(name)).dialogue:
+            return resolve_name("tts.reward_models.dialogue:DialogueJudge")(name, batch, task or task_named("maths"))
+        if judge.verdicts:
             return SampledJudge(name, batch, task or task_named("maths"))
         asked = template_options(judge.policy)
     elif name.startswith(VLLM) or address_in(name):

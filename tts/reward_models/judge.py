@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 
 import torch
@@ -11,9 +12,9 @@ from tts.models.hub import ModelError
 from tts.models.loading import load_causal_lm, load_tokenizer, token_id
 from tts.policies import open_policy
 from tts.reward_models import only_whole
+from tts.reward_models.asked import Asked, direct, verdict
 from tts.reward_models.base import last
 from tts.reward_models.prefix_plan import Steps
-from tts.reward_models.verdicts import Asked, direct, verdict
 from tts.reward_models.whole import Conversation
 from tts.search.best_of_n import sample_pool
 from tts.search.driver import Driver
@@ -60,41 +61,51 @@ class SampledJudge:
     the question's and all that are generated.
     """
 
+    asking: type[Task] = _Asking  # how its policy is asked
+
     def __init__(self, name: str, batch: int, task: Task):
-        self.name, self.task, self.asked = name, task, Asked.of(name)
-        sampling = Sampling(self.asked.temperature, max_tokens=self.asked.tokens, max_step_tokens=self.asked.tokens)
-        self.policy = open_policy(self.asked.policy, sampling, batch, _Asking())
+        self.name, self.task, self.asked, asking = name, task, Asked.of(name), self.asking()
+        ending = {"stop_at_answer": bool(asking.answer_mark)}
+        sampling = Sampling(self.asked.temperature, max_tokens=self.asked.tokens, max_step_tokens=self.asked.tokens, **ending)
+        self.policy = open_policy(self.asked.policy, sampling, batch, asking)
         self.policy.root("probe", self.asked.question("1+1=?", "1+1=2", ("1+1=2",)))  # raises where nothing can be asked
         self._known: dict[str, dict[str, float]] = {}  # scores by problem and solution's text
         self._unread = self._unjudged = 0
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """As :meth:`tts.search.driver.RewardModel.score`, of whole solutions, one score each."""
-        charged, places, searches, texts = [0] * len(steps), {}, [], [self.task.join(solution) for solution in steps]
-        for number, ((problem_id, problem), solution, text) in enumerate(zip(problems, steps, texts)):
-            known = self._known.setdefault(problem_id, {})
+        charged, texts = [0] * len(steps), [self.task.join(solution) for solution in steps]
+        places: dict[str, int] = {}
+        for number, ((problem_id, _), solution, text) in enumerate(zip(problems, steps, texts)):
             own = f"{problem_id}/{blake2b(text.encode(), digest_size=8).hexdigest()}"
-            if not solution or text in known or own in places:
-                continue
-            try:
-                root = self.policy.root(own, self.asked.question(problem, text, solution))
-            except ValueError:
-                self._unread += 1
-                known[text] = 0.0
-                continue
-            places[own] = number
-            searches.append((root, sample_pool(root, self.asked.verdicts)))
-        for outcome in Driver(self.policy).run(searches):
-            number = places[outcome.problem_id]
-            verdicts = (verdict(c.text, outcome.prompt, c.status == "finished") for c in outcome.trajectories)
-            said = [found for found in verdicts if found is not None]
-            self._unjudged += not said
+            if solution and text not in self._known.setdefault(problem_id, {}):
+                places.setdefault(own, number)
+        found = self.verdicts({own: (problems[number][1], texts[number], steps[number]) for own, number in places.items()})
+        for own, number in places.items():
+            verdicts, charged[number] = found.get(own, ([], 0))
+            said = [verdict for verdict in verdicts if verdict is not None]
+            self._unread += own not in found
+            self._unjudged += own in found and not said
             self._known[problems[number][0]][texts[number]] = sum(said) / len(said) if said else 0.0
-            charged[number] = outcome.prompt_tokens + outcome.policy_tokens
-        found: list[tuple[float, ...]] = [
+        scores: list[tuple[float, ...]] = [
             (self._known[problem_id][text],) if solution else () for (problem_id, _), solution, text in zip(problems, steps, texts)
         ]
-        return found, charged
+        return scores, charged
+
+    def verdicts(self, solutions: Mapping[str, tuple[str, str, Steps]]) -> dict[str, tuple[list[bool | None], int]]:
+        """Of each (problem, text, steps) whether it is right, as often as is asked, and the tokens of that; of none that does not fit."""
+        searches = []
+        for own, (problem, text, steps) in solutions.items():
+            with suppress(ValueError):
+                root = self.policy.root(own, self.asked.question(problem, text, steps))
+                searches.append((root, sample_pool(root, self.asked.verdicts)))
+        return {
+            outcome.problem_id: (
+                [verdict(c.text, outcome.prompt, c.status == "finished") for c in outcome.trajectories],
+                outcome.prompt_tokens + outcome.policy_tokens,
+            )
+            for outcome in Driver(self.policy).run(searches)
+        }
 
     def score_open(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """Of none; raises ``ModelError`` for any."""

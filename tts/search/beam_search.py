@@ -1,13 +1,22 @@
 """Beam search over steps, guided by a PRM."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
+from typing import Any
 
-from tts.search.base import Candidate, Sample, Score, Search, survivors
+from tts.search.base import Candidate, Request, Sample, Score, Search, survivors
 from tts.search.registry import Method
 
+Scoring = Callable[[Sequence[Candidate]], Generator[Request, Any, None]]
+"""A part of a search that gives candidates their scores."""
 
-def beam_search(root: Candidate, n: int, width: int, max_steps: int = 40) -> Search:
+
+def by_steps(candidates: Sequence[Candidate]) -> Generator[Request, Any, None]:
+    """Candidates are scored as they are."""
+    yield Score(candidates)
+
+
+def beam_search(root: Candidate, n: int, width: int, max_steps: int = 40, scoring: Scoring = by_steps) -> Search:
     """Beam search with budget ``n`` and beam width ``width`` (Liu et al. 2025, section 2.2).
 
     The root samples ``n`` first steps and the ``n / width`` best stay; each is expanded into ``width``, and so on.
@@ -26,7 +35,7 @@ def beam_search(root: Candidate, n: int, width: int, max_steps: int = 40) -> Sea
         candidates = [c for siblings in children for c in survivors(siblings)]
         if not candidates:
             break
-        yield Score(candidates)
+        yield from scoring(candidates)
         kept = best(candidates, n // width - len(finished))
         finished += [c for c in kept if c.status == "finished"]
         frontier = [c for c in kept if c.status == "open"]

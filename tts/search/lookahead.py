@@ -1,9 +1,12 @@
 """Lookahead search: beam search whose candidates are scored where a greedy rollout from them ends."""
 
+from collections.abc import Generator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
-from tts.search.base import Candidate, Sample, Score, Search, survivors
-from tts.search.beam_search import best, check_budget, step_search
+from tts.search.base import Candidate, Request, Sample, Score, Search
+from tts.search.beam_search import beam_search, step_search
 from tts.search.registry import Constant
 
 LOOKAHEAD = Constant("lookahead", 1, 0, 64)
@@ -13,39 +16,30 @@ _ROLLOUT = 1 << 30  # sample index that tells a rollout from the samples of the 
 def lookahead_search(root: Candidate, n: int, width: int, lookahead: float = LOOKAHEAD.default, max_steps: int = 40) -> Search:
     """Beam search with budget ``n`` that looks ``lookahead`` steps ahead (Snell et al. 2024, section 5.2 and appendix on lookahead search).
 
-    Each open candidate is followed by that many steps at temperature 0. It has the last score of what this comes to; one whose rollout is
-    cut off or empty has the score of the last step before. The rollout is billed, and dropped: a candidate that is kept is sampled from
-    anew. With ``lookahead = 0`` it is beam search.
-
-    Returns the finished candidates that kept their places, as they finished. Raises ValueError as beam search.
+    Returns and raises as :func:`.beam_search`, which it is with ``lookahead = 0``.
     """
-    check_budget(n, width)
-    finished: list[Candidate] = []
-    frontier, count = [root], n
-    for _ in range(max_steps):
-        children = yield Sample(frontier, count)
-        candidates = [c for siblings in children for c in survivors(siblings)]
-        if not candidates:
+    return beam_search(root, n, width, max_steps, partial(by_rollouts, steps=int(lookahead)))
+
+
+def by_rollouts(candidates: Sequence[Candidate], steps: int) -> Generator[Request, Any, None]:
+    """Each open candidate is followed by so many steps at temperature 0, and has the last score of what this comes to.
+
+    One whose rollout is cut off or empty has the score of the last step before. The rollout is billed, and dropped: a candidate that is
+    kept is sampled from anew.
+    """
+    ends = list(candidates)
+    going_on = {place: _rollout(c) for place, c in enumerate(candidates) if c.status == "open"} if steps else {}
+    for _ in range(steps):
+        if not going_on:
             break
-        ends = list(candidates)
-        going_on = {place: _rollout(c) for place, c in enumerate(candidates) if c.status == "open"} if lookahead else {}
-        for _ in range(int(lookahead)):
-            if not going_on:
-                break
-            followed = yield Sample(list(going_on.values()), 1, keeping=candidates)
-            reached = {place: child for place, [child] in zip(going_on, followed) if child.steps and child.status != "truncated"}
-            ends = [reached.get(place, end) for place, end in enumerate(ends)]
-            going_on = {place: child for place, child in reached.items() if child.status == "open"}
-        yield Score(ends)
-        for candidate, end in zip(candidates, ends):
-            if end is not candidate:
-                candidate.scores = (end.last_score,)
-        kept = best(candidates, n // width - len(finished))
-        finished += [c for c in kept if c.status == "finished"]
-        frontier, count = [c for c in kept if c.status == "open"], width
-        if not frontier:
-            break
-    return finished
+        followed = yield Sample(list(going_on.values()), 1, keeping=candidates)
+        reached = {place: child for place, [child] in zip(going_on, followed) if child.steps and child.status != "truncated"}
+        ends = [reached.get(place, end) for place, end in enumerate(ends)]
+        going_on = {place: child for place, child in reached.items() if child.status == "open"}
+    yield Score(ends)
+    for candidate, end in zip(candidates, ends):
+        if end is not candidate:
+            candidate.scores = (end.last_score,)
 
 
 def _rollout(candidate: Candidate) -> Candidate:

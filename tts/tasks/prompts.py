@@ -50,10 +50,14 @@ def messages(style: Style, problem: str, task: Task = MATHS) -> list[dict[str, s
     return [{"role": "user", "content": f"{problem}\n{instruction}" if instruction else problem}]
 
 
-def with_attempts(turns: list[dict[str, str]], attempts: Sequence[str]) -> list[dict[str, str]]:
-    """Turns, and those of attempts at a solution, after each of which the policy is asked for a :data:`REVISION`."""
+Exchanges = Sequence[tuple[str, str]]
+"""What a policy said, and what it is told then, the oldest first."""
+
+
+def with_exchanges(turns: list[dict[str, str]], exchanges: Exchanges) -> list[dict[str, str]]:
+    """Turns, and those of what came of them."""
     return turns + [
-        turn for attempt in attempts for turn in ({"role": "assistant", "content": attempt}, {"role": "user", "content": REVISION})
+        turn for said, told in exchanges for turn in ({"role": "assistant", "content": said}, {"role": "user", "content": told})
     ]
 
 
@@ -129,16 +133,13 @@ def check_options(template: str, model: str, options: Mapping[str, object]) -> N
 
 
 def render_prompt(
-    tokenizer, problem: str, task: Task = MATHS, options: Mapping[str, object] = MappingProxyType({}), attempts: Sequence[str] = ()
+    tokenizer, problem: str, task: Task = MATHS, options: Mapping[str, object] = MappingProxyType({}), exchanges: Exchanges = ()
 ) -> str:
-    """The text that a policy continues, by the tokenizer's own chat template; raises ``ValueError`` where none can be used.
-
-    After each of its ``attempts`` the policy is asked for a :data:`REVISION`.
-    """
+    """The text that a policy continues, by the tokenizer's own chat template; raises ``ValueError`` where none can be used."""
     check_template(tokenizer, options)
     style = style_of(tokenizer.get_chat_template())
     for asked in (style, replace(style, system=False)):  # some families' templates refuse a system's turn
-        turns = with_attempts(messages(asked, problem, task), attempts)
+        turns = with_exchanges(messages(asked, problem, task), exchanges)
         try:
             return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE, **options)
         except TemplateError as error:

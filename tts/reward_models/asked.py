@@ -30,7 +30,7 @@ class Asked(NamedTuple):
         """Raises ``ModelError`` for options that are no numbers, or out of range."""
         policy, _, query = name.partition(":")[2].partition("?")
         options = dict(parse_qsl(query, keep_blank_values=True))
-        default = 0 if engine_of(policy)[0] == DEFAULT else VERDICTS
+        default = 0 if engine_of(policy)[0] == DEFAULT and "genprm" not in policy.lower() else VERDICTS
         try:
             verdicts, tokens = int(options.pop("verdicts", default)), int(options.pop("tokens", TOKENS))
             temperature = float(options.pop("temperature", 0.7))
@@ -39,8 +39,14 @@ class Asked(NamedTuple):
         if not (0 <= verdicts <= 1024 and 1 <= tokens <= 1 << 20 and 0 < temperature < 10):
             raise ModelError(f"{name}: verdicts must lie in 0 to 1024, tokens in 1 to {1 << 20}, temperature between 0 and 10")
         if not verdicts and default:
-            raise ModelError(f"{name}: this engine tells no probabilities; ask for verdicts, ?verdicts={VERDICTS}")
+            cause = "GenPRM judges by a dialogue" if "genprm" in policy.lower() else "this engine tells no probabilities"
+            raise ModelError(f"{name}: {cause}; ask for verdicts, ?verdicts={VERDICTS}")
         return cls(policy + (f"?{urlencode(options)}" if options else ""), verdicts, tokens, temperature)
+
+    @property
+    def dialogue(self) -> bool:
+        """Whether the policy is shown one step after the other, as GenPRM was trained."""
+        return "genprm" in self.policy.lower()
 
     def question(self, problem: str, solution: str, steps: Steps) -> str:
         """What a verdict is asked for with."""
