@@ -7,7 +7,6 @@ as arguments run these alone. Nothing is kept.
 
 from __future__ import annotations
 
-import os
 import resource
 import statistics
 import subprocess
@@ -22,7 +21,7 @@ import numpy as np
 import profiling
 import torch
 from baselines import encoded, forward_loop, generate, generate_batch, plain_search, seconds
-from tqdm.auto import tqdm
+from rounds import QUICK, ROUNDS, Report, alternate
 from transformers import PreTrainedModel
 
 from tts.engine.cached_model import CachedModel
@@ -41,9 +40,7 @@ from tts.store.step_columns import ChunkSteps, StepCache
 from tts.store.store import Run, Store
 from tts.tasks.problems import load_problems
 
-QUICK = bool(os.environ.get("QUICK"))
-ROUNDS, PROBLEMS, POOL, PLAIN = (2, 8, 16, 1) if QUICK else (5, 32, 200, 4)
-ROUNDS = int(os.environ.get("ROUNDS", ROUNDS))
+PROBLEMS, POOL, PLAIN = (8, 16, 1) if QUICK else (32, 200, 4)
 N, SIZES, COUNTS = 64, [4, 16, 64] if QUICK else [4, 16, 64, 256], [4, 8, 16] if QUICK else [8, 16, 32, 64]
 PAIRS = [("policy-51k", "prm-qwen-54k"), ("policy-668k", "prm-qwen-54k")]
 PRMS = ["prm-qwen-54k", "prm-shepherd-verbose", "implicit:policy-51k"]
@@ -85,31 +82,6 @@ def speed(engines: Engines, policy: str, prm: str | None, method: str, n: int = 
     """Generated tokens per second."""
     elapsed, outcomes = run(engines, policy, prm, method, n, count)
     return sum(o.policy_tokens for o in outcomes) / elapsed
-
-
-def alternate(sides: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Each side's figure in each round; one round before them, uncounted, pays for warming up."""
-    figures: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in tqdm(range(ROUNDS + 1), desc=", ".join(sides), leave=False):
-        for name, side in sides.items():
-            value = side()
-            if turn:
-                figures[name].append(value)
-    return figures
-
-
-class Report:
-    """A row for each figure, printed as it comes."""
-
-    def __init__(self, title: str):
-        print(f"{title}\n{'median':>10} {'lowest':>10} {'highest':>10}  {'wanted':14} figure", flush=True)
-
-    def row(self, label: str, values: Sequence[float], wanted: str = "", form: str = ".2f") -> None:
-        shown = (f"{v:10{form}}" for v in (statistics.median(values), min(values), max(values)))
-        print(" ".join(shown), f" {wanted:14} {label}", flush=True)
-
-    def ratio(self, label: str, above: Sequence[float], below: Sequence[float], wanted: str) -> None:
-        self.row(label, [a / b for a, b in zip(above, below)], wanted)
 
 
 def operations(backbone: PreTrainedModel, tokens: int, positions: int) -> float:

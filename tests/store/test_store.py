@@ -71,12 +71,19 @@ fill(Grid.model_validate_json(sys.argv[1]), Store(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.torture)])
-def test_a_stopped_study_continues_and_ends_with_the_same_bytes(tiny_lm, tmp_path, stop):
+@pytest.mark.parametrize(
+    ("stop", "moments"),
+    [
+        (signal.SIGKILL, [4]),
+        pytest.param(signal.SIGKILL, [1, 4, 9], marks=pytest.mark.torture),
+        pytest.param(signal.SIGINT, [1, 4, 9], marks=pytest.mark.torture),
+    ],
+)
+def test_a_stopped_study_continues_and_ends_with_the_same_bytes(tiny_lm, tmp_path, stop, moments):
     wanted = grid(tiny_lm, tiny_lm, problems={"pocket-main": 12})
     fill(wanted, whole := Store(tmp_path / "whole"))
     broken = Store(tmp_path / "broken")
-    for chunks in (1, 4, 9):
+    for chunks in moments:
         process = local_pool._context().Process(target=fill, args=(wanted, broken))  # a fork that has imported torch already
         process.start()
         while process.is_alive() and len(list(broken.folder.glob("*/*.parquet"))) < chunks:
