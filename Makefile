@@ -1,4 +1,4 @@
-# make reproduce | test | test-fast | test-browser | test-vllm | torture | site | lab | bench | lint | types (records mypy's errors) | clean
+# make reproduce | test | test-fast | test-browser | test-vllm | torture | site | lab | bench | bench-real | lint | types (records mypy's errors) | clean
 # PYTHON= another interpreter (3.11 to 3.13); TORCH_INDEX= a wheel index for torch, say one with CPU builds only;
 # CHROMIUM= the browser of test-browser; PARTS= parts of torture (tests study search imports processes disks answers parameters damage folders notebooks programs).
 # STUDY= the figures' folder of which site shows the executed notebooks; without them site runs the default study first.
@@ -24,7 +24,7 @@ SPHINX := $(shell sed -n 's/^site = \[\(.*\)\]/\1/p' pyproject.toml | tr -d '",'
 
 PARTS ?=
 
-.PHONY: reproduce test test-fast test-browser test-vllm torture site lab bench lint types clean
+.PHONY: reproduce test test-fast test-browser test-vllm torture site lab bench bench-real lint types clean
 
 reproduce: $(READY)
 	$(RUN) -m tts run --preset pocket
@@ -61,6 +61,10 @@ my-notebooks/%.ipynb: | notebooks/%.ipynb
 
 bench: $(READY)
 	$(RUN) tests/benchmarks/bench.py
+
+bench-real: $(READY) $(VLLM_READY)
+	$(RUN) tests/benchmarks/real_models.py data/cache/bench-real
+	HF_HUB_OFFLINE=1 $(VLLM_RUN) tests/benchmarks/bench_real.py data/cache/bench-real
 
 lint: $(READY)
 	$(VENV)/bin/ruff check tts tests docs

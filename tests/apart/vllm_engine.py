@@ -226,6 +226,36 @@ def test_a_study_runs_on_vllm_and_continues(tmp_path):
     assert "reproducible but for rounding" in describe(grid, store)
 
 
+def test_more_prompts_than_one_step_reads():
+    """Of 200 prompts some are read in a second step; with their samples' seeds, which vLLM ended of on a processor."""
+    policy = in_process(POLICY)
+    limit = policy.llm.vllm_config.scheduler_config.max_num_batched_tokens
+    copies = [p | {"id": f"{p['id']}-{copy}"} for p in PROBLEMS for copy in range(1 + limit // (len(PROBLEMS) * 8))]
+    found = run(policy, lambda root: sample_pool(root, 1), problems=copies)
+    assert sum(outcome.prompt_tokens for outcome in found) > limit and all(outcome.trajectories for outcome in found)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_no_engine_outlives_its_study(how):
+    code = f"""
+import signal
+from tts.policies import open_policy
+from tts.search.sampling import Sampling
+
+if __name__ == "__main__":
+    policy = open_policy("vllm:{POLICY}", Sampling(max_tokens=300), 16)
+    print("started", flush=True)
+    signal.pause()
+"""
+    study = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert study.stdout.readline() == "started\n"
+    started = psutil.Process(study.pid).children(recursive=True)
+    assert any("EngineCore" in " ".join(process.cmdline()) for process in started)
+    study.send_signal(how)
+    study.wait(30)
+    assert psutil.wait_procs(started, timeout=30)[1] == []
+
+
 def test_a_killed_process_is_said():
     """The last test, as it ends the engines that the others share."""
     policy = in_process(POLICY)

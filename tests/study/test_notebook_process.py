@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import entry_points
 
 import nbformat
 import pytest
 
+from tts.common import parents
 from tts.common.paths import ROOT
 
 
@@ -87,3 +89,15 @@ def alive(pid):
         return False
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
     return bool(state.strip()) and "Z" not in state
+
+
+def test_vllms_processes_end_with_the_study_that_started_them_and_no_others(monkeypatch):
+    """vLLM calls what it finds under this entry point in each of its processes, a user's own servers among them."""
+    called, [plugin] = [], entry_points(group="vllm.general_plugins", name="tts")
+    monkeypatch.setattr(parents, "end_with_parent", lambda: called.append("ends"))
+    monkeypatch.delenv(parents.OWN_ENGINE, raising=False)
+    plugin.load()()
+    assert called == []
+    monkeypatch.setenv(parents.OWN_ENGINE, "1")
+    plugin.load()()
+    assert called == ["ends"]

