@@ -248,7 +248,7 @@ if __name__ == "__main__":
     signal.pause()
 """
     study = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert study.stdout.readline() == "started\n"
+    assert "started\n" in iter(study.stdout.readline, ""), "after whatever vLLM says"
     started = psutil.Process(study.pid).children(recursive=True)
     assert any("EngineCore" in " ".join(process.cmdline()) for process in started)
     study.send_signal(how)

@@ -18,6 +18,7 @@ from tts.generate.runner import fill
 from tts.models.hub import ModelError
 from tts.reward_models import family_of, judge, open_prm, scores_whole
 from tts.reward_models.asked import Asked, verdict
+from tts.reward_models.dialogue import DialogueJudge
 from tts.search.base import Candidate
 from tts.store.store import Store
 from tts.tasks.selection import aggregates
@@ -190,30 +191,32 @@ def test_thinkprm_is_asked_as_it_was_trained():
 
 
 class Teacher(Scripted):
-    """Analyses each step, and judges it as the step's own text says."""
+    """Analyses each step, and judges it as the step's own text says; it goes on to the next steps by itself."""
 
     def __init__(self):
         super().__init__([])
-        self.prompts = []
+        self.prompts, self.drawn = [], []
 
     def root(self, name, problem, exchanges=()):
         if sum(len(said) for said, _ in exchanges) > 500:
             raise ValueError("the prompt leaves no room")
         self.prompts.append((name, problem, list(exchanges)))
-        return Candidate(name, problem, prompt=(1,) * (4 + len(exchanges)), rendered=problem, attempts=tuple(told for _, told in exchanges))
+        step = exchanges[-1][1] if exchanges else problem.partition("\n")[2]
+        return Candidate(name, problem, prompt=(1,) * (4 + len(exchanges)), rendered=problem, attempts=(step,))
+
+    def forced_ids(self, candidate):
+        return [9] * (6 if candidate.forced.endswith("boxed") else 3)
 
     def submit(self, ticket, parent, count, whole):
         assert (count, whole) == (1, True)
-        step = parent.attempts[-1] if parent.attempts else parent.problem.partition("\n")[2]
-        if "boxed" not in parent.forced:
-            written = " it holds.\n</analyze>\n<verify>"
-        elif "mumble" in step:
-            written = "Yes, I think"
+        self.drawn.append((parent.problem_id, parent.path))
+        [step], on = parent.attempts, "\n</output>\n<analyze>\n</analyze>\n<output>\n**Judgement**: $\\boxed"
+        if not parent.rendered.endswith("boxed"):
+            written, tokens = "it holds.\n</analyze>\n<verify>", 5
         else:
-            written = "{No}$" if "wrong" in step else "{Yes}$\n</output>"
-        tokens = 5 if "boxed" not in parent.forced else 2
-        text = parent.forced + written
-        self.asked.append((ticket, [parent.child(0, text=text, status="finished", generated=tokens, tokens=(1,) * tokens)]))
+            judged = f"{{No}}${on}{{Yes}}" if "wrong" in step else f"{{Yes}}${on}{{No}}"
+            written, tokens = "Yes, I think" if "mumble" in step else judged, 2
+        self.asked.append((ticket, [parent.child(0, text=written, status="finished", generated=tokens, tokens=(1,) * tokens)]))
 
 
 def test_genprm_leads_a_dialogue_over_the_steps(monkeypatch):
@@ -223,30 +226,44 @@ def test_genprm_leads_a_dialogue_over_the_steps(monkeypatch):
     teacher.prompts.clear()
     right, wrong, mumbled = ("1+1=2", "So 2"), ("1+1=3", "wrong", "So 3"), ("1+1=2", "mumble")
     scores, tokens = verifier.score([PROBLEM] * 4, [right, wrong, mumbled, ()])
-    assert scores == [(1.0,), (0.0,), (0.0,), ()]
-    # Two dialogues of two turns; a turn has its prompt, an analysis of 5 tokens and a judgement of 2.
-    assert tokens == [2 * (4 + 7 + 5 + 7)] * 3 + [0]
+    assert scores == [(1.0,), (0.0,), (0.0,), ()], "what it writes after its judgement is none"
+    # Two dialogues of two turns, in each of which the prompt is read for an analysis of 5 tokens and for a judgement of 2.
+    assert tokens == [2 * (4 + 3 + 5 + 4 + 6 + 2 + 5 + 3 + 5 + 5 + 6 + 2)] * 3 + [0]
     assert verifier.report_unread()[0] == {"solutions": 0, "unjudged": 1}
     _, problem, exchanges = teacher.prompts[-1]
-    analysed = "<analyze>\nLet's analyze the Paragraph 1 step by step:  it holds.\n</analyze>\n"
+    analysed = "<analyze>\nLet's analyze the Paragraph 1 step by step: it holds.\n</analyze>\n"
     judged = "<output>\n**Judgement**: $\\boxed{Yes}$\n</output>"
     assert problem == f"{PROBLEM[1]}\n1+1=2" and exchanges == [(analysed + judged, "mumble")]
     assert len(teacher.prompts) == 3 * 2 * 2, "nothing is asked after the first wrong step"
+    assert len(set(teacher.drawn)) == len(teacher.drawn) == 3 * 2 * 2 * 2, "each turn has noise of its own"
     endless = tuple(f"step {number}" for number in range(20))
     assert verifier.score([PROBLEM], [endless])[0] == [(0.0,)] and verifier.report_unread()[0]["unjudged"] == 1
 
 
-def test_genprm_runs_on_the_engine(tmp_path):
-    """A random model of its template: whatever it writes, it is told each step in a turn of its own."""
+def test_genprm_runs_on_the_engine(tmp_path, monkeypatch):
+    """A random model of its template: an analysis that is cut off is judged too."""
     folder = published_prms.build_judge(tmp_path / "GenPRM-tiny")
-    verifier = open_prm(f"judge:{folder}?verdicts=2&tokens=20")
+    published_prms.declare(folder / "config.json", max_position_embeddings=2048)
+    verifier, turns, written = open_prm(f"judge:{folder}?verdicts=2&tokens=20"), [], DialogueJudge._written
+
+    def seen(judging, starts, tokens):
+        turns.append((starts, written(judging, starts, tokens)))
+        return turns[-1][1]
+
+    monkeypatch.setattr(DialogueJudge, "_written", seen)
     [(score,)], [tokens] = verifier.score([PROBLEM], [STEPS])
-    assert 0 <= score <= 1 and tokens > 2 * 20
-    exchanges = [("<analyze> hm", "So 2")]
-    rendered = verifier.policy.root("a", "1+1=?\n1+1=2", exchanges).rendered
+    (analyses, analysed), (judgements, judged) = turns[:2]
+    assert 0 <= score <= 1 and all(analysed.values()) and all(judged.values()) and len(analysed) == len(judged) == 2
+    assert all(start.rendered.endswith("step by step: ") for start in analyses)
+    for start in judgements:
+        assert start.rendered.endswith(f"{analysed[start.problem_id]}\n</analyze>\n<output>\n**Judgement**: $\\boxed")
+    assert tokens >= sum(len(start.prompt) for start in (*analyses, *judgements)) + 4
+    rendered = verifier.policy.root("a", "1+1=?\n1+1=2", [("<analyze> hm", "So 2")]).rendered
     assert rendered.index("You are a math teacher") < rendered.index("1+1=2") < rendered.index("<analyze> hm") < rendered.index("So 2")
-    with pytest.raises(ModelError, match="GenPRM judges by a dialogue; ask for verdicts"):
+    with pytest.raises(ModelError, match="the form genprm judges after it has reasoned; ask for verdicts"):
         open_prm(f"judge:{folder}?verdicts=0")
+    with pytest.raises(ModelError, match="the form must be one of plain, thinkprm, genprm; given 'dialogue'"):
+        open_prm(f"judge:{folder}?form=dialogue")
 
 
 @pytest.mark.parametrize(
@@ -268,14 +285,16 @@ def test_what_cannot_judge_is_refused(name, message):
 
 
 def test_options_of_a_judge_have_defaults():
-    assert Asked.of("judge:http://h:8/v1#m?context=99") == ("http://h:8/v1#m?context=99", 8, 2048, 0.7)
-    assert Asked.of("judge:policy-6k?tokens=5&enable_thinking=false") == ("policy-6k?enable_thinking=false", 0, 5, 0.7)
+    assert Asked.of("judge:http://h:8/v1#m?context=99") == ("http://h:8/v1#m?context=99", 8, 2048, 0.7, "plain")
+    assert Asked.of("judge:policy-6k?tokens=5&enable_thinking=false") == ("policy-6k?enable_thinking=false", 0, 5, 0.7, "plain")
+    assert Asked.of("judge:a/GenPRM/b") == ("a/GenPRM/b", 0, 2048, 0.7, "plain"), "a folder around it says nothing"
+    assert Asked.of("judge:a/b?form=genprm") == ("a/b", 8, 2048, 0.7, "genprm") and Asked.of("judge:x/ThinkPRM-14B").verdicts == 8
 
 
 def test_searches_refuse_them_and_votes_take_them(tiny_orm, tiny_lm, tmp_path):
     sizes = {"problems": {"pocket-main": 4}, "policies": [str(tiny_lm)], "samples": 4, "budgets": [4], "max_tokens": 40}
     given = sizes | {"prms": [str(tiny_orm)]}
-    with pytest.raises(ValueError, match="scores whole solutions only; beam_search, dvts needs scores of steps"):
+    with pytest.raises(ValueError, match="scores whole solutions only; beam_search, dvts need scores of steps: leave them out"):
         Grid(**given, methods=["best_of_n", "beam_search", "dvts"])
     store, grid = Store(tmp_path), Grid(**given, methods=["majority", "best_of_n"])
     fill(grid, store)

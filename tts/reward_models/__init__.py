@@ -76,7 +76,7 @@ def open_prm(name: str, batch: int = 64, share: float = 1.0, task: Task | None =
     if family == JUDGE:
         from tts.reward_models.judge import SampledJudge
 
-        if (judge := Asked.of(name)).dialogue:
+        if (judge := Asked.of(name)).form == "genprm":
             return resolve_name("tts.reward_models.dialogue:DialogueJudge")(name, batch, task or task_named("maths"))
         if judge.verdicts:
             return SampledJudge(name, batch, task or task_named("maths"))
@@ -100,8 +100,9 @@ def scores_whole(name: str) -> bool:
 
 def only_whole(name: str, searches: Sequence[str] = ()) -> str:
     """Why a verifier of whole solutions serves no search, in words."""
-    asked = ", ".join(searches) or "a search"
-    return f"{name} scores whole solutions only; {asked} needs scores of steps: leave it out of methods, or take another PRM"
+    asked, many = ", ".join(searches) or "a search", len(searches) > 1
+    told = f"need{'' if many else 's'} scores of steps: leave {'them' if many else 'it'} out of methods, or take another PRM"
+    return f"{name} scores whole solutions only; {asked} {told}"
 
 
 def can_score(name: str, task: Task) -> bool:
@@ -214,5 +215,5 @@ def _declared_family(location: str) -> str:
         return told[0]
     raise ModelError(
         f"cannot tell the PRM family of {location!r} from its config ({', '.join(architectures) or 'no architectures'}) or its name; "
-        f"say it as FAMILY:NAME with one of {', '.join(FAMILIES)}"
+        f"say it as FAMILY:NAME with one of {', '.join(FAMILIES)}; a model that writes its verdicts, as GenPRM, is judge:NAME?verdicts=8"
     )

@@ -12,25 +12,31 @@ from tts.policies import DEFAULT, engine_of
 from tts.reward_models.prefix_plan import Steps
 
 VERDICTS = 8  # sampled by default where an engine gives no probabilities
+FORMS = ("plain", "thinkprm", "genprm")
 TOKENS = 2048  # of a sampled verdict at most
 _SAID = re.compile(r"verdict\W*(?:is\W*)?(?:text\W*)?(yes|no)\W*$", re.IGNORECASE | re.MULTILINE)  # at the end of its line
 _BOXED = re.compile(r"\\boxed\{(?:\\text\{)?(yes|no|correct|incorrect)\}", re.IGNORECASE)
 
 
 class Asked(NamedTuple):
-    """What a judge's name asks for: ``judge:POLICY?verdicts=8&tokens=2048&temperature=0.7``, each of the options with a default."""
+    """What a judge's name asks for: ``judge:POLICY?verdicts=8&tokens=2048&temperature=0.7&form=plain``, each with a default."""
 
     policy: str  # with the options that are the policy's own
     verdicts: int  # sampled for each solution; 0 for the probability of "Yes"
     tokens: int
     temperature: float
+    form: str  # one of FORMS: what it was trained to be asked; by default what the last part of the policy's name says
 
     @classmethod
     def of(cls, name: str) -> Asked:
         """Raises ``ModelError`` for options that are no numbers, or out of range."""
         policy, _, query = name.partition(":")[2].partition("?")
         options = dict(parse_qsl(query, keep_blank_values=True))
-        default = 0 if engine_of(policy)[0] == DEFAULT and "genprm" not in policy.lower() else VERDICTS
+        called = re.split("[/#]", policy.rstrip("/"))[-1].lower()
+        form = options.pop("form", next((form for form in FORMS[1:] if form in called), FORMS[0]))
+        if form not in FORMS:
+            raise ModelError(f"{name}: the form must be one of {', '.join(FORMS)}; given {form!r}")
+        default = 0 if engine_of(policy)[0] == DEFAULT and form == FORMS[0] else VERDICTS
         try:
             verdicts, tokens = int(options.pop("verdicts", default)), int(options.pop("tokens", TOKENS))
             temperature = float(options.pop("temperature", 0.7))
@@ -39,18 +45,13 @@ class Asked(NamedTuple):
         if not (0 <= verdicts <= 1024 and 1 <= tokens <= 1 << 20 and 0 < temperature < 10):
             raise ModelError(f"{name}: verdicts must lie in 0 to 1024, tokens in 1 to {1 << 20}, temperature between 0 and 10")
         if not verdicts and default:
-            cause = "GenPRM judges by a dialogue" if "genprm" in policy.lower() else "this engine tells no probabilities"
+            cause = "this engine tells no probabilities" if form == FORMS[0] else f"the form {form} judges after it has reasoned"
             raise ModelError(f"{name}: {cause}; ask for verdicts, ?verdicts={VERDICTS}")
-        return cls(policy + (f"?{urlencode(options)}" if options else ""), verdicts, tokens, temperature)
-
-    @property
-    def dialogue(self) -> bool:
-        """Whether the policy is shown one step after the other, as GenPRM was trained."""
-        return "genprm" in self.policy.lower()
+        return cls(policy + (f"?{urlencode(options)}" if options else ""), verdicts, tokens, temperature, form)
 
     def question(self, problem: str, solution: str, steps: Steps) -> str:
         """What a verdict is asked for with."""
-        return (_thinkprm if "thinkprm" in self.policy.lower() else _reasoned)(problem, solution, steps)
+        return (_thinkprm if self.form == "thinkprm" else _reasoned)(problem, solution, steps)
 
 
 def verdict(text: str, prompt: str = "", whole: bool = True) -> bool | None:

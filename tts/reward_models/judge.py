@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from hashlib import blake2b
+from typing import Any
 
 import torch
 
@@ -16,6 +16,7 @@ from tts.reward_models.asked import Asked, direct, verdict
 from tts.reward_models.base import last
 from tts.reward_models.prefix_plan import Steps
 from tts.reward_models.whole import Conversation
+from tts.search.base import Candidate
 from tts.search.best_of_n import sample_pool
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling
@@ -64,11 +65,16 @@ class SampledJudge:
     asking: type[Task] = _Asking  # how its policy is asked
 
     def __init__(self, name: str, batch: int, task: Task):
-        self.name, self.task, self.asked, asking = name, task, Asked.of(name), self.asking()
-        ending = {"stop_at_answer": bool(asking.answer_mark)}
-        sampling = Sampling(self.asked.temperature, max_tokens=self.asked.tokens, max_step_tokens=self.asked.tokens, **ending)
-        self.policy = open_policy(self.asked.policy, sampling, batch, asking)
-        self.policy.root("probe", self.asked.question("1+1=?", "1+1=2", ("1+1=2",)))  # raises where nothing can be asked
+        self.name, self.task, self.asked = name, task, Asked.of(name)
+        sampling = Sampling(self.asked.temperature, max_tokens=self.asked.tokens, max_step_tokens=self.asked.tokens)
+        self.policy = open_policy(self.asked.policy, sampling, batch, self.asking())
+        try:
+            self.probe()
+        except ModelError:
+            raise
+        except ValueError as error:
+            told = "a judge has to be a language model that reads English"
+            raise ModelError(f"{name} cannot be asked whether a solution is right: {error}; {told}") from None
         self._known: dict[str, dict[str, float]] = {}  # scores by problem and solution's text
         self._unread = self._unjudged = 0
 
@@ -96,8 +102,7 @@ class SampledJudge:
         """Of each (problem, text, steps) whether it is right, as often as is asked, and the tokens of that; of none that does not fit."""
         searches = []
         for own, (problem, text, steps) in solutions.items():
-            with suppress(ValueError):
-                root = self.policy.root(own, self.asked.question(problem, text, steps))
+            if root := self.fitting(own, self.asked.question(problem, text, steps)):
                 searches.append((root, sample_pool(root, self.asked.verdicts)))
         return {
             outcome.problem_id: (
@@ -106,6 +111,19 @@ class SampledJudge:
             )
             for outcome in Driver(self.policy).run(searches)
         }
+
+    def probe(self) -> None:
+        """Raises ``ValueError`` where the policy cannot be asked."""
+        self.policy.root("1+1", self.asked.question("1+1=?", "1+1=2", ("1+1=2",)))
+
+    def fitting(self, name: str, *asked: Any) -> Candidate | None:
+        """The empty answer to a question; None where it does not fit, or holds signs that the policy does not know."""
+        try:
+            return self.policy.root(name, *asked)
+        except ModelError:
+            raise
+        except ValueError:
+            return None
 
     def score_open(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """Of none; raises ``ModelError`` for any."""
@@ -122,7 +140,9 @@ class SampledJudge:
         if self._unread:
             lines.append(f"{self.name} could not be asked about {self._unread} solutions, too long or with unknown signs, which scored 0")
         if self._unjudged:
-            lines.append(f"{self.name} gave no verdict on {self._unjudged} solutions, which scored 0; give it more tokens, or verdicts")
+            lines.append(
+                f"{self.name} gave no verdict on {self._unjudged} solutions, which scored 0; give it more tokens, verdicts or context"
+            )
         counts = {"solutions": self._unread, "unjudged": self._unjudged}
         self._unread = self._unjudged = 0
         return counts, "; ".join(lines) or None

@@ -26,6 +26,7 @@ from tts.analysis.stats import Interval, alike, of_difference, rare, wilson
 
 FOLDS = 5
 RESAMPLES = 1000
+EQUAL = 1e-9  # sums of accuracies that differ by no more are equal
 
 
 @dataclass(frozen=True)
@@ -173,14 +174,14 @@ def _best(sums: np.ndarray, crossed: bool) -> np.ndarray:
     whole = sums.sum(2, keepdims=True)
     seen = whole - sums if crossed else np.broadcast_to(whole, sums.shape)
     # Where the other folds cannot tell a bin's candidates apart, what is best over all their bins.
-    unknown = (np.abs(seen - seen[:1]) <= 1e-8 + 1e-5 * np.abs(seen[:1])).all(0)  # isclose, in a third of its time
+    unknown = (np.abs(seen - seen[:1]) <= EQUAL).all(0)
     return first_best(np.where(unknown, seen.sum(1, keepdims=True), seen))[None]
 
 
 def first_best(sums: np.ndarray) -> np.ndarray:
     """The first candidate, along the first axis, with the highest sum. Sums that differ only by the order of their addends are equal:
     processors add in different orders, and none may change a result."""
-    return (sums >= sums.max(0) - 1e-9).argmax(0)
+    return (sums >= sums.max(0) - EQUAL).argmax(0)
 
 
 def _of_bin(right: np.ndarray, count: np.ndarray) -> Interval:
