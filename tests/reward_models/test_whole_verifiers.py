@@ -16,7 +16,7 @@ from tts.generate.chunks import Engines
 from tts.generate.grid import Grid
 from tts.generate.runner import fill
 from tts.models.hub import ModelError
-from tts.reward_models import family_of, judge, open_prm, scores_whole
+from tts.reward_models import family_of, judge, open_prm, scores_whole, weights_of
 from tts.reward_models.asked import Asked, verdict
 from tts.reward_models.dialogue import DialogueJudge
 from tts.search.base import Candidate
@@ -260,6 +260,7 @@ def test_genprm_runs_on_the_engine(tmp_path, monkeypatch):
     assert tokens >= sum(len(start.prompt) for start in (*analyses, *judgements)) + 4
     rendered = verifier.policy.root("a", "1+1=?\n1+1=2", [("<analyze> hm", "So 2")]).rendered
     assert rendered.index("You are a math teacher") < rendered.index("1+1=2") < rendered.index("<analyze> hm") < rendered.index("So 2")
+    assert weights_of(f"judge:{folder}") == f"{weights_of(str(folder))}, asked as genprm" != weights_of(f"judge:{folder}?form=plain")
     with pytest.raises(ModelError, match="the form genprm judges after it has reasoned; ask for verdicts"):
         open_prm(f"judge:{folder}?verdicts=0")
     with pytest.raises(ModelError, match="the form must be one of plain, thinkprm, genprm; given 'dialogue'"):

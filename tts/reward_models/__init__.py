@@ -14,7 +14,7 @@ from tts.models.locate import locate
 from tts.policies import IMPORTED, address_in, model_of
 from tts.policies.openai import Address
 from tts.reward_models import rules
-from tts.reward_models.asked import Asked
+from tts.reward_models.asked import FORMS, Asked
 from tts.reward_models.dial import DialledChecker, rates
 from tts.search.driver import RewardModel
 from tts.tasks import task_in, task_named
@@ -194,9 +194,10 @@ def _check_card(family: str, model: str, location: str) -> None:
 
 
 def weights_of(name: str) -> str:
-    """What identifies a PRM's behaviour, beside its name: a hash of its files; of a Hub model its commit."""
+    """What identifies a PRM's behaviour, beside its name: a hash of its files, of a Hub model its commit; and the form of a judge."""
     if is_model(name):
-        return policies.weights_of(name)
+        form = Asked.of(name).form if name.startswith(f"{JUDGE}:") else FORMS[0]
+        return policies.weights_of(name) + (f", asked as {form}" if form != FORMS[0] else "")
     return "exact step checker" if name.startswith(f"{DIAL}:") else "rule"
 
 
