@@ -78,7 +78,9 @@ def test_explorer(text):
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
-@pytest.mark.parametrize("text", [text for text in HOSTILE if "$" in text or "\x1b" in text])
+@pytest.mark.parametrize(
+    "text", [text if "$" in text or "\x1b" in text else pytest.param(text, marks=pytest.mark.torture) for text in HOSTILE]
+)
 def test_drawings(text):
     """Only formulas and characters without a shape mean anything to them."""
     followed = searched(text, text)[1]

@@ -14,7 +14,6 @@ from tts.search.sampling import Sampling, noise_key
 from tts.tasks import prompts
 from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
-from tts.tasks.prompts import Exchanges
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,7 +75,7 @@ class EnginePolicy(Policy):
         self.template = prompts.template_options(name)
         self.sampling = sampling  # may be exchanged between runs
 
-    def root(self, problem_id: str, problem: str, exchanges: Exchanges = ()) -> Candidate:
+    def root(self, problem_id: str, problem: str, exchanges: prompts.Exchanges = ()) -> Candidate:
         """The empty solution of a problem, or the empty answer to the last of some exchanges about it.
 
         Raises ``ValueError`` where the prompt leaves no room for one, or holds unknown characters.
@@ -113,7 +112,7 @@ class EnginePolicy(Policy):
             raise ValueError(f"{self.name}: to force a text the policy's tokenizer has to be here; add ?tokenizer= to its name")
         return self.tokenizer(candidate.forced, add_special_tokens=False)["input_ids"] if candidate.forced else []
 
-    def _render(self, problem: str, exchanges: Exchanges = ()) -> tuple[list[int], str]:
+    def _render(self, problem: str, exchanges: prompts.Exchanges = ()) -> tuple[list[int], str]:
         """Token ids and text of a prompt."""
         text = prompts.render_prompt(self.tokenizer, problem, self.task, self.template, exchanges)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"], text

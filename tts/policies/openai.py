@@ -27,7 +27,6 @@ from tts.search.sampling import Sampling
 from tts.tasks import prompts
 from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
-from tts.tasks.prompts import Exchanges
 
 KEY = "OPENAI_API_KEY"  # read from the environment, never stored or printed
 PATIENCE = "TTS_REQUEST_SECONDS"  # time limit of one request with its retries
@@ -300,7 +299,7 @@ class OpenAIPolicy(RequestPolicy):
         self._futures: dict[Future[Told], int] = {}
         self._places = asyncio.Semaphore(batch)
 
-    def _render(self, problem: str, exchanges: Exchanges = ()) -> tuple[list[int], str]:
+    def _render(self, problem: str, exchanges: prompts.Exchanges = ()) -> tuple[list[int], str]:
         if self.tokenizer is not None:
             return super()._render(problem, exchanges)
         turns = prompts.with_exchanges(prompts.messages(prompts.style_of(None, self.name), problem, self.task), exchanges)
