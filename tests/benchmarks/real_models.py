@@ -27,7 +27,7 @@ QWEN = {
     "vocab_size": 151936,
     "max_position_embeddings": 4096,
 }
-STEP, SOLUTION = 24, 96  # tokens, on average
+STEP, SOLUTION = 24, 96  # tokens that are aimed at; at temperature 0.7, 32 samples had a step each 28 and an end each 220
 CONSTANT = 50.0  # the first residual; the others are of the order of 1
 
 
