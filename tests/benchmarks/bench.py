@@ -251,7 +251,7 @@ def own_forward_loop(own: CachedModel, model: torch.nn.Module, batch: int, promp
     tokens, start = torch.randint(5, 30, (batch, prompt)), torch.zeros(batch, dtype=torch.int64)
     cache, head = own.cache(batch), model.get_output_embeddings()
     for _ in range(steps):
-        hidden = own.extend(cache, tokens, start)
+        hidden = own.extend(cache, tokens, start, int(start[0]))
         start = start + tokens.shape[1]
         tokens = head(hidden[:, -1]).argmax(-1)[:, None]
     return batch * steps

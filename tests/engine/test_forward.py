@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from tts.engine import cpu_kernels
 from tts.engine.cached_model import CachedModel
 from tts.engine.llama_forward import supports
+from tts.engine.packed import packs
 
 WIDE = SHAPE | {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 50, "initializer_range": 0.3}
 LLAMA3_ROPE = {
@@ -59,11 +60,11 @@ def test_sequences_extended_piece_by_piece_equal_the_whole_forward_pass(name, fa
         expected = model.base_model(whole).last_hidden_state
     cache = cached.cache(len(lengths) + 1)
     start = torch.zeros(len(lengths), dtype=torch.int64)
-    cached.extend(cache, whole[:, :150], start)  # right-padded: what lies past a row's length is overwritten
+    cached.extend(cache, whole[:, :150], start, 0)  # right-padded: what lies past a row's length is overwritten
     start += torch.tensor(lengths)
     for new in (1, 4, 1, 1):
         at = start[:, None] + torch.arange(new)
-        hidden = cached.extend(cache, whole.gather(1, at), start)
+        hidden = cached.extend(cache, whole.gather(1, at), start, int(start.max()))
         reference = expected.gather(1, at[..., None].expand(-1, -1, expected.shape[-1]))
         torch.testing.assert_close(hidden, reference, atol=2e-4, rtol=2e-4)
         start += new
@@ -79,10 +80,30 @@ def test_the_modules_weights_are_views_of_the_joined_ones_and_compute_the_same()
         again = CachedModel(model.base_model)  # joined once more, as two engines on one model do
         torch.testing.assert_close(model(tokens).logits, before)
         torch.testing.assert_close(
-            model.lm_head(again.extend(again.cache(2), tokens, torch.zeros(2, dtype=torch.int64))), before, atol=2e-4, rtol=2e-4
+            model.lm_head(again.extend(again.cache(2), tokens, torch.zeros(2, dtype=torch.int64), 0)), before, atol=2e-4, rtol=2e-4
         )
     attention = model.base_model.layers[0].self_attn
     assert attention.q_proj.weight.untyped_storage().data_ptr() == attention.v_proj.weight.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "mistral"])
+@torch.inference_mode()
+def test_in_bfloat16_weights_are_packed_and_rounding_is_all_that_differs(name):
+    model, tokens = made(name).bfloat16(), torch.randint(0, 50, (3, 20))
+    exact = made(name).bfloat16().float()  # the same weights
+    expected, rounded = exact.base_model(tokens).last_hidden_state, model.base_model(tokens).last_hidden_state.float()
+    cached = CachedModel(model.base_model)
+    if not packs(exact.lm_head.weight.bfloat16()):
+        pytest.skip("torch packs nothing here")
+    hidden = cached.extend(cached.cache(3), tokens, torch.zeros(3, dtype=torch.int64), 0)
+    assert hidden.dtype is torch.bfloat16
+    error = (hidden.float() - expected).square().mean()
+    assert error <= 1.2 * (rounded - expected).square().mean()  # no worse than the module's own
+    linear = model.base_model.layers[0].mlp.down_proj
+    assert not linear.weight.numel()  # held once
+    if cached.compiled:
+        with pytest.raises(RuntimeError):
+            model.base_model(tokens)
 
 
 class Adapter(nn.Linear):

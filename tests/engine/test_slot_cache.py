@@ -29,8 +29,8 @@ def test_extending_equals_the_models_own_forward_pass(model, config):
     cached, tokens = CachedModel(backbone), torch.randint(50, (3, 20))
     cache = cached.cache(3)
     expected = backbone(input_ids=tokens).last_hidden_state
-    first = cached.extend(cache, tokens[:, :7], torch.zeros(3, dtype=torch.int64))
-    second = cached.extend(cache, tokens[:, 7:], torch.full((3,), 7))
+    first = cached.extend(cache, tokens[:, :7], torch.zeros(3, dtype=torch.int64), 0)
+    second = cached.extend(cache, tokens[:, 7:], torch.full((3,), 7), 7)
     assert torch.allclose(torch.cat([first, second], dim=1), expected, atol=1e-5)
 
 

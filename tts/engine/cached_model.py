@@ -1,14 +1,16 @@
 """A causal transformer that appends tokens to the sequences of a :class:`tts.engine.slot_cache.SlotCache`."""
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from tts.engine import cpu_kernels, llama_forward
+from tts.engine.packed import Packed, packs
 from tts.engine.slot_cache import SlotCache
 
 
 class CachedModel:
-    """Llama and Qwen2 in float32 on a CPU by :mod:`tts.engine.llama_forward`, others by their own module."""
+    """Llama and Qwen2 on a CPU by :mod:`tts.engine.llama_forward`, others by their own module, with packed weights where there can be."""
 
     def __init__(self, backbone: PreTrainedModel):
         self.backbone, self.device = backbone, backbone.device
@@ -24,6 +26,9 @@ class CachedModel:
         self._reach = {kind: reach[kind] for kind in set(kinds)}  # positions that a layer of each kind sees, itself included
         kernels = cpu_kernels.kernels() if llama_forward.supports(backbone) else None
         self._llama = llama_forward.LlamaForward(backbone, kernels) if kernels else None
+        for layer in () if self._llama else list(backbone.modules()):
+            if type(layer) is nn.Linear and packs(layer.weight):
+                layer.forward = Packed(layer)
         self.compiled = self._llama is not None  # then attention reads what sequences share where it was parked
 
     def cache(self, slots: int) -> SlotCache:
@@ -31,14 +36,15 @@ class CachedModel:
         return SlotCache(self.layers, slots, in_place=self.compiled)
 
     @torch.inference_mode()
-    def extend(self, cache: SlotCache, tokens: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    def extend(self, cache: SlotCache, tokens: torch.Tensor, start: torch.Tensor, longest: int) -> torch.Tensor:
         """Appends token ids ``(rows, new)`` to the sequences in the first slots; gives the last hidden states ``(rows, new, width)``.
 
-        ``start`` is each sequence's length before, ``(rows,)``, no less than what its slot shares. Rows may be padded at the end: what
-        padding writes lies past the sequence and is overwritten later.
+        ``start`` is each sequence's length before, ``(rows,)``, no less than what its slot shares, and ``longest`` the largest of these,
+        which the host knows without waiting for the device. Rows may be padded at the end: what padding writes lies past the sequence and
+        is overwritten later.
         """
         positions = start[:, None] + torch.arange(tokens.shape[1], device=start.device)
-        cache.prepare(positions)
+        cache.prepare(positions, longest + tokens.shape[1])
         if self._llama:
             return self._llama(tokens, positions, cache)
         keys, at = torch.arange(cache.window, device=tokens.device), positions[:, None, :, None]

@@ -1,8 +1,9 @@
-/* What a forward pass of Llama or Qwen2 does between its matrix products, on a CPU in float32; called by cpu_kernels.py.
+/* What a forward pass of Llama or Qwen2 does between its matrix products, on a CPU; called by cpu_kernels.py.
  *
  * A batched matrix product treats each row's one query as a matrix of its own, at a microsecond or two each, and every small
  * operation between passes over memory once more. Here each row's keys and values are read once, as far as the row is long.
  * No result depends on which other rows there are. Vectors of eight are GCC's and Clang's extension: AVX2, two NEON or SSE registers.
+ * Numbers lie in memory as float32, or as bfloat16 where `bf16` is 1; all sums are float32.
  */
 #include <math.h>
 #include <stdint.h>
@@ -11,6 +12,8 @@
 
 typedef float f8 __attribute__((vector_size(32)));
 typedef int32_t i8 __attribute__((vector_size(32)));
+typedef uint32_t u8 __attribute__((vector_size(32)));
+typedef uint16_t h8 __attribute__((vector_size(16)));
 
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
@@ -23,13 +26,33 @@ typedef int32_t i8 __attribute__((vector_size(32)));
 
 enum { WIDEST_HEAD = 128 };
 
-INLINE f8 load(const float *from) {
+INLINE long bytes(const int bf16) { return bf16 ? 2 : 4; }
+
+/* Eight numbers from place `at` on. A bfloat16 is the upper half of a float32. */
+INLINE f8 load_as(const void *from, long at, const int bf16) {
     f8 value;
-    memcpy(&value, from, sizeof value);
-    return value;
+    h8 upper;
+    if (!bf16) {
+        memcpy(&value, (const float *)from + at, sizeof value);
+        return value;
+    }
+    memcpy(&upper, (const uint16_t *)from + at, sizeof upper);
+    return (f8)(__builtin_convertvector(upper, u8) << 16);
 }
 
-INLINE void store(float *to, f8 value) { memcpy(to, &value, sizeof value); }
+/* Rounded to the nearest, of two to the even one, as torch rounds. */
+INLINE void store_as(void *to, long at, f8 value, const int bf16) {
+    if (bf16) {
+        const u8 bits = (u8)value;
+        const h8 upper = __builtin_convertvector((bits + 0x7FFF + (bits >> 16 & 1)) >> 16, h8);
+        memcpy((uint16_t *)to + at, &upper, sizeof upper);
+    } else
+        memcpy((float *)to + at, &value, sizeof value);
+}
+
+INLINE f8 load(const float *from) { return load_as(from, 0, 0); }
+
+INLINE void store(float *to, f8 value) { store_as(to, 0, value, 0); }
 
 INLINE f8 all(float value) { return (f8){value, value, value, value, value, value, value, value}; }
 
@@ -67,8 +90,8 @@ INLINE f8 sums(const f8 a[8]) {
 }
 
 /* One query over the first `length` keys and values of its head; the sums do not depend on where these lie. */
-INLINE void attend_once(const float *query, const float *const *keys, const float *const *values, long length, float *weights, float *out,
-                        const int size) {
+INLINE void attend_once(const float *query, const char *const *keys, const char *const *values, long length, float *weights, char *out,
+                        const int size, const int bf16) {
     const int parts = size / 8;
     const f8 scale = all(1.0f / sqrtf((float)size));
     f8 asked[WIDEST_HEAD / 8], even[WIDEST_HEAD / 8], odd[WIDEST_HEAD / 8];
@@ -80,11 +103,11 @@ INLINE void attend_once(const float *query, const float *const *keys, const floa
         f8 products[8];
         UNROLL
         for (int j = 0; j < 8; j++) {
-            const float *key = keys[at + j < length ? at + j : length - 1];
-            products[j] = asked[0] * load(key);
+            const char *key = keys[at + j < length ? at + j : length - 1];
+            products[j] = asked[0] * load_as(key, 0, bf16);
             UNROLL
             for (int i = 1; i < parts; i++)
-                products[j] += asked[i] * load(key + 8 * i);
+                products[j] += asked[i] * load_as(key, 8 * i, bf16);
         }
         f8 scores = sums(products);
         for (long j = length - at; j < 8; j++)
@@ -105,32 +128,34 @@ INLINE void attend_once(const float *query, const float *const *keys, const floa
     for (int i = 0; i < parts; i++)
         even[i] = odd[i] = all(0.0f);
     for (long at = 0; at < length; at += 2) { /* two sums, so that one need not wait for the other; weights beyond the last are 0 */
-        const float *value = values[at], *next = values[at + 1 < length ? at + 1 : at];
+        const char *value = values[at], *next = values[at + 1 < length ? at + 1 : at];
         UNROLL
         for (int i = 0; i < parts; i++) {
-            even[i] += weights[at] * load(value + 8 * i);
-            odd[i] += weights[at + 1] * load(next + 8 * i);
+            even[i] += weights[at] * load_as(value, 8 * i, bf16);
+            odd[i] += weights[at + 1] * load_as(next, 8 * i, bf16);
         }
     }
     const float share = 1.0f / sum(total);
     UNROLL
     for (int i = 0; i < parts; i++)
-        store(out + 8 * i, (even[i] + odd[i]) * share);
+        store_as(out, 8 * i, (even[i] + odd[i]) * share, bf16);
 }
 
 /* angles: cosines, then sines of which the first half are negated. */
-INLINE void rotate(const float *head, const float *angles, float *out, const int size) {
+INLINE void rotate(const char *head, const float *angles, void *out, const int size, const int bf16, const int bf16_out) {
     const int half = size / 2;
-    for (int i = 0; i < half; i++) {
-        out[i] = head[i] * angles[i] + head[i + half] * angles[size + i];
-        out[i + half] = head[i + half] * angles[half + i] + head[i] * angles[size + half + i];
+    UNROLL
+    for (int i = 0; i < half; i += 8) {
+        const f8 first = load_as(head, i, bf16), second = load_as(head, i + half, bf16);
+        store_as(out, i, first * load(angles + i) + second * load(angles + size + i), bf16_out);
+        store_as(out, i + half, second * load(angles + half + i) + first * load(angles + size + half + i), bf16_out);
     }
 }
 
 /* Neighbouring positions of a parked sequence: at `address` lies (layers, 2, kv_heads, held, size), of which the first is position `first`;
  * the sequence's positions from `stop` on are not read here. PART of slot_cache.py. */
 typedef struct {
-    const float *address;
+    const char *address;
     int64_t held, first, stop;
 } Part;
 
@@ -141,84 +166,93 @@ typedef struct {
 } Shared;
 
 typedef struct {
-    const float *qkv;          /* (rows, new, heads + 2 kv_heads, size) */
+    const char *qkv;           /* (rows, new, heads + 2 kv_heads, size) */
     const float *angles;       /* (positions, 2, size) */
     const int64_t *positions;  /* (rows, new) */
-    float *keys, *values;      /* (slots, kv_heads, capacity, size) */
+    char *keys, *values;       /* (slots, kv_heads, capacity, size) */
     const Shared *shared;      /* (slots) */
-    float *out;                /* (rows, new, heads, size) */
-    int64_t rows, layer, added, heads, kv_heads, capacity;
+    char *out;                 /* (rows, new, heads, size) */
+    int64_t first, stop, layer, added, heads, kv_heads, capacity;
 } Attention;
 
 /* Where each of the first `length` keys and values of a row's head lies: in what was parked, which siblings share, then in the row. */
-INLINE void find(const Attention *a, long row, long kv_head, long length, const float **keys, const float **values, const int size) {
+INLINE void find(const Attention *a, long row, long kv_head, long length, const char **keys, const char **values, const long head) {
     const long read = a->shared[row].length;
     long at = 0;
     for (const Part *part = a->shared[row].parts; at < read; part++) {
-        const float *of_part = part->address + (2 * a->layer * a->kv_heads + kv_head) * part->held * size;
+        const char *of_part = part->address + (2 * a->layer * a->kv_heads + kv_head) * part->held * head;
         for (; at < read && at < part->stop; at++) {
-            keys[at] = of_part + (at - part->first) * size;
-            values[at] = keys[at] + a->kv_heads * part->held * size;
+            keys[at] = of_part + (at - part->first) * head;
+            values[at] = keys[at] + a->kv_heads * part->held * head;
         }
     }
-    const long own = (row * a->kv_heads + kv_head) * a->capacity * size;
+    const long own = (row * a->kv_heads + kv_head) * a->capacity * head;
     for (; at < length; at++) {
-        keys[at] = a->keys + own + at * size;
-        values[at] = a->values + own + at * size;
+        keys[at] = a->keys + own + at * head;
+        values[at] = a->values + own + at * head;
     }
 }
 
 /* keys: room for the addresses of a row's keys and values, and for a weight of each. */
-INLINE void attend_rows(const Attention *a, const float **keys, const int size) {
-    const float **values = keys + a->capacity;
+INLINE void attend_rows(const Attention *a, const char **keys, const int size, const int bf16) {
+    const char **values = keys + a->capacity;
     float *weights = (float *)(values + a->capacity);
-    const long group = a->heads / a->kv_heads, width = (a->heads + 2 * a->kv_heads) * size;
+    const long group = a->heads / a->kv_heads, bytes_of_head = size * bytes(bf16), width = (a->heads + 2 * a->kv_heads) * bytes_of_head;
     float query[WIDEST_HEAD];
-    for (long row = 0; row < a->rows; row++) {
-        const float *of_row = a->qkv + row * a->added * width;
+    for (long row = a->first; row < a->stop; row++) {
+        const char *of_row = a->qkv + row * a->added * width;
         const int64_t *positions = a->positions + row * a->added;
         for (long token = 0; token < a->added; token++) {
-            const float *key = of_row + token * width + a->heads * size, *value = key + a->kv_heads * size;
+            const char *key = of_row + token * width + a->heads * bytes_of_head, *value = key + a->kv_heads * bytes_of_head;
             for (long head = 0; head < a->kv_heads; head++) {
-                const long place = ((row * a->kv_heads + head) * a->capacity + positions[token]) * size;
-                rotate(key + head * size, a->angles + positions[token] * 2 * size, a->keys + place, size);
-                memcpy(a->values + place, value + head * size, size * sizeof(float));
+                const long place = ((row * a->kv_heads + head) * a->capacity + positions[token]) * bytes_of_head;
+                rotate(key + head * bytes_of_head, a->angles + positions[token] * 2 * size, a->keys + place, size, bf16, bf16);
+                memcpy(a->values + place, value + head * bytes_of_head, bytes_of_head);
             }
         }
         for (long head = 0; head < a->heads; head++) {
             if (head % group == 0)
-                find(a, row, head / group, positions[a->added - 1] + 1, keys, values, size);
+                find(a, row, head / group, positions[a->added - 1] + 1, keys, values, bytes_of_head);
             for (long token = 0; token < a->added; token++) {
                 const long at = positions[token];
-                rotate(of_row + token * width + head * size, a->angles + at * 2 * size, query, size);
-                float *out = a->out + ((row * a->added + token) * a->heads + head) * size;
-                attend_once(query, keys, values, at + 1, weights, out, size);
+                rotate(of_row + token * width + head * bytes_of_head, a->angles + at * 2 * size, query, size, bf16, 0);
+                char *out = a->out + ((row * a->added + token) * a->heads + head) * bytes_of_head;
+                attend_once(query, keys, values, at + 1, weights, out, size, bf16);
             }
         }
     }
 }
 
-/* Rotary embedding, writing new keys and values, causal attention; 1 where it cannot be done. */
-int attend(const Attention *a, int64_t size) {
-    const float **keys = malloc(2 * a->capacity * sizeof *keys + (a->capacity + 8) * sizeof(float));
+/* Each a copy of its own, with loops over a head unrolled. */
+#define OF_SIZE(size) \
+    case size: \
+        if (bf16) \
+            attend_rows(a, keys, size, 1); \
+        else \
+            attend_rows(a, keys, size, 0); \
+        break;
+
+/* Rotary embedding, writing new keys and values, causal attention, of rows `first` to `stop`; 1 where it cannot be done. */
+int attend(const Attention *a, int64_t size, int64_t bf16) {
+    const char **keys = malloc(2 * a->capacity * sizeof *keys + (a->capacity + 8) * sizeof(float));
     if (!keys)
         return 1;
     int unknown = 0;
-    switch (size) { /* each a copy of its own, with loops over a head unrolled */
-    case 16: attend_rows(a, keys, 16); break;
-    case 32: attend_rows(a, keys, 32); break;
-    case 64: attend_rows(a, keys, 64); break;
-    case 96: attend_rows(a, keys, 96); break;
-    case 128: attend_rows(a, keys, 128); break;
+    switch (size) {
+        OF_SIZE(16)
+        OF_SIZE(32)
+        OF_SIZE(64)
+        OF_SIZE(96)
+        OF_SIZE(128)
     default: unknown = 1;
     }
     free(keys);
     return unknown;
 }
 
-/* Root mean square norm of `rows` vectors. */
-void norm(const float *hidden, const float *weight, float *out, int64_t rows, int64_t width, float epsilon) {
-    for (long row = 0; row < rows; row++, hidden += width, out += width) {
+/* Root mean square norm of `rows` vectors of float32; `weight` and `out` are bfloat16 where `bf16` is 1. */
+INLINE void norm_as(const float *hidden, const void *weight, char *out, long rows, long width, float epsilon, const int bf16) {
+    for (long row = 0; row < rows; row++, hidden += width, out += width * bytes(bf16)) {
         f8 squares = all(0.0f);
         long i = 0;
         for (; i + 8 <= width; i += 8)
@@ -227,21 +261,39 @@ void norm(const float *hidden, const float *weight, float *out, int64_t rows, in
         for (; i < width; i++)
             total += hidden[i] * hidden[i];
         const float scale = 1.0f / sqrtf(total / (float)width + epsilon);
-        for (i = 0; i < width; i++)
-            out[i] = hidden[i] * scale * weight[i];
+        for (i = 0; i + 8 <= width; i += 8)
+            store_as(out, i, load(hidden + i) * scale * load_as(weight, i, bf16), bf16);
+        for (; !bf16 && i < width; i++)
+            ((float *)out)[i] = hidden[i] * scale * ((const float *)weight)[i];
     }
 }
 
+void norm(const float *hidden, const void *weight, char *out, int64_t rows, int64_t width, float epsilon, int64_t bf16) {
+    if (bf16)
+        norm_as(hidden, weight, out, rows, width, epsilon, 1);
+    else
+        norm_as(hidden, weight, out, rows, width, epsilon, 0);
+}
+
 /* silu(gate) * up, where each of `rows` holds `width` numbers of gate, then as many of up. */
-void gate(const float *gate_up, float *out, int64_t rows, int64_t width) {
-    for (long row = 0; row < rows; row++, gate_up += 2 * width, out += width) {
-        const float *up = gate_up + width;
+INLINE void gate_as(const char *gate_up, char *out, long rows, long width, const int bf16) {
+    for (long row = 0; row < rows; row++, gate_up += 2 * width * bytes(bf16), out += width * bytes(bf16)) {
+        const char *up = gate_up + width * bytes(bf16);
         long i = 0;
         for (; i + 8 <= width; i += 8) {
-            const f8 x = load(gate_up + i);
-            store(out + i, x / (1.0f + exponential(-larger(x, all(-87.0f)))) * load(up + i));
+            const f8 x = load_as(gate_up, i, bf16);
+            store_as(out, i, x / (1.0f + exponential(-larger(x, all(-87.0f)))) * load_as(up, i, bf16), bf16);
         }
-        for (; i < width; i++)
-            out[i] = gate_up[i] / (1.0f + expf(-gate_up[i])) * up[i];
+        for (; !bf16 && i < width; i++) {
+            const float x = ((const float *)gate_up)[i];
+            ((float *)out)[i] = x / (1.0f + expf(-x)) * ((const float *)up)[i];
+        }
     }
+}
+
+void gate(const char *gate_up, char *out, int64_t rows, int64_t width, int64_t bf16) {
+    if (bf16)
+        gate_as(gate_up, out, rows, width, 1);
+    else
+        gate_as(gate_up, out, rows, width, 0);
 }

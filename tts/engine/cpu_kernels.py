@@ -20,6 +20,7 @@ import torch
 
 from tts.common.files import replacing
 
+FORMATS = (torch.float32, torch.bfloat16)
 SIZES = (16, 32, 64, 96, 128)  # of a head, for which attention is compiled
 _SOURCE = Path(__file__).with_suffix(".c")
 _BESIDE = _SOURCE.parent / "__pycache__"
@@ -30,39 +31,39 @@ log = logging.getLogger(__name__)
 
 class _Attention(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ("qkv", "angles", "positions", "keys", "values", "shared", "out")] + [
-        (name, ctypes.c_int64) for name in ("rows", "layer", "added", "heads", "kv_heads", "capacity")
+        (name, ctypes.c_int64) for name in ("first", "stop", "layer", "added", "heads", "kv_heads", "capacity")
     ]
 
 
 class Kernels:
-    """The compiled functions over float32 tensors on the CPU."""
+    """The compiled functions over tensors on the CPU: float32, or bfloat16 but for hidden states between layers, which are float32."""
 
     def __init__(self, library: ctypes.CDLL):
         pointer, integer = ctypes.c_void_p, ctypes.c_int64
         self._attend, self._norm, self._gate = library.attend, library.norm, library.gate
-        self._attend.argtypes = [pointer, integer]
-        self._norm.argtypes = [pointer, pointer, pointer, integer, integer, ctypes.c_float]
-        self._gate.argtypes = [pointer, pointer, integer, integer]
+        self._attend.argtypes = [pointer, integer, integer]
+        self._norm.argtypes = [pointer, pointer, pointer, integer, integer, ctypes.c_float, integer]
+        self._gate.argtypes = [pointer, pointer, integer, integer, integer]
         self._norm.restype = self._gate.restype = None
 
     def norm(self, hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-        """Root mean square norm of ``hidden`` ``(rows, width)``."""
-        out = torch.empty_like(hidden)
-        self._norm(_address(hidden), _address(weight), out.data_ptr(), *hidden.shape, epsilon)
+        """Root mean square norm of ``hidden`` ``(rows, width)``, float32; in the format of ``weight``."""
+        out = torch.empty_like(hidden, dtype=weight.dtype)
+        self._norm(_address(hidden), _address(weight, *FORMATS), out.data_ptr(), *_whole(hidden.shape, weight), epsilon, _brief(weight))
         return out
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         """``silu(gate) * up`` of ``gate_up`` ``(rows, 2 * width)``."""
         out = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
-        self._gate(_address(gate_up), out.data_ptr(), *out.shape)
+        self._gate(_address(gate_up, *FORMATS), out.data_ptr(), *_whole(out.shape, out), _brief(out))
         return out
 
     def attend(
         self,
         qkv: torch.Tensor,  # (rows * new, (heads + 2 * kv_heads) * size)
-        angles: torch.Tensor,  # cosines and signed sines by position, (positions, 2 * size)
+        angles: torch.Tensor,  # cosines and signed sines by position, (positions, 2 * size), float32
         positions: torch.Tensor,  # (rows, new), int64, within the angles and the capacity
-        held: torch.Tensor,  # the layer's cache, (2, slots, kv_heads, capacity, size)
+        held: torch.Tensor,  # the layer's cache, (2, slots, kv_heads, capacity, size), of the format of ``qkv``
         shared: int,  # address of what each row reads where it was parked, (slots,) of tts.engine.slot_cache.SHARED
         layer: int,
     ) -> torch.Tensor:
@@ -74,25 +75,38 @@ class Kernels:
         _, _, kv_heads, capacity, size = held.shape
         heads = qkv.shape[1] // size - 2 * kv_heads
         out = qkv.new_empty(rows * new, heads * size)
-        keys = _address(held)
+        keys = _address(held, qkv.dtype)
         values = keys + held.stride(0) * held.itemsize
-        pointers = (_address(qkv), _address(angles), _address(positions, torch.int64), keys, values, shared, out.data_ptr())
-        work = _Attention(*pointers, rows, layer, new, heads, kv_heads, capacity)
-        if self._attend(ctypes.addressof(work), size):
+        queries = _address(qkv, *FORMATS)
+        pointers = (queries, _address(angles), _address(positions, torch.int64), keys, values, shared, out.data_ptr())
+        work = _Attention(*pointers, 0, rows, layer, new, heads, kv_heads, capacity)
+        if self._attend(ctypes.addressof(work), size, _brief(qkv)):
             raise MemoryError(f"attention over {capacity:,} positions with heads of {size}: no memory, or not compiled for that size")
         return out
 
 
-def takes(tensor: torch.Tensor, dtype: torch.dtype = torch.float32) -> bool:
-    """Whether the compiled functions can read it."""
-    return tensor.dtype is dtype and tensor.is_cpu and tensor.is_contiguous()
+def takes(tensor: torch.Tensor, *formats: torch.dtype) -> bool:
+    """Whether the compiled functions can read it as one of these formats, by default all that they know."""
+    return tensor.dtype in (formats or FORMATS) and tensor.is_cpu and tensor.is_contiguous()
 
 
-def _address(tensor: torch.Tensor, dtype: torch.dtype = torch.float32) -> int:
-    """Checked each time, as C would read whatever is there."""
-    if not takes(tensor, dtype):
-        raise TypeError(f"compiled operations take contiguous {dtype} on the CPU; given {tensor.dtype} on {tensor.device}")
+def _address(tensor: torch.Tensor, *formats: torch.dtype) -> int:
+    """Checked each time, as C would read whatever is there; float32 unless said otherwise."""
+    if not takes(tensor, *formats or (torch.float32,)):
+        wanted = " or ".join(map(str, formats or (torch.float32,)))
+        raise TypeError(f"compiled operations take contiguous {wanted} on the CPU; given {tensor.dtype} on {tensor.device}")
     return tensor.data_ptr()
+
+
+def _brief(tensor: torch.Tensor) -> bool:
+    return tensor.dtype is torch.bfloat16
+
+
+def _whole(shape: torch.Size, tensor: torch.Tensor) -> torch.Size:
+    """The shape of rows, which C reads by eights where they are bfloat16."""
+    if _brief(tensor) and shape[1] % 8:
+        raise TypeError(f"compiled operations take rows of a multiple of eight numbers in bfloat16; given {shape[1]}")
+    return shape
 
 
 @cache

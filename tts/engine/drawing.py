@@ -4,6 +4,10 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+
+BLOCK = 256  # neighbouring tokens whose probabilities are summed as one, in a larger vocabulary
+_ON_CPU = 1 << 21  # logits that are looked at at once, whose memory is then used again; new memory costs more than what is computed in it
 
 
 def uniforms(keys: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -18,19 +22,34 @@ def uniforms(keys: np.ndarray, positions: np.ndarray) -> np.ndarray:
 def choose(
     logits: torch.Tensor,  # (rows, vocabulary)
     rows: torch.Tensor,  # each sample's row of the logits, ascending, (samples,)
-    uniform: torch.Tensor,  # each sample's number in [0, 1), (samples,); unused at temperature 0
+    uniform: torch.Tensor,  # each sample's number in [0, 1), (samples,), float64; unused at temperature 0
     temperature: float,  # 0 takes the largest logit
     top_p: float,  # keeps the smallest set of likeliest tokens whose mass reaches this
 ) -> torch.Tensor:
-    """The tokens ``(samples,)`` at ``uniform`` in rows' cumulative distributions; raises ``ValueError`` for NaN or infinite logits."""
+    """The tokens ``(samples,)`` at ``uniform`` in rows' cumulative distributions; -1 where logits are NaN or infinite.
+
+    On a GPU nothing of it is looked at by the host, which would have to wait.
+    """
     if temperature == 0:
         return logits.argmax(-1)[rows]
+    count, vocabulary = logits.shape
+    at_once = max(1, _ON_CPU // vocabulary) if logits.is_cpu else count
+    if count <= at_once:
+        return _choose(logits, rows, uniform, temperature, top_p)
+    firsts = range(0, count, at_once)
+    own = rows.bincount(minlength=count).split(at_once)  # samples of each row
+    parts = zip(firsts, logits.split(at_once), *(tensor.split([int(part.sum()) for part in own]) for tensor in (rows, uniform)))
+    return torch.cat([_choose(part, within - first, numbers, temperature, top_p) for first, part, within, numbers in parts])
+
+
+def _choose(logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
     probabilities = (logits.float() / temperature).softmax(-1)
     if top_p >= 1:
         return _at(probabilities, rows, uniform)
     ordered, tokens = torch.sort(probabilities, dim=-1, descending=True, stable=True)
     outside = ordered.cumsum(-1) - ordered >= top_p
-    return tokens[rows, _at(ordered.masked_fill(outside, 0), rows, uniform)]
+    place = _at(ordered.masked_fill(outside, 0), rows, uniform)
+    return torch.where(place < 0, place, tokens[rows, place])
 
 
 def confidence(logits: torch.Tensor, rows: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
@@ -45,13 +64,19 @@ def confidence(logits: torch.Tensor, rows: torch.Tensor, drawn: torch.Tensor) ->
 
 
 def _at(weights: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    cumulative = weights.cumsum(-1, dtype=torch.float64)
-    if not cumulative[:, -1].isfinite().all():
-        raise ValueError("the model's logits are NaN or infinite; its weights are damaged, or do not fit the number format")
-    # Below 1, even the largest double times the sum rounds to less than the sum, so the place found has weight.
-    wanted = uniform * cumulative[rows, -1]
-    # A row's samples side by side: the distributions, large ones, are not repeated for each.
-    column = torch.arange(len(rows), device=rows.device) - torch.searchsorted(rows, rows)
-    table = wanted.new_zeros(len(weights), int(column.max()) + 1)
-    table[rows, column] = wanted
-    return torch.searchsorted(cumulative, table, right=True)[rows, column]
+    """The place of each sample's ``uniform`` in its row of ``weights``; -1 where a row's sum is not finite. Sums are float64."""
+    if weights.shape[1] <= BLOCK:
+        sums = weights.cumsum(-1, dtype=torch.float64)[rows]
+        # Below 1, even the largest double times the sum rounds to less than the sum, so the place found has weight.
+        place = torch.searchsorted(sums, uniform[:, None] * sums[:, -1:], right=True)
+    else:  # only the block that a sample falls into is summed token by token
+        blocks = F.pad(weights, (0, -weights.shape[1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+        sums = blocks.sum(-1, dtype=torch.float64).cumsum(-1)[rows]
+        wanted = uniform[:, None] * sums[:, -1:]
+        block = torch.searchsorted(sums, wanted, right=True).clamp_(max=sums.shape[1] - 1)  # a sum that is not a number is nowhere
+        inside = blocks[rows, block[:, 0]].cumsum(-1, dtype=torch.float64)
+        rest = wanted - F.pad(sums, (1, 0)).gather(1, block)
+        # Added up in another order, a block's sum may be a little less than the one above.
+        rest = torch.minimum(rest, inside[:, -1:].nextafter(torch.zeros_like(rest)))
+        place = block * BLOCK + torch.searchsorted(inside, rest, right=True)
+    return torch.where(sums[:, -1].isfinite(), place[:, 0], -1)

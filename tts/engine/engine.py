@@ -5,16 +5,18 @@ step, and a search asks for many from the same place.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from tts.engine.cached_model import CachedModel
 from tts.engine.drawing import choose, confidence, uniforms
+from tts.engine.packed import Packed, packs
 from tts.engine.slot_cache import State, capacity_for
 from tts.search.sampling import Sampling
 
@@ -95,12 +97,13 @@ class Engine:
         backbone: PreTrainedModel,  # without its head (``model.base_model``)
         reading: int,  # texts read at once, at most
         sampling: int = 0,  # rows that are sampled at once
-        head: torch.nn.Module | None = None,  # from hidden states to logits, of an engine that samples
+        head: nn.Module | None = None,  # from hidden states to logits, of an engine that samples
         marks: Marks | None = None,  # of its vocabulary, likewise
     ):
         self.model = CachedModel(backbone)
         self.device, self.token_bytes = backbone.device, self.model.token_bytes
-        self.head: torch.nn.Module = head
+        packed = type(head) is nn.Linear and packs(head.weight)  # kept too, since it may be the embeddings' weight
+        self.head: Callable[[torch.Tensor], torch.Tensor] = Packed(head, kept=True) if packed else head
         self.marks: Marks = marks
         self.reading, self.slots = reading, sampling
         self.cache, self._read_cache = self.model.cache(sampling), self.model.cache(reading)
@@ -128,10 +131,11 @@ class Engine:
     def _read(self, texts: Sequence[Text], batch: list[int]) -> Reading:
         chosen, cache, device = [texts[number] for number in batch], self._read_cache, self.device
         width = max(len(text.tokens) for text in chosen)
-        tokens = torch.tensor([[*text.tokens, *[0] * (width - len(text.tokens))] for text in chosen], device=device)
-        cache.load(range(len(chosen)), [text.state for text in chosen], [text.start for text in chosen])
+        numbers = torch.tensor([[text.start, *text.tokens, *[0] * (width - len(text.tokens))] for text in chosen]).to(device)
+        starts = [text.start for text in chosen]
+        cache.load(range(len(chosen)), [text.state for text in chosen], starts)
         try:
-            hidden = self.model.extend(cache, tokens, torch.tensor([text.start for text in chosen], device=device))
+            hidden = self.model.extend(cache, numbers[:, 1:], numbers[:, 0], max(starts))
             states = [[cache.park(row, length) for length in text.parked] for row, text in enumerate(chosen)]
         finally:
             cache.load(range(len(chosen)), [None] * len(chosen), [0] * len(chosen))  # so that nobody's state is kept by a row
@@ -233,17 +237,20 @@ class Engine:
         self._samples = self._samples[np.argsort(self._samples["row"], kind="stable")]
         rows, of = self._rows[: self._width], self._samples["row"]
         noise = uniforms(self._samples["key"], (rows["done"] + rows["count"])[of])
-        numbers = [rows["last"], rows["length"], of, noise.view(np.int64)]
+        numbers = [rows["last"], rows["length"], of, rows["greedy"][of], noise.view(np.int64)]
         packed = torch.from_numpy(np.concatenate(numbers)).to(self.model.device)
-        last, length, of, noise = packed.split(list(map(len, numbers)))
-        hidden = self.model.extend(self.cache, last[:, None], length)
+        last, length, of, greedy, noise = packed.split(list(map(len, numbers)))
+        hidden = self.model.extend(self.cache, last[:, None], length, int(rows["length"].max()))
         logits = self.head(hidden[:, 0])
         drawn = choose(logits, of, noise.view(torch.float64), sampling.temperature, sampling.top_p)
-        if (greedy := rows["greedy"].astype(bool)).any():
-            drawn = torch.where(torch.from_numpy(greedy).to(of.device)[of], choose(logits, of, noise, 0, 1), drawn)
+        if rows["greedy"].any():
+            drawn = torch.where(greedy > 0, choose(logits, of, noise, 0, 1), drawn)
         if sampling.confidence:
-            self._samples["said"] = confidence(logits, of, drawn).cpu().numpy()
-        return drawn.cpu().numpy()
+            said = confidence(logits, of, drawn)
+            back = torch.cat([drawn[:, None].double(), said], 1).cpu().numpy()
+            self._samples["said"] = back[:, 1:]
+            return _checked(back[:, 0].astype(np.int64))
+        return _checked(drawn.cpu().numpy())
 
     def _settle(self, drawn: np.ndarray) -> np.ndarray:
         """Each row's token: what its first sample drew; the samples that drew others go to rows of their own, or wait for one."""
@@ -292,3 +299,10 @@ class Engine:
         places[moved] = gaps
         self._samples["row"] = places[self._samples["row"]]
         self._width = in_use
+
+
+def _checked(tokens: np.ndarray) -> np.ndarray:
+    """Looked at here, where they have come back from the device anyway."""
+    if len(tokens) and tokens.min() < 0:
+        raise ValueError("the model's logits are NaN or infinite; its weights are damaged, or do not fit the number format")
+    return tokens

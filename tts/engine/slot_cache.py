@@ -98,10 +98,9 @@ class SlotCache(Cache):
         """View of a row's positions, ``(layers, 2, kv_heads, stop - start, size)``."""
         return self.held.select(2, row).narrow(3, start, stop - start)
 
-    def prepare(self, positions: torch.Tensor) -> None:
-        """Says where the next forward pass writes: ``positions`` is ``(rows, new tokens)``."""
-        self._positions = positions
-        self.window = int(positions[:, -1].max()) + 1
+    def prepare(self, positions: torch.Tensor, window: int) -> None:
+        """Says where the next forward pass writes, ``positions`` ``(rows, new tokens)``, all before ``window``, up to which it looks."""
+        self._positions, self.window = positions, window
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
         """As transformers calls it: stores new keys and values, each ``(rows, kv_heads, new tokens, size)``; gives all that rows hold."""
