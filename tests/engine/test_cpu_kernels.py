@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -289,6 +290,23 @@ def test_a_compiler_that_fails_is_named(anew, monkeypatch, caplog):
     monkeypatch.setenv("CC", "no-such-compiler")
     assert anew() is None
     assert "no-such-compiler" in caplog.text
+
+
+@compiled
+def test_a_compiler_without_openmp_gives_the_same_on_one_thread(anew, monkeypatch, tmp_path):
+    work = Attention(5, 32, 2, 2, [3, 70, 41, 0, 12], 2)
+    monkeypatch.setattr(cpu_kernels, "_SHARED_OUT", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    alone = work.compiled()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(work.compiled(), alone)
+    plain = tmp_path / "cc"
+    plain.write_text(f'#!/bin/sh\ncase "$*" in *-fopenmp*) exit 1;; esac\nexec {os.environ.get("CC", "cc")} "$@"\n')
+    plain.chmod(0o755)
+    monkeypatch.setenv("CC", str(plain))
+    without = anew()
+    monkeypatch.setattr(cpu_kernels, "kernels", lambda: without)
+    assert torch.equal(work.compiled(), alone)
 
 
 @compiled

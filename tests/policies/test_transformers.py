@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -316,9 +317,12 @@ def test_a_tokenizer_without_chat_template_is_refused(tiny_lm):
 
 @pytest.mark.parametrize("top_p", [1.0, 0.9])
 @pytest.mark.parametrize("broken", [[float("nan"), 0.0], [0.0, float("nan")], [0.0, float("inf")], [-float("inf")] * 2])
-def test_logits_that_are_no_numbers_are_refused(broken, top_p):
+def test_logits_that_are_no_numbers_are_refused(broken, top_p, tiny_lm):
+    assert choose(torch.tensor([broken]), ONE, torch.tensor([0.5], dtype=torch.float64), 1.0, top_p).tolist() == [-1]
+    policy = TransformersPolicy(str(tiny_lm), replace(SAMPLING, top_p=top_p))
+    policy.engine.head = lambda hidden: torch.tensor([broken]).repeat(len(hidden), 1)
     with pytest.raises(ValueError, match="logits are NaN or infinite"):
-        choose(torch.tensor([broken]), ONE, torch.tensor([0.5], dtype=torch.float64), 1.0, top_p)
+        Driver(policy).run([(start := policy.root("p", "7+8=?"), sample_pool(start, 2))])
 
 
 @pytest.mark.parametrize("never", [-1000.0, -float("inf")])

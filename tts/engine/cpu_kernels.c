@@ -172,7 +172,7 @@ typedef struct {
     char *keys, *values;       /* (slots, kv_heads, capacity, size) */
     const Shared *shared;      /* (slots) */
     char *out;                 /* (rows, new, heads, size) */
-    int64_t first, stop, layer, added, heads, kv_heads, capacity;
+    int64_t rows, layer, added, heads, kv_heads, capacity;
 } Attention;
 
 /* Where each of the first `length` keys and values of a row's head lies: in what was parked, which siblings share, then in the row. */
@@ -194,31 +194,29 @@ INLINE void find(const Attention *a, long row, long kv_head, long length, const 
 }
 
 /* keys: room for the addresses of a row's keys and values, and for a weight of each. */
-INLINE void attend_rows(const Attention *a, const char **keys, const int size, const int bf16) {
+INLINE void attend_row(const Attention *a, long row, const char **keys, const int size, const int bf16) {
     const char **values = keys + a->capacity;
     float *weights = (float *)(values + a->capacity);
     const long group = a->heads / a->kv_heads, bytes_of_head = size * bytes(bf16), width = (a->heads + 2 * a->kv_heads) * bytes_of_head;
     float query[WIDEST_HEAD];
-    for (long row = a->first; row < a->stop; row++) {
-        const char *of_row = a->qkv + row * a->added * width;
-        const int64_t *positions = a->positions + row * a->added;
-        for (long token = 0; token < a->added; token++) {
-            const char *key = of_row + token * width + a->heads * bytes_of_head, *value = key + a->kv_heads * bytes_of_head;
-            for (long head = 0; head < a->kv_heads; head++) {
-                const long place = ((row * a->kv_heads + head) * a->capacity + positions[token]) * bytes_of_head;
-                rotate(key + head * bytes_of_head, a->angles + positions[token] * 2 * size, a->keys + place, size, bf16, bf16);
-                memcpy(a->values + place, value + head * bytes_of_head, bytes_of_head);
-            }
+    const char *of_row = a->qkv + row * a->added * width;
+    const int64_t *positions = a->positions + row * a->added;
+    for (long token = 0; token < a->added; token++) {
+        const char *key = of_row + token * width + a->heads * bytes_of_head, *value = key + a->kv_heads * bytes_of_head;
+        for (long head = 0; head < a->kv_heads; head++) {
+            const long place = ((row * a->kv_heads + head) * a->capacity + positions[token]) * bytes_of_head;
+            rotate(key + head * bytes_of_head, a->angles + positions[token] * 2 * size, a->keys + place, size, bf16, bf16);
+            memcpy(a->values + place, value + head * bytes_of_head, bytes_of_head);
         }
-        for (long head = 0; head < a->heads; head++) {
-            if (head % group == 0)
-                find(a, row, head / group, positions[a->added - 1] + 1, keys, values, bytes_of_head);
-            for (long token = 0; token < a->added; token++) {
-                const long at = positions[token];
-                rotate(of_row + token * width + head * bytes_of_head, a->angles + at * 2 * size, query, size, bf16, 0);
-                char *out = a->out + ((row * a->added + token) * a->heads + head) * bytes_of_head;
-                attend_once(query, keys, values, at + 1, weights, out, size, bf16);
-            }
+    }
+    for (long head = 0; head < a->heads; head++) {
+        if (head % group == 0)
+            find(a, row, head / group, positions[a->added - 1] + 1, keys, values, bytes_of_head);
+        for (long token = 0; token < a->added; token++) {
+            const long at = positions[token];
+            rotate(of_row + token * width + head * bytes_of_head, a->angles + at * 2 * size, query, size, bf16, 0);
+            char *out = a->out + ((row * a->added + token) * a->heads + head) * bytes_of_head;
+            attend_once(query, keys, values, at + 1, weights, out, size, bf16);
         }
     }
 }
@@ -227,27 +225,36 @@ INLINE void attend_rows(const Attention *a, const char **keys, const int size, c
 #define OF_SIZE(size) \
     case size: \
         if (bf16) \
-            attend_rows(a, keys, size, 1); \
+            attend_row(a, row, keys, size, 1); \
         else \
-            attend_rows(a, keys, size, 0); \
+            attend_row(a, row, keys, size, 0); \
         break;
 
-/* Rotary embedding, writing new keys and values, causal attention, of rows `first` to `stop`; 1 where it cannot be done. */
-int attend(const Attention *a, int64_t size, int64_t bf16) {
-    const char **keys = malloc(2 * a->capacity * sizeof *keys + (a->capacity + 8) * sizeof(float));
-    if (!keys)
-        return 1;
-    int unknown = 0;
-    switch (size) {
-        OF_SIZE(16)
-        OF_SIZE(32)
-        OF_SIZE(64)
-        OF_SIZE(96)
-        OF_SIZE(128)
-    default: unknown = 1;
+/* Rotary embedding, writing new keys and values, causal attention; 1 where it cannot be done. Rows are shared out among threads, if the
+ * compiler knows OpenMP. */
+int attend(const Attention *a, int64_t size, int64_t bf16, int64_t threads) {
+    int failed = 0;
+    (void)threads;
+#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
+    {
+        const char **keys = malloc(2 * a->capacity * sizeof *keys + (a->capacity + 8) * sizeof(float));
+        failed = !keys;
+#pragma omp for schedule(dynamic)
+        for (long row = 0; row < a->rows; row++) {
+            if (failed)
+                continue;
+            switch (size) {
+                OF_SIZE(16)
+                OF_SIZE(32)
+                OF_SIZE(64)
+                OF_SIZE(96)
+                OF_SIZE(128)
+            default: failed = 1;
+            }
+        }
+        free(keys);
     }
-    free(keys);
-    return unknown;
+    return failed;
 }
 
 /* Root mean square norm of `rows` vectors of float32; `weight` and `out` are bfloat16 where `bf16` is 1. */

@@ -22,6 +22,7 @@ from tts.common.files import replacing
 
 FORMATS = (torch.float32, torch.bfloat16)
 SIZES = (16, 32, 64, 96, 128)  # of a head, for which attention is compiled
+_SHARED_OUT = 1 << 20  # products of queries and keys from which on a thread more is worth waking, about a tenth of a millisecond
 _SOURCE = Path(__file__).with_suffix(".c")
 _BESIDE = _SOURCE.parent / "__pycache__"
 _FOR_CAPABILITY = {"AVX2": ("-mavx2", "-mfma"), "AVX512": ("-mavx2", "-mfma")}  # torch's names; elsewhere what the compiler assumes
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 class _Attention(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ("qkv", "angles", "positions", "keys", "values", "shared", "out")] + [
-        (name, ctypes.c_int64) for name in ("first", "stop", "layer", "added", "heads", "kv_heads", "capacity")
+        (name, ctypes.c_int64) for name in ("rows", "layer", "added", "heads", "kv_heads", "capacity")
     ]
 
 
@@ -41,7 +42,7 @@ class Kernels:
     def __init__(self, library: ctypes.CDLL):
         pointer, integer = ctypes.c_void_p, ctypes.c_int64
         self._attend, self._norm, self._gate = library.attend, library.norm, library.gate
-        self._attend.argtypes = [pointer, integer, integer]
+        self._attend.argtypes = [pointer, integer, integer, integer]
         self._norm.argtypes = [pointer, pointer, pointer, integer, integer, ctypes.c_float, integer]
         self._gate.argtypes = [pointer, pointer, integer, integer, integer]
         self._norm.restype = self._gate.restype = None
@@ -79,8 +80,9 @@ class Kernels:
         values = keys + held.stride(0) * held.itemsize
         queries = _address(qkv, *FORMATS)
         pointers = (queries, _address(angles), _address(positions, torch.int64), keys, values, shared, out.data_ptr())
-        work = _Attention(*pointers, 0, rows, layer, new, heads, kv_heads, capacity)
-        if self._attend(ctypes.addressof(work), size, _brief(qkv)):
+        work = _Attention(*pointers, rows, layer, new, heads, kv_heads, capacity)
+        threads = torch.get_num_threads() if out.numel() * capacity >= _SHARED_OUT else 1
+        if self._attend(ctypes.addressof(work), size, _brief(qkv), threads):
             raise MemoryError(f"attention over {capacity:,} positions with heads of {size}: no memory, or not compiled for that size")
         return out
 
@@ -115,17 +117,19 @@ def kernels() -> Kernels | None:
     compiler = os.environ.get("CC") or next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
     if os.environ.get("TTS_CPU_KERNELS") == "0" or not compiler:
         return None
+    with suppress(OSError, subprocess.SubprocessError):
+        return Kernels(_library(compiler, "-fopenmp"))  # its threads are torch's own where both load the same library
     try:
-        return Kernels(_library(compiler))
+        return Kernels(_library(compiler))  # the same on one thread, where the compiler knows no OpenMP, or its library is not there
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or error
         log.warning("%s cannot compile %s, or the result be loaded; small models run slower on this CPU: %s", compiler, _SOURCE.name, said)
         return None
 
 
-def _library(compiler: str) -> ctypes.CDLL:
+def _library(compiler: str, *options: str) -> ctypes.CDLL:
     flags = _FOR_CAPABILITY.get(torch.backends.cpu.get_cpu_capability(), ())
-    command = [*shlex.split(compiler), "-O3", "-ffp-contract=fast", *flags, "-shared", "-fPIC", "-o"]
+    command = [*shlex.split(compiler), "-O3", "-ffp-contract=fast", *flags, *options, "-shared", "-fPIC", "-o"]
     key = _digest(_SOURCE.read_bytes() + " ".join([*command, platform.machine()]).encode())
     for kept in _BESIDE.glob(f"{_SOURCE.stem}-{key}-*.so"):
         if kept.stem.endswith(_digest(kept.read_bytes())):  # a damaged library would end the process that loads it

@@ -5,7 +5,7 @@ step, and a search asks for many from the same place.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -102,8 +102,8 @@ class Engine:
     ):
         self.model = CachedModel(backbone)
         self.device, self.token_bytes = backbone.device, self.model.token_bytes
-        packed = type(head) is nn.Linear and packs(head.weight)  # kept too, since it may be the embeddings' weight
-        self.head: Callable[[torch.Tensor], torch.Tensor] = Packed(head, kept=True) if packed else head
+        # Its weight is kept beside the packed one, since it may be the embeddings' too.
+        self.head: nn.Module | Packed = Packed(head, kept=True) if head and type(head) is nn.Linear and packs(head.weight) else head
         self.marks: Marks = marks
         self.reading, self.slots = reading, sampling
         self.cache, self._read_cache = self.model.cache(sampling), self.model.cache(reading)

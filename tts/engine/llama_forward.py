@@ -75,7 +75,8 @@ class LlamaForward:
         """Cosines, and sines of which the first half is negated as it is rolled, by position, ``(window or more, 2 * size)``."""
         if len(self._turns) < window:
             weight = self.backbone.embed_tokens.weight
-            cos, sin = self.backbone.rotary_emb(weight.new_empty(0, dtype=torch.float32), torch.arange(2 * window, device=weight.device)[None])
+            positions = torch.arange(2 * window, device=weight.device)
+            cos, sin = self.backbone.rotary_emb(weight.new_empty(0, dtype=torch.float32), positions[None])
             sin[..., : self.size // 2] *= -1
             self._turns = torch.cat([cos[0], sin[0]], 1)
         return self._turns
