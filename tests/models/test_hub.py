@@ -280,8 +280,10 @@ def test_placement_follows_the_machine(tiny_lm, tmp_path, monkeypatch):
     shutil.copytree(tiny_lm, half)
     published_prms.declare(half / "config.json", dtype="bfloat16")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert placement(str(half)) == ("cuda", torch.bfloat16)
-    assert placement(str(tiny_lm)) == ("cuda", torch.float32)  # small, and stored so
+    for ampere, dtype in ((True, torch.bfloat16), (False, torch.float32)):  # before Ampere bfloat16 is emulated, and float16 overflows
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, ampere=ampere: including_emulation or ampere)
+        assert placement(str(half)) == ("cuda", dtype)
+        assert placement(str(tiny_lm)) == ("cuda", torch.float32)  # small, and stored so
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda fast=fast: fast)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+GIB = 1 << 30
+
 
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     """A model's tokenizer; raises ModelError where it cannot be read."""
@@ -66,7 +68,10 @@ def placement(location: str) -> tuple[str, torch.dtype]:
     stored = getattr(load_config(location), "dtype", None)
     if torch.cuda.is_available():
         # A model that was stored in float32 and is small stays as it is: the pocket models were measured so.
-        return "cuda", torch.float32 if stored == torch.float32 and parameters(location) < 1e9 else torch.bfloat16
+        if stored == torch.float32 and parameters(location) < 1e9:
+            return "cuda", torch.float32
+        # GPUs before Ampere have no bfloat16, only torch's emulation, and models that were trained in it overflow in float16.
+        return "cuda", torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     # bfloat16 where the processor multiplies it four times as fast.
     return "cpu", torch.bfloat16 if stored == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported() else torch.float32
 
@@ -115,5 +120,19 @@ def load_model(cls, location: str, dtype: torch.dtype | None = None) -> PreTrain
     try:
         return model.to(device).eval()
     except torch.OutOfMemoryError:
-        size = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**30
-        raise ModelError(f"{location} does not fit on {device}: its weights alone take {size:.0f} GiB") from None
+        raise ModelError(_too_large(location, model)) from None
+
+
+def _too_large(location: str, model: PreTrainedModel) -> str:
+    """Why a model does not fit on the GPU, part of which it may hold already, and what would."""
+    import torch
+
+    size = sum(p.nbytes for p in model.parameters())
+    free, total = torch.cuda.mem_get_info()
+    free += torch.cuda.memory_reserved() - torch.cuda.memory_allocated() + sum(p.nbytes for p in model.parameters() if p.is_cuda)
+    largest, dtype = free / model.dtype.itemsize / 1e9, str(model.dtype).removeprefix("torch.")
+    return (
+        f"{location} does not fit on {torch.cuda.get_device_name()}: its weights alone take {size / GIB:.1f} GiB in {dtype}, and "
+        f"{free / GIB:.1f} of {total / GIB:.1f} GiB are free; choose a model of at most {largest:.1f} billion parameters, end what else is "
+        "on the GPU, or serve the model from several (docs/running_at_scale.md)"
+    )
