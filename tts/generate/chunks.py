@@ -6,11 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from tqdm.auto import tqdm
 
+from tts.generate.refused import explained
 from tts.models.loading import memory_of
 from tts.policies import open_policy
 from tts.policies.base import EnginePolicy
@@ -92,6 +93,11 @@ class Engines:
             self._prms[key] = open_prm(name, self.batch, share=self.share, task=task)
         return self._prms[key]
 
+    @property
+    def loaded(self) -> list[Any]:
+        """The policy and the PRM that are in memory."""
+        return [*self._policies.values(), *self._prms.values()]
+
     def where(self, model: object) -> str:
         """What computes a model: its device with its name or number of threads, or its engine; the batch; torch's version."""
         engine = getattr(model, "engine", None)
@@ -133,13 +139,17 @@ def pool_of(work: Work, store: Store) -> Run | None:
 
 
 def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: OnTokens = lambda tokens: None) -> Made:
-    """Makes a chunk from its inputs, as :func:`inputs_of` finds them; a search that gets no steps samples the same ones itself."""
+    """Makes a chunk from its inputs, as :func:`inputs_of` finds them; a search that gets no steps samples the same ones itself.
+
+    Raises ``ModelError`` where a model cannot be loaded, or the device has no memory for the batch, or stops.
+    """
     started = time.monotonic()
     engines.batch = work.spec.engine.batch
-    if work.spec.method == "scores":
-        rows, steps, limits, clock = _score_pool(work, inputs, engines)
-    else:
-        rows, steps, limits, clock = _search(work, inputs or StepCache(), engines, on_tokens)
+    with explained(engines, work):
+        if work.spec.method == "scores":
+            rows, steps, limits, clock = _score_pool(work, inputs, engines)
+        else:
+            rows, steps, limits, clock = _search(work, inputs or StepCache(), engines, on_tokens)
     unread, line = engines.unread()
     return Made(work, rows, time.monotonic() - started, clock, steps, limits, unread, (line,) if line else ())
 
