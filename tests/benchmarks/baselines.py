@@ -39,8 +39,8 @@ def generate(
     for at in range(0, len(requests), batch):
         part = requests[at : at + batch]
         longest = max(map(len, part))
-        ids = torch.tensor([[pad] * (longest - len(r)) + r for r in part])
-        mask = torch.tensor([[0] * (longest - len(r)) + [1] * len(r) for r in part])
+        ids = torch.tensor([[pad] * (longest - len(r)) + r for r in part], device=model.device)
+        mask = torch.tensor([[0] * (longest - len(r)) + [1] * len(r) for r in part], device=model.device)
         out = model.generate(input_ids=ids, attention_mask=mask, do_sample=True, eos_token_id=stops, pad_token_id=pad, **kw)
         answers += [[t for t in row if t != pad] for row in out[:, longest:].tolist()]
     return answers
@@ -63,7 +63,7 @@ def generate_batch(
 @torch.inference_mode()
 def forward_loop(model: PreTrainedModel, batch: int, prompt: int, steps: int) -> int:
     """The model's own forward passes, greedy, nothing else: ``steps`` tokens for each of ``batch`` rows; returns their number."""
-    tokens, cache = torch.randint(5, 30, (batch, prompt)), DynamicCache(config=model.config)
+    tokens, cache = torch.randint(5, 30, (batch, prompt), device=model.device), DynamicCache(config=model.config)
     for _ in range(steps):
         tokens = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1:].argmax(-1)
     return batch * steps

@@ -31,21 +31,21 @@ STEP, SOLUTION = 24, 96  # tokens that are aimed at; at temperature 0.7, 32 samp
 CONSTANT = 50.0  # the first residual; the others are of the order of 1
 
 
-def build(folder: Path) -> None:
-    """Writes ``policy-135m``, ``policy-500m`` and ``qwen-prm-500m``, where they are not there already."""
+def build(folder: Path, shape: dict = QWEN) -> None:
+    """Writes ``policy-135m``, ``policy-500m`` and ``qwen-prm-500m``, where they are not there already; the latter two of a given shape."""
     folder.mkdir(parents=True, exist_ok=True)
     trained = Path(locate("laptop-policy"))
     if not (folder / "policy-135m").exists():
         shutil.copytree(trained, folder / "policy-135m")
     if not (folder / "qwen-prm-500m").exists():
         tokenizer = AutoTokenizer.from_pretrained(trained)
-        _policy(folder / "policy-500m", tokenizer)
-        _prm(folder / "qwen-prm-500m", tokenizer)
+        _policy(folder / "policy-500m", tokenizer, shape)
+        _prm(folder / "qwen-prm-500m", tokenizer, shape)
 
 
-def _policy(folder: Path, tokenizer) -> None:
+def _policy(folder: Path, tokenizer, shape: dict) -> None:
     torch.manual_seed(0)
-    config = Qwen2Config(**QWEN, tie_word_embeddings=False, eos_token_id=tokenizer.eos_token_id)
+    config = Qwen2Config(**shape, tie_word_embeddings=False, eos_token_id=tokenizer.eos_token_id)
     model = Qwen2ForCausalLM(config)
     words = len(tokenizer)
     blank = [number for text, number in tokenizer.get_vocab().items() if text == "ĊĊ"]
@@ -63,10 +63,10 @@ def _policy(folder: Path, tokenizer) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _prm(folder: Path, tokenizer) -> None:
+def _prm(folder: Path, tokenizer, shape: dict) -> None:
     torch.manual_seed(1)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<extra_0>"]})
-    Qwen2ForProcessRewardModel(Qwen2Config(**QWEN)).to(torch.bfloat16).save_pretrained(folder)
+    Qwen2ForProcessRewardModel(Qwen2Config(**shape)).to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
