@@ -38,10 +38,9 @@ class VLLMPolicy(RequestPolicy):
         with starting(location) as folder:
             from vllm import EngineArgs, SamplingParams
             from vllm.sampling_params import RequestOutputKind
-            from vllm.v1.engine.exceptions import EngineDeadError
             from vllm.v1.engine.llm_engine import LLMEngine
 
-            self._parameters, self._once, self._dead = SamplingParams, RequestOutputKind.FINAL_ONLY, EngineDeadError
+            self._parameters, self._once = SamplingParams, RequestOutputKind.FINAL_ONLY
             self.llm = LLMEngine.from_engine_args(EngineArgs(model=folder, **arguments))
         super().__init__(name, sampling, batch, self.llm.model_config.max_model_len, task)
 
@@ -56,22 +55,13 @@ class VLLMPolicy(RequestPolicy):
             output_kind=self._once,
             logprobs=0 if self.sampling.confidence else None,
         )
-        with self._alive():
+        with alive(self.name):
             self.llm.add_request(str(number), {"prompt_token_ids": list(asked.prompt)}, parameters)
 
     def _receive(self) -> list[tuple[int, Told]]:
-        with self._alive():
+        with alive(self.name):
             outputs = self.llm.step()
         return [(int(output.request_id), self._told(output.outputs[0])) for output in outputs if output.finished]
-
-    @contextmanager
-    def _alive(self) -> Iterator[None]:
-        from zmq import ZMQError
-
-        try:
-            yield
-        except (self._dead, ZMQError):
-            raise ModelError(f"vLLM's process for {self.name} has ended, out of memory perhaps; run the same command again") from None
 
     def _told(self, output) -> Told:
         at_step = isinstance(output.stop_reason, str)
@@ -81,7 +71,7 @@ class VLLMPolicy(RequestPolicy):
         return Told(tokens, self.tokenizer.decode(tokens, skip_special_tokens=True), status, len(tokens), logs)
 
     def _abort(self, numbers: list[int]) -> None:
-        with suppress(ModelError), self._alive():  # where it has ended, nothing is under way either
+        with suppress(ModelError), alive(self.name):  # where it has ended, nothing is under way either
             self.llm.abort_request([str(number) for number in numbers])
 
 
@@ -140,6 +130,8 @@ def starting(location: str) -> Iterator[str]:
     resource_tracker.ensure_running()  # which would unblock the signal again when the first process is spawned
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        from vllm.v1.engine.exceptions import EngineDeadError  # noqa: F401 (which alive asks for)
+
         yield folder
     except (ImportError, AttributeError) as error:
         raise ModelError(_otherwise(first_line(error))) from None
@@ -147,3 +139,15 @@ def starting(location: str) -> Iterator[str]:
         raise ModelError(f"vLLM cannot run {location!r}: {error}; {OPTIONS} in the environment may hold other arguments") from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def alive(name: str) -> Iterator[None]:
+    """Says in one line that vLLM's process for a model has ended; what is stored stays."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+    from zmq import ZMQError
+
+    try:
+        yield
+    except (EngineDeadError, ZMQError):
+        raise ModelError(f"vLLM's process for {name} has ended, out of memory perhaps; run the same command again") from None

@@ -8,7 +8,7 @@ import torch
 from tts.models.files import load_config
 from tts.models.hub import ModelError
 from tts.policies.openai import Address, Server
-from tts.policies.vllm import engine_arguments, starting
+from tts.policies.vllm import alive, engine_arguments, starting
 from tts.reward_models.base import Family, Reader
 from tts.reward_models.prefix_plan import Steps
 
@@ -86,7 +86,8 @@ def started(location: str, family: str, rendering: Family) -> tuple[Read, int]:
     def read(inputs: list[list[int]]) -> list[list[list[float]]]:
         prompts = [{"prompt_token_ids": ids} for ids in inputs]
         logits = PoolingParams(use_activation=False)
-        return [o.outputs.data.tolist() for o in llm.encode(prompts, logits, pooling_task="token_classify", use_tqdm=False)]
+        with alive(location):
+            return [o.outputs.data.tolist() for o in llm.encode(prompts, logits, pooling_task="token_classify", use_tqdm=False)]
 
     return read, llm.model_config.max_model_len
 
