@@ -12,12 +12,10 @@ import torch
 from other_device import CUDA, TO_DEVICE, TO_HOST, WAIT, DeviceTensor, OtherDevice
 
 from tts.engine import cpu_kernels
-from tts.generate import chunks
 from tts.generate.chunks import Engines, Work, make
 from tts.generate.grid import Grid
-from tts.models import loading
 from tts.policies.transformers import TransformersPolicy
-from tts.reward_models import base, open_prm
+from tts.reward_models import open_prm
 from tts.search import beam_search, sample_pool
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling
@@ -47,8 +45,9 @@ def gpu(monkeypatch, torch_alone):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: True)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda *device: "no GPU")
-        for module in (base, chunks, loading):
-            monkeypatch.setattr(module, "memory_of", lambda device=None: 8 << 30)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7 << 30, 8 << 30))
+        for name in ("memory_reserved", "memory_allocated"):
+            monkeypatch.setattr(torch.cuda, name, lambda device: 0)
         return OtherDevice()
 
     return place

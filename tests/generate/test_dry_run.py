@@ -6,6 +6,7 @@ import weakref
 from types import SimpleNamespace
 
 import pytest
+import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from tts.engine.cached_model import CachedModel
@@ -118,6 +119,6 @@ def test_batch_sets_the_bound(tmp_path):
 def test_searches_hold_as_many_candidates_as_fit_into_an_eighth_of_the_memory(monkeypatch, token_bytes, share, scored, expected):
     """Of a batch of 8, with 100 tokens each."""
     monkeypatch.setattr(chunks, "memory_of", lambda device: 8 * 100 * 8 * 100)
-    policy = SimpleNamespace(engine=SimpleNamespace(token_bytes=token_bytes, device=None))
+    policy = SimpleNamespace(engine=SimpleNamespace(token_bytes=token_bytes, device=torch.device("cpu")))
     assert chunks.room(chunks.Engines(8, share), policy, 100, scored) == expected * 8
     assert chunks.room(chunks.Engines(8, share), SimpleNamespace(), 100, scored) == 4 * 8

@@ -72,8 +72,9 @@ def test_out_of_memory_names_the_batch_that_would_fit(monkeypatch, engines, grid
         make(Work(grid.spec(method, POLICY, None if method == "pool" else PRM, 4), problems), pool, engines)
     longest = 40 + max(len(engines.loaded[0].root("p", p["problem"]).prompt) for p in problems)
     each = sum(model.engine.token_bytes for model in engines.loaded)
-    # Half of 30 MiB is for rows, each with twice 128 positions, and with its logits over 38 tokens.
-    fits = 1 << ((15 << 20) // (2 * 128 * each + 40 * 38)).bit_length() - 1
+    # Half of 30 MiB is for rows, each with twice 128 positions, its logits over 38 tokens, and what a PRM computes of all of its tokens.
+    read = longest * 4 * (2 * backbones[1].config.intermediate_size + 4 * backbones[1].config.hidden_size)
+    fits = 1 << ((15 << 20) // (2 * 128 * each + 40 * 38 + read)).bit_length() - 1
     assert fits == 32
     assert str(raised.value) == (
         f"out of memory with {models}, 128 sequences at once; one of {longest} tokens takes {longest * each / 2**20:.3g} MiB, "
@@ -95,7 +96,7 @@ def test_memory_of_a_gpu_is_what_others_leave(monkeypatch, engines):
     weights = sum(p.nbytes for model in models for p in model.engine.model.backbone.parameters())
     for model in models:
         monkeypatch.setattr(model.engine, "device", torch.device("cuda", 0))
-    assert refused._free(models, 1.0) == (8 << 30) - weights
+    assert refused.left_by(models, 1.0) == (8 << 30) - weights
 
 
 @pytest.mark.parametrize(

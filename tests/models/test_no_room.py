@@ -15,7 +15,7 @@ from tts.models.hub import ModelError
 def test_a_model_that_the_gpu_has_no_room_for_says_what_would_fit(tiny_lm, monkeypatch):
     held = {"mem_get_info": (3 << 30, 24 << 30), "memory_reserved": 2 << 30, "memory_allocated": 1 << 30, "get_device_name": "GPU of 24 GB"}
     for name, value in held.items():
-        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+        monkeypatch.setattr(torch.cuda, name, lambda *device, value=value: value)
     monkeypatch.setattr(loading, "placement", lambda location: ("cuda", torch.bfloat16))
 
     def no_room(model, device):

@@ -256,7 +256,7 @@ def test_steps_beyond_the_context_score_0_and_are_counted(request, family, fixtu
 def test_little_memory_costs_tokens_but_changes_no_score(request, monkeypatch, family, fixture):
     ample = open_prm(f"{family}{request.getfixturevalue(fixture)}")
     token = 2 * 2 * 32 * 4  # keys and values of two layers with one head of 32 numbers
-    monkeypatch.setattr("tts.reward_models.base.memory_of", lambda device: 4 * 150 * token)
+    monkeypatch.setattr("tts.reward_models.base.free_memory", lambda device: 4 * 150 * token)
     tight = StepScorer("tight", ample.family, batch=8, context=ample.context)
     solutions = [(STEPS[0], f"{number}*3=255", OTHER[2]) for number in range(83, 88)]
     read = {"ample": 0, "tight": 0}

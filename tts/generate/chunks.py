@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from tts.generate.refused import explained
+from tts.generate.refused import explained, left_by
 from tts.models.loading import memory_of
 from tts.policies import open_policy
 from tts.policies.base import EnginePolicy
@@ -182,11 +182,13 @@ def room(engines: Engines, policy: EnginePolicy, longest: int, scored: bool) -> 
     """Candidates that searches under way may hold.
 
     Where a PRM scores them, many, for the batch to stay full meanwhile: sixteen times the batch, as far as caches of the ``longest`` one's
-    tokens fit into an eighth of the memory. Four times where fewer would, where the caches are another engine's, or where none is scored.
+    tokens fit into an eighth of the memory, of a GPU's what the weights leave. Four times where fewer would, where the caches are another
+    engine's, or where none is scored.
     """
     if (engine := getattr(policy, "engine", None)) is None or not scored:
         return FEWEST * engines.batch
-    fitting = int(engines.share * memory_of(engine.device)) // 8 // (engine.token_bytes * longest)
+    memory = left_by(engines.loaded, engines.share) if engine.device.type == "cuda" else engines.share * memory_of(engine.device)
+    fitting = int(memory) // 8 // (engine.token_bytes * longest)
     return max(FEWEST * engines.batch, min(MOST * engines.batch, fitting))
 
 

@@ -56,7 +56,7 @@ def _remedy(engines: Engines, work: Work) -> str:
     if not models:
         return "choose a smaller batch: -p batch=NUMBER"
     longest = _longest(engines.loaded, work)
-    free = _free(models, engines.share)
+    free = left_by(models, engines.share)
     each = sum(model.engine.token_bytes for model in models) * longest
     told = f"one of {longest:,} tokens takes {each / MIB:,.3g} MiB, and {free / MIB:,.0f} MiB are free beside the weights"
     if not (fits := fitting(models, engines.batch // 2, longest, free)):
@@ -77,15 +77,24 @@ def fitting(models: Sequence[Any], most: int, longest: int, free: float) -> int:
     from tts.engine import capacity_for
 
     row = MARGIN * sum(model.engine.token_bytes for model in models) * capacity_for(longest)
-    row += sum(LOGIT_BYTES * model.engine.head.weight.shape[0] for model in models if model.engine.head is not None)
+    for model in models:
+        row += LOGIT_BYTES * model.engine.head.weight.shape[0] if model.engine.head is not None else longest * _read_bytes(model)
     fits = min(most, int(PARKED * free) // row)
     return 1 << (fits.bit_length() - 1) if fits > 0 else 0
 
 
-def _free(models: Sequence[Any], share: float) -> float:
-    """Bytes of the models' device that neither their weights take nor other processes."""
+def _read_bytes(model: Any) -> int:
+    """Bytes that lie between two operations for each token that a PRM reads, which reads whole solutions where none is cached."""
+    config = model.engine.model.backbone.config.get_text_config()
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    return (2 * inner + 4 * config.hidden_size) * model.engine.model.backbone.dtype.itemsize
+
+
+def left_by(loaded: Sequence[Any], share: float) -> float:
+    """Bytes of the device that neither weights of loaded models of our engine take nor others, whatever caches hold now."""
     import torch
 
+    models = [model for model in loaded if getattr(model, "engine", None)]
     device = models[0].engine.device
     weights = {id(p): p.nbytes for model in models for module in _modules(model) for p in module.parameters()}
     if device.type == "cuda":

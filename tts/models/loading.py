@@ -85,6 +85,15 @@ def memory_of(device: torch.device | None = None) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of a device's memory for what is to come: on a GPU those that nothing holds yet, this process's or another's."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return memory_of(device)
+
+
 def load_causal_lm(location: str, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """A causal language model, ready for inference, placed as :func:`placement` says but for a given ``dtype``."""
     from transformers import AutoModelForCausalLM
@@ -128,8 +137,8 @@ def _too_large(location: str, model: PreTrainedModel) -> str:
     import torch
 
     size = sum(p.nbytes for p in model.parameters())
-    free, total = torch.cuda.mem_get_info()
-    free += torch.cuda.memory_reserved() - torch.cuda.memory_allocated() + sum(p.nbytes for p in model.parameters() if p.is_cuda)
+    total = torch.cuda.mem_get_info()[1]
+    free = free_memory(torch.device("cuda")) + sum(p.nbytes for p in model.parameters() if p.is_cuda)
     largest, dtype = free / model.dtype.itemsize / 1e9, str(model.dtype).removeprefix("torch.")
     return (
         f"{location} does not fit on {torch.cuda.get_device_name()}: its weights alone take {size / GIB:.1f} GiB in {dtype}, and "

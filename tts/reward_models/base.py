@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tts.engine import Engine, Text
 from tts.models.hub import ModelError
-from tts.models.loading import memory_of
+from tts.models.loading import free_memory
 from tts.reward_models import FEWEST, check_share
 from tts.reward_models.prefix_plan import Key, Node, Segment, Steps, plan
 from tts.tasks.prompts import unknown_id
@@ -103,10 +103,10 @@ class StepScorer(Reader):
         super().__init__(name, family, context)
         self.batch = batch
         self.engine = Engine(family.backbone, reading=batch)
-        # Caches take a quarter of the device's memory at most, the batch's and those kept between calls each: a large model forwards fewer
-        # rows at once, scores fewer solutions side by side, and reads a step from the start whose beginning had to be dropped. No score
-        # changes.
-        self.tokens_kept = self.engine.room = int(share * memory_of(self.engine.device)) // 4 // self.engine.token_bytes
+        # Caches take a quarter of the device's memory at most, of a GPU's what weights and others left of it, the batch's and those kept
+        # between calls each: a large model forwards fewer rows at once, scores fewer solutions side by side, and reads a step from the
+        # start whose beginning had to be dropped. No score changes.
+        self.tokens_kept = self.engine.room = int(share * free_memory(self.engine.device)) // 4 // self.engine.token_bytes
 
     def score(self, problems: Sequence[tuple[str, str]], steps: Sequence[Steps]) -> tuple[list[tuple[float, ...]], list[int]]:
         """As :meth:`tts.search.driver.RewardModel.score`; scores lie in [0, 1]. Raises ``ModelError`` where the PRM cannot read the steps.
