@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tts.analysis import gpu_hours
+from tts.analysis.flops import Shape
 from tts.analysis.gpu_hours import Assumptions
 from tts.common.paths import ROOT
 from tts.generate.grid import Grid
@@ -65,7 +66,7 @@ def test_a_local_folder_tells_its_size_and_what_nobody_knows_is_named():
 def test_tables_of_the_page_are_what_its_commands_print():
     """Rewritten by ``python tests/analysis/test_gpu_hours.py``."""
     page = PAGE.read_text()
-    assert page == rewritten(page) and len(BLOCK.findall(page)) == 2
+    assert page == rewritten(page) and len(BLOCK.findall(page)) == 5
     assert all(name.rpartition("/")[2] in page for kind in ("policies", "prms") for name in presets.load_preset("paper").common[kind])
 
 
@@ -75,6 +76,32 @@ def rewritten(page):
 
 def printed(command):
     return CliRunner().invoke(cli.app, shlex.split(command), catch_exceptions=False).stdout
+
+
+def test_what_fits_on_a_gpu_by_hand(monkeypatch):
+    """The weights' ten billion bytes leave ten; a token takes 1,000 bytes in the cache of one model, 2,000 in the other's."""
+    shapes = {"a": Shape(2e9, 10, 100, kv_width=25), "b": Shape(3e9, 10, 50)}
+    monkeypatch.setattr(gpu_hours, "size_of", shapes.get)
+    monkeypatch.setattr(gpu_hours, "NOMINAL", 1.0)
+    memory = 20e9 / gpu_hours.USABLE
+    assert gpu_hours.sequences(["a"], memory, 1000) == 16_000
+    assert gpu_hours.sequences(["a", "b"], memory, 1000) == gpu_hours.sequences(["b", "a"], memory, 1000) == 2500
+    assert gpu_hours.sequences(["a", "b"], memory / 2, 1000) == gpu_hours.sequences(["a", "b"], memory / 3, 1000) == 0
+
+
+def test_the_table_of_a_gpu_holds_the_pairs_that_fit_with_their_hours():
+    found = gpu_hours.table([grid(policies=[POLICY, "Qwen/Qwen2.5-72B-Instruct"])], Assumptions())
+    [_, _, head, _, *rows] = gpu_hours.fitting(found, 24, 8392).splitlines()
+    assert head == "| policy | samples | Qwen2.5-Math-PRM-7B |" and len(rows) == 1
+    hours = found[found.policy == POLICY].hours.tolist()
+    counts = [gpu_hours.sequences(models, 24 << 30, 8392) for models in ([POLICY], [POLICY, PRM])]
+    assert rows == [f"| Qwen2.5-3B-Instruct | {hours[0]:.2g} ({counts[0]}) | {hours[1]:.2g} ({counts[1]}) |"] and min(counts) > 0
+    assert gpu_hours.fitting(found, 1, 8392) == "No model fits on one GPU of 1 GB."
+
+
+def test_widths_of_caches_are_those_of_the_models_configs():
+    assert gpu_hours.size_of("policy-20k").kv_width == gpu_hours.size_of("policy-20k").attention_width > 0
+    assert {name: gpu_hours.size_of(name).kv_width for name in (POLICY, PRM)} == {POLICY: 2 * 128, PRM: 4 * 128}
 
 
 def test_the_study_is_its_own_size():

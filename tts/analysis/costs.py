@@ -45,7 +45,11 @@ def shape_of(name: str) -> Shape:
     config = SimpleNamespace(**written) if written.keys() >= _ASKED else files.load_config(location)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shape(
-        files.parameters(location), config.num_hidden_layers, config.num_attention_heads * size, files.idle_parameters(location, config)
+        files.parameters(location),
+        config.num_hidden_layers,
+        config.num_attention_heads * size,
+        files.idle_parameters(location, config),
+        (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * size,
     )
 
 
@@ -59,7 +63,8 @@ def named_shape(name: str) -> Shape:
 
 def shape_in(row: dict | pd.Series) -> Shape:
     """The size that a row of ``sizes.csv`` gives."""
-    return Shape(row["parameters"], row["layers"], row["attention_width"], row["parameters"] - row["active_parameters"])
+    idle = row["parameters"] - row["active_parameters"]
+    return Shape(row["parameters"], row["layers"], row["attention_width"], idle, row.get("kv_width", 0))
 
 
 @cache

@@ -17,6 +17,7 @@ class Shape:
     layers: float = 0
     attention_width: float = 0  # heads times head size; the mean of keys and values where they differ
     idle: float = 0  # parameters that a token does not meet, of the experts of a mixture that it is not sent to
+    kv_width: float = 0  # heads of keys times head size, which a cache holds; 0 where it is not known
 
     @property
     def active(self) -> float:

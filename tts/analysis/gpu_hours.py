@@ -5,7 +5,7 @@ The dry run's estimate (:mod:`tts.generate.dry_run`) measures instead, with the 
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +18,10 @@ from tts.generate.grid import Grid
 from tts.models.hub import ModelError
 
 ALONE = "samples"  # the column of what needs no PRM: CoT, and the pool of majority vote and Pass@N
+GIB = 1 << 30
+BYTES = 2  # of a number in bfloat16
+NOMINAL = 1.1  # times a model's nominal parameters: 7B are 7.6 billion
+USABLE = 0.9  # share of a GPU's memory that weights and caches may take; the rest is CUDA's, what lies between operations, and gaps
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,40 @@ def size_of(model: str) -> flops.Shape:
     return shape
 
 
+def sequences(models: Sequence[str], memory: float, tokens: float) -> int:
+    """How many sequences of so many tokens a GPU of ``memory`` bytes holds the caches of beside the weights of these models.
+
+    What weights leave is cut into equal parts, one a model; the least number counts. 0 where not even the weights fit.
+    """
+    shapes = [size_of(model) for model in models]
+    left = USABLE * memory - sum(BYTES * NOMINAL * shape.parameters for shape in shapes)
+    caches = (2 * BYTES * shape.layers * (shape.kv_width or shape.attention_width) * tokens for shape in shapes)
+    return max(0, min(int(left / len(shapes) / cache) for cache in caches))
+
+
+def fitting(found: pd.DataFrame, gigabytes: float, tokens: float) -> str:
+    """A table of the pairs that fit on one GPU: GPU hours, and in brackets how many sequences of so many tokens fit at once."""
+    held = found.assign(
+        at_once=[
+            sequences([row.policy, *([] if row.prm == ALONE else [row.prm])], gigabytes * GIB, tokens)
+            for row in found.itertuples(index=False)
+        ]
+    )
+    held["cell"] = [f"{_hours(row.hours)} ({row.at_once})" if row.at_once else "" for row in held.itertuples()]
+    cells = held.pivot(index="policy", columns="prm", values="cell").reindex(index=found.policy.unique(), columns=found.prm.unique())
+    cells = cells.loc[(cells != "").any(axis=1), (cells != "").any(axis=0)]
+    head = f"GPU hours on one GPU of {gigabytes:g} GB, and how many sequences of {tokens:,.0f} tokens fit at once beside the weights:"
+    return f"{head}\n\n{_lines(cells)}" if len(cells) else f"No model fits on one GPU of {gigabytes:g} GB."
+
+
+def _hours(count: float) -> str:
+    return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
+
+
 def markdown(found: pd.DataFrame) -> str:
     """Two tables with a row for each policy and a column for each PRM, with totals: GPU hours; tokens generated and read."""
     sums = found.pivot_table(index="policy", columns="prm", aggfunc="sum", margins=True, margins_name="all", sort=False)
-    hours = sums["hours"].map(lambda count: f"{count:,.0f}" if count >= 10 else f"{count:.2g}")
+    hours = sums["hours"].map(_hours)
     generated, read = ((sums[name] / 1e6).map("{:,.0f}".format, na_action="ignore") for name in ("generated", "read"))
     tokens = (generated + " + " + read).drop(columns="all")
     if len(tokens.iloc[:-1].drop_duplicates()) == 1:

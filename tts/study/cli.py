@@ -122,6 +122,9 @@ def estimate_(
     peak: Annotated[float, typer.Option(min=1e-3, help="TFLOP/s of one GPU; an H100 has 989 in bf16")] = 989,
     decoding: Annotated[float, typer.Option(min=1e-6, max=1, help="share of the peak that generating reaches")] = 0.1,
     reading: Annotated[float, typer.Option(min=1e-6, max=1, help="share of the peak that a PRM reaches")] = 0.4,
+    gpu: Annotated[
+        float | None, typer.Option(min=1, metavar="GB", help="memory of one GPU: says what fits on it, and how long it takes")
+    ] = None,
 ) -> None:
     """Estimates tokens and GPU hours of a preset from the FLOPs model, before anything is spent; needs no model."""
     experiments = tts.presets.experiments(tts.presets.plan(preset, notebooks, tts.presets.parse_overrides(parameter), look_up=False))
@@ -132,8 +135,12 @@ def estimate_(
             raise ValueError(f"--tokens {name}={count:g}: give a positive number for one of {', '.join(sorted(asked))}")
     lengths = tts.gpu_hours.Assumptions().tokens | lengths
     assumed = tts.gpu_hours.Assumptions(lengths, peak=peak * 1e12, decoding=decoding, reading=reading)
-    found = tts.gpu_hours.table((grid for experiment in experiments for grid in experiment.grids()), assumed)
-    print(assumed, tts.gpu_hours.markdown(found), sep="\n\n")
+    grids = [grid for experiment in experiments for grid in experiment.grids()]
+    found = tts.gpu_hours.table(grids, assumed)
+    if gpu:
+        print(tts.gpu_hours.fitting(found, gpu, assumed.prompt + max(grid.sampling().max_tokens for grid in grids)))
+    else:
+        print(assumed, tts.gpu_hours.markdown(found), sep="\n\n")
 
 
 @app.command("list")
