@@ -70,6 +70,18 @@ def test_tables_of_the_page_are_what_its_commands_print():
     assert all(name.rpartition("/")[2] in page for kind in ("policies", "prms") for name in presets.load_preset("paper").common[kind])
 
 
+def test_hours_of_the_commands_are_those_of_the_tables():
+    page = PAGE.read_text()
+    tables = dict(zip(("8 GB", "24 GB", "80 GB"), [found["text"] for found in BLOCK.finditer(page) if "--gpu" in found["command"]]))
+    for card, alone, guided, policy, prm in re.findall(
+        r"^\| (\d+ GB) \| (\S+) \+ (\S+) \| .*vllm:\S+/(\S+) -p prm=\S+/(\S+)` \|$", page, re.M
+    ):
+        lines = [line.strip("| ").split(" | ") for line in tables.pop(card).splitlines() if line.startswith("|")]
+        row = dict(zip(lines[0], next(line for line in lines if line[0] == policy)))
+        assert (row["samples"].split()[0], row[prm].split()[0]) == (alone, guided)
+    assert not tables
+
+
 def rewritten(page):
     return BLOCK.sub(lambda found: f"<!-- python -m tts {found['command']} -->\n\n{printed(found['command'])}\n<!-- end -->", page)
 
