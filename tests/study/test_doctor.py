@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from tts.engine import cpu_kernels
@@ -90,3 +91,19 @@ def test_a_server_that_refuses_is_reached_and_one_that_is_gone_is_not():
     assert refused == {url: ""}
     doctor._ask(url, refused)
     assert "refused" in refused[url]
+
+
+def test_a_gpu_that_torch_cannot_use_and_one_without_bfloat16(monkeypatch, tmp_path):
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(doctor, "NVIDIA", str(tmp_path / "nvidia0"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for cuda, why in ((None, "a CPU build"), ("13.0", "its driver is too old, or the GPU is lost")):
+        monkeypatch.setattr(torch.version, "cuda", cuda)
+        assert doctor._gpu().lack.startswith(f"torch {torch.__version__} cannot use it ({why}): mend that; until then too slow")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (14 << 30, 15 << 30))
+    for ampere in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, ampere=ampere: ampere)
+        found = doctor._gpu()
+        assert found.found == "Tesla T4, 14 GiB free" and found.lack[:11] == ("" if ampere else "no bfloat16")

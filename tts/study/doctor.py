@@ -20,6 +20,7 @@ from tts.models.files import pocket_models
 
 PROJECT, GIB = "tts-notebooks", 1 << 30
 PROCESS, SPACE = 0.75, 0.1  # GiB: a process's peak (docs/speed.md); the default study's store and figures (52 MB)
+NVIDIA = "/dev/nvidia0"
 PATIENCE = 2.0  # seconds that a server may take
 SERVERS = {
     os.environ.get("HF_ENDPOINT", "https://huggingface.co"): "models and problem sets that are not on this disk cannot be had",
@@ -110,11 +111,24 @@ def _hardware() -> Iterator[Check]:
     works = compiled is not None and torch.equal(compiled.norm(ones, ones[0], 0.0), ones)
     slow = "small models run slower (docs/engine.md); install a C compiler (cc, gcc or clang), and unset TTS_CPU_KERNELS"
     yield Check("C compiler", "the compiled kernels work" if works else "no compiled kernels", "" if works else slow)
-    gpu = torch.cuda.is_available()
-    found = f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[0] / GIB:.0f} GiB free" if gpu else "none"
-    yield Check("GPU", found, "" if gpu else "too slow for models of billions of parameters; the pocket family needs none")
+    yield _gpu()
     free = psutil.virtual_memory().available / GIB
     yield Check("memory", f"{free:.1f} GiB free", f"a process takes {PROCESS} GiB; end others" if free < PROCESS else "", True)
+
+
+def _gpu() -> Check:
+    import torch
+
+    if not torch.cuda.is_available():
+        lack = "too slow for models of billions of parameters; the pocket family needs none"
+        if os.path.exists(NVIDIA):  # a study would run on the CPU without a word
+            why = "its driver is too old, or the GPU is lost" if torch.version.cuda else "a CPU build"
+            return Check("GPU", "NVIDIA's", f"torch {torch.__version__} cannot use it ({why}): mend that; until then {lack}")
+        return Check("GPU", "none", lack)
+    found = f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[0] / GIB:.0f} GiB free"
+    halves = torch.cuda.is_bf16_supported(including_emulation=False)
+    lack = "no bfloat16: models of billions of parameters take twice the memory, and vllm:MODEL asks which format to compute in"
+    return Check("GPU", found, "" if halves else lack)
 
 
 def _lacking(held: dict, extra: str = "") -> list[str]:
