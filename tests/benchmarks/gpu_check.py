@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def run(stage: Stage, device: str) -> dict:
     status, output = "ok", ""
     with log.open("w+", encoding="utf-8", errors="replace") as file:
         for command in stage.commands:
-            left = stage.limit - (time.monotonic() - began)
+            left, process = stage.limit - (time.monotonic() - began), None
             try:
                 process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True)
                 status = "ok" if (code := process.wait(max(1, left))) == 0 else f"failed with status {code}"
@@ -83,7 +84,8 @@ def run(stage: Stage, device: str) -> dict:
             except OSError as error:
                 status = f"failed: {error}"
             finally:
-                _end(process)
+                if process:
+                    _end(process)
             if status != "ok":
                 break
         file.seek(0)
@@ -119,7 +121,7 @@ def stages(device: str, python: str, vllm_python: str, models: dict) -> list[Sta
     vllm = {"TTS_VLLM": json.dumps(VLLM | ({"block_size": 32} if device == "cpu" else {})), "VLLM_LOGGING_LEVEL": "WARNING"}
     one = {"TTS_PROCESSES": "1"}
     solve = (models["greedy"], models["greedy_set"], models["greedy_count"], models["greedy_tokens"])
-    answers = {name: FOLDER / f"greedy-{name}.json" for name in ("cpu", device, "vllm")} | {"ours": FOLDER / "greedy-ours.json"}
+    answers = {name: FOLDER / f"greedy-{name}.json" for name in ("cpu", "ours", "vllm")}
     panel = f"problems={{{models['set']}: {models['count']}}}"
     asked = ["-p", f"policy={models['policy']}", "-p", f"prm={models['prm']}", "-p", panel, "-p", "samples=8", "-p", "budgets=[4, 8]"]
     asked += ["-p", f"max_tokens={models['panel_tokens']}", *([] if models["set"] == "math500" else ["-p", "split=test"])]
@@ -128,17 +130,17 @@ def stages(device: str, python: str, vllm_python: str, models: dict) -> list[Sta
         Stage("doctor", 20, [tts("doctor")], read=lambda text: {"lines": text.strip().splitlines()}),
         Stage(
             "smoke, our engine",
-            110,
+            90,
             [tts("run", "00_quickstart", "01_tts_methods", "--preset", "smoke", *kept("smoke")), work("told", FOLDER / "runs" / "smoke")],
             one,
         ),
-        Stage("smoke, vLLM", 100, [work("fill", FOLDER / "runs" / "smoke-vllm", f"vllm:{models['pocket']}", vllm=True)], vllm),
+        Stage("smoke, vLLM", 120, [work("fill", FOLDER / "runs" / "smoke-vllm", f"vllm:{models['pocket']}", vllm=True)], vllm),
         # Both sides of the second comparison are the CPU's where there is no GPU: compiled operations and torch's own.
-        Stage("greedy on the CPU", 40, [work("solve", answers["cpu"], *solve)], {"CUDA_VISIBLE_DEVICES": ""}),
+        Stage("greedy on the CPU", 30, [work("solve", answers["cpu"], *solve)], {"CUDA_VISIBLE_DEVICES": ""}),
         Stage("greedy on the device", 25, [work("solve", answers["ours"], *solve)], {"TTS_CPU_KERNELS": "0"}),
         Stage("greedy by vLLM", 60, [work("solve", answers["vllm"], f"vllm:{solve[0]}", *solve[1:], vllm=True)], vllm),
-        Stage("greedy, device with CPU", 10, [work("compare", solve[0], answers["cpu"], answers["ours"])], {"CUDA_VISIBLE_DEVICES": ""}),
-        Stage("greedy, vLLM with CPU", 10, [work("compare", solve[0], answers["cpu"], answers["vllm"])], {"CUDA_VISIBLE_DEVICES": ""}),
+        Stage("greedy, device with CPU", 15, [work("compare", solve[0], answers["cpu"], answers["ours"])], {"CUDA_VISIBLE_DEVICES": ""}),
+        Stage("greedy, vLLM with CPU", 15, [work("compare", solve[0], answers["cpu"], answers["vllm"])], {"CUDA_VISIBLE_DEVICES": ""}),
         Stage(
             "panel of paper",
             135,
@@ -165,6 +167,10 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=1.0, help="factor of the time limits; at 1 they come to ten minutes")
     parser.add_argument("--only", nargs="*", default=[], help="parts of names of the stages to run")
     options = parser.parse_args()
+    for old in ("runs", "figures"):  # of an earlier check, with which nothing would be left to do
+        shutil.rmtree(FOLDER / old, ignore_errors=True)
+    for answers in FOLDER.glob("greedy-*.json"):
+        answers.unlink()
     FOLDER.mkdir(parents=True, exist_ok=True)
     log = FOLDER / "install.log"
     install = {"name": "install", "status": "failed" if options.installed else "ok", "seconds": options.seconds, "numbers": {}}

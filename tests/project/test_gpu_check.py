@@ -38,7 +38,7 @@ def test_the_limits_come_to_ten_minutes(check):
     assert len({stage.name for stage in stages}) == len(stages) == 10
 
 
-def test_a_stage_keeps_its_numbers_and_a_failed_one_its_last_lines(stage):
+def test_a_stage_keeps_its_numbers_and_a_failed_one_its_last_lines(stage, monkeypatch):
     entry = stage("print('said'); print('{\"tokens\": 5}')", "print('{\"more\": 6}')")
     assert (entry["status"], entry["numbers"]) == ("ok", {"tokens": 5, "more": 6}) and "error" not in entry
     entry = stage("print('{\"tokens\": 5}')", "raise ValueError('no room')", "print('{\"more\": 6}')")
