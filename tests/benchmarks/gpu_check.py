@@ -91,9 +91,15 @@ def run(stage: Stage, device: str) -> dict:
         file.seek(0)
         output = file.read()
     numbers = stage.read(output)
+    if device == "cuda" and "CUDA_VISIBLE_DEVICES" not in stage.environment and any("cpu with" in where for where in _where(numbers)):
+        numbers["status"] = "ran on the CPU"
     entry = {"name": stage.name, "status": numbers.pop("status", status) if status == "ok" else status, "limit": stage.limit}
     entry |= {"seconds": round(time.monotonic() - began, 1), "numbers": numbers}
     return entry if status == "ok" else entry | {"error": output.strip().splitlines()[-TAIL:]}
+
+
+def _where(numbers: dict) -> list[str]:
+    return where if isinstance(where := numbers.get("where", []), list) else [where]
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -29,7 +29,11 @@ def check():
 def stage(check, tmp_path, monkeypatch):
     """Runs a stage of commands in Python."""
     monkeypatch.setattr(check, "FOLDER", tmp_path)
-    return lambda *codes, limit=20.0: check.run(check.Stage("one", limit, [[sys.executable, "-c", code] for code in codes]), "cpu")
+
+    def run(*codes, limit=20.0, device="cpu", **environment):
+        return check.run(check.Stage("one", limit, [[sys.executable, "-c", code] for code in codes], environment), device)
+
+    return run
 
 
 def test_the_limits_come_to_ten_minutes(check):
@@ -45,6 +49,13 @@ def test_a_stage_keeps_its_numbers_and_a_failed_one_its_last_lines(stage, monkey
     assert (entry["status"], entry["numbers"]) == ("failed with status 1", {"tokens": 5})
     assert entry["error"][-1] == "ValueError: no room"
     assert stage('print(\'{"status": "3 differ"}\')')["status"] == "3 differ"
+
+
+def test_a_stage_that_was_to_use_the_gpu_and_did_not_is_told(stage):
+    code = 'print(\'{"where": ["NVIDIA L4, 8 at once", "cpu with 1 threads, 8 at once"]}\')'
+    assert stage(code, device="cuda")["status"] == "ran on the CPU"
+    assert stage(code, device="cuda", CUDA_VISIBLE_DEVICES="")["status"] == stage(code)["status"] == "ok"
+    assert stage(code.replace("cpu with 1 threads", "L4"), device="cuda")["status"] == "ok"
 
 
 def test_a_stage_that_runs_out_of_time_ends_with_what_it_started(stage, tmp_path):
