@@ -100,6 +100,8 @@ class Engine:
         head: nn.Module | None = None,  # from hidden states to logits, of an engine that samples
         marks: Marks | None = None,  # of its vocabulary, likewise
     ):
+        weights = {id(p): p.nbytes for module in filter(None, (backbone, head)) for p in module.parameters()}
+        self.weight_bytes = sum(weights.values())  # asked before they are packed
         self.model = CachedModel(backbone)
         self.device, self.token_bytes = backbone.device, self.model.token_bytes
         # Its weight is kept beside the packed one, since it may be the embeddings' too.

@@ -11,8 +11,6 @@ from tts.models.hub import ModelError, first_line
 from tts.models.loading import memory_of
 
 if TYPE_CHECKING:
-    import torch
-
     from tts.generate.chunks import Engines, Work
 
 MIB = 1 << 20
@@ -78,7 +76,7 @@ def fitting(models: Sequence[Any], most: int, longest: int, free: float) -> int:
 
     row = MARGIN * sum(model.engine.token_bytes for model in models) * capacity_for(longest)
     for model in models:
-        row += LOGIT_BYTES * model.engine.head.weight.shape[0] if model.engine.head is not None else longest * _read_bytes(model)
+        row += longest * _read_bytes(model) if model.engine.marks is None else LOGIT_BYTES * len(model.engine.marks.ends)
     fits = min(most, int(PARKED * free) // row)
     return 1 << (fits.bit_length() - 1) if fits > 0 else 0
 
@@ -96,13 +94,8 @@ def left_by(loaded: Sequence[Any], share: float) -> float:
 
     models = [model for model in loaded if getattr(model, "engine", None)]
     device = models[0].engine.device
-    weights = {id(p): p.nbytes for model in models for module in _modules(model) for p in module.parameters()}
     if device.type == "cuda":
         memory: float = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     else:
         memory = share * memory_of()
-    return max(0.0, memory - sum(weights.values()))
-
-
-def _modules(model: Any) -> list[torch.nn.Module]:
-    return [model.engine.model.backbone, *([model.engine.head] if model.engine.head is not None else [])]
+    return max(0.0, memory - sum(model.engine.weight_bytes for model in models))
