@@ -21,6 +21,7 @@ import numpy as np
 import profiling
 import torch
 from baselines import encoded, forward_loop, generate, generate_batch, plain_search, seconds
+from profiling import once, scored_by
 from rounds import QUICK, ROUNDS, Report, alternate
 from transformers import PreTrainedModel
 
@@ -33,7 +34,6 @@ from tts.generate.local_pool import Processes, side_by_side
 from tts.generate.runner import fill
 from tts.models.loading import load_causal_lm
 from tts.models.locate import locate
-from tts.reward_models.base import StepScorer
 from tts.search import best_of_n, registry
 from tts.search.driver import Driver, Outcome
 from tts.store.step_columns import ChunkSteps, StepCache
@@ -95,32 +95,16 @@ def forwarded() -> Iterator[list[float]]:
     """FLOPs of the forward passes meanwhile, padding and gaps included."""
     spent, extend = [0.0], CachedModel.extend
 
-    def counted(self: CachedModel, cache: SlotCache, tokens: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    def counted(self: CachedModel, cache: SlotCache, tokens: torch.Tensor, start: torch.Tensor, longest: int) -> torch.Tensor:
         rows, new = tokens.shape
         spent[0] += operations(self.backbone, rows * new, new * int(start.sum()) + rows * new * (new + 1) // 2)
-        return extend(self, cache, tokens, start)
+        return extend(self, cache, tokens, start, longest)
 
     CachedModel.extend = counted
     try:
         yield spent
     finally:
         CachedModel.extend = extend
-
-
-@contextmanager
-def scored_by(scorer: StepScorer) -> Iterator[set[tuple[str, tuple[str, ...]]]]:
-    """The partial solutions that a PRM scores meanwhile, each with its problem's text; the openings too."""
-    scored, plain = set(), scorer.score
-
-    def watched(texts, steps):
-        scored.update((text, solution[:depth]) for (_, text), solution in zip(texts, steps) for depth in range(len(solution) + 1))
-        return plain(texts, steps)
-
-    scorer.score = watched
-    try:
-        yield scored
-    finally:
-        del scorer.score
 
 
 def fewest(engines: Engines, policy: str, prm: str, outcomes: list[Outcome], scored: set[tuple[str, tuple[str, ...]]]) -> float:
@@ -194,9 +178,7 @@ def prm_tokens(report: Report, engines: Engines) -> None:
         for method in METHODS:
             with scored_by(engines.prm(prm)) as scored:
                 read = sum(o.prm_tokens for o in run(engines, "policy-51k", prm, method, N, PROBLEMS)[1])
-            length = dict(zip(scored, map(len, family.render(list(scored)))))
-            once = sum(size - (length[text, steps[:-1]] if steps else 0) for (text, steps), size in length.items())
-            ratios.append(read / once)
+            ratios.append(read / once(family, scored))
         report.row(
             f"tokens read by {prm} over its rendering, once; lowest and highest of {', '.join(METHODS)}", ratios, "1.05 or less", ".3f"
         )

@@ -1,33 +1,52 @@
 """``make bench-real``: sampling and search at sizes that users have, over transformers' ``generate`` and vLLM; ratios first.
 
 In vLLM's environment. ``bench_real.py FOLDER`` runs each policy of ``real_models.py`` in a process of its own, as vLLM has one engine a
-process; ``bench_real.py FOLDER POLICY`` runs one. Sides of a ratio alternate; ``ROUNDS`` and ``QUICK`` as of ``make bench``.
+process; ``bench_real.py FOLDER POLICY SECTION`` runs one section (see ``main``) of one. ``--without-vllm`` leaves vLLM out. Sides of a
+ratio alternate; ``ROUNDS`` and ``QUICK`` as of ``make bench``.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 
+import profiling
+import pytest
 import torch
-from baselines import encoded, generate, seconds
+from baselines import encoded, generate, plain_search, seconds
 from rounds import QUICK, Report, alternate
 
+import tts.engine.engine as decoding
+from tts.engine.cached_model import CachedModel
+from tts.generate import dry_run
+from tts.generate.chunks import Engines, make
+from tts.generate.dry_run import missing_of
+from tts.generate.grid import Grid
 from tts.models.loading import load_causal_lm
 from tts.policies import open_policy
 from tts.reward_models import open_prm
 from tts.search import beam_search, best_of_n, dvts, sample_pool
 from tts.search.driver import Driver
 from tts.search.sampling import Sampling
+from tts.store.store import Store
+from tts.tasks.grading import Grader
+from tts.tasks.maths import MATHS
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+from caches import peak_of_caches  # noqa: E402
 
 POLICIES = {"policy-135m": "qwen-prm-500m", "policy-500m": "qwen-prm-500m"}
 PROBLEMS, N, WIDTH, BATCH = (4, 8, 4, 32) if QUICK else (8, 16, 4, 128)
-SAMPLING = Sampling(temperature=0.7, max_tokens=160, max_step_tokens=80)
+SAMPLING = Sampling(temperature=0.7, max_tokens=96 if QUICK else 160, max_step_tokens=48 if QUICK else 80)
 SEARCHES = {"best-of-N": best_of_n, "beam search": partial(beam_search, width=WIDTH), "DVTS": partial(dvts, width=WIDTH)}
+MIB = 1 << 20
 QUESTIONS = [
     f"A farm has {3 + i} cows, {5 + i} hens and {2 * i + 1} spiders. How many legs do they have together?" for i in range(PROBLEMS)
 ]
@@ -101,21 +120,115 @@ def searches(report: Report, policies: dict, prm) -> None:
             report.ratio(f"{engine}: {name} over best-of-N, time per generated token", above, below, "1.3 or less")
 
 
-def main(folder: Path, name: str) -> None:
-    location = str(folder / name)
+def where_time_goes(report: Report, policies: dict, prm) -> None:
+    """Shares of the wall time of a beam search, and of grading beside it."""
+    for engine, policy in policies.items():
+        spent: Counter[str] = Counter()
+
+        def timed(label: str, spent=spent) -> Callable:
+            def call(original, *given, **named):
+                inner, started = sum(spent.values()), time.perf_counter()
+                result = original(*given, **named)
+                # What is timed within belongs to it alone.
+                spent[label] += time.perf_counter() - started - (sum(spent.values()) - inner)
+                return result
+
+            return call
+
+        parts = [
+            (type(policy.tokenizer), name, "tokeniser")
+            for name in ("__call__", "encode", "decode", "batch_decode", "convert_ids_to_tokens")
+        ]
+        parts += [(type(prm), "score", "PRM, but for its forward passes"), (type(policy), "poll", "policy, but for its operations")]
+        parts += [(CachedModel, "extend", "forward passes of both models"), (type(policy), "submit", "policy, but for its operations")]
+        with ExitStack() as stack:
+            for owner, name, label in parts:
+                stack.enter_context(profiling.replaced(owner, name, timed(label)))
+            if ours := getattr(policy, "engine", None):
+                stack.enter_context(pytest.MonkeyPatch.context()).setattr(
+                    ours, "head", partial(timed("forward passes of both models"), ours.head)
+                )
+                stack.enter_context(profiling.replaced(decoding, "choose", timed("drawing of tokens")))
+            turn, started = next(_turn), time.perf_counter()
+            roots = [policy.root(f"{turn}/{number}", text) for number, text in enumerate(QUESTIONS)]
+            outcomes = Driver(policy, prm).run([(root, SEARCHES["beam search"](root, N)) for root in roots])
+            wall = time.perf_counter() - started
+        for label, seconds_spent in (spent | {"driver and the rest": wall - sum(spent.values())}).items():
+            report.row(f"{engine}, beam search: share of {label}", [seconds_spent / wall])
+        trajectories, started = [c for o in outcomes for c in o.trajectories], time.perf_counter()
+        with Grader() as grader:
+            for candidate in trajectories:
+                grader.right("16", MATHS.answer("\n\n".join(candidate.steps)))
+        label = f"{engine}, beam search: time of grading its {len(trajectories)} trajectories over that of the search"
+        report.row(label, [(time.perf_counter() - started) / wall])
+
+
+def beside_floors(report: Report, policy, prm, location: str, prm_location: str) -> None:
+    """What the PRM reads over its rendering; the caches' bytes over what the dry run says."""
+    for name, search in SEARCHES.items():
+        roots = [policy.root(f"{next(_turn)}", text) for text in QUESTIONS]
+        with profiling.scored_by(prm) as scored:
+            read = sum(o.prm_tokens for o in Driver(policy, prm).run([(root, search(root, N)) for root in roots]))
+        report.row(
+            f"{name}: tokens that the PRM reads over its rendering, once", [read / profiling.once(prm.family, scored)], "1.05 or less"
+        )
+    grid = Grid(
+        problems={"pocket-main": PROBLEMS}, policies=[location], prms=[prm_location], methods=["beam_search"], samples=N, budgets=[N],
+        batch=BATCH, beam_width=WIDTH, max_tokens=SAMPLING.max_tokens, max_step_tokens=SAMPLING.max_step_tokens,
+    )  # fmt: skip
+    engines = Engines(BATCH)
+    with tempfile.TemporaryDirectory() as folder, peak_of_caches() as most:
+        items = [item for item in missing_of([(grid, Store(Path(folder)))]) if item.work.spec.method == "beam_search"]
+        said = sum(dry_run._caches(items, items[0].work.chunk, engines))
+        make(items[0].work, None, engines)
+    report.row(
+        f"beam search: caches at their peak, MiB; the dry run says {said / MIB:,.0f}", [most[0] / MIB], f"{said / MIB:,.0f} or less", ",.0f"
+    )
+
+
+def against_plain_search(report: Report, policy, prm, location: str) -> None:
+    """Beam search of all problems, and the published tools' loop on one of them, by the same policy and PRM."""
+    model, reader = load_causal_lm(location), type(prm.family)(prm.name)
+
+    def plainly() -> float:
+        started = time.perf_counter()
+        plain_search(policy, model, reader, "beam_search", {"id": "0", "problem": QUESTIONS[0]}, N, WIDTH, 4)
+        return 1 / (time.perf_counter() - started)
+
+    def ours() -> float:
+        turn, started = next(_turn), time.perf_counter()
+        roots = [policy.root(f"{turn}/{number}", text) for number, text in enumerate(QUESTIONS)]
+        Driver(policy, prm).run([(root, SEARCHES["beam search"](root, N)) for root in roots])
+        return len(roots) / (time.perf_counter() - started)
+
+    rates = alternate({"ours": ours, "plain": plainly})
+    report.ratio("beam search over the published tools' loop, problems per second", rates["ours"], rates["plain"], "")
+
+
+def main(folder: Path, name: str, sections: Sequence[str]) -> None:
+    location, prm_location = str(folder / name), str(folder / POLICIES[name])
     report = Report(f"{name}, {PROBLEMS} problems, N = {N}, {torch.get_num_threads()} threads")
     own, other = open_policy(location, SAMPLING, BATCH), None
     if "--without-vllm" not in sys.argv:
         other = open_policy(f"vllm:{location}", SAMPLING, BATCH)
-    pool(report, own, other, location)
-    searches(report, {"our engine": own} | ({"vllm:": other} if other else {}), open_prm(str(folder / POLICIES[name])))
+    policies, prm = {"our engine": own} | ({"vllm:": other} if other else {}), cache(lambda: open_prm(prm_location, BATCH))
+    every: dict[str, Callable[[], None]] = {
+        "pool": lambda: pool(report, own, other, location),
+        "searches": lambda: searches(report, policies, prm()),
+        "shares": lambda: where_time_goes(report, policies, prm()),
+        "floors": lambda: beside_floors(report, own, prm(), location, prm_location),
+        "plain": lambda: against_plain_search(report, own, prm(), location),
+    }
+    for section in sections or every:
+        every[section]()
 
 
 if __name__ == "__main__":
     options = [argument for argument in sys.argv[2:] if argument.startswith("-")]
     chosen = [argument for argument in sys.argv[2:] if argument not in options]
-    if len(chosen) == 1:
-        main(Path(sys.argv[1]), chosen[0])
+    named = [argument for argument in chosen if argument in POLICIES]
+    if len(named) == 1:
+        main(Path(sys.argv[1]), named[0], [argument for argument in chosen if argument not in POLICIES])
     else:
-        for name in chosen or POLICIES:
-            subprocess.run([sys.executable, __file__, sys.argv[1], name, *options], check=True)
+        for name in named or POLICIES:
+            subprocess.run([sys.executable, __file__, sys.argv[1], name, *(a for a in chosen if a not in POLICIES), *options], check=True)

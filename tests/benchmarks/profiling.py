@@ -18,6 +18,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from tts.engine.cached_model import CachedModel
 from tts.engine.cpu_kernels import Kernels
+from tts.reward_models.base import Family, StepScorer
 
 COMPILED = {
     "attend": "attention",
@@ -46,10 +47,10 @@ Call = tuple[CachedModel, tuple[int, ...], list[int]]
 
 
 @contextmanager
-def replaced(owner: type, name: str, wrapper: Callable) -> Iterator[None]:
+def replaced(owner: object, name: str, wrapper: Callable) -> Iterator[None]:
     """``owner.name`` is called through ``wrapper(original, *arguments)`` meanwhile."""
     original = getattr(owner, name)
-    setattr(owner, name, lambda *given: wrapper(original, *given))
+    setattr(owner, name, lambda *given, **named: wrapper(original, *given, **named))
     try:
         yield
     finally:
@@ -101,9 +102,9 @@ def forward_passes(work: Callable[[], object]) -> list[Call]:
     """The model, the shape, and each row's length after it, of every forward pass that is made."""
     calls: list[Call] = []
 
-    def seen(original, model, cache, tokens, start):
+    def seen(original, model, cache, tokens, start, longest):
         calls.append((model, tuple(tokens.shape), (start + tokens.shape[1]).tolist()))
-        return original(model, cache, tokens, start)
+        return original(model, cache, tokens, start, longest)
 
     with replaced(CachedModel, "extend", seen):
         work()
@@ -124,6 +125,28 @@ def least(calls: list[Call]) -> tuple[float, float]:
         reading += moved / _bytes_per_second(int(moved).bit_length())
         operations += 2 * weights * rows * new + 4 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * read * new
     return reading, operations / _operations_per_second()
+
+
+@contextmanager
+def scored_by(scorer: StepScorer) -> Iterator[set[tuple[str, tuple[str, ...]]]]:
+    """The partial solutions that a PRM scores meanwhile, each with its problem's text; the openings too."""
+    scored, plain = set(), scorer.score
+
+    def watched(texts, steps):
+        scored.update((text, solution[:depth]) for (_, text), solution in zip(texts, steps) for depth in range(len(solution) + 1))
+        return plain(texts, steps)
+
+    scorer.score = watched
+    try:
+        yield scored
+    finally:
+        del scorer.score
+
+
+def once(family: Family, scored: set[tuple[str, tuple[str, ...]]]) -> int:
+    """Tokens of what :func:`scored_by` saw, each problem's opening and each distinct step's rendering once."""
+    length = dict(zip(scored, map(len, family.render(list(scored)))))
+    return sum(size - (length[text, steps[:-1]] if steps else 0) for (text, steps), size in length.items())
 
 
 @cache

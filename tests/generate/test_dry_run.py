@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import weakref
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils.weak import WeakIdKeyDictionary
+from caches import peak_of_caches
 
-from tts.engine.cached_model import CachedModel
-from tts.engine.slot_cache import SlotCache
 from tts.generate import chunks, dry_run
 from tts.generate.dry_run import measure, missing_of
 from tts.generate.grid import Grid
@@ -30,31 +27,9 @@ def grid(**changes):
 
 
 @pytest.fixture
-def held(monkeypatch):
-    """The most bytes that caches took at any time, parked ones included."""
-    noted, parked, caches, most = WeakIdKeyDictionary(), [0], weakref.WeakSet(), [0]
-    park, extend = SlotCache.park, CachedModel.extend
-
-    def let_go(size):
-        parked[0] -= size
-
-    def park_and_note(self, *given):
-        state = park(self, *given)
-        if state and (held := state.parts[-1].held) not in noted:  # a state that ends within another's part adds nothing
-            noted[held] = True
-            parked[0] += held.nbytes
-            weakref.finalize(held, let_go, held.nbytes)
-        return state
-
-    def extend_and_weigh(self, cache, *given):
-        hidden = extend(self, cache, *given)
-        caches.add(cache)
-        most[0] = max(most[0], parked[0] + sum(cache.held.nbytes for cache in caches))
-        return hidden
-
-    monkeypatch.setattr(SlotCache, "park", park_and_note)
-    monkeypatch.setattr(CachedModel, "extend", extend_and_weigh)
-    return most
+def held():
+    with peak_of_caches() as most:
+        yield most
 
 
 @pytest.mark.parametrize(
