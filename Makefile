@@ -104,7 +104,7 @@ $(SITE_READY): $(READY)
 $(VLLM_READY): pyproject.toml
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_RUN) -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-		$(VLLM) datasets filelock jinja2 pandas pyarrow pydantic pytest scipy tqdm
+		$(VLLM) datasets filelock jinja2 math-verify pandas pyarrow pydantic pytest scipy tqdm
 	$(VLLM_RUN) -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM_RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@

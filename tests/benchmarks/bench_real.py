@@ -89,7 +89,8 @@ def pool(report: Report, own, other, location: str) -> None:
         elapsed, tokens = seconds(lambda: sum(map(len, generate(model, own.tokenizer, requests, batch, **limits))))
         return tokens / elapsed
 
-    best = max((32, 128), key=generated)
+    sizes = sorted({min(size, len(requests)) for size in (32, 128)})
+    best = max(sizes, key=generated) if len(sizes) > 1 else sizes[0]
     sides: dict[str, Callable[[], float]] = {"pool": lambda: rate(own, sample_pool), "generate": lambda: generated(best)}
     if other:
         sides |= {
