@@ -47,16 +47,18 @@ PROBLEMS, N, WIDTH, BATCH = (4, 8, 4, 32) if QUICK else (8, 16, 4, 128)
 SAMPLING = Sampling(temperature=0.7, max_tokens=96 if QUICK else 160, max_step_tokens=48 if QUICK else 80)
 SEARCHES = {"best-of-N": best_of_n, "beam search": partial(beam_search, width=WIDTH), "DVTS": partial(dvts, width=WIDTH)}
 MIB = 1 << 20
-QUESTIONS = [
-    f"A farm has {3 + i} cows, {5 + i} hens and {2 * i + 1} spiders. How many legs do they have together?" for i in range(PROBLEMS)
-]
+SEARCHED = 14 if QUICK else 28  # problems of a search over best-of-N: where they fill the batch once only, it is half empty between steps
 _turn = iter(range(1 << 30))
 
 
-def rate(policy, search: Callable, prm=None) -> float:
+def questions(count: int = PROBLEMS) -> list[str]:
+    return [f"A farm has {3 + i} cows, {5 + i} hens and {2 * i + 1} spiders. How many legs do they have together?" for i in range(count)]
+
+
+def rate(policy, search: Callable, prm=None, count: int = PROBLEMS) -> float:
     """Generated tokens per second of one search of every problem, each time under other ids, so that nothing is known already."""
     turn = next(_turn)
-    roots = [policy.root(f"{turn}/{number}", text) for number, text in enumerate(QUESTIONS)]
+    roots = [policy.root(f"{turn}/{number}", text) for number, text in enumerate(questions(count))]
     started = time.perf_counter()
     outcomes = Driver(policy, prm).run([(root, search(root, N)) for root in roots])
     return sum(outcome.policy_tokens for outcome in outcomes) / (time.perf_counter() - started)
@@ -67,7 +69,7 @@ def called_directly(policy, seeded: bool) -> float:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    turn, prompts = next(_turn), [policy.root("", text).prompt for text in QUESTIONS]
+    turn, prompts = next(_turn), [policy.root("", text).prompt for text in questions()]
     given = {"temperature": 0.7, "max_tokens": SAMPLING.max_tokens, "output_kind": RequestOutputKind.FINAL_ONLY}
     started, tokens = time.perf_counter(), 0
     for number, prompt in enumerate(prompts):
@@ -82,7 +84,7 @@ def called_directly(policy, seeded: bool) -> float:
 def pool(report: Report, own, other, location: str) -> None:
     """A pool of N samples a problem."""
     model = load_causal_lm(location)
-    requests = [ids for ids in encoded(own, [{"problem": text} for text in QUESTIONS]) for _ in range(N)]
+    requests = [ids for ids in encoded(own, [{"problem": text} for text in questions()]) for _ in range(N)]
     limits = {"max_new_tokens": SAMPLING.max_tokens, "temperature": SAMPLING.temperature}
 
     def generated(batch: int) -> float:
@@ -110,7 +112,9 @@ def pool(report: Report, own, other, location: str) -> None:
 def searches(report: Report, policies: dict, prm) -> None:
     """Per generated token, over best-of-N with the same engine."""
     sides = {
-        f"{engine}, {name}": partial(rate, policy, search, prm) for engine, policy in policies.items() for name, search in SEARCHES.items()
+        f"{engine}, {name}": partial(rate, policy, search, prm, SEARCHED)
+        for engine, policy in policies.items()
+        for name, search in SEARCHES.items()
     }
     rates = alternate(sides)
     for side, values in rates.items():
@@ -151,7 +155,7 @@ def where_time_goes(report: Report, policies: dict, prm) -> None:
                 )
                 stack.enter_context(profiling.replaced(decoding, "choose", timed("drawing of tokens")))
             turn, started = next(_turn), time.perf_counter()
-            roots = [policy.root(f"{turn}/{number}", text) for number, text in enumerate(QUESTIONS)]
+            roots = [policy.root(f"{turn}/{number}", text) for number, text in enumerate(questions())]
             outcomes = Driver(policy, prm).run([(root, SEARCHES["beam search"](root, N)) for root in roots])
             wall = time.perf_counter() - started
         for label, seconds_spent in (spent | {"driver and the rest": wall - sum(spent.values())}).items():
@@ -167,7 +171,7 @@ def where_time_goes(report: Report, policies: dict, prm) -> None:
 def beside_floors(report: Report, policy, prm, location: str, prm_location: str) -> None:
     """What the PRM reads over its rendering; the caches' bytes over what the dry run says."""
     for name, search in SEARCHES.items():
-        roots = [policy.root(f"{next(_turn)}", text) for text in QUESTIONS]
+        roots = [policy.root(f"{next(_turn)}", text) for text in questions()]
         with profiling.scored_by(prm) as scored:
             read = sum(o.prm_tokens for o in Driver(policy, prm).run([(root, search(root, N)) for root in roots]))
         report.row(
@@ -193,12 +197,12 @@ def against_plain_search(report: Report, policy, prm, location: str) -> None:
 
     def plainly() -> float:
         started = time.perf_counter()
-        plain_search(policy, model, reader, "beam_search", {"id": "0", "problem": QUESTIONS[0]}, N, WIDTH, 4)
+        plain_search(policy, model, reader, "beam_search", {"id": "0", "problem": questions()[0]}, N, WIDTH, 4)
         return 1 / (time.perf_counter() - started)
 
     def ours() -> float:
         turn, started = next(_turn), time.perf_counter()
-        roots = [policy.root(f"{turn}/{number}", text) for number, text in enumerate(QUESTIONS)]
+        roots = [policy.root(f"{turn}/{number}", text) for number, text in enumerate(questions())]
         Driver(policy, prm).run([(root, SEARCHES["beam search"](root, N)) for root in roots])
         return len(roots) / (time.perf_counter() - started)
 
