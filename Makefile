@@ -1,4 +1,4 @@
-# make reproduce | test | test-fast | test-browser | test-vllm | torture | site | lab | bench | bench-real | lint | types (records mypy's errors) | clean
+# make reproduce | test | test-fast | test-browser | test-vllm | torture | site | lab | bench | bench-real | simulate | lint | types (records mypy's errors) | clean
 # PYTHON= another interpreter (3.11 to 3.13); TORCH_INDEX= a wheel index for torch, say one with CPU builds only;
 # CHROMIUM= the browser of test-browser; PARTS= parts of torture (tests study search imports processes disks answers parameters damage folders notebooks programs).
 # STUDY= the figures' folder of which site shows the executed notebooks; without them site runs the default study first.
@@ -24,7 +24,7 @@ SPHINX := $(shell sed -n 's/^site = \[\(.*\)\]/\1/p' pyproject.toml | tr -d '",'
 
 PARTS ?=
 
-.PHONY: reproduce test test-fast test-browser test-vllm torture site lab bench bench-real lint types clean
+.PHONY: reproduce test test-fast test-browser test-vllm torture site lab bench bench-real simulate lint types clean
 
 reproduce: $(READY)
 	$(RUN) -m tts run --preset pocket
@@ -65,6 +65,11 @@ bench: $(READY)
 bench-real: $(READY) $(VLLM_READY)
 	$(RUN) tests/benchmarks/real_models.py data/cache/bench-real
 	HF_HUB_OFFLINE=1 $(VLLM_RUN) tests/benchmarks/bench_real.py data/cache/bench-real
+
+# The first in virtual time; QUICK=1 for two minutes of it. The second takes an hour, and disk for ten million trajectories; QUICK=1, a minute.
+simulate: $(READY)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUN) tests/benchmarks/simulate.py
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUN) tests/benchmarks/scale.py
 
 lint: $(READY)
 	$(VENV)/bin/ruff check tts tests docs

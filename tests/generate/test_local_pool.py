@@ -51,10 +51,10 @@ def test_two_processes_make_what_one_makes_though_one_is_killed(tiny_lm, tmp_pat
     fill(wanted, alone, other)
     send, killed = local_pool._Process.send, []
 
-    def send_once_to_a_dying_one(worker, item, pool):
-        send(worker, item, pool)
+    def send_once_to_a_dying_one(worker, items, pool):
+        send(worker, items, pool)
         if not killed:
-            killed.append(item)
+            killed.extend(items)
             worker.process.kill()
 
     monkeypatch.setattr(local_pool._Process, "send", send_once_to_a_dying_one)
@@ -305,10 +305,13 @@ def test_scores_wait_for_their_pool(tiny_lm, tmp_path):
         Work(spec, wanted.chunks("pocket-main")[0]) for spec in sorted(wanted.specs(), key=lambda s: s.method, reverse=True)[:2]
     )
     waiting = Waiting([scores, pool], store)
-    assert waiting.take() is pool and waiting.take() is None and waiting.items
+    assert waiting.take() == [pool] and not waiting.take() and waiting.items
+    waiting.stored(pool)
+    assert not waiting.take(), "its file is not there"
     store.open(pool.spec).write(pool.chunk, [], 0.0)
-    assert waiting.take(lambda item: False) is None
-    assert waiting.take() is scores and not waiting.items
+    waiting.stored(pool)
+    assert not waiting.take(lambda item: False)
+    assert waiting.take() == [scores] and not waiting.items
     assert [waiting.again(scores) for _ in range(RETRIES + 1)] == [True] * RETRIES + [False]
 
 

@@ -253,7 +253,7 @@ def test_an_error_of_an_actor_is_raised_as_it_would_be_here(tiny_lm, tmp_path, m
     def refuse(*given):
         raise ModelError("no such luck")
 
-    monkeypatch.setattr(ray_pool, "make", refuse)
+    monkeypatch.setattr(ray_pool, "make_together", refuse)
     with pytest.raises(ModelError, match="^no such luck$") as caught:
         spread(Cluster([[1]]), tiny_lm, Store(tmp_path))
     assert isinstance(caught.value.__cause__, ray.exceptions.RayTaskError)

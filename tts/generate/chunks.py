@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from tqdm.auto import tqdm
 
 from tts.generate.refused import explained, left_by
+from tts.generate.work import FEWEST, MOST, Made, OnTokens, Work
 from tts.models.loading import memory_of
 from tts.policies import open_policy
 from tts.policies.base import EnginePolicy
-from tts.policies.step_reuse import Remembering
+from tts.policies.step_reuse import Remembering, Step, StepKey
 from tts.reward_models import open_prm
 from tts.search import sample_pool
 from tts.search.base import Candidate, Search
 from tts.search.driver import Driver, Outcome
-from tts.search.registry import POOL, Settings, is_search, method_of
+from tts.search.registry import POOL, SCORES, Settings, is_search, method_of
 from tts.search.sampling import Sampling
 from tts.store.clock import Clock
 from tts.store.imported import is_imported
@@ -33,39 +34,6 @@ from tts.tasks.maths import MATHS
 
 if TYPE_CHECKING:
     from tts.reward_models.base import StepScorer
-
-FEWEST, MOST = 4, 16  # candidates under way for each row of the batch
-
-
-@dataclass(frozen=True)
-class Work:
-    """A chunk of a run that is not stored yet."""
-
-    spec: RunSpec
-    chunk: list[dict]
-
-
-Announce = Callable[[Work], None]  # called with each chunk as its making begins
-OnTokens = Callable[[int], object]  # called with numbers of newly generated tokens
-
-
-@dataclass(frozen=True)
-class Made:
-    """A chunk that was made."""
-
-    work: Work
-    rows: list[dict]  # of the store
-    seconds: float  # wall time that it took
-    clock: Clock
-    steps: pa.ListArray | None = None  # that a search sampled anew, as of :meth:`tts.store.step_columns.StepCache.column`
-    limits: tuple[str, ...] = ()  # shortcomings of the engine for it, in words
-    unread: dict[str, int] = field(default_factory=dict)  # counts of what the PRM could not read
-    warnings: tuple[str, ...] = ()  # about what happened meanwhile
-
-    @property
-    def generated(self) -> int:
-        """Tokens that the policy generated for it, steps that were known and sampled once more not counted."""
-        return self.clock.generated
 
 
 class Engines:
@@ -143,39 +111,82 @@ def make(work: Work, inputs: Inputs, engines: Engines, on_tokens: OnTokens = lam
 
     Raises ``ModelError`` where a model cannot be loaded, or the device has no memory for the batch, or stops.
     """
+    return make_together([work], [inputs], engines, on_tokens)[0]
+
+
+def make_together(
+    works: Sequence[Work], inputs: Sequence[Inputs], engines: Engines, on_tokens: OnTokens = lambda tokens: None
+) -> list[Made]:
+    """Makes chunks that go together (:func:`goes_with`), each from its inputs; seconds are told in proportion to their tokens.
+
+    Raises as :func:`make`.
+    """
     started = time.monotonic()
-    engines.batch = work.spec.engine.batch
-    with explained(engines, work):
-        if work.spec.method == "scores":
-            rows, steps, limits, clock = _score_pool(work, inputs, engines)
+    engines.batch = works[0].spec.engine.batch
+    with explained(engines, works[0]):
+        if works[0].spec.method == SCORES:
+            parts = [_score_pool(work, pool, engines) for work, pool in zip(works, inputs)]
         else:
-            rows, steps, limits, clock = _search(work, inputs or StepCache(), engines, on_tokens)
-    unread, line = engines.unread()
-    return Made(work, rows, time.monotonic() - started, clock, steps, limits, unread, (line,) if line else ())
+            parts = _search(works, [steps or StepCache() for steps in inputs], engines, on_tokens)
+    seconds, (unread, line) = time.monotonic() - started, engines.unread()
+    shares = _shares([clock.generated + clock.read for *_, clock in parts])
+    made = [
+        Made(work, rows, seconds * share, clock, steps, limits) for work, share, (rows, steps, limits, clock) in zip(works, shares, parts)
+    ]
+    return [replace(made[0], unread=unread, warnings=(line,) if line else ()), *made[1:]]
+
+
+def _shares(amounts: Sequence[float]) -> list[float]:
+    total = sum(amounts)
+    return [amount / total if total else 1 / len(amounts) for amount in amounts]
 
 
 Parts = tuple[list[dict], pa.ListArray | None, tuple[str, ...], Clock]
 
 
-def _search(work: Work, steps: StepCache, engines: Engines, on_tokens: OnTokens) -> Parts:
-    spec = work.spec
+class _Caches:
+    """The caches of steps of several chunks, as one for :class:`tts.policies.step_reuse.Remembering`."""
+
+    def __init__(self, works: Sequence[Work], caches: Sequence[StepCache]):
+        self._of = {problem["id"]: cache for work, cache in zip(works, caches) for problem in work.chunk}
+
+    def get(self, key: StepKey) -> Step | None:
+        return self._of[key[0]].get(key)
+
+    def add(self, step: Step) -> None:
+        self._of[step["problem_id"]].add(step)
+
+
+def _search(works: Sequence[Work], caches: Sequence[StepCache], engines: Engines, on_tokens: OnTokens) -> list[Parts]:
+    spec, problems = works[0].spec, [problem for work in works for problem in work.chunk]
     sampler = engines.policy(spec.policy.name, Sampling(**spec.sampling), task_of_key(spec.task))
-    clock = Clock(engines.where(sampler), len(work.chunk))
+    clock = Clock(engines.where(sampler), len(problems))
 
     def count(tokens: int) -> None:
         clock.generated += tokens
         on_tokens(tokens)
 
-    policy = Remembering(sampler, steps, count)
-    prm = engines.prm(spec.prm.name, task_in(work.chunk)) if spec.prm else None  # it never reads a system prompt of the policy's own
-    roots = [sampler.root(p["id"], p["problem"]) for p in work.chunk]
+    policy = Remembering(sampler, _Caches(works, caches), count)
+    prm = engines.prm(spec.prm.name, task_in(problems)) if spec.prm else None  # it never reads a system prompt of the policy's own
+    roots = [sampler.root(p["id"], p["problem"]) for p in problems]
     longest = max(len(root.prompt) for root in roots) + sampler.sampling.max_tokens
     held = room(engines, sampler, longest, prm is not None)
-    driver = Driver(policy, prm, room=held)
+    most = held if hasattr(sampler, "engine") else MOST * engines.batch
+    # Of another engine's whole samples none is parked, so that as many as there are may wait.
+    driver = Driver(policy, prm, room=held if is_search(spec.method) else most, most=most)
     outcomes = driver.run([(root, search_of(spec, root)) for root in roots])
-    rows = [row(problem, outcome) for problem, outcome in zip(work.chunk, outcomes)]
-    clock.policy, clock.prm, clock.read = driver.waited["policy"], driver.waited["prm"], sum(outcome.prm_tokens for outcome in outcomes)
-    return rows, steps.column(rows), sampler.limits, clock
+    of_chunks, left = [], iter(outcomes)
+    for work in works:
+        of_chunks.append([(problem, outcome) for problem, outcome in zip(work.chunk, left)])
+    generated = _shares([sum(outcome.policy_tokens for _, outcome in chunk) for chunk in of_chunks])
+    read = [sum(outcome.prm_tokens for _, outcome in chunk) for chunk in of_chunks]
+    parts: list[Parts] = []
+    for work, cache, chunk, share, tokens, part in zip(works, caches, of_chunks, generated, read, _shares(read)):
+        rows = [row(problem, outcome) for problem, outcome in chunk]
+        waited = driver.waited["policy"] * share, driver.waited["prm"] * part
+        own = Clock(clock.where, len(work.chunk), *waited, round(clock.generated * share), tokens)
+        parts.append((rows, cache.column(rows), sampler.limits, own))
+    return parts
 
 
 def room(engines: Engines, policy: EnginePolicy, longest: int, scored: bool) -> int:

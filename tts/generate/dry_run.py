@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 
 from tqdm.auto import tqdm
 
-from tts.generate.chunks import FEWEST, Engines, Work, make, pool_of, room
+from tts.generate.chunks import Engines, make, pool_of, room
 from tts.generate.grid import Grid
 from tts.generate.local_pool import side_by_side
 from tts.generate.runner import missing
+from tts.generate.work import FEWEST, Work
 from tts.search.sampling import Sampling
 from tts.store.run_spec import RunSpec
 from tts.store.step_columns import ChunkSteps, StepCache

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe, forkserver, get_context
 from multiprocessing.connection import wait
@@ -16,8 +16,8 @@ from pathlib import Path
 from types import ModuleType
 
 from tts.common.paths import ROOT
-from tts.generate.chunks import Work
 from tts.generate.scheduler import Lost, Reply, Scheduler, Worker, WorkerError
+from tts.generate.work import Work
 from tts.generate.worker_process import serve
 from tts.models.files import folder_of
 from tts.models.loading import memory_of
@@ -118,9 +118,9 @@ class _Process(Worker):
             self.connection.close()
             raise
 
-    def send(self, item: Work, store: Store) -> None:
+    def send(self, items: Sequence[Work], store: Store) -> None:
         with suppress(OSError):
-            self.connection.send((item, str(store.folder.absolute())))
+            self.connection.send((items, str(store.folder.absolute())))
 
     def receive(self) -> Reply:
         try:

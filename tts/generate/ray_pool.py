@@ -7,16 +7,17 @@ import importlib.util
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from tts import policies, reward_models
 from tts.common.paths import ROOT
-from tts.generate.chunks import Announce, Engines, Inputs, Made, OnTokens, Work, inputs_of, make
+from tts.generate.chunks import Engines, Inputs, inputs_of, make_together
 from tts.generate.local_pool import CLUSTER, side_by_side
 from tts.generate.scheduler import Lost, Reply, Scheduler, Worker
+from tts.generate.work import Announce, Made, OnTokens, Work
 from tts.models.hub import ModelError, first_line
 from tts.policies import openai, vllm
 from tts.store.run_spec import Model
@@ -92,7 +93,7 @@ class _Cluster(Scheduler):
         return _Handle(self)
 
     def replies(self) -> Iterator[tuple[Worker, Reply]]:
-        making = {worker.reference: worker for worker in self.workers if worker.item}
+        making = {worker.reference: worker for worker in self.workers if worker.items}
         if not making:  # every node is gone; others may come
             time.sleep(PATIENCE)
             return
@@ -106,27 +107,27 @@ class _Cluster(Scheduler):
             except self.ray.exceptions.RayError as error:  # its process or its node died
                 yield making[reference], Lost(f"was lost ({first_line(error)})")
             else:
-                yield making[reference], made.generated
+                yield making[reference], sum(chunk.generated for chunk in made)
                 yield making[reference], made
 
 
 class _Handle(Worker):
     """An actor, as the driver sees it; for other models it is started anew, since not every engine frees a GPU's memory."""
 
-    reference: Any = None  # Ray's, to the chunk that it is making
+    reference: Any = None  # Ray's, to the chunks that it is making
 
     def __init__(self, cluster: _Cluster):
         self.cluster = cluster
         self._start()
 
-    def hand(self, item: Work, store: Store) -> None:
-        if not self.suits(item):
+    def hand(self, items: Sequence[Work], store: Store) -> None:
+        if not self.suits(items[0]):
             self.stop()
             self._start()
-        super().hand(item, store)
+        super().hand(items, store)
 
-    def send(self, item: Work, store: Store) -> None:
-        self.reference = self._actor.make.remote(item, inputs_of(item, store))
+    def send(self, items: Sequence[Work], store: Store) -> None:
+        self.reference = self._actor.make.remote(items, [inputs_of(item, store) for item in items])
 
     def stop(self) -> None:
         self.cluster.ray.kill(self._actor)
@@ -146,12 +147,13 @@ class Actor:
         torch.set_num_threads(threads)
         self.engines = Engines(share=share)
 
-    def make(self, work: Work, inputs: Inputs) -> Made:
-        """Makes a chunk; raises ``ModelError`` where this node has other weights of the same name than the driver."""
-        _check_weights(work.spec.policy, policies.weights_of)
-        if work.spec.prm:
-            _check_weights(work.spec.prm, reward_models.weights_of)
-        return make(work, inputs, self.engines)
+    def make(self, works: Sequence[Work], inputs: Sequence[Inputs]) -> list[Made]:
+        """Makes chunks; raises ``ModelError`` where this node has other weights of the same name than the driver."""
+        spec = works[0].spec
+        _check_weights(spec.policy, policies.weights_of)
+        if spec.prm:
+            _check_weights(spec.prm, reward_models.weights_of)
+        return make_together(works, inputs, self.engines)
 
 
 @cache  # it means reading the whole model

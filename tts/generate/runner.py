@@ -1,14 +1,16 @@
 """Fills the store with what a grid asks for: here, in processes side by side (:mod:`tts.generate.local_pool`), or on a cluster."""
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from itertools import groupby
 
 from tqdm.auto import tqdm
 
 from tts.generate import local_pool
-from tts.generate.chunks import Announce, Engines, Made, OnTokens, Work, inputs_of, make, warn
+from tts.generate.chunks import Engines, inputs_of, make_together, warn
 from tts.generate.grid import Grid
+from tts.generate.work import Announce, Made, OnTokens, Work, goes_with
 from tts.policies import DEFAULT, check_ready
 from tts.reward_models import check_reads
 from tts.search.registry import is_search
@@ -80,9 +82,14 @@ def _made(work: list[Work], specs: list[RunSpec], store: Store, announce: Announ
             yield from processes.make(work, store, announce, on_tokens)
     else:
         engines = Engines()
-        for item in work:
-            announce(item)
-            yield make(item, inputs_of(item, store), engines, on_tokens)
+        left = deque(work)
+        while left:
+            items = [left.popleft()]
+            while left and goes_with(items, left[0]):
+                items.append(left.popleft())
+            for item in items:
+                announce(item)
+            yield from make_together(items, [inputs_of(item, store) for item in items], engines, on_tokens)
 
 
 def describe(grid: Grid, store: Store) -> str:

@@ -6,12 +6,15 @@ process that schedules alone writes to the store.
 """
 
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from heapq import heappop, heappush
+from pathlib import Path
 from typing import Any
 
-from tts.generate.chunks import Announce, Made, OnTokens, Work, pool_of
+from tts.generate.chunks import pool_of
+from tts.generate.work import Announce, Made, OnTokens, Work, goes_with
 from tts.search.registry import is_search
 from tts.store.store import Store
 
@@ -26,34 +29,37 @@ class Lost(str):
     """Reply of a worker that is gone: how it ended, in words."""
 
 
-Reply = int | Made | Exception | Lost  # tokens generated since the last reply, a chunk, what its making raised, or the worker's end
+Reply = int | list[Made] | Exception | Lost  # tokens generated since the last reply, chunks, what their making raised, or the worker's end
 
 
 class Worker(ABC):
     """A worker, as the scheduler sees it."""
 
-    item: Work | None = None  # that it is making; None while it is idle
+    items: Sequence[Work] = ()  # that it is making; none while it is idle
     models: tuple[str | None, ...] = None, None  # names of the policy and the PRM that it holds; None for one that it needed not yet
 
     def suits(self, item: Work) -> bool:
         """Whether it can make a chunk without giving up a model that it holds."""
         return all(wanted is None or held in (None, wanted) for wanted, held in zip(_models(item), self.models))
 
-    def hand(self, item: Work, store: Store) -> None:
-        """Gives it a chunk to make from what the store holds."""
-        self.item, self.models = item, tuple(wanted or held for wanted, held in zip(_models(item), self.models))
-        self.send(item, store)
+    def hand(self, items: Sequence[Work], store: Store) -> None:
+        """Gives it chunks that go together to make from what the store holds."""
+        self.items, self.models = items, tuple(wanted or held for wanted, held in zip(_models(items[0]), self.models))
+        self.send(items, store)
 
     @abstractmethod
-    def send(self, item: Work, store: Store) -> None:
-        """Sends the chunk; a worker that is gone says so in its next reply."""
+    def send(self, items: Sequence[Work], store: Store) -> None:
+        """Sends the chunks; a worker that is gone says so in its next reply."""
 
     @abstractmethod
     def stop(self) -> None:
         """Ends it, whatever it does."""
 
 
-def _models(item: Work) -> tuple[str | None, str | None]:
+Models = tuple[str | None, str | None]
+
+
+def _models(item: Work) -> Models:
     """Names of the policy and the PRM that a chunk needs in memory; scores of a pool need no policy."""
     return None if item.spec.method == "scores" else item.spec.policy.name, item.spec.guide
 
@@ -66,35 +72,60 @@ class Waiting:
     """
 
     def __init__(self, work: Sequence[Work], store: Store, announce: Announce = lambda item: None):
-        self.items, self.store, self.announce = list(work), store, announce
+        self.items, self.store, self.announce = dict(enumerate(work)), store, announce  # by their places in the order
         self._lost: Counter[int] = Counter()
-        self._before: dict[int, Work | None] = {}
+        self._ready: defaultdict[Models, list[int]] = defaultdict(list)  # heaps of places, by the models that the chunks need
+        self._blocked: defaultdict[Path, list[int]] = defaultdict(list)  # places, by the file that has to be stored first
         latest: dict[str, Work] = {}
-        for item in (item for item in self.items if is_search(item.spec.method)):
-            like = f"{item.spec.sampler} {item.chunk}"
-            self._before[id(item)] = latest.get(like)
-            latest[like] = item
+        for place, item in self.items.items():
+            needed = pool_of(item, store)
+            if is_search(item.spec.method):
+                like = f"{item.spec.sampler} {item.chunk}"
+                needed = store.run(latest[like].spec) if like in latest else None
+                latest[like] = item
+            if needed is None or needed.has(item.chunk):
+                heappush(self._ready[_models(item)], place)
+            else:
+                self._blocked[needed.path(item.chunk)].append(place)
 
-    def take(self, suits: Callable[[Work], bool] = lambda item: True) -> Work | None:
-        """The first chunk that can be made now, and that suits; None where there is none."""
-        for place, item in enumerate(self.items):
-            if suits(item) and self._ready(item):
-                self.announce(item)
-                return self.items.pop(place)
-        return None
+    def take(self, suits: Callable[[Work], bool] = lambda item: True, workers: int = 1) -> list[Work]:
+        """The first chunk that can be made now, and that suits; none where there is none. Chunks that need the same models suit alike.
+
+        With it come those of its run that go with it, as far as there are enough for all ``workers``.
+        """
+        firsts = [heap[0] for heap in self._ready.values() if suits(self.items[heap[0]])]
+        if not firsts:
+            return []
+        heap = self._ready[_models(first := self.items[min(firsts)])]
+        alike = sum(self.items[place].spec == first.spec for place in heap)
+        taken: list[Work] = []
+        while heap and (not taken or (len(taken) * workers < alike and self._joins(taken, self.items[heap[0]]))):
+            taken.append(self.items.pop(heappop(heap)))
+            self.announce(taken[-1])
+        if not heap:
+            del self._ready[_models(first)]
+        return taken
+
+    def _joins(self, taken: Sequence[Work], item: Work) -> bool:
+        """Whether a chunk is made with others; one whose worker was lost is made by itself."""
+        return not any(self._lost[id(other)] for other in (*taken, item)) and goes_with(taken, item)
+
+    def stored(self, item: Work) -> None:
+        """Frees the chunks that are made from one, now that it is stored."""
+        run = self.store.run(item.spec)
+        if run.has(item.chunk):
+            for place in self._blocked.pop(run.path(item.chunk), ()):
+                heappush(self._ready[_models(self.items[place])], place)
 
     def again(self, item: Work) -> bool:
-        """Puts a chunk whose worker was lost back; False where that has happened too often."""
+        """Puts a chunk whose worker was lost back, before all others; False where that has happened too often."""
         self._lost[id(item)] += 1
         if self._lost[id(item)] > RETRIES:
             return False
-        self.items.insert(0, item)
+        place = min(self.items, default=0) - 1
+        self.items[place] = item
+        heappush(self._ready[_models(item)], place)
         return True
-
-    def _ready(self, item: Work) -> bool:
-        before = self._before.get(id(item))
-        needed = self.store.run(before.spec) if before else pool_of(item, self.store)
-        return needed is None or needed.has(item.chunk)
 
 
 class Scheduler(AbstractContextManager):
@@ -130,37 +161,40 @@ class Scheduler(AbstractContextManager):
         waiting = Waiting(work, store, announce)
         while True:
             self._hand_out(waiting)
-            if not any(worker.item for worker in self.workers):
+            if not any(worker.items for worker in self.workers):
                 if not waiting.items:
                     return
                 if self.places():
-                    raise WorkerError(f"{waiting.items[0].spec}: what it is made from is neither stored nor asked for")
+                    raise WorkerError(f"{next(iter(waiting.items.values())).spec}: what it is made from is neither stored nor asked for")
             for worker, reply in self.replies():
                 if isinstance(reply, int):
                     on_tokens(reply)
                 elif isinstance(reply, Lost):
                     self.workers.remove(worker)
                     worker.stop()
-                    if (item := worker.item) and not waiting.again(item):
-                        made = f"the process that made the chunk from {item.chunk[0]['id']} on {reply}"
-                        raise self.error(f"{item.spec}: {made}, again and again; {self.remedy}")
+                    for item in reversed(worker.items):
+                        if not waiting.again(item):
+                            what = f"the process that made the chunk from {item.chunk[0]['id']} on {reply}"
+                            raise self.error(f"{item.spec}: {what}, again and again; {self.remedy}")
                 elif isinstance(reply, Exception):
                     raise reply
                 else:
-                    worker.item = None
-                    if following := waiting.take(worker.suits):  # it need not wait until this one lies on the disk
+                    worker.items = ()
+                    if following := waiting.take(worker.suits, self.places()):  # it need not wait until these lie on the disk
                         worker.hand(following, store)
-                    yield reply
+                    for made in reply:
+                        yield made
+                        waiting.stored(made.work)
 
     def _hand_out(self, waiting: Waiting) -> None:
         """Gives each idle worker a chunk, one that suits its models if there is any; starts and stops workers as there is room."""
         places = self.places()
-        for worker in [worker for worker in self.workers if not worker.item]:
+        for worker in [worker for worker in self.workers if not worker.items]:
             if len(self.workers) > places:
                 self.workers.remove(worker)
                 worker.stop()
-            elif item := waiting.take(worker.suits) or waiting.take():
-                worker.hand(item, waiting.store)
-        while len(self.workers) < places and (item := waiting.take()):
+            elif items := waiting.take(worker.suits, places) or waiting.take(workers=places):
+                worker.hand(items, waiting.store)
+        while len(self.workers) < places and (items := waiting.take(workers=places)):
             self.workers.append(worker := self.start())
-            worker.hand(item, waiting.store)
+            worker.hand(items, waiting.store)

@@ -6,18 +6,19 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from tts.generate.chunks import Engines, Work, inputs_of, make
+from tts.generate.chunks import Engines, inputs_of, make_together
+from tts.generate.work import Made, Work
 from tts.store.store import Store
 
 TOKENS_EVERY = 0.5  # seconds
 
 
 def serve(connection: Connection, threads: int, share: float, environment: Mapping[str, str]) -> None:
-    """Makes the chunks that come, each with the folder of the store that holds what it is made from.
+    """Makes the chunks that come, with the folder of the store that holds what they are made from.
 
     It replies to each with what was made or raised, and numbers of tokens before that. ``share`` is the share of the machine's memory
     that the models may take, ``environment`` the parent's variables; the fork server's may be older.
@@ -25,24 +26,25 @@ def serve(connection: Connection, threads: int, share: float, environment: Mappi
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     os.dup2(2, 1)  # what libraries print is no output of the parent's
     os.environ.update(environment)
-    orders: queue.SimpleQueue[tuple[Work, str]] = queue.SimpleQueue()
+    orders: queue.SimpleQueue[tuple[Sequence[Work], str]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, orders), daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
     engines = Engines(share=share)
     while True:
-        work, folder = orders.get()
+        works, folder = orders.get()
+        reply: list[Made] | Exception
         try:
             tokens = _Tokens(connection)
-            reply = make(work, inputs_of(work, Store(folder)), engines, tokens.add)
+            reply = make_together(works, [inputs_of(work, Store(folder)) for work in works], engines, tokens.add)
             tokens.say()
         except Exception as error:
             reply = _portable(error)
         connection.send(reply)
 
 
-def _receive(connection: Connection, orders: queue.SimpleQueue[tuple[Work, str]]) -> None:
+def _receive(connection: Connection, orders: queue.SimpleQueue[tuple[Sequence[Work], str]]) -> None:
     with suppress(EOFError, OSError):
         while True:
             orders.put(connection.recv())

@@ -79,13 +79,15 @@ Ticket = tuple[Running, int]  # a search, and the place of one parent in its req
 class Driver:
     """Advances searches until all are done.
 
-    While those under way hold ``room`` candidates, no further one begins, so that parked caches stay within ``room`` and one search's own.
+    While those under way hold ``room`` candidates, no further one begins, so that parked caches stay within ``room`` and one search's own;
+    but where ``most`` is more, a further one begins up to that many when the policy would else have little to do.
     """
 
     policy: Policy
     prm: RewardModel | None = None  # None where no search asks for scores
     record: bool = False  # whether to keep every candidate in Outcome.nodes
     room: int | None = None  # None for no bound
+    most: int | None = None  # by default the room
     on_outcome: Callable[[Outcome], object] = lambda outcome: None  # called with each outcome as it comes
     # Seconds that were waited for the policy and for the PRM; what an engine elsewhere does while the other works is not among them.
     waited: dict[str, float] = field(default_factory=lambda: {"policy": 0.0, "prm": 0.0})
@@ -98,6 +100,7 @@ class Driver:
         self._scoring: list[Running] = []
         self._sampling = self._held = 0
         room = math.inf if self.room is None else self.room
+        most = room if self.most is None else self.most
         waiting = deque(Running(root, search, outcome) for (root, search), outcome in zip(searches, outcomes))
         try:
             while waiting or self._sampling or self._scoring:
@@ -106,6 +109,8 @@ class Driver:
                     self._advance(waiting.popleft(), None)
                 elif self._scoring and (not self._sampling or self.policy.starved or 4 * to_score >= room):
                     self._score_all()
+                elif waiting and self._held < most and self.policy.starved:
+                    self._advance(waiting.popleft(), None)
                 else:
                     with self._waiting("policy"):
                         complete = self.policy.poll()
