@@ -2,7 +2,7 @@
 
 One chunk of each kind of run goes through the suite's searches, driver and :func:`tts.generate.chunks.make`, over a policy and a PRM that
 take the time of :mod:`latencies`. Then all chunks of the preset go through the suite's scheduler and store with workers that take the
-seconds found so. ``QUICK=1`` takes smaller chunks, and one of ten policies.
+seconds found so. ``CHUNK=10`` makes the preset's chunks so small; ``QUICK=1`` simulates small ones, and schedules one of ten policies.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from tts.store.store import Store
 from tts.study import presets
 
 QUICK = bool(os.environ.get("QUICK"))
-PROBLEMS = 10 if QUICK else 40
+CHUNK = int(os.environ.get("CHUNK", 40))  # problems, of the preset's chunks
+PROBLEMS = 10 if QUICK else CHUNK  # of those that are simulated
 CLASSES = ("1B", "7B", "72B")
 POLICIES, PRMS = CLASSES, ("1.5B", "7B", "72B")
 RUNS = [("cot", 1), (POOL, 256), (SCORES, 256), *(("beam_search", n) for n in (4, 16, 64, 256)), ("dvts", 256)]
-BATCH, SETS = 128, 13  # chunks of MATH-500
+BATCH, HELD = 128, 500  # of the preset, and of MATH-500
 FAILURES = (0.25, 0.5, 0.75)  # at which shares of the time eight workers are lost
 STARTING, LOADING = 60.0, 2e9  # seconds of a process until it loads, and bytes a second: assumed
 
@@ -68,7 +69,7 @@ def spec_of(method: str, n: int) -> RunSpec:
 
 def most_together(method: str, n: int) -> int:
     """How many chunks of a run go together."""
-    return 1 if method == SCORES else max(1, min(SETS, MOST * BATCH // (n * PROBLEMS)))
+    return 1 if method == SCORES else max(1, min(-(-HELD // PROBLEMS), MOST * BATCH // (n * PROBLEMS)))
 
 
 def taken(policy: str, prm: str, method: str, n: int, count: int) -> Taken:
@@ -147,8 +148,7 @@ def work_of(store: Store) -> list[Work]:
     grids._prompt = lambda name, task: "simulated"
     grids._problems = lambda name, count, split: [{"id": f"{name}-{i}", "problem": f"What is {i}?", "answer": str(i)} for i in range(count)]
     found = [grid for experiment in presets.experiments(presets.plan("paper", look_up=False)) for grid in experiment.grids()]
-    if QUICK:
-        found = [grid.model_copy(update={"policies": grid.policies[:1]}) for grid in found]
+    found = [grid.model_copy(update={"chunk": CHUNK, "policies": grid.policies[: 1 if QUICK else None]}) for grid in found]
     return list({store.run(item.spec).path(item.chunk): item for g in found for item in missing(g, store)}.values())
 
 

@@ -306,10 +306,10 @@ def test_scores_wait_for_their_pool(tiny_lm, tmp_path):
     )
     waiting = Waiting([scores, pool], store)
     assert waiting.take() == [pool] and not waiting.take() and waiting.items
-    waiting.stored(pool)
+    waiting.stored(pool, 1.0)
     assert not waiting.take(), "its file is not there"
     store.open(pool.spec).write(pool.chunk, [], 0.0)
-    waiting.stored(pool)
+    waiting.stored(pool, 1.0)
     assert not waiting.take(lambda item: False)
     assert waiting.take() == [scores] and not waiting.items
     assert [waiting.again(scores) for _ in range(RETRIES + 1)] == [True] * RETRIES + [False]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,26 @@ def test_chunks_of_few_solutions_go_to_a_worker_together(tmp_path):
     assert len(taken) == 12 == MOST * BATCH // (4 * 40) and taken == few[:12]
     assert [len(Waiting(few, Store(tmp_path)).take(workers=count)) for count in (2, 8, 64)] == [7, 2, 1]  # enough is left for the others
     assert waiting.again(taken[0]) and waiting.take() == [few[0]]  # whose worker was lost is made by itself
+
+
+def test_who_has_to_load_models_is_given_what_most_depends_on(tmp_path):
+    def search(policy, prm, n):
+        return Work(replace(spec("beam_search", policy, n), prm=Model(prm, "")), chunk(0, 40))
+
+    work = {run: search(*run) for run in product("abc", ("first", "second"), (64, 16))}
+    store, seconds = Store(tmp_path), {"a": 10.0, "b": 1000.0, "c": 100.0}
+    waiting, order = Waiting(list(work.values()), store), []
+    for _ in work:
+        [item] = waiting.take()
+        store.open(item.spec).write(item.chunk, [], 1.0)
+        waiting.stored(item, seconds[item.spec.policy.name])
+        order.append(item)
+    # Of each policy one, which tells how long it takes; then the longest chain, until what is left of another is longer.
+    assert [item.spec.policy.name for item in order] == list("abc" + "bbb" + "ccc" + "aaa")
+    for policy in "abc":
+        assert [item for item in order if item.spec.policy.name == policy] == [one for (name, *_), one in work.items() if name == policy]
+    anew = Waiting(list(work.values()), Store(tmp_path / "new"))
+    assert anew.take(lambda item: item.spec.policy.name != "a") == [work["b", "first", 64]]  # one that suits, in the order of the work
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Workers are processes of this machine (:mod:`tts.generate.local_pool`) or actors
 process that schedules alone writes to the store.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -64,11 +65,18 @@ def _models(item: Work) -> Models:
     return None if item.spec.method == "scores" else item.spec.policy.name, item.spec.guide
 
 
+def _solutions(item: Work) -> int:
+    return item.spec.n * len(item.chunk)
+
+
 class Waiting:
     """Chunks that wait for a worker, in the order in which they are to be made; one that another is made from has to be stored first.
 
     Scores need their pool. Searches of the same problems by the same policy follow one another, as each is given the steps of those
     before it: so all that a chunk is made from follows from the order of the work, not from which worker was faster.
+
+    Whoever has to load other models is given what most depends on: the chunk after which most seconds of work follow one another, by what
+    its policy's solutions have taken so far. So a large policy's searches do not begin when all others are made.
     """
 
     def __init__(self, work: Sequence[Work], store: Store, announce: Announce = lambda item: None):
@@ -76,6 +84,8 @@ class Waiting:
         self._lost: Counter[int] = Counter()
         self._ready: defaultdict[Models, list[int]] = defaultdict(list)  # heaps of places, by the models that the chunks need
         self._blocked: defaultdict[Path, list[int]] = defaultdict(list)  # places, by the file that has to be stored first
+        self._following = {id(item): _solutions(item) for item in self.items.values()}  # with its own, one after the other
+        self._taken: defaultdict[str | None, list[float]] = defaultdict(lambda: [0.0, 0.0])  # seconds and solutions, by policy
         latest: dict[str, Work] = {}
         for place, item in self.items.items():
             needed = pool_of(item, store)
@@ -87,16 +97,21 @@ class Waiting:
                 heappush(self._ready[_models(item)], place)
             else:
                 self._blocked[needed.path(item.chunk)].append(place)
+        for item in reversed(self.items.values()):
+            after = self._blocked.get(store.run(item.spec).path(item.chunk), ())
+            self._following[id(item)] += max((self._following[id(self.items[place])] for place in after), default=0)
 
-    def take(self, suits: Callable[[Work], bool] = lambda item: True, workers: int = 1) -> list[Work]:
-        """The first chunk that can be made now, and that suits; none where there is none. Chunks that need the same models suit alike.
+    def take(self, suits: Callable[[Work], bool] | None = None, workers: int = 1) -> list[Work]:
+        """The first chunk that can be made now, and that suits, or without ``suits`` the most urgent one; none where there is none.
 
-        With it come those of its run that go with it, as far as there are enough for all ``workers``.
+        Chunks that need the same models suit alike. With a chunk come those of its run that go with it, as far as there are enough for all
+        ``workers``.
         """
-        firsts = [heap[0] for heap in self._ready.values() if suits(self.items[heap[0]])]
+        firsts = [heap[0] for heap in self._ready.values() if suits is None or suits(self.items[heap[0]])]
         if not firsts:
             return []
-        heap = self._ready[_models(first := self.items[min(firsts)])]
+        place = min(firsts) if suits else min(firsts, key=lambda place: (-self._urgency(self.items[place]), place))
+        heap = self._ready[_models(first := self.items[place])]
         alike = sum(self.items[place].spec == first.spec for place in heap)
         taken: list[Work] = []
         while heap and (not taken or (len(taken) * workers < alike and self._joins(taken, self.items[heap[0]]))):
@@ -106,12 +121,19 @@ class Waiting:
             del self._ready[_models(first)]
         return taken
 
+    def _urgency(self, item: Work) -> float:
+        """Seconds of the work that follows one another from a chunk on; of a policy that has made nothing yet they may be any number."""
+        seconds, solutions = self._taken[_models(item)[0]]
+        return self._following[id(item)] * seconds / solutions if solutions else math.inf
+
     def _joins(self, taken: Sequence[Work], item: Work) -> bool:
         """Whether a chunk is made with others; one whose worker was lost is made by itself."""
         return not any(self._lost[id(other)] for other in (*taken, item)) and goes_with(taken, item)
 
-    def stored(self, item: Work) -> None:
-        """Frees the chunks that are made from one, now that it is stored."""
+    def stored(self, item: Work, seconds: float) -> None:
+        """Frees the chunks that are made from one, now that it is stored; it took so many seconds to make."""
+        taken = self._taken[_models(item)[0]]
+        taken[0], taken[1] = taken[0] + seconds, taken[1] + _solutions(item)
         run = self.store.run(item.spec)
         if run.has(item.chunk):
             for place in self._blocked.pop(run.path(item.chunk), ()):
@@ -184,7 +206,7 @@ class Scheduler(AbstractContextManager):
                         worker.hand(following, store)
                     for made in reply:
                         yield made
-                        waiting.stored(made.work)
+                        waiting.stored(made.work, made.seconds)
 
     def _hand_out(self, waiting: Waiting) -> None:
         """Gives each idle worker a chunk, one that suits its models if there is any; starts and stops workers as there is room."""
