@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tqdm.auto import tqdm
 
@@ -35,3 +35,11 @@ class Report:
 
     def ratio(self, label: str, above: Sequence[float], below: Sequence[float], wanted: str) -> None:
         self.row(label, [a / b for a, b in zip(above, below)], wanted)
+
+
+def table(title: str, rows: Iterable[dict]) -> None:
+    """Prints rows as Markdown."""
+    rows = list(rows)
+    heads = list(rows[0])
+    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *([str(row[head]) for head in heads] for row in rows)]
+    print(f"\n{title}\n", *("| " + " | ".join(line) + " |" for line in lines), sep="\n", flush=True)

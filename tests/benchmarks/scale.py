@@ -1,14 +1,11 @@
 """``scale.py [SIZES]``: how the store and grading grow: 10 thousand to 10 million trajectories of 256 workers, written, read and graded.
 
-Workers are objects in this process, under the scheduler of a study; what they send has texts and answers as real ones have in number,
-length and repetition: 10.8 steps a solution of 147 characters (60 samples of Qwen2.5-1.5B-Instruct), 256 solutions a problem of which most
-share their answers. Grading is what a notebook asks for. ``QUICK=1`` stops at a hundred thousand; the folder is deleted afterwards.
+Workers are objects in this process, under the scheduler of a study; what they send is of :mod:`simulated_rows`, 256 solutions a problem.
+Grading is what a notebook asks for. ``QUICK=1`` stops at a hundred thousand; the folder is deleted afterwards.
 """
 
 from __future__ import annotations
 
-import os
-import random
 import resource
 import sys
 import tempfile
@@ -16,8 +13,9 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from simulate import table
+from rounds import QUICK, table
 from simulated_cluster import SimulatedCluster
+from simulated_rows import rows_of
 from tqdm.auto import tqdm
 
 from tts.analysis.grades import Judges
@@ -28,15 +26,6 @@ from tts.tasks.maths import MATHS
 
 SIZES = [10**4, 10**5, 10**6, 10**7]
 N, CHUNK, WORKERS = 256, 40, 256
-STEPS = 11
-WORDS = (
-    "the of and to we have that is so then equation gives which let both sides value for since first second term sum divide multiply "
-    "therefore simplify expression substitute factor root number answer find using from this these have are can be written as follows "
-    r"\frac{1}{2} \sqrt{3} x y n = + - 2 3 4 12 x^2 (x+1) \[ \] \( \) \cdot \pi"
-).split()
-
-
-PHRASES = [" ".join(random.Random(i).choices(WORDS, k=6)) for i in range(5000)]  # of some 30 characters, five of which make a step
 
 
 def spec_of(number: int) -> RunSpec:
@@ -51,25 +40,6 @@ def work_of(trajectories: int) -> list[Work]:
         [{"id": f"p-{i}", "problem": f"What is {i}?", "answer": str(i)} for i in range(c * CHUNK, (c + 1) * CHUNK)] for c in range(50)
     ]
     return [Work(spec_of(number), problems[number % 50]) for number in range(chunks)]
-
-
-def rows_of(item: Work) -> list[dict]:
-    """Rows with texts that are drawn by a seeded generator."""
-    drawn = random.Random(f"{item.spec.seed} {item.chunk[0]['id']}")
-    rows = []
-    for problem in item.chunk:
-        right, trajectories = int(problem["answer"]), []
-        for number in range(N):
-            phrases = drawn.choices(PHRASES, k=5 * (STEPS - 1))
-            steps = [" ".join(phrases[i : i + 5]) for i in range(0, len(phrases), 5)]
-            answer = right if drawn.random() < 0.5 else right + 1 + int(drawn.paretovariate(1.0)) % 15
-            steps.append(f"Therefore, the answer is $\\boxed{{{answer}}}$.")
-            trajectories.append({"path": [number], "steps": steps, "scores": [], "status": "finished", "tokens": 591})
-        told = {"prompt": problem["problem"], "prompt_tokens": 200, "policy_tokens": 591 * N, "prm_tokens": 0, "confidences": None}
-        rows.append(
-            {"problem_id": problem["id"], "problem": problem["problem"], "answer": problem["answer"], "trajectories": trajectories} | told
-        )
-    return rows
 
 
 class Cluster(SimulatedCluster):
@@ -94,7 +64,7 @@ def measured(size: int) -> dict:
         with cluster:
             for made in cluster.make(work, store, lambda item: None, lambda tokens: None):
                 spent("scheduling")
-                rows = rows_of(made.work)
+                rows = rows_of(made.work.chunk, N, made.work.spec.seed)
                 spent("making texts")
                 store.open(made.work.spec).write(made.work.chunk, rows, 1.0)
                 spent("writing")
@@ -127,7 +97,7 @@ def slopes(rows: Sequence[dict]) -> dict[str, float]:
 
 
 def main() -> None:
-    sizes = [int(float(given)) for given in sys.argv[1:]] or (SIZES[:2] if os.environ.get("QUICK") else SIZES)
+    sizes = [int(float(given)) for given in sys.argv[1:]] or (SIZES[:2] if QUICK else SIZES)
     rows = []
     for size in sizes:
         rows.append(measured(size))
