@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from tts.analysis.gpu_hours import size_of
 from tts.generate.chunks import make_together
-from tts.generate.work import MOST, Work
+from tts.generate.work import TOGETHER, Work
 from tts.search.registry import POOL, SCORES, is_search
 from tts.store.run_spec import Model, RunEngine, RunSpec, TaskKey
 from tts.store.step_columns import StepCache
@@ -55,7 +55,7 @@ def spec_of(method: str, n: int) -> RunSpec:
 
 def most_together(method: str, n: int) -> int:
     """How many chunks of a run go together."""
-    return 1 if method == SCORES else max(1, min(-(-HELD // PROBLEMS), MOST * BATCH // (n * PROBLEMS)))
+    return 1 if method == SCORES else max(1, min(-(-HELD // PROBLEMS), TOGETHER * BATCH // (n * PROBLEMS)))
 
 
 def taken(policy: str, prm: str, method: str, n: int, count: int) -> Taken:

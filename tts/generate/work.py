@@ -13,6 +13,7 @@ from tts.store.clock import Clock
 from tts.store.run_spec import RunSpec
 
 FEWEST, MOST = 4, 16  # candidates under way for each row of the batch
+TOGETHER = 64  # solutions of chunks that are made together, likewise; fewer than one chunk of 40 problems has at N = 256
 
 
 @dataclass(frozen=True)
@@ -56,5 +57,5 @@ def goes_with(others: Sequence[Work], work: Work) -> bool:
     if spec.engine.name == DEFAULT or spec.method == SCORES or any(other.spec != spec for other in others):
         return False
     ids = {problem["id"] for chunk in chunks for problem in chunk}
-    few = spec.n * (sum(map(len, chunks)) + len(work.chunk)) <= MOST * (spec.engine.batch or 1)
+    few = spec.n * (sum(map(len, chunks)) + len(work.chunk)) <= TOGETHER * (spec.engine.batch or 1)
     return few and ids.isdisjoint(problem["id"] for problem in work.chunk)
