@@ -27,11 +27,12 @@ from transformers import PreTrainedModel
 
 from tts.engine.cached_model import CachedModel
 from tts.engine.slot_cache import SlotCache
-from tts.generate.chunks import Engines, Work, make, room, search_of
+from tts.generate.chunks import Engines, make, room, search_of
 from tts.generate.dry_run import measure, missing_of
 from tts.generate.grid import Grid
 from tts.generate.local_pool import Processes, side_by_side
 from tts.generate.runner import fill
+from tts.generate.work import Work
 from tts.models.loading import load_causal_lm
 from tts.models.locate import locate
 from tts.search import best_of_n, registry

@@ -12,8 +12,9 @@ import torch
 from other_device import CUDA, TO_DEVICE, TO_HOST, WAIT, DeviceTensor, OtherDevice
 
 from tts.engine import cpu_kernels
-from tts.generate.chunks import Engines, Work, make
+from tts.generate.chunks import Engines, make
 from tts.generate.grid import Grid
+from tts.generate.work import Work
 from tts.policies.transformers import TransformersPolicy
 from tts.reward_models import open_prm
 from tts.search import beam_search, sample_pool

@@ -17,11 +17,11 @@ import torch
 from torture.processes import descendants, runs
 
 from tts.generate import local_pool, worker_process
-from tts.generate.chunks import Work
 from tts.generate.grid import Grid
 from tts.generate.local_pool import Processes, WorkerError, side_by_side
 from tts.generate.runner import fill, missing
 from tts.generate.scheduler import RETRIES, Waiting
+from tts.generate.work import Work
 from tts.models.hub import ModelError
 from tts.store.run_spec import Model
 from tts.store.store import Store

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from tts.generate import refused
-from tts.generate.chunks import Engines, Work, make
+from tts.generate.chunks import Engines, make
 from tts.generate.grid import Grid
 from tts.generate.runner import fill, missing
+from tts.generate.work import Work
 from tts.models.hub import ModelError
 from tts.search.sampling import Sampling
 from tts.store.store import Store

@@ -11,10 +11,11 @@ import pytest
 from scripted import ScriptedPolicy, ScriptedPRM
 from stores import export, grid
 
-from tts.generate.chunks import Engines, Work, inputs_of, make
+from tts.generate.chunks import Engines, inputs_of, make
 from tts.generate.local_pool import Processes
 from tts.generate.runner import fill, missing
 from tts.generate.scheduler import Waiting
+from tts.generate.work import Work
 from tts.policies.step_reuse import Remembering
 from tts.search import beam_search, dvts, sample_pool
 from tts.search.base import Candidate

@@ -144,7 +144,8 @@ def test_a_folder_that_cannot_be_written_is_said(tiny_lm, tmp_path):
 
 def test_token_counts_are_exact(tiny_lm, tmp_path):
     """Every method's policy tokens alone, and what it adds to the methods before it, against what the engine really decoded."""
-    from tts.generate.chunks import Engines, Work, inputs_of, make
+    from tts.generate.chunks import Engines, inputs_of, make
+    from tts.generate.work import Work
 
     wanted = grid(tiny_lm, tiny_lm)
     store, engines, decoded = Store(tmp_path), Engines(8), []

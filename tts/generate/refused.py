@@ -11,7 +11,8 @@ from tts.models.hub import ModelError, first_line
 from tts.models.loading import memory_of
 
 if TYPE_CHECKING:
-    from tts.generate.chunks import Engines, Work
+    from tts.generate.chunks import Engines
+    from tts.generate.work import Work
 
 MIB = 1 << 20
 MARGIN = 2  # times the caches that rows take: of one that grows, the old and the new are there for a moment
