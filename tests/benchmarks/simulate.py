@@ -29,12 +29,13 @@ FAILURES = (0.25, 0.5, 0.75)  # at which shares of the time eight workers are lo
 
 
 def work_of(store: Store) -> list[Work]:
-    """All chunks that the preset's notebooks need, as ``tts run --preset paper`` orders them; nothing is looked up on the Hub."""
+    """All chunks that the preset's notebooks need with vLLM's policies, in their order; nothing is looked up on the Hub."""
     grids._weights = grids._weights_of_prm = lambda name: "simulated"
     grids._prompt = lambda name, task: "simulated"
     grids._problems = lambda name, count, split: [{"id": f"{name}-{i}", "problem": f"What is {i}?", "answer": str(i)} for i in range(count)]
     found = [grid for experiment in presets.experiments(presets.plan("paper", look_up=False)) for grid in experiment.grids()]
-    found = [grid.model_copy(update={"chunk": CHUNK, "policies": grid.policies[: 1 if QUICK else None]}) for grid in found]
+    changes = [{"chunk": CHUNK, "policies": [f"vllm:{name}" for name in grid.policies[: 1 if QUICK else None]]} for grid in found]
+    found = [grid.model_copy(update=change) for grid, change in zip(found, changes)]
     return list({store.run(item.spec).path(item.chunk): item for g in found for item in missing(g, store)}.values())
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tts.generate import local_pool, runner
 from tts.generate.chunks import make_together
 from tts.generate.scheduler import Waiting
-from tts.generate.work import TOGETHER, Work, goes_with
+from tts.generate.work import TOGETHER, Made, Work, goes_with
 from tts.search.base import Candidate, Sample
 from tts.search.driver import Driver
+from tts.store.clock import Clock
 from tts.store.run_spec import Model, RunEngine, RunSpec, TaskKey
 from tts.store.step_columns import StepCache
 from tts.store.store import Store
@@ -138,6 +140,20 @@ def test_chunks_that_do_not_go_together(other, why):
 def test_the_suites_own_engine_makes_each_chunk_by_itself():
     first, second = (Work(spec("beam_search", engine="transformers"), chunk(number)) for number in (0, 1))
     assert not goes_with([first], second)
+
+
+def test_one_process_makes_them_together_too(tmp_path, monkeypatch):
+    def make(items, inputs, engines, on_tokens):
+        told.append(len(items))
+        return [Made(item, [], 1.0, Clock("")) for item in items]
+
+    told = []
+    monkeypatch.setattr(runner, "make_together", make)
+    monkeypatch.setattr(local_pool, "side_by_side", lambda specs: (1, 1))
+    runs = [("beam_search", 64), ("beam_search", 4), ("pool", 256)]
+    work = [Work(one, chunk(number, 40)) for one in (spec(method, n=n) for method, n in runs) for number in range(7)]
+    made = list(runner._made(work, [], Store(tmp_path), lambda item: None, print))
+    assert [one.work for one in made] == work and told == [3, 3, 1, 7] + [1] * 7
 
 
 def steps_of(made):
