@@ -183,16 +183,17 @@ def test_searches_of_the_same_problems_follow_one_another(tiny_lm, tmp_path):
     """Whichever worker is faster: each finds the steps of all before it, and of none after."""
     wanted, store = grid(tiny_lm, tiny_lm, methods=["dvts", "beam_search"], samples=8, budgets=[4, 8]), Store(tmp_path)
     waiting = Waiting(missing(wanted, store), store)
-    under_way = list(iter(waiting.take, None))
+    under_way = [item for [item] in iter(waiting.take, [])]
     searches = [item for item in under_way if item.spec.method in ("dvts", "beam_search")]
     assert [item.spec.method for item in searches] == 3 * ["dvts"] and waiting.items
     last = searches[-1]
     made = make(last, inputs_of(last, store), Engines(8))
     store.open(last.spec).write(last.chunk, made.rows, 1.0, steps=made.steps)
-    after = waiting.take()
+    waiting.stored(last, 1.0)
+    [after] = waiting.take()
     assert after.chunk == last.chunk and (after.spec.method, after.spec.n) == ("beam_search", 8)
     sampled = ChunkSteps([row["problem_id"] for row in made.rows], made.steps)
-    assert inputs_of(after, store).chunks == [sampled] and waiting.take() is None
+    assert inputs_of(after, store).chunks == [sampled] and not waiting.take()
 
 
 def test_processes_share_steps_as_one_does(tiny_lm, tmp_path):
