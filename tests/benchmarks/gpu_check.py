@@ -66,14 +66,17 @@ def rows(text: str) -> dict:
     return found
 
 
+def log_of(stage: Stage) -> Path:
+    return FOLDER / (stage.name.replace(" ", "-").replace(":", "") + ".log")
+
+
 def run(stage: Stage, device: str) -> dict:
     """Runs a stage; gives its entry of the file."""
     began, environment = time.monotonic(), dict(os.environ) | {"PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"} | stage.environment
     if device == "cpu":
         environment |= {"CUDA_VISIBLE_DEVICES": "", "VLLM_CPU_KVCACHE_SPACE": "1"}
-    log = FOLDER / (stage.name.replace(" ", "-").replace(":", "") + ".log")
     status, output = "ok", ""
-    with log.open("w+", encoding="utf-8", errors="replace") as file:
+    with log_of(stage).open("w+", encoding="utf-8", errors="replace") as file:
         for command in stage.commands:
             left, process = stage.limit - (time.monotonic() - began), None
             try:
@@ -133,7 +136,7 @@ def stages(device: str, python: str, vllm_python: str, models: dict) -> list[Sta
     asked += ["-p", f"max_tokens={models['panel_tokens']}", *([] if models["set"] == "math500" else ["-p", "split=test"])]
     bench = [str(Path(__file__).parent / "bench_real.py"), *models["bench"]]
     return [
-        Stage("doctor", 20, [tts("doctor")], read=lambda text: {"lines": text.strip().splitlines()}),
+        Stage("doctor", 30, [tts("doctor")], read=lambda text: {"lines": text.strip().splitlines()}),
         Stage(
             "smoke, our engine",
             90,
@@ -149,7 +152,7 @@ def stages(device: str, python: str, vllm_python: str, models: dict) -> list[Sta
         Stage("greedy, vLLM with CPU", 15, [work("compare", solve[0], answers["cpu"], answers["vllm"])], {"CUDA_VISIBLE_DEVICES": ""}),
         Stage(
             "panel of paper",
-            135,
+            125,
             [tts("run", "01_tts_methods", "--preset", "paper", *asked, *kept("panel")), work("told", FOLDER / "runs" / "panel")],
             one | vllm,
         ),
@@ -173,23 +176,33 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=1.0, help="factor of the time limits; at 1 they come to ten minutes")
     parser.add_argument("--only", nargs="*", default=[], help="parts of names of the stages to run")
     options = parser.parse_args()
+    try:
+        options.out.write_text("{}\n")
+    except OSError as error:
+        parser.error(f"--out {options.out}: {error}")
+    names = [stage.name for stage in stages(options.device, sys.executable, options.vllm_python, QUICK | {"vllm": False})]
+    if unknown := [part for part in options.only if not any(part in name for name in names)]:
+        parser.error(f"--only {unknown[0]}: no stage has that in its name; there are {'; '.join(names)}")
     for old in ("runs", "figures"):  # of an earlier check, with which nothing would be left to do
         shutil.rmtree(FOLDER / old, ignore_errors=True)
     for answers in FOLDER.glob("greedy-*.json"):
         answers.unlink()
     FOLDER.mkdir(parents=True, exist_ok=True)
     log = FOLDER / "install.log"
-    install = {"name": "install", "status": "failed" if options.installed else "ok", "seconds": options.seconds, "numbers": {}}
-    if options.installed and log.exists():
-        install["error"] = log.read_text(errors="replace").strip().splitlines()[-TAIL:]
-    report = {"machine": machine(sys.executable, options.vllm_python), "device": options.device, "stages": [install]}
+    report: dict = {"machine": machine(sys.executable, options.vllm_python), "device": options.device, "stages": []}
+    if options.installed:
+        said = log.read_text(errors="replace").strip().splitlines()[-TAIL:] if log.exists() else []
+        report["stages"].append({"name": "install", "status": "failed", "seconds": options.seconds, "numbers": {}, "error": said})
+        print("install failed", *said[-1:], sep="\n    ")
 
     def add(stage: Stage) -> dict:
         print(f"{stage.name} (at most {stage.limit:.0f} s) ...", end=" ", flush=True)
         entry = run(stage, options.device)
         report["stages"].append(entry)
-        options.out.write_text(json.dumps(report, indent=1) + "\n")  # so that nothing is lost where this is stopped
-        print(f"{entry['status']}, {entry['seconds']:.0f} s", *entry.get("error", [])[-1:], sep="\n    ", flush=True)
+        told = json.dumps(report, indent=1).replace(str(ROOT), ".").replace(str(Path.home()), "~")
+        options.out.write_text(told + "\n")  # after each, so that nothing is lost where this is stopped
+        late = [f"its output: {log_of(stage)}; --patience 2 gives each stage twice the time"] if entry["status"] == "out of time" else []
+        print(f"{entry['status']}, {entry['seconds']:.0f} s", *(late or entry.get("error", [])[-1:]), sep="\n    ", flush=True)
         return entry
 
     fetch = [sys.executable, __file__, "--work", "fetch", options.device]

@@ -83,9 +83,10 @@ def size_of(model: str) -> flops.Shape:
 def sequences(models: Sequence[str], memory: float, tokens: float) -> int:
     """How many sequences of so many tokens a GPU of ``memory`` bytes holds the caches of beside the weights of these models.
 
-    What weights leave is cut into equal parts, one a model; the least number counts. 0 where not even the weights fit.
+    What weights leave is cut into equal parts, one a model; the least number counts. 0 where not even the weights fit. A verifier without
+    weights, such as a rule, takes nothing.
     """
-    shapes = [size_of(model) for model in models]
+    shapes = [shape for shape in map(size_of, models) if shape.layers]
     left = USABLE * memory - sum(BYTES * NOMINAL * shape.parameters for shape in shapes)
     caches = (2 * BYTES * shape.layers * (shape.kv_width or shape.attention_width) * tokens for shape in shapes)
     return max(0, min(int(left / len(shapes) / cache) for cache in caches))
@@ -100,7 +101,9 @@ def fitting(found: pd.DataFrame, gigabytes: float, tokens: float) -> str:
         ]
     )
     held["cell"] = [f"{_hours(row.hours)} ({row.at_once})" if row.at_once else "" for row in held.itertuples()]
-    cells = held.pivot(index="policy", columns="prm", values="cell").reindex(index=found.policy.unique(), columns=found.prm.unique())
+    cells = (
+        held.pivot(index="policy", columns="prm", values="cell").reindex(index=found.policy.unique(), columns=found.prm.unique()).fillna("")
+    )
     cells = cells.loc[(cells != "").any(axis=1), (cells != "").any(axis=0)]
     head = f"GPU hours on one GPU of {gigabytes:g} GB, and how many sequences of {tokens:,.0f} tokens fit at once beside the weights:"
     return f"{head}\n\n{_lines(cells)}" if len(cells) else f"No model fits on one GPU of {gigabytes:g} GB."
@@ -123,5 +126,6 @@ def markdown(found: pd.DataFrame) -> str:
 
 def _lines(frame: pd.DataFrame) -> str:
     heads = ["policy", *(column.rpartition("/")[2] for column in frame.columns)]
-    rows = [[name.rpartition("/")[2], *map(str, row)] for name, row in zip(frame.index, frame.to_numpy())]
+    cells = frame.astype(object).where(frame.notna(), "").to_numpy()
+    rows = [[name.rpartition("/")[2], *map(str, row)] for name, row in zip(frame.index, cells)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows])

@@ -119,11 +119,11 @@ def estimate_(
     preset: Preset = "paper",
     parameter: Overrides = [],  # noqa: B006 (typer needs a plain default)
     tokens: Annotated[list[str], typer.Option(metavar="SET=TOKENS", help="tokens of a solution of a problem set")] = [],  # noqa: B006
-    peak: Annotated[float, typer.Option(min=1e-3, help="TFLOP/s of one GPU; an H100 has 989 in bf16")] = 989,
+    peak: Annotated[float | None, typer.Option(min=1e-3, help="TFLOP/s of one GPU; by default an H100's 989 in bf16")] = None,
     decoding: Annotated[float, typer.Option(min=1e-6, max=1, help="share of the peak that generating reaches")] = 0.1,
     reading: Annotated[float, typer.Option(min=1e-6, max=1, help="share of the peak that a PRM reaches")] = 0.4,
     gpu: Annotated[
-        float | None, typer.Option(min=1, metavar="GB", help="memory of one GPU: says what fits on it, and how long it takes")
+        float | None, typer.Option(min=1, max=1e4, metavar="GB", help="memory of one GPU, with its --peak: what fits, how long it takes")
     ] = None,
 ) -> None:
     """Estimates tokens and GPU hours of a preset from the FLOPs model, before anything is spent; needs no model."""
@@ -133,11 +133,14 @@ def estimate_(
     for name, count in lengths.items():
         if name not in asked or not 0 < count < float("inf"):
             raise ValueError(f"--tokens {name}={count:g}: give a positive number for one of {', '.join(sorted(asked))}")
+    if gpu and peak is None:
+        raise ValueError(f"--gpu {gpu:g} needs that GPU's rate too: --peak TFLOP/s in bf16, such as 165.2 of an RTX 4090, 989 of an H100")
     lengths = tts.gpu_hours.Assumptions().tokens | lengths
-    assumed = tts.gpu_hours.Assumptions(lengths, peak=peak * 1e12, decoding=decoding, reading=reading)
+    assumed = tts.gpu_hours.Assumptions(lengths, peak=(peak or 989) * 1e12, decoding=decoding, reading=reading)
     grids = [grid for experiment in experiments for grid in experiment.grids()]
     found = tts.gpu_hours.table(grids, assumed)
     if gpu:
+        print(assumed, end="\n\n")
         print(tts.gpu_hours.fitting(found, gpu, assumed.prompt + max(grid.sampling().max_tokens for grid in grids)))
     else:
         print(assumed, tts.gpu_hours.markdown(found), sep="\n\n")
