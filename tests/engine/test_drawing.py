@@ -49,3 +49,4 @@ def test_logits_that_are_no_numbers_give_no_token(vocabulary, number, top_p):
     logits[1, 3] = number
     tokens = choose(logits, torch.tensor([0, 1, 1]), uniform, 1.0, top_p).tolist()
     assert tokens[0] == 0 and tokens[1:] == [-1, -1]
+    assert choose(logits, torch.tensor([0, 1, 1]), uniform, 0, top_p).tolist() == [0, -1, -1]

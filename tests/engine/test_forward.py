@@ -6,7 +6,16 @@ import pytest
 import torch
 from shapes import SHAPE
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModel,
+    Gemma2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from tts.engine import cpu_kernels
 from tts.engine.cached_model import CachedModel
@@ -104,6 +113,26 @@ def test_in_bfloat16_weights_are_packed_and_rounding_is_all_that_differs(name):
     if cached.compiled:
         with pytest.raises(RuntimeError):
             model.base_model(tokens)
+
+
+@pytest.mark.parametrize("config", [Gemma2Config(**WIDE, sliding_window=16), MistralConfig(**WIDE, attn_implementation="eager")])
+@torch.inference_mode()
+def test_attention_that_adds_its_mask_sees_no_future(config):
+    torch.manual_seed(3)
+    model, tokens = AutoModel.from_config(config).eval(), torch.randint(0, 50, (2, 40))
+    assert model.config._attn_implementation == "eager"
+    cached, start = CachedModel(model), torch.zeros(2, dtype=torch.int64)
+    cache = cached.cache(3)
+    hidden = [cached.extend(cache, tokens[:, :30], start, 0)]
+    hidden += [cached.extend(cache, tokens[:, at : at + 1], start + at, at) for at in range(30, 40)]
+    torch.testing.assert_close(torch.cat(hidden, 1), model(tokens).last_hidden_state, atol=2e-4, rtol=2e-4)
+
+
+def test_attention_that_takes_no_mask_is_refused():
+    model = made("llama").base_model
+    model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ValueError, match="flash_attention_2 does not take; load the model with sdpa"):
+        CachedModel(model)
 
 
 class Adapter(nn.Linear):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -17,6 +18,8 @@ import torch
 from helpers.small_hub import COMMIT, go_online, serving
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from shapes import SHAPE
+from transformers import AutoModelForCausalLM, CohereConfig, GraniteConfig
 
 from tts import policies, reward_models
 from tts.generate.grid import Grid
@@ -259,6 +262,15 @@ def test_a_folder_with_a_pickle_only_is_refused(tiny_lm, tmp_path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="no safetensors weights, only pytorch_model.bin; other formats may run code"):
         load_causal_lm(str(folder))
+
+
+@pytest.mark.parametrize(
+    "config", [CohereConfig(**SHAPE, vocab_size=50, logit_scale=0.5), GraniteConfig(**SHAPE, vocab_size=50, logits_scaling=8)]
+)
+def test_a_model_that_scales_its_logits_is_refused(config, tmp_path):
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=f"scales or caps its logits, .* say vllm:{re.escape(str(tmp_path))}"):
+        load_causal_lm(str(tmp_path))
 
 
 def test_the_fingerprint_covers_weights_config_and_tokenizer(tiny_lm, tmp_path):

@@ -24,6 +24,10 @@ class CachedModel:
         kinds = getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"]
         reach = {"full_attention": None, "sliding_attention": window}
         self._reach = {kind: reach[kind] for kind in set(kinds)}  # positions that a layer of each kind sees, itself included
+        attention = getattr(config, "_attn_implementation", None)
+        if attention not in ("sdpa", "eager"):
+            raise ValueError(f"the engine gives attention a mask, which {attention} does not take; load the model with sdpa")
+        self._added = attention == "eager"
         kernels = cpu_kernels.kernels() if llama_forward.supports(backbone) else None
         self._llama = llama_forward.LlamaForward(backbone, kernels) if kernels else None
         for layer in () if self._llama else list(backbone.modules()):
@@ -50,6 +54,9 @@ class CachedModel:
         keys, at = torch.arange(cache.window, device=tokens.device), positions[:, None, :, None]
         visible = keys <= at
         masks = {kind: visible if reach is None else visible & (keys > at - reach) for kind, reach in self._reach.items()}
+        if self._added:  # attention that adds its mask would let through what a boolean one forbids
+            dtype = self.backbone.dtype
+            masks = {kind: torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype) for kind, seen in masks.items()}
         mask = masks if len(masks) > 1 else next(iter(masks.values()))
         within = positions.clamp(max=self._last_position)  # padding may lie beyond the positions that a model has learnt
         return self.backbone(

@@ -31,7 +31,8 @@ def choose(
     On a GPU nothing of it is looked at by the host, which would have to wait.
     """
     if temperature == 0:
-        return logits.argmax(-1)[rows]
+        largest, tokens = logits.max(-1)
+        return torch.where(largest.isfinite(), tokens, -1)[rows]
     count, vocabulary = logits.shape
     at_once = max(1, _ON_CPU // vocabulary) if logits.is_cpu else count
     if count <= at_once:

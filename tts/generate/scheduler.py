@@ -112,14 +112,21 @@ class Waiting:
             return []
         place = min(firsts) if suits else min(firsts, key=lambda place: (-self._urgency(self.items[place]), place))
         heap = self._ready[_models(first := self.items[place])]
-        alike = sum(self.items[place].spec == first.spec for place in heap)
-        taken: list[Work] = []
-        while heap and (not taken or (len(taken) * workers < alike and self._joins(taken, self.items[heap[0]]))):
-            taken.append(self.items.pop(heappop(heap)))
-            self.announce(taken[-1])
+        taken = [self.items.pop(heappop(heap))]
+        if heap and self._joins(taken, self.items[heap[0]]):
+            alike = 1 + sum(self.items[place].spec == first.spec for place in heap)
+            while heap and len(taken) * workers < alike and self._joins(taken, self.items[heap[0]]):
+                taken.append(self.items.pop(heappop(heap)))
         if not heap:
             del self._ready[_models(first)]
+        for item in taken:
+            self.announce(item)
         return taken
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a chunk that can be made now."""
+        return bool(self._ready)
 
     def _urgency(self, item: Work) -> float:
         """Seconds of the work that follows one another from a chunk on; of a policy that has made nothing yet they may be any number."""
@@ -186,7 +193,7 @@ class Scheduler(AbstractContextManager):
             if not any(worker.items for worker in self.workers):
                 if not waiting.items:
                     return
-                if self.places():
+                if not waiting.ready:
                     raise WorkerError(f"{next(iter(waiting.items.values())).spec}: what it is made from is neither stored nor asked for")
             for worker, reply in self.replies():
                 if isinstance(reply, int):

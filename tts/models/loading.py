@@ -99,7 +99,23 @@ def load_causal_lm(location: str, dtype: torch.dtype | None = None) -> PreTraine
     from transformers import AutoModelForCausalLM
 
     check_writes(str(folder_of(location)))
-    return load_model(AutoModelForCausalLM, location, dtype)
+    model = load_model(AutoModelForCausalLM, location, dtype)
+    _check_head(model, location)
+    return model
+
+
+def _check_head(model: PreTrainedModel, location: str) -> None:
+    """Raises ModelError for a model whose logits are not what its output layer alone gives, which is all that the engine computes."""
+    import torch
+
+    with torch.inference_mode():
+        tokens = torch.arange(4, device=model.device)[None]
+        hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+        alone, logits = model.get_output_embeddings()(hidden).float(), model(input_ids=tokens, use_cache=False).logits.float()
+        if float((alone - logits).abs().max()) > 0.01 * float(logits.abs().max()):  # not where they are no numbers, which sampling says
+            raise ModelError(
+                f"{location} scales or caps its logits, as Gemma 2, Granite and Cohere do, which this engine does not; say vllm:{location}"
+            )
 
 
 def load_model(cls, location: str, dtype: torch.dtype | None = None) -> PreTrainedModel:

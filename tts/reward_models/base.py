@@ -1,13 +1,15 @@
 """Scoring of steps by a causal model whose cached prefixes are extended, so that each token passes it once."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tts.engine import Engine, Text
 from tts.models.hub import ModelError
@@ -41,6 +43,13 @@ class Family(Protocol):
 def last(hidden: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
     """The hidden state at each row's last new token, ``(rows, width)``; arguments as :meth:`Family.read` gets them."""
     return torch.stack([states[len(ids) - 1] for states, ids in zip(hidden, tokens)])
+
+
+def label_logits(model: PreTrainedModel, labels: list[int]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """From hidden states, in float32, to the logits of some tokens alone."""
+    head = model.get_output_embeddings()
+    bias = None if head.bias is None else head.bias[labels].float()
+    return partial(F.linear, weight=head.weight[labels].float(), bias=bias)
 
 
 def padded(tokens: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

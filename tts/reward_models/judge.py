@@ -13,7 +13,7 @@ from tts.models.loading import load_causal_lm, load_tokenizer, token_id
 from tts.policies import open_policy
 from tts.reward_models import only_whole
 from tts.reward_models.asked import Asked, direct, verdict
-from tts.reward_models.base import last
+from tts.reward_models.base import label_logits, last
 from tts.reward_models.prefix_plan import Steps
 from tts.reward_models.whole import Conversation
 from tts.search.base import Candidate
@@ -36,7 +36,7 @@ class DirectJudge:
         labels = [token_id(self.tokenizer, text, location, "judge") for text in ("Yes", "No")]
         self.model = load_causal_lm(location)
         self.backbone = self.model.base_model
-        self._head = self.model.get_output_embeddings().weight[labels].float()
+        self._logits = label_logits(self.model, labels)
         self.render = Conversation(self.tokenizer, direct, add_generation_prompt=True, **template)
         thinks = "enable_thinking" in self.tokenizer.get_chat_template() and template.get("enable_thinking") is not False
         if thinks or self.render.opens_thinking:
@@ -46,7 +46,7 @@ class DirectJudge:
             )
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
-        return (last(hidden, tokens).float() @ self._head.T).softmax(-1)[:, 0].tolist()
+        return self._logits(last(hidden, tokens).float()).softmax(-1)[:, 0].tolist()
 
 
 class _Asking(Task):

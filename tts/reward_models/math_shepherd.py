@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from tts.models.loading import load_causal_lm, load_tokenizer, token_id
-from tts.reward_models.base import last
+from tts.reward_models.base import label_logits, last
 from tts.reward_models.prefix_plan import Steps
 
 
@@ -24,7 +24,7 @@ class MathShepherd:
     def _load(self, location: str) -> None:
         self.model = load_causal_lm(location)
         self.backbone = self.model.base_model
-        self._head = self.model.get_output_embeddings().weight[self.labels].float()
+        self._logits = label_logits(self.model, self.labels)
 
     def render(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:
         tagged = ["\n".join(f"{step.strip()} ки" for step in steps) for _, steps in solutions]
@@ -32,4 +32,4 @@ class MathShepherd:
         return self.tokenizer(texts)["input_ids"]
 
     def read(self, before: torch.Tensor, hidden: torch.Tensor, tokens: list[list[int]]) -> list[float]:
-        return (last(hidden, tokens).float() @ self._head.T).softmax(-1)[:, 0].tolist()
+        return self._logits(last(hidden, tokens).float()).softmax(-1)[:, 0].tolist()
