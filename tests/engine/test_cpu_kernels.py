@@ -225,8 +225,12 @@ def test_numbers_of_another_format_never_reach_c():
     for wrong, weight in ((hidden.bfloat16(), hidden[0]), (hidden, hidden[0].double()), (torch.ones(8, 2).T, hidden[0])):
         with pytest.raises(TypeError, match="compiled operations take contiguous torch.float32 .*on the CPU"):
             kernels.norm(wrong, weight, 1e-5)
-    with pytest.raises(TypeError, match="multiple of eight numbers in bfloat16; given 7"):
+    with pytest.raises(TypeError, match="multiple of eight numbers; given 7"):
         kernels.norm(torch.ones(2, 7), torch.ones(7, dtype=torch.bfloat16), 1e-5)
+    with pytest.raises(TypeError, match="multiple of eight numbers; given 7"):
+        kernels.draw(torch.ones(2, 7), torch.tensor([0]), torch.zeros(1, dtype=torch.float64), 1.0)
+    with pytest.raises(TypeError, match="contiguous torch.float64 on the CPU; given torch.float32"):
+        kernels.draw(torch.ones(2, 8), torch.tensor([0]), torch.zeros(1), 1.0)
     work = Attention(0, 16, 1, 1, [3], 1)
     work.qkv = work.qkv.bfloat16()
     with pytest.raises(TypeError, match="contiguous torch.bfloat16 on the CPU; given torch.float32"):  # the cache
@@ -295,18 +299,27 @@ def test_a_compiler_that_fails_is_named(anew, monkeypatch, caplog):
 @compiled
 def test_a_compiler_without_openmp_gives_the_same_on_one_thread(anew, monkeypatch, tmp_path):
     work = Attention(5, 32, 2, 2, [3, 70, 41, 0, 12], 2)
-    monkeypatch.setattr(cpu_kernels, "_SHARED_OUT", 0)
+    hidden, weight, gate_up, logits = normal(6, 5, 24), normal(7, 24), normal(8, 5, 48), normal(9, 5, 600)
+    of, uniform = torch.tensor([0, 1, 1, 3, 4, 4]), torch.rand(6, dtype=torch.float64)
+
+    def everything():
+        kernels = cpu_kernels.kernels()
+        drawn = kernels.draw(logits, of, uniform, 0.7)
+        return [work.compiled(), kernels.norm(hidden, weight, 1e-5), kernels.gate(gate_up), drawn]
+
+    monkeypatch.setattr(cpu_kernels, "_ATTENDED", 0)
+    monkeypatch.setattr(cpu_kernels, "_READ", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    alone = work.compiled()
+    alone = everything()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert torch.equal(work.compiled(), alone)
+    assert all(map(torch.equal, everything(), alone))
     plain = tmp_path / "cc"
     plain.write_text(f'#!/bin/sh\ncase "$*" in *-fopenmp*) exit 1;; esac\nexec {os.environ.get("CC", "cc")} "$@"\n')
     plain.chmod(0o755)
     monkeypatch.setenv("CC", str(plain))
     without = anew()
     monkeypatch.setattr(cpu_kernels, "kernels", lambda: without)
-    assert torch.equal(work.compiled(), alone)
+    assert all(map(torch.equal, everything(), alone))
 
 
 @compiled

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tts.engine import drawing
+from tts.engine import cpu_kernels
 from tts.engine.drawing import BLOCK, choose
 
 LARGEST = 1 - 2.0**-53  # of the numbers below 1
@@ -21,27 +21,34 @@ def by_numpy(weights: np.ndarray, rows: np.ndarray, uniform: np.ndarray) -> list
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.integers(0, 1 << 30), vocabularies, st.lists(st.integers(0, 4), min_size=1, max_size=12), st.sampled_from([0.3, 1.0]))
-def test_tokens_lie_where_their_numbers_fall_however_many_logits_are_looked_at_at_once(seed, vocabulary, of, top_p):
+@given(
+    st.integers(0, 1 << 30),
+    vocabularies,
+    st.lists(st.integers(0, 4), min_size=1, max_size=12),
+    st.sampled_from([0.3, 1.0]),
+    st.sampled_from(cpu_kernels.FORMATS),
+)
+def test_tokens_lie_where_their_numbers_fall_with_and_without_compiled_operations(seed, vocabulary, of, top_p, dtype):
     generator, rows = torch.Generator().manual_seed(seed), torch.tensor(sorted(of))
     logits = 3 * torch.randn(5, vocabulary, generator=generator)
     logits[:, :: 1 + seed % 4] = -torch.inf  # weights of nothing, some of them last
     logits[:, vocabulary // 2] = 1.0
+    logits = logits.to(dtype)
     uniform = torch.rand(len(rows), generator=generator, dtype=torch.float64)
     uniform[seed % len(rows)] = [0.0, LARGEST][seed % 2]
-    weights, order = (logits / 0.7).softmax(-1).numpy(), np.arange(vocabulary)[None].repeat(5, 0)
+    weights, order = (logits.float() / 0.7).softmax(-1).numpy(), np.arange(vocabulary)[None].repeat(5, 0)
     if top_p < 1:
         order = np.argsort(-weights, axis=1, kind="stable")
         weights = np.take_along_axis(weights, order, 1)
         weights = np.where(weights.cumsum(1) - weights >= top_p, 0, weights)
     expected = [int(order[row, place]) for row, place in zip(rows, by_numpy(weights, rows.numpy(), uniform.numpy()))]
-    for at_once in (1, 2 * vocabulary, 1 << 21):
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(drawing, "_ON_CPU", at_once)
-            assert choose(logits, rows, uniform, 0.7, top_p).tolist() == expected
+    assert choose(logits, rows, uniform, 0.7, top_p).tolist() == expected
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cpu_kernels, "kernels", lambda: None)
+        assert choose(logits, rows, uniform, 0.7, top_p).tolist() == expected
 
 
-@pytest.mark.parametrize("vocabulary", [5, 2 * BLOCK + 1])
+@pytest.mark.parametrize("vocabulary", [5, 2 * BLOCK + 1, 3 * BLOCK])
 @pytest.mark.parametrize("number", [torch.nan, torch.inf])
 @pytest.mark.parametrize("top_p", [0.5, 1.0])
 def test_logits_that_are_no_numbers_give_no_token(vocabulary, number, top_p):

@@ -1,4 +1,4 @@
-/* What a forward pass of Llama or Qwen2 does between its matrix products, on a CPU; called by cpu_kernels.py.
+/* What a forward pass of Llama or Qwen2 does between its matrix products, on a CPU, and the drawing of tokens; called by cpu_kernels.py.
  *
  * A batched matrix product treats each row's one query as a matrix of its own, at a microsecond or two each, and every small
  * operation between passes over memory once more. Here each row's keys and values are read once, as far as the row is long.
@@ -257,50 +257,138 @@ int attend(const Attention *a, int64_t size, int64_t bf16, int64_t threads) {
     return failed;
 }
 
-/* Root mean square norm of `rows` vectors of float32; `weight` and `out` are bfloat16 where `bf16` is 1. */
-INLINE void norm_as(const float *hidden, const void *weight, char *out, long rows, long width, float epsilon, const int bf16) {
-    for (long row = 0; row < rows; row++, hidden += width, out += width * bytes(bf16)) {
-        f8 squares = all(0.0f);
-        long i = 0;
-        for (; i + 8 <= width; i += 8)
-            squares += load(hidden + i) * load(hidden + i);
-        float total = sum(squares);
-        for (; i < width; i++)
-            total += hidden[i] * hidden[i];
-        const float scale = 1.0f / sqrtf(total / (float)width + epsilon);
-        for (i = 0; i + 8 <= width; i += 8)
-            store_as(out, i, load(hidden + i) * scale * load_as(weight, i, bf16), bf16);
-        for (; !bf16 && i < width; i++)
-            ((float *)out)[i] = hidden[i] * scale * ((const float *)weight)[i];
+/* Root mean square norm of a vector of float32; `weight` and `out` are bfloat16 where `bf16` is 1. */
+INLINE void norm_row(const float *hidden, const char *weight, char *out, long width, float epsilon, const int bf16) {
+    f8 squares = all(0.0f);
+    long i = 0;
+    for (; i + 8 <= width; i += 8)
+        squares += load(hidden + i) * load(hidden + i);
+    float total = sum(squares);
+    for (; i < width; i++)
+        total += hidden[i] * hidden[i];
+    const float scale = 1.0f / sqrtf(total / (float)width + epsilon);
+    for (i = 0; i + 8 <= width; i += 8)
+        store_as(out, i, load(hidden + i) * scale * load_as(weight, i, bf16), bf16);
+    for (; !bf16 && i < width; i++)
+        ((float *)out)[i] = hidden[i] * scale * ((const float *)weight)[i];
+}
+
+/* Rows are shared out among threads, here and below. */
+void norm(const float *hidden, const char *weight, char *out, int64_t rows, int64_t width, float epsilon, int64_t bf16, int64_t threads) {
+    (void)threads;
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (long row = 0; row < rows; row++)
+        if (bf16)
+            norm_row(hidden + row * width, weight, out + row * width * bytes(1), width, epsilon, 1);
+        else
+            norm_row(hidden + row * width, weight, out + row * width * bytes(0), width, epsilon, 0);
+}
+
+/* silu(gate) * up, where a row holds `width` numbers of gate, then as many of up. */
+INLINE void gate_row(const char *gate_up, char *out, long width, const int bf16) {
+    const char *up = gate_up + width * bytes(bf16);
+    long i = 0;
+    for (; i + 8 <= width; i += 8) {
+        const f8 x = load_as(gate_up, i, bf16);
+        store_as(out, i, x / (1.0f + exponential(-larger(x, all(-87.0f)))) * load_as(up, i, bf16), bf16);
+    }
+    for (; !bf16 && i < width; i++) {
+        const float x = ((const float *)gate_up)[i];
+        ((float *)out)[i] = x / (1.0f + expf(-x)) * ((const float *)up)[i];
     }
 }
 
-void norm(const float *hidden, const void *weight, char *out, int64_t rows, int64_t width, float epsilon, int64_t bf16) {
-    if (bf16)
-        norm_as(hidden, weight, out, rows, width, epsilon, 1);
-    else
-        norm_as(hidden, weight, out, rows, width, epsilon, 0);
+void gate(const char *gate_up, char *out, int64_t rows, int64_t width, int64_t bf16, int64_t threads) {
+    (void)threads;
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (long row = 0; row < rows; row++)
+        if (bf16)
+            gate_row(gate_up + 2 * row * width * bytes(1), out + row * width * bytes(1), width, 1);
+        else
+            gate_row(gate_up + 2 * row * width * bytes(0), out + row * width * bytes(0), width, 0);
 }
 
-/* silu(gate) * up, where each of `rows` holds `width` numbers of gate, then as many of up. */
-INLINE void gate_as(const char *gate_up, char *out, long rows, long width, const int bf16) {
-    for (long row = 0; row < rows; row++, gate_up += 2 * width * bytes(bf16), out += width * bytes(bf16)) {
-        const char *up = gate_up + width * bytes(bf16);
-        long i = 0;
-        for (; i + 8 <= width; i += 8) {
-            const f8 x = load_as(gate_up, i, bf16);
-            store_as(out, i, x / (1.0f + exponential(-larger(x, all(-87.0f)))) * load_as(up, i, bf16), bf16);
-        }
-        for (; !bf16 && i < width; i++) {
-            const float x = ((const float *)gate_up)[i];
-            ((float *)out)[i] = x / (1.0f + expf(-x)) * ((const float *)up)[i];
+enum { BLOCK = 256 }; /* neighbouring tokens whose weights are summed as one */
+
+/* Weights of eight logits, of which the largest of all has 1. */
+INLINE f8 weights_of(const char *logits, long at, float top, float scale, const int bf16) {
+    return exponential((load_as(logits, at, bf16) - top) * scale);
+}
+
+typedef struct {
+    const char *logits;    /* (rows, vocabulary), of a multiple of eight */
+    const int64_t *of;     /* each sample's row, (samples) */
+    const double *uniform; /* each sample's number in [0, 1), (samples) */
+    int64_t *places;       /* (samples) */
+    int64_t rows, samples, vocabulary;
+} Drawing;
+
+/* Where the row's samples fall in its cumulative distribution; -1 where logits are NaN or infinite. sums: room for one of each block. */
+INLINE void draw_row(const Drawing *d, long row, float scale, double *sums, const int bf16) {
+    const char *logits = d->logits + row * d->vocabulary * bytes(bf16);
+    f8 largest = all(-INFINITY);
+    i8 odd = {0};
+    for (long at = 0; at < d->vocabulary; at += 8) {
+        const f8 x = load_as(logits, at, bf16);
+        odd |= x != x;
+        largest = larger(x, largest);
+    }
+    float top = -INFINITY;
+    int sound = 1;
+    for (int i = 0; i < 8; i++) {
+        top = largest[i] > top ? largest[i] : top;
+        sound &= !odd[i];
+    }
+    sound &= isfinite(top) != 0;
+    double total = 0;
+    for (long first = 0; sound && first < d->vocabulary; first += BLOCK) {
+        f8 part = all(0.0f);
+        for (long at = first; at < first + BLOCK && at < d->vocabulary; at += 8)
+            part += weights_of(logits, at, top, scale, bf16);
+        sums[first / BLOCK] = total += sum(part);
+    }
+    for (long sample = 0; sample < d->samples; sample++) {
+        if (d->of[sample] != row)
+            continue;
+        d->places[sample] = -1;
+        if (!sound)
+            continue;
+        /* Below 1, even the largest double times the sum rounds to less than the sum, so that there is such a block. */
+        const double wanted = d->uniform[sample] * total;
+        long block = 0;
+        while (block < (d->vocabulary - 1) / BLOCK && sums[block] <= wanted)
+            block++;
+        double passed = block ? sums[block - 1] : 0;
+        /* Added up one by one, a block's weights may come to a little less: then the last that has any is taken. */
+        for (long at = block * BLOCK; passed <= wanted && at < (block + 1) * BLOCK && at < d->vocabulary; at += 8) {
+            const f8 weights = weights_of(logits, at, top, scale, bf16);
+            for (int i = 0; i < 8 && passed <= wanted; i++)
+                if (weights[i] > 0) {
+                    passed += weights[i];
+                    d->places[sample] = at + i;
+                }
         }
     }
 }
 
-void gate(const char *gate_up, char *out, int64_t rows, int64_t width, int64_t bf16) {
-    if (bf16)
-        gate_as(gate_up, out, rows, width, 1);
-    else
-        gate_as(gate_up, out, rows, width, 0);
+/* 1 where there is no memory. */
+int draw(const Drawing *d, float scale, int64_t bf16, int64_t threads) {
+    int failed = 0;
+    (void)threads;
+#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
+    {
+        double *sums = malloc((d->vocabulary / BLOCK + 1) * sizeof *sums);
+        failed = !sums;
+#pragma omp for schedule(dynamic)
+        for (long row = 0; row < d->rows; row++) {
+            if (failed)
+                continue;
+            if (bf16)
+                draw_row(d, row, scale, sums, 1);
+            else
+                draw_row(d, row, scale, sums, 0);
+        }
+        free(sums);
+    }
+    return failed;
 }

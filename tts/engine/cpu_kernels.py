@@ -22,7 +22,8 @@ from tts.common.files import replacing
 
 FORMATS = (torch.float32, torch.bfloat16)
 SIZES = (16, 32, 64, 96, 128)  # of a head, for which attention is compiled
-_SHARED_OUT = 1 << 20  # products of queries and keys from which on a thread more is worth waking, about a tenth of a millisecond
+# From how much on threads share it: products of queries and keys, and numbers that are read; about a tenth of a millisecond of either.
+_ATTENDED, _READ = 1 << 20, 1 << 16
 _SOURCE = Path(__file__).with_suffix(".c")
 _BESIDE = _SOURCE.parent / "__pycache__"
 _FOR_CAPABILITY = {"AVX2": ("-mavx2", "-mfma"), "AVX512": ("-mavx2", "-mfma")}  # torch's names; elsewhere what the compiler assumes
@@ -36,27 +37,36 @@ class _Attention(ctypes.Structure):
     ]
 
 
+class _Drawing(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("logits", "of", "uniform", "places")] + [
+        (name, ctypes.c_int64) for name in ("rows", "samples", "vocabulary")
+    ]
+
+
 class Kernels:
     """The compiled functions over tensors on the CPU: float32, or bfloat16 but for hidden states between layers, which are float32."""
 
     def __init__(self, library: ctypes.CDLL):
         pointer, integer = ctypes.c_void_p, ctypes.c_int64
-        self._attend, self._norm, self._gate = library.attend, library.norm, library.gate
+        self._attend, self._norm, self._gate, self._draw = library.attend, library.norm, library.gate, library.draw
         self._attend.argtypes = [pointer, integer, integer, integer]
-        self._norm.argtypes = [pointer, pointer, pointer, integer, integer, ctypes.c_float, integer]
-        self._gate.argtypes = [pointer, pointer, integer, integer, integer]
+        self._norm.argtypes = [pointer, pointer, pointer, integer, integer, ctypes.c_float, integer, integer]
+        self._gate.argtypes = [pointer, pointer, integer, integer, integer, integer]
+        self._draw.argtypes = [pointer, ctypes.c_float, integer, integer]
         self._norm.restype = self._gate.restype = None
 
     def norm(self, hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
         """Root mean square norm of ``hidden`` ``(rows, width)``, float32; in the format of ``weight``."""
         out = torch.empty_like(hidden, dtype=weight.dtype)
-        self._norm(_address(hidden), _address(weight, *FORMATS), out.data_ptr(), *_whole(hidden.shape, weight), epsilon, _brief(weight))
+        addresses = _address(hidden), _address(weight, *FORMATS), out.data_ptr()
+        self._norm(*addresses, *_shape(hidden, _brief(weight)), epsilon, _brief(weight), _threads(hidden.numel() >= _READ))
         return out
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         """``silu(gate) * up`` of ``gate_up`` ``(rows, 2 * width)``."""
         out = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
-        self._gate(_address(gate_up, *FORMATS), out.data_ptr(), *_whole(out.shape, out), _brief(out))
+        threads = _threads(gate_up.numel() >= _READ)
+        self._gate(_address(gate_up, *FORMATS), out.data_ptr(), *_shape(out, _brief(out)), _brief(out), threads)
         return out
 
     def attend(
@@ -81,10 +91,19 @@ class Kernels:
         queries = _address(qkv, *FORMATS)
         pointers = (queries, _address(angles), _address(positions, torch.int64), keys, values, shared, out.data_ptr())
         work = _Attention(*pointers, rows, layer, new, heads, kv_heads, capacity)
-        threads = torch.get_num_threads() if out.numel() * capacity >= _SHARED_OUT else 1
-        if self._attend(ctypes.addressof(work), size, _brief(qkv), threads):
+        if self._attend(ctypes.addressof(work), size, _brief(qkv), _threads(out.numel() * capacity >= _ATTENDED)):
             raise MemoryError(f"attention over {capacity:,} positions with heads of {size}: no memory, or not compiled for that size")
         return out
+
+    def draw(self, logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, temperature: float) -> torch.Tensor:
+        """As :func:`tts.engine.drawing.choose` of a vocabulary of a multiple of eight tokens, without ``top_p``."""
+        places = torch.full_like(rows, -1)
+        addresses = (_address(logits, *FORMATS), _address(rows, torch.int64), _address(uniform, torch.float64), places.data_ptr())
+        count, vocabulary = _shape(logits, by_eights=True)
+        work = _Drawing(*addresses, count, len(rows), vocabulary)
+        if self._draw(ctypes.addressof(work), 1 / temperature, _brief(logits), _threads(logits.numel() >= _READ)):
+            raise MemoryError("no memory to draw tokens")
+        return places
 
 
 def takes(tensor: torch.Tensor, *formats: torch.dtype) -> bool:
@@ -100,15 +119,19 @@ def _address(tensor: torch.Tensor, *formats: torch.dtype) -> int:
     return tensor.data_ptr()
 
 
+def _threads(shared: bool) -> int:
+    return torch.get_num_threads() if shared else 1
+
+
 def _brief(tensor: torch.Tensor) -> bool:
     return tensor.dtype is torch.bfloat16
 
 
-def _whole(shape: torch.Size, tensor: torch.Tensor) -> torch.Size:
-    """The shape of rows, which C reads by eights where they are bfloat16."""
-    if _brief(tensor) and shape[1] % 8:
-        raise TypeError(f"compiled operations take rows of a multiple of eight numbers in bfloat16; given {shape[1]}")
-    return shape
+def _shape(tensor: torch.Tensor, by_eights: bool) -> torch.Size:
+    """The shape of rows; where C reads them by eights, of so many numbers."""
+    if by_eights and tensor.shape[1] % 8:
+        raise TypeError(f"this compiled operation takes rows of a multiple of eight numbers; given {tensor.shape[1]}")
+    return tensor.shape
 
 
 @cache

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from tts.engine import cpu_kernels
+
 BLOCK = 256  # neighbouring tokens whose probabilities are summed as one, in a larger vocabulary
-_ON_CPU = 1 << 21  # logits that are looked at at once, whose memory is then used again; new memory costs more than what is computed in it
 
 
 def uniforms(keys: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -33,17 +34,9 @@ def choose(
     if temperature == 0:
         largest, tokens = logits.max(-1)
         return torch.where(largest.isfinite(), tokens, -1)[rows]
-    count, vocabulary = logits.shape
-    at_once = max(1, _ON_CPU // vocabulary) if logits.is_cpu else count
-    if count <= at_once:
-        return _choose(logits, rows, uniform, temperature, top_p)
-    firsts = range(0, count, at_once)
-    own = rows.bincount(minlength=count).split(at_once)  # samples of each row
-    parts = zip(firsts, logits.split(at_once), *(tensor.split([int(part.sum()) for part in own]) for tensor in (rows, uniform)))
-    return torch.cat([_choose(part, within - first, numbers, temperature, top_p) for first, part, within, numbers in parts])
-
-
-def _choose(logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    vocabulary = logits.shape[1]
+    if top_p >= 1 and vocabulary > BLOCK and vocabulary % 8 == 0 and cpu_kernels.takes(logits) and (compiled := cpu_kernels.kernels()):
+        return compiled.draw(logits, rows, uniform, temperature)
     probabilities = (logits.float() / temperature).softmax(-1)
     if top_p >= 1:
         return _at(probabilities, rows, uniform)

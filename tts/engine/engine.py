@@ -7,6 +7,7 @@ step, and a search asks for many from the same place.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from tts.engine import huge_pages
 from tts.engine.cached_model import CachedModel
 from tts.engine.drawing import choose, confidence, uniforms
 from tts.engine.packed import Packed, packs
@@ -110,6 +112,8 @@ class Engine:
         self.reading, self.slots = reading, sampling
         self.cache, self._read_cache = self.model.cache(sampling), self.model.cache(reading)
         self._tokens_at_once = _ON_CPU if self.device.type == "cpu" else 1 << 30
+        if self.device.type == "cpu" and self.weight_bytes >= huge_pages.LEAST:
+            Thread(target=huge_pages.collapse, daemon=True).start()  # seconds a gigabyte, in which it can be used
         self.clear()
 
     @torch.inference_mode()

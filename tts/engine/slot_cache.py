@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from transformers import Cache
 
+from tts.engine import huge_pages
+
 # The structs ``Part`` and ``Shared`` of ``cpu_kernels.c``.
 PART = np.dtype([("address", np.int64), ("held", np.int64), ("first", np.int64), ("stop", np.int64)])
 SHARED = np.dtype([("parts", np.int64), ("length", np.int64)])
@@ -115,7 +117,7 @@ class SlotCache(Cache):
         capacity = 0 if self.held is None else self.held.shape[4]
         if capacity >= window:
             return
-        grown = like.new_zeros(self.layer_count, 2, self.slots, heads, capacity_for(window), size)
+        grown = huge_pages.wanted(like.new_empty(self.layer_count, 2, self.slots, heads, capacity_for(window), size)).zero_()
         if capacity:
             grown[..., :capacity, :] = self.held
         self.held = grown
