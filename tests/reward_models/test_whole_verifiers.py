@@ -96,6 +96,23 @@ def test_the_first_word_of_a_thinking_model_is_no_verdict(tiny_judge, tmp_path, 
         open_prm(f"judge:{tmp_path / 'thinks'}?enable_thinking=off").score([PROBLEM], [STEPS])
 
 
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ messages[-1]['content'] }}", "does not show the problem before the solution"),
+        ("{{ messages[-1]['content'] }} solves {{ messages[0]['content'] }}", "does not show the problem before the solution"),
+        ("{{ messages[0]['content'] }}", "does not show the solution"),
+        ("{{ raise_exception('not today') }}", "not today"),
+    ],
+)
+def test_a_verifier_that_is_not_shown_the_conversation_is_refused(tiny_orm, tmp_path, template, message):
+    """The first had an empty opening, and ended in a TypeError."""
+    shutil.copytree(tiny_orm, tmp_path / "orm")
+    (tmp_path / "orm" / "chat_template.jinja").write_text(template)
+    with pytest.raises(ModelError, match=message):
+        open_prm(str(tmp_path / "orm"))
+
+
 class Scripted:
     """A policy of which each verdict is the next of a list, of three tokens; questions of more than 200 characters do not fit."""
 

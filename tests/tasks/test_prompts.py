@@ -36,6 +36,16 @@ def test_each_family_is_asked_as_in_the_study(template, expected):
 
 
 @pytest.mark.parametrize(
+    ("template", "reason"),
+    [("{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'] }}{% endif %}{% endfor %}", "it leaves the problem out"),
+     ("{{ raise_exception('not today') }}", "not today")],
+)  # fmt: skip
+def test_a_template_that_shows_no_problem_is_refused(template, reason):
+    with pytest.raises(ValueError, match=f"cannot be used \\({reason}\\); restore its chat_template.jinja"):
+        prompts.render_prompt(build(template), "1+1")
+
+
+@pytest.mark.parametrize(
     ("name", "family"),
     [
         ("meta-llama/Llama-3.2-1B-Instruct", "llama-3"),

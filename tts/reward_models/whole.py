@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from tts.common.thinking import OPEN
@@ -14,6 +15,7 @@ from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
 from tts.tasks.prompts import PINNED_DATE, check_template, token_ids
 
+PROBLEM = "<problem>"
 MARK = "<solution>"  # stands for the solution where the text before it is looked for
 
 
@@ -39,7 +41,7 @@ class WholeScorer(StepScorer):
 class Conversation:
     """Token ids of a conversation by the tokenizer's own chat template, and of what of it stands before a solution.
 
-    Raises ``ModelError`` where there is no template, or it lacks one of the options.
+    Raises ``ModelError`` where there is no template, or it lacks one of the options, or does not show the problem before the solution.
     """
 
     task: Task = MATHS  # whose solutions are read
@@ -48,8 +50,12 @@ class Conversation:
         self.tokenizer, self.turns, self.template = tokenizer, turns, template
         try:
             check_template(tokenizer, template)
-        except ValueError as error:
-            raise ModelError(str(error)) from None
+            opening, found, _ = self._text(PROBLEM, MARK).partition(MARK)
+        except (ValueError, TemplateError) as error:
+            raise ModelError(f"{tokenizer.name_or_path}: {error}") from None
+        if not found or PROBLEM not in opening:
+            missing = "the problem before the solution" if found else "the solution"
+            raise ModelError(f"the chat template of {tokenizer.name_or_path!r} does not show {missing}; restore its chat_template.jinja")
         self._opening = lru_cache(1 << 12)(lambda problem: self._text(problem, MARK).partition(MARK)[0])
 
     def __call__(self, solutions: Sequence[tuple[str, Steps]]) -> list[list[int]]:

@@ -141,7 +141,11 @@ def render_prompt(
     for asked in (style, replace(style, system=False)):  # some families' templates refuse a system's turn
         turns = with_exchanges(messages(asked, problem, task), exchanges)
         try:
-            return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE, **options)
+            text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=PINNED_DATE, **options)
         except TemplateError as error:
-            refused = error
+            refused = str(error)
+            continue
+        if problem.strip() in text:
+            return text
+        refused = "it leaves the problem out"
     raise ValueError(f"the chat template of {tokenizer.name_or_path!r} cannot be used ({refused}); restore its chat_template.jinja")
