@@ -33,14 +33,13 @@ CONSTANT = 50.0  # the first residual; the others are of the order of 1
 
 def build(folder: Path, shape: dict = QWEN) -> None:
     """Writes ``policy-135m``, ``policy-500m`` and ``qwen-prm-500m``, where they are not there already; the latter two of a given shape."""
-    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "qwen-prm-500m").exists():  # the last
+        return
     trained = Path(locate("laptop-policy"))
-    if not (folder / "policy-135m").exists():
-        shutil.copytree(trained, folder / "policy-135m")
-    if not (folder / "qwen-prm-500m").exists():
-        tokenizer = AutoTokenizer.from_pretrained(trained)
-        _policy(folder / "policy-500m", tokenizer, shape)
-        _prm(folder / "qwen-prm-500m", tokenizer, shape)
+    shutil.copytree(trained, folder / "policy-135m", dirs_exist_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    _policy(folder / "policy-500m", tokenizer, shape)
+    _prm(folder / "qwen-prm-500m", tokenizer, shape)
 
 
 def _policy(folder: Path, tokenizer, shape: dict) -> None:

@@ -24,7 +24,7 @@ CHUNK = int(os.environ.get("CHUNK", 40))  # problems, of the preset's chunks
 PROBLEMS = 10 if QUICK else CHUNK  # of those that are simulated
 POLICIES, PRMS = ("1B", "7B", "72B"), ("1.5B", "7B", "72B")
 RUNS = [("cot", 1), (POOL, 256), (SCORES, 256), *(("beam_search", n) for n in (4, 16, 64, 256)), ("dvts", 256)]
-BATCH, HELD = 128, 500  # of the preset, and of MATH-500
+BATCH, HELD = 128, 40 if QUICK else 500  # of the preset; problems of MATH-500, of which QUICK takes few
 STARTING, LOADING = 60.0, 2e9  # seconds of a process until it loads, and bytes a second: assumed
 
 
