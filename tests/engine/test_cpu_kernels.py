@@ -231,6 +231,8 @@ def test_numbers_of_another_format_never_reach_c():
         kernels.draw(torch.ones(2, 7), torch.tensor([0]), torch.zeros(1, dtype=torch.float64), 1.0)
     with pytest.raises(TypeError, match="contiguous torch.float64 on the CPU; given torch.float32"):
         kernels.draw(torch.ones(2, 8), torch.tensor([0]), torch.zeros(1), 1.0)
+    with pytest.raises(TypeError, match="a number for each sample; given 1 for 2"):
+        kernels.draw(torch.ones(2, 8), torch.tensor([0, 1]), torch.zeros(1, dtype=torch.float64), 1.0)
     work = Attention(0, 16, 1, 1, [3], 1)
     work.qkv = work.qkv.bfloat16()
     with pytest.raises(TypeError, match="contiguous torch.bfloat16 on the CPU; given torch.float32"):  # the cache

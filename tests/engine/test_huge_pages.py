@@ -42,7 +42,8 @@ def stretch(huge_pages_long=8, held=1.0, already=0, name="", head=""):
     ],
 )
 def test_what_is_large_full_and_nobodys_file_is_moved(text, chosen):
-    found = list(huge_pages._stretches(stretch(2) + text + stretch(1)))
+    odd = b"\n\n7f00-7f10 r--p 00000000 fe:00 12   /tmp/\xff\xe2\x80\xa8\r\rname\nRss:\n"
+    found = list(huge_pages._stretches(stretch(2).encode() + odd + text.encode() + odd + stretch(1).encode()))
     assert found == ([(1 << 40, (1 << 40) + 8 * HUGE)] if chosen else [])
 
 
@@ -61,22 +62,44 @@ def test_memory_is_moved_and_holds_what_it_held():
     assert in_huge_pages() - before > 0.5 * written.nbytes
 
 
+def asked_of(monkeypatch, answer) -> list[tuple[int, int, int]]:
+    asked = []
+    monkeypatch.setattr(huge_pages, "_madvise", lambda: lambda *given: asked.append(given) or answer(*given))
+    return asked
+
+
+def test_a_piece_that_fails_leaves_the_others(monkeypatch, tmp_path):
+    """One page that was freed after the text was read made the first call fail, and nothing was moved."""
+    maps, start = tmp_path / "smaps", 1 << 40
+    maps.write_text(stretch(20))
+    asked = asked_of(monkeypatch, lambda first, size, what: 0 if what == huge_pages._NOW and first != start else -1)
+    assert huge_pages.collapse(maps) == 12 * HUGE
+    assert asked == [
+        (start, 20 * HUGE, huge_pages._WANTED),
+        (start, 8 * HUGE, huge_pages._NOW),
+        (start + 8 * HUGE, 8 * HUGE, huge_pages._NOW),
+        (start + 16 * HUGE, 4 * HUGE, huge_pages._NOW),
+    ]
+    uneven = stretch(6).replace(f"{start:x}", f"{start + 4096:x}")
+    maps.write_text(uneven)
+    asked.clear()
+    assert huge_pages.collapse(maps) == 5 * HUGE and asked[1:] == [(start + HUGE, 5 * HUGE, huge_pages._NOW)]
+
+
 def test_a_system_that_refuses_or_has_none_is_no_error(monkeypatch, tmp_path):
     assert huge_pages.collapse(tmp_path / "no-such-file") == 0
     maps = tmp_path / "smaps"
     maps.write_text(stretch())
-    asked = []
-    monkeypatch.setattr(huge_pages, "_madvise", lambda: lambda start, size, what: asked.append((start, size)) or -1)
-    assert huge_pages.collapse(maps) == 0 and asked == [(1 << 40, 8 * HUGE)]
+    asked = asked_of(monkeypatch, lambda *given: -1)
+    assert huge_pages.collapse(maps) == 0 and len(asked) == 2
     monkeypatch.setattr(huge_pages, "_madvise", lambda: None)
     assert huge_pages.collapse(maps) == 0
 
 
 def test_only_whole_pages_within_a_tensor_are_asked_for(monkeypatch):
-    asked = []
-    monkeypatch.setattr(huge_pages, "_madvise", lambda: lambda start, size, what: asked.append((start, size)) or 0)
+    asked = asked_of(monkeypatch, lambda *given: 0)
     large = torch.empty(5 * HUGE + 24, dtype=torch.uint8)
     assert huge_pages.wanted(large) is large and huge_pages.wanted(torch.empty(HUGE)[:100]) is not None
-    [(start, size)] = asked
+    [(start, size, _)] = asked
     assert start % HUGE == size % HUGE == 0 and large.data_ptr() <= start and start + size <= large.data_ptr() + large.nbytes
     assert size in (4 * HUGE, 5 * HUGE)

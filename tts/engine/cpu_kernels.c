@@ -3,7 +3,7 @@
  * A batched matrix product treats each row's one query as a matrix of its own, at a microsecond or two each, and every small
  * operation between passes over memory once more. Here each row's keys and values are read once, as far as the row is long.
  * No result depends on which other rows there are. Vectors of eight are GCC's and Clang's extension: AVX2, two NEON or SSE registers.
- * Numbers lie in memory as float32, or as bfloat16 where `bf16` is 1; all sums are float32.
+ * Numbers lie in memory as float32, or as bfloat16 where `bf16` is 1; sums are float32, but for those over blocks and within one that tokens are drawn by.
  */
 #include <math.h>
 #include <stdint.h>
@@ -358,16 +358,20 @@ INLINE void draw_row(const Drawing *d, long row, float scale, double *sums, cons
         long block = 0;
         while (block < (d->vocabulary - 1) / BLOCK && sums[block] <= wanted)
             block++;
-        double passed = block ? sums[block - 1] : 0;
-        /* Added up one by one, a block's weights may come to a little less: then the last that has any is taken. */
-        for (long at = block * BLOCK; passed <= wanted && at < (block + 1) * BLOCK && at < d->vocabulary; at += 8) {
-            const f8 weights = weights_of(logits, at, top, scale, bf16);
-            for (int i = 0; i < 8 && passed <= wanted; i++)
-                if (weights[i] > 0) {
-                    passed += weights[i];
-                    d->places[sample] = at + i;
-                }
-        }
+        /* Added up one by one, in doubles, a block's weights come to a little more or less. */
+        const double before = block ? sums[block - 1] : 0;
+        double inside = 0, passed = 0;
+        float weights[BLOCK] = {0};
+        for (long at = 0; at < BLOCK && block * BLOCK + at < d->vocabulary; at += 8)
+            store(weights + at, weights_of(logits, block * BLOCK + at, top, scale, bf16));
+        for (int i = 0; i < BLOCK; i++)
+            inside += weights[i];
+        const double rest = (wanted - before) / (sums[block] - before) * inside;
+        for (int i = 0; i < BLOCK && passed <= rest; i++)
+            if (weights[i] > 0) {
+                passed += weights[i];
+                d->places[sample] = block * BLOCK + i;
+            }
     }
 }
 

@@ -97,6 +97,8 @@ class Kernels:
 
     def draw(self, logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, temperature: float) -> torch.Tensor:
         """As :func:`tts.engine.drawing.choose` of a vocabulary of a multiple of eight tokens, without ``top_p``."""
+        if uniform.shape != rows.shape:
+            raise TypeError(f"drawing takes a number for each sample; given {len(uniform)} for {len(rows)}")
         places = torch.full_like(rows, -1)
         addresses = (_address(logits, *FORMATS), _address(rows, torch.int64), _address(uniform, torch.float64), places.data_ptr())
         count, vocabulary = _shape(logits, by_eights=True)
