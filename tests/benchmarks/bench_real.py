@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
 
+import baselines
 import profiling
 import pytest
 import torch
@@ -192,22 +193,28 @@ def beside_floors(report: Report, policy, prm, location: str, prm_location: str)
 
 
 def against_plain_search(report: Report, policy, prm, location: str) -> None:
-    """Beam search of all problems, and the published tools' loop on one of them, by the same policy and PRM."""
-    model, reader = load_causal_lm(location), type(prm.family)(prm.name)
+    """Beam search of all problems, and the published tools' loop on one of them, by the same policy and PRM: generated tokens per second.
+
+    Random weights write solutions of any length, so that problems per second would compare lengths.
+    """
+    model, reader, made = load_causal_lm(location), type(prm.family)(prm.name), Counter()
+
+    def counted(original, *given, **named):
+        rows = original(*given, **named)
+        made["plain"] += sum(map(len, rows))
+        return rows
 
     def plainly() -> float:
+        made.clear()
         started = time.perf_counter()
-        plain_search(policy, model, reader, "beam_search", {"id": "0", "problem": questions()[0]}, N, WIDTH, 4)
-        return 1 / (time.perf_counter() - started)
+        with profiling.replaced(baselines, "generate", counted):
+            plain_search(policy, model, reader, "beam_search", {"id": "0", "problem": questions()[0]}, N, WIDTH, 4)
+        return made["plain"] / (time.perf_counter() - started)
 
-    def ours() -> float:
-        turn, started = next(_turn), time.perf_counter()
-        roots = [policy.root(f"{turn}/{number}", text) for number, text in enumerate(questions())]
-        Driver(policy, prm).run([(root, SEARCHES["beam search"](root, N)) for root in roots])
-        return len(roots) / (time.perf_counter() - started)
-
-    rates = alternate({"ours": ours, "plain": plainly})
-    report.ratio("beam search over the published tools' loop, problems per second", rates["ours"], rates["plain"], "")
+    rates = alternate({"ours": lambda: rate(policy, SEARCHES["beam search"], prm), "plain": plainly})
+    for side, values in rates.items():
+        report.row(f"beam search, {side}: tokens per second", values, form=",.1f")
+    report.ratio("beam search over the published tools' loop, tokens per second", rates["ours"], rates["plain"], "")
 
 
 def main(folder: Path, name: str, sections: Sequence[str]) -> None:

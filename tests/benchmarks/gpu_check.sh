@@ -17,12 +17,12 @@ if [ "$DEVICE" = cuda ] && ! nvidia-smi >"$LOGS/nvidia-smi.log" 2>&1; then
 fi
 if [ ! -x "$VENV/bin/python" ] || { [ "$VENV" = .venv-gpu ] && [ ! -e "$VENV/.ready" ]; }; then
     echo "installing into $VENV: minutes, some 10 GB"
-    # As docs/running_at_scale.md says: vLLM first, which brings its own torch; gguf and peft are for the policy that PyPI has.
+    # As docs/running_at_scale.md says: vLLM first, which brings its own torch; gguf and peft are for the policy that PyPI has, pytest for the ratios.
     # Without vLLM the other stages can still run.
     {
         "$PYTHON" -m venv "$VENV" && "$VENV/bin/python" -m pip install --quiet 'vllm>=0.32,<1'
         status=$?
-        "$VENV/bin/python" -m pip install --quiet --editable '.[openai,gguf,peft]' && [ $status = 0 ] && touch "$VENV/.ready"
+        "$VENV/bin/python" -m pip install --quiet --editable '.[openai,gguf,peft]' pytest && [ $status = 0 ] && touch "$VENV/.ready"
     } >"$LOGS/install.log" 2>&1 || status=1
 fi
 run=$VENV/bin/python

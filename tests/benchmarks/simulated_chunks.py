@@ -112,7 +112,7 @@ def making(items: Sequence[Work]) -> float:
         n = 256
     few, many = 1, most_together(run, n)
     alone, together = (measured()[policy, prm, run, n, count] for count in (few, many))
-    part = (len(items) - few) / max(1, many - few)
+    part = min(1.0, (len(items) - few) / max(1, many - few))  # more than were simulated take as long as these, each
 
     def of(took: Taken, count: int) -> float:
         return (took.policy * larger + took.prm * slower) / count

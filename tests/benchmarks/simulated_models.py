@@ -75,7 +75,7 @@ class Asked:
 
 
 class SimulatedPolicy:
-    """Decodes ``batch`` sequences at once, and is starved below half of them, as vLLM's policy; samples that begin alike share nothing."""
+    """Decodes ``batch`` sequences at once, and is starved below so many, as vLLM's policy; samples that begin alike share nothing."""
 
     limits = ()
     sampling = Sampling(max_tokens=8192)
@@ -90,7 +90,7 @@ class SimulatedPolicy:
 
     @property
     def starved(self) -> bool:
-        return len(self._waiting) + len(self._rows) < self.batch // 2
+        return len(self._waiting) + len(self._rows) < self.batch
 
     def root(self, problem_id: str, problem: str) -> Candidate:
         return Candidate(problem_id, problem, prompt=(0,) * PROMPT)

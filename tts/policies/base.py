@@ -174,7 +174,7 @@ class RequestPolicy(EnginePolicy):
 
     @property
     def starved(self) -> bool:
-        return len(self._under_way) < self.batch // 2
+        return len(self._under_way) < self.batch  # the engine goes on while a PRM scores, and would run empty meanwhile
 
     def submit(self, ticket: Ticket, parent: Candidate, count: int, whole: bool) -> None:
         request = Request(ticket, parent, count, whole, forced=self.forced_ids(parent))
