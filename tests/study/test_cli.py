@@ -137,9 +137,20 @@ def test_an_empty_name_is_refused(name, monkeypatch, capsys):
         (["estimate", "--preset", "paper", "--decoding", "2"], "--decoding"),
         (
             ["estimate", "--preset", "paper", "--tokens", "math500=-1"],
-            "--tokens math500=-1: give a positive number for one of aime24, ",
+            "--tokens math500=-1: say SET=TOKENS, a positive number for one of aime24, ",
         ),
-        (["estimate", "--preset", "paper", "--tokens", "mathx=10"], "--tokens mathx=10: give a positive number for one of aime24, "),
+        (
+            ["estimate", "--preset", "paper", "--tokens", "mathx=10"],
+            "--tokens mathx=10: say SET=TOKENS, a positive number",
+        ),
+        (
+            ["estimate", "--preset", "paper", "--tokens", "math500=abc"],
+            "--tokens math500=abc: say SET=TOKENS, a positive number",
+        ),
+        (
+            ["estimate", "--preset", "paper", "--tokens", "math500"],
+            "--tokens math500=: say SET=TOKENS, a positive number",
+        ),
         (
             ["run", "01_tts_methods", "--preset", "smoke", "-p", "policy=prm-qwen-28k"],
             "is a Qwen2ForProcessRewardModel, which",

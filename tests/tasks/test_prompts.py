@@ -38,11 +38,16 @@ def test_each_family_is_asked_as_in_the_study(template, expected):
 @pytest.mark.parametrize(
     ("template", "reason"),
     [("{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'] }}{% endif %}{% endfor %}", "it leaves the problem out"),
-     ("{{ raise_exception('not today') }}", "not today")],
+     ("{{ raise_exception('not today') }}", "not today"), ("{{ 1 + 'a' }}", "unsupported operand .*")],
 )  # fmt: skip
 def test_a_template_that_shows_no_problem_is_refused(template, reason):
     with pytest.raises(ValueError, match=f"cannot be used \\({reason}\\); restore its chat_template.jinja"):
         prompts.render_prompt(build(template), "1+1")
+
+
+@pytest.mark.parametrize("written", ["tojson", "replace('\\n', ' ')", "e", "trim"])
+def test_a_template_may_escape_the_problem(written):
+    assert "farm" in prompts.render_prompt(build("{% for m in messages %}{{ m['content'] | " + written + " }}{% endfor %}"), " a\n<farm> ")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from tts.tasks.base import Task
 from tts.tasks.maths import MATHS
 from tts.tasks.prompts import PINNED_DATE, check_template, token_ids
 
-PROBLEM = "<problem>"
-MARK = "<solution>"  # stands for the solution where the text before it is looked for
+PROBLEM, MARK = "the-problem-itself", "the-solution-itself"  # stand for them where the text before a solution is looked for
 
 
 class WholeScorer(StepScorer):
@@ -51,7 +50,7 @@ class Conversation:
         try:
             check_template(tokenizer, template)
             opening, found, _ = self._text(PROBLEM, MARK).partition(MARK)
-        except (ValueError, TemplateError) as error:
+        except (ValueError, TypeError, TemplateError) as error:
             raise ModelError(f"{tokenizer.name_or_path}: {error}") from None
         if not found or PROBLEM not in opening:
             missing = "the problem before the solution" if found else "the solution"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from importlib import metadata
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -128,11 +128,12 @@ def estimate_(
 ) -> None:
     """Estimates tokens and GPU hours of a preset from the FLOPs model, before anything is spent; needs no model."""
     experiments = tts.presets.experiments(tts.presets.plan(preset, notebooks, tts.presets.parse_overrides(parameter), look_up=False))
-    lengths = {name: float(count) for name, count in tts.presets.parse_overrides(tokens).items()}
-    asked = {name for experiment in experiments for name in experiment.grid.problems}
-    for name, count in lengths.items():
-        if name not in asked or not 0 < count < float("inf"):
-            raise ValueError(f"--tokens {name}={count:g}: give a positive number for one of {', '.join(sorted(asked))}")
+    asked, lengths = {name for experiment in experiments for name in experiment.grid.problems}, {}
+    for name, _, count in (given.partition("=") for given in tokens):
+        with suppress(ValueError):
+            lengths[name] = float(count)
+        if name not in asked or not 0 < lengths.get(name, 0) < float("inf"):
+            raise ValueError(f"--tokens {name}={count}: say SET=TOKENS, a positive number for one of {', '.join(sorted(asked))}")
     if gpu and peak is None:
         raise ValueError(f"--gpu {gpu:g} needs that GPU's rate too: --peak TFLOP/s in bf16, such as 165.2 of an RTX 4090, 989 of an H100")
     lengths = tts.gpu_hours.Assumptions().tokens | lengths
